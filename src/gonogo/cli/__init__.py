@@ -1,0 +1,32 @@
+"""The ``gonogo`` command. Heavy imports stay inside the functions, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from gonogo.cli import dataset
+from gonogo.errors import InputError, UnfitError
+
+app = typer.Typer(
+    name="gonogo",
+    help="A go/no-go gauge for photographs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.add_typer(dataset.app, name="dataset")
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 unfit or below what was asked, 2 bad input, 130 interrupted."""
+    try:
+        app()
+    except InputError as error:
+        print(f"gonogo: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except UnfitError as error:
+        print(f"gonogo: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)

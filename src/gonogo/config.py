@@ -1,0 +1,57 @@
+"""Recipes and settings: strict, typed, read once at the edge and handed down."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Strict(BaseModel):
+    """Base of everything read from a file: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Limits(Strict):
+    """What a picture may cost before it is decoded."""
+
+    max_pixels: int = Field(default=64_000_000, gt=0)
+    """Width times height; 64 megapixels hold any area-scan camera in use."""
+    max_decoded_bytes: int = Field(default=512_000_000, gt=0)
+    """Memory for the decoded samples at their full depth and channel count."""
+    max_file_bytes: int = Field(default=256_000_000, gt=0)
+
+
+class Recipe(Strict):
+    """How one product is inspected; part of every bundle."""
+
+    size_wh: tuple[Annotated[int, Field(ge=32, le=2048)], Annotated[int, Field(ge=32, le=2048)]] = Field(
+        default=(224, 224), strict=False
+    )
+    """What the region of interest is resized to, width then height, in pixels."""
+    roi: Literal["none"] = "none"
+    """How the region of interest is found; ``none`` judges the whole picture."""
+    limits: Limits = Limits()
+
+
+class Settings(BaseSettings):
+    """What belongs to this machine, not to the product: read from ``GONOGO_*`` environment variables."""
+
+    model_config = SettingsConfigDict(env_prefix="GONOGO_", frozen=True)
+
+    cache_dir: Path = Path.home() / ".cache" / "gonogo"
+    """Compiled graphs and downloaded weights; safe to delete."""
+    device: str = "CPU"
+    """OpenVINO device name."""
+    threads: int = Field(default=0, ge=0)
+    """Inference threads; 0 leaves it to OpenVINO."""
+
+
+@functools.cache
+def settings() -> Settings:
+    """The settings of this process, read on first use."""
+    return Settings()

@@ -1,0 +1,175 @@
+"""What a data set says of each picture, and the file that holds it.
+
+A data set is a folder of pictures plus ``metadata.jsonl`` in the Hugging Face imagefolder convention, so that
+``datasets.load_dataset("imagefolder", data_dir=...)`` reads it too: ``file_name`` becomes its ``image`` column and
+``mask_file_name`` its ``mask`` column.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from gonogo import images
+from gonogo.errors import DatasetError
+from gonogo.files import write_beside
+from gonogo.schema import Box, Frame, Label, Mask
+
+METADATA = "metadata.jsonl"
+
+Pixels = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Split(StrEnum):
+    """What a picture is used for. Thresholds are certified on ``CALIBRATE`` alone, claims are checked on ``TEST``."""
+
+    TRAIN = "train"
+    VAL = "val"
+    CALIBRATE = "calibrate"
+    TEST = "test"
+
+
+class Sample(BaseModel):
+    """One picture and what is known of it: one line of ``metadata.jsonl``."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    file_name: str
+    """Path relative to the data set's folder, with forward slashes."""
+    label: Label | None = None
+    """``None`` where nobody has judged the part yet."""
+    defect: str | None = None
+    """Defect kind of a bad part."""
+    part: str | None = None
+    """Identity of the physical item; pictures of one part count once. ``None``: each picture is its own part."""
+    lot: str | None = None
+    mask_file_name: str | None = None
+    box_xyxy: tuple[Pixels, Pixels, Pixels, Pixels] | None = None
+    """Region of interest in frame pixels."""
+    quad: tuple[tuple[Pixels, Pixels], ...] | None = None
+    """Corners of a rotated region, clockwise from its own top left, in frame pixels."""
+    split: Split | None = None
+
+    @field_validator("file_name", "mask_file_name")
+    @classmethod
+    def _stays_inside(cls, value: str | None) -> str | None:
+        if value is not None and (not value or value.startswith("/") or "\\" in value or ".." in value.split("/")):
+            raise ValueError(f"expected a path inside the data set with forward slashes, found {value!r}")
+        return value
+
+    @field_validator("quad")
+    @classmethod
+    def _has_four_corners(cls, value: tuple[tuple[float, float], ...] | None) -> tuple[tuple[float, float], ...] | None:
+        if value is not None and len(value) != 4:
+            raise ValueError(f"expected four corners, found {len(value)}")
+        return value
+
+    @property
+    def part_id(self) -> str:
+        """The part this picture shows; a picture without a named part is a part of its own."""
+        return self.part if self.part is not None else self.file_name
+
+    @property
+    def box(self) -> Box | None:
+        """The labelled region of interest."""
+        return None if self.box_xyxy is None else Box.from_xyxy(self.box_xyxy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A folder of labelled pictures. Holds records only; pictures are read when asked for."""
+
+    root: Path
+    samples: tuple[Sample, ...]
+
+    @classmethod
+    def read(cls, root: str | Path) -> Dataset:
+        """Read ``metadata.jsonl`` of a data set folder.
+
+        Raises:
+            DatasetError: no such folder, no ``metadata.jsonl``, a malformed line, or a picture named twice.
+        """
+        root = Path(root)
+        path = root / METADATA
+        if not path.is_file():
+            raise DatasetError(
+                f"{root}: expected a data set folder with {METADATA}, found "
+                f"{'no such file in it' if root.is_dir() else 'no such folder'}. "
+                "Make one with: gonogo dataset import SRC --out DATASET"
+            )
+        samples = tuple(_parse(line, path, number) for number, line in enumerate(_lines(path), start=1) if line.strip())
+        names = [sample.file_name for sample in samples]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DatasetError(f"{path}: {twice} is named more than once. Keep one line per picture.")
+        return cls(root=root, samples=samples)
+
+    def write(self) -> None:
+        """Write ``metadata.jsonl``, beside and then renamed, so that no reader ever sees half a file."""
+        write_metadata(self.root, self.samples)
+
+    def split(self, *splits: Split) -> tuple[Sample, ...]:
+        """The samples of the named splits, in file order."""
+        return tuple(sample for sample in self.samples if sample.split in splits)
+
+    def path(self, sample: Sample) -> Path:
+        """Where a sample's picture lies."""
+        return self.root / sample.file_name
+
+    def load(self, sample: Sample) -> Frame:
+        """Decode a sample's picture.
+
+        Raises:
+            ImageError: missing or undecodable.
+        """
+        return images.load(self.path(sample))
+
+    def load_mask(self, sample: Sample, shape_hw: tuple[int, int]) -> Mask | None:
+        """Decode a sample's defect mask, or ``None`` where it has none.
+
+        Raises:
+            ImageError: unreadable, or of another size than the picture.
+        """
+        if sample.mask_file_name is None:
+            return None
+        return images.load_mask(self.root / sample.mask_file_name, shape_hw=shape_hw)
+
+
+def write_metadata(root: Path, samples: Iterable[Sample]) -> None:
+    """Write the records of a data set, one JSON object a line, sorted keys left as declared."""
+    lines = (sample.model_dump_json() for sample in samples)
+    write_beside(root / METADATA, "".join(f"{line}\n" for line in lines).encode())
+
+
+def fingerprint(dataset: Dataset, samples: Sequence[Sample]) -> str:
+    """SHA-256 over the records and picture bytes of some samples, whatever their order: what exactly was used."""
+    digests = []
+    for sample in samples:
+        record = sample.model_dump_json().encode()
+        digests.append(hashlib.sha256(record + b"\0" + dataset.path(sample).read_bytes()).hexdigest())
+    return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#04x}.") from error
+
+
+def _parse(line: str, path: Path, number: int) -> Sample:
+    try:
+        return Sample.model_validate(json.loads(line))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DatasetError(f"{path}, line {number}: {where}: {first['msg']}. Correct the line.") from error
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{path}, line {number}: expected a JSON object ({error}). Correct the line.") from error

@@ -1,0 +1,39 @@
+"""The exceptions gonogo raises. Each message says what was expected, what was found and what to do next."""
+
+from __future__ import annotations
+
+
+class GonogoError(Exception):
+    """Base of every error that gonogo raises on purpose."""
+
+
+class InputError(GonogoError):
+    """Something the user handed over cannot be used; the message names it and the next step."""
+
+
+class ImageError(InputError):
+    """A picture cannot be read safely: undecodable, truncated, or larger than the limits allow."""
+
+
+class DatasetError(InputError):
+    """A data set is malformed, or its splits leak."""
+
+
+class WeightsError(InputError):
+    """Pretrained weights are missing, unreadable or made for another architecture."""
+
+
+class RecipeError(InputError):
+    """A recipe or a setting is malformed."""
+
+
+class BundleError(InputError):
+    """A bundle is incomplete, was changed after it was sealed, or does not reproduce its golden scores."""
+
+
+class UnfitError(GonogoError):
+    """The input is well formed but not fit for what was asked (exit code 1)."""
+
+
+class ParityError(UnfitError):
+    """The exported graph does not reproduce the trained network."""

@@ -1,0 +1,274 @@
+"""Safe decoding, and the one crop-and-resize that training and the line share.
+
+Every picture enters gonogo through `decode`: its header is read and held against the limits before a single pixel is
+unpacked, because a 100 kB PNG can otherwise cost gigabytes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from gonogo.config import Limits
+from gonogo.errors import ImageError
+from gonogo.schema import Box, Frame, Mask
+
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp")
+
+_CHANNELS = {
+    "1": 1,
+    "L": 1,
+    "P": 1,
+    "I;16": 1,
+    "I;16B": 1,
+    "I;16L": 1,
+    "LA": 2,
+    "PA": 2,
+    "RGB": 3,
+    "RGBA": 4,
+    "CMYK": 4,
+}
+_CHANNELS |= {"YCbCr": 3, "I": 1, "RGBX": 4}
+_EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a picture's header says of it, read without decoding."""
+
+    format: str
+    width: int
+    height: int
+    mode: str
+    decoded_bytes: int
+    turned: bool
+    """Whether EXIF orientation swaps width and height."""
+
+
+def read_header(data: bytes, *, name: str = "picture") -> Header:
+    """Read size, format and depth from encoded bytes without decoding them.
+
+    Raises:
+        ImageError: not one of `FORMATS`, or a header that cannot be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own bomb warning: the limits below decide
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                width, height = picture.size
+                orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+                mode, kind = picture.mode, picture.format or "?"
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"{name}: expected a JPEG, PNG, BMP, TIFF or WebP picture, found {_describe(data)}. "
+            "Remove the file or save it again as one of these."
+        ) from None
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{name}: the picture's header is damaged ({error}). Copy the file again.") from error
+    if mode not in _CHANNELS:
+        raise ImageError(
+            f"{name}: expected 8 or 16 bit samples, found Pillow mode {mode!r}. Save it as 8 or 16 bit grey or colour."
+        )
+    depth = 2 if mode.startswith("I") else 1
+    decoded = width * height * max(3, _CHANNELS[mode]) * depth
+    return Header(
+        format=kind, width=width, height=height, mode=mode, decoded_bytes=decoded, turned=orientation in (5, 6, 7, 8)
+    )
+
+
+def decode(data: bytes, *, name: str = "picture", limits: Limits | None = None) -> Frame:
+    """Decode JPEG, PNG, BMP, TIFF or WebP bytes to uint8 RGB, turned as its EXIF orientation says.
+
+    Grey becomes three equal channels, 16 bit keeps its upper byte, palettes are resolved, alpha is dropped. Of several
+    pages the first is read.
+
+    Args:
+        data: The encoded file.
+        name: How to call it in messages.
+        limits: What it may cost; the defaults of `Limits` where omitted.
+
+    Returns:
+        uint8 array, height x width x 3.
+
+    Raises:
+        ImageError: empty, undecodable, truncated or larger than the limits allow.
+    """
+    limits = limits or Limits()
+    header = _checked_header(data, name=name, limits=limits)
+    try:
+        frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise ImageError(f"{name}: OpenCV could not decode this {header.format} ({error.err}).") from error
+    if frame is None:
+        raise ImageError(
+            f"{name}: the {header.format} data are truncated or damaged "
+            f"(the header promises {header.width} x {header.height} pixels). Copy the file again from the camera."
+        )
+    expected = (header.width, header.height) if header.turned else (header.height, header.width)
+    if frame.shape[:2] != expected:
+        raise ImageError(
+            f"{name}: the header promises {expected[1]} x {expected[0]} pixels, "
+            f"decoding gave {frame.shape[1]} x {frame.shape[0]}. The file is damaged."
+        )
+    return np.ascontiguousarray(frame)
+
+
+def load(path: str | os.PathLike[str], *, limits: Limits | None = None) -> Frame:
+    """Read and decode one file; see `decode`."""
+    return decode(read_bytes(path, limits=limits), name=str(path), limits=limits)
+
+
+def read_bytes(path: str | os.PathLike[str], *, limits: Limits | None = None) -> bytes:
+    """Read an encoded picture from disk.
+
+    Raises:
+        ImageError: missing, not a regular file, or larger than ``limits.max_file_bytes``.
+    """
+    limits = limits or Limits()
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > limits.max_file_bytes:
+            raise ImageError(
+                f"{path}: {size:,} bytes, more than the {limits.max_file_bytes:,} allowed for one picture."
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+def load_mask(path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None = None) -> Mask:
+    """Read a defect mask: any grey or colour picture, true where a channel is at least half bright.
+
+    Args:
+        path: The mask's file.
+        shape_hw: The frame's height and width, to be checked against.
+
+    Raises:
+        ImageError: unreadable, or of another size than its picture.
+    """
+    mask: Mask = load(path).max(axis=2) >= 128
+    if shape_hw is not None and mask.shape != shape_hw:
+        raise ImageError(
+            f"{path}: the mask is {mask.shape[1]} x {mask.shape[0]}, its picture {shape_hw[1]} x {shape_hw[0]} pixels."
+        )
+    return mask
+
+
+def crop_resize(frame: Frame, box: Box, size_wh: tuple[int, int]) -> Frame:
+    """Cut a region out of a frame and resize it: the one pre-processing before the network.
+
+    The crop is rounded outwards to whole pixels and clipped to the frame. A crop of at least twice the target is first
+    averaged down by the integer factor that fits (anti-aliasing; the remainder, less than one target pixel, is cut at
+    the far edges), then resized bilinearly. This costs a third of area resampling straight to the target.
+
+    Args:
+        frame: uint8, height x width x 3.
+        box: The region in frame pixels.
+        size_wh: Target width and height in pixels.
+
+    Returns:
+        uint8, ``size_wh[1]`` x ``size_wh[0]`` x 3, contiguous.
+
+    Raises:
+        ImageError: the box does not overlap the frame.
+    """
+    x1, y1, x2, y2 = pixel_window(frame, box)
+    crop = frame[y1:y2, x1:x2]
+    width, height = size_wh
+    step_x, step_y = max(1, (x2 - x1) // width), max(1, (y2 - y1) // height)
+    if step_x > 1 or step_y > 1:
+        columns, rows = (x2 - x1) // step_x, (y2 - y1) // step_y
+        crop = cv2.resize(crop[: rows * step_y, : columns * step_x], (columns, rows), interpolation=cv2.INTER_AREA)
+    if crop.shape[:2] != (height, width):
+        crop = cv2.resize(crop, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(crop)
+
+
+def pixel_window(frame: Frame, box: Box) -> tuple[int, int, int, int]:
+    """The whole pixels that `crop_resize` cuts out for a box: ``(x1, y1, x2, y2)``.
+
+    Raises:
+        ImageError: the box does not overlap the frame.
+    """
+    height, width = frame.shape[:2]
+    x1, y1 = max(0, math.floor(box.x1)), max(0, math.floor(box.y1))
+    x2, y2 = min(width, math.ceil(box.x2)), min(height, math.ceil(box.y2))
+    if x2 <= x1 or y2 <= y1:
+        raise ImageError(f"the region {box.xyxy} lies outside the {width} x {height} picture.")
+    return x1, y1, x2, y2
+
+
+def encode_png(picture: UInt8[np.ndarray, "height width *channels"]) -> bytes:
+    """Encode RGB or grey uint8 as PNG, losslessly."""
+    return _encode(picture, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 3])
+
+
+def encode_jpeg(picture: UInt8[np.ndarray, "height width *channels"], *, quality: int = 90) -> bytes:
+    """Encode RGB or grey uint8 as JPEG."""
+    return _encode(picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def find(*roots: str | os.PathLike[str]) -> Iterator[Path]:
+    """The picture files under the given files and folders, each folder sorted by name, hidden files left out.
+
+    A file named outright is given whatever its suffix, so that an unreadable one is reported, not skipped.
+
+    Raises:
+        ImageError: a root that does not exist.
+    """
+    for root in map(Path, roots):
+        if root.is_dir():
+            yield from (path for path in sorted(root.rglob("*")) if _is_picture(path, root))
+        elif root.exists():
+            yield root
+        else:
+            raise ImageError(f"{root}: no such file or folder. Check the path.")
+
+
+def _is_picture(path: Path, root: Path) -> bool:
+    hidden = any(piece.startswith(".") for piece in path.relative_to(root).parts)
+    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
+
+
+def _checked_header(data: bytes, *, name: str, limits: Limits) -> Header:
+    if not data:
+        raise ImageError(f"{name}: the file is empty. Copy it again from the camera.")
+    header = read_header(data, name=name)
+    pixels = header.width * header.height
+    if pixels > limits.max_pixels:
+        raise ImageError(
+            f"{name}: {header.width} x {header.height} = {pixels:,} pixels, "
+            f"more than the {limits.max_pixels:,} allowed. "
+            "Reduce the picture, or raise max_pixels in the recipe if the camera really is that large."
+        )
+    if header.decoded_bytes > limits.max_decoded_bytes:
+        raise ImageError(
+            f"{name}: decoding needs {header.decoded_bytes:,} bytes, more than the {limits.max_decoded_bytes:,} allowed. "
+            "Reduce the picture."
+        )
+    return header
+
+
+def _describe(data: bytes) -> str:
+    head = data[:24]
+    return f"text starting with {head.decode()!r}" if head.isascii() else f"{len(data):,} bytes of something else"
+
+
+def _encode(picture: UInt8[np.ndarray, "height width *channels"], suffix: str, options: list[int]) -> bytes:
+    bgr = picture[..., ::-1] if picture.ndim == 3 else picture
+    done, buffer = cv2.imencode(suffix, np.ascontiguousarray(bgr), options)
+    if not done:
+        raise ImageError(f"cannot encode a picture of shape {picture.shape} as {suffix}.")
+    return bytes(buffer)

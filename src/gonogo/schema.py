@@ -1,0 +1,216 @@
+"""The nouns everything else speaks in: frames, boxes, labels, verdicts, operating points.
+
+Frozen, keyword-only, numpy only. Pixel coordinates are continuous: pixel column ``j`` covers ``[j, j + 1)``, so a box
+over a whole picture of width ``w`` and height ``h`` is ``(0, 0, w, h)`` and its area is ``w * h``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, UInt8
+
+Frame: TypeAlias = UInt8[np.ndarray, "height width 3"]
+"""One decoded picture: uint8 RGB, height x width x 3."""
+
+Mask: TypeAlias = Bool[np.ndarray, "height width"]
+"""Where the defect is, at frame resolution."""
+
+DefectMap: TypeAlias = Float32[np.ndarray, "rows columns"]
+"""Evidence for a defect per cell of the network's grid, in units of the score (logits)."""
+
+FeatureVector: TypeAlias = Float32[np.ndarray, " channels"]
+"""Pooled features of one part as the network saw them."""
+
+Scores: TypeAlias = Float64[np.ndarray, " parts"]
+"""One score per part; higher is worse."""
+
+
+class Label(StrEnum):
+    """What a person said about a part."""
+
+    GOOD = "good"
+    BAD = "bad"
+
+
+class State(StrEnum):
+    """What the gauge says about a part. Only a completed judgement is ever ``GO``."""
+
+    GO = "go"
+    NO_GO = "no_go"
+    REVIEW = "review"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """An axis-parallel rectangle in frame pixels; ``x2`` and ``y2`` are the far edges."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+    @classmethod
+    def from_xyxy(cls, xyxy: tuple[float, float, float, float]) -> Box:
+        """Build from ``(x1, y1, x2, y2)``."""
+        x1, y1, x2, y2 = (float(value) for value in xyxy)
+        return cls(x1=x1, y1=y1, x2=x2, y2=y2)
+
+    @classmethod
+    def whole(cls, frame: Frame) -> Box:
+        """The box that covers a whole frame."""
+        height, width = frame.shape[:2]
+        return cls(x1=0.0, y1=0.0, x2=float(width), y2=float(height))
+
+    @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        """``(x1, y1, x2, y2)`` in pixels."""
+        return (self.x1, self.y1, self.x2, self.y2)
+
+    @property
+    def width(self) -> float:
+        """Width in pixels, never negative."""
+        return max(0.0, self.x2 - self.x1)
+
+    @property
+    def height(self) -> float:
+        """Height in pixels, never negative."""
+        return max(0.0, self.y2 - self.y1)
+
+    @property
+    def area(self) -> float:
+        """Area in square pixels; zero for an inverted box."""
+        return self.width * self.height
+
+    @property
+    def centre_xy(self) -> tuple[float, float]:
+        """The middle of the box."""
+        return ((self.x1 + self.x2) / 2, (self.y1 + self.y2) / 2)
+
+    def intersection(self, other: Box) -> Box:
+        """The overlap of two boxes; has zero area where they do not meet."""
+        return Box(
+            x1=max(self.x1, other.x1),
+            y1=max(self.y1, other.y1),
+            x2=min(self.x2, other.x2),
+            y2=min(self.y2, other.y2),
+        )
+
+    def iou(self, other: Box) -> float:
+        """Intersection over union, 0 to 1."""
+        shared = self.intersection(other).area
+        union = self.area + other.area - shared
+        return shared / union if union > 0 else 0.0
+
+    def expanded(self, left: float, top: float, right: float, bottom: float) -> Box:
+        """Every edge moved outwards by so many pixels."""
+        return Box(x1=self.x1 - left, y1=self.y1 - top, x2=self.x2 + right, y2=self.y2 + bottom)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One side of an operating point: an exact statement about an error rate, with the counts that prove it.
+
+    With probability at least ``confidence`` over the draw of the calibration parts, the error rate of future parts from
+    the same process is at most ``max_rate``. ``error`` is ``"escape"`` (bad judged go) or ``"overkill"`` (good judged
+    no-go).
+    """
+
+    error: str
+    max_rate: float
+    confidence: float
+    parts: int
+    """Independent calibration parts of the class the claim is about (bad parts for escapes)."""
+    allowed: int | None
+    """How many of them may fall on the wrong side (k); ``None`` where the claim cannot be made."""
+    parts_missing: int
+    """How many more such parts are needed before the claim can be made; 0 when it is made."""
+    best_rate: float
+    """The smallest rate these parts could certify at this confidence (1 with no parts)."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the data support the claim."""
+        return self.allowed is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """Two thresholds on the score: below ``go_below`` is go, above ``no_go_above`` is no-go, between is review.
+
+    Both comparisons are strict, so equal scores never tip a verdict towards an error. ``go_below = -inf`` lets nothing
+    pass; ``no_go_above = inf`` rejects nothing.
+    """
+
+    go_below: float
+    no_go_above: float
+    escape: Claim
+    overkill: Claim
+    joint: bool = False
+    """Whether both claims hold together at their confidence (each was given half the risk)."""
+    scores_sha256: str = ""
+    """Digest of the sorted calibration scores, good then bad, as little-endian float64."""
+    data_fingerprint: str = ""
+    """Digest of the calibration split that the scores came from."""
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.go_below) or math.isnan(self.no_go_above) or self.go_below > self.no_go_above:
+            raise ValueError(f"expected go_below <= no_go_above, found {self.go_below} and {self.no_go_above}")
+
+    def state(self, score: float) -> State:
+        """The verdict for a finite score: go, no-go or review.
+
+        Raises:
+            ValueError: the score is not finite, so no judgement was completed.
+        """
+        if not math.isfinite(score):
+            raise ValueError(f"expected a finite score, found {score}")
+        if score < self.go_below:
+            return State.GO
+        if score > self.no_go_above:
+            return State.NO_GO
+        return State.REVIEW
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the gauge says about one frame, and why."""
+
+    state: State
+    score: float | None
+    """Raw defect logit, higher is worse; ``None`` only for a fault."""
+    reason: str
+    """One sentence a person can read."""
+    box: Box | None = None
+    """The region that was judged, in frame pixels."""
+    heatmap: DefectMap | None = None
+    """Defect evidence over that region, in score units; pooling it and adding the bias gives the score."""
+    feature_vector: FeatureVector | None = None
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One picture judged, beside what a person said of it: the row every metric is computed from."""
+
+    file: str
+    part: str
+    label: Label
+    defect: str | None
+    state: State
+    score: float | None
+    """``None`` for a fault."""
+    pointing_hit: bool | None = None
+    """Whether the hottest point lies on the mask; ``None`` without a mask."""
+    centre_hit: bool | None = None
+    """The same for the middle of the judged region, the baseline."""
+    energy_inside: float | None = None
+    """Share of the positive heat inside the mask."""
+    mask_share: float | None = None
+    """Share of the judged region that the mask covers: the energy a flat map would put inside."""
