@@ -255,8 +255,8 @@ def _checked_header(data: bytes, *, name: str, limits: Limits) -> Header:
         )
     if header.decoded_bytes > limits.max_decoded_bytes:
         raise ImageError(
-            f"{name}: decoding needs {header.decoded_bytes:,} bytes, more than the {limits.max_decoded_bytes:,} allowed. "
-            "Reduce the picture."
+            f"{name}: decoding needs {header.decoded_bytes:,} bytes, more than the {limits.max_decoded_bytes:,} "
+            "allowed. Reduce the picture."
         )
     return header
 

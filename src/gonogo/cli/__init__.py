@@ -7,6 +7,12 @@ import sys
 import typer
 
 from gonogo.cli import dataset
+from gonogo.cli.evaluate import evaluate
+from gonogo.cli.gauge import gauge
+from gonogo.cli.inspect import inspect
+from gonogo.cli.proof import simulate_guarantee
+from gonogo.cli.synth import synth
+from gonogo.cli.train import train
 from gonogo.errors import InputError, UnfitError
 
 app = typer.Typer(
@@ -18,6 +24,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(dataset.app, name="dataset")
+for command in (train, inspect, evaluate, synth, gauge, simulate_guarantee):
+    app.command()(command)
 
 
 def main() -> None:

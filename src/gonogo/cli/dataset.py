@@ -1,12 +1,190 @@
-"""``gonogo dataset``: import, check."""
+"""``gonogo dataset``: import, check, split, export, measure. Heavy imports stay inside the functions."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-app = typer.Typer(help="Labelled pictures: import and check them.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from gonogo.dataset import Dataset, Fractions
+
+app = typer.Typer(help="Labelled pictures: import, check and split them.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A data set folder.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same splits.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Splits = Annotated[
+    str | None,
+    typer.Option(help="train/val/calibrate/test, 50/10/25/15 by default; three numbers are train/val/test."),
+]
+WithinLots = Annotated[bool, typer.Option("--split-within-lots", help="Let one lot stand in several splits.")]
 
 
 @app.callback()
 def _dataset() -> None:
     """Labelled pictures."""
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A folder of photographs; it is not changed.")],
+    out: Annotated[Path, typer.Option(help="The data set folder to make.")],
+    good: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The folder of good parts; every other one is a defect kind.")
+    ] = None,
+    mask_suffix: Annotated[
+        str | None, typer.Option(metavar="SUFFIX", help="NAME + this beside a picture NAME.* is its defect mask.")
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Boxes: COCO .json, CVAT .xml, a folder of Pascal VOC .xml or YOLO .txt.")
+    ] = None,
+    object_name: Annotated[
+        str | None, typer.Option("--object", metavar="NAME", help="Only boxes of this name count.")
+    ] = None,
+    part_regex: Annotated[str | None, typer.Option(help="Its first group in a picture's path names the part.")] = None,
+    lot_regex: Annotated[str | None, typer.Option(help="Its first group in a picture's path names the lot.")] = None,
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Take pictures that no folder labels.")] = False,
+    splits: Splits = None,
+    seed: Seed = 0,
+    split_within_lots: WithinLots = False,
+) -> None:
+    """Make a data set out of a folder of photographs: good/ and bad/, MVTec AD, or imagefolder."""
+    from gonogo.dataset import ImportOptions, import_folder
+
+    options = ImportOptions(
+        good=good,
+        mask_suffix=mask_suffix,
+        unlabelled=unlabelled,
+        annotations=annotations,
+        object_name=object_name,
+        part_regex=part_regex,
+        lot_regex=lot_regex,
+        fractions=_fractions(splits),
+        seed=seed,
+        split_within_lots=split_within_lots,
+    )
+    imported = import_folder(source, out, options)
+    _print_counts(imported.dataset)
+    for note in imported.notes:
+        typer.echo(note)
+
+
+@app.command("check")
+def check_(dataset: Folder, as_json: AsJson = False) -> None:
+    """Say whether a data set is fit to train on: counts, unreadable pictures, duplicates, leaks. Exit 1 if unfit."""
+    import json
+
+    from gonogo.dataset import Dataset, check
+    from gonogo.errors import UnfitError
+
+    data = Dataset.read(dataset)
+    found = check(data)
+    if as_json:
+        counts = [
+            {"split": split, "label": label, "defect": defect, "pictures": number}
+            for (split, label, defect), number in found.counts.items()
+        ]
+        content = {
+            "fit": found.fit,
+            "pictures": len(data.samples),
+            "counts": counts,
+            "problems": found.problems,
+            "warnings": found.warnings,
+            "exact_duplicates": found.exact_duplicates,
+            "near_duplicates": found.near_duplicates,
+        }
+        typer.echo(json.dumps(content, indent=1))
+    else:
+        _print_counts(data)
+        pictures = sum(map(len, found.near_duplicates))
+        typer.echo(f"{pictures} pictures are near-duplicates, in {len(found.near_duplicates)} groups.")
+        for warning in found.warnings:
+            typer.echo(f"note: {warning}")
+    if not found.fit:
+        shown = "\n  ".join(found.problems[:20])
+        more = f"\n  and {len(found.problems) - 20} more" if len(found.problems) > 20 else ""
+        raise UnfitError(f"{dataset}: unfit to train on:\n  {shown}{more}")
+
+
+@app.command("split")
+def split_(dataset: Folder, splits: Splits = None, seed: Seed = 0, split_within_lots: WithinLots = False) -> None:
+    """Split a data set anew; pictures stay, metadata.jsonl is replaced."""
+    from dataclasses import replace
+
+    from gonogo.dataset import Dataset, Fractions, resplit, with_groups
+
+    data = Dataset.read(dataset)
+    fractions = _fractions(splits) or Fractions()
+    grouped = with_groups(data)
+    data = replace(data, samples=resplit(grouped, fractions, seed, within_lots=split_within_lots))
+    data.write()
+    _print_counts(data)
+
+
+@app.command("export-coco")
+def export_coco(dataset: Folder, out: Annotated[Path, typer.Option(help="The .json file to write.")]) -> None:
+    """Write the boxes of a data set as COCO JSON."""
+    from gonogo.dataset import Dataset
+    from gonogo.dataset.annotations import export_coco as export
+
+    boxes = export(Dataset.read(dataset), out)
+    typer.echo(f"{boxes} boxes in {out}")
+
+
+@app.command("measure-duplicates")
+def measure_duplicates(
+    dataset: Folder,
+    copies: Annotated[int, typer.Option(min=1, help="Pictures to re-shoot.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the choice and the copies.")] = 0,
+    sheet: Annotated[Path | None, typer.Option(help="Draw the merged pairs with the least agreement here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how many re-shot copies are found and what is merged wrongly, on this data set."""
+    import json
+    from dataclasses import asdict
+
+    from gonogo import images
+    from gonogo.dataset import Dataset, reshoot
+    from gonogo.files import write_beside
+
+    data = Dataset.read(dataset)
+    measured = reshoot.measure(data, copies=copies, seed=seed)
+    if sheet is not None and measured.weakest:
+        write_beside(sheet, images.encode_png(reshoot.sheet(data, measured.weakest)))
+    if as_json:
+        typer.echo(json.dumps(asdict(measured), indent=1))
+        return
+    for name, share in measured.caught.items():
+        typer.echo(f"{name:12} {share.hits:4} of {share.trials} found  ({share.low:.1%} to {share.high:.1%})")
+    typer.echo(f"{measured.pictures} pictures in {measured.groups} groups, {measured.merged_pairs} pairs merged")
+    if measured.merged_across_parts is not None:
+        typer.echo(f"of them {measured.merged_across_parts} between different named parts")
+    typer.echo(f"of them {measured.merged_across_kinds} between different labels or defect kinds")
+
+
+def _fractions(text: str | None) -> Fractions | None:
+    from gonogo.dataset import Fractions
+
+    return None if text is None else Fractions.parse(text)
+
+
+def _print_counts(dataset: Dataset) -> None:
+    """A table of pictures: one row per label and kind, one column per split."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from gonogo.dataset import Split, counts
+
+    found = counts(dataset)
+    columns = [split for split in (*map(str, Split), "-") if any(key[0] == split for key in found)]
+    table = Table(title=f"{len(dataset.samples)} pictures in {dataset.root}", title_justify="left")
+    table.add_column("label")
+    table.add_column("defect kind")
+    for split in (*columns, "all"):
+        table.add_column("no split" if split == "-" else split, justify="right")
+    for label, defect in dict.fromkeys((label, defect) for _, label, defect in found):
+        numbers = [found.get((split, label, defect), 0) for split in columns]
+        table.add_row(label, defect, *map(str, (*numbers, sum(numbers))))
+    Console().print(table)

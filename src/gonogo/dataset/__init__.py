@@ -1,5 +1,26 @@
 """Labelled pictures: reading, importing, checking and splitting them."""
 
+from gonogo.dataset.checking import Check, check, counts, require_trainable
+from gonogo.dataset.importing import Imported, ImportOptions, import_folder
+from gonogo.dataset.reading import with_groups
 from gonogo.dataset.records import Dataset, Sample, Split, fingerprint, write_metadata
+from gonogo.dataset.splits import Fractions, assign_splits, resplit
 
-__all__ = ["Dataset", "Sample", "Split", "fingerprint", "write_metadata"]
+__all__ = [
+    "Check",
+    "Dataset",
+    "Fractions",
+    "ImportOptions",
+    "Imported",
+    "Sample",
+    "Split",
+    "assign_splits",
+    "check",
+    "counts",
+    "fingerprint",
+    "import_folder",
+    "require_trainable",
+    "resplit",
+    "with_groups",
+    "write_metadata",
+]

@@ -56,6 +56,8 @@ class Sample(BaseModel):
     quad: tuple[tuple[Pixels, Pixels], ...] | None = None
     """Corners of a rotated region, clockwise from its own top left, in frame pixels."""
     split: Split | None = None
+    group: int | None = None
+    """Near-duplicate component: pictures of one data set with the same number show the same part."""
 
     @field_validator("file_name", "mask_file_name")
     @classmethod

@@ -1,0 +1,233 @@
+"""The bundle: a folder that holds one trained inspector, sealed so that any changed byte is refused.
+
+    classifier.xml, .bin   the graph: uint8 NHWC in; score, heatmap, feature_vector out
+    inspector.json         the manifest: recipe, operating point with its evidence, fingerprints
+    golden/                a few frames whose exact scores the manifest states
+    MODEL_CARD.md          the same for people
+    SHA256SUMS             the seal: the hash of every other file, as ``sha256sum -c`` reads it
+
+The SHA-256 of the seal names the bundle. The seal is compared as a whole with one made anew from the folder, so a
+changed, added or missing file, or a change to the seal itself, is found before anything else reads the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue, ValidationError, field_serializer, field_validator
+
+from gonogo import images, operating_point
+from gonogo.config import Recipe, Strict
+from gonogo.errors import BundleError
+from gonogo.files import folder_beside, write_beside
+from gonogo.heatmap import HeatScale
+from gonogo.runtime import Precision
+from gonogo.schema import Frame, OperatingPoint
+
+FORMAT = 1
+SUFFIX = ".inspector"
+CLASSIFIER = "classifier.xml"
+MANIFEST = "inspector.json"
+SEAL = "SHA256SUMS"
+MODEL_CARD = "MODEL_CARD.md"
+GOLDEN = "golden"
+
+
+class Golden(Strict):
+    """A frame in the bundle and the score that it must give."""
+
+    file: str
+    score: float = Field(allow_inf_nan=False)
+
+
+class Classifier(Strict):
+    """What the graph is made of."""
+
+    backbone: str
+    cuts: tuple[str, ...] = Field(strict=False)
+    pool: Literal["mean", "max", "lse"]
+    sharpness: float
+    """Of log-sum-exp pooling."""
+    bias: float
+    """``score = pool(heatmap) + bias``."""
+    weights: str
+    """Where the training started from."""
+
+
+class Revision(Strict):
+    """An operating point that was replaced by a later one."""
+
+    replaced: str
+    """When, UTC, ISO 8601."""
+    operating_point: JsonValue
+    bundle_sha256: str
+
+
+class Manifest(Strict):
+    """``inspector.json``."""
+
+    format: Literal[1] = 1
+    name: str
+    created: str
+    """UTC, ISO 8601."""
+    gonogo_version: str
+    recipe: Recipe
+    labels: tuple[str, str] = Field(default=("good", "bad"), strict=False)
+    classifier: Classifier
+    precision: Precision = "f32"
+    """The arithmetic that the golden scores and the operating point were proven in."""
+    score_tolerance: float = 1e-3
+    """Largest difference in golden scores on another processor or OpenVINO build than ``proven_on``."""
+    proven_on: Mapping[str, str]
+    heat_scale: HeatScale
+    operating_point: OperatingPoint | None = None
+    revisions: tuple[Revision, ...] = Field(default=(), strict=False)
+    golden: tuple[Golden, ...] = Field(default=(), strict=False)
+    training: Mapping[str, JsonValue] = Field(default_factory=dict)
+    """How it was trained: options, seeds, metrics. For people; nothing reads it back."""
+    data_fingerprint: str = ""
+    """SHA-256 over the records and pictures that were trained on."""
+
+    @field_validator("operating_point", mode="before")
+    @classmethod
+    def _read_point(cls, value: Any) -> OperatingPoint | None:
+        return value if value is None or isinstance(value, OperatingPoint) else operating_point.from_json(value)
+
+    @field_serializer("operating_point")
+    def _write_point(self, value: OperatingPoint | None) -> dict[str, Any] | None:
+        return None if value is None else operating_point.to_json(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A bundle that was found whole."""
+
+    root: Path
+    manifest: Manifest
+    sha256: str
+    """Names this exact bundle: the SHA-256 of its seal."""
+
+    @property
+    def classifier(self) -> Path:
+        """The graph's ``.xml``."""
+        return self.root / CLASSIFIER
+
+    def golden(self) -> list[tuple[str, Frame, float]]:
+        """File name, frame and expected score of every golden frame."""
+        return [(each.file, images.load(self.root / each.file), each.score) for each in self.manifest.golden]
+
+
+def read(root: str | os.PathLike[str]) -> Bundle:
+    """Open a bundle, refusing one that is incomplete or was changed.
+
+    Raises:
+        BundleError: not a bundle, a file that does not match the seal, or a manifest of another format.
+    """
+    root = Path(root)
+    if not (root / SEAL).is_file():
+        raise BundleError(
+            f"{root}: expected a bundle (a folder with {SEAL}), found "
+            f"{'a folder without one' if root.is_dir() else 'no such folder'}. Make one with: gonogo train"
+        )
+    sealed = (root / SEAL).read_bytes()
+    expected = _seal_text(root)
+    if sealed != expected:
+        raise BundleError(
+            f"{root}: the bundle was changed after it was sealed ({_difference(sealed, expected)}). "
+            "Copy it again from where it was made; nothing was loaded."
+        )
+    try:
+        manifest = Manifest.model_validate_json((root / MANIFEST).read_bytes())
+    except (ValidationError, OSError) as error:
+        raise BundleError(f"{root / MANIFEST}: not a manifest of format {FORMAT} ({_first(error)}).") from error
+    return Bundle(root=root, manifest=manifest, sha256=hashlib.sha256(sealed).hexdigest())
+
+
+def write_manifest(root: Path, manifest: Manifest) -> Bundle:
+    """Write manifest and model card into a folder that holds the other files, and seal it."""
+    write_beside(root / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
+    write_beside(root / MODEL_CARD, model_card(manifest).encode())
+    sealed = _seal_text(root)
+    write_beside(root / SEAL, sealed)
+    return Bundle(root=root, manifest=manifest, sha256=hashlib.sha256(sealed).hexdigest())
+
+
+def replace_operating_point(bundle: Bundle, point: OperatingPoint, *, now: str) -> Bundle:
+    """Put a new operating point into a bundle as a new revision; graph and golden frames stay untouched.
+
+    The old point is kept in the manifest's history. The whole folder is replaced at once.
+    """
+    before = bundle.manifest
+    history = before.revisions
+    if before.operating_point is not None:
+        replaced = operating_point.to_json(before.operating_point)
+        history = (*history, Revision(replaced=now, operating_point=replaced, bundle_sha256=bundle.sha256))
+    manifest = before.model_copy(update={"operating_point": point, "revisions": history})
+    with folder_beside(bundle.root, replace=True) as partial:
+        shutil.copytree(bundle.root, partial, dirs_exist_ok=True)
+        write_manifest(partial, manifest)
+    return read(bundle.root)
+
+
+def model_card(manifest: Manifest) -> str:
+    """What the bundle is, in a page for people."""
+    point = manifest.operating_point
+    width, height = manifest.recipe.size_wh
+    lines = [
+        f"# {manifest.name}",
+        "",
+        f"A gonogo inspector, made {manifest.created} with gonogo {manifest.gonogo_version}. It judges one photograph "
+        "of a part: go, no-go or review, and shows where the evidence for a defect lies.",
+        "",
+        "## Promise",
+        "",
+    ]
+    if point is None:
+        lines += ["No operating point was certified: every part goes to review."]
+    else:
+        lines += [f"- {operating_point.describe(claim)}" for claim in (point.escape, point.overkill)]
+        lines += [f"- Go below a score of {point.go_below:g}, no-go above {point.no_go_above:g}, review between."]
+    lines += [
+        "",
+        "The promise holds for parts drawn from the same process as the calibration parts, photographed the same way.",
+        "",
+        "## Facts",
+        "",
+        f"- Network: {manifest.classifier.backbone} cut at {', '.join(manifest.classifier.cuts)}, "
+        f"{manifest.classifier.pool} pooling, started from {manifest.classifier.weights}",
+        f"- Input: the region of interest ({manifest.recipe.roi}) as {width} x {height} RGB, uint8",
+        f"- Arithmetic: {manifest.precision} on {manifest.proven_on.get('processor', 'unknown')}, "
+        f"OpenVINO {manifest.proven_on.get('openvino', 'unknown')}",
+        f"- Trained on data {manifest.data_fingerprint[:16] or 'unknown'}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _seal_text(root: Path) -> bytes:
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir())
+    return "".join(f"{_sha256(root / name)}  {name}\n" for name in files if name != SEAL).encode()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _difference(sealed: bytes, expected: bytes) -> str:
+    before, after = (set(text.decode(errors="replace").splitlines()) for text in (sealed, expected))
+    names = sorted({line.partition("  ")[2] for line in before ^ after})
+    return ", ".join(names[:5]) if names else f"{SEAL} itself"
+
+
+def _first(error: ValidationError | OSError) -> str:
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

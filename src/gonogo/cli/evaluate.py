@@ -1,0 +1,80 @@
+"""``gonogo evaluate``: judge a labelled data set and say how well it went."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gonogo.evaluate import Evaluation, Rate
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="The inspector to evaluate.", metavar="BUNDLE")],
+    dataset: Annotated[Path, typer.Argument(help="A data set with labels.", metavar="DATASET")],
+    split: Annotated[
+        list[str],
+        typer.Option(help="Which split to judge, train, val, calibrate or test; may be given more than once."),
+    ] = ["test"],  # noqa: B006 - Typer wants a list as the default and never changes it
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report here.", metavar="FILE")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """Judge every labelled picture of a split and print how many mistakes were made, with exact intervals."""
+    from rich.console import Console
+
+    from gonogo.dataset import Dataset, Split
+    from gonogo.evaluate import evaluate as judge_all
+    from gonogo.inspector import Inspector
+    from gonogo.progress import console as messages
+    from gonogo.report import words, write_report
+
+    if unknown := set(split) - set(Split):
+        raise typer.BadParameter(
+            f"expected {', '.join(Split)}, found {', '.join(sorted(unknown))}", param_hint="--split"
+        )
+    data = Dataset.read(dataset)
+    inspector = Inspector.load(bundle)
+    evaluation = judge_all(inspector, data, [Split(name) for name in dict.fromkeys(split)])
+    if report is not None:
+        write_report(evaluation, inspector, data, report)
+        messages.print(f"Report written to {report}", markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps(evaluation.to_json(), allow_nan=False))
+        return
+    console = Console()
+    console.print(words.headline(evaluation), style="bold", markup=False, highlight=False)
+    console.print(words.subline(evaluation), markup=False, highlight=False)
+    for warning in words.warnings(evaluation):
+        console.print(warning, style="yellow", markup=False, highlight=False)
+    console.print(_table(evaluation))
+
+
+def _table(evaluation: Evaluation) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    from gonogo.report import words
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for title in ("share", f"{words.level(evaluation.confidence)} interval", "count"):
+        table.add_column(title, justify="right")
+
+    def row(name: str, rate: Rate) -> None:
+        table.add_row(name, words.percent(rate.value), words.interval(rate), f"{rate.count} of {rate.of}")
+
+    row("bad parts passed (escapes)", evaluation.escape)
+    row("good parts rejected (overkill)", evaluation.overkill)
+    row("sent to a person (review)", evaluation.review)
+    row("could not be judged (faults)", evaluation.fault)
+    if evaluation.localisation.pointing.of:
+        row("hottest point on the defect", evaluation.localisation.pointing)
+        row("  middle of the picture on it", evaluation.localisation.centre)
+    table.add_row("AUROC", words.number(evaluation.auroc), "", "")
+    table.add_row("average precision", words.number(evaluation.average_precision), "", "")
+    return table

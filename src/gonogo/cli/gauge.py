@@ -1,0 +1,156 @@
+"""``gonogo gauge``: is the gauge, with its people, fit for use?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gonogo.gauge import Appraiser, GaugeReport, Kappa, Share, Study
+
+
+def gauge(
+    study_csv: Annotated[
+        Path,
+        typer.Argument(
+            metavar="STUDY.CSV",
+            help="Columns appraiser, trial, part, decision (good, bad, review), reference (good, bad); optionally "
+            "reference_value and picture_sha256.",
+        ),
+    ],
+    report: Annotated[Path | None, typer.Option(help="Write the study as one HTML page.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Analyse an attribute agreement study: within, between and against the reference."""
+    from gonogo.gauge import analyse, read_study
+
+    study = read_study(study_csv)
+    found = analyse(study)
+    if report is not None:
+        _write_page(study_csv, study, found, report)
+    if as_json:
+        typer.echo(json.dumps(_as_json(study, found), indent=2))
+    else:
+        _print(study, found)
+
+
+def _write_page(study_csv: Path, study: Study, found: GaugeReport, report: Path) -> None:
+    import hashlib
+
+    from gonogo.files import write_beside
+    from gonogo.report import render
+
+    sha256 = hashlib.sha256(study_csv.read_bytes()).hexdigest()
+    page = render("gauge.html", name=study_csv.name, sha256=sha256, study=study, found=found)
+    write_beside(report, page.encode())
+
+
+def _as_json(study: Study, found: GaugeReport) -> dict[str, Any]:
+    return {
+        "appraisers": [_appraiser_as_json(one) for one in found.appraisers],
+        "trials": len(study.trials),
+        "parts": len(study.parts),
+        "between": _share_as_json(found.between),
+        "between_kappa": _kappa_as_json(found.between_kappa),
+        "pairs": [
+            {"first": pair.first, "second": pair.second, "kappa": _kappa_as_json(pair.kappa)} for pair in found.pairs
+        ],
+        "all_right": _share_as_json(found.all_right),
+        "grey_zones": [
+            {
+                "side": zone.side,
+                "accepted_to": zone.accepted_to,
+                "rejected_from": zone.rejected_from,
+                "width": zone.width,
+            }
+            for zone in found.grey_zones
+        ],
+        "notes": list(found.notes),
+    }
+
+
+def _appraiser_as_json(one: Appraiser) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "within": _share_as_json(one.within),
+        "within_kappa": _kappa_as_json(one.within_kappa),
+        "same_picture": one.same_picture,
+        "effectiveness": _share_as_json(one.effectiveness),
+        "reference_kappa": _kappa_as_json(one.reference_kappa),
+        "miss_rate": _share_as_json(one.misses),
+        "missed_parts": _share_as_json(one.missed_parts),
+        "false_alarm_rate": _share_as_json(one.false_alarms),
+        "alarmed_parts": _share_as_json(one.alarmed_parts),
+        "rating": one.rating.value if one.rating else None,
+    }
+
+
+def _share_as_json(share: Share | None) -> dict[str, Any] | None:
+    if share is None:
+        return None
+    low, high = share.interval
+    return {"rate": share.rate, "low": low, "high": high, "count": share.count, "total": share.total}
+
+
+def _kappa_as_json(kappa: Kappa | None) -> dict[str, Any] | None:
+    return None if kappa is None else {"value": kappa.value, "low": kappa.low, "high": kappa.high}
+
+
+def _print(study: Study, found: GaugeReport) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"{len(study.appraisers)} appraisers, {len(study.trials)} trials, {len(study.parts)} parts; "
+        "95 % intervals in brackets"
+    )
+    table = Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for one in found.appraisers:
+        table.add_column(one.name, justify="right")
+    rows = {
+        "same in every trial": [_share(one.within) for one in found.appraisers],
+        "  kappa (Fleiss)": [_kappa(one.within_kappa) for one in found.appraisers],
+        "right in every trial": [_share(one.effectiveness) for one in found.appraisers],
+        "  kappa (Cohen)": [_kappa(one.reference_kappa) for one in found.appraisers],
+        "missed": [_share(one.misses) for one in found.appraisers],
+        "false alarms": [_share(one.false_alarms) for one in found.appraisers],
+        "rule of thumb": [one.rating.value if one.rating else "-" for one in found.appraisers],
+    }
+    for heading, cells in rows.items():
+        table.add_row(heading, *cells)
+    console.print(table)
+    for pair in found.pairs:
+        console.print(f"{pair.first} and {pair.second}: kappa (Cohen) {_kappa(pair.kappa)}")
+    if found.pairs:
+        console.print(f"all agree: {_share(found.between)}, kappa (Fleiss) {_kappa(found.between_kappa)}")
+    console.print(f"all right: {_share(found.all_right)}")
+    for zone in found.grey_zones:
+        console.print(
+            f"grey zone ({zone.side} limit): accepted by all to {_number(zone.accepted_to)}, rejected by all from "
+            f"{_number(zone.rejected_from)}, width {_number(zone.width)}"
+        )
+    for note in found.notes:
+        console.print(f"\nNote: {note}")
+
+
+def _share(share: Share | None) -> str:
+    if share is None or share.rate is None:
+        return "-"
+    low, high = share.interval
+    return f"{share.rate:.1%} ({low:.0%}-{high:.0%})"
+
+
+def _kappa(kappa: Kappa | None) -> str:
+    if kappa is None or kappa.value is None or kappa.low is None or kappa.high is None:
+        return "-"
+    return f"{kappa.value:.2f} ({kappa.low:.2f}-{kappa.high:.2f})"
+
+
+def _number(value: float | None) -> str:
+    return "beyond the study" if value is None else f"{value:.4g}"

@@ -1,0 +1,152 @@
+"""``gonogo simulate-guarantee``: the promise put to the test, with nothing but random numbers."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gonogo.operating_point.simulate import AuditTrial, Guarantee
+
+
+def simulate_guarantee(
+    draws: Annotated[int, typer.Option(min=1, help="Fresh calibrations per scenario.")] = 2000,
+    audits: Annotated[int, typer.Option(min=1, help="Audits per simulated line.")] = 5000,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Calibrate thousands of times where the true rates are known, and count broken promises.
+
+    Exit code 1 if promises are broken more often than the stated confidence allows and chance explains.
+    """
+    import numpy as np
+
+    from gonogo.errors import UnfitError
+    from gonogo.operating_point.simulate import SCENARIOS, simulate, simulate_audits
+    from gonogo.progress import track
+
+    streams = iter(np.random.default_rng(seed).spawn(len(SCENARIOS) + 1))
+    guarantees = [
+        simulate(scenario, draws=draws, rng=next(streams), track=functools.partial(track, description=scenario.name))
+        for scenario in SCENARIOS
+    ]
+    trial = simulate_audits(promised_rate=0.01, confidence=0.95, runs=2000, audits=audits, rng=next(streams))
+    if as_json:
+        typer.echo(json.dumps(_as_json(guarantees, trial, seed), indent=2))
+    else:
+        _print(guarantees, trial)
+    broken = [g.scenario.name for g in guarantees if g.refuted and not g.scenario.count_pictures]
+    broken += ["audit test"] if trial.refuted else []
+    if broken:
+        raise UnfitError(f"the simulation refutes the guarantee ({', '.join(broken)}). Do not certify with this build.")
+
+
+def _as_json(guarantees: list[Guarantee], trial: AuditTrial, seed: int) -> dict[str, Any]:
+    low, high = trial.interval
+    return {
+        **_guarantee_as_json(guarantees[0]),
+        "seed": seed,
+        "scenarios": [{"name": g.scenario.name, **_guarantee_as_json(g)} for g in guarantees],
+        "audit": {
+            "promised_rate": trial.promised_rate,
+            "delta": round(1.0 - trial.confidence, 12),
+            "runs": trial.runs,
+            "audits": trial.audits,
+            "false_alarm_rate": trial.false_alarms / trial.runs,
+            "false_alarm_rate_low": low,
+            "false_alarm_rate_high": high,
+            "refuted": trial.refuted,
+            "tenfold": _times_as_json(trial.until_alarm, trial.runs),
+            "tenfold_later": _times_as_json(trial.until_alarm_late, trial.runs - trial.false_alarms),
+        },
+    }
+
+
+def _guarantee_as_json(guarantee: Guarantee) -> dict[str, Any]:
+    low, high = guarantee.interval
+    scenario = guarantee.scenario
+    return {
+        "alpha": scenario.max_escape,
+        "beta": scenario.max_overkill,
+        "delta": round(guarantee.delta, 12),
+        "joint": scenario.joint,
+        "bad_parts": scenario.bad_parts,
+        "good_parts": scenario.good_parts,
+        "draws": guarantee.draws,
+        "violation_rate": guarantee.violations / guarantee.draws,
+        "violation_rate_low": low,
+        "violation_rate_high": high,
+        "overkill_violation_rate": guarantee.overkill_violations / guarantee.draws,
+        "naive_violation_rate": guarantee.naive_violations / guarantee.draws,
+        "review_rate": guarantee.review_rate,
+        "oracle_review_rate": guarantee.oracle_review_rate,
+        "expected_to_fail": scenario.count_pictures,
+        "refuted": guarantee.refuted,
+    }
+
+
+def _times_as_json(times: tuple[int, ...], runs: int) -> dict[str, float | int | None]:
+    import numpy as np
+
+    # A run without an alarm waited longer than all others: it counts as infinite, and a quantile there is null.
+    waits = np.array([*times, *[np.inf] * (runs - len(times))])
+    quantiles = np.quantile(waits, [0.5, 0.95], method="higher") if runs else np.array([np.inf, np.inf])
+    median, late = (float(value) if np.isfinite(value) else None for value in quantiles)
+    return {"runs": runs, "alarms": len(times), "median_audits": median, "audits_95": late}
+
+
+def _print(guarantees: list[Guarantee], trial: AuditTrial) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    first, scenario = guarantees[0], guarantees[0].scenario
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(
+        f"{first.draws} fresh calibrations each: {scenario.bad_parts} bad and {scenario.good_parts} good parts\n"
+        f"limits {scenario.max_escape:.0%} escapes and {scenario.max_overkill:.0%} overkill; "
+        f"broken promises allowed {first.delta:.0%}"
+    )
+    table = Table(box=box.SIMPLE, padding=0, pad_edge=False)
+    for heading in ("scenario", "broken", "95 % interval", "overkill", "naive", "review", "oracle"):
+        table.add_column(heading, justify="left" if heading == "scenario" else "right", no_wrap=True)
+    for g in guarantees:
+        low, high = g.interval
+        counts = (g.overkill_violations / g.draws, g.naive_violations / g.draws, g.review_rate, g.oracle_review_rate)
+        rates = [f"{rate:.1%}" for rate in counts]
+        table.add_row(g.scenario.name, f"{g.violations / g.draws:.1%}", f"{low:.1%} to {high:.1%}", *rates)
+    console.print(table)
+    console.print(_LEGEND, style="dim")
+    console.print(_audit_text(trial))
+
+
+_LEGEND = """\
+broken    true escape rate above the limit (both claims together: either rate above)
+overkill  true overkill rate above the limit
+naive     broken by the rule "the empirical escape rate is at most the limit"
+review    mean share of parts sent to a person; oracle: with the distributions known
+5 pictures, each counted: pictures taken for parts, shown because it breaks the promise
+"""
+
+
+def _audit_text(trial: AuditTrial) -> str:
+    low, high = trial.interval
+    at_once = _times_as_json(trial.until_alarm, trial.runs)
+    later = _times_as_json(trial.until_alarm_late, trial.runs - trial.false_alarms)
+    return (
+        f"{trial.runs} lines, {trial.audits} audits of accepted parts each; promised: {trial.promised_rate:.0%} bad\n"
+        f"  at the promised rate: {trial.false_alarms / trial.runs:.1%} false alarms "
+        f"(95 % interval {low:.1%} to {high:.1%}; allowed {1 - trial.confidence:.0%})\n"
+        f"  at ten times the rate: alarm after {_wait(at_once)}\n"
+        f"  at ten times the rate only after {trial.audits} audits: {_wait(later)} later"
+    )
+
+
+def _wait(times: dict[str, float | int | None]) -> str:
+    if times["median_audits"] is None:
+        return "more audits than were simulated"
+    late = times["audits_95"]
+    return f"{times['median_audits']:.0f} audits (median; 95 % of lines: {'more' if late is None else f'{late:.0f}'})"

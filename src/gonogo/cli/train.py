@@ -1,0 +1,84 @@
+"""``gonogo train``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class PoolName(StrEnum):
+    """How the defect map becomes one score."""
+
+    MEAN = "mean"
+    MAX = "max"
+    LSE = "lse"
+
+
+class NormalisationName(StrEnum):
+    """What the pretrained weights expect of their input."""
+
+    AUTO = "auto"
+    IMAGENET = "imagenet"
+    SYMMETRIC = "symmetric"
+
+
+def train(
+    dataset: Annotated[Path, typer.Argument(help="Data set folder, made by 'gonogo dataset import'.")],
+    out: Annotated[Path, typer.Option(help="The bundle to make, for example tile.inspector.")],
+    backbone: Annotated[str, typer.Option(help="torchvision backbone.")] = "mobilenet_v2",
+    weights: Annotated[str, typer.Option(help="safetensors file, 'imagenet' (downloads) or 'none'.")] = "imagenet",
+    normalisation: Annotated[
+        NormalisationName, typer.Option(help="Input the weights expect; auto chooses on val for a file.")
+    ] = NormalisationName.AUTO,
+    cut: Annotated[
+        list[str] | None, typer.Option(help="Feature map to cut the backbone at; repeat to join several.")
+    ] = None,
+    pool: Annotated[PoolName, typer.Option(help="How the map becomes a score.")] = PoolName.MEAN,
+    size: Annotated[int | None, typer.Option(min=32, max=2048, help="Input side in pixels.")] = None,
+    crops: Annotated[int, typer.Option(min=1, help="Augmentation: crops per picture.")] = 2,
+    rotations: Annotated[int, typer.Option(min=1, help="Augmentation: rotations per crop.")] = 4,
+    finetune: Annotated[bool, typer.Option("--finetune", help="Train the whole network, not the head alone.")] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="Of fine-tuning.")] = 24,
+    batch: Annotated[int, typer.Option(min=1, help="Of fine-tuning.")] = 12,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="Of fine-tuning.")] = 1e-3,
+    max_escape: Annotated[float, typer.Option(help="Escape rate to certify.")] = 0.05,
+    max_overkill: Annotated[float, typer.Option(help="Overkill rate to certify.")] = 0.05,
+    confidence: Annotated[float, typer.Option(help="Of each certified rate.")] = 0.95,
+    joint: Annotated[bool, typer.Option("--joint", help="Certify both rates together at this confidence.")] = False,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
+) -> None:
+    """Train an inspector, certify its thresholds and seal it in a bundle."""
+    from gonogo.augment import Augmentation
+    from gonogo.dataset import Dataset
+    from gonogo.model import IMAGENET, SYMMETRIC, Pool
+    from gonogo.operating_point import describe
+    from gonogo.progress import console
+    from gonogo.train import FineTuning
+    from gonogo.workflow import Promise, TrainingOptions, train_inspector
+
+    known = {NormalisationName.IMAGENET: IMAGENET, NormalisationName.SYMMETRIC: SYMMETRIC}
+    tuning = FineTuning(epochs=epochs, batch=batch, learning_rate=learning_rate, frozen_statistics=weights != "none")
+    options = TrainingOptions(
+        backbone=backbone,
+        weights=weights,
+        normalisation=known.get(normalisation),
+        cuts=tuple(cut or ()),
+        pool=Pool(pool.value),
+        size_wh=(size, size) if size else None,
+        augmentation=Augmentation(crops=crops, rotations=rotations),
+        fine_tuning=tuning if finetune else None,
+        seed=seed,
+        promise=Promise(max_escape=max_escape, max_overkill=max_overkill, confidence=confidence, joint=joint),
+    )
+    made = train_inspector(Dataset.read(dataset), out, options, overwrite=overwrite)
+    point = made.bundle.manifest.operating_point
+    assert point is not None, "training always certifies"
+    auroc = made.val.auroc
+    console.print(f"AUROC on val: {auroc:.4f}" if auroc is not None else "AUROC on val: undefined")
+    for claim in (point.escape, point.overkill):
+        console.print(describe(claim))
+    console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")

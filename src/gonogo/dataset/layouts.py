@@ -1,0 +1,193 @@
+"""Which pictures a source folder holds and what its layout says of each: one small reader per layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gonogo import images
+from gonogo.dataset.records import METADATA, Split
+from gonogo.errors import DatasetError
+from gonogo.schema import Label
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """One picture of a source folder and what the folder says of it."""
+
+    path: Path
+    label: Label | None
+    defect: str | None = None
+    mask: Path | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """Further columns of a source's own ``metadata.jsonl``."""
+
+
+def read_layout(
+    source: Path, *, good: str | None = None, mask_suffix: str | None = None, unlabelled: bool = False
+) -> tuple[Found, ...]:
+    """List the pictures of a source folder, whichever layout it has.
+
+    A ``metadata.jsonl`` is read as Hugging Face imagefolder; ``train/good`` beside ``test`` as MVTec AD; ``good`` and
+    ``bad`` (or the folder named by ``good``) as one folder per class.
+
+    Args:
+        source: The folder to read; nothing in it is changed.
+        good: The class folder that holds good parts; every other class folder is a defect kind.
+        mask_suffix: ``NAME`` + this beside a picture ``NAME.*`` is its defect mask, not a picture.
+        unlabelled: Take pictures of a folder without class folders, with no label.
+
+    Raises:
+        DatasetError: no such folder, no pictures in it, or a layout that does not say what is good.
+    """
+    if not source.is_dir():
+        raise DatasetError(f"{source}: expected a folder of pictures, found no such folder. Check the path.")
+    if (source / METADATA).is_file() or any(source.glob(f"*/{METADATA}")):
+        return _not_empty(tuple(_image_folder(source, good)), source)
+    if (source / "train" / "good").is_dir() and (source / "test").is_dir() and good is None:
+        return _not_empty(tuple(_mvtec(source)), source)
+    if good is not None or (source / "good").is_dir() or (source / "bad").is_dir():
+        return _not_empty(tuple(_class_folders(source, good=good, mask_suffix=mask_suffix)), source)
+    pictures, masks = _pictures(source, mask_suffix)
+    if pictures and not unlabelled:
+        raise DatasetError(
+            f"{source}: expected good/ and bad/, MVTec AD's train/good and test/, or {METADATA}; found "
+            f"{_listed(_subfolders(source))} and {len(pictures)} pictures. Name the folder of good parts with "
+            "--good NAME, or say --unlabelled to import without labels."
+        )
+    return _not_empty(tuple(Found(path=path, label=None, mask=masks.get(path)) for path in pictures), source)
+
+
+def _image_folder(source: Path, good: str | None) -> Iterator[Found]:
+    paths = [source / METADATA] if (source / METADATA).is_file() else sorted(source.glob(f"*/{METADATA}"))
+    for path in paths:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if line.strip():
+                yield _from_record(line, path, good, f"{path}, line {number}")
+
+
+def _from_record(line: str, path: Path, good: str | None, where: str) -> Found:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{where}: expected a JSON object ({error}). Correct the line.") from error
+    name = record.pop("file_name", None) if isinstance(record, dict) else None
+    if not isinstance(name, str):
+        raise DatasetError(f"{where}: expected an object with file_name, found {line[:60]!r}. Correct the line.")
+    label, kind = _label_of(record.pop("label", None), good, where)
+    mask = record.pop("mask_file_name", None)
+    if record.get("split") not in (None, *Split):
+        record["source_split"] = record.pop("split")
+    return Found(
+        path=_inside(path.parent, name, where),
+        label=label,
+        defect=record.pop("defect", None) or kind,
+        mask=None if mask is None else _inside(path.parent, mask, where),
+        record=record,
+    )
+
+
+def _label_of(value: object, good: str | None, where: str) -> tuple[Label | None, str | None]:
+    """A record's label and, where the label is the name of a defect kind, that kind."""
+    if value is None:
+        return None, None
+    if str(value) == (good or "good"):
+        return Label.GOOD, None
+    if value == "bad":
+        return Label.BAD, None
+    if good is None:
+        raise DatasetError(
+            f"{where}: expected label good, bad or null, found {value!r}. Say which one is good with --good NAME; "
+            "every other is then a defect kind."
+        )
+    return Label.BAD, str(value)
+
+
+def _inside(root: Path, name: str, where: str) -> Path:
+    path = (root / name).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise DatasetError(f"{where}: expected a path inside {root}, found {name!r}. Correct the line.")
+    return root / name
+
+
+def _mvtec(source: Path) -> Iterator[Found]:
+    for path in images.find(source / "train" / "good"):
+        yield Found(path=path, label=Label.GOOD)
+    for folder in _subfolders(source / "test"):
+        for path in images.find(folder):
+            if folder.name == "good":
+                yield Found(path=path, label=Label.GOOD)
+                continue
+            mask = source / "ground_truth" / folder.name / f"{path.stem}_mask.png"
+            yield Found(path=path, label=Label.BAD, defect=folder.name, mask=mask if mask.is_file() else None)
+
+
+def _class_folders(source: Path, *, good: str | None, mask_suffix: str | None) -> Iterator[Found]:
+    good_name = good or "good"
+    if not (source / good_name).is_dir():
+        raise DatasetError(
+            f"{source}: expected a folder {good_name}/ of good parts, found {_listed(_subfolders(source))}. "
+            "Name it with --good NAME."
+        )
+    outside = [path for path in images.find(source) if path.parent == source]
+    if outside:
+        raise DatasetError(f"{outside[0]}: lies in no class folder. Move it into one, or remove it.")
+    for folder in _subfolders(source):
+        pictures, masks = _pictures(folder, mask_suffix)
+        for path in pictures:
+            inner = path.relative_to(folder).parts
+            if folder.name == good_name:
+                label, defect = Label.GOOD, None
+            elif folder.name == "bad":
+                label, defect = Label.BAD, inner[0] if len(inner) > 1 else None
+            elif good is not None:
+                label, defect = Label.BAD, folder.name
+            else:
+                raise DatasetError(
+                    f"{folder}: expected only good/ and bad/ (bad/<kind>/ for defect kinds) in {source}. "
+                    "Move it under bad/, or name the good folder with --good good to take every other folder as a kind."
+                )
+            yield Found(path=path, label=label, defect=defect, mask=masks.get(path))
+
+
+def _pictures(folder: Path, mask_suffix: str | None) -> tuple[list[Path], dict[Path, Path]]:
+    """The pictures under a folder, and the masks beside them where a mask suffix was named."""
+    files = list(images.find(folder))
+    if mask_suffix is None:
+        return files, {}
+    by_place: dict[Path, list[Path]] = {}
+    masks = {
+        path: path.with_name(path.name.removesuffix(mask_suffix)) for path in files if path.name.endswith(mask_suffix)
+    }
+    pictures = [path for path in files if path not in masks]
+    for path in pictures:
+        by_place.setdefault(path.with_suffix(""), []).append(path)
+    found: dict[Path, Path] = {}
+    for mask, place in masks.items():
+        owners = by_place.get(place, [])
+        if len(owners) != 1:
+            raise DatasetError(
+                f"{mask}: expected one picture {place.name}.* beside this mask, found {len(owners)}. "
+                "Check --mask-suffix, or remove what does not belong."
+            )
+        found[owners[0]] = mask
+    return pictures, found
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _listed(folders: Sequence[Path]) -> str:
+    return ", ".join(folder.name for folder in folders[:10]) or "no folders"
+
+
+def _not_empty(found: tuple[Found, ...], source: Path) -> tuple[Found, ...]:
+    if not found:
+        raise DatasetError(
+            f"{source}: expected pictures ({', '.join(images.SUFFIXES)}), found none. Check the path and the layout."
+        )
+    return found

@@ -1,0 +1,120 @@
+"""Pictures and masks read several at a time, each reduced to what import and check need of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from gonogo import images
+from gonogo.dataset.duplicates import Look, components, look, near_duplicates
+from gonogo.dataset.records import Dataset, Sample
+from gonogo.errors import DatasetError, ImageError
+from gonogo.progress import track
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One readable picture."""
+
+    data: bytes
+    """The file as it lies; empty where it was not asked for."""
+    pixels_sha256: str
+    """Digest of size and decoded pixels: equal for exact copies, whatever file they are in."""
+    size_wh: tuple[int, int]
+    look: Look
+    mask_marks: bool
+    """Whether there is a mask and it marks anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """A picture or mask that cannot be used, and why."""
+
+    reason: str
+
+
+def read_all(
+    files: Sequence[tuple[Path, Path | None]], description: str, *, keep_data: bool = False
+) -> Iterator[Reading | Unreadable]:
+    """Read pictures, each with its mask or ``None``, in order; a few are decoded ahead on other threads."""
+    workers = min(4, os.cpu_count() or 1)
+    waiting: deque[Future[Reading | Unreadable]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for picture, mask in track(files, description):
+                waiting.append(pool.submit(_read, picture, mask, keep_data))
+                if len(waiting) > 2 * workers:  # bounded, so that pictures do not pile up in memory
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def exact_groups(readings: Sequence[Reading]) -> tuple[int, ...]:
+    """A number per picture, equal for pictures with equal pixels."""
+    return components(len(readings), _equal_pairs(readings))
+
+
+def near_groups(readings: Sequence[Reading]) -> tuple[int, ...]:
+    """A number per picture, equal for pictures that show the same part: exact and re-shot copies."""
+    pairs = [(pair.first, pair.second) for pair in near_duplicates([reading.look for reading in readings])]
+    return components(len(readings), [*pairs, *_equal_pairs(readings)])
+
+
+def with_groups(dataset: Dataset) -> tuple[Sample, ...]:
+    """A data set's samples with their near-duplicate ``group``, found anew unless every sample has one.
+
+    Raises:
+        DatasetError: a picture is unreadable.
+    """
+    if all(sample.group is not None for sample in dataset.samples):
+        return dataset.samples
+    groups = near_groups(read_pictures(dataset))
+    return tuple(
+        sample.model_copy(update={"group": group}) for sample, group in zip(dataset.samples, groups, strict=True)
+    )
+
+
+def read_pictures(dataset: Dataset) -> list[Reading]:
+    """Read every picture of a data set.
+
+    Raises:
+        DatasetError: a picture is unreadable.
+    """
+    readings = []
+    for reading in read_all([(dataset.path(sample), None) for sample in dataset.samples], "Reading pictures"):
+        if isinstance(reading, Unreadable):
+            raise DatasetError(reading.reason)
+        readings.append(reading)
+    return readings
+
+
+def _equal_pairs(readings: Sequence[Reading]) -> list[tuple[int, int]]:
+    first: dict[str, int] = {}
+    ends = ((first.setdefault(reading.pixels_sha256, row), row) for row, reading in enumerate(readings))
+    return [(early, late) for early, late in ends if early != late]
+
+
+def _read(picture: Path, mask: Path | None, keep_data: bool) -> Reading | Unreadable:
+    try:
+        data = images.read_bytes(picture)
+        frame = images.decode(data, name=str(picture))
+        height, width = frame.shape[:2]
+        marks = mask is not None and bool(images.load_mask(mask, shape_hw=(height, width)).any())
+    except ImageError as error:
+        return Unreadable(reason=str(error))
+    digest = hashlib.sha256(f"{width}x{height}".encode() + frame.tobytes()).hexdigest()
+    return Reading(
+        data=data if keep_data else b"",
+        pixels_sha256=digest,
+        size_wh=(width, height),
+        look=look(frame),
+        mask_marks=marks,
+    )

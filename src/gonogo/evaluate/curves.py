@@ -1,0 +1,68 @@
+"""Ranking figures that need no threshold: ROC, precision-recall and the areas under them, exact with equal scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+from scipy import stats
+
+from gonogo.schema import Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Corner points of a curve, one for each distinct threshold, from the strictest to the laxest."""
+
+    x: Float64[np.ndarray, " points"]
+    y: Float64[np.ndarray, " points"]
+
+
+def auroc(good: Scores, bad: Scores) -> float | None:
+    """Probability that a random bad part scores above a random good one, equal scores counting half.
+
+    The Mann-Whitney statistic from mid-ranks (Hanley and McNeil, Radiology 143, 1982). ``None`` without good or
+    without bad parts.
+    """
+    if not len(good) or not len(bad):
+        return None
+    ranks = stats.rankdata(np.concatenate([bad, good]))[: len(bad)]
+    return float((ranks.sum() - len(bad) * (len(bad) + 1) / 2) / (len(bad) * len(good)))
+
+
+def roc(good: Scores, bad: Scores) -> Curve:
+    """Share of good parts (x) against share of bad parts (y) at or above each threshold, from (0, 0) to (1, 1).
+
+    Raises:
+        ValueError: no good or no bad part.
+    """
+    false_hits, hits = _counts_at_or_above(good, bad)
+    return Curve(x=np.append(0.0, false_hits / len(good)), y=np.append(0.0, hits / len(bad)))
+
+
+def precision_recall(good: Scores, bad: Scores) -> Curve:
+    """Recall (x) against precision (y) at each distinct threshold.
+
+    Raises:
+        ValueError: no good or no bad part.
+    """
+    false_hits, hits = _counts_at_or_above(good, bad)
+    return Curve(x=hits / len(bad), y=hits / (hits + false_hits))
+
+
+def average_precision(good: Scores, bad: Scores) -> float | None:
+    """Mean precision over the steps of recall, without interpolation; ``None`` without good or without bad parts."""
+    if not len(good) or not len(bad):
+        return None
+    curve = precision_recall(good, bad)
+    return float(np.sum(np.diff(curve.x, prepend=0.0) * curve.y))
+
+
+def _counts_at_or_above(good: Scores, bad: Scores) -> tuple[Scores, Scores]:
+    if not len(good) or not len(bad):
+        raise ValueError(f"expected parts of both labels, found {len(good)} good and {len(bad)} bad")
+    thresholds = np.unique(np.concatenate([good, bad]))[::-1]
+    false_hits = len(good) - np.searchsorted(np.sort(good), thresholds, side="left")
+    hits = len(bad) - np.searchsorted(np.sort(bad), thresholds, side="left")
+    return false_hits.astype(np.float64), hits.astype(np.float64)

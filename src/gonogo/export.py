@@ -1,0 +1,138 @@
+"""From a trained torch network to an OpenVINO graph, and the gate that proves they agree."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import openvino as ov
+import torch
+from openvino import opset13 as ops
+from torch import nn
+
+from gonogo.errors import ParityError
+from gonogo.model import FeatureNetwork, Network
+from gonogo.runtime import Graph, Picture
+
+PARITY_TOLERANCE = 1e-3
+"""Largest difference in score between torch and the graph that an export may show."""
+
+
+def to_graph(module: nn.Module, size_wh: tuple[int, int]) -> ov.Model:
+    """Trace a module that takes uint8 NHWC pictures and convert it, for one picture of a fixed size at a time."""
+    width, height = size_wh
+    example = torch.randint(0, 256, (1, height, width, 3), dtype=torch.uint8)
+    with _no_telemetry(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing fixes the shapes, which is what is wanted here
+        graph = ov.convert_model(module.eval(), example_input=example, input=[ov.PartialShape([1, height, width, 3])])
+    graph.inputs[0].get_tensor().set_names({"frame"})
+    return graph
+
+
+def export_features(features: FeatureNetwork, size_wh: tuple[int, int]) -> ov.Model:
+    """The backbone alone, with one output ``features`` of 1 x channels x rows x columns."""
+    graph = to_graph(features, size_wh)
+    graph.outputs[0].get_tensor().set_names({"features"})
+    return graph
+
+
+def export_classifier(network: Network, size_wh: tuple[int, int], *, labels: tuple[str, str]) -> ov.Model:
+    """The whole classifier: uint8 NHWC in, ``score``, ``heatmap`` and ``feature_vector`` out.
+
+    A fourth output, ``logits``, holds ``(0, score)``, and ``rt_info`` describes a two-class classifier, so that tools
+    built on OpenVINO's Model API load the graph as one; ``heatmap`` answers to their ``saliency_map`` too.
+    """
+    graph = to_graph(network, size_wh)
+    for output, names in zip(graph.outputs, ({"score"}, {"heatmap", "saliency_map"}, {"feature_vector"}), strict=True):
+        output.get_tensor().set_names(names)
+    score = ops.unsqueeze(graph.output("score").get_node().input_value(0), ops.constant(1))
+    logits = ops.concat([ops.multiply(score, ops.constant(np.float32(0))), score], axis=1)
+    logits.output(0).get_tensor().set_names({"logits"})
+    graph.add_outputs([logits.output(0)])
+    _describe(graph, labels)
+    return graph
+
+
+def check_parity(network: Network, graph: Graph, pictures: Iterable[Picture]) -> float:
+    """Compare torch and the compiled graph picture by picture.
+
+    Returns:
+        The largest absolute difference in score.
+
+    Raises:
+        ParityError: it exceeds `PARITY_TOLERANCE`.
+    """
+    worst = 0.0
+    network.eval()
+    for picture in pictures:
+        with torch.no_grad():
+            expected = float(network(torch.from_numpy(picture[None]))[0][0])
+        worst = max(worst, abs(expected - float(graph(picture)["score"][0])))
+    if not worst <= PARITY_TOLERANCE:
+        raise ParityError(
+            f"the exported graph differs from the trained network by {worst:.2e} in score, more than the "
+            f"{PARITY_TOLERANCE:.0e} allowed. This is a conversion fault: try another backbone or OpenVINO version."
+        )
+    return worst
+
+
+def measure_shift(features: FeatureNetwork, size_wh: tuple[int, int], *, seed: int = 0) -> tuple[float, float]:
+    """Where a cell of the feature map really looks: ``(right, down)`` of the middle of its square, in cells.
+
+    Strided convolutions with symmetric padding look up and left of it, unless the weights learned otherwise, so this is
+    measured: a small patch is changed in blurred noise and the centroid of the change in the features (squared) is
+    compared with the patch. Mean over seeded places.
+    """
+    rng = np.random.default_rng(seed)
+    width, height = size_wh
+    shifts = []
+    with torch.no_grad():
+        for _ in range(24):
+            noise = rng.normal(127.5, 60, (1, 3, height, width)).astype(np.float32)
+            blurred = nn.functional.avg_pool2d(torch.from_numpy(noise), 5, 1, 2).clamp(0, 255)
+            x, y = rng.integers(width * 2 // 7, width * 5 // 7), rng.integers(height * 2 // 7, height * 5 // 7)
+            poked = blurred.clone()
+            poked[:, :, y - 3 : y + 4, x - 3 : x + 4] = 255 - poked[:, :, y - 3 : y + 4, x - 3 : x + 4]
+            before, after = (features(each.byte().permute(0, 2, 3, 1)) for each in (blurred, poked))
+            change = (after - before).abs().sum(1)[0].double().square()
+            rows, columns = change.shape
+            down = float((change.sum(1) * torch.arange(rows)).sum() / change.sum())
+            right = float((change.sum(0) * torch.arange(columns)).sum() / change.sum())
+            shifts.append(((x + 0.5) / width * columns - 0.5 - right, (y + 0.5) / height * rows - 0.5 - down))
+    right, down = np.mean(shifts, axis=0)
+    return round(float(right), 3), round(float(down), 3)
+
+
+def _describe(graph: ov.Model, labels: tuple[str, str]) -> None:
+    """Model API metadata: pre-processing is inside the graph, so it asks for nothing but RGB and a resize."""
+    facts = {
+        "model_type": "Classification",
+        "labels": " ".join(labels),
+        "multilabel": "False",
+        "hierarchical": "False",
+        "output_raw_scores": "True",
+        "resize_type": "standard",
+        "interpolation": "LINEAR",
+        "reverse_input_channels": "True",  # these tools hand over OpenCV's BGR
+        "mean_values": "",
+        "scale_values": "",
+    }
+    for key, value in facts.items():
+        graph.set_rt_info(value, ["model_info", key])
+
+
+@contextmanager
+def _no_telemetry() -> Iterator[None]:
+    # OpenVINO's converter reports its use unless it believes to run in CI.
+    before = os.environ.get("CI")
+    os.environ["CI"] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CI"]
+        else:
+            os.environ["CI"] = before

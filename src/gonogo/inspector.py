@@ -1,0 +1,179 @@
+"""The inspector: one frame in, one verdict out. The only way anything in gonogo judges a picture."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from gonogo import bundle, images, runtime
+from gonogo.bundle import Bundle
+from gonogo.config import Recipe, Settings, settings
+from gonogo.errors import BundleError, ImageError
+from gonogo.heatmap import HeatScale
+from gonogo.runtime import Graph
+from gonogo.schema import Box, Frame, OperatingPoint, State, Verdict
+
+
+class Inspector:
+    """Turns frames into verdicts with one bundle. Not thread-safe: give each thread or process its own."""
+
+    def __init__(self, opened: Bundle, graph: Graph) -> None:
+        self.bundle = opened
+        self._graph = graph
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, machine: Settings | None = None, replay: bool = True) -> Inspector:
+        """Open a bundle, compile its graph and replay its golden frames.
+
+        Args:
+            path: The bundle's folder.
+            machine: Device, threads and cache; the process's settings where omitted.
+            replay: Judge the golden frames and refuse a bundle that does not reproduce their scores.
+
+        Raises:
+            BundleError: the bundle was changed, cannot be compiled, or does not reproduce its golden scores.
+        """
+        machine = machine or settings()
+        opened = bundle.read(path)
+        graph = runtime.compile_graph(
+            opened.classifier,
+            device=machine.device,
+            precision=opened.manifest.precision,
+            threads=machine.threads,
+            cache_dir=machine.cache_dir / "openvino",
+        )
+        inspector = cls(opened, graph)
+        if replay:
+            inspector._replay(runtime.environment(device=machine.device, threads=machine.threads))
+        return inspector
+
+    @property
+    def path(self) -> Path:
+        """Where the bundle lies."""
+        return self.bundle.root
+
+    @property
+    def bundle_sha256(self) -> str:
+        """Names the exact bundle."""
+        return self.bundle.sha256
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the product is inspected."""
+        return self.bundle.manifest.recipe
+
+    @property
+    def operating_point(self) -> OperatingPoint | None:
+        """The thresholds and their evidence."""
+        return self.bundle.manifest.operating_point
+
+    @property
+    def heat_scale(self) -> HeatScale:
+        """The fixed colour scale of the heat maps."""
+        return self.bundle.manifest.heat_scale
+
+    @property
+    def bias(self) -> float:
+        """``score = pool(heatmap) + bias``."""
+        return self.bundle.manifest.classifier.bias
+
+    def inspect(self, frame: Frame) -> Verdict:
+        """Judge one frame.
+
+        Args:
+            frame: uint8 RGB, height x width x 3.
+
+        Returns:
+            The verdict; a judgement that could not be completed is a ``fault`` with its reason, never an exception.
+        """
+        timings_ms: dict[str, float] = {}
+        box: Box | None = None
+        try:
+            with _timed(timings_ms, "total"):
+                with _timed(timings_ms, "roi"):
+                    _require_frame(frame)
+                    box = Box.whole(frame)
+                with _timed(timings_ms, "resize"):
+                    picture = images.crop_resize(frame, box, self.recipe.size_wh)
+                with _timed(timings_ms, "network"):
+                    outputs = self._graph(picture)
+                score = float(outputs["score"][0])
+                state, reason = self._decide(score)
+        except Exception as error:  # noqa: BLE001  the edge of judging: whatever went wrong, the answer is a fault
+            return Verdict(state=State.FAULT, score=None, reason=f"not judged: {error}", box=box, timings_ms=timings_ms)
+        return Verdict(
+            state=state,
+            score=score,
+            reason=reason,
+            box=box,
+            heatmap=outputs["heatmap"][0],
+            feature_vector=outputs["feature_vector"][0],
+            timings_ms=timings_ms,
+        )
+
+    def inspect_file(self, path: str | os.PathLike[str]) -> tuple[Frame | None, Verdict]:
+        """Read and judge one file; one that cannot be decoded is a ``fault`` that says why.
+
+        Returns:
+            The frame (``None`` where it could not be decoded) and the verdict.
+        """
+        timings_ms: dict[str, float] = {}
+        try:
+            with _timed(timings_ms, "decode"):
+                frame = images.load(path, limits=self.recipe.limits)
+        except ImageError as error:
+            return None, Verdict(state=State.FAULT, score=None, reason=str(error), timings_ms=timings_ms)
+        verdict = self.inspect(frame)
+        return frame, replace(verdict, timings_ms={**timings_ms, **verdict.timings_ms})
+
+    def _decide(self, score: float) -> tuple[State, str]:
+        if not math.isfinite(score):
+            raise ValueError(f"the network gave a score of {score}")
+        point = self.operating_point
+        if point is None:
+            return State.REVIEW, "no operating point is certified yet, so a person decides"
+        state = point.state(score)
+        if state is State.GO:
+            return state, f"score {score:.3f} is below the go threshold {point.go_below:.3f}"
+        if state is State.NO_GO:
+            return state, f"score {score:.3f} is above the no-go threshold {point.no_go_above:.3f}"
+        return (
+            state,
+            f"score {score:.3f} lies between {point.go_below:.3f} and {point.no_go_above:.3f}: a person decides",
+        )
+
+    def _replay(self, environment: dict[str, str]) -> None:
+        """Judge the golden frames; bit-equal where the bundle was proven, within its tolerance elsewhere."""
+        manifest = self.bundle.manifest
+        exact = environment == dict(manifest.proven_on)
+        for file, frame, expected in self.bundle.golden():
+            found = self.inspect(frame).score
+            off = math.inf if found is None else abs(found - expected)
+            if off > (0.0 if exact else manifest.score_tolerance):
+                raise BundleError(
+                    f"{self.path}: {file} must score {expected!r}, found {found!r} "
+                    f"({'on the same kind of machine' if exact else f'tolerance {manifest.score_tolerance:g}'}). "
+                    f"This device ({environment['device']}) does not reproduce the bundle; certify it here anew."
+                )
+
+
+def _require_frame(frame: Frame) -> None:
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise ImageError(f"expected a uint8 height x width x 3 RGB array, found {found}.")
+
+
+@contextmanager
+def _timed(timings_ms: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings_ms[stage] = (time.perf_counter() - start) * 1e3

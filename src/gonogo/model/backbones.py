@@ -1,0 +1,116 @@
+"""torchvision's backbones by name, cut at their last or an earlier feature map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torchvision
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+from gonogo.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalisation:
+    """What a backbone's weights expect of their input: ``(pixel - mean) / std`` on 0..255 RGB."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET = Normalisation(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+"""torchvision's usual one."""
+SYMMETRIC = Normalisation(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
+"""To [-1, 1]: TensorFlow's and Keras' MobileNets, Inception."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """How torchvision builds a network, and where its feature maps end."""
+
+    build: Callable[..., nn.Module]
+    last: str
+    """The node whose output is the last feature map."""
+    side: int = 224
+    """The picture side it was made for, in pixels."""
+    normalisation: Normalisation = IMAGENET
+
+
+def _inception_v3(weights: object = None) -> nn.Module:
+    # The auxiliary head exists in the published weights only; the input convention is a Normalisation here.
+    network: nn.Module = torchvision.models.inception_v3(
+        weights=weights, transform_input=False, init_weights=False, aux_logits=weights is not None
+    )
+    return network
+
+
+ARCHITECTURES = {
+    "densenet121": Architecture(build=torchvision.models.densenet121, last="relu"),
+    "efficientnet_b0": Architecture(build=torchvision.models.efficientnet_b0, last="features"),
+    "inception_v3": Architecture(build=_inception_v3, last="Mixed_7c", side=299, normalisation=SYMMETRIC),
+    "mobilenet_v2": Architecture(build=torchvision.models.mobilenet_v2, last="features"),
+    "mobilenet_v3_large": Architecture(build=torchvision.models.mobilenet_v3_large, last="features"),
+    "mobilenet_v3_small": Architecture(build=torchvision.models.mobilenet_v3_small, last="features"),
+    "resnet18": Architecture(build=torchvision.models.resnet18, last="layer4"),
+    "resnet34": Architecture(build=torchvision.models.resnet34, last="layer4"),
+    "resnet50": Architecture(build=torchvision.models.resnet50, last="layer4"),
+    "squeezenet1_1": Architecture(build=torchvision.models.squeezenet1_1, last="features"),
+}
+
+
+def architecture(name: str) -> Architecture:
+    """Look a backbone up by name.
+
+    Raises:
+        InputError: no such backbone.
+    """
+    if name not in ARCHITECTURES:
+        raise InputError(f"--backbone: expected one of {', '.join(ARCHITECTURES)}, found {name!r}.")
+    return ARCHITECTURES[name]
+
+
+class FeatureStack(nn.Module):
+    """A backbone cut at one or more feature maps, brought to the finest of their grids and joined along channels.
+
+    Coarser maps are repeated, not interpolated, so where one grid divides the other the mean over the grid is that of
+    the coarse map itself.
+    """
+
+    def __init__(self, network: nn.Module, cuts: tuple[str, ...]) -> None:
+        super().__init__()
+        self.cuts = cuts
+        self.body = create_feature_extractor(network, {cut: cut for cut in cuts})
+
+    def forward(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
+        """Normalised pictures to joined feature maps."""
+        found = self.body(pictures)
+        maps = [found[cut] for cut in self.cuts]
+        if len(maps) == 1:
+            return maps[0]  # type: ignore[no-any-return]
+        finest = max((feature_map.shape[-2:] for feature_map in maps), key=lambda shape: int(shape[0]))
+        return torch.cat([functional.interpolate(each, size=finest, mode="nearest") for each in maps], dim=1)
+
+
+def feature_stack(name: str, network: nn.Module, cuts: tuple[str, ...] = ()) -> FeatureStack:
+    """Cut a torchvision network at the named nodes; at its last feature map where none is named.
+
+    Raises:
+        InputError: a node the network does not have.
+    """
+    cuts = cuts or (architecture(name).last,)
+    try:
+        return FeatureStack(network, cuts)
+    except ValueError:
+        raise InputError(f"--cut: {name} has no node {', '.join(cuts)!r}; it has {_outline(network)}.") from None
+
+
+def _outline(network: nn.Module) -> str:
+    """The nodes worth cutting at: the modules one and two levels deep, without the classifier."""
+    _, nodes = get_graph_node_names(network)
+    deep = {".".join(node.split(".")[:2]) for node in nodes if "." in node}
+    return ", ".join(sorted(deep, key=lambda node: [part.zfill(4) for part in node.split(".")])[:40])

@@ -1,0 +1,106 @@
+"""The network: normalisation, backbone, a 1x1 convolution giving the defect map, a pooling giving the score.
+
+The map explains the score exactly, because pooling the map and adding the bias *is* the score.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from gonogo.model.backbones import FeatureStack, Normalisation
+
+
+class Pool(StrEnum):
+    """How a defect map becomes one logit."""
+
+    MEAN = "mean"
+    MAX = "max"
+    LSE = "lse"
+
+
+SHARPNESS = 2.0
+"""The ``r`` of log-sum-exp pooling: 0 would be the mean, infinity the maximum."""
+
+
+def pool_map(
+    defect_map: Float[Tensor, "batch rows columns"], pool: Pool, sharpness: float = SHARPNESS
+) -> Float[Tensor, " batch"]:
+    """Pool a map to one number per picture.
+
+    ``lse`` is ``log(mean(exp(r m))) / r`` (Pinheiro and Collobert, 2015, equation 6), between mean and maximum.
+    """
+    cells = defect_map.flatten(1)
+    if pool is Pool.MEAN:
+        return cells.mean(1)
+    if pool is Pool.MAX:
+        return cells.amax(1)
+    return (torch.logsumexp(sharpness * cells, 1) - math.log(cells.shape[1])) / sharpness
+
+
+class MapHead(nn.Module):
+    """1x1 convolution to one map, pooled to one logit: ``score = pool(map) + bias``."""
+
+    def __init__(self, channels: int, pool: Pool) -> None:
+        super().__init__()
+        self.pool = pool
+        self.conv = nn.Conv2d(channels, 1, kernel_size=1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(1))
+        nn.init.zeros_(self.conv.weight)
+
+    def forward(
+        self, features: Float[Tensor, "batch channels rows columns"]
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch rows columns"]]:
+        """Features to scores and defect maps (without the bias)."""
+        defect_map = self.conv(features).squeeze(1)
+        return pool_map(defect_map, self.pool) + self.bias, defect_map
+
+
+class Normalise(nn.Module):
+    """uint8 NHWC pictures to what the backbone's weights expect."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, normalisation: Normalisation) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(normalisation.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(normalisation.std).view(1, 3, 1, 1))
+
+    def forward(self, pictures: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch 3 height width"]:
+        """Reorder, convert and normalise."""
+        return (pictures.permute(0, 3, 1, 2).float() - self.mean) / self.std
+
+
+class FeatureNetwork(nn.Module):
+    """Normalisation and backbone: uint8 NHWC pictures to feature maps."""
+
+    def __init__(self, stack: FeatureStack, normalisation: Normalisation) -> None:
+        super().__init__()
+        self.normalise = Normalise(normalisation)
+        self.stack = stack
+
+    def forward(self, pictures: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch channels rows columns"]:
+        """Pictures to joined feature maps."""
+        return self.stack(self.normalise(pictures))  # type: ignore[no-any-return]
+
+
+class Network(nn.Module):
+    """The whole classifier, exactly what the exported graph computes."""
+
+    def __init__(self, features: FeatureNetwork, head: MapHead) -> None:
+        super().__init__()
+        self.features = features
+        self.head = head
+
+    def forward(
+        self, pictures: UInt8[Tensor, "batch height width 3"]
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch rows columns"], Float[Tensor, "batch channels"]]:
+        """Pictures to scores, defect maps and mean-pooled feature vectors."""
+        feature_maps = self.features(pictures)
+        score, defect_map = self.head(feature_maps)
+        return score, defect_map, feature_maps.mean((2, 3))

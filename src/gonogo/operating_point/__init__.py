@@ -1,0 +1,33 @@
+"""Where to draw the two lines on the score, and what can be promised about the parts that pass them."""
+
+from __future__ import annotations
+
+from gonogo.operating_point.audit import AuditTest, bad_among_accepted
+from gonogo.operating_point.binomial import allowed_errors, best_rate, clopper_pearson, parts_needed, upper_bound
+from gonogo.operating_point.claims import KindClaims, LineBound, certify_kinds, describe, line_bound
+from gonogo.operating_point.dial import Costs, DialPoint, cheapest, dial
+from gonogo.operating_point.records import from_json, to_json
+from gonogo.operating_point.rule import certify, worst_per_part
+
+__all__ = [
+    "AuditTest",
+    "Costs",
+    "DialPoint",
+    "KindClaims",
+    "LineBound",
+    "allowed_errors",
+    "bad_among_accepted",
+    "best_rate",
+    "certify",
+    "certify_kinds",
+    "cheapest",
+    "clopper_pearson",
+    "describe",
+    "dial",
+    "from_json",
+    "line_bound",
+    "parts_needed",
+    "to_json",
+    "upper_bound",
+    "worst_per_part",
+]

@@ -1,0 +1,165 @@
+"""Claims beyond the two of an operating point: for each kind of defect, and for the line with its reviewer."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gonogo.errors import InputError, UnfitError
+from gonogo.operating_point.binomial import upper_bound
+from gonogo.operating_point.rule import make_claim, risk, threshold
+from gonogo.schema import Claim, OperatingPoint
+
+
+def describe(claim: Claim) -> str:
+    """A claim, made or refused, in a sentence that a person at the line can read."""
+    of, wrong = ("bad", "escape") if claim.error == "escape" else ("good", "be rejected")
+    rate, sure = percent(claim.max_rate), percent(claim.confidence)
+    if claim.holds:
+        return (
+            f"At most {rate} of {of} parts {wrong}, at {sure} confidence "
+            f"({claim.parts} independent {of} parts, at most {claim.allowed} of them on the wrong side)."
+        )
+    best = f"These can certify {percent(claim.best_rate)}." if claim.parts else "There are none."
+    return (
+        f"That at most {rate} of {of} parts {wrong} cannot be certified at {sure} confidence with {claim.parts} {of} "
+        f"parts: {claim.parts_missing} more are needed. {best}"
+    )
+
+
+def percent(rate: float) -> str:
+    """A rate in percent with three significant digits, rounded up, so that no bound is understated."""
+    if rate <= 0.0:
+        return "0 %"
+    unit = 10.0 ** (math.floor(math.log10(rate * 100.0)) - 2)
+    return f"{math.ceil(rate * 100.0 / unit - 1e-9) * unit:.10g} %"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindClaims:
+    """An operating point strict enough for every defect kind that has enough examples, and what it says of each."""
+
+    point: OperatingPoint
+    claims: Mapping[str, Claim]
+    """One escape claim per kind, sorted by name; `Claim.holds` is false where there are too few examples."""
+
+    @property
+    def too_few(self) -> Mapping[str, int]:
+        """The kinds that nothing is claimed of, and how many more bad parts of each are needed."""
+        return {kind: claim.parts_missing for kind, claim in self.claims.items() if not claim.holds}
+
+
+def certify_kinds(point: OperatingPoint, bad: ArrayLike, kinds: Sequence[str], *, joint: bool = False) -> KindClaims:
+    """Make the escape limit hold for each kind of defect, not only for their mixture, by lowering ``go_below``.
+
+    The order-statistic rule gives each kind with enough examples a threshold of its own; the lowest of all is used.
+    A lower threshold only takes parts out of go, so every claim made before holds as well.
+
+    Args:
+        point: From `certify` on the same calibration parts.
+        bad: One score per bad calibration part.
+        kinds: The defect kind of each.
+        joint: Whether the claims must hold for all kinds at once (the risk is shared among them), not each for itself.
+
+    Raises:
+        InputError: a score is NaN, or the scores are not those of the operating point.
+    """
+    scores = np.asarray(bad, dtype=np.float64)
+    if np.isnan(scores).any() or scores.shape != (len(kinds),) or len(kinds) != point.escape.parts:
+        raise InputError(
+            f"expected a score and a defect kind for each of the operating point's {point.escape.parts} bad parts, "
+            f"found {scores.size} scores ({int(np.isnan(scores).sum())} NaN) and {len(kinds)} kinds."
+        )
+    of_kind: dict[str, list[float]] = defaultdict(list)
+    for kind, score in zip(kinds, scores.tolist(), strict=True):
+        of_kind[kind].append(score)
+    claims = {
+        kind: make_claim(
+            "escape",
+            len(of_kind[kind]),
+            point.escape.max_rate,
+            confidence=point.escape.confidence,
+            joint=point.joint,
+            choices=len(of_kind) if joint else 1,
+        )
+        for kind in sorted(of_kind)
+    }
+    thresholds = [threshold(np.sort(of_kind[kind]), claim.allowed) for kind, claim in claims.items() if claim.holds]
+    return KindClaims(point=replace(point, go_below=min([point.go_below, *thresholds])), claims=claims)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineBound:
+    """How often a bad part leaves the whole line, gauge and reviewer together: an upper bound and its pieces."""
+
+    max_rate: float
+    confidence: float
+    escape: float
+    """Bound on P(go | bad), from the operating point."""
+    not_rejected: float
+    """Bound on P(not no-go | bad); 1 where it was not measured."""
+    miss: float
+    """Bound on P(the reviewer lets it pass | bad, sent to review), from the seeded parts."""
+    review_misses: int
+    seeded: int
+
+
+def line_bound(
+    point: OperatingPoint,
+    *,
+    review_misses: int,
+    seeded: int,
+    confidence: float = 0.95,
+    not_rejected: tuple[int, int] | None = None,
+) -> LineBound:
+    """Bound the escapes of the whole line, with the reviewer's own misses measured by seeded blind reviews.
+
+    With e = P(go | bad), q = P(not no-go | bad) and m = P(reviewer lets it pass | bad, reviewed), a bad part leaves the
+    line with probability ``e + (q - e) m = e (1 - m) + q m``, which grows with each of e, q and m. So upper bounds
+    that hold together may be put in. The risk 1 - confidence is shared: the operating point keeps what it was
+    certified with, the rest is divided equally among the bounds measured here.
+
+    Args:
+        point: With an escape claim that holds, certified at a higher confidence than is asked of the line.
+        review_misses: Seeded bad parts that the reviewers let pass.
+        seeded: Known bad parts slipped into the review queue, like those that come there by themselves, the reviewers
+            not knowing which.
+        confidence: Of the bound for the whole line.
+        not_rejected: Bad parts not judged no-go (go, review or fault) and bad parts in all, in a split on which no
+            threshold was chosen (test). Without it q is taken as 1.
+
+    Raises:
+        UnfitError: the escape claim does not hold, or leaves no risk for the reviewer's bound.
+        InputError: the counts do not fit together.
+    """
+    if not point.escape.holds:
+        raise UnfitError(
+            f"expected a certified escape rate, found none: {point.escape.parts_missing} more bad parts are needed."
+        )
+    total, used = risk(confidence), risk(point.escape.confidence, joint=point.joint)
+    left = total - used
+    if left <= 1e-12:
+        raise UnfitError(
+            f"the escape claim uses all of the risk that confidence {confidence:g} allows the line. Certify it at "
+            f"{1 - total / 2:g} or above, or ask {1 - 2 * used:g} of the line."
+        )
+    if seeded < 0 or not 0 <= review_misses <= seeded:
+        raise InputError(f"expected at most as many misses as seeded parts, found {review_misses} of {seeded}.")
+    each = 1.0 - left / (1 if not_rejected is None else 2)
+    miss = upper_bound(review_misses, seeded, confidence=each)
+    passed = 1.0 if not_rejected is None else upper_bound(*not_rejected, confidence=each)
+    escape = point.escape.max_rate
+    return LineBound(
+        max_rate=escape * (1.0 - miss) + max(passed, escape) * miss,
+        confidence=confidence,
+        escape=escape,
+        not_rejected=max(passed, escape),
+        miss=miss,
+        review_misses=review_misses,
+        seeded=seeded,
+    )

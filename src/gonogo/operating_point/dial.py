@@ -1,0 +1,175 @@
+"""The dial: what each escape limit costs in review, before any calibration score has been looked at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gonogo.errors import InputError, UnfitError
+from gonogo.operating_point.rule import make_claim, meet, sorted_scores
+from gonogo.schema import Claim, Scores
+
+RATES: tuple[float, ...] = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
+"""The limits a dial offers unless told otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What one mistake costs, in any one currency; a correct verdict costs nothing."""
+
+    escape: float
+    overkill: float
+    review: float
+
+    def __post_init__(self) -> None:
+        for name in ("escape", "overkill", "review"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0.0):
+                raise InputError(f"cost of {name}: expected a number that is not negative, found {value}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DialPoint:
+    """One setting of the dial: two limits that would be certified, and what they are expected to lead to."""
+
+    escape: Claim
+    overkill: Claim
+    go_below: float
+    """Estimate; the calibrate split decides."""
+    no_go_above: float
+    """Estimate; the calibrate split decides."""
+    escape_rate: float
+    """Expected share of bad parts judged go; what is certified is ``escape.max_rate``."""
+    overkill_rate: float
+    """Expected share of good parts judged no-go."""
+    review_rate: float
+    """Expected share of all parts that a person looks at."""
+    bad_share: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether both limits can be certified with the calibration parts at hand."""
+        return self.escape.holds and self.overkill.holds
+
+    def cost(self, costs: Costs) -> float:
+        """Expected cost per part that arrives."""
+        return (
+            costs.escape * self.bad_share * self.escape_rate
+            + costs.overkill * (1.0 - self.bad_share) * self.overkill_rate
+            + costs.review * self.review_rate
+        )
+
+
+def dial(
+    good: ArrayLike,
+    bad: ArrayLike,
+    *,
+    good_parts: int,
+    bad_parts: int,
+    bad_share: float,
+    max_escapes: Iterable[float] = RATES,
+    max_overkills: Iterable[float] = RATES,
+    confidence: float = 0.95,
+    joint: bool = False,
+    choices: int = 1,
+) -> tuple[DialPoint, ...]:
+    """Every pair of limits with its expected rates, in the order given, escape limits outermost.
+
+    How many errors a limit allows depends only on *how many* calibration parts there are, so the dial knows exactly
+    which limits can be certified. Where the thresholds will fall, and so the review rate, is estimated from these
+    scores: with k of n allowed, near the (k+1)/(n+1) quantile. Turning the dial on val scores and certifying once on
+    the calibrate split keeps the certificate exact. To pick from the calibrate scores themselves, hand them in with
+    ``choices`` set to the number of limits compared, here and in `certify`: the bounds then hold for all of them at
+    once (Bonferroni), so that any may be picked.
+
+    Args:
+        good: One score per good part of the val split.
+        bad: One score per bad part of the val split.
+        good_parts: Good parts in the calibrate split.
+        bad_parts: Bad parts in the calibrate split.
+        bad_share: Share of bad parts among those that arrive at the gauge, in (0, 1).
+        max_escapes: Escape limits to compare.
+        max_overkills: Overkill limits to compare.
+        confidence: As for `certify`.
+        joint: As for `certify`.
+        choices: As for `certify`.
+
+    Raises:
+        InputError: no scores of a class, a score is not finite, or a limit is no share.
+    """
+    good, bad = _finite(good, "good"), _finite(bad, "bad")
+    if not 0.0 < bad_share < 1.0:
+        raise InputError(f"bad_share: expected a number above 0 and below 1, found {bad_share}.")
+    escapes = [
+        make_claim("escape", bad_parts, a, confidence=confidence, joint=joint, choices=choices) for a in max_escapes
+    ]
+    overkills = [
+        make_claim("overkill", good_parts, b, confidence=confidence, joint=joint, choices=choices)
+        for b in max_overkills
+    ]
+    return tuple(_point(good, bad, a, b, bad_share) for a in escapes for b in overkills)
+
+
+def cheapest(points: Sequence[DialPoint], costs: Costs) -> DialPoint:
+    """The certifiable setting with the lowest expected cost; the stricter limits where several cost the same.
+
+    Raises:
+        UnfitError: nothing on the dial can be certified.
+    """
+    candidates = [point for point in points if point.holds]
+    if not candidates:
+        raise UnfitError(_nothing_certifiable(points))
+    return min(candidates, key=lambda point: (point.cost(costs), point.escape.max_rate, point.overkill.max_rate))
+
+
+def _point(good: Scores, bad: Scores, escape: Claim, overkill: Claim, bad_share: float) -> DialPoint:
+    go_below, no_go_above = meet(_expected(bad, escape), -_expected(np.sort(-good), overkill))
+    review_good = float(np.mean((good >= go_below) & (good <= no_go_above)))
+    review_bad = float(np.mean((bad >= go_below) & (bad <= no_go_above)))
+    return DialPoint(
+        escape=escape,
+        overkill=overkill,
+        go_below=go_below,
+        no_go_above=no_go_above,
+        escape_rate=_expected_rate(escape, int(np.sum(bad < go_below)), len(bad)),
+        overkill_rate=_expected_rate(overkill, int(np.sum(good > no_go_above)), len(good)),
+        review_rate=bad_share * review_bad + (1.0 - bad_share) * review_good,
+        bad_share=bad_share,
+    )
+
+
+def _expected(ascending: Scores, claim: Claim) -> float:
+    """Where the (k+1)-th of n scores will fall: its distribution function there is (k+1)/(n+1) on average."""
+    if claim.allowed is None:
+        return -math.inf
+    # "weibull" puts the i-th of m scores at i/(m+1), the same average.
+    return float(np.quantile(ascending, (claim.allowed + 1) / (claim.parts + 1), method="weibull"))
+
+
+def _expected_rate(claim: Claim, errors: int, parts: int) -> float:
+    """Mean error rate: (k+1)/(n+1) by the rule, or less where the thresholds met and these parts show it."""
+    if claim.allowed is None:
+        return 0.0
+    return min((claim.allowed + 1) / (claim.parts + 1), (errors + 1) / (parts + 1))
+
+
+def _finite(scores: ArrayLike, name: str) -> Scores:
+    values = sorted_scores(scores, name)
+    if not len(values) or not np.isfinite(values).all():
+        raise InputError(f"{name} scores: expected finite scores of at least one part, found {len(values)} scores.")
+    return values
+
+
+def _nothing_certifiable(points: Sequence[DialPoint]) -> str:
+    if not points:
+        return "expected at least one setting on the dial, found none"
+    nearest = min(points, key=lambda p: max(p.escape.parts_missing, p.overkill.parts_missing))
+    return (
+        f"no setting of the dial can be certified. The nearest, escapes below {nearest.escape.max_rate:g} and overkill "
+        f"below {nearest.overkill.max_rate:g}, lacks {nearest.escape.parts_missing} bad and "
+        f"{nearest.overkill.parts_missing} good calibration parts. Collect them, or allow higher rates."
+    )

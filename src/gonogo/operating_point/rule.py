@@ -1,0 +1,157 @@
+"""The order-statistic rule: two thresholds on the score, each with an exact bound on an error rate."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gonogo.errors import InputError
+from gonogo.operating_point.binomial import allowed_errors, best_rate, parts_needed
+from gonogo.schema import Claim, OperatingPoint, Scores
+
+
+def certify(
+    good: ArrayLike,
+    bad: ArrayLike,
+    *,
+    max_escape: float,
+    max_overkill: float,
+    confidence: float,
+    joint: bool = False,
+    choices: int = 1,
+    data_fingerprint: str = "",
+) -> OperatingPoint:
+    """Find the two thresholds that certify an escape and an overkill rate with the least review.
+
+    With n bad parts and ``k = max{k : BinomCDF(k; n, max_escape) <= delta}``, a part is go if its score is below the
+    (k+1)-th smallest bad score. A new bad part then escapes with a probability above ``max_escape`` only if at most k
+    of n calibration scores fell into a region of at least that probability, which happens with probability at most
+    ``BinomCDF(k; n, max_escape) <= delta``. No distribution is assumed; ties make it safer because the comparison is
+    strict. The no-go threshold is the same rule on the negated good scores. Where there are too few parts for a claim,
+    its threshold moves out of reach, so that those parts go to review, and the claim says how many more are needed.
+
+    Args:
+        good: One score per good calibration part; higher is worse. Parts must be independent: see `worst_per_part`.
+        bad: One score per bad calibration part.
+        max_escape: Largest escape rate, a share in (0, 1).
+        max_overkill: Largest overkill rate, a share in (0, 1).
+        confidence: Of each claim for itself, or of both together if ``joint``; in (0, 1).
+        joint: Give each claim half of the risk, so that both hold together (Bonferroni).
+        choices: How many settings of each limit were compared *on these same scores* before this one was picked. The
+            risk is shared among them, so that the claim survives the picking. 1 where the limits were chosen elsewhere.
+        data_fingerprint: Digest of the calibration split, kept as evidence.
+
+    Raises:
+        InputError: a score is NaN, or a limit is no share.
+    """
+    good, bad = sorted_scores(good, "good"), sorted_scores(bad, "bad")
+    if choices < 1:
+        raise InputError(f"choices: expected 1 or more settings compared, found {choices}.")
+    escape = make_claim("escape", len(bad), max_escape, confidence=confidence, joint=joint, choices=choices)
+    overkill = make_claim("overkill", len(good), max_overkill, confidence=confidence, joint=joint, choices=choices)
+    go_below, no_go_above = meet(threshold(bad, escape.allowed), -threshold(np.sort(-good), overkill.allowed))
+    return OperatingPoint(
+        go_below=go_below,
+        no_go_above=no_go_above,
+        escape=escape,
+        overkill=overkill,
+        joint=joint,
+        scores_sha256=scores_digest(good, bad),
+        data_fingerprint=data_fingerprint,
+    )
+
+
+def make_claim(
+    error: str, parts: int, max_rate: float, *, confidence: float, joint: bool = False, choices: int = 1
+) -> Claim:
+    """What so many parts can say about one error rate, made or refused."""
+    delta = risk(confidence, joint=joint, choices=choices)
+    allowed = allowed_errors(parts, max_rate, delta)
+    return Claim(
+        error=error,
+        max_rate=max_rate,
+        confidence=confidence,
+        parts=parts,
+        allowed=allowed,
+        parts_missing=0 if allowed is not None else parts_needed(max_rate, delta) - parts,
+        best_rate=best_rate(parts, delta),
+    )
+
+
+def risk(confidence: float, *, joint: bool = False, choices: int = 1) -> float:
+    """The delta that one claim may use: 1 - confidence, halved for a joint claim, shared among the choices."""
+    if not 0.0 < confidence < 1.0:
+        raise InputError(f"confidence: expected a number above 0 and below 1, found {confidence}. 95 % is 0.95.")
+    return (1.0 - confidence) / (2.0 if joint else 1.0) / choices
+
+
+def threshold(ascending: Scores, allowed: int | None) -> float:
+    """The (k+1)-th smallest score; ``-inf`` where no claim can be made, so that no score is below it.
+
+    A threshold never lies beyond the finite scores that were seen: ``+inf`` gives way to the largest of them.
+    """
+    if allowed is None:
+        return -math.inf
+    value = float(ascending[allowed])
+    if value < math.inf:
+        return value
+    finite = ascending[np.isfinite(ascending)]
+    return float(finite[-1]) if len(finite) else -math.inf
+
+
+def meet(go_below: float, no_go_above: float) -> tuple[float, float]:
+    """Let thresholds that crossed meet in the middle.
+
+    Both bounds still hold, whatever the data: lowering ``go_below`` can only take parts out of go, raising
+    ``no_go_above`` can only take parts out of no-go, and the middle is below the one and above the other. Nothing but
+    a score that equals it is left to review.
+    """
+    if go_below <= no_go_above:
+        return go_below, no_go_above
+    middle = min(max(go_below / 2 + no_go_above / 2, no_go_above), go_below)
+    return middle, middle
+
+
+def worst_per_part(parts: Sequence[str], scores: ArrayLike) -> tuple[tuple[str, ...], Scores]:
+    """One score per part, the worst of its pictures, with the parts in order of first appearance.
+
+    Pictures of one part are not independent: counted singly they make the calibration set look larger than it is.
+
+    Raises:
+        InputError: a score is NaN, or there are not as many scores as parts.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.shape != (len(parts),):
+        raise InputError(f"expected one score for each of {len(parts)} pictures, found shape {values.shape}.")
+    if np.isnan(values).any():
+        raise InputError(f"part {parts[int(np.isnan(values).argmax())]}: expected a score, found NaN. Judge it again.")
+    worst: dict[str, float] = {}
+    for part, score in zip(parts, values.tolist(), strict=True):
+        worst[part] = max(worst.get(part, -math.inf), score)
+    return tuple(worst), np.array(list(worst.values()), dtype=np.float64)
+
+
+def scores_digest(good: Scores, bad: Scores) -> str:
+    """SHA-256 of the sorted scores, good then bad, as little-endian float64."""
+    return hashlib.sha256(np.concatenate([np.sort(good), np.sort(bad)]).astype("<f8").tobytes()).hexdigest()
+
+
+def sorted_scores(scores: ArrayLike, name: str) -> Scores:
+    """The scores of one class in ascending order; infinities may stand for parts that are never, or always, go.
+
+    Raises:
+        InputError: not one-dimensional, or a score is NaN.
+    """
+    values = np.sort(np.asarray(scores, dtype=np.float64))
+    if values.ndim != 1:
+        raise InputError(f"{name} scores: expected one per part, found an array of shape {values.shape}.")
+    if np.isnan(values).any():
+        raise InputError(
+            f"{name} scores: expected numbers, found {int(np.isnan(values).sum())} NaN among {len(values)}. "
+            "A part that could not be judged has no score: judge it again or leave it out, and say so."
+        )
+    return values

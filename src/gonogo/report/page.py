@@ -1,0 +1,146 @@
+"""Filling the templates: the environment they share, and the evaluation report."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import functools
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import gonogo
+from gonogo.dataset import Dataset
+from gonogo.evaluate import Curve, Evaluation, Judge, precision_recall, quantiles_ms, roc
+from gonogo.files import write_beside
+from gonogo.heatmap import legend_rgb
+from gonogo.images import encode_png
+from gonogo.report import svg, words
+from gonogo.report.pictures import albums
+from gonogo.schema import Label, State
+
+
+def write_report(evaluation: Evaluation, inspector: Judge, dataset: Dataset, path: str | Path) -> None:
+    """Write an evaluation as one HTML page that needs nothing beside it: no script, no font, no outside picture.
+
+    Args:
+        evaluation: What `gonogo.evaluate.evaluate` found.
+        inspector: The one that was evaluated; it judges the few parts shown once more, for their heat maps.
+        dataset: The data set that was judged.
+        path: Where to write; replaced when it exists.
+
+    Raises:
+        InputError: the place cannot be written; nothing is left half-written.
+    """
+    page = render(
+        "evaluation.html",
+        evaluation=evaluation,
+        albums=albums(evaluation, inspector, dataset),
+        plots=_plots(evaluation),
+        bars={kind.defect: _bar(kind.states) for kind in evaluation.kinds},
+        timings={stage: quantiles_ms(durations) for stage, durations in evaluation.timings_ms.items()},
+        bundle_name=inspector.path.name,
+        dataset_name=dataset.root.resolve().name,
+        Label=Label,
+        State=State,
+    )
+    write_beside(Path(path), page.encode())
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill one of the report templates; they all extend ``page.html`` and share its words, style and colour key."""
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            words=words,
+            written=datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC"),
+            version=gonogo.__version__,
+            heat_key=_heat_key(),
+            **values,
+        )
+    )
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("gonogo.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": words.percent,
+        "level": words.level,
+        "interval": words.interval,
+        "number": words.number,
+        "state_name": words.STATE_NAMES.__getitem__,
+    }
+    return environment
+
+
+def _heat_key() -> str:
+    ramp = cv2.resize(legend_rgb()[None], (128, 8), interpolation=cv2.INTER_LINEAR)
+    return "data:image/png;base64," + base64.b64encode(encode_png(ramp)).decode()
+
+
+def _plots(evaluation: Evaluation) -> dict[str, Markup]:
+    good, bad = evaluation.scores(Label.GOOD), evaluation.scores(Label.BAD)
+    if not len(good) + len(bad):
+        return {}
+    title = f"Histogram of the scores of {len(good)} good and {len(bad)} bad parts"
+    plots = {"histogram": svg.histogram(good, bad, evaluation.operating_point, title=title)}
+    if not (len(good) and len(bad)):
+        return plots
+    bad_share = len(bad) / (len(bad) + len(good))
+    cuts = _cuts(evaluation)
+    plots["roc"] = svg.curve(
+        roc(good, bad),
+        [svg.Mark(x=float((good >= cut).mean()), y=float((bad >= cut).mean()), style=style) for style, cut in cuts],
+        x_label="good parts stopped",
+        y_label="bad parts stopped",
+        title=f"ROC curve, area {words.number(evaluation.auroc)}",
+        chance=Curve(x=np.array([0.0, 1.0]), y=np.array([0.0, 1.0])),
+    )
+    plots["precision_recall"] = svg.curve(
+        precision_recall(good, bad),
+        [
+            svg.Mark(x=float((bad >= cut).mean()), y=float((bad >= cut).sum() / stopped), style=style)
+            for style, cut in cuts
+            if (stopped := (bad >= cut).sum() + (good >= cut).sum())
+        ],
+        x_label="bad parts stopped",
+        y_label="stopped parts that are bad",
+        title=f"Precision-recall curve, average precision {words.number(evaluation.average_precision)}",
+        chance=Curve(x=np.array([0.0, 1.0]), y=np.array([bad_share, bad_share])),
+    )
+    return plots
+
+
+def _cuts(evaluation: Evaluation) -> list[tuple[str, float]]:
+    """Style and lowest score that each line stops: at the go line itself a part is stopped, at the no-go line not."""
+    point = evaluation.operating_point
+    if point is None:
+        return []
+    cuts = ("go", point.go_below), ("no_go", float(np.nextafter(point.no_go_above, np.inf)))
+    return [(style, cut) for style, cut in cuts if np.isfinite(cut)]
+
+
+def _bar(states: dict[State, int]) -> Markup:
+    order = (State.NO_GO, State.REVIEW, State.FAULT, State.GO)
+    return svg.stacked_bar(
+        [
+            svg.Segment(
+                count=states[state],
+                style="escape" if state is State.GO else state.value,
+                name="passed" if state is State.GO else words.STATE_NAMES[state],
+            )
+            for state in order
+        ]
+    )

@@ -1,0 +1,160 @@
+"""Which parts a report shows, and their photographs with the heat drawn on, small and inside the page itself."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from gonogo.dataset import Dataset, Sample
+from gonogo.evaluate import Evaluation, Judge
+from gonogo.heatmap import HeatScale, overlay
+from gonogo.images import encode_jpeg
+from gonogo.progress import track
+from gonogo.report.words import passes_nothing
+from gonogo.schema import Box, Frame, Label, Mask, Prediction, State, Verdict
+
+_LONGEST_SIDE = 360
+_MARKED_RGB = (0, 214, 230)
+_MISTAKES_SHOWN, _OTHERS_SHOWN = 6, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One part as the report shows it."""
+
+    part: Prediction
+    verdict: Verdict
+    photograph: str
+    """``data:`` URI of the photograph, the marked defect outlined."""
+    heat: str
+    """``data:`` URI of the same with the heat drawn on."""
+    marked: bool
+    """Whether a person marked the defect."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Album:
+    """Parts worth looking at for one reason."""
+
+    title: str
+    note: str
+    parts: tuple[Prediction, ...]
+    total: int
+    """How many there are, of which only some are shown."""
+    cards: tuple[Card, ...] = ()
+
+
+def albums(evaluation: Evaluation, inspector: Judge, dataset: Dataset) -> tuple[Album, ...]:
+    """The worst mistakes, the hardest cases and a few typical ones, with their pictures.
+
+    The few parts shown are judged again, through the same inspector, so that no frame is kept while evaluating.
+    """
+    chosen = [*_mistakes(evaluation), *_undecided(evaluation), *_typical(evaluation)]
+    samples = {sample.file_name: sample for sample in dataset.samples}
+    shown = {part.file: part for album in chosen for part in album.parts}
+    cards = {
+        file: card
+        for file, part in track(list(shown.items()), "Drawing")
+        if (card := _card(inspector, dataset, samples[file], part)) is not None
+    }
+    return tuple(
+        replace(album, cards=tuple(cards[part.file] for part in album.parts if part.file in cards)) for album in chosen
+    )
+
+
+def data_uri(picture: Frame) -> str:
+    """A picture as a JPEG inside the page."""
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, quality=85)).decode()
+
+
+def _mistakes(evaluation: Evaluation) -> list[Album]:
+    escapes = _ranked(evaluation, Label.BAD, State.GO)
+    overkill = _ranked(evaluation, Label.GOOD, State.NO_GO)[::-1]
+    return [
+        _album("Bad parts that were passed", "Escapes, the most confidently passed first.", escapes, _MISTAKES_SHOWN),
+        _album(
+            "Good parts that were rejected", "Overkill, the most confidently rejected first.", overkill, _MISTAKES_SHOWN
+        ),
+    ]
+
+
+def _undecided(evaluation: Evaluation) -> list[Album]:
+    if passes_nothing(evaluation.operating_point):
+        titles = "Bad parts with the lowest scores", "Good parts with the highest scores"
+        notes = "The bad parts that look most like good ones.", "The good parts that look most like bad ones."
+    else:
+        titles = "Bad parts sent to a person", "Good parts sent to a person"
+        notes = "Those nearest to being passed.", "Those nearest to being rejected."
+    bad = _ranked(evaluation, Label.BAD, State.REVIEW)
+    good = _ranked(evaluation, Label.GOOD, State.REVIEW)[::-1]
+    return [
+        _album(title, note, found, _OTHERS_SHOWN)
+        for title, note, found in zip(titles, notes, (bad, good), strict=True)
+        if found
+    ]
+
+
+def _typical(evaluation: Evaluation) -> list[Album]:
+    passed = _ranked(evaluation, Label.GOOD, State.GO)
+    rejected = _ranked(evaluation, Label.BAD, State.NO_GO)
+    typical = []
+    for title, found in (("Typical good parts, passed", passed), ("Typical bad parts, rejected", rejected)):
+        if found:
+            middle = found[max(0, len(found) // 2 - 1) :][:_OTHERS_SHOWN]
+            note = "From the middle of their scores."
+            typical.append(Album(title=title, note=note, parts=tuple(middle), total=len(found)))
+    return typical
+
+
+def _album(title: str, note: str, found: Sequence[Prediction], shown: int) -> Album:
+    return Album(title=title, note=note, parts=tuple(found[:shown]), total=len(found))
+
+
+def _ranked(evaluation: Evaluation, label: Label, state: State) -> list[Prediction]:
+    found = [part for part in evaluation.parts if part.label is label and part.state is state]
+    return sorted(found, key=lambda part: (0.0 if part.score is None else part.score, part.file))
+
+
+def _card(inspector: Judge, dataset: Dataset, sample: Sample, part: Prediction) -> Card | None:
+    frame, verdict = inspector.inspect_file(dataset.path(sample))
+    if frame is None:
+        return None
+    mask = dataset.load_mask(sample, (frame.shape[0], frame.shape[1]))
+    photograph, heat = thumbnails(frame, verdict, mask, inspector.heat_scale)
+    return Card(
+        part=part,
+        verdict=verdict,
+        photograph=data_uri(photograph),
+        heat=data_uri(heat),
+        marked=mask is not None and bool(mask.any()),
+    )
+
+
+def thumbnails(frame: Frame, verdict: Verdict, mask: Mask | None, scale: HeatScale) -> tuple[Frame, Frame]:
+    """The photograph with the marked defect outlined, and the photograph with its heat, both small.
+
+    Args:
+        frame: uint8, height x width x 3.
+        verdict: The judgement of this frame.
+        mask: height x width, where a person marked the defect.
+        scale: The inspector's colour scale.
+    """
+    height, width = frame.shape[:2]
+    factor = _LONGEST_SIDE / max(height, width)
+    size_wh = max(1, round(width * factor)), max(1, round(height * factor))
+    small = cv2.resize(frame, size_wh, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    if verdict.box is not None:
+        across, down = size_wh[0] / width, size_wh[1] / height
+        x1, y1, x2, y2 = verdict.box.xyxy
+        verdict = replace(verdict, box=Box(x1=x1 * across, y1=y1 * down, x2=x2 * across, y2=y2 * down))
+    heat = overlay(small, verdict, scale)
+    if mask is not None:
+        # Shrunk by area and cut low, so that a hairline crack keeps its outline.
+        share = cv2.resize(mask.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA)
+        outlines, _ = cv2.findContours((share > 0.1).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        small = cv2.drawContours(small, outlines, -1, _MARKED_RGB, 1)
+    return small, heat

@@ -1,0 +1,135 @@
+"""Numbers and outcomes in plain sentences."""
+
+from __future__ import annotations
+
+import math
+
+from gonogo.dataset import Split
+from gonogo.evaluate import Evaluation, Rate
+from gonogo.schema import Claim, Label, OperatingPoint, State
+
+UNDEFINED = "–"  # noqa: RUF001 - an en dash is what a printed table shows
+
+_SPACE = "\N{NARROW NO-BREAK SPACE}"
+STATE_NAMES = {State.GO: "go", State.REVIEW: "to a person", State.NO_GO: "no-go", State.FAULT: "fault"}
+"""What a reader sees for each verdict."""
+
+
+def percent(share: float | None) -> str:
+    """A measured share as percent, a dash where it is undefined; 0 % and 100 % only where exact."""
+    if share is None:
+        return UNDEFINED
+    if share in (0.0, 1.0):
+        return level(share)
+    if not 0.0001 <= share <= 0.9999:
+        return f"{'<' if share < 0.5 else '>'}{level(0.0001 if share < 0.5 else 0.9999)}"
+    digits = 1 if 0.001 <= share <= 0.999 else 2
+    return f"{share * 100:.{digits}f}{_SPACE}%"
+
+
+def level(share: float) -> str:
+    """A chosen share, such as a confidence, as percent without needless decimals."""
+    return f"{share * 100:.6g}{_SPACE}%"
+
+
+def percent_up(share: float | None) -> str:
+    """A bound as percent, rounded up, so that the printed promise is never the smaller one."""
+    if share is None:
+        return UNDEFINED
+    return level(math.ceil(share * 1000 - 1e-6) / 1000)
+
+
+def interval(rate: Rate) -> str:
+    """The two-sided interval of a rate."""
+    return UNDEFINED if rate.low is None else f"{percent(rate.low)} to {percent(rate.high)}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure with so many decimals, a dash where it is undefined."""
+    return UNDEFINED if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def passes_nothing(point: OperatingPoint | None) -> bool:
+    """Whether no score at all is low enough for go."""
+    return point is None or point.go_below == -math.inf
+
+
+def headline(evaluation: Evaluation) -> str:
+    """The one sentence about escapes."""
+    escape = evaluation.escape
+    if not escape.of:
+        return "There was no bad part among these, so nothing can be said about how many would be passed."
+    if passes_nothing(evaluation.operating_point):
+        return "This gauge passes nothing yet: it has too little proof to call any part go."
+    return (
+        f"Of {parts(escape.of, 'bad ')} {passed(escape.count)} passed; with {level(escape.confidence)} confidence "
+        f"at most {percent_up(escape.at_most)} of bad parts like these would be."
+    )
+
+
+def subline(evaluation: Evaluation) -> str:
+    """What the good parts cost, and who looked at the rest."""
+    overkill, review, fault = evaluation.overkill, evaluation.review, evaluation.fault
+    sentences = []
+    if overkill.of:
+        sentences.append(f"Of {parts(overkill.of, 'good ')} {passed(overkill.count)} rejected.")
+    sentences.append(f"{percent(review.value)} of all parts ({review.count} of {review.of}) were sent to a person.")
+    if fault.count:
+        sentences.append(f"{parts(fault.count)} could not be judged at all: a fault, never go.")
+    return " ".join(sentences)
+
+
+def warnings(evaluation: Evaluation) -> list[str]:
+    """What a reader must know before believing the figures."""
+    found = []
+    seen = [split.value for split in evaluation.splits if split is not Split.TEST]
+    if seen:
+        found.append(
+            f"These figures include pictures that shaped the gauge (split: {', '.join(seen)}), so they look better "
+            "than the truth. Only the test split is fresh."
+        )
+    if evaluation.operating_point is None:
+        found.append("The gauge has no operating point: it gives scores, and a person decides about every part.")
+    else:
+        found += [
+            f"This test contradicts the promise: {rate.count} of {rate.of} {label.value} parts were {done}, "
+            f"which is more than {level(claim.max_rate)} beyond reasonable doubt. Do not use this gauge before the "
+            "cause is found; most often the parts or the camera changed since calibration."
+            for claim, rate, label, done in (
+                (evaluation.operating_point.escape, evaluation.escape, Label.BAD, "passed"),
+                (evaluation.operating_point.overkill, evaluation.overkill, Label.GOOD, "rejected"),
+            )
+            if claim.holds and rate.low is not None and rate.low > claim.max_rate
+        ]
+    if evaluation.unlabelled:
+        found.append(f"{evaluation.unlabelled} pictures without a label were left out.")
+    return found
+
+
+def promise(claim: Claim) -> str:
+    """A claim of the operating point, or why it refuses to make it."""
+    subject, verb, line = {
+        "escape": ("bad", "passed", "below the go line"),
+        "overkill": ("good", "rejected", "above the no-go line"),
+    }[claim.error]
+    confidence, rate = level(claim.confidence), level(claim.max_rate)
+    if claim.holds:
+        return (
+            f"At most {rate} of {subject} parts are {verb}, with {confidence} confidence. Proven on "
+            f"{parts(claim.parts, f'{subject} calibration ')}, of which at most {claim.allowed} may lie {line}."
+        )
+    return (
+        f"Not promised. {parts(claim.parts, f'{subject} calibration ')} cannot show that at most {rate} "
+        f"of {subject} parts are {verb} with {confidence} confidence: {claim.parts_missing} more are needed. The best "
+        f"that can be shown with these is {percent_up(claim.best_rate)}. Until then nothing is {verb} automatically."
+    )
+
+
+def parts(count: int, kind: str = "") -> str:
+    """``1 bad part``, ``92 bad parts``."""
+    return f"{count:,} {kind}part{'' if count == 1 else 's'}"
+
+
+def passed(count: int) -> str:
+    """``none was``, ``1 was``, ``3 were``."""
+    return "none was" if count == 0 else f"{count:,} {'was' if count == 1 else 'were'}"

@@ -1,0 +1,21 @@
+"""A procedural renderer of circuit boards with a chip to be judged, and everything that is true of each picture.
+
+One seed and one part number give one picture, always. See ``docs/synthetic.md``.
+"""
+
+from gonogo.synthetic.catalogue import BoardType, ChipType, Defect
+from gonogo.synthetic.scene import Mix, Rendering, render, render_with
+from gonogo.synthetic.sheet import contact_sheet
+from gonogo.synthetic.writer import write_dataset
+
+__all__ = [
+    "BoardType",
+    "ChipType",
+    "Defect",
+    "Mix",
+    "Rendering",
+    "contact_sheet",
+    "render",
+    "render_with",
+    "write_dataset",
+]

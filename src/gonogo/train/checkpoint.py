@@ -1,0 +1,74 @@
+"""Checkpoints of a fine-tuning run, as safetensors: network, momenta, the best so far, and whose run it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from gonogo.files import write_beside
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(kw_only=True)
+class RunState:
+    """Where a run stands."""
+
+    best: dict[str, Tensor]
+    best_loss: float
+    best_epoch: int = 0
+    epoch: int = 0
+
+
+def run_identity(network: nn.Module, *facts: object) -> str:
+    """What a checkpoint must have been made from to be taken up again: the starting network and every option."""
+    digest = hashlib.sha256(repr(facts).encode())
+    for key, tensor in sorted(network.state_dict().items()):
+        digest.update(key.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save(work: Path, network: nn.Module, optimiser: torch.optim.Optimizer, state: RunState, *, identity: str) -> None:
+    """Write a checkpoint, beside and then renamed."""
+    tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
+    tensors |= {f"best.{key}": value for key, value in state.best.items()}
+    for index, parameter in enumerate(network.parameters()):
+        tensors[f"momentum.{index}"] = optimiser.state[parameter]["momentum_buffer"]
+    metadata = {
+        "identity": identity,
+        "epoch": str(state.epoch),
+        "best_epoch": str(state.best_epoch),
+        "best_loss": repr(state.best_loss),
+    }
+    # Cloned, because safetensors refuses tensors that share memory, and made contiguous, because it stores no strides.
+    whole = {key: tensor.detach().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
+    write_beside(work / CHECKPOINT, safetensors.torch.save(whole, metadata))
+
+
+def resume(work: Path, network: nn.Module, optimiser: torch.optim.Optimizer, *, identity: str) -> RunState | None:
+    """Fill network and momenta from a checkpoint of this very run; ``None`` where there is none."""
+    path = work / CHECKPOINT
+    if not path.is_file():
+        return None
+    with safetensors.safe_open(path, "pt") as file:
+        metadata: Mapping[str, str] = file.metadata()
+        if metadata["identity"] != identity:
+            return None
+        names = list(network.state_dict())
+        network.load_state_dict({name: file.get_tensor(f"network.{name}") for name in names})
+        for index, parameter in enumerate(network.parameters()):
+            optimiser.state[parameter]["momentum_buffer"] = file.get_tensor(f"momentum.{index}")
+        best = {name: file.get_tensor(f"best.{name}") for name in names}
+    return RunState(
+        best=best,
+        best_loss=float(metadata["best_loss"]),
+        best_epoch=int(metadata["best_epoch"]),
+        epoch=int(metadata["epoch"]),
+    )

@@ -1,0 +1,106 @@
+"""Frozen features: every training picture once through the backbone, in OpenVINO, over crops and rotations."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float16, Float32, Int
+
+from gonogo.augment import Augmentation
+from gonogo.dataset import Sample, fingerprint
+from gonogo.files import write_beside
+from gonogo.progress import track
+from gonogo.runtime import Graph
+from gonogo.train.source import Source, labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooled:
+    """Mean-pooled features of some samples in all their views, and their labels."""
+
+    vectors: Float32[np.ndarray, "samples views channels"]
+    bad: Int[np.ndarray, " samples"]
+    """1 for a bad part, 0 for a good one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maps:
+    """Whole feature maps of some samples in all their views, and their labels."""
+
+    maps: Float16[np.ndarray, "samples views channels rows columns"]
+    bad: Int[np.ndarray, " samples"]
+
+
+def pooled_features(
+    graph: Graph,
+    source: Source,
+    samples: Sequence[Sample],
+    augmentation: Augmentation,
+    *,
+    seed: int,
+    cache: Path,
+    identity: str,
+) -> Pooled:
+    """Mean-pooled features, from the cache where this exact computation was done before.
+
+    Args:
+        graph: The compiled backbone with an output ``features``.
+        source: Gives the pictures.
+        samples: Labelled samples.
+        augmentation: Views per picture; the first is the untouched one.
+        seed: Of the jittered crops.
+        cache: Folder for computed features.
+        identity: What else the result depends on: backbone, weights, normalisation, region of interest.
+    """
+    key = "|".join([identity, str(source.size_wh), str(augmentation), str(seed), fingerprint(source.dataset, samples)])
+    file = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+    order = np.argsort([sample.file_name for sample in samples])  # the fingerprint does not depend on the order
+    if file.is_file():
+        stored = np.load(file, allow_pickle=False)
+        vectors = np.empty_like(stored)
+        vectors[order] = stored
+    else:
+        rows = [features.mean((1, 2)) for features in _stream(graph, source, samples, augmentation, seed)]
+        vectors = np.stack(rows).astype(np.float32).reshape(len(samples), augmentation.views, -1)
+        buffer = io.BytesIO()
+        np.save(buffer, vectors[order])
+        write_beside(file, buffer.getvalue())
+    return Pooled(vectors=vectors, bad=labels(samples))
+
+
+def feature_maps(
+    graph: Graph,
+    source: Source,
+    samples: Sequence[Sample],
+    augmentation: Augmentation,
+    *,
+    seed: int,
+    scratch: Path,
+) -> Maps:
+    """Whole feature maps as float16 in a file that vanishes with the array: they can be larger than memory."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    maps: np.ndarray | None = None
+    for index, features in enumerate(_stream(graph, source, samples, augmentation, seed)):
+        if maps is None:
+            handle, name = tempfile.mkstemp(dir=scratch)
+            os.close(handle)
+            maps = np.memmap(name, np.float16, "w+", shape=(len(samples) * augmentation.views, *features.shape))
+            Path(name).unlink()  # the mapping keeps the space until it is released
+        maps[index] = features
+    assert maps is not None, "called with no samples"
+    return Maps(maps=maps.reshape(len(samples), augmentation.views, *maps.shape[1:]), bad=labels(samples))
+
+
+def _stream(
+    graph: Graph, source: Source, samples: Sequence[Sample], augmentation: Augmentation, seed: int
+) -> Iterator[Float32[np.ndarray, "channels rows columns"]]:
+    results = graph.stream(source.views(samples, augmentation, seed=seed))
+    for result in track(results, "computing features", total=len(samples) * augmentation.views):
+        yield result["features"][0]

@@ -1,0 +1,171 @@
+"""Fine-tuning the whole network after the article's recipe, as one loop that reads from top to bottom."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn import functional
+
+from gonogo.augment import Augmentation
+from gonogo.dataset import Sample
+from gonogo.model import Network, batch_norms
+from gonogo.progress import console, track
+from gonogo.runtime import Picture
+from gonogo.train.checkpoint import RunState, resume, run_identity, save
+from gonogo.train.head import balanced_loss, class_weights
+from gonogo.train.source import Source, labels
+from gonogo.train.statistics import restore_statistics
+
+METRICS = "metrics.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """The article's recipe: SGD with Nesterov momentum, small batches, the lowest validation loss kept."""
+
+    epochs: int = 24
+    batch: int = 12
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup_epochs: float = 1.0
+    """The rate rises linearly over so many epochs, then falls along a cosine to zero."""
+    frozen_statistics: bool = True
+    """Batch normalisations keep their statistics: batches of 12 are too small to improve those of pretrained weights.
+
+    False for random weights, which have none worth keeping.
+    """
+
+
+def fine_tune(
+    network: Network,
+    source: Source,
+    train: Sequence[Sample],
+    val: Sequence[Sample],
+    recipe: FineTuning,
+    augmentation: Augmentation,
+    *,
+    seed: int,
+    work: Path,
+) -> list[dict[str, float]]:
+    """Train the network in place and leave it at its lowest validation loss.
+
+    Epoch 0, the network as it came, is among the candidates, so the result is never worse on val than its start. After
+    every epoch a checkpoint and a line of metrics are written to ``work``; the same call takes up where they end.
+    Interrupted, it returns with the best so far.
+
+    Returns:
+        One row per epoch: ``epoch``, ``val_loss`` and, after epoch 0, ``train_loss`` and ``learning_rate``.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    network.to(memory_format=torch.channels_last)
+    if restore_statistics(network, source.plain(train)):
+        console.print("The weights carried no batch statistics; they were estimated anew (the function is the same).")
+    optimiser = torch.optim.SGD(
+        network.parameters(), momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay
+    )
+    names = [sample.file_name for sample in (*train, *val)]
+    identity = run_identity(network, names, recipe, augmentation, source.size_wh, seed)
+    val_pictures, val_bad = list(source.plain(val)), labels(val)
+    state = resume(work, network, optimiser, identity=identity)
+    if state is None:
+        state = RunState(best=copy.deepcopy(network.state_dict()), best_loss=validate(network, val_pictures, val_bad))
+        (work / METRICS).write_text(_line({"epoch": 0, "val_loss": state.best_loss}))
+    else:
+        console.print(f"Taking up after epoch {state.epoch}, from {work}.")
+    try:
+        while state.epoch < recipe.epochs:
+            epoch = state.epoch + 1
+            train_loss = _train_epoch(network, optimiser, source, train, recipe, augmentation, seed=seed, epoch=epoch)
+            val_loss = validate(network, val_pictures, val_bad)
+            if val_loss < state.best_loss:
+                state.best, state.best_loss, state.best_epoch = copy.deepcopy(network.state_dict()), val_loss, epoch
+            state.epoch = epoch
+            rate = optimiser.param_groups[0]["lr"]
+            with (work / METRICS).open("a", encoding="utf-8") as file:
+                file.write(
+                    _line({"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss, "learning_rate": rate})
+                )
+            save(work, network, optimiser, state, identity=identity)
+            console.print(f"epoch {epoch}/{recipe.epochs}: val loss {val_loss:.4f}, best {state.best_loss:.4f}")
+    except KeyboardInterrupt:
+        console.print(f"Interrupted: keeping epoch {state.best_epoch}, the best so far.")
+    network.load_state_dict(state.best)
+    network.eval()
+    return [json.loads(line) for line in (work / METRICS).read_text().splitlines()]
+
+
+def validate(network: Network, pictures: Sequence[Picture], bad: Int[np.ndarray, " samples"]) -> float:
+    """Class-balanced cross entropy of the network as the line would run it, in nats; infinite if it diverged."""
+    network.eval()
+    with torch.no_grad():
+        scores = [float(network(torch.from_numpy(picture[None]))[0]) for picture in pictures]
+    loss = balanced_loss(np.array(scores), bad)
+    return loss if math.isfinite(loss) else math.inf
+
+
+def learning_rate(recipe: FineTuning, epoch: float) -> float:
+    """The rate at a fractional epoch: linear warm-up, then half a cosine."""
+    if epoch < recipe.warmup_epochs:
+        return recipe.learning_rate * epoch / recipe.warmup_epochs
+    done = (epoch - recipe.warmup_epochs) / max(recipe.epochs - recipe.warmup_epochs, 1e-9)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def _train_epoch(
+    network: Network,
+    optimiser: torch.optim.Optimizer,
+    source: Source,
+    train: Sequence[Sample],
+    recipe: FineTuning,
+    augmentation: Augmentation,
+    *,
+    seed: int,
+    epoch: int,
+) -> float:
+    """One pass over the training samples in a new order, one view of each; returns the mean loss."""
+    network.train()
+    if recipe.frozen_statistics:
+        for norm in batch_norms(network):
+            norm.eval()
+    order = np.random.default_rng((seed, epoch)).permutation(len(train))
+    bad = torch.from_numpy(labels(train)).float()[torch.from_numpy(order)]
+    weights = class_weights(bad)
+    views = source.drawn([train[i] for i in order], augmentation, seed=seed + epoch)
+    batches = math.ceil(len(train) / recipe.batch)
+    total = 0.0
+    for step, pictures in enumerate(track(_batched(views, recipe.batch), f"epoch {epoch}", total=batches)):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(recipe, epoch - 1 + (step + 1) / batches)
+        chosen = slice(step * recipe.batch, step * recipe.batch + len(pictures))
+        score, _, _ = network(pictures)
+        loss = functional.binary_cross_entropy_with_logits(score, bad[chosen], weight=weights[chosen])
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        total += float(loss.detach()) * len(pictures)
+    return total / len(train)
+
+
+def _batched(views: Iterator[Picture], size: int) -> Iterator[Tensor]:
+    batch: list[Picture] = []
+    for view in views:
+        batch.append(view)
+        if len(batch) == size:
+            yield torch.from_numpy(np.stack(batch))
+            batch = []
+    if batch:
+        yield torch.from_numpy(np.stack(batch))
+
+
+def _line(row: dict[str, float]) -> str:
+    return json.dumps(row) + "\n"

@@ -1,0 +1,142 @@
+"""Fitting the head on frozen features: class-balanced, L2-regularised, its strength chosen on val."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float16, Float32, Float64, Int
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+from torch.nn import functional
+
+from gonogo.model import Pool, pool_map
+from gonogo.progress import track
+from gonogo.train.features import Maps, Pooled
+
+STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(-12, 1))
+"""Weights of the L2 penalty tried, per mean sample loss, on standardised features."""
+MAP_STRENGTHS = (1e-4, 1e-3, 1e-2)
+MAP_EPOCHS = 24
+MAP_BATCH = 32
+MAP_RATE = 3e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """A fitted 1x1 convolution: ``score = pool(weight . features) + bias``."""
+
+    weight: Float32[np.ndarray, " channels"]
+    bias: float
+    strength: float
+    """The L2 penalty chosen."""
+    val_loss: float
+    """Class-balanced cross entropy on the untouched val pictures, in nats."""
+
+
+def balanced_loss(score: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, " samples"]) -> float:
+    """Cross entropy in nats with both classes weighing the same, whatever their numbers."""
+    loss = np.logaddexp(0.0, np.where(bad == 1, -score, score))
+    return float(np.mean([loss[bad == label].mean() for label in np.unique(bad)]))
+
+
+def fit_mean(train: Pooled, val: Pooled) -> Head:
+    """Logistic regression on mean-pooled features: with mean pooling the map's head is exactly that."""
+    views, channels = train.vectors.shape[1:]
+    flat = train.vectors.reshape(-1, channels)
+    centre, scale = flat.mean(0), flat.std(0) + 1e-6
+    standard = (flat - centre) / scale
+    repeated = np.repeat(train.bad, views)
+    best: Head | None = None
+    model = LogisticRegression(class_weight="balanced", max_iter=1000, tol=1e-5, warm_start=True)
+    # From strong to weak penalty, each fit starting at the last one's solution.
+    for strength in track(sorted(STRENGTHS, reverse=True), "fitting the head"):
+        model.C = 1.0 / (strength * len(standard))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # val decides, converged or not
+            model.fit(standard, repeated)
+        weight = (model.coef_[0] / scale).astype(np.float32)
+        bias = float(model.intercept_[0] - weight.astype(np.float64) @ centre)
+        loss = balanced_loss(val.vectors[:, 0].astype(np.float64) @ weight + bias, val.bad)
+        if best is None or loss < best.val_loss:
+            best = Head(weight=weight, bias=bias, strength=strength, val_loss=loss)
+    assert best is not None
+    return best
+
+
+def fit_map(start: Head, train: Maps, val: Maps, *, pool: Pool, sharpness: float, seed: int) -> Head:
+    """Fit the head through max or log-sum-exp pooling, from the mean-pooled solution, by Adam with a one-cycle rate.
+
+    One cell may carry the evidence here, so small defects count in full; the problem is no longer convex, hence the
+    start. Each epoch sees another view of every picture.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    centre, scale = _moments(train.maps)
+    bad = torch.from_numpy(train.bad).float()
+    weights = class_weights(bad)
+    best: Head | None = None
+    for strength in track(MAP_STRENGTHS, "fitting the head"):
+        weight = (torch.from_numpy(start.weight) * scale).requires_grad_()
+        bias = torch.tensor([start.bias + float((start.weight * centre.numpy()).sum())], requires_grad=True)
+        optimiser = torch.optim.Adam([weight, bias], lr=MAP_RATE)
+        steps = math.ceil(len(train.bad) / MAP_BATCH) * MAP_EPOCHS
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, MAP_RATE, total_steps=steps)
+        for chosen, features in _batches(train, centre, scale, generator):
+            score = pool_map(torch.einsum("c,nchw->nhw", weight, features), pool, sharpness) + bias
+            loss = functional.binary_cross_entropy_with_logits(score, bad[chosen], weight=weights[chosen])
+            loss = loss + strength * weight.square().sum()
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+        raw = (weight.detach() / scale).numpy().astype(np.float32)
+        shift = float(bias.detach()) - float(raw.astype(np.float64) @ centre.numpy())
+        scores = score_maps(raw, shift, val.maps[:, 0], pool=pool, sharpness=sharpness)
+        found = Head(weight=raw, bias=shift, strength=strength, val_loss=balanced_loss(scores, val.bad))
+        if best is None or found.val_loss < best.val_loss:
+            best = found
+    assert best is not None
+    return best
+
+
+def score_maps(
+    weight: Float32[np.ndarray, " channels"],
+    bias: float,
+    maps: Float16[np.ndarray, "samples channels rows columns"],
+    *,
+    pool: Pool,
+    sharpness: float,
+) -> Float64[np.ndarray, " samples"]:
+    """Scores of stored feature maps."""
+    rows = []
+    for chunk in np.array_split(maps, max(1, len(maps) // 64)):
+        defect_map = torch.einsum("c,nchw->nhw", torch.from_numpy(weight), torch.from_numpy(chunk.astype(np.float32)))
+        rows.append(pool_map(defect_map, pool, sharpness).numpy())
+    return np.concatenate(rows).astype(np.float64) + bias
+
+
+def _moments(maps: Float16[np.ndarray, "samples views channels rows columns"]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of every channel over the cells of the untouched views."""
+    first = torch.from_numpy(maps[:, 0].astype(np.float32))
+    return first.mean((0, 2, 3)), first.std((0, 2, 3)) + 1e-6
+
+
+def _batches(train: Maps, centre: Tensor, scale: Tensor, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    views = train.maps.shape[1]
+    for epoch in range(MAP_EPOCHS):
+        order = torch.randperm(len(train.bad), generator=generator).numpy()
+        for chosen in np.array_split(order, math.ceil(len(order) / MAP_BATCH)):
+            features = torch.from_numpy(train.maps[chosen, epoch % views].astype(np.float32))
+            standard = (features - centre[:, None, None]) / scale[:, None, None]
+            yield torch.from_numpy(chosen), standard
+
+
+def class_weights(bad: Tensor) -> Tensor:
+    """A weight per sample that gives both classes half of the loss."""
+    share = float(bad.mean())
+    return torch.where(bad == 1, 0.5 / share, 0.5 / (1 - share))

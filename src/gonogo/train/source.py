@@ -1,0 +1,78 @@
+"""Where training pictures come from: a data set seen through one region of interest, at one size."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Int
+
+from gonogo.augment import PLAIN, Augmentation, variant, variants
+from gonogo.dataset import Dataset, Sample
+from gonogo.runtime import Picture
+from gonogo.schema import Box, Frame, Label
+
+AHEAD = 8
+"""Pictures decoded ahead of the network."""
+
+Locate = Callable[[Frame], Box]
+"""Finds the region of interest; the same function that the inspector will use."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Gives pictures as the network sees them: decoded, cropped to the region of interest, resized, augmented."""
+
+    dataset: Dataset
+    locate: Locate
+    size_wh: tuple[int, int]
+
+    def plain(self, samples: Sequence[Sample]) -> Iterator[Picture]:
+        """Each sample as the line would show it."""
+        return self.views(samples, PLAIN, seed=0)
+
+    def views(self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int) -> Iterator[Picture]:
+        """All views of each sample in order; a sample's views depend on the seed and its name, not on the others."""
+
+        def make(sample: Sample) -> list[Picture]:
+            frame = self.dataset.load(sample)
+            rng = _generator(seed, sample)
+            return list(variants(frame, self.locate(frame), self.size_wh, augmentation, rng))
+
+        for pictures in _ahead(make, samples):
+            yield from pictures
+
+    def drawn(self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int) -> Iterator[Picture]:
+        """One view of each sample, drawn at random."""
+
+        def make(sample: Sample) -> Picture:
+            frame = self.dataset.load(sample)
+            return variant(frame, self.locate(frame), self.size_wh, augmentation, _generator(seed, sample))
+
+        return _ahead(make, samples)
+
+
+def labels(samples: Sequence[Sample]) -> Int[np.ndarray, " samples"]:
+    """1 for a bad part, 0 for a good one."""
+    return np.array([sample.label is Label.BAD for sample in samples], dtype=np.int64)
+
+
+def _generator(seed: int, sample: Sample) -> np.random.Generator:
+    return np.random.default_rng((seed, zlib.crc32(sample.file_name.encode())))
+
+
+def _ahead(make: Callable[[Sample], T], samples: Sequence[Sample]) -> Iterator[T]:
+    """Apply a function to each sample, a little ahead of the consumer, in another thread."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = [pool.submit(make, sample) for sample in samples[:AHEAD]]
+        for index in range(len(samples)):
+            done = waiting.pop(0).result()
+            if index + AHEAD < len(samples):
+                waiting.append(pool.submit(make, samples[index + AHEAD]))
+            yield done

@@ -1,0 +1,330 @@
+"""From a data set to a sealed bundle: train, export, prove parity, judge val and calibrate, certify."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import openvino as ov
+import torch
+from pydantic import JsonValue
+
+import gonogo
+from gonogo import bundle, images, operating_point, runtime
+from gonogo.augment import PLAIN, Augmentation
+from gonogo.bundle import Bundle, Classifier, Golden, Manifest
+from gonogo.config import Recipe, settings
+from gonogo.dataset import Dataset, Sample, Split, fingerprint, require_trainable
+from gonogo.errors import DatasetError, InputError
+from gonogo.evaluate import Evaluation, evaluate
+from gonogo.export import check_parity, export_classifier, export_features, measure_shift
+from gonogo.files import folder_beside
+from gonogo.heatmap import HeatScale, fit_scale
+from gonogo.inspector import Inspector
+from gonogo.model import (
+    IMAGENET,
+    SHARPNESS,
+    SYMMETRIC,
+    FeatureNetwork,
+    MapHead,
+    Network,
+    Normalisation,
+    Pool,
+    architecture,
+    load_backbone,
+)
+from gonogo.progress import console, track
+from gonogo.schema import Box, Frame, Label, OperatingPoint, Verdict
+from gonogo.train import FineTuning, Head, Source, feature_maps, fine_tune, fit_map, fit_mean, pooled_features
+from gonogo.train.checkpoint import run_identity
+
+GOLDEN_PIXELS = 500_000
+"""Golden frames are reduced to about this size: they are replayed at every start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """What an operating point is asked to certify."""
+
+    max_escape: float = 0.05
+    max_overkill: float = 0.05
+    confidence: float = 0.95
+    joint: bool = False
+    """Both bounds together at this confidence, rather than each for itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Everything that decides what a training run makes."""
+
+    backbone: str = "mobilenet_v2"
+    weights: str = "imagenet"
+    """A safetensors file, ``imagenet`` or ``none``."""
+    cuts: tuple[str, ...] = ()
+    pool: Pool = Pool.MEAN
+    size_wh: tuple[int, int] | None = None
+    """The backbone's own size where omitted."""
+    normalisation: Normalisation | None = None
+    """What the weights expect of their input; chosen on val where a file does not say."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    fine_tuning: FineTuning | None = None
+    seed: int = 0
+    promise: Promise = field(default_factory=Promise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a training run made."""
+
+    bundle: Bundle
+    val: Evaluation
+    history: list[dict[str, float]]
+    """One row per epoch of fine-tuning; empty without."""
+
+
+def train_inspector(
+    dataset: Dataset, out: Path, options: TrainingOptions | None = None, *, overwrite: bool = False
+) -> Trained:
+    """Train an inspector on a data set and seal it in a bundle.
+
+    Trains on the train split, chooses on val, certifies on calibrate; test is never looked at.
+
+    Args:
+        dataset: Labelled and split pictures.
+        out: The bundle's folder.
+        options: What to train; the defaults of `TrainingOptions` where omitted.
+        overwrite: Replace a bundle already there, once the new one is complete.
+
+    Raises:
+        InputError: unfit data, unknown backbone, weights that do not fit, ``out`` exists.
+        ParityError: the exported graph differs from the trained network.
+    """
+    options = options or TrainingOptions()
+    if out.exists() and not overwrite:
+        raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
+    require_trainable(dataset)
+    torch.manual_seed(options.seed)
+    side = architecture(options.backbone).side
+    source = Source(dataset=dataset, locate=Box.whole, size_wh=options.size_wh or (side, side))
+    network, head = _frozen_gear(source, options)
+    history: list[dict[str, float]] = []
+    work = out.with_name(f"{out.name}.work")
+    if options.fine_tuning is not None:
+        train, val = dataset.split(Split.TRAIN), dataset.split(Split.VAL)
+        history = fine_tune(
+            network, source, train, val, options.fine_tuning, options.augmentation, seed=options.seed, work=work
+        )
+    facts: dict[str, JsonValue] = {
+        "options": _plain(asdict(options)),
+        "head_strength": head.strength,
+        "head_val_loss": head.val_loss,
+        "fine_tuning": [dict(row) for row in history],
+    }
+    with folder_beside(out, replace=overwrite) as partial:
+        made = _fill_bundle(partial, out.name, network, source, options, facts)
+    shutil.rmtree(work, ignore_errors=True)
+    sealed = Inspector.load(out).bundle  # opened as a user would, golden frames and all
+    return Trained(bundle=sealed, val=made, history=history)
+
+
+def certify(
+    inspector: Inspector, dataset: Dataset, promise: Promise, *, splits: Sequence[Split] = (Split.CALIBRATE,)
+) -> OperatingPoint:
+    """Judge the calibrate split through the inspector and certify an operating point on its scores.
+
+    Raises:
+        DatasetError: no labelled picture in the split, or one that cannot be judged.
+    """
+    judged = evaluate(inspector, dataset, splits)
+    if judged.faults:
+        first = judged.faults[0]
+        raise DatasetError(
+            f"{first.file}: a calibration picture could not be judged ({first.reason}); "
+            f"{len(judged.faults)} in all. Replace or remove it, then train again."
+        )
+    return operating_point.certify(
+        judged.scores(Label.GOOD),
+        judged.scores(Label.BAD),
+        max_escape=promise.max_escape,
+        max_overkill=promise.max_overkill,
+        confidence=promise.confidence,
+        joint=promise.joint,
+        data_fingerprint=judged.data_fingerprint,
+    )
+
+
+def _frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Head]:
+    """A backbone as it comes, and the head fitted on its features."""
+    features, model = _choose_features(source, options)
+    graph = runtime.compile_graph(model, many=True)
+    train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
+    machine = settings()
+    pooled = [
+        pooled_features(
+            graph,
+            source,
+            samples,
+            augmentation,
+            seed=options.seed,
+            cache=machine.cache_dir / "features",
+            identity=run_identity(features, options.backbone, str(source.locate)),
+        )
+        for samples, augmentation in ((train, options.augmentation), (val, PLAIN))
+    ]
+    head = fit_mean(*pooled)
+    if options.pool is not Pool.MEAN:
+        scratch = machine.cache_dir / "scratch"
+        maps = [
+            feature_maps(graph, source, samples, augmentation, seed=options.seed, scratch=scratch)
+            for samples, augmentation in ((train, options.augmentation), (val, PLAIN))
+        ]
+        head = fit_map(head, *maps, pool=options.pool, sharpness=SHARPNESS, seed=options.seed)
+    network = Network(features, MapHead(len(head.weight), options.pool))
+    with torch.no_grad():
+        network.head.conv.weight.copy_(torch.from_numpy(head.weight)[None, :, None, None])
+        network.head.bias.fill_(head.bias)
+    return network.eval(), head
+
+
+def _choose_features(source: Source, options: TrainingOptions) -> tuple[FeatureNetwork, ov.Model]:
+    """The backbone with its input normalisation: the declared one, or the one that does better on val.
+
+    Weight files do not say what input they were trained on, and the wrong one costs several points of AUROC.
+    """
+    stack = load_backbone(options.backbone, weights=options.weights, cuts=options.cuts, seed=options.seed).eval()
+    known = options.normalisation
+    if known is None and options.weights in ("imagenet", "none"):
+        known = architecture(options.backbone).normalisation
+    candidates = [
+        (features, export_features(features, source.size_wh))
+        for features in (FeatureNetwork(stack, each).eval() for each in ([known] if known else [IMAGENET, SYMMETRIC]))
+    ]
+    if len(candidates) == 1:
+        return candidates[0]
+    losses = []
+    for features, model in candidates:
+        graph = runtime.compile_graph(model, many=True)
+        pooled = [
+            pooled_features(
+                graph,
+                source,
+                source.dataset.split(split),
+                PLAIN,
+                seed=0,
+                cache=settings().cache_dir / "features",
+                identity=run_identity(features, options.backbone, str(source.locate)),
+            )
+            for split in (Split.TRAIN, Split.VAL)
+        ]
+        losses.append(fit_mean(*pooled).val_loss)
+    names = ("ImageNet mean and deviation", "[-1, 1]")
+    best = losses.index(min(losses))
+    told = ", ".join(f"{name}: {loss:.3f}" for name, loss in zip(names, losses, strict=True))
+    console.print(f"Input normalisation chosen on val (loss with {told}): {names[best]}.")
+    return candidates[best]
+
+
+def _fill_bundle(
+    folder: Path,
+    name: str,
+    network: Network,
+    source: Source,
+    options: TrainingOptions,
+    facts: dict[str, JsonValue],
+) -> Evaluation:
+    """Export, check, judge val for the colour scale and the golden frames, certify, seal."""
+    dataset = source.dataset
+    recipe = Recipe(size_wh=source.size_wh)
+    model = export_classifier(network, source.size_wh, labels=(Label.GOOD.value, Label.BAD.value))
+    ov.save_model(model, folder / bundle.CLASSIFIER, compress_to_fp16=False)
+    machine = settings()
+    graph = runtime.compile_graph(folder / bundle.CLASSIFIER, device=machine.device, threads=machine.threads)
+    val = dataset.split(Split.VAL)
+    facts["parity"] = check_parity(network, graph, track(source.plain(val), "torch against OpenVINO", total=len(val)))
+    manifest = Manifest(
+        name=name.removesuffix(bundle.SUFFIX),
+        created=_now(),
+        gonogo_version=gonogo.__version__,
+        recipe=recipe,
+        classifier=Classifier(
+            backbone=options.backbone,
+            cuts=network.features.stack.cuts,
+            pool=options.pool.value,
+            sharpness=SHARPNESS,
+            bias=float(network.head.bias.detach()),
+            weights=Path(options.weights).name,
+        ),
+        proven_on=runtime.environment(device=machine.device, threads=machine.threads),
+        heat_scale=HeatScale(cold=0.0, hot=1.0),
+        training=facts,
+        data_fingerprint=fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)),
+    )
+    draft = Inspector(bundle.write_manifest(folder, manifest), graph)
+    point = certify(draft, dataset, options.promise)
+    judged = [(sample, draft.inspect(dataset.load(sample))) for sample in track(val, "judging val")]
+    finished = manifest.model_copy(
+        update={
+            "operating_point": point,
+            "heat_scale": _scale(judged, draft.bias, point, measure_shift(network.features, source.size_wh)),
+            "golden": _golden(folder, draft, dataset, judged),
+        }
+    )
+    return evaluate(Inspector(bundle.write_manifest(folder, finished), graph), dataset, (Split.VAL,))
+
+
+def _scale(
+    judged: Sequence[tuple[Sample, Verdict]], bias: float, point: OperatingPoint, shift_xy: tuple[float, float]
+) -> HeatScale:
+    maps = {
+        label: [verdict.heatmap for sample, verdict in judged if sample.label is label and verdict.heatmap is not None]
+        for label in Label
+    }
+    return fit_scale(maps[Label.GOOD], maps[Label.BAD], bias, point.go_below, shift_xy=shift_xy)
+
+
+def _golden(
+    folder: Path, inspector: Inspector, dataset: Dataset, judged: Sequence[tuple[Sample, Verdict]]
+) -> tuple[Golden, ...]:
+    """Keep the extremes of both classes on val as golden frames, with the scores they must give."""
+    chosen: dict[str, Sample] = {}
+    for label in Label:
+        ranked = sorted(
+            (verdict.score, sample.file_name, sample)
+            for sample, verdict in judged
+            if sample.label is label and verdict.score is not None
+        )
+        chosen |= {f"{label}-low": ranked[0][2], f"{label}-high": ranked[-1][2]}
+    kept = []
+    (folder / bundle.GOLDEN).mkdir()
+    for name, sample in chosen.items():
+        frame = _reduced(dataset.load(sample))
+        file = f"{bundle.GOLDEN}/{name}.png"
+        (folder / file).write_bytes(images.encode_png(frame))
+        score = inspector.inspect(frame).score
+        assert score is not None, "it was judged a moment ago"
+        kept.append(Golden(file=file, score=score))
+    return tuple(kept)
+
+
+def _reduced(frame: Frame) -> Frame:
+    height, width = frame.shape[:2]
+    factor = math.sqrt(GOLDEN_PIXELS / (height * width))
+    if factor >= 1:
+        return frame
+    return images.crop_resize(frame, Box.whole(frame), (round(width * factor), round(height * factor)))
+
+
+def _plain(value: object) -> JsonValue:
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,486 @@
+"""Thresholds, bounds and what can be promised."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from gonogo.errors import InputError, UnfitError
+from gonogo.operating_point import (
+    Costs,
+    allowed_errors,
+    best_rate,
+    certify,
+    certify_kinds,
+    cheapest,
+    clopper_pearson,
+    describe,
+    dial,
+    from_json,
+    line_bound,
+    parts_needed,
+    to_json,
+    upper_bound,
+    worst_per_part,
+)
+from gonogo.operating_point.simulate import SCENARIOS, Population, Scenario, simulate
+from gonogo.schema import OperatingPoint, State
+
+FIVE_PERCENT = {"max_escape": 0.05, "max_overkill": 0.05, "confidence": 0.95}
+shares = st.floats(0.001, 0.6)
+scores = st.floats(-1e300, 1e300, allow_nan=False)
+
+
+def normal(mean: float, parts: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(mean, 1.0, parts)
+
+
+def exact_cdf(k: int, n: int, rate: Fraction) -> Fraction:
+    return sum((math.comb(n, i) * rate**i * (1 - rate) ** (n - i) for i in range(k + 1)), Fraction(0))
+
+
+# The binomial bounds
+
+
+@pytest.mark.parametrize(
+    ("max_rate", "delta", "parts"), [(0.05, 0.05, 59), (0.01, 0.05, 299), (0.01, 0.025, 368), (0.5, 0.5, 1)]
+)
+def test_the_fewest_parts_are_those_of_the_textbook(max_rate: float, delta: float, parts: int) -> None:
+    assert parts_needed(max_rate, delta) == parts
+
+
+@pytest.mark.parametrize(("n", "rate", "delta"), [(93, "1/20", "1/20"), (92, "1/20", "1/20"), (40, "3/10", "1/100")])
+def test_allowed_errors_is_the_largest_k_in_exact_arithmetic(n: int, rate: str, delta: str) -> None:
+    k = allowed_errors(n, float(Fraction(rate)), float(Fraction(delta)))
+
+    assert k is not None
+    assert exact_cdf(k, n, Fraction(rate)) <= Fraction(delta) < exact_cdf(k + 1, n, Fraction(rate))
+
+
+@given(parts=st.integers(0, 2000), rate=shares, delta=shares)
+def test_allowed_errors_agrees_with_the_distribution_of_scipy(parts: int, rate: float, delta: float) -> None:
+    cdf = stats.binom.cdf(np.arange(parts + 1), parts, rate)
+
+    assert allowed_errors(parts, rate, delta) == (int(np.sum(cdf <= delta)) - 1 if cdf[0] <= delta else None)
+
+
+@given(rate=shares, delta=shares)
+def test_one_part_fewer_than_needed_certifies_nothing(rate: float, delta: float) -> None:
+    needed = parts_needed(rate, delta)
+
+    assert allowed_errors(needed, rate, delta) == 0
+    assert allowed_errors(needed - 1, rate, delta) is None
+
+
+@given(parts=st.integers(1, 3000), delta=shares, data=st.data())
+def test_the_best_rate_can_be_certified_and_hardly_a_better_one(parts: int, delta: float, data: st.DataObject) -> None:
+    errors = data.draw(st.integers(0, min(20, parts - 1)))
+    rate = best_rate(parts, delta, errors)
+
+    assert stats.binom.cdf(errors, parts, rate) <= delta
+    assert stats.binom.cdf(errors, parts, rate * (1 - 1e-6)) > delta
+
+
+def test_no_parts_certify_nothing() -> None:
+    assert best_rate(0, 0.05) == 1.0
+    assert clopper_pearson(0, 0) == (0.0, 1.0)
+    assert allowed_errors(0, 0.05, 0.05) is None
+
+
+def test_clopper_pearson_agrees_with_scipy() -> None:
+    for errors, parts in [(0, 20), (3, 20), (20, 20), (7, 1000)]:
+        reference = stats.binomtest(errors, parts).proportion_ci(0.9, method="exact")
+        assert clopper_pearson(errors, parts, confidence=0.9) == pytest.approx((reference.low, reference.high))
+
+
+def test_the_one_sided_bound_spends_all_risk_on_one_side() -> None:
+    assert upper_bound(3, 20, confidence=0.95) == pytest.approx(clopper_pearson(3, 20, confidence=0.9)[1])
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, 5.0, -0.1, math.nan])
+def test_a_rate_that_is_no_share_is_refused(rate: float) -> None:
+    with pytest.raises(InputError, match="above 0 and below 1"):
+        certify(normal(0, 100), normal(4, 100), max_escape=rate, max_overkill=0.05, confidence=0.95)
+
+
+def test_more_errors_than_parts_are_refused() -> None:
+    with pytest.raises(InputError, match="3 of 2"):
+        clopper_pearson(3, 2)
+
+
+# The two thresholds
+
+
+def test_go_lies_below_the_smallest_bad_score_one_may_not_miss() -> None:
+    bad = np.arange(100.0)  # at 5 % and 95 %, one of 100 may escape
+    point = certify([-5.0] * 59, bad, **FIVE_PERCENT)
+
+    assert point.escape.allowed == 1
+    assert point.go_below == -5.0 / 2 + 1.0 / 2  # 1.0 and the good parts' -5.0 cross and meet
+
+
+def test_thresholds_that_do_not_cross_are_order_statistics() -> None:
+    good, bad = np.arange(100.0), np.arange(50.0, 150.0)
+    point = certify(good, bad, **FIVE_PERCENT)
+
+    assert (point.go_below, point.no_go_above) == (51.0, 98.0)
+    assert point.state(50.9) is State.GO
+    assert point.state(51.0) is State.REVIEW
+    assert point.state(98.0) is State.REVIEW
+    assert point.state(98.1) is State.NO_GO
+
+
+def test_the_rule_is_mirrored_between_good_and_bad() -> None:
+    good, bad = normal(0, 150), normal(2, 150, seed=1)
+    point = certify(good, bad, max_escape=0.05, max_overkill=0.1, confidence=0.9)
+    mirrored = certify(-bad, -good, max_escape=0.1, max_overkill=0.05, confidence=0.9)
+
+    assert (mirrored.go_below, mirrored.no_go_above) == (-point.no_go_above, -point.go_below)
+
+
+def test_the_order_of_the_parts_does_not_matter() -> None:
+    good, bad = normal(0, 150), normal(2, 150, seed=1)
+
+    assert certify(good, bad, **FIVE_PERCENT) == certify(good[::-1], sorted(bad), **FIVE_PERCENT)
+
+
+def test_too_few_bad_parts_let_nothing_pass_and_say_how_many_are_missing() -> None:
+    point = certify(normal(0, 400), normal(4, 40), max_escape=0.01, max_overkill=0.05, confidence=0.95)
+
+    assert point.go_below == -math.inf
+    assert point.state(-1e9) is State.REVIEW
+    assert not point.escape.holds
+    assert point.escape.parts_missing == 299 - 40
+    assert point.escape.best_rate == pytest.approx(1 - 0.05 ** (1 / 40))
+    assert point.overkill.holds
+    assert "259 more are needed. These can certify 7.22 %." in describe(point.escape)
+
+
+def test_what_is_offered_instead_is_then_granted() -> None:
+    good, bad = normal(0, 400), normal(4, 40)
+    refused = certify(good, bad, max_escape=0.01, max_overkill=0.05, confidence=0.95)
+    granted = certify(good, bad, max_escape=refused.escape.best_rate, max_overkill=0.05, confidence=0.95)
+
+    assert granted.escape.allowed == 0
+
+
+def test_a_joint_claim_needs_more_parts() -> None:
+    alone = certify(normal(0, 400), normal(4, 300), max_escape=0.01, max_overkill=0.05, confidence=0.95)
+    joint = certify(normal(0, 400), normal(4, 300), max_escape=0.01, max_overkill=0.05, confidence=0.95, joint=True)
+
+    assert alone.escape.holds
+    assert joint.escape.parts_missing == 68
+    assert joint.joint
+
+
+def test_an_empty_calibration_set_sends_everything_to_review() -> None:
+    point = certify([], [], **FIVE_PERCENT)
+
+    assert (point.go_below, point.no_go_above) == (-math.inf, math.inf)
+    assert (point.escape.parts_missing, point.overkill.parts_missing) == (59, 59)
+
+
+def test_equal_scores_never_tip_a_verdict() -> None:
+    point = certify([3.0] * 100, [3.0] * 100, **FIVE_PERCENT)
+
+    assert point.state(3.0) is State.REVIEW
+
+
+@pytest.mark.parametrize("which", ["good", "bad"])
+def test_a_score_that_is_no_number_is_refused(which: str) -> None:
+    sets = {"good": normal(0, 100), "bad": normal(4, 100)}
+    sets[which][7] = math.nan
+
+    with pytest.raises(InputError, match=f"{which} scores: expected numbers, found 1 NaN among 100"):
+        certify(sets["good"], sets["bad"], **FIVE_PERCENT)
+
+
+def test_infinite_scores_stand_for_parts_that_never_or_always_pass() -> None:
+    never = certify(normal(0, 100), [math.inf] * 100, **FIVE_PERCENT)
+    always = certify(normal(0, 100), [-math.inf] * 100, **FIVE_PERCENT)
+    mixed = certify(normal(0, 100), [2.5, *[math.inf] * 99], **FIVE_PERCENT)
+
+    assert never.go_below == always.go_below == -math.inf
+    assert mixed.go_below <= 2.5
+
+
+@settings(deadline=None)
+@given(good=st.lists(scores, max_size=90), bad=st.lists(scores, max_size=90), joint=st.booleans())
+def test_on_the_calibration_parts_no_more_err_than_allowed(good: list[float], bad: list[float], joint: bool) -> None:
+    point = certify(good, bad, max_escape=0.05, max_overkill=0.1, confidence=0.9, joint=joint)
+
+    assert sum(score < point.go_below for score in bad) <= (point.escape.allowed or 0)
+    assert sum(score > point.no_go_above for score in good) <= (point.overkill.allowed or 0)
+    assert point.go_below <= point.no_go_above
+    assert from_json(json.loads(json.dumps(to_json(point)))) == point
+
+
+def test_the_digest_is_of_the_sorted_scores_good_then_bad() -> None:
+    point = certify([2.0, 1.0], [4.0, 3.0], **FIVE_PERCENT)
+
+    assert point.scores_sha256 == hashlib.sha256(np.array([1, 2, 3, 4], "<f8").tobytes()).hexdigest()
+
+
+def test_several_pictures_of_a_part_count_once_with_the_worst_score() -> None:
+    parts, worst = worst_per_part(["b", "a", "b", "c"], [1.0, -math.inf, 3.0, 2.0])
+
+    assert parts == ("b", "a", "c")
+    assert worst.tolist() == [3.0, -math.inf, 2.0]
+
+
+def test_a_picture_without_a_score_names_its_part() -> None:
+    with pytest.raises(InputError, match="part B7"):
+        worst_per_part(["B6", "B7"], [1.0, math.nan])
+
+
+# The guarantee, by simulation: the true rates behind each pair of thresholds are computed, not counted
+
+
+@pytest.mark.parametrize("scenario", [s for s in SCENARIOS if not s.count_pictures], ids=lambda s: s.name)
+def test_fresh_calibrations_keep_their_promise(scenario: Scenario) -> None:
+    guarantee = simulate(scenario, draws=600, rng=np.random.default_rng(3))
+
+    assert not guarantee.refuted
+    assert guarantee.naive_violations / guarantee.draws > 0.4
+    assert guarantee.review_rate >= guarantee.oracle_review_rate
+
+
+def test_broken_promises_are_as_frequent_as_the_binomial_says() -> None:
+    tightest = Scenario(name="tight", bad_parts=93)  # BinomCDF(1; 93, 0.05) = 0.04999
+    guarantee = simulate(tightest, draws=2000, rng=np.random.default_rng(4))
+
+    low, high = guarantee.interval
+    assert low <= stats.binom.cdf(1, 93, 0.05) <= high
+
+
+def test_counting_pictures_as_parts_breaks_the_promise() -> None:
+    wrong = next(scenario for scenario in SCENARIOS if scenario.count_pictures)
+
+    assert simulate(wrong, draws=600, rng=np.random.default_rng(5)).refuted
+
+
+@pytest.mark.parametrize("population", [SCENARIOS[0].bad, SCENARIOS[2].bad, SCENARIOS[4].bad])
+def test_the_exact_rates_of_a_population_agree_with_counting(population: Population) -> None:
+    worst = population.draw(200_000, np.random.default_rng(6)).max(axis=1)
+
+    assert population.below(1.5) == pytest.approx(np.mean(worst < 1.5), abs=0.003)
+    assert population.above(3.5) == pytest.approx(np.mean(worst > 3.5), abs=0.004)
+
+
+def test_the_best_of_several_settings_compared_on_the_same_scores_keeps_its_promise() -> None:
+    """Picks the limit that looks best on the calibrate curve; only the shared risk survives the picking."""
+    limits = tuple(np.linspace(0.05, 0.2, 16))
+    broken = {1: 0, len(limits): 0}
+    for seed in range(150):
+        uniform = np.random.default_rng(seed).random(120)  # the true escape rate below t is t itself
+        for choices in broken:
+            certified = [certify([], uniform, **{**FIVE_PERCENT, "max_escape": a}, choices=choices) for a in limits]
+            worst = max(certified, key=lambda point: point.go_below - point.escape.max_rate)
+            broken[choices] += worst.go_below > worst.escape.max_rate
+
+    assert clopper_pearson(broken[1], 150)[0] > 0.05
+    assert broken[len(limits)] / 150 <= 0.05
+
+
+# As JSON
+
+
+def a_point() -> OperatingPoint:
+    return certify(normal(0, 100), normal(2, 100), **FIVE_PERCENT, data_fingerprint="abc")
+
+
+def test_thresholds_out_of_reach_are_null_in_json() -> None:
+    record = to_json(certify([], [], **FIVE_PERCENT))
+
+    assert record["go_below"] is None
+    assert record["no_go_above"] is None
+    json.dumps(record, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("escape", "allowed"), 2, "2 of 100 parts on the wrong side do not certify 0.05"),
+        (("escape", "parts"), 50, "none can"),
+        (("escape", "parts_missing"), 3, "parts_missing"),
+        (("escape", "max_rate"), 0.01, "do not certify"),
+        (("escape", "error"), "overkill", "escape.error"),
+        (("joint",), "yes", "joint"),
+        (("go_below",), math.nan, "go_below"),
+        (("go_below",), 1e9, "go_below <= no_go_above"),
+        (("scores_sha256",), "xyz", "scores_sha256"),
+        (("extra",), 1, "extra"),
+    ],
+)
+def test_a_record_that_its_counts_do_not_support_is_refused(path: tuple[str, ...], value: object, message: str) -> None:
+    record = to_json(a_point())
+    holder = record[path[0]] if len(path) == 2 else record
+    holder[path[-1]] = value
+
+    with pytest.raises(InputError, match=message):
+        from_json(record)
+
+
+def test_a_threshold_without_a_claim_is_refused() -> None:
+    record = to_json(certify(normal(0, 100), normal(2, 10), **FIVE_PERCENT))
+    record["go_below"] = -10.0
+
+    with pytest.raises(InputError, match="where nothing is certified"):
+        from_json(record)
+
+
+# The dial
+
+
+def dialled(**options: object) -> tuple:
+    counts = {"good_parts": 400, "bad_parts": 100, "bad_share": 0.05, "max_overkills": (0.05,)}
+    return dial(normal(0, 2000), normal(3, 2000, seed=1), **{**counts, **options})
+
+
+def test_a_stricter_escape_limit_never_needs_less_review() -> None:
+    reviews = [point.review_rate for point in dialled() if point.escape.holds]
+
+    assert reviews == sorted(reviews, reverse=True)
+    assert len(set(reviews)) > 3
+
+
+def test_the_dial_knows_from_the_counts_alone_what_can_be_certified() -> None:
+    by_limit = {point.escape.max_rate: point.escape for point in dialled(max_escapes=(0.01, 0.05))}
+
+    assert by_limit[0.01].parts_missing == 199
+    assert by_limit[0.05].allowed == 1
+
+
+def test_the_dial_predicts_the_review_rate_of_fresh_calibrations() -> None:
+    scenario = SCENARIOS[0]
+    (point,) = dialled(max_escapes=(0.05,))
+    found = simulate(scenario, draws=500, rng=np.random.default_rng(8)).review_rate
+
+    assert point.review_rate == pytest.approx(found, abs=0.03)
+    assert point.escape_rate == pytest.approx(2 / 101)
+
+
+def test_dear_escapes_turn_the_dial_towards_review() -> None:
+    points = dialled(max_escapes=(0.03, 0.05, 0.1, 0.3), max_overkills=(0.02, 0.05, 0.2))
+    careful = cheapest(points, Costs(escape=10_000, overkill=5, review=1))
+    bold = cheapest(points, Costs(escape=2, overkill=5, review=1))
+
+    assert careful.escape.max_rate < bold.escape.max_rate
+    assert careful.review_rate > bold.review_rate
+
+
+def test_nothing_certifiable_says_what_is_missing() -> None:
+    with pytest.raises(UnfitError, match="lacks 48 bad and 0 good"):
+        cheapest(dialled(bad_parts=11, max_escapes=(0.01, 0.05)), Costs(escape=500, overkill=5, review=1))
+
+
+def test_a_dial_without_scores_is_refused() -> None:
+    with pytest.raises(InputError, match="bad scores"):
+        dial([1.0], [], good_parts=100, bad_parts=100, bad_share=0.1)
+
+
+# Kinds of defect
+
+
+def test_a_kind_that_scores_low_lowers_the_threshold_until_its_own_limit_holds() -> None:
+    scratches, cracks = normal(6, 200), normal(2, 70, seed=1)
+    bad, kinds = np.concatenate([scratches, cracks]), ["scratch"] * 200 + ["crack"] * 70
+    point = certify(normal(0, 400), bad, **FIVE_PERCENT)
+    per_kind = certify_kinds(point, bad, kinds)
+
+    assert list(per_kind.claims) == ["crack", "scratch"]
+    assert per_kind.too_few == {}
+    assert per_kind.point.go_below == cracks.min() < point.go_below
+
+
+def test_kinds_with_too_few_examples_are_named() -> None:
+    bad, kinds = normal(4, 80), ["scratch"] * 75 + ["crack"] * 5
+    point = certify(normal(0, 400), bad, **FIVE_PERCENT)
+    per_kind = certify_kinds(point, bad, kinds)
+    together = certify_kinds(point, bad, kinds, joint=True)
+
+    assert per_kind.too_few == {"crack": 54}
+    assert per_kind.claims["scratch"].holds
+    assert together.claims["crack"].parts_missing == 72 - 5
+
+
+def test_kinds_must_belong_to_the_same_parts() -> None:
+    with pytest.raises(InputError, match="100 bad parts"):
+        certify_kinds(a_point(), normal(2, 99), ["crack"] * 99)
+
+
+# The whole line
+
+
+def test_a_line_whose_reviewer_was_never_tested_is_not_bounded() -> None:
+    point = certify(normal(0, 400), normal(4, 400), max_escape=0.02, max_overkill=0.05, confidence=0.99)
+
+    assert line_bound(point, review_misses=0, seeded=0).max_rate == 1.0
+
+
+def test_a_tested_reviewer_bounds_the_line() -> None:
+    point = certify(normal(0, 400), normal(4, 400), max_escape=0.02, max_overkill=0.05, confidence=0.975)
+    bound = line_bound(point, review_misses=1, seeded=100)
+
+    miss = upper_bound(1, 100, confidence=0.975)
+    assert bound.miss == pytest.approx(miss)
+    assert bound.max_rate == pytest.approx(0.02 + 0.98 * miss)
+    assert line_bound(point, review_misses=1, seeded=100, not_rejected=(20, 300)).max_rate < bound.max_rate
+
+
+def test_a_line_cannot_be_surer_than_its_escape_claim() -> None:
+    with pytest.raises(UnfitError, match=r"Certify it at 0\.975 or above, or ask 0\.9 of the line"):
+        line_bound(a_point(), review_misses=0, seeded=100)
+
+
+def test_the_bound_of_the_line_holds_in_simulation() -> None:
+    rng, broken, lines = np.random.default_rng(9), 0, 500
+    escape, passed, miss = 0.03, 0.4, 0.1
+    for _ in range(lines):
+        uniform = rng.random(300)
+        point = certify([], uniform, max_escape=0.05, max_overkill=0.05, confidence=0.975)
+        point = replace(point, no_go_above=passed)
+        escape = point.go_below
+        bound = line_bound(
+            point,
+            review_misses=int(rng.binomial(60, miss)),
+            seeded=60,
+            not_rejected=(int(rng.binomial(200, passed)), 200),
+        )
+        broken += escape + (passed - escape) * miss > bound.max_rate
+
+    assert clopper_pearson(broken, lines)[0] <= 0.05
+
+
+# Against another implementation
+
+
+def test_the_same_thresholds_are_valid_for_mapie() -> None:
+    risk_control = pytest.importorskip("mapie.risk_control")
+    rng = np.random.default_rng(10)
+    # 256 bad parts: MAPIE forms 1 - recall, which is exact for powers of two only.
+    bad, good = rng.uniform(0.2, 1.0, 256), rng.uniform(0.0, 0.8, 300)
+    thresholds = np.linspace(0.15, 0.35, 41)
+    controller = risk_control.BinaryClassificationController(
+        predict_function=lambda x: np.column_stack([1 - x[:, 0], x[:, 0]]),
+        risk="recall",  # recall of "bad" at least 0.95 is an escape rate of at most 0.05
+        target_level=0.95,
+        confidence_level=0.95,
+        list_predict_params=thresholds,
+        fwer_method="fixed_sequence",
+    )
+    controller.calibrate(np.concatenate([bad, good])[:, None], np.repeat([1, 0], [256, 300]))
+    point = certify(good, bad, **FIVE_PERCENT)
+
+    assert point.go_below < point.no_go_above
+    assert controller.valid_predict_params.tolist() == thresholds[thresholds <= point.go_below].tolist()
+    assert 0 < len(controller.valid_predict_params) < len(thresholds)
