@@ -22,7 +22,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt | $(filter .uv/bin/uv,$(UV))
 	touch $@
 
 demo: setup
-	$(BIN)/gonogo demo --out demo
+	$(BIN)/gonogo demo --out demo --overwrite
 
 test: setup
 	$(BIN)/python -m pytest

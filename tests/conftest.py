@@ -1,12 +1,17 @@
-"""What every test may use: where the optional real data lie, and small seeded pictures."""
+"""What every test may use: small seeded pictures and data sets, one trained bundle, and where the real data lie."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from gonogo import images
+from gonogo.augment import Augmentation
+from gonogo.dataset import Dataset
 from gonogo.schema import Frame
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -22,6 +27,61 @@ def frame(rng: np.random.Generator) -> Frame:
     """A picture with structure at several scales, 120 high and 160 wide."""
     coarse = rng.integers(0, 256, (6, 8, 3))
     return np.kron(coarse, np.ones((20, 20, 1), dtype=int)).astype(np.uint8)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compiled graphs and features of a test run stay out of the user's cache."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("GONOGO_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """240 small pictures of brushed metal, half of them with a dark spot and its mask; 60 bad parts to calibrate on."""
+    rng = np.random.default_rng(7)
+    root = tmp_path_factory.mktemp("discs")
+    rows = []
+    for index in range(280):
+        bad = index % 2 == 1
+        picture = cv2.GaussianBlur(rng.normal(130, 40, (72, 96)), (0, 0), sigmaX=6, sigmaY=0.8)
+        mask = np.zeros((72, 96), np.uint8)
+        if bad:
+            centre = (int(rng.integers(14, 82)), int(rng.integers(14, 58)))
+            cv2.circle(mask, centre, int(rng.integers(7, 11)), 255, -1)
+            picture[mask > 0] -= 70
+        file = f"images/{'spot' if bad else 'good'}/{index:03d}.png"
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        noisy = np.clip(picture + rng.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+        (root / file).write_bytes(images.encode_png(noisy))
+        row = {"file_name": file, "label": "bad" if bad else "good", "part": f"p{index}"}
+        row["split"] = ("train", "train", "val", "calibrate", "calibrate", "calibrate", "test")[index // 2 % 7]
+        if bad:
+            (root / "masks").mkdir(exist_ok=True)
+            (root / f"masks/{index:03d}.png").write_bytes(images.encode_png(mask))
+            row |= {"defect": "spot", "mask_file_name": f"masks/{index:03d}.png"}
+        rows.append(row)
+    (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Dataset.read(root)
+
+
+@pytest.fixture(scope="session")
+def trained(discs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle trained on the discs from random weights in a few seconds. Copy it before changing it."""
+    from gonogo.model import Pool
+    from gonogo.workflow import TrainingOptions, train_inspector
+
+    out = tmp_path_factory.mktemp("bundles") / "disc.inspector"
+    options = TrainingOptions(
+        backbone="resnet18",
+        weights="none",
+        cuts=("layer1",),
+        pool=Pool.LSE,
+        size_wh=(64, 64),
+        augmentation=Augmentation(crops=1, rotations=2),
+    )
+    train_inspector(discs, out, options)
+    return out
 
 
 @pytest.fixture(scope="session")

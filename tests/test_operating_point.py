@@ -484,3 +484,11 @@ def test_the_same_thresholds_are_valid_for_mapie() -> None:
     assert point.go_below < point.no_go_above
     assert controller.valid_predict_params.tolist() == thresholds[thresholds <= point.go_below].tolist()
     assert 0 < len(controller.valid_predict_params) < len(thresholds)
+
+
+def test_without_the_escape_claim_every_part_goes_to_review() -> None:
+    good, bad = np.linspace(-3.0, 0.0, 400), np.linspace(1.0, 3.0, 20)
+    point = certify(good, bad, max_escape=0.05, max_overkill=0.05, confidence=0.95)
+    assert not point.escape.holds
+    assert point.overkill.holds
+    assert {point.state(score) for score in (-1e9, -3.0, 0.5, 3.0, 1e9)} == {State.REVIEW}

@@ -3,6 +3,8 @@
     classifier.xml, .bin   the graph: uint8 NHWC in; score, heatmap, feature_vector out
     inspector.json         the manifest: recipe, operating point with its evidence, fingerprints
     golden/                a few frames whose exact scores the manifest states
+    drift.json, taught.npy what later parts are compared with; written by ``gonogo operate``
+    evidence.json          how the operating point was chosen and certified; the same
     MODEL_CARD.md          the same for people
     SHA256SUMS             the seal: the hash of every other file, as ``sha256sum -c`` reads it
 
@@ -158,10 +160,18 @@ def write_manifest(root: Path, manifest: Manifest) -> Bundle:
     return Bundle(root=root, manifest=manifest, sha256=hashlib.sha256(sealed).hexdigest())
 
 
-def replace_operating_point(bundle: Bundle, point: OperatingPoint, *, now: str) -> Bundle:
+def replace_operating_point(
+    bundle: Bundle, point: OperatingPoint, *, now: str, files: Mapping[str, bytes | None] | None = None
+) -> Bundle:
     """Put a new operating point into a bundle as a new revision; graph and golden frames stay untouched.
 
     The old point is kept in the manifest's history. The whole folder is replaced at once.
+
+    Args:
+        bundle: What to revise.
+        point: The new operating point.
+        now: UTC, ISO 8601.
+        files: What else belongs to the new revision, by file name; ``None`` removes the file of the old one.
     """
     before = bundle.manifest
     history = before.revisions
@@ -171,6 +181,11 @@ def replace_operating_point(bundle: Bundle, point: OperatingPoint, *, now: str) 
     manifest = before.model_copy(update={"operating_point": point, "revisions": history})
     with folder_beside(bundle.root, replace=True) as partial:
         shutil.copytree(bundle.root, partial, dirs_exist_ok=True)
+        for name, data in (files or {}).items():
+            if data is None:
+                (partial / name).unlink(missing_ok=True)
+            else:
+                write_beside(partial / name, data)
         write_manifest(partial, manifest)
     return read(bundle.root)
 

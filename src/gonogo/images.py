@@ -40,7 +40,6 @@ _CHANNELS = {
     "CMYK": 4,
 }
 _CHANNELS |= {"YCbCr": 3, "I": 1, "RGBX": 4}
-_EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +51,6 @@ class Header:
     height: int
     mode: str
     decoded_bytes: int
-    turned: bool
-    """Whether EXIF orientation swaps width and height."""
 
 
 def read_header(data: bytes, *, name: str = "picture") -> Header:
@@ -67,14 +64,15 @@ def read_header(data: bytes, *, name: str = "picture") -> Header:
             warnings.simplefilter("ignore")  # Pillow's own bomb warning: the limits below decide
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 width, height = picture.size
-                orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
                 mode, kind = picture.mode, picture.format or "?"
     except UnidentifiedImageError:
         raise ImageError(
             f"{name}: expected a JPEG, PNG, BMP, TIFF or WebP picture, found {_describe(data)}. "
             "Remove the file or save it again as one of these."
         ) from None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: far more pixels than a camera gives ({error}). Reduce the picture.") from None
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise ImageError(f"{name}: the picture's header is damaged ({error}). Copy the file again.") from error
     if mode not in _CHANNELS:
         raise ImageError(
@@ -82,9 +80,7 @@ def read_header(data: bytes, *, name: str = "picture") -> Header:
         )
     depth = 2 if mode.startswith("I") else 1
     decoded = width * height * max(3, _CHANNELS[mode]) * depth
-    return Header(
-        format=kind, width=width, height=height, mode=mode, decoded_bytes=decoded, turned=orientation in (5, 6, 7, 8)
-    )
+    return Header(format=kind, width=width, height=height, mode=mode, decoded_bytes=decoded)
 
 
 def decode(data: bytes, *, name: str = "picture", limits: Limits | None = None) -> Frame:
@@ -115,10 +111,9 @@ def decode(data: bytes, *, name: str = "picture", limits: Limits | None = None) 
             f"{name}: the {header.format} data are truncated or damaged "
             f"(the header promises {header.width} x {header.height} pixels). Copy the file again from the camera."
         )
-    expected = (header.width, header.height) if header.turned else (header.height, header.width)
-    if frame.shape[:2] != expected:
+    if sorted(frame.shape[:2]) != sorted((header.height, header.width)):  # EXIF orientation may have turned it
         raise ImageError(
-            f"{name}: the header promises {expected[1]} x {expected[0]} pixels, "
+            f"{name}: the header promises {header.width} x {header.height} pixels, "
             f"decoding gave {frame.shape[1]} x {frame.shape[0]}. The file is damaged."
         )
     return np.ascontiguousarray(frame)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gonogo import bundle, images, runtime
+from gonogo import bundle, drift, images, runtime
 from gonogo.bundle import Bundle
 from gonogo.config import Recipe, Settings, settings
 from gonogo.errors import BundleError, ImageError
 from gonogo.heatmap import HeatScale
 from gonogo.runtime import Graph
-from gonogo.schema import Box, Frame, OperatingPoint, State, Verdict
+from gonogo.schema import Box, FeatureVector, Frame, OperatingPoint, State, Verdict
 
 
 class Inspector:
@@ -27,6 +27,7 @@ class Inspector:
     def __init__(self, opened: Bundle, graph: Graph) -> None:
         self.bundle = opened
         self._graph = graph
+        self.drift = drift.read(opened.root)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, machine: Settings | None = None, replay: bool = True) -> Inspector:
@@ -105,7 +106,7 @@ class Inspector:
                 with _timed(timings_ms, "network"):
                     outputs = self._graph(picture)
                 score = float(outputs["score"][0])
-                state, reason = self._decide(score)
+                state, reason = self._guarded(*self._decide(score), outputs["feature_vector"][0])
         except Exception as error:  # noqa: BLE001  the edge of judging: whatever went wrong, the answer is a fault
             return Verdict(state=State.FAULT, score=None, reason=f"not judged: {error}", box=box, timings_ms=timings_ms)
         return Verdict(
@@ -147,6 +148,19 @@ class Inspector:
         return (
             state,
             f"score {score:.3f} lies between {point.go_below:.3f} and {point.no_go_above:.3f}: a person decides",
+        )
+
+    def _guarded(self, state: State, reason: str, vector: FeatureVector) -> tuple[State, str]:
+        """Turn go and no-go into review for a part unlike everything taught; never the other way round."""
+        if self.drift is None or self.drift.guard is None or state is State.REVIEW:
+            return state, reason
+        guard, distance = self.drift.guard, self.drift.taught.distance(vector)
+        if not guard.stops(distance):
+            return state, reason
+        return (
+            State.REVIEW,
+            f"unlike everything taught (distance {distance:.3f}, ordinary parts stay within {guard.farthest:.3f}): "
+            f"a person decides; otherwise {reason}",
         )
 
     def _replay(self, environment: dict[str, str]) -> None:

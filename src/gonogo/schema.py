@@ -27,6 +27,9 @@ DefectMap: TypeAlias = Float32[np.ndarray, "rows columns"]
 FeatureVector: TypeAlias = Float32[np.ndarray, " channels"]
 """Pooled features of one part as the network saw them."""
 
+Quad: TypeAlias = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
+"""Corners ``(x, y)`` of a turned rectangle in frame pixels, clockwise from its own top left."""
+
 Scores: TypeAlias = Float64[np.ndarray, " parts"]
 """One score per part; higher is worse."""
 
@@ -111,6 +114,42 @@ class Box:
     def expanded(self, left: float, top: float, right: float, bottom: float) -> Box:
         """Every edge moved outwards by so many pixels."""
         return Box(x1=self.x1 - left, y1=self.y1 - top, x2=self.x2 + right, y2=self.y2 + bottom)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Located:
+    """Where the part is in one frame, tight and without margin; or that it is not there, and why."""
+
+    present: bool
+    reason: str = ""
+    """Why the part was not found, one sentence a person can read; empty where it was."""
+    box: Box | None = None
+    """The smallest axis-parallel box around the part, inside the frame; ``None`` where it was not found."""
+    quad: Quad | None = None
+    """The turned rectangle around the part; may reach beyond the frame. ``None`` where only a box is known."""
+    margin: float = 0.0
+    """How far the inspected region reaches beyond the part, on every side, as a share of its size along that axis."""
+    confidence: float | None = None
+    """Probability that this is the part, where the method states one."""
+
+    @property
+    def crop_box(self) -> Box | None:
+        """The box with its margin: what to cut out; may reach beyond the frame."""
+        if self.box is None:
+            return None
+        along_x, along_y = self.margin * self.box.width, self.margin * self.box.height
+        return self.box.expanded(along_x, along_y, along_x, along_y)
+
+    @property
+    def crop_quad(self) -> Quad | None:
+        """The quad with its margin: what to rectify; may reach beyond the frame."""
+        if self.quad is None:
+            return None
+        corners = np.asarray(self.quad)
+        to_right, down = corners[[1, 1, 2, 2]] - corners[[0, 0, 3, 3]], corners[[3, 2, 2, 3]] - corners[[0, 1, 1, 0]]
+        moved = corners + self.margin * (to_right * [[-1], [1], [1], [-1]] + down * [[-1], [-1], [1], [1]])
+        first, second, third, fourth = ((float(x), float(y)) for x, y in moved)
+        return (first, second, third, fourth)
 
 
 @dataclass(frozen=True, kw_only=True)

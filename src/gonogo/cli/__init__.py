@@ -7,10 +7,14 @@ import sys
 import typer
 
 from gonogo.cli import dataset
+from gonogo.cli.demo import demo
+from gonogo.cli.drift import simulate_drift
 from gonogo.cli.evaluate import evaluate
 from gonogo.cli.gauge import gauge
 from gonogo.cli.inspect import inspect
+from gonogo.cli.operate import operate
 from gonogo.cli.proof import simulate_guarantee
+from gonogo.cli.qualify import qualify
 from gonogo.cli.synth import synth
 from gonogo.cli.train import train
 from gonogo.errors import InputError, UnfitError
@@ -24,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(dataset.app, name="dataset")
-for command in (train, inspect, evaluate, synth, gauge, simulate_guarantee):
+for command in (demo, train, inspect, evaluate, operate, qualify, synth, gauge, simulate_guarantee, simulate_drift):
     app.command()(command)
 
 

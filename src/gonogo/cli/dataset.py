@@ -138,7 +138,7 @@ def measure_duplicates(
     dataset: Folder,
     copies: Annotated[int, typer.Option(min=1, help="Pictures to re-shoot.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the choice and the copies.")] = 0,
-    sheet: Annotated[Path | None, typer.Option(help="Draw the merged pairs with the least agreement here.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Draw the most doubtful merged pairs here.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure how many re-shot copies are found and what is merged wrongly, on this data set."""
@@ -151,8 +151,8 @@ def measure_duplicates(
 
     data = Dataset.read(dataset)
     measured = reshoot.measure(data, copies=copies, seed=seed)
-    if sheet is not None and measured.weakest:
-        write_beside(sheet, images.encode_png(reshoot.sheet(data, measured.weakest)))
+    if sheet is not None and measured.suspects:
+        write_beside(sheet, images.encode_png(reshoot.sheet(data, measured.suspects)))
     if as_json:
         typer.echo(json.dumps(asdict(measured), indent=1))
         return

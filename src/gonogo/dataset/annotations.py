@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from xml.etree import ElementTree
 
 from gonogo import images
-from gonogo.dataset.records import Dataset, Sample
+from gonogo.dataset.records import Dataset, Sample, read_lines
 from gonogo.errors import DatasetError, InputError
 from gonogo.files import write_beside
 from gonogo.progress import track
@@ -208,7 +208,7 @@ def _coco(path: Path) -> Annotations:
 
 
 def _yolo(path: Path, names: Sequence[str]) -> Iterator[Marked]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         try:
@@ -224,7 +224,7 @@ def _yolo(path: Path, names: Sequence[str]) -> Iterator[Marked]:
 
 
 def _class_names(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return read_lines(path) if path.is_file() else []
 
 
 def _xml(path: Path) -> ElementTree.Element:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gonogo.dataset.reading import Reading, Unreadable, exact_groups, near_groups, read_all
@@ -49,13 +49,13 @@ def check(dataset: Dataset) -> Check:
     problems += _conflicts(samples, exact)
     problems += _leaks(samples, "part", [sample.part for sample in samples])
     problems += _leaks(samples, "lot", [sample.lot for sample in samples])
-    problems += _leaks(samples, "near-duplicates", near)
+    problems += _leaks(samples, "near-duplicates", _of_unnamed_parts(samples, near))
     problems += missing_for_training(dataset)
     names = [sample.file_name for sample in samples]
     return Check(
         counts=counts(dataset),
         problems=tuple(problems),
-        warnings=tuple(_warnings(dataset, readings, exact)),
+        warnings=tuple(_warnings(dataset, samples, readings, exact, near)),
         exact_duplicates=_classes(names, exact),
         near_duplicates=_classes(names, near),
     )
@@ -140,7 +140,15 @@ def _leaks(samples: Sequence[Sample], what: str, keys: Sequence[object]) -> list
     return found
 
 
-def _warnings(dataset: Dataset, readings: Sequence[Reading], exact: Sequence[int]) -> Iterable[str]:
+def _of_unnamed_parts(samples: Sequence[Sample], near: Sequence[int]) -> list[int | None]:
+    """The components that hold a picture whose part has no name; elsewhere the names say what is one part."""
+    open_ones = {number for number, sample in zip(near, samples, strict=True) if sample.part is None}
+    return [number if number in open_ones else None for number in near]
+
+
+def _warnings(
+    dataset: Dataset, samples: Sequence[Sample], readings: Sequence[Reading], exact: Sequence[int], near: Sequence[int]
+) -> Iterator[str]:
     labels = Counter(sample.label for sample in dataset.samples)
     if labels[None]:
         yield f"{labels[None]} of {len(dataset.samples)} pictures have no label and train nothing."
@@ -153,6 +161,14 @@ def _warnings(dataset: Dataset, readings: Sequence[Reading], exact: Sequence[int
     blank = sum(not reading.look.comparable for reading in readings)
     if blank:
         yield f"{blank} pictures have too little structure to find re-shot copies of them; name their parts."
+    alike = len(_leaks(samples, "look-alikes", near)) - len(_leaks(samples, "", _of_unnamed_parts(samples, near)))
+    if alike:
+        yield f"{alike} groups of look-alikes stand in several splits; their parts are named, and the names decide."
+    torn = [members for members in _members(near) if {samples[row].label for row in members} >= set(Label)]
+    if torn:
+        good = next(samples[row].file_name for row in torn[0] if samples[row].label is Label.GOOD)
+        bad = next(samples[row].file_name for row in torn[0] if samples[row].label is Label.BAD)
+        yield f"{len(torn)} groups of near-duplicates hold good and bad pictures. Look at {good} and {bad} first."
     if labels[None] == len(dataset.samples):
         return
     kinds = {sample.defect for sample in dataset.samples if sample.defect is not None}

@@ -126,7 +126,7 @@ def candidate_pairs(looks: Sequence[Look]) -> list[tuple[int, int]]:
         shared[np.arange(len(shared)), start + np.arange(len(shared))] = -1
         partners = np.argpartition(-shared, count - 1, axis=1)[:, :count]
         for row, others in enumerate(partners.tolist(), start=start):
-            pairs.update((min(row, other), max(row, other)) for other in others if shared[row - start, other] > 0)
+            pairs.update((min(row, other), max(row, other)) for other in others)
     return sorted(pairs)
 
 
@@ -136,14 +136,17 @@ def _words(looks: Sequence[Look]) -> csr_array | None:
     total = sum(len(look_.descriptors) for look_ in looks)
     if len(looks) < 2 or total == 0:
         return None
-    drawn = np.sort(rng.choice(total, min(WORDS, total), replace=False))
+    size = max(1, min(WORDS, total // 16))  # in a small set a larger vocabulary would give each feature its own word
+    drawn = np.sort(rng.choice(total, size, replace=False))
     starts = np.cumsum([0, *(len(look_.descriptors) for look_ in looks)])
     owners = np.searchsorted(starts, drawn, side="right") - 1
     pairs = zip(owners.tolist(), drawn.tolist(), strict=True)
     vocabulary = np.array([looks[owner].descriptors[row - starts[owner]] for owner, row in pairs], np.float32)
-    vocabulary = (vocabulary / np.linalg.norm(vocabulary, axis=1, keepdims=True)).T.copy()
+    vocabulary = vocabulary / np.linalg.norm(vocabulary, axis=1, keepdims=True)
     found = [
-        np.unique((look_.descriptors.astype(np.float32) @ vocabulary).argmax(axis=1))
+        np.unique(_products(look_.descriptors, vocabulary).argmax(axis=1))
+        if len(look_.descriptors)
+        else np.zeros(0, int)
         for look_ in track(looks, "Describing pictures")
     ]
     rows = np.repeat(np.arange(len(looks)), [len(words) for words in found])
@@ -183,7 +186,7 @@ def _agreeing(first: Look, second: Look, *, needed: int = 4) -> list[int]:
     """Features of the first picture that agree with the second on a shift, a turn up to 20 degrees and a scale."""
     if min(len(first.points), len(second.points)) < needed:
         return []
-    likeness = (first.descriptors.astype(np.float32) / 255) @ (second.descriptors.T.astype(np.float32) / 255)
+    likeness = _products(first.descriptors, second.descriptors.astype(np.float32)) / 255**2
     rows = np.arange(len(likeness))
     partner = likeness.argmax(axis=1)
     best = likeness[rows, partner]
@@ -201,6 +204,14 @@ def _agreeing(first: Look, second: Look, *, needed: int = 4) -> list[int]:
     if not 0.6 < scale < 1.6 or abs(turn_degrees) > 20:
         return []
     return distinct[inliers.ravel() > 0].tolist()  # type: ignore[no-any-return]
+
+
+def _products(
+    descriptors: UInt8[np.ndarray, "here 128"], others: Float32[np.ndarray, "there 128"]
+) -> Float32[np.ndarray, "here there"]:
+    """Scalar products of descriptors, by OpenCV: NumPy's BLAS wakes threads that a busy machine has no room for."""
+    products = cv2.gemm(descriptors.astype(np.float32), others, 1, None, 0, flags=cv2.GEMM_2_T)  # type: ignore[call-overload]
+    return np.asarray(products, np.float32)
 
 
 def _fit(grey: UInt8[np.ndarray, "height width"], side: int) -> UInt8[np.ndarray, "rows columns"]:

@@ -48,7 +48,7 @@ class Sample(BaseModel):
     defect: str | None = None
     """Defect kind of a bad part."""
     part: str | None = None
-    """Identity of the physical item; pictures of one part count once. ``None``: each picture is its own part."""
+    """Identity of the physical item; pictures of one part count once. ``None``: see ``part_id``."""
     lot: str | None = None
     mask_file_name: str | None = None
     box_xyxy: tuple[Pixels, Pixels, Pixels, Pixels] | None = None
@@ -75,8 +75,13 @@ class Sample(BaseModel):
 
     @property
     def part_id(self) -> str:
-        """The part this picture shows; a picture without a named part is a part of its own."""
-        return self.part if self.part is not None else self.file_name
+        """The part this picture shows: as named, else the near-duplicate group, else the picture is its own part.
+
+        Exposures of one part are not independent, so counting them singly would claim more than the data support.
+        """
+        if self.part is not None:
+            return self.part
+        return self.file_name if self.group is None else f"group {self.group}"
 
     @property
     def box(self) -> Box | None:
@@ -106,7 +111,9 @@ class Dataset:
                 f"{'no such file in it' if root.is_dir() else 'no such folder'}. "
                 "Make one with: gonogo dataset import SRC --out DATASET"
             )
-        samples = tuple(_parse(line, path, number) for number, line in enumerate(_lines(path), start=1) if line.strip())
+        samples = tuple(
+            _parse(line, path, number) for number, line in enumerate(read_lines(path), start=1) if line.strip()
+        )
         names = [sample.file_name for sample in samples]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
@@ -159,9 +166,16 @@ def fingerprint(dataset: Dataset, samples: Sequence[Sample]) -> str:
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file.
+
+    Raises:
+        DatasetError: unreadable, or not UTF-8.
+    """
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error}). Check the file.") from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#04x}.") from error
 

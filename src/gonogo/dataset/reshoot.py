@@ -54,8 +54,9 @@ class Measured:
     """Of these, pairs that the records name as different parts: false merges. ``None`` where parts have no names."""
     merged_across_kinds: int
     """Of these, pairs with different labels or defect kinds: wrong where a kind belongs to a part."""
-    weakest: tuple[tuple[str, str, int], ...]
-    """The merged pairs with the least agreement: file, file, features that agree. Where to look for false merges."""
+    suspects: tuple[tuple[str, str, int], ...]
+    """The merged pairs to look at: file, file, features that agree. Up to half of them lie across parts or kinds, the
+    others agree the least."""
 
 
 def crop(frame: Frame, rng: np.random.Generator) -> Frame:
@@ -108,14 +109,14 @@ def everything(frame: Frame, rng: np.random.Generator) -> Frame:
 RESHOTS: tuple[Reshoot, ...] = (crop, crop_resize, shift, turn, brightness, jpeg, smaller, everything)
 
 
-def measure(dataset: Dataset, *, copies: int = 200, seed: int = 0, weakest: int = 24) -> Measured:
+def measure(dataset: Dataset, *, copies: int = 200, seed: int = 0, suspects: int = 48) -> Measured:
     """Re-shoot some pictures of a data set in every way and see which copies are found, and what else is merged.
 
     Args:
         dataset: Whose pictures; its records may name parts, so that false merges can be counted.
         copies: Pictures to re-shoot, at random.
         seed: Of the choice and of the copies.
-        weakest: How many of the merged pairs with the least agreement to name.
+        suspects: How many of the merged pairs to name, the most doubtful first.
 
     Raises:
         DatasetError: an unreadable picture, or fewer than two.
@@ -133,17 +134,22 @@ def measure(dataset: Dataset, *, copies: int = 200, seed: int = 0, weakest: int 
             look(reshoot(dataset.load(samples[row]), rng)) for row in track(chosen, f"Re-shooting: {reshoot.__name__}")
         ]
         caught[reshoot.__name__] = Share.of(_caught(looks, copied, chosen), len(chosen))
-    named = any(sample.part is not None for sample in samples)
+    parts = [sample.part for sample in samples]
+    kinds = [(sample.label, sample.defect) for sample in samples]
+    across_parts = [pair for pair in pairs if parts[pair.first] != parts[pair.second]]
+    across_kinds = [pair for pair in pairs if kinds[pair.first] != kinds[pair.second]]
+    across = list(dict.fromkeys([*across_parts, *across_kinds]))[: suspects // 2]
+    doubtful = dict.fromkeys([*across, *sorted(pairs, key=lambda pair: pair.agreeing)])
     return Measured(
         pictures=len(samples),
         groups=len(set(components(len(samples), _ends(pairs)))),
         caught=caught,
         merged_pairs=len(pairs),
-        merged_across_parts=_differ(pairs, [sample.part_id for sample in samples]) if named else None,
-        merged_across_kinds=_differ(pairs, [(sample.label, sample.defect) for sample in samples]),
-        weakest=tuple(
+        merged_across_parts=len(across_parts) if all(part is not None for part in parts) else None,
+        merged_across_kinds=len(across_kinds),
+        suspects=tuple(
             (samples[pair.first].file_name, samples[pair.second].file_name, pair.agreeing)
-            for pair in sorted(pairs, key=lambda pair: pair.agreeing)[:weakest]
+            for pair in list(doubtful)[:suspects]
         ),
     )
 
@@ -177,10 +183,6 @@ def _caught(looks: Sequence[Look], copied: Sequence[Look], originals: Sequence[i
 
 def _ends(pairs: Sequence[Alike]) -> list[tuple[int, int]]:
     return [(pair.first, pair.second) for pair in pairs]
-
-
-def _differ(pairs: Sequence[Alike], keys: Sequence[object]) -> int:
-    return sum(keys[pair.first] != keys[pair.second] for pair in pairs)
 
 
 def _into(frame: Frame, cell_wh: tuple[int, int]) -> UInt8[np.ndarray, "height width 3"]:

@@ -148,6 +148,7 @@ def _require_several_lots(samples: Sequence[Sample], groups: Sequence[int], frac
     inside = {sample.lot for sample, group in zip(samples, groups, strict=True) if group == number}
     lots = ", ".join(sorted(lot for lot in inside if lot is not None)[:5])
     raise DatasetError(
-        f"lot {lots}: holds {count} of {len(samples)} pictures, more than the largest split takes, and a lot belongs "
-        "in one split. Import more lots, or say --split-within-lots and claim nothing about new lots."
+        f"lot {lots} (with what shares a part or a near-duplicate with it) holds {count} of {len(samples)} pictures, "
+        "more than the largest split takes, and a lot belongs in one split. Import more lots, or say "
+        "--split-within-lots and claim nothing about new lots."
     )

@@ -18,7 +18,7 @@ from gonogo.schema import Claim, OperatingPoint
 
 def describe(claim: Claim) -> str:
     """A claim, made or refused, in a sentence that a person at the line can read."""
-    of, wrong = ("bad", "escape") if claim.error == "escape" else ("good", "be rejected")
+    of, wrong = ("bad", "escape") if claim.error == "escape" else ("good", "are rejected")
     rate, sure = percent(claim.max_rate), percent(claim.confidence)
     if claim.holds:
         return (

@@ -128,6 +128,8 @@ def cheapest(points: Sequence[DialPoint], costs: Costs) -> DialPoint:
 
 def _point(good: Scores, bad: Scores, escape: Claim, overkill: Claim, bad_share: float) -> DialPoint:
     go_below, no_go_above = meet(_expected(bad, escape), -_expected(np.sort(-good), overkill))
+    if not escape.holds:
+        no_go_above = math.inf  # as `certify` does: without an escape claim everything goes to review
     review_good = float(np.mean((good >= go_below) & (good <= no_go_above)))
     review_bad = float(np.mean((bad >= go_below) & (bad <= no_go_above)))
     return DialPoint(
@@ -136,7 +138,7 @@ def _point(good: Scores, bad: Scores, escape: Claim, overkill: Claim, bad_share:
         go_below=go_below,
         no_go_above=no_go_above,
         escape_rate=_expected_rate(escape, int(np.sum(bad < go_below)), len(bad)),
-        overkill_rate=_expected_rate(overkill, int(np.sum(good > no_go_above)), len(good)),
+        overkill_rate=_expected_rate(overkill, int(np.sum(good > no_go_above)), len(good)) if escape.holds else 0.0,
         review_rate=bad_share * review_bad + (1.0 - bad_share) * review_good,
         bad_share=bad_share,
     )

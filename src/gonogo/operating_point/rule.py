@@ -32,7 +32,8 @@ def certify(
     of n calibration scores fell into a region of at least that probability, which happens with probability at most
     ``BinomCDF(k; n, max_escape) <= delta``. No distribution is assumed; ties make it safer because the comparison is
     strict. The no-go threshold is the same rule on the negated good scores. Where there are too few parts for a claim,
-    its threshold moves out of reach, so that those parts go to review, and the claim says how many more are needed.
+    its threshold moves out of reach and the claim says how many more are needed; without the escape claim there is no
+    gauge yet, and every part goes to review.
 
     Args:
         good: One score per good calibration part; higher is worse. Parts must be independent: see `worst_per_part`.
@@ -54,6 +55,8 @@ def certify(
     escape = make_claim("escape", len(bad), max_escape, confidence=confidence, joint=joint, choices=choices)
     overkill = make_claim("overkill", len(good), max_overkill, confidence=confidence, joint=joint, choices=choices)
     go_below, no_go_above = meet(threshold(bad, escape.allowed), -threshold(np.sort(-good), overkill.allowed))
+    if not escape.holds:
+        no_go_above = math.inf
     return OperatingPoint(
         go_below=go_below,
         no_go_above=no_go_above,

@@ -13,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from gonogo.evaluate import Curve
+from gonogo.operating_point import DialPoint
 from gonogo.schema import OperatingPoint, Scores, State
 
 
@@ -175,3 +176,52 @@ def _svg(width: float, height: float, title: str, pieces: Sequence[Markup], styl
     return Markup('<svg class="plot {}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
         style, width, height, title, Markup("").join(pieces)
     )
+
+
+def dial(settings: Sequence[DialPoint], gauge: Mark, *, title: str) -> Markup:
+    """Review rate against certified escape rate, the limits on a logarithmic axis; hollow where not certifiable.
+
+    Args:
+        settings: One per escape limit, in ascending order of the limit.
+        gauge: What was certified, or refused: escape limit and review rate.
+        title: What a screen reader says of it.
+    """
+    lows = [math.log10(setting.escape.max_rate) for setting in settings]
+    low, high = min(lows), max(lows)
+
+    def x_of(rate: float) -> float:
+        return _LEFT + 14 + (math.log10(rate) - low) / ((high - low) or 1.0) * (_WIDTH - _LEFT - _RIGHT - 28)
+
+    def y_of(share: float) -> float:
+        return _TOP + (1 - share) * (_HEIGHT - _TOP - _BOTTOM)
+
+    pieces = []
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        pieces.append(_line(_LEFT, y_of(share), _WIDTH - _RIGHT, y_of(share), "grid"))
+        pieces.append(_text(_LEFT - 6, y_of(share) + 4, f"{100 * share:.0f} %", "tick end"))
+    certified = [setting for setting in settings if setting.escape.holds]
+    corners = " ".join(f"{x_of(s.escape.max_rate):.1f},{y_of(s.review_rate):.1f}" for s in certified)
+    pieces.append(Markup('<polyline class="curve" points="{}"/>').format(corners))
+    last = -math.inf
+    for setting in settings:
+        rate = setting.escape.max_rate
+        x, y = x_of(rate), y_of(setting.review_rate)
+        mark = Markup(
+            '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{:g} %: {:.0f} % to review</title></circle>'
+        )
+        style, radius = ("setting", 4) if setting.escape.holds else ("setting refused", 4)
+        pieces.append(mark.format(style, x, y, radius, 100 * rate, 100 * setting.review_rate))
+        if x - last > 34:  # names that would touch are left out
+            pieces.append(_text(x, _HEIGHT - _BOTTOM + 19, f"{100 * rate:g} %", "tick middle"))
+            last = x
+    x, y = x_of(gauge.x), y_of(gauge.y)
+    pieces.append(Markup('<circle class="mark {}" cx="{:.1f}" cy="{:.1f}" r="7"/>').format(gauge.style, x, y))
+    name = f"this gauge: {100 * gauge.y:.0f} %"
+    pieces.append(
+        _text(x + 12, y - 10, name, "zone-name") if x < _WIDTH - 170 else _text(x - 12, y - 10, name, "zone-name end")
+    )
+    pieces.append(
+        _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, "largest escape rate that is certified", "label middle")
+    )
+    pieces.append(_text(_LEFT, _TOP - 14, "parts sent to a person (estimated on val)", "label"))
+    return _svg(_WIDTH, _HEIGHT, title, pieces, "dial")

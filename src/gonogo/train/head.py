@@ -80,9 +80,9 @@ def fit_map(start: Head, train: Maps, val: Maps, *, pool: Pool, sharpness: float
     bad = torch.from_numpy(train.bad).float()
     weights = class_weights(bad)
     best: Head | None = None
+    direction, offset = _start(start, train, centre, scale, pool, sharpness)
     for strength in track(MAP_STRENGTHS, "fitting the head"):
-        weight = (torch.from_numpy(start.weight) * scale).requires_grad_()
-        bias = torch.tensor([start.bias + float((start.weight * centre.numpy()).sum())], requires_grad=True)
+        weight, bias = direction.clone().requires_grad_(), offset.clone().requires_grad_()
         optimiser = torch.optim.Adam([weight, bias], lr=MAP_RATE)
         steps = math.ceil(len(train.bad) / MAP_BATCH) * MAP_EPOCHS
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, MAP_RATE, total_steps=steps)
@@ -118,6 +118,20 @@ def score_maps(
         defect_map = torch.einsum("c,nchw->nhw", torch.from_numpy(weight), torch.from_numpy(chunk.astype(np.float32)))
         rows.append(pool_map(defect_map, pool, sharpness).numpy())
     return np.concatenate(rows).astype(np.float64) + bias
+
+
+def _start(
+    start: Head, train: Maps, centre: Tensor, scale: Tensor, pool: Pool, sharpness: float
+) -> tuple[Tensor, Tensor]:
+    """The mean-pooled solution as a direction, at the scale where the cells' logits have unit deviation.
+
+    Cells vary far more than their means, so the solution taken as it is would give logits in the hundreds.
+    """
+    direction = torch.from_numpy(start.weight) * scale
+    some = torch.from_numpy(train.maps[:256, 0].astype(np.float32))
+    cells = torch.einsum("c,nchw->nhw", direction, (some - centre[:, None, None]) / scale[:, None, None])
+    factor = 1.0 / cells.std().clamp_min(1e-6)
+    return direction * factor, -pool_map(cells * factor, pool, sharpness).mean()[None]
 
 
 def _moments(maps: Float16[np.ndarray, "samples views channels rows columns"]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,165 @@
+"""``gonogo operate``: set the two limits, certify them, and write them into the bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gonogo.errors import InputError, UnfitError
+
+if TYPE_CHECKING:
+    from gonogo.operate import Operated
+    from gonogo.operating_point import Costs
+
+_MOST = 0.3
+"""With costs and no limit of one's own: the most lenient limit on the dial."""
+
+
+def operate(
+    bundle: Annotated[Path, typer.Argument(help="The inspector to set; it is revised.", metavar="BUNDLE")],
+    dataset: Annotated[Path, typer.Argument(help="The data set it was trained on.", metavar="DATASET")],
+    max_escape: Annotated[
+        float | None, typer.Option(help="Largest share of bad parts judged go. [default: 0.01]", show_default=False)
+    ] = None,
+    max_overkill: Annotated[
+        float | None, typer.Option(help="Largest share of good parts judged no-go. [default: 0.02]", show_default=False)
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of the promise.")] = 0.95,
+    joint: Annotated[
+        bool, typer.Option("--joint/--each", help="Both limits together at this confidence, or each for itself.")
+    ] = True,
+    costs: Annotated[
+        str | None,
+        typer.Option(help="Choose the cheapest limits: escape=500,overkill=5,review=1.", show_default=False),
+    ] = None,
+    bad_share: Annotated[
+        float | None,
+        typer.Option(help="Share of bad parts on the line. [default: that of the val split]", show_default=False),
+    ] = None,
+    per_kind: Annotated[bool, typer.Option("--per-kind", help="Also for each kind of defect by itself.")] = False,
+    guard: Annotated[
+        float,
+        typer.Option(help="Share of ordinary parts that may go to a person for being unlike all taught; 0: none."),
+    ] = 0.02,
+    merge_near_duplicates: Annotated[
+        bool, typer.Option("--merge-near-duplicates", help="Count pictures that look like one part as one part.")
+    ] = False,
+    dial: Annotated[Path | None, typer.Option(help="Draw the dial here, .html or .svg.", metavar="FILE")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Choose the limits on the val split, certify them once on the calibrate split, and revise the bundle.
+
+    Exit code 1 where something that was asked cannot be promised; those parts then go to review.
+    """
+    from gonogo.dataset import Dataset
+    from gonogo.inspector import Inspector
+    from gonogo.operate import Request
+    from gonogo.operate import operate as set_gauge
+    from gonogo.report.dial import write_dial
+
+    weighed = None if costs is None else _costs(costs)
+    request = Request(
+        max_escape=max_escape if max_escape is not None else _MOST if weighed else 0.01,
+        max_overkill=max_overkill if max_overkill is not None else _MOST if weighed else 0.02,
+        confidence=confidence,
+        joint=joint,
+        per_kind=per_kind,
+        costs=weighed,
+        bad_share=bad_share,
+        guard=guard or None,
+        merge_near_duplicates=merge_near_duplicates,
+    )
+    if dial is not None and dial.suffix.lower() not in (".html", ".svg"):
+        raise InputError(f"--dial {dial}: expected a name that ends in .html or .svg.")
+    made = set_gauge(Inspector.load(bundle), Dataset.read(dataset), request)
+    if dial is not None:
+        write_dial(made, dial)
+    if as_json:
+        typer.echo(json.dumps(_as_json(made), allow_nan=False))
+    else:
+        _print(made, dial)
+    if made.refusals:
+        raise UnfitError(f"{' '.join(made.refusals)} {_consequence(made)}")
+
+
+def _costs(text: str) -> Costs:
+    from gonogo.operating_point import Costs
+
+    try:
+        pairs = [piece.split("=") for piece in text.split(",")]
+        values = {name.strip(): float(value) for name, value in pairs}
+    except ValueError:
+        values = {}
+    if set(values) != {"escape", "overkill", "review"} or len(pairs) != 3:
+        raise InputError(f"--costs: expected escape=NUMBER,overkill=NUMBER,review=NUMBER, found {text!r}.")
+    return Costs(**values)
+
+
+def _consequence(made: Operated) -> str:
+    """What the bundle does now with the parts that nothing is promised of."""
+    name, point = made.bundle.root, made.point
+    if not point.escape.holds:
+        return f"{name} was written so that every part goes to review."
+    if not point.overkill.holds:
+        return f"{name} was written so that nothing is rejected automatically; what is not go goes to review."
+    return f"{name} was written with the promise about all bad parts together."
+
+
+def _as_json(made: Operated) -> dict[str, Any]:
+    from gonogo import operating_point as points
+    from gonogo.operate import dial_to_json
+
+    reference = made.reference
+    return {
+        "bundle": str(made.bundle.root),
+        "bundle_sha256": made.bundle.sha256,
+        "revision": len(made.bundle.manifest.revisions) + 1,
+        "certified": not made.refusals,
+        "max_escape": made.point.escape.max_rate,
+        "max_overkill": made.point.overkill.max_rate,
+        "review_rate": made.review_rate,
+        "bad_share": made.bad_share,
+        "operating_point": points.to_json(made.point),
+        "kinds": {
+            kind: {"certified": claim.holds, "parts": claim.parts, "parts_missing": claim.parts_missing}
+            for kind, claim in (made.kinds.claims if made.kinds else {}).items()
+        },
+        "dial": [dial_to_json(setting) for setting in made.dial],
+        "guard": reference.guard and {"farthest": reference.guard.farthest, "share": reference.guard.share},
+        "drift_watches": len(reference.watches),
+        "refusals": list(made.refusals),
+        "warnings": list(made.warnings),
+    }
+
+
+def _print(made: Operated, dial: Path | None) -> None:
+    from rich.console import Console
+
+    from gonogo.operating_point import describe
+
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    point = made.point
+    for claim in (point.escape, point.overkill):
+        if claim.holds:
+            console.print(describe(claim))
+    if point.escape.holds and point.overkill.holds and point.joint:
+        console.print("Both hold together at this confidence.")
+    if made.kinds is not None:
+        for kind, claim in made.kinds.claims.items():
+            said = f"at most {claim.max_rate:.3g} escape" if claim.holds else f"{claim.parts_missing} more are needed"
+            console.print(f"  {kind}: {claim.parts} bad parts, {said}")
+    if made.review_rate is not None and made.bad_share is not None:
+        assumed = "as in the val split" if made.request.bad_share is None else "as you said"
+        console.print(
+            f"Expected review: {made.review_rate:.1%} of parts if {made.bad_share:.1%} of them are bad, {assumed}."
+        )
+    for warning in made.warnings:
+        console.print(f"Note: {warning}", style="yellow")
+    console.print(
+        f"Wrote {made.bundle.root} ({made.bundle.sha256[:16]}), revision {len(made.bundle.manifest.revisions) + 1}."
+    )
+    if dial is not None:
+        console.print(f"Wrote {dial}")

@@ -1,0 +1,37 @@
+"""``gonogo qualify``: the report that an auditor signs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def qualify(
+    bundle: Annotated[Path, typer.Argument(help="The inspector to qualify.", metavar="BUNDLE")],
+    dataset: Annotated[Path, typer.Argument(help="The data set it was trained and certified on.", metavar="DATASET")],
+    out: Annotated[Path, typer.Option(help="The HTML page to write.", metavar="FILE")] = Path("qualification.html"),
+    pdf: Annotated[
+        Path | None,
+        typer.Option(help="Also print it to PDF, by a Chromium on this machine.", metavar="FILE", show_default=False),
+    ] = None,
+) -> None:
+    """Examine certificate, splits and test, and write one printable page. Exit code 1 where it does not qualify."""
+    from gonogo.dataset import Dataset
+    from gonogo.errors import UnfitError
+    from gonogo.inspector import Inspector
+    from gonogo.report import qualification
+
+    inspector, data = Inspector.load(bundle), Dataset.read(dataset)
+    found = qualification.qualify(inspector, data)
+    qualification.write_qualification(found, inspector, data, out)
+    for finding in found.findings:
+        typer.echo(f"{'pass' if finding.passed else 'FAIL'}  {finding.what}: {finding.detail}")
+    typer.echo(f"Wrote {out}")
+    if pdf is not None:
+        qualification.print_pdf(out, pdf)
+        typer.echo(f"Wrote {pdf}")
+    if not found.qualified:
+        failed = [finding.what for finding in found.findings if not finding.passed]
+        raise UnfitError(f"{bundle}: not qualified ({'; '.join(failed)}). {out} says why.")

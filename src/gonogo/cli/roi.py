@@ -1,0 +1,152 @@
+"""``gonogo roi``: see what a recipe does, and tune one to labelled boxes. Heavy imports stay inside the functions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from gonogo.dataset import Dataset
+    from gonogo.roi import ClassicalRecipe, RoiTiming
+    from gonogo.roi.scoring import Example, RoiScore
+    from gonogo.roi.tuning import Tuned
+    from gonogo.schema import Frame
+
+app = typer.Typer(help="The region of interest by classical vision: preview and tune a recipe.", no_args_is_help=True)
+
+SIDE_PX = 320
+
+
+@app.callback()
+def _roi() -> None:
+    """The region of interest."""
+
+
+@app.command("preview")
+def preview_(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A region-of-interest recipe (TOML).")],
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A photograph.")],
+    out: Annotated[Path, typer.Option(help="The sheet to write, .png or .jpg.")],
+) -> None:
+    """Show every step of a recipe on a photograph, side by side, and what it finds."""
+    from gonogo import images
+    from gonogo.files import write_beside
+    from gonogo.roi import make_roi, preview, read_recipe
+
+    read, frame = read_recipe(recipe), images.load(photo)
+    write_beside(out, _encoded(preview(read, frame), out))
+    located = make_roi(read).locate(frame)
+    if located.box is None:
+        typer.echo(f"{out}: the part was not found: {located.reason}")
+    else:
+        typer.echo(f"{out}: the part was found at " + ", ".join(f"{value:.1f}" for value in located.box.xyxy))
+
+
+@app.command("tune")
+def tune_(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set with boxes.")],
+    out: Annotated[Path, typer.Option(help="The recipe to write (TOML).")],
+    trials: Annotated[int, typer.Option(min=1, help="Random recipes to start from, then as many again nearby.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same recipe.")] = 0,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Cross-validate instead of using the splits: tune on all folds but one, test on it, in turn; the "
+            "recipe written is tuned on all pictures. [default: 5 where the data set has no splits]",
+        ),
+    ] = None,
+    limit_s: Annotated[float, typer.Option(min=1, help="Stop searching after so many seconds (each fold).")] = 300.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Search a recipe against labelled boxes, and say how well it finds the part in pictures it was not tuned on.
+
+    Ctrl-C ends the search and keeps the best recipe so far.
+    """
+    from gonogo.dataset import Dataset, Split
+    from gonogo.roi import ClassicalRoi, time_roi, write_recipe
+    from gonogo.roi.scoring import read_examples, score
+    from gonogo.roi.tuning import cross_validate, tune
+
+    data = Dataset.read(dataset)
+    folds = folds or (None if _has_unseen(data) else 5)
+    tuned_on = data.samples if folds else data.split(Split.TRAIN, Split.VAL)
+    examples = read_examples(data, tuned_on, side_px=SIDE_PX)
+
+    def search(some: list[Example]) -> Tuned:
+        return tune(some, trials=trials, seed=seed, side_px=SIDE_PX, limit_s=limit_s)
+
+    tuned = search(examples)
+    comment = f"Tuned by gonogo roi tune on {len(examples)} pictures, seed {seed}."
+    write_recipe(out, tuned.recipe, comment=comment)  # safe before the measuring, which may be interrupted
+    if folds:
+        if tuned.interrupted:
+            raise KeyboardInterrupt
+        unseen = cross_validate(examples, folds, lambda some: _uninterrupted(search(some)), seed=seed)
+        how = f"{folds}-fold cross-validation, parts kept together"
+    else:
+        test = read_examples(data, data.split(Split.TEST), side_px=SIDE_PX)
+        unseen, how = score(ClassicalRoi(tuned.recipe), test), "the test split"
+    write_recipe(out, tuned.recipe, comment=f"{comment}\nUnseen ({how}): {unseen}.")
+    timing = time_roi(ClassicalRoi(tuned.recipe), data.path(examples[0].sample).read_bytes())
+    _report(out, tuned, unseen, how, timing, as_json=as_json)
+
+
+def _has_unseen(data: Dataset) -> bool:
+    from gonogo.dataset import Split
+
+    boxed = {sample.split for sample in data.samples if sample.box is not None}
+    return bool(boxed & {Split.TRAIN, Split.VAL}) and Split.TEST in boxed
+
+
+def _uninterrupted(tuned: Tuned) -> ClassicalRecipe:
+    """A fold cut short would be reported as worse than it is."""
+    if tuned.interrupted:
+        raise KeyboardInterrupt
+    return tuned.recipe
+
+
+def _report(out: Path, tuned: Tuned, unseen: RoiScore, how: str, timing: RoiTiming, *, as_json: bool) -> None:
+    if as_json:
+        content = {
+            "recipe_file": str(out),
+            "unseen": {"how": how, **_as_json(unseen)},
+            "seen": _as_json(tuned.seen),
+            "trials": tuned.trials,
+            "complete": tuned.complete,
+            "locate_ms": round(timing.locate_ms, 3),
+            "decode_ms": round(timing.decode_ms, 3),
+        }
+        typer.echo(json.dumps(content, indent=1))
+        return
+    stopped = "" if tuned.complete else " (stopped early)"
+    typer.echo(f"{out}: the best of {tuned.trials} recipes{stopped}")
+    typer.echo(f"unseen ({how}): {unseen}")
+    typer.echo(f"tuned on (flatters): {tuned.seen}")
+    typer.echo(
+        f"cost: {timing.locate_ms:.1f} ms a picture, {timing.ratio:.2f} of its decoding ({timing.decode_ms:.1f} ms)"
+    )
+
+
+def _as_json(score: RoiScore) -> dict[str, float | int]:
+    return {
+        "pictures": len(score.ious),
+        "found": score.found,
+        "mean_iou": round(score.mean_iou, 4),
+        "share_above_090": round(score.share_above(0.9), 4),
+    }
+
+
+def _encoded(sheet: Frame, out: Path) -> bytes:
+    from gonogo import images
+    from gonogo.errors import InputError
+
+    suffix = out.suffix.lower()
+    if suffix == ".png":
+        return images.encode_png(sheet)
+    if suffix in (".jpg", ".jpeg"):
+        return images.encode_jpeg(sheet)
+    raise InputError(f"--out {out}: expected a name ending in .png or .jpg, found {suffix or 'no ending'}.")

@@ -1,0 +1,131 @@
+"""The whole way with nothing but the repository: render parts, import, train, certify, judge unseen ones, report.
+
+The parts are close-ups of one rendered chip, good or with a bold defect, so that a small network learns them from
+random weights in about a minute on two cores.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from gonogo import images
+from gonogo.augment import Augmentation
+from gonogo.dataset import Dataset, ImportOptions, Split, import_folder
+from gonogo.evaluate import Evaluation, evaluate
+from gonogo.files import folder_beside, write_beside
+from gonogo.heatmap import overlay
+from gonogo.inspector import Inspector
+from gonogo.model import Pool
+from gonogo.progress import track
+from gonogo.report import write_report
+from gonogo.schema import Label
+from gonogo.synthetic import BoardType, ChipType, Defect, Mix, render
+from gonogo.train import FineTuning
+from gonogo.workflow import TrainingOptions, train_inspector
+
+PARTS = 480
+"""Half of them bad: a quarter of those, for calibration, are the 59 that a 5 % escape rate asks for."""
+MIX = Mix(
+    bad=0.5,
+    without_chip=0.0,
+    with_two_chips=0.0,
+    boards=(BoardType.CONTROLLER,),
+    chips=(ChipType.QFP32,),
+    defects=(Defect.SCRATCH, Defect.CRACK, Defect.STAIN, Defect.MISSING_PIN),
+)
+OPTIONS = TrainingOptions(
+    backbone="resnet18",
+    weights="none",
+    cuts=("layer2",),
+    pool=Pool.MEAN,
+    size_wh=(128, 128),
+    augmentation=Augmentation(crops=2, rotations=4),
+    fine_tuning=FineTuning(epochs=30, learning_rate=3e-3, frozen_statistics=False),
+)
+SHOWN = 12
+"""Heat maps drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """What the demonstration made, and where."""
+
+    folder: Path
+    bundle: Path
+    report: Path
+    heatmaps: Path
+    evaluation: Evaluation
+    duration_s: float
+
+
+def run_demo(out: Path, *, parts: int = PARTS, options: TrainingOptions = OPTIONS, workers: int = 2) -> Demo:
+    """Render, import, train, certify, judge the test parts, write report and pictures into a new folder.
+
+    Args:
+        out: The folder to make; must not exist.
+        parts: How many parts to render.
+        options: How to train.
+        workers: Processes that render.
+
+    Raises:
+        InputError: ``out`` exists or cannot be written.
+    """
+    start = time.monotonic()
+    with folder_beside(out) as folder:
+        _photograph(folder / "photos", parts, workers)
+        imported = import_folder(folder / "photos", folder / "dataset", ImportOptions(mask_suffix="_mask.png"))
+        trained = train_inspector(imported.dataset, folder / "chip.inspector", options)
+        inspector = Inspector.load(trained.bundle.root)
+        judged = evaluate(inspector, imported.dataset, (Split.TEST,))
+        write_report(judged, inspector, imported.dataset, folder / "report.html")
+        _draw(inspector, imported.dataset, judged, folder / "heatmaps")
+    return Demo(
+        folder=out,
+        bundle=out / "chip.inspector",
+        report=out / "report.html",
+        heatmaps=out / "heatmaps",
+        evaluation=judged,
+        duration_s=time.monotonic() - start,
+    )
+
+
+def _photograph(folder: Path, parts: int, workers: int) -> None:
+    """Write close-ups as a plant would hand them over: good/ and bad/<kind>/, masks beside their pictures."""
+    spawn = get_context("spawn")  # forking a process that runs OpenVINO's threads would deadlock
+    with ProcessPoolExecutor(max_workers=workers, mp_context=spawn) as pool:
+        for name, picture, mask in track(pool.map(close_up, range(parts), chunksize=8), "rendering", total=parts):
+            write_beside(folder / f"{name}.jpg", picture)
+            if mask is not None:
+                write_beside(folder / f"{name}_mask.png", mask)
+
+
+def close_up(part: int) -> tuple[str, bytes, bytes | None]:
+    """One part as a camera close to the chip sees it: where it belongs, its JPEG, its mask as PNG."""
+    shot = render(part, seed=7, difficulty=0.0, size_wh=(320, 240), mix=MIX)
+    assert shot.box is not None, "every part of this mix has one chip"
+    margin = 0.06 * shot.box.width
+    x1, y1, x2, y2 = images.pixel_window(shot.frame, shot.box.expanded(margin, margin, margin, margin))
+    folder = "good" if shot.label is Label.GOOD else f"bad/{shot.defect}"
+    picture = images.encode_jpeg(shot.frame[y1:y2, x1:x2], quality=95)
+    if shot.mask is None or not shot.mask.any():
+        return f"{folder}/{shot.part}", picture, None
+    return f"{folder}/{shot.part}", picture, images.encode_png(shot.mask[y1:y2, x1:x2].astype(np.uint8) * 255)
+
+
+def _draw(inspector: Inspector, dataset: Dataset, judged: Evaluation, folder: Path) -> None:
+    """Heat maps of test parts, the most suspicious ones of each label first."""
+    ranked = sorted(judged.pictures, key=lambda picture: -(picture.score or 0.0))
+    bad: Sequence[str] = [picture.file for picture in ranked if picture.label is Label.BAD][: SHOWN - 4]
+    good: Sequence[str] = [picture.file for picture in ranked if picture.label is Label.GOOD][:4]
+    for name in (*bad, *good):
+        frame, verdict = inspector.inspect_file(dataset.root / name)
+        if frame is not None:
+            drawn = images.encode_jpeg(overlay(frame, verdict, inspector.heat_scale))
+            write_beside(folder / f"{verdict.state}-{Path(name).stem}.jpg", drawn)

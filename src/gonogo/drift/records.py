@@ -1,0 +1,96 @@
+"""What a bundle keeps for the guard and the alarm: ``drift.json`` and ``taught.npy``, under the bundle's seal."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from gonogo.config import Strict
+from gonogo.drift.alarm import Watch
+from gonogo.drift.guard import NEIGHBOURS, Guard, Taught
+from gonogo.errors import BundleError
+
+DRIFT = "drift.json"
+TAUGHT = "taught.npy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What later parts are compared with."""
+
+    taught: Taught
+    guard: Guard | None
+    """``None``: no single part is sent to a person for being unlike everything taught."""
+    watches: tuple[Watch, ...]
+    """Empty: no drift alarm."""
+    bad_share: float
+    """Most bad parts that arrive while nothing has changed."""
+    parts: int
+    """Good calibration parts that the watches rest on."""
+
+
+class _Guard(Strict):
+    farthest: float = Field(allow_inf_nan=False)
+    share: float = Field(gt=0, lt=1)
+    parts: int = Field(gt=0)
+
+
+class _Watch(Strict):
+    sign: Literal["score", "distance", "brightness", "sharpness"]
+    above: bool
+    limit: float = Field(allow_inf_nan=False)
+    rate: float = Field(gt=0, lt=1)
+
+
+class _Record(Strict):
+    format: Literal[1] = 1
+    guard: _Guard | None
+    watches: tuple[_Watch, ...] = Field(strict=False)
+    bad_share: float = Field(ge=0, lt=1)
+    parts: int = Field(ge=0)
+
+
+def to_files(reference: Reference) -> dict[str, bytes]:
+    """The files to put into a bundle, by name."""
+    record = _Record(
+        guard=None if reference.guard is None else _Guard(**asdict(reference.guard)),
+        watches=tuple(_Watch(**asdict(watch)) for watch in reference.watches),
+        bad_share=reference.bad_share,
+        parts=reference.parts,
+    )
+    vectors = io.BytesIO()
+    np.save(vectors, reference.taught.directions.astype(np.float16), allow_pickle=False)
+    return {DRIFT: record.model_dump_json(indent=2).encode() + b"\n", TAUGHT: vectors.getvalue()}
+
+
+def read(bundle: Path) -> Reference | None:
+    """Read a bundle's reference; ``None`` where it has none. The bundle's seal was checked before.
+
+    Raises:
+        BundleError: the files are malformed.
+    """
+    if not (bundle / DRIFT).is_file():
+        return None
+    try:
+        record = _Record.model_validate_json((bundle / DRIFT).read_bytes())
+        directions = np.load(bundle / TAUGHT, allow_pickle=False)
+    except (ValidationError, OSError, ValueError) as error:
+        what = str(error).splitlines()[0]
+        raise BundleError(f"{bundle}: {DRIFT} or {TAUGHT} is malformed ({what}). Run gonogo operate again.") from error
+    if directions.ndim != 2 or directions.dtype != np.float16 or len(directions) < NEIGHBOURS:
+        raise BundleError(
+            f"{bundle / TAUGHT}: expected a float16 row per taught part, found {directions.dtype} {directions.shape}. "
+            "Run gonogo operate again."
+        )
+    return Reference(
+        taught=Taught(directions=directions.astype(np.float32)),
+        guard=None if record.guard is None else Guard(**record.guard.model_dump()),
+        watches=tuple(Watch(**watch.model_dump()) for watch in record.watches),
+        bad_share=record.bad_share,
+        parts=record.parts,
+    )

@@ -1,0 +1,102 @@
+"""What later parts will be compared with, measured in the same pass that certifies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gonogo import drift
+from gonogo.dataset import Dataset, Split
+from gonogo.drift import Reference, Signs, Taught
+from gonogo.drift.alarm import MIN_REFERENCE
+from gonogo.drift.guard import parts_for
+from gonogo.evaluate import Evaluation
+from gonogo.heatmap import HeatScale
+from gonogo.inspector import Inspector
+from gonogo.progress import track
+from gonogo.schema import FeatureVector, Frame, Label, OperatingPoint, Verdict
+
+ASSUMED_BAD_SHARE = 0.05
+"""Most bad parts that arrive while nothing has changed, where nobody says."""
+
+
+class Recorder:
+    """Judges through the inspector and keeps what drift is measured by, so that no picture is judged twice."""
+
+    def __init__(self, inspector: Inspector, dataset: Dataset) -> None:
+        self._inspector = inspector
+        self._root = dataset.root
+        self.vectors: dict[str, FeatureVector] = {}
+        self.signs: dict[str, Signs] = {}
+        self.taught = self._learn(dataset)
+
+    def _learn(self, dataset: Dataset) -> Taught:
+        vectors = []
+        for sample in track(dataset.split(Split.TRAIN), "Recalling what was taught"):
+            if sample.label is not None:
+                _, verdict = self._inspector.inspect_file(dataset.path(sample))
+                if verdict.feature_vector is not None:
+                    vectors.append(verdict.feature_vector)
+        return Taught.of(vectors)
+
+    def inspect_file(self, path: Path) -> tuple[Frame | None, Verdict]:
+        """See `gonogo.evaluate.Judge`."""
+        frame, verdict = self._inspector.inspect_file(path)
+        if frame is not None and verdict.feature_vector is not None:
+            seen = drift.observe(frame, verdict, self.taught, self._inspector.recipe.size_wh)
+            if seen is not None:
+                file = path.relative_to(self._root).as_posix()
+                self.vectors[file], self.signs[file] = verdict.feature_vector, seen
+        return frame, verdict
+
+    @property
+    def operating_point(self) -> OperatingPoint | None:
+        """See `gonogo.evaluate.Judge`."""
+        return self._inspector.operating_point
+
+    @property
+    def heat_scale(self) -> HeatScale:
+        """See `gonogo.evaluate.Judge`."""
+        return self._inspector.heat_scale
+
+    @property
+    def bundle_sha256(self) -> str:
+        """See `gonogo.evaluate.Judge`."""
+        return self._inspector.bundle_sha256
+
+    @property
+    def path(self) -> Path:
+        """See `gonogo.evaluate.Judge`."""
+        return self._inspector.path
+
+
+def make_reference(
+    recorder: Recorder, val: Evaluation, calibrate: Evaluation, *, guard_share: float | None, bad_share: float | None
+) -> tuple[Reference, list[str]]:
+    """The guard from val, the drift limits from the good parts of calibrate; and what is lacking, in sentences."""
+    distances: dict[str, float] = {}
+    for picture in val.pictures:
+        if (seen := recorder.signs.get(picture.file)) is not None:
+            distances[picture.part] = max(distances.get(picture.part, 0.0), seen.distance)
+    good = {part.part for part in calibrate.parts if part.label is Label.GOOD}
+    ordinary: dict[str, Signs] = {}
+    for picture in calibrate.pictures:
+        if picture.part in good and (seen := recorder.signs.get(picture.file)) is not None:
+            ordinary.setdefault(picture.part, seen)
+    assumed = ASSUMED_BAD_SHARE if bad_share is None else bad_share
+    reference = Reference(
+        taught=recorder.taught,
+        guard=None if guard_share is None else drift.fit_guard(list(distances.values()), guard_share),
+        watches=drift.fit_watches(list(ordinary.values()), bad_share=assumed),
+        bad_share=assumed,
+        parts=len(ordinary),
+    )
+    lacking = []
+    if guard_share is not None and reference.guard is None:
+        lacking.append(
+            f"No anomaly guard: to stop at most {100 * guard_share:g} % of ordinary parts it takes "
+            f"{parts_for(guard_share)} val parts, found {len(distances)}. "
+            "Allow a larger share with --guard, or label more parts."
+        )
+    if not reference.watches:
+        lacking.append(f"No drift alarm: it takes {MIN_REFERENCE} good calibration parts, found {len(ordinary)}.")
+    return reference, lacking

@@ -1,0 +1,252 @@
+"""The act of setting a gauge."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gonogo import bundle as bundles
+from gonogo import drift
+from gonogo import operating_point as points
+from gonogo.bundle import Bundle
+from gonogo.dataset import Dataset, Split
+from gonogo.drift import Reference
+from gonogo.errors import DatasetError, UnfitError
+from gonogo.evaluate import Evaluation, evaluate
+from gonogo.inspector import Inspector
+from gonogo.operate.measuring import Recorder, make_reference
+from gonogo.operate.trust import doubts, exposures, merged, refuse_leaks
+from gonogo.operating_point import Costs, DialPoint, KindClaims
+from gonogo.operating_point.dial import RATES
+from gonogo.schema import Label, OperatingPoint, Scores
+
+EVIDENCE = "evidence.json"
+UNNAMED = "unnamed"
+"""Stands for bad parts whose defect kind nobody named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked of the gauge."""
+
+    max_escape: float = 0.01
+    """Without costs the limit to certify; with costs the highest that may be chosen."""
+    max_overkill: float = 0.02
+    confidence: float = 0.95
+    joint: bool = True
+    """Both bounds together at this confidence (half the risk each), rather than each for itself."""
+    per_kind: bool = False
+    """The escape limit for each defect kind by itself, too."""
+    costs: Costs | None = None
+    bad_share: float | None = None
+    """Share of bad parts that arrive at the gauge; that of the val split, which is seldom true, where omitted."""
+    guard: float | None = 0.02
+    """Most ordinary parts that may go to a person for being unlike everything taught; ``None`` for no guard."""
+    merge_near_duplicates: bool = False
+    """Count calibration pictures that look like one part as one part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operated:
+    """What came of it."""
+
+    bundle: Bundle
+    """The new revision."""
+    request: Request
+    point: OperatingPoint
+    kinds: KindClaims | None
+    dial: tuple[DialPoint, ...]
+    """One setting per escape limit at the chosen overkill limit; empty where val lacks good or bad parts."""
+    review_rate: float | None
+    """Expected from the val scores at ``bad_share``, without the guard."""
+    bad_share: float | None
+    reference: Reference
+    calibrate: Evaluation
+    warnings: tuple[str, ...]
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """What was asked and cannot be promised, with what is missing; empty where everything is."""
+        refused = [points.describe(c) for c in (self.point.escape, self.point.overkill) if not c.holds]
+        if self.kinds is not None:
+            refused += [
+                f"Nothing is promised of {kind} for itself: {missing} more bad parts of it are needed."
+                for kind, missing in self.kinds.too_few.items()
+            ]
+        return tuple(refused)
+
+
+def operate(inspector: Inspector, dataset: Dataset, request: Request | None = None) -> Operated:
+    """Choose on val, certify once on calibrate, and write a new revision of the bundle.
+
+    Where a limit cannot be certified, the revision says so and those parts go to review: see `Operated.refusals`.
+
+    Args:
+        inspector: What judges; its bundle is replaced on disk, so load it again afterwards.
+        dataset: Labelled and split; the one the inspector was trained on.
+        request: What is asked; the defaults of `Request` where omitted.
+
+    Raises:
+        DatasetError: a split lacks labelled parts, a calibration picture cannot be judged, or a part is in two splits.
+    """
+    request = request or Request()
+    refuse_leaks(dataset)
+    recorder = Recorder(inspector, dataset)
+    val = evaluate(recorder, dataset, (Split.VAL,))
+    calibrate = _judge_calibrate(recorder, dataset)
+    alike = exposures(dataset, calibrate)
+    if request.merge_near_duplicates:
+        calibrate = merged(calibrate, alike)
+    bad_share = request.bad_share if request.bad_share is not None else _bad_share(val)
+    max_escape, max_overkill = _choose(val, calibrate, request, bad_share)
+    point, kinds = _certify(calibrate, request, max_escape, max_overkill)
+    reference, lacking = make_reference(
+        recorder, val, calibrate, guard_share=request.guard, bad_share=request.bad_share
+    )
+    trust = doubts(inspector.bundle, dataset, calibrate, alike, merging=request.merge_near_duplicates)
+    made = Operated(
+        bundle=inspector.bundle,
+        request=request,
+        point=point,
+        kinds=kinds,
+        dial=_dial(val, calibrate, request, bad_share, sorted({*RATES, max_escape}), [max_overkill]),
+        review_rate=_review_rate(val, point, bad_share),
+        bad_share=bad_share,
+        reference=reference,
+        calibrate=calibrate,
+        warnings=(*trust, *lacking),
+    )
+    record = json.dumps(_evidence(made, dataset), indent=2, allow_nan=False).encode() + b"\n"
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    files = {**drift.to_files(reference), EVIDENCE: record}
+    return replace(made, bundle=bundles.replace_operating_point(inspector.bundle, point, now=now, files=files))
+
+
+def dial_to_json(setting: DialPoint) -> dict[str, Any]:
+    """One setting of the dial."""
+    return {
+        "max_escape": setting.escape.max_rate,
+        "max_overkill": setting.overkill.max_rate,
+        "certifiable": setting.holds,
+        "bad_parts_missing": setting.escape.parts_missing,
+        "good_parts_missing": setting.overkill.parts_missing,
+        "review_rate": setting.review_rate,
+        "escape_rate": setting.escape_rate,
+        "overkill_rate": setting.overkill_rate,
+    }
+
+
+def _evidence(made: Operated, dataset: Dataset) -> dict[str, Any]:
+    samples = [sample for sample in dataset.split(Split.CALIBRATE) if sample.label is not None]
+    return {
+        "format": 1,
+        "request": asdict(made.request),
+        "calibrate": {
+            "pictures": len(samples),
+            "parts_good": made.point.overkill.parts,
+            "parts_bad": made.point.escape.parts,
+            "lots": len({sample.lot for sample in samples if sample.lot is not None}),
+            "pictures_without_part": sum(sample.part is None for sample in samples),
+            "pictures_without_lot": sum(sample.lot is None for sample in samples),
+        },
+        "bad_share": made.bad_share,
+        "review_rate": made.review_rate,
+        "kinds": {} if made.kinds is None else {kind: asdict(claim) for kind, claim in made.kinds.claims.items()},
+        "dial": [dial_to_json(setting) for setting in made.dial],
+        "refusals": list(made.refusals),
+        "warnings": list(made.warnings),
+    }
+
+
+def _judge_calibrate(recorder: Recorder, dataset: Dataset) -> Evaluation:
+    calibrate = evaluate(recorder, dataset, (Split.CALIBRATE,))
+    if calibrate.faults:
+        first = calibrate.faults[0]
+        raise DatasetError(
+            f"{first.file}: a calibration picture could not be judged ({first.reason}); "
+            f"{len(calibrate.faults)} in all. Replace or remove it, then run gonogo operate again."
+        )
+    return calibrate
+
+
+def _bad_share(val: Evaluation) -> float | None:
+    bad = val.count(Label.BAD)
+    return bad / len(val.parts) if 0 < bad < len(val.parts) else None
+
+
+def _choose(val: Evaluation, calibrate: Evaluation, request: Request, bad_share: float | None) -> tuple[float, float]:
+    """The limits to certify: those asked for, or the cheapest by the val scores."""
+    if request.costs is None:
+        return request.max_escape, request.max_overkill
+    escapes, overkills = (
+        sorted({*(rate for rate in RATES if rate < most), most}) for most in (request.max_escape, request.max_overkill)
+    )
+    settings = _dial(val, calibrate, request, bad_share, escapes, overkills)
+    if not settings:
+        raise DatasetError(
+            f"expected good and bad parts in the val split to weigh the costs, found {val.count(Label.GOOD)} good and "
+            f"{val.count(Label.BAD)} bad. Choose the limits yourself with --max-escape and --max-overkill."
+        )
+    try:
+        chosen = points.cheapest(settings, request.costs)
+    except UnfitError:  # then the most lenient limits are asked for, and refused with what is missing
+        return request.max_escape, request.max_overkill
+    return chosen.escape.max_rate, chosen.overkill.max_rate
+
+
+def _certify(
+    calibrate: Evaluation, request: Request, max_escape: float, max_overkill: float
+) -> tuple[OperatingPoint, KindClaims | None]:
+    point = points.certify(
+        calibrate.scores(Label.GOOD),
+        calibrate.scores(Label.BAD),
+        max_escape=max_escape,
+        max_overkill=max_overkill,
+        confidence=request.confidence,
+        joint=request.joint,
+        data_fingerprint=calibrate.data_fingerprint,
+    )
+    if not request.per_kind:
+        return point, None
+    named = [part.defect or UNNAMED for part in calibrate.parts if part.label is Label.BAD]
+    kinds = points.certify_kinds(point, calibrate.scores(Label.BAD), named)
+    return kinds.point, kinds
+
+
+def _dial(
+    val: Evaluation,
+    calibrate: Evaluation,
+    request: Request,
+    bad_share: float | None,
+    max_escapes: Sequence[float],
+    max_overkills: Sequence[float],
+) -> tuple[DialPoint, ...]:
+    good, bad = val.scores(Label.GOOD), val.scores(Label.BAD)
+    if not len(good) or not len(bad) or bad_share is None:
+        return ()
+    return points.dial(
+        good,
+        bad,
+        good_parts=calibrate.count(Label.GOOD),
+        bad_parts=calibrate.count(Label.BAD),
+        bad_share=bad_share,
+        max_escapes=max_escapes,
+        max_overkills=max_overkills,
+        confidence=request.confidence,
+        joint=request.joint,
+    )
+
+
+def _review_rate(val: Evaluation, point: OperatingPoint, bad_share: float | None) -> float | None:
+    def between(scores: Scores) -> float:
+        return float(np.mean((scores >= point.go_below) & (scores <= point.no_go_above)))
+
+    good, bad = val.scores(Label.GOOD), val.scores(Label.BAD)
+    if bad_share is None or not len(good) or not len(bad):
+        return None
+    return bad_share * between(bad) + (1.0 - bad_share) * between(good)

@@ -1,0 +1,345 @@
+"""The qualification report: everything an auditor asks before a gauge may decide alone, on one printable page."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gonogo import bundle as bundles
+from gonogo import runtime
+from gonogo.config import settings
+from gonogo.dataset import Check, Dataset, Sample, Split, check, fingerprint
+from gonogo.drift.alarm import RISK
+from gonogo.errors import InputError
+from gonogo.evaluate import Evaluation, Judge, Rate, evaluate, quantiles_ms
+from gonogo.files import write_beside
+from gonogo.inspector import Inspector
+from gonogo.operate import EVIDENCE
+from gonogo.operating_point import bad_among_accepted, clopper_pearson
+from gonogo.report import svg, words
+from gonogo.report.page import render
+from gonogo.report.pictures import Album, Card, data_uri, thumbnails
+from gonogo.schema import Claim, Label, OperatingPoint, Prediction, State
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge", "msedge")
+_PRINTING_S = 120
+_EXAMPLES, _LIMIT_SAMPLES = 3, 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitCount:
+    """What one split holds, labelled pictures only."""
+
+    name: str
+    pictures: int
+    parts: int
+    good: int
+    """Good parts."""
+    bad: int
+    lots: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was examined."""
+
+    what: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Qualification:
+    """What was examined, and what came of it."""
+
+    findings: tuple[Finding, ...]
+    test: Evaluation
+    splits: tuple[SplitCount, ...]
+    checked: Check
+
+    @property
+    def qualified(self) -> bool:
+        """Whether nothing stands against use."""
+        return all(finding.passed for finding in self.findings)
+
+
+def qualify(inspector: Inspector, dataset: Dataset) -> Qualification:
+    """Examine a gauge: its certificate, its splits, and the test split against the certificate.
+
+    Raises:
+        DatasetError: the test split holds no labelled picture.
+    """
+    test = evaluate(inspector, dataset, (Split.TEST,))
+    checked = check(dataset)
+    splits = tuple(_count(dataset, split) for split in Split)
+    point = inspector.operating_point
+    return Qualification(
+        findings=(*_certificate(point), _same_data(point, splits), *_leaks(checked, dataset), *_against(point, test)),
+        test=test,
+        splits=splits,
+        checked=checked,
+    )
+
+
+def write_qualification(found: Qualification, inspector: Inspector, dataset: Dataset, path: Path) -> None:
+    """Write the report as one HTML page that needs nothing beside it.
+
+    Raises:
+        InputError: the place cannot be written; nothing is left half-written.
+    """
+    write_beside(path, render("qualification.html", **_values(found, inspector, dataset)).encode())
+
+
+def print_pdf(page: Path, pdf: Path) -> None:
+    """Print an HTML page to PDF with a browser of the Chromium family found on this machine.
+
+    Raises:
+        InputError: there is none, or it could not print.
+    """
+    browser = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        raise InputError(
+            f"--pdf: expected a browser to print with ({', '.join(_BROWSERS)}), found none. Install chromium, or open "
+            f"{page} in any browser and print it to PDF."
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) / "page.pdf"
+        command = [
+            browser,
+            "--headless",
+            "--disable-gpu",
+            "--no-pdf-header-footer",
+            f"--user-data-dir={scratch}/profile",
+        ]
+        command += ["--no-sandbox"] * (hasattr(os, "geteuid") and os.geteuid() == 0)  # it refuses to start as root
+        command += [f"--print-to-pdf={target}", page.resolve().as_uri()]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_PRINTING_S, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise InputError(f"--pdf: {browser} could not print {page} ({error}). Print it by hand.") from error
+        if not target.is_file():
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise InputError(f"--pdf: {browser} printed nothing ({last}). Open {page} and print it by hand.")
+        write_beside(pdf, target.read_bytes())
+
+
+def _certificate(point: OperatingPoint | None) -> list[Finding]:
+    if point is None:
+        return [
+            Finding(what="Certified limits", passed=False, detail="There is no operating point. Run gonogo operate.")
+        ]
+    return [
+        Finding(what=f"{title} certified", passed=claim.holds, detail=words.promise(claim))
+        for title, claim in (("Escape limit", point.escape), ("Overkill limit", point.overkill))
+    ]
+
+
+def _same_data(point: OperatingPoint | None, splits: Sequence[SplitCount]) -> Finding:
+    found = next(split for split in splits if split.name == Split.CALIBRATE)
+    stated = "" if point is None else point.data_fingerprint
+    if point is None or not stated or stated != found.fingerprint:
+        passed, detail = False, "is not the one that the certificate names. Run gonogo operate."
+    elif point.escape.parts > found.bad or point.overkill.parts > found.good:
+        passed, detail = (
+            False,
+            (
+                f"holds {found.good} good and {found.bad} bad parts, but the certificate counts {point.overkill.parts} and "
+                f"{point.escape.parts}: pictures of one part were counted several times. Run gonogo operate."
+            ),
+        )
+    else:
+        passed, detail = True, "has the fingerprint that the certificate names, and no fewer parts than it counts."
+    return Finding(what="Calibration data as certified", passed=passed, detail=f"The calibrate split {detail}")
+
+
+def _leaks(checked: Check, dataset: Dataset) -> list[Finding]:
+    leaks = [problem for problem in checked.problems if " splits: " in problem]
+    others = [problem for problem in checked.problems if problem not in leaks]
+    return [
+        Finding(
+            what="No part in two splits",
+            passed=not leaks,
+            detail=(
+                f"All {len(dataset.samples)} pictures were compared: no named part, lot or near-duplicate group stands "
+                "in two splits."
+                if not leaks
+                else f"{len(leaks)} found. The first: {leaks[0]}"
+            ),
+        ),
+        Finding(
+            what="Data set sound",
+            passed=not others,
+            detail="Every picture and mask can be read and no label contradicts another."
+            if not others
+            else f"{len(others)} problems. The first: {others[0]}",
+        ),
+    ]
+
+
+def _against(point: OperatingPoint | None, test: Evaluation) -> list[Finding]:
+    if point is None:
+        return []
+    return [
+        _contradiction(claim, rate, what)
+        for claim, rate, what in (
+            (point.escape, test.escape, "bad parts were passed"),
+            (point.overkill, test.overkill, "good parts were rejected"),
+        )
+        if claim.holds
+    ]
+
+
+def _contradiction(claim: Claim, rate: Rate, what: str) -> Finding:
+    low = clopper_pearson(rate.count, rate.of, confidence=rate.confidence)[0] if rate.of else 0.0
+    passed = rate.of > 0 and low <= claim.max_rate
+    return Finding(
+        what=f"Test does not contradict the {claim.error} limit",
+        passed=passed,
+        detail=(
+            f"{rate.count} of {rate.of} {what} in the test. The true rate is at least {words.percent(low)} "
+            f"({words.level(rate.confidence)}, lower end of the exact interval), which is "
+            f"{'not ' if passed else ''}above the promised {words.level(claim.max_rate)}."
+            if rate.of
+            else "The test split holds no such part, so nothing was tested."
+        ),
+    )
+
+
+def _count(dataset: Dataset, split: Split) -> SplitCount:
+    samples = [sample for sample in dataset.split(split) if sample.label is not None]
+    bad = {sample.part_id for sample in samples if sample.label is Label.BAD}
+    parts = {sample.part_id for sample in samples}
+    return SplitCount(
+        name=split.value,
+        pictures=len(samples),
+        parts=len(parts),
+        good=len(parts - bad),
+        bad=len(bad),
+        lots=len({sample.lot for sample in samples if sample.lot is not None}),
+        fingerprint=fingerprint(dataset, samples),
+    )
+
+
+def _values(found: Qualification, inspector: Inspector, dataset: Dataset) -> dict[str, Any]:
+    test, manifest = found.test, inspector.bundle.manifest
+    machine = settings()
+    scores = test.scores(Label.GOOD), test.scores(Label.BAD)
+    return {
+        "found": found,
+        "test": test,
+        "point": inspector.operating_point,
+        "manifest": manifest,
+        "bundle_name": inspector.path.name,
+        "bundle_sha256": inspector.bundle_sha256,
+        "dataset_name": dataset.root.resolve().name,
+        "evidence": _evidence(inspector.path),
+        "catalogue": _catalogue(inspector, dataset),
+        "limit_samples": _limit_samples(inspector, dataset, test),
+        "histogram": svg.histogram(*scores, inspector.operating_point, title="Scores of the test parts")
+        if len(scores[0]) + len(scores[1])
+        else None,
+        "timings": {stage: quantiles_ms(durations) for stage, durations in test.timings_ms.items()},
+        "environment": {
+            **runtime.environment(device=machine.device, threads=machine.threads),
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
+        "drift": inspector.drift,
+        "drift_risk": RISK,
+        "promised_among_accepted": _promised_among_accepted(inspector.operating_point, test, _evidence(inspector.path)),
+        "files": (inspector.path / bundles.SEAL).read_text().splitlines(),
+        "State": State,
+        "Label": Label,
+    }
+
+
+def _evidence(root: Path) -> dict[str, Any] | None:
+    path = root / EVIDENCE
+    return json.loads(path.read_bytes()) if path.is_file() else None
+
+
+def _promised_among_accepted(
+    point: OperatingPoint | None, test: Evaluation, evidence: dict[str, Any] | None
+) -> float | None:
+    """The share of bad parts among accepted ones that audits are to test."""
+    share = evidence and evidence["request"]["bad_share"]  # that of the val split says nothing of a line
+    good = test.confusion(Label.GOOD, State.GO).value
+    if point is None or not point.escape.holds or not share or not good:
+        return None
+    accepted = (1.0 - share) * good
+    return bad_among_accepted(max_escape=point.escape.max_rate, bad_share=share, accepted_share=accepted)
+
+
+def _catalogue(inspector: Judge, dataset: Dataset) -> tuple[Album, ...]:
+    """Examples of each defect kind, those with a marked defect and those of the test split first."""
+    kinds = sorted({s.defect or "" for s in dataset.samples if s.label is Label.BAD})
+    albums = []
+    for kind in kinds:
+        members = [s for s in dataset.samples if s.label is Label.BAD and (s.defect or "") == kind]
+        ranked = sorted(members, key=lambda s: (s.mask_file_name is None, s.split is not Split.TEST, s.file_name))
+        shown: dict[str, Sample] = {}
+        for sample in ranked:
+            shown.setdefault(sample.part_id, sample)
+        cards = [_card(inspector, dataset, sample) for sample in list(shown.values())[:_EXAMPLES]]
+        by_split = ", ".join(
+            f"{sum(s.split is split for s in members)} {split.value}"
+            for split in Split
+            if any(s.split is split for s in members)
+        )
+        albums.append(_album(kind or "kind not named", f"Pictures: {by_split or 'in no split'}.", len(members), cards))
+    return tuple(albums)
+
+
+def _limit_samples(inspector: Judge, dataset: Dataset, test: Evaluation) -> tuple[Album, ...]:
+    """The test parts nearest to each threshold: what the gauge finds hardest to tell."""
+    point = test.operating_point
+    by_name = {sample.file_name: sample for sample in dataset.samples}
+    lines = () if point is None else (("go", point.go_below), ("no-go", point.no_go_above))
+    albums = []
+    for name, line in lines:
+        judged = [part for part in test.parts if part.score is not None]
+        if not (abs(line) < float("inf")):
+            continue
+        near: list[Prediction] = sorted(judged, key=lambda p: (abs((p.score or 0.0) - line), p.file))[:_LIMIT_SAMPLES]
+        near.sort(key=lambda p: (p.score or 0.0, p.file))
+        cards = [_card(inspector, dataset, by_name[part.file]) for part in near]
+        albums.append(
+            _album(f"Nearest to the {name} line at {line:.3f}", "In the order of their scores.", len(near), cards)
+        )
+    return tuple(albums)
+
+
+def _album(title: str, note: str, total: int, cards: Sequence[Card | None]) -> Album:
+    kept = tuple(card for card in cards if card is not None)
+    return Album(title=title, note=note, parts=tuple(card.part for card in kept), total=total, cards=kept)
+
+
+def _card(inspector: Judge, dataset: Dataset, sample: Sample) -> Card | None:
+    frame, verdict = inspector.inspect_file(dataset.path(sample))
+    if frame is None or sample.label is None:
+        return None
+    mask = dataset.load_mask(sample, (frame.shape[0], frame.shape[1]))
+    photograph, heat = thumbnails(frame, verdict, mask, inspector.heat_scale)
+    return Card(
+        part=Prediction(
+            file=sample.file_name,
+            part=sample.part_id,
+            label=sample.label,
+            defect=sample.defect,
+            state=verdict.state,
+            score=verdict.score,
+        ),
+        verdict=verdict,
+        photograph=data_uri(photograph),
+        heat=data_uri(heat),
+        marked=mask is not None and bool(mask.any()),
+    )

@@ -1,0 +1,205 @@
+"""Find the part with a recipe: on a reduced picture, then at full size along the edges only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import cv2
+import numpy as np
+from jaxtyping import Float64
+
+from gonogo import images
+from gonogo.roi.geometry import Corners, Shapes, as_quad, box_around, grown, side_lengths, upright
+from gonogo.roi.recipe import ClassicalRecipe, FixedRecipe, RoiRecipe
+from gonogo.roi.refine import refine
+from gonogo.roi.steps import Picture, describe
+from gonogo.schema import Box, Frame, Located
+
+MAX_REGIONS = 24
+"""Only so many regions, the largest by area, are looked at: noise leaves thousands."""
+_LEAST_AREA_PX = 4.0
+
+
+class Roi(Protocol):
+    """Whatever finds a region of interest."""
+
+    def locate(self, frame: Frame) -> Located:
+        """Where the part is, or why it is not there. Never raises."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regions:
+    """What the steps left, largest first, as rectangles in frame pixels before growing."""
+
+    shapes: Shapes
+    areas: Float64[np.ndarray, " shapes"]
+    """Area of each region itself, in square frame pixels."""
+
+
+class FixedRoi:
+    """The same box in every frame."""
+
+    def __init__(self, recipe: FixedRecipe) -> None:
+        self.recipe = recipe
+
+    def locate(self, frame: Frame) -> Located:
+        """The recipe's box, or not present where the frame does not hold it. Never raises."""
+        box = Box.from_xyxy(self.recipe.box_xyxy)
+        height, width = frame.shape[:2]
+        if box.x2 > width or box.y2 > height:
+            reason = f"the fixed region {box.xyxy} does not fit into the {width} x {height} picture"
+            return Located(present=False, reason=reason)
+        return Located(present=True, box=box, margin=self.recipe.margin)
+
+
+class ClassicalRoi:
+    """Steps, regions, a choice: the recipe carried out."""
+
+    def __init__(self, recipe: ClassicalRecipe) -> None:
+        self.recipe = recipe
+
+    def locate(self, frame: Frame) -> Located:
+        """Find the part.
+
+        Args:
+            frame: uint8 RGB, height x width x 3.
+
+        Returns:
+            Box (inside the frame), quad where the recipe asks for one, and margin; or not present, with the reason.
+            Never raises, whatever the picture shows.
+        """
+        if frame.size == 0:
+            return Located(present=False, reason="the picture is empty")
+        try:
+            return self.choose(self.find_regions(reduced(frame, self.recipe.side_px), frame.shape), frame)
+        except cv2.error as error:  # a picture of a few pixels can be too small for a step
+            return Located(present=False, reason=f"a step could not be carried out ({error.err})")
+
+    def trace(self, frame: Frame) -> Iterator[tuple[str, Picture]]:
+        """The reduced picture and every step's, each with its name and parameters."""
+        picture: Picture = reduced(frame, self.recipe.side_px)
+        yield f"reduced to {picture.shape[1]} x {picture.shape[0]}", picture
+        for step in self.recipe.steps:
+            picture = step.apply(picture)
+            yield describe(step), picture
+
+    def find_regions(self, picture: Picture, frame_shape: tuple[int, ...]) -> Regions:
+        """The regions that the steps leave of a reduced picture, in pixels of the frame it was made of."""
+        for step in self.recipe.steps:
+            picture = step.apply(picture)
+        outlines = _contours(picture) if self.recipe.regions == "contours" else _components(picture)
+        outlines = sorted((pair for pair in outlines if pair[0] >= _LEAST_AREA_PX), key=lambda pair: -pair[0])
+        boxed = _box_corners if self.recipe.shape == "box" else _quad_corners
+        scale = np.array([frame_shape[1] / picture.shape[1], frame_shape[0] / picture.shape[0]])
+        corners = [boxed(points) * scale for _, points in outlines[:MAX_REGIONS]]
+        areas = np.array([area for area, _ in outlines[:MAX_REGIONS]])
+        return Regions(shapes=np.reshape(corners, (-1, 4, 2)), areas=areas * scale.prod())
+
+    def choose(self, regions: Regions, frame: Frame) -> Located:
+        """Pick a region, refine its edges, grow it to the whole part."""
+        recipe = self.recipe
+        best, reason = pick(regions, recipe, (frame.shape[1], frame.shape[0]))
+        if best is None:
+            return Located(present=False, reason=reason)
+        found = regions.shapes[best]
+        if recipe.refine_band:
+            found = refine(frame, found, recipe.refine_band)
+        corners = grown(found[None], recipe.grow_long, recipe.grow_short)[0]
+        box = box_around(corners).intersection(Box.whole(frame))
+        if box.area <= 0:
+            return Located(present=False, reason="the region found lies outside the picture")
+        quad = as_quad(corners) if recipe.shape == "quad" else None
+        return Located(present=True, box=box, quad=quad, margin=recipe.margin)
+
+
+def make_roi(recipe: RoiRecipe) -> Roi:
+    """What carries a recipe out."""
+    return FixedRoi(recipe) if isinstance(recipe, FixedRecipe) else ClassicalRoi(recipe)
+
+
+def reduced(frame: Frame, side_px: int) -> Frame:
+    """The picture the steps run on: its long side ``side_px``, smaller frames as they are."""
+    height, width = frame.shape[:2]
+    scale = min(1.0, side_px / max(width, height))
+    return images.crop_resize(frame, Box.whole(frame), (max(1, round(width * scale)), max(1, round(height * scale))))
+
+
+def pick(regions: Regions, recipe: ClassicalRecipe, frame_wh: tuple[int, int]) -> tuple[int | None, str]:
+    """Which region the recipe takes for the part: the one it likes best of those whose grown shape is in the taught
+    range of area and aspect.
+
+    Returns:
+        Its index, or ``None`` and the reason.
+    """
+    if not len(regions.areas):
+        return None, "nothing is left of the picture after the recipe's steps"
+    shapes = grown(regions.shapes, recipe.grow_long, recipe.grow_short)
+    lengths = side_lengths(shapes)
+    areas = lengths.prod(axis=1) / (frame_wh[0] * frame_wh[1])
+    aspects = lengths.max(axis=1) / np.maximum(lengths.min(axis=1), 1e-9)
+    allowed = (areas >= recipe.area[0]) & (areas <= recipe.area[1])
+    allowed &= (aspects >= recipe.aspect[0]) & (aspects <= recipe.aspect[1])
+    if not allowed.any():
+        largest = int(areas.argmax())
+        return None, (
+            f"no region is in the taught range: expected {recipe.area[0]:.2%} to {recipe.area[1]:.2%} of the picture "
+            f"at {recipe.aspect[0]:.1f} to {recipe.aspect[1]:.1f} : 1, found {len(shapes)}, the largest "
+            f"{areas[largest]:.2%} at {aspects[largest]:.1f} : 1"
+        )
+    return int(np.argmax(np.where(allowed, _preference(regions, shapes, recipe, frame_wh), -np.inf))), ""
+
+
+def _preference(
+    regions: Regions, shapes: Shapes, recipe: ClassicalRecipe, frame_wh: tuple[int, int]
+) -> Float64[np.ndarray, " shapes"]:
+    """How much the recipe likes each region; the highest is chosen."""
+    if recipe.choose == "largest":
+        return regions.areas
+    liked: Float64[np.ndarray, " shapes"]
+    if recipe.choose == "most-rectangular":
+        liked = regions.areas / np.maximum(side_lengths(regions.shapes).prod(axis=1), 1e-9)
+    else:
+        away = shapes.mean(axis=1) - np.multiply(recipe.target_xy, frame_wh)
+        liked = -np.hypot(away[:, 0], away[:, 1])
+    return liked
+
+
+Outline: TypeAlias = tuple[float, np.ndarray]
+"""A region's area in square pixels and its outline's points."""
+
+
+def _contours(mask: Picture) -> list[Outline]:
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [(_outline_area(points), points) for points in outlines]
+
+
+def _outline_area(points: np.ndarray) -> float:
+    """Area in pixels of what an outline encloses, the outline's own pixels included (Pick's theorem)."""
+    return float(cv2.contourArea(points) + cv2.arcLength(points, closed=True) / 2 + 1)
+
+
+def _components(mask: Picture) -> list[Outline]:
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+    largest = 1 + np.argsort(-stats[1:count, cv2.CC_STAT_AREA])[:MAX_REGIONS]
+    found = []
+    for label in largest:
+        x, y, width, height, area = stats[label]
+        one = (labels[y : y + height, x : x + width] == label).astype(np.uint8)
+        outlines, _ = cv2.findContours(one, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(int(x), int(y)))
+        found.append((float(area), max(outlines, key=len)))
+    return found
+
+
+def _box_corners(points: np.ndarray) -> Corners:
+    x, y, width, height = cv2.boundingRect(points)
+    return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]], np.float64)
+
+
+def _quad_corners(points: np.ndarray) -> Corners:
+    (x, y), (width, height), angle = cv2.minAreaRect(points)
+    # Points are pixel centres. Beyond them lies half a pixel where a side runs along the grid, nothing where it crosses
+    # many rows: half of that in between errs by a quarter of a pixel either way.
+    return upright(cv2.boxPoints(((x + 0.5, y + 0.5), (width + 0.5, height + 0.5), angle)).astype(np.float64))

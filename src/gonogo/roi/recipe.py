@@ -1,0 +1,147 @@
+"""Recipes: how a product's region of interest is found, as one strict TOML file."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from gonogo.config import Strict
+from gonogo.errors import RecipeError
+from gonogo.files import write_beside
+from gonogo.roi.steps import Step, require_mask
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Aspect = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+Pixels = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class ClassicalRecipe(Strict):
+    """Steps that turn a reduced picture into a mask, and how the part is told from whatever else they leave.
+
+    Order: reduce, steps, regions, shape, limits (on the grown shape), choice, refinement at full size, growth, margin.
+    """
+
+    method: Literal["classical"] = "classical"
+    side_px: int = Field(default=320, ge=32, le=2048)
+    """Long side of the reduced picture; smaller frames are not enlarged. All step sizes are in its pixels."""
+    regions: Literal["contours", "components"] = "contours"
+    """What counts as a region's area: all that its outline encloses, or the pixels it is made of."""
+    choose: Literal["largest", "most-rectangular", "nearest"] = "largest"
+    """Which region within the limits is the part: by area, by the share of its rectangle that it fills, or by its
+    distance from ``target_xy``."""
+    target_xy: tuple[Share, Share] = Field(default=(0.5, 0.5), strict=False)
+    """Where the part should be, as shares of the frame's width and height."""
+    shape: Literal["box", "quad"] = "quad"
+    """Axis-parallel box, or the turned rectangle of least area (then boxed as well)."""
+    grow_long: float = Field(default=0.0, ge=-0.4, le=2, allow_inf_nan=False)
+    """How far the part reaches beyond the region found, at either end of its long axis, as a share of that length:
+    a chip's leads reach beyond the dark body that a threshold finds. Negative shrinks."""
+    grow_short: float = Field(default=0.0, ge=-0.4, le=2, allow_inf_nan=False)
+    """The same along its short axis."""
+    area: tuple[Share, Share] = Field(default=(0.001, 1.0), strict=False)
+    """The taught range: least and greatest area of the grown shape, as shares of the frame's."""
+    aspect: tuple[Aspect, Aspect] = Field(default=(1.0, 20.0), strict=False)
+    """The taught range: least and greatest ratio of its long to its short side."""
+    refine_band: float = Field(default=0.0, ge=0, le=0.25, allow_inf_nan=False)
+    """How far each edge of the region found is searched at full size, both ways, as a share of its short side; 0 leaves
+    the edges where the reduced picture puts them."""
+    margin: Share = 0.05
+    """How far the inspected region reaches beyond the part on every side, as a share of its size along that axis."""
+    steps: tuple[Step, ...] = Field(strict=False)
+
+    @field_validator("steps")
+    @classmethod
+    def _lead_to_a_mask(cls, value: tuple[Step, ...]) -> tuple[Step, ...]:
+        require_mask(value)
+        return value
+
+    @model_validator(mode="after")
+    def _ranges_are_in_order(self) -> ClassicalRecipe:
+        for name in ("area", "aspect"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name}: expected [least, greatest], found [{low}, {high}]")
+        return self
+
+
+class FixedRecipe(Strict):
+    """The same box in every frame, for parts held in a fixture."""
+
+    method: Literal["fixed"] = "fixed"
+    box_xyxy: tuple[Pixels, Pixels, Pixels, Pixels] = Field(strict=False)
+    """Left, top, right and bottom edge in frame pixels."""
+    margin: Share = 0.05
+
+    @field_validator("box_xyxy")
+    @classmethod
+    def _has_an_area(cls, value: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        if not (0 <= value[0] < value[2] and 0 <= value[1] < value[3]):
+            raise ValueError("expected left < right and top < bottom, none of them negative")
+        return value
+
+
+RoiRecipe: TypeAlias = ClassicalRecipe | FixedRecipe
+
+_RECIPE: TypeAdapter[RoiRecipe] = TypeAdapter(Annotated[RoiRecipe, Field(discriminator="method")])
+
+
+def read_recipe(path: str | Path) -> RoiRecipe:
+    """Read a region-of-interest recipe.
+
+    Raises:
+        RecipeError: missing, not TOML, an unknown key or step, a value outside its range, or steps that do not fit
+            together; names the key, what was found and what was expected.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: expected a recipe in TOML, found a file that cannot be read ({error}).") from error
+    return parse_recipe(text, name=str(path))
+
+
+def parse_recipe(text: str, *, name: str = "recipe") -> RoiRecipe:
+    """A recipe out of TOML text; see `read_recipe`."""
+    try:
+        return _RECIPE.validate_python(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{name}: expected TOML ({error}). Correct the line.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"][1:])) or "method"
+        found = "" if isinstance(first["input"], dict | list) else f", found {first['input']!r}"
+        raise RecipeError(f"{name}: {key}: {first['msg']}{found}. Correct the recipe.") from error
+
+
+def write_recipe(path: str | Path, recipe: RoiRecipe, *, comment: str = "") -> None:
+    """Write a recipe as TOML, every value spelled out; `read_recipe` gives it back equal.
+
+    Args:
+        path: The file to write.
+        recipe: What to write.
+        comment: Lines for its head, such as what it was tuned on.
+
+    Raises:
+        InputError: the place is not writable.
+    """
+    write_beside(Path(path), recipe_as_toml(recipe, comment=comment).encode())
+
+
+def recipe_as_toml(recipe: RoiRecipe, *, comment: str = "") -> str:
+    """A recipe as TOML text; JSON's numbers, strings and flat arrays are TOML's too."""
+    content = recipe.model_dump(mode="json")
+    steps: list[dict[str, Any]] = content.pop("steps", [])
+    lines = [f"# {line}".rstrip() for line in comment.splitlines()]
+    lines += [_pair(key, value) for key, value in content.items()]
+    for step in steps:
+        named = {"step": step.pop("step"), **step}
+        lines += ["", "[[steps]]", *(_pair(key, value) for key, value in named.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _pair(key: str, value: Any) -> str:
+    return f"{key} = {json.dumps(value)}"

@@ -1,0 +1,312 @@
+"""The steps of a classical recipe, each a few lines of OpenCV with its parameters.
+
+Sizes are in pixels of the reduced picture the steps run on (`ClassicalRecipe.side_px`, 320 along its long side unless
+told otherwise) and odd, so that no step moves an edge sideways. Kernels are rectangular unless told otherwise:
+OpenCV's rectangular morphology costs the same at every size, an elliptical kernel grows with its area.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from pydantic import AfterValidator, Field, model_validator
+
+from gonogo.config import Strict
+
+Picture: TypeAlias = UInt8[np.ndarray, "height width *channels"]
+"""What steps take and give: RGB, grey, or a mask of 0 and 255."""
+
+
+class Kind(StrEnum):
+    """What a picture holds, so that a recipe whose steps do not fit together is refused before it runs."""
+
+    COLOUR = "colour picture"
+    GREY = "grey picture"
+    MASK = "mask"
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("expected an odd number of pixels")
+    return value
+
+
+Size = Annotated[int, Field(ge=3, le=127), AfterValidator(_odd)]
+Level = Annotated[int, Field(ge=0, le=255)]
+Side = Literal["dark", "bright"]
+_ANY = (Kind.COLOUR, Kind.GREY, Kind.MASK)
+_PIXELS = (Kind.COLOUR, Kind.GREY)
+
+
+class Grey(Strict):
+    """Luminance: 0.299 R + 0.587 G + 0.114 B."""
+
+    takes: ClassVar[tuple[Kind, ...]] = (Kind.COLOUR,)
+    gives: ClassVar[Kind | None] = Kind.GREY
+    step: Literal["grey"] = "grey"
+
+    def apply(self, picture: Picture) -> Picture:
+        """Grey of an RGB picture."""
+        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+class Channel(Strict):
+    """One channel: a colour, the brightest or darkest of the three, or their difference (chroma)."""
+
+    takes: ClassVar[tuple[Kind, ...]] = (Kind.COLOUR,)
+    gives: ClassVar[Kind | None] = Kind.GREY
+    step: Literal["channel"] = "channel"
+    channel: Literal["red", "green", "blue", "brightest", "darkest", "chroma"]
+
+    def apply(self, picture: Picture) -> Picture:
+        """The channel of an RGB picture."""
+        planes = cv2.split(picture)
+        if self.channel in ("red", "green", "blue"):
+            return np.asarray(planes[("red", "green", "blue").index(self.channel)], np.uint8)
+        brightest = cv2.max(cv2.max(planes[0], planes[1]), planes[2])
+        if self.channel == "brightest":
+            return np.asarray(brightest, np.uint8)
+        darkest = cv2.min(cv2.min(planes[0], planes[1]), planes[2])
+        return np.asarray(darkest if self.channel == "darkest" else cv2.subtract(brightest, darkest), np.uint8)
+
+
+class Blur(Strict):
+    """Gaussian blur."""
+
+    takes: ClassVar[tuple[Kind, ...]] = _PIXELS
+    gives: ClassVar[Kind | None] = None
+    step: Literal["blur"] = "blur"
+    size: Size = 5
+
+    def apply(self, picture: Picture) -> Picture:
+        """The blurred picture."""
+        return np.asarray(cv2.GaussianBlur(picture, (self.size, self.size), 0), np.uint8)
+
+
+class Median(Strict):
+    """Median: removes specks and thin lines, keeps edges."""
+
+    takes: ClassVar[tuple[Kind, ...]] = _ANY
+    gives: ClassVar[Kind | None] = None
+    step: Literal["median"] = "median"
+    size: Size = 5
+
+    def apply(self, picture: Picture) -> Picture:
+        """The filtered picture."""
+        return np.asarray(cv2.medianBlur(picture, self.size), np.uint8)
+
+
+class Clahe(Strict):
+    """Contrast limited adaptive histogram equalisation: evens out the light."""
+
+    takes: ClassVar[tuple[Kind, ...]] = (Kind.GREY,)
+    gives: ClassVar[Kind | None] = None
+    step: Literal["clahe"] = "clahe"
+    clip: float = Field(default=2.0, gt=0, le=40)
+    tiles: int = Field(default=8, ge=1, le=32)
+
+    def apply(self, picture: Picture) -> Picture:
+        """The equalised picture."""
+        return np.asarray(cv2.createCLAHE(self.clip, (self.tiles, self.tiles)).apply(picture), np.uint8)
+
+
+class ThresholdOtsu(Strict):
+    """Keep what is darker or brighter than Otsu's level plus an offset in grey levels."""
+
+    takes: ClassVar[tuple[Kind, ...]] = (Kind.GREY,)
+    gives: ClassVar[Kind | None] = Kind.MASK
+    step: Literal["threshold-otsu"] = "threshold-otsu"
+    keep: Side = "dark"
+    offset: int = Field(default=0, ge=-255, le=255)
+
+    def apply(self, picture: Picture) -> Picture:
+        """The mask."""
+        level, _ = cv2.threshold(picture, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+        return _beyond(picture, level + self.offset, self.keep)
+
+
+class ThresholdAdaptive(Strict):
+    """Keep what is darker or brighter than the mean of its surroundings by more than ``offset`` grey levels."""
+
+    takes: ClassVar[tuple[Kind, ...]] = (Kind.GREY,)
+    gives: ClassVar[Kind | None] = Kind.MASK
+    step: Literal["threshold-adaptive"] = "threshold-adaptive"
+    keep: Side = "dark"
+    size: Size = 51
+    offset: int = Field(default=5, ge=-255, le=255)
+
+    def apply(self, picture: Picture) -> Picture:
+        """The mask."""
+        dark = self.keep == "dark"
+        kind, shift = (cv2.THRESH_BINARY_INV, self.offset) if dark else (cv2.THRESH_BINARY, -self.offset)
+        mask = cv2.adaptiveThreshold(picture, 255, cv2.ADAPTIVE_THRESH_MEAN_C, kind, self.size, shift)
+        return np.asarray(mask, np.uint8)
+
+
+class ThresholdFixed(Strict):
+    """Keep what is at most (dark) or above (bright) a grey level."""
+
+    takes: ClassVar[tuple[Kind, ...]] = (Kind.GREY,)
+    gives: ClassVar[Kind | None] = Kind.MASK
+    step: Literal["threshold-fixed"] = "threshold-fixed"
+    keep: Side = "dark"
+    level: Level = 128
+
+    def apply(self, picture: Picture) -> Picture:
+        """The mask."""
+        return _beyond(picture, self.level, self.keep)
+
+
+class Canny(Strict):
+    """Canny's edges, one pixel wide; the two levels are on the L1 gradient of a 3 x 3 Sobel."""
+
+    takes: ClassVar[tuple[Kind, ...]] = _PIXELS
+    gives: ClassVar[Kind | None] = Kind.MASK
+    step: Literal["canny"] = "canny"
+    low: int = Field(default=60, ge=0, le=2000)
+    high: int = Field(default=150, ge=0, le=2000)
+
+    @model_validator(mode="after")
+    def _low_is_below_high(self) -> Canny:
+        if self.low > self.high:
+            raise ValueError(f"expected low <= high, found low = {self.low} and high = {self.high}")
+        return self
+
+    def apply(self, picture: Picture) -> Picture:
+        """The mask of edges."""
+        return np.asarray(cv2.Canny(picture, self.low, self.high), np.uint8)
+
+
+class _Morphology(Strict):
+    """A kernel that the picture is probed with."""
+
+    takes: ClassVar[tuple[Kind, ...]] = _ANY
+    gives: ClassVar[Kind | None] = None
+    operation: ClassVar[int]
+    size: Size = 5
+    kernel: Literal["rectangle", "ellipse"] = "rectangle"
+
+    def apply(self, picture: Picture) -> Picture:
+        """The picture after the operation."""
+        shape = cv2.MORPH_RECT if self.kernel == "rectangle" else cv2.MORPH_ELLIPSE
+        kernel = cv2.getStructuringElement(shape, (self.size, self.size))
+        return np.asarray(cv2.morphologyEx(picture, self.operation, kernel), np.uint8)
+
+
+class Erode(_Morphology):
+    """Darkest under the kernel: bright things shrink."""
+
+    operation = cv2.MORPH_ERODE
+    step: Literal["erode"] = "erode"
+
+
+class Dilate(_Morphology):
+    """Brightest under the kernel: bright things grow."""
+
+    operation = cv2.MORPH_DILATE
+    step: Literal["dilate"] = "dilate"
+
+
+class Open(_Morphology):
+    """Erode, then dilate: bright things smaller than the kernel vanish."""
+
+    operation = cv2.MORPH_OPEN
+    step: Literal["open"] = "open"
+
+
+class Close(_Morphology):
+    """Dilate, then erode: gaps smaller than the kernel are bridged."""
+
+    operation = cv2.MORPH_CLOSE
+    step: Literal["close"] = "close"
+
+
+class Gradient(_Morphology):
+    """Dilated less eroded: outlines."""
+
+    operation = cv2.MORPH_GRADIENT
+    step: Literal["gradient"] = "gradient"
+
+
+class TopHat(_Morphology):
+    """The picture less its opening: bright things smaller than the kernel."""
+
+    operation = cv2.MORPH_TOPHAT
+    step: Literal["top-hat"] = "top-hat"
+
+
+class BlackHat(_Morphology):
+    """The closing less the picture: dark things smaller than the kernel."""
+
+    operation = cv2.MORPH_BLACKHAT
+    step: Literal["black-hat"] = "black-hat"
+
+
+class Fill(Strict):
+    """Fill every hole: whatever an outline encloses belongs to it."""
+
+    takes: ClassVar[tuple[Kind, ...]] = (Kind.MASK,)
+    gives: ClassVar[Kind | None] = None
+    step: Literal["fill"] = "fill"
+
+    def apply(self, picture: Picture) -> Picture:
+        """The mask without holes."""
+        outlines, _ = cv2.findContours(picture, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        return np.asarray(cv2.drawContours(np.zeros_like(picture), outlines, -1, 255, cv2.FILLED), np.uint8)
+
+
+Step = Annotated[
+    Grey
+    | Channel
+    | Blur
+    | Median
+    | Clahe
+    | ThresholdOtsu
+    | ThresholdAdaptive
+    | ThresholdFixed
+    | Canny
+    | Erode
+    | Dilate
+    | Open
+    | Close
+    | Gradient
+    | TopHat
+    | BlackHat
+    | Fill,
+    Field(discriminator="step"),
+]
+
+
+def require_mask(steps: tuple[Step, ...]) -> None:
+    """Check that every step takes what the one before it gives, and that the last one leaves a mask.
+
+    Raises:
+        ValueError: the first step that does not fit, what it expects and what it would be handed.
+    """
+    kind = Kind.COLOUR
+    for number, step in enumerate(steps):
+        if kind not in step.takes:
+            raise ValueError(f"step {number} ({step.step}): expected a {' or '.join(step.takes)}, found a {kind}")
+        kind = step.gives or kind
+    if kind is not Kind.MASK:
+        raise ValueError(f"expected the steps to leave a mask (a threshold or canny makes one), found a {kind}")
+
+
+def describe(step: Step) -> str:
+    """Name and parameters in one line, such as ``close 9``."""
+    words: list[str] = [step.step]
+    for key, value in step.model_dump(exclude={"step"}).items():
+        if key == "offset":
+            words.append(f"{value:+d}")
+        elif value != "rectangle":
+            words.append(str(value))
+    return " ".join(words)
+
+
+def _beyond(picture: Picture, level: float, keep: Side) -> Picture:
+    kind = cv2.THRESH_BINARY_INV if keep == "dark" else cv2.THRESH_BINARY
+    return np.asarray(cv2.threshold(picture, level, 255, kind)[1], np.uint8)

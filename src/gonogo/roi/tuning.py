@@ -1,0 +1,295 @@
+"""Search a recipe against labelled boxes: a new product needs boxes and one command, not new code.
+
+Random recipes out of a few structures are tried on a few pictures, the best of them on all, and the best of those are
+moved one parameter at a time until nothing gets better. What follows from the labels is computed, not searched: the
+taught range, where the part should be, and how far it reaches beyond the region found (the median over the pictures).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from jaxtyping import Float64
+
+from gonogo.dataset.splits import merge_groups
+from gonogo.errors import DatasetError
+from gonogo.progress import track
+from gonogo.roi.classical import ClassicalRoi, Regions, pick
+from gonogo.roi.geometry import Corners, Shapes, corners_of_box, grown, side_lengths
+from gonogo.roi.recipe import ClassicalRecipe
+from gonogo.roi.refine import refine
+from gonogo.roi.scoring import Example, RoiScore, score
+from gonogo.roi.templates import draw, neighbours
+
+MAX_EXAMPLES = 120
+"""More pictures than this are not looked at while searching; a seeded choice of them is."""
+_FIRST_LOOK = 16
+_KEPT = 8
+"""One in so many random recipes is tried on all pictures."""
+_FINALISTS = 3
+_SLACK = 1.3
+"""The taught range reaches beyond the labelled parts by this factor, either way."""
+_BANDS = (0.02, 0.04, 0.08)
+_BETTER = 1e-4
+_MEETS = 0.15
+"""IoU from which on a region is taken to have to do with the part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """The best recipe of a search."""
+
+    recipe: ClassicalRecipe
+    seen: RoiScore
+    """On the pictures it was tuned on: too good to be true."""
+    trials: int
+    """Recipes tried, neighbours included."""
+    complete: bool
+    """False where the search was interrupted or ran out of time."""
+    interrupted: bool
+
+
+@dataclass(kw_only=True)
+class _Search:
+    """What the search has seen so far: the one thing in here that changes."""
+
+    examples: Sequence[Example]
+    deadline: float
+    tried: int = 0
+    interrupted: bool = False
+    best: list[tuple[float, ClassicalRecipe]] = field(default_factory=list)
+
+    @property
+    def over(self) -> bool:
+        return self.interrupted or time.monotonic() > self.deadline
+
+    def look(self, recipe: ClassicalRecipe, examples: Sequence[Example]) -> tuple[float, ClassicalRecipe]:
+        """Mean IoU of the recipe, once what follows from the labels is filled in."""
+        self.tried += 1
+        return fit(recipe, examples)
+
+    def keep(self, found: tuple[float, ClassicalRecipe]) -> None:
+        self.best = sorted([*self.best, found], key=lambda pair: -pair[0])[:_FINALISTS]
+
+
+def tune(
+    examples: Sequence[Example], *, trials: int = 400, seed: int = 0, side_px: int = 320, limit_s: float = 300.0
+) -> Tuned:
+    """Search the recipe with the highest mean IoU. Ctrl-C ends the search and keeps the best so far.
+
+    Args:
+        examples: Pictures with boxes, from `read_examples` at the same ``side_px``.
+        trials: Random recipes to start from; as many again may be tried around the best.
+        seed: The same seed on the same pictures gives the same recipe, unless time runs out.
+        side_px: Long side of the reduced picture.
+        limit_s: No new recipe is tried after so many seconds.
+    """
+    rng = np.random.default_rng(seed)
+    if len(examples) > MAX_EXAMPLES:
+        examples = [examples[index] for index in sorted(rng.choice(len(examples), MAX_EXAMPLES, replace=False))]
+    search = _Search(examples=examples, deadline=time.monotonic() + limit_s)
+    try:
+        _search_at_random(search, rng, trials, side_px)
+        _search_around_the_best(search, trials)
+    except KeyboardInterrupt:
+        search.interrupted = True
+    complete = not search.over
+    if not search.best:  # interrupted before anything was tried on all pictures
+        search.keep(fit(draw(rng, side_px), examples))
+    recipe = search.best[0][1]
+    if not search.interrupted:
+        recipe = _with_best_band(recipe, examples)
+    seen = score(ClassicalRoi(recipe), examples)
+    return Tuned(recipe=recipe, seen=seen, trials=search.tried, complete=complete, interrupted=search.interrupted)
+
+
+def cross_validate(
+    examples: Sequence[Example], folds: int, tuned: Callable[[list[Example]], ClassicalRecipe], *, seed: int = 0
+) -> RoiScore:
+    """Tune on all folds but one, score on that one, for each: every picture is unseen once.
+
+    Pictures of one part, lot or near-duplicate group share a fold.
+
+    Raises:
+        DatasetError: fewer independent groups than folds.
+    """
+    samples = [example.sample for example in examples]
+    near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(samples)]
+    groups = np.array(merge_groups(samples, near))
+    names = np.unique(groups)
+    if len(names) < folds:
+        raise DatasetError(
+            f"expected at least {folds} independent groups of pictures with a box for {folds} folds, found "
+            f"{len(names)}. Label more parts, or ask for fewer --folds."
+        )
+    fold_of = dict(zip(np.random.default_rng(seed).permutation(names), np.arange(len(names)) % folds, strict=True))
+    fold = np.array([fold_of[group] for group in groups])
+    scores = []
+    for number in range(folds):
+        recipe = tuned([example for example, own in zip(examples, fold, strict=True) if own != number])
+        held_out = [example for example, own in zip(examples, fold, strict=True) if own == number]
+        scores.append(score(ClassicalRoi(recipe), held_out))
+    return RoiScore.pooled(scores)
+
+
+def fit(recipe: ClassicalRecipe, examples: Sequence[Example]) -> tuple[float, ClassicalRecipe]:
+    """Carry out a recipe's steps and fill in, from the labels, range, target, growth and the best choice.
+
+    Returns:
+        Mean IoU on the reduced pictures, and the completed recipe.
+    """
+    roi = ClassicalRoi(recipe)
+    try:
+        regions = [roi.find_regions(example.picture, example.frame_shape) for example in examples]
+    except cv2.error:  # a kernel or a grid of tiles that these pictures are too small for
+        return 0.0, recipe
+    taught = _taught_range(recipe, examples)
+    pairs = [pair for one, example in zip(regions, examples, strict=True) for pair in _nearest_to_truth(one, example)]
+    grow_long, grow_short = _growth(recipe, pairs)
+    candidates = []
+    for choose in ("largest", "most-rectangular", "nearest"):
+        values = {**taught, "choose": choose, "grow_long": grow_long, "grow_short": grow_short}
+        completed = recipe.model_copy(update=values)
+        ious = [_chosen_iou(completed, one, example) for one, example in zip(regions, examples, strict=True)]
+        candidates.append((float(np.mean(ious)), completed))
+    return max(candidates, key=lambda pair: pair[0])
+
+
+def _search_at_random(search: _Search, rng: np.random.Generator, trials: int, side_px: int) -> None:
+    few = search.examples[:: max(1, len(search.examples) // _FIRST_LOOK)][:_FIRST_LOOK]
+    first: list[tuple[float, ClassicalRecipe]] = []
+    try:
+        for _ in track(_until_over(search, trials), "random recipes", total=trials):
+            first.append(search.look(draw(rng, side_px), few))
+    except KeyboardInterrupt:
+        search.interrupted = True
+    first.sort(key=lambda pair: -pair[0])
+    kept = 1 if search.over else max(_FINALISTS, len(first) // _KEPT)
+    for _, recipe in track(first[:kept], "the best of them"):
+        search.keep(search.look(recipe, search.examples))
+
+
+def _search_around_the_best(search: _Search, trials: int) -> None:
+    finalists = list(search.best)
+    for recipe in finalists:
+        walk = _walk(search, recipe, max(1, trials // len(finalists)))
+        for _ in track(walk, "their neighbours", total=trials // len(finalists)):
+            pass
+
+
+def _walk(search: _Search, start: tuple[float, ClassicalRecipe], trials: int) -> Iterator[None]:
+    """Move to the first neighbour that is better, until none is; yields after each recipe tried."""
+    best, left = start, trials
+    moved = True
+    while moved:
+        moved = False
+        for neighbour in neighbours(best[1]):
+            if left == 0 or search.over:
+                return
+            left -= 1
+            found = search.look(neighbour, search.examples)
+            yield
+            if found[0] > best[0] + _BETTER:
+                best, moved = found, True
+                search.keep(found)
+                break
+
+
+def _until_over(search: _Search, trials: int) -> Iterator[int]:
+    for number in range(trials):
+        if search.over:
+            return
+        yield number
+
+
+def _with_best_band(recipe: ClassicalRecipe, examples: Sequence[Example]) -> ClassicalRecipe:
+    """Refinement at full size, only where it improves; growth is fitted anew to the refined edges."""
+    roi, chosen = ClassicalRoi(recipe), []
+    for example in track(examples, "edges at full size"):
+        regions = roi.find_regions(example.picture, example.frame_shape)
+        best, _ = pick(regions, recipe, _frame_wh(example))
+        if best is not None:
+            frame, found = example.load(), regions.shapes[best]
+            chosen.append((example, [found, *(refine(frame, found, band) for band in _BANDS)]))
+    candidates = []
+    for number, band in enumerate((0.0, *_BANDS)):
+        pairs = [(example, shapes[number]) for example, shapes in chosen]
+        long, short = _growth(recipe, pairs) if band else (recipe.grow_long, recipe.grow_short)
+        total = sum(float(_ious(grown(shape[None], long, short), example)[0]) for example, shape in pairs)
+        values = {"refine_band": band, "grow_long": long, "grow_short": short}
+        candidates.append((total, recipe.model_copy(update=values)))
+    return max(candidates, key=lambda pair: pair[0])[1]
+
+
+def _taught_range(recipe: ClassicalRecipe, examples: Sequence[Example]) -> dict[str, tuple[float, float]]:
+    sides = side_lengths(np.array([_truth(example, recipe) for example in examples]))
+    frames = np.array([example.frame_shape[1::-1] for example in examples])
+    areas, aspects = sides.prod(axis=1) / frames.prod(axis=1), sides.max(axis=1) / sides.min(axis=1)
+    target = np.mean([example.box.centre_xy for example in examples] / frames, axis=0)
+    return {
+        "area": (float(round(areas.min() / _SLACK, 5)), float(round(min(1.0, areas.max() * _SLACK), 5))),
+        "aspect": (float(round(max(1.0, aspects.min() / _SLACK), 3)), float(round(aspects.max() * _SLACK, 3))),
+        "target_xy": (float(round(target[0], 3)), float(round(target[1], 3))),
+    }
+
+
+def _growth(recipe: ClassicalRecipe, pairs: Sequence[tuple[Example, Corners]]) -> tuple[float, float]:
+    """How far parts reach beyond their regions: the median over the pictures where a region meets the part at all."""
+    ratios = []
+    for example, shape in pairs:
+        if _ious(shape[None], example)[0] < _MEETS:
+            continue
+        if recipe.shape == "quad" and example.quad is None:  # how the part is turned is not known: grow evenly
+            x1, y1, x2, y2 = _boxes(shape[None])[0]
+            ratios.append(np.full(2, np.sqrt(example.box.area / ((x2 - x1) * (y2 - y1)))))
+        else:
+            ratios.append(
+                np.sort(side_lengths(_truth(example, recipe)[None])[0]) / np.sort(side_lengths(shape[None])[0])
+            )
+    if not ratios:
+        return 0.0, 0.0
+    short, long = np.clip((np.median(ratios, axis=0) - 1) / 2, -0.4, 2.0)
+    return float(round(long, 4)), float(round(short, 4))
+
+
+def _nearest_to_truth(regions: Regions, example: Example) -> list[tuple[Example, Corners]]:
+    if not len(regions.areas):
+        return []
+    return [(example, regions.shapes[int(_ious(regions.shapes, example).argmax())])]
+
+
+def _chosen_iou(recipe: ClassicalRecipe, regions: Regions, example: Example) -> float:
+    best, _ = pick(regions, recipe, _frame_wh(example))
+    if best is None:
+        return 0.0
+    return float(_ious(grown(regions.shapes[[best]], recipe.grow_long, recipe.grow_short), example)[0])
+
+
+def _frame_wh(example: Example) -> tuple[int, int]:
+    return (example.frame_shape[1], example.frame_shape[0])
+
+
+def _ious(shapes: Shapes, example: Example) -> Float64[np.ndarray, " shapes"]:
+    """IoU of the boxes around some shapes, cut to the frame, with the labelled box."""
+    height, width = example.frame_shape[:2]
+    boxes = np.clip(_boxes(shapes), 0, [width, height, width, height])
+    truth = np.array(example.box.xyxy)
+    meet = np.minimum(boxes[:, 2:], truth[2:]) - np.maximum(boxes[:, :2], truth[:2])
+    shared = np.maximum(meet, 0).prod(axis=1)
+    ious: Float64[np.ndarray, " shapes"] = shared / (
+        (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + example.box.area - shared
+    )
+    return ious
+
+
+def _boxes(shapes: Shapes) -> Float64[np.ndarray, "shapes 4"]:
+    return np.concatenate([shapes.min(axis=1), shapes.max(axis=1)], axis=1)
+
+
+def _truth(example: Example, recipe: ClassicalRecipe) -> Corners:
+    turned = recipe.shape == "quad" and example.quad is not None
+    return np.array(example.quad) if turned else corners_of_box(example.box)

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from gonogo import drift
+from gonogo.bundle import SEAL
+from gonogo.dataset import Dataset, Split
+from gonogo.drift import DriftTest, Guard, Signs, Taught, Watch, fit_guard, fit_watches
+from gonogo.drift.guard import parts_for
+from gonogo.drift.simulate import defocus, dim, mixture, run_lines, strange_parts
+from gonogo.errors import BundleError, InputError
+from gonogo.inspector import Inspector
+from gonogo.operate import Request, operate
+from gonogo.operating_point import clopper_pearson
+from gonogo.schema import Frame, State
+from tiny_bundle import make_bundle, make_frame, make_parts
+
+
+def draw_signs(rng: np.random.Generator, count: int, **shift: float) -> list[Signs]:
+    names = ("score", "distance", "brightness", "sharpness")
+    values = {name: rng.normal(shift.get(name, 0.0), 1.0, count) for name in names}
+    return [Signs(**{name: float(values[name][row]) for name in names}) for row in range(count)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
+    folder = tmp_path_factory.mktemp("gauge")
+    dataset = make_parts(folder / "parts", np.random.default_rng(5))
+    bundle = folder / "tiny.inspector"
+    make_bundle(bundle, dataset)
+    operate(Inspector.load(bundle), dataset, Request(max_escape=0.1, max_overkill=0.1, guard=0.05))
+    return bundle, dataset
+
+
+def test_lines_on_which_nothing_changes_raise_hardly_any_alarm(rng: np.random.Generator) -> None:
+    alarms = 0
+    for _ in range(20):  # the reference is part of the chance: drawn anew for every ten lines
+        watches = fit_watches(draw_signs(rng, 60), bad_share=0.02)
+        usual = strange_parts(watches, draw_signs(rng, 1000))
+        draw = mixture(usual, usual[:0], share=0.0, lines=10)
+        alarms += run_lines(watches, draw, lines=10, length=500, rng=rng).alarms
+    assert clopper_pearson(alarms, 200)[0] <= drift.alarm.RISK
+
+
+def test_no_limit_is_passed_more_often_than_it_says() -> None:
+    rng, exceeded = np.random.default_rng(1), 0
+    for _ in range(200):
+        for watch in fit_watches(draw_signs(rng, 60), bad_share=0.0):
+            beyond = stats.norm.sf(watch.limit) if watch.above else stats.norm.cdf(watch.limit)
+            exceeded += beyond > watch.rate
+    assert exceeded / 200 <= drift.alarm.RISK / 2
+
+
+@pytest.mark.parametrize(
+    ("shift", "meaning"),
+    [
+        ({"brightness": -2.0}, "darker"),
+        ({"brightness": 2.0}, "brighter"),
+        ({"sharpness": -2.0}, "less sharp"),
+        ({"score": 2.0}, "scores are higher"),
+        ({"distance": 2.0}, "unlike those that were taught"),
+    ],
+)
+def test_a_change_is_found_within_a_hundred_parts_and_named(
+    shift: dict[str, float], meaning: str, rng: np.random.Generator
+) -> None:
+    test = DriftTest.start(fit_watches(draw_signs(rng, 100), bad_share=0.02))
+    for signs in draw_signs(rng, 100):
+        test = test.update(signs)
+    assert not test.alarm
+    assert test.reasons == ()
+    for signs in draw_signs(rng, 100, **shift):
+        test = test.update(signs)
+    assert test.alarm
+    assert meaning in test.reasons[0]
+
+
+def test_an_alarm_stays_when_the_line_looks_usual_again(rng: np.random.Generator) -> None:
+    test = DriftTest.start(fit_watches(draw_signs(rng, 100), bad_share=0.02))
+    for signs in [*draw_signs(rng, 40, sharpness=-6.0), *draw_signs(rng, 200)]:
+        test = test.update(signs)
+    assert test.alarm
+
+
+def test_the_simulated_lines_are_those_the_test_itself_would_run(rng: np.random.Generator) -> None:
+    watches = fit_watches(draw_signs(rng, 60), bad_share=0.02)
+    line = draw_signs(rng, 60, brightness=-2.0)
+    strange = strange_parts(watches, line)
+    waits = run_lines(watches, lambda _, before: strange[[before]], lines=1, length=60, rng=rng)
+    test, first = DriftTest.start(watches), None
+    for number, signs in enumerate(line, start=1):
+        test = test.update(signs)
+        first = first or (number if test.alarm else None)
+    assert first is not None
+    assert waits.parts.tolist() == [first]
+
+
+def test_the_state_survives_a_restart_and_belongs_to_its_bundle(rng: np.random.Generator) -> None:
+    watches = fit_watches(draw_signs(rng, 60), bad_share=0.02)
+    test = DriftTest.start(watches)
+    for signs in draw_signs(rng, 20, score=1.0):
+        test = test.update(signs)
+    stored = json.loads(json.dumps(test.to_json()))
+    assert DriftTest.from_json(stored, watches) == test
+    with pytest.raises(InputError, match="another bundle"):
+        DriftTest.from_json(stored, fit_watches(draw_signs(rng, 61), bad_share=0.02))
+    with pytest.raises(InputError, match="tests"):
+        DriftTest.from_json({"peak": 1.0}, watches)
+
+
+def test_bad_parts_that_the_line_may_have_are_no_drift(rng: np.random.Generator) -> None:
+    reference = draw_signs(rng, 200)
+    strict, lenient = (fit_watches(reference, bad_share=share) for share in (0.0, 0.2))
+    assert all(one.rate < other.rate for one, other in zip(strict, lenient, strict=True))
+    usual, bad = (strange_parts(lenient, draw_signs(rng, 500, score=score)) for score in (0.0, 8.0))
+    draw = mixture(usual, bad, share=0.2, lines=20)
+    assert run_lines(lenient, draw, lines=20, length=300, rng=rng).alarms == 0
+
+
+def test_too_few_reference_parts_make_no_alarm(rng: np.random.Generator) -> None:
+    assert fit_watches(draw_signs(rng, 29), bad_share=0.02) == ()
+    with pytest.raises(InputError, match="gonogo operate"):
+        DriftTest.start(())
+
+
+def test_a_part_equal_to_the_limit_is_not_strange() -> None:
+    signs = Signs(score=1.0, distance=0.0, brightness=0.0, sharpness=0.0)
+    for above in (True, False):
+        assert not Watch(sign="score", above=above, limit=1.0, rate=0.1).strange(signs)
+
+
+def test_what_is_not_finite_is_no_sign() -> None:
+    with pytest.raises(InputError, match="brightness"):
+        Signs(score=0.0, distance=0.0, brightness=float("nan"), sharpness=0.0)
+
+
+def test_the_guard_stops_no_more_ordinary_parts_than_stated(rng: np.random.Generator) -> None:
+    stopped = []
+    for _ in range(400):
+        guard = fit_guard(rng.exponential(size=99).tolist(), 0.05)
+        assert guard is not None
+        stopped.append(stats.expon.sf(guard.farthest))
+    assert np.mean(stopped) == pytest.approx(0.05, abs=0.005)
+
+
+def test_the_guard_is_refused_where_parts_are_too_few() -> None:
+    assert parts_for(0.02) == 49
+    assert fit_guard([1.0] * 48, 0.02) is None
+    assert fit_guard([*map(float, range(49))], 0.02) == Guard(farthest=48.0, share=0.02, parts=49)
+
+
+def test_the_distance_is_small_near_what_was_taught_and_large_elsewhere(rng: np.random.Generator) -> None:
+    taught = Taught.of([np.float32(vector) for vector in rng.normal(5, 1, (40, 16))])
+    assert taught.distance(np.float32(rng.normal(5, 1, 16))) < 0.1
+    assert taught.distance(np.float32(-np.ones(16))) > 1.5
+    with pytest.raises(InputError, match="another network"):
+        taught.distance(np.ones(15, np.float32))
+    with pytest.raises(InputError, match="finite"):
+        taught.distance(np.full(16, np.nan, np.float32))
+
+
+def unguarded(gauge: Inspector) -> Inspector:
+    free = Inspector(gauge.bundle, gauge._graph)
+    assert free.drift is not None
+    free.drift = replace(free.drift, guard=None)
+    return free
+
+
+def test_the_guard_only_ever_turns_go_and_no_go_into_review(
+    made: tuple[Path, Dataset], rng: np.random.Generator
+) -> None:
+    gauge = Inspector.load(made[0])
+    free = unguarded(gauge)
+    frames = [make_frame(red, rng) for red in (20, 60, 90, 120, 200)]
+    frames += [np.full((32, 32, 3), rgb, np.uint8) for rgb in ((0, 255, 0), (250, 0, 0), (10, 0, 255))]
+    frames += [rng.integers(0, 256, (32, 32, 3)).astype(np.uint8) for _ in range(20)]
+    pairs = [(free.inspect(frame), gauge.inspect(frame)) for frame in frames]
+    turned = {(before.state, after.state) for before, after in pairs if before.state is not after.state}
+    assert turned == {(State.GO, State.REVIEW), (State.NO_GO, State.REVIEW)}
+    assert all(before.score == after.score for before, after in pairs)
+
+
+def test_a_part_unlike_all_taught_goes_to_review_and_the_reason_says_so(made: tuple[Path, Dataset]) -> None:
+    gauge = Inspector.load(made[0])
+    verdict = gauge.inspect(np.full((32, 32, 3), (10, 0, 255), np.uint8))
+    assert verdict.state is State.REVIEW
+    assert "unlike everything taught" in verdict.reason
+    assert "below the go threshold" in verdict.reason
+
+
+def test_the_bundle_keeps_what_drift_is_measured_by_under_its_seal(made: tuple[Path, Dataset]) -> None:
+    gauge = Inspector.load(made[0])
+    assert gauge.drift is not None
+    assert gauge.drift.guard is not None
+    assert gauge.drift.parts == 100
+    assert len(gauge.drift.taught.directions) == 30
+    sealed = (made[0] / SEAL).read_text()
+    assert drift.DRIFT in sealed
+    assert drift.TAUGHT in sealed
+
+
+@pytest.mark.parametrize("name", [drift.DRIFT, drift.TAUGHT])
+def test_malformed_reference_files_are_refused(made: tuple[Path, Dataset], tmp_path: Path, name: str) -> None:
+    gauge = Inspector.load(made[0])
+    assert gauge.drift is not None
+    for file, data in drift.to_files(gauge.drift).items():
+        (tmp_path / file).write_bytes(b"{}" if file == name else data)
+    with pytest.raises(BundleError, match="gonogo operate"):
+        drift.read(tmp_path)
+
+
+def test_what_is_stored_is_what_is_read(made: tuple[Path, Dataset], tmp_path: Path) -> None:
+    gauge = Inspector.load(made[0])
+    assert gauge.drift is not None
+    for file, data in drift.to_files(gauge.drift).items():
+        (tmp_path / file).write_bytes(data)
+    back = drift.read(tmp_path)
+    assert back is not None
+    assert (back.guard, back.watches, back.parts) == (gauge.drift.guard, gauge.drift.watches, gauge.drift.parts)
+    assert np.array_equal(back.taught.directions, gauge.drift.taught.directions)
+    assert drift.read(tmp_path / "elsewhere") is None
+
+
+def test_a_dimmer_lamp_is_darker_and_a_soft_lens_less_sharp(made: tuple[Path, Dataset], frame: Frame) -> None:
+    gauge = Inspector.load(made[0])
+    assert gauge.drift is not None
+
+    def see(picture: Frame) -> Signs:
+        assert gauge.drift is not None
+        found = drift.observe(picture, gauge.inspect(picture), gauge.drift.taught, gauge.recipe.size_wh)
+        assert found is not None
+        return found
+
+    usual = see(frame)
+    assert see(dim(frame)).brightness < usual.brightness
+    assert see(defocus(frame, 12.0)).sharpness < usual.sharpness
+    assert np.array_equal(dim(frame, 1.0), frame)
+
+
+def test_a_fault_has_no_signs(made: tuple[Path, Dataset]) -> None:
+    gauge = Inspector.load(made[0])
+    assert gauge.drift is not None
+    fault = gauge.inspect(np.zeros((4, 4), np.uint8))  # type: ignore[arg-type]
+    assert fault.state is State.FAULT
+    assert drift.observe(np.zeros((4, 4, 3), np.uint8), fault, gauge.drift.taught, (32, 32)) is None
+
+
+def test_a_line_of_dimmed_parts_raises_the_alarm_through_the_inspector(made: tuple[Path, Dataset]) -> None:
+    gauge = Inspector.load(made[0])
+    assert gauge.drift is not None
+    test = DriftTest.start(gauge.drift.watches)
+    dataset = made[1]
+    for sample in dataset.split(Split.TEST)[::2] * 4:
+        picture = dim(dataset.load(sample), 0.6)
+        seen = drift.observe(picture, gauge.inspect(picture), gauge.drift.taught, gauge.recipe.size_wh)
+        assert seen is not None
+        test = test.update(seen)
+    assert test.alarm
+    assert any("darker" in reason for reason in test.reasons)
