@@ -240,7 +240,10 @@ def _fill_bundle(
     dataset = source.dataset
     recipe = Recipe(size_wh=source.size_wh)
     model = export_classifier(network, source.size_wh, labels=(Label.GOOD.value, Label.BAD.value))
-    ov.save_model(model, folder / bundle.CLASSIFIER, compress_to_fp16=False)
+    try:
+        ov.save_model(model, folder / bundle.CLASSIFIER, compress_to_fp16=False)
+    except RuntimeError as error:  # all that OpenVINO says when the disk is full
+        raise InputError(f"{folder}: the graph cannot be written ({error}). Free some space.") from error
     machine = settings()
     graph = runtime.compile_graph(folder / bundle.CLASSIFIER, device=machine.device, threads=machine.threads)
     val = dataset.split(Split.VAL)

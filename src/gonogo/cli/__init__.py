@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from gonogo.cli import dataset
+from gonogo.cli import dataset, experiment, roi
 from gonogo.cli.demo import demo
 from gonogo.cli.drift import simulate_drift
 from gonogo.cli.evaluate import evaluate
@@ -28,6 +28,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(roi.app, name="roi")
+app.add_typer(experiment.app, name="experiment")
 for command in (demo, train, inspect, evaluate, operate, qualify, synth, gauge, simulate_guarantee, simulate_drift):
     app.command()(command)
 

@@ -46,7 +46,8 @@ def simulate_drift(
         raise UnfitError(f"{bundle}: has no drift limits. Write them with: gonogo operate {bundle} DATASET")
     if split != "all" and split not in set(Split):
         raise InputError(f"--split: expected {', '.join(Split)} or all, found {split!r}.")
-    chosen = [s for s in data.samples if s.label is not None and (split == "all" or s.split == split)]
+    pictures = [s for s in data.samples if s.label is not None and (split == "all" or s.split == split)]
+    chosen = list({sample.part_id: sample for sample in reversed(pictures)}.values())  # the first picture of each part
     found = _simulate(inspector, data, chosen, frozenset(new_kind or ()), lines=lines, length=length, seed=seed)
     if as_json:
         typer.echo(json.dumps(found))
@@ -96,7 +97,8 @@ def _simulate(
     stopped = {}
     if novel:
         seen = _observe(inspector, dataset, novel, "new kind")
-        others["new_kind"] = (strange_parts(watches, seen), _NEW_KIND_SHARE)
+        strange["new_kind"] = strange_parts(watches, seen)
+        others["new_kind"] = (strange["new_kind"], _NEW_KIND_SHARE)
         pool["new_kind"] = seen
     if guard is not None:
         stopped = {name: sum(guard.stops(s.distance) for s in seen) / len(seen) for name, seen in pool.items()}
@@ -111,6 +113,13 @@ def _simulate(
         "false_alarm_lines": quiet.alarms,
         "false_alarms_per_10000_parts": _per_10000(quiet),
         "stopped_by_guard": stopped,
+        "beyond_limits": {
+            name: [
+                {"sign": watch.sign, "above": watch.above, "allowed": watch.rate, "share": float(share)}
+                for watch, share in zip(watches, shares.mean(axis=0), strict=True)
+            ]
+            for name, shares in strange.items()
+        },
         "changes": {},
     }
     for name, (other, share) in others.items():

@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 from xml.etree import ElementTree
 
-from gonogo import images
 from gonogo.dataset.records import Dataset, Sample, read_lines
 from gonogo.errors import DatasetError, InputError
 from gonogo.files import write_beside
@@ -119,9 +118,7 @@ def export_coco(dataset: Dataset, path: Path) -> int:
     boxes: list[dict[str, Any]] = []
     categories: dict[str, int] = {}
     for number, sample in enumerate(track(dataset.samples, "Reading sizes"), start=1):
-        file = dataset.path(sample)
-        header = images.read_header(images.read_bytes(file), name=str(file))
-        width, height = (header.height, header.width) if header.turned else (header.width, header.height)
+        height, width = dataset.load(sample).shape[:2]  # decoded, because EXIF may turn a picture
         pictures.append({"id": number, "file_name": sample.file_name, "width": width, "height": height})
         for name, (x, y, w, h) in _boxes_xywh(sample):
             category = categories.setdefault(name, len(categories) + 1)

@@ -152,8 +152,9 @@ def _same_data(point: OperatingPoint | None, splits: Sequence[SplitCount]) -> Fi
         passed, detail = (
             False,
             (
-                f"holds {found.good} good and {found.bad} bad parts, but the certificate counts {point.overkill.parts} and "
-                f"{point.escape.parts}: pictures of one part were counted several times. Run gonogo operate."
+                f"holds {found.good} good and {found.bad} bad parts, but the certificate counts "
+                f"{point.overkill.parts} and {point.escape.parts}: pictures of one part were counted several times. "
+                "Run gonogo operate."
             ),
         )
     else:

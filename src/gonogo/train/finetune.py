@@ -109,8 +109,7 @@ def validate(network: Network, pictures: Sequence[Picture], bad: Int[np.ndarray,
     network.eval()
     with torch.no_grad():
         scores = [float(network(torch.from_numpy(picture[None]))[0]) for picture in pictures]
-    loss = balanced_loss(np.array(scores), bad)
-    return loss if math.isfinite(loss) else math.inf
+    return balanced_loss(np.array(scores), bad)
 
 
 def learning_rate(recipe: FineTuning, epoch: float) -> float:

@@ -40,7 +40,9 @@ class Head:
 
 
 def balanced_loss(score: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, " samples"]) -> float:
-    """Cross entropy in nats with both classes weighing the same, whatever their numbers."""
+    """Cross entropy in nats with both classes weighing the same, whatever their numbers; infinite if one is NaN."""
+    if not np.isfinite(score).all():
+        return math.inf
     loss = np.logaddexp(0.0, np.where(bad == 1, -score, score))
     return float(np.mean([loss[bad == label].mean() for label in np.unique(bad)]))
 

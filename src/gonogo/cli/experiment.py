@@ -1,0 +1,63 @@
+"""``gonogo experiment``: what the documentation quotes, to be run again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gonogo.cli.train import PoolName
+
+app = typer.Typer(help="Run the experiments that the documentation quotes.", no_args_is_help=True)
+
+
+@app.callback()
+def _experiment() -> None:
+    """Experiments."""
+
+
+@app.command()
+def seeds(
+    dataset: Annotated[Path, typer.Argument(help="Data set folder; its own splits are ignored.")],
+    weights: Annotated[str, typer.Option(help="safetensors file, 'imagenet' or 'none'.")] = "imagenet",
+    backbone: Annotated[str, typer.Option(help="torchvision backbone.")] = "mobilenet_v2",
+    cut: Annotated[list[str] | None, typer.Option(help="Feature map to cut at; may be repeated.")] = None,
+    pool: Annotated[PoolName, typer.Option(help="How the map becomes a score.")] = PoolName.MEAN,
+    size: Annotated[int | None, typer.Option(min=32, help="Input side in pixels.")] = None,
+    count: Annotated[int, typer.Option("--seeds", min=1, help="How many splits.")] = 5,
+    splits: Annotated[str, typer.Option(help="Shares train/val/calibrate/test.")] = "50/10/25/15",
+    finetune: Annotated[bool, typer.Option("--finetune", help="Compare fine-tuning with the head alone.")] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="Of fine-tuning.")] = 24,
+    learning_rate: Annotated[float, typer.Option(help="Of fine-tuning.")] = 1e-3,
+    leaky: Annotated[
+        bool, typer.Option("--leaky", help="Split by picture, not by part: overstates, for comparison only.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Train and test on several splits: mean and spread of the AUROC, and what fine-tuning gains."""
+    from gonogo.dataset import Dataset, Fractions
+    from gonogo.experiments import seed_study, summary
+    from gonogo.model import Pool
+    from gonogo.train import FineTuning
+    from gonogo.workflow import TrainingOptions
+
+    options = TrainingOptions(
+        backbone=backbone,
+        weights=weights,
+        cuts=tuple(cut or ()),
+        pool=Pool(pool.value),
+        size_wh=(size, size) if size else None,
+        fine_tuning=FineTuning(epochs=epochs, learning_rate=learning_rate, frozen_statistics=weights != "none")
+        if finetune
+        else None,
+    )
+    rows = seed_study(Dataset.read(dataset), options, range(count), fractions=Fractions.parse(splits), leaky=leaky)
+    found = summary(rows)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for name, value in found.items():
+        if name != "rows":
+            typer.echo(f"{name:34s} {value:.4f}" if isinstance(value, float) else f"{name:34s} {value}")

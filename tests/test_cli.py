@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gonogo import images
+from gonogo.dataset import Dataset, Split
+from gonogo.schema import Label
+from tests.test_images import bomb
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gonogo", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+
+
+def loaded_after(code: str) -> set[str]:
+    program = f"import sys\n{code}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_neither_torch_nor_openvino() -> None:
+    assert not {"torch", "openvino", "cv2"} & loaded_after("import gonogo")
+    assert not {"torch", "openvino"} & loaded_after("import gonogo.cli")
+
+
+def test_the_line_side_never_loads_torch() -> None:
+    modules = loaded_after("import gonogo.cli, gonogo.inspector, gonogo.evaluate, gonogo.report")
+    assert "openvino" in modules
+    assert not {"torch", "torchvision", "sklearn", "matplotlib"} & modules
+
+
+def test_inspecting_never_loads_torch(trained: Path, discs: Dataset) -> None:
+    photo = discs.path(discs.split(Split.TEST)[0])
+    code = f"import sys; sys.argv = ['gonogo', 'inspect', {str(trained)!r}, {str(photo)!r}]\n"
+    code += "from gonogo.cli import app\ntry:\n    app()\nexcept SystemExit as end:\n    assert not end.code"
+    assert "torch" not in loaded_after(code)
+
+
+def test_inspect_prints_one_object_per_picture(trained: Path, discs: Dataset, tmp_path: Path) -> None:
+    chosen = [discs.path(sample) for sample in discs.split(Split.TEST)[:4]]
+    done = run("inspect", trained, *chosen, "--json", "--heatmaps", tmp_path / "maps")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["file"] for row in rows] == [str(path) for path in chosen]
+    for row in rows:
+        assert set(row) == {"file", "state", "score", "box_xyxy", "heatmap_file", "reason", "timings_ms"}
+        assert row["box_xyxy"] == [0, 0, 96, 72]
+        assert images.load(row["heatmap_file"]).shape == (72, 96, 3)
+    assert {row["state"] for row in rows} <= {"go", "no_go", "review"}
+
+
+def test_inspect_judges_the_rest_and_names_what_it_could_not_read(
+    trained: Path, discs: Dataset, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(discs.path(discs.samples[0]), folder / "b.png")
+    (folder / "a.jpg").write_text("a note")
+    (folder / "c.png").write_bytes(bomb(20_000, 20_000))
+    done = run("inspect", trained, folder, "--json")
+    rows = {Path(row["file"]).name: row for row in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 2
+    assert "2 of 3 pictures" in done.stderr
+    assert rows["a.jpg"]["state"] == rows["c.png"]["state"] == "fault"
+    assert "a note" in rows["a.jpg"]["reason"]
+    assert rows["b.png"]["state"] != "fault"
+
+
+def test_two_pictures_of_one_name_keep_both_heat_maps(trained: Path, discs: Dataset, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(discs.path(discs.samples[0]), tmp_path / folder / "a.png")
+    done = run("inspect", trained, tmp_path / "one", tmp_path / "two", "--heatmaps", tmp_path / "maps")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "maps").iterdir())) == 2
+
+
+def test_evaluate_prints_what_it_promises(trained: Path, discs: Dataset, tmp_path: Path) -> None:
+    done = run("evaluate", trained, discs.root, "--json", "--report", tmp_path / "report.html")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    rates = {
+        f"{rate}{end}" for rate in ("escape_rate", "overkill_rate", "review_rate") for end in ("", "_low", "_high")
+    }
+    assert set(found) >= rates | {"parts", "auroc", "average_precision", "pointing_game", "pointing_game_centre"}
+    assert found["parts"] == 40
+    assert "<html" in (tmp_path / "report.html").read_text()
+
+
+def good_and_bad(folder: Path, good: int, bad: int) -> Path:
+    rng = np.random.default_rng(1)
+    for name, count in (("good", good), ("bad", bad)):
+        for index in range(count):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            picture = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+            (folder / name / f"{index}.png").write_bytes(images.encode_png(picture))
+    return folder
+
+
+def train(data: Path, out: Path, **options: object) -> subprocess.CompletedProcess[str]:
+    flags = [item for key, value in options.items() for item in (f"--{key}", value)]
+    return run("train", data, "--out", out, "--backbone", "resnet18", "--size", 64, *flags)
+
+
+@pytest.mark.parametrize(("good", "bad", "told"), [(30, 0, "bad"), (6, 4, "10")])
+def test_training_refuses_what_it_cannot_learn_from(tmp_path: Path, good: int, bad: int, told: str) -> None:
+    source = good_and_bad(tmp_path / "photos", good, bad)
+    imported = run("dataset", "import", source, "--out", tmp_path / "data")
+    assert imported.returncode == 0, imported.stderr
+    done = train(tmp_path / "data", tmp_path / "x.inspector", weights="none")
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "photos"]
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = run("dataset", "import", tmp_path / "empty", "--out", tmp_path / "data")
+    assert done.returncode == 2
+    assert "empty" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_missing_data_set_and_weights_that_do_not_fit_are_refused(discs: Dataset, tmp_path: Path) -> None:
+    assert train(tmp_path / "nowhere", tmp_path / "x.inspector").returncode == 2
+    (tmp_path / "w.safetensors").write_bytes(b"x")
+    done = train(discs.root, tmp_path / "x.inspector", weights=tmp_path / "w.safetensors")
+    assert done.returncode == 2
+    assert "w.safetensors" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_a_changed_bundle_is_refused_with_exit_code_two(trained: Path, discs: Dataset, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(trained, tmp_path / "copy.inspector"))
+    data = bytearray((copy / "classifier.bin").read_bytes())
+    data[100] ^= 255
+    (copy / "classifier.bin").write_bytes(data)
+    done = run("inspect", copy, discs.path(discs.samples[0]))
+    assert done.returncode == 2
+    assert "classifier.bin" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_disk_that_fills_leaves_nothing_behind(discs: Dataset, trained: Path, tmp_path: Path) -> None:
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); "
+    out = tmp_path / "x.inspector"
+    code = (
+        limit
+        + f"""
+import sys
+from pathlib import Path
+from gonogo.dataset import Dataset
+from gonogo.errors import InputError
+from gonogo.workflow import TrainingOptions, train_inspector
+options = TrainingOptions(backbone="resnet18", weights="none", cuts=("layer1",), size_wh=(64, 64))
+try:
+    train_inspector(Dataset.read({str(discs.root)!r}), Path({str(out)!r}), options)
+except InputError as error:
+    print(error)
+    sys.exit(2)
+"""
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_certificate_asked_for_is_written(discs: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "x.inspector"
+    done = train(discs.root, out, weights="none", cut="layer1", rotations=1, crops=1, **{"max-escape": 0.01})
+    assert done.returncode == 0, done.stderr
+    told = " ".join(done.stderr.split())
+    assert "239 more are needed" in told
+    judged = run("inspect", out, *(discs.path(s) for s in discs.split(Split.TEST) if s.label is Label.GOOD), "--json")
+    assert {json.loads(line)["state"] for line in judged.stdout.splitlines()} == {"review"}

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from gonogo.cli import app
+from gonogo.dataset import Dataset, Split
+from gonogo.errors import InputError, UnfitError
+from gonogo.inspector import Inspector
+from gonogo.operate import Request, operate
+from gonogo.report import qualification
+from gonogo.report.qualification import Qualification, print_pdf, qualify, write_qualification
+from gonogo.schema import Label
+from tiny_bundle import make_bundle, make_parts
+
+VOID = {"meta", "img", "br", "rect", "line", "circle", "polyline"}
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order; collects text and sources."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text = ""
+        self.tags: set[str] = set()
+        self.sources: list[str] = []
+        self.feed(html)
+        assert not self.open, self.open
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.sources += [value or "" for name, value in attrs if name in {"src", "href"}]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+        self.text += " " * (tag in {"td", "th"})
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
+    folder = tmp_path_factory.mktemp("gauge")
+    dataset = make_parts(folder / "parts", np.random.default_rng(7))
+    bundle = folder / "tiny.inspector"
+    make_bundle(bundle, dataset)
+    request = Request(max_escape=0.1, max_overkill=0.1, guard=0.05, bad_share=0.02, per_kind=True, joint=False)
+    operate(Inspector.load(bundle), dataset, request)
+    return bundle, dataset
+
+
+@pytest.fixture(scope="module")
+def examined(made: tuple[Path, Dataset]) -> Qualification:
+    return qualify(Inspector.load(made[0]), made[1])
+
+
+def write(found: Qualification, bundle: Path, dataset: Dataset, path: Path) -> Page:
+    write_qualification(found, Inspector.load(bundle), dataset, path)
+    return Page(path.read_text())
+
+
+@pytest.fixture
+def page(made: tuple[Path, Dataset], examined: Qualification, tmp_path: Path) -> Page:
+    return write(examined, *made, tmp_path / "q.html")
+
+
+def failed(found: Qualification) -> list[str]:
+    return [finding.what for finding in found.findings if not finding.passed]
+
+
+def test_a_sound_gauge_qualifies(examined: Qualification) -> None:
+    assert failed(examined) == []
+    assert examined.qualified
+
+
+def test_every_section_an_auditor_asks_for_is_there(page: Page, made: tuple[Path, Dataset]) -> None:
+    gauge = Inspector.load(made[0])
+    point = gauge.operating_point
+    assert point is not None
+    for text in (
+        "1. Scope",
+        "2. Defect catalogue",
+        "crack (88)",
+        "hole (87)",
+        "3. Limit samples",
+        "Nearest to the go line",
+        "Nearest to the no-go line",
+        "4. Data, splits and leaks",
+        "No leak.",
+        "5. Operating point and its evidence",
+        "Each defect kind by itself",
+        "6. Test",
+        "lower end of the exact interval",
+        "7. Review load and speed",
+        "99 % within, ms",
+        "processor",
+        "8. After release: the drift plan",
+        "Anomaly guard. A part farther than",
+        "9. When to qualify anew",
+        "10. Hashes",
+        "11. Release",
+        "Date and signature",
+        gauge.bundle_sha256,
+        point.scores_sha256,
+        point.data_fingerprint,
+        "calibrate 200 100 100 200 10",
+        "classifier.bin",
+    ):
+        assert text in page.text, text
+
+
+def test_the_page_needs_nothing_beside_itself(page: Page) -> None:
+    assert len(page.sources) > 10
+    assert all(source.startswith("data:image/") for source in page.sources)
+    assert not page.tags & {"script", "link", "iframe"}
+
+
+def test_hostile_names_stay_text(made: tuple[Path, Dataset], examined: Qualification, tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>{{7*7}}"
+    bundle = tmp_path / "<b>bold.inspector"
+    shutil.copytree(made[0], bundle)
+    samples = [s.model_copy(update={"defect": evil}) if s.defect == "crack" else s for s in made[1].samples]
+    page = write(examined, bundle, Dataset(root=made[1].root, samples=tuple(samples)), tmp_path / "q.html")
+    assert not page.tags & {"script", "b"}
+    assert evil in page.text
+    assert "<b>bold.inspector" in page.text
+
+
+def test_a_test_that_contradicts_the_promise_does_not_qualify(made: tuple[Path, Dataset]) -> None:
+    flipped = [
+        s.model_copy(update={"label": Label.BAD if s.label is Label.GOOD else Label.GOOD, "defect": None})
+        if s.split is Split.TEST
+        else s
+        for s in made[1].samples
+    ]
+    found = qualify(Inspector.load(made[0]), Dataset(root=made[1].root, samples=tuple(flipped)))
+    assert failed(found) == ["Test does not contradict the escape limit", "Test does not contradict the overkill limit"]
+
+
+def test_a_leak_does_not_qualify(made: tuple[Path, Dataset]) -> None:
+    leaking = [s.model_copy(update={"part": "train-0"}) if s.part == "test-0" else s for s in made[1].samples]
+    assert failed(qualify(Inspector.load(made[0]), Dataset(root=made[1].root, samples=tuple(leaking)))) == [
+        "No part in two splits"
+    ]
+
+
+def test_calibration_parts_counted_several_times_do_not_qualify(made: tuple[Path, Dataset], tmp_path: Path) -> None:
+    fewer = Dataset(root=made[1].root, samples=made[1].samples[:-61])  # neither the last calibrate part nor the test
+    fewer = Dataset(root=made[1].root, samples=(*fewer.samples, *made[1].split(Split.TEST)))
+    assert failed(qualify(Inspector.load(made[0]), fewer)) == ["Calibration data as certified"]
+
+
+def test_what_was_refused_or_never_certified_does_not_qualify(made: tuple[Path, Dataset], tmp_path: Path) -> None:
+    never = make_bundle(tmp_path / "never.inspector", made[1]).root
+    found = qualify(Inspector.load(never), made[1])
+    assert "Certified limits" in failed(found)
+    assert "Not set: the bundle holds no drift limits." in write(found, never, made[1], tmp_path / "q.html").text
+    operate(Inspector.load(never), made[1], Request())
+    refused = qualify(Inspector.load(never), made[1])
+    assert failed(refused) == ["Escape limit certified", "Overkill limit certified"]
+    assert "no threshold is certified" in write(refused, never, made[1], tmp_path / "q.html").text.lower()
+
+
+def test_the_command_writes_the_page_and_exits_with_1_where_it_does_not_qualify(
+    made: tuple[Path, Dataset], tmp_path: Path
+) -> None:
+    out = tmp_path / "q.html"
+    good = CliRunner().invoke(app, ["qualify", str(made[0]), str(made[1].root), "--out", str(out)])
+    assert good.exit_code == 0
+    assert out.is_file()
+    never = make_bundle(tmp_path / "never.inspector", made[1]).root
+    bad = CliRunner().invoke(app, ["qualify", str(never), str(made[1].root), "--out", str(out)])
+    assert isinstance(bad.exception, UnfitError)
+    assert "FAIL  Certified limits" in bad.stdout
+
+
+def test_without_a_browser_the_pdf_is_refused_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qualification.shutil, "which", lambda name: None)
+    with pytest.raises(InputError, match="Install chromium"):
+        print_pdf(tmp_path / "q.html", tmp_path / "q.pdf")
+    assert not (tmp_path / "q.pdf").exists()
+
+
+@pytest.mark.pages
+def test_a_browser_prints_the_page(page: Page, tmp_path: Path) -> None:
+    print_pdf(tmp_path / "q.html", tmp_path / "q.pdf")
+    assert (tmp_path / "q.pdf").read_bytes().startswith(b"%PDF")
