@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -69,6 +69,7 @@ def test_allowed_errors_is_the_largest_k_in_exact_arithmetic(n: int, rate: str, 
 @given(parts=st.integers(0, 2000), rate=shares, delta=shares)
 def test_allowed_errors_agrees_with_the_distribution_of_scipy(parts: int, rate: float, delta: float) -> None:
     cdf = stats.binom.cdf(np.arange(parts + 1), parts, rate)
+    assume(np.abs(cdf - delta).min() > 1e-9)  # on a tie the last digits of either may decide
 
     assert allowed_errors(parts, rate, delta) == (int(np.sum(cdf <= delta)) - 1 if cdf[0] <= delta else None)
 

@@ -42,18 +42,20 @@ def export_features(features: FeatureNetwork, size_wh: tuple[int, int]) -> ov.Mo
 def export_classifier(network: Network, size_wh: tuple[int, int], *, labels: tuple[str, str]) -> ov.Model:
     """The whole classifier: uint8 NHWC in, ``score``, ``heatmap`` and ``feature_vector`` out.
 
-    A fourth output, ``logits``, holds ``(0, score)``, and ``rt_info`` describes a two-class classifier, so that tools
-    built on OpenVINO's Model API load the graph as one; ``heatmap`` answers to their ``saliency_map`` too.
+    One more output, ``logits``, holds ``(0, score)``, and ``rt_info`` describes a two-class classifier, so that tools
+    built on OpenVINO's Model API load the graph as one.
     """
     graph = to_graph(network, size_wh)
-    for output, names in zip(graph.outputs, ({"score"}, {"heatmap", "saliency_map"}, {"feature_vector"}), strict=True):
+    for output, names in zip(graph.outputs, ({"score"}, {"heatmap"}, {"feature_vector"}), strict=True):
         output.get_tensor().set_names(names)
     score = ops.unsqueeze(graph.output("score").get_node().input_value(0), ops.constant(1))
     logits = ops.concat([ops.multiply(score, ops.constant(np.float32(0))), score], axis=1)
     logits.output(0).get_tensor().set_names({"logits"})
-    graph.add_outputs([logits.output(0)])
-    _describe(graph, labels)
-    return graph
+    # First, because that is the output Model API reads the classes from.
+    results = [ops.result(logits), *graph.get_results()]
+    whole = ov.Model(results, graph.get_parameters(), "gonogo")
+    _describe(whole, labels)
+    return whole
 
 
 def check_parity(network: Network, graph: Graph, pictures: Iterable[Picture]) -> float:

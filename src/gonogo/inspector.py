@@ -145,10 +145,10 @@ class Inspector:
             return state, f"score {score:.3f} is below the go threshold {point.go_below:.3f}"
         if state is State.NO_GO:
             return state, f"score {score:.3f} is above the no-go threshold {point.no_go_above:.3f}"
-        return (
-            state,
-            f"score {score:.3f} lies between {point.go_below:.3f} and {point.no_go_above:.3f}: a person decides",
-        )
+        if not point.escape.holds:
+            missing = point.escape.parts_missing
+            return state, f"{missing} more bad parts are needed before any part may pass, so a person decides"
+        return state, f"score {score:.3f} is {_beyond(point)}: a person decides"
 
     def _guarded(self, state: State, reason: str, vector: FeatureVector) -> tuple[State, str]:
         """Turn go and no-go into review for a part unlike everything taught; never the other way round."""
@@ -176,6 +176,12 @@ class Inspector:
                     f"({'on the same kind of machine' if exact else f'tolerance {manifest.score_tolerance:g}'}). "
                     f"This device ({environment['device']}) does not reproduce the bundle; certify it here anew."
                 )
+
+
+def _beyond(point: OperatingPoint) -> str:
+    if math.isinf(point.no_go_above):
+        return f"not below the go threshold {point.go_below:.3f}"
+    return f"between the thresholds {point.go_below:.3f} and {point.no_go_above:.3f}"
 
 
 def _require_frame(frame: Frame) -> None:

@@ -39,7 +39,17 @@ from gonogo.model import (
 )
 from gonogo.progress import console, track
 from gonogo.schema import Box, Frame, Label, OperatingPoint, Verdict
-from gonogo.train import FineTuning, Head, Source, feature_maps, fine_tune, fit_map, fit_mean, pooled_features
+from gonogo.train import (
+    FineTuning,
+    Head,
+    Source,
+    cross_validated_loss,
+    feature_maps,
+    fine_tune,
+    fit_map,
+    fit_mean,
+    pooled_features,
+)
 from gonogo.train.checkpoint import run_identity
 
 GOLDEN_PIXELS = 500_000
@@ -69,7 +79,7 @@ class TrainingOptions:
     size_wh: tuple[int, int] | None = None
     """The backbone's own size where omitted."""
     normalisation: Normalisation | None = None
-    """What the weights expect of their input; chosen on val where a file does not say."""
+    """What the weights expect of their input; chosen by cross-validation on train where a file does not say."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     fine_tuning: FineTuning | None = None
     seed: int = 0
@@ -191,7 +201,7 @@ def _frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Hea
 
 
 def _choose_features(source: Source, options: TrainingOptions) -> tuple[FeatureNetwork, ov.Model]:
-    """The backbone with its input normalisation: the declared one, or the one that does better on val.
+    """The backbone with its input normalisation: the declared one, or the one that does better on unseen parts.
 
     Weight files do not say what input they were trained on, and the wrong one costs several points of AUROC.
     """
@@ -205,26 +215,23 @@ def _choose_features(source: Source, options: TrainingOptions) -> tuple[FeatureN
     ]
     if len(candidates) == 1:
         return candidates[0]
+    train = source.dataset.split(Split.TRAIN)
     losses = []
     for features, model in candidates:
-        graph = runtime.compile_graph(model, many=True)
-        pooled = [
-            pooled_features(
-                graph,
-                source,
-                source.dataset.split(split),
-                PLAIN,
-                seed=0,
-                cache=settings().cache_dir / "features",
-                identity=run_identity(features, options.backbone, str(source.locate)),
-            )
-            for split in (Split.TRAIN, Split.VAL)
-        ]
-        losses.append(fit_mean(*pooled).val_loss)
+        pooled = pooled_features(
+            runtime.compile_graph(model, many=True),
+            source,
+            train,
+            PLAIN,
+            seed=0,
+            cache=settings().cache_dir / "features",
+            identity=run_identity(features, options.backbone, str(source.locate)),
+        )
+        losses.append(cross_validated_loss(pooled, [sample.part_id for sample in train]))
     names = ("ImageNet mean and deviation", "[-1, 1]")
     best = losses.index(min(losses))
     told = ", ".join(f"{name}: {loss:.3f}" for name, loss in zip(names, losses, strict=True))
-    console.print(f"Input normalisation chosen on val (loss with {told}): {names[best]}.")
+    console.print(f"Input normalisation chosen by cross-validation (loss with {told}): {names[best]}.")
     return candidates[best]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gonogo.cli.train import PoolName
+from gonogo.cli.train import NormalisationName, PoolName
 
 app = typer.Typer(help="Run the experiments that the documentation quotes.", no_args_is_help=True)
 
@@ -22,6 +22,9 @@ def _experiment() -> None:
 def seeds(
     dataset: Annotated[Path, typer.Argument(help="Data set folder; its own splits are ignored.")],
     weights: Annotated[str, typer.Option(help="safetensors file, 'imagenet' or 'none'.")] = "imagenet",
+    normalisation: Annotated[
+        NormalisationName, typer.Option(help="Input the weights expect.")
+    ] = NormalisationName.AUTO,
     backbone: Annotated[str, typer.Option(help="torchvision backbone.")] = "mobilenet_v2",
     cut: Annotated[list[str] | None, typer.Option(help="Feature map to cut at; may be repeated.")] = None,
     pool: Annotated[PoolName, typer.Option(help="How the map becomes a score.")] = PoolName.MEAN,
@@ -46,6 +49,7 @@ def seeds(
     options = TrainingOptions(
         backbone=backbone,
         weights=weights,
+        normalisation=normalisation.known(),
         cuts=tuple(cut or ()),
         pool=Pool(pool.value),
         size_wh=(size, size) if size else None,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from gonogo.model import Normalisation
 
 
 class PoolName(StrEnum):
@@ -24,6 +27,12 @@ class NormalisationName(StrEnum):
     IMAGENET = "imagenet"
     SYMMETRIC = "symmetric"
 
+    def known(self) -> Normalisation | None:
+        """The normalisation itself; ``None`` leaves the choice to the training."""
+        from gonogo.model import IMAGENET, SYMMETRIC
+
+        return {"imagenet": IMAGENET, "symmetric": SYMMETRIC}.get(self.value)
+
 
 def train(
     dataset: Annotated[Path, typer.Argument(help="Data set folder, made by 'gonogo dataset import'.")],
@@ -31,7 +40,7 @@ def train(
     backbone: Annotated[str, typer.Option(help="torchvision backbone.")] = "mobilenet_v2",
     weights: Annotated[str, typer.Option(help="safetensors file, 'imagenet' (downloads) or 'none'.")] = "imagenet",
     normalisation: Annotated[
-        NormalisationName, typer.Option(help="Input the weights expect; auto chooses on val for a file.")
+        NormalisationName, typer.Option(help="Input the weights expect; auto chooses by cross-validation for a file.")
     ] = NormalisationName.AUTO,
     cut: Annotated[
         list[str] | None, typer.Option(help="Feature map to cut the backbone at; repeat to join several.")
@@ -54,18 +63,17 @@ def train(
     """Train an inspector, certify its thresholds and seal it in a bundle."""
     from gonogo.augment import Augmentation
     from gonogo.dataset import Dataset
-    from gonogo.model import IMAGENET, SYMMETRIC, Pool
+    from gonogo.model import Pool
     from gonogo.operating_point import describe
     from gonogo.progress import console
     from gonogo.train import FineTuning
     from gonogo.workflow import Promise, TrainingOptions, train_inspector
 
-    known = {NormalisationName.IMAGENET: IMAGENET, NormalisationName.SYMMETRIC: SYMMETRIC}
     tuning = FineTuning(epochs=epochs, batch=batch, learning_rate=learning_rate, frozen_statistics=weights != "none")
     options = TrainingOptions(
         backbone=backbone,
         weights=weights,
-        normalisation=known.get(normalisation),
+        normalisation=normalisation.known(),
         cuts=tuple(cut or ()),
         pool=Pool(pool.value),
         size_wh=(size, size) if size else None,

@@ -2,7 +2,7 @@
 
 from gonogo.train.features import Maps, Pooled, feature_maps, pooled_features
 from gonogo.train.finetune import METRICS, FineTuning, fine_tune
-from gonogo.train.head import Head, balanced_loss, fit_map, fit_mean
+from gonogo.train.head import Head, balanced_loss, cross_validated_loss, fit_map, fit_mean
 from gonogo.train.source import Locate, Source, labels
 from gonogo.train.statistics import restore_statistics
 
@@ -15,6 +15,7 @@ __all__ = [
     "Pooled",
     "Source",
     "balanced_loss",
+    "cross_validated_loss",
     "feature_maps",
     "fine_tune",
     "fit_map",
