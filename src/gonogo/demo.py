@@ -7,9 +7,9 @@ random weights in about a minute on two cores.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -23,9 +23,12 @@ from gonogo.files import folder_beside, write_beside
 from gonogo.heatmap import overlay
 from gonogo.inspector import Inspector
 from gonogo.model import Pool
+from gonogo.operate import Request, operate
 from gonogo.progress import track
 from gonogo.report import write_report
-from gonogo.schema import Label
+from gonogo.report.dial import write_dial
+from gonogo.report.qualification import qualify, write_qualification
+from gonogo.schema import Box, Label
 from gonogo.synthetic import BoardType, ChipType, Defect, Mix, render
 from gonogo.train import FineTuning
 from gonogo.workflow import TrainingOptions, train_inspector
@@ -49,8 +52,11 @@ OPTIONS = TrainingOptions(
     augmentation=Augmentation(crops=2, rotations=4),
     fine_tuning=FineTuning(epochs=25, learning_rate=3e-3, frozen_statistics=False),
 )
-SHOWN = 12
+PROMISE = Request(max_escape=0.05, max_overkill=0.05, joint=False, bad_share=0.05)
+SHOWN = 20
 """Heat maps drawn."""
+ON_SHEET = 5
+TILE_WH = (200, 200)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,7 @@ class Demo:
     folder: Path
     bundle: Path
     report: Path
+    qualification: Path
     heatmaps: Path
     evaluation: Evaluation
     duration_s: float
@@ -82,14 +89,19 @@ def run_demo(out: Path, *, parts: int = PARTS, options: TrainingOptions = OPTION
         _photograph(folder / "photos", parts, workers)
         imported = import_folder(folder / "photos", folder / "dataset", ImportOptions(mask_suffix="_mask.png"))
         trained = train_inspector(imported.dataset, folder / "chip.inspector", options)
-        inspector = Inspector.load(trained.bundle.root)
+        operated = operate(Inspector.load(trained.bundle.root), imported.dataset, PROMISE)
+        write_dial(operated, folder / "dial.html")
+        inspector = Inspector.load(operated.bundle.root)
         judged = evaluate(inspector, imported.dataset, (Split.TEST,))
         write_report(judged, inspector, imported.dataset, folder / "report.html")
+        examined = qualify(inspector, imported.dataset)
+        write_qualification(examined, inspector, imported.dataset, folder / "qualification.html")
         _draw(inspector, imported.dataset, judged, folder / "heatmaps")
     return Demo(
         folder=out,
         bundle=out / "chip.inspector",
         report=out / "report.html",
+        qualification=out / "qualification.html",
         heatmaps=out / "heatmaps",
         evaluation=judged,
         duration_s=time.monotonic() - start,
@@ -120,12 +132,21 @@ def close_up(part: int) -> tuple[str, bytes, bytes | None]:
 
 
 def _draw(inspector: Inspector, dataset: Dataset, judged: Evaluation, folder: Path) -> None:
-    """Heat maps of test parts, the most suspicious ones of each label first."""
-    ranked = sorted(judged.pictures, key=lambda picture: -(picture.score or 0.0))
-    bad: Sequence[str] = [picture.file for picture in ranked if picture.label is Label.BAD][: SHOWN - 4]
-    good: Sequence[str] = [picture.file for picture in ranked if picture.label is Label.GOOD][:4]
-    for name in (*bad, *good):
+    """Heat maps of test parts of every kind, and the first few on one sheet: photographs above, heat below."""
+    columns = []
+    for name in _chosen(judged):
         frame, verdict = inspector.inspect_file(dataset.root / name)
         if frame is not None:
-            drawn = images.encode_jpeg(overlay(frame, verdict, inspector.heat_scale))
-            write_beside(folder / f"{verdict.state}-{Path(name).stem}.jpg", drawn)
+            drawn = overlay(frame, verdict, inspector.heat_scale)
+            write_beside(folder / f"{verdict.state}-{Path(name).stem}.jpg", images.encode_jpeg(drawn))
+            columns.append(np.vstack([images.crop_resize(each, Box.whole(each), TILE_WH) for each in (frame, drawn)]))
+    write_beside(folder.with_name("sheet.jpg"), images.encode_jpeg(np.hstack(columns[:ON_SHEET])))
+
+
+def _chosen(judged: Evaluation) -> list[str]:
+    """Test pictures in turn from each defect kind and the good parts."""
+    kinds: dict[str | None, list[str]] = {}
+    for picture in judged.pictures:
+        kinds.setdefault(picture.defect, []).append(picture.file)
+    ordered = [kinds[kind] for kind in sorted(kinds, key=lambda kind: (kind is None, kind or ""))]
+    return [name for turn in zip_longest(*ordered) for name in turn if name is not None][:SHOWN]

@@ -26,6 +26,12 @@ def demo(
     console = Console()
     console.print(words.headline(made.evaluation), style="bold", markup=False, highlight=False)
     console.print(words.subline(made.evaluation), markup=False, highlight=False)
-    for what, place in (("report", made.report), ("heat maps", made.heatmaps), ("inspector", made.bundle)):
-        console.print(f"{what:10s} {place}", markup=False, highlight=False, soft_wrap=True)
+    places = {
+        "report": made.report,
+        "for the auditor": made.qualification,
+        "heat maps": made.heatmaps,
+        "inspector": made.bundle,
+    }
+    for what, place in places.items():
+        console.print(f"{what:16s} {place}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{made.duration_s:.0f} s. Next: gonogo inspect {made.bundle} {out / 'photos'}", markup=False)

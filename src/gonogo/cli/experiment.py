@@ -29,6 +29,8 @@ def seeds(
     cut: Annotated[list[str] | None, typer.Option(help="Feature map to cut at; may be repeated.")] = None,
     pool: Annotated[PoolName, typer.Option(help="How the map becomes a score.")] = PoolName.MEAN,
     size: Annotated[int | None, typer.Option(min=32, help="Input side in pixels.")] = None,
+    crops: Annotated[int, typer.Option(min=1, help="Augmentation: crops per picture.")] = 2,
+    rotations: Annotated[int, typer.Option(min=1, help="Augmentation: rotations per crop.")] = 4,
     count: Annotated[int, typer.Option("--seeds", min=1, help="How many splits.")] = 5,
     splits: Annotated[str, typer.Option(help="Shares train/val/calibrate/test.")] = "50/10/25/15",
     finetune: Annotated[bool, typer.Option("--finetune", help="Compare fine-tuning with the head alone.")] = False,
@@ -40,6 +42,7 @@ def seeds(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train and test on several splits: mean and spread of the AUROC, and what fine-tuning gains."""
+    from gonogo.augment import Augmentation
     from gonogo.dataset import Dataset, Fractions
     from gonogo.experiments import seed_study, summary
     from gonogo.model import Pool
@@ -53,6 +56,7 @@ def seeds(
         cuts=tuple(cut or ()),
         pool=Pool(pool.value),
         size_wh=(size, size) if size else None,
+        augmentation=Augmentation(crops=crops, rotations=rotations),
         fine_tuning=FineTuning(epochs=epochs, learning_rate=learning_rate, frozen_statistics=weights != "none")
         if finetune
         else None,
