@@ -45,6 +45,15 @@ def test_inspecting_never_loads_torch(trained: Path, discs: Dataset) -> None:
     assert "torch" not in loaded_after(code)
 
 
+def test_a_command_that_needs_the_training_packages_says_so_without_them(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; sys.argv = ['gonogo', 'train', 'x', '--out', 'y']\n"
+    code += "from gonogo.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "gonogo[train]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_inspect_prints_one_object_per_picture(trained: Path, discs: Dataset, tmp_path: Path) -> None:
     chosen = [discs.path(sample) for sample in discs.split(Split.TEST)[:4]]
     done = run("inspect", trained, *chosen, "--json", "--heatmaps", tmp_path / "maps")

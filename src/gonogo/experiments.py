@@ -13,6 +13,7 @@ from scipy import stats
 from gonogo.dataset import Dataset, Fractions, Sample, Split, assign_splits, resplit, with_groups
 from gonogo.errors import InputError
 from gonogo.evaluate import Evaluation, evaluate
+from gonogo.export import PARITY_TOLERANCE
 from gonogo.inspector import Inspector
 from gonogo.progress import console
 from gonogo.workflow import TrainingOptions, train_inspector
@@ -94,7 +95,8 @@ def summary(rows: Sequence[SeedResult]) -> dict[str, object]:
         if len(gains) > 1:
             half = float(stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains)))
             found |= {"finetune_gain_low": float(gains.mean()) - half, "finetune_gain_high": float(gains.mean()) + half}
-        found["finetune_never_worse_on_val"] = all(b.val_loss <= a.val_loss for a, b in zip(first, second, strict=True))
+        worse = [b.val_loss - a.val_loss for a, b in zip(first, second, strict=True)]
+        found["finetune_never_worse_on_val"] = max(worse) <= PARITY_TOLERANCE  # one is OpenVINO's, the other torch's
     return found
 
 

@@ -19,6 +19,8 @@ from gonogo.cli.synth import synth
 from gonogo.cli.train import train
 from gonogo.errors import InputError, UnfitError
 
+TRAINING_PACKAGES = ("torch", "torchvision", "sklearn", "safetensors")
+
 app = typer.Typer(
     name="gonogo",
     help="A go/no-go gauge for photographs.",
@@ -44,3 +46,11 @@ def main() -> None:
     except UnfitError as error:
         print(f"gonogo: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name not in TRAINING_PACKAGES:
+            raise
+        told = (
+            f"this command needs {error.name}, which the line side leaves out. Install it: pip install 'gonogo[train]'"
+        )
+        print(f"gonogo: {told}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
