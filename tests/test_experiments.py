@@ -36,7 +36,7 @@ def test_a_seed_study_counts_parts_and_its_leaky_twin_counts_pictures(exposures:
 def test_fine_tuning_is_compared_pair_by_pair(exposures: Dataset) -> None:
     from gonogo.train import FineTuning
 
-    options = replace(OPTIONS, fine_tuning=FineTuning(epochs=1, frozen_statistics=False))
+    options = replace(OPTIONS, fine_tuning=FineTuning(epochs=1))
     rows = seed_study(exposures, options, [0, 1], fractions=Fractions.parse("50/20/10/20"))
     found = summary(rows)
     heads, tuned = rows[0::2], rows[1::2]

@@ -226,7 +226,7 @@ def test_the_balanced_loss_does_not_care_how_many_are_good() -> None:
     assert few == pytest.approx(many)
 
 
-RECIPE = FineTuning(epochs=3, batch=12, learning_rate=3e-3, frozen_statistics=False)
+RECIPE = FineTuning(epochs=3, batch=12, learning_rate=3e-3)
 
 
 def tuned(source: Source, work: Path, recipe: FineTuning) -> tuple[Network, list[dict[str, float]]]:
@@ -239,7 +239,7 @@ def tuned(source: Source, work: Path, recipe: FineTuning) -> tuple[Network, list
 def test_fine_tuning_never_returns_worse_than_its_start(source: Source, tmp_path: Path) -> None:
     _, rows = tuned(source, tmp_path / "good", RECIPE)
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
-    wild = FineTuning(epochs=1, learning_rate=1e6, frozen_statistics=True)
+    wild = FineTuning(epochs=1, learning_rate=1e6)
     network, rows = tuned(source, tmp_path / "wild", wild)
     assert rows[1]["val_loss"] > rows[0]["val_loss"]
     with torch.no_grad():

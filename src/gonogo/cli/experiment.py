@@ -57,9 +57,7 @@ def seeds(
         pool=Pool(pool.value),
         size_wh=(size, size) if size else None,
         augmentation=Augmentation(crops=crops, rotations=rotations),
-        fine_tuning=FineTuning(epochs=epochs, learning_rate=learning_rate, frozen_statistics=weights != "none")
-        if finetune
-        else None,
+        fine_tuning=FineTuning(epochs=epochs, learning_rate=learning_rate) if finetune else None,
     )
     rows = seed_study(Dataset.read(dataset), options, range(count), fractions=Fractions.parse(splits), leaky=leaky)
     found = summary(rows)

@@ -69,7 +69,7 @@ def train(
     from gonogo.train import FineTuning
     from gonogo.workflow import Promise, TrainingOptions, train_inspector
 
-    tuning = FineTuning(epochs=epochs, batch=batch, learning_rate=learning_rate, frozen_statistics=weights != "none")
+    tuning = FineTuning(epochs=epochs, batch=batch, learning_rate=learning_rate)
     options = TrainingOptions(
         backbone=backbone,
         weights=weights,

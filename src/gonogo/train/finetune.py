@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from gonogo.augment import Augmentation
 from gonogo.dataset import Sample
-from gonogo.model import Network, batch_norms
+from gonogo.model import Network
 from gonogo.progress import console, track
 from gonogo.runtime import Picture
 from gonogo.train.checkpoint import RunState, resume, run_identity, save
@@ -39,11 +39,6 @@ class FineTuning:
     weight_decay: float = 1e-4
     warmup_epochs: float = 1.0
     """The rate rises linearly over so many epochs, then falls along a cosine to zero."""
-    frozen_statistics: bool = True
-    """Batch normalisations keep their statistics: batches of 12 are too small to improve those of pretrained weights.
-
-    False for random weights, which have none worth keeping.
-    """
 
 
 def fine_tune(
@@ -62,6 +57,9 @@ def fine_tune(
     Epoch 0, the network as it came, is among the candidates, so the result is never worse on val than its start. After
     every epoch a checkpoint and a line of metrics are written to ``work``; the same call takes up where they end.
     Interrupted, it returns with the best so far.
+
+    Batch normalisations train on their batches: with statistics held fixed, weights whose normalisations were folded
+    away get gradients of the unnormalised network, and collapse within an epoch at the usual rate.
 
     Returns:
         One row per epoch: ``epoch``, ``val_loss`` and, after epoch 0, ``train_loss`` and ``learning_rate``.
@@ -133,9 +131,6 @@ def _train_epoch(
 ) -> float:
     """One pass over the training samples in a new order, one view of each; returns the mean loss."""
     network.train()
-    if recipe.frozen_statistics:
-        for norm in batch_norms(network):
-            norm.eval()
     order = np.random.default_rng((seed, epoch)).permutation(len(train))
     bad = torch.from_numpy(labels(train)).float()[torch.from_numpy(order)]
     weights = class_weights(bad)
