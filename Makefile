@@ -8,7 +8,7 @@ ifeq ($(UV),)
 UV := .uv/bin/uv
 endif
 
-.PHONY: setup demo test test-slow lint pins clean
+.PHONY: setup demo test test-slow test-pages lint pins clean
 
 setup: $(VENV)/.ready
 
@@ -29,6 +29,10 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Needs Debian's chromium.
+test-pages: setup
+	$(BIN)/python -m pytest -m pages
 
 lint: setup
 	$(BIN)/ruff check .
