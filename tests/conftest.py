@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import cv2
+import hypothesis
 import numpy as np
 import pytest
 
@@ -13,6 +14,9 @@ from gonogo import images
 from gonogo.augment import Augmentation
 from gonogo.dataset import Dataset
 from gonogo.schema import Frame
+
+hypothesis.settings.register_profile("shared", deadline=None)  # busy machines are slow, not wrong
+hypothesis.settings.load_profile("shared")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
