@@ -67,6 +67,7 @@ class BrightnessJudge:
             score=float(value),
             reason=f"score {value}",
             box=Box.whole(frame),
+            region=Box.whole(frame),
             heatmap=np.where(green == 255, 10.0, -5.0).astype(np.float32),
             timings_ms={"network": 2.0, "total": 3.0},
         )

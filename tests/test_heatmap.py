@@ -23,7 +23,7 @@ def blob(rows: int, columns: int, row: float, column: float, width: float = 1.0)
 
 
 def judged(heatmap: DefectMap | None, box: Box | None, state: State = State.NO_GO) -> Verdict:
-    return Verdict(state=state, score=1.0, reason="", box=box, heatmap=heatmap)
+    return Verdict(state=state, score=1.0, reason="", box=box, region=box, heatmap=heatmap)
 
 
 @pytest.mark.parametrize(("cold", "hot"), [(1.0, 1.0), (2.0, 1.0), (math.nan, 1.0), (0.0, math.inf), (-math.inf, 0.0)])

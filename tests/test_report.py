@@ -240,7 +240,7 @@ def test_pictures_of_any_shape_become_small_ones(size_hw: tuple[int, int], rng: 
     mask = np.zeros(size_hw, bool)
     mask[: size_hw[0] // 2 + 1, :1] = True
     verdict = Verdict(
-        state=State.NO_GO, score=1.0, reason="", box=Box.whole(frame), heatmap=np.ones((7, 7), np.float32)
+        state=State.NO_GO, score=1.0, reason="", region=Box.whole(frame), heatmap=np.ones((7, 7), np.float32)
     )
     scale = BrightnessJudge(POINT).heat_scale
     for small in thumbnails(frame, verdict, mask, scale):

@@ -24,12 +24,11 @@ from gonogo.roi import (
     preview,
     read_recipe,
     recipe_as_toml,
-    rectify,
     time_roi,
     tuning,
     write_recipe,
 )
-from gonogo.roi.geometry import as_quad, box_around, corners_of_box, upright
+from gonogo.images.geometry import as_quad, box_around, corners_of_box, upright
 from gonogo.roi.refine import refine
 from gonogo.roi.scoring import read_examples, score
 from gonogo.roi.steps import describe
@@ -281,13 +280,13 @@ def test_rectifying_an_upright_quad_is_the_same_as_cropping(frame: Frame) -> Non
     box = Box(x1=20, y1=30, x2=120, y2=90)
     quad = as_quad(corners_of_box(box))
     for size_wh in ((100, 60), (50, 30), (25, 15)):
-        difference = rectify(frame, quad, size_wh).astype(int) - images.crop_resize(frame, box, size_wh)
+        difference = images.rectify(frame, quad, size_wh).astype(int) - images.crop_resize(frame, box, size_wh)
         assert np.abs(difference).max() <= 1, size_wh
 
 
 def test_rectifying_a_turned_plate_sets_it_upright() -> None:
     frame, corners = scene(angle=27.0)
-    crop = rectify(frame, as_quad(corners), (80, 50))
+    crop = images.rectify(frame, as_quad(corners), (80, 50))
     assert crop.shape == (50, 80, 3)
     assert crop[2:-2, 2:-2].max() < 110
 
@@ -303,7 +302,7 @@ def test_rectifying_a_turned_plate_sets_it_upright() -> None:
 )
 def test_a_quad_that_has_no_upright_view_is_refused(frame: Frame, quad: tuple[tuple[float, float], ...]) -> None:
     with pytest.raises(ImageError, match="region"):
-        rectify(frame, quad, (32, 32))  # type: ignore[arg-type]
+        images.rectify(frame, quad, (32, 32))  # type: ignore[arg-type]
 
 
 def test_the_preview_shows_the_photograph_every_step_and_the_result() -> None:
@@ -316,7 +315,7 @@ def test_the_preview_shows_the_photograph_every_step_and_the_result() -> None:
         "threshold-otsu dark +0",
         "open 9",
     ]
-    sheet = preview(roi.recipe, frame)
+    sheet = preview(roi, frame)
     assert sheet.dtype == np.uint8
     assert sheet.shape[1] > 4 * 320
     assert ((sheet == (255, 196, 0)).all(axis=2)).sum() > 100, "the part is outlined in amber"

@@ -57,7 +57,7 @@ def pictures(count: int, rng: np.random.Generator) -> list[np.ndarray]:
 
 @pytest.fixture
 def source(discs: Dataset) -> Source:
-    return Source(dataset=discs, locate=Box.whole, size_wh=(64, 64))
+    return Source(dataset=discs, size_wh=(64, 64))
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))

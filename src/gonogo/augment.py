@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from gonogo.images import crop_resize
-from gonogo.schema import Box, Frame
+from gonogo.images import cut
+from gonogo.images.geometry import as_quad, corners_of
+from gonogo.schema import Box, Frame, Region
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +31,11 @@ PLAIN = Augmentation(crops=1, rotations=1)
 """The untouched picture alone."""
 
 JITTER = 0.08
-"""How far an augmented crop's edges move, as a share of the region's side."""
+"""How far an augmented crop's edges move, as a share of the region's side along that axis."""
 
 
 def variants(
-    frame: Frame, box: Box, size_wh: tuple[int, int], augmentation: Augmentation, rng: np.random.Generator
+    frame: Frame, region: Region, size_wh: tuple[int, int], augmentation: Augmentation, rng: np.random.Generator
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """Every crop of a region in every rotation, the untouched picture first.
 
@@ -42,26 +43,31 @@ def variants(
     evenly spaced over the full circle and turn the resized picture about its middle; quarter turns are exact.
     """
     for crop in range(augmentation.crops):
-        region = box if crop == 0 else jittered(box, frame, rng)
-        picture = crop_resize(frame, region, size_wh)
+        picture = cut(frame, region if crop == 0 else jittered(region, frame, rng), size_wh)
         for rotation in range(augmentation.rotations):
             yield rotated(picture, 360.0 * rotation / augmentation.rotations)
 
 
 def variant(
-    frame: Frame, box: Box, size_wh: tuple[int, int], augmentation: Augmentation, rng: np.random.Generator
+    frame: Frame, region: Region, size_wh: tuple[int, int], augmentation: Augmentation, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "height width 3"]:
     """One of the `variants`, drawn at random."""
-    region = box if rng.integers(augmentation.crops) == 0 else jittered(box, frame, rng)
-    picture = crop_resize(frame, region, size_wh)
+    chosen = region if rng.integers(augmentation.crops) == 0 else jittered(region, frame, rng)
+    picture = cut(frame, chosen, size_wh)
     return rotated(picture, 360.0 * int(rng.integers(augmentation.rotations)) / augmentation.rotations)
 
 
-def jittered(box: Box, frame: Frame, rng: np.random.Generator) -> Box:
-    """The box with each edge moved by up to `JITTER` of its side, clipped to the frame."""
+def jittered(region: Region, frame: Frame, rng: np.random.Generator) -> Region:
+    """The region with each edge moved by up to `JITTER`; a box is clipped to the frame."""
     left, top, right, bottom = rng.uniform(-JITTER, JITTER, 4)
-    moved = box.expanded(left * box.width, top * box.height, right * box.width, bottom * box.height)
-    return moved.intersection(Box.whole(frame))
+    if isinstance(region, Box):
+        moved = region.expanded(left * region.width, top * region.height, right * region.width, bottom * region.height)
+        return moved.intersection(Box.whole(frame))
+    corners = corners_of(region)
+    along, down = corners[[1, 1, 2, 2]] - corners[[0, 0, 3, 3]], corners[[3, 2, 2, 3]] - corners[[0, 1, 1, 0]]
+    across = np.array([-left, right, right, -left])[:, None]
+    upright = np.array([-top, -top, bottom, bottom])[:, None]
+    return as_quad(corners + across * along + upright * down)
 
 
 def rotated(picture: UInt8[np.ndarray, "height width 3"], degrees: float) -> UInt8[np.ndarray, "height width 3"]:

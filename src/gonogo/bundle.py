@@ -1,6 +1,7 @@
 """The bundle: a folder that holds one trained inspector, sealed so that any changed byte is refused.
 
     classifier.xml, .bin   the graph: uint8 NHWC in; score, heatmap, feature_vector out
+    roi.toml               how the region of interest is found, where it is; roi.xml, .bin where a network finds it
     inspector.json         the manifest: recipe, operating point with its evidence, fingerprints
     golden/                a few frames whose exact scores the manifest states
     drift.json, taught.npy what later parts are compared with; written by ``gonogo operate``
@@ -39,6 +40,7 @@ MANIFEST = "inspector.json"
 SEAL = "SHA256SUMS"
 MODEL_CARD = "MODEL_CARD.md"
 GOLDEN = "golden"
+ROI_RECIPE = "roi.toml"
 
 
 class Golden(Strict):
@@ -119,6 +121,11 @@ class Bundle:
     def classifier(self) -> Path:
         """The graph's ``.xml``."""
         return self.root / CLASSIFIER
+
+    @property
+    def roi(self) -> Path:
+        """The recipe of the region of interest; there unless the manifest's recipe says ``none``."""
+        return self.root / ROI_RECIPE
 
     def golden(self) -> list[tuple[str, Frame, float]]:
         """File name, frame and expected score of every golden frame."""

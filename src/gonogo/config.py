@@ -33,8 +33,8 @@ class Recipe(Strict):
         default=(224, 224), strict=False
     )
     """What the region of interest is resized to, width then height, in pixels."""
-    roi: Literal["none"] = "none"
-    """How the region of interest is found; ``none`` judges the whole picture."""
+    roi: Literal["none", "fixed", "classical", "learned"] = "none"
+    """How the region of interest is found, see ``roi.toml`` in the bundle; ``none`` judges the whole picture."""
     limits: Limits = Limits()
 
 

@@ -15,6 +15,10 @@ class ImageError(InputError):
     """A picture cannot be read safely: undecodable, truncated, or larger than the limits allow."""
 
 
+class UnlocatedError(InputError):
+    """The part was not found in a picture, or is not as it was taught."""
+
+
 class DatasetError(InputError):
     """A data set is malformed, or its splits leak."""
 
@@ -29,6 +33,10 @@ class RecipeError(InputError):
 
 class BundleError(InputError):
     """A bundle is incomplete, was changed after it was sealed, or does not reproduce its golden scores."""
+
+
+class LedgerError(InputError):
+    """A ledger, or a frame beside it, cannot be opened, read or written; nothing was recorded."""
 
 
 class UnfitError(GonogoError):

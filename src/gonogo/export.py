@@ -14,8 +14,10 @@ from openvino import opset13 as ops
 from torch import nn
 
 from gonogo.errors import ParityError
-from gonogo.model import FeatureNetwork, Network
+from gonogo.images import crop_resize
+from gonogo.model import FeatureNetwork, Locator, Network, Sightings
 from gonogo.runtime import Graph, Picture
+from gonogo.schema import Box, Frame
 
 PARITY_TOLERANCE = 1e-3
 """Largest difference in score between torch and the graph that an export may show."""
@@ -56,6 +58,40 @@ def export_classifier(network: Network, size_wh: tuple[int, int], *, labels: tup
     whole = ov.Model(results, graph.get_parameters(), "gonogo")
     _describe(whole, labels)
     return whole
+
+
+def export_locator(locator: Locator, size_wh: tuple[int, int]) -> ov.Model:
+    """The whole locator: uint8 NHWC in, ``box``, ``corners`` and ``presence`` out, places as shares of the picture."""
+    graph = to_graph(locator, size_wh)
+    for output, name in zip(graph.outputs, Sightings._fields, strict=True):
+        output.get_tensor().set_names({name})
+    return graph
+
+
+def check_locator_parity(locator: Locator, graph: Graph, frames: Iterable[Frame]) -> float:
+    """Compare torch and the compiled graph on whole pictures.
+
+    Returns:
+        The largest absolute difference of a place, as a share of the picture.
+
+    Raises:
+        ParityError: it exceeds `PARITY_TOLERANCE`.
+    """
+    worst = 0.0
+    _, height, width, _ = graph.input_shape
+    for frame in frames:
+        picture = crop_resize(frame, Box.whole(frame), (width, height))
+        with torch.no_grad():
+            expected = locator(torch.from_numpy(picture[None]))
+        found = graph(picture)
+        for name, value in (("box", expected.box), ("corners", expected.corners)):
+            worst = max(worst, float(np.abs(value[0].numpy() - found[name][0]).max()))
+    if not worst <= PARITY_TOLERANCE:
+        raise ParityError(
+            f"the exported locator differs from the trained one by {worst:.2e} of the picture, more than the "
+            f"{PARITY_TOLERANCE:.0e} allowed. This is a conversion fault: try another backbone or OpenVINO version."
+        )
+    return worst
 
 
 def check_parity(network: Network, graph: Graph, pictures: Iterable[Picture]) -> float:

@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from gonogo.images import pixel_window
-from gonogo.schema import Box, DefectMap, Frame, State, Verdict
+from gonogo.images import in_frame, pixel_window, seen_region
+from gonogo.images.geometry import box_around, corners_of
+from gonogo.schema import Box, DefectMap, Frame, Region, State, Verdict
 
 STATE_RGB = {
     State.GO: (38, 140, 96),
@@ -94,7 +95,7 @@ def fit_scale(
 
 def spread(
     heatmap: DefectMap,
-    box: Box,
+    region: Region,
     shape_hw: tuple[int, int],
     *,
     shift_xy: tuple[float, float] = (0.0, 0.0),
@@ -102,8 +103,8 @@ def spread(
     """Interpolate a defect map to the pixels of its frame, smoothly and never beyond the range of its cells.
 
     Args:
-        heatmap: rows x columns, over the region that `gonogo.images.pixel_window` cuts out for ``box``.
-        box: The judged region in frame pixels.
+        heatmap: rows x columns, over what `gonogo.images.cut` cuts out for ``region``.
+        region: The judged region in frame pixels.
         shape_hw: Height and width of the frame.
         shift_xy: See `HeatScale`.
 
@@ -111,30 +112,33 @@ def spread(
         height x width; ``-inf`` outside the region, where nothing was judged.
 
     Raises:
-        ImageError: the box does not overlap the frame.
+        ImageError: the region does not overlap the frame.
     """
-    x1, y1, x2, y2 = pixel_window(_blank(shape_hw), box)
+    (x1, y1, x2, y2), values = _over_window(heatmap, region, shape_hw, shift_xy)
     full = np.full(shape_hw, -np.inf, np.float32)
-    full[y1:y2, x1:x2] = _interpolate(heatmap, (y2 - y1, x2 - x1), shift_xy)
+    full[y1:y2, x1:x2] = values
     return full
 
 
-def hottest_point(heatmap: DefectMap, box: Box, *, shift_xy: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float]:
-    """Where the map is hottest: ``(x, y)`` in frame pixels, inside the box.
+def hottest_point(
+    heatmap: DefectMap, region: Region, *, shift_xy: tuple[float, float] = (0.0, 0.0)
+) -> tuple[float, float]:
+    """Where the map is hottest: ``(x, y)`` in frame pixels, inside the region.
 
     The peak is placed between cells by the parabola through the hottest cell and its two neighbours along each axis;
     a cell at the border keeps its own middle. Of equal cells the one nearest to the middle of the grid counts.
 
     Args:
-        heatmap: rows x columns, evenly over ``box``.
-        box: The judged region in frame pixels.
+        heatmap: rows x columns, evenly over ``region``.
+        region: The judged region in frame pixels.
         shift_xy: See `HeatScale`.
     """
     rows, columns = heatmap.shape
     row, column = _peak_cell(heatmap)
     x = (column + _parabola_offset(heatmap[row], column) + 0.5 + shift_xy[0]) / columns
     y = (row + _parabola_offset(heatmap[:, column], row) + 0.5 + shift_xy[1]) / rows
-    return box.x1 + min(max(x, 0.0), 1.0) * box.width, box.y1 + min(max(y, 0.0), 1.0) * box.height
+    found = in_frame(region, np.clip([[x, y]], 0.0, 1.0))[0]
+    return float(found[0]), float(found[1])
 
 
 def overlay(frame: Frame, verdict: Verdict, scale: HeatScale) -> Frame:
@@ -153,18 +157,16 @@ def overlay(frame: Frame, verdict: Verdict, scale: HeatScale) -> Frame:
         A new frame of the same size.
     """
     drawn = frame.copy()
-    if verdict.box is None:
+    if verdict.region is None:
         return drawn
-    x1, y1, x2, y2 = pixel_window(frame, verdict.box)
     if verdict.heatmap is not None:
+        (x1, y1, x2, y2), values = _over_window(verdict.heatmap, verdict.region, frame.shape[:2], scale.shift_xy)
         window = drawn[y1:y2, x1:x2]
-        values = _interpolate(verdict.heatmap, window.shape[:2], scale.shift_xy)
         level = np.rint(scale.heat(values) * 255).astype(np.uint8)
         strength = cv2.LUT(level, _tint_strength())
         colour = cv2.applyColorMap(level, legend_rgb()[:, None])
         window[:] = cv2.blendLinear(np.ascontiguousarray(window), colour, 1 - strength, strength)
-    width = max(1, round(min(frame.shape[:2]) / 120))
-    _outline(drawn[y1:y2, x1:x2], width, STATE_RGB[verdict.state])
+    _outline(drawn, seen_region(frame, verdict.region), STATE_RGB[verdict.state])
     return drawn
 
 
@@ -174,7 +176,28 @@ def legend_rgb() -> UInt8[np.ndarray, "256 3"]:
     return np.ascontiguousarray(cv2.applyColorMap(steps, cv2.COLORMAP_INFERNO).reshape(256, 3)[:, ::-1])
 
 
-def _blank(shape_hw: tuple[int, int]) -> Frame:
+def _over_window(
+    heatmap: DefectMap, region: Region, shape_hw: tuple[int, ...], shift_xy: tuple[float, float]
+) -> tuple[tuple[int, int, int, int], Float32[np.ndarray, "height width"]]:
+    """The pixels ``(x1, y1, x2, y2)`` around a region and the map over them, ``-inf`` beside the region."""
+    corners = corners_of(region)
+    x1, y1, x2, y2 = window = pixel_window(_blank(shape_hw), box_around(corners))
+    if isinstance(region, Box):
+        return window, _interpolate(heatmap, (y2 - y1, x2 - x1), shift_xy)
+    sides = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
+    width, height = (max(1, round(float(max(pair)))) for pair in (sides[::2], sides[1::2]))
+    upright = _interpolate(heatmap, (height, width), shift_xy)
+    source = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32) - 0.5
+    matrix = cv2.getPerspectiveTransform(source, (corners - [x1, y1] - 0.5).astype(np.float32))
+    turned = cv2.warpPerspective(
+        upright, matrix, (x2 - x1, y2 - y1), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    inside = np.zeros(turned.shape, np.uint8)
+    cv2.fillConvexPoly(inside, np.rint((corners - [x1, y1] - 0.5) * 16).astype(np.int32), 1, shift=4)
+    return window, np.where(inside == 1, turned, np.float32(-np.inf)).astype(np.float32)
+
+
+def _blank(shape_hw: tuple[int, ...]) -> Frame:
     return np.broadcast_to(np.uint8(0), (*shape_hw, 3))
 
 
@@ -221,6 +244,13 @@ def _tint_strength() -> Float32[np.ndarray, "256"]:
     return (_STRONGEST_TINT * np.linspace(0, 1, 256) ** 0.75).astype(np.float32)
 
 
-def _outline(region: Frame, width: int, rgb: tuple[int, int, int]) -> None:
-    for edge in (region[:width], region[-width:], region[:, :width], region[:, -width:]):
-        edge[:] = rgb
+def _outline(frame: Frame, region: Region, rgb: tuple[int, int, int]) -> None:
+    width = max(1, round(min(frame.shape[:2]) / 120))
+    if isinstance(region, Box):
+        x1, y1, x2, y2 = pixel_window(frame, region)
+        inside = frame[y1:y2, x1:x2]
+        for edge in (inside[:width], inside[-width:], inside[:, :width], inside[:, -width:]):
+            edge[:] = rgb
+        return
+    corners = np.rint((corners_of(region) - 0.5) * 16).astype(np.int32)  # OpenCV counts from pixel centres, in 1/16
+    cv2.polylines(frame, [corners], isClosed=True, color=rgb, thickness=width, lineType=cv2.LINE_AA, shift=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import time
@@ -12,20 +13,22 @@ from pathlib import Path
 
 import numpy as np
 
-from gonogo import bundle, drift, images, runtime
+from gonogo import bundle, drift, images, roi, runtime
 from gonogo.bundle import Bundle
 from gonogo.config import Recipe, Settings, settings
-from gonogo.errors import BundleError, ImageError
+from gonogo.errors import BundleError, ImageError, UnlocatedError
 from gonogo.heatmap import HeatScale
+from gonogo.roi import Roi
 from gonogo.runtime import Graph
-from gonogo.schema import Box, FeatureVector, Frame, OperatingPoint, State, Verdict
+from gonogo.schema import Box, FeatureVector, Frame, Located, OperatingPoint, Region, State, Verdict
 
 
 class Inspector:
     """Turns frames into verdicts with one bundle. Not thread-safe: give each thread or process its own."""
 
-    def __init__(self, opened: Bundle, graph: Graph) -> None:
+    def __init__(self, opened: Bundle, graph: Graph, search: Roi | None = None) -> None:
         self.bundle = opened
+        self.roi = search or roi.WholeRoi()
         self._graph = graph
         self.drift = drift.read(opened.root)
 
@@ -43,14 +46,15 @@ class Inspector:
         """
         machine = machine or settings()
         opened = bundle.read(path)
-        graph = runtime.compile_graph(
-            opened.classifier,
+        compiled = functools.partial(
+            runtime.compile_graph,
             device=machine.device,
             precision=opened.manifest.precision,
             threads=machine.threads,
             cache_dir=machine.cache_dir / "openvino",
         )
-        inspector = cls(opened, graph)
+        search = None if opened.manifest.recipe.roi == "none" else roi.open_roi(opened.roi, compiled=compiled)
+        inspector = cls(opened, compiled(opened.classifier), search)
         if replay:
             inspector._replay(runtime.environment(device=machine.device, threads=machine.threads))
         return inspector
@@ -85,35 +89,47 @@ class Inspector:
         """``score = pool(heatmap) + bias``."""
         return self.bundle.manifest.classifier.bias
 
-    def inspect(self, frame: Frame) -> Verdict:
+    def inspect(self, frame: Frame, *, located: Located | None = None) -> Verdict:
         """Judge one frame.
 
         Args:
             frame: uint8 RGB, height x width x 3.
+            located: Where the part is, for a caller who knows; searched for where omitted.
 
         Returns:
-            The verdict; a judgement that could not be completed is a ``fault`` with its reason, never an exception.
+            The verdict; a judgement that could not be completed, or a part that was not found, is a ``fault`` with its
+            reason, never an exception.
         """
         timings_ms: dict[str, float] = {}
         box: Box | None = None
+        region: Region | None = None
         try:
             with _timed(timings_ms, "total"):
                 with _timed(timings_ms, "roi"):
                     _require_frame(frame)
-                    box = Box.whole(frame)
+                    located = located or self.roi.locate(frame)
+                    box, region = located.box, _require_part(located)
                 with _timed(timings_ms, "resize"):
-                    picture = images.crop_resize(frame, box, self.recipe.size_wh)
+                    picture = images.cut(frame, region, self.recipe.size_wh)
                 with _timed(timings_ms, "network"):
                     outputs = self._graph(picture)
                 score = float(outputs["score"][0])
                 state, reason = self._guarded(*self._decide(score), outputs["feature_vector"][0])
         except Exception as error:  # noqa: BLE001  the edge of judging: whatever went wrong, the answer is a fault
-            return Verdict(state=State.FAULT, score=None, reason=f"not judged: {error}", box=box, timings_ms=timings_ms)
+            return Verdict(
+                state=State.FAULT,
+                score=None,
+                reason=f"not judged: {error}",
+                box=box,
+                region=region,
+                timings_ms=timings_ms,
+            )
         return Verdict(
             state=state,
             score=score,
             reason=reason,
             box=box,
+            region=region,
             heatmap=outputs["heatmap"][0],
             feature_vector=outputs["feature_vector"][0],
             timings_ms=timings_ms,
@@ -188,6 +204,12 @@ def _require_frame(frame: Frame) -> None:
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
         raise ImageError(f"expected a uint8 height x width x 3 RGB array, found {found}.")
+
+
+def _require_part(located: Located) -> Region:
+    if not located.present or located.region is None:
+        raise UnlocatedError(located.reason or "the search for the part gave no region")
+    return located.region
 
 
 @contextmanager

@@ -32,6 +32,11 @@ class Graph:
         self._request = compiled.create_infer_request()
         self._names = [output.any_name for output in compiled.outputs]
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Batch, height, width and channels of what goes in."""
+        return tuple(self._compiled.inputs[0].shape)
+
     def __call__(self, picture: Picture) -> dict[str, np.ndarray]:
         """Judge one picture, height x width x 3; the arrays returned are the caller's own."""
         self._request.infer({0: ov.Tensor(picture[None], shared_memory=True)})

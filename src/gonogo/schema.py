@@ -69,6 +69,11 @@ class Box:
     def whole(cls, frame: Frame) -> Box:
         """The box that covers a whole frame."""
         height, width = frame.shape[:2]
+        return cls.whole_of(width, height)
+
+    @classmethod
+    def whole_of(cls, width: int, height: int) -> Box:
+        """The box that covers a frame of this size."""
         return cls(x1=0.0, y1=0.0, x2=float(width), y2=float(height))
 
     @property
@@ -116,6 +121,10 @@ class Box:
         return Box(x1=self.x1 - left, y1=self.y1 - top, x2=self.x2 + right, y2=self.y2 + bottom)
 
 
+Region: TypeAlias = Box | Quad
+"""What is cut out and judged, in frame pixels; may reach beyond the frame."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Located:
     """Where the part is in one frame, tight and without margin; or that it is not there, and why."""
@@ -131,6 +140,11 @@ class Located:
     """How far the inspected region reaches beyond the part, on every side, as a share of its size along that axis."""
     confidence: float | None = None
     """Probability that this is the part, where the method states one."""
+
+    @property
+    def region(self) -> Region | None:
+        """What to cut out and judge, the margin included: the turned rectangle where there is one, else the box."""
+        return self.crop_box if self.quad is None else self.crop_quad
 
     @property
     def crop_box(self) -> Box | None:
@@ -227,9 +241,11 @@ class Verdict:
     reason: str
     """One sentence a person can read."""
     box: Box | None = None
-    """The region that was judged, in frame pixels."""
+    """The part as it was found, tight, in frame pixels; the whole frame where no region of interest is looked for."""
+    region: Region | None = None
+    """What was cut out and judged: the part with its margin, as a box or a turned rectangle in frame pixels."""
     heatmap: DefectMap | None = None
-    """Defect evidence over that region, in score units; pooling it and adding the bias gives the score."""
+    """Defect evidence over ``region``, in score units; pooling it and adding the bias gives the score."""
     feature_vector: FeatureVector | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 

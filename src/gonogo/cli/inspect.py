@@ -79,11 +79,14 @@ def _report(file: Path, verdict: Verdict, drawn: Path | None, *, as_json: bool) 
         score = "" if verdict.score is None else f"{verdict.score:9.3f}"
         typer.echo(f"{verdict.state.value:7s}{score:10s}  {file}  {verdict.reason}")
         return
+    from gonogo.images.geometry import corners_of
+
     row: dict[str, Any] = {
         "file": str(file),
         "state": verdict.state.value,
         "score": verdict.score,
         "box_xyxy": None if verdict.box is None else list(verdict.box.xyxy),
+        "region_xy": None if verdict.region is None else corners_of(verdict.region).tolist(),
         "heatmap_file": None if drawn is None else str(drawn),
         "reason": verdict.reason,
         "timings_ms": {stage: round(duration, 3) for stage, duration in verdict.timings_ms.items()},

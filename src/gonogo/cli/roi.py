@@ -34,11 +34,11 @@ def preview_(
     """Show every step of a recipe on a photograph, side by side, and what it finds."""
     from gonogo import images
     from gonogo.files import write_beside
-    from gonogo.roi import make_roi, preview, read_recipe
+    from gonogo.roi import open_roi, preview
 
-    read, frame = read_recipe(recipe), images.load(photo)
-    write_beside(out, _encoded(preview(read, frame), out))
-    located = make_roi(read).locate(frame)
+    roi, frame = open_roi(recipe), images.load(photo)
+    write_beside(out, _encoded(preview(roi, frame), out))
+    located = roi.locate(frame)
     if located.box is None:
         typer.echo(f"{out}: the part was not found: {located.reason}")
     else:

@@ -55,6 +55,8 @@ class Sample(BaseModel):
     """Region of interest in frame pixels."""
     quad: tuple[tuple[Pixels, Pixels], ...] | None = None
     """Corners of a rotated region, clockwise from its own top left, in frame pixels."""
+    present: bool | None = None
+    """``False`` where the picture does not show exactly one whole part: it teaches a learned region to refuse."""
     split: Split | None = None
     group: int | None = None
     """Near-duplicate component: pictures of one data set with the same number show the same part."""

@@ -49,9 +49,9 @@ def observe(frame: Frame, verdict: Verdict, taught: Taught, size_wh: tuple[int, 
     Returns:
         ``None`` for a fault: nothing was judged.
     """
-    if verdict.score is None or verdict.feature_vector is None or verdict.box is None:
+    if verdict.score is None or verdict.feature_vector is None or verdict.region is None:
         return None
-    grey = cv2.cvtColor(images.crop_resize(frame, verdict.box, size_wh), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    grey = cv2.cvtColor(images.cut(frame, verdict.region, size_wh), cv2.COLOR_RGB2GRAY).astype(np.float32)
     soft = cv2.GaussianBlur(grey, (0, 0), 1.0)
     detail, left = (float(cv2.Laplacian(each, cv2.CV_32F).var()) for each in (grey, soft))
     return Signs(

@@ -14,9 +14,9 @@ from gonogo.dataset import Dataset, Sample, Split, fingerprint
 from gonogo.errors import DatasetError
 from gonogo.evaluate.evaluation import Evaluation, Fault
 from gonogo.heatmap import HeatScale, hottest_point, spread
-from gonogo.images import pixel_window
+from gonogo.images import in_frame, seen_region
 from gonogo.progress import track
-from gonogo.schema import Box, Frame, Label, Mask, OperatingPoint, Prediction, State, Verdict
+from gonogo.schema import Frame, Label, Mask, OperatingPoint, Prediction, State, Verdict
 
 
 class Judge(Protocol):
@@ -121,22 +121,24 @@ def _judge(inspector: Judge, dataset: Dataset, sample: Sample) -> tuple[Predicti
 
 
 def _located(prediction: Prediction, frame: Frame, verdict: Verdict, mask: Mask, scale: HeatScale) -> Prediction:
-    if verdict.heatmap is None or verdict.box is None:
+    if verdict.heatmap is None or verdict.region is None:
         return prediction
-    x1, y1, x2, y2 = pixel_window(frame, verdict.box)
-    region = Box(x1=x1, y1=y1, x2=x2, y2=y2)
-    inside = mask[y1:y2, x1:x2]
-    heat = scale.heat(spread(verdict.heatmap, region, mask.shape, shift_xy=scale.shift_xy))[y1:y2, x1:x2]
+    region = seen_region(frame, verdict.region)
+    values = spread(verdict.heatmap, region, mask.shape, shift_xy=scale.shift_xy)
+    judged = np.isfinite(values)
+    inside, heat = mask[judged], scale.heat(values[judged])
     total = float(heat.sum(dtype=np.float64))
     return replace(
         prediction,
-        pointing_hit=_on(mask, region, hottest_point(verdict.heatmap, region, shift_xy=scale.shift_xy)),
-        centre_hit=_on(mask, region, region.centre_xy),
+        pointing_hit=_on(mask, hottest_point(verdict.heatmap, region, shift_xy=scale.shift_xy)),
+        centre_hit=_on(mask, in_frame(region, np.array([[0.5, 0.5]]))[0]),
         energy_inside=float(heat[inside].sum(dtype=np.float64)) / total if total > 0 else 0.0,
         mask_share=float(inside.mean()),
     )
 
 
-def _on(mask: Mask, region: Box, point_xy: tuple[float, float]) -> bool:
+def _on(mask: Mask, point_xy: Sequence[float]) -> bool:
+    """Whether the mask covers a point; one on the frame's far edge belongs to the last pixel, one beyond to none."""
     x, y = point_xy
-    return bool(mask[min(int(y), int(region.y2) - 1), min(int(x), int(region.x2) - 1)])
+    height, width = mask.shape
+    return 0 <= x <= width and 0 <= y <= height and bool(mask[min(int(y), height - 1), min(int(x), width - 1)])

@@ -8,7 +8,9 @@ from gonogo.model.backbones import (
     FeatureStack,
     Normalisation,
     architecture,
+    strided_cuts,
 )
+from gonogo.model.locator import EdgesHead, Locator, LocatorHead, RegressionHead, Scaling, Sightings
 from gonogo.model.network import SHARPNESS, FeatureNetwork, MapHead, Network, Pool, pool_map
 from gonogo.model.weights import batch_norms, load_backbone
 
@@ -18,14 +20,21 @@ __all__ = [
     "SHARPNESS",
     "SYMMETRIC",
     "Architecture",
+    "EdgesHead",
     "FeatureNetwork",
     "FeatureStack",
+    "Locator",
+    "LocatorHead",
     "MapHead",
     "Network",
     "Normalisation",
     "Pool",
+    "RegressionHead",
+    "Scaling",
+    "Sightings",
     "architecture",
     "batch_norms",
     "load_backbone",
     "pool_map",
+    "strided_cuts",
 ]

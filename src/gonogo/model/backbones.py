@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -74,6 +75,19 @@ def architecture(name: str) -> Architecture:
     return ARCHITECTURES[name]
 
 
+def strided_cuts(name: str, strides: tuple[int, ...], side: int) -> tuple[str, ...]:
+    """The last node of a backbone, one or two modules deep, whose map comes nearest to each of some strides."""
+    network = architecture(name).build(weights=None).eval()
+    body = create_feature_extractor(network, {node: node for node in _modules(network)})
+    with torch.no_grad():
+        found = body(torch.zeros(1, 3, side, side))
+    cuts = []
+    for stride in strides:
+        off = {node: abs(math.log(side / value.shape[-1] / stride)) for node, value in found.items() if value.ndim == 4}
+        cuts.append([node for node, distance in off.items() if distance == min(off.values())][-1])
+    return tuple(cuts)
+
+
 class FeatureStack(nn.Module):
     """A backbone cut at one or more feature maps, brought to the finest of their grids and joined along channels.
 
@@ -110,7 +124,10 @@ def feature_stack(name: str, network: nn.Module, cuts: tuple[str, ...] = ()) -> 
 
 
 def _outline(network: nn.Module) -> str:
-    """The nodes worth cutting at: the modules one and two levels deep, without the classifier."""
+    return ", ".join(sorted(_modules(network), key=lambda node: [part.zfill(4) for part in node.split(".")])[:40])
+
+
+def _modules(network: nn.Module) -> list[str]:
+    """The nodes worth cutting at: the modules one and two levels deep, in the order in which they are evaluated."""
     _, nodes = get_graph_node_names(network)
-    deep = {".".join(node.split(".")[:2]) for node in nodes if "." in node}
-    return ", ".join(sorted(deep, key=lambda node: [part.zfill(4) for part in node.split(".")])[:40])
+    return list(dict.fromkeys(".".join(node.split(".")[:2]) for node in nodes if "." in node))

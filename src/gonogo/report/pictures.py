@@ -13,9 +13,10 @@ from gonogo.dataset import Dataset, Sample
 from gonogo.evaluate import Evaluation, Judge
 from gonogo.heatmap import HeatScale, overlay
 from gonogo.images import encode_jpeg
+from gonogo.images.geometry import scaled
 from gonogo.progress import track
 from gonogo.report.words import passes_nothing
-from gonogo.schema import Box, Frame, Label, Mask, Prediction, State, Verdict
+from gonogo.schema import Frame, Label, Mask, Prediction, State, Verdict
 
 _LONGEST_SIDE = 360
 _MARKED_RGB = (0, 214, 230)
@@ -147,10 +148,8 @@ def thumbnails(frame: Frame, verdict: Verdict, mask: Mask | None, scale: HeatSca
     factor = _LONGEST_SIDE / max(height, width)
     size_wh = max(1, round(width * factor)), max(1, round(height * factor))
     small = cv2.resize(frame, size_wh, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-    if verdict.box is not None:
-        across, down = size_wh[0] / width, size_wh[1] / height
-        x1, y1, x2, y2 = verdict.box.xyxy
-        verdict = replace(verdict, box=Box(x1=x1 * across, y1=y1 * down, x2=x2 * across, y2=y2 * down))
+    if verdict.region is not None:
+        verdict = replace(verdict, region=scaled(verdict.region, size_wh[0] / width, size_wh[1] / height))
     heat = overlay(small, verdict, scale)
     if mask is not None:
         # Shrunk by area and cut low, so that a hairline crack keeps its outline.

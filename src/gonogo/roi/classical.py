@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from gonogo import images
-from gonogo.roi.geometry import Corners, Shapes, as_quad, box_around, grown, side_lengths, upright
-from gonogo.roi.recipe import ClassicalRecipe, FixedRecipe, RoiRecipe
+from gonogo.images.geometry import Corners, Shapes, as_quad, box_around, grown, side_lengths, upright
+from gonogo.roi.recipe import ClassicalRecipe, FixedRecipe
 from gonogo.roi.refine import refine
 from gonogo.roi.steps import Picture, describe
 from gonogo.schema import Box, Frame, Located
@@ -37,6 +37,14 @@ class Regions:
     shapes: Shapes
     areas: Float64[np.ndarray, " shapes"]
     """Area of each region itself, in square frame pixels."""
+
+
+class WholeRoi:
+    """No search: the whole frame is the region."""
+
+    def locate(self, frame: Frame) -> Located:
+        """The whole frame, without margin."""
+        return Located(present=True, box=Box.whole(frame))
 
 
 class FixedRoi:
@@ -113,11 +121,6 @@ class ClassicalRoi:
             return Located(present=False, reason="the region found lies outside the picture")
         quad = as_quad(corners) if recipe.shape == "quad" else None
         return Located(present=True, box=box, quad=quad, margin=recipe.margin)
-
-
-def make_roi(recipe: RoiRecipe) -> Roi:
-    """What carries a recipe out."""
-    return FixedRoi(recipe) if isinstance(recipe, FixedRecipe) else ClassicalRoi(recipe)
 
 
 def reduced(frame: Frame, side_px: int) -> Frame:

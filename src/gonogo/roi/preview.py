@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gonogo.roi.classical import ClassicalRoi, Roi, make_roi, reduced
-from gonogo.roi.geometry import Corners, corners_of_box
-from gonogo.roi.recipe import RoiRecipe
+from gonogo.images.geometry import Corners, corners_of_box
+from gonogo.roi.classical import ClassicalRoi, Roi, reduced
 from gonogo.roi.steps import Picture
 from gonogo.schema import Frame, Located
 
@@ -25,17 +24,16 @@ _PART_RGB = (255, 196, 0)
 _MARGIN_RGB = (64, 220, 255)
 
 
-def preview(recipe: RoiRecipe, frame: Frame) -> Frame:
+def preview(roi: Roi, frame: Frame) -> Frame:
     """The sheet: the reduced picture, every step's picture under its name, and the region found on the photograph.
 
     Args:
-        recipe: What to carry out.
+        roi: What finds the region.
         frame: uint8 RGB, height x width x 3.
 
     Returns:
         uint8 RGB; the part's outline is amber, the region to be inspected (with its margin) blue.
     """
-    roi = make_roi(recipe)
     cells = _step_cells(roi, frame)
     located = roi.locate(frame)
     cells.append((_summary(located), draw(_fitted(frame), located, _CELL_WIDTH / frame.shape[1])))

@@ -16,6 +16,9 @@ from gonogo.roi.steps import Step, require_mask
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Aspect = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+FIXED_MARGIN = 0.05
+"""The article's margin (Deka and Mittal, 2018)."""
+
 Pixels = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -49,7 +52,7 @@ class ClassicalRecipe(Strict):
     refine_band: float = Field(default=0.0, ge=0, le=0.25, allow_inf_nan=False)
     """How far each edge of the region found is searched at full size, both ways, as a share of its short side; 0 leaves
     the edges where the reduced picture puts them."""
-    margin: Share = 0.05
+    margin: Share = FIXED_MARGIN
     """How far the inspected region reaches beyond the part on every side, as a share of its size along that axis."""
     steps: tuple[Step, ...] = Field(strict=False)
 
@@ -74,7 +77,7 @@ class FixedRecipe(Strict):
     method: Literal["fixed"] = "fixed"
     box_xyxy: tuple[Pixels, Pixels, Pixels, Pixels] = Field(strict=False)
     """Left, top, right and bottom edge in frame pixels."""
-    margin: Share = 0.05
+    margin: Share = FIXED_MARGIN
 
     @field_validator("box_xyxy")
     @classmethod
@@ -84,7 +87,30 @@ class FixedRecipe(Strict):
         return value
 
 
-RoiRecipe: TypeAlias = ClassicalRecipe | FixedRecipe
+class LearnedRecipe(Strict):
+    """A network that learned the box, in ``roi.xml`` beside the recipe; written by training."""
+
+    method: Literal["learned"] = "learned"
+    size_wh: tuple[Annotated[int, Field(ge=32, le=2048)], Annotated[int, Field(ge=32, le=2048)]] = Field(strict=False)
+    """What the whole picture is resized to for the network, width then height, in pixels."""
+    turned: bool
+    """Whether the part is set upright by the turned rectangle around it, rather than cut out by its box."""
+    least_presence: Share = 0.5
+    """Probability that exactly one part is there, below which the picture is refused."""
+    area: tuple[Share, Share] = Field(strict=False)
+    """The taught range: least and greatest area of the part, as shares of the frame's."""
+    aspect: tuple[Aspect, Aspect] = Field(strict=False)
+    """The taught range: least and greatest ratio of its long to its short side."""
+    margin: Share = FIXED_MARGIN
+    """How far the inspected region reaches beyond the part on every side, as a share of its size along that axis."""
+    margin_miss_rate: Share | None = None
+    """The region contains the whole part with a probability of at least one minus this (see `gonogo.roi.margin`);
+    ``None`` where the margin was not proven."""
+    margin_parts: int = Field(default=0, ge=0)
+    """Calibration parts that the margin rests on."""
+
+
+RoiRecipe: TypeAlias = ClassicalRecipe | FixedRecipe | LearnedRecipe
 
 _RECIPE: TypeAdapter[RoiRecipe] = TypeAdapter(Annotated[RoiRecipe, Field(discriminator="method")])
 

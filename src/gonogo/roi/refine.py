@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from gonogo.roi.geometry import Corners, Vector, axes
+from gonogo.images.geometry import Corners, Vector, axes
 from gonogo.schema import Frame
 
 SAMPLES_ALONG = 96

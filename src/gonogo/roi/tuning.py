@@ -17,9 +17,9 @@ from jaxtyping import Float64
 
 from gonogo.dataset.splits import merge_groups
 from gonogo.errors import DatasetError
+from gonogo.images.geometry import Corners, Shapes, corners_of_box, grown, side_lengths
 from gonogo.progress import track
 from gonogo.roi.classical import ClassicalRoi, Regions, pick
-from gonogo.roi.geometry import Corners, Shapes, corners_of_box, grown, side_lengths
 from gonogo.roi.recipe import ClassicalRecipe
 from gonogo.roi.refine import refine
 from gonogo.roi.scoring import Example, RoiScore, score

@@ -169,6 +169,7 @@ def sample_of(rendering: Rendering, file_name: str, mask_file_name: str | None) 
             "mask_file_name": mask_file_name,
             "box_xyxy": rendering.box and tuple(round(value, 2) for value in rendering.box.xyxy),
             "quad": rendering.quad and tuple((round(x, 2), round(y, 2)) for x, y in rendering.quad),
+            "present": None if rendering.chips == 1 else False,
             "board": str(rendering.board),
             "chip": str(rendering.chip),
             "chips": rendering.chips,

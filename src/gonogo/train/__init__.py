@@ -1,26 +1,43 @@
 """The readable loops: frozen features with a fitted head, and fine-tuning."""
 
+from gonogo.train.box_losses import BoxLoss
 from gonogo.train.features import Maps, Pooled, feature_maps, pooled_features
 from gonogo.train.finetune import METRICS, FineTuning, fine_tune
 from gonogo.train.head import Head, balanced_loss, cross_validated_loss, fit_map, fit_mean
-from gonogo.train.source import Locate, Source, labels
+from gonogo.train.locating import (
+    Locating,
+    Places,
+    compute_places,
+    fit_locator,
+    fit_scaling,
+    probe_error,
+    sight,
+)
+from gonogo.train.source import Source, labels
 from gonogo.train.statistics import restore_statistics
 
 __all__ = [
     "METRICS",
+    "BoxLoss",
     "FineTuning",
     "Head",
-    "Locate",
+    "Locating",
     "Maps",
+    "Places",
     "Pooled",
     "Source",
     "balanced_loss",
+    "compute_places",
     "cross_validated_loss",
     "feature_maps",
     "fine_tune",
+    "fit_locator",
     "fit_map",
     "fit_mean",
+    "fit_scaling",
     "labels",
     "pooled_features",
+    "probe_error",
     "restore_statistics",
+    "sight",
 ]

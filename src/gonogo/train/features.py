@@ -84,18 +84,27 @@ def feature_maps(
     seed: int,
     scratch: Path,
 ) -> Maps:
-    """Whole feature maps as float16 in a file that vanishes with the array: they can be larger than memory."""
+    """Whole feature maps of labelled samples in all their views, see `store_maps`."""
+    results = _stream(graph, source, samples, augmentation, seed)
+    maps = store_maps(results, len(samples) * augmentation.views, scratch=scratch)
+    return Maps(maps=maps.reshape(len(samples), augmentation.views, *maps.shape[1:]), bad=labels(samples))
+
+
+def store_maps(
+    results: Iterator[Float32[np.ndarray, "channels rows columns"]], count: int, *, scratch: Path
+) -> Float16[np.ndarray, "count channels rows columns"]:
+    """Keep feature maps as float16 in a file that vanishes with the array: they can be larger than memory."""
     scratch.mkdir(parents=True, exist_ok=True)
     maps: np.ndarray | None = None
-    for index, features in enumerate(_stream(graph, source, samples, augmentation, seed)):
+    for index, features in enumerate(results):
         if maps is None:
             handle, name = tempfile.mkstemp(dir=scratch)
             os.close(handle)
-            maps = np.memmap(name, np.float16, "w+", shape=(len(samples) * augmentation.views, *features.shape))
+            maps = np.memmap(name, np.float16, "w+", shape=(count, *features.shape))
             Path(name).unlink()  # the mapping keeps the space until it is released
         maps[index] = features
     assert maps is not None, "called with no samples"
-    return Maps(maps=maps.reshape(len(samples), augmentation.views, *maps.shape[1:]), bad=labels(samples))
+    return maps
 
 
 def _stream(

@@ -1,9 +1,10 @@
-"""Where training pictures come from: a data set seen through one region of interest, at one size."""
+"""Where training pictures come from: a data set seen through its regions of interest, at one size."""
 
 from __future__ import annotations
 
+import hashlib
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,13 +15,10 @@ from jaxtyping import Int
 from gonogo.augment import PLAIN, Augmentation, variant, variants
 from gonogo.dataset import Dataset, Sample
 from gonogo.runtime import Picture
-from gonogo.schema import Box, Frame, Label
+from gonogo.schema import Box, Frame, Label, Region
 
 AHEAD = 8
 """Pictures decoded ahead of the network."""
-
-Locate = Callable[[Frame], Box]
-"""Finds the region of interest; the same function that the inspector will use."""
 
 T = TypeVar("T")
 
@@ -30,8 +28,21 @@ class Source:
     """Gives pictures as the network sees them: decoded, cropped to the region of interest, resized, augmented."""
 
     dataset: Dataset
-    locate: Locate
     size_wh: tuple[int, int]
+    regions: Mapping[str, Region] | None = None
+    """What the inspector will cut out of each picture, by file name; ``None``: the whole picture."""
+
+    def region(self, sample: Sample, frame: Frame) -> Region:
+        """What is cut out of a sample's frame."""
+        return Box.whole(frame) if self.regions is None else self.regions[sample.file_name]
+
+    @property
+    def identity(self) -> str:
+        """Names the regions, for caches."""
+        if self.regions is None:
+            return "whole"
+        text = repr(sorted((name, region) for name, region in self.regions.items()))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def plain(self, samples: Sequence[Sample]) -> Iterator[Picture]:
         """Each sample as the line would show it."""
@@ -42,10 +53,10 @@ class Source:
 
         def make(sample: Sample) -> list[Picture]:
             frame = self.dataset.load(sample)
-            rng = _generator(seed, sample)
-            return list(variants(frame, self.locate(frame), self.size_wh, augmentation, rng))
+            rng = generator_of(seed, sample)
+            return list(variants(frame, self.region(sample, frame), self.size_wh, augmentation, rng))
 
-        for pictures in _ahead(make, samples):
+        for pictures in ahead(make, samples):
             yield from pictures
 
     def drawn(self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int) -> Iterator[Picture]:
@@ -53,9 +64,9 @@ class Source:
 
         def make(sample: Sample) -> Picture:
             frame = self.dataset.load(sample)
-            return variant(frame, self.locate(frame), self.size_wh, augmentation, _generator(seed, sample))
+            return variant(frame, self.region(sample, frame), self.size_wh, augmentation, generator_of(seed, sample))
 
-        return _ahead(make, samples)
+        return ahead(make, samples)
 
 
 def labels(samples: Sequence[Sample]) -> Int[np.ndarray, " samples"]:
@@ -63,11 +74,12 @@ def labels(samples: Sequence[Sample]) -> Int[np.ndarray, " samples"]:
     return np.array([sample.label is Label.BAD for sample in samples], dtype=np.int64)
 
 
-def _generator(seed: int, sample: Sample) -> np.random.Generator:
+def generator_of(seed: int, sample: Sample) -> np.random.Generator:
+    """Random numbers that depend on a seed and a sample's name, not on the other samples."""
     return np.random.default_rng((seed, zlib.crc32(sample.file_name.encode())))
 
 
-def _ahead(make: Callable[[Sample], T], samples: Sequence[Sample]) -> Iterator[T]:
+def ahead(make: Callable[[Sample], T], samples: Sequence[Sample]) -> Iterator[T]:
     """Apply a function to each sample, a little ahead of the consumer, in another thread."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting = [pool.submit(make, sample) for sample in samples[:AHEAD]]

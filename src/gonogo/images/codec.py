@@ -1,4 +1,4 @@
-"""Safe decoding, and the one crop-and-resize that training and the line share.
+"""Safe decoding and encoding.
 
 Every picture enters gonogo through `decode`: its header is read and held against the limits before a single pixel is
 unpacked, because a 100 kB PNG can otherwise cost gigabytes.
@@ -7,7 +7,6 @@ unpacked, because a 100 kB PNG can otherwise cost gigabytes.
 from __future__ import annotations
 
 import io
-import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from gonogo.config import Limits
 from gonogo.errors import ImageError
-from gonogo.schema import Box, Frame, Mask
+from gonogo.schema import Frame, Mask
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp")
@@ -159,50 +158,6 @@ def load_mask(path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None 
             f"{path}: the mask is {mask.shape[1]} x {mask.shape[0]}, its picture {shape_hw[1]} x {shape_hw[0]} pixels."
         )
     return mask
-
-
-def crop_resize(frame: Frame, box: Box, size_wh: tuple[int, int]) -> Frame:
-    """Cut a region out of a frame and resize it: the one pre-processing before the network.
-
-    The crop is rounded outwards to whole pixels and clipped to the frame. A crop of at least twice the target is first
-    averaged down by the integer factor that fits (anti-aliasing; the remainder, less than one target pixel, is cut at
-    the far edges), then resized bilinearly. This costs a third of area resampling straight to the target.
-
-    Args:
-        frame: uint8, height x width x 3.
-        box: The region in frame pixels.
-        size_wh: Target width and height in pixels.
-
-    Returns:
-        uint8, ``size_wh[1]`` x ``size_wh[0]`` x 3, contiguous.
-
-    Raises:
-        ImageError: the box does not overlap the frame.
-    """
-    x1, y1, x2, y2 = pixel_window(frame, box)
-    crop = frame[y1:y2, x1:x2]
-    width, height = size_wh
-    step_x, step_y = max(1, (x2 - x1) // width), max(1, (y2 - y1) // height)
-    if step_x > 1 or step_y > 1:
-        columns, rows = (x2 - x1) // step_x, (y2 - y1) // step_y
-        crop = cv2.resize(crop[: rows * step_y, : columns * step_x], (columns, rows), interpolation=cv2.INTER_AREA)
-    if crop.shape[:2] != (height, width):
-        crop = cv2.resize(crop, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(crop)
-
-
-def pixel_window(frame: Frame, box: Box) -> tuple[int, int, int, int]:
-    """The whole pixels that `crop_resize` cuts out for a box: ``(x1, y1, x2, y2)``.
-
-    Raises:
-        ImageError: the box does not overlap the frame.
-    """
-    height, width = frame.shape[:2]
-    x1, y1 = max(0, math.floor(box.x1)), max(0, math.floor(box.y1))
-    x2, y2 = min(width, math.ceil(box.x2)), min(height, math.ceil(box.y2))
-    if x2 <= x1 or y2 <= y1:
-        raise ImageError(f"the region {box.xyxy} lies outside the {width} x {height} picture.")
-    return x1, y1, x2, y2
 
 
 def encode_png(picture: UInt8[np.ndarray, "height width *channels"]) -> bytes:

@@ -14,7 +14,7 @@ import torch
 from pydantic import JsonValue
 
 import gonogo
-from gonogo import bundle, images, operating_point, runtime
+from gonogo import bundle, images, operating_point, roi, runtime
 from gonogo.augment import PLAIN, Augmentation
 from gonogo.bundle import Bundle, Classifier, Golden, Manifest
 from gonogo.config import Recipe, settings
@@ -26,9 +26,7 @@ from gonogo.files import folder_beside
 from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
 from gonogo.model import (
-    IMAGENET,
     SHARPNESS,
-    SYMMETRIC,
     FeatureNetwork,
     MapHead,
     Network,
@@ -38,6 +36,7 @@ from gonogo.model import (
     load_backbone,
 )
 from gonogo.progress import console, track
+from gonogo.roi import Roi
 from gonogo.schema import Box, Frame, Label, OperatingPoint, Verdict
 from gonogo.train import (
     FineTuning,
@@ -51,6 +50,8 @@ from gonogo.train import (
     pooled_features,
 )
 from gonogo.train.checkpoint import run_identity
+from gonogo.workflow.normalisation import candidates
+from gonogo.workflow.region import IDENTITY, LocatorOptions, find_regions, keep_roi
 
 GOLDEN_PIXELS = 500_000
 """Golden frames are reduced to about this size: they are replayed at every start."""
@@ -82,6 +83,10 @@ class TrainingOptions:
     """What the weights expect of their input; chosen by cross-validation on train where a file does not say."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     fine_tuning: FineTuning | None = None
+    roi: str = "none"
+    """``none``, ``learned``, or the file of a recipe."""
+    locator: LocatorOptions = field(default_factory=LocatorOptions)
+    """How a learned region is trained."""
     seed: int = 0
     promise: Promise = field(default_factory=Promise)
 
@@ -119,12 +124,13 @@ def train_inspector(
     require_trainable(dataset)
     torch.manual_seed(options.seed)
     side = architecture(options.backbone).side
-    source = Source(dataset=dataset, locate=Box.whole, size_wh=options.size_wh or (side, side))
+    work = out.with_name(f"{out.name}.work")
+    search = keep_roi(options.roi, dataset, work / "roi", options.locator)
+    source = _source(dataset, search, options.size_wh or (side, side))
     network, head = _frozen_gear(source, options)
     history: list[dict[str, float]] = []
-    work = out.with_name(f"{out.name}.work")
     if options.fine_tuning is not None:
-        train, val = dataset.split(Split.TRAIN), dataset.split(Split.VAL)
+        train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
         history = fine_tune(
             network, source, train, val, options.fine_tuning, options.augmentation, seed=options.seed, work=work
         )
@@ -135,7 +141,9 @@ def train_inspector(
         "fine_tuning": [dict(row) for row in history],
     }
     with folder_beside(out, replace=overwrite) as partial:
-        made = _fill_bundle(partial, out.name, network, source, options, facts)
+        if search is not None:
+            shutil.copytree(work / "roi", partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(IDENTITY))
+        made = _fill_bundle(partial, out.name, network, source, search, options, facts)
     shutil.rmtree(work, ignore_errors=True)
     sealed = Inspector.load(out).bundle  # opened as a user would, golden frames and all
     return Trained(bundle=sealed, val=made, history=history)
@@ -167,6 +175,21 @@ def certify(
     )
 
 
+def _source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) -> Source:
+    """Training pictures as the inspector will cut them out; those without a region are left out."""
+    if search is None:
+        return Source(dataset=dataset, size_wh=size_wh)
+    regions = find_regions(search, dataset, dataset.split(Split.TRAIN, Split.VAL))
+    kept = tuple(
+        sample
+        for sample in dataset.samples
+        if sample.split not in (Split.TRAIN, Split.VAL) or sample.file_name in regions
+    )
+    left = Dataset(root=dataset.root, samples=kept)
+    require_trainable(left)
+    return Source(dataset=left, size_wh=size_wh, regions=regions)
+
+
 def _frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Head]:
     """A backbone as it comes, and the head fitted on its features."""
     features, model = _choose_features(source, options)
@@ -181,7 +204,7 @@ def _frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Hea
             augmentation,
             seed=options.seed,
             cache=machine.cache_dir / "features",
-            identity=run_identity(features, options.backbone, str(source.locate)),
+            identity=run_identity(features, options.backbone, source.identity),
         )
         for samples, augmentation in ((train, options.augmentation), (val, PLAIN))
     ]
@@ -201,23 +224,18 @@ def _frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Hea
 
 
 def _choose_features(source: Source, options: TrainingOptions) -> tuple[FeatureNetwork, ov.Model]:
-    """The backbone with its input normalisation: the declared one, or the one that does better on unseen parts.
-
-    Weight files do not say what input they were trained on, and the wrong one costs several points of AUROC.
-    """
+    """The backbone with its input normalisation: the declared one, or the one that does better on unseen parts."""
     stack = load_backbone(options.backbone, weights=options.weights, cuts=options.cuts, seed=options.seed).eval()
-    known = options.normalisation
-    if known is None and options.weights in ("imagenet", "none"):
-        known = architecture(options.backbone).normalisation
-    candidates = [
+    normalisations = candidates(options.normalisation, options.backbone, options.weights)
+    tried = [
         (features, export_features(features, source.size_wh))
-        for features in (FeatureNetwork(stack, each).eval() for each in ([known] if known else [IMAGENET, SYMMETRIC]))
+        for features in (FeatureNetwork(stack, each).eval() for each in normalisations)
     ]
-    if len(candidates) == 1:
-        return candidates[0]
+    if len(tried) == 1:
+        return tried[0]
     train = source.dataset.split(Split.TRAIN)
     losses = []
-    for features, model in candidates:
+    for features, model in tried:
         pooled = pooled_features(
             runtime.compile_graph(model, many=True),
             source,
@@ -225,14 +243,14 @@ def _choose_features(source: Source, options: TrainingOptions) -> tuple[FeatureN
             PLAIN,
             seed=0,
             cache=settings().cache_dir / "features",
-            identity=run_identity(features, options.backbone, str(source.locate)),
+            identity=run_identity(features, options.backbone, source.identity),
         )
         losses.append(cross_validated_loss(pooled, [sample.part_id for sample in train]))
     names = ("ImageNet mean and deviation", "[-1, 1]")
     best = losses.index(min(losses))
     told = ", ".join(f"{name}: {loss:.3f}" for name, loss in zip(names, losses, strict=True))
     console.print(f"Input normalisation chosen by cross-validation (loss with {told}): {names[best]}.")
-    return candidates[best]
+    return tried[best]
 
 
 def _fill_bundle(
@@ -240,12 +258,13 @@ def _fill_bundle(
     name: str,
     network: Network,
     source: Source,
+    search: Roi | None,
     options: TrainingOptions,
     facts: dict[str, JsonValue],
 ) -> Evaluation:
     """Export, check, judge val for the colour scale and the golden frames, certify, seal."""
     dataset = source.dataset
-    recipe = Recipe(size_wh=source.size_wh)
+    recipe = Recipe(size_wh=source.size_wh, roi="none" if search is None else roi.method_of(search))
     model = export_classifier(network, source.size_wh, labels=(Label.GOOD.value, Label.BAD.value))
     try:
         ov.save_model(model, folder / bundle.CLASSIFIER, compress_to_fp16=False)
@@ -273,7 +292,7 @@ def _fill_bundle(
         training=facts,
         data_fingerprint=fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)),
     )
-    draft = Inspector(bundle.write_manifest(folder, manifest), graph)
+    draft = Inspector(bundle.write_manifest(folder, manifest), graph, search)
     point = certify(draft, dataset, options.promise)
     judged = [(sample, draft.inspect(dataset.load(sample))) for sample in track(val, "judging val")]
     finished = manifest.model_copy(
@@ -283,7 +302,7 @@ def _fill_bundle(
             "golden": _golden(folder, draft, dataset, judged),
         }
     )
-    return evaluate(Inspector(bundle.write_manifest(folder, finished), graph), dataset, (Split.VAL,))
+    return evaluate(Inspector(bundle.write_manifest(folder, finished), graph, search), dataset, (Split.VAL,))
 
 
 def _scale(

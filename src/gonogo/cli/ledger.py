@@ -1,0 +1,175 @@
+"""``gonogo ledger``: look at a ledger, prove it untouched, export it, let old frames go."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gonogo.ledger import Record, Row
+
+app = typer.Typer(help="The record of every verdict: list, show, verify, anchor, export, retain.", no_args_is_help=True)
+
+_Ledger = Annotated[Path, typer.Argument(help="The ledger, for example line1.ledger.", metavar="LEDGER")]
+_Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+@app.command("list")
+def list_rows(
+    ledger: _Ledger,
+    state: Annotated[list[str] | None, typer.Option(help="Only verdicts of this state; may be repeated.")] = None,
+    station: Annotated[str | None, typer.Option(help="Only this station.")] = None,
+    part: Annotated[str | None, typer.Option(help="Only this part.")] = None,
+    lot: Annotated[str | None, typer.Option(help="Only this lot.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many rows.")] = 50,
+    as_json: _Json = False,
+) -> None:
+    """Show the latest rows, the newest first."""
+    from gonogo.errors import InputError
+    from gonogo.ledger import Kind, Ledger, Where
+    from gonogo.schema import State
+
+    unknown = set(state or ()) - set(State)
+    if unknown:
+        raise InputError(f"--state: expected one of {', '.join(State)}, found {', '.join(sorted(unknown))}.")
+    where = Where(station=station, part=part, lot=lot, states=tuple(State(each) for each in state or ()))
+    kind = Kind.VERDICT if state else None
+    with Ledger.open(ledger, create=False, read_only=True) as opened:
+        for row in opened.rows(where, kind=kind, limit=limit, newest_first=True):
+            typer.echo(json.dumps(_as_json(row), ensure_ascii=False) if as_json else _line(row))
+
+
+@app.command()
+def show(
+    ledger: _Ledger, seq: Annotated[int, typer.Argument(min=1, help="The row's number.")], as_json: _Json = False
+) -> None:
+    """Show one row with all it holds, and what was done about it."""
+    from gonogo.errors import InputError
+    from gonogo.ledger import Ledger, Where
+
+    with Ledger.open(ledger, create=False, read_only=True) as opened:
+        row = opened.row(seq)
+        if row is None:
+            raise InputError(f"{ledger}: no row {seq}; the last one is {opened.head().seq}.")
+        about = list(opened.actions(Where(about=seq)))
+    if as_json:
+        typer.echo(json.dumps(_as_json(row) | {"actions": [_as_json(each) for each in about]}, ensure_ascii=False))
+        return
+    typer.echo(json.dumps(_as_json(row), indent=2, ensure_ascii=False))
+    for each in about:
+        typer.echo(_line(each))
+
+
+@app.command()
+def verify(
+    ledger: _Ledger,
+    anchor: Annotated[
+        list[Path] | None, typer.Option(help="A file of anchors kept elsewhere; may be repeated.", show_default=False)
+    ] = None,
+    frames: Annotated[bool, typer.Option("--frames", help="Read every stored frame, too.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """Look for any sign of tampering. Exit code 0: untouched, 1: something was found, 2: no ledger."""
+    from gonogo.errors import UnfitError
+    from gonogo.ledger import read_anchors
+    from gonogo.ledger import verify as find_tampering
+
+    anchors = [each for path in anchor or () for each in read_anchors(path)]
+    findings = find_tampering(ledger, anchors=anchors, frames=frames)
+    for finding in findings:
+        told = {"flaw": finding.flaw.value, "seq": finding.seq, "what": finding.what}
+        typer.echo(json.dumps(told) if as_json else f"{finding.flaw.value:10s}{finding.what}")
+    if findings:
+        raise UnfitError(f"{ledger}: {len(findings)} signs of tampering or damage. Keep the file as evidence.")
+    if anchors:
+        typer.echo(f"untouched, and up to row {max(each.seq for each in anchors)} as it was published", err=as_json)
+    else:
+        reach = "untouched, as far as the file can tell: only an anchor (--anchor) shows a chain that was computed anew"
+        typer.echo(reach, err=as_json)
+
+
+@app.command()
+def anchor(
+    ledger: _Ledger, to: Annotated[Path, typer.Option(help="The file to append to; keep it out of the line's reach.")]
+) -> None:
+    """Publish the ledger's head: everything up to it can be proved later."""
+    from gonogo.ledger import Ledger, publish_anchor
+
+    with Ledger.open(ledger, create=False, read_only=True) as opened:
+        published = publish_anchor(opened, to)
+    typer.echo(f"row {published.seq}  {published.sha256}")
+
+
+@app.command()
+def export(
+    ledger: _Ledger, out: Annotated[Path, typer.Option(help="Where to write; the name ends in .parquet or .csv.")]
+) -> None:
+    """Write every row to a table for other programs."""
+    from gonogo.ledger import Ledger
+    from gonogo.ledger import export as write_table
+
+    with Ledger.open(ledger, create=False, read_only=True) as opened:
+        count = write_table(opened, out)
+    typer.echo(f"Wrote {count} rows to {out}")
+
+
+@app.command()
+def time(
+    rows: Annotated[int, typer.Option(min=1000, help="Parts in the ledger.")] = 100_000,
+    folder: Annotated[Path | None, typer.Option(help="On which disk; the current folder's if omitted.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Time commits, the queries of the pages, and verification on this disk, with made-up parts."""
+    import tempfile
+    from dataclasses import asdict
+
+    from gonogo.ledger.timing import measure
+
+    with tempfile.TemporaryDirectory(dir=folder or Path.cwd(), prefix=".gonogo-time.") as place:
+        timings = measure(Path(place) / "time.ledger", rows=rows)
+    for timing in timings:
+        line = f"{timing.what:36s}median {timing.median_ms:9.1f} ms  p95 {timing.p95_ms:9.1f} ms"
+        typer.echo(json.dumps(asdict(timing)) if as_json else line)
+
+
+@app.command()
+def retain(
+    ledger: _Ledger,
+    keep_days: Annotated[float, typer.Option(min=1, help="Frames of the last so many days stay.")],
+    keep_bad: Annotated[bool, typer.Option("--keep-bad", help="Frames of bad parts stay for ever.")] = False,
+    who: Annotated[str, typer.Option(help="Who orders it, for the record.")] = "gonogo ledger retain",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Delete old frames; their rows stay, and a tombstone says what went."""
+    from gonogo.ledger import Ledger, Policy
+    from gonogo.ledger import retain as let_go
+
+    with Ledger.open(ledger, create=False) as opened:
+        done = let_go(opened, Policy(keep_days=keep_days, keep_bad=keep_bad), who=who, dry_run=dry_run)
+    verb = "Would delete" if dry_run else "Deleted"
+    typer.echo(f"{verb} {done.deleted} frames ({done.freed_bytes / 1e6:.1f} MB); {done.kept} stay")
+
+
+def _as_json(row: Row[Record]) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(row.body)
+    return {"seq": row.seq, "kind": row.kind.value, "previous": row.previous, "sha256": row.sha256} | content
+
+
+def _line(row: Row[Record]) -> str:
+    from gonogo.ledger import Action, VerdictRecord
+
+    start = f"{row.seq:8d}  {row.at:%Y-%m-%d %H:%M:%S}  "
+    record = row.record
+    if isinstance(record, VerdictRecord):
+        score = "" if record.score is None else f"{record.score:.3f}"
+        name = f"{record.station}/{record.trigger_id}"
+        whose = f"{name}  {record.part or '-'}  {record.lot or '-'}"
+        return f"{start}{record.state.value:8s}{score:>9s}  {whose}  {record.reason}"
+    if isinstance(record, Action):
+        about = "" if record.about is None else f" row {record.about}"
+        said = " ".join(filter(None, (record.label, record.defect)))
+        return f"{start}{record.action}{about} by {record.who} {said}".rstrip()
+    return f"{start}{row.kind.value}"

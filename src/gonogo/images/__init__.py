@@ -1,0 +1,37 @@
+"""Safe decoding and encoding, and the one way a region is cut out: the pre-processing that training and line share."""
+
+from gonogo.images.codec import (
+    FORMATS,
+    SUFFIXES,
+    Header,
+    decode,
+    encode_jpeg,
+    encode_png,
+    find,
+    load,
+    load_mask,
+    read_bytes,
+    read_header,
+)
+from gonogo.images.regions import crop_resize, cut, in_frame, pixel_window, rectify, seen_region, within
+
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "Header",
+    "crop_resize",
+    "cut",
+    "decode",
+    "encode_jpeg",
+    "encode_png",
+    "find",
+    "in_frame",
+    "load",
+    "load_mask",
+    "pixel_window",
+    "read_bytes",
+    "read_header",
+    "rectify",
+    "seen_region",
+    "within",
+]

@@ -1,0 +1,84 @@
+"""Boxes and turned rectangles as corners in frame pixels."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float64
+
+from gonogo.schema import Box, Quad, Region
+
+Corners: TypeAlias = Float64[np.ndarray, "4 2"]
+"""Corners ``(x, y)``, clockwise on the picture from the top left."""
+
+Shapes: TypeAlias = Float64[np.ndarray, "shapes 4 2"]
+"""The corners of several rectangles."""
+
+Vector: TypeAlias = Float64[np.ndarray, "2"]
+
+
+def corners_of_box(box: Box) -> Corners:
+    """The corners of an axis-parallel box."""
+    return np.array([[box.x1, box.y1], [box.x2, box.y1], [box.x2, box.y2], [box.x1, box.y2]], np.float64)
+
+
+def box_around(corners: Corners) -> Box:
+    """The smallest axis-parallel box around some corners."""
+    (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
+    return Box(x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2))
+
+
+def as_quad(corners: Corners) -> Quad:
+    """Corners as plain numbers."""
+    first, second, third, fourth = ((float(x), float(y)) for x, y in corners)
+    return (first, second, third, fourth)
+
+
+def corners_of(region: Region) -> Corners:
+    """The corners of a box or a turned rectangle."""
+    return corners_of_box(region) if isinstance(region, Box) else np.asarray(region, np.float64)
+
+
+def scaled(region: Region, across: float, down: float) -> Region:
+    """The same region in a picture that is so many times as wide and as high."""
+    corners = corners_of(region) * [across, down]
+    return box_around(corners) if isinstance(region, Box) else as_quad(corners)
+
+
+def upright(corners: Corners) -> Corners:
+    """The same corners, clockwise, from the one whose first side points most nearly to the right.
+
+    A rectangle does not say which of its corners the part calls top left; this choice turns it by at most 45 degrees.
+    """
+    following = corners[[1, 2, 3, 0]]
+    twice_area = float((corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]).sum())
+    if twice_area < 0:  # anticlockwise, where y points down
+        corners = corners[::-1]
+        following = corners[[1, 2, 3, 0]]
+    sides = following - corners
+    first = int(np.argmax(sides[:, 0] - np.abs(sides[:, 1])))
+    return corners[[first, (first + 1) % 4, (first + 2) % 4, (first + 3) % 4]]
+
+
+def axes(corners: Corners) -> tuple[Vector, Vector]:
+    """The rectangle's mean sides as vectors: along its top, and down."""
+    first, second, third, fourth = corners
+    return (second - first + third - fourth) / 2, (fourth - first + third - second) / 2
+
+
+def side_lengths(shapes: Shapes) -> Float64[np.ndarray, "shapes 2"]:
+    """Length of each rectangle's top and of its left side."""
+    lengths: Float64[np.ndarray, "shapes 2"] = np.linalg.norm(shapes[:, [1, 3]] - shapes[:, [0]], axis=2)
+    return lengths
+
+
+def grown(shapes: Shapes, grow_long: float, grow_short: float) -> Shapes:
+    """Each rectangle with both ends of its long and of its short axis moved outwards by a share of that axis."""
+    lengths = side_lengths(shapes)
+    wide = (lengths[:, 0] >= lengths[:, 1])[:, None, None]
+    top, left = shapes[:, [1]] - shapes[:, [0]], shapes[:, [3]] - shapes[:, [0]]
+    along = top * np.where(wide, grow_long, grow_short)
+    down = left * np.where(wide, grow_short, grow_long)
+    moved: Shapes = shapes + np.array([-1, 1, 1, -1])[:, None] * along + np.array([-1, -1, 1, 1])[:, None] * down
+    return moved

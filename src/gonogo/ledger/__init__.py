@@ -1,0 +1,68 @@
+"""The ledger: an append-only, hash-chained record of every verdict, and the frames beside it.
+
+One SQLite file and one folder of frames::
+
+    line1.ledger             rows; with -wal and -shm beside it while open
+    line1.ledger-frames/     stored frames, named by the SHA-256 of their bytes
+
+Typical use, one `Ledger` for each thread or process; any number of them may append at once::
+
+    with Ledger.open("line1.ledger") as ledger:
+        frame_sha256 = ledger.frames.put(data)            # on the disk before the row
+        row = ledger.append_verdict(VerdictRecord(...))   # durable when it returns
+        ledger.append_action(Action(action="review", who="anna", about=row.seq, label=Label.BAD, defect="scratch"))
+
+        ledger.find("station-1", "trigger-17")            # the stored verdict, or None
+        ledger.verdicts(Where(states=(State.REVIEW,)), newest_first=True, limit=50)
+        ledger.tally((By.HOUR, By.STATE), Where(since=...))
+"""
+
+from gonogo.ledger.anchors import Anchor, publish_anchor, read_anchors
+from gonogo.ledger.exporting import export
+from gonogo.ledger.frames import FrameStore
+from gonogo.ledger.queries import By, Where
+from gonogo.ledger.records import (
+    REVIEW,
+    Action,
+    Head,
+    Kind,
+    Opened,
+    Record,
+    Row,
+    Tombstone,
+    VerdictRecord,
+    View,
+    worst,
+)
+from gonogo.ledger.retention import Policy, Retained, retain
+from gonogo.ledger.store import DuplicateTrigger, Ledger
+from gonogo.ledger.verifying import Finding, Flaw, verify
+
+__all__ = [
+    "REVIEW",
+    "Action",
+    "Anchor",
+    "By",
+    "DuplicateTrigger",
+    "Finding",
+    "Flaw",
+    "FrameStore",
+    "Head",
+    "Kind",
+    "Ledger",
+    "Opened",
+    "Policy",
+    "Record",
+    "Retained",
+    "Row",
+    "Tombstone",
+    "VerdictRecord",
+    "View",
+    "Where",
+    "export",
+    "publish_anchor",
+    "read_anchors",
+    "retain",
+    "verify",
+    "worst",
+]

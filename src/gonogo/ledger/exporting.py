@@ -1,0 +1,136 @@
+"""The ledger as a table for other programs: Parquet or CSV, written as it is read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from gonogo.errors import InputError, LedgerError
+from gonogo.ledger.records import Action, Record, Row, VerdictRecord, iso
+from gonogo.progress import track
+
+if TYPE_CHECKING:
+    from gonogo.ledger.store import Ledger
+
+_TIMES = ("at", "triggered_at", "acquired_at", "judged_at")
+_NUMBERS = ("score", "go_below", "no_go_above")
+_TEXTS = ("kind", "station", "trigger_id", "part", "lot", "state", "cause", "reason", "bundle_sha256", "device")
+COLUMNS = (
+    "seq",
+    *_TIMES,
+    *_TEXTS,
+    *_NUMBERS,
+    "late",
+    "action",
+    "who",
+    "about",
+    "label",
+    "defect",
+    "body",
+    "previous",
+    "sha256",
+)
+"""``body`` is the whole record as it was hashed, so an export can be verified and holds everything."""
+
+_BATCH = 5000
+
+
+def export(ledger: Ledger, to: Path) -> int:
+    """Write every row to a ``.parquet`` or ``.csv`` file, complete under its final name or not at all.
+
+    Returns:
+        How many rows.
+
+    Raises:
+        InputError: another suffix, pyarrow missing for Parquet, or a place that cannot be written.
+    """
+    if to.suffix not in (".parquet", ".csv"):
+        raise InputError(f"{to}: expected a name ending in .parquet or .csv, found {to.suffix or 'no suffix'}.")
+    last = ledger.head().seq
+    rows = track(ledger.rows(before=last + 1), "exporting", total=last)
+    with _beside(to) as file:
+        return (_write_parquet if to.suffix == ".parquet" else _write_csv)(rows, file)
+
+
+def _cells(row: Row[Record]) -> dict[str, Any]:
+    cells: dict[str, Any] = dict.fromkeys(COLUMNS)
+    record = row.record
+    if isinstance(record, VerdictRecord):
+        cells |= record.model_dump(include={*_TEXTS, *_NUMBERS, *_TIMES, "late"})
+    elif isinstance(record, Action):
+        cells |= record.model_dump(include={"station", "action", "who", "about", "label", "defect"})
+    envelope = {name: getattr(row, name) for name in ("seq", "at", "kind", "body", "previous", "sha256")}
+    return cells | envelope
+
+
+def _write_csv(rows: Iterator[Row[Record]], file: BinaryIO) -> int:
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    count = 0
+    for row in rows:
+        writer.writerow([_csv_cell(value) for value in _cells(row).values()])
+        count += 1
+    text.detach()
+    return count
+
+
+def _csv_cell(value: Any) -> Any:
+    """Times as in the ledger; text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    if hasattr(value, "astimezone"):
+        return iso(value)
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value
+
+
+def _write_parquet(rows: Iterator[Row[Record]], file: BinaryIO) -> int:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError as error:
+        raise InputError("Parquet needs pyarrow. Install it: pip install 'gonogo[line]', or export to .csv") from error
+
+    types = {"seq": pa.int64(), "about": pa.int64(), "late": pa.bool_()}
+    types |= dict.fromkeys(_TIMES, pa.timestamp("us", tz="UTC")) | dict.fromkeys(_NUMBERS, pa.float64())
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
+    count = 0
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        batch: list[dict[str, Any]] = []
+        for row in rows:
+            batch.append(_cells(row))
+            count += 1
+            if len(batch) == _BATCH:
+                writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+                batch = []
+        writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+    return count
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[BinaryIO]:
+    """A file to write piece by piece, renamed to ``path`` when the block ends well."""
+    partial: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        partial = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.chmod(0o644)
+        partial.replace(path)
+    except OSError as error:
+        raise LedgerError(
+            f"{path}: cannot be written ({error.strerror or error}). Free some space or choose another place."
+        ) from error
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)

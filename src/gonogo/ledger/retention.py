@@ -1,0 +1,97 @@
+"""Retention: old frames are deleted by a policy, rows never. A tombstone says what went, and keeps the chain whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from gonogo.errors import InputError
+from gonogo.ledger.queries import Where
+from gonogo.ledger.records import REVIEW, Kind, Row, Tombstone, VerdictRecord
+from gonogo.progress import track
+from gonogo.schema import Label, State
+
+if TYPE_CHECKING:
+    from gonogo.ledger.store import Ledger
+
+_BATCH = 200
+"""Frames a tombstone: deleting so many holds up the line's next commit by some milliseconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Which frames may go. Those of parts that still wait for a person always stay."""
+
+    keep_days: float
+    """Frames of the last so many days stay."""
+    keep_bad: bool = False
+    """Frames of parts that were judged no-go, or called bad by a person, stay for ever."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.keep_days < 100_000:
+            raise InputError(f"keep_days: expected at least one day, found {self.keep_days}.")
+
+    def __str__(self) -> str:
+        return f"keep {self.keep_days:g} days{', keep bad parts' if self.keep_bad else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retained:
+    """What a retention run did, or would do."""
+
+    deleted: int
+    """Frames."""
+    freed_bytes: int
+    kept: int
+    """Frames still stored that rows name."""
+
+
+def retain(ledger: Ledger, policy: Policy, *, who: str, now: datetime | None = None, dry_run: bool = False) -> Retained:
+    """Delete the frames that a policy lets go, leaving a tombstone for each batch before its files are touched.
+
+    May run while the line records: a frame that a new row names meanwhile stays. May be interrupted: what a tombstone
+    names and is still there goes the next time.
+
+    Raises:
+        LedgerError: the ledger or a frame cannot be written.
+    """
+    until = (now or datetime.now(UTC)) - timedelta(days=policy.keep_days)
+    seen = ledger.head().seq
+    old, kept = _sorted_frames(ledger, policy, until)
+    going = [digest for digest in old if digest not in kept and ledger.frames.holds(digest)]
+    freed = deleted = 0
+    for start in track(range(0, len(going), _BATCH), "deleting frames"):
+        batch = going[start : start + _BATCH]
+        if dry_run:
+            freed += sum(ledger.frames.path(digest).stat().st_size for digest in batch)
+            deleted += len(batch)
+            continue
+        ledger.append_tombstone(Tombstone(frames_sha256=tuple(batch), policy=str(policy), who=who))
+        # Nobody can append a row that names one of these frames while this holds the writer's place.
+        with ledger.writing():
+            wanted_again = {digest for row in ledger.verdicts(after=seen) for digest in _frames(row)}
+            for digest in batch:
+                if digest not in wanted_again:
+                    freed += ledger.frames.remove(digest)
+                    deleted += 1
+    stored = sum(ledger.frames.holds(digest) for digest in old | kept)
+    return Retained(deleted=deleted, freed_bytes=freed, kept=stored - (deleted if dry_run else 0))
+
+
+def _sorted_frames(ledger: Ledger, policy: Policy, until: datetime) -> tuple[set[str], set[str]]:
+    """The frames of rows that may lose them, and of rows that may not; one frame can be in both."""
+    decided = {row.record.about: row.record.label for row in ledger.actions(Where(action=REVIEW, latest=True))}
+    old: set[str] = set()
+    kept: set[str] = set()
+    for row in track(ledger.verdicts(), "reading the ledger", total=ledger.count(kind=Kind.VERDICT)):
+        label = decided.get(row.seq)
+        bad = row.record.state is State.NO_GO or label is Label.BAD
+        waits = row.record.state is State.REVIEW and label is None
+        stays = row.at >= until or waits or (policy.keep_bad and bad)
+        (kept if stays else old).update(_frames(row))
+    return old, kept
+
+
+def _frames(row: Row[VerdictRecord]) -> list[str]:
+    return [view.frame_sha256 for view in row.record.views if view.frame_sha256 is not None]

@@ -1,0 +1,228 @@
+"""The file itself: its one table, and opening it with the one SQLite that is safe for it.
+
+Only the five stored columns exist on disk, and a row's hash covers them all. Everything else that queries need is a
+virtual column, computed from ``body`` and kept in indexes, so that no column can ever disagree with the record.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gonogo.errors import LedgerError
+from gonogo.ledger.frames import sync_folder
+from gonogo.ledger.records import NO_HASH, Kind, Opened, body_of, row_hash
+
+try:
+    import apsw as apsw
+except ModuleNotFoundError as missing:
+    raise LedgerError(
+        "the ledger needs apsw, which carries a SQLite that is safe for it. Install it: pip install 'gonogo[line]'"
+    ) from missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FORMAT = 1
+APPLICATION_ID = 0x474E4C31  # "GNL1", so that file(1) and other tools can tell a ledger
+MAGIC = b"SQLite format 3\0"
+
+# Before it, a WAL that is reset while another process writes can corrupt the file.
+SAFE_SQLITE = (3, 51, 3)
+
+_TEXTS = ("station", "trigger_id", "part", "lot", "state", "cause", "bundle_sha256", "action", "who", "label", "defect")
+_VIRTUAL = {
+    "at": ("TEXT", "$.at"),
+    "score": ("REAL", "$.record.score"),
+    "about": ("INTEGER", "$.record.about"),
+    **{name: ("TEXT", f"$.record.{name}") for name in _TEXTS},
+}
+
+# AUTOINCREMENT remembers the highest number ever given, so that a tail cut by an ordinary tool shows by itself.
+SCHEMA = (
+    f"""CREATE TABLE entries (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    body TEXT NOT NULL,
+    previous TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    {
+        ''',
+    '''.join(f"{name} {kind} AS (body ->> '{path}') VIRTUAL" for name, (kind, path) in _VIRTUAL.items())
+    }
+) STRICT""",
+    "CREATE UNIQUE INDEX entries_trigger ON entries (station, trigger_id) WHERE kind = 'verdict'",
+    "CREATE INDEX entries_tally ON entries (kind, at, state, lot, station, cause, bundle_sha256, action)",
+    "CREATE INDEX entries_kind ON entries (kind)",
+    "CREATE INDEX entries_state ON entries (kind, state)",
+    "CREATE INDEX entries_lot ON entries (lot) WHERE lot IS NOT NULL",
+    "CREATE INDEX entries_part ON entries (part) WHERE part IS NOT NULL",
+    "CREATE INDEX entries_action ON entries (action) WHERE action IS NOT NULL",
+    "CREATE INDEX entries_about ON entries (about, action) WHERE about IS NOT NULL",
+    "CREATE TRIGGER entries_no_update BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END",
+    "CREATE TRIGGER entries_no_delete BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END",
+    """CREATE TRIGGER entries_follow BEFORE INSERT ON entries
+WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM entries)
+  OR NEW.previous IS NOT coalesce((SELECT sha256 FROM entries ORDER BY seq DESC LIMIT 1), '"""
+    + NO_HASH
+    + """')
+BEGIN SELECT RAISE(ABORT, 'a row must follow the last one'); END""",
+)
+
+
+def connect(path: Path, *, read_only: bool, timeout_s: float) -> apsw.Connection:
+    """Open a ledger's file as it must be opened, without looking at what is in it.
+
+    Raises:
+        LedgerError: no such file, not a SQLite file, or a SQLite that is not safe.
+    """
+    require_safe_sqlite(apsw.sqlite_lib_version())
+    require_sqlite_file(path)
+    try:
+        connection = _opened(path, read_only=read_only, timeout_s=timeout_s)
+    except apsw.Error as error:
+        raise LedgerError(f"{path}: cannot be opened ({error}). Check the file with: gonogo ledger verify") from error
+    return connection
+
+
+def _opened(path: Path, *, read_only: bool, timeout_s: float) -> apsw.Connection:
+    flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
+    connection = apsw.Connection(str(path), flags=flags)
+    try:
+        _settle(connection, read_only=read_only, timeout_s=timeout_s)
+    except apsw.CantOpenError:
+        connection.close()
+        wal = path.with_name(path.name + "-wal")
+        if not read_only or (wal.exists() and wal.stat().st_size):
+            raise
+        # A read-only folder: SQLite cannot put its -shm file there, and nobody else can be writing either.
+        uri = path.resolve().as_uri() + "?immutable=1"
+        connection = apsw.Connection(uri, flags=flags | apsw.SQLITE_OPEN_URI)
+        _settle(connection, read_only=read_only, timeout_s=timeout_s)
+    except apsw.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _settle(connection: apsw.Connection, *, read_only: bool, timeout_s: float) -> None:
+    connection.set_busy_timeout(round(timeout_s * 1e3))
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    connection.pragma("synchronous", "FULL")
+    next(connection.execute("SELECT count(*) FROM sqlite_schema"))
+    if not read_only:
+        connection.pragma("journal_mode", "wal")
+
+
+def require_safe_sqlite(version: str) -> None:
+    """Refuse a SQLite whose write-ahead log can corrupt the file.
+
+    Raises:
+        LedgerError: older than `SAFE_SQLITE`.
+    """
+    if tuple(int(piece) for piece in version.split(".")[:3]) < SAFE_SQLITE:
+        least = ".".join(map(str, SAFE_SQLITE))
+        raise LedgerError(
+            f"expected SQLite {least} or newer (older ones can corrupt a write-ahead log), found {version}. "
+            "Upgrade it: pip install --upgrade apsw"
+        )
+
+
+def require_sqlite_file(path: Path) -> None:
+    """Refuse what is no SQLite file at all.
+
+    Raises:
+        LedgerError: missing, unreadable or something else.
+    """
+    try:
+        with path.open("rb") as file:
+            found = file.read(len(MAGIC))
+    except OSError as error:
+        raise LedgerError(f"{path}: expected a ledger ({error.strerror or error}). Check the path.") from error
+    if found != MAGIC:
+        raise LedgerError(f"{path}: expected a ledger, found another kind of file. Check the path.")
+
+
+def create(path: Path) -> None:
+    """Make an empty ledger, complete under its final name or not there at all; one already there is left alone.
+
+    Raises:
+        LedgerError: the place is not writable, or the disk is full.
+    """
+    require_safe_sqlite(apsw.sqlite_lib_version())
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _fill(partial)
+        # A link, unlike a rename, does not replace a ledger that another process made meanwhile.
+        os.link(partial, path)
+        sync_folder(path.parent)
+    except FileExistsError:
+        return
+    except (OSError, apsw.Error) as error:
+        raise LedgerError(
+            f"{path}: cannot be made ({error}). Free some space or choose another place on a local disk."
+        ) from error
+    finally:
+        for leftover in (partial, Path(f"{partial}-wal"), Path(f"{partial}-shm")):
+            leftover.unlink(missing_ok=True)
+
+
+def _fill(path: Path) -> None:
+    first = body_of(Opened(ledger=secrets.token_hex(16), format=FORMAT), at=datetime.now(UTC))
+    connection = apsw.Connection(str(path))
+    try:
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "FULL")
+        with connection:
+            connection.pragma("application_id", APPLICATION_ID)
+            connection.pragma("user_version", FORMAT)
+            for statement in SCHEMA:
+                connection.execute(statement)
+            insert(connection, seq=1, kind=Kind.OPENED, body=first, previous=NO_HASH)
+    finally:
+        connection.close()
+
+
+def insert(connection: apsw.Connection, *, seq: int, kind: Kind, body: str, previous: str) -> str:
+    """Write one row inside the caller's transaction and give its hash."""
+    digest = row_hash(previous, seq, kind, body.encode())
+    connection.execute(
+        "INSERT INTO entries (seq, kind, body, previous, sha256) VALUES (?, ?, ?, ?, ?)",
+        (seq, str(kind), body, previous, digest),
+    )
+    return digest
+
+
+def schema_differences(connection: apsw.Connection) -> list[str]:
+    """In what the file's schema is not the one that gonogo makes; empty when it is."""
+    found = set(_schema_rows(connection))
+    missing = [_title(sql) for sql in SCHEMA if sql not in found]
+    added = [_title(sql) for sql in found if sql not in SCHEMA]
+    differences = [f"missing or changed: {name}" for name in missing] + [f"not gonogo's: {name}" for name in added]
+    marks = {"application_id": APPLICATION_ID, "user_version": FORMAT, "encoding": "UTF-8"}
+    differences += [
+        f"{mark} is {connection.pragma(mark)!r}, expected {expected!r}"
+        for mark, expected in marks.items()
+        if connection.pragma(mark) != expected
+    ]
+    return differences
+
+
+def is_ledger(connection: apsw.Connection) -> bool:
+    """Whether this is a ledger, be it changed, and not another program's database."""
+    named = next(connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'entries'"))[0]
+    return bool(named or connection.pragma("application_id") == APPLICATION_ID)
+
+
+def _schema_rows(connection: apsw.Connection) -> Iterable[str]:
+    sql = "SELECT CAST(sql AS BLOB) FROM sqlite_schema WHERE sql IS NOT NULL AND name <> 'sqlite_sequence'"
+    return (text.decode(errors="replace") for (text,) in connection.execute(sql))
+
+
+def _title(sql: str) -> str:
+    return " ".join(str(sql).split()[:4])[:60]

@@ -1,0 +1,200 @@
+"""Verification: reads the file with nothing but its bytes to trust, and reports every sign of tampering."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from gonogo.errors import LedgerError
+from gonogo.ledger import tables
+from gonogo.ledger.anchors import Anchor
+from gonogo.ledger.frames import FrameStore, frames_folder
+from gonogo.ledger.records import NO_HASH, Opened, Tombstone, VerdictRecord, record_of, row_hash
+from gonogo.ledger.tables import apsw
+from gonogo.progress import track
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_MOST_MESSAGES = 20
+_COLUMNS = ("seq", "kind", "body", "previous", "sha256")
+
+
+class Flaw(StrEnum):
+    """What kind of sign was found."""
+
+    SCHEMA = "schema"
+    """Tables, indexes or guards are not those that gonogo makes."""
+    DAMAGED = "damaged"
+    """SQLite cannot read all of the file, or its indexes disagree with its rows."""
+    EDITED = "edited"
+    """A row's content does not match its hash."""
+    BROKEN = "broken"
+    """A row does not follow the one before it: something was deleted, inserted or moved between them."""
+    MISSING = "missing"
+    """Row numbers are missing, in the middle or at the end."""
+    ANCHOR = "anchor"
+    """A row is not the one that was published: the chain was recomputed."""
+    MALFORMED = "malformed"
+    """A row is in the chain but holds no record that gonogo writes."""
+    FRAME = "frame"
+    """A stored frame is missing without a tombstone, or was changed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One sign of tampering or damage."""
+
+    flaw: Flaw
+    seq: int | None
+    """The row, where there is one."""
+    what: str
+    """One sentence a person can read."""
+
+
+def verify(path: str | os.PathLike[str], *, anchors: Sequence[Anchor] = (), frames: bool = False) -> list[Finding]:
+    """Check a ledger's chain from its first row to its last, and against anchors kept elsewhere.
+
+    Any row edited, deleted, inserted or moved breaks the chain. Only an anchor tells when the end was cut off or the
+    whole chain was computed anew, and only for the rows up to it.
+
+    Args:
+        path: The ledger's file, or a copy of it; it is opened read-only.
+        anchors: Heads published earlier; see `gonogo.ledger.publish_anchor`.
+        frames: Whether to read every stored frame and hold it against its hash.
+
+    Returns:
+        What was found, in order of the rows; empty for an untouched ledger.
+
+    Raises:
+        LedgerError: not a ledger at all, so there is nothing to verify.
+    """
+    path = Path(path)
+    tables.require_safe_sqlite(apsw.sqlite_lib_version())
+    tables.require_sqlite_file(path)
+    try:
+        connection = tables.connect(path, read_only=True, timeout_s=10.0)
+    except LedgerError as error:
+        return [Finding(flaw=Flaw.DAMAGED, seq=None, what=str(error))]
+    try:
+        return _Check(connection, path, anchors).run(frames=frames)
+    finally:
+        connection.close()
+
+
+class _Check:
+    """One pass over one file, which nothing is taken for granted of: any column may hold anything."""
+
+    def __init__(self, connection: apsw.Connection, path: Path, anchors: Sequence[Anchor]) -> None:
+        self._connection = connection
+        self._path = path
+        self._anchors = anchors
+        self._findings: list[Finding] = []
+        self._last_seq = 0
+        self._last_hash = NO_HASH
+        self._frames: dict[str, int] = {}
+
+    def run(self, *, frames: bool) -> list[Finding]:
+        with self._reading("the schema"):
+            self._connection.execute("BEGIN")  # one snapshot, however long this takes and whoever appends meanwhile
+            self._check_schema()
+        with self._reading("the rows"):
+            self._check_rows()
+        with self._reading("the row counter"):
+            self._check_end()
+        self._check_anchors()
+        with self._reading("the pages"):
+            self._check_pages()
+        if frames:
+            self._check_frames()
+        return self._findings
+
+    def _add(self, flaw: Flaw, seq: int | None, what: str) -> None:
+        self._findings.append(Finding(flaw=flaw, seq=seq, what=what))
+
+    @contextmanager
+    def _reading(self, part: str) -> Iterator[None]:
+        try:
+            yield
+        except (apsw.Error, UnicodeDecodeError) as error:
+            after = f" after row {self._last_seq}" if self._last_seq else ""
+            self._add(Flaw.DAMAGED, None, f"{part} cannot be read{after}: {error}")
+
+    def _check_schema(self) -> None:
+        if not tables.is_ledger(self._connection):
+            raise LedgerError(f"{self._path}: expected a ledger, found another program's database. Check the path.")
+        for difference in tables.schema_differences(self._connection):
+            self._add(Flaw.SCHEMA, None, difference)
+
+    def _check_rows(self) -> None:
+        columns = ", ".join(f"typeof({name}), CAST({name} AS BLOB)" for name in _COLUMNS)
+        (total,) = next(self._connection.execute("SELECT count(*) FROM entries"))
+        rows = self._connection.execute(f"SELECT {columns} FROM entries NOT INDEXED ORDER BY seq")
+        for row in track(rows, "verifying rows", total=total):
+            self._check_row(dict(zip(_COLUMNS, row[::2], strict=True)), dict(zip(_COLUMNS, row[1::2], strict=True)))
+
+    def _check_row(self, types: dict[str, str], stored: dict[str, bytes]) -> None:
+        if list(types.values()) != ["integer", "text", "text", "text", "text"]:
+            self._add(Flaw.EDITED, None, f"the row after row {self._last_seq} holds values of other types: {types}")
+            return
+        seq = int(stored["seq"])
+        kind, previous, digest = (stored[name].decode(errors="replace") for name in ("kind", "previous", "sha256"))
+        if not _HASH.fullmatch(previous) or row_hash(previous, seq, kind, stored["body"]) != digest:
+            self._add(Flaw.EDITED, seq, f"row {seq} does not match its hash: it was edited")
+        else:
+            self._check_record(seq, kind, stored["body"])
+        if seq != self._last_seq + 1:
+            self._add(Flaw.MISSING, seq, f"rows {self._last_seq + 1} to {seq - 1} are missing before row {seq}")
+        elif previous != self._last_hash:
+            self._add(Flaw.BROKEN, seq, f"row {seq} does not follow row {self._last_seq} as it is now")
+        for anchor in self._anchors:
+            if anchor.seq == seq and anchor.sha256 != digest:
+                self._add(Flaw.ANCHOR, seq, f"row {seq} is not the one that was published at {anchor.at}")
+        self._last_seq, self._last_hash = seq, digest
+
+    def _check_record(self, seq: int, kind: str, body: bytes) -> None:
+        try:
+            _, record = record_of(kind, body)
+        except ValueError as error:
+            self._add(Flaw.MALFORMED, seq, f"row {seq} holds no record of this format: {str(error).splitlines()[0]}")
+            return
+        if isinstance(record, Opened) != (seq == 1):
+            self._add(Flaw.MALFORMED, seq, f"expected the opening record in row 1 and nowhere else, found row {seq}")
+        if isinstance(record, VerdictRecord):
+            self._frames |= {view.frame_sha256: seq for view in record.views if view.frame_sha256 is not None}
+        if isinstance(record, Tombstone):
+            for digest in record.frames_sha256:
+                self._frames.pop(digest, None)
+
+    def _check_end(self) -> None:
+        if self._last_seq == 0:
+            self._add(Flaw.MISSING, None, "there are no rows, not even the opening one")
+        found = list(self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entries'"))
+        counted = found[0][0] if len(found) == 1 else None
+        if counted != self._last_seq:
+            self._add(Flaw.MISSING, None, f"the last row is {self._last_seq}, but {counted} rows were written")
+
+    def _check_anchors(self) -> None:
+        for anchor in self._anchors:
+            if anchor.seq > self._last_seq:
+                self._add(
+                    Flaw.MISSING,
+                    anchor.seq,
+                    f"row {anchor.seq}, published at {anchor.at}, is not there: the end was cut",
+                )
+
+    def _check_pages(self) -> None:
+        for (message,) in self._connection.execute(f"PRAGMA integrity_check({_MOST_MESSAGES})"):
+            if message != "ok":
+                self._add(Flaw.DAMAGED, None, str(message))
+
+    def _check_frames(self) -> None:
+        store = FrameStore(frames_folder(self._path))
+        for digest, seq in track(self._frames.items(), "verifying frames", total=len(self._frames)):
+            try:
+                store.read(digest)
+            except LedgerError as error:
+                self._add(Flaw.FRAME, seq, str(error))

@@ -1,0 +1,134 @@
+"""The network that learned the box: a backbone on the whole picture, a head that says where the part is."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from gonogo.model.network import FeatureNetwork
+
+TRUNK = 32
+"""Channels of a locator's own layers."""
+DILATIONS = (1, 2, 4, 1)
+REGRESSION_GRID = 4
+
+
+class LocatorHead(StrEnum):
+    """How features become a box."""
+
+    REGRESSION = "regression"
+    """Directly from pooled features, as in the article (Deka and Mittal, 2018)."""
+    EDGES = "edges"
+    """Each edge as the expected place under a softmax over the feature map."""
+
+
+class Sightings(NamedTuple):
+    """What a locator says of a batch of pictures."""
+
+    box: Float[Tensor, "batch 4"]
+    """``(x1, y1, x2, y2)`` as shares of the picture's width and height."""
+    corners: Float[Tensor, "batch 8"]
+    """``x, y`` of the four corners of the turned rectangle, clockwise from its own top left; the same unit."""
+    presence: Float[Tensor, " batch"]
+    """Logit: is there exactly one part?"""
+
+
+class RegressionHead(nn.Module):
+    """Two fully connected layers on features pooled to a coarse grid."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(REGRESSION_GRID)
+        self.layers = nn.Sequential(
+            nn.Linear(channels * REGRESSION_GRID**2, 2 * TRUNK), nn.ReLU(), nn.Linear(2 * TRUNK, 13)
+        )
+
+    def forward(self, features: Float[Tensor, "batch channels rows columns"]) -> Sightings:
+        """Features to sightings."""
+        found = self.layers(self.pool(features).flatten(1))
+        middle = found.new_tensor([0.3, 0.3, 0.7, 0.7, 0.3, 0.3, 0.7, 0.3, 0.7, 0.7, 0.3, 0.7])
+        places = found[:, :12] + middle
+        return Sightings(places[:, :4], places[:, 4:], found[:, 12])
+
+
+class EdgesHead(nn.Module):
+    """A few convolutions, then one map for every edge and corner; its softmax over the cells says where that is.
+
+    The place is the expectation under the softmax (soft-argmax, Luvizon et al., 2019), so it lies between cells and has
+    a gradient everywhere. An edge uses its own axis only.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(
+            nn.Conv2d(channels, TRUNK, 1),
+            nn.ReLU(),
+            *(
+                layer
+                for reach in DILATIONS
+                for layer in (
+                    nn.Conv2d(TRUNK, TRUNK, 3, padding=reach, dilation=reach, bias=False),
+                    nn.BatchNorm2d(TRUNK),
+                    nn.ReLU(),
+                )
+            ),
+        )
+        self.places = nn.Conv2d(TRUNK, 8, 1)
+        self.presence = nn.Sequential(nn.Linear(2 * TRUNK, TRUNK), nn.ReLU(), nn.Linear(TRUNK, 1))
+
+    def forward(self, features: Float[Tensor, "batch channels rows columns"]) -> Sightings:
+        """Features to sightings."""
+        inside = self.trunk(features)
+        rows, columns = inside.shape[-2:]
+        chance = self.places(inside).flatten(2).softmax(2).unflatten(2, (rows, columns))
+        x = chance.sum(2) @ _middles(columns, chance)
+        y = chance.sum(3) @ _middles(rows, chance)
+        box = torch.stack([x[:, 0], y[:, 1], x[:, 2], y[:, 3]], 1)
+        corners = torch.stack([x[:, 4:], y[:, 4:]], 2).flatten(1)
+        pooled = torch.cat([inside.mean((2, 3)), inside.amax((2, 3))], 1)
+        return Sightings(box, corners, self.presence(pooled)[:, 0])
+
+
+class Locator(nn.Module):
+    """The whole locator, exactly what the exported graph computes."""
+
+    def __init__(self, features: FeatureNetwork, head: RegressionHead | EdgesHead, scaling: Scaling) -> None:
+        super().__init__()
+        self.features = features
+        self.scaling = scaling
+        self.head = head
+
+    def forward(self, pictures: UInt8[Tensor, "batch height width 3"]) -> Sightings:
+        """Whole pictures to sightings."""
+        found: Sightings = self.head(self.scaling(self.features(pictures)))
+        return found
+
+
+class Scaling(nn.Module):
+    """Brings every channel of frozen features to mean 0 and deviation 1, as measured on the training pictures."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, mean: Float[Tensor, " channels"], deviation: Float[Tensor, " channels"]) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean[:, None, None])
+        self.register_buffer("deviation", deviation[:, None, None])
+
+    def forward(self, features: Float[Tensor, "batch channels rows columns"]) -> Tensor:
+        """Scaled features."""
+        return (features - self.mean) / self.deviation
+
+
+def make_head(kind: LocatorHead, channels: int) -> RegressionHead | EdgesHead:
+    """A head with fresh weights."""
+    return EdgesHead(channels) if kind is LocatorHead.EDGES else RegressionHead(channels)
+
+
+def _middles(cells: int, like: Tensor) -> Float[Tensor, " cells"]:
+    """Where cells have their middles, as shares of the picture."""
+    return (torch.arange(cells, dtype=like.dtype, device=like.device) + 0.5) / cells

@@ -1,0 +1,153 @@
+"""Replay: judge the stored frames of a ledger again, with the inspector that judged them or with a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gonogo.errors import GonogoError, InputError
+from gonogo.inspector import Inspector
+from gonogo.ledger import Kind, Ledger, Row, Tombstone, VerdictRecord, View, Where, worst
+from gonogo.schema import State, Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejudged:
+    """One part judged again: those of its views that the inspector judged then."""
+
+    row: Row[VerdictRecord]
+    before: tuple[View, ...]
+    after: tuple[Verdict, ...]
+    """One for each of ``before``."""
+    same_bundle: bool
+    """Whether the same inspector judged both times, so that the scores must be bit-equal."""
+
+    @property
+    def state_before(self) -> State:
+        """What the inspector said then. The recorded verdict can be worse: a fault because it came too late, say."""
+        return worst(view.state for view in self.before)
+
+    @property
+    def state_after(self) -> State:
+        """What the inspector says now."""
+        return worst(verdict.state for verdict in self.after)
+
+    @property
+    def score_before(self) -> float | None:
+        """The highest score of the views then."""
+        return max((view.score for view in self.before if view.score is not None), default=None)
+
+    @property
+    def score_after(self) -> float | None:
+        """The highest score of the views now; ``None`` where none could be judged."""
+        return max((verdict.score for verdict in self.after if verdict.score is not None), default=None)
+
+    @property
+    def changed(self) -> bool:
+        """Whether the verdict differs."""
+        return self.state_before is not self.state_after
+
+    @property
+    def equal(self) -> bool:
+        """Whether every view has the same state and, to the last bit, the same score."""
+        pairs = zip(self.before, self.after, strict=True)
+        return all(view.state is verdict.state and view.score == verdict.score for view, verdict in pairs)
+
+
+class Gap(StrEnum):
+    """Why a part could not be judged again."""
+
+    NOT_JUDGED = "not_judged"
+    """No view was judged then: a fault."""
+    RETAINED = "retained"
+    """Its frames were deleted by retention; a tombstone says so."""
+    LOST = "lost"
+    """A frame is missing without a tombstone, or was changed: something is wrong with the ledger's frames."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """One part that could not be judged again."""
+
+    row: Row[VerdictRecord]
+    gap: Gap
+    why: str
+    """One sentence a person can read."""
+
+
+def replay(
+    ledger: Ledger,
+    inspector: Inspector | None = None,
+    *,
+    where: Where = Where(),  # noqa: B008  frozen
+    after: int | None = None,
+    before: int | None = None,
+) -> Iterator[Rejudged | Skipped]:
+    """Judge the parts of a ledger again, in the order of its rows. Nothing is written anywhere.
+
+    Args:
+        ledger: Where the verdicts and frames are.
+        inspector: What to judge with; where omitted, each part's own, from the place that its row names.
+        where: Which verdicts.
+        after: Only rows with a higher number.
+        before: Only rows with a lower number.
+
+    Yields:
+        What came of each part; compare `Rejudged.equal` where ``same_bundle``, else `Rejudged.changed`.
+
+    Raises:
+        BundleError: a recorded bundle cannot be loaded.
+        InputError: a recorded bundle is not known, or another one lies there now.
+    """
+    own = _OwnInspectors()
+    retained: frozenset[str] | None = None
+    for row in ledger.verdicts(where, after=after, before=before):
+        judged = tuple(view for view in row.record.views if view.score is not None and view.frame_sha256 is not None)
+        if not judged:
+            yield Skipped(row=row, gap=Gap.NOT_JUDGED, why=f"nothing was judged then: {row.record.reason}")
+            continue
+        judge = inspector or own.of(row)
+        try:
+            frames = [ledger.frames.load(str(view.frame_sha256), limits=judge.recipe.limits) for view in judged]
+        except GonogoError as error:
+            retained = _tombstones(ledger) if retained is None else retained
+            missing = {view.frame_sha256 for view in judged if not ledger.frames.holds(str(view.frame_sha256))}
+            gone = bool(missing) and missing <= retained
+            yield Skipped(row=row, gap=Gap.RETAINED if gone else Gap.LOST, why=str(error))
+            continue
+        yield Rejudged(
+            row=row,
+            before=judged,
+            after=tuple(judge.inspect(frame) for frame in frames),
+            same_bundle=judge.bundle_sha256 == row.record.bundle_sha256,
+        )
+
+
+class _OwnInspectors:
+    """The inspectors that rows name, each loaded once."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Inspector] = {}
+
+    def of(self, row: Row[VerdictRecord]) -> Inspector:
+        place, expected = row.record.bundle, row.record.bundle_sha256
+        if place is None or expected is None:
+            raise InputError(f"row {row.seq} does not say which bundle judged it. Name one with --bundle.")
+        if expected not in self._loaded:
+            inspector = Inspector.load(place)
+            if inspector.bundle_sha256 != expected:
+                raise InputError(
+                    f"{place}: row {row.seq} was judged with bundle {expected[:12]}, "
+                    f"found {inspector.bundle_sha256[:12]} there now. Name the bundle to judge with: --bundle"
+                )
+            self._loaded[expected] = inspector
+        return self._loaded[expected]
+
+
+def _tombstones(ledger: Ledger) -> frozenset[str]:
+    """The frames that retention deleted."""
+    tombstones = (row.record for row in ledger.rows(kind=Kind.TOMBSTONE))
+    return frozenset(
+        digest for record in tombstones if isinstance(record, Tombstone) for digest in record.frames_sha256
+    )

@@ -1,0 +1,202 @@
+"""Learning where the part is: frozen features of random views, computed once, and a head trained on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float16, Float32
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gonogo.dataset import Dataset, Sample
+from gonogo.images.geometry import Corners, upright
+from gonogo.model.locator import EdgesHead, LocatorHead, RegressionHead, Scaling, Sightings, make_head
+from gonogo.progress import track
+from gonogo.runtime import Graph, Picture
+from gonogo.train.box_losses import BoxLoss
+from gonogo.train.features import store_maps
+from gonogo.train.source import ahead, generator_of
+from gonogo.train.views import View, plain_view, random_view
+
+PRESENCE_WEIGHT = 0.2
+"""Of the presence term beside the box loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Locating:
+    """How a locator is trained: Adam with decoupled weight decay and a one-cycle rate, for a fixed time.
+
+    Nothing is chosen on val, so that val parts can calibrate the margin.
+    """
+
+    head: LocatorHead = LocatorHead.EDGES
+    loss: BoxLoss = BoxLoss.GIOU
+    size_wh: tuple[int, int] = (224, 224)
+    views: int | None = None
+    """Of each picture, the untouched one among them; so many that there are about 2,400 in all where omitted."""
+    steps: int = 1100
+    batch: int = 32
+    learning_rate: float = 1e-2
+    weight_decay: float = 1e-4
+
+    def views_of(self, pictures: int) -> int:
+        """Views of each of so many pictures."""
+        return self.views or min(24, max(2, math.ceil(2400 / pictures)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Frozen features of some views, and where the part is in each."""
+
+    maps: Float16[np.ndarray, "views channels rows columns"]
+    boxes: Float32[np.ndarray, "views 4"]
+    """Shares of the picture; NaN where there is no single, whole part."""
+    corners: Float32[np.ndarray, "views 8"]
+    """The same; NaN as well where no turned rectangle is labelled."""
+
+    @property
+    def present(self) -> Bool[np.ndarray, " views"]:
+        """Where there is exactly one whole part."""
+        there: Bool[np.ndarray, " views"] = np.isfinite(self.boxes).all(1)
+        return there
+
+    def first(self, views: int) -> Places:
+        """Only so many views, from the start: pictures come one after the other."""
+        return Places(maps=self.maps[:views], boxes=self.boxes[:views], corners=self.corners[:views])
+
+
+def compute_places(
+    graph: Graph,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    size_wh: tuple[int, int],
+    *,
+    views: int,
+    seed: int,
+    scratch: Path,
+) -> Places:
+    """Features of every sample's views through the frozen backbone.
+
+    Args:
+        graph: The compiled backbone with an output ``features``.
+        dataset: Where the pictures are.
+        samples: With a box, or without a part.
+        size_wh: The network's input.
+        views: Of each picture; the first is the untouched one.
+        seed: Of the random views; a sample's views depend on it and the sample's name alone.
+        scratch: Folder for the features, which can be larger than memory.
+    """
+    boxes: list[np.ndarray] = []
+    corners: list[np.ndarray] = []
+
+    def pictures() -> Iterator[Picture]:
+        for shown in ahead(lambda sample: _views(dataset, sample, size_wh, views, seed), samples):
+            for view in shown:
+                boxes.append(np.full(4, np.nan) if view.box is None else view.box)
+                corners.append(np.full(8, np.nan) if view.corners is None else view.corners)
+                yield view.picture
+
+    count = len(samples) * views
+    results = track(graph.stream(pictures()), "computing features", total=count)
+    maps = store_maps((result["features"][0] for result in results), count, scratch=scratch)
+    return Places(maps=maps, boxes=np.array(boxes, np.float32), corners=np.array(corners, np.float32))
+
+
+def fit_scaling(places: Places, *, most: int = 256) -> Scaling:
+    """Mean and deviation of every channel over some of the views."""
+    some = places.maps[:: max(1, len(places.maps) // most)].astype(np.float32)
+    return Scaling(torch.from_numpy(some.mean((0, 2, 3))), torch.from_numpy(some.std((0, 2, 3)) + 1e-6))
+
+
+def fit_locator(places: Places, scaling: Scaling, recipe: Locating, *, seed: int) -> RegressionHead | EdgesHead:
+    """Train a head on frozen features.
+
+    The loss is that of the boxes, plus smooth L1 on the corners where they are labelled, plus cross entropy of
+    presence.
+    """
+    torch.manual_seed(seed)
+    head = make_head(recipe.head, places.maps.shape[1])
+    head.train()
+    optimiser = torch.optim.AdamW(head.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, total_steps=recipe.steps)
+    for chosen in track(_draws(len(places.maps), recipe, seed), "learning the place", total=recipe.steps):
+        features = scaling(torch.from_numpy(places.maps[chosen].astype(np.float32)))
+        loss = _loss(head(features), places, chosen, recipe.loss)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+    return head.eval()
+
+
+def sight(head: nn.Module, scaling: Scaling, places: Places) -> Sightings:
+    """What a head says of stored features."""
+    found = []
+    with torch.no_grad():
+        for chunk in np.array_split(places.maps, max(1, math.ceil(len(places.maps) / 64))):
+            found.append(head(scaling(torch.from_numpy(chunk.astype(np.float32)))))
+    return Sightings(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def probe_error(places: Places, groups: Sequence[str], *, penalty: float = 10.0) -> float:
+    """How badly a linear regression on coarsely pooled features places boxes that it has not seen, by two folds.
+
+    Tells which input normalisation a backbone's weights were made for, without training anything twice.
+    """
+    there = places.present
+    pooled = functional.adaptive_avg_pool2d(torch.from_numpy(places.maps[there].astype(np.float32)), 4).flatten(1)
+    features = ((pooled - pooled.mean(0)) / (pooled.std(0) + 1e-6)).double().numpy()
+    boxes = places.boxes[there].astype(np.float64)
+    fold = np.unique(np.asarray(groups)[there], return_inverse=True)[1] % 2
+    if len(np.unique(fold)) < 2:
+        return 0.0
+    errors = []
+    for held_out in (0, 1):
+        seen, unseen = features[fold != held_out], features[fold == held_out]
+        middle = boxes[fold != held_out].mean(0)
+        gram = seen @ seen.T + penalty * features.shape[1] * np.eye(len(seen))
+        guess = unseen @ (seen.T @ np.linalg.solve(gram, boxes[fold != held_out] - middle)) + middle
+        errors.append(np.abs(guess - boxes[fold == held_out]).mean())
+    return float(np.mean(errors))
+
+
+def labelled_corners(sample: Sample) -> Corners | None:
+    """The corners of a sample's turned rectangle, in the order in which locators give them."""
+    return None if sample.quad is None else upright(np.array(sample.quad, np.float64))
+
+
+def _views(dataset: Dataset, sample: Sample, size_wh: tuple[int, int], views: int, seed: int) -> list[View]:
+    frame, corners = dataset.load(sample), labelled_corners(sample)
+    rng = generator_of(seed, sample)
+    first = plain_view(frame, sample.box, corners, size_wh)
+    return [first, *(random_view(frame, sample.box, corners, size_wh, rng) for _ in range(views - 1))]
+
+
+def _draws(count: int, recipe: Locating, seed: int) -> Iterator[np.ndarray]:
+    """Batches of indices, all views in a new order each time round."""
+    rng = np.random.default_rng(seed)
+    batch = min(recipe.batch, count)
+    order = rng.permutation(count)
+    for _ in range(recipe.steps):
+        if len(order) < batch:
+            order = rng.permutation(count)
+        chosen, order = order[:batch], order[batch:]
+        yield np.sort(chosen)
+
+
+def _loss(found: Sightings, places: Places, chosen: np.ndarray, box_loss: BoxLoss) -> Tensor:
+    there = torch.from_numpy(places.present[chosen])
+    loss = PRESENCE_WEIGHT * functional.binary_cross_entropy_with_logits(found.presence, there.float())
+    if bool(there.any()):
+        loss = loss + box_loss(found.box[there], torch.from_numpy(places.boxes[chosen])[there])
+    corners = torch.from_numpy(places.corners[chosen])
+    turned = corners.isfinite().all(1)
+    if bool(turned.any()):
+        loss = loss + functional.smooth_l1_loss(found.corners[turned], corners[turned], beta=0.02)
+    return loss

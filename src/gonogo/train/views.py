@@ -1,0 +1,188 @@
+"""Pictures to learn a part's place from: random windows of the frame, and frames in which there is no single part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from jaxtyping import Float64
+
+from gonogo.images import crop_resize, pixel_window
+from gonogo.images.geometry import Corners, box_around, upright
+from gonogo.runtime import Picture
+from gonogo.schema import Box, Frame
+
+SCALES = (0.5, 1.2)
+"""Sides of a random window, as shares of the frame's."""
+STRETCH = 0.85
+"""Its sides differ in scale by up to this factor."""
+ABSENT_SHARE = 0.25
+"""How many of the random views show no single, whole part."""
+_TRIES = 30
+_LEAST_VISIBLE = 0.75
+"""A part of which less lies in the view is not whole."""
+
+Window: TypeAlias = tuple[float, float, float, float]
+"""``(x, y, width, height)`` in frame pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One picture as the locator sees it."""
+
+    picture: Picture
+    box: Float64[np.ndarray, "4"] | None
+    """``(x1, y1, x2, y2)`` as shares of the picture; ``None`` where there is no single, whole part."""
+    corners: Float64[np.ndarray, "8"] | None
+    """``x, y`` of the corners of the turned rectangle, in the same unit."""
+
+
+def plain_view(frame: Frame, box: Box | None, corners: Corners | None, size_wh: tuple[int, int]) -> View:
+    """The whole frame, as the line would show it."""
+    height, width = frame.shape[:2]
+    whole = (0.0, 0.0, float(width), float(height))
+    picture = crop_resize(frame, Box.whole(frame), size_wh)
+    if box is None:
+        return View(picture=picture, box=None, corners=None)
+    return _placed(picture, box, corners, whole, np.eye(3))
+
+
+def random_view(
+    frame: Frame, box: Box | None, corners: Corners | None, size_wh: tuple[int, int], rng: np.random.Generator
+) -> View:
+    """A random window of the frame, mirrored, transposed and lit at random.
+
+    A quarter of them (`ABSENT_SHARE`) show no single, whole part: the window lies beside it or cuts it off, or the part
+    was painted over or doubled. So a locator learns to refuse without being shown such pictures by the plant.
+    """
+    if box is not None and rng.random() < ABSENT_SHARE:
+        frame, window = _without_part(frame, box, rng)
+        box = corners = None
+    else:
+        window = _window_around(frame, box, rng)
+    picture, flips = _taken(frame, window, size_wh, rng)
+    if box is None:
+        return View(picture=picture, box=None, corners=None)
+    return _placed(picture, box, corners, window, flips)
+
+
+def _placed(
+    picture: Picture, box: Box, corners: Corners | None, window: Window, flips: Float64[np.ndarray, "3 3"]
+) -> View:
+    """Box and corners in the view's own coordinates."""
+    ends = _shares(np.array([[box.x1, box.y1], [box.x2, box.y2]]), window, flips)
+    around = box_around(ends)
+    turned = None if corners is None else upright(_shares(corners, window, flips)).ravel()
+    return View(picture=picture, box=np.array(around.xyxy), corners=turned)
+
+
+def _shares(points: Float64[np.ndarray, "points 2"], window: Window, flips: Float64[np.ndarray, "3 3"]) -> np.ndarray:
+    x, y, width, height = window
+    inside = (points - [x, y]) / [width, height]
+    shares: np.ndarray = (np.column_stack([inside, np.ones(len(inside))]) @ flips.T)[:, :2]
+    return shares
+
+
+def _window_around(frame: Frame, box: Box | None, rng: np.random.Generator) -> Window:
+    """A random window that holds the whole part; the whole frame where none was found."""
+    height, width = frame.shape[:2]
+    for _ in range(_TRIES):
+        x, y, across, down = window = _random_window(frame, rng)
+        if box is None or (x <= box.x1 and y <= box.y1 and box.x2 <= x + across and box.y2 <= y + down):
+            return window
+    return (0.0, 0.0, float(width), float(height))
+
+
+def _random_window(frame: Frame, rng: np.random.Generator) -> Window:
+    height, width = frame.shape[:2]
+    scale = rng.uniform(*SCALES)
+    across, down = width * scale, height * scale * np.exp(rng.uniform(np.log(STRETCH), -np.log(STRETCH)))
+    x = rng.uniform(min(0.0, width - across), max(0.0, width - across))
+    y = rng.uniform(min(0.0, height - down), max(0.0, height - down))
+    return (float(x), float(y), float(across), float(down))
+
+
+def _without_part(frame: Frame, box: Box, rng: np.random.Generator) -> tuple[Frame, Window]:
+    """The frame, changed where need be, and a window of it in which there is no single, whole part."""
+    kind = int(rng.integers(3))
+    if kind == 0:
+        for _ in range(_TRIES):
+            x, y, across, down = window = _random_window(frame, rng)
+            seen = box.intersection(Box(x1=x, y1=y, x2=x + across, y2=y + down)).area
+            if seen < _LEAST_VISIBLE * box.area:
+                return frame, window
+    changed = _pasted(frame, box, rng, doubled=kind == 1)
+    height, width = frame.shape[:2]
+    return changed, (0.0, 0.0, float(width), float(height))
+
+
+def _pasted(frame: Frame, box: Box, rng: np.random.Generator, *, doubled: bool) -> Frame:
+    """The part painted over with a piece of the surroundings, or doubled by pasting it beside itself.
+
+    The seam is blended away; where no free place is large enough the part is painted over with its own blurred border.
+    """
+    height, width = frame.shape[:2]
+    grown = box.expanded(*(0.06 * side for side in (box.width, box.height, box.width, box.height)))
+    x1, y1, x2, y2 = pixel_window(frame, grown)
+    across, down = x2 - x1, y2 - y1
+    for _ in range(_TRIES):
+        x, y = int(rng.integers(0, width - across + 1)), int(rng.integers(0, height - down + 1))
+        if x + across <= x1 or x >= x2 or y + down <= y1 or y >= y2:
+            source, target = ((x1, y1), (x, y)) if doubled else ((x, y), (x1, y1))
+            return _blended(frame, frame[source[1] :, source[0] :][:down, :across], target)
+    coarse = cv2.resize(frame, (24, 24), interpolation=cv2.INTER_AREA)
+    smooth = cv2.resize(cv2.medianBlur(coarse, 21), (width, height), interpolation=cv2.INTER_CUBIC)
+    return _blended(frame, smooth[y1:y2, x1:x2], (x1, y1))
+
+
+def _blended(frame: Frame, patch: Frame, target_xy: tuple[int, int]) -> Frame:
+    x, y = target_xy
+    down, across = patch.shape[:2]
+    rim = max(1, min(down, across) // 12)
+    inner = np.zeros((down, across), np.float32)
+    inner[rim : down - rim, rim : across - rim] = 1
+    weight = cv2.blur(inner, (2 * rim + 1, 2 * rim + 1), borderType=cv2.BORDER_CONSTANT)[..., None]
+    changed = frame.copy()
+    place = changed[y : y + down, x : x + across]
+    place[:] = np.rint(weight * patch + (1 - weight) * place).astype(np.uint8)
+    return changed
+
+
+def _taken(
+    frame: Frame, window: Window, size_wh: tuple[int, int], rng: np.random.Generator
+) -> tuple[Picture, Float64[np.ndarray, "3 3"]]:
+    """The window at the network's size, mirrored, transposed and lit at random; and what that did to shares."""
+    x, y, across, down = window
+    width, height = size_wh
+    step = max(1, int(min(across / width, down / height)))
+    reduced = frame
+    if step > 1:
+        rows, columns = frame.shape[0] // step, frame.shape[1] // step
+        reduced = cv2.resize(frame[: rows * step, : columns * step], (columns, rows), interpolation=cv2.INTER_AREA)
+    scale_x, scale_y = width * step / across, height * step / down
+    # OpenCV counts from pixel centres, gonogo from pixel edges.
+    matrix = np.array(
+        [
+            [scale_x, 0, -x / across * width + 0.5 * scale_x - 0.5],
+            [0, scale_y, -y / down * height + 0.5 * scale_y - 0.5],
+        ]
+    )
+    picture = cv2.warpAffine(reduced, matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    flips = np.eye(3)
+    for axis in (0, 1):
+        if rng.random() < 0.5:
+            picture = np.flip(picture, 1 - axis)
+            mirror = np.eye(3)
+            mirror[axis, axis], mirror[axis, 2] = -1, 1
+            flips = mirror @ flips
+    if width == height and rng.random() < 0.5:
+        picture = picture.transpose(1, 0, 2)
+        flips = np.eye(3)[[1, 0, 2]] @ flips
+    return np.ascontiguousarray(_lit(picture, rng)), flips
+
+
+def _lit(picture: Picture, rng: np.random.Generator) -> Picture:
+    gain = rng.uniform(0.75, 1.3) * rng.uniform(0.93, 1.07, 3)
+    return np.clip(picture * gain.astype(np.float32) + np.float32(rng.uniform(-20, 20)), 0, 255).astype(np.uint8)

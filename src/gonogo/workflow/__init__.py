@@ -1,0 +1,16 @@
+"""Train, export, certify, seal: from a data set to a bundle."""
+
+from gonogo.workflow.region import LocatorOptions, find_regions, learn_roi, place_roi
+from gonogo.workflow.training import Promise, Trained, TrainingOptions, certify, train_inspector
+
+__all__ = [
+    "LocatorOptions",
+    "Promise",
+    "Trained",
+    "TrainingOptions",
+    "certify",
+    "find_regions",
+    "learn_roi",
+    "place_roi",
+    "train_inspector",
+]

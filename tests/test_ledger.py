@@ -1,0 +1,699 @@
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import apsw
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from gonogo.cli import app
+from gonogo.errors import InputError, LedgerError, UnfitError
+from gonogo.ledger import (
+    REVIEW,
+    Action,
+    By,
+    DuplicateTrigger,
+    Flaw,
+    Kind,
+    Ledger,
+    Policy,
+    Tombstone,
+    VerdictRecord,
+    View,
+    Where,
+    export,
+    publish_anchor,
+    read_anchors,
+    retain,
+    tables,
+    verify,
+    worst,
+)
+from gonogo.ledger.records import row_hash
+from gonogo.ledger.tampering import survey
+from gonogo.ledger.timing import fill, measure
+from gonogo.schema import Frame, Label, State
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+def record(trigger: str, state: State = State.GO, *, frame: str | None = None, **changes: Any) -> VerdictRecord:
+    score = None if state is State.FAULT else 1.5
+    view = View(frame_sha256=frame, state=state, score=score, reason="seen")
+    basis: dict[str, Any] = {
+        "station": "left",
+        "trigger_id": trigger,
+        "state": state,
+        "score": score,
+        "reason": "seen",
+        "cause": "dark" if state is State.FAULT else None,
+        "views": (view,),
+        "triggered_at": NOON,
+    }
+    return VerdictRecord(**basis | changes)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "line.ledger"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    with Ledger.open(path) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 verdicts of all states, each on a frame of its own, and two reviews. To be copied, not changed."""
+    folder = tmp_path_factory.mktemp("model")
+    with Ledger.open(folder / "line.ledger") as ledger:
+        for number in range(40):
+            state = list(State)[number % 4]
+            frame = ledger.frames.put(f"frame {number}".encode())
+            ledger.append_verdict(record(str(number), state, frame=frame, lot=f"lot-{number // 10}", part=f"p{number}"))
+        ledger.append_action(Action(action=REVIEW, who="anna", about=4, label=Label.BAD, defect="crack"))
+        ledger.append_action(Action(action=REVIEW, who="ben", about=8, label=Label.GOOD))
+    return folder
+
+
+@pytest.fixture
+def filled(model: Path, path: Path) -> Path:
+    """A copy of the model's ledger with its frames."""
+    shutil.copytree(model, path.parent, dirs_exist_ok=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """2,500 made-up parts: more than one page of rows."""
+    with Ledger.open(tmp_path_factory.mktemp("large") / "large.ledger") as ledger:
+        fill(ledger, rows=2500, seed=3)
+        yield ledger
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    """Exit code and output of the command, told as `gonogo.cli.main` tells it."""
+    done = CliRunner().invoke(app, [str(each) for each in arguments])
+    code = {InputError: 2, LedgerError: 2, UnfitError: 1}.get(type(done.exception), done.exit_code)
+    return code, done.output + (str(done.exception) if done.exception else "")
+
+
+def tampered(path: Path, *statements: str) -> None:
+    connection = apsw.Connection(str(path))
+    connection.execute("DROP TRIGGER IF EXISTS entries_no_update; DROP TRIGGER IF EXISTS entries_no_delete")
+    for statement in statements:
+        connection.execute(statement)
+    for sql in tables.SCHEMA:
+        if sql.startswith("CREATE TRIGGER entries_no"):
+            connection.execute(sql)
+    connection.close()
+
+
+# Recording
+
+
+def test_a_recorded_verdict_is_read_back_whole(ledger: Ledger) -> None:
+    frame = ledger.frames.put(b"picture")
+    view = View(frame_sha256=frame, state=State.NO_GO, score=0.1 + 0.2, reason="worse", box_xyxy=(0.5, 1, 2, 3))
+    written = ledger.append_verdict(
+        record(
+            "17/b",
+            State.NO_GO,
+            score=0.1 + 0.2,
+            views=(view, view.model_copy(update={"name": "side", "score": -1e-300})),
+            part="Ø 3 \N{SNOWMAN}",
+            acquired_at=NOON + timedelta(microseconds=1),
+            timings_ms={"network": 6.25},
+        )
+    )
+    assert ledger.find("left", "17/b") == written
+    assert written.record.triggered_at == NOON
+    assert ledger.row(written.seq) == written
+    assert ledger.head().sha256 == written.sha256
+
+
+def test_a_repeated_trigger_gets_the_stored_verdict_and_writes_nothing(ledger: Ledger) -> None:
+    first = ledger.append_verdict(record("1", State.NO_GO, views=(), score=None))
+    head = ledger.head()
+    with pytest.raises(DuplicateTrigger) as caught:
+        ledger.append_verdict(record("1", State.REVIEW, views=(), score=None))
+    assert caught.value.row == first
+    assert ledger.head() == head
+
+
+def test_the_same_trigger_at_another_station_is_another_part(ledger: Ledger) -> None:
+    for station in ("left", "right"):
+        ledger.append_verdict(record("1", State.REVIEW, station=station, views=(), score=None))
+    assert ledger.count() == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"views": ()},
+        {"score": None},
+        {"score": 2.5},
+        {"late": True},
+        {"cause": "dark"},
+        {"views": (View(frame_sha256=None, state=State.GO, score=1.5, reason=""),)},
+        {"views": (View(frame_sha256="0" * 64, state=State.GO, score=None, reason=""),), "score": None},
+        {"views": (View(frame_sha256="0" * 64, state=State.REVIEW, score=1.5, reason=""),)},
+        {"triggered_at": NOON.replace(tzinfo=None)},
+        {"station": "two\nlines"},
+    ],
+)
+def test_a_go_that_is_no_completed_judgement_cannot_even_be_written_down(changes: dict[str, Any]) -> None:
+    record("1", frame="0" * 64)
+    with pytest.raises(ValidationError):
+        record("1", frame="0" * 64, **changes)
+
+
+def test_the_worst_view_decides_and_a_fault_is_worst() -> None:
+    assert worst([State.GO, State.REVIEW]) is State.REVIEW
+    assert worst([State.NO_GO, State.REVIEW, State.GO]) is State.NO_GO
+    assert worst([State.NO_GO, State.FAULT]) is State.FAULT
+
+
+def test_a_row_never_names_a_frame_that_is_not_stored(ledger: Ledger) -> None:
+    with pytest.raises(LedgerError, match="not stored"):
+        ledger.append_verdict(record("1", frame="0" * 64))
+    assert ledger.count() == 0
+
+
+def test_an_action_about_a_row_that_is_not_there_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(LedgerError, match="no row 9"):
+        ledger.append_action(Action(action="label", who="anna", about=9))
+
+
+def test_ordinary_sql_can_neither_change_nor_delete_nor_slip_in_a_row(filled: Path) -> None:
+    connection = apsw.Connection(str(filled))
+    for statement in (
+        "UPDATE entries SET kind = 'action' WHERE seq = 3",
+        "DELETE FROM entries WHERE seq = 43",
+        "INSERT INTO entries SELECT 99, kind, body, previous, sha256 FROM entries WHERE seq = 2",
+        "INSERT OR REPLACE INTO entries (seq, kind, body, previous, sha256) "
+        "SELECT seq, 'action', body, previous, sha256 FROM entries WHERE seq = 3",
+    ):
+        with pytest.raises(apsw.ConstraintError):
+            connection.execute(statement)
+    connection.close()
+    assert verify(filled) == []
+
+
+def test_every_commit_is_forced_to_the_disk(ledger: Ledger) -> None:
+    assert ledger._connection.pragma("synchronous") == 2
+    assert ledger._connection.pragma("journal_mode") == "wal"
+
+
+def test_a_reader_sees_what_a_writer_commits_but_cannot_write(filled: Path) -> None:
+    with Ledger.open(filled) as writer, Ledger.open(filled, read_only=True) as reader:
+        row = writer.append_verdict(record("new", State.REVIEW, views=(), score=None))
+        assert reader.row(row.seq) == row
+        with pytest.raises(LedgerError, match="nothing was recorded"):
+            reader.append_action(Action(action="login", who="anna"))
+
+
+def test_a_writer_that_waits_too_long_says_so(filled: Path) -> None:
+    with Ledger.open(filled) as one, Ledger.open(filled, timeout_s=0.05) as other, one.writing():  # noqa: SIM117
+        with pytest.raises(LedgerError, match="another process"):
+            other.append_action(Action(action="login", who="anna"))
+
+
+WRITER = textwrap.dedent("""
+    import sys
+    from datetime import UTC, datetime
+    from gonogo.ledger import Ledger, VerdictRecord
+    from gonogo.schema import State
+    path, station, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    with Ledger.open(path) as ledger:
+        for number in range(count):
+            ledger.frames.put(f"{station} {number}".encode())
+            record = VerdictRecord(
+                station=station, trigger_id=str(number), state=State.REVIEW, score=None, reason="",
+                triggered_at=datetime.now(UTC))
+            print(ledger.append_verdict(record).seq, flush=True)
+""")
+
+
+def start_writer(path: Path, station: str, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(path), station, str(count)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_several_processes_make_and_append_to_one_ledger(path: Path) -> None:
+    writers = [start_writer(path, station, 60) for station in ("left", "right", "middle")]
+    told = [int(line) for writer in writers for line in writer.communicate()[0].split()]
+    assert sorted(told) == list(range(2, 182))
+    assert verify(path) == []
+    with Ledger.open(path) as ledger:
+        assert ledger.tally((By.STATION,)) == {("left",): 60, ("middle",): 60, ("right",): 60}
+
+
+def test_a_killed_writer_loses_nothing_that_it_told_of(path: Path) -> None:
+    for kill in range(3):
+        writer = start_writer(path, f"station-{kill}", 100_000)
+        assert writer.stdout is not None
+        told = [int(writer.stdout.readline()) for _ in range(20)]
+        os.kill(writer.pid, signal.SIGKILL)
+        told += [int(line) for line in writer.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+        writer.wait()
+        writer.stdout.close()
+        assert verify(path) == []
+        with Ledger.open(path) as ledger:
+            assert all(ledger.row(seq) is not None for seq in told)
+
+
+# Frames
+
+
+def test_a_frame_is_stored_once_under_the_hash_of_its_bytes(ledger: Ledger) -> None:
+    digest = ledger.frames.put(b"picture")
+    assert ledger.frames.put(b"picture") == digest == hashlib.sha256(b"picture").hexdigest()
+    assert [each.name for each in ledger.frames.root.rglob("*") if each.is_file()] == [digest]
+    assert ledger.frames.read(digest) == b"picture"
+
+
+def test_a_decoded_frame_comes_back_bit_equal(ledger: Ledger, frame: Frame) -> None:
+    np.testing.assert_array_equal(ledger.frames.load(ledger.frames.put_frame(frame)), frame)
+
+
+def test_a_changed_frame_is_not_given_out(ledger: Ledger) -> None:
+    digest = ledger.frames.put(b"picture")
+    ledger.frames.path(digest).write_bytes(b"pixture")
+    with pytest.raises(LedgerError, match="changed after it was stored"):
+        ledger.frames.read(digest)
+
+
+def test_a_frame_cut_short_by_a_broken_disk_is_stored_anew(ledger: Ledger) -> None:
+    digest = ledger.frames.put(b"picture")
+    ledger.frames.path(digest).write_bytes(b"pict")
+    ledger.frames.put(b"picture")
+    assert ledger.frames.read(digest) == b"picture"
+
+
+def test_a_frame_cannot_be_asked_for_outside_its_folder(ledger: Ledger) -> None:
+    with pytest.raises(LedgerError, match="expected a frame's SHA-256"):
+        ledger.frames.read("../../../../etc/passwd")
+
+
+def test_a_full_disk_leaves_no_frame_behind(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LedgerError, match="No space left on device"):
+        ledger.frames.put(b"picture")
+    assert not [each for each in ledger.frames.root.rglob("*") if each.is_file()]
+
+
+# Asking
+
+
+CONDITIONS = [
+    Where(),
+    Where(states=(State.NO_GO, State.FAULT)),
+    Where(station="station-1", states=(State.REVIEW,)),
+    Where(lot="lot-3"),
+    Where(lot="lot-3", states=(State.NO_GO,), station="station-0"),
+    Where(part="part-77"),
+    Where(cause="late"),
+    Where(since=datetime(2026, 1, 5, 6, 20, tzinfo=UTC), until=datetime(2026, 1, 5, 7, tzinfo=UTC)),
+    Where(states=(State.REVIEW,), undecided=True),
+]
+
+
+def matches(ledger: Ledger, where: Where, row: Any) -> bool:
+    entry = row.record
+    return (
+        (where.station in (None, entry.station) and where.lot in (None, entry.lot) and where.part in (None, entry.part))
+        and (not where.states or entry.state in where.states)
+        and where.cause in (None, entry.cause)
+        and (where.since is None or row.at >= where.since)
+        and (where.until is None or row.at < where.until)
+        and not (where.undecided and ledger.decision(row.seq) is not None)
+    )
+
+
+@pytest.mark.parametrize("where", CONDITIONS)
+def test_conditions_find_the_rows_that_fulfil_them_and_no_others(large: Ledger, where: Where) -> None:
+    expected = [row for row in large.verdicts() if matches(large, where, row)]
+    assert expected
+    assert list(large.verdicts(where)) == expected
+    assert list(large.verdicts(where, newest_first=True, limit=5)) == expected[::-1][:5]
+    assert large.count(where) == len(expected)
+    assert large.tally((By.HOUR, By.STATE), where) == Counter(
+        (f"{row.at:%Y-%m-%dT%H}", row.record.state.value) for row in expected
+    )
+
+
+def test_rows_can_be_read_on_from_any_number(large: Ledger) -> None:
+    everything = list(large.rows())
+    assert [row.seq for row in everything] == list(range(1, len(everything) + 1))
+    assert list(large.rows(after=2000)) == everything[2000:]
+    assert list(large.rows(after=10, before=1500)) == everything[10:1499]
+    assert list(large.rows(before=1500, newest_first=True, limit=1200)) == everything[298:1499][::-1][:1200]
+
+
+def test_only_the_last_review_of_a_part_counts_and_it_can_be_taken_back(filled: Path) -> None:
+    doubtful = Where(states=(State.REVIEW,), undecided=True)
+    bad = Where(action=REVIEW, label=Label.BAD, latest=True)
+    with Ledger.open(filled) as ledger:
+        assert ledger.count(doubtful) == 8
+        assert ledger.tally((By.DEFECT,), bad, kind=Kind.ACTION) == {("crack",): 1}
+        ledger.append_action(Action(action=REVIEW, who="ben", about=4))
+        assert ledger.decision(4) is None
+        assert ledger.count(doubtful) == 9
+        assert ledger.tally((By.DEFECT,), bad, kind=Kind.ACTION) == {}
+        again = ledger.append_action(Action(action=REVIEW, who="ben", about=4, label=Label.BAD, defect="hole"))
+        assert ledger.decision(4) == again
+        assert ledger.tally((By.DEFECT,), bad, kind=Kind.ACTION) == {("hole",): 1}
+
+
+# Opening
+
+
+def test_a_sqlite_that_can_corrupt_the_log_is_refused() -> None:
+    with pytest.raises(LedgerError, match=r"3\.51\.3 or newer.*found 3\.51\.2"):
+        tables.require_safe_sqlite("3.51.2")
+    tables.require_safe_sqlite("3.100.0")
+
+
+def test_without_its_extra_the_command_says_what_to_install(path: Path) -> None:
+    code = "import sys; sys.modules['apsw'] = None; from gonogo.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "ledger", "verify", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "gonogo[line]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_no_ledger_is_bad_input(tmp_path: Path) -> None:
+    text, other = tmp_path / "text.ledger", tmp_path / "other.db"
+    text.write_text("SQLite? no")
+    connection = apsw.Connection(str(other))
+    connection.execute("CREATE TABLE bookmarks (url TEXT)")
+    connection.close()
+    for path in (text, other, tmp_path / "missing.ledger", tmp_path):
+        with pytest.raises(LedgerError, match=path.name):
+            Ledger.open(path, create=False)
+        assert run("ledger", "verify", path)[0] == 2
+        assert run("ledger", "list", path)[0] == 2
+
+
+def test_a_ledger_with_a_changed_schema_is_not_opened_for_use(filled: Path) -> None:
+    connection = apsw.Connection(str(filled))
+    connection.execute("DROP TRIGGER entries_no_delete")
+    connection.close()
+    with pytest.raises(LedgerError, match="gonogo ledger verify"):
+        Ledger.open(filled)
+    assert {finding.flaw for finding in verify(filled)} == {Flaw.SCHEMA}
+
+
+# Tampering
+
+
+def test_an_untouched_ledger_is_clean_even_while_it_grows(filled: Path) -> None:
+    with Ledger.open(filled) as ledger:
+        ledger.append_action(Action(action="login", who="anna"))
+        assert verify(filled, frames=True) == []
+        assert ledger.verify(frames=True) == []
+
+
+def test_150_random_edits_are_all_found_and_none_on_the_untouched_file(filled: Path) -> None:
+    found = survey(filled, edits=150, seed=11)
+    assert (found.found, found.missed, found.false_alarms) == (150, (), 0)
+    assert len(found.by_edit) == 11
+
+
+@pytest.mark.slow
+def test_1000_random_edits_are_all_found_and_none_on_the_untouched_file(path: Path) -> None:
+    with Ledger.open(path) as ledger:
+        fill(ledger, rows=300, seed=4)
+    found = survey(path, edits=1000, seed=12)
+    assert (found.found, found.missed, found.false_alarms) == (1000, (), 0)
+
+
+def test_a_finding_names_the_row_and_leaves_the_others_in_peace(filled: Path) -> None:
+    tampered(filled, """UPDATE entries SET body = replace(body, '"no_go"', '"go"') WHERE seq = 7""")
+    (finding,) = verify(filled)
+    assert (finding.flaw, finding.seq) == (Flaw.EDITED, 7)
+
+
+def test_deleted_rows_are_named(filled: Path) -> None:
+    tampered(filled, "DELETE FROM entries WHERE seq IN (5, 6)")
+    (finding,) = verify(filled)
+    assert (finding.flaw, finding.seq) == (Flaw.MISSING, 7)
+    assert "rows 5 to 6" in finding.what
+
+
+def test_only_an_anchor_shows_an_end_that_was_cut_by_somebody_who_knows_of_the_counter(
+    filled: Path, tmp_path: Path
+) -> None:
+    with Ledger.open(filled) as ledger:
+        publish_anchor(ledger, tmp_path / "anchors")
+    tampered(filled, "DELETE FROM entries WHERE seq > 40")
+    assert [finding.flaw for finding in verify(filled)] == [Flaw.MISSING]
+    tampered(filled, "UPDATE sqlite_sequence SET seq = 40")
+    assert verify(filled) == []
+    assert [finding.flaw for finding in verify(filled, anchors=read_anchors(tmp_path / "anchors"))] == [Flaw.MISSING]
+    with Ledger.open(filled) as ledger, pytest.raises(UnfitError, match="row 43"):
+        publish_anchor(ledger, tmp_path / "anchors")
+    assert len(read_anchors(tmp_path / "anchors")) == 1
+
+
+def test_an_anchor_holds_while_the_ledger_grows_on(filled: Path, tmp_path: Path) -> None:
+    anchors = tmp_path / "anchors"
+    with Ledger.open(filled) as ledger:
+        for number in range(3):
+            publish_anchor(ledger, anchors)
+            ledger.append_verdict(record(f"later {number}", State.REVIEW, views=(), score=None))
+    assert [anchor.seq for anchor in read_anchors(anchors)] == [43, 44, 45]
+    assert verify(filled, anchors=read_anchors(anchors)) == []
+
+
+@pytest.mark.parametrize("text", ["", "nonsense\n", '{"seq": 0}\n', '{"seq": 1, "sha256": "ab"'])
+def test_a_malformed_anchor_file_is_bad_input(filled: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "anchors").write_text(text)
+    assert run("ledger", "verify", filled, "--anchor", tmp_path / "anchors")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP INDEX entries_tally",
+        "DROP TRIGGER entries_follow",
+        "CREATE VIEW report AS SELECT 'go' AS state",
+        "CREATE TRIGGER hush AFTER INSERT ON entries BEGIN SELECT 1; END",
+        "PRAGMA application_id = 7",
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, '$.record.state', '$.at') "
+        "WHERE name = 'entries'",
+        "DELETE FROM sqlite_sequence",
+        "DROP TABLE entries",
+        "ALTER TABLE entries RENAME TO elsewhere",
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = 'nonsense' WHERE name = 'entries'",
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = 77 WHERE name = 'entries'",
+    ],
+)
+def test_a_changed_schema_is_a_finding(filled: Path, statement: str) -> None:
+    tampered_connection = apsw.Connection(str(filled))
+    tampered_connection.execute(statement)
+    tampered_connection.close()
+    assert verify(filled)
+
+
+def test_flipped_bytes_are_found_or_hit_nothing_that_is_read(
+    filled: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    def content(path: Path) -> list[tuple[Any, ...]]:
+        connection = apsw.Connection(str(path))
+        try:
+            return list(connection.execute("SELECT * FROM entries ORDER BY seq"))
+        finally:
+            connection.close()
+
+    original, data = content(filled), filled.read_bytes()
+    copy = tmp_path / "flipped.ledger"
+    unnoticed = 0
+    for place in rng.integers(len(tables.MAGIC), len(data), 120):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        copy.write_bytes(flipped)
+        if not verify(copy):
+            unnoticed += 1
+            assert content(copy) == original
+    assert unnoticed < 120
+
+
+def test_a_file_cut_in_half_is_a_finding(filled: Path) -> None:
+    data = filled.read_bytes()
+    filled.write_bytes(data[: len(data) // 2])
+    assert {finding.flaw for finding in verify(filled)} & {Flaw.DAMAGED, Flaw.MISSING}
+
+
+def test_a_missing_or_changed_frame_is_found_when_frames_are_checked(filled: Path) -> None:
+    with Ledger.open(filled) as ledger:
+        digests = [str(row.record.views[0].frame_sha256) for row in ledger.verdicts(limit=2)]
+        ledger.frames.remove(digests[0])
+        ledger.frames.path(digests[1]).write_bytes(b"other")
+    assert verify(filled) == []
+    assert [(each.flaw, each.seq) for each in verify(filled, frames=True)] == [(Flaw.FRAME, 2), (Flaw.FRAME, 3)]
+
+
+# Retention
+
+
+def later(days: float) -> datetime:
+    return datetime.now(UTC) + timedelta(days=days)
+
+
+def stored(ledger: Ledger) -> set[int]:
+    """The rows whose frames are there."""
+    return {row.seq for row in ledger.verdicts() if ledger.frames.holds(str(row.record.views[0].frame_sha256))}
+
+
+def test_old_frames_go_their_rows_stay_and_nothing_looks_tampered(filled: Path) -> None:
+    with Ledger.open(filled) as ledger:
+        before = list(ledger.rows())
+        assert retain(ledger, Policy(keep_days=30), who="anna", now=later(29)).deleted == 0
+        dry = retain(ledger, Policy(keep_days=30), who="anna", now=later(31), dry_run=True)
+        assert stored(ledger) == {row.seq for row in ledger.verdicts()}
+        done = retain(ledger, Policy(keep_days=30), who="anna", now=later(31))
+        waiting = {row.seq for row in ledger.verdicts(Where(states=(State.REVIEW,), undecided=True))}
+        assert stored(ledger) == waiting
+        assert (done.deleted, done.kept) == (32, 8)
+        assert done == dry
+        *rows, tombstone = ledger.rows()
+        assert rows == before
+        assert isinstance(tombstone.record, Tombstone)
+        assert len(tombstone.record.frames_sha256) == 32
+        assert retain(ledger, Policy(keep_days=30), who="anna", now=later(31)).deleted == 0
+    assert verify(filled, frames=True) == []
+
+
+def test_frames_of_bad_parts_stay_when_told_so(filled: Path) -> None:
+    with Ledger.open(filled) as ledger:
+        retain(ledger, Policy(keep_days=1, keep_bad=True), who="anna", now=later(2))
+        states = {row.seq: row.record.state for row in ledger.verdicts()}
+        assert stored(ledger) == {
+            seq for seq, state in states.items() if state in (State.NO_GO, State.REVIEW) and seq != 8
+        }
+
+
+def test_a_frame_that_a_younger_row_shares_stays(path: Path) -> None:
+    moments = iter([NOON, NOON + timedelta(days=10), *[NOON + timedelta(days=20)] * 9])
+    with Ledger.open(path, now=lambda: next(moments)) as ledger:
+        frame = ledger.frames.put(b"the same picture")
+        ledger.append_verdict(record("old", frame=frame))
+        ledger.append_verdict(record("young", frame=frame))
+        assert retain(ledger, Policy(keep_days=5), who="anna", now=NOON + timedelta(days=14)).deleted == 0
+        assert retain(ledger, Policy(keep_days=5), who="anna", now=NOON + timedelta(days=16)).deleted == 1
+        frame = ledger.frames.put(b"the same picture")
+        ledger.append_verdict(record("back again", frame=frame))
+        assert verify(path, frames=True) == []
+        ledger.frames.remove(frame)
+        assert [each.flaw for each in verify(path, frames=True)] == [Flaw.FRAME]
+
+
+def test_a_frame_named_by_a_new_row_while_retention_runs_stays(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Ledger.open(filled) as ledger, Ledger.open(filled) as line:
+        frame = str(next(ledger.verdicts()).record.views[0].frame_sha256)
+        entomb = ledger.append_tombstone
+
+        def meanwhile(tombstone: Tombstone) -> Any:
+            line.append_verdict(record("meanwhile", frame=frame))
+            return entomb(tombstone)
+
+        monkeypatch.setattr(ledger, "append_tombstone", meanwhile)
+        assert retain(ledger, Policy(keep_days=1), who="anna", now=later(2)).deleted == 31
+        assert ledger.frames.holds(frame)
+
+
+# Export and commands
+
+
+def test_an_export_holds_every_row_and_proves_itself(filled: Path, tmp_path: Path) -> None:
+    with Ledger.open(filled) as ledger:
+        ledger.append_verdict(record("=1+1", State.REVIEW, views=(), score=None))
+        rows = list(ledger.rows())
+        assert export(ledger, tmp_path / "rows.csv") == export(ledger, tmp_path / "rows.parquet") == len(rows)
+    with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
+        from_csv = list(csv.DictReader(file))
+    from_parquet = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    previous = "0" * 64
+    for row, cells, typed in zip(rows, from_csv, from_parquet, strict=True):
+        assert cells["body"] == typed["body"] == row.body
+        previous = row_hash(previous, int(cells["seq"]), cells["kind"], cells["body"].encode())
+        assert previous == cells["sha256"] == typed["sha256"]
+        assert typed["at"] == row.at
+        if isinstance(row.record, VerdictRecord):
+            told = (typed["state"], typed["score"], typed["lot"])
+            assert told == (row.record.state, row.record.score, row.record.lot)
+    assert from_csv[-1]["trigger_id"] == "'=1+1"  # a spreadsheet must not run it
+    assert from_parquet[-1]["trigger_id"] == "=1+1"
+
+
+def test_an_export_to_another_format_is_bad_input(filled: Path, tmp_path: Path) -> None:
+    assert run("ledger", "export", filled, "--out", tmp_path / "rows.xlsx")[0] == 2
+
+
+def test_verify_exits_0_1_and_2(filled: Path, tmp_path: Path) -> None:
+    anchors = tmp_path / "anchors"
+    assert run("ledger", "anchor", filled, "--to", anchors)[0] == 0
+    code, told = run("ledger", "verify", filled, "--anchor", anchors, "--frames")
+    assert (code, "row 43" in told) == (0, True)
+    tampered(filled, "UPDATE entries SET previous = sha256 WHERE seq = 9")
+    code, told = run("ledger", "verify", filled, "--anchor", anchors, "--json")
+    assert code == 1
+    assert json.loads(told.splitlines()[0])["seq"] == 9
+    assert run("ledger", "anchor", tmp_path / "none.ledger", "--to", anchors)[0] == 2
+
+
+def test_list_and_show_tell_of_rows(filled: Path) -> None:
+    code, told = run("ledger", "list", filled, "--state", "no_go", "--limit", 3, "--json")
+    assert code == 0
+    assert [json.loads(line)["record"]["trigger_id"] for line in told.splitlines()] == ["37", "33", "29"]
+    assert "review row 4 by anna bad crack" in run("ledger", "list", filled)[1]
+    code, told = run("ledger", "show", filled, 4, "--json")
+    assert [each["record"]["who"] for each in json.loads(told)["actions"]] == ["anna"]
+    assert run("ledger", "show", filled, 99)[0] == 2
+    assert run("ledger", "list", filled, "--state", "perfect")[0] == 2
+
+
+def test_retain_says_what_it_did(filled: Path) -> None:
+    assert "Deleted 0 frames" in run("ledger", "retain", filled, "--keep-days", 1)[1]
+    assert run("ledger", "retain", filled, "--keep-days", 0)[0] == 2
+
+
+def test_timing_a_ledger_leaves_a_sound_one(path: Path) -> None:
+    timings = measure(path, rows=1000, repeats=1)
+    assert len({timing.what for timing in timings}) == len(timings)
+    assert verify(path, frames=True) == []
+
+
+def test_survey_would_say_what_it_missed(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gonogo.ledger.tampering.verify", lambda *_, **__: [])
+    blind = survey(filled, edits=3, seed=1)
+    assert blind.found == 0
+    assert len(blind.missed) == 3
+    assert replace(blind, missed=()).false_alarms == 0
