@@ -8,7 +8,7 @@ ifeq ($(UV),)
 UV := .uv/bin/uv
 endif
 
-.PHONY: setup demo test test-slow test-pages lint pins clean
+.PHONY: setup demo test test-slow test-pages lint chaos pins clean
 
 setup: $(VENV)/.ready
 
@@ -39,6 +39,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Kills, storms and failures; CHAOS=quick makes a twentieth of them. The last line is the figures.
+chaos: setup
+	$(BIN)/gonogo station chaos$(if $(filter quick,$(CHAOS)), --share 0.05)
 
 # Writes constraints.txt anew from the newest versions that fit together.
 pins: | $(filter .uv/bin/uv,$(UV))

@@ -10,11 +10,13 @@ import numpy as np
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.errors import ImageError
 from gonogo.heatmap import HeatScale
-from gonogo.images import encode_png, load
-from gonogo.schema import Box, Claim, Frame, Label, OperatingPoint, State, Verdict
+from gonogo.images import encode_png, load, seen_region
+from gonogo.images.geometry import corners_of
+from gonogo.roi import Roi, WholeRoi
+from gonogo.schema import Box, Claim, Frame, Label, Located, OperatingPoint, State, Verdict
 
 SIZE_HW = (48, 64)
-CELLS = (6, 8)
+CELL_PX = 8
 UNJUDGEABLE = 255
 """A brightness at which the fake judge gives up."""
 
@@ -41,13 +43,14 @@ def operating_point(go_below: float, no_go_above: float, *, max_rate: float = 0.
 
 
 class BrightnessJudge:
-    """Scores the top left pixel; its map is hot in the cell that holds the brightest green."""
+    """Scores the top left pixel of the region; its map is hot in the cell that holds the brightest green."""
 
     def __init__(self, point: OperatingPoint | None) -> None:
         self.operating_point = point
         self.heat_scale = HeatScale(cold=0.0, hot=10.0)
         self.bundle_sha256 = "5e" * 32
         self.path = Path("tile.inspector")
+        self.roi: Roi = WholeRoi()
 
     def inspect_file(self, path: Path) -> tuple[Frame | None, Verdict]:
         try:
@@ -56,18 +59,23 @@ class BrightnessJudge:
             return None, Verdict(state=State.FAULT, score=None, reason=str(error))
         return frame, self.inspect(frame)
 
-    def inspect(self, frame: Frame) -> Verdict:
-        value = int(frame[0, 0, 0])
+    def inspect(self, frame: Frame, *, located: Located | None = None) -> Verdict:
+        located = located or self.roi.locate(frame)
+        if located.region is None:
+            return Verdict(state=State.FAULT, score=None, reason=f"not judged: {located.reason}")
+        x, y = corners_of(seen_region(frame, located.region))[0].astype(int)
+        value = int(frame[y, x, 0])
         if value == UNJUDGEABLE:
             return Verdict(state=State.FAULT, score=None, reason="the network gave no finite score")
         state = State.REVIEW if self.operating_point is None else self.operating_point.state(float(value))
-        green = frame[..., 1].reshape(CELLS[0], 8, CELLS[1], 8).max(axis=(1, 3))
+        rows, columns = frame.shape[0] // CELL_PX, frame.shape[1] // CELL_PX
+        green = frame[..., 1].reshape(rows, CELL_PX, columns, CELL_PX).max(axis=(1, 3))
         return Verdict(
             state=state,
             score=float(value),
             reason=f"score {value}",
-            box=Box.whole(frame),
-            region=Box.whole(frame),
+            box=located.box,
+            region=located.region,
             heatmap=np.where(green == 255, 10.0, -5.0).astype(np.float32),
             timings_ms={"network": 2.0, "total": 3.0},
         )

@@ -15,6 +15,7 @@ from gonogo import images
 from gonogo.cli.roi import app
 from gonogo.dataset import Dataset, Sample, Split, write_metadata
 from gonogo.errors import DatasetError, ImageError, InputError, RecipeError
+from gonogo.images.geometry import as_quad, box_around, corners_of_box, upright
 from gonogo.roi import (
     ClassicalRecipe,
     ClassicalRoi,
@@ -28,7 +29,6 @@ from gonogo.roi import (
     tuning,
     write_recipe,
 )
-from gonogo.images.geometry import as_quad, box_around, corners_of_box, upright
 from gonogo.roi.refine import refine
 from gonogo.roi.scoring import read_examples, score
 from gonogo.roi.steps import describe

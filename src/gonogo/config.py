@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     """OpenVINO device name."""
     threads: int = Field(default=0, ge=0)
     """Inference threads; 0 leaves it to OpenVINO."""
+    progress_file: Path | None = None
+    """Where `gonogo.progress` says how far it is, for whoever waits in another process."""
 
 
 @functools.cache

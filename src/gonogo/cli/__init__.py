@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from gonogo.cli import dataset, experiment, roi
+from gonogo.cli import dataset, experiment, ledger, roi, station
 from gonogo.cli.demo import demo
 from gonogo.cli.drift import simulate_drift
 from gonogo.cli.evaluate import evaluate
@@ -15,6 +15,8 @@ from gonogo.cli.inspect import inspect
 from gonogo.cli.operate import operate
 from gonogo.cli.proof import simulate_guarantee
 from gonogo.cli.qualify import qualify
+from gonogo.cli.replay import replay
+from gonogo.cli.serve import serve
 from gonogo.cli.synth import synth
 from gonogo.cli.train import train
 from gonogo.errors import InputError, UnfitError
@@ -32,8 +34,12 @@ app = typer.Typer(
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(roi.app, name="roi")
 app.add_typer(experiment.app, name="experiment")
+app.add_typer(station.app, name="station")
+app.add_typer(ledger.app, name="ledger")
 for command in (demo, train, inspect, evaluate, operate, qualify, synth, gauge, simulate_guarantee, simulate_drift):
     app.command()(command)
+app.command()(replay)
+app.command()(serve)
 
 
 def main() -> None:

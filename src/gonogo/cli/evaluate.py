@@ -75,6 +75,15 @@ def _table(evaluation: Evaluation) -> Table:
     if evaluation.localisation.pointing.of:
         row("hottest point on the defect", evaluation.localisation.pointing)
         row("  middle of the picture on it", evaluation.localisation.centre)
+    regions = evaluation.regions
+    if regions.placements:
+        row("part found", regions.found)
+        row("  whole part inside what is judged", regions.whole_inside)
+        table.add_row("  mean IoU with the labelled box", words.number(regions.mean_iou), "", "")
+    if regions.refused.of:
+        row("pictures without one whole part refused", regions.refused)
     table.add_row("AUROC", words.number(evaluation.auroc), "", "")
+    if regions.placements:
+        table.add_row("  had it been found exactly", words.number(regions.labelled.auroc), "", "")
     table.add_row("average precision", words.number(evaluation.average_precision), "", "")
     return table

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gonogo.cli.train import NormalisationName, PoolName
+from gonogo.cli.experiment_roi import roi
+from gonogo.cli.train import (
+    NormalisationName,
+    PoolName,
+    RoiBackboneOption,
+    RoiOption,
+    RoiWeightsOption,
+    training_options,
+)
 
 app = typer.Typer(help="Run the experiments that the documentation quotes.", no_args_is_help=True)
+
+
+app.command("roi")(roi)
 
 
 @app.callback()
@@ -31,6 +43,9 @@ def seeds(
     size: Annotated[int | None, typer.Option(min=32, help="Input side in pixels.")] = None,
     crops: Annotated[int, typer.Option(min=1, help="Augmentation: crops per picture.")] = 2,
     rotations: Annotated[int, typer.Option(min=1, help="Augmentation: rotations per crop.")] = 4,
+    roi: RoiOption = "none",
+    roi_backbone: RoiBackboneOption = None,
+    roi_weights: RoiWeightsOption = None,
     count: Annotated[int, typer.Option("--seeds", min=1, help="How many splits.")] = 5,
     splits: Annotated[str, typer.Option(help="Shares train/val/calibrate/test.")] = "50/10/25/15",
     finetune: Annotated[bool, typer.Option("--finetune", help="Compare fine-tuning with the head alone.")] = False,
@@ -42,23 +57,25 @@ def seeds(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train and test on several splits: mean and spread of the AUROC, and what fine-tuning gains."""
-    from gonogo.augment import Augmentation
     from gonogo.dataset import Dataset, Fractions
     from gonogo.experiments import seed_study, summary
-    from gonogo.model import Pool
     from gonogo.train import FineTuning
-    from gonogo.workflow import TrainingOptions
 
-    options = TrainingOptions(
+    options = training_options(
         backbone=backbone,
         weights=weights,
-        normalisation=normalisation.known(),
-        cuts=tuple(cut or ()),
-        pool=Pool(pool.value),
-        size_wh=(size, size) if size else None,
-        augmentation=Augmentation(crops=crops, rotations=rotations),
-        fine_tuning=FineTuning(epochs=epochs, learning_rate=learning_rate) if finetune else None,
+        normalisation=normalisation,
+        cut=cut,
+        pool=pool,
+        size=size,
+        crops=crops,
+        rotations=rotations,
+        roi=roi,
+        roi_backbone=roi_backbone,
+        roi_weights=roi_weights,
     )
+    if finetune:
+        options = replace(options, fine_tuning=FineTuning(epochs=epochs, learning_rate=learning_rate))
     rows = seed_study(Dataset.read(dataset), options, range(count), fractions=Fractions.parse(splits), leaky=leaky)
     found = summary(rows)
     if as_json:

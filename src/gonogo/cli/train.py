@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,18 @@ import typer
 
 if TYPE_CHECKING:
     from gonogo.model import Normalisation
+    from gonogo.workflow import TrainingOptions
+
+RoiOption = Annotated[
+    str,
+    typer.Option(
+        help="Where the part is: 'none' judges the whole picture, 'learned' trains a search on the labelled boxes, a "
+        "file is a recipe for it (gonogo roi tune).",
+        metavar="none|learned|FILE",
+    ),
+]
+RoiBackboneOption = Annotated[str | None, typer.Option(help="Of a learned region; as --backbone where omitted.")]
+RoiWeightsOption = Annotated[str | None, typer.Option(help="Of a learned region; as --weights where omitted.")]
 
 
 class PoolName(StrEnum):
@@ -34,6 +47,45 @@ class NormalisationName(StrEnum):
         return {"imagenet": IMAGENET, "symmetric": SYMMETRIC}.get(self.value)
 
 
+def training_options(
+    *,
+    backbone: str,
+    weights: str,
+    normalisation: NormalisationName,
+    cut: list[str] | None,
+    pool: PoolName,
+    size: int | None,
+    crops: int,
+    rotations: int,
+    roi: str,
+    roi_backbone: str | None,
+    roi_weights: str | None,
+    seed: int = 0,
+) -> TrainingOptions:
+    """What the shared options of training commands ask for, without fine-tuning and with the usual promise."""
+    from gonogo.augment import Augmentation
+    from gonogo.model import Pool
+    from gonogo.workflow import LocatorOptions, TrainingOptions
+
+    return TrainingOptions(
+        backbone=backbone,
+        weights=weights,
+        normalisation=normalisation.known(),
+        cuts=tuple(cut or ()),
+        pool=Pool(pool.value),
+        size_wh=(size, size) if size else None,
+        augmentation=Augmentation(crops=crops, rotations=rotations),
+        roi=roi,
+        locator=LocatorOptions(
+            backbone=roi_backbone or backbone,
+            weights=roi_weights or weights,
+            normalisation=normalisation.known() if roi_weights is None else None,  # it is a property of the weights
+            seed=seed,
+        ),
+        seed=seed,
+    )
+
+
 def train(
     dataset: Annotated[Path, typer.Argument(help="Data set folder, made by 'gonogo dataset import'.")],
     out: Annotated[Path, typer.Option(help="The bundle to make, for example tile.inspector.")],
@@ -49,6 +101,9 @@ def train(
     size: Annotated[int | None, typer.Option(min=32, max=2048, help="Input side in pixels.")] = None,
     crops: Annotated[int, typer.Option(min=1, help="Augmentation: crops per picture.")] = 2,
     rotations: Annotated[int, typer.Option(min=1, help="Augmentation: rotations per crop.")] = 4,
+    roi: RoiOption = "none",
+    roi_backbone: RoiBackboneOption = None,
+    roi_weights: RoiWeightsOption = None,
     finetune: Annotated[bool, typer.Option("--finetune", help="Train the whole network, not the head alone.")] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Of fine-tuning.")] = 24,
     batch: Annotated[int, typer.Option(min=1, help="Of fine-tuning.")] = 12,
@@ -61,25 +116,30 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
 ) -> None:
     """Train an inspector, certify its thresholds and seal it in a bundle."""
-    from gonogo.augment import Augmentation
     from gonogo.dataset import Dataset
-    from gonogo.model import Pool
     from gonogo.operating_point import describe
     from gonogo.progress import console
     from gonogo.train import FineTuning
-    from gonogo.workflow import Promise, TrainingOptions, train_inspector
+    from gonogo.workflow import Promise, train_inspector
 
-    tuning = FineTuning(epochs=epochs, batch=batch, learning_rate=learning_rate)
-    options = TrainingOptions(
+    options = training_options(
         backbone=backbone,
         weights=weights,
-        normalisation=normalisation.known(),
-        cuts=tuple(cut or ()),
-        pool=Pool(pool.value),
-        size_wh=(size, size) if size else None,
-        augmentation=Augmentation(crops=crops, rotations=rotations),
-        fine_tuning=tuning if finetune else None,
+        normalisation=normalisation,
+        cut=cut,
+        pool=pool,
+        size=size,
+        crops=crops,
+        rotations=rotations,
+        roi=roi,
+        roi_backbone=roi_backbone,
+        roi_weights=roi_weights,
         seed=seed,
+    )
+    tuning = FineTuning(epochs=epochs, batch=batch, learning_rate=learning_rate)
+    options = replace(
+        options,
+        fine_tuning=tuning if finetune else None,
         promise=Promise(max_escape=max_escape, max_overkill=max_overkill, confidence=confidence, joint=joint),
     )
     made = train_inspector(Dataset.read(dataset), out, options, overwrite=overwrite)

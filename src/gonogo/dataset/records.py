@@ -130,6 +130,15 @@ class Dataset:
         """The samples of the named splits, in file order."""
         return tuple(sample for sample in self.samples if sample.split in splits)
 
+    def without_part(self, *, taught: bool) -> tuple[Sample, ...]:
+        """Pictures labelled as not showing exactly one whole part.
+
+        Nobody judges them, so they belong to no split: every other one, from the first, teaches a learned region to
+        refuse; the rest try whether it does.
+        """
+        shown = [sample for sample in self.samples if sample.present is False]
+        return tuple(shown[::2] if taught else shown[1::2])
+
     def path(self, sample: Sample) -> Path:
         """Where a sample's picture lies."""
         return self.root / sample.file_name

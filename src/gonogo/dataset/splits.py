@@ -67,7 +67,7 @@ def merge_groups(samples: Sequence[Sample], near: Sequence[int], *, by_lot: bool
 
 
 def assign_splits(
-    samples: Sequence[Sample], groups: Sequence[int], fractions: Fractions, seed: int
+    samples: Sequence[Sample], groups: Sequence[int], fractions: Fractions, seed: int, *, keep: bool = False
 ) -> tuple[Sample, ...]:
     """Give every picture a split: whole groups only, stratified by label and defect kind.
 
@@ -75,10 +75,11 @@ def assign_splits(
     and each goes where it brings the counts per kind nearest to their targets.
 
     Args:
-        samples: The pictures; a split they already have is overwritten.
+        samples: The pictures; a split they already have is overwritten, unless ``keep``.
         groups: A group number per picture, from `merge_groups`.
         fractions: Shares of the splits.
         seed: The same seed gives the same splits.
+        keep: Groups that have a split keep it; one that has several takes the earliest in `ORDER`, which claims least.
 
     Returns:
         The samples in the same order, each with its split.
@@ -98,8 +99,10 @@ def assign_splits(
     order = order[np.lexsort((-counts[order].sum(axis=1), rarest[order]))]
 
     filled = np.zeros_like(targets)
-    choice = np.zeros(len(unique), dtype=int)
-    for group in order:
+    choice = _kept(samples, rows, len(unique)) if keep else np.full(len(unique), len(ORDER))
+    for group in np.flatnonzero(choice < len(ORDER)):
+        filled[choice[group]] += counts[group]
+    for group in order[choice[order] == len(ORDER)]:
         excess = 2 * (filled - targets) + counts[group]
         cost = (excess * counts[group] / totals).sum(axis=1)
         cost[shares == 0] = np.inf
@@ -129,6 +132,26 @@ def resplit(samples: Sequence[Sample], fractions: Fractions, seed: int, *, withi
     return assign_splits(samples, groups, fractions, seed)
 
 
+def complete_splits(samples: Sequence[Sample], fractions: Fractions, seed: int) -> tuple[Sample, ...]:
+    """Splits for samples that have none; those with one keep it: results stay comparable as labels come in.
+
+    Args:
+        samples: The pictures, each with its ``group``.
+        fractions: Shares of the splits, the old pictures counted in.
+        seed: The same seed gives the same splits.
+
+    Raises:
+        DatasetError: one lot holds more than the largest split may.
+    """
+    if all(sample.split is not None for sample in samples):
+        return tuple(samples)
+    near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(samples)]
+    groups = merge_groups(samples, near)
+    if any(sample.lot is not None for sample in samples):
+        _require_several_lots(samples, groups, fractions)
+    return assign_splits(samples, groups, fractions, seed, keep=True)
+
+
 def gaps(samples: Sequence[Sample], fractions: Fractions) -> list[str]:
     """What a split that was asked for lacks: sentences for a person, none where every kind is in every split."""
     kinds = {(sample.label, sample.defect) for sample in samples if sample.label is not None}
@@ -139,6 +162,15 @@ def gaps(samples: Sequence[Sample], fractions: Fractions) -> list[str]:
         if share > 0 and lacking:
             sentences.append(f"{split} has no {', '.join(lacking)}: too few different parts to share out.")
     return sentences
+
+
+def _kept(samples: Sequence[Sample], rows: np.ndarray, groups: int) -> np.ndarray:
+    """The place in `ORDER` of each group's split; ``len(ORDER)`` where no picture of it has one."""
+    kept = np.full(groups, len(ORDER))
+    for row, sample in zip(rows, samples, strict=True):
+        if sample.split is not None:
+            kept[row] = min(kept[row], ORDER.index(sample.split))
+    return kept
 
 
 def _require_several_lots(samples: Sequence[Sample], groups: Sequence[int], fractions: Fractions) -> None:

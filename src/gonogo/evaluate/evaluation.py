@@ -1,11 +1,9 @@
-"""The outcome of judging a data set: one row per picture, one per part, and every figure computed from them."""
+"""The outcome of judging a data set: the verdicts, what judged what, and every figure computed from them."""
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,11 +12,10 @@ from jaxtyping import Float64
 
 from gonogo import operating_point as points
 from gonogo.dataset import Split
-from gonogo.evaluate.curves import auroc, average_precision
-from gonogo.evaluate.rates import KindResult, Localisation, Rate, kind_results, localisation, scores_of
-from gonogo.schema import Label, OperatingPoint, Prediction, Scores, State
-
-_SEVERITY = (State.GO, State.REVIEW, State.FAULT, State.NO_GO)
+from gonogo.evaluate.rates import KindResult, Localisation, kind_results, localisation
+from gonogo.evaluate.regions import Regions
+from gonogo.evaluate.verdicts import Verdicts
+from gonogo.schema import Label, OperatingPoint, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +27,9 @@ class Fault:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Verdicts):
     """How an inspector judged a data set. Rates are over *parts*; localisation is over pictures with a mask."""
 
-    pictures: tuple[Prediction, ...]
     faults: tuple[Fault, ...]
     timings_ms: Mapping[str, Float64[np.ndarray, " pictures"]]
     """Durations of each stage of the judgements, as the inspector names them."""
@@ -43,57 +39,8 @@ class Evaluation:
     data_fingerprint: str
     bundle_sha256: str
     operating_point: OperatingPoint | None
-    confidence: float = 0.95
-
-    @cached_property
-    def parts(self) -> tuple[Prediction, ...]:
-        """One row per part: its worst verdict and worst score over all its pictures, see `worst_of_part`."""
-        groups: defaultdict[str, list[Prediction]] = defaultdict(list)
-        for picture in self.pictures:
-            groups[picture.part].append(picture)
-        return tuple(worst_of_part(group) for group in groups.values())
-
-    def scores(self, label: Label) -> Scores:
-        """The scores of the parts with this label, faults left out."""
-        return scores_of(self.parts, label)
-
-    @cached_property
-    def auroc(self) -> float | None:
-        """See `gonogo.evaluate.auroc`."""
-        return auroc(self.scores(Label.GOOD), self.scores(Label.BAD))
-
-    @cached_property
-    def average_precision(self) -> float | None:
-        """See `gonogo.evaluate.average_precision`."""
-        return average_precision(self.scores(Label.GOOD), self.scores(Label.BAD))
-
-    @property
-    def escape(self) -> Rate:
-        """Bad parts judged go, of all bad parts."""
-        return self.confusion(Label.BAD, State.GO)
-
-    @property
-    def overkill(self) -> Rate:
-        """Good parts judged no-go, of all good parts."""
-        return self.confusion(Label.GOOD, State.NO_GO)
-
-    @property
-    def review(self) -> Rate:
-        """Parts sent to a person, of all parts."""
-        return self._rate(part.state is State.REVIEW for part in self.parts)
-
-    @property
-    def fault(self) -> Rate:
-        """Parts that could not be judged, of all parts."""
-        return self._rate(part.state is State.FAULT for part in self.parts)
-
-    def confusion(self, label: Label, state: State) -> Rate:
-        """How many of the parts with this label got this verdict."""
-        return self._rate(part.state is state for part in self.parts if part.label is label)
-
-    def count(self, label: Label) -> int:
-        """How many parts have this label."""
-        return sum(part.label is label for part in self.parts)
+    regions: Regions = field(default_factory=Regions)
+    """Where the part was found, beside where it really is; empty where the whole picture is judged."""
 
     @cached_property
     def kinds(self) -> tuple[KindResult, ...]:
@@ -135,33 +82,11 @@ class Evaluation:
             "kinds": [_kind_to_json(kind) for kind in self.kinds],
             **_localisation_to_json(self.localisation, ""),
             **_localisation_to_json(self.localisation_rejected, "_rejected"),
+            **self.regions.to_json(),
             "operating_point": None if operating_point is None else points.to_json(operating_point),
             "timings_ms": {stage: _timing_to_json(durations) for stage, durations in self.timings_ms.items()},
             "faults": [{"file": fault.file, "reason": fault.reason} for fault in self.faults],
         }
-
-    def _rate(self, hits: Iterable[bool]) -> Rate:
-        outcomes = list(hits)
-        return Rate(count=sum(outcomes), of=len(outcomes), confidence=self.confidence)
-
-
-def worst_of_part(pictures: list[Prediction]) -> Prediction:
-    """One row for a part shown in several pictures.
-
-    Any picture judged no-go rejects the part; otherwise any fault leaves it unjudged, so that a part is never go while
-    one of its pictures could not be looked at. It is bad if any picture is labelled so, and its score is the highest.
-    """
-    scores = [picture.score for picture in pictures if picture.score is not None]
-    worst = max(pictures, key=lambda picture: -math.inf if picture.score is None else picture.score)
-    state = max((picture.state for picture in pictures), key=_SEVERITY.index)
-    defects = [p.defect for p in (worst, *pictures) if p.defect is not None]
-    return replace(
-        worst,
-        label=Label.BAD if any(picture.label is Label.BAD for picture in pictures) else Label.GOOD,
-        defect=defects[0] if defects else None,
-        state=state,
-        score=max(scores) if scores and state is not State.FAULT else None,
-    )
 
 
 def quantiles_ms(durations: Float64[np.ndarray, " pictures"]) -> tuple[float, float]:

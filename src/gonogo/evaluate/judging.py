@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,10 +13,17 @@ import numpy as np
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
 from gonogo.errors import DatasetError
 from gonogo.evaluate.evaluation import Evaluation, Fault
+from gonogo.evaluate.placement import Placement, labelled_place, place
+from gonogo.evaluate.rates import Rate
+from gonogo.evaluate.regions import Regions
 from gonogo.heatmap import HeatScale, hottest_point, spread
 from gonogo.images import in_frame, seen_region
 from gonogo.progress import track
-from gonogo.schema import Frame, Label, Mask, OperatingPoint, Prediction, State, Verdict
+from gonogo.roi import Roi, RoiRecipe
+from gonogo.schema import Frame, Label, Located, Mask, OperatingPoint, Prediction, State, Verdict
+
+MOST_FAULTS = 0.05
+"""Share of the calibration pictures that may be faults."""
 
 
 class Judge(Protocol):
@@ -24,6 +31,13 @@ class Judge(Protocol):
 
     def inspect_file(self, path: Path) -> tuple[Frame | None, Verdict]:
         """Read and judge one picture; what cannot be read or judged is a fault, never an exception."""
+
+    def inspect(self, frame: Frame, *, located: Located | None = None) -> Verdict:
+        """Judge one frame, at a given place where there is one."""
+
+    @property
+    def roi(self) -> Roi:
+        """What finds the part."""
 
     @property
     def operating_point(self) -> OperatingPoint | None:
@@ -42,19 +56,41 @@ class Judge(Protocol):
         """Where its bundle lies."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """What came of one picture."""
+
+    row: Prediction
+    reason: str
+    timings_ms: Mapping[str, float]
+    placement: Placement | None
+    """``None`` unless the picture has a labelled box to hold the region against."""
+
+
 def evaluate(
-    inspector: Judge, dataset: Dataset, splits: Sequence[Split] = (Split.TEST,), *, confidence: float = 0.95
+    inspector: Judge,
+    dataset: Dataset,
+    splits: Sequence[Split] = (Split.TEST,),
+    *,
+    confidence: float = 0.95,
+    with_regions: bool = True,
 ) -> Evaluation:
     """Judge every labelled picture of some splits.
 
     A damaged picture counts as a fault, as it would on the line. Nothing is written; interrupting loses nothing but
     the time.
 
+    Where the inspector looks for a region of interest and boxes are labelled, each of those pictures is judged a second
+    time on its labelled region, which tells the search's mistakes from the network's. Pictures of the whole data set
+    that are labelled as not showing one whole part (they belong to no split) try whether they are refused; only every
+    other one, since the rest may have taught the search.
+
     Args:
         inspector: What judges.
         dataset: Labelled pictures, with masks where there are any.
         splits: Which of them; the test split unless told otherwise, because every other one shaped the inspector.
         confidence: Of the intervals, in (0, 1).
+        with_regions: Hold the regions found against labelled ones, as said above.
 
     Raises:
         DatasetError: no labelled picture in these splits, or a picture's file is missing.
@@ -62,27 +98,52 @@ def evaluate(
     """
     chosen = dataset.split(*splits)
     samples = [sample for sample in chosen if sample.label is not None]
+    recipe = inspector.roi.recipe if with_regions else None
+    to_refuse = () if recipe is None else dataset.without_part(taught=False)
     _check(dataset, samples, splits)
-    pictures: list[Prediction] = []
-    faults: list[Fault] = []
+    _require_files(dataset, [*samples, *to_refuse])
+    judged = [_judge(inspector, dataset, sample, recipe) for sample in track(samples, "Judging")]
     timings: defaultdict[str, list[float]] = defaultdict(list)
-    for sample in track(samples, "Judging"):
-        prediction, verdict = _judge(inspector, dataset, sample)
-        pictures.append(prediction)
-        if verdict.state is State.FAULT:
-            faults.append(Fault(file=sample.file_name, reason=verdict.reason))
-        for stage, duration_ms in verdict.timings_ms.items():
+    for each in judged:
+        for stage, duration_ms in each.timings_ms.items():
             timings[stage].append(duration_ms)
     return Evaluation(
-        pictures=tuple(pictures),
-        faults=tuple(faults),
+        pictures=tuple(each.row for each in judged),
+        faults=tuple(Fault(file=each.row.file, reason=each.reason) for each in judged if each.row.state is State.FAULT),
         timings_ms={stage: np.array(durations) for stage, durations in timings.items()},
         splits=tuple(splits),
         unlabelled=len(chosen) - len(samples),
         data_fingerprint=fingerprint(dataset, samples),
         bundle_sha256=inspector.bundle_sha256,
         operating_point=inspector.operating_point,
+        regions=Regions(
+            placements=tuple(each.placement for each in judged if each.placement is not None),
+            refused=_refused(inspector, dataset, to_refuse, confidence),
+            confidence=confidence,
+        ),
         confidence=confidence,
+    )
+
+
+def require_judged(judged: Evaluation, *, then: str) -> None:
+    """Refuse to certify on pictures of which too many could not be judged.
+
+    Parts that cannot be judged never pass, so a claim about those that can is not weakened by leaving a few out; many
+    of them mean that something else is wrong.
+
+    Args:
+        judged: The calibration pictures.
+        then: What to do once they are mended.
+
+    Raises:
+        DatasetError: more than `MOST_FAULTS` of them are faults.
+    """
+    if len(judged.faults) <= MOST_FAULTS * len(judged.pictures):
+        return
+    first = judged.faults[0]
+    raise DatasetError(
+        f"{first.file}: a calibration picture could not be judged ({first.reason}); {len(judged.faults)} of "
+        f"{len(judged.pictures)}, more than {MOST_FAULTS:.0%}. Replace or remove them, then {then}."
     )
 
 
@@ -94,6 +155,9 @@ def _check(dataset: Dataset, samples: Sequence[Sample], splits: Sequence[Split])
             f"(pictures per split: {', '.join(f'{name} {count}' for name, count in there.items())}). "
             "Choose another --split, or import the data set again so that its pictures are labelled and split."
         )
+
+
+def _require_files(dataset: Dataset, samples: Sequence[Sample]) -> None:
     for sample in samples:
         if not dataset.path(sample).is_file():
             raise DatasetError(
@@ -102,7 +166,7 @@ def _check(dataset: Dataset, samples: Sequence[Sample], splits: Sequence[Split])
             )
 
 
-def _judge(inspector: Judge, dataset: Dataset, sample: Sample) -> tuple[Prediction, Verdict]:
+def _judge(inspector: Judge, dataset: Dataset, sample: Sample, recipe: RoiRecipe | None) -> _Judged:
     assert sample.label is not None, "unlabelled samples were left out before"
     frame, verdict = inspector.inspect_file(dataset.path(sample))
     prediction = Prediction(
@@ -117,7 +181,23 @@ def _judge(inspector: Judge, dataset: Dataset, sample: Sample) -> tuple[Predicti
         mask = dataset.load_mask(sample, (frame.shape[0], frame.shape[1]))
         if mask is not None and mask.any():
             prediction = _located(prediction, frame, verdict, mask, inspector.heat_scale)
-    return prediction, verdict
+    placement = None
+    truth = None if recipe is None else labelled_place(recipe, sample)
+    if frame is not None and truth is not None:
+        exact = inspector.inspect(frame, located=truth)
+        labelled = replace(prediction, state=exact.state, score=exact.score)
+        placement = place(verdict, truth, frame.shape, judged=prediction, labelled=labelled)
+    return _Judged(row=prediction, reason=verdict.reason, timings_ms=verdict.timings_ms, placement=placement)
+
+
+def _refused(inspector: Judge, dataset: Dataset, samples: Sequence[Sample], confidence: float) -> Rate:
+    """How many of these readable pictures the search refused."""
+    regions = []
+    for sample in track(samples, "Pictures without a part") if samples else ():
+        frame, verdict = inspector.inspect_file(dataset.path(sample))
+        if frame is not None:
+            regions.append(verdict.region)
+    return Rate.of_outcomes((region is None for region in regions), confidence=confidence)
 
 
 def _located(prediction: Prediction, frame: Frame, verdict: Verdict, mask: Mask, scale: HeatScale) -> Prediction:

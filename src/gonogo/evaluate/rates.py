@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,12 @@ class Rate:
     count: int
     of: int
     confidence: float = 0.95
+
+    @classmethod
+    def of_outcomes(cls, hits: Iterable[bool], *, confidence: float = 0.95) -> Rate:
+        """Count the hits among some outcomes."""
+        outcomes = list(hits)
+        return cls(count=sum(outcomes), of=len(outcomes), confidence=confidence)
 
     @property
     def value(self) -> float | None:
@@ -98,8 +104,8 @@ def localisation(pictures: Sequence[Prediction], confidence: float) -> Localisat
     return Localisation(
         pointing=Rate(count=sum(bool(p.pointing_hit) for p in masked), of=len(masked), confidence=confidence),
         centre=Rate(count=sum(bool(p.centre_hit) for p in masked), of=len(masked), confidence=confidence),
-        energy_inside=_mean([p.energy_inside for p in masked]),
-        energy_inside_flat=_mean([p.mask_share for p in masked]),
+        energy_inside=mean_of([p.energy_inside for p in masked]),
+        energy_inside_flat=mean_of([p.mask_share for p in masked]),
     )
 
 
@@ -120,6 +126,7 @@ def _kind_result(kind: str | None, parts: list[Prediction], good: Scores, confid
     )
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are defined; ``None`` without any."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None

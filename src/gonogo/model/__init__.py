@@ -7,16 +7,26 @@ from gonogo.model.backbones import (
     Architecture,
     FeatureStack,
     Normalisation,
+    Pixels,
     architecture,
     strided_cuts,
 )
-from gonogo.model.locator import EdgesHead, Locator, LocatorHead, RegressionHead, Scaling, Sightings
+from gonogo.model.locator import (
+    PIXELS_SIDE,
+    EdgesHead,
+    Locator,
+    LocatorHead,
+    RegressionHead,
+    Scaling,
+    Sightings,
+)
 from gonogo.model.network import SHARPNESS, FeatureNetwork, MapHead, Network, Pool, pool_map
 from gonogo.model.weights import batch_norms, load_backbone
 
 __all__ = [
     "ARCHITECTURES",
     "IMAGENET",
+    "PIXELS_SIDE",
     "SHARPNESS",
     "SYMMETRIC",
     "Architecture",
@@ -28,6 +38,7 @@ __all__ = [
     "MapHead",
     "Network",
     "Normalisation",
+    "Pixels",
     "Pool",
     "RegressionHead",
     "Scaling",

@@ -110,6 +110,16 @@ class FeatureStack(nn.Module):
         return torch.cat([functional.interpolate(each, size=finest, mode="nearest") for each in maps], dim=1)
 
 
+class Pixels(nn.Module):
+    """The backbone of a locator without pretrained weights: the picture itself; the trunk learns everything."""
+
+    cuts: tuple[str, ...] = ()
+
+    def forward(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        """Normalised pictures, as they are."""
+        return pictures
+
+
 def feature_stack(name: str, network: nn.Module, cuts: tuple[str, ...] = ()) -> FeatureStack:
     """Cut a torchvision network at the named nodes; at its last feature map where none is named.
 

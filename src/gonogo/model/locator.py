@@ -14,7 +14,11 @@ from gonogo.model.network import FeatureNetwork
 TRUNK = 32
 """Channels of a locator's own layers."""
 DILATIONS = (1, 2, 4, 1)
+"""Of the 3 x 3 convolutions, in cells."""
 REGRESSION_GRID = 4
+COLOURS = 3
+PIXELS_SIDE = 128
+"""Picture side of a locator without a pretrained backbone."""
 
 
 class LocatorHead(StrEnum):
@@ -37,26 +41,46 @@ class Sightings(NamedTuple):
     """Logit: is there exactly one part?"""
 
 
+def _trunk(channels: int) -> nn.Sequential:
+    """A locator's own convolutions, wide enough in reach to see the whole part at once."""
+    layers: list[nn.Module] = []
+    if channels == COLOURS:  # from pixels to a quarter of the resolution
+        for before, after in ((COLOURS, TRUNK // 2), (TRUNK // 2, TRUNK)):
+            layers += _layer(before, after, kernel=5, stride=2)
+    else:
+        layers += _layer(channels, TRUNK, kernel=1)
+    for reach in DILATIONS:
+        layers += _layer(TRUNK, TRUNK, kernel=3, dilation=reach)
+    return nn.Sequential(*layers)
+
+
+def _layer(before: int, after: int, *, kernel: int, stride: int = 1, dilation: int = 1) -> list[nn.Module]:
+    padding = dilation * (kernel - 1) // 2
+    convolution = nn.Conv2d(before, after, kernel, stride=stride, padding=padding, dilation=dilation, bias=False)
+    return [convolution, nn.BatchNorm2d(after), nn.ReLU()]
+
+
 class RegressionHead(nn.Module):
-    """Two fully connected layers on features pooled to a coarse grid."""
+    """Convolutions, then two fully connected layers on what they leave, pooled to a coarse grid."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.trunk = _trunk(channels)
         self.pool = nn.AdaptiveAvgPool2d(REGRESSION_GRID)
         self.layers = nn.Sequential(
-            nn.Linear(channels * REGRESSION_GRID**2, 2 * TRUNK), nn.ReLU(), nn.Linear(2 * TRUNK, 13)
+            nn.Linear(TRUNK * REGRESSION_GRID**2, 4 * TRUNK), nn.ReLU(), nn.Linear(4 * TRUNK, 13)
         )
 
     def forward(self, features: Float[Tensor, "batch channels rows columns"]) -> Sightings:
         """Features to sightings."""
-        found = self.layers(self.pool(features).flatten(1))
+        found = self.layers(self.pool(self.trunk(features)).flatten(1))
         middle = found.new_tensor([0.3, 0.3, 0.7, 0.7, 0.3, 0.3, 0.7, 0.3, 0.7, 0.7, 0.3, 0.7])
         places = found[:, :12] + middle
         return Sightings(places[:, :4], places[:, 4:], found[:, 12])
 
 
 class EdgesHead(nn.Module):
-    """A few convolutions, then one map for every edge and corner; its softmax over the cells says where that is.
+    """Convolutions, then one map for every edge and corner; its softmax over the cells says where that is.
 
     The place is the expectation under the softmax (soft-argmax, Luvizon et al., 2019), so it lies between cells and has
     a gradient everywhere. An edge uses its own axis only.
@@ -64,19 +88,7 @@ class EdgesHead(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(
-            nn.Conv2d(channels, TRUNK, 1),
-            nn.ReLU(),
-            *(
-                layer
-                for reach in DILATIONS
-                for layer in (
-                    nn.Conv2d(TRUNK, TRUNK, 3, padding=reach, dilation=reach, bias=False),
-                    nn.BatchNorm2d(TRUNK),
-                    nn.ReLU(),
-                )
-            ),
-        )
+        self.trunk = _trunk(channels)
         self.places = nn.Conv2d(TRUNK, 8, 1)
         self.presence = nn.Sequential(nn.Linear(2 * TRUNK, TRUNK), nn.ReLU(), nn.Linear(TRUNK, 1))
 

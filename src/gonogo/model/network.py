@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from gonogo.model.backbones import FeatureStack, Normalisation
+from gonogo.model.backbones import FeatureStack, Normalisation, Pixels
 
 
 class Pool(StrEnum):
@@ -79,7 +79,7 @@ class Normalise(nn.Module):
 class FeatureNetwork(nn.Module):
     """Normalisation and backbone: uint8 NHWC pictures to feature maps."""
 
-    def __init__(self, stack: FeatureStack, normalisation: Normalisation) -> None:
+    def __init__(self, stack: FeatureStack | Pixels, normalisation: Normalisation) -> None:
         super().__init__()
         self.normalise = Normalise(normalisation)
         self.stack = stack

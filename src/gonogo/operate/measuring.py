@@ -13,7 +13,8 @@ from gonogo.evaluate import Evaluation
 from gonogo.heatmap import HeatScale
 from gonogo.inspector import Inspector
 from gonogo.progress import track
-from gonogo.schema import FeatureVector, Frame, Label, OperatingPoint, Verdict
+from gonogo.roi import Roi
+from gonogo.schema import FeatureVector, Frame, Label, Located, OperatingPoint, Verdict
 
 ASSUMED_BAD_SHARE = 0.05
 """Most bad parts that arrive while nothing has changed, where nobody says."""
@@ -47,6 +48,15 @@ class Recorder:
                 file = path.relative_to(self._root).as_posix()
                 self.vectors[file], self.signs[file] = verdict.feature_vector, seen
         return frame, verdict
+
+    def inspect(self, frame: Frame, *, located: Located | None = None) -> Verdict:
+        """See `gonogo.evaluate.Judge`; nothing of it is kept."""
+        return self._inspector.inspect(frame, located=located)
+
+    @property
+    def roi(self) -> Roi:
+        """See `gonogo.evaluate.Judge`."""
+        return self._inspector.roi
 
     @property
     def operating_point(self) -> OperatingPoint | None:

@@ -17,7 +17,7 @@ from gonogo.bundle import Bundle
 from gonogo.dataset import Dataset, Split
 from gonogo.drift import Reference
 from gonogo.errors import DatasetError, UnfitError
-from gonogo.evaluate import Evaluation, evaluate
+from gonogo.evaluate import Evaluation, evaluate, require_judged
 from gonogo.inspector import Inspector
 from gonogo.operate.measuring import Recorder, make_reference
 from gonogo.operate.trust import doubts, exposures, merged, refuse_leaks
@@ -97,7 +97,7 @@ def operate(inspector: Inspector, dataset: Dataset, request: Request | None = No
     request = request or Request()
     refuse_leaks(dataset)
     recorder = Recorder(inspector, dataset)
-    val = evaluate(recorder, dataset, (Split.VAL,))
+    val = evaluate(recorder, dataset, (Split.VAL,), with_regions=False)
     calibrate = _judge_calibrate(recorder, dataset)
     alike = exposures(dataset, calibrate)
     if request.merge_near_duplicates:
@@ -164,13 +164,8 @@ def _evidence(made: Operated, dataset: Dataset) -> dict[str, Any]:
 
 
 def _judge_calibrate(recorder: Recorder, dataset: Dataset) -> Evaluation:
-    calibrate = evaluate(recorder, dataset, (Split.CALIBRATE,))
-    if calibrate.faults:
-        first = calibrate.faults[0]
-        raise DatasetError(
-            f"{first.file}: a calibration picture could not be judged ({first.reason}); "
-            f"{len(calibrate.faults)} in all. Replace or remove it, then run gonogo operate again."
-        )
+    calibrate = evaluate(recorder, dataset, (Split.CALIBRATE,), with_regions=False)
+    require_judged(calibrate, then="run gonogo operate again")
     return calibrate
 
 

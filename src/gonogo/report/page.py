@@ -15,12 +15,13 @@ from markupsafe import Markup
 
 import gonogo
 from gonogo.dataset import Dataset
-from gonogo.evaluate import Curve, Evaluation, Judge, precision_recall, quantiles_ms, roc
+from gonogo.evaluate import RIGHT_IOU, Curve, Evaluation, Judge, precision_recall, quantiles_ms, roc
 from gonogo.files import write_beside
 from gonogo.heatmap import legend_rgb
 from gonogo.images import encode_png
 from gonogo.report import svg, words
 from gonogo.report.pictures import albums
+from gonogo.report.regions import region_cards
 from gonogo.schema import Label, State
 
 
@@ -42,6 +43,8 @@ def write_report(evaluation: Evaluation, inspector: Judge, dataset: Dataset, pat
         albums=albums(evaluation, inspector, dataset),
         plots=_plots(evaluation),
         bars={kind.defect: _bar(kind.states) for kind in evaluation.kinds},
+        region_cards=region_cards(evaluation.regions.placements, inspector, dataset),
+        right_iou=RIGHT_IOU,
         timings={stage: quantiles_ms(durations) for stage, durations in evaluation.timings_ms.items()},
         bundle_name=inspector.path.name,
         dataset_name=dataset.root.resolve().name,

@@ -6,7 +6,7 @@ Every function returns markup with escaped text; none needs a script or an outsi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,15 @@ _SMALLEST_BAR = 2.5  # one part must stay visible beside hundreds: it may be the
 _ZONE_NAMES = {State.GO: "go", State.REVIEW: "to a person", State.NO_GO: "no-go"}
 
 
-def histogram(good: Scores, bad: Scores, point: OperatingPoint | None, *, title: str) -> Markup:
+def histogram(
+    good: Scores,
+    bad: Scores,
+    point: OperatingPoint | None,
+    *,
+    title: str,
+    also: Sequence[float] = (),
+    say: Callable[[str], str] = str,
+) -> Markup:
     """Good parts upwards, bad parts downwards, over the zones in which they are judged.
 
     Args:
@@ -52,9 +60,11 @@ def histogram(good: Scores, bad: Scores, point: OperatingPoint | None, *, title:
         bad: Scores of bad parts; one of both must hold something.
         point: The thresholds to draw, where there are any.
         title: What a screen reader says of it.
+        also: Further scores that the axis must reach, so that two drawings can be compared.
+        say: Translates the few words in the drawing.
     """
     lines = [] if point is None else [t for t in (point.go_below, point.no_go_above) if math.isfinite(t)]
-    edges = _edges([*good, *bad, *lines])
+    edges = _edges([*good, *bad, *lines, *also])
     up, down = (np.histogram(scores, edges)[0] for scores in (good, bad))
     # Shares of each group, so that few bad parts among many good ones keep their shape.
     shares = up / max(1, len(good)), down / max(1, len(bad))
@@ -64,7 +74,7 @@ def histogram(good: Scores, bad: Scores, point: OperatingPoint | None, *, title:
     def x_of(score: float) -> float:
         return _LEFT + (score - edges[0]) / (edges[-1] - edges[0]) * (_WIDTH - _LEFT - _RIGHT)
 
-    pieces = [_zones(point, x_of(edges[0]), x_of(edges[-1]), [x_of(line) for line in lines])]
+    pieces = [_zones(point, x_of(edges[0]), x_of(edges[-1]), [x_of(line) for line in lines], say)]
     for counts, share, sign, style in ((up, shares[0], -1, "good"), (down, shares[1], 1, "bad")):
         heights = np.where(counts > 0, np.maximum(share * per_share, _SMALLEST_BAR), 0.0)
         for left, right, height in zip(edges[:-1], edges[1:], heights, strict=True):
@@ -77,7 +87,7 @@ def histogram(good: Scores, bad: Scores, point: OperatingPoint | None, *, title:
     for tick in _ticks(edges[0], edges[-1]):
         name = f"{tick:g}".replace("-", "\N{MINUS SIGN}")
         pieces.append(_text(x_of(tick), _HEIGHT - _BOTTOM + 19, name, "tick middle"))
-    pieces.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, "score (higher is worse)", "label middle"))
+    pieces.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, say("score (higher is worse)"), "label middle"))
     return _svg(_WIDTH, _HEIGHT, title, pieces, "histogram")
 
 
@@ -124,7 +134,9 @@ def stacked_bar(segments: Sequence[Segment]) -> Markup:
     ).format(title, Markup("").join(pieces))
 
 
-def _zones(point: OperatingPoint | None, left: float, right: float, lines: list[float]) -> Markup:
+def _zones(
+    point: OperatingPoint | None, left: float, right: float, lines: list[float], say: Callable[[str], str]
+) -> Markup:
     if point is None:
         states = [State.REVIEW]
     else:
@@ -134,8 +146,9 @@ def _zones(point: OperatingPoint | None, left: float, right: float, lines: list[
     pieces = []
     for state, start, end in zip(states, bounds[:-1], bounds[1:], strict=True):
         pieces.append(_rect(start, _TOP - 24, end - start, _HEIGHT - _TOP - _BOTTOM + 24, f"zone {state.value}"))
-        if end - start > 8 * len(_ZONE_NAMES[state]):  # a narrower zone has no room for its name
-            pieces.append(_text((start + end) / 2, _TOP - 8, _ZONE_NAMES[state], f"zone-name middle {state.value}"))
+        name = say(_ZONE_NAMES[state])
+        if end - start > 8 * len(name):  # a narrower zone has no room for its name
+            pieces.append(_text((start + end) / 2, _TOP - 8, name, f"zone-name middle {state.value}"))
     pieces += [_line(x, _TOP - 24, x, _HEIGHT - _BOTTOM, "threshold") for x in lines]
     return Markup("").join(pieces)
 
@@ -178,13 +191,14 @@ def _svg(width: float, height: float, title: str, pieces: Sequence[Markup], styl
     )
 
 
-def dial(settings: Sequence[DialPoint], gauge: Mark, *, title: str) -> Markup:
+def dial(settings: Sequence[DialPoint], gauge: Mark, *, title: str, say: Callable[[str], str] = str) -> Markup:
     """Review rate against certified escape rate, the limits on a logarithmic axis; hollow where not certifiable.
 
     Args:
         settings: One per escape limit, in ascending order of the limit.
         gauge: What was certified, or refused: escape limit and review rate.
         title: What a screen reader says of it.
+        say: Translates the few words in the drawing.
     """
     lows = [math.log10(setting.escape.max_rate) for setting in settings]
     low, high = min(lows), max(lows)
@@ -206,22 +220,21 @@ def dial(settings: Sequence[DialPoint], gauge: Mark, *, title: str) -> Markup:
     for setting in settings:
         rate = setting.escape.max_rate
         x, y = x_of(rate), y_of(setting.review_rate)
-        mark = Markup(
-            '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{:g} %: {:.0f} % to review</title></circle>'
-        )
+        mark = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>')
+        told = say("%(limit)g %%: %(rate).0f %% to review") % {"limit": 100 * rate, "rate": 100 * setting.review_rate}
         style, radius = ("setting", 4) if setting.escape.holds else ("setting refused", 4)
-        pieces.append(mark.format(style, x, y, radius, 100 * rate, 100 * setting.review_rate))
+        pieces.append(mark.format(style, x, y, radius, told))
         if x - last > 34:  # names that would touch are left out
             pieces.append(_text(x, _HEIGHT - _BOTTOM + 19, f"{100 * rate:g} %", "tick middle"))
             last = x
     x, y = x_of(gauge.x), y_of(gauge.y)
     pieces.append(Markup('<circle class="mark {}" cx="{:.1f}" cy="{:.1f}" r="7"/>').format(gauge.style, x, y))
-    name = f"this gauge: {100 * gauge.y:.0f} %"
+    name = say("this gauge: %(rate).0f %%") % {"rate": 100 * gauge.y}
     pieces.append(
         _text(x + 12, y - 10, name, "zone-name") if x < _WIDTH - 170 else _text(x - 12, y - 10, name, "zone-name end")
     )
     pieces.append(
-        _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, "largest escape rate that is certified", "label middle")
+        _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, say("largest escape rate that is certified"), "label middle")
     )
-    pieces.append(_text(_LEFT, _TOP - 14, "parts sent to a person (estimated on val)", "label"))
+    pieces.append(_text(_LEFT, _TOP - 14, say("parts sent to a person (estimated on val)"), "label"))
     return _svg(_WIDTH, _HEIGHT, title, pieces, "dial")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from gonogo.dataset import Split
-from gonogo.evaluate import Evaluation, Rate
+from gonogo.evaluate import Evaluation, Placement, Rate, Regions
 from gonogo.schema import Claim, Label, OperatingPoint, State
 
 UNDEFINED = "–"  # noqa: RUF001 - an en dash is what a printed table shows
 
-_SPACE = "\N{NARROW NO-BREAK SPACE}"
+SPACE = "\N{NARROW NO-BREAK SPACE}"
 STATE_NAMES = {State.GO: "go", State.REVIEW: "to a person", State.NO_GO: "no-go", State.FAULT: "fault"}
 """What a reader sees for each verdict."""
 
@@ -24,12 +24,12 @@ def percent(share: float | None) -> str:
     if not 0.0001 <= share <= 0.9999:
         return f"{'<' if share < 0.5 else '>'}{level(0.0001 if share < 0.5 else 0.9999)}"
     digits = 1 if 0.001 <= share <= 0.999 else 2
-    return f"{share * 100:.{digits}f}{_SPACE}%"
+    return f"{share * 100:.{digits}f}{SPACE}%"
 
 
 def level(share: float) -> str:
     """A chosen share, such as a confidence, as percent without needless decimals."""
-    return f"{share * 100:.6g}{_SPACE}%"
+    return f"{share * 100:.6g}{SPACE}%"
 
 
 def percent_up(share: float | None) -> str:
@@ -133,3 +133,82 @@ def parts(count: int, kind: str = "") -> str:
 def passed(count: int) -> str:
     """``none was``, ``1 was``, ``3 were``."""
     return "none was" if count == 0 else f"{count:,} {'was' if count == 1 else 'were'}"
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign, a dash where it is undefined."""
+    if value is None:
+        return UNDEFINED
+    return "no difference" if abs(value) < 0.0005 else f"{'+' if value > 0 else ''}{number(value)}"
+
+
+def points(difference: float | None) -> str:
+    """A difference of two shares in percentage points, with its sign."""
+    if difference is None:
+        return UNDEFINED
+    if abs(difference) < 0.0005:
+        return "no difference"
+    return f"{'+' if difference > 0 else ''}{number(100 * difference, 1)} points"
+
+
+def region_lead(regions: Regions) -> str:
+    """What is held against what."""
+    return (
+        "The gauge first looks for the part, then judges only what it cuts out there. In "
+        f"{pictures(len(regions.placements))} a person had drawn where the part is, so both can be compared."
+    )
+
+
+def region_areas(regions: Regions) -> str:
+    """What the region leaves out of the part, and what it takes in beside it."""
+    missed, excess = regions.missed_of_truth, regions.excess_of_truth
+    if not missed:
+        lost = "Nothing of any part lay outside the region that was judged."
+    else:
+        lost = (
+            f"On average {percent(missed)} of the part's area lay outside the region that was judged "
+            f"({percent(regions.missed_of_picture)} of the whole picture)"
+            f"{', a part that was not found counting as all of it' if regions.found.count < regions.found.of else ''}."
+        )
+    if excess is None:
+        return lost
+    reach = f"region reached beyond the part by {percent(excess)} of the part's area, margin included."
+    return f"{lost} {'The' if regions.found.count == regions.found.of else 'Where the part was found, the'} {reach}"
+
+
+def region_cost(regions: Regions) -> str:
+    """What the verdicts lose to the search, in one sentence."""
+    found, drawn = regions.end_to_end, regions.labelled
+    told = [
+        f"{parts(rate.count, kind)} {done} on the region found, {exact.count:,} on the region drawn"
+        for rate, exact, kind, done in (
+            (found.escape, drawn.escape, "bad ", "passed"),
+            (found.overkill, drawn.overkill, "good ", "rejected"),
+            (found.fault, drawn.fault, "", "not judged at all"),
+        )
+        if rate.count or exact.count
+    ]
+    if not told:
+        return "No bad part was passed and no good one rejected, on either region."
+    return f"{'; '.join(told)}."
+
+
+def region_album(regions: Regions) -> str:
+    """What order the pictures are in."""
+    lost = regions.found.of - regions.found.count
+    if not lost:
+        return "The lowest overlap first."
+    return f"First from the {pictures(lost)} in which the part was not found, then the lowest overlap."
+
+
+def region_caption(placement: Placement) -> str:
+    """How well one picture's part was found."""
+    if not placement.found:
+        return "not found"
+    inside = "whole part inside" if placement.whole_inside else f"{percent(placement.missed_of_truth)} of it cut off"
+    return f"overlap {percent(placement.iou)}, {inside}"
+
+
+def pictures(count: int) -> str:
+    """``1 picture``, ``92 pictures``."""
+    return f"{count:,} picture{'' if count == 1 else 's'}"

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 
 from gonogo import images
 from gonogo.images.geometry import Corners, Shapes, as_quad, box_around, grown, side_lengths, upright
-from gonogo.roi.recipe import ClassicalRecipe, FixedRecipe
+from gonogo.roi.recipe import ClassicalRecipe, FixedRecipe, RoiRecipe
 from gonogo.roi.refine import refine
 from gonogo.roi.steps import Picture, describe
 from gonogo.schema import Box, Frame, Located
@@ -24,6 +24,11 @@ _LEAST_AREA_PX = 4.0
 
 class Roi(Protocol):
     """Whatever finds a region of interest."""
+
+    @property
+    def recipe(self) -> RoiRecipe | None:
+        """How it is found; ``None`` where the whole frame is the region."""
+        ...
 
     def locate(self, frame: Frame) -> Located:
         """Where the part is, or why it is not there. Never raises."""
@@ -41,6 +46,8 @@ class Regions:
 
 class WholeRoi:
     """No search: the whole frame is the region."""
+
+    recipe: None = None
 
     def locate(self, frame: Frame) -> Located:
         """The whole frame, without margin."""

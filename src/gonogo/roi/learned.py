@@ -77,6 +77,8 @@ def judge_sighting(
     lengths = side_lengths(turned[None])[0] if recipe.turned else np.array([tight.width, tight.height])
     amiss = _out_of_range(recipe, lengths, (width, height))
     tight = tight.intersection(Box.whole_of(width, height))
+    if not amiss and tight.area <= 0:  # inverted, or beside the picture
+        amiss = "the box found has no area inside the picture"
     if not amiss and recipe.turned and not _is_convex(turned):
         amiss = "the corners found do not make a rectangle"
     if amiss:

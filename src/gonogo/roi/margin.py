@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gonogo.images import within
 from gonogo.images.geometry import Corners
 from gonogo.schema import Located
+
+_MOST = 8.0
+"""A quad that misses the part by more than this margin has not found it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +58,36 @@ def conformal_margin(residuals: Sequence[float], miss_rate: float) -> Margin | N
 
 
 def outward_residual(located: Located, truth: Corners) -> float:
-    """How far the part really reaches beyond what was found, as a share of its size along that axis.
+    """How far the part really reaches beyond what was found: the least margin with which `Located.region` holds it.
 
-    The largest over the four edges; negative where all of the part lies inside, infinite where nothing was found.
+    The largest over the four edges, as a share of what was found along that axis; negative where all of the part lies
+    inside, infinite where nothing was found.
 
     Args:
         located: What was found; its margin does not count.
         truth: The part's true corners in frame pixels.
     """
-    found = located.quad if located.quad is not None else located.box
-    if found is None:
+    if located.quad is not None:
+        return _least_margin(located, truth)
+    if located.box is None:
         return math.inf
-    inside = within(found, truth)
+    inside = within(located.box, truth)
     return float(max(-inside.min(), inside.max() - 1))
+
+
+def _least_margin(located: Located, truth: Corners) -> float:
+    """By bisection: the sides of a network's quad are never quite parallel, so its margin is not even along them."""
+    low, high = -0.5, _MOST
+    if not _holds(located, truth, high):
+        return math.inf
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        low, high = (low, middle) if _holds(located, truth, middle) else (middle, high)
+    return high
+
+
+def _holds(located: Located, truth: Corners, margin: float) -> bool:
+    region = replace(located, margin=margin).region
+    assert region is not None, "only asked of a part that was found"
+    inside = within(region, truth)
+    return bool(inside.min() >= 0 and inside.max() <= 1)

@@ -159,7 +159,7 @@ def write_recipe(path: str | Path, recipe: RoiRecipe, *, comment: str = "") -> N
 
 def recipe_as_toml(recipe: RoiRecipe, *, comment: str = "") -> str:
     """A recipe as TOML text; JSON's numbers, strings and flat arrays are TOML's too."""
-    content = recipe.model_dump(mode="json")
+    content = recipe.model_dump(mode="json", exclude_none=True)  # TOML has no null
     steps: list[dict[str, Any]] = content.pop("steps", [])
     lines = [f"# {line}".rstrip() for line in comment.splitlines()]
     lines += [_pair(key, value) for key, value in content.items()]

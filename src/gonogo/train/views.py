@@ -21,6 +21,8 @@ STRETCH = 0.85
 ABSENT_SHARE = 0.25
 """How many of the random views show no single, whole part."""
 _TRIES = 30
+_RIM = 0.12
+"""How far around the part is pasted, as a share of its shorter side."""
 _LEAST_VISIBLE = 0.75
 """A part of which less lies in the view is not whole."""
 
@@ -54,8 +56,9 @@ def random_view(
 ) -> View:
     """A random window of the frame, mirrored, transposed and lit at random.
 
-    A quarter of them (`ABSENT_SHARE`) show no single, whole part: the window lies beside it or cuts it off, or the part
-    was painted over or doubled. So a locator learns to refuse without being shown such pictures by the plant.
+    A quarter of them (`ABSENT_SHARE`) show no single, whole part: the window lies beside it or cuts it off, the part
+    was painted over or doubled, or the camera saw nothing. So a locator learns to refuse without being shown such
+    pictures by the plant.
     """
     if box is not None and rng.random() < ABSENT_SHARE:
         frame, window = _without_part(frame, box, rng)
@@ -106,16 +109,26 @@ def _random_window(frame: Frame, rng: np.random.Generator) -> Window:
 
 def _without_part(frame: Frame, box: Box, rng: np.random.Generator) -> tuple[Frame, Window]:
     """The frame, changed where need be, and a window of it in which there is no single, whole part."""
-    kind = int(rng.integers(3))
+    height, width = frame.shape[:2]
+    everything = (0.0, 0.0, float(width), float(height))
+    kind = int(rng.integers(4))
+    if kind == 3:
+        return _blinded(frame, rng), everything
     if kind == 0:
         for _ in range(_TRIES):
             x, y, across, down = window = _random_window(frame, rng)
             seen = box.intersection(Box(x1=x, y1=y, x2=x + across, y2=y + down)).area
             if seen < _LEAST_VISIBLE * box.area:
                 return frame, window
-    changed = _pasted(frame, box, rng, doubled=kind == 1)
-    height, width = frame.shape[:2]
-    return changed, (0.0, 0.0, float(width), float(height))
+    return _pasted(frame, box, rng, doubled=kind == 1), everything
+
+
+def _blinded(frame: Frame, rng: np.random.Generator) -> Frame:
+    """What a covered, flooded or defocused camera shows: one even shade, with no more of the frame than its shadows."""
+    shade = np.full_like(frame, rng.integers(0, 256))
+    ghost = cv2.blur(frame, (max(1, frame.shape[1] // 4), max(1, frame.shape[0] // 4)))
+    share = float(rng.choice([0.0, 0.5, 1.0]))
+    return np.asarray(cv2.addWeighted(ghost, share, shade, 1 - share, 0), np.uint8)
 
 
 def _pasted(frame: Frame, box: Box, rng: np.random.Generator, *, doubled: bool) -> Frame:
@@ -124,8 +137,8 @@ def _pasted(frame: Frame, box: Box, rng: np.random.Generator, *, doubled: bool) 
     The seam is blended away; where no free place is large enough the part is painted over with its own blurred border.
     """
     height, width = frame.shape[:2]
-    grown = box.expanded(*(0.06 * side for side in (box.width, box.height, box.width, box.height)))
-    x1, y1, x2, y2 = pixel_window(frame, grown)
+    rim = _RIM * min(box.width, box.height)
+    x1, y1, x2, y2 = pixel_window(frame, box.expanded(rim, rim, rim, rim))
     across, down = x2 - x1, y2 - y1
     for _ in range(_TRIES):
         x, y = int(rng.integers(0, width - across + 1)), int(rng.integers(0, height - down + 1))
@@ -140,7 +153,7 @@ def _pasted(frame: Frame, box: Box, rng: np.random.Generator, *, doubled: bool) 
 def _blended(frame: Frame, patch: Frame, target_xy: tuple[int, int]) -> Frame:
     x, y = target_xy
     down, across = patch.shape[:2]
-    rim = max(1, min(down, across) // 12)
+    rim = max(1, min(down, across) // 24)  # the seam, twice as wide, lies within _RIM: no edge of the part shows
     inner = np.zeros((down, across), np.float32)
     inner[rim : down - rim, rim : across - rim] = 1
     weight = cv2.blur(inner, (2 * rim + 1, 2 * rim + 1), borderType=cv2.BORDER_CONSTANT)[..., None]

@@ -17,15 +17,25 @@ from gonogo import roi, runtime
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.errors import DatasetError, InputError
+from gonogo.evaluate.placement import labelled_place
 from gonogo.export import check_locator_parity, export_features, export_locator
 from gonogo.images.geometry import corners_of_box, side_lengths
-from gonogo.model import FeatureNetwork, Locator, Normalisation, architecture, load_backbone, strided_cuts
+from gonogo.model import (
+    PIXELS_SIDE,
+    FeatureNetwork,
+    Locator,
+    Normalisation,
+    Pixels,
+    architecture,
+    load_backbone,
+    strided_cuts,
+)
 from gonogo.progress import console, track
 from gonogo.roi import LearnedRecipe, Roi
 from gonogo.runtime import Graph
-from gonogo.schema import Located, Region
+from gonogo.schema import Region
 from gonogo.train import Locating, Places, compute_places, fit_locator, fit_scaling, probe_error
-from gonogo.train.locating import labelled_corners
+from gonogo.train.locating import labelled_box, labelled_corners
 from gonogo.workflow.normalisation import candidates
 
 LEAST_PICTURES = 20
@@ -45,14 +55,23 @@ class LocatorOptions:
     """Everything that decides what a locator becomes."""
 
     backbone: str = "resnet18"
-    weights: str = "imagenet"
-    """A safetensors file, ``imagenet`` or ``none``."""
+    weights: str = "none"
+    """A safetensors file, ``imagenet``, or ``none``: then there is no backbone, and a small network learns everything
+    from pixels."""
     cuts: tuple[str, ...] = ()
     """The last feature maps of strides 8 and 16 where omitted."""
     normalisation: Normalisation | None = None
+    size_wh: tuple[int, int] | None = None
+    """What the picture is resized to; the backbone's own size where omitted."""
     locating: Locating = field(default_factory=Locating)
     miss_rate: float = MISS_RATE
     seed: int = 0
+
+    @property
+    def input_wh(self) -> tuple[int, int]:
+        """What the picture is resized to."""
+        side = PIXELS_SIDE if self.weights == "none" else architecture(self.backbone).side
+        return self.size_wh or (side, side)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +98,7 @@ def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> Learne
         ParityError: the exported graph differs from the trained network.
     """
     train = taught(dataset, Split.TRAIN)
-    boxed = [sample for sample in train if sample.box is not None]
+    boxed = [sample for sample in train if labelled_box(sample) is not None]
     if len(boxed) < LEAST_PICTURES:
         raise DatasetError(
             f"{dataset.root}: --roi learned needs at least {LEAST_PICTURES} training pictures with a box, found "
@@ -90,16 +109,16 @@ def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> Learne
     scaling = fit_scaling(places)
     head = fit_locator(places, scaling, options.locating, seed=options.seed)
     locator = Locator(backbone.network, head, scaling).eval()
-    model = export_locator(locator, options.locating.size_wh)
+    model = export_locator(locator, options.input_wh)
     try:
         ov.save_model(model, folder / roi.NETWORK, compress_to_fp16=False)
     except RuntimeError as error:  # all that OpenVINO says when the disk is full
         raise InputError(f"{folder}: the graph cannot be written ({error}). Free some space.") from error
     machine = settings()
     graph = runtime.compile_graph(folder / roi.NETWORK, device=machine.device, threads=machine.threads)
-    held_out = [sample for sample in taught(dataset, Split.VAL) if sample.box is not None]
+    held_out = [sample for sample in taught(dataset, Split.VAL) if labelled_box(sample) is not None]
     check_locator_parity(locator, graph, (dataset.load(sample) for sample in (held_out or boxed)[:8]))
-    recipe = taught_range(boxed, dataset, options.locating.size_wh)
+    recipe = taught_range(boxed, dataset, options.input_wh)
     recipe = with_margin(recipe, graph, dataset, held_out, options.miss_rate)
     roi.write_recipe(folder / roi.RECIPE, recipe, comment=_remark(recipe, len(boxed)))
     return recipe
@@ -108,11 +127,10 @@ def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> Learne
 def taught(dataset: Dataset, split: Split) -> list[Sample]:
     """What a locator learns from, or is tried on: pictures with a box, and those labelled as showing no single part.
 
-    The latter belong to no split, since nobody judges them: every other one trains.
+    The latter belong to no split, see `gonogo.dataset.Dataset.without_part`.
     """
-    without = [sample for sample in dataset.samples if sample.present is False]
-    share = without[::2] if split is Split.TRAIN else without[1::2]
-    return [*(sample for sample in dataset.split(split) if sample.box is not None), *share]
+    boxed = (sample for sample in dataset.split(split) if labelled_box(sample) is not None)
+    return [*boxed, *dataset.without_part(taught=split is Split.TRAIN)]
 
 
 def taught_range(boxed: Sequence[Sample], dataset: Dataset, size_wh: tuple[int, int]) -> LearnedRecipe:
@@ -142,6 +160,9 @@ def with_margin(
         residual = roi.outward_residual(search.locate(dataset.load(sample)), _truth(sample, turned=recipe.turned))
         worst[sample.part_id] = max(residual, worst.get(sample.part_id, -np.inf))
     margin = roi.conformal_margin(list(worst.values()), miss_rate)
+    if margin is not None and margin.share > 1:  # more than a recipe may ask for
+        console.print(f"Margin: {roi.FIXED_MARGIN:.0%}, unproven: it would take {margin.share:.0%}. Train longer.")
+        return recipe
     if margin is None:
         console.print(
             f"Margin: {roi.FIXED_MARGIN:.0%}, unproven. To prove that the whole part lies inside with a probability of "
@@ -161,14 +182,14 @@ def with_margin(
 def find_regions(search: Roi, dataset: Dataset, samples: Sequence[Sample]) -> dict[str, Region]:
     """What the inspector will cut out of each picture, by file name.
 
-    Where the part is not found the labelled box stands in, so that the picture is not lost; a picture with neither is
-    left out and said so.
+    Where the part is not found the labelled place stands in, so that the picture is not lost; a picture with neither
+    is left out and said so.
     """
     regions: dict[str, Region] = {}
     stood_in, lost = [], []
     for sample in track(samples, "finding the region"):
         located = search.locate(dataset.load(sample))
-        region = located.region if located.present else _labelled(sample)
+        region = located.region if located.present else _labelled(search, sample)
         if region is None:
             lost.append((sample.file_name, located.reason))
             continue
@@ -194,7 +215,13 @@ def keep_roi(source: str, dataset: Dataset, folder: Path, options: LocatorOption
     if source == "none":
         return None
     folder.mkdir(parents=True)
-    found = place_roi(source, dataset, folder, options)
+    try:
+        found = place_roi(source, dataset, folder, options)
+    except InputError:  # refused, not interrupted: there is nothing to go on with
+        shutil.rmtree(folder)
+        if not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
+        raise
     stated.write_text(identity)
     return found
 
@@ -212,31 +239,37 @@ def place_roi(source: str, dataset: Dataset, folder: Path, options: LocatorOptio
         learn_roi(dataset, folder, options)
     else:
         path = Path(source)
-        roi.write_recipe(folder / roi.RECIPE, roi.read_recipe(path))
+        recipe = roi.read_recipe(path)
+        roi.write_recipe(folder / roi.RECIPE, recipe)
         for network in (path.parent / roi.NETWORK, (path.parent / roi.NETWORK).with_suffix(".bin")):
-            if network.is_file():
+            if isinstance(recipe, LearnedRecipe) and network.is_file():
                 shutil.copyfile(network, folder / network.name)
     return roi.open_roi(folder / roi.RECIPE)
+
+
+def locator_features(options: LocatorOptions) -> list[FeatureNetwork]:
+    """The backbone with each input normalisation that its weights may have been made for."""
+    normalisations = candidates(options.normalisation, options.backbone, options.weights)
+    if options.weights == "none":
+        return [FeatureNetwork(Pixels(), normalisations[0]).eval()]
+    cuts = options.cuts or strided_cuts(options.backbone, STRIDES, architecture(options.backbone).side)
+    stack = load_backbone(options.backbone, weights=options.weights, cuts=cuts, seed=options.seed).eval()
+    return [FeatureNetwork(stack, each).eval() for each in normalisations]
 
 
 def _frozen(
     dataset: Dataset, train: Sequence[Sample], views: int, options: LocatorOptions
 ) -> tuple[FrozenBackbone, Places]:
     """The backbone with the input normalisation that its weights were made for, and the training views' features."""
-    size_wh, scratch = options.locating.size_wh, settings().cache_dir / "scratch"
+    size_wh, scratch = options.input_wh, settings().cache_dir / "scratch"
     torch.manual_seed(options.seed)
-    cuts = options.cuts or strided_cuts(options.backbone, STRIDES, architecture(options.backbone).side)
-    stack = load_backbone(options.backbone, weights=options.weights, cuts=cuts, seed=options.seed).eval()
-    networks = [
-        FeatureNetwork(stack, each).eval()
-        for each in candidates(options.normalisation, options.backbone, options.weights)
-    ]
+    networks = locator_features(options)
     found = [
         FrozenBackbone(network=each, graph=runtime.compile_graph(export_features(each, size_wh), many=True))
         for each in networks
     ]
     if len(found) > 1:
-        probes = [sample for sample in train if sample.box is not None][:200]
+        probes = [sample for sample in train if labelled_box(sample) is not None][:200]
         groups = [sample.part_id for sample in probes]
         errors = [
             probe_error(compute_places(each.graph, dataset, probes, size_wh, views=1, seed=0, scratch=scratch), groups)
@@ -248,9 +281,9 @@ def _frozen(
     )
 
 
-def _labelled(sample: Sample) -> Region | None:
-    box = sample.box
-    return None if box is None else Located(present=True, box=box, margin=roi.FIXED_MARGIN).region
+def _labelled(search: Roi, sample: Sample) -> Region | None:
+    place = None if search.recipe is None else labelled_place(search.recipe, sample)
+    return None if place is None else place.region
 
 
 def _truth(sample: Sample, *, turned: bool) -> Float64[np.ndarray, "4 2"]:

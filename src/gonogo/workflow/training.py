@@ -19,8 +19,8 @@ from gonogo.augment import PLAIN, Augmentation
 from gonogo.bundle import Bundle, Classifier, Golden, Manifest
 from gonogo.config import Recipe, settings
 from gonogo.dataset import Dataset, Sample, Split, fingerprint, require_trainable
-from gonogo.errors import DatasetError, InputError
-from gonogo.evaluate import Evaluation, evaluate
+from gonogo.errors import InputError
+from gonogo.evaluate import Evaluation, evaluate, require_judged
 from gonogo.export import check_parity, export_classifier, export_features, measure_shift
 from gonogo.files import folder_beside
 from gonogo.heatmap import HeatScale, fit_scale
@@ -155,15 +155,10 @@ def certify(
     """Judge the calibrate split through the inspector and certify an operating point on its scores.
 
     Raises:
-        DatasetError: no labelled picture in the split, or one that cannot be judged.
+        DatasetError: no labelled picture in the split, or too many that cannot be judged.
     """
-    judged = evaluate(inspector, dataset, splits)
-    if judged.faults:
-        first = judged.faults[0]
-        raise DatasetError(
-            f"{first.file}: a calibration picture could not be judged ({first.reason}); "
-            f"{len(judged.faults)} in all. Replace or remove it, then train again."
-        )
+    judged = evaluate(inspector, dataset, splits, with_regions=False)
+    require_judged(judged, then="train again")
     return operating_point.certify(
         judged.scores(Label.GOOD),
         judged.scores(Label.BAD),
@@ -204,7 +199,7 @@ def _frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Hea
             augmentation,
             seed=options.seed,
             cache=machine.cache_dir / "features",
-            identity=run_identity(features, options.backbone, source.identity),
+            identity=run_identity(features, options.backbone, features.stack.cuts, source.identity),
         )
         for samples, augmentation in ((train, options.augmentation), (val, PLAIN))
     ]
@@ -243,7 +238,7 @@ def _choose_features(source: Source, options: TrainingOptions) -> tuple[FeatureN
             PLAIN,
             seed=0,
             cache=settings().cache_dir / "features",
-            identity=run_identity(features, options.backbone, source.identity),
+            identity=run_identity(features, options.backbone, features.stack.cuts, source.identity),
         )
         losses.append(cross_validated_loss(pooled, [sample.part_id for sample in train]))
     names = ("ImageNet mean and deviation", "[-1, 1]")
@@ -302,7 +297,8 @@ def _fill_bundle(
             "golden": _golden(folder, draft, dataset, judged),
         }
     )
-    return evaluate(Inspector(bundle.write_manifest(folder, finished), graph, search), dataset, (Split.VAL,))
+    sealed = Inspector(bundle.write_manifest(folder, finished), graph, search)
+    return evaluate(sealed, dataset, (Split.VAL,), with_regions=False)
 
 
 def _scale(
@@ -330,11 +326,14 @@ def _golden(
     kept = []
     (folder / bundle.GOLDEN).mkdir()
     for name, sample in chosen.items():
-        frame = _reduced(dataset.load(sample))
+        whole = dataset.load(sample)
+        frame = _reduced(whole)
+        score = inspector.inspect(frame).score
+        if score is None:  # a region fixed in pixels, or one found by a hair's breadth
+            frame, score = whole, inspector.inspect(whole).score
+        assert score is not None, "it was judged a moment ago"
         file = f"{bundle.GOLDEN}/{name}.png"
         (folder / file).write_bytes(images.encode_png(frame))
-        score = inspector.inspect(frame).score
-        assert score is not None, "it was judged a moment ago"
         kept.append(Golden(file=file, score=score))
     return tuple(kept)
 

@@ -1,4 +1,4 @@
-"""Experiments that the documentation quotes, each a command away."""
+"""How much depends on the split: training and testing on several of them."""
 
 from __future__ import annotations
 

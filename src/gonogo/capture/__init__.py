@@ -1,0 +1,39 @@
+"""Cameras: one small interface, the real ones behind it, a fake one, and the check of what they give.
+
+``Camera.acquire(trigger_id, timeout_s=...)`` gives an `Acquired` picture or raises a `CaptureError` that says what is
+wrong. `HealthCheck` refuses frozen, dark, saturated, blurred and wrongly sized pictures before anything judges them.
+"""
+
+from gonogo.capture.camera import Acquired, Camera, CaptureError, Trouble
+from gonogo.capture.fake import FakeCamera, Mishap, spoil
+from gonogo.capture.folder import FolderCamera
+from gonogo.capture.genicam import GenicamCamera
+from gonogo.capture.health import HealthCheck, HealthLimits, PictureFacts, measure, suggest_limits
+from gonogo.capture.push import PushCamera
+from gonogo.capture.settings import CameraSettings, open_camera, read_token
+from gonogo.capture.video import LiveVideo, VideoFile, rtsp, v4l2
+
+__all__ = [
+    "Acquired",
+    "Camera",
+    "CameraSettings",
+    "CaptureError",
+    "FakeCamera",
+    "FolderCamera",
+    "GenicamCamera",
+    "HealthCheck",
+    "HealthLimits",
+    "LiveVideo",
+    "Mishap",
+    "PictureFacts",
+    "PushCamera",
+    "Trouble",
+    "VideoFile",
+    "measure",
+    "open_camera",
+    "read_token",
+    "rtsp",
+    "spoil",
+    "suggest_limits",
+    "v4l2",
+]

@@ -1,0 +1,77 @@
+"""What every camera is to the rest: something that gives one frame for one trigger, or says why it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from gonogo.errors import GonogoError
+from gonogo.schema import Frame
+
+
+class Trouble(StrEnum):
+    """Why there is no usable picture."""
+
+    CAMERA_LOST = "camera_lost"
+    """The device, stream or folder is gone or does not answer."""
+    NO_FRAME = "no_frame"
+    """The camera answers, but gave no picture in time."""
+    UNREADABLE = "unreadable"
+    """A picture came that cannot be decoded."""
+    FROZEN = "frozen"
+    """The same picture as before."""
+    DARK = "dark"
+    SATURATED = "saturated"
+    BLURRED = "blurred"
+    WRONG_SIZE = "wrong_size"
+
+
+class CaptureError(GonogoError):
+    """No usable picture; ``trouble`` says of which kind, the message what was found."""
+
+    def __init__(self, trouble: Trouble, message: str) -> None:
+        super().__init__(message)
+        self.trouble = trouble
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acquired:
+    """One picture from a camera."""
+
+    frame: Frame
+    """uint8 RGB, height x width x 3."""
+    data: bytes | None = None
+    """The encoded picture as it came; ``None`` where the camera gives pixels."""
+    at: datetime
+    """When it arrived, UTC."""
+    path: Path | None = None
+    """The file it came in, where it came in one."""
+
+
+class Camera(Protocol):
+    """Give one frame for one trigger.
+
+    A camera is used by one thread at a time. It may block for ``timeout_s`` and not much longer; one that hangs all the
+    same costs its station a fault and a restart, never a wrong verdict.
+    """
+
+    def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
+        """The picture of this trigger: one taken after the call, or the one that was delivered under its name.
+
+        Raises:
+            CaptureError: no usable picture; says why.
+        """
+
+    def settle(self, trigger_id: str, *, stored: bool) -> None:
+        """The trigger's picture is no longer needed here; ``stored``: its verdict and frame are on record."""
+
+    def close(self) -> None:
+        """Let the device go."""
+
+
+def now() -> datetime:
+    """This moment, UTC."""
+    return datetime.now(UTC)

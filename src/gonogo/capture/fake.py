@@ -1,0 +1,120 @@
+"""A camera for tests, simulations and trials: any frames, and every mishap a real one has, on demand."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+import cv2
+import numpy as np
+
+from gonogo import images
+from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
+from gonogo.schema import Frame
+
+
+class Mishap(StrEnum):
+    """What can go wrong with one exposure."""
+
+    NONE = "none"
+    LOST = "lost"
+    """The camera is gone."""
+    DROP = "drop"
+    """No frame comes; the camera waits in vain until the time is over."""
+    DELAY = "delay"
+    """The frame comes late, by ``FakeCamera.delay_s``."""
+    HANG = "hang"
+    """The driver ignores its time limit and blocks for ``FakeCamera.hang_s``."""
+    FREEZE = "freeze"
+    """The frame before comes again."""
+    DARK = "dark"
+    SATURATED = "saturated"
+    BLURRED = "blurred"
+    WRONG_SIZE = "wrong_size"
+    CRASH = "crash"
+    """The driver raises what nobody expects."""
+
+
+class FakeCamera:
+    """Gives ``frames(trigger_id)``, spoiled as ``plan(trigger_id)`` says.
+
+    Both depend on the trigger alone, so that a run is repeatable whatever order triggers come in.
+    """
+
+    def __init__(
+        self,
+        frames: Callable[[str], Frame | bytes | tuple[Frame, bytes]],
+        plan: Callable[[str], Mishap] = lambda trigger_id: Mishap.NONE,
+        *,
+        delay_s: float = 0.2,
+        hang_s: float = 3600.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Make one.
+
+        Args:
+            frames: The picture of a trigger, as pixels, as an encoded file, or as both.
+            plan: What goes wrong with it.
+            delay_s: How late a delayed frame is.
+            hang_s: How long a hanging driver blocks.
+            sleep: How to wait; a simulation with its own clock gives its own.
+        """
+        self._frames = frames
+        self._plan = plan
+        self._delay_s = delay_s
+        self._hang_s = hang_s
+        self._sleep = sleep
+        self._before: Acquired | None = None
+
+    @classmethod
+    def of(cls, frames: Sequence[Frame], plan: Sequence[Mishap] = ()) -> FakeCamera:
+        """These frames in turn, over and over; ``plan`` says what happens to each, then nothing more."""
+        pictures, mishaps = itertools.cycle(frames), itertools.chain(plan, itertools.repeat(Mishap.NONE))
+        return cls(lambda _: next(pictures), lambda _: next(mishaps))
+
+    def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
+        """See `Camera.acquire`."""
+        mishap = self._plan(trigger_id)
+        if mishap is Mishap.LOST:
+            raise CaptureError(Trouble.CAMERA_LOST, "the fake camera was unplugged")
+        if mishap is Mishap.CRASH:
+            raise RuntimeError("the fake driver crashed")
+        if mishap is Mishap.DROP:
+            self._sleep(timeout_s)
+            raise CaptureError(Trouble.NO_FRAME, f"the fake camera gave no frame in {timeout_s:.2f} s")
+        if mishap in (Mishap.DELAY, Mishap.HANG):
+            self._sleep(self._delay_s if mishap is Mishap.DELAY else self._hang_s)
+        if mishap is Mishap.FREEZE and self._before is not None:
+            return self._before
+        given = self._frames(trigger_id)
+        if isinstance(given, tuple):
+            frame, data = given
+        elif isinstance(given, bytes):
+            frame, data = images.decode(given), given
+        else:
+            frame, data = given, None
+        spoiled = spoil(frame, mishap)
+        acquired = Acquired(frame=spoiled, data=data if spoiled is frame else None, at=now())
+        self._before = acquired
+        return acquired
+
+    def settle(self, trigger_id: str, *, stored: bool) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+
+def spoil(frame: Frame, mishap: Mishap) -> Frame:
+    """The frame as a failing lamp, exposure, lens or driver would give it; unchanged for every other mishap."""
+    if mishap is Mishap.DARK:
+        return (frame // 16).astype(np.uint8)
+    if mishap is Mishap.SATURATED:
+        return np.clip(frame.astype(np.int32) * 4 + 200, 0, 255).astype(np.uint8)
+    if mishap is Mishap.BLURRED:
+        return np.asarray(cv2.GaussianBlur(frame, (0, 0), max(frame.shape) / 40), dtype=np.uint8)
+    if mishap is Mishap.WRONG_SIZE:
+        return np.ascontiguousarray(frame[: frame.shape[0] // 2])
+    return frame

@@ -1,0 +1,123 @@
+"""Industrial cameras (GigE Vision, USB3 Vision) through Aravis, where the system has it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
+from gonogo.errors import InputError
+from gonogo.schema import Frame
+
+_BUFFERS = 4
+
+_BAYER = {
+    # GenICam names the first two pixels of the first row, OpenCV the second two of the second.
+    "BayerRG8": cv2.COLOR_BayerBG2RGB,
+    "BayerBG8": cv2.COLOR_BayerRG2RGB,
+    "BayerGR8": cv2.COLOR_BayerGB2RGB,
+    "BayerGB8": cv2.COLOR_BayerGR2RGB,
+}
+FORMATS = ("Mono8", "RGB8", "BGR8", *_BAYER)
+"""Pixel formats that are understood, by their GenICam names."""
+
+
+def _aravis() -> Any:
+    try:
+        importlib.import_module("gi").require_version("Aravis", "0.8")
+        return importlib.import_module("gi.repository.Aravis")
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"a GenICam camera needs Aravis and its Python binding, found {error}. Install them with the system's "
+            "packages (Debian: gir1.2-aravis-0.8 python3-gi) and make the environment with --system-site-packages."
+        ) from error
+
+
+class GenicamCamera:
+    """One camera, exposed by a software trigger for each acquisition.
+
+    Exposure, gain and lighting are the camera's own settings: store them in it (user set), not here.
+    """
+
+    def __init__(self, name: str | None = None, *, pixel_format: str = "Mono8", aravis: Any = None) -> None:
+        """Open the camera and start its acquisition.
+
+        Args:
+            name: Its id as ``arv-tool-0.8`` lists it; the first one found where omitted.
+            pixel_format: One of `FORMATS`.
+            aravis: The binding, for tests.
+
+        Raises:
+            InputError: Aravis is missing, or the pixel format is not understood.
+            CaptureError: no such camera.
+        """
+        if pixel_format not in FORMATS:
+            raise InputError(f"pixel_format: expected one of {', '.join(FORMATS)}, found {pixel_format!r}.")
+        self._aravis = aravis or _aravis()
+        self._name = name or "the first GenICam camera"
+        self._pixel_format = pixel_format
+        # Aravis reports every failure as GLib.Error, a RuntimeError; no camera at all is a TypeError.
+        try:
+            self._camera = self._aravis.Camera.new(name)
+            self._camera.set_pixel_format_from_string(pixel_format)
+            self._camera.set_trigger("Software")
+            self._stream = self._camera.create_stream(None, None)
+            payload = self._camera.get_payload()
+            for _ in range(_BUFFERS):
+                self._stream.push_buffer(self._aravis.Buffer.new_allocate(payload))
+            self._camera.start_acquisition()
+        except (RuntimeError, TypeError) as error:
+            raise CaptureError(Trouble.CAMERA_LOST, f"{self._name}: cannot be opened ({error})") from error
+
+    def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
+        """Expose now; see `Camera.acquire`."""
+        try:
+            self._drain()
+            self._camera.software_trigger()
+            buffer = self._stream.timeout_pop_buffer(round(timeout_s * 1e6))
+        except RuntimeError as error:
+            raise CaptureError(Trouble.CAMERA_LOST, f"{self._name}: {error}") from error
+        if buffer is None:
+            raise CaptureError(Trouble.NO_FRAME, f"{self._name}: no frame in {timeout_s:.2f} s")
+        try:
+            if buffer.get_status() != self._aravis.BufferStatus.SUCCESS:
+                raise CaptureError(Trouble.NO_FRAME, f"{self._name}: incomplete frame ({buffer.get_status()})")
+            size_wh = buffer.get_image_width(), buffer.get_image_height()
+            frame = to_rgb(np.frombuffer(buffer.get_data(), np.uint8), size_wh, self._pixel_format)
+        finally:
+            self._stream.push_buffer(buffer)
+        return Acquired(frame=frame, at=now())
+
+    def settle(self, trigger_id: str, *, stored: bool) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Stop the acquisition."""
+        self._camera.stop_acquisition()
+
+    def _drain(self) -> None:
+        """A frame that came after an earlier trigger had given up belongs to that part, not to this one."""
+        while (late := self._stream.try_pop_buffer()) is not None:
+            self._stream.push_buffer(late)
+
+
+def to_rgb(data: UInt8[np.ndarray, " bytes"], size_wh: tuple[int, int], pixel_format: str) -> Frame:
+    """A camera's buffer as a frame of its own.
+
+    Raises:
+        CaptureError: fewer bytes than the picture needs.
+    """
+    width, height = size_wh
+    channels = 3 if pixel_format in ("RGB8", "BGR8") else 1
+    if data.size < width * height * channels:
+        raise CaptureError(Trouble.UNREADABLE, f"expected {width * height * channels} bytes, found {data.size}")
+    picture = data[: width * height * channels].reshape(height, width, channels)
+    if pixel_format == "RGB8":
+        return picture.copy()
+    if pixel_format == "BGR8":
+        return np.ascontiguousarray(picture[..., ::-1])
+    return np.asarray(cv2.cvtColor(picture, _BAYER.get(pixel_format, cv2.COLOR_GRAY2RGB)), dtype=np.uint8)

@@ -1,0 +1,154 @@
+"""Whether a picture can be judged at all: frozen, dark, saturated, blurred or of the wrong size.
+
+A camera that fails seldom says so. It repeats its last picture, or sends a black or a white one, and a network trained
+on parts may well call that good. So every picture is held against plain limits before it is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from gonogo.capture.camera import CaptureError, Trouble
+from gonogo.config import Strict
+from gonogo.errors import InputError
+from gonogo.schema import Frame
+
+_SIDE_PX = 192
+_PLACES = ((0.5, 0.5), (0.2, 0.2), (0.2, 0.8), (0.8, 0.2), (0.8, 0.8))
+_FULL = 250
+_STEP = 8
+_LEAST_CONTRAST = 3.0  # grey levels; below it there is nothing whose sharpness could be measured
+
+
+class HealthLimits(Strict):
+    """``[views.health]``: what a picture must be. The defaults only catch what no part looks like; measure your own."""
+
+    frozen: bool = True
+    """Refuse a picture whose pixels equal those of the picture before; real sensors never repeat their noise."""
+    darkest: float = Field(default=40.0, ge=0, le=255)
+    """Grey value that the brightest hundredth of the picture must reach."""
+    saturated: float = Field(default=0.25, ge=0, le=1)
+    """Largest share of pixels that are white in every channel."""
+    sharpness: float = Field(default=0.1, ge=0)
+    """Least edge strength relative to contrast, see `PictureFacts.sharpness`; 0 turns the check off."""
+    size_wh: tuple[int, int] | None = None
+    """The exact width and height in pixels; ``None`` takes any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFacts:
+    """What is measured of one picture, in under a millisecond whatever its size."""
+
+    brightest: float
+    """Grey value that the brightest hundredth of the picture reaches."""
+    saturated: float
+    """Share of pixels that are white in every channel."""
+    sharpness: float | None
+    """Spread of the Laplacian over the spread of the grey values, in five windows at half resolution; ``None`` for a
+    picture without contrast. Does not depend on exposure; falls as the lens leaves its focus."""
+
+
+def measure(frame: Frame) -> PictureFacts:
+    """Measure one frame: brightness on every eighth pixel, sharpness in five windows of 192 pixels.
+
+    Args:
+        frame: uint8, height x width x 3.
+    """
+    sparse = frame[::_STEP, ::_STEP]
+    return PictureFacts(
+        brightest=float(np.quantile(sparse.max(axis=2), 0.99)),
+        saturated=float((sparse >= _FULL).all(axis=2).mean()),
+        sharpness=_sharpness(frame),
+    )
+
+
+class HealthCheck:
+    """Holds pictures of one camera against their limits; remembers the last one to notice a frozen camera."""
+
+    def __init__(self, limits: HealthLimits) -> None:
+        self._limits = limits
+        self._before: Frame | None = None
+
+    def require(self, frame: Frame) -> None:
+        """Check one picture.
+
+        Raises:
+            CaptureError: it cannot be judged; says what was measured and what was expected.
+        """
+        limits, (height, width) = self._limits, frame.shape[:2]
+        if limits.size_wh is not None and (width, height) != limits.size_wh:
+            wanted = f"{limits.size_wh[0]} x {limits.size_wh[1]}"
+            raise CaptureError(Trouble.WRONG_SIZE, f"expected {wanted} pixels, found {width} x {height}")
+        before, self._before = self._before, frame
+        if limits.frozen and before is not None and _equal(before, frame):
+            raise CaptureError(Trouble.FROZEN, "the picture equals the one before: the camera is frozen")
+        facts = measure(frame)
+        if facts.brightest < limits.darkest:
+            raise CaptureError(
+                Trouble.DARK,
+                f"dark: the brightest hundredth reaches {facts.brightest:.0f}, expected {limits.darkest:g} or more",
+            )
+        if facts.saturated > limits.saturated:
+            raise CaptureError(
+                Trouble.SATURATED,
+                f"overexposed: {facts.saturated:.0%} of the pixels are white, expected at most {limits.saturated:.0%}",
+            )
+        if facts.sharpness is not None and facts.sharpness < limits.sharpness:
+            raise CaptureError(
+                Trouble.BLURRED, f"blurred: sharpness {facts.sharpness:.3f}, expected {limits.sharpness:g} or more"
+            )
+
+
+def suggest_limits(frames: Iterable[Frame]) -> HealthLimits:
+    """Limits that every one of these good pictures keeps with room to spare.
+
+    Half of the least brightness and sharpness seen; twice the greatest share of white, and at least a twentieth.
+
+    Raises:
+        InputError: no frames.
+    """
+    facts, sizes = [], set()
+    for frame in frames:
+        facts.append(measure(frame))
+        sizes.add((frame.shape[1], frame.shape[0]))
+    if not facts:
+        raise InputError("expected at least one good picture to measure, found none.")
+    sharpness = [each.sharpness for each in facts if each.sharpness is not None]
+    return HealthLimits(
+        darkest=round(0.5 * min(each.brightest for each in facts), 1),
+        saturated=round(min(1.0, max(0.05, 2 * max(each.saturated for each in facts))), 3),
+        sharpness=round(0.5 * min(sharpness), 4) if sharpness else 0.0,
+        size_wh=sizes.pop() if len(sizes) == 1 else None,
+    )
+
+
+def _equal(before: Frame, frame: Frame) -> bool:
+    # Noise tells two pictures apart within a few rows; only a frozen one is compared to the end.
+    if before.shape != frame.shape or not np.array_equal(before[::64], frame[::64]):
+        return False
+    return np.array_equal(before, frame)
+
+
+def _sharpness(frame: Frame) -> float | None:
+    height, width = frame.shape[:2]
+    edges = contrast = 0.0
+    for down, across in _PLACES:
+        top, left = (
+            int(min(max(0.0, share * length - _SIDE_PX / 2), max(0, length - _SIDE_PX)))
+            for share, length in ((down, height), (across, width))
+        )
+        window = np.ascontiguousarray(frame[top : top + _SIDE_PX, left : left + _SIDE_PX, 1])
+        # Averaged down by two and smoothed, so that the sensor's noise is not taken for detail.
+        small_wh = max(1, window.shape[1] // 2), max(1, window.shape[0] // 2)
+        half = cv2.resize(window, small_wh, interpolation=cv2.INTER_AREA)
+        soft = cv2.GaussianBlur(half, (5, 5), 1.0)
+        edges += float(cv2.meanStdDev(cv2.Laplacian(soft, cv2.CV_16S))[1][0, 0]) ** 2
+        contrast += float(cv2.meanStdDev(soft)[1][0, 0]) ** 2
+    if contrast < len(_PLACES) * _LEAST_CONTRAST**2:
+        return None
+    return float(np.sqrt(edges / contrast))

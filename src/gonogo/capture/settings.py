@@ -1,0 +1,153 @@
+"""``[views.camera]``: which camera, and opening it."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from gonogo import images
+from gonogo.capture.camera import Camera
+from gonogo.capture.fake import FakeCamera
+from gonogo.capture.folder import FolderCamera
+from gonogo.capture.push import PushCamera
+from gonogo.capture.video import VideoFile, rtsp, v4l2
+from gonogo.config import Limits, Strict
+from gonogo.errors import InputError
+from gonogo.schema import Frame
+
+Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
+
+
+class FolderSettings(Strict):
+    """Pictures that another program puts into a folder."""
+
+    kind: Literal["folder"]
+    folder: Path
+    any_name: bool = False
+    """Take the oldest picture; otherwise the one named as the trigger."""
+    keep: bool = False
+    """Leave the pictures where they are; otherwise they move to ``done/`` and ``failed/``."""
+    stable_s: float = Field(default=0.1, ge=0, le=10)
+    """How long a file must not have changed before it is read."""
+
+
+class PushSettings(Strict):
+    """Pictures that are sent over HTTP."""
+
+    kind: Literal["push"]
+    host: str = "127.0.0.1"
+    port: Port
+    token_file: Path | None = None
+    """A file whose first line is the bearer token; ``None`` asks for none."""
+
+
+class VideoFileSettings(Strict):
+    """The frames of a video file, one for each trigger."""
+
+    kind: Literal["video_file"]
+    file: Path
+    loop: bool = False
+
+
+class RtspSettings(Strict):
+    """A network camera."""
+
+    kind: Literal["rtsp"]
+    url: str = Field(pattern="^rtsps?://")
+
+
+class V4l2Settings(Strict):
+    """A camera under ``/dev/video*``."""
+
+    kind: Literal["v4l2"]
+    device: str = Field(pattern="^/dev/")
+    size_wh: tuple[int, int] | None = None
+    rate_hz: int | None = Field(default=None, gt=0)
+
+
+class GenicamSettings(Strict):
+    """An industrial camera through Aravis."""
+
+    kind: Literal["genicam"]
+    name: str | None = None
+    """As ``arv-tool-0.8`` lists it; the first one found where omitted."""
+    pixel_format: Literal["Mono8", "RGB8", "BGR8", "BayerRG8", "BayerBG8", "BayerGR8", "BayerGB8"] = "Mono8"
+
+
+class FakeSettings(Strict):
+    """No camera: the pictures of a folder in turn, for trials without a line."""
+
+    kind: Literal["fake"]
+    pictures: Path
+
+
+CameraSettings: TypeAlias = Annotated[
+    FolderSettings | PushSettings | VideoFileSettings | RtspSettings | V4l2Settings | GenicamSettings | FakeSettings,
+    Field(discriminator="kind"),
+]
+
+
+def open_camera(settings: CameraSettings, *, limits: Limits | None = None) -> Camera:
+    """Open the camera that is described.
+
+    Raises:
+        InputError: it cannot be used on this machine; says what is missing.
+        CaptureError: it does not answer.
+    """
+    match settings:
+        case FolderSettings():
+            keep, stable_s = settings.keep, settings.stable_s
+            return FolderCamera(
+                settings.folder, any_name=settings.any_name, keep=keep, stable_s=stable_s, limits=limits
+            )
+        case PushSettings():
+            return PushCamera(
+                host=settings.host, port=settings.port, token=read_token(settings.token_file), limits=limits
+            )
+        case VideoFileSettings():
+            return VideoFile(str(settings.file), loop=settings.loop, limits=limits)
+        case RtspSettings():
+            return rtsp(settings.url, limits=limits)
+        case V4l2Settings():
+            return v4l2(settings.device, size_wh=settings.size_wh, rate_hz=settings.rate_hz, limits=limits)
+        case GenicamSettings():
+            from gonogo.capture.genicam import GenicamCamera
+
+            return GenicamCamera(settings.name, pixel_format=settings.pixel_format)
+        case FakeSettings():
+            return _from_folder(settings.pictures)
+
+
+def read_token(path: Path | None) -> str | None:
+    """The first line of a token file; ``None`` for no file.
+
+    Raises:
+        InputError: unreadable or empty.
+    """
+    if path is None:
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: expected a file with a token, found one that cannot be read ({error}).") from error
+    if not lines[0].strip():
+        raise InputError(f"{path}: expected a token in the first line, found an empty one.")
+    return lines[0].strip()
+
+
+def _from_folder(folder: Path) -> FakeCamera:
+    files = list(images.find(folder))
+    if not files:
+        raise InputError(f"{folder}: expected pictures, found none.")
+    turn = itertools.count()
+
+    @functools.lru_cache(maxsize=64)
+    def read(path: Path) -> tuple[Frame, bytes]:
+        data = images.read_bytes(path)
+        return images.decode(data, name=str(path)), data
+
+    return FakeCamera(lambda trigger_id: read(files[next(turn) % len(files)]))

@@ -1,0 +1,169 @@
+"""Video through FFmpeg: a file, an RTSP stream, a camera under ``/dev/video*``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+
+from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
+from gonogo.config import Limits
+from gonogo.errors import InputError
+from gonogo.schema import Frame
+
+_RETRY_S = 1.0
+
+
+def _pyav() -> Any:
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise InputError("a video camera needs PyAV. Install it: pip install 'gonogo[line]'") from error
+    return av
+
+
+class VideoFile:
+    """Gives the frames of a video file one after the other, one for each trigger; with ``loop`` it starts anew."""
+
+    def __init__(self, path: str, *, loop: bool = False, limits: Limits | None = None) -> None:
+        self._path = path
+        self._loop = loop
+        self._limits = limits or Limits()
+        self._frames = _decode(path, "", {}, self._limits, timeout_s=5.0)
+
+    def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
+        """The next frame; see `Camera.acquire`."""
+        frame = self._next()
+        if frame is None and self._loop:
+            self._frames = _decode(self._path, "", {}, self._limits, timeout_s=5.0)
+            frame = self._next()
+        if frame is None:
+            raise CaptureError(Trouble.NO_FRAME, f"{self._path}: the video is at its end")
+        return Acquired(frame=frame, at=now())
+
+    def settle(self, trigger_id: str, *, stored: bool) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._frames.close()
+
+    def _next(self) -> Frame | None:
+        try:
+            return next(self._frames, None)
+        except (OSError, ValueError) as error:
+            raise CaptureError(Trouble.CAMERA_LOST, f"{self._path}: cannot be read ({error})") from error
+
+
+class LiveVideo:
+    """Follows a live stream in a thread of its own and gives the first frame that arrives after the trigger.
+
+    A stream that breaks is opened again once a second; meanwhile every trigger is told ``camera_lost``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        format: str = "",
+        options: Mapping[str, str] | None = None,
+        stall_s: float = 3.0,
+        limits: Limits | None = None,
+    ) -> None:
+        """Start following.
+
+        Args:
+            url: ``rtsp://...`` or ``/dev/video0``.
+            format: FFmpeg's input format where the address does not tell: ``v4l2``.
+            options: FFmpeg's options for it.
+            stall_s: A stream that is silent for so long is opened anew.
+            limits: What a frame may cost.
+        """
+        _pyav()
+        self._open = (url, format, dict(options or {}), limits or Limits())
+        self._stall_s = stall_s
+        self._changed = threading.Condition()
+        self._newest: tuple[int, Frame] | None = None
+        self._trouble = "not connected yet"
+        self._stopped = threading.Event()
+        threading.Thread(target=self._follow, name="live-video", daemon=True).start()
+
+    def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
+        """The first frame that arrives from now on; see `Camera.acquire`."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            before = self._newest[0] if self._newest else 0
+            while self._newest is None or self._newest[0] <= before:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    trouble = Trouble.CAMERA_LOST if self._trouble else Trouble.NO_FRAME
+                    raise CaptureError(trouble, f"{self._open[0]}: {self._trouble or f'no frame in {timeout_s:.2f} s'}")
+                self._changed.wait(left)
+            return Acquired(frame=self._newest[1], at=now())
+
+    def settle(self, trigger_id: str, *, stored: bool) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Stop following."""
+        self._stopped.set()
+
+    def _follow(self) -> None:
+        number = 0
+        while not self._stopped.is_set():
+            try:
+                with closing(_decode(*self._open, timeout_s=self._stall_s)) as frames:
+                    for frame in frames:
+                        if self._stopped.is_set():
+                            return
+                        number += 1
+                        self._tell(number, frame, "")
+                self._tell(0, None, "the stream ended")
+            except (OSError, ValueError, CaptureError) as error:
+                self._tell(0, None, f"cannot be read ({error})")
+            self._stopped.wait(_RETRY_S)
+
+    def _tell(self, number: int, frame: Frame | None, trouble: str) -> None:
+        with self._changed:
+            self._trouble = trouble
+            if frame is not None:
+                self._newest = (number, frame)
+            self._changed.notify_all()
+
+
+def rtsp(url: str, *, stall_s: float = 3.0, limits: Limits | None = None) -> LiveVideo:
+    """An RTSP camera, over TCP: a lost packet must not become half a picture."""
+    options = {"rtsp_transport": "tcp", "fflags": "nobuffer", "max_delay": "100000"}
+    return LiveVideo(url, options=options, stall_s=stall_s, limits=limits)
+
+
+def v4l2(
+    device: str, *, size_wh: tuple[int, int] | None = None, rate_hz: int | None = None, limits: Limits | None = None
+) -> LiveVideo:
+    """A camera of Video4Linux."""
+    options = {} if size_wh is None else {"video_size": f"{size_wh[0]}x{size_wh[1]}"}
+    options |= {} if rate_hz is None else {"framerate": str(rate_hz)}
+    return LiveVideo(device, format="v4l2", options=options, limits=limits)
+
+
+def _decode(
+    url: str, format: str, options: Mapping[str, str], limits: Limits, *, timeout_s: float
+) -> Generator[Frame, None, None]:
+    av = _pyav()
+    # PyAV's errors derive from OSError or ValueError.
+    with av.open(url, format=format or None, options=dict(options), timeout=timeout_s) as container:
+        if not container.streams.video:
+            raise CaptureError(Trouble.CAMERA_LOST, f"{url}: expected video, found none")
+        stream = container.streams.video[0]
+        if stream.width * stream.height > limits.max_pixels:
+            raise CaptureError(
+                Trouble.WRONG_SIZE,
+                f"{url}: {stream.width} x {stream.height} pixels, more than the {limits.max_pixels:,} allowed",
+            )
+        stream.thread_type = "SLICE"  # frame threads would hold back several frames
+        for frame in container.decode(stream):
+            yield np.ascontiguousarray(frame.to_ndarray(format="rgb24"))

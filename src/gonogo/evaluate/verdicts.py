@@ -1,0 +1,95 @@
+"""Verdicts beside what a person said: one row per picture, one per part, and the figures computed from them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from gonogo.evaluate.curves import auroc, average_precision
+from gonogo.evaluate.rates import Rate, scores_of
+from gonogo.schema import Label, Prediction, Scores, State
+
+_SEVERITY = (State.GO, State.REVIEW, State.FAULT, State.NO_GO)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdicts:
+    """Judged pictures. Rates are over *parts*."""
+
+    pictures: tuple[Prediction, ...]
+    confidence: float = 0.95
+
+    @cached_property
+    def parts(self) -> tuple[Prediction, ...]:
+        """One row per part: its worst verdict and worst score over all its pictures, see `worst_of_part`."""
+        groups: defaultdict[str, list[Prediction]] = defaultdict(list)
+        for picture in self.pictures:
+            groups[picture.part].append(picture)
+        return tuple(worst_of_part(group) for group in groups.values())
+
+    def scores(self, label: Label) -> Scores:
+        """The scores of the parts with this label, faults left out."""
+        return scores_of(self.parts, label)
+
+    @cached_property
+    def auroc(self) -> float | None:
+        """See `gonogo.evaluate.auroc`."""
+        return auroc(self.scores(Label.GOOD), self.scores(Label.BAD))
+
+    @cached_property
+    def average_precision(self) -> float | None:
+        """See `gonogo.evaluate.average_precision`."""
+        return average_precision(self.scores(Label.GOOD), self.scores(Label.BAD))
+
+    @property
+    def escape(self) -> Rate:
+        """Bad parts judged go, of all bad parts."""
+        return self.confusion(Label.BAD, State.GO)
+
+    @property
+    def overkill(self) -> Rate:
+        """Good parts judged no-go, of all good parts."""
+        return self.confusion(Label.GOOD, State.NO_GO)
+
+    @property
+    def review(self) -> Rate:
+        """Parts sent to a person, of all parts."""
+        return self._rate(part.state is State.REVIEW for part in self.parts)
+
+    @property
+    def fault(self) -> Rate:
+        """Parts that could not be judged, of all parts."""
+        return self._rate(part.state is State.FAULT for part in self.parts)
+
+    def confusion(self, label: Label, state: State) -> Rate:
+        """How many of the parts with this label got this verdict."""
+        return self._rate(part.state is state for part in self.parts if part.label is label)
+
+    def count(self, label: Label) -> int:
+        """How many parts have this label."""
+        return sum(part.label is label for part in self.parts)
+
+    def _rate(self, hits: Iterable[bool]) -> Rate:
+        return Rate.of_outcomes(hits, confidence=self.confidence)
+
+
+def worst_of_part(pictures: list[Prediction]) -> Prediction:
+    """One row for a part shown in several pictures.
+
+    Any picture judged no-go rejects the part; otherwise any fault leaves it unjudged, so that a part is never go while
+    one of its pictures could not be looked at. It is bad if any picture is labelled so, and its score is the highest.
+    """
+    scores = [picture.score for picture in pictures if picture.score is not None]
+    worst = max(pictures, key=lambda picture: -math.inf if picture.score is None else picture.score)
+    state = max((picture.state for picture in pictures), key=_SEVERITY.index)
+    defects = [p.defect for p in (worst, *pictures) if p.defect is not None]
+    return replace(
+        worst,
+        label=Label.BAD if any(picture.label is Label.BAD for picture in pictures) else Label.GOOD,
+        defect=defects[0] if defects else None,
+        state=state,
+        score=max(scores) if scores and state is not State.FAULT else None,
+    )

@@ -1,0 +1,9 @@
+"""The web server: pages for people on the line and beside it. `create_app` builds it, ``gonogo serve`` runs it."""
+
+from __future__ import annotations
+
+from gonogo.server.app import create_app
+from gonogo.server.services import Options
+from gonogo.server.workspace import Workspace
+
+__all__ = ["Options", "Workspace", "create_app"]

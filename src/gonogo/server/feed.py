@@ -1,0 +1,211 @@
+"""What the station page shows, read from the ledger and the station's status file and handed to every open page."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from gonogo.errors import GonogoError
+from gonogo.ledger import By, Row, VerdictRecord, Where
+from gonogo.schema import State
+from gonogo.server.book import Book
+from gonogo.station.status import read_status
+
+RECENT = 60
+"""Verdicts in the trend."""
+FAULTS = 5
+"""Faults listed with their cause."""
+POLL_S = 0.25
+_TALLY_SHARE = 20  # counting takes at most a twentieth of the time, however many rows the day has
+
+
+class TooManyStreamsError(GonogoError):
+    """Every place for a live page is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StationStatus:
+    """What the station last said of itself."""
+
+    alive: bool
+    """Whether it runs and its heartbeat is not overdue."""
+    stopped: bool
+    """Whether it was stopped on purpose."""
+    alarms: tuple[str, ...]
+    """What needs a person, one sentence each."""
+    at: datetime
+    """When it said so, to the minute while it is alive."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Snapshot:
+    """Everything the station page shows, at one moment."""
+
+    version: int
+    recent: tuple[Row[VerdictRecord], ...] = ()
+    """Oldest first."""
+    since: datetime
+    """When the counters began: midnight here."""
+    counts: Mapping[State, int] = field(default_factory=dict)
+    causes: Mapping[str, int] = field(default_factory=dict)
+    """Faults since then, by cause, most frequent first."""
+    faults: tuple[Row[VerdictRecord], ...] = ()
+    """The last ones since then, newest first."""
+    station: StationStatus | None = None
+    """``None`` where no station has run here."""
+    problem: str = ""
+    """Why the ledger cannot be read; empty where it can."""
+
+    @property
+    def last(self) -> Row[VerdictRecord] | None:
+        """The newest verdict."""
+        return self.recent[-1] if self.recent else None
+
+    @property
+    def believable(self) -> bool:
+        """Whether what it shows is the present."""
+        return not self.problem and (self.station is None or self.station.alive)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Count:
+    since: datetime
+    last: int
+    due: float
+    counts: Mapping[State, int]
+    causes: Mapping[str, int]
+
+
+class Feed:
+    """Polls while somebody watches; whoever is slow gets the newest snapshot next, never a queue of old ones."""
+
+    def __init__(self, book: Book, state_dir: Path, *, max_streams: int) -> None:
+        self._book, self._state_dir, self._max_streams = book, state_dir, max_streams
+        self._latest: Snapshot | None = None
+        self._changed = asyncio.Event()
+        self._poller: asyncio.Task[None] | None = None
+        self._rows: tuple[object, tuple[Row[VerdictRecord], ...], tuple[Row[VerdictRecord], ...]] | None = None
+        self._counted: _Count | None = None
+        self.watchers = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no further page can be served."""
+        return self.watchers >= self._max_streams
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Keep the feed running while the block runs.
+
+        Raises:
+            TooManyStreamsError: it is full.
+        """
+        if self.full:
+            raise TooManyStreamsError(f"expected at most {self._max_streams} live pages, found one more.")
+        self.watchers += 1
+        if self._poller is None:
+            self._poller = asyncio.create_task(self._poll())
+        try:
+            yield
+        finally:
+            self.watchers -= 1
+            if self.watchers == 0:
+                await self.stop()
+
+    async def stop(self) -> None:
+        """Stop polling."""
+        poller, self._poller = self._poller, None
+        if poller is not None:
+            poller.cancel()
+            await asyncio.gather(poller, return_exceptions=True)
+
+    async def next(self, seen: int, timeout_s: float) -> Snapshot | None:
+        """The newest snapshot, as soon as it is not ``seen``; ``None`` when nothing changes for so long."""
+        deadline = time.monotonic() + timeout_s
+        while self._latest is None or self._latest.version == seen:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            try:
+                await asyncio.wait_for(self._changed.wait(), left)
+            except TimeoutError:
+                return None
+        return self._latest
+
+    def read(self) -> Snapshot:
+        """A snapshot of now."""
+        since = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+        station = self._station()
+        try:
+            recent, faults = self._read_rows(since)
+            last = recent[-1].seq if recent else 0
+            counted = self._count(since, last)
+        except GonogoError as error:
+            return Snapshot(version=0, since=since, station=station, problem=str(error))
+        return Snapshot(
+            version=last,
+            recent=recent,
+            since=since,
+            counts=counted.counts,
+            causes=counted.causes,
+            faults=faults,
+            station=station,
+        )
+
+    def _read_rows(self, since: datetime) -> tuple[tuple[Row[VerdictRecord], ...], tuple[Row[VerdictRecord], ...]]:
+        with self._book.reading() as ledger:
+            key = (ledger.head().seq, since)
+            if self._rows is None or self._rows[0] != key:
+                recent = tuple(ledger.verdicts(newest_first=True, limit=RECENT))[::-1]
+                today = Where(since=since, states=(State.FAULT,))
+                self._rows = (key, recent, tuple(ledger.verdicts(today, newest_first=True, limit=FAULTS)))
+        return self._rows[1:]
+
+    def _count(self, since: datetime, last: int) -> _Count:
+        begun, known = time.monotonic(), self._counted
+        if known is not None and known.since == since and (known.last == last or begun < known.due):
+            return known
+        with self._book.reading() as ledger:
+            where = Where(since=since)
+            states = ledger.tally((By.STATE,), where)
+            causes = ledger.tally((By.CAUSE,), where)
+        ended = time.monotonic()
+        self._counted = _Count(
+            since=since,
+            last=last,
+            due=ended + _TALLY_SHARE * (ended - begun),
+            counts={State(str(state)): count for (state,), count in states.items()},
+            causes={str(cause): count for (cause,), count in sorted(causes.items(), key=lambda it: -it[1]) if cause},
+        )
+        return self._counted
+
+    def _station(self) -> StationStatus | None:
+        status = read_status(self._state_dir)
+        if status is None:
+            return None
+        beat = datetime.fromisoformat(status["beat"])
+        return StationStatus(
+            alive=bool(status["alive"]),
+            stopped=status["health"] == "stopped",
+            alarms=tuple(str(alarm) for alarm in status["alarms"]),
+            # Every beat would otherwise be a change worth sending.
+            at=beat.replace(second=0, microsecond=0) if status["alive"] else beat,
+        )
+
+    async def _poll(self) -> None:
+        shown: object = None
+        version = self._latest.version if self._latest else 0
+        while True:
+            found = await asyncio.to_thread(self.read)
+            looks = (found.version, found.since, found.counts, found.station, found.problem)
+            if looks != shown:
+                shown, version = looks, version + 1
+                self._latest = Snapshot(**{**vars(found), "version": version})
+                self._changed.set()
+                self._changed = asyncio.Event()
+            await asyncio.sleep(POLL_S)

@@ -1,0 +1,87 @@
+"""``python -m gonogo.server.messages``: gather the texts, bring the catalogues up to date, compile them.
+
+Prints what is still without a translation and then exits with 1.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_dir
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po, write_po
+
+import gonogo
+from gonogo.files import write_beside
+from gonogo.server.language import LANGUAGES, LOCALES
+
+_METHODS = [("**.py", "python"), ("**/templates/**.html", "jinja2.ext:babel_extract")]
+_OPTIONS = {"**/templates/**.html": {"trim_blocks": "true", "lstrip_blocks": "true", "silent": "false"}}
+_KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
+_LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)  # a date of its own would change the files at every run
+
+
+def extract() -> Catalog:
+    """Every text in the server's code and templates."""
+    catalog = Catalog(project="gonogo", creation_date=_LONG_AGO, revision_date=_LONG_AGO, fuzzy=False)
+    found = extract_from_dir(Path(__file__).parent, _METHODS, _OPTIONS, _KEYWORDS, ["NOTE:"])
+    for file, _, message, comments, context in found:
+        # Without line numbers: they would change with every edit.
+        catalog.add(message, locations=[(file, 0)], auto_comments=comments, context=context)
+    return catalog
+
+
+def catalogue(language: str) -> Path:
+    """Where a language's translations are edited."""
+    return LOCALES / language / "LC_MESSAGES" / "messages.po"
+
+
+def read(language: str) -> Catalog:
+    """A language's translations as they stand in the file."""
+    path = catalogue(language)
+    if not path.exists():
+        return Catalog(locale=language, creation_date=_LONG_AGO, revision_date=_LONG_AGO, fuzzy=False)
+    with path.open("rb") as file:
+        return read_po(file, locale=language)
+
+
+def missing(catalog: Catalog) -> list[str]:
+    """The texts without a translation."""
+    return [str(message.id) for message in catalog if message.id and (not message.string or message.fuzzy)]
+
+
+def compiled(catalog: Catalog) -> bytes:
+    """What gettext reads."""
+    data = io.BytesIO()
+    write_mo(data, catalog)
+    return data.getvalue()
+
+
+def main() -> int:
+    """Update every language; returns the exit code."""
+    template, unfinished = extract(), 0
+    for language in LANGUAGES[1:]:
+        catalog = read(language)
+        catalog.project, catalog.version = "gonogo", gonogo.__version__
+        catalog.header_comment = (
+            "# Kept up to date by python -m gonogo.server.messages; fill in what is empty, run again."
+        )
+        catalog.last_translator = catalog.language_team = catalog.msgid_bugs_address = "gonogo"
+        catalog.update(template, no_fuzzy_matching=True)
+        catalog.obsolete.clear()
+        data = io.BytesIO()
+        write_po(data, catalog, width=120, include_lineno=False, sort_output=True)
+        write_beside(catalogue(language), data.getvalue())
+        write_beside(catalogue(language).with_suffix(".mo"), compiled(catalog))
+        for text in missing(catalog):
+            unfinished += 1
+            sys.stdout.write(f"{language}: {text!r} has no translation in {catalogue(language)}\n")
+    return 1 if unfinished else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

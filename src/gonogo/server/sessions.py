@@ -1,0 +1,159 @@
+"""Who is asking: sessions behind a cookie for people, bearer tokens for programs. Only their hashes are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gonogo.server.access import Role
+from gonogo.server.language import N_, RefusedError
+from gonogo.server.store import Store, digest
+
+LONGEST_SESSION_S = 12 * 3600
+"""A shift with its overtime: whoever works longer logs in again."""
+IDLE_SESSION_S = 4 * 3600
+_SEEN_EVERY_S = 300  # how exactly the last use is kept: each update is a commit
+LONGEST_TOKEN_DAYS = 366
+TOKEN_PREFIX = "gonogo_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """A program's key, without the key."""
+
+    id: int
+    name: str
+    role: Role
+    created_by: str
+    created_at: float
+    expires_at: float
+    revoked: bool
+
+
+class Sessions:
+    """Logged-in people and programs."""
+
+    def __init__(self, store: Store, *, now: Callable[[], float] = time.time) -> None:
+        self._store, self._now = store, now
+
+    def begin(self, user_id: int) -> str:
+        """Start a session for a person who has just proven who they are; returns its secret."""
+        token, now = secrets.token_urlsafe(32), self._now()
+        with self._store.transaction():
+            self._store.run(
+                "DELETE FROM sessions WHERE created_at < ? OR seen_at < ?",
+                now - LONGEST_SESSION_S,
+                now - IDLE_SESSION_S,
+            )
+            self._store.run(
+                "INSERT INTO sessions (token_sha256, user_id, created_at, seen_at) VALUES (?, ?, ?, ?)",
+                digest(token), user_id, now, now,
+            )  # fmt: skip
+        return token
+
+    def user_id(self, token: str) -> int | None:
+        """Whose session this is; ``None`` where it ended, expired or never was."""
+        now = self._now()
+        found = self._store.run(
+            "SELECT sessions.user_id, sessions.seen_at FROM sessions JOIN users ON users.id = sessions.user_id "
+            "WHERE token_sha256 = ? AND sessions.created_at > ? AND seen_at > ? AND NOT disabled",
+            digest(token), now - LONGEST_SESSION_S, now - IDLE_SESSION_S,
+        )  # fmt: skip
+        if not found:
+            return None
+        ((user_id, seen_at),) = found
+        if now - seen_at > _SEEN_EVERY_S:
+            self._store.run("UPDATE sessions SET seen_at = ? WHERE token_sha256 = ?", now, digest(token))
+        return int(user_id)
+
+    def end(self, token: str) -> None:
+        """Log out."""
+        self._store.run("DELETE FROM sessions WHERE token_sha256 = ?", digest(token))
+
+    def leave_notice(self, token: str, text: str) -> None:
+        """Keep one line for the next page of this session."""
+        self._store.run("UPDATE sessions SET notice = ? WHERE token_sha256 = ?", text, digest(token))
+
+    def take_notice(self, token: str) -> str | None:
+        """The line that was left, once."""
+        found = self._store.run("SELECT notice FROM sessions WHERE token_sha256 = ?", digest(token))
+        if not found or found[0][0] is None:
+            return None
+        self._store.run("UPDATE sessions SET notice = NULL WHERE token_sha256 = ?", digest(token))
+        return str(found[0][0])
+
+    def csrf(self, token: str) -> str:
+        """What forms and scripts of this session must send along; useless in any other session."""
+        return hmac.new(self._store.secret, b"csrf:" + token.encode(), hashlib.sha256).hexdigest()
+
+    def csrf_matches(self, token: str, sent: str) -> bool:
+        """Whether a CSRF token belongs to this session."""
+        return hmac.compare_digest(self.csrf(token).encode(), sent.encode())
+
+    def issue(self, name: str, role: Role, *, days: int, created_by: str) -> tuple[Token, str]:
+        """Make a token for a program.
+
+        Returns:
+            The token and its secret, which is kept nowhere.
+
+        Raises:
+            RefusedError: no name, or a life outside 1 to 366 days.
+        """
+        name = name.strip()
+        if not 1 <= len(name) <= 64 or not name.isprintable():
+            raise RefusedError(N_("A name has 1 to %(longest)s printable characters."), longest=64)
+        if not 1 <= days <= LONGEST_TOKEN_DAYS:
+            raise RefusedError(N_("A key lives 1 to %(longest)s days."), longest=LONGEST_TOKEN_DAYS)
+        secret, now = TOKEN_PREFIX + secrets.token_urlsafe(32), self._now()
+        with self._store.transaction():
+            self._store.run(
+                "INSERT INTO tokens (token_sha256, name, role, created_by, created_at, expires_at) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                digest(secret), name, role.value, created_by, now, now + days * 86400,
+            )  # fmt: skip
+            token = self.tokens("token_sha256 = ?", digest(secret))[0]
+        return token, secret
+
+    def bearer(self, secret: str) -> Token | None:
+        """The token with this secret, where it is valid."""
+        found = self.tokens("token_sha256 = ? AND NOT revoked AND expires_at > ?", digest(secret), self._now())
+        return found[0] if found else None
+
+    def revoke(self, token_id: int) -> Token:
+        """End a token for good.
+
+        Raises:
+            RefusedError: there is no such token.
+        """
+        if not self._store.changed("UPDATE tokens SET revoked = 1 WHERE id = ?", token_id):
+            raise RefusedError(N_("There is no such key."))
+        return self.tokens("id = ?", token_id)[0]
+
+    def tokens(self, condition: str = "1", *values: str | float | bytes) -> list[Token]:
+        """Tokens, newest first.
+
+        Args:
+            condition: SQL from this module, never from outside.
+            values: For its placeholders.
+        """
+        rows = self._store.run(
+            "SELECT id, name, role, created_by, created_at, expires_at, revoked FROM tokens "
+            f"WHERE {condition} ORDER BY id DESC",
+            *values,
+        )
+        return [
+            Token(
+                id=row[0],
+                name=row[1],
+                role=Role(row[2]),
+                created_by=row[3],
+                created_at=row[4],
+                expires_at=row[5],
+                revoked=bool(row[6]),
+            )
+            for row in rows
+        ]

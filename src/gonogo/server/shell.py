@@ -1,0 +1,69 @@
+"""The outermost layer: host check and security headers around every answer."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gonogo.server.guard import is_own_address
+from gonogo.server.services import Options
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    # Not "no-referrer": browsers would then send "Origin: null" with forms, and the origin could not be checked.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Shell:
+    """ASGI middleware; see the module."""
+
+    def __init__(self, app: ASGIApp, *, options: Options) -> None:
+        self._app = app
+        self._allowed = options.allowed_hosts
+        self._headers = dict(HEADERS)
+        if options.tls:
+            self._headers["Strict-Transport-Security"] = "max-age=31536000"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, unless it names another host."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers[name] = value
+                # Pages hold names and pictures of parts; only static files say that they may be kept.
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        host = Headers(scope=scope).get("host", "")
+        if not is_own_address(host, self._allowed):
+            refused = PlainTextResponse(
+                f"This server does not answer to {host!r}. Use its address, or start it with --name.\n", 421
+            )
+            await refused(scope, receive, send_with_headers)
+            return
+        await self._app(scope, receive, send_with_headers)

@@ -1,0 +1,102 @@
+// What every page has: sending changes with the CSRF token, toasts, asking before something final, the menu.
+
+const token = document.querySelector('meta[name="csrf"]').content;
+
+/** Show a line at the bottom of the page; failures stay longer. */
+export function toast(text, { failed = false } = {}) {
+  const line = document.createElement("p");
+  line.className = failed ? "toast failed" : "toast";
+  line.textContent = text;
+  document.getElementById("toasts").append(line);
+  setTimeout(() => line.remove(), failed ? 10000 : 4000);
+}
+
+/**
+ * Send a change to a `call` route and return its JSON.
+ *
+ * @param {string} path
+ * @param {object|FormData} body an object goes as JSON, form data as it is
+ * @throws {Error} with a message for the person, which was shown as a toast already
+ */
+export async function send(path, body = {}) {
+  const headers = { "X-CSRF-Token": token };
+  const form = body instanceof FormData;
+  if (!form) headers["Content-Type"] = "application/json";
+  let answer;
+  try {
+    answer = await fetch(path, { method: "POST", headers, body: form ? body : JSON.stringify(body) });
+  } catch {
+    toast(document.body.dataset.lost, { failed: true });
+    throw new Error(document.body.dataset.lost);
+  }
+  if (answer.ok) return answer.json();
+  if (answer.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
+  const told = await answer.json().catch(() => ({}));
+  const message = told.message ?? `${answer.status}`;
+  toast(message, { failed: true });
+  throw new Error(message);
+}
+
+/** Ask in the page's dialog; resolves to whether the person said yes. */
+export function confirmed(question) {
+  const dialog = document.getElementById("confirm");
+  document.getElementById("confirm-text").textContent = question;
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
+}
+
+/** Whether a key press belongs to a field that is being filled in, and so is no shortcut. */
+export function typing(event) {
+  return event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, dialog, [contenteditable]") !== null;
+}
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (form.method === "dialog") return;
+  if (form.dataset.confirm && !form.dataset.sure) {
+    event.preventDefault();
+    if (!(await confirmed(form.dataset.confirm))) return;
+    form.dataset.sure = "yes";
+    form.requestSubmit();
+    return;
+  }
+  if (form.method === "post") {
+    // A double click must not send twice.
+    if (form.dataset.sent) event.preventDefault();
+    form.dataset.sent = "yes";
+  }
+});
+window.addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) {
+    delete form.dataset.sent;
+    delete form.dataset.sure;
+  }
+});
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (button) {
+    const source = document.getElementById(button.dataset.copy);
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      toast(button.dataset.copied);
+    } catch {
+      getSelection().selectAllChildren(source); // no clipboard without https: selected, ready for Ctrl+C
+    }
+  }
+  for (const menu of document.querySelectorAll("details[data-dropdown][open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const menu of document.querySelectorAll("details[data-dropdown][open]")) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+});
+
+for (const line of document.querySelectorAll("#toasts .toast:not(.failed)")) setTimeout(() => line.remove(), 6000);

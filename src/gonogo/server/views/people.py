@@ -1,0 +1,98 @@
+"""Managing people and tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Form, Request
+from fastapi.responses import RedirectResponse, Response
+
+from gonogo.server import pages
+from gonogo.server.access import Role
+from gonogo.server.language import N_
+from gonogo.server.services import Here, Me
+
+Line = Annotated[str, Form(max_length=200)]
+AnyRole = Annotated[Role, Form()]
+
+
+def people_page(request: Request, here: Here) -> Response:
+    """Everyone who may log in, and every program that may call."""
+    return _people_page(request, here)
+
+
+def add_person(request: Request, here: Here, me: Me, name: Line, role: AnyRole) -> Response:
+    """Add a person; their one-time password is shown this once."""
+    with here.store.transaction():
+        user, password = here.people.add(name, role)
+        here.book.act("user_added", me.name, user=user.name, role=role)
+    return _people_page(request, here, about=user.name, secret=password)
+
+
+def set_role(request: Request, here: Here, me: Me, user_id: int, role: AnyRole) -> Response:
+    """Give a person another role."""
+    user = here.people.find(user_id)
+    with here.store.transaction():
+        here.people.set_role(user_id, role)
+        here.book.act("user_role", me.name, user=user.name, role=role, before=user.role)
+    return pages.back(request, "/people", pages.gettext_of(me)(N_("The role was changed.")))
+
+
+def disable(request: Request, here: Here, me: Me, user_id: int) -> Response:
+    """Let a person in no longer."""
+    return _set_disabled(request, here, me, user_id, True)
+
+
+def enable(request: Request, here: Here, me: Me, user_id: int) -> Response:
+    """Let a person in again."""
+    return _set_disabled(request, here, me, user_id, False)
+
+
+def reset_password(request: Request, here: Here, me: Me, user_id: int) -> Response:
+    """Give a person a new one-time password, shown this once."""
+    user = here.people.find(user_id)
+    with here.store.transaction():
+        password = here.people.reset_password(user_id)
+        here.book.act("password_reset", me.name, user=user.name)
+    if me.user is not None and me.user.id == user_id:
+        return RedirectResponse("/login", 303)
+    return _people_page(request, here, about=user.name, secret=password)
+
+
+def issue_token(
+    request: Request, here: Here, me: Me, name: Line, role: AnyRole, days: Annotated[int, Form()]
+) -> Response:
+    """Make a token for a program; its secret is shown this once."""
+    with here.store.transaction():
+        token, secret = here.sessions.issue(name, role, days=days, created_by=me.name)
+        here.book.act("token_issued", me.name, token=token.name, token_id=token.id, role=role, days=days)
+    return _people_page(request, here, about=token.name, secret=secret)
+
+
+def revoke_token(request: Request, here: Here, me: Me, token_id: int) -> Response:
+    """End a token for good."""
+    with here.store.transaction():
+        token = here.sessions.revoke(token_id)
+        here.book.act("token_revoked", me.name, token=token.name, token_id=token.id)
+    return pages.back(request, "/people", pages.gettext_of(me)(N_("The key was revoked.")))
+
+
+def _set_disabled(request: Request, here: Here, me: Me, user_id: int, disabled: bool) -> Response:
+    user = here.people.find(user_id)
+    with here.store.transaction():
+        here.people.set_disabled(user_id, disabled)
+        here.book.act("user_disabled" if disabled else "user_enabled", me.name, user=user.name)
+    done = N_("The person can no longer log in.") if disabled else N_("The person can log in again.")
+    return pages.back(request, "/people", pages.gettext_of(me)(done))
+
+
+def _people_page(request: Request, here: Here, *, about: str = "", secret: str = "") -> Response:
+    return pages.page(
+        request,
+        "people.html",
+        users=here.people.all(),
+        tokens=here.sessions.tokens(),
+        now=here.options.now(),
+        about=about,
+        secret=secret,
+    )

@@ -1,0 +1,84 @@
+"""The station page: the verdict from five metres, live."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from fastapi import Request
+from fastapi.responses import Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from gonogo.ledger import VerdictRecord
+from gonogo.server import pages
+from gonogo.server.feed import Snapshot
+from gonogo.server.guard import GuardedRoute, identify
+from gonogo.server.services import Here, Me, Services
+from gonogo.server.trend import draw
+
+BEAT_S = 2.0
+"""A page that has heard nothing for three beats says so."""
+_SEND_TIMEOUT_S = 10.0
+
+
+def station_page(request: Request, here: Here, me: Me) -> Response:
+    """The page as it is now; its script keeps it so."""
+    snapshot = here.feed.read()
+    return pages.page(request, "station.html", snapshot=snapshot, pieces=_pieces(snapshot, me.language))
+
+
+async def events(request: Request, here: Here, me: Me) -> Response:
+    """Server-sent events: ``station`` when something changed, ``beat`` every two seconds, ``goodbye`` at the end."""
+    if here.feed.full:
+        raise HTTPException(503, headers={"Retry-After": "30"})
+    route = request.scope["route"]
+    assert isinstance(route, GuardedRoute)
+
+    async def welcome() -> bool:
+        visitor = await run_in_threadpool(identify, here, request)
+        return visitor.role in route.declared.roles
+
+    return EventSourceResponse(_stream(here, me.language, welcome), send_timeout=_SEND_TIMEOUT_S)
+
+
+async def _stream(
+    here: Services, language: str, welcome: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[ServerSentEvent]:
+    async with here.feed.watched():
+        seen, asked_at = -1, time.monotonic()
+        while True:
+            snapshot = await here.feed.next(seen, BEAT_S)
+            if time.monotonic() - asked_at > BEAT_S:  # a person who was locked out sees nothing further
+                asked_at = time.monotonic()
+                if not await welcome():
+                    yield ServerSentEvent(event="goodbye", data="")
+                    return
+            if snapshot is None:
+                yield ServerSentEvent(event="beat", data="")
+                continue
+            seen = snapshot.version
+            pieces = await run_in_threadpool(_pieces, snapshot, language)
+            last = snapshot.last
+            said = {
+                "pieces": pieces,
+                "state": last.record.state if last and snapshot.believable else None,
+                "seq": last.seq if last else None,
+                "pictures": _pictures(last.record) if last else 0,
+            }
+            yield ServerSentEvent(event="station", data=json.dumps(said))
+
+
+@functools.lru_cache(maxsize=8)
+def _pieces(snapshot: Snapshot, language: str) -> dict[str, str]:
+    """The parts of the page that change, as HTML: written once for every page open in this language."""
+    values = {"snapshot": snapshot, "trend": draw(snapshot.recent)}
+    names = ("alarms", "verdict", "counters", "trend", "faults")
+    return {name: pages.fill(language, f"station/{name}.html", **values) for name in names}
+
+
+def _pictures(record: VerdictRecord) -> int:
+    return sum(view.frame_sha256 is not None for view in record.views)

@@ -1,0 +1,111 @@
+"""The folder that a server works on: data sets, bundles, the ledger, jobs, and the server's own small database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gonogo.errors import InputError
+from gonogo.files import write_beside
+from gonogo.station.settings import read_settings
+
+_MARK = "server.db"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """Where everything lies. Build it with `open`, which makes the folders.
+
+    ::
+
+        datasets/<name>/             pictures and metadata.jsonl
+        bundles/<name>.inspector/    what was trained
+        active                       one line: the bundle in use, bundles/<name>.inspector
+        ledger/line.ledger           every verdict and every action; line.ledger-frames/ beside it
+        state/                       what the station says of itself
+        jobs/                        training runs
+        station.toml                 where a station runs here; may name another ledger and state folder
+        server.db                    people, sessions, tokens
+    """
+
+    root: Path
+    ledger: Path
+    """The record of every verdict and every action."""
+    station_state: Path
+    """The folder in which the station says how it is, many times a minute."""
+
+    @classmethod
+    def open(cls, root: Path) -> Workspace:
+        """Open a workspace; an empty or missing folder becomes one.
+
+        Raises:
+            InputError: the folder holds something else, cannot be written, or its ``station.toml`` is malformed.
+        """
+        root = root.resolve()
+        ledger, state = root / "ledger" / "line.ledger", root / "state"
+        if (root / "station.toml").is_file():
+            station = read_settings(root / "station.toml")
+            ledger, state = station.ledger, station.state_dir
+        space = cls(root=root, ledger=ledger, station_state=state)
+        if root.exists() and not root.is_dir():
+            raise InputError(f"{root}: expected a folder for the workspace, found a file. Name a folder.")
+        if root.is_dir() and any(root.iterdir()) and not space._begun():
+            raise InputError(
+                f"{root}: expected a workspace or an empty folder, found a folder with other things in it. "
+                "Name a new folder."
+            )
+        try:
+            for folder in (space.datasets, space.bundles, space.jobs, space.ledger.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{root}: cannot be written ({error.strerror}). Choose another place.") from error
+        return space
+
+    def _begun(self) -> bool:
+        return any((self.root / name).exists() for name in (_MARK, "ledger", "station.toml", "datasets", "bundles"))
+
+    @property
+    def datasets(self) -> Path:
+        """One folder for each data set."""
+        return self.root / "datasets"
+
+    @property
+    def bundles(self) -> Path:
+        """One folder for each inspector, ``<name>.inspector``."""
+        return self.root / "bundles"
+
+    @property
+    def jobs(self) -> Path:
+        """One folder for each training run."""
+        return self.root / "jobs"
+
+    @property
+    def database(self) -> Path:
+        """People, sessions and tokens."""
+        return self.root / _MARK
+
+    def bundle_paths(self) -> list[Path]:
+        """Every bundle, by name."""
+        return sorted(path for path in self.bundles.glob("*.inspector") if path.is_dir())
+
+    def active_bundle(self) -> Path | None:
+        """The bundle in use, or ``None``."""
+        pointer = self.root / "active"
+        if not pointer.is_file():
+            return None
+        path = self.root / pointer.read_text("utf-8").strip()
+        return path if path in self.bundle_paths() else None
+
+    def activate(self, name: str) -> None:
+        """Make a bundle the one in use.
+
+        Args:
+            name: The folder's name, ``tile.inspector``.
+
+        Raises:
+            InputError: there is no such bundle.
+        """
+        if name not in [path.name for path in self.bundle_paths()]:
+            raise InputError(f"{self.bundles}: expected a bundle named {name!r}, found none.")
+        # A path, so that station.toml can say bundle = "active" and the station follows.
+        write_beside(self.root / "active", f"{self.bundles.name}/{name}\n".encode())

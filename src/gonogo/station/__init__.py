@@ -1,0 +1,47 @@
+"""One inspection position on a line: trigger, camera, verdict, record, answer.
+
+A station is two processes. The `Gate` talks to the line, keeps the time and watches over the worker; the worker's
+`Station` acquires, judges and records. An answer other than ``fault`` exists only after its record is on the disk, and
+whatever fails becomes a fault within the window. ``docs/station.md`` tells the rest.
+"""
+
+from gonogo.station.answers import AnswerError, Port, Sender
+from gonogo.station.cycle import FOLLOWS, Cycle, Step
+from gonogo.station.fakes import FakePlc, fake_frame, fake_model
+from gonogo.station.gate import Gate, Health
+from gonogo.station.judging import ANSWERED_FAULT, Station, ViewParts
+from gonogo.station.messages import Answer, Cause, Trigger
+from gonogo.station.models import Model, ModelSlot, Swap
+from gonogo.station.running import run, worker_command
+from gonogo.station.settings import EXAMPLE, StationSettings, parse_settings, read_settings
+from gonogo.station.status import read_status
+
+__all__ = [
+    "ANSWERED_FAULT",
+    "EXAMPLE",
+    "FOLLOWS",
+    "Answer",
+    "AnswerError",
+    "Cause",
+    "Cycle",
+    "FakePlc",
+    "Gate",
+    "Health",
+    "Model",
+    "ModelSlot",
+    "Port",
+    "Sender",
+    "Station",
+    "StationSettings",
+    "Step",
+    "Swap",
+    "Trigger",
+    "ViewParts",
+    "fake_frame",
+    "fake_model",
+    "parse_settings",
+    "read_settings",
+    "read_status",
+    "run",
+    "worker_command",
+]

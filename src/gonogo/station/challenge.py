@@ -1,0 +1,108 @@
+"""Known bad parts that must be rejected: when a test is due, what came of it, whether anything may pass."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+from gonogo import images
+from gonogo.ledger import Action, Ledger, Where
+from gonogo.schema import State
+from gonogo.station.models import Model
+from gonogo.station.settings import ChallengeSettings
+
+CHALLENGE, ACKNOWLEDGE = "challenge", "acknowledge"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where the tests stand; what the status shows."""
+
+    last_passed: datetime | None
+    next_due: datetime
+    held: str
+    """Why nothing may pass; empty when parts may."""
+
+
+class Challenges:
+    """The tests of one station. All that matters is in the ledger, so that a restart forgets nothing."""
+
+    def __init__(
+        self, settings: ChallengeSettings, *, station: str, started: datetime, now: Callable[[], datetime]
+    ) -> None:
+        self._settings = settings
+        self._station = station
+        self._now = now
+        self._started = started
+        self._last_passed: datetime | None = None
+        self._failed = ""
+        self._failed_row = 0
+        self._turn = count()
+        self._seen = 0
+
+    def read(self, ledger: Ledger) -> None:
+        """Catch up with the ledger: tests, and acknowledgements that people made elsewhere."""
+        for row in ledger.actions(Where(action=CHALLENGE, station=self._station), after=self._seen):
+            if row.record.details.get("passed") is True:
+                self._last_passed = row.at
+            else:
+                self._failed, self._failed_row = str(row.record.details.get("reason", "a challenge failed")), row.seq
+        for acknowledged in ledger.actions(Where(action=ACKNOWLEDGE, station=self._station), after=self._seen):
+            if acknowledged.seq > self._failed_row:
+                self._failed, self._started = "", acknowledged.at
+        self._seen = ledger.head().seq
+
+    def standing(self) -> Standing:
+        """What holds now."""
+        since = max(filter(None, (self._last_passed, self._started)))
+        due = since + timedelta(seconds=self._settings.every_s)
+        overdue = self._now() > due + timedelta(seconds=self._settings.grace_s)
+        held = self._failed or (f"the test with a known bad part has been due since {due:%H:%M} UTC" if overdue else "")
+        return Standing(last_passed=self._last_passed, next_due=due, held=held)
+
+    def is_challenge(self, part: str | None) -> bool:
+        """Whether this is one of the known bad parts."""
+        return part is not None and any(fnmatch.fnmatchcase(part, pattern) for pattern in self._settings.parts)
+
+    def passes(self, state: State) -> bool:
+        """Whether a known bad part with this verdict was caught."""
+        return state.value in self._settings.must_be
+
+    def picture_due(self) -> Path | None:
+        """The picture of a known bad part that is to be judged now, or ``None``."""
+        if self._settings.pictures is None or self._failed or self._now() < self.standing().next_due:
+            return None
+        files = list(images.find(self._settings.pictures))
+        return files[next(self._turn) % len(files)] if files else None
+
+    def judge_picture(self, path: Path, model: Model | None) -> Action:
+        """Judge one picture of a known bad part; the action records what came of it."""
+        if model is None:
+            return self.result(path.name, State.FAULT, None, "no bundle is loaded", about=None)
+        verdict = model.inspect(images.load(path))
+        return self.result(path.name, verdict.state, verdict.score, verdict.reason, about=None, sha256=model.sha256)
+
+    def result(
+        self, part: str, state: State, score: float | None, reason: str, *, about: int | None, sha256: str | None = None
+    ) -> Action:
+        """The record of one test."""
+        passed = self.passes(state)
+        told = "" if passed else f"the known bad part {part} was judged {state.value} ({reason})"
+        return Action(
+            action=CHALLENGE,
+            who=self._station,
+            station=self._station,
+            about=about,
+            details={
+                "part": part,
+                "state": state.value,
+                "score": score,
+                "passed": passed,
+                "reason": told,
+                "bundle_sha256": sha256,
+            },
+        )

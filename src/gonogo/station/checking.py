@@ -1,0 +1,96 @@
+"""Trying out everything a station needs, before a line depends on it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from gonogo.capture import HealthCheck, measure, open_camera, read_token
+from gonogo.capture.settings import FolderSettings, PushSettings
+from gonogo.errors import GonogoError, UnfitError
+from gonogo.ledger import Ledger
+from gonogo.station.models import load
+from gonogo.station.settings import HttpAnswers, StationSettings, ViewSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was tried."""
+
+    what: str
+    passed: bool
+    detail: str
+
+
+def check_station(settings: StationSettings) -> list[Finding]:
+    """Open the ledger, load the bundles, take and check one picture with every camera.
+
+    Folders and HTTP cameras are not asked for a picture: it would be missing on the line.
+    """
+    found = [_try("ledger", partial(_ledger, settings)), _try("state folder", partial(_state, settings.state_dir))]
+    tokens = [settings.http.token_file] if settings.http is not None else []
+    tokens += [settings.answer.token_file] if isinstance(settings.answer, HttpAnswers) else []
+    found += [_try("token", partial(_token, file)) for file in tokens if file is not None]
+    for source in dict.fromkeys(view.bundle or settings.bundle for view in settings.views):
+        found.append(_try(f"bundle {source.name}", partial(_bundle, settings, source)))
+    found += [_try(f"camera of view {view.name}", partial(_camera, view)) for view in settings.views]
+    return found
+
+
+def _try(what: str, trial: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what=what, passed=True, detail=trial())
+    except (GonogoError, OSError) as error:
+        return Finding(what=what, passed=False, detail=str(error))
+
+
+def _ledger(settings: StationSettings) -> str:
+    with Ledger.open(settings.ledger, timeout_s=1.0) as ledger:
+        rows = ledger.head().seq
+    free_mb = shutil.disk_usage(settings.ledger.parent).free / 1e6
+    if free_mb < settings.min_free_mb:
+        raise UnfitError(f"{free_mb:,.0f} MB of disk are free, min_free_mb asks for {settings.min_free_mb:,}.")
+    return f"{rows:,} rows; {free_mb:,.0f} MB of disk are free"
+
+
+def _state(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".probe"
+    probe.write_bytes(b"")
+    probe.unlink()
+    return f"{folder} is writable"
+
+
+def _token(file: Path) -> str:
+    read_token(file)
+    return f"{file} holds one"
+
+
+def _bundle(settings: StationSettings, source: Path) -> str:
+    place = source.parent / source.read_text(encoding="utf-8").strip() if source.is_file() else source
+    model = load(place)
+    if source == settings.bundle and settings.bundle_sha256 not in (None, model.sha256):
+        raise UnfitError(f"expected bundle {settings.bundle_sha256}, found {model.sha256}.")
+    passes = "lets nothing pass" if model.go_below is None else f"go below {model.go_below:.4g}"
+    return f"{model.name} {model.sha256[:16]}: golden frames reproduced, {passes}"
+
+
+def _camera(view: ViewSettings) -> str:
+    settings = view.camera
+    if isinstance(settings, FolderSettings):
+        count = sum(1 for _ in settings.folder.iterdir())
+        return f"{settings.folder} is there, {count} entries"
+    if isinstance(settings, PushSettings):
+        return f"waits for pictures at {settings.host}:{settings.port}"
+    camera = open_camera(settings)
+    try:
+        frame = camera.acquire("check", timeout_s=5.0).frame
+        HealthCheck(view.health).require(frame)
+    finally:
+        camera.close()
+    facts = measure(frame)
+    sharpness = "no contrast" if facts.sharpness is None else f"sharpness {facts.sharpness:.3f}"
+    return f"{frame.shape[1]} x {frame.shape[0]} pixels, brightest {facts.brightest:.0f}, {sharpness}"

@@ -1,0 +1,106 @@
+"""The station's own small HTTP server: status, metrics, and triggers where they come by HTTP."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from http import HTTPStatus
+
+from gonogo.capture.push import authorised
+from gonogo.errors import InputError
+from gonogo.station.gate import Gate, Health
+from gonogo.station.messages import Answer
+from gonogo.station.triggers import parse_trigger
+
+_LONGEST_BODY = 4_096
+_READ_TIMEOUT_S = 5.0
+
+
+class StationServer:
+    """``GET /status``, ``/metrics`` and ``/health``; ``POST /trigger``, whose response is the answer."""
+
+    def __init__(self, gate: Gate, *, host: str, port: int, token: str | None, triggers: bool) -> None:
+        self._gate, self._token, self._triggers = gate, token, triggers
+        try:
+            self._server = http.server.ThreadingHTTPServer((host, port), self._handler())
+        except OSError as error:
+            raise InputError(f"{host}:{port}: cannot listen there ({error}). Choose another port.") from error
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, name="station-http", daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def get(self, path: str) -> tuple[HTTPStatus, str, str]:
+        """Status, content type and body of a GET."""
+        if path == "/status":
+            return HTTPStatus.OK, "application/json", self._gate.published[0]
+        if path == "/metrics":
+            return HTTPStatus.OK, "text/plain; version=0.0.4", self._gate.published[1]
+        if path == "/health":
+            health = self._gate.health
+            well = health in (Health.RUNNING, Health.HELD)
+            return (HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE), "text/plain", health.value
+        return HTTPStatus.NOT_FOUND, "text/plain", "expected /status, /metrics or /health"
+
+    def post(self, path: str, body: bytes, authorization: str | None) -> tuple[HTTPStatus, str, str]:
+        """Status, content type and body of a POST; waits for the answer."""
+        if path != "/trigger" or not self._triggers:
+            return HTTPStatus.NOT_FOUND, "text/plain", "expected /trigger at a station that is triggered by HTTP"
+        if not authorised(authorization, self._token):
+            return HTTPStatus.UNAUTHORIZED, "text/plain", "expected the station's token"
+        answers: list[Answer] = []
+        came = threading.Event()
+
+        def take(answer: Answer) -> None:
+            answers.append(answer)
+            came.set()
+
+        try:
+            values = parse_trigger(body.decode("utf-8").strip())
+            self._gate.submit(values.pop("id"), **values, reply=take)
+        except ValueError as error:
+            return HTTPStatus.BAD_REQUEST, "text/plain", str(error)
+        if not came.wait(2 * self._gate.settings.window_s + 1.0):
+            return HTTPStatus.GATEWAY_TIMEOUT, "text/plain", "the gate has not answered; treat the part as a fault"
+        return HTTPStatus.OK, "application/json", json.dumps(answers[0].to_json())
+
+    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            timeout = _READ_TIMEOUT_S
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._answer(*server.get(self.path))
+
+            def do_POST(self) -> None:
+                length = self.headers.get("Content-Length", "")
+                if not length.isdigit() or int(length) > _LONGEST_BODY:
+                    self.close_connection = True
+                    self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text/plain", "expected a short trigger")
+                    return
+                body = self.rfile.read(int(length))
+                self._answer(*server.post(self.path, body, self.headers.get("Authorization")))
+
+            def _answer(self, status: HTTPStatus, kind: str, text: str) -> None:
+                data = text.encode()
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Every trigger is on record; there is nothing to log."""
+
+        return Handler

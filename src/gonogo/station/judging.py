@@ -1,0 +1,415 @@
+"""The worker's heart: one trigger in, one recorded answer out. No way leads to an answer but through the record."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gonogo.capture import Camera, CaptureError, HealthLimits, Trouble
+from gonogo.errors import GonogoError
+from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Ledger, Row, VerdictRecord, View, Where, worst
+from gonogo.ledger.frames import frames_folder
+from gonogo.schema import State, Verdict
+from gonogo.station.challenge import Challenges
+from gonogo.station.cycle import Cycle, Step
+from gonogo.station.messages import Answer, Cause, Trigger, fault
+from gonogo.station.models import Model, ModelSlot, Swap
+from gonogo.station.settings import StationSettings
+from gonogo.station.views import Shot, ViewThread
+
+ANSWERED_FAULT = "answered_fault"
+"""The action that says: this verdict is on record, but the line was told ``fault``, because it came too late."""
+_RESERVE_S = 0.05  # what commit and answer may take at the end of the window
+
+
+def open_ledger(path: Path, create: bool) -> Ledger:
+    """The ledger as a station needs it: whoever holds it for longer than a second costs parts their verdict."""
+    return Ledger.open(path, create=create, timeout_s=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewParts:
+    """What one view is made of, opened only in its own thread."""
+
+    name: str
+    open_camera: Callable[[], Camera]
+    health: HealthLimits
+    slot: ModelSlot
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """What is known of a part when its record is written."""
+
+    state: State
+    reason: str
+    cause: Cause | None
+    views: tuple[View, ...] = ()
+    model: Model | None = None
+    late: bool = False
+    acquired_at: datetime | None = None
+    judged_at: datetime | None = None
+
+
+class Station:
+    """Judges one part at a time. Every method gives an answer; none lets a failure become anything but a fault."""
+
+    def __init__(
+        self,
+        settings: StationSettings,
+        views: tuple[ViewParts, ...],
+        *,
+        open_ledger: Callable[[Path, bool], Ledger] = open_ledger,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.settings = settings
+        self._open_ledger = open_ledger
+        self._clock, self._now = clock, now
+        self._ledger: Ledger | None = None
+        self._opened_as: tuple[int, int] | None = None
+        self._parts = views
+        frames = FrameStore(frames_folder(settings.ledger))
+        self._views = [ViewThread(each.name, each.open_camera, each.health, frames) for each in views]
+        self._slots = list({id(each.slot): each.slot for each in views}.values())
+        self.challenges = (
+            None
+            if settings.challenge is None
+            else Challenges(settings.challenge, station=settings.station, started=now(), now=now)
+        )
+
+    def start(self) -> None:
+        """Open the ledger and load the bundles; what fails is shown and tried again, never fatal."""
+        for slot in self._slots:
+            self._tell_swap(slot.start(), at_start=True)
+
+    def close(self) -> None:
+        """Let cameras and ledger go."""
+        for view in self._views:
+            view.close()
+        self._forget_ledger()
+
+    @property
+    def stuck_s(self) -> float:
+        """For how long a camera has been hanging."""
+        return max(view.stuck_s for view in self._views)
+
+    @property
+    def slots(self) -> tuple[ModelSlot, ...]:
+        """The bundles in use."""
+        return tuple(self._slots)
+
+    def judge(self, trigger: Trigger) -> Answer:
+        """The whole way of one part: look up, acquire, inspect, commit; what comes back may be answered."""
+        cycle = Cycle(self._clock)
+        try:
+            stored = self._stored(trigger)
+        except (GonogoError, OSError) as error:
+            cycle.to(Step.ANSWERING)
+            return fault(trigger, _ledger_cause(error), f"the ledger cannot be read: {error}")
+        if stored is not None:
+            self._settle(trigger, stored=True)
+            cycle.to(Step.ANSWERING)
+            return stored
+        outcome = self._refused(trigger)
+        shots: list[Shot] = []
+        if outcome is None:
+            cycle.to(Step.ACQUIRING)
+            shots = self._shoot(trigger)
+            cycle.to(Step.INSPECTING)
+            outcome = self._inspect(trigger, shots)
+        cycle.to(Step.COMMITTING)
+        answer = self._commit(trigger, self._limited(trigger, outcome), cycle, shots)
+        kept = all(shot.frame_sha256 is not None for shot in shots)
+        self._settle(trigger, stored=answer.row is not None and kept)
+        cycle.to(Step.ANSWERING)
+        timings_ms = {**_stage_times(shots, outcome), **cycle.timings_ms}
+        return replace(answer, timings_ms={stage: round(took, 3) for stage, took in timings_ms.items()})
+
+    def record_fault(self, trigger: Trigger, cause: Cause, reason: str, *, answered: bool) -> Answer:
+        """Put a fault on record that was raised outside, unless the part has its verdict already.
+
+        Args:
+            trigger: The part.
+            cause: Of the fault.
+            reason: One sentence.
+            answered: The line was told ``fault`` already. If another verdict is on record, that is recorded as well.
+        """
+        try:
+            stored = self._stored(trigger)
+            if stored is None:
+                self._settle(trigger, stored=False)
+                return self._append(trigger, _Outcome(state=State.FAULT, reason=reason, cause=cause), {})
+            if answered and stored.state is not State.FAULT:
+                details = {"trigger_id": trigger.id, "cause": cause.value, "reason": reason}
+                self.note(Action(action=ANSWERED_FAULT, who=self.settings.station, about=stored.row, details=details))
+                return stored.as_fault(cause, reason)
+        except (GonogoError, OSError) as error:
+            self._forget_ledger()
+            return fault(trigger, _ledger_cause(error), f"the fault ({reason}) cannot be recorded: {error}")
+        return stored
+
+    def note(self, action: Action) -> None:
+        """Record what somebody or something did.
+
+        Raises:
+            LedgerError: it cannot be recorded.
+        """
+        self._open().append_action(action.model_copy(update={"station": self.settings.station}))
+
+    def idle(self) -> None:
+        """What there is to do between parts: newer bundles, known bad parts. What cannot be recorded waits."""
+        for slot in self._slots:
+            swap = slot.poll()
+            if swap is not None:
+                self._tell_swap(swap)
+        if self.challenges is None:
+            return
+        try:
+            self.challenges.read(self._open())
+            path = self.challenges.picture_due()
+            if path is not None:
+                self.note(self.challenges.judge_picture(path, self._slots[0].model))
+                self.challenges.read(self._open())
+        except (GonogoError, OSError):
+            self._forget_ledger()  # nothing passes without a ledger, and an overdue test holds the station
+
+    def _stored(self, trigger: Trigger) -> Answer | None:
+        row = self._open().find(self.settings.station, trigger.id)
+        return None if row is None else self._answer_again(row)
+
+    def _answer_again(self, row: Row[VerdictRecord]) -> Answer:
+        answer = replace(_answer(row), repeated=True)
+        if answer.state is State.FAULT:
+            return answer
+        told = next(self._open().actions(Where(about=row.seq, action=ANSWERED_FAULT), limit=1), None)
+        if told is None:
+            return answer
+        details = told.record.details
+        return answer.as_fault(Cause(str(details["cause"])), f"answered as a fault before: {details['reason']}")
+
+    def _refused(self, trigger: Trigger) -> _Outcome | None:
+        """Why this part is not even looked at; ``None`` where it is."""
+        free = shutil.disk_usage(_existing(self.settings.ledger.parent)).free
+        if free < self.settings.min_free_mb * 1_000_000:
+            told = f"{free / 1e6:,.0f} MB of disk are left, {self.settings.min_free_mb:,} are needed"
+            return _Outcome(state=State.FAULT, reason=told, cause=Cause.DISK_FULL)
+        for slot in self._slots:
+            if slot.model is None:
+                told = f"no bundle is loaded: {slot.trouble}"
+                return _Outcome(state=State.FAULT, reason=told, cause=Cause.MODEL)
+            if trigger.product is not None and trigger.product != slot.model.name:
+                told = f"the line makes {trigger.product!r}, the bundle judges {slot.model.name!r}"
+                return _Outcome(state=State.FAULT, reason=told, cause=Cause.MODEL, model=slot.model)
+        return None
+
+    def _shoot(self, trigger: Trigger) -> list[Shot]:
+        left_s = max(0.0, min(self.settings.camera_timeout_s, trigger.due_s - self._clock() - _RESERVE_S))
+        shots = [view.shoot(trigger.id, timeout_s=left_s) for view in self._views]
+        until = time.monotonic() + left_s + _RESERVE_S
+        for shot, view in zip(shots, self._views, strict=True):
+            if not shot.taken.wait(max(0.0, until - time.monotonic())):
+                shot.abandoned = True
+                told = f"the camera of view {view.name} has not answered for {view.stuck_s:.1f} s"
+                shot.problem = CaptureError(Trouble.CAMERA_LOST, told)
+        return shots
+
+    def _inspect(self, trigger: Trigger, shots: list[Shot]) -> _Outcome:
+        # Whoever waits in vain for one view need not judge the others: the part is a fault.
+        judged = all(shot.problem is None for shot in shots)
+        verdicts = [self._judge_shot(shot, parts, judged) for shot, parts in zip(shots, self._parts, strict=True)]
+        judged_at = self._now()
+        views, problem = self._views_of(shots, verdicts)
+        state = worst(view.state for view in views)
+        outcome = _Outcome(
+            state=state,
+            reason=next(view.reason for view in views if view.state is state),
+            cause=None,
+            views=views,
+            model=self._parts[0].slot.model,
+            acquired_at=max((shot.acquired.at for shot in shots if shot.acquired), default=None),
+            judged_at=judged_at,
+        )
+        if state is State.FAULT:
+            return replace(outcome, cause=problem or Cause.INSPECTOR)
+        return outcome
+
+    def _judge_shot(self, shot: Shot, parts: ViewParts, judged: bool) -> Verdict:
+        if shot.problem is not None:
+            return Verdict(state=State.FAULT, score=None, reason=str(shot.problem))
+        if not judged:
+            return Verdict(state=State.FAULT, score=None, reason="not judged, as another view failed")
+        model, acquired = parts.slot.model, shot.acquired
+        assert model is not None, "refused before"
+        assert acquired is not None, "no problem means a picture"
+        try:
+            return model.inspect(acquired.frame)
+        except Exception as error:  # noqa: BLE001  the edge of judging: whatever went wrong, the part is a fault
+            return Verdict(state=State.FAULT, score=None, reason=f"not judged ({type(error).__name__}: {error})")
+
+    def _views_of(self, shots: list[Shot], verdicts: list[Verdict]) -> tuple[tuple[View, ...], Cause | None]:
+        """What is recorded of the views, with the cause of the first that failed; waits until the frames are stored."""
+        views, cause = [], None
+        for shot, parts, verdict in zip(shots, self._parts, verdicts, strict=True):
+            if not shot.abandoned:
+                shot.kept.wait()
+            if shot.store_error is not None and shot.problem is None:
+                told = f"the frame cannot be stored: {shot.store_error}"
+                verdict = replace(verdict, state=State.FAULT, reason=told)
+                cause = cause or _ledger_cause(shot.store_error)
+            elif shot.problem is not None:
+                cause = cause or Cause(shot.problem.trouble.value)
+            views.append(View.of(verdict, frame_sha256=shot.frame_sha256, name=parts.name))
+        return tuple(views), cause
+
+    def _limited(self, trigger: Trigger, outcome: _Outcome) -> _Outcome:
+        """What the station's own rules make of a judgement: too late, or nothing may pass."""
+        if outcome.state is State.FAULT:
+            return outcome
+        over_s = self._clock() + _RESERVE_S - trigger.due_s
+        if over_s > 0:
+            told = f"judged {outcome.state.value}, but {over_s:.2f} s too late for the window"
+            return replace(outcome, state=State.FAULT, cause=Cause.LATE, late=True, reason=told)
+        if outcome.state is not State.GO or self.challenges is None:
+            return outcome
+        held = self.challenges.standing().held
+        if self.challenges.is_challenge(trigger.part):
+            held = "a known bad part was judged go"
+        if held:
+            return replace(outcome, state=State.FAULT, cause=Cause.CHALLENGE, reason=f"nothing may pass: {held}")
+        return outcome
+
+    def _commit(self, trigger: Trigger, outcome: _Outcome, cycle: Cycle, shots: list[Shot]) -> Answer:
+        try:
+            answer = self._append(trigger, outcome, {**_stage_times(shots, outcome), **cycle.timings_ms})
+        except DuplicateTrigger as duplicate:
+            return self._answer_again(duplicate.row)
+        except (GonogoError, OSError) as error:
+            self._forget_ledger()
+            return fault(trigger, _ledger_cause(error), f"the verdict cannot be recorded: {error}")
+        self._tell_challenge(trigger, outcome, answer)
+        return answer
+
+    def _append(self, trigger: Trigger, outcome: _Outcome, timings_ms: Mapping[str, float]) -> Answer:
+        model = outcome.model
+        row = self._open().append_verdict(
+            VerdictRecord(
+                station=self.settings.station,
+                trigger_id=trigger.id,
+                part=trigger.part,
+                lot=trigger.lot,
+                state=outcome.state,
+                score=max((view.score for view in outcome.views if view.score is not None), default=None),
+                reason=outcome.reason,
+                cause=None if outcome.cause is None else outcome.cause.value,
+                late=outcome.late,
+                go_below=None if model is None else model.go_below,
+                no_go_above=None if model is None else model.no_go_above,
+                bundle_sha256=None if model is None else model.sha256,
+                bundle=None if model is None else str(model.path),
+                device="" if model is None else model.device,
+                views=outcome.views,
+                triggered_at=trigger.at,
+                acquired_at=outcome.acquired_at,
+                judged_at=outcome.judged_at,
+                timings_ms=timings_ms,
+            )
+        )
+        return _answer(row)
+
+    def _tell_challenge(self, trigger: Trigger, outcome: _Outcome, answer: Answer) -> None:
+        if self.challenges is None or not self.challenges.is_challenge(trigger.part) or not outcome.views:
+            return
+        judged = worst(view.state for view in outcome.views)
+        sha256 = None if outcome.model is None else outcome.model.sha256
+        try:
+            self.note(
+                self.challenges.result(
+                    trigger.part or "", judged, answer.score, outcome.reason, about=answer.row, sha256=sha256
+                )
+            )
+            self.challenges.read(self._open())
+        except (GonogoError, OSError):
+            self._forget_ledger()  # the test counts as not made, so that it falls due
+
+    def _tell_swap(self, swap: Swap, *, at_start: bool = False) -> None:
+        action = "bundle_refused" if swap.refused else "started" if at_start else "bundle_swapped"
+        details = {"before": swap.before, "after": swap.after, "refused": swap.refused}
+        try:
+            self.note(Action(action=action, who=self.settings.station, details=details))
+        except (GonogoError, OSError):
+            self._forget_ledger()  # every row names its bundle all the same
+
+    def _settle(self, trigger: Trigger, *, stored: bool) -> None:
+        for view in self._views:
+            view.settle(trigger.id, stored=stored)
+
+    def _open(self) -> Ledger:
+        """The ledger that lies at its place now: writing on into a file that was moved away would lose every row."""
+        path = self.settings.ledger
+        if self._ledger is not None and _identity(path) != self._opened_as:
+            self._forget_ledger()
+        if self._ledger is None:
+            # Made once, at the start; a ledger that vanishes later is a fault, not a reason to begin a new one.
+            self._ledger = self._open_ledger(path, self._opened_as is None)
+            self._opened_as = _identity(path)
+        return self._ledger
+
+    def _forget_ledger(self) -> None:
+        """After a failure the file is opened anew: its disk may be back, or another."""
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None:
+            with contextlib.suppress(Exception):  # it failed already; what matters is that it is opened anew
+                ledger.close()
+
+
+def _answer(row: Row[VerdictRecord]) -> Answer:
+    record = row.record
+    return Answer(
+        trigger_id=record.trigger_id,
+        part=record.part,
+        state=record.state,
+        reason=record.reason,
+        cause=None if record.cause is None else Cause(record.cause),
+        score=record.score,
+        row=row.seq,
+    )
+
+
+def _stage_times(shots: list[Shot], outcome: _Outcome) -> dict[str, float]:
+    """The slowest view's time in each of its own stages, and what the network took in all."""
+    stages: dict[str, float] = {}
+    for shot in shots:
+        for name, duration in shot.timings_ms.items():
+            stages[name] = max(stages.get(name, 0.0), duration)
+    judged = [view.timings_ms["total"] for view in outcome.views if "total" in view.timings_ms]
+    return {**stages, "judge": sum(judged)} if judged else stages
+
+
+def _ledger_cause(error: BaseException | None) -> Cause:
+    """Whether it was the disk that is full, or anything else that keeps the ledger from recording."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return Cause.DISK_FULL
+        if type(error).__name__ == "FullError":  # apsw's name for SQLITE_FULL
+            return Cause.DISK_FULL
+        error = error.__cause__
+    return Cause.LEDGER
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def _existing(folder: Path) -> Path:
+    return next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))

@@ -1,0 +1,269 @@
+"""Sustained load: how many parts a station can judge, and whether it holds four fifths of that without a miss."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gonogo import images
+from gonogo.errors import InputError
+from gonogo.ledger import Ledger, verify
+from gonogo.schema import Frame, State
+from gonogo.station.answers import Sender
+from gonogo.station.fakes import FakePlc
+from gonogo.station.gate import Gate, Health
+from gonogo.station.messages import Answer
+from gonogo.station.models import load
+from gonogo.station.running import worker_command
+from gonogo.station.settings import StationSettings, parse_settings
+
+SHARE = 0.8
+_WARM_UP = 20
+_TENTHS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadResult:
+    """What a station bore."""
+
+    bare_ms: float
+    """Median time of ``inspect`` alone, called in a loop on the same frames."""
+    cycle_ms: float
+    """Median time per part when the next trigger follows each answer at once, with the ledger on the disk."""
+    cycle_in_memory_ms: float | None
+    """The same with the ledger in memory, where a sync costs nothing; ``None`` where there is no such place."""
+    capacity_per_s: float
+    rate_per_s: float
+    """What was then asked for, four fifths of it."""
+    fired: int
+    judged: int
+    """Answered with anything but a fault."""
+    missed: int
+    """Triggers without exactly one row; must be 0."""
+    faults: int
+    p50_ms: float
+    """Trigger to answer, as the line sees it."""
+    p99_ms: float
+    p99_first_ms: float
+    """Over the first tenth of the time."""
+    p99_last_ms: float
+    """Over the last tenth."""
+    memory_first_mb: float
+    """Gate and worker together, after the first tenth."""
+    memory_last_mb: float
+    seconds: float
+
+    @property
+    def overhead(self) -> float | None:
+        """What the station adds to the bare ``inspect``, syncs left out, as a share of it."""
+        return None if self.cycle_in_memory_ms is None else self.cycle_in_memory_ms / self.bare_ms - 1
+
+    @property
+    def sync_ms(self) -> float | None:
+        """What it costs that frame and row are on the disk before the answer."""
+        return None if self.cycle_in_memory_ms is None else self.cycle_ms - self.cycle_in_memory_ms
+
+
+def measure_load(
+    folder: Path, bundle: Path, photos: Path, *, seconds: float, tell: Callable[[str], None] = lambda text: None
+) -> LoadResult:
+    """Measure the capacity of a station with this bundle on this machine, then hold four fifths of it.
+
+    Args:
+        folder: Where the station lives; its ledger's disk is the one that is measured.
+        bundle: What judges.
+        photos: At least two photographs, decoded once and shown in turn by a fake camera.
+        seconds: For how long the load is held.
+        tell: Told what is going on.
+    """
+    frames = [images.load(path) for path in images.find(photos)][:64]
+    if len(frames) < 2:
+        raise InputError(f"{photos}: expected at least two photographs, found {len(frames)}.")
+    bare_ms = _bare(bundle, frames)
+    tell(f"inspect alone: {bare_ms:.2f} ms")
+    count = max(50, min(1_000, round(5_000 / bare_ms)))
+    cycle_in_memory_ms = None
+    memory = Path("/dev/shm")
+    if memory.is_dir():
+        place = memory / f"gonogo-load-{time.time_ns()}"
+        try:
+            cycle_in_memory_ms = _cycle(place, bundle, photos, count)
+        finally:
+            _remove(place)
+        tell(f"whole cycle with the ledger in memory: {cycle_in_memory_ms:.2f} ms")
+    cycle_ms = _cycle(folder / "capacity", bundle, photos, count)
+    rate = SHARE * 1e3 / cycle_ms
+    tell(f"whole cycle with the ledger on disk: {cycle_ms:.2f} ms; now {rate:.1f} parts/s for {seconds:.0f} s")
+    held = _hold(folder / "load", bundle, photos, rate, seconds, tell)
+    return LoadResult(
+        bare_ms=bare_ms,
+        cycle_ms=cycle_ms,
+        cycle_in_memory_ms=cycle_in_memory_ms,
+        capacity_per_s=1e3 / cycle_ms,
+        rate_per_s=rate,
+        seconds=seconds,
+        **held,
+    )
+
+
+def _bare(bundle: Path, frames: list[Frame]) -> float:
+    model = load(bundle)
+    took: list[float] = []
+    until = time.monotonic() + 5.0
+    while time.monotonic() < until or len(took) < 2 * _WARM_UP:
+        frame = frames[len(took) % len(frames)]
+        start = time.perf_counter()
+        model.inspect(frame)
+        took.append((time.perf_counter() - start) * 1e3)
+    return float(np.median(took[_WARM_UP:]))
+
+
+def _settings(folder: Path, bundle: Path, photos: Path) -> StationSettings:
+    folder.mkdir(parents=True)
+    text = f"""
+station = "load"
+bundle = {str(bundle.resolve())!r}
+ledger = "load.ledger"
+state_dir = "state"
+min_free_mb = 1
+[[views]]
+camera = {{ kind = "fake", pictures = {str(photos.resolve())!r} }}
+health = {{ sharpness = 0.0, frozen = true }}
+[trigger]
+kind = "stdin"
+[answer]
+kind = "stdout"
+"""
+    (folder / "station.toml").write_text(text)
+    return parse_settings(text, folder=folder)
+
+
+@contextlib.contextmanager
+def _station(settings: StationSettings, send: Callable[[Answer], None]) -> Iterator[Gate]:
+    class Port:
+        def send(self, answer: Answer) -> None:
+            send(answer)
+
+    sender: list[Sender] = []
+    gate = Gate(
+        settings, worker_command(settings.state_dir.parent / "station.toml"), lambda answer: sender[0].send(answer)
+    )
+    sender.append(Sender(Port(), gate.acknowledged, gate.undelivered))
+    gate.start()
+    try:
+        until = time.monotonic() + 120
+        while gate.health is not Health.RUNNING:
+            if time.monotonic() > until:
+                raise InputError(f"the station has not started: {gate.told}")
+            time.sleep(0.01)
+        yield gate
+    finally:
+        gate.stop()
+        sender[0].close()
+
+
+def _cycle(folder: Path, bundle: Path, photos: Path, count: int) -> float:
+    """Median time per part, the next trigger following each answer at once."""
+    settings, plc = _settings(folder, bundle, photos), FakePlc()
+    took: list[float] = []
+    with _station(settings, plc.send) as gate:
+        for number in range(count + _WARM_UP):
+            start = time.perf_counter()
+            plc.fire(gate.submit, f"c-{number}")
+            answer = plc.wait(f"c-{number}")
+            took.append((time.perf_counter() - start) * 1e3)
+            if answer.state is State.FAULT:
+                raise InputError(f"the station answers {answer.cause}: {answer.reason}")
+    return float(np.median(took[_WARM_UP:]))
+
+
+def _hold(
+    folder: Path, bundle: Path, photos: Path, rate: float, seconds: float, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    settings = _settings(folder, bundle, photos)
+    fired_s: dict[str, float] = {}
+    waited: list[tuple[float, float, bool]] = []
+    lock = threading.Lock()
+
+    def take(answer: Answer) -> None:
+        came = time.perf_counter()
+        with lock:
+            waited.append((came, (came - fired_s[answer.trigger_id]) * 1e3, answer.state is State.FAULT))
+
+    memory: list[float] = []
+    with _station(settings, take) as gate:
+        start = time.perf_counter()
+        total = round(rate * seconds)
+        for number in range(total):
+            at = start + number / rate
+            time.sleep(max(0.0, at - time.perf_counter()))
+            fired_s[f"l-{number}"] = time.perf_counter()
+            gate.submit(f"l-{number}")
+            if number % max(1, total // (2 * _TENTHS)) == 0:
+                memory.append(_memory_mb(gate.worker_pid))
+                tell(f"{number} of {total} parts, {memory[-1]:.0f} MB")
+        while len(waited) < total and time.perf_counter() < start + seconds + 30:
+            time.sleep(0.01)
+    return _figures(settings, list(fired_s), waited, memory, start, seconds)
+
+
+def _figures(
+    settings: StationSettings,
+    fired: list[str],
+    waited: list[tuple[float, float, bool]],
+    memory: list[float],
+    start: float,
+    seconds: float,
+) -> dict[str, Any]:
+    with Ledger.open(settings.ledger, create=False, read_only=True) as ledger:
+        rows = [row.record.trigger_id for row in ledger.verdicts()]
+    if verify(settings.ledger):
+        raise InputError(f"{settings.ledger}: the chain is broken; see gonogo ledger verify.")
+    once = len(set(rows)) == len(rows)
+    took = np.array([each[1] for each in waited])
+    when = np.array([each[0] for each in waited]) - start
+    first, last = took[when < seconds / _TENTHS], took[when > seconds * (1 - 1 / _TENTHS)]
+    return {
+        "fired": len(fired),
+        "judged": sum(not each[2] for each in waited),
+        "missed": len(set(fired) - set(rows)) + (0 if once else len(rows) - len(set(rows))),
+        "faults": sum(each[2] for each in waited),
+        "p50_ms": float(np.quantile(took, 0.5)),
+        "p99_ms": float(np.quantile(took, 0.99)),
+        "p99_first_ms": float(np.quantile(first, 0.99)),
+        "p99_last_ms": float(np.quantile(last, 0.99)),
+        "memory_first_mb": memory[min(2, len(memory) - 1)],
+        "memory_last_mb": memory[-1],
+    }
+
+
+def _memory_mb(worker: int | None) -> float:
+    """Resident memory of this process and the worker."""
+    pages = 0
+    for pid in ("self", worker):
+        if pid is not None:
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def example_photos(folder: Path, count: int = 8) -> Path:
+    """A few pictures for a fake bundle, where nobody has given better ones."""
+    from gonogo.station.fakes import fake_frame
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        (folder / f"{number}.png").write_bytes(images.encode_png(fake_frame(number, size_wh=(640, 480))))
+    return folder

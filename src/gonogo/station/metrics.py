@@ -1,0 +1,102 @@
+"""Counts and durations of a running station, as a status for people and as Prometheus text for machines."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from gonogo.schema import State
+from gonogo.station.messages import Answer
+
+_REMEMBERED = 2_000
+_SHOWN = 20
+
+
+class Metrics:
+    """What the gate counts. Written by its own thread alone; every reading is a new object."""
+
+    def __init__(self, station: str) -> None:
+        self.station = station
+        self.started = datetime.now(UTC)
+        self.answers: Counter[State] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.events: Counter[str] = Counter()
+        """triggers, repeats, overruns, restarts, stalls, acknowledged, undelivered."""
+        self.status_trouble = ""
+        """Why status and metrics could not be written last; empty where they were."""
+        self._durations_ms: dict[str, deque[float]] = {}
+        self._sums: dict[str, tuple[int, float]] = {}
+        self._latest: deque[dict[str, Any]] = deque(maxlen=_SHOWN)
+
+    def answered(self, answer: Answer, total_ms: float) -> None:
+        """One answer was given."""
+        self.answers[answer.state] += 1
+        if answer.cause is not None:
+            self.faults[answer.cause.value] += 1
+        self._latest.appendleft(
+            {
+                "trigger_id": answer.trigger_id,
+                "part": answer.part,
+                "state": answer.state.value,
+                "cause": None if answer.cause is None else answer.cause.value,
+                "reason": answer.reason,
+                "score": answer.score,
+                "row": answer.row,
+                "repeated": answer.repeated,
+                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "total_ms": round(total_ms, 2),
+            }
+        )
+        if not answer.repeated:
+            self.took({**answer.timings_ms, "total": total_ms})
+
+    def took(self, durations_ms: Mapping[str, float]) -> None:
+        """How long the stages of one part took."""
+        for stage, duration_ms in durations_ms.items():
+            self._durations_ms.setdefault(stage, deque(maxlen=_REMEMBERED)).append(duration_ms)
+            count, total = self._sums.get(stage, (0, 0.0))
+            self._sums[stage] = count + 1, total + duration_ms
+
+    def stages(self) -> dict[str, dict[str, float]]:
+        """Median and 99th percentile of each stage over the last 2,000 parts, in milliseconds."""
+        found = {}
+        for stage, durations in self._durations_ms.items():
+            median, p99 = np.quantile(np.fromiter(durations, float), [0.5, 0.99]).tolist()
+            found[stage] = {"p50_ms": round(median, 3), "p99_ms": round(p99, 3)}
+        return found
+
+    def latest(self) -> list[dict[str, Any]]:
+        """The last answers, newest first."""
+        return list(self._latest)
+
+    def prometheus(self, gauges: Mapping[str, float]) -> str:
+        """Text exposition format 0.0.4.
+
+        Args:
+            gauges: Present values to add, by name without the ``gonogo_station_`` in front.
+        """
+        lines: list[str] = []
+        self._counter(lines, "answers_total", "Answers given", "state", {s.value: self.answers[s] for s in State})
+        self._counter(lines, "faults_total", "Faults by cause", "cause", dict(self.faults))
+        self._counter(lines, "events_total", "What else happened", "event", dict(self.events))
+        name = "gonogo_station_stage_seconds"
+        lines += [f"# HELP {name} Duration of each stage of a part.", f"# TYPE {name} summary"]
+        for stage, quantiles in self.stages().items():
+            for key, quantile in (("p50_ms", "0.5"), ("p99_ms", "0.99")):
+                labels = f'station="{self.station}",stage="{stage}",quantile="{quantile}"'
+                lines.append(f"{name}{{{labels}}} {quantiles[key] / 1e3:.9g}")
+            labels, (count, total) = f'station="{self.station}",stage="{stage}"', self._sums[stage]
+            lines += [f"{name}_sum{{{labels}}} {total / 1e3:.9g}", f"{name}_count{{{labels}}} {count}"]
+        for gauge, value in gauges.items():
+            full = f"gonogo_station_{gauge}"
+            lines += [f"# TYPE {full} gauge", f'{full}{{station="{self.station}"}} {value:.9g}']
+        return "\n".join(lines) + "\n"
+
+    def _counter(self, lines: list[str], name: str, told: str, label: str, values: Mapping[str, int]) -> None:
+        full = f"gonogo_station_{name}"
+        lines += [f"# HELP {full} {told}.", f"# TYPE {full} counter"]
+        lines += [f'{full}{{station="{self.station}",{label}="{key}"}} {value}' for key, value in values.items()]

@@ -1,0 +1,73 @@
+"""A whole station in this process: trigger source, gate, answer port, HTTP server; and its worker beside it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gonogo.capture import read_token
+from gonogo.errors import UnfitError
+from gonogo.station.answers import Port, Sender, open_port
+from gonogo.station.gate import Gate
+from gonogo.station.http import StationServer
+from gonogo.station.settings import HttpTrigger, StationSettings
+from gonogo.station.triggers import open_source
+
+
+def run(
+    settings: StationSettings,
+    worker: Sequence[str],
+    *,
+    complain: Callable[[str], None],
+    port: Port | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Run until a signal, the end of standard input, or ``stop``; then answer and record what is on its way.
+
+    Args:
+        settings: The station's.
+        worker: The command that starts the worker; see `worker_command`.
+        complain: Told, in a line, of input that cannot be used.
+        port: Takes the answers instead of the port that the settings name.
+        stop: Ends the station when set.
+
+    Raises:
+        InputError: a port or a token file cannot be used.
+        UnfitError: the gate ended by itself.
+    """
+    stop = stop or threading.Event()
+    sender: Sender | None = None
+    gate = Gate(settings, worker, lambda answer: sender.send(answer) if sender is not None else None)
+    sender = Sender(port or open_port(settings.answer), gate.acknowledged, gate.undelivered)
+    server = None
+    if settings.http is not None:
+        http = settings.http
+        triggers = isinstance(settings.trigger, HttpTrigger)
+        server = StationServer(
+            gate, host=http.host, port=http.port, token=read_token(http.token_file), triggers=triggers
+        )
+    source = open_source(settings.trigger, gate.submit, complain)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+    gate.start()
+    while not stop.wait(0.1):
+        if not gate.alive or (source is not None and source.ended.is_set()):
+            break
+    died = not gate.alive
+    if source is not None:
+        source.stop()
+    gate.stop()
+    sender.close()
+    if server is not None:
+        server.close()
+    if died:
+        raise UnfitError("the gate ended by itself; the error above says why. Until it runs again, silence is a fault.")
+
+
+def worker_command(path: Path) -> list[str]:
+    """How the worker of the station with these settings is started."""
+    return [sys.executable, "-m", "gonogo.station.worker", str(path)]

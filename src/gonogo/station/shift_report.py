@@ -1,0 +1,298 @@
+"""What happened on a line, out of its ledger alone: the figures a shift leader asks for, and the page they are on."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta, tzinfo
+from itertools import pairwise
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from gonogo.errors import InputError
+from gonogo.ledger import REVIEW, Action, Ledger, Row, VerdictRecord, Where, verify
+from gonogo.schema import Label, State
+from gonogo.station.challenge import ACKNOWLEDGE, CHALLENGE
+from gonogo.station.judging import ANSWERED_FAULT
+
+SHIFT_NAMES = ("early", "late", "night")
+_SAME_EVENT_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shifts:
+    """When shifts begin, in hours of the local day, and what that day is."""
+
+    starts_h: tuple[int, ...] = (6, 14, 22)
+    zone: tzinfo = UTC
+
+    def of(self, moment: datetime) -> datetime:
+        """The beginning of the shift that a moment belongs to, local time."""
+        local = moment.astimezone(self.zone)
+        today = [datetime.combine(local.date(), time(hour), self.zone) for hour in self.starts_h]
+        before = [start for start in today if start <= local]
+        return before[-1] if before else today[-1] - timedelta(days=1)
+
+    def name(self, start: datetime) -> str:
+        """``Mon 5 Jan, early``."""
+        number = self.starts_h.index(start.hour)
+        name = SHIFT_NAMES[number] if len(self.starts_h) <= len(SHIFT_NAMES) else f"from {start.hour} h"
+        return f"{start:%a} {start.day} {start:%b}, {name}"
+
+
+def parse_shifts(hours: str, zone: str) -> Shifts:
+    """``6,14,22`` and a time zone's name as `Shifts`.
+
+    Raises:
+        InputError: no ascending hours of a day, or no such zone.
+    """
+    try:
+        starts_h = tuple(int(hour) for hour in hours.split(","))
+    except ValueError:
+        starts_h = ()
+    if not starts_h or list(starts_h) != sorted(set(starts_h)) or not 0 <= starts_h[0] <= starts_h[-1] <= 23:
+        raise InputError(f"expected ascending hours of a day such as 6,14,22 as shifts, found {hours!r}.")
+    try:
+        return Shifts(starts_h=starts_h, zone=ZoneInfo(zone))
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise InputError(f"expected a time zone such as Europe/Berlin, found {zone!r} ({error}).") from error
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """Parts of one shift, lot or bundle."""
+
+    name: str
+    states: Counter[State] = field(default_factory=Counter)
+    first: datetime | None = None
+    last: datetime | None = None
+
+    def add(self, row: Row[VerdictRecord]) -> None:
+        """Count one part."""
+        self.states[row.record.state] += 1
+        self.first = min(filter(None, (self.first, row.record.triggered_at)))
+        self.last = max(filter(None, (self.last, row.record.triggered_at)))
+
+    @property
+    def parts(self) -> int:
+        """How many parts."""
+        return self.states.total()
+
+    @property
+    def first_pass(self) -> float | None:
+        """Share of the parts that passed without a person."""
+        return self.states[State.GO] / self.parts if self.parts else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One defect kind, as people named it."""
+
+    name: str
+    count: int
+    rows: tuple[Row[VerdictRecord], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Faults of one cause that belong together: no more than ten minutes lie between one and the next."""
+
+    cause: str
+    first: datetime
+    last: datetime
+    parts: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewLoad:
+    """What people had to look at, and what they decided."""
+
+    sent: int
+    """Parts sent to a person."""
+    decided: int
+    good: int
+    bad: int
+    open: int
+    median_min: float | None
+    """Minutes from verdict to decision."""
+    rejected_good: int
+    """Parts that were rejected, and that a person called good."""
+    rejected_seen: int
+    """Rejected parts that a person has looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Period:
+    """All that is told of one station over some time."""
+
+    station: str
+    since: datetime
+    until: datetime
+    total: Tally
+    shifts: tuple[Tally, ...]
+    lots: tuple[Tally, ...]
+    """The one with the lowest first-pass yield first."""
+    bundles: tuple[Tally, ...]
+    """Named by the bundle's SHA-256."""
+    kinds: tuple[Kind, ...]
+    """The most frequent first."""
+    reviews: ReviewLoad
+    events: tuple[Event, ...]
+    challenges: tuple[Row[Action], ...]
+    notable: tuple[Row[Action], ...]
+    """Swaps, refusals, restarts, acknowledgements, in order."""
+    faults: Counter[str]
+    late_answers: int
+    """Verdicts on record of which the line was told ``fault``, as they came too late."""
+    head_seq: int
+    head_sha256: str
+    broken: int
+    """Signs of tampering found in the chain; 0 where it is whole."""
+
+
+def gather(
+    path: Path,
+    *,
+    station: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    shifts: Shifts | None = None,
+) -> Period:
+    """Read a ledger and count.
+
+    Args:
+        path: The ledger.
+        station: Which station; may be left out where the ledger holds one only.
+        since: Parts triggered from then on; all where omitted.
+        until: Parts triggered before then.
+        shifts: When shifts begin; 6, 14 and 22 h UTC where omitted.
+
+    Raises:
+        InputError: no such station, or no part in that time.
+    """
+    shifts = shifts or Shifts()
+    with Ledger.open(path, create=False, read_only=True) as ledger:
+        station = station or _only_station(ledger, path)
+        verdicts = list(ledger.verdicts(Where(station=station)))
+        actions = list(ledger.actions())
+        head = ledger.head()
+    # Known bad parts test the gauge; counted among the parts they would spoil every figure.
+    tests = {action.record.about for action in actions if action.record.action == CHALLENGE}
+    rows = [row for row in verdicts if _within(row.record.triggered_at, since, until) and row.seq not in tests]
+    if not rows:
+        raise InputError(f"{path}: station {station} has judged no part in that time.")
+    known = {row.seq: row for row in rows}
+    concerned = [action for action in actions if action.record.station == station or action.record.about in known]
+    within = [each for each in concerned if _within(each.at, since, until)]
+    decisions = {each.record.about: each for each in concerned if each.record.action == REVIEW}
+    total = _tallied(rows, lambda row: station)[0]
+    names = {name: shifts.name(name) for name in {shifts.of(row.record.triggered_at) for row in rows}}
+    return Period(
+        station=station,
+        since=since or rows[0].record.triggered_at,
+        until=until or rows[-1].record.triggered_at,
+        total=total,
+        shifts=tuple(_tallied(rows, lambda row: names[shifts.of(row.record.triggered_at)])),
+        lots=tuple(sorted(_tallied(rows, lambda row: row.record.lot), key=lambda lot: (lot.first_pass or 0, lot.name))),
+        bundles=tuple(_tallied(rows, lambda row: row.record.bundle_sha256)),
+        kinds=_kinds(known, decisions),
+        reviews=_review_load(rows, decisions),
+        events=_events(rows),
+        challenges=tuple(each for each in within if each.record.action == CHALLENGE),
+        notable=tuple(each for each in within if each.record.action in NOTABLE),
+        faults=Counter(row.record.cause for row in rows if row.record.cause is not None),
+        late_answers=sum(each.record.action == ANSWERED_FAULT and each.record.about in known for each in concerned),
+        head_seq=head.seq,
+        head_sha256=head.sha256,
+        broken=len(verify(path)),
+    )
+
+
+NOTABLE = {
+    "started": "the station started",
+    "bundle_swapped": "the bundle was changed",
+    "bundle_refused": "a new bundle was refused",
+    "worker_restarted": "the worker was restarted",
+    "undelivered": "an answer did not reach the line",
+    ACKNOWLEDGE: "parts were let through again",
+}
+"""Actions that a shift leader should read about, in words."""
+
+
+def _within(moment: datetime, since: datetime | None, until: datetime | None) -> bool:
+    return (since is None or moment >= since) and (until is None or moment < until)
+
+
+def _only_station(ledger: Ledger, path: Path) -> str:
+    names = {row.record.station for row in ledger.verdicts()}
+    if len(names) != 1:
+        raise InputError(
+            f"{path}: expected one station, found {', '.join(sorted(names)) or 'no verdict'}. Name one: --station"
+        )
+    return names.pop()
+
+
+def _tallied(rows: Iterable[Row[VerdictRecord]], name_of: Callable[[Row[VerdictRecord]], str | None]) -> list[Tally]:
+    tallies: dict[str, Tally] = {}
+    for row in rows:
+        name = name_of(row)
+        if name is not None:
+            tallies.setdefault(name, Tally(name=name)).add(row)
+    return list(tallies.values())
+
+
+def _kinds(known: dict[int, Row[VerdictRecord]], decisions: dict[int | None, Row[Action]]) -> tuple[Kind, ...]:
+    found: dict[str, list[Row[VerdictRecord]]] = defaultdict(list)
+    for seq, decision in decisions.items():
+        if seq in known and decision.record.label is Label.BAD:
+            found[decision.record.defect or "not named"].append(known[seq])
+    kinds = (Kind(name=name, count=len(rows), rows=tuple(rows)) for name, rows in found.items())
+    return tuple(sorted(kinds, key=lambda kind: (-kind.count, kind.name)))
+
+
+def _review_load(rows: Sequence[Row[VerdictRecord]], decisions: dict[int | None, Row[Action]]) -> ReviewLoad:
+    sent = [row for row in rows if row.record.state is State.REVIEW]
+    decided = [(row, decisions[row.seq]) for row in sent if row.seq in decisions]
+    waits = sorted((decision.at - row.at).total_seconds() / 60 for row, decision in decided)
+    rejected = [
+        decisions[row.seq].record.label for row in rows if row.record.state is State.NO_GO and row.seq in decisions
+    ]
+    labels = Counter(decision.record.label for _, decision in decided)
+    return ReviewLoad(
+        sent=len(sent),
+        decided=len(decided),
+        good=labels[Label.GOOD],
+        bad=labels[Label.BAD],
+        open=len(sent) - len(decided),
+        median_min=waits[len(waits) // 2] if waits else None,
+        rejected_good=sum(label is Label.GOOD for label in rejected),
+        rejected_seen=len(rejected),
+    )
+
+
+def _events(rows: Sequence[Row[VerdictRecord]]) -> tuple[Event, ...]:
+    by_cause: dict[str, list[Row[VerdictRecord]]] = defaultdict(list)
+    for row in rows:
+        if row.record.cause is not None:
+            by_cause[row.record.cause].append(row)
+    events = []
+    for cause, found in by_cause.items():
+        runs = [[found[0]]]
+        for before, row in pairwise(found):
+            apart_s = (row.record.triggered_at - before.record.triggered_at).total_seconds()
+            if apart_s > _SAME_EVENT_S:
+                runs.append([])
+            runs[-1].append(row)
+        events += [
+            Event(
+                cause=cause,
+                first=run[0].record.triggered_at,
+                last=run[-1].record.triggered_at,
+                parts=len(run),
+                reason=run[0].record.reason,
+            )
+            for run in runs
+        ]
+    return tuple(sorted(events, key=lambda event: event.first))

@@ -1,0 +1,130 @@
+"""One camera of a station, in a thread of its own: acquire, check, store the frame, while the network judges it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gonogo.capture import Acquired, Camera, CaptureError, HealthCheck, HealthLimits, Trouble, measure
+from gonogo.errors import GonogoError
+from gonogo.ledger import FrameStore
+
+_ANY_FRAME = np.zeros((256, 256, 3), np.uint8)
+
+
+@dataclass(kw_only=True)
+class Shot:
+    """What becomes of one exposure. Written by the camera's thread, read once the event is set."""
+
+    trigger_id: str
+    timeout_s: float
+    taken: threading.Event = field(default_factory=threading.Event)
+    """Set when ``acquired`` or ``problem`` is known."""
+    kept: threading.Event = field(default_factory=threading.Event)
+    """Set when ``frame_sha256`` or ``store_error`` is known as well."""
+    acquired: Acquired | None = None
+    problem: CaptureError | None = None
+    """Why the picture cannot be judged; there may be one all the same."""
+    frame_sha256: str | None = None
+    store_error: Exception | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    abandoned: bool = False
+    """Nobody waits for it any more."""
+
+
+class ViewThread:
+    """Owns a camera. A camera that hangs blocks this thread alone; ``stuck_s`` says for how long already."""
+
+    def __init__(self, name: str, opener: Callable[[], Camera], limits: HealthLimits, frames: FrameStore) -> None:
+        self.name = name
+        self._opener = opener
+        self._frames = frames
+        self._check = HealthCheck(limits)
+        self._camera: Camera | None = None
+        self._jobs: queue.SimpleQueue[Shot | tuple[str, bool] | None] = queue.SimpleQueue()
+        self._busy_since: float | None = None
+        self.last_error = ""
+        threading.Thread(target=self._run, name=f"view {name}", daemon=True).start()
+
+    @property
+    def stuck_s(self) -> float:
+        """For how long the camera has been busy with one exposure."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def shoot(self, trigger_id: str, *, timeout_s: float) -> Shot:
+        """Ask for a picture; returns at once."""
+        shot = Shot(trigger_id=trigger_id, timeout_s=timeout_s)
+        self._jobs.put(shot)
+        return shot
+
+    def settle(self, trigger_id: str, *, stored: bool) -> None:
+        """The verdict of the trigger's picture is on record, or never will be."""
+        self._jobs.put((trigger_id, stored))
+
+    def close(self) -> None:
+        """Let the camera go, after what it is doing."""
+        self._jobs.put(None)
+
+    def _run(self) -> None:
+        measure(_ANY_FRAME)  # what is slow the first time must not be slow for the first part
+        while (job := self._jobs.get()) is not None:
+            if isinstance(job, Shot):
+                if job.abandoned:
+                    continue
+                self._busy_since = time.monotonic()
+                self._shoot(job)
+                self._busy_since = None
+            elif self._camera is not None:
+                try:
+                    self._camera.settle(job[0], stored=job[1])
+                except Exception as error:  # noqa: BLE001  a driver may raise anything; its thread must live on
+                    self.last_error = f"{type(error).__name__}: {error}"
+        if self._camera is not None:
+            self._camera.close()
+
+    def _shoot(self, shot: Shot) -> None:
+        start = time.perf_counter()
+        try:
+            if self._camera is None:
+                self._camera = self._opener()
+            shot.acquired = self._camera.acquire(shot.trigger_id, timeout_s=shot.timeout_s)
+            shot.timings_ms["acquire"] = (time.perf_counter() - start) * 1e3
+            self._check.require(shot.acquired.frame)
+            shot.timings_ms["health"] = (time.perf_counter() - start) * 1e3 - shot.timings_ms["acquire"]
+        except CaptureError as error:
+            shot.problem = error
+            if error.trouble is Trouble.CAMERA_LOST:
+                self._reopen_next_time()
+        except Exception as error:  # noqa: BLE001  a driver may raise anything: then there is no picture, so a fault
+            shot.problem = CaptureError(Trouble.CAMERA_LOST, f"the camera failed ({type(error).__name__}: {error})")
+            self._reopen_next_time()
+        shot.taken.set()
+        if not shot.abandoned:
+            self._keep(shot)
+        shot.kept.set()
+
+    def _keep(self, shot: Shot) -> None:
+        if shot.acquired is None:
+            return
+        start = time.perf_counter()
+        try:
+            acquired = shot.acquired
+            data = acquired.data
+            shot.frame_sha256 = self._frames.put_frame(acquired.frame) if data is None else self._frames.put(data)
+        except (GonogoError, OSError) as error:
+            shot.store_error = error
+        shot.timings_ms["store"] = (time.perf_counter() - start) * 1e3
+
+    def _reopen_next_time(self) -> None:
+        camera, self._camera = self._camera, None
+        if camera is not None:
+            try:
+                camera.close()
+            except Exception as error:  # noqa: BLE001  the camera is lost already; what matters is to try anew
+                self.last_error = f"{type(error).__name__}: {error}"

@@ -1,0 +1,85 @@
+"""The worker as its gate sees it: a process that is started, fed, listened to, killed and started again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+class RestartBudget:
+    """At most so many restarts within so many seconds."""
+
+    def __init__(self, restarts: int, within_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._restarts, self._within_s, self._clock = restarts, within_s, clock
+        self._spent: deque[float] = deque()
+
+    def allows(self) -> bool:
+        """Whether one more restart is within the budget."""
+        while self._spent and self._spent[0] <= self._clock() - self._within_s:
+            self._spent.popleft()
+        return len(self._spent) < self._restarts
+
+    def spend(self) -> None:
+        """One restart is made."""
+        self._spent.append(self._clock())
+
+
+class WorkerProcess:
+    """One run of the worker. ``hear`` is called from a thread with every message, and with ``None`` at its end."""
+
+    def __init__(self, command: Sequence[str], hear: Callable[[WorkerProcess, dict[str, Any] | None], None]) -> None:
+        self.started_s = time.monotonic()
+        self._hear = hear
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", start_new_session=True
+        )
+        threading.Thread(target=self._listen, name="worker", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def send(self, job: dict[str, Any]) -> bool:
+        """Hand over a job; false where nobody takes it any more."""
+        assert self._process.stdin is not None, "opened with a pipe"
+        try:
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.flush()
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._process.kill()
+
+    def stop(self, timeout_s: float) -> None:
+        """Let it finish what it has in hand; kill it when it does not."""
+        assert self._process.stdin is not None, "opened with a pipe"
+        try:
+            self._process.stdin.close()
+            self._process.wait(timeout_s)
+        except (subprocess.TimeoutExpired, OSError):
+            self._process.kill()
+            self._process.wait()
+
+    def obituary(self) -> str:
+        """How it ended."""
+        code = self._process.wait()
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None, "opened with a pipe"
+        for line in self._process.stdout:
+            try:
+                self._hear(self, json.loads(line))
+            except json.JSONDecodeError:
+                break  # cut off in the middle of a message
+        self._hear(self, None)

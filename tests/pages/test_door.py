@@ -1,0 +1,142 @@
+"""Logging in, in a browser; and what holds for every page of the route table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from fastapi import FastAPI
+from playwright.sync_api import Page, expect
+
+from gonogo.server.access import Kind, Role
+from gonogo.server.routes import ROUTES
+from pages.conftest import log_in, pwned, violations
+from server_kit import PASSWORD, XSS, add_person, beat
+
+PAGES = [route for route in ROUTES if route.kind is Kind.PAGE and route.path != "/login"]
+
+
+def test_a_person_logs_in_and_out_with_the_keyboard_alone(new_page: Callable[..., Page]) -> None:
+    page = new_page()
+    page.goto("/")
+    expect(page).to_have_title("Log in · gonogo")
+    page.keyboard.type("operator")
+    page.keyboard.press("Tab")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page).to_have_title("Overview · gonogo")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.locator(".me summary").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Log out").focus()
+    page.keyboard.press("Enter")
+    expect(page).to_have_title("Log in · gonogo")
+    page.go_back()
+    expect(page.get_by_role("heading", name="Overview")).to_have_count(0)
+
+
+def test_a_wrong_password_is_said_so_and_nothing_else(new_page: Callable[..., Page]) -> None:
+    page = new_page()
+    page.goto("/login")
+    page.get_by_label("Name").fill("operator")
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_have_text("Name or password is not right.")
+    expect(page.get_by_label("Password")).to_be_focused()
+
+
+def test_a_one_time_password_must_be_changed_first(app: FastAPI, new_page: Callable[..., Page]) -> None:
+    _, once = app.state.services.people.add("Berta", Role.REVIEWER)
+    page = new_page()
+    log_in(page, "Berta", once)
+    page.goto("/station")
+    expect(page.get_by_role("heading", name="Change password")).to_be_visible()
+    expect(page.get_by_role("navigation")).to_have_count(0)
+    page.get_by_label("Present password").fill(once)
+    page.get_by_label("New password", exact=False).first.fill("seven brass lanterns")
+    page.get_by_label("New password again").fill("seven brass lanterns")
+    page.get_by_role("button", name="Change password").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+
+
+def test_a_wrong_role_is_told_so_and_sees_no_link_there(new_page: Callable[..., Page]) -> None:
+    page = new_page(Role.OPERATOR)
+    expect(page.get_by_role("link", name="People")).to_have_count(0)
+    page.goto("/people")
+    expect(page.get_by_text("You may not do this.")).to_be_visible()
+
+
+def test_an_administrator_adds_and_locks_out_a_person(new_page: Callable[..., Page]) -> None:
+    page = new_page(Role.ADMIN)
+    page.get_by_role("link", name="People").click()
+    form = page.locator("form.card", has=page.get_by_role("heading", name="Add a person"))
+    form.get_by_label("Name").fill("Berta")
+    form.get_by_role("button").dblclick()
+    expect(page.locator("#secret")).to_have_text(re.compile(r"^(\w{4}-){3}\w{4}$"))
+    expect(page.get_by_role("row", name="Berta")).to_have_count(1)
+    page.get_by_role("row", name="Berta").get_by_role("button", name="Lock out").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("row", name="Berta").get_by_role("button", name="Lock out")).to_be_visible()
+    page.get_by_role("row", name="Berta").get_by_role("button", name="Lock out").click()
+    page.get_by_role("dialog").get_by_role("button", name="Yes, go on").click()
+    expect(page.get_by_text("The person can no longer log in.")).to_be_visible()
+    expect(page.get_by_role("row", name="Berta").get_by_role("button", name="Let in again")).to_be_visible()
+
+
+def test_language_and_colours_are_chosen_in_the_menu(new_page: Callable[..., Page]) -> None:
+    page = new_page(Role.OPERATOR)
+    page.locator(".me summary").click()
+    page.get_by_label("Language").select_option("de")
+    page.get_by_label("Colours").select_option("dark")
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_role("heading", name="Überblick")).to_be_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_any_page(app: FastAPI, new_page: Callable[..., Page], scheme: str) -> None:
+    beat(app.state.services.workspace, alarms=("the disk is nearly full",))
+    page = new_page(color_scheme=scheme, reduced_motion="reduce")
+    page.goto("/login")
+    found = {"/login": violations(page)}
+    log_in(page, "admin")
+    for route in PAGES:
+        page.goto(route.example_path)
+        page.wait_for_timeout(300)
+        found[route.path] = violations(page)
+    page.locator(".me summary").click()
+    found["menu"] = violations(page)
+    assert {path: wrong for path, wrong in found.items() if wrong} == {}
+
+
+@pytest.mark.parametrize("width", [375, 768, 1280, 3840])
+def test_no_page_is_wider_than_the_screen(new_page: Callable[..., Page], width: int) -> None:
+    page = new_page(Role.ADMIN, viewport={"width": width, "height": 900})
+    wide = []
+    for route in PAGES:
+        page.goto(route.example_path)
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            wide.append(route.path)
+    assert wide == []
+
+
+def test_no_page_executes_what_people_typed_as_their_names(app: FastAPI, new_page: Callable[..., Page]) -> None:
+    names = [name[:64] for name in XSS if name.isprintable()]
+    for name in names:
+        add_person(app, name, Role.ADMIN)
+        app.state.services.sessions.issue(name, Role.AUDITOR, days=3, created_by=name)
+        app.state.services.book.act("label", name, defect=None, **{"file": name})
+    page = new_page()
+    log_in(page, names[0])
+    for route in PAGES:
+        page.goto(route.example_path)
+        page.wait_for_timeout(100)
+        assert not pwned(page), route.path
+    page.goto("/people")
+    page.get_by_role("row", name=names[1]).first.get_by_role("button", name="Lock out").click()
+    expect(page.get_by_role("dialog")).to_contain_text(names[1])
+    assert not pwned(page)

@@ -1,0 +1,846 @@
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import apsw
+import pytest
+from typer.testing import CliRunner
+
+from gonogo import images
+from gonogo.capture import Camera, FakeCamera, HealthLimits, Mishap
+from gonogo.cli import app
+from gonogo.dataset import Dataset, Sample
+from gonogo.errors import InputError
+from gonogo.ledger import Ledger, Where, verify
+from gonogo.schema import Frame, Label, State, Verdict
+from gonogo.station import (
+    ANSWERED_FAULT,
+    EXAMPLE,
+    FOLLOWS,
+    Answer,
+    AnswerError,
+    Cause,
+    Cycle,
+    FakePlc,
+    Gate,
+    Health,
+    Model,
+    ModelSlot,
+    Sender,
+    Station,
+    StationSettings,
+    Step,
+    Trigger,
+    ViewParts,
+    fake_frame,
+    fake_model,
+    parse_settings,
+    read_status,
+    run,
+    worker_command,
+)
+from gonogo.station.answers import HttpPort, LinePort
+from gonogo.station.backlog import Backlog, Owed
+from gonogo.station.challenge import ACKNOWLEDGE, CHALLENGE
+from gonogo.station.chaos import bench, failures, kill_lane, kill_whole_lane, settings_for, storm
+from gonogo.station.fake_bundle import write_fake_bundle
+from gonogo.station.http import StationServer
+from gonogo.station.shift_report import gather, parse_shifts
+from gonogo.station.triggers import parse_trigger, read_lines, watch_folder
+from gonogo.station.watchdog import RestartBudget
+from gonogo.station.week import simulate_week
+
+NOW = datetime(2026, 1, 12, 8, 0, tzinfo=UTC)
+
+
+@dataclass
+class Line:
+    """A station's worker in this process, with a camera, a model and a clock to play with."""
+
+    folder: Path
+    frames: dict[str, Frame] = field(default_factory=dict)
+    mishaps: dict[str, Mishap] = field(default_factory=dict)
+    extra: str = ""
+    views: tuple[str, ...] = ("main",)
+    health: HealthLimits = field(default_factory=lambda: HealthLimits(sharpness=0.38))
+    inspect: Callable[[Frame], Verdict] | None = None
+    moment: datetime = NOW
+    window_s: float = 1.0
+    cameras: dict[str, Camera] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.settings = settings(self.folder, extra=self.extra, window_s=self.window_s)
+        self.bundle = self.folder / "bundle"
+        seal(self.bundle, "one")
+        self.slot = ModelSlot(self.bundle, self.folder / "state" / "bundles", loader=self._load)
+        self.station = Station(self.settings, tuple(map(self._view, self.views)), now=lambda: self.moment)
+        self.station.start()
+
+    def _load(self, path: Path) -> Model:
+        model = fake_model(path)
+        return model if self.inspect is None else replace(model, inspect=self.inspect)
+
+    def _view(self, name: str) -> ViewParts:
+        camera = self.cameras.get(name) or FakeCamera(
+            lambda trigger_id: self.frames.get(f"{trigger_id}/{name}", part_frame(trigger_id, name)),
+            lambda trigger_id: self.mishaps.get(f"{trigger_id}/{name}", Mishap.NONE),
+            delay_s=0.4,
+            hang_s=0.7,
+        )
+        return ViewParts(name=name, open_camera=lambda: camera, health=self.health, slot=self.slot)
+
+    def judge(self, trigger_id: str, **names: str) -> Answer:
+        due_s = time.monotonic() + self.settings.window_s
+        return self.station.judge(Trigger(id=trigger_id, at=self.moment, due_s=due_s, **names))
+
+    def ledger(self) -> Ledger:
+        return Ledger.open(self.settings.ledger, create=False)
+
+
+def part_frame(trigger_id: str, view: str) -> Frame:
+    return fake_frame(zlib.crc32(f"{trigger_id}/{view}".encode()))
+
+
+def settings(folder: Path, *, extra: str = "", window_s: float = 1.0) -> StationSettings:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = f"""
+station = "s1"
+bundle = "bundle"
+ledger = "s1.ledger"
+state_dir = "state"
+window_s = {window_s}
+camera_timeout_s = 0.2
+min_free_mb = 1
+[[views]]
+camera = {{ kind = "fake", pictures = "photos" }}
+[trigger]
+kind = "stdin"
+[answer]
+kind = "stdout"
+{extra}
+"""
+    (folder / "station.toml").write_text(text)
+    return parse_settings(text, folder=folder)
+
+
+def seal(bundle: Path, text: str) -> None:
+    bundle.mkdir(exist_ok=True)
+    (bundle / "SHA256SUMS").write_text(text)
+
+
+def settle(line: Line) -> None:
+    """Let the station find what lies at its bundle's place."""
+    while line.slot.unsettled:
+        line.station.idle()
+
+
+# --- the state machine
+
+
+def test_no_way_leads_from_inspecting_to_answering_but_through_the_record() -> None:
+    assert FOLLOWS[Step.INSPECTING] == {Step.COMMITTING}
+    assert [step for step, following in FOLLOWS.items() if Step.ACKNOWLEDGED in following] == [Step.ANSWERING]
+    assert set(FOLLOWS) == set(Step)
+    cycle = Cycle()
+    cycle.to(Step.ACQUIRING)
+    with pytest.raises(ValueError, match="expected one of"):
+        cycle.to(Step.ANSWERING)
+
+
+def test_an_answer_that_is_no_fault_cannot_exist_without_its_row() -> None:
+    with pytest.raises(ValueError, match="expected a recorded verdict"):
+        Answer(trigger_id="a", state=State.GO, reason="")
+    with pytest.raises(ValueError, match="expected a cause"):
+        Answer(trigger_id="a", state=State.FAULT, reason="")
+
+
+def test_a_good_part_is_on_record_with_its_frame_when_it_is_answered(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    answer = line.judge("A1", part="P1", lot="L1")
+    assert answer.state is State.GO
+    with line.ledger() as ledger:
+        row = ledger.find("s1", "A1")
+        assert row is not None
+        assert (row.seq, row.record.state, row.record.part, row.record.lot) == (answer.row, State.GO, "P1", "L1")
+        assert (row.record.go_below, row.record.no_go_above) == (-20.0, 20.0)
+        digest = row.record.views[0].frame_sha256
+        assert digest is not None
+        assert (ledger.frames.load(digest) == part_frame("A1", "main")).all()
+    assert set(answer.timings_ms) >= {"acquire", "health", "store", "judge", "acquiring", "inspecting", "committing"}
+
+
+def test_a_repeated_trigger_gets_the_stored_verdict_and_the_camera_is_left_alone(tmp_path: Path) -> None:
+    line = Line(tmp_path, frames={"A1/main": fake_frame(1)})
+    first = line.judge("A1")
+    line.frames["A1/main"] = fake_frame(2, bad=True)
+    again = line.judge("A1")
+    assert (again.state, again.row, again.repeated) == (first.state, first.row, True)
+    with line.ledger() as ledger:
+        assert ledger.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("mishap", "cause"),
+    [
+        (Mishap.LOST, Cause.CAMERA_LOST),
+        (Mishap.DROP, Cause.NO_FRAME),
+        (Mishap.HANG, Cause.CAMERA_LOST),
+        (Mishap.CRASH, Cause.CAMERA_LOST),
+        (Mishap.FREEZE, Cause.FROZEN),
+        (Mishap.DARK, Cause.DARK),
+        (Mishap.SATURATED, Cause.SATURATED),
+        (Mishap.BLURRED, Cause.BLURRED),
+    ],
+)
+def test_every_failure_of_the_camera_is_a_recorded_fault_and_the_next_part_is_judged(
+    tmp_path: Path, mishap: Mishap, cause: Cause
+) -> None:
+    line = Line(tmp_path, mishaps={"bad/main": mishap})
+    line.judge("before")
+    answer = line.judge("bad")
+    assert (answer.state, answer.cause) == (State.FAULT, cause)
+    assert answer.row is not None
+    if mishap is Mishap.HANG:
+        assert line.judge("while it hangs").cause is Cause.CAMERA_LOST
+        time.sleep(0.6)
+    assert line.judge("after").state is State.GO
+
+
+def test_the_worst_view_decides_and_all_views_are_on_record(tmp_path: Path) -> None:
+    line = Line(tmp_path, views=("top", "side"), frames={"A/side": fake_frame(1, bad=True)})
+    assert line.judge("A").state is State.NO_GO
+    line.mishaps["B/side"] = Mishap.DROP
+    answer = line.judge("B")
+    assert (answer.state, answer.cause) == (State.FAULT, Cause.NO_FRAME)
+    with line.ledger() as ledger:
+        for trigger_id, states in (("A", [State.GO, State.NO_GO]), ("B", [State.FAULT, State.FAULT])):
+            row = ledger.find("s1", trigger_id)
+            assert row is not None
+            assert [view.name for view in row.record.views] == ["top", "side"]
+            assert [view.state for view in row.record.views] == states
+
+
+def test_a_network_that_raises_is_a_fault(tmp_path: Path) -> None:
+    def fail(_: Frame) -> Verdict:
+        raise MemoryError("out of memory")
+
+    answer = Line(tmp_path, inspect=fail).judge("A")
+    assert (answer.state, answer.cause) == (State.FAULT, Cause.INSPECTOR)
+    assert "out of memory" in answer.reason
+
+
+def test_a_judgement_after_its_window_is_recorded_as_late_and_answered_as_a_fault(tmp_path: Path) -> None:
+    def slow(frame: Frame) -> Verdict:
+        time.sleep(0.4)
+        return Verdict(state=State.GO, score=-90.0, reason="good")
+
+    line = Line(tmp_path, inspect=slow, window_s=0.4)
+    answer = line.judge("A")
+    assert (answer.state, answer.cause) == (State.FAULT, Cause.LATE)
+    with line.ledger() as ledger:
+        row = ledger.find("s1", "A")
+        assert row is not None
+        assert row.record.late
+        assert row.record.views[0].state is State.GO
+    assert line.judge("A").state is State.FAULT
+
+
+def test_a_product_that_the_bundle_does_not_judge_is_a_fault(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    assert line.judge("A", product="another").cause is Cause.MODEL
+    assert line.judge("B", product="fake").state is State.GO
+
+
+def test_a_disk_with_too_little_space_makes_every_part_a_recorded_fault(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.station.settings = line.settings.model_copy(update={"min_free_mb": 10**12})
+    answer = line.judge("A")
+    assert (answer.cause, answer.row is not None) == (Cause.DISK_FULL, True)
+
+
+def test_a_ledger_that_cannot_be_written_makes_every_part_a_fault_until_it_can(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    other = apsw.Connection(str(line.settings.ledger))
+    other.execute("BEGIN IMMEDIATE")
+    blocked = line.judge("A")
+    assert (blocked.state, blocked.cause, blocked.row) == (State.FAULT, Cause.LEDGER, None)
+    other.execute("ROLLBACK")
+    other.close()
+    assert line.judge("B").state is State.GO
+
+
+def test_a_ledger_that_is_moved_away_is_a_fault_and_no_new_one_is_begun(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.judge("A")
+    away = tmp_path / "away"
+    line.settings.ledger.rename(away)
+    assert (line.judge("B").cause, line.settings.ledger.exists()) == (Cause.LEDGER, False)
+    away.rename(line.settings.ledger)
+    assert line.judge("B").state is State.GO
+    assert not verify(line.settings.ledger)
+
+
+def test_a_fault_raised_outside_is_recorded_once_and_never_over_a_verdict(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    trigger = Trigger(id="A", at=NOW, due_s=0.0)
+    first = line.station.record_fault(trigger, Cause.OVERRUN, "too many", answered=True)
+    assert (first.cause, line.station.record_fault(trigger, Cause.LATE, "x", answered=True).row) == (
+        Cause.OVERRUN,
+        first.row,
+    )
+    good = line.judge("B")
+    unanswered = line.station.record_fault(replace(trigger, id="B"), Cause.PROCESS, "died", answered=False)
+    assert (unanswered.state, unanswered.row) == (State.GO, good.row)
+    line.station.record_fault(replace(trigger, id="B"), Cause.PROCESS, "died", answered=True)
+    again = line.judge("B")
+    assert (again.state, again.cause, again.row) == (State.FAULT, Cause.PROCESS, good.row)
+    with line.ledger() as ledger:
+        assert [row.record.about for row in ledger.actions(Where(action=ANSWERED_FAULT))] == [good.row]
+        assert ledger.count() == 2
+
+
+# --- bundles
+
+
+def test_a_new_bundle_is_taken_over_and_a_broken_one_is_not(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    before = line.slot.model
+    seal(line.bundle, "broken")
+    settle(line)
+    assert line.slot.model is before
+    assert "broken" in line.slot.trouble
+    assert line.judge("A").state is State.GO
+    seal(line.bundle, "two")
+    settle(line)
+    assert line.slot.model is not before
+    assert line.slot.trouble == ""
+    with line.ledger() as ledger:
+        actions = [row.record.action for row in ledger.actions()]
+    assert actions == ["started", "bundle_refused", "bundle_swapped"]
+
+
+def test_the_bundle_may_be_a_link_or_a_file_with_its_path(tmp_path: Path) -> None:
+    for number in (1, 2):
+        seal(tmp_path / f"b{number}", f"bundle {number}")
+    link, pointer = tmp_path / "link", tmp_path / "pointer"
+    link.symlink_to("b1")
+    pointer.write_text("b1\n")
+    slots = [ModelSlot(place, tmp_path / f"{place.name}-copies", loader=fake_model) for place in (link, pointer)]
+    for slot in slots:
+        slot.start()
+    first = {slot.model.sha256 for slot in slots if slot.model}
+    link.unlink()
+    link.symlink_to("b2")
+    pointer.write_text("b2\n")
+    for slot in slots:
+        while slot.unsettled:
+            slot.poll()
+    second = {slot.model.sha256 for slot in slots if slot.model}
+    assert len(first) == len(second) == 1
+    assert first != second
+
+
+def test_a_station_starts_with_its_last_good_bundle_when_the_present_one_is_broken(tmp_path: Path) -> None:
+    seal(tmp_path / "bundle", "good")
+    ModelSlot(tmp_path / "bundle", tmp_path / "copies", loader=fake_model).start()
+    seal(tmp_path / "bundle", "broken")
+    slot = ModelSlot(tmp_path / "bundle", tmp_path / "copies", loader=fake_model)
+    swap = slot.start()
+    assert slot.model is not None
+    assert slot.model.path.parent == tmp_path / "copies"
+    assert "broken" in swap.refused
+
+
+def test_a_bundle_other_than_the_one_named_in_the_settings_never_judges(tmp_path: Path) -> None:
+    seal(tmp_path / "bundle", "good")
+    slot = ModelSlot(tmp_path / "bundle", tmp_path / "copies", only_sha256="0" * 64, loader=fake_model)
+    assert "expected bundle 000" in slot.start().refused
+    assert slot.model is None
+
+
+def test_a_damaged_copy_with_the_same_seal_does_not_stand_in_the_way_of_the_good_one(tmp_path: Path) -> None:
+    good = write_fake_bundle(tmp_path / "good").root
+    shutil.copytree(good, tmp_path / "damaged")
+    (tmp_path / "damaged" / "classifier.bin").write_bytes(b"?")
+    (tmp_path / "pointer").write_text("damaged")
+    slot = ModelSlot(tmp_path / "pointer", tmp_path / "copies")
+    assert "changed after it was sealed" in slot.start().refused
+    (tmp_path / "pointer").write_text("good")
+    while slot.unsettled:
+        slot.poll()
+    assert slot.model is not None
+    assert slot.model.inspect(fake_frame(1)).state is State.GO
+    assert slot.model.inspect(fake_frame(1, bad=True)).state is State.NO_GO
+
+
+def test_a_loader_that_fails_in_an_unknown_way_leaves_the_bundle_in_use(tmp_path: Path) -> None:
+    def load(path: Path) -> Model:
+        if (path / "SHA256SUMS").read_text() == "odd":
+            raise RuntimeError("something in the runtime")
+        return fake_model(path)
+
+    seal(tmp_path / "bundle", "good")
+    slot = ModelSlot(tmp_path / "bundle", tmp_path / "copies", loader=load)
+    slot.start()
+    seal(tmp_path / "bundle", "odd")
+    while slot.unsettled:
+        slot.poll()
+    assert (slot.model is not None, slot.trouble) == (True, "something in the runtime")
+
+
+# --- known bad parts
+
+CHALLENGED = '[challenge]\nevery_s = 3600.0\ngrace_s = 600.0\nparts = ["CHALLENGE-*"]\n'
+
+
+def test_a_known_bad_part_that_passes_stops_every_go_until_a_person_acknowledges(tmp_path: Path) -> None:
+    line = Line(tmp_path, extra=CHALLENGED, frames={"C2/main": fake_frame(5)})
+    line.frames["C1/main"] = fake_frame(4, bad=True)
+    assert line.judge("C1", part="CHALLENGE-1").state is State.NO_GO
+    assert line.judge("A").state is State.GO
+    failed = line.judge("C2", part="CHALLENGE-1")
+    assert (failed.state, failed.cause) == (State.FAULT, Cause.CHALLENGE)
+    held = line.judge("B")
+    assert (held.state, held.cause) == (State.FAULT, Cause.CHALLENGE)
+    line.frames["D/main"] = fake_frame(6, bad=True)
+    assert line.judge("D").state is State.NO_GO
+    again = Line(tmp_path, extra=CHALLENGED)
+    again.station.idle()
+    assert again.judge("E").cause is Cause.CHALLENGE
+    result = CliRunner().invoke(app, ["station", "acknowledge", str(tmp_path / "station.toml"), "--who", "anna"])
+    assert result.exit_code == 0, result.output
+    again.station.idle()
+    assert again.judge("F").state is State.GO
+    with line.ledger() as ledger:
+        assert [row.record.details["passed"] for row in ledger.actions(Where(action=CHALLENGE))] == [True, False]
+        assert [row.record.who for row in ledger.actions(Where(action=ACKNOWLEDGE))] == ["anna"]
+
+
+def test_an_overdue_test_stops_every_go_and_a_passed_one_lets_parts_through_again(tmp_path: Path) -> None:
+    line = Line(tmp_path, extra=CHALLENGED)
+    assert line.judge("A").state is State.GO
+    line.moment += timedelta(seconds=4201)
+    assert line.judge("B").cause is Cause.CHALLENGE
+    line.frames["C/main"] = fake_frame(4, bad=True)
+    line.moment = datetime.now(UTC)
+    assert line.judge("C", part="CHALLENGE-7").state is State.NO_GO
+    assert line.judge("D").state is State.GO
+
+
+def test_pictures_of_known_bad_parts_are_judged_by_the_station_itself_when_due(tmp_path: Path) -> None:
+    (tmp_path / "known").mkdir()
+    (tmp_path / "known" / "bad.png").write_bytes(images.encode_png(fake_frame(1, bad=True)))
+    line = Line(tmp_path, extra='[challenge]\nevery_s = 60.0\npictures = "known"\n')
+    line.station.idle()
+    line.moment = datetime.now(UTC) + timedelta(seconds=61)
+    line.station.challenges._started = line.moment - timedelta(seconds=61)  # type: ignore[union-attr]
+    line.station.idle()
+    with line.ledger() as ledger:
+        tests = [row.record.details for row in ledger.actions(Where(action=CHALLENGE))]
+    assert [(test["part"], test["passed"]) for test in tests] == [("bad.png", True)]
+
+
+# --- the gate, with a real worker process
+
+
+@pytest.fixture
+def tormented(tmp_path: Path) -> StationSettings:
+    return settings_for(tmp_path / "line", window_s=0.8)
+
+
+def test_the_gate_answers_repeats_overruns_and_deaths_and_everything_ends_on_record(
+    tormented: StationSettings,
+) -> None:
+    with bench(tormented) as line:
+        line.ready()
+        fire, wait = (lambda name: line.plc.fire(line.gate.submit, name)), line.plc.wait
+        fire("part-1")
+        first = wait("part-1")
+        fire("part-1")
+        assert (wait("part-1", answers=2).repeated, wait("part-1").state) == (True, State.GO)
+        fire("process-kill-1")
+        fire("part-2")
+        died = wait("process-kill-1")
+        assert (died.state, died.cause) == (State.FAULT, Cause.PROCESS)
+        fire("part-1")  # while the worker is away
+        assert wait("part-1", answers=3).row == first.row
+        line.ready()
+        for number in range(30):
+            fire(f"burst-{number}")
+        answers = [wait(f"burst-{number}") for number in range(30)]
+        overruns = [answer for answer in answers if answer.cause is Cause.OVERRUN]
+        assert len(overruns) >= 30 - tormented.queue - 5
+        assert all(answer.state is State.GO for answer in answers if answer.cause is None)
+    status = read_status(tormented.state_dir)
+    assert status is not None
+    assert (status["health"], status["unrecorded"], status["events"]["restarts"]) == ("stopped", 0, 1)
+    with Ledger.open(tormented.ledger, create=False) as ledger:
+        assert ledger.count() == 33
+        assert ledger.count(Where(cause="overrun")) == len(overruns)
+        assert [row.record.action for row in ledger.actions(Where(action="worker_restarted"))]
+    assert not verify(tormented.ledger)
+
+
+def test_a_worker_that_stalls_is_killed_and_the_line_has_its_fault_long_before(tmp_path: Path) -> None:
+    tormented = settings_for(tmp_path / "line", window_s=0.4, stall_s=0.6)
+    with bench(tormented) as line:
+        line.ready()
+        line.plc.fire(line.gate.submit, "process-hang-1")
+        assert line.plc.wait("process-hang-1").state is State.FAULT
+        assert line.gate.metrics.events["stalls"] == 0
+        line.plc.fire(line.gate.submit, "process-hang-1")
+        while line.gate.metrics.events["restarts"] == 0:
+            time.sleep(0.01)
+        line.ready()
+        line.plc.fire(line.gate.submit, "part-1")
+        assert line.plc.wait("part-1", timeout_s=5).trigger_id == "part-1"
+    with Ledger.open(tormented.ledger, create=False) as ledger:
+        row = ledger.find("chaos", "process-hang-1")
+    owed = [owed.trigger.id for owed in Backlog(tormented.state_dir / "unrecorded.jsonl")]
+    assert "process-hang-1" in owed or (row is not None and row.record.state is State.FAULT)
+
+
+def test_a_worker_that_never_lives_makes_every_part_a_fault_and_the_station_says_so(tmp_path: Path) -> None:
+    quiet = settings(tmp_path, extra="[watchdog]\nrestarts = 2\nwithin_s = 60.0\n")
+    plc = FakePlc()
+    gate = Gate(quiet, [sys.executable, "-c", "raise SystemExit(3)"], plc.send)
+    gate.start()
+    while gate.health is not Health.DOWN:
+        time.sleep(0.01)
+    plc.fire(gate.submit, "A")
+    answer = plc.wait("A")
+    assert (answer.state, answer.cause) == (State.FAULT, Cause.PROCESS)
+    assert "keeps dying" in answer.reason
+    gate.stop()
+    assert len(Backlog(quiet.state_dir / "unrecorded.jsonl")) == 1
+
+
+def test_what_an_earlier_run_answered_but_could_not_record_is_recorded_by_the_next(tmp_path: Path) -> None:
+    tormented = settings_for(tmp_path / "line")
+    tormented.state_dir.mkdir()
+    trigger = Trigger(id="A", at=NOW, due_s=0.0)
+    Backlog(tormented.state_dir / "unrecorded.jsonl").add(
+        Owed(trigger=trigger, cause=Cause.PROCESS, reason="died", answered=True)
+    )
+    with bench(tormented) as line:
+        line.plc.fire(line.gate.submit, "A")
+        answer = line.plc.wait("A")
+        assert (answer.state, answer.repeated) == (State.FAULT, True)
+        line.ready()
+    with Ledger.open(tormented.ledger, create=False) as ledger:
+        row = ledger.find("chaos", "A")
+        assert row is not None
+        assert row.record.cause == "process"
+    assert not (tormented.state_dir / "unrecorded.jsonl").exists()
+
+
+def test_a_backlog_cut_off_in_the_middle_of_a_line_keeps_what_came_before(tmp_path: Path) -> None:
+    path = tmp_path / "unrecorded.jsonl"
+    owed = Owed(trigger=Trigger(id="A", at=NOW, due_s=0.0), cause=Cause.LATE, reason="r", answered=True)
+    Backlog(path).add(owed)
+    with path.open("a") as file:
+        file.write('{"trigger": {"id": "B"')
+    assert list(Backlog(path)) == [owed]
+
+
+def test_the_restart_budget_is_a_sliding_window() -> None:
+    clock = [0.0]
+    budget = RestartBudget(2, 10.0, clock=lambda: clock[0])
+    budget.spend()
+    clock[0] = 4.0
+    budget.spend()
+    assert not budget.allows()
+    clock[0] = 10.0
+    assert budget.allows()
+
+
+# --- chaos, seeded and small
+
+
+def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
+    found = kill_lane(tmp_path / "a", 2, 11, real=False)
+    assert found.done["kills"] >= 2
+    assert found.sound, found.examples
+
+
+@pytest.mark.slow
+def test_killed_stations_lose_and_double_nothing(tmp_path: Path) -> None:
+    found = kill_whole_lane(tmp_path / "a", 1, 12)
+    assert found.sound, found.examples
+
+
+def test_a_storm_of_triggers_leaves_one_verdict_each(tmp_path: Path) -> None:
+    found = storm(tmp_path / "a", 120, 13)
+    assert found.done["triggers"] == found.done["rows"] == 120
+    assert found.done["repeats"] > 0
+    assert found.sound, found.examples
+
+
+@pytest.mark.parametrize(
+    ("group", "count"),
+    [
+        ("disk", 3),
+        ("process", 1),
+        pytest.param("camera", 9, marks=pytest.mark.slow),
+        pytest.param("model", 4, marks=pytest.mark.slow),
+    ],
+)
+def test_no_failure_ever_lets_a_part_pass(tmp_path: Path, group: str, count: int) -> None:
+    found = failures(tmp_path / "a", group, count, 14)
+    assert found.done[f"{group}_failures"] == count
+    assert found.sound, found.examples
+
+
+# --- triggers, answers, HTTP
+
+
+def test_a_folder_fires_once_for_each_picture_and_again_for_another_of_the_same_name(tmp_path: Path) -> None:
+    from gonogo.station.settings import FolderTrigger
+
+    fired: list[tuple[str, str | None]] = []
+    stopped = threading.Event()
+    wanted = FolderTrigger(kind="folder", folder=tmp_path, stable_s=0.0, poll_s=0.01)
+    watcher = threading.Thread(
+        target=watch_folder,
+        args=(wanted, lambda trigger_id, **names: fired.append((trigger_id, names.get("part"))), fired.append, stopped),
+    )
+    watcher.start()
+    (tmp_path / "note.txt").write_text("no picture")
+    for seed in (1, 2):
+        (tmp_path / "A.png").write_bytes(images.encode_png(fake_frame(seed)))
+        while len(fired) < seed:
+            time.sleep(0.01)
+    time.sleep(0.05)
+    stopped.set()
+    watcher.join()
+    assert len(fired) == 2
+    assert all(re.fullmatch(r"A\.png#[0-9a-f]{12}", trigger_id) and part == "A" for trigger_id, part in fired)
+    assert fired[0] != fired[1]
+
+
+def test_lines_are_triggers_and_everything_else_is_complained_about() -> None:
+    fired: list[object] = []
+    complaints: list[str] = []
+    lines = ["A1\n", "\n", '{"id": "A2", "part": "P", "lot": null}\n', '{"id": 3}\n', "{oops\n", '{"id":"x","y":"z"}\n']
+    read_lines(
+        lines,
+        lambda trigger_id, **names: fired.append((trigger_id, names)),
+        complaints.append,
+        threading.Event(),  # type: ignore[arg-type]
+    )
+    assert fired == [("A1", {}), ("A2", {"part": "P"})]
+    assert len(complaints) == 3
+    with pytest.raises(ValueError, match="expected id"):
+        parse_trigger('{"part": "P"}')
+
+
+def test_names_that_the_ledger_cannot_take_are_refused_at_the_gate(tmp_path: Path) -> None:
+    gate = Gate(settings(tmp_path), ["true"], lambda _: None)
+    for name in ("", "x" * 201, "two\nlines"):
+        with pytest.raises(ValueError, match="expected"):
+            gate.submit(name)
+
+
+def test_an_answer_that_is_not_taken_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    class Port:
+        def send(self, answer: Answer) -> None:
+            if answer.trigger_id == "lost":
+                raise AnswerError("nobody listens")
+            delivered.append(answer.trigger_id)
+
+    delivered: list[str] = []
+    told: list[tuple[str, str]] = []
+    sender = Sender(Port(), lambda: None, lambda answer, why: told.append((answer.trigger_id, why)))
+    for name in ("a", "lost", "b"):
+        sender.send(Answer(trigger_id=name, state=State.GO, reason="", row=1))
+    sender.close()
+    assert (delivered, told) == (["a", "b"], [("lost", "nobody listens")])
+    closed = (tmp_path / "answers").open("w")
+    closed.close()
+    with pytest.raises(AnswerError):
+        LinePort(closed).send(Answer(trigger_id="a", state=State.GO, reason="", row=1))
+    with pytest.raises(AnswerError, match="2 attempts"):
+        HttpPort("http://127.0.0.1:9/", attempts=2, timeout_s=0.2).send(
+            Answer(trigger_id="a", state=State.GO, reason="", row=1)
+        )
+
+
+def test_http_triggers_are_answered_and_status_and_metrics_are_shown(tmp_path: Path) -> None:
+    tormented = settings_for(tmp_path / "line")
+    with bench(tormented) as line:
+        server = StationServer(line.gate, host="127.0.0.1", port=0, token="secret", triggers=True)
+
+        def ask(method: str, path: str, body: str = "", **headers: str) -> tuple[int, str]:
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+            connection.request(method, path, body=body.encode(), headers=headers)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+
+        line.ready()
+        allowed = {"Authorization": "Bearer secret"}
+        assert ask("POST", "/trigger", "part-1")[0] == 401
+        code, text = ask("POST", "/trigger", '{"id": "part-1", "lot": "L"}', **allowed)
+        assert (code, json.loads(text)["state"]) == (200, "go")
+        assert ask("POST", "/trigger", '{"lot": "L"}', **allowed)[0] == 400
+        assert ask("POST", "/trigger", "x" * 5000, **allowed)[0] == 413
+        assert ask("GET", "/health") == (200, "running")
+        assert ask("GET", "/nothing")[0] == 404
+        while '"answers": {}' in (status := ask("GET", "/status")[1]) or '"go": 1' not in status:
+            time.sleep(0.05)
+        metrics = ask("GET", "/metrics")[1]
+        server.close()
+    assert 'gonogo_station_answers_total{station="chaos",state="go"} 1' in metrics
+    assert re.search(r'stage_seconds\{station="chaos",stage="total",quantile="0.99"\} 0\.\d+', metrics)
+    assert all(re.fullmatch(r"# .*|[a-z_]+\{[^}]*\} [-+0-9.e]+", text) for text in metrics.strip().split("\n"))
+
+
+# --- settings and commands
+
+
+def test_the_example_is_valid_and_its_paths_are_counted_from_its_folder(tmp_path: Path) -> None:
+    found = parse_settings(EXAMPLE, folder=tmp_path)
+    assert found.ledger == tmp_path / "chip-line-1.ledger"
+    assert found.views[0].camera.folder == tmp_path / "incoming"  # type: ignore[union-attr]
+    uncommented = re.sub(r"^# (\[challenge\]|every_s|grace_s|parts|must_be)", r"\1", EXAMPLE, flags=re.MULTILINE)
+    assert parse_settings(uncommented, folder=tmp_path).challenge is not None
+    result = CliRunner().invoke(app, ["station", "example"])
+    assert result.output == EXAMPLE
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ('station = "chip-line-1"', "", "station: Field required"),
+        ("window_s = 1.5", 'window_s = "1.5"', "window_s: Input should be a valid number, found '1.5'"),
+        ("window_s = 1.5", "windows = 1.5", "windows: Extra inputs are not permitted"),
+        ("queue = 8", "queue = 0", "queue: Input should be greater than or equal to 1, found 0"),
+        ('kind = "folder"\nfolder = "incoming"\n\n[views.health]', 'kind = "webcam"\n\n[views.health]', "webcam"),
+        ("camera_timeout_s = 0.8", "camera_timeout_s = 2.0", "camera_timeout_s: expected less than window_s"),
+        ("stall_s = 5.0", "stall_s = 1.0", "watchdog.stall_s: expected more than window_s"),
+        ("[answer]", "[answer", "expected TOML"),
+        ("darkest = 40.0", "darkest = 400.0", "views.0.health.darkest"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_was_expected(before: str, after: str, told: str) -> None:
+    assert before in EXAMPLE
+    with pytest.raises(InputError, match=re.escape(told)):
+        parse_settings(EXAMPLE.replace(before, after))
+
+
+def test_check_tries_ledger_bundle_and_camera_and_names_what_fails(tmp_path: Path) -> None:
+    write_fake_bundle(tmp_path / "bundle")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(images.encode_png(fake_frame(1)))
+    settings(tmp_path)
+    result = CliRunner().invoke(app, ["station", "check", str(tmp_path / "station.toml"), "--json"])
+    assert result.exit_code == 0, result.output
+    assert all(each["passed"] for each in json.loads(result.output))
+    (tmp_path / "bundle" / "classifier.bin").write_bytes(b"?")
+    shutil.rmtree(tmp_path / "photos")
+    result = CliRunner().invoke(app, ["station", "check", str(tmp_path / "station.toml")])
+    assert result.exit_code == 1
+    assert result.output.count("FAIL") == 2
+
+
+def test_a_whole_station_runs_from_its_settings_with_a_real_bundle(tmp_path: Path) -> None:
+    write_fake_bundle(tmp_path / "bundle")
+    (tmp_path / "incoming").mkdir()
+    text = EXAMPLE.replace('"chip.inspector"', '"bundle"').replace("sharpness = 0.1", "sharpness = 0.0")
+    text = text.replace("[http]", "[unused]").replace("min_free_mb = 500", "min_free_mb = 1")
+    text = re.sub(r"\[unused\].*?\n\n", "", text, flags=re.DOTALL)
+    (tmp_path / "station.toml").write_text(text)
+    plc, stop = FakePlc(), threading.Event()
+    found = parse_settings(text, folder=tmp_path)
+    command = worker_command(tmp_path / "station.toml")
+    runner = threading.Thread(target=run, args=(found, command), kwargs={"complain": print, "port": plc, "stop": stop})
+    runner.start()
+    while (status := read_status(found.state_dir)) is None or status["health"] != "running":
+        time.sleep(0.05)
+    for name, bad in (("good", False), ("bad", True)):
+        (tmp_path / "incoming" / f"{name}.png").write_bytes(images.encode_png(fake_frame(1, bad=bad)))
+    while len(plc.answers) < 2:
+        time.sleep(0.02)
+    stop.set()
+    runner.join()
+    states = {answers[0].part: answers[0].state for answers in plc.answers.values()}
+    assert states == {"good": State.GO, "bad": State.NO_GO}
+    assert {path.name for path in (tmp_path / "incoming" / "done").iterdir()} == {"good.png", "bad.png"}
+    result = CliRunner().invoke(app, ["station", "status", str(tmp_path / "station.toml")])
+    assert "not running since" in result.output
+    assert os.listdir(tmp_path / "state" / "bundles" / "0")  # noqa: PTH208
+
+
+# --- the week
+
+
+@pytest.fixture(scope="module")
+def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("week")
+    bundle = write_fake_bundle(folder / "fake.inspector").root
+    samples = []
+    (folder / "parts").mkdir()
+    for number in range(40):
+        bad = number % 4 == 0
+        name = f"{number}.png"
+        (folder / "parts" / name).write_bytes(images.encode_png(fake_frame(number, bad=bad)))
+        label, defect = (Label.BAD, "crack" if number % 8 else "stain") if bad else (Label.GOOD, None)
+        samples.append(Sample(file_name=name, label=label, defect=defect))
+    dataset = Dataset(root=folder / "parts", samples=tuple(samples))
+    dataset.write()
+    return simulate_week(folder / "out", bundle, dataset, parts=450, seed=3)
+
+
+def test_a_week_is_told_from_its_ledger_alone(week: Path) -> None:
+    period = gather(week)
+    assert not period.broken
+    assert period.total.parts == 450
+    assert len(period.shifts) == 15
+    assert {kind.name for kind in period.kinds} <= {"crack", "stain", "other"}
+    assert {"dark", "camera_lost", "frozen", "challenge"} <= set(period.faults)
+    assert len(period.bundles) == 2
+    changes = [row.record.action for row in period.notable if row.record.action != "acknowledge"]
+    assert changes == ["started", "bundle_refused", "bundle_swapped"]
+    assert all(row.record.details["passed"] for row in period.challenges)
+    assert len(period.challenges) == 14
+    assert not any((part or "").startswith("CHALLENGE") for part in (kind.rows[0].record.part for kind in period.kinds))
+
+
+def test_the_shift_leaders_page_needs_nothing_beside_it(week: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    result = CliRunner().invoke(
+        app, ["station", "report", str(week), "--out", str(out), "--zone", "Europe/Berlin", "--shifts", "6,14,22"]
+    )
+    assert result.exit_code == 0, result.output
+    page = out.read_text()
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    for text in ("Shift by shift", "camera frozen", "Known bad parts", "picture too dark", "a new bundle was refused"):
+        assert text in page
+    assert page.count("data:image/jpeg") >= 6
+
+
+def test_shifts_are_named_in_the_plants_own_time() -> None:
+    shifts = parse_shifts("6,14,22", "Europe/Berlin")
+    assert shifts.name(shifts.of(datetime(2026, 1, 13, 4, 30, tzinfo=UTC))) == "Mon 12 Jan, night"
+    assert shifts.name(shifts.of(datetime(2026, 1, 13, 5, 0, tzinfo=UTC))) == "Tue 13 Jan, early"
+    with pytest.raises(InputError, match="ascending hours"):
+        parse_shifts("22,6", "UTC")
+    with pytest.raises(InputError, match="time zone"):
+        parse_shifts("6", "Nowhere/At all")
+
+
+def test_every_shift_decides_its_own_doubtful_parts(week: Path) -> None:
+    with Ledger.open(week, create=False, read_only=True) as ledger:
+        reviewers = {row.record.who for row in ledger.actions(Where(action="review"))}
+    assert reviewers == {"A. Frueh", "B. Spaet", "C. Nacht"}
