@@ -6,7 +6,7 @@ What the line needs is here. What reads data sets stands apart: `gonogo.roi.tuni
 from gonogo.roi.classical import ClassicalRoi, FixedRoi, Roi, WholeRoi
 from gonogo.roi.learned import NETWORK, LearnedRoi
 from gonogo.roi.margin import Margin, conformal_margin, outward_residual, parts_needed
-from gonogo.roi.opening import RECIPE, make_roi, method_of, open_roi
+from gonogo.roi.opening import RECIPE, make_roi, open_roi
 from gonogo.roi.preview import draw, preview
 from gonogo.roi.recipe import (
     FIXED_MARGIN,
@@ -39,7 +39,6 @@ __all__ = [
     "conformal_margin",
     "draw",
     "make_roi",
-    "method_of",
     "open_roi",
     "outward_residual",
     "parse_recipe",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from gonogo.errors import RecipeError
 from gonogo.roi.classical import ClassicalRoi, FixedRoi, Roi
@@ -45,13 +45,6 @@ def make_roi(recipe: RoiRecipe, *, folder: Path | None = None, compiled: Callabl
 
         return LearnedRoi(recipe, compile_graph(network))
     return LearnedRoi(recipe, compiled(network))
-
-
-def method_of(search: Roi) -> Literal["fixed", "classical", "learned"]:
-    """The recipe's name for a method."""
-    if isinstance(search, FixedRoi):
-        return "fixed"
-    return "classical" if isinstance(search, ClassicalRoi) else "learned"
 
 
 def open_roi(path: Path, *, compiled: Callable[[Path], Graph] | None = None) -> Roi:

@@ -8,13 +8,14 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import openvino as ov
 import torch
 from pydantic import JsonValue
 
 import gonogo
-from gonogo import bundle, images, operating_point, roi, runtime
+from gonogo import bundle, images, operating_point, runtime
 from gonogo.augment import PLAIN, Augmentation
 from gonogo.bundle import Bundle, Classifier, Golden, Manifest
 from gonogo.config import Recipe, settings
@@ -259,7 +260,7 @@ def _fill_bundle(
 ) -> Evaluation:
     """Export, check, judge val for the colour scale and the golden frames, certify, seal."""
     dataset = source.dataset
-    recipe = Recipe(size_wh=source.size_wh, roi="none" if search is None else roi.method_of(search))
+    recipe = Recipe(size_wh=source.size_wh, roi=_method(search))
     model = export_classifier(network, source.size_wh, labels=(Label.GOOD.value, Label.BAD.value))
     try:
         ov.save_model(model, folder / bundle.CLASSIFIER, compress_to_fp16=False)
@@ -299,6 +300,10 @@ def _fill_bundle(
     )
     sealed = Inspector(bundle.write_manifest(folder, finished), graph, search)
     return evaluate(sealed, dataset, (Split.VAL,), with_regions=False)
+
+
+def _method(search: Roi | None) -> Literal["none", "fixed", "classical", "learned"]:
+    return "none" if search is None or search.recipe is None else search.recipe.method
 
 
 def _scale(
