@@ -18,14 +18,19 @@ import httpx
 import numpy as np
 from streams import log_in, prepare
 
+from gonogo.dataset import Sample, write_metadata
 from gonogo.images import encode_png
 from gonogo.ledger import Action, Ledger, VerdictRecord, View
 from gonogo.progress import track
 from gonogo.schema import Label, State
 from gonogo.server import Workspace
-from gonogo.server.routes import ROUTES
+from gonogo.server.jobs import Asked, Phase, Status, write_status
+from gonogo.server.recipes import Effort
+from gonogo.server.routes import PICTURE, ROUTES
 
 STREAMS = ("/station/events",)
+LENT = ("/review/{ticket}/picture.jpg", "/review/{ticket}/nearest", "/taught/{number}/picture.jpg")
+"""Need a part in hand, or an inspector; `gonogo.server.pictures` is timed by the picture of a part."""
 
 
 def main() -> None:
@@ -40,6 +45,7 @@ def main() -> None:
         space = Workspace.open(Path(folder) / "plant")
         prepare(space)
         fill(space, arguments.parts)
+        hand_over(space)
         command = [sys.executable, "-m", "gonogo", "serve", str(space.root), "--port", str(arguments.port)]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
@@ -61,6 +67,32 @@ def fill(space: Workspace, parts: int) -> None:
             row = ledger.append_verdict(part(number, frame))
             if number % 20 == 0 and row.record.state is State.REVIEW:
                 ledger.append_action(Action(action="review", who="anna", about=row.seq, label=Label.GOOD))
+
+
+def hand_over(space: Workspace) -> None:
+    """A data set of 10,000 pictures, the one that the route table names, and a finished training run on it."""
+    root = space.datasets / PICTURE["name"]
+    (root / PICTURE["file"]).parent.mkdir(parents=True)
+    frame = np.random.default_rng(3).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+    (root / PICTURE["file"]).write_bytes(encode_png(frame))
+    others = [f"images/{number:05d}.png" for number in range(9_999)]
+    for file in others:
+        (root / file).hardlink_to(root / PICTURE["file"])
+    write_metadata(root, [Sample(file_name=file, box_xyxy=(9, 9, 99, 99)) for file in (PICTURE["file"], *others)])
+    asked = Asked(
+        number=1,
+        dataset=root.name,
+        bundle="one.inspector",
+        effort=Effort.QUICK,
+        weights="none",
+        who="anna",
+        asked_at=datetime.now(UTC),
+    )
+    folder = space.jobs / "0001"
+    folder.mkdir()
+    (folder / "job.json").write_text(asked.model_dump_json())
+    write_status(folder, Status(phase=Phase.DONE, began_at=asked.asked_at, ended_at=asked.asked_at))
+    (folder / "report.html").write_text("<!doctype html><title>Report</title>" + 500_000 * " ")
 
 
 def part(number: int, frame: str) -> VerdictRecord:
@@ -94,7 +126,7 @@ def part(number: int, frame: str) -> VerdictRecord:
 def measure(address: str, visits: int) -> dict[str, list[float]]:
     """Milliseconds of each visit to each route."""
     times: dict[str, list[float]] = {}
-    paths = [route for route in ROUTES if route.method == "GET" and route.path not in STREAMS]
+    paths = [route for route in ROUTES if route.method == "GET" and route.path not in (*STREAMS, *LENT)]
     with httpx.Client(cookies=log_in(address), timeout=60) as client:
         for _ in range(visits):
             for route in paths:

@@ -17,6 +17,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from gonogo.dataset import Dataset, Sample, Split
+from gonogo.evaluate import evaluate
 from gonogo.inspector import Inspector
 from gonogo.ledger import Ledger, VerdictRecord, View
 from gonogo.progress import track
@@ -24,6 +25,8 @@ from gonogo.schema import Label, State
 from gonogo.server import Options, Workspace, create_app
 from gonogo.server.access import Kind, Role
 from gonogo.server.background import running
+from gonogo.server.jobs import Asked, Phase, Status, write_status
+from gonogo.server.recipes import Effort
 from gonogo.server.routes import ROUTES
 from gonogo.server.services import Services
 
@@ -60,6 +63,7 @@ def furnish(space: Workspace, demo: Path) -> None:
     judge = Inspector.load(space.bundles / "chip.inspector")
     dataset = Dataset.read(space.datasets / "chip")
     point, begun = judge.operating_point, datetime.now(UTC)
+    record_run(space, demo, judge, dataset)
     samples = line(dataset)
     with Ledger.open(space.ledger) as ledger:
         for number, sample in enumerate(track(samples, "judging")):
@@ -85,6 +89,25 @@ def furnish(space: Workspace, demo: Path) -> None:
                     triggered_at=begun - timedelta(seconds=PARTS - number),
                 )
             )
+
+
+def record_run(space: Workspace, demo: Path, judge: Inspector, dataset: Dataset) -> None:
+    """The training run that made the demo's inspector, as the server would have recorded it."""
+    folder = space.jobs / "0001"
+    folder.mkdir()
+    asked = Asked(
+        number=1,
+        dataset=dataset.root.name,
+        bundle=judge.path.name,
+        effort=Effort.STANDARD,
+        weights="none",
+        who="Anna",
+        asked_at=datetime.now(UTC) - timedelta(minutes=9),
+    )
+    (folder / "job.json").write_text(asked.model_dump_json())
+    write_status(folder, Status(phase=Phase.DONE, began_at=asked.asked_at, ended_at=datetime.now(UTC)))
+    (folder / "evaluation.json").write_text(json.dumps(evaluate(judge, dataset, (Split.TEST,)).to_json()))
+    shutil.copy(demo / "report.html", folder / "report.html")
 
 
 def line(dataset: Dataset) -> list[Sample]:
@@ -131,7 +154,7 @@ def take(address: str, space: Workspace, out: Path, only: str | None) -> None:
                 if route.path == "/login" or (only and only not in slug):
                     continue
                 write_beat(space)
-                page.goto(address + route.example_path)
+                page.goto(address + route.example_path.replace("/tiny", "/chip"))
                 page.keyboard.press("h")  # where a page has a heat map, with it
                 page.wait_for_timeout(1200)
                 shoot(page, out / f"{slug}-{name}.jpg")

@@ -16,12 +16,16 @@ import numpy as np
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from gonogo.dataset import Dataset, Split
+from gonogo.evaluate import evaluate
 from gonogo.images import encode_png
 from gonogo.inspector import Inspector
 from gonogo.ledger import Ledger, VerdictRecord, View
 from gonogo.schema import State
 from gonogo.server import Options, Workspace, create_app
 from gonogo.server.access import Role
+from gonogo.server.jobs import Asked, Phase, Status, write_status
+from gonogo.server.recipes import Effort
 from tiny_bundle import BAD_RED, GOOD_RED, make_bundle, make_frame, make_parts
 
 PASSWORD = "violet gasket 41 harbour"
@@ -173,12 +177,33 @@ def record_fault(ledger: Ledger, number: int, cause: str = "camera_lost", reason
     )
 
 
+def record_run(space: Workspace, judge: Inspector, dataset: Dataset) -> None:
+    """A finished training run, number 1, as if it had made a bundle that is there."""
+    folder = space.jobs / "0001"
+    folder.mkdir()
+    asked = Asked(
+        number=1,
+        dataset=dataset.root.name,
+        bundle=judge.path.name,
+        effort=Effort.QUICK,
+        weights="none",
+        who="engineer",
+        asked_at=datetime.now(UTC),
+    )
+    (folder / "job.json").write_text(asked.model_dump_json())
+    write_status(folder, Status(phase=Phase.DONE, began_at=asked.asked_at, ended_at=asked.asked_at))
+    (folder / "log.txt").write_text("$ gonogo train\n")
+    (folder / "evaluation.json").write_text(json.dumps(evaluate(judge, dataset, (Split.TEST,)).to_json()))
+    (folder / "report.html").write_text("<!doctype html><title>Report</title><p>Report")
+
+
 def fill(space: Workspace, *, parts: int = 12) -> Inspector:
-    """A data set, a bundle in use, and a few judged parts: go, review, no-go and one fault."""
+    """A data set, a bundle in use with its training run, and a few judged parts: go, review, no-go and one fault."""
     rng = np.random.default_rng(5)
     dataset = make_parts(space.datasets / "tiny", rng)
     make_bundle(space.bundles / "tiny.inspector", dataset)
     judge = Inspector.load(space.bundles / "tiny.inspector")
+    record_run(space, judge, dataset)
     space.activate("tiny.inspector")
     with Ledger.open(space.ledger) as ledger:
         for number in range(parts):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any
+from urllib.parse import urlencode
 
 from gonogo.server.language import N_
 
@@ -69,8 +70,11 @@ class Route:
     menu: str = ""
     """Its name in the navigation; empty: not listed there."""
     example: Mapping[str, str] = field(default_factory=dict)
-    """Values for the placeholders in ``path``, for the tests and the screenshots that visit every route."""
+    """Values for the placeholders in ``path``, for the tests and the screenshots that visit every route; others become
+    its query."""
     max_body_bytes: int = 64 * KIB
+    sandboxed: bool = False
+    """Answers with a page written elsewhere, such as a report: it may bring its own style, and runs nothing."""
     before_password_change: bool = False
     """Whether a person who still has a one-time password may use it."""
 
@@ -82,7 +86,8 @@ class Route:
     @property
     def example_path(self) -> str:
         """The path with its example values."""
-        return self.path.format(**self.example)
+        query = {name: value for name, value in self.example.items() if f"{{{name}}}" not in self.path}
+        return self.path.format(**self.example) + (f"?{urlencode(query)}" if query else "")
 
 
 def page(path: str, handler: Callable[..., Any], roles: frozenset[Role], **more: Any) -> Route:

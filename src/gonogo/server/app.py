@@ -61,6 +61,7 @@ def create_app(workspace: Workspace, *, options: Options | None = None, table: I
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.services.warm_up()
         yield
         await app.state.services.feed.stop()
         app.state.services.close()

@@ -32,6 +32,7 @@ class GuardedRoute(APIRoute):
         request = Request(scope, receive)
         services: Services = request.app.state.services
         scope["gonogo.kind"] = self.declared.kind
+        scope["gonogo.sandboxed"] = self.declared.sandboxed
         visitor = await run_in_threadpool(identify, services, request)
         request.state.visitor = visitor
         refusal = admit(self.declared, visitor, request)

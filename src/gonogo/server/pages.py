@@ -138,6 +138,8 @@ def environment(language: str) -> Environment:
         "told": translations(language).gettext,
         "number": functools.partial(_number, language),
         "percent": functools.partial(_percent, language),
+        # A chosen share, without needless decimals.
+        "level": lambda share: numbers.format_percent(share, "0.####\N{NO-BREAK SPACE}%", locale=language),
         "moment": lambda at: _moment(at, language),
         "clock": lambda at: dates.format_time(_local(at), "HH:mm:ss", locale=language),
     }

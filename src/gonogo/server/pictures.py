@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 
 from gonogo import bundle, images
+from gonogo.bundle import Manifest
 from gonogo.errors import GonogoError
 from gonogo.heatmap import HeatScale, overlay
 from gonogo.inspector import Inspector
@@ -22,6 +23,7 @@ WIDTHS = (320, 960, 1920)
 """In pixels; asked for anything else, the next larger one is drawn."""
 _CACHE_BYTES = 64_000_000
 _INSPECTORS = 2
+_VERDICTS = 200
 _NO_SCALE = HeatScale(cold=0.0, hot=1.0)  # for a picture without heat
 
 
@@ -33,7 +35,9 @@ class Pictures:
         self._drawn: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
         self._held = 0
         self._remembering = threading.Lock()
+        self._verdicts: OrderedDict[tuple[str, str], Verdict] = OrderedDict()
         self._inspectors: OrderedDict[str, Inspector] = OrderedDict()
+        self._revisions: dict[str, frozenset[str]] = {}
         self._judging = threading.Lock()  # inspectors are not thread-safe
 
     def jpeg(self, record: VerdictRecord, *, view: int = 0, heat: bool = False, width: int = 960) -> bytes | None:
@@ -67,14 +71,42 @@ class Pictures:
         self._remember(key, drawn)
         return drawn
 
+    def judged(self, record: VerdictRecord, *, view: int = 0) -> Verdict | None:
+        """One view of a part judged again with the bundle that judged it; ``None`` where one of the two is gone."""
+        shown, inspector = record.views[view], self._inspector(record)
+        if inspector is None or shown.frame_sha256 is None:
+            return None
+        with self._remembering:
+            known = self._verdicts.get((shown.frame_sha256, inspector.bundle_sha256))
+        if known is not None:
+            return known
+        with self._book.reading() as ledger:
+            if not ledger.frames.holds(shown.frame_sha256):
+                return None
+            frame = ledger.frames.load(shown.frame_sha256)
+        return self._judge(inspector, shown, frame)
+
+    def _judge(self, inspector: Inspector, shown: View, frame: Frame) -> Verdict:
+        key = (str(shown.frame_sha256), inspector.bundle_sha256)
+        with self._remembering:
+            known = self._verdicts.get(key)
+        if known is not None:
+            return known
+        with self._judging:
+            found = inspector.inspect(frame)
+        with self._remembering:
+            self._verdicts[key] = found
+            while len(self._verdicts) > _VERDICTS:
+                self._verdicts.popitem(last=False)
+        return found
+
     def _draw(self, frame: Frame, shown: View, record: VerdictRecord | None, width: int) -> bytes:
         small, factor = reduced(frame, width)
         region: Region | None = None if shown.box_xyxy is None else Box.from_xyxy(shown.box_xyxy)
         heatmap, scale = None, _NO_SCALE
         inspector = self._inspector(record) if record is not None else None
         if inspector is not None:
-            with self._judging:
-                again = inspector.inspect(frame)
+            again = self._judge(inspector, shown, frame)
             region, heatmap, scale = again.region, again.heatmap, inspector.heat_scale
         judged = Verdict(
             state=shown.state,
@@ -96,29 +128,46 @@ class Pictures:
         if record.bundle_sha256 is None:
             return None
         with self._judging:
-            known = self._inspectors.get(record.bundle_sha256)
-            if known is not None:
-                self._inspectors.move_to_end(record.bundle_sha256)
-                return known
-            path = self._find_bundle(record)
-            if path is None:
+            found = self._find_bundle(record)
+            if found is None:
                 return None
+            path, sha256 = found
+            known = self._inspectors.get(sha256)
+            if known is not None:
+                self._inspectors.move_to_end(sha256)
+                return known
             try:
                 opened = Inspector.load(path, replay=False)
             except GonogoError:
                 return None  # a picture without heat is better than none; the station refuses such a bundle itself
-            self._inspectors[record.bundle_sha256] = opened
+            self._inspectors[sha256] = opened
             while len(self._inspectors) > _INSPECTORS:
                 self._inspectors.popitem(last=False)
             return opened
 
-    def _find_bundle(self, record: VerdictRecord) -> Path | None:
+    def _find_bundle(self, record: VerdictRecord) -> tuple[Path, str] | None:
+        """Where the bundle lies and its hash now: a later revision has other limits, but gives the same heat."""
         candidates = self._bundle_paths() + ([Path(record.bundle)] if record.bundle else [])
+        revised = None
         for path in candidates:
             seal = path / bundle.SEAL
-            if seal.is_file() and hashlib.sha256(seal.read_bytes()).hexdigest() == record.bundle_sha256:
-                return path
-        return None
+            if not seal.is_file():
+                continue
+            sha256 = hashlib.sha256(seal.read_bytes()).hexdigest()
+            if sha256 == record.bundle_sha256:
+                return path, sha256
+            if revised is None and record.bundle_sha256 in self._earlier(path, sha256):
+                revised = path, sha256
+        return revised
+
+    def _earlier(self, path: Path, sha256: str) -> frozenset[str]:
+        if sha256 not in self._revisions:
+            try:
+                manifest = Manifest.model_validate_json((path / bundle.MANIFEST).read_bytes())
+            except (OSError, ValueError):
+                return frozenset()
+            self._revisions[sha256] = frozenset(revision.bundle_sha256 for revision in manifest.revisions)
+        return self._revisions[sha256]
 
 
 def reduced(frame: Frame, width: int) -> tuple[Frame, float]:

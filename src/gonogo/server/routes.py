@@ -8,18 +8,37 @@ from __future__ import annotations
 from gonogo.server.access import (
     ADMINS,
     AUDITORS,
+    ENGINEERS,
+    ENGINEERS_AND_AUDITORS,
     EVERYONE,
     PUBLIC,
+    REVIEWERS,
     Route,
+    call,
     data,
     form,
     page,
 )
 from gonogo.server.language import N_
-from gonogo.server.views import account, audit, home, parts, people, station
+from gonogo.server.uploads import MOST_BYTES
+from gonogo.server.views import (
+    account,
+    audit,
+    datasets,
+    home,
+    label,
+    parts,
+    people,
+    review,
+    station,
+    training,
+    understand,
+)
 
 PUBLIC_PATHS = frozenset({"/health", "/login"})
 """All that a visitor without login reaches, besides the static files."""
+PICTURE = {"name": "tiny", "file": "images/test-000.png"}
+"""A data set and one of its pictures, as an example."""
 
 ROUTES: tuple[Route, ...] = (
     # Before login
@@ -36,6 +55,44 @@ ROUTES: tuple[Route, ...] = (
     page("/station", station.station_page, EVERYONE, menu=N_("Station")),
     data("/station/events", station.events, EVERYONE),
     data("/parts/{seq}/picture.jpg", parts.picture, EVERYONE, example={"seq": "2"}),
+    # Review
+    page("/review", review.review_page, REVIEWERS, menu=N_("Review")),
+    call("/review/deal", review.deal, REVIEWERS),
+    call("/review/decide", review.decide, REVIEWERS),
+    call("/review/undo", review.take_back, REVIEWERS),
+    form("/review/copy", review.copy_reviewed, ENGINEERS),
+    data("/review/{ticket}/picture.jpg", review.picture, REVIEWERS, example={"ticket": "none"}),
+    data("/review/{ticket}/nearest", review.nearest, REVIEWERS, example={"ticket": "none"}),
+    data("/taught/{number}/picture.jpg", review.taught_picture, REVIEWERS | AUDITORS, example={"number": "0"}),
+    # Understand
+    page("/understand", understand.understand_page, ENGINEERS_AND_AUDITORS, menu=N_("Understand")),
+    data("/understand/setting", understand.setting, ENGINEERS_AND_AUDITORS),
+    data("/understand/progress", understand.progress, ENGINEERS_AND_AUDITORS),
+    call("/understand/apply", understand.apply, ENGINEERS),
+    call("/understand/compare", understand.compare, ENGINEERS),
+    # Data sets and labelling
+    page("/datasets", datasets.datasets_page, ENGINEERS, menu=N_("Data sets")),
+    form("/datasets", datasets.create, ENGINEERS),
+    page("/datasets/{name}", datasets.dataset_page, ENGINEERS, example={"name": "tiny"}),
+    call("/datasets/{name}/upload", datasets.upload, ENGINEERS, example={"name": "tiny"}, max_body_bytes=MOST_BYTES),
+    call("/datasets/{name}/kinds", datasets.set_kinds, ENGINEERS, example={"name": "tiny"}),
+    page("/datasets/{name}/label", label.label_page, ENGINEERS, example={"name": "tiny"}),
+    data("/datasets/{name}/samples", label.samples, ENGINEERS, example={"name": "tiny"}),
+    call("/datasets/{name}/look", label.look, ENGINEERS, example={"name": "tiny"}),
+    call("/datasets/{name}/save", label.save, ENGINEERS, example={"name": "tiny"}),
+    data("/datasets/{name}/picture.jpg", label.picture, ENGINEERS, example=PICTURE),
+    data("/datasets/{name}/mask.png", label.mask, ENGINEERS, example=PICTURE),
+    data("/datasets/{name}/proposal", label.propose, ENGINEERS, example=PICTURE),
+    data("/datasets/{name}/doubt", label.doubt, ENGINEERS, example={"name": "tiny"}),
+    call("/label/keys", label.set_keys, ENGINEERS),
+    # Training and deploying
+    form("/datasets/{name}/train", training.start, ENGINEERS, example={"name": "tiny"}),
+    page("/training", training.training_page, ENGINEERS, menu=N_("Training")),
+    page("/training/{number}", training.job_page, ENGINEERS, example={"number": "1"}),
+    data("/training/{number}/state", training.state, ENGINEERS, example={"number": "1"}),
+    form("/training/{number}/cancel", training.cancel, ENGINEERS, example={"number": "1"}),
+    data("/training/{number}/report", training.report, ENGINEERS, example={"number": "1"}, sandboxed=True),
+    form("/deploy", training.deploy, ENGINEERS),
     # People and records
     page("/people", people.people_page, ADMINS, menu=N_("People")),
     form("/people", people.add_person, ADMINS),

@@ -13,9 +13,18 @@ from fastapi import Depends, Request
 
 from gonogo.server.access import Role
 from gonogo.server.book import Book
+from gonogo.server.datasets import Datasets
+from gonogo.server.doubt import Doubts
 from gonogo.server.feed import Feed
+from gonogo.server.insight import Insight, Task
+from gonogo.server.jobs import Jobs
+from gonogo.server.language import N_
 from gonogo.server.people import People, User
+from gonogo.server.photos import Photos
 from gonogo.server.pictures import Pictures
+from gonogo.server.preferences import Preferences
+from gonogo.server.proposals import Proposals
+from gonogo.server.review import Review
 from gonogo.server.sessions import Sessions
 from gonogo.server.store import Store
 from gonogo.server.throttle import Throttle
@@ -55,12 +64,22 @@ class Services:
     book: Book
     feed: Feed
     pictures: Pictures
+    preferences: Preferences
+    datasets: Datasets
+    review: Review
+    insight: Insight
+    photos: Photos
+    jobs: Jobs
+    doubts: Doubts
+    proposals: Proposals
 
     @classmethod
     def start(cls, workspace: Workspace, options: Options) -> Services:
         """Open the workspace's files."""
         store = Store(workspace.database)
         book = Book(workspace.ledger)
+        datasets, jobs = Datasets(workspace.datasets), Jobs(workspace)
+        jobs.tend()
         return cls(
             workspace=workspace,
             options=options,
@@ -71,10 +90,31 @@ class Services:
             book=book,
             feed=Feed(book, workspace.station_state, max_streams=options.max_streams),
             pictures=Pictures(book, workspace.bundle_paths),
+            preferences=Preferences(store),
+            datasets=datasets,
+            review=Review.start(store, book, datasets, now=options.now),
+            insight=Insight.start(workspace, book, datasets),
+            photos=Photos(),
+            jobs=jobs,
+            doubts=Doubts(datasets, jobs.trained_on),
+            proposals=Proposals(datasets, jobs.trained_on),
         )
 
+    def warm_up(self) -> None:
+        """Read in the background what pages keep in memory, so that the first visitor need not wait for it."""
+
+        def read(task: Task) -> None:
+            self.review.decisions.standing()
+            self.insight.line.parts(())
+
+        self.insight.worker.submit("warm", N_("Reading the ledger"), read)
+
     def close(self) -> None:
-        """Close the files."""
+        """Close the files. A training run goes on."""
+        self.insight.close()
+        self.jobs.close()
+        self.doubts.close()
+        self.proposals.close()
         self.book.close()
         self.store.close()
 

@@ -21,6 +21,10 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "base-uri 'none'",
     )
 )
+SANDBOX_POLICY = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'"
+)
+"""For pages written elsewhere: of no origin, without scripts or forms; with a style and pictures of their own."""
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -55,6 +59,8 @@ class Shell:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers[name] = value
+                if scope.get("gonogo.sandboxed"):
+                    headers["Content-Security-Policy"] = SANDBOX_POLICY
                 # Pages hold names and pictures of parts; only static files say that they may be kept.
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)

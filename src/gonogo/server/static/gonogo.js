@@ -16,9 +16,11 @@ export function toast(text, { failed = false } = {}) {
  *
  * @param {string} path
  * @param {object|FormData} body an object goes as JSON, form data as it is
- * @throws {Error} with a message for the person, which was shown as a toast already
+ * @param {{quiet: boolean}} options quiet: the page tells the person of a failure itself
+ * @throws {Error} with a message for the person, which was shown as a toast already, and the answer's `status`, 0
+ *   without an answer
  */
-export async function send(path, body = {}) {
+export async function send(path, body = {}, { quiet = false } = {}) {
   const headers = { "X-CSRF-Token": token };
   const form = body instanceof FormData;
   if (!form) headers["Content-Type"] = "application/json";
@@ -26,15 +28,15 @@ export async function send(path, body = {}) {
   try {
     answer = await fetch(path, { method: "POST", headers, body: form ? body : JSON.stringify(body) });
   } catch {
-    toast(document.body.dataset.lost, { failed: true });
-    throw new Error(document.body.dataset.lost);
+    if (!quiet) toast(document.body.dataset.lost, { failed: true });
+    throw Object.assign(new Error(document.body.dataset.lost), { status: 0 });
   }
   if (answer.ok) return answer.json();
   if (answer.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
   const told = await answer.json().catch(() => ({}));
   const message = told.message ?? `${answer.status}`;
-  toast(message, { failed: true });
-  throw new Error(message);
+  if (!quiet) toast(message, { failed: true });
+  throw Object.assign(new Error(message), { status: answer.status });
 }
 
 /** Ask in the page's dialog; resolves to whether the person said yes. */

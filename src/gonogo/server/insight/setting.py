@@ -1,0 +1,95 @@
+"""Setting new limits: `gonogo.operate` in the background, recorded before it begins and when it is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from gonogo import operate
+from gonogo.errors import DatasetError
+from gonogo.inspector import Inspector
+from gonogo.operate import Request
+from gonogo.schema import Frame, Verdict
+from gonogo.server.book import Book
+from gonogo.server.datasets import Datasets
+from gonogo.server.insight.gauges import Gauge
+from gonogo.server.insight.known import Known
+from gonogo.server.insight.mistakes import LIMITS_SET
+from gonogo.server.insight.tasks import Task, Worker
+from gonogo.server.language import N_, RefusedError
+
+ASKED = "operating_point_asked"
+
+
+class Setter:
+    """Certifies limits and writes them into the bundle as a new revision."""
+
+    def __init__(self, book: Book, datasets: Datasets, worker: Worker) -> None:
+        self._book, self._datasets, self._worker = book, datasets, worker
+
+    def start(
+        self, gauge: Gauge, known: Known, who: str, *, max_escape: float, max_overkill: float, bad_share: float
+    ) -> Task:
+        """Begin; the limits are certified once, on the calibrate split, whatever comes of it.
+
+        Raises:
+            RefusedError: limits are being set already.
+        """
+        running = self._worker.task("set")
+        if running is not None and not running.over:
+            raise RefusedError(N_("Limits are being set already. Wait until that is done."))
+        request = _request(gauge, max_escape, max_overkill, bad_share)
+        self._book.act(
+            ASKED, who, bundle=gauge.name, before=gauge.sha256, max_escape=max_escape, max_overkill=max_overkill
+        )
+        return self._worker.submit(
+            "set", N_("Certifying the new limits"), lambda task: self._set(gauge, known, request, who, task)
+        )
+
+    def _set(self, gauge: Gauge, known: Known, request: Request, who: str, task: Task) -> None:
+        dataset = self._datasets.read(known.dataset).dataset
+        inspector = _Counted.load(gauge.path)
+        assert isinstance(inspector, _Counted), "a class method gives its own class"
+        if inspector.bundle_sha256 != gauge.sha256:
+            raise RefusedError(N_("Somebody else has set this inspector meanwhile. Look at it again first."))
+        inspector.count(task, sum(each.label is not None and each.split is not None for each in dataset.samples))
+        try:
+            made = operate.operate(inspector, dataset, request)
+        except DatasetError as error:
+            raise RefusedError(N_("The limits were not set: %(why)s"), why=str(error)) from error
+        self._book.act(
+            LIMITS_SET,
+            who,
+            bundle=gauge.name,
+            before=gauge.sha256,
+            after=made.bundle.sha256,
+            max_escape=request.max_escape,
+            max_overkill=request.max_overkill,
+            promised=not made.refusals,
+        )
+
+
+class _Counted(Inspector):
+    """Tells a task how many pictures it has judged."""
+
+    task: Task | None = None
+    judged, total = 0, 0
+
+    def count(self, task: Task, total: int) -> None:
+        """Tell this task from now on."""
+        self.task, self.total = task, total
+
+    def inspect_file(self, path: str | os.PathLike[str]) -> tuple[Frame | None, Verdict]:
+        """See `gonogo.inspector.Inspector.inspect_file`."""
+        if self.task is not None:
+            self.judged += 1
+            self.task.step(min(self.judged, self.total), self.total)
+        return super().inspect_file(path)
+
+
+def _request(gauge: Gauge, max_escape: float, max_overkill: float, bad_share: float) -> Request:
+    """As the gauge was set before, with new limits."""
+    before: Mapping[str, object] = gauge.evidence.get("request", {})
+    same = ("confidence", "joint", "per_kind", "guard", "merge_near_duplicates")
+    kept = {name: before[name] for name in same if name in before}
+    return Request(max_escape=max_escape, max_overkill=max_overkill, bad_share=bad_share, **kept)  # type: ignore[arg-type]

@@ -1,0 +1,101 @@
+"""How much effort a training run makes, and what that means for ``gonogo train``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from gonogo.server.language import N_, RefusedError
+
+BACKBONES = (
+    "densenet121",
+    "efficientnet_b0",
+    "inception_v3",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "squeezenet1_1",
+)
+"""Those that `gonogo.model` knows, which is not asked: it would bring torch into the server."""
+
+
+class Effort(StrEnum):
+    """What a person chooses between."""
+
+    QUICK = "quick"
+    STANDARD = "standard"
+    THOROUGH = "thorough"
+
+
+EFFORT_NAMES = {
+    Effort.QUICK: N_("Quick"),
+    Effort.STANDARD: N_("Standard"),
+    Effort.THOROUGH: N_("Thorough"),
+}
+EFFORT_WORDS = {
+    Effort.QUICK: N_("Seconds to a minute: small pictures. To see whether it works at all."),
+    Effort.STANDARD: N_("Minutes. Good for most parts."),
+    Effort.THOROUGH: N_("The whole network is trained: an hour or more. For fine defects and a few hundred labels."),
+}
+
+
+def arguments(effort: Effort, weights: Path | None) -> list[str]:
+    """The options of ``gonogo train`` for an effort.
+
+    Random weights say something only in early layers, or when the whole network is trained; pretrained ones are best
+    left as they are while there are few pictures.
+
+    Args:
+        effort: What was chosen.
+        weights: A safetensors file named after its backbone, with ``_to_LAYER`` where it ends early; ``None``: random.
+
+    Raises:
+        RefusedError: the file's name does not begin with a backbone's.
+    """
+    if weights is None:
+        common = ["--backbone", "resnet18", "--weights", "none", "--pool", "lse"]
+        return (
+            common
+            + {
+                Effort.QUICK: ["--cut", "layer1", "--size", "96", "--crops", "1", "--rotations", "2"],
+                Effort.STANDARD: [
+                    *("--cut", "layer2", "--size", "128", "--crops", "2", "--rotations", "4"),
+                    *("--finetune", "--epochs", "20", "--learning-rate", "0.003"),
+                ],
+                Effort.THOROUGH: [
+                    *("--cut", "layer3", "--size", "224", "--crops", "2", "--rotations", "4"),
+                    *("--finetune", "--epochs", "40", "--learning-rate", "0.003"),
+                ],
+            }[effort]
+        )
+    common = ["--backbone", backbone_of(weights.name), "--weights", str(weights)]
+    _, _, cut = weights.stem.partition("_to_")
+    if cut:
+        common += ["--cut", cut]
+    return (
+        common
+        + {
+            Effort.QUICK: ["--size", "128", "--crops", "1", "--rotations", "1"],
+            Effort.STANDARD: ["--crops", "2", "--rotations", "4"],
+            Effort.THOROUGH: ["--crops", "2", "--rotations", "4", "--finetune", "--epochs", "24"],
+        }[effort]
+    )
+
+
+def backbone_of(file: str) -> str:
+    """The backbone that a weights file is named after.
+
+    Raises:
+        RefusedError: none.
+    """
+    found = max((name for name in BACKBONES if file.startswith(name)), key=len, default=None)
+    if found is None:
+        raise RefusedError(
+            N_("%(file)s: the name of a weights file begins with its backbone, one of %(names)s."),
+            file=file[:100],
+            names=", ".join(BACKBONES),
+        )
+    return found

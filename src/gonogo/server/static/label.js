@@ -1,0 +1,519 @@
+// The label page: which picture is shown, what was said of it, and every key.
+
+import { toast, typing } from "./gonogo.js";
+import { Saver } from "./label-saver.js";
+import { editKeys, editKinds } from "./label-settings.js";
+import { regionOf, saidOf } from "./label-shapes.js";
+import { Stage } from "./label-stage.js";
+import { Strip } from "./label-strip.js";
+import { words } from "./label-words.js";
+
+const LOOK_MS = 4000;
+const SETTLE_MS = 700; // after drawing, before saving
+const AHEAD = 5; // pictures kept in memory
+const VALUES = ["label", "defect", "present", "box_xyxy", "quad", "polygons"];
+
+const root = document.getElementById("label");
+const text = root.dataset;
+const at = (id) => document.getElementById(id);
+const fill = (line, values) => line.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+const place = crypto.getRandomValues(new Uint32Array(2)).join("-");
+
+let keys = JSON.parse(text.keys);
+let kinds = JSON.parse(text.kinds);
+const rows = new Map(); // by file: the record as the server has it, with what was done here since
+let version = 0;
+let current = "";
+let kept = null; // the shown picture's values when they were last saved
+let settling = 0;
+let order = "file";
+let doubt = {};
+let others = {};
+const undo = []; // {file, before}
+const visited = [];
+const loaded = new Map(); // by file: promise of {url, size}
+
+const stage = new Stage(at("stage"), { changed: drawn });
+const strip = new Strip(at("strip"), text.path, (file) => open(file));
+
+const decided = (row) => row.label !== undefined || row.present === false;
+const valuesOf = (row) => Object.fromEntries(VALUES.map((key) => [key, row[key] ?? null]));
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
+// Saving
+
+const saver = new Saver(
+  { path: `${text.path}/save`, store: `gonogo ${text.path} ${text.me}`, rows },
+  {
+    state(state) {
+      at("saved").dataset.state = state;
+      at("saved").querySelector("span").textContent = text[state];
+    },
+    saved(row) {
+      const mine = rows.get(row.file);
+      // What was drawn while the answer was on its way stays.
+      const newer = saver.holds(row.file) || (row.file === current && settling);
+      rows.set(row.file, newer && mine ? { ...mine, revision: row.revision } : row);
+      if (row.file === current) about();
+      strip.mark(row);
+    },
+    conflict,
+    refused(file, message) {
+      toast(message, { failed: true });
+      version = 0; // what was not taken must not go on being shown
+      look().then(() => file === current && refresh());
+    },
+  },
+);
+
+/** Take what is drawn and said on the page into the picture's record, and save it if it is new. */
+function commit() {
+  clearTimeout(settling);
+  settling = 0;
+  const row = rows.get(current);
+  if (!row || same(valuesOf(row), kept)) return;
+  undo.push({ file: current, before: kept });
+  kept = valuesOf(row);
+  saver.put(current, kept);
+  strip.mark(row);
+  count();
+}
+
+function change(values) {
+  const row = { ...rows.get(current), ...values };
+  for (const key of VALUES) if (row[key] === null) delete row[key];
+  rows.set(current, row);
+}
+
+function drawn(what) {
+  if (!rows.has(current)) return;
+  if (what === "polygons") {
+    change({ polygons: stage.polygons });
+    if (stage.polygons.length && rows.get(current).label !== "bad") change({ label: "bad", present: null });
+  } else change(saidOf(stage.region));
+  show();
+  clearTimeout(settling);
+  settling = setTimeout(commit, SETTLE_MS);
+}
+
+const conflicts = [];
+async function conflict(mine, { message, row: theirs }) {
+  conflicts.push([mine, message, theirs]);
+  if (conflicts.length > 1) return;
+  while (conflicts.length) {
+    const [decision, told, row] = conflicts[0];
+    const dialog = at("conflict");
+    at("conflict-title").textContent = told;
+    at("conflict-who").textContent = row.labelled_by ?? "?";
+    at("conflict-theirs").textContent = words(row, text);
+    at("conflict-mine").textContent = words(decision, text);
+    at("conflict-picture").src = strip.address(row.file, 320);
+    dialog.returnValue = "theirs";
+    dialog.showModal();
+    await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+    rows.set(row.file, row);
+    if (dialog.returnValue === "mine") {
+      const values = Object.fromEntries(VALUES.map((key) => [key, decision[key] ?? null]));
+      rows.set(row.file, { ...row, ...Object.fromEntries(VALUES.map((key) => [key, values[key] ?? undefined])) });
+      saver.put(row.file, values);
+    }
+    if (row.file === current) refresh();
+    strip.mark(rows.get(row.file));
+    count();
+    conflicts.shift();
+  }
+}
+
+// Showing
+
+const width = () => (at("stage").clientWidth * devicePixelRatio > 960 ? 1920 : 960);
+
+function load(file) {
+  if (!loaded.has(file)) {
+    const found = fetch(strip.address(file, width())).then(async (answer) => {
+      if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).message ?? text.unreadable);
+      const size = answer.headers.get("X-Picture-Size").split(" ").map(Number);
+      return { url: URL.createObjectURL(await answer.blob()), size };
+    });
+    found.catch(() => loaded.delete(file));
+    loaded.set(file, found);
+    for (const old of [...loaded.keys()].slice(0, -AHEAD)) {
+      if (old === current) continue;
+      loaded.get(old).then(({ url }) => URL.revokeObjectURL(url), () => {});
+      loaded.delete(old);
+    }
+  }
+  return loaded.get(file);
+}
+
+async function open(file, { back = false } = {}) {
+  if (!rows.has(file)) return;
+  commit();
+  if (current && current !== file && !back) visited.push(current);
+  current = file;
+  kept = valuesOf(rows.get(file));
+  strip.show(file, listed(), rows);
+  history.replaceState(null, "", `?file=${encodeURIComponent(file)}`);
+  count();
+  show();
+  at("stage-wrap").setAttribute("aria-busy", "true");
+  try {
+    const { url, size } = await load(file);
+    if (current !== file) return;
+    at("trouble").hidden = true;
+    stage.show(url, size);
+    refresh();
+    await begin(file);
+  } catch (error) {
+    if (current !== file) return;
+    at("trouble").hidden = false;
+    at("trouble").textContent = error instanceof TypeError ? document.body.dataset.lost : error.message;
+    stage.show("", [4, 3]);
+    stage.set({ region: null, polygons: [] });
+    if (error instanceof TypeError) setTimeout(() => current === file && open(file, { back: true }), 3000);
+  } finally {
+    if (current === file) at("stage-wrap").removeAttribute("aria-busy");
+  }
+  look();
+  const next = upcoming(file);
+  if (next) load(next).catch(() => {});
+}
+
+/** A new picture begins with what the person chose; it counts once they decide or move it. */
+async function begin(file) {
+  const row = rows.get(file);
+  if (decided(row) || row.box_xyxy || stage.region) return;
+  if (at("start").value === "last") suggest(lastRegion());
+  if (at("start").value === "propose") await propose();
+}
+
+function suggest(region) {
+  if (!region) return;
+  stage.tool = region.turned ? "quad" : stage.tool === "quad" ? "box" : stage.tool;
+  stage.set({ region: stage.kept(region), polygons: stage.polygons, suggested: true });
+  show();
+}
+
+/** Draw the record anew. */
+function refresh() {
+  const row = rows.get(current);
+  kept = valuesOf(row);
+  const imported = row.mask_file_name && row.polygons === undefined;
+  const mask = imported ? `${text.path}/mask.png?${new URLSearchParams({ file: row.file })}` : "";
+  if (row.quad && stage.tool === "box") stage.tool = "quad";
+  else if (row.box_xyxy && !row.quad && stage.tool === "quad") stage.tool = "box";
+  stage.set({ region: regionOf(row), polygons: row.polygons ?? [], mask });
+  show();
+}
+
+function show() {
+  const row = rows.get(current) ?? {};
+  const state = row.present === false ? "none" : (row.label ?? "open");
+  at("stage-wrap").dataset.state = state;
+  at("verdict").textContent = state === "open" ? "" : words({ label: row.label, present: row.present, defect: row.defect }, text);
+  for (const name of ["good", "bad", "none"]) root.querySelector(`[data-do="${name}"]`).setAttribute("aria-pressed", String(state === name));
+  for (const button of at("kinds").children) button.setAttribute("aria-pressed", String(state === "bad" && row.defect === button.dataset.kind));
+  for (const name of ["box", "quad", "polygon"]) root.querySelector(`[data-do="${name}"]`).setAttribute("aria-pressed", String(stage.tool === name));
+  root.querySelector('[data-do="resize"]').setAttribute("aria-pressed", String(stage.resizing));
+  at("stage").dataset.tool = stage.tool;
+  at("file").textContent = row.file ?? "";
+  at("drawn").textContent = drawnWords();
+  about();
+}
+
+function drawnWords() {
+  const lines = [];
+  if (stage.region) {
+    const { x, y, w, h } = stage.region;
+    lines.push(fill(text.region, { x: Math.round(x - w / 2), y: Math.round(y - h / 2), w: Math.round(w), h: Math.round(h) }));
+  } else lines.push(text.noRegion);
+  if (stage.polygons.length) lines.push(fill(text.withOutlines, { count: stage.polygons.length }));
+  return lines.join(" · ");
+}
+
+function about() {
+  const row = rows.get(current) ?? {};
+  const lines = [];
+  if (row.labelled_by) lines.push(row.labelled_by === text.me ? text.byMe : fill(text.by, { who: row.labelled_by }));
+  if (others[current]) lines.push(fill(text.others, { who: others[current] }));
+  at("about").textContent = lines.join(" · ");
+}
+
+function count() {
+  const list = listed();
+  const left = [...rows.values()].filter((row) => !decided(row)).length;
+  at("position").textContent = rows.size ? fill(text.position, { number: list.indexOf(current) + 1, total: rows.size }) : "";
+  at("left").textContent = fill(text.left, { count: left });
+  at("done").max = Math.max(rows.size, 1);
+  at("done").value = rows.size - left;
+}
+
+// Going on
+
+/** Files in the order shown: as uploaded, or the open ones by doubt and then the others. */
+function listed() {
+  const files = [...rows.keys()];
+  if (order === "file") return files;
+  const rank = (file) => (decided(rows.get(file)) ? Infinity : (doubt[file] ?? 1e9));
+  return files.map((file) => [rank(file), file]).sort((one, other) => (one[0] === other[0] ? 0 : one[0] - other[0])).map(([, file]) => file);
+}
+
+/** The next picture that nobody has labelled and nobody else has open. */
+function upcoming(from = current) {
+  const list = listed();
+  const start = order === "file" ? list.indexOf(from) : -1;
+  const around = [...list.slice(start + 1), ...list.slice(0, start + 1)].filter((file) => file !== from && !decided(rows.get(file)));
+  return around.find((file) => !others[file]) ?? around[0];
+}
+
+function step(by) {
+  const list = listed();
+  const next = list[list.indexOf(current) + by];
+  if (next) open(next);
+}
+
+function onwards() {
+  const next = upcoming();
+  if (next) open(next);
+  else if (decided(rows.get(current))) toast(text.allDone);
+}
+
+function decide(values) {
+  if (!rows.has(current) || at("stage-wrap").getAttribute("aria-busy")) return;
+  if (stage.suggested && stage.region && values.present !== false) {
+    stage.suggested = false;
+    change(saidOf(stage.region));
+  }
+  if (values.label !== "bad" && rows.get(current).polygons) values = { ...values, polygons: null };
+  const fresh = !decided(rows.get(current));
+  change({ label: null, defect: null, present: null, ...values });
+  if (values.present === false) change({ box_xyxy: null, quad: null });
+  commit();
+  at("announce").textContent = words(rows.get(current), text);
+  if (fresh && at("advance").checked) onwards();
+  else refresh();
+}
+
+function takeBack() {
+  commit();
+  const last = undo.pop();
+  if (!last) {
+    toast(text.nothing);
+    return;
+  }
+  const row = { ...rows.get(last.file) };
+  for (const key of VALUES) {
+    if (last.before[key] === null) delete row[key];
+    else row[key] = last.before[key];
+  }
+  rows.set(last.file, row);
+  saver.put(last.file, last.before);
+  strip.mark(row);
+  if (last.file === current) refresh();
+  else open(last.file, { back: true });
+  count();
+}
+
+function lastRegion() {
+  const before = [...visited].reverse().find((file) => file !== current && rows.get(file)?.box_xyxy);
+  const list = [...rows.keys()];
+  const above = list.slice(0, list.indexOf(current)).reverse().find((file) => rows.get(file).box_xyxy);
+  const found = before ?? above;
+  return found ? regionOf(rows.get(found)) : null;
+}
+
+function copy() {
+  const region = lastRegion();
+  if (!region) {
+    toast(text.noLast);
+    return;
+  }
+  suggest(region);
+  stage.changed("region");
+}
+
+async function propose() {
+  const file = current;
+  const answer = await fetch(`${text.path}/proposal?${new URLSearchParams({ file })}`).catch(() => null);
+  const told = await answer?.json().catch(() => null);
+  if (current !== file || !told) return;
+  if (!answer.ok || !told.found) {
+    toast(told.reason ?? told.message, { failed: !answer.ok });
+    return;
+  }
+  suggest(regionOf(told));
+  at("about").textContent = fill(text.proposed, { source: told.source });
+}
+
+// What others do
+
+async function look() {
+  let told;
+  try {
+    const answer = await fetch(`${text.path}/look`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-CSRF-Token": document.querySelector('meta[name="csrf"]').content },
+      body: JSON.stringify({ place, file: current, since: version }),
+    });
+    if (!answer.ok) return;
+    told = await answer.json();
+  } catch {
+    return; // the next look tells
+  }
+  version = told.version;
+  others = told.others;
+  for (const row of told.rows) {
+    const mine = rows.get(row.file);
+    if (saver.holds(row.file) || (row.file === current && settling) || mine?.revision === row.revision) continue;
+    rows.set(row.file, row);
+    strip.mark(row);
+    if (row.file === current) {
+      refresh();
+      if (row.labelled_by && row.labelled_by !== text.me) toast(fill(text.changed, { who: row.labelled_by }));
+    }
+  }
+  if (told.rows.length) count();
+  about();
+}
+
+async function rank() {
+  if (order !== "doubt") return;
+  const answer = await fetch(`${text.path}/doubt`).catch(() => null);
+  const told = answer?.ok ? await answer.json() : null;
+  if (told && order === "doubt") {
+    doubt = told.doubt;
+    at("ranking").textContent = told.problem || (told.waiting ? fill(text.judging, { count: told.waiting }) : fill(text.ordered, { name: told.bundle }));
+    strip.show(current, listed(), rows);
+    count();
+    if (!told.waiting) return;
+  }
+  setTimeout(rank, 1500);
+}
+
+// Kinds and keys
+
+function listKinds() {
+  at("kinds").replaceChildren(
+    ...kinds.map((kind, index) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "quiet kind";
+      button.dataset.kind = kind;
+      button.textContent = kind;
+      if (index < 9) {
+        const sign = document.createElement("kbd");
+        sign.textContent = index + 1;
+        sign.ariaHidden = "true";
+        button.append(sign);
+      }
+      button.addEventListener("click", () => decide({ label: "bad", defect: kind }));
+      return button;
+    }),
+  );
+  show();
+}
+
+editKinds(`${text.path}/kinds`, () => kinds, (chosen) => {
+  kinds = chosen;
+  listKinds();
+});
+editKeys(() => keys, (chosen) => {
+  keys = chosen;
+});
+
+const ACTIONS = {
+  good: () => decide({ label: "good" }),
+  bad: () => decide({ label: "bad" }),
+  none: () => decide({ present: false }),
+  undo: takeBack,
+  next: () => step(1),
+  previous: () => (visited.length ? open(visited.pop(), { back: true }) : step(-1)),
+  open: onwards,
+  copy,
+  propose,
+  box: () => pick("box"),
+  quad: () => pick("quad"),
+  polygon: () => pick("polygon"),
+  resize: () => {
+    stage.resizing = !stage.resizing;
+    stage.draw();
+    show();
+  },
+  clear: () => stage.clear(),
+  hide: () => at("stage-wrap").classList.toggle("bare"),
+};
+
+function pick(tool) {
+  stage.pick(tool);
+  show();
+}
+
+const FIXED = {
+  Enter: () => stage.close(),
+  " ": () => stage.pointAtCursor(),
+  Escape: () => stage.leave(),
+  Backspace: () => (stage.open ? stage.back() : stage.clear()),
+  Delete: () => stage.clear(),
+  "[": () => stage.turn(-1),
+  "]": () => stage.turn(1),
+  "{": () => stage.turn(-0.1),
+  "}": () => stage.turn(0.1),
+  "+": () => stage.zoom(1.5),
+  "-": () => stage.zoom(1 / 1.5),
+  0: () => stage.fit(),
+};
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+document.addEventListener("keydown", (event) => {
+  if (typing(event) || document.querySelector("dialog[open]")) return;
+  const button = event.target.closest("button, a, summary") !== null;
+  const arrow = ARROWS[event.key];
+  if (arrow && !event.target.closest("#strip")) {
+    stage.nudge(...arrow.map((value) => value * (event.shiftKey ? 10 : 1)));
+  } else if (event.key in FIXED && !(button && (event.key === "Enter" || event.key === " "))) {
+    FIXED[event.key]();
+  } else if (/^[1-9]$/.test(event.key)) {
+    if (event.repeat || !kinds[event.key - 1]) return;
+    decide({ label: "bad", defect: kinds[event.key - 1] });
+  } else {
+    const action = Object.keys(keys).find((name) => keys[name] === event.key.toLowerCase());
+    if (!action || (event.repeat && !["next", "previous"].includes(action))) return;
+    ACTIONS[action]();
+  }
+  event.preventDefault();
+});
+
+let pressedAt = 0;
+root.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-do]");
+  if (!button) return;
+  // The second click of a double click would decide the next picture.
+  const again = ["good", "bad", "none"].includes(button.dataset.do) && event.detail > 1 && Date.now() - pressedAt < 500;
+  pressedAt = Date.now();
+  if (!again) ACTIONS[button.dataset.do]();
+});
+at("zoom-in").addEventListener("click", () => stage.zoom(1.5));
+at("zoom-out").addEventListener("click", () => stage.zoom(1 / 1.5));
+at("zoom-fit").addEventListener("click", () => stage.fit());
+at("order").addEventListener("change", () => {
+  order = at("order").value;
+  at("ranking").textContent = "";
+  strip.show(current, listed(), rows);
+  rank();
+});
+for (const id of ["advance", "start"]) {
+  const input = at(id);
+  const stored = localStorage.getItem(`gonogo label ${id}`);
+  if (stored !== null) input.type === "checkbox" ? (input.checked = stored === "true") : (input.value = stored);
+  input.addEventListener("change", () => localStorage.setItem(`gonogo label ${id}`, String(input.type === "checkbox" ? input.checked : input.value)));
+}
+addEventListener("pagehide", commit);
+
+const told = await (await fetch(`${text.path}/samples`)).json();
+version = told.version;
+for (const row of told.rows) rows.set(row.file, row);
+listKinds();
+const first = rows.has(text.file) ? text.file : (upcoming("") ?? rows.keys().next().value);
+if (first) await open(first);
+else location.replace(text.path);
+setInterval(look, LOOK_MS);

@@ -1,0 +1,148 @@
+"""Beginning data sets and handing over photographs: what is taken, what is refused, bombs and traversal."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+
+from gonogo.images import encode_jpeg, encode_png
+from gonogo.schema import Label
+from gonogo.server.uploads import unpacked
+from label_kit import actions, photo, rows, stored, upload, zipped
+from server_kit import Browser, make_app
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> FastAPI:
+    return make_app(tmp_path / "workspace")
+
+
+@pytest.fixture
+def anna(app: FastAPI) -> Browser:
+    browser = Browser(app)
+    browser.login("engineer")
+    browser.post("/datasets", name="part")
+    return browser
+
+
+def test_a_data_set_is_begun_and_listed(anna: Browser) -> None:
+    assert "part" in anna.get("/datasets").text
+    assert anna.get("/datasets/part").status_code == 200
+    again = anna.post("/datasets", name="part")
+    assert again.headers["location"] == "/"
+    assert "There is a data set part already" in anna.get("/").text
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "../x", ".hidden", "a b", "ä", "a" * 65, "<b>"])
+def test_a_name_that_could_lead_elsewhere_is_refused(app: FastAPI, anna: Browser, name: str) -> None:
+    anna.post("/datasets", name=name)
+    assert app.state.services.datasets.names() == ["part"]
+
+
+@pytest.mark.parametrize("name", ["nothing", "..", "%2e%2e", "part%2f..%2f..", "."])
+def test_a_data_set_that_is_not_there_is_not_found_anywhere_else(anna: Browser, name: str) -> None:
+    assert anna.client.get(f"/datasets/{name}/samples").status_code in (404, 422)
+    assert upload(anna, {"a.png": b"x"}, dataset=name).status_code in (404, 405, 422)
+
+
+def test_uploaded_pictures_are_stored_as_they_came(app: FastAPI, anna: Browser, rng: np.random.Generator) -> None:
+    data = {"one.png": encode_png(photo(rng)), "sub/two.jpg": encode_jpeg(photo(rng))}
+    assert upload(anna, data).json() == {"added": 2, "copies": 0, "refused": []}
+    dataset = stored(app)
+    assert [sample.file_name for sample in dataset.samples] == ["images/one.png", "images/two.jpg"]
+    assert [dataset.path(sample).read_bytes() for sample in dataset.samples] == list(data.values())
+    assert all(sample.label is None for sample in dataset.samples)
+    (action,) = actions(app, "upload")
+    assert (action.who, action.details["pictures"]) == ("engineer", 2)
+
+
+def test_the_same_picture_is_taken_once_and_the_same_name_twice(anna: Browser, rng: np.random.Generator) -> None:
+    first, second = encode_png(photo(rng)), encode_png(photo(rng))
+    upload(anna, {"a.png": first})
+    assert upload(anna, {"b.png": first, "x/a.png": second}).json() == {"added": 1, "copies": 1, "refused": []}
+    assert [row["file"] for row in rows(anna)] == ["images/a.png", "images/a-2.png"]
+
+
+def test_what_cannot_be_read_is_named_and_the_others_are_kept(anna: Browser, rng: np.random.Generator) -> None:
+    good = encode_png(photo(rng))
+    told = upload(anna, {"notes.txt": b"hello", "cut.png": good[:200], "good.png": good, "empty.jpg": b""}).json()
+    assert told["added"] == 1
+    assert {refused["name"] for refused in told["refused"]} == {"notes.txt", "cut.png", "empty.jpg"}
+    assert "expected a JPEG" in told["refused"][0]["reason"]
+    assert len(rows(anna)) == 1
+
+
+def test_a_picture_bomb_is_refused_before_it_is_unpacked(anna: Browser) -> None:
+    side = 60_000
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    told = upload(anna, {"bomb.png": bomb}).json()
+    assert told["added"] == 0
+    assert "pixels" in told["refused"][0]["reason"]
+
+
+def test_an_archive_is_unpacked_and_its_folders_can_label(
+    app: FastAPI, anna: Browser, rng: np.random.Generator
+) -> None:
+    names = ("tray/good/1.png", "tray/bad/2.png", "tray/Bad/scratch/3.png", "tray/other/4.png", "__MACOSX/._1.png")
+    told = upload(anna, {"tray.zip": zipped({name: encode_png(photo(rng)) for name in names})}, by_folder=True).json()
+    assert told == {"added": 4, "copies": 0, "refused": []}
+    found = [(sample.label, sample.defect) for sample in stored(app).samples]
+    assert found == [(Label.GOOD, None), (Label.BAD, None), (Label.BAD, "scratch"), (None, None)]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil.png", "/etc/evil.png", "..\\evil.png", "a/../../evil.png", "C:\\evil.png"]
+)
+def test_names_that_lead_out_of_an_archive_are_refused(
+    app: FastAPI, anna: Browser, rng: np.random.Generator, name: str
+) -> None:
+    told = upload(anna, {"a.zip": zipped({name: encode_png(photo(rng))})}).json()
+    assert told["added"] == 0
+    assert "leads out of the archive" in told["refused"][0]["reason"]
+    root = app.state.services.workspace.root
+    assert not list(root.parent.rglob("*evil*"))
+
+
+def test_links_encrypted_members_and_damaged_archives_are_refused(anna: Browser, rng: np.random.Generator) -> None:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        link = zipfile.ZipInfo("link.png")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("fine.png", encode_png(photo(rng)))
+    damaged = zipped({"a.png": encode_png(photo(rng))})
+    half = bytearray(damaged)
+    half[60:200] = bytes(140)
+    told = upload(anna, {"a.zip": data.getvalue(), "b.zip": bytes(half), "c.zip": damaged[: len(damaged) // 2]}).json()
+    assert told["added"] == 1
+    assert {refused["name"] for refused in told["refused"]} == {"link.png", "a.png", "c.zip"}
+
+
+def test_an_archive_bomb_is_cut_off() -> None:
+    bomb = io.BytesIO(zipped({f"{number}.bmp": bytes(1_000_000) for number in range(50)}))
+    items = list(unpacked("bomb.zip", bomb, most_bytes=3_500_000))
+    assert sum(isinstance(item, tuple) for item in items) == 3
+    assert "more than is allowed" in items[-1].reason  # type: ignore[union-attr]
+    crowd = io.BytesIO(zipped({f"{number}.png": b"" for number in range(30)}))
+    (only,) = unpacked("crowd.zip", crowd, most_members=20)
+    assert "too many files" in only.reason  # type: ignore[union-attr]
+
+
+def test_file_names_become_plain_and_stay_apart(anna: Browser, rng: np.random.Generator) -> None:
+    names = ['a<b>:"c|d?.png', "..png", "x" * 300 + ".png", "CON\x00.png", " .png"]
+    data = zipped({name: encode_png(photo(rng)) for name in names})
+    assert upload(anna, {"a.zip": data}).json()["added"] >= 3
+    for row in rows(anna):
+        assert len(row["file"]) < 150
+        assert not set('<>:"|?\\\x00') & set(row["file"])
