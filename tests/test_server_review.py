@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ DOUBTFUL_RED = (GOOD_RED + BAD_RED) / 2 + 2
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("review") / "plant"
     fill(Workspace.open(root))
+    app = make_app(root)
+    work_done(app)  # what is known of the pictures is then in the cache of every copy
+    app.state.services.close()
+    (root / "server.db").unlink()
     return root
 
 
@@ -39,11 +44,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def app(template: Path, tmp_path: Path, clock: Clock) -> FastAPI:
+def app(template: Path, tmp_path: Path, clock: Clock) -> Iterator[FastAPI]:
     shutil.copytree(template, tmp_path / "plant")
     made = make_app(tmp_path / "plant", clock=clock)
     made.state.services.review.desk.check_share = 0.0
-    return made
+    yield made
+    made.state.services.insight.close()
 
 
 def add_doubtful(app: FastAPI, count: int, **more: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def app(template: Path, tmp_path: Path) -> FastAPI:
+def app(template: Path, tmp_path: Path) -> Iterator[FastAPI]:
     shutil.copytree(template, tmp_path / "plant")
-    return make_app(tmp_path / "plant")
+    made = make_app(tmp_path / "plant")
+    yield made
+    made.state.services.insight.close()
 
 
 def browse(app: FastAPI, name: str = "engineer", **more: Any) -> Browser:
