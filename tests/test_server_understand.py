@@ -66,7 +66,7 @@ def work_done(app: FastAPI) -> None:
     insight = app.state.services.insight
     gauge = insight.gauge()
     if gauge is not None:
-        insight.library.of(gauge)
+        insight.taught.of(gauge)
         insight.watchman.of(gauge)
     while insight.worker.busy():
         threading.Event().wait(0.02)

@@ -268,7 +268,7 @@ class Ledger:
             try:
                 yield
                 self._connection.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # an interruption, too, must leave no half-written transaction; it is raised on
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise

@@ -22,7 +22,7 @@ class Insight:
 
     workspace: Workspace
     gauges: Gauges
-    library: Library
+    taught: Library
     line: Line
     watchman: Watchman
     comparer: Comparer
@@ -36,7 +36,7 @@ class Insight:
         return cls(
             workspace=workspace,
             gauges=Gauges(),
-            library=Library(datasets, cache, worker),
+            taught=Library(datasets, cache, worker),
             line=line,
             watchman=Watchman(book, line, cache, worker),
             comparer=Comparer(book, worker),
@@ -51,7 +51,7 @@ class Insight:
     def known(self) -> Known | None:
         """What is known of the pictures that the bundle in use was made from."""
         gauge = self.gauge()
-        return None if gauge is None else self.library.of(gauge)
+        return None if gauge is None else self.taught.of(gauge)
 
     def close(self) -> None:
         """Stop working."""

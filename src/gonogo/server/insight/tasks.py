@@ -86,7 +86,7 @@ class Worker:
             task.failure = "stopped"
         except GonogoError as error:
             task.failure = error if isinstance(error, RefusedError) else str(error)
-        except Exception:  # noqa: BLE001  the edge of a thread: whatever went wrong is logged and said on the page
+        except Exception:  # noqa: BLE001  a process edge: a failed task is logged and shown, and the next one still runs
             _log.exception("%s failed", task.title)
             task.failure = "failed; see the server's log"
         finally:

@@ -124,7 +124,7 @@ def nearest(here: Here, me: Me, ticket: str) -> Response:
     """The labelled pictures that the part resembles most, as a piece of the page."""
     record = _dealt(here, me.name, ticket)
     gauge, found, note = here.insight.gauge(), [], ""
-    known = None if gauge is None else here.insight.library.of(gauge)
+    known = None if gauge is None else here.insight.taught.of(gauge)
     if gauge is None:
         note = N_("No inspector is in use.")
     elif known is None:
