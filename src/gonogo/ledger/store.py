@@ -268,10 +268,9 @@ class Ledger:
             try:
                 yield
                 self._connection.execute("COMMIT")
-            except BaseException:  # an interruption, too, must leave no half-written transaction; it is raised on
-                if self._connection.in_transaction:
+            finally:
+                if self._connection.in_transaction:  # not committed: whatever broke in, an interruption too
                     self._connection.execute("ROLLBACK")
-                raise
         except apsw.BusyError as error:
             raise LedgerError(
                 f"{self.path}: another process has kept the ledger to itself too long; nothing was recorded. "

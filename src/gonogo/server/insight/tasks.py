@@ -86,8 +86,8 @@ class Worker:
             task.failure = "stopped"
         except GonogoError as error:
             task.failure = error if isinstance(error, RefusedError) else str(error)
-        except Exception:  # noqa: BLE001  a process edge: a failed task is logged and shown, and the next one still runs
-            _log.exception("%s failed", task.title)
+        except Exception as error:  # noqa: BLE001  the edge of a thread: logged, shown, and the next task still runs
+            _log.error("%s failed", task.title, exc_info=error)
             task.failure = "failed; see the server's log"
         finally:
             task.over = True
