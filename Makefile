@@ -8,7 +8,7 @@ ifeq ($(UV),)
 UV := .uv/bin/uv
 endif
 
-.PHONY: setup demo test test-slow test-pages lint chaos pins clean
+.PHONY: setup demo test test-slow test-pages lint chaos bench pins clean
 
 setup: $(VENV)/.ready
 
@@ -43,6 +43,10 @@ lint: setup
 # Kills, storms and failures; CHAOS=quick makes a twentieth of them. The last line is the figures.
 chaos: setup
 	$(BIN)/gonogo station chaos$(if $(filter quick,$(CHAOS)), --share 0.05)
+
+# BENCH=quick takes a few minutes.
+bench: setup
+	$(BIN)/gonogo bench --out bench$(if $(filter quick,$(BENCH)), --quick)
 
 # Writes constraints.txt anew from the newest versions that fit together.
 pins: | $(filter .uv/bin/uv,$(UV))

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from gonogo.cli import dataset, experiment, ledger, roi, station
+from gonogo.cli.bench import bench
 from gonogo.cli.demo import demo
 from gonogo.cli.drift import simulate_drift
 from gonogo.cli.evaluate import evaluate
@@ -40,6 +41,7 @@ for command in (demo, train, inspect, evaluate, operate, qualify, synth, gauge, 
     app.command()(command)
 app.command()(replay)
 app.command()(serve)
+app.command()(bench)
 
 
 def main() -> None:

@@ -119,6 +119,22 @@ def curve(line: Curve, marks: Sequence[Mark], *, x_label: str, y_label: str, tit
     return _svg(left + side + 22, top + side + 46, title, pieces, "square")
 
 
+def bars(values: Sequence[tuple[str, float]], *, title: str, unit: str) -> Markup:
+    """Positive values as bars on a logarithmic axis, one below the other, each with its name and number."""
+    left, right, row = 250.0, 70.0, 26.0
+    low = min(1.0, *(value for _, value in values))
+    high = max(value for _, value in values)
+    span = math.log10(high / low) or 1.0
+    width, pieces = _WIDTH - left - right, []
+    for number, (name, value) in enumerate(values):
+        y = 8 + number * row
+        length = max(width * math.log10(value / low) / span, 2.0)
+        pieces.append(_text(left - 8, y + 13, name, "tick end"))
+        pieces.append(_rect(left, y, length, 17, "bar"))
+        pieces.append(_text(left + length + 6, y + 13, f"{value:.3g}{unit}", "tick"))
+    return _svg(_WIDTH, 12 + len(values) * row, title, pieces, "bars")
+
+
 def stacked_bar(segments: Sequence[Segment]) -> Markup:
     """Shares of a whole as one bar; empty segments are left out."""
     whole = sum(segment.count for segment in segments)

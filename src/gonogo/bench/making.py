@@ -1,0 +1,116 @@
+"""The bundles that are timed: given, or made from a few rendered boards. Speed does not depend on what they learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from gonogo.augment import PLAIN
+from gonogo.dataset import Dataset, Split
+from gonogo.errors import InputError, UnfitError
+from gonogo.inspector import Inspector
+from gonogo.model import Pool
+from gonogo.progress import console
+from gonogo.roi import write_recipe
+from gonogo.roi.scoring import read_examples
+from gonogo.roi.tuning import tune
+from gonogo.synthetic import BoardType, ChipType, Mix, write_dataset
+from gonogo.train import Distillation
+from gonogo.workflow import DistillingOptions, TrainingOptions, cascade, distill, train_inspector
+from gonogo.workflow.quantising import Allowed, QuantisingOptions, quantise
+
+MIX = Mix(without_chip=0.0, with_two_chips=0.0, boards=(BoardType.CONTROLLER,), chips=(ChipType.QFP32,))
+SEED = 5
+PARTS = 480
+"""A quarter of them calibrates: 60 bad parts, one more than a promise of 5 % takes."""
+REFERENCE, FULL_PRECISION, STUDENT, CASCADE = "resnet50-int8", "resnet50", "student", "cascade"
+STUDENT_SIDE = 160
+ANYTHING = Allowed(flips=1.0, moves=1.0, pointing_loss=1.0, correlation=-1.0)
+"""A few hundred parts prove nothing about flips; what was counted is in the bundle all the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contenders:
+    """The bundles of one benchmark, by name, and the boards they judge."""
+
+    bundles: dict[str, Path]
+    dataset: Dataset
+    missing: dict[str, str] = field(default_factory=dict)
+    """Why a bundle could not be made."""
+
+
+def given(folder: Path, dataset: Path) -> Contenders:
+    """Bundles that exist already: every ``NAME.inspector`` in a folder.
+
+    Raises:
+        InputError: `REFERENCE` is not among them.
+    """
+    found = {path.stem: path for path in sorted(folder.glob("*.inspector"))}
+    if REFERENCE not in found:
+        raise InputError(
+            f"{folder}: expected at least {REFERENCE}.inspector, found {', '.join(found) or 'no bundle'}. "
+            "docs/speed.md says how the bundles are made."
+        )
+    return Contenders(bundles=found, dataset=Dataset.read(dataset))
+
+
+def make(folder: Path, *, workers: int) -> Contenders:
+    """Render boards, train a ResNet-50 head on random features, quantise it, teach a student, build a cascade.
+
+    Whatever is in the folder from an earlier call is taken as it is.
+    """
+    boards = folder / "boards"
+    if not boards.is_dir():
+        write_dataset(boards, PARTS, seed=SEED, difficulty=0.0, mix=MIX, workers=workers)
+    dataset = Dataset.read(boards)
+    recipe = folder / "chip.toml"
+    if not recipe.is_file():
+        taught = [sample for sample in dataset.split(Split.TRAIN) if sample.box is not None][:60]
+        write_recipe(recipe, tune(read_examples(dataset, taught, side_px=320), trials=40, limit_s=40).recipe)
+    steps: dict[str, Callable[[Path], object]] = {
+        FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(recipe)),
+        REFERENCE: lambda out: quantise(
+            Inspector.load(folder / f"{FULL_PRECISION}.inspector"), dataset, out, _quantising()
+        ),
+        "student-f32": lambda out: distill(
+            Inspector.load(folder / f"{FULL_PRECISION}.inspector"), dataset, out, _distilling()
+        ),
+        STUDENT: lambda out: quantise(Inspector.load(folder / "student-f32.inspector"), dataset, out, _quantising()),
+        CASCADE: lambda out: cascade(
+            Inspector.load(folder / f"{STUDENT}.inspector"),
+            Inspector.load(folder / f"{REFERENCE}.inspector"),
+            dataset,
+            out,
+        ),
+    }
+    bundles, missing = {}, {}
+    for name, step in steps.items():
+        out = folder / f"{name}.inspector"
+        try:
+            if not out.is_dir():
+                console.print(f"making {name}")
+                step(out)
+            bundles[name] = out
+        except UnfitError as error:
+            missing[name] = str(error)
+    return Contenders(bundles=bundles, dataset=dataset, missing=missing)
+
+
+def _training(recipe: Path) -> TrainingOptions:
+    return TrainingOptions(
+        backbone="resnet50", weights="none", pool=Pool.LSE, size_wh=(224, 224), augmentation=PLAIN, roi=str(recipe)
+    )
+
+
+def _quantising() -> QuantisingOptions:
+    return QuantisingOptions(pictures=100, control=False, allowed=ANYTHING)
+
+
+def _distilling() -> DistillingOptions:
+    return DistillingOptions(
+        backbone="mobilenet_v3_small",
+        size_wh=(STUDENT_SIDE, STUDENT_SIDE),
+        augmentation=PLAIN,
+        recipe=replace(Distillation(), epochs=4),
+    )

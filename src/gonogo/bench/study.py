@@ -1,0 +1,307 @@
+"""The whole benchmark: every table in turn, kept as it comes, and the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from markupsafe import Markup
+
+from gonogo import images, runtime
+from gonogo.bench import making, rivals, stages
+from gonogo.bench.clock import take_turns
+from gonogo.bench.making import REFERENCE, Contenders
+from gonogo.bench.records import Benchmark, Row
+from gonogo.bench.starting import Start, measure_start
+from gonogo.bench.throughput import PROCESSES, measure_throughput
+from gonogo.dataset import Split
+from gonogo.errors import InputError
+from gonogo.evaluate import Evaluation, evaluate
+from gonogo.files import write_beside
+from gonogo.inspector import Inspector
+from gonogo.progress import console
+from gonogo.report import svg
+from gonogo.report.page import render as render_page
+from gonogo.synthetic import render
+
+FRAME_WH = (1280, 960)
+"""1.2 megapixels."""
+EAGER = "torch eager, Grad-CAM"
+CAREFUL = "torch eager, Grad-CAM down to the last map only"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extent:
+    """How long a benchmark takes."""
+
+    repeats: int
+    seconds: int
+    """Of each way of judging many pictures, in each round."""
+    rounds: int
+    compiled: bool
+    """Whether torch.compile is among the rivals."""
+
+
+QUICK = Extent(repeats=25, seconds=3, rounds=2, compiled=False)
+FULL = Extent(repeats=100, seconds=10, rounds=3, compiled=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peers:
+    """Interpreters of environments that hold other tools; what is not given is left out."""
+
+    keras: Path | None = None
+    anomalib: Path | None = None
+
+
+def run_bench(
+    out: Path,
+    extent: Extent,
+    *,
+    bundles: Path | None = None,
+    dataset: Path | None = None,
+    peers: Peers | None = None,
+    workers: int = 1,
+) -> Benchmark:
+    """Measure, and write ``bench.json`` and ``bench.html``; what was measured so far survives an interruption.
+
+    Args:
+        out: Folder to write into; bundles made there are taken up again by the next call.
+        extent: `FULL` or `QUICK`.
+        bundles: A folder of bundles to time; made where omitted.
+        dataset: The boards they were trained on.
+        peers: Other tools.
+        workers: Processes that render.
+
+    Raises:
+        InputError: ``out`` is a file, or only one of ``bundles`` and ``dataset`` is given.
+    """
+    if (bundles is None) != (dataset is None):
+        raise InputError("expected both --bundles and --dataset, or neither. Give the boards the bundles learned from.")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: expected a folder to write into, found a file. Choose another --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    if bundles is None or dataset is None:
+        contenders = making.make(out, workers=workers)
+    else:
+        contenders = making.given(bundles, dataset)
+    bench = _Bench(contenders, extent, peers or Peers(), out)
+    rows: list[Row] = []
+    for table in bench.tables():
+        rows += table
+        found = Benchmark(headlines=bench.headlines(rows), rows=rows, machine=runtime.environment())
+        write_beside(out / "bench.json", json.dumps(found.to_json(), indent=2).encode())
+    page = render_page("speed.html", found=found, plots={name: _plot(found, name) for name in ("judgement", "network")})
+    write_beside(out / "bench.html", page.encode())
+    console.print(f"Wrote {out / 'bench.html'} and {out / 'bench.json'}")
+    return found
+
+
+class _Bench:
+    """The frame, the opened bundles, and the tables in the order in which they are measured."""
+
+    def __init__(self, contenders: Contenders, extent: Extent, peers: Peers, out: Path) -> None:
+        self.contenders, self.extent, self.peers, self.out = contenders, extent, peers, out
+        self.encoded = render(0, seed=making.SEED, difficulty=0.0, size_wh=FRAME_WH, mix=making.MIX).jpeg
+        self.frame = images.decode(self.encoded)
+        self.inspectors = {name: Inspector.load(path) for name, path in contenders.bundles.items()}
+        self.reference = self.inspectors[REFERENCE]
+        self.judged: dict[str, Evaluation] = {}
+        self.start: Start | None = None
+
+    def tables(self) -> Iterator[list[Row]]:
+        """Each table as it is measured."""
+        repeats = self.extent.repeats
+        yield self._judgements()
+        yield self._overheads()
+        yield self._networks()
+        yield stages.measure_stages(self.reference, self.encoded, repeats=repeats)
+        yield stages.measure_sizes(self.reference, self.frame, repeats=max(10, repeats // 4))
+        yield stages.measure_regions(self.reference, self.frame, repeats=repeats)
+        yield stages.measure_batches(self.reference, self.frame, repeats=repeats)
+        cores = len(os.sched_getaffinity(0))
+        yield stages.measure_streams(self.reference, self.frame, pictures=8 * repeats, cores=cores)
+        yield self._thread_pools()
+        yield measure_throughput(
+            self.contenders.bundles[REFERENCE], self.frame, seconds=self.extent.seconds, rounds=self.extent.rounds
+        )
+        yield self._starts()
+        yield self._safety()
+
+    def headlines(self, rows: list[Row]) -> dict[str, float | int | str | None]:
+        """The figures that are held against their limits; ``None`` while not measured."""
+        overhead = _find(rows, "overhead", REFERENCE)
+        fastest = self._fastest(rows)
+        together = _find(rows, "throughput", PROCESSES)
+        quantised = self.reference.bundle.manifest.quantised
+        return {
+            "overhead_over_network": overhead and overhead.ratio,
+            "speedup_over_torch_eager": fastest and fastest.ratio,
+            "fastest_as_safe": fastest and fastest.name,
+            "speedup_over_torch_eager_resnet50_int8": (own := _find(rows, "judgement", REFERENCE)) and own.ratio,
+            "throughput_over_benchmark_app": together and together.ratio,
+            "verdict_flips": None if quantised is None else quantised.flips.count,
+            "first_verdict_s": self.start and self.start.first_verdict_s,
+            "first_verdict_cold_s": self.start and self.start.first_verdict_cold_s,
+            "rss_mb": self.start and self.start.rss_mb,
+        }
+
+    def _judgements(self) -> list[Row]:
+        """From JPEG bytes to verdict, box and raw map; ratio: how many times faster than torch."""
+        size_wh = self.reference.recipe.size_wh
+        usual = rivals.from_jpeg(rivals.GradCam(whole=True), self.reference.roi, size_wh)
+        careful = rivals.from_jpeg(rivals.GradCam(whole=False), self.reference.roi, size_wh)
+        found = take_turns(
+            {
+                EAGER: lambda: usual(self.encoded),
+                CAREFUL: lambda: careful(self.encoded),
+                **{
+                    name: lambda inspector=inspector: inspector.inspect_encoded(self.encoded)
+                    for name, inspector in self.inspectors.items()
+                },
+            },
+            repeats=self.extent.repeats,
+            description="judgements",
+        )
+        rows = [
+            Row.timed("judgement", name, times, found[EAGER].median_ms / times.median_ms)
+            for name, times in found.items()
+        ]
+        rows += [Row(table="judgement", name=name, note=why) for name, why in self.contenders.missing.items()]
+        for name, script, python in (
+            ("Keras predict", "keras_predict.py", self.peers.keras),
+            ("anomalib OpenVINOInferencer", "anomalib_inferencer.py", self.peers.anomalib),
+        ):
+            rows.append(self._peer(name, script, python, found[EAGER].median_ms))
+        return rows
+
+    def _peer(self, name: str, script: str, python: Path | None, eager_ms: float) -> Row:
+        photo = self.out / "frame.jpg"
+        write_beside(photo, self.encoded)
+        path = Path(__file__).resolve().parents[3] / "benchmarks" / "peers" / script
+        found = rivals.peer(path, python, str(photo)) if path.is_file() else f"{script} is not installed with gonogo"
+        if isinstance(found, str):
+            return Row(table="judgement", name=name, note=found)
+        return Row(
+            table="judgement",
+            name=name,
+            ratio=eager_ms / found["median_ms"],
+            median_ms=found["median_ms"],
+            note="in an environment of its own, not by turns",
+        )
+
+    def _overheads(self) -> list[Row]:
+        """From a frame in memory to the verdict; ratio: against the bare compiled network. Cascades have two."""
+        rows = []
+        for name, inspector in self.inspectors.items():
+            if inspector.cascade is not None:
+                continue
+            network = stages.bare_network(inspector)
+            located = inspector.roi.locate(self.frame)
+            assert located.region is not None, "the benchmark's own frame shows a part"
+            picture = images.cut(self.frame, located.region, inspector.recipe.size_wh)
+            found = take_turns(
+                {
+                    "whole": lambda inspector=inspector: inspector.inspect(self.frame),
+                    "network": lambda network=network, picture=picture: network(picture),
+                },
+                repeats=2 * self.extent.repeats,
+                description=f"overhead of {name}",
+            )
+            ratio = found["whole"].median_ms / found["network"].median_ms
+            rows.append(Row.timed("overhead", name, found["whole"], ratio, network_ms=found["network"].median_ms))
+        return rows
+
+    def _networks(self) -> list[Row]:
+        """The bare ResNet-50 on a picture that is ready; ratio: how many times faster than torch eager."""
+        size_wh = self.reference.recipe.size_wh
+        everything = rivals.networks(size_wh, compiled=self.extent.compiled)
+        runs = {name: run for name, run in everything.items() if not isinstance(run, str)}
+        runs["OpenVINO, INT8 (bundle)"] = stages.bare_network(self.reference)
+        picture = np.random.default_rng(0).integers(0, 256, (size_wh[1], size_wh[0], 3), np.uint8)
+        found = take_turns(
+            {name: lambda run=run: run(picture) for name, run in runs.items()},
+            repeats=self.extent.repeats,
+            description="networks",
+        )
+        eager = found["torch eager"].median_ms
+        rows = [Row.timed("network", name, times, eager / times.median_ms) for name, times in found.items()]
+        return rows + [
+            Row(table="network", name=name, note=why) for name, why in everything.items() if isinstance(why, str)
+        ]
+
+    def _thread_pools(self) -> list[Row]:
+        """What OpenCV's own threads cost or bring beside OpenVINO's; ratio: against OpenCV on one thread."""
+        found = {}
+        threads = cv2.getNumThreads()
+        try:
+            for count in (1, len(os.sched_getaffinity(0))):
+                cv2.setNumThreads(count)
+                run = {"whole": lambda: self.reference.inspect_encoded(self.encoded)}
+                found[count] = take_turns(run, repeats=self.extent.repeats, description="thread pools")["whole"]
+        finally:
+            cv2.setNumThreads(threads)
+        single = found[1].median_ms
+        return [
+            Row.timed("threads", f"OpenCV on {count}", times, times.median_ms / single)
+            for count, times in found.items()
+        ]
+
+    def _starts(self) -> list[Row]:
+        with tempfile.TemporaryDirectory() as folder:
+            photo = Path(folder) / "frame.jpg"
+            photo.write_bytes(self.encoded)
+            self.start = measure_start(self.contenders.bundles[REFERENCE], photo, Path(folder))
+        rss = {"rss_mb": self.start.rss_mb}
+        return [
+            Row(table="start", name="model cache warm", median_ms=1e3 * self.start.first_verdict_s, facts=rss),
+            Row(table="start", name="model cache empty", median_ms=1e3 * self.start.first_verdict_cold_s),
+        ]
+
+    def _safety(self) -> list[Row]:
+        """What each bundle certifies, and how many test parts it sends to a person."""
+        rows = []
+        for name, inspector in self.inspectors.items():
+            judged = evaluate(inspector, self.contenders.dataset, (Split.TEST,), with_regions=False)
+            self.judged[name] = judged
+            point = inspector.operating_point
+            facts = {
+                **judged.review.to_json("review_rate"),
+                **judged.escape.to_json("escape_rate"),
+                **judged.overkill.to_json("overkill_rate"),
+                "auroc": judged.auroc,
+                "certified_escape": point.escape.max_rate if point is not None and point.escape.holds else None,
+            }
+            rows.append(Row(table="safety", name=name, ratio=judged.review.value, facts=facts))
+        return rows
+
+    def _fastest(self, rows: list[Row]) -> Row | None:
+        """The fastest bundle that certifies what the reference certifies and sends no more parts to a person."""
+        theirs = _find(rows, "safety", REFERENCE)
+        if theirs is None:
+            return None
+        as_safe = [
+            row.name
+            for row in rows
+            if row.table == "safety"
+            and row.facts["certified_escape"] is not None
+            and row.facts["certified_escape"] <= (theirs.facts["certified_escape"] or 1.0)
+            and (row.ratio or 0.0) <= (theirs.ratio or 0.0)
+        ]
+        speeds = [row for row in rows if row.table == "judgement" and row.name in as_safe and row.ratio is not None]
+        return max(speeds, key=lambda row: row.ratio or 0.0, default=None)
+
+
+def _plot(found: Benchmark, table: str) -> Markup:
+    measured = sorted((row.ratio, row.name) for row in found.table(table) if row.ratio is not None)
+    return svg.bars([(name, ratio) for ratio, name in measured], title=f"Times as fast as torch: {table}", unit="x")
+
+
+def _find(rows: list[Row], table: str, name: str) -> Row | None:
+    return next((row for row in rows if row.table == table and row.name == name), None)
