@@ -15,13 +15,14 @@ from gonogo.cli.inspect import inspect
 from gonogo.cli.operate import operate
 from gonogo.cli.proof import simulate_guarantee
 from gonogo.cli.qualify import qualify
+from gonogo.cli.quantize import quantize
 from gonogo.cli.replay import replay
 from gonogo.cli.serve import serve
 from gonogo.cli.synth import synth
 from gonogo.cli.train import train
 from gonogo.errors import InputError, UnfitError
 
-TRAINING_PACKAGES = ("torch", "torchvision", "sklearn", "safetensors")
+TRAINING_PACKAGES = ("torch", "torchvision", "sklearn", "safetensors", "nncf")
 
 app = typer.Typer(
     name="gonogo",
@@ -38,6 +39,7 @@ app.add_typer(station.app, name="station")
 app.add_typer(ledger.app, name="ledger")
 for command in (demo, train, inspect, evaluate, operate, qualify, synth, gauge, simulate_guarantee, simulate_drift):
     app.command()(command)
+app.command()(quantize)
 app.command()(replay)
 app.command()(serve)
 
