@@ -11,6 +11,7 @@ from gonogo.cli.demo import demo
 from gonogo.cli.drift import simulate_drift
 from gonogo.cli.evaluate import evaluate
 from gonogo.cli.gauge import gauge
+from gonogo.cli.graph import graph
 from gonogo.cli.inspect import inspect
 from gonogo.cli.operate import operate
 from gonogo.cli.proof import simulate_guarantee
@@ -40,6 +41,7 @@ app.add_typer(ledger.app, name="ledger")
 for command in (demo, train, inspect, evaluate, operate, qualify, synth, gauge, simulate_guarantee, simulate_drift):
     app.command()(command)
 app.command()(quantize)
+app.command()(graph)
 app.command()(replay)
 app.command()(serve)
 

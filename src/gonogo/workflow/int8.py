@@ -35,7 +35,7 @@ class Int8:
     model: ov.Model
     int8_layers: int
     float_layers: int
-    """The map's own 1x1 convolution is always among them."""
+    """The one that draws the defect map is always among them."""
     nncf: str
     """Version."""
 
@@ -45,7 +45,8 @@ def to_int8(
 ) -> Int8:
     """Quantise weights and activations of a classifier to INT8.
 
-    The convolution that draws the defect map stays as it is: it costs next to nothing, and score and map hang on it.
+    What follows the last feature map stays as it is: it costs next to nothing, and the score hangs on it (NNCF would
+    round the exponentials that the score is the logarithm of, to 256 steps).
     With ``control``, layers are put back one by one, the most harmful first, while the scores of these pictures drift
     by more than `MOST_DRIFT`.
 
@@ -66,7 +67,7 @@ def to_int8(
             "preset": nncf.QuantizationPreset(preset),
             "target_device": nncf.TargetDevice.CPU,
             "subset_size": len(items),
-            "ignored_scope": nncf.IgnoredScope(names=[_map_convolution(model).get_friendly_name()]),
+            "ignored_scope": nncf.IgnoredScope(names=_head(model), validate=False),
         }
         try:
             if control:
@@ -115,13 +116,22 @@ def _score(compiled: ov.CompiledModel, picture: Picture) -> float:
     return float(compiled(picture[None])["score"][0])
 
 
-def _map_convolution(model: ov.Model) -> ov.Node:
+def _head(model: ov.Model) -> list[str]:
+    """What follows the last feature map: the map's convolution, the pooling to the score, the feature vector."""
     node = model.output("heatmap").get_node()
     while node.get_type_name() != "Convolution":
         if not node.get_input_size():
             raise UnfitError("expected a convolution that draws the defect map, found none: train the bundle again.")
         node = node.input_value(0).get_node()
-    return node
+    names: dict[str, None] = {}
+    following = [node.input_value(0)]
+    while following:
+        for target in following.pop().get_target_inputs():
+            consumer = target.get_node()
+            if consumer.get_type_name() != "Result" and consumer.get_friendly_name() not in names:
+                names[consumer.get_friendly_name()] = None
+                following += consumer.outputs()
+    return list(names)
 
 
 def _weighted(model: ov.Model) -> list[ov.Node]:
