@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -118,6 +119,17 @@ def check_parity(network: Network, graph: Graph, pictures: Iterable[Picture]) ->
             f"{PARITY_TOLERANCE:.0e} allowed. This is a conversion fault: try another backbone or OpenVINO version."
         )
     return worst
+
+
+def traced_operations(network: nn.Module, size_wh: tuple[int, int]) -> dict[str, int]:
+    """How many operations of each kind torch runs for one picture, the most frequent first, in torch's own words."""
+    width, height = size_wh
+    example = torch.zeros((1, height, width, 3), dtype=torch.uint8)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing fixes the shapes, which is what is wanted here
+        nodes = torch.jit.trace(network.eval(), example, check_trace=False).inlined_graph.nodes()
+    kinds = Counter(node.kind().removeprefix("aten::") for node in nodes if node.kind().startswith("aten::"))
+    return dict(kinds.most_common())
 
 
 def measure_shift(features: FeatureNetwork, size_wh: tuple[int, int], *, seed: int = 0) -> tuple[float, float]:

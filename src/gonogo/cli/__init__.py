@@ -12,17 +12,19 @@ from gonogo.cli.demo import demo
 from gonogo.cli.drift import simulate_drift
 from gonogo.cli.evaluate import evaluate
 from gonogo.cli.gauge import gauge
+from gonogo.cli.graph import graph
 from gonogo.cli.inspect import inspect
 from gonogo.cli.operate import operate
 from gonogo.cli.proof import simulate_guarantee
 from gonogo.cli.qualify import qualify
+from gonogo.cli.quantize import quantize
 from gonogo.cli.replay import replay
 from gonogo.cli.serve import serve
 from gonogo.cli.synth import synth
 from gonogo.cli.train import train
 from gonogo.errors import InputError, UnfitError
 
-TRAINING_PACKAGES = ("torch", "torchvision", "sklearn", "safetensors")
+TRAINING_PACKAGES = ("torch", "torchvision", "sklearn", "safetensors", "nncf")
 
 app = typer.Typer(
     name="gonogo",
@@ -39,6 +41,8 @@ app.add_typer(station.app, name="station")
 app.add_typer(ledger.app, name="ledger")
 for command in (demo, train, inspect, evaluate, operate, qualify, synth, gauge, simulate_guarantee, simulate_drift):
     app.command()(command)
+app.command()(quantize)
+app.command()(graph)
 app.command()(replay)
 app.command()(serve)
 app.command()(bench)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gonogo.evaluate.agreement import Agreement, Change, compare
 from gonogo.evaluate.curves import Curve, auroc, average_precision, precision_recall, roc
 from gonogo.evaluate.evaluation import Evaluation, Fault, quantiles_ms
 from gonogo.evaluate.judging import Judge, evaluate, require_judged
@@ -12,6 +13,8 @@ from gonogo.evaluate.verdicts import Verdicts, worst_of_part
 
 __all__ = [
     "RIGHT_IOU",
+    "Agreement",
+    "Change",
     "Curve",
     "Evaluation",
     "Fault",
@@ -24,6 +27,7 @@ __all__ = [
     "Verdicts",
     "auroc",
     "average_precision",
+    "compare",
     "evaluate",
     "labelled_place",
     "precision_recall",

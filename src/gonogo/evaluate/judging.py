@@ -96,12 +96,10 @@ def evaluate(
         DatasetError: no labelled picture in these splits, or a picture's file is missing.
         ImageError: a mask is unreadable or does not fit its picture.
     """
-    chosen = dataset.split(*splits)
-    samples = [sample for sample in chosen if sample.label is not None]
+    samples = labelled_samples(dataset, splits)
     recipe = inspector.roi.recipe if with_regions else None
     to_refuse = () if recipe is None else dataset.without_part(taught=False)
-    _check(dataset, samples, splits)
-    _require_files(dataset, [*samples, *to_refuse])
+    require_files(dataset, [*samples, *to_refuse])
     judged = [_judge(inspector, dataset, sample, recipe) for sample in track(samples, "Judging")]
     timings: defaultdict[str, list[float]] = defaultdict(list)
     for each in judged:
@@ -112,7 +110,7 @@ def evaluate(
         faults=tuple(Fault(file=each.row.file, reason=each.reason) for each in judged if each.row.state is State.FAULT),
         timings_ms={stage: np.array(durations) for stage, durations in timings.items()},
         splits=tuple(splits),
-        unlabelled=len(chosen) - len(samples),
+        unlabelled=len(dataset.split(*splits)) - len(samples),
         data_fingerprint=fingerprint(dataset, samples),
         bundle_sha256=inspector.bundle_sha256,
         operating_point=inspector.operating_point,
@@ -147,7 +145,13 @@ def require_judged(judged: Evaluation, *, then: str) -> None:
     )
 
 
-def _check(dataset: Dataset, samples: Sequence[Sample], splits: Sequence[Split]) -> None:
+def labelled_samples(dataset: Dataset, splits: Sequence[Split]) -> list[Sample]:
+    """The labelled pictures of some splits.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    samples = [sample for sample in dataset.split(*splits) if sample.label is not None]
     if not samples:
         there: Mapping[str, int] = {split.value: len(dataset.split(split)) for split in Split}
         raise DatasetError(
@@ -155,9 +159,15 @@ def _check(dataset: Dataset, samples: Sequence[Sample], splits: Sequence[Split])
             f"(pictures per split: {', '.join(f'{name} {count}' for name, count in there.items())}). "
             "Choose another --split, or import the data set again so that its pictures are labelled and split."
         )
+    return samples
 
 
-def _require_files(dataset: Dataset, samples: Sequence[Sample]) -> None:
+def require_files(dataset: Dataset, samples: Sequence[Sample]) -> None:
+    """Refuse, before anything is judged, a data set that names pictures which are not there.
+
+    Raises:
+        DatasetError: a picture's file is missing.
+    """
     for sample in samples:
         if not dataset.path(sample).is_file():
             raise DatasetError(
@@ -167,8 +177,31 @@ def _require_files(dataset: Dataset, samples: Sequence[Sample]) -> None:
 
 
 def _judge(inspector: Judge, dataset: Dataset, sample: Sample, recipe: RoiRecipe | None) -> _Judged:
-    assert sample.label is not None, "unlabelled samples were left out before"
     frame, verdict = inspector.inspect_file(dataset.path(sample))
+    prediction = predict(dataset, sample, frame, verdict, inspector.heat_scale)
+    placement = None
+    truth = None if recipe is None else labelled_place(recipe, sample)
+    if frame is not None and truth is not None:
+        exact = inspector.inspect(frame, located=truth)
+        labelled = replace(prediction, state=exact.state, score=exact.score)
+        placement = place(verdict, truth, frame.shape, judged=prediction, labelled=labelled)
+    return _Judged(row=prediction, reason=verdict.reason, timings_ms=verdict.timings_ms, placement=placement)
+
+
+def predict(dataset: Dataset, sample: Sample, frame: Frame | None, verdict: Verdict, scale: HeatScale) -> Prediction:
+    """A verdict beside what a person said of the picture, and whether its heat lies on the marked defect.
+
+    Args:
+        dataset: Where the picture and its mask come from.
+        sample: A labelled picture.
+        frame: What was judged; ``None`` where it could not be decoded.
+        verdict: The judgement of it.
+        scale: Of the inspector that judged.
+
+    Raises:
+        ImageError: the mask is unreadable or does not fit the picture.
+    """
+    assert sample.label is not None, "unlabelled samples were left out before"
     prediction = Prediction(
         file=sample.file_name,
         part=sample.part_id,
@@ -180,14 +213,8 @@ def _judge(inspector: Judge, dataset: Dataset, sample: Sample, recipe: RoiRecipe
     if frame is not None and sample.label is Label.BAD:
         mask = dataset.load_mask(sample, (frame.shape[0], frame.shape[1]))
         if mask is not None and mask.any():
-            prediction = _located(prediction, frame, verdict, mask, inspector.heat_scale)
-    placement = None
-    truth = None if recipe is None else labelled_place(recipe, sample)
-    if frame is not None and truth is not None:
-        exact = inspector.inspect(frame, located=truth)
-        labelled = replace(prediction, state=exact.state, score=exact.score)
-        placement = place(verdict, truth, frame.shape, judged=prediction, labelled=labelled)
-    return _Judged(row=prediction, reason=verdict.reason, timings_ms=verdict.timings_ms, placement=placement)
+            return _located(prediction, frame, verdict, mask, scale)
+    return prediction
 
 
 def _refused(inspector: Judge, dataset: Dataset, samples: Sequence[Sample], confidence: float) -> Rate:

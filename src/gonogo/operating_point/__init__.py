@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gonogo.operating_point.audit import AuditTest, bad_among_accepted
 from gonogo.operating_point.binomial import allowed_errors, best_rate, clopper_pearson, parts_needed, upper_bound
-from gonogo.operating_point.claims import KindClaims, LineBound, certify_kinds, describe, line_bound
+from gonogo.operating_point.claims import KindClaims, LineBound, certify_kinds, describe, line_bound, percent
 from gonogo.operating_point.dial import Costs, DialPoint, cheapest, dial
 from gonogo.operating_point.records import from_json, to_json
 from gonogo.operating_point.rule import certify, worst_per_part
@@ -27,6 +27,7 @@ __all__ = [
     "from_json",
     "line_bound",
     "parts_needed",
+    "percent",
     "to_json",
     "upper_bound",
     "worst_per_part",

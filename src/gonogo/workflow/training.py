@@ -319,7 +319,7 @@ def _fill_bundle(
     finished = manifest.model_copy(
         update={
             "operating_point": point,
-            "heat_scale": _scale(judged, draft.bias, point, measure_shift(network.features, source.size_wh)),
+            "heat_scale": scale_of(judged, draft.bias, point, measure_shift(network.features, source.size_wh)),
             "golden": _golden(folder, draft, dataset, judged),
         }
     )
@@ -331,9 +331,10 @@ def _method(search: Roi | None) -> Literal["none", "fixed", "classical", "learne
     return "none" if search is None or search.recipe is None else search.recipe.method
 
 
-def _scale(
+def scale_of(
     judged: Sequence[tuple[Sample, Verdict]], bias: float, point: OperatingPoint, shift_xy: tuple[float, float]
 ) -> HeatScale:
+    """The heat scale that fits the maps of judged val pictures, see `gonogo.heatmap.fit_scale`."""
     maps = {
         label: [verdict.heatmap for sample, verdict in judged if sample.label is label and verdict.heatmap is not None]
         for label in Label

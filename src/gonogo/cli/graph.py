@@ -1,0 +1,116 @@
+"""``gonogo graph``: what the conversion made of a network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+    from gonogo.anatomy import Anatomy
+    from gonogo.bundle import Bundle
+
+
+def graph(
+    bundle: Annotated[Path, typer.Argument(help="The inspector to look into.", metavar="BUNDLE")],
+    against: Annotated[
+        Path | None, typer.Option(help="Another inspector beside it, for example the one it was quantised from.")
+    ] = None,
+    runs: Annotated[int, typer.Option("--time", min=0, help="Time every layer over so many runs.", metavar="RUNS")] = 0,
+    from_torch: Annotated[
+        bool, typer.Option("--from-torch", help="Also what torch runs for one picture (needs gonogo[train]).")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show what became of a network on its way to this processor: sizes, fused and vanished operations, arithmetic.
+
+    'Executed' operations are layers of their own, 'fused' ones are computed inside another layer at no or little cost,
+    'gone' ones were folded into constants or absorbed.
+    """
+    from rich.console import Console
+
+    from gonogo import bundle as bundles
+    from gonogo.anatomy import dissect
+
+    opened = [bundles.read(path) for path in ([bundle] if against is None else [bundle, against])]
+    found = {str(each.root): dissect(each, runs=runs) for each in opened}
+    traced = _traced(opened[0]) if from_torch else None
+    if as_json:
+        typer.echo(json.dumps({"torch": traced, "bundles": {name: each.to_json() for name, each in found.items()}}))
+        return
+    console = Console()
+    if traced is not None:
+        counted = ", ".join(f"{count} {kind}" for kind, count in traced.items())
+        console.print(f"In torch: {sum(traced.values())} operations: {counted}.", markup=False, highlight=False)
+    for name, each in found.items():
+        _print(console, name, each)
+    if against is not None:
+        _print_ratio(console, *found.values())
+
+
+def _traced(opened: Bundle) -> Mapping[str, int]:
+    import torch
+
+    from gonogo.export import traced_operations
+    from gonogo.model import FeatureNetwork, MapHead, Network, Pool, architecture, load_backbone
+
+    made, (width, height) = opened.manifest.classifier, opened.manifest.recipe.size_wh
+    stack = load_backbone(made.backbone, weights="none", cuts=made.cuts).eval()
+    with torch.no_grad():
+        channels = stack(torch.zeros(1, 3, height, width)).shape[1]
+    features = FeatureNetwork(stack, architecture(made.backbone).normalisation)
+    return traced_operations(Network(features, MapHead(channels, Pool(made.pool))), (width, height))
+
+
+def _print(console: Console, name: str, found: Anatomy) -> None:
+    from rich import box
+    from rich.table import Table
+
+    def said(text: str, style: str | None = None) -> None:
+        console.print(text, markup=False, highlight=False, style=style)
+
+    said(f"\n{name}", style="bold")
+    said(f"classifier.xml {_size(found.xml_bytes)}, classifier.bin {_size(found.bin_bytes)}")
+    said(
+        f"{found.stored} operations stored, {found.executed} layers executed; {found.heavy} convolutions and matrix "
+        f"products, {found.heavy_int8} of them in INT8"
+    )
+    fates = Table(box=box.SIMPLE_HEAD)
+    fates.add_column("operation")
+    for title in ("stored", "executed", "fused", "gone"):
+        fates.add_column(title, justify="right")
+    for fate in found.fates:
+        fates.add_row(fate.kind, *(str(count or "") for count in (fate.stored, fate.executed, fate.fused, fate.gone)))
+    console.print(fates)
+    layers = Table(box=box.SIMPLE_HEAD)
+    layers.add_column("layer")
+    layers.add_column("reads")
+    layers.add_column("count", justify="right")
+    total = sum(each.time_us or 0.0 for each in found.layers)
+    if found.run_us is not None:
+        layers.add_column("time", justify="right")
+        layers.add_column("share", justify="right")
+    for each in found.layers:
+        timed = [] if each.time_us is None else [f"{each.time_us / 1e3:.2f} ms", f"{each.time_us / total:.1%}"]
+        layers.add_row(each.kind, each.precision, str(each.count), *timed)
+    console.print(layers)
+    if found.run_us is not None:
+        said(f"A whole run takes {found.run_us / 1e3:.2f} ms, its layers {total / 1e3:.2f} ms (medians).")
+
+
+def _print_ratio(console: Console, first: Anatomy, second: Anatomy) -> None:
+    files = (second.xml_bytes + second.bin_bytes) / (first.xml_bytes + first.bin_bytes)
+    told = f"\nAgainst the second, the first is {files:.2f} times smaller"
+    if first.run_us is not None and second.run_us is not None:
+        told += f" and {second.run_us / first.run_us:.2f} times faster"
+    console.print(f"{told}.", markup=False, highlight=False)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"

@@ -1,0 +1,123 @@
+"""``gonogo quantize``."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gonogo.workflow import Quantised
+
+
+class ArithmeticName(StrEnum):
+    """What the new bundle computes in."""
+
+    INT8 = "int8"
+    BF16 = "bf16"
+
+
+class PresetName(StrEnum):
+    """How the ranges of INT8 activations are laid out."""
+
+    PERFORMANCE = "performance"
+    MIXED = "mixed"
+
+
+def quantize(
+    bundle: Annotated[Path, typer.Argument(help="The certified inspector; it is left as it is.", metavar="BUNDLE")],
+    dataset: Annotated[Path, typer.Argument(help="The data set it was trained on.", metavar="DATASET")],
+    out: Annotated[Path, typer.Option(help="The bundle to make, for example tile8.inspector.")],
+    arithmetic: Annotated[
+        ArithmeticName, typer.Option(help="INT8 layers with the rest in FP32, or the same graph in BF16.")
+    ] = ArithmeticName.INT8,
+    max_flips: Annotated[float, typer.Option(help="Allowed bound on parts that go from go to no-go or back.")] = 0.005,
+    max_moves: Annotated[float, typer.Option(help="Allowed bound on parts that go into or out of review.")] = 0.02,
+    confidence: Annotated[float, typer.Option(help="Of both bounds.")] = 0.95,
+    max_pointing_loss: Annotated[
+        float, typer.Option(help="Allowed share of marked defects that the hottest point no longer lies on.")
+    ] = 0.02,
+    min_correlation: Annotated[
+        float, typer.Option(help="Median correlation of the defect maps asked for where no defect is marked.")
+    ] = 0.9,
+    split: Annotated[
+        list[str], typer.Option(help="Whose parts are compared, calibrate or test; may be given more than once.")
+    ] = ["calibrate", "test"],  # noqa: B006 - Typer wants a list as the default and never changes it
+    pictures: Annotated[int, typer.Option(min=1, help="From train and val, to take the INT8 ranges from.")] = 300,
+    preset: Annotated[
+        PresetName, typer.Option(help="'mixed' for activations that go below zero (other than ReLU).")
+    ] = PresetName.PERFORMANCE,
+    control: Annotated[
+        bool, typer.Option("--control/--no-control", help="Put back the layers that make the scores drift most.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Of the choice of pictures.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Make a bundle that computes in INT8 or BF16, certify it anew, and prove that it judges parts as before.
+
+    Exit code 1, and nothing written, where more verdicts may differ than is allowed.
+    """
+    from gonogo.dataset import Dataset, Split
+    from gonogo.inspector import Inspector
+    from gonogo.operating_point import describe
+    from gonogo.progress import console
+    from gonogo.workflow import Allowed, QuantisingOptions, quantise
+
+    if unknown := set(split) - set(Split):
+        raise typer.BadParameter(
+            f"expected {', '.join(Split)}, found {', '.join(sorted(unknown))}", param_hint="--split"
+        )
+    options = QuantisingOptions(
+        arithmetic="int8" if arithmetic is ArithmeticName.INT8 else "bf16",
+        preset="performance" if preset is PresetName.PERFORMANCE else "mixed",
+        pictures=pictures,
+        control=control,
+        splits=tuple(Split(name) for name in dict.fromkeys(split)),
+        allowed=Allowed(
+            flips=max_flips,
+            moves=max_moves,
+            pointing_loss=max_pointing_loss,
+            correlation=min_correlation,
+            confidence=confidence,
+        ),
+        seed=seed,
+    )
+    made = quantise(Inspector.load(bundle), Dataset.read(dataset), out, options, overwrite=overwrite)
+    manifest = made.bundle.manifest
+    assert manifest.quantisation is not None, "it was stated a moment ago"
+    assert manifest.operating_point is not None, "quantising always certifies"
+    if as_json:
+        typer.echo(json.dumps(_as_json(made), allow_nan=False))
+        return
+    for line in manifest.quantisation.sentences():
+        typer.echo(line)
+    for claim in (manifest.operating_point.escape, manifest.operating_point.overkill):
+        typer.echo(describe(claim))
+    for change in made.agreement.changes:
+        typer.echo(f"  {change}")
+    console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")
+
+
+def _as_json(made: Quantised) -> dict[str, Any]:
+    manifest = made.bundle.manifest
+    assert manifest.quantisation is not None, "it was stated a moment ago"
+    return {
+        "bundle": str(made.bundle.root),
+        "bundle_sha256": made.bundle.sha256,
+        **manifest.quantisation.model_dump(mode="json"),
+        "changed": [
+            {
+                "part": change.before.part,
+                "flip": change.flips,
+                "before": change.before.state,
+                "after": change.after.state,
+                "score_before": change.before.score,
+                "score_after": change.after.score,
+            }
+            for change in made.agreement.changes
+        ],
+    }

@@ -1,0 +1,137 @@
+"""Two inspectors on the same parts: which verdicts differ, how their maps differ, and what that says of later parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float64
+
+from gonogo.dataset import Dataset, Split
+from gonogo.evaluate.judging import Judge, labelled_samples, predict, require_files
+from gonogo.evaluate.rates import Rate, localisation
+from gonogo.evaluate.verdicts import Verdicts
+from gonogo.progress import track
+from gonogo.schema import DefectMap, Prediction, State
+
+LOW_QUANTILE = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A part that two inspectors judge differently."""
+
+    before: Prediction
+    after: Prediction
+
+    @property
+    def flips(self) -> bool:
+        """Go became no-go, or no-go became go."""
+        return {self.before.state, self.after.state} == {State.GO, State.NO_GO}
+
+    def __str__(self) -> str:
+        scores = (
+            f"{row.state} {'-' if row.score is None else f'{row.score:.4f}'}" for row in (self.before, self.after)
+        )
+        return f"{self.before.part} ({self.before.defect or self.before.label}): {' -> '.join(scores)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far one inspector's judgements of a data set are those of another."""
+
+    before: Verdicts
+    after: Verdicts
+    correlations: Float64[np.ndarray, " pictures"]
+    """Between the two defect maps of each picture that `before` did not judge go: those that people get to see.
+
+    Pearson's, over the cells; a picture with a constant map has none.
+    """
+
+    @cached_property
+    def changes(self) -> tuple[Change, ...]:
+        """Parts with different verdicts, flips first, then in order of appearance."""
+        pairs = zip(self.before.parts, self.after.parts, strict=True)
+        differing = [Change(before=first, after=second) for first, second in pairs if first.state is not second.state]
+        return tuple(sorted(differing, key=lambda change: not change.flips))
+
+    @property
+    def flips(self) -> Rate:
+        """Parts that went from go to no-go or back, of all parts."""
+        return self._rate(sum(change.flips for change in self.changes))
+
+    @property
+    def moves(self) -> Rate:
+        """Parts that went into or out of review (or of fault), of all parts."""
+        return self._rate(sum(not change.flips for change in self.changes))
+
+    @property
+    def pointing(self) -> tuple[Rate, Rate]:
+        """The pointing game of both, on the pictures with a mask."""
+        first, second = (localisation(each.pictures, each.confidence).pointing for each in (self.before, self.after))
+        return first, second
+
+    @property
+    def correlation(self) -> float | None:
+        """Median of the maps' correlations; ``None`` without any."""
+        return float(np.median(self.correlations)) if len(self.correlations) else None
+
+    @property
+    def correlation_low(self) -> float | None:
+        """The correlation that all but `LOW_QUANTILE` of the pictures exceed."""
+        return float(np.quantile(self.correlations, LOW_QUANTILE)) if len(self.correlations) else None
+
+    def of(self, files: frozenset[str]) -> Agreement:
+        """The same on some of the pictures; the correlations stay those of all."""
+        first, second = (
+            Verdicts(pictures=tuple(p for p in each.pictures if p.file in files), confidence=each.confidence)
+            for each in (self.before, self.after)
+        )
+        return Agreement(before=first, after=second, correlations=self.correlations)
+
+    def _rate(self, count: int) -> Rate:
+        return Rate(count=count, of=len(self.before.parts), confidence=self.before.confidence)
+
+
+def compare(
+    before: Judge, after: Judge, dataset: Dataset, splits: Sequence[Split], *, confidence: float = 0.95
+) -> Agreement:
+    """Judge every labelled picture of some splits with two inspectors.
+
+    Args:
+        before: The inspector that is held to be right.
+        after: The one held against it.
+        dataset: Labelled pictures, with masks where there are any.
+        splits: Which of them; those that taught neither inspector.
+        confidence: Of the bounds, in (0, 1).
+
+    Raises:
+        DatasetError: no labelled picture in these splits, or a picture's file is missing.
+        ImageError: a mask is unreadable or does not fit its picture.
+    """
+    samples = labelled_samples(dataset, splits)
+    require_files(dataset, samples)
+    rows: tuple[list[Prediction], list[Prediction]] = ([], [])
+    correlations = []
+    for sample in track(samples, "comparing verdicts"):
+        seen = []
+        for judge, kept in zip((before, after), rows, strict=True):
+            frame, verdict = judge.inspect_file(dataset.path(sample))
+            kept.append(predict(dataset, sample, frame, verdict, judge.heat_scale))
+            seen.append(verdict)
+        if seen[0].state is not State.GO and seen[0].heatmap is not None and seen[1].heatmap is not None:
+            correlations.append(correlation(seen[0].heatmap, seen[1].heatmap))
+    return Agreement(
+        before=Verdicts(pictures=tuple(rows[0]), confidence=confidence),
+        after=Verdicts(pictures=tuple(rows[1]), confidence=confidence),
+        correlations=np.array([each for each in correlations if np.isfinite(each)], dtype=np.float64),
+    )
+
+
+def correlation(one: DefectMap, other: DefectMap) -> float:
+    """Pearson's correlation of two maps over their cells; NaN where one is constant."""
+    first, second = (each.astype(np.float64).ravel() - each.mean(dtype=np.float64) for each in (one, other))
+    scale = float(np.sqrt((first @ first) * (second @ second)))
+    return float(first @ second) / scale if scale > 0 else float("nan")

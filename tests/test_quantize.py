@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import pytest
+from typer.testing import CliRunner
+
+from gonogo import bundle
+from gonogo.anatomy import dissect
+from gonogo.cli import app
+from gonogo.dataset import Dataset, Split
+from gonogo.errors import InputError, UnfitError
+from gonogo.evaluate import Agreement, compare
+from gonogo.evaluate.agreement import correlation
+from gonogo.evaluate.verdicts import Verdicts
+from gonogo.inspector import Inspector
+from gonogo.operate import Request, operate
+from gonogo.operating_point import upper_bound
+from gonogo.schema import Label, Prediction, State
+from gonogo.workflow import Allowed, QuantisingOptions, quantise
+from gonogo.workflow.int8 import drift
+from gonogo.workflow.quantising import require_agreement
+
+LENIENT = Allowed(flips=0.05, moves=0.1)
+OPTIONS = QuantisingOptions(pictures=24, allowed=LENIENT)
+
+
+@pytest.fixture(scope="module")
+def int8(trained: Path, discs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Inspector:
+    """Made once, from a bundle that was set by `operate`, so that it has a guard and drift limits to make anew."""
+    folder = tmp_path_factory.mktemp("int8")
+    shutil.copytree(trained, folder / "disc.inspector")
+    request = Request(max_escape=0.05, max_overkill=0.05, joint=False, guard=0.1)
+    operate(Inspector.load(folder / "disc.inspector"), discs, request)
+    quantise(Inspector.load(folder / "disc.inspector"), discs, folder / "disc8.inspector", OPTIONS)
+    return Inspector.load(folder / "disc8.inspector")
+
+
+@pytest.fixture(scope="module")
+def source(int8: Inspector) -> Inspector:
+    return Inspector.load(int8.path.with_name("disc.inspector"))
+
+
+def row(part: str, state: State, score: float | None = 0.0) -> Prediction:
+    return Prediction(file=part, part=part, label=Label.BAD, defect=None, state=state, score=score)
+
+
+def agreement(before: list[Prediction], after: list[Prediction], correlations: list[float] | None = None) -> Agreement:
+    return Agreement(
+        before=Verdicts(pictures=tuple(before)),
+        after=Verdicts(pictures=tuple(after)),
+        correlations=np.array(correlations or [], np.float64),
+    )
+
+
+def test_the_layers_really_run_in_int8_and_the_head_does_not(int8: Inspector, source: Inspector) -> None:
+    made, before = dissect(int8.bundle), dissect(source.bundle)
+    stated = int8.bundle.manifest.quantisation
+    assert stated is not None
+    assert before.heavy_int8 == 0
+    assert made.heavy_int8 == stated.int8_layers > 0
+    assert stated.float_layers >= 1
+    assert made.bin_bytes < before.bin_bytes
+    kinds = [node.get_type_name() for node in ov.Core().read_model(int8.bundle.classifier).get_ordered_ops()]
+    last = len(kinds) - 1 - kinds[::-1].index("FakeQuantize")
+    assert "Exp" not in kinds[:last], "the pooling to the score is left alone"
+
+
+def test_the_int8_map_still_pools_to_its_score(int8: Inspector, discs: Dataset) -> None:
+    sharpness = int8.bundle.manifest.classifier.sharpness
+    for sample in discs.split(Split.TEST)[:6]:
+        verdict = int8.inspect(discs.load(sample))
+        assert verdict.heatmap is not None
+        pooled = np.log(np.mean(np.exp(sharpness * verdict.heatmap.astype(np.float64)))) / sharpness
+        assert pooled + int8.bias == pytest.approx(verdict.score, abs=1e-4)
+
+
+def test_everything_that_was_proven_in_full_precision_is_proven_anew(int8: Inspector, source: Inspector) -> None:
+    made, before = int8.bundle.manifest, source.bundle.manifest
+    assert made.operating_point is not None
+    assert before.operating_point is not None
+    assert made.operating_point.scores_sha256 != before.operating_point.scores_sha256
+    assert made.operating_point.escape == before.operating_point.escape, "the same promise of as many parts"
+    assert [each.file for each in made.golden] == [each.file for each in before.golden]
+    assert [each.score for each in made.golden] != [each.score for each in before.golden]
+    assert made.heat_scale != before.heat_scale
+    assert int8.drift is not None
+    assert source.drift is not None
+    assert not np.array_equal(int8.drift.taught.features, source.drift.taught.features)
+
+
+def test_the_bundle_states_exact_bounds_on_parts_that_taught_nothing(
+    int8: Inspector, source: Inspector, discs: Dataset
+) -> None:
+    stated = int8.bundle.manifest.quantisation
+    assert stated is not None
+    assert stated.source_sha256 == source.bundle_sha256
+    assert stated.flips.of == 160, "calibrate and test"
+    assert stated.test_flips is not None
+    assert stated.test_flips.of == 40
+    assert stated.flips.at_most == upper_bound(stated.flips.count, 160, confidence=0.95)
+    again = compare(source, int8, discs, (Split.CALIBRATE, Split.TEST))
+    assert (again.flips.count, again.moves.count) == (stated.flips.count, stated.moves.count)
+    assert stated.pointing_pictures == 80
+    card = (int8.path / bundle.MODEL_CARD).read_text()
+    assert f"{stated.flips.count} of 160, at most 1.86 % of later parts" in card
+
+
+def test_a_quantisation_calibrated_on_noise_is_refused_and_leaves_nothing(
+    source: Inspector, discs: Dataset, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(120, 136, (64, 64, 3), dtype=np.uint8) for _ in range(8)]
+    options = replace(OPTIONS, control=False)
+    with pytest.raises(UnfitError, match="nothing was written") as refusal:
+        quantise(source, discs, tmp_path / "bad.inspector", options, pictures=noise)
+    assert not list(tmp_path.iterdir())
+    assert "Parts judged differently, with both scores" in str(refusal.value)
+    assert Inspector.load(source.path).bundle_sha256 == source.bundle_sha256
+
+
+def test_too_few_parts_without_a_flip_prove_too_little_and_the_refusal_says_how_many_it_takes() -> None:
+    parts = [row(f"p{number}", State.GO) for number in range(100)]
+    with pytest.raises(UnfitError, match=r"0 of 100 parts went from go to no-go.* takes 598 parts without any"):
+        require_agreement(agreement(parts, parts), Allowed(), Path("a"))
+    require_agreement(agreement(parts, parts), Allowed(flips=0.03, moves=0.03), Path("a"))
+
+
+def test_flips_are_counted_apart_from_moves_and_listed_first_with_both_scores() -> None:
+    before = [row("a", State.GO, -1.0), row("b", State.GO, -2.0), row("c", State.REVIEW), row("d", State.NO_GO)]
+    after = [
+        row("a", State.REVIEW, 0.5),
+        row("b", State.NO_GO, 3.0),
+        row("c", State.FAULT, None),
+        row("d", State.NO_GO),
+    ]
+    found = agreement(before, after)
+    assert (found.flips.count, found.moves.count, found.flips.of) == (1, 2, 4)
+    assert str(found.changes[0]) == "b (bad): go -2.0000 -> no_go 3.0000"
+    with pytest.raises(UnfitError, match=r"scores:\n  b \(bad\): go -2\.0000 -> no_go 3\.0000\n  a .*\n  c .* fault -"):
+        require_agreement(found, LENIENT, Path("a"))
+
+
+def test_maps_that_wander_are_refused_though_every_verdict_agrees() -> None:
+    parts = [row(f"p{number}", State.NO_GO) for number in range(100)]
+    with pytest.raises(UnfitError, match=r"correlate by 0\.580"):
+        require_agreement(agreement(parts, parts, [0.58] * 100), LENIENT, Path("a"))
+    hit, miss = ([replace(each, pointing_hit=value) for each in parts] for value in (True, False))
+    with pytest.raises(UnfitError, match="0 of 100 marked defects, before on 100"):
+        require_agreement(agreement(hit, miss, [1.0] * 100), LENIENT, Path("a"))
+    require_agreement(agreement(hit, hit, [0.58] * 100), LENIENT, Path("a"))
+
+
+def test_maps_correlate_whatever_their_shift_and_scale(rng: np.random.Generator) -> None:
+    one = rng.normal(size=(5, 7)).astype(np.float32)
+    assert correlation(one, 3 * one + 2) == pytest.approx(1.0)
+    assert correlation(one, -one) == pytest.approx(-1.0)
+    assert np.isnan(correlation(one, np.zeros_like(one)))
+
+
+def test_drift_ignores_what_the_thresholds_absorb_and_nothing_else(rng: np.random.Generator) -> None:
+    scores = rng.normal(size=200)
+    assert drift(scores, 0.7 * scores + 5).max() < 1e-9
+    assert drift(scores, scores + rng.normal(size=200) * 0.1).mean() == pytest.approx(0.08, abs=0.02)
+    assert drift(scores, np.zeros(200) + rng.normal(size=200) * 1e-3).mean() > 1
+    assert drift(scores, -scores).mean() > 1
+
+
+def test_bf16_is_another_bundle_with_scores_of_its_own(source: Inspector, discs: Dataset, tmp_path: Path) -> None:
+    if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor does not compute in BF16")
+    made = quantise(source, discs, tmp_path / "b.inspector", replace(OPTIONS, arithmetic="bf16")).bundle.manifest
+    assert made.precision == "bf16"
+    assert [each.score for each in made.golden] != [each.score for each in source.bundle.manifest.golden]
+    assert made.quantisation is not None
+    assert made.quantisation.int8_layers == 0
+
+
+def test_an_unfit_source_is_refused_before_any_work(
+    int8: Inspector, source: Inspector, discs: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="expected a bundle of full precision"):
+        quantise(int8, discs, tmp_path / "a.inspector", OPTIONS)
+    with pytest.raises(InputError, match="already exists"):
+        quantise(source, discs, int8.path, OPTIONS)
+    with pytest.raises(InputError, match="taught the inspector and prove nothing"):
+        quantise(source, discs, tmp_path / "a.inspector", replace(OPTIONS, splits=(Split.TRAIN,)))
+    opened = source.bundle
+    idle = replace(opened, manifest=opened.manifest.model_copy(update={"operating_point": None}))
+    with pytest.raises(InputError, match="expected a certified operating point"):
+        quantise(Inspector(idle, source._graph), discs, tmp_path / "a.inspector", OPTIONS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_graph_command_accounts_for_every_stored_operation(int8: Inspector, source: Inspector) -> None:
+    command = ["graph", str(int8.path), "--against", str(source.path), "--time", "2", "--from-torch", "--json"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["torch"]["batch_norm"] == 5
+    for name in (int8.path, source.path):
+        found = told["bundles"][str(name)]
+        model = ov.Core().read_model(name / bundle.CLASSIFIER)
+        kinds = [node.get_type_name() for node in model.get_ordered_ops()]
+        computing = [kind for kind in kinds if kind not in ("Constant", "Parameter", "Result")]
+        assert found["stored"] == len(computing)
+        assert sum(fate["executed"] + fate["fused"] + fate["gone"] for fate in found["fates"]) == len(computing)
+        assert "BatchNormInference" not in computing
+        assert any(fate["kind"] == "Relu" and fate["executed"] == 0 for fate in found["fates"])
+        assert found["run_us"] > 0
+
+
+def test_the_graph_command_prints_tables_for_people(source: Inspector) -> None:
+    result = CliRunner().invoke(app, ["graph", str(source.path)])
+    assert result.exit_code == 0, result.output
+    assert "6 convolutions and matrix products, 0 of them in INT8" in " ".join(result.stdout.split())
