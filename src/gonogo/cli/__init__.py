@@ -7,7 +7,9 @@ import sys
 import typer
 
 from gonogo.cli import dataset, experiment, ledger, roi, station
+from gonogo.cli.cascade import cascade
 from gonogo.cli.demo import demo
+from gonogo.cli.distill import distill
 from gonogo.cli.drift import simulate_drift
 from gonogo.cli.evaluate import evaluate
 from gonogo.cli.gauge import gauge
@@ -39,6 +41,8 @@ app.add_typer(ledger.app, name="ledger")
 for command in (demo, train, inspect, evaluate, operate, qualify, synth, gauge, simulate_guarantee, simulate_drift):
     app.command()(command)
 app.command()(replay)
+app.command()(distill)
+app.command()(cascade)
 app.command()(serve)
 
 
