@@ -28,8 +28,8 @@ def cascade(
 ) -> None:
     """Make one bundle of two: clear answers of the student stand, the teacher judges the rest and all that is strange.
 
-    What is clear is chosen on val, the one score that comes of both is certified on calibrate for the teacher's promise.
-    Exit code 1 where it cannot be made.
+    What is clear is chosen on val; the one score that comes of both is certified on calibrate for the teacher's
+    promise. Exit code 1 where it cannot be made.
     """
     from gonogo.dataset import Dataset
     from gonogo.evaluate import quantiles_ms
@@ -38,9 +38,8 @@ def cascade(
     from gonogo.workflow import cascade as join
 
     options = CascadeOptions(risk_share=risk_share, strange=strange, split=known_split(split))
-    made = join(
-        Inspector.load(student), Inspector.load(teacher), Dataset.read(dataset), out, options, overwrite=overwrite
-    )
+    judges = Inspector.load(student), Inspector.load(teacher)
+    made = join(*judges, Dataset.read(dataset), out, options, overwrite=overwrite)
     pictures = len(made.compared.itself.judged.pictures)
     timings = {}
     for name, side in (("cascade", made.compared.itself), ("teacher", made.compared.teacher)):

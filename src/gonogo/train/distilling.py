@@ -31,7 +31,7 @@ from gonogo.files import write_beside
 from gonogo.heatmap import spread
 from gonogo.model import Network
 from gonogo.progress import console, track
-from gonogo.runtime import Graph
+from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box
 from gonogo.train.checkpoint import RunState, resume, run_identity, save
 from gonogo.train.finetune import METRICS, FineTuning, learning_rate
@@ -307,7 +307,8 @@ def _weights(
         distance = np.abs(scores.astype(np.float64) - threshold)
         nearness = np.exp(-distance / max(float(np.median(distance)), 1e-6))
     weights = balance * (1.0 + near_weight * nearness)
-    return (weights / weights.mean()).astype(np.float32)
+    found: Float32[np.ndarray, "samples views"] = (weights / weights.mean()).astype(np.float32)
+    return found
 
 
 def _on_grid(
@@ -316,11 +317,12 @@ def _on_grid(
     """Defect maps as they lie over the picture, resampled to another grid."""
     whole = Box.whole_of(grid[1], grid[0])
     flat = maps.reshape(-1, *maps.shape[2:])
-    return np.stack([spread(each, whole, grid, shift_xy=shift_xy) for each in flat]).reshape(*maps.shape[:2], *grid)
+    laid = np.stack([spread(each, whole, grid, shift_xy=shift_xy) for each in flat])
+    return laid.reshape(*maps.shape[:2], *grid)
 
 
 def _stored(
-    views: Iterator[UInt8[np.ndarray, "height width 3"]],
+    views: Iterator[Picture],
     shape: tuple[int, int],
     size_wh: tuple[int, int],
     scratch: Path,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import shutil
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from gonogo.operate.measuring import ASSUMED_BAD_SHARE, Recorder
 from gonogo.schema import Label, Scores
 from gonogo.workflow.comparing import Compared, compare, expected_point, promise_of, promised, require_same_data
 from gonogo.workflow.distilling import ROI_FILES, copy_roi
-from gonogo.workflow.training import Promise, seal
+from gonogo.workflow.training import Promise, now, seal
 
 TAIL = 0.1
 """Share of the val parts of a class, the outermost, from which the tail of their scores is estimated."""
@@ -37,7 +36,7 @@ class CascadeOptions:
     """What decides how much the teacher is asked."""
 
     risk_share: float = 0.1
-    """The student's clear answers may use so much of each promised rate; the less, the more often the teacher is asked."""
+    """Of each promised rate, what the student's clear answers may use; the less, the more the teacher is asked."""
     strange: float = 0.02
     """Most ordinary parts that go to the teacher for being unlike everything that the student was taught."""
     split: Split = Split.TEST
@@ -103,11 +102,8 @@ def cascade(
         seal(inspector, dataset, promise, teacher.heat_scale.shift_xy)
         compared = compare(Inspector.load(partial), teacher, dataset, options.split)
         made = Cascaded(bundle=inspector.bundle, compared=compared)
-        evidence = {
-            "compared": compared.record(),
-            "pictures": len(compared.itself.judged.pictures),
-            "asked": made.asked,
-        }
+        pictures = len(compared.itself.judged.pictures)
+        evidence = {"compared": compared.record(), "pictures": pictures, "asked": made.asked}
         sealed = bundle.read(partial).manifest
         finished = sealed.model_copy(update={"cascade": rule.model_copy(update=evidence)})
         bundle.write_manifest(partial, finished)
@@ -117,9 +113,9 @@ def cascade(
 def outer_score(scores: Scores, rate: float) -> float:
     """The score below which a new part of this class lies with probability ``rate``, far out in its lower tail.
 
-    The lowest `TAIL` of the scores lie below some level by exponentially distributed amounts (peaks over threshold with
-    the exponential tail, the maximum-entropy one: Pickands, Annals of Statistics 3, 1975, with shape 0); their mean gives
-    its scale. So the answer may lie beyond the lowest score that was seen.
+    The lowest `TAIL` of the scores are taken to lie below some level by exponentially distributed amounts, whose mean is
+    the scale (peaks over a threshold: Pickands, Annals of Statistics 3, 1975, with shape 0). So the answer may lie
+    beyond the lowest score that was seen. A wrong guess costs review, never safety: that is certified afterwards.
     """
     ascending = np.sort(scores)
     outermost = max(1, math.ceil(TAIL * len(ascending)))
@@ -223,7 +219,7 @@ def _draft(student: Bundle, rule: bundle.Cascade, name: str) -> bundle.Manifest:
     machine, before = settings(), student.manifest
     return bundle.Manifest(
         name=name.removesuffix(bundle.SUFFIX),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=now(),
         gonogo_version=gonogo.__version__,
         recipe=before.recipe,
         labels=before.labels,

@@ -366,6 +366,7 @@ def _reduced(frame: Frame) -> Frame:
 
 
 def plain(value: object) -> JsonValue:
+    """Options as what JSON can hold."""
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -374,4 +375,5 @@ def plain(value: object) -> JsonValue:
 
 
 def now() -> str:
+    """UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
