@@ -152,19 +152,20 @@ def _print(compared: Compared, who: str, console: Console) -> None:
         for claim in (side.point.escape, side.point.overkill):
             console.print(f"{name.capitalize()}: {describe(claim)}")
     table = Table(box=box.SIMPLE_HEAD)
-    for title in (f"on {compared.split.value}", who, "interval", "the teacher", "interval"):
-        table.add_column(title, justify="right" if title != f"on {compared.split.value}" else "left")
+    table.add_column(f"on {compared.split.value}")
+    for name in (who, "the teacher"):
+        table.add_column(name, justify="right")
     rows = (
-        ("sent to a person (review)", State.REVIEW, None),
-        ("bad parts passed (escapes)", State.GO, Label.BAD),
-        ("good parts rejected (overkill)", State.NO_GO, Label.GOOD),
+        ("review", State.REVIEW, None),
+        ("escapes", State.GO, Label.BAD),
+        ("overkill", State.NO_GO, Label.GOOD),
     )
     for title, state, label in rows:
         rates = [side.rate(state, label) for side in both]
-        cells = [cell for rate in rates for cell in (f"{rate.count} of {rate.of}", words.interval(rate))]
-        table.add_row(title, *cells)
+        table.add_row(title, *(f"{rate.count} of {rate.of} ({words.interval(rate)})" for rate in rates))
     console.print(table)
-    console.print(f"{_verdict(compared, who).capitalize()}")
+    told = _verdict(compared, who)
+    console.print(f"{told[0].upper()}{told[1:]}")
 
 
 def _verdict(compared: Compared, who: str) -> str:

@@ -113,8 +113,8 @@ def cascade(
 def outer_score(scores: Scores, rate: float) -> float:
     """The score below which a new part of this class lies with probability ``rate``, far out in its lower tail.
 
-    The lowest `TAIL` of the scores are taken to lie below some level by exponentially distributed amounts, whose mean is
-    the scale (peaks over a threshold: Pickands, Annals of Statistics 3, 1975, with shape 0). So the answer may lie
+    The lowest `TAIL` of the scores are taken to lie below some level by exponentially distributed amounts, whose mean
+    is the scale (peaks over a threshold: Pickands, Annals of Statistics 3, 1975, with shape 0). So the answer may lie
     beyond the lowest score that was seen. A wrong guess costs review, never safety: that is certified afterwards.
     """
     ascending = np.sort(scores)
