@@ -5,12 +5,13 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from gonogo import images
-from gonogo.config import Limits
+from gonogo.config import Limits, Reduction
 from gonogo.errors import ImageError
 from gonogo.schema import Box, Frame
 
@@ -148,3 +149,25 @@ def test_a_folder_gives_its_pictures_in_order_without_hidden_ones(frame: Frame, 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(encoded(frame, "PNG"))
     assert [path.name for path in images.find(tmp_path)] == ["a.PNG", "b.png", "c.jpg"]
+
+
+@pytest.mark.parametrize(("kind", "off"), [(".jpg", 6.0), (".png", 0.0)])  # JPEG thins out the colours
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+def test_a_picture_decoded_at_a_fraction_shows_the_same(
+    frame: Frame, kind: str, off: float, reduction: Reduction
+) -> None:
+    picture = cv2.GaussianBlur(frame, (0, 0), 4)[:117, :155]
+    data = bytes(cv2.imencode(kind, picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
+    found = images.decode(data, reduction=reduction)
+    assert found.shape == (-(-117 // reduction), -(-155 // reduction), 3)
+    assert np.abs(found.astype(int) - images.reduce(picture, reduction).astype(int)).mean() <= off
+    assert images.full_size_wh(data, found) == (155, 117)
+
+
+def test_a_reduced_picture_that_stands_on_its_side_knows_its_full_size(frame: Frame) -> None:
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(frame[:90]).save(buffer, "JPEG", exif=exif)
+    found = images.decode(buffer.getvalue(), reduction=2)
+    assert images.full_size_wh(buffer.getvalue(), found) == (90, 160)

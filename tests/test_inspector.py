@@ -5,17 +5,18 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 import gonogo
-from gonogo import bundle
+from gonogo import bundle, images
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import BundleError, InputError
 from gonogo.evaluate import evaluate
 from gonogo.inspector import Inspector
 from gonogo.operating_point import describe
-from gonogo.schema import Frame, Label, State
+from gonogo.schema import Box, Frame, Label, Located, State
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +132,42 @@ def test_an_added_or_a_missing_file_is_refused(copy: Path) -> None:
     next((copy / "golden").iterdir()).unlink()
     with pytest.raises(BundleError, match="golden"):
         bundle.read(copy)
+
+
+def test_a_reduced_judgement_says_places_in_the_full_picture(copy: Path, discs: Dataset) -> None:
+    whole = Inspector.load(copy)
+    reseal(copy, recipe=whole.recipe.model_copy(update={"reduction": 2}), golden=())
+    reduced = Inspector.load(copy)
+    small = discs.load(discs.split(Split.TEST)[1])
+    large = np.ascontiguousarray(cv2.resize(small, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)[:, :-1])
+    expected, found = whole.inspect(small), reduced.inspect(large)
+    encoded = reduced.inspect_encoded(images.encode_png(large))
+    assert found.score == pytest.approx(expected.score, abs=0.05)
+    assert encoded.score == found.score
+    for verdict in (found, encoded):
+        assert verdict.box == Box.whole(large)
+        assert verdict.region is not None
+    left = Box(x1=0, y1=0, x2=96, y2=144)
+    assert reduced.inspect(large, located=Located(present=True, box=left)).region == left
+
+
+def test_a_file_judged_at_a_fraction_comes_back_whole(copy: Path, discs: Dataset, tmp_path: Path) -> None:
+    reseal(copy, recipe=Inspector.load(copy).recipe.model_copy(update={"reduction": 2}), golden=())
+    sample = discs.split(Split.TEST)[0]
+    frame, verdict = Inspector.load(copy).inspect_file(discs.path(sample))
+    assert frame is not None
+    assert np.array_equal(frame, discs.load(sample))
+    assert verdict.state is not State.FAULT
+    (tmp_path / "cut.png").write_bytes(discs.path(sample).read_bytes()[:200])
+    frame, verdict = Inspector.load(copy).inspect_file(tmp_path / "cut.png")
+    assert frame is None
+    assert verdict.state is State.FAULT
+
+
+def test_bytes_that_are_no_picture_are_a_fault_by_name(inspector: Inspector) -> None:
+    verdict = inspector.inspect_encoded(b"hello", name="camera 2")
+    assert verdict.state is State.FAULT
+    assert "camera 2" in verdict.reason
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:

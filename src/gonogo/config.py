@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Reduction: TypeAlias = Literal[1, 2, 4, 8]
+"""A picture is judged at this fraction of its width and height: JPEG can be unpacked at these at once."""
 
 
 class Strict(BaseModel):
@@ -35,6 +38,8 @@ class Recipe(Strict):
     """What the region of interest is resized to, width then height, in pixels."""
     roi: Literal["none", "fixed", "classical", "learned"] = "none"
     """How the region of interest is found, see ``roi.toml`` in the bundle; ``none`` judges the whole picture."""
+    reduction: Reduction = 1
+    """What a picture is divided by before anything looks at it, where the region stays large enough."""
     limits: Limits = Limits()
 
 

@@ -6,7 +6,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from gonogo.cascade import Cascade, Outputs
 from gonogo.config import Recipe, Settings, settings
 from gonogo.errors import BundleError, ImageError, UnlocatedError
 from gonogo.heatmap import HeatScale
+from gonogo.images.geometry import relocated, scaled
 from gonogo.roi import Roi
 from gonogo.runtime import Graph
 from gonogo.schema import Box, FeatureVector, Frame, Located, OperatingPoint, Region, State, Verdict
@@ -107,6 +108,62 @@ class Inspector:
             The verdict; a judgement that could not be completed, or a part that was not found, is a ``fault`` with its
             reason, never an exception.
         """
+        if self.recipe.reduction == 1:
+            return self._judge(frame, located)
+        try:
+            _require_frame(frame)
+        except ImageError as error:
+            return _fault(error)
+        size_wh = (frame.shape[1], frame.shape[0])
+        small = images.reduce(frame, self.recipe.reduction)
+        known = None if located is None else relocated(located, 1 / self.recipe.reduction)
+        return self._at_full_size(self._judge(small, known), size_wh)
+
+    def inspect_encoded(self, data: bytes, *, name: str = "picture") -> Verdict:
+        """Judge one encoded picture from its bytes, as they come from a file or a camera that sends JPEG.
+
+        Where the recipe reduces pictures, a JPEG is never unpacked at its full size.
+
+        Args:
+            data: A whole JPEG, PNG, BMP, TIFF or WebP file.
+            name: What to call it in the reason of a fault.
+
+        Returns:
+            As `inspect`, with places in pixels of the full-size picture; one that cannot be decoded is a ``fault`` too.
+        """
+        return self._inspect_encoded(data, name)[1]
+
+    def inspect_file(self, path: str | os.PathLike[str]) -> tuple[Frame | None, Verdict]:
+        """Read and judge one file; one that cannot be decoded is a ``fault`` that says why.
+
+        Returns:
+            The frame at its full size (``None`` where it could not be decoded) and the verdict.
+        """
+        limits = self.recipe.limits
+        try:
+            data = images.read_bytes(path, limits=limits)
+        except ImageError as error:
+            return None, _fault(error)
+        frame, verdict = self._inspect_encoded(data, str(path))
+        if frame is not None and self.recipe.reduction > 1:
+            frame = images.decode(data, name=str(path), limits=limits)
+        return frame, verdict
+
+    def _inspect_encoded(self, data: bytes, name: str) -> tuple[Frame | None, Verdict]:
+        """The frame as it was judged, reduced where the recipe says so, and the verdict."""
+        reduction, timings_ms = self.recipe.reduction, dict[str, float]()
+        try:
+            with _timed(timings_ms, "decode"):
+                frame = images.decode(data, name=name, limits=self.recipe.limits, reduction=reduction)
+        except ImageError as error:
+            return None, _fault(error, timings_ms)
+        verdict = self._judge(frame, None)
+        if reduction > 1:
+            verdict = self._at_full_size(verdict, images.full_size_wh(data, frame))
+        return frame, replace(verdict, timings_ms={**timings_ms, **verdict.timings_ms})
+
+    def _judge(self, frame: Frame, located: Located | None) -> Verdict:
+        """Judge a frame as it is."""
         timings_ms: dict[str, float] = {}
         box: Box | None = None
         region: Region | None = None
@@ -124,14 +181,7 @@ class Inspector:
                 score = float(outputs["score"][0])
                 state, reason = self._guarded(*self._decide(score), outputs["feature_vector"][0])
         except Exception as error:  # noqa: BLE001  the edge of judging: whatever went wrong, the answer is a fault
-            return Verdict(
-                state=State.FAULT,
-                score=None,
-                reason=f"not judged: {error}",
-                box=box,
-                region=region,
-                timings_ms=timings_ms,
-            )
+            return replace(_fault(f"not judged: {error}", timings_ms), box=box, region=region)
         return Verdict(
             state=state,
             score=score,
@@ -144,20 +194,15 @@ class Inspector:
             timings_ms=timings_ms,
         )
 
-    def inspect_file(self, path: str | os.PathLike[str]) -> tuple[Frame | None, Verdict]:
-        """Read and judge one file; one that cannot be decoded is a ``fault`` that says why.
-
-        Returns:
-            The frame (``None`` where it could not be decoded) and the verdict.
-        """
-        timings_ms: dict[str, float] = {}
-        try:
-            with _timed(timings_ms, "decode"):
-                frame = images.load(path, limits=self.recipe.limits)
-        except ImageError as error:
-            return None, Verdict(state=State.FAULT, score=None, reason=str(error), timings_ms=timings_ms)
-        verdict = self.inspect(frame)
-        return frame, replace(verdict, timings_ms={**timings_ms, **verdict.timings_ms})
+    def _at_full_size(self, verdict: Verdict, size_wh: tuple[int, int]) -> Verdict:
+        """A verdict on a reduced frame, its places in pixels of the full-size one."""
+        factor = float(self.recipe.reduction)
+        found = relocated(Located(present=True, box=verdict.box), factor).box
+        return replace(
+            verdict,
+            box=None if found is None else found.intersection(Box.whole_of(*size_wh)),
+            region=None if verdict.region is None else scaled(verdict.region, factor, factor),
+        )
 
     def _second_opinion(
         self, outputs: Outputs, frame: Frame, region: Region, timings_ms: dict[str, float]
@@ -212,6 +257,10 @@ class Inspector:
                     f"({'on the same kind of machine' if exact else f'tolerance {manifest.score_tolerance:g}'}). "
                     f"This device ({environment['device']}) does not reproduce the bundle; certify it here anew."
                 )
+
+
+def _fault(reason: object, timings_ms: Mapping[str, float] | None = None) -> Verdict:
+    return Verdict(state=State.FAULT, score=None, reason=str(reason), timings_ms=timings_ms or {})
 
 
 def _beyond(point: OperatingPoint) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gonogo.cli.train import NormalisationName, PoolName
+from gonogo.cli.train import NormalisationName, PoolName, known_reduction
 from gonogo.errors import InputError, UnfitError
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ def distill(
     pool: Annotated[PoolName, typer.Option(help="How the map becomes a score.")] = PoolName.LSE,
     size: Annotated[
         int | None, typer.Option(min=32, max=2048, help="Input side in pixels. [default: the teacher's]")
+    ] = None,
+    reduction: Annotated[
+        str | None,
+        typer.Option(help="Judge pictures at 1/N of their size. [default: the teacher's]", metavar="1|2|4|8"),
     ] = None,
     crops: Annotated[int, typer.Option(min=1, help="Crops per picture that the teacher judges.")] = 2,
     rotations: Annotated[int, typer.Option(min=1, help="Rotations per crop.")] = 4,
@@ -72,6 +76,7 @@ def distill(
         cuts=tuple(cut or ()),
         pool=Pool(pool.value),
         size_wh=(size, size) if size else None,
+        reduction=known_reduction(reduction) if reduction else None,
         normalisation=normalisation.known(),
         augmentation=Augmentation(crops=crops, rotations=rotations),
         recipe=Distillation(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
 if TYPE_CHECKING:
+    from gonogo.config import Reduction
     from gonogo.model import Normalisation
     from gonogo.workflow import TrainingOptions
 
@@ -99,6 +100,9 @@ def train(
     ] = None,
     pool: Annotated[PoolName, typer.Option(help="How the map becomes a score.")] = PoolName.MEAN,
     size: Annotated[int | None, typer.Option(min=32, max=2048, help="Input side in pixels.")] = None,
+    reduction: Annotated[
+        str, typer.Option(help="Judge pictures at 1/N of their size (JPEGs unpack faster).", metavar="1|2|4|8")
+    ] = "1",
     crops: Annotated[int, typer.Option(min=1, help="Augmentation: crops per picture.")] = 2,
     rotations: Annotated[int, typer.Option(min=1, help="Augmentation: rotations per crop.")] = 4,
     roi: RoiOption = "none",
@@ -139,6 +143,7 @@ def train(
     tuning = FineTuning(epochs=epochs, batch=batch, learning_rate=learning_rate)
     options = replace(
         options,
+        reduction=known_reduction(reduction),
         fine_tuning=tuning if finetune else None,
         promise=Promise(max_escape=max_escape, max_overkill=max_overkill, confidence=confidence, joint=joint),
     )
@@ -150,3 +155,18 @@ def train(
     for claim in (point.escape, point.overkill):
         console.print(describe(claim))
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")
+
+
+def known_reduction(text: str) -> Reduction:
+    """A reduction by its number.
+
+    Raises:
+        InputError: not one of those that a JPEG can be unpacked at.
+    """
+    from gonogo.config import Reduction
+    from gonogo.errors import InputError
+
+    found = next((value for value in get_args(Reduction) if str(value) == text), None)
+    if found is None:
+        raise InputError(f"--reduction: expected 1, 2, 4 or 8, found {text!r}.")
+    return cast("Reduction", found)

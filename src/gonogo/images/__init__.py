@@ -8,10 +8,12 @@ from gonogo.images.codec import (
     encode_jpeg,
     encode_png,
     find,
+    full_size_wh,
     load,
     load_mask,
     read_bytes,
     read_header,
+    reduce,
 )
 from gonogo.images.regions import crop_resize, cut, in_frame, pixel_window, rectify, seen_region, within
 
@@ -25,6 +27,7 @@ __all__ = [
     "encode_jpeg",
     "encode_png",
     "find",
+    "full_size_wh",
     "in_frame",
     "load",
     "load_mask",
@@ -32,6 +35,7 @@ __all__ = [
     "read_bytes",
     "read_header",
     "rectify",
+    "reduce",
     "seen_region",
     "within",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float64
 
-from gonogo.schema import Box, Quad, Region
+from gonogo.schema import Box, Located, Quad, Region
 
 Corners: TypeAlias = Float64[np.ndarray, "4 2"]
 """Corners ``(x, y)``, clockwise on the picture from the top left."""
@@ -44,6 +45,13 @@ def scaled(region: Region, across: float, down: float) -> Region:
     """The same region in a picture that is so many times as wide and as high."""
     corners = corners_of(region) * [across, down]
     return box_around(corners) if isinstance(region, Box) else as_quad(corners)
+
+
+def relocated(located: Located, factor: float) -> Located:
+    """Where the part is in a picture that is so many times as large."""
+    box = None if located.box is None else box_around(corners_of_box(located.box) * factor)
+    quad = None if located.quad is None else as_quad(np.asarray(located.quad, np.float64) * factor)
+    return replace(located, box=box, quad=quad)
 
 
 def upright(corners: Corners) -> Corners:

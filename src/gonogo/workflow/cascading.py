@@ -176,6 +176,11 @@ def _require_fit(student: Inspector, teacher: Inspector) -> None:
     for each in (student, teacher):
         if each.cascade is not None:
             raise InputError(f"{each.path}: expected a bundle with one network, found a cascade. Give one of its two.")
+    if student.recipe.reduction != teacher.recipe.reduction:
+        raise InputError(
+            f"{student.path} judges pictures at 1/{student.recipe.reduction} of their size, {teacher.path} at "
+            f"1/{teacher.recipe.reduction}. One picture serves both: distil with the teacher's --reduction."
+        )
     finders = [
         (each.recipe.roi, [(each.path / name).read_bytes() for name in ROI_FILES if (each.path / name).is_file()])
         for each in (student, teacher)

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from gonogo import bundle, roi, runtime
 from gonogo.augment import PLAIN, Augmentation
 from gonogo.bundle import Bundle
-from gonogo.config import settings
+from gonogo.config import Reduction, settings
 from gonogo.dataset import Dataset, Sample, Split, require_trainable
 from gonogo.errors import InputError
 from gonogo.files import folder_beside
@@ -24,7 +24,7 @@ from gonogo.operating_point import worst_per_part
 from gonogo.schema import Label, Scores
 from gonogo.train import Distillation, Lessons, Seen, Source, distil, make_lessons, watch_teacher
 from gonogo.workflow.comparing import Compared, compare, expected_point, promise_of, promised, require_same_data
-from gonogo.workflow.training import TrainingOptions, fill_bundle, make_source, plain
+from gonogo.workflow.training import TrainingOptions, fill_bundle, make_source, plain, require_resolution
 
 ROI_FILES = (roi.RECIPE, roi.NETWORK, str(Path(roi.NETWORK).with_suffix(".bin")))
 
@@ -40,6 +40,8 @@ class DistillingOptions:
     pool: Pool = Pool.LSE
     size_wh: tuple[int, int] | None = None
     """The teacher's where omitted."""
+    reduction: Reduction | None = None
+    """Pictures are judged at this fraction of their size; the teacher's where omitted."""
     normalisation: Normalisation | None = None
     """The backbone's usual one where omitted: the whole network learns, so little depends on it."""
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -93,13 +95,20 @@ def distill(
     require_same_data(dataset, teacher)
     search = None if teacher.recipe.roi == "none" else teacher.roi
     source = make_source(dataset, search, options.size_wh or teacher.recipe.size_wh)
+    reduction = options.reduction or teacher.recipe.reduction
+    require_resolution(source, reduction, teacher.recipe.roi)
     network = _student(source, options)
     work = out.with_name(f"{out.name}.work")
     train, val = _lessons(teacher, source, network, options)
     history = distil(network, train, val, options.recipe, seed=options.seed, work=work)
     facts: dict[str, JsonValue] = {"options": plain(asdict(options)), "distillation": [dict(row) for row in history]}
     made = TrainingOptions(
-        backbone=options.backbone, weights=options.weights, pool=options.pool, promise=promise, seed=options.seed
+        backbone=options.backbone,
+        weights=options.weights,
+        pool=options.pool,
+        reduction=reduction,
+        promise=promise,
+        seed=options.seed,
     )
     with folder_beside(out, replace=overwrite) as partial:
         copy_roi(teacher.path, partial)

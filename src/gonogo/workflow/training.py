@@ -18,13 +18,14 @@ import gonogo
 from gonogo import bundle, images, operating_point, runtime
 from gonogo.augment import PLAIN, Augmentation
 from gonogo.bundle import Bundle, Classifier, Golden, Manifest
-from gonogo.config import Recipe, settings
+from gonogo.config import Recipe, Reduction, settings
 from gonogo.dataset import Dataset, Sample, Split, fingerprint, require_trainable
 from gonogo.errors import InputError
 from gonogo.evaluate import Evaluation, evaluate, require_judged
 from gonogo.export import check_parity, export_classifier, export_features, measure_shift
 from gonogo.files import folder_beside
 from gonogo.heatmap import HeatScale, fit_scale
+from gonogo.images.geometry import corners_of, side_lengths
 from gonogo.inspector import Inspector
 from gonogo.model import (
     SHARPNESS,
@@ -56,6 +57,10 @@ from gonogo.workflow.region import IDENTITY, LocatorOptions, find_regions, keep_
 
 GOLDEN_PIXELS = 500_000
 """Golden frames are reduced to about this size: they are replayed at every start."""
+PROBED = 16
+"""Training pictures that a reduction is tried on."""
+ENOUGH = 0.9
+"""A region may be this much smaller than the network's input before a reduction is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +85,8 @@ class TrainingOptions:
     pool: Pool = Pool.MEAN
     size_wh: tuple[int, int] | None = None
     """The backbone's own size where omitted."""
+    reduction: Reduction = 1
+    """Pictures are judged at this fraction of their size: a JPEG is then unpacked faster."""
     normalisation: Normalisation | None = None
     """What the weights expect of their input; chosen by cross-validation on train where a file does not say."""
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -128,6 +135,7 @@ def train_inspector(
     work = out.with_name(f"{out.name}.work")
     search = keep_roi(options.roi, dataset, work / "roi", options.locator)
     source = make_source(dataset, search, options.size_wh or (side, side))
+    require_resolution(source, options.reduction, _method(search))
     network, head = _frozen_gear(source, options)
     history: list[dict[str, float]] = []
     if options.fine_tuning is not None:
@@ -184,6 +192,23 @@ def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) 
     left = Dataset(root=dataset.root, samples=kept)
     require_trainable(left)
     return Source(dataset=left, size_wh=size_wh, regions=regions)
+
+
+def require_resolution(source: Source, reduction: Reduction, method: str) -> None:
+    """Refuse a reduction that would leave the network less than it asks for."""
+    if reduction == 1:
+        return
+    if method == "fixed":
+        raise InputError("--reduction: a fixed region is given in pixels of the whole frame. Leave --reduction at 1.")
+    for sample in source.dataset.split(Split.TRAIN)[:PROBED]:
+        corners = corners_of(source.region(sample, source.dataset.load(sample)))
+        sides = side_lengths(corners[None])[0] / reduction
+        if min(sides / source.size_wh) < ENOUGH:
+            raise InputError(
+                f"{source.dataset.path(sample)}: at 1/{reduction} of its size the region is {sides[0]:.0f} x "
+                f"{sides[1]:.0f} pixels, less than the {source.size_wh[0]} x {source.size_wh[1]} that the network "
+                "looks at. Choose a smaller --reduction or --size."
+            )
 
 
 def _frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Head]:
@@ -260,7 +285,7 @@ def fill_bundle(
 ) -> Evaluation:
     """Export, check, judge val for the colour scale and the golden frames, certify, seal."""
     dataset = source.dataset
-    recipe = Recipe(size_wh=source.size_wh, roi=_method(search))
+    recipe = Recipe(size_wh=source.size_wh, roi=_method(search), reduction=options.reduction)
     model = export_classifier(network, source.size_wh, labels=(Label.GOOD.value, Label.BAD.value))
     try:
         ov.save_model(model, folder / bundle.CLASSIFIER, compress_to_fp16=False)
@@ -302,7 +327,7 @@ def seal(draft: Inspector, dataset: Dataset, promise: Promise, shift_xy: tuple[f
     finished = draft.bundle.manifest.model_copy(
         update={
             "operating_point": point,
-            "heat_scale": _scale(judged, draft.bias, point, shift_xy),
+            "heat_scale": scale_of(judged, draft.bias, point, shift_xy),
             "golden": _golden(draft, dataset, judged),
         }
     )
@@ -313,9 +338,10 @@ def _method(search: Roi | None) -> Literal["none", "fixed", "classical", "learne
     return "none" if search is None or search.recipe is None else search.recipe.method
 
 
-def _scale(
+def scale_of(
     judged: Sequence[tuple[Sample, Verdict]], bias: float, point: OperatingPoint, shift_xy: tuple[float, float]
 ) -> HeatScale:
+    """The heat scale that fits the maps of judged val pictures, see `gonogo.heatmap.fit_scale`."""
     maps = {
         label: [verdict.heatmap for sample, verdict in judged if sample.label is label and verdict.heatmap is not None]
         for label in Label

@@ -1,0 +1,100 @@
+"""Judge many files on all cores: one process for each, pinned to it, with one inference thread.
+
+One process with several threads, or with several requests in flight, leaves part of the cores idle between the stages
+of a judgement; ``gonogo bench`` measures by how much.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from pathlib import Path
+
+from gonogo.config import settings
+from gonogo.errors import InputError
+from gonogo.files import write_beside
+from gonogo.heatmap import overlay
+from gonogo.images import encode_jpeg
+from gonogo.inspector import Inspector
+from gonogo.schema import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One picture to judge."""
+
+    file: Path
+    heatmap: Path | None = None
+    """Where the photograph goes with its heat drawn on; not drawn where omitted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """One picture judged."""
+
+    job: Job
+    verdict: Verdict
+    readable: bool
+    """Whether the file could be decoded."""
+
+
+def judge(inspector: Inspector, job: Job) -> Done:
+    """Judge one file, and draw its heat map where one is asked for."""
+    frame, verdict = inspector.inspect_file(job.file)
+    if frame is not None and job.heatmap is not None:
+        write_beside(job.heatmap, encode_jpeg(overlay(frame, verdict, inspector.heat_scale)))
+    return Done(job=job, verdict=verdict, readable=frame is not None)
+
+
+def judge_files(bundle: Path, jobs: Sequence[Job], *, workers: int) -> Iterator[Done]:
+    """Judge files in several processes; results come in the order of the jobs.
+
+    Args:
+        bundle: The inspector's folder; every process opens it for itself.
+        jobs: What to judge.
+        workers: Processes; those beyond the number of cores share them.
+
+    Raises:
+        BundleError: as `Inspector.load`.
+        InputError: a process was ended from outside.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    spawn = multiprocessing.get_context("spawn")  # forking a process that runs OpenVINO's threads would deadlock
+    free: Queue[int] = spawn.Queue()
+    for index in range(workers):
+        free.put(cores[index % len(cores)])
+    judged = 0
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_settle, initargs=(free,)) as pool:
+        try:
+            for done in pool.map(functools.partial(_judge_here, bundle), jobs):
+                judged += 1
+                yield done
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"a worker was ended from outside after {judged} of {len(jobs)} pictures; the machine may be short of "
+                "memory. Judge the rest with fewer --workers."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _settle(free: Queue[int]) -> None:
+    """Take a core for oneself; the parent alone answers Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.sched_setaffinity(0, {free.get()})
+
+
+@functools.cache
+def _own_inspector(bundle: Path) -> Inspector:
+    return Inspector.load(bundle, machine=settings().model_copy(update={"threads": 1}))
+
+
+def _judge_here(bundle: Path, job: Job) -> Done:
+    return judge(_own_inspector(bundle), job)
