@@ -19,6 +19,7 @@ from gonogo.dataset import Dataset, Split
 from gonogo.errors import BundleError, InputError, UnfitError
 from gonogo.inspector import Inspector
 from gonogo.model import IMAGENET, FeatureNetwork, MapHead, Network, Pool, load_backbone, pool_map
+from gonogo.operate import Request, operate
 from gonogo.train import Distillation, Lessons, Source, distil, make_lessons, watch_teacher
 from gonogo.train import distilling as module
 from gonogo.train.distilling import softened_divergence
@@ -276,10 +277,10 @@ def test_a_cascade_of_cascades_or_of_different_regions_is_refused(
         cascade(joined, teacher, discs, tmp_path / "out")
     with pytest.raises(InputError, match="found a cascade"):
         distill(joined, discs, tmp_path / "out", QUICK)
-    elsewhere = replace(teacher.bundle, manifest=teacher.bundle.manifest.model_copy(update={"recipe": _fixed(teacher)}))
-    other = Inspector(elsewhere, teacher._graph)
     with pytest.raises(InputError, match="same region"):
-        cascade(student, other, discs, tmp_path / "out")
+        cascade(student, _with(teacher, roi="fixed"), discs, tmp_path / "out")
+    with pytest.raises(InputError, match="at 1/2"):
+        cascade(student, _with(teacher, reduction=2), discs, tmp_path / "out")
     assert not any(tmp_path.iterdir())
 
 
@@ -306,5 +307,23 @@ def test_the_commands_print_both_sides(trained: Path, student: Inspector, discs:
     assert 0 < record["asked"] < record["pictures"]
 
 
-def _fixed(inspector: Inspector) -> object:
-    return inspector.recipe.model_copy(update={"roi": "fixed"})
+def test_the_limits_of_a_cascade_are_set_like_those_of_any_inspector(
+    joined: Inspector, discs: Dataset, tmp_path: Path
+) -> None:
+    shutil.copytree(joined.path, tmp_path / "both.inspector")
+    request = Request(max_escape=0.06, max_overkill=0.06, joint=False, guard=0.05)
+    made = operate(Inspector.load(tmp_path / "both.inspector"), discs, request)
+    assert not made.refusals
+    again = Inspector.load(tmp_path / "both.inspector")
+    assert again.cascade is not None
+    assert again.drift is not None
+    assert again.drift.guard is not None
+
+
+def _with(inspector: Inspector, **changes: object) -> Inspector:
+    """The same with another recipe."""
+    manifest = inspector.bundle.manifest
+    recipe = manifest.recipe.model_copy(update=changes)
+    return Inspector(
+        replace(inspector.bundle, manifest=manifest.model_copy(update={"recipe": recipe})), inspector._graph
+    )
