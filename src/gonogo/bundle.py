@@ -5,6 +5,7 @@
     inspector.json         the manifest: recipe, operating point with its evidence, fingerprints
     golden/                a few frames whose exact scores the manifest states
     drift.json, taught.npy what later parts are compared with; written by ``gonogo operate``
+    cascade/               the second graph, and the guard that sends strange parts to it, where there is one
     evidence.json          how the operating point was chosen and certified; the same
     MODEL_CARD.md          the same for people
     SHA256SUMS             the seal: the hash of every other file, as ``sha256sum -c`` reads it
@@ -41,6 +42,8 @@ SEAL = "SHA256SUMS"
 MODEL_CARD = "MODEL_CARD.md"
 GOLDEN = "golden"
 ROI_RECIPE = "roi.toml"
+CASCADE = "cascade"
+TEACHER = f"{CASCADE}/teacher.xml"
 
 
 class Golden(Strict):
@@ -152,6 +155,54 @@ class Quantisation(Strict):
         return f"{counted.count} of {counted.of}, at most {bound} of later parts at {sure} confidence"
 
 
+class Tally(Strict):
+    """What the two thresholds of a bundle did with the parts of one split; guards are left aside."""
+
+    parts_good: int = Field(ge=0)
+    parts_bad: int = Field(ge=0)
+    escapes: int = Field(ge=0)
+    """Bad parts judged go."""
+    overkills: int = Field(ge=0)
+    """Good parts judged no-go."""
+    reviews: int = Field(ge=0)
+    """Parts of both labels sent to a person."""
+    faults: int = Field(ge=0)
+
+
+class Comparison(Strict):
+    """A bundle beside its teacher: the same promise, certified on the same parts, tried on the same other parts."""
+
+    teacher_sha256: str
+    split: str
+    data_fingerprint: str
+    itself: Tally
+    teacher: Tally
+
+
+class Cascade(Strict):
+    """When the second graph is asked, and how both answers come to one score; see `gonogo.cascade`."""
+
+    student_sha256: str
+    teacher: Classifier
+    size_wh: tuple[int, int] = Field(strict=False)
+    """Of the teacher's picture, width then height, in pixels."""
+    precision: Precision = "f32"
+    """Of the teacher's arithmetic."""
+    ask_from: float = Field(allow_inf_nan=False)
+    """Student scores below this are clearly good."""
+    ask_to: float = Field(allow_inf_nan=False)
+    """Student scores above this are clearly bad."""
+    good_shift: float = Field(allow_inf_nan=False)
+    """Added to the student's score where it is clearly good."""
+    bad_shift: float = Field(allow_inf_nan=False)
+    """Added to the student's score where it is clearly bad."""
+    compared: Comparison | None = None
+    pictures: int = Field(default=0, ge=0)
+    """Judged for the comparison."""
+    asked: int = Field(default=0, ge=0)
+    """Of those, the pictures that went to the teacher."""
+
+
 class Manifest(Strict):
     """``inspector.json``."""
 
@@ -177,6 +228,10 @@ class Manifest(Strict):
     """How it was trained: options, seeds, metrics. For people; nothing reads it back."""
     data_fingerprint: str = ""
     """SHA-256 over the records and pictures that were trained on."""
+    distilled: Comparison | None = None
+    """Where it was taught by another bundle: what became of the parts under each."""
+    cascade: Cascade | None = None
+    """Where a second graph is asked when the first is not sure."""
 
     @field_validator("operating_point", mode="before")
     @classmethod
@@ -201,6 +256,11 @@ class Bundle:
     def classifier(self) -> Path:
         """The graph's ``.xml``."""
         return self.root / CLASSIFIER
+
+    @property
+    def teacher(self) -> Path:
+        """The ``.xml`` of a cascade's second graph."""
+        return self.root / TEACHER
 
     @property
     def roi(self) -> Path:
@@ -307,12 +367,24 @@ def model_card(manifest: Manifest) -> str:
         f"- Arithmetic: {manifest.precision} on {manifest.proven_on.get('processor', 'unknown')}, "
         f"OpenVINO {manifest.proven_on.get('openvino', 'unknown')}",
         f"- Trained on data {manifest.data_fingerprint[:16] or 'unknown'}",
+        *_origins(manifest),
         "",
     ]
     if manifest.quantisation is not None:
         lines += ["## Against the bundle of full precision", ""]
         lines += [*(f"- {each}" for each in manifest.quantisation.sentences()), ""]
     return "\n".join(lines)
+
+
+def _origins(manifest: Manifest) -> list[str]:
+    lines = []
+    if manifest.distilled is not None:
+        lines.append(f"- Taught by the inspector {manifest.distilled.teacher_sha256[:16]}")
+    if manifest.cascade is not None:
+        asked = manifest.cascade
+        share = f" ({asked.asked} of {asked.pictures} pictures tried)" if asked.pictures else ""
+        lines.append(f"- Where it is not sure, {asked.teacher.backbone} is asked{share}")
+    return lines
 
 
 def _seal_text(root: Path) -> bytes:

@@ -15,6 +15,7 @@ import numpy as np
 
 from gonogo import bundle, drift, images, roi, runtime
 from gonogo.bundle import Bundle
+from gonogo.cascade import Cascade, Outputs
 from gonogo.config import Recipe, Settings, settings
 from gonogo.errors import BundleError, ImageError, UnlocatedError
 from gonogo.heatmap import HeatScale
@@ -27,9 +28,12 @@ from gonogo.schema import Box, FeatureVector, Frame, Located, OperatingPoint, Re
 class Inspector:
     """Turns frames into verdicts with one bundle. Not thread-safe: give each thread or process its own."""
 
-    def __init__(self, opened: Bundle, graph: Graph, search: Roi | None = None) -> None:
+    def __init__(
+        self, opened: Bundle, graph: Graph, search: Roi | None = None, *, cascade: Cascade | None = None
+    ) -> None:
         self.bundle = opened
         self.roi = search or roi.WholeRoi()
+        self.cascade = cascade
         self._graph = graph
         self.drift = drift.read(opened.root)
 
@@ -55,7 +59,10 @@ class Inspector:
             cache_dir=machine.cache_dir / "openvino",
         )
         search = None if opened.manifest.recipe.roi == "none" else roi.open_roi(opened.roi, compiled=compiled)
-        inspector = cls(opened, compiled(opened.classifier), search)
+        cascade = None
+        if (rule := opened.manifest.cascade) is not None:
+            cascade = Cascade.of(opened, compiled(opened.teacher, precision=rule.precision))
+        inspector = cls(opened, compiled(opened.classifier), search, cascade=cascade)
         if replay:
             inspector._replay(runtime.environment(device=machine.device, threads=machine.threads))
         return inspector
@@ -88,7 +95,7 @@ class Inspector:
     @property
     def bias(self) -> float:
         """``score = pool(heatmap) + bias``."""
-        return self.bundle.manifest.classifier.bias
+        return self.bundle.manifest.classifier.bias if self.cascade is None else self.cascade.bias
 
     def inspect(self, frame: Frame, *, located: Located | None = None) -> Verdict:
         """Judge one frame.
@@ -170,6 +177,7 @@ class Inspector:
                     picture = images.cut(frame, region, self.recipe.size_wh)
                 with _timed(timings_ms, "network"):
                     outputs = self._graph(picture)
+                outputs, doubt = self._second_opinion(outputs, frame, region, timings_ms)
                 score = float(outputs["score"][0])
                 state, reason = self._guarded(*self._decide(score), outputs["feature_vector"][0])
         except Exception as error:  # noqa: BLE001  the edge of judging: whatever went wrong, the answer is a fault
@@ -177,11 +185,12 @@ class Inspector:
         return Verdict(
             state=state,
             score=score,
-            reason=reason,
+            reason=f"{reason}; the second network was asked because {doubt}" if doubt else reason,
             box=box,
             region=region,
             heatmap=outputs["heatmap"][0],
             feature_vector=outputs["feature_vector"][0],
+            doubt=doubt,
             timings_ms=timings_ms,
         )
 
@@ -194,6 +203,17 @@ class Inspector:
             box=None if found is None else found.intersection(Box.whole_of(*size_wh)),
             region=None if verdict.region is None else scaled(verdict.region, factor, factor),
         )
+
+    def _second_opinion(
+        self, outputs: Outputs, frame: Frame, region: Region, timings_ms: dict[str, float]
+    ) -> tuple[Outputs, str]:
+        """In a cascade: the answer that counts, and why the teacher was asked where it was."""
+        if self.cascade is None:
+            return outputs, ""
+        if not (doubt := self.cascade.doubt(outputs)):
+            return self.cascade.settled(outputs), ""
+        with _timed(timings_ms, "teacher"):
+            return self.cascade.ask(frame, region, outputs), doubt
 
     def _decide(self, score: float) -> tuple[State, str]:
         if not math.isfinite(score):

@@ -247,6 +247,8 @@ class Verdict:
     heatmap: DefectMap | None = None
     """Defect evidence over ``region``, in score units; pooling it and adding the bias gives the score."""
     feature_vector: FeatureVector | None = None
+    doubt: str = ""
+    """In a cascade: why the second network was asked; empty where the first one's answer stands."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
 

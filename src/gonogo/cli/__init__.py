@@ -8,7 +8,9 @@ import typer
 
 from gonogo.cli import dataset, experiment, ledger, roi, station
 from gonogo.cli.bench import bench
+from gonogo.cli.cascade import cascade
 from gonogo.cli.demo import demo
+from gonogo.cli.distill import distill
 from gonogo.cli.drift import simulate_drift
 from gonogo.cli.evaluate import evaluate
 from gonogo.cli.gauge import gauge
@@ -44,6 +46,8 @@ for command in (demo, train, inspect, evaluate, operate, qualify, synth, gauge, 
 app.command()(quantize)
 app.command()(graph)
 app.command()(replay)
+app.command()(distill)
+app.command()(cascade)
 app.command()(serve)
 app.command()(bench)
 

@@ -143,7 +143,7 @@ def train(
     tuning = FineTuning(epochs=epochs, batch=batch, learning_rate=learning_rate)
     options = replace(
         options,
-        reduction=_reduction(reduction),
+        reduction=known_reduction(reduction),
         fine_tuning=tuning if finetune else None,
         promise=Promise(max_escape=max_escape, max_overkill=max_overkill, confidence=confidence, joint=joint),
     )
@@ -157,7 +157,12 @@ def train(
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")
 
 
-def _reduction(text: str) -> Reduction:
+def known_reduction(text: str) -> Reduction:
+    """A reduction by its number.
+
+    Raises:
+        InputError: not one of those that a JPEG can be unpacked at.
+    """
     from gonogo.config import Reduction
     from gonogo.errors import InputError
 

@@ -1,6 +1,7 @@
 """The readable loops: frozen features with a fitted head, and fine-tuning."""
 
 from gonogo.train.box_losses import BoxLoss
+from gonogo.train.distilling import Distillation, Lessons, Seen, distil, make_lessons, watch_teacher
 from gonogo.train.features import Maps, Pooled, feature_maps, pooled_features
 from gonogo.train.finetune import METRICS, FineTuning, fine_tune
 from gonogo.train.head import Head, balanced_loss, cross_validated_loss, fit_map, fit_mean
@@ -19,16 +20,20 @@ from gonogo.train.statistics import restore_statistics
 __all__ = [
     "METRICS",
     "BoxLoss",
+    "Distillation",
     "FineTuning",
     "Head",
+    "Lessons",
     "Locating",
     "Maps",
     "Places",
     "Pooled",
+    "Seen",
     "Source",
     "balanced_loss",
     "compute_places",
     "cross_validated_loss",
+    "distil",
     "feature_maps",
     "fine_tune",
     "fit_locator",
@@ -36,8 +41,10 @@ __all__ = [
     "fit_mean",
     "fit_scaling",
     "labels",
+    "make_lessons",
     "pooled_features",
     "probe_error",
     "restore_statistics",
     "sight",
+    "watch_teacher",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -134,8 +134,8 @@ def train_inspector(
     side = architecture(options.backbone).side
     work = out.with_name(f"{out.name}.work")
     search = keep_roi(options.roi, dataset, work / "roi", options.locator)
-    source = _source(dataset, search, options.size_wh or (side, side))
-    _require_resolution(source, options.reduction, _method(search))
+    source = make_source(dataset, search, options.size_wh or (side, side))
+    require_resolution(source, options.reduction, _method(search))
     network, head = _frozen_gear(source, options)
     history: list[dict[str, float]] = []
     if options.fine_tuning is not None:
@@ -144,7 +144,7 @@ def train_inspector(
             network, source, train, val, options.fine_tuning, options.augmentation, seed=options.seed, work=work
         )
     facts: dict[str, JsonValue] = {
-        "options": _plain(asdict(options)),
+        "options": plain(asdict(options)),
         "head_strength": head.strength,
         "head_val_loss": head.val_loss,
         "fine_tuning": [dict(row) for row in history],
@@ -152,7 +152,7 @@ def train_inspector(
     with folder_beside(out, replace=overwrite) as partial:
         if search is not None:
             shutil.copytree(work / "roi", partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(IDENTITY))
-        made = _fill_bundle(partial, out.name, network, source, search, options, facts)
+        made = fill_bundle(partial, out.name, network, source, search, options, facts)
     shutil.rmtree(work, ignore_errors=True)
     sealed = Inspector.load(out).bundle  # opened as a user would, golden frames and all
     return Trained(bundle=sealed, val=made, history=history)
@@ -179,7 +179,7 @@ def certify(
     )
 
 
-def _source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) -> Source:
+def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) -> Source:
     """Training pictures as the inspector will cut them out; those without a region are left out."""
     if search is None:
         return Source(dataset=dataset, size_wh=size_wh)
@@ -194,7 +194,7 @@ def _source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) -> S
     return Source(dataset=left, size_wh=size_wh, regions=regions)
 
 
-def _require_resolution(source: Source, reduction: Reduction, method: str) -> None:
+def require_resolution(source: Source, reduction: Reduction, method: str) -> None:
     """Refuse a reduction that would leave the network less than it asks for."""
     if reduction == 1:
         return
@@ -274,7 +274,7 @@ def _choose_features(source: Source, options: TrainingOptions) -> tuple[FeatureN
     return tried[best]
 
 
-def _fill_bundle(
+def fill_bundle(
     folder: Path,
     name: str,
     network: Network,
@@ -297,7 +297,7 @@ def _fill_bundle(
     facts["parity"] = check_parity(network, graph, track(source.plain(val), "torch against OpenVINO", total=len(val)))
     manifest = Manifest(
         name=name.removesuffix(bundle.SUFFIX),
-        created=_now(),
+        created=now(),
         gonogo_version=gonogo.__version__,
         recipe=recipe,
         classifier=Classifier(
@@ -314,17 +314,24 @@ def _fill_bundle(
         data_fingerprint=fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)),
     )
     draft = Inspector(bundle.write_manifest(folder, manifest), graph, search)
-    point = certify(draft, dataset, options.promise)
+    shift_xy = measure_shift(network.features, source.size_wh)
+    finished = seal(draft, dataset, options.promise, shift_xy)
+    return evaluate(Inspector(finished, graph, search), dataset, (Split.VAL,), with_regions=False)
+
+
+def seal(draft: Inspector, dataset: Dataset, promise: Promise, shift_xy: tuple[float, float]) -> Bundle:
+    """Certify a draft on calibrate, judge val for the colour scale and the golden frames, write all that into it."""
+    point = certify(draft, dataset, promise)
+    val = dataset.split(Split.VAL)
     judged = [(sample, draft.inspect(dataset.load(sample))) for sample in track(val, "judging val")]
-    finished = manifest.model_copy(
+    finished = draft.bundle.manifest.model_copy(
         update={
             "operating_point": point,
-            "heat_scale": scale_of(judged, draft.bias, point, measure_shift(network.features, source.size_wh)),
-            "golden": _golden(folder, draft, dataset, judged),
+            "heat_scale": scale_of(judged, draft.bias, point, shift_xy),
+            "golden": _golden(draft, dataset, judged),
         }
     )
-    sealed = Inspector(bundle.write_manifest(folder, finished), graph, search)
-    return evaluate(sealed, dataset, (Split.VAL,), with_regions=False)
+    return bundle.write_manifest(draft.path, finished)
 
 
 def _method(search: Roi | None) -> Literal["none", "fixed", "classical", "learned"]:
@@ -342,31 +349,38 @@ def scale_of(
     return fit_scale(maps[Label.GOOD], maps[Label.BAD], bias, point.go_below, shift_xy=shift_xy)
 
 
-def _golden(
-    folder: Path, inspector: Inspector, dataset: Dataset, judged: Sequence[tuple[Sample, Verdict]]
-) -> tuple[Golden, ...]:
-    """Keep the extremes of both classes on val as golden frames, with the scores they must give."""
+def _golden(inspector: Inspector, dataset: Dataset, judged: Sequence[tuple[Sample, Verdict]]) -> tuple[Golden, ...]:
+    """Keep the extremes of both classes on val as golden frames, with the scores they must give.
+
+    Of a cascade also the clearest part that either network judged.
+    """
     chosen: dict[str, Sample] = {}
     for label in Label:
-        ranked = sorted(
-            (verdict.score, sample.file_name, sample)
-            for sample, verdict in judged
-            if sample.label is label and verdict.score is not None
-        )
-        chosen |= {f"{label}-low": ranked[0][2], f"{label}-high": ranked[-1][2]}
+        ranked = _ranked((sample, verdict) for sample, verdict in judged if sample.label is label)
+        chosen |= {f"{label}-low": ranked[0], f"{label}-high": ranked[-1]}
+    if inspector.cascade is not None:
+        for name, asked in (("student", False), ("teacher", True)):
+            chosen[name] = _ranked((sample, verdict) for sample, verdict in judged if bool(verdict.doubt) is asked)[0]
     kept = []
-    (folder / bundle.GOLDEN).mkdir()
+    (inspector.path / bundle.GOLDEN).mkdir()
     for name, sample in chosen.items():
         whole = dataset.load(sample)
-        frame = _reduced(whole)
-        score = inspector.inspect(frame).score
-        if score is None:  # a region fixed in pixels, or one found by a hair's breadth
-            frame, score = whole, inspector.inspect(whole).score
-        assert score is not None, "it was judged a moment ago"
+        frame, expected = _reduced(whole), inspector.inspect(whole)
+        found = inspector.inspect(frame)
+        if found.score is None or bool(found.doubt) is not bool(expected.doubt):
+            # A region fixed in pixels, or one found, or a score trusted, by a hair's breadth.
+            frame, found = whole, expected
+        assert found.score is not None, "it was judged a moment ago"
         file = f"{bundle.GOLDEN}/{name}.png"
-        (folder / file).write_bytes(images.encode_png(frame))
-        kept.append(Golden(file=file, score=score))
+        (inspector.path / file).write_bytes(images.encode_png(frame))
+        kept.append(Golden(file=file, score=found.score))
     return tuple(kept)
+
+
+def _ranked(judged: Iterable[tuple[Sample, Verdict]]) -> list[Sample]:
+    """The samples that have a score, the lowest first."""
+    scored = [(verdict.score, sample.file_name, sample) for sample, verdict in judged if verdict.score is not None]
+    return [sample for _, _, sample in sorted(scored)]
 
 
 def _reduced(frame: Frame) -> Frame:
@@ -377,13 +391,15 @@ def _reduced(frame: Frame) -> Frame:
     return images.crop_resize(frame, Box.whole(frame), (round(width * factor), round(height * factor)))
 
 
-def _plain(value: object) -> JsonValue:
+def plain(value: object) -> JsonValue:
+    """Options as what JSON can hold."""
     if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
 
 
-def _now() -> str:
+def now() -> str:
+    """UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

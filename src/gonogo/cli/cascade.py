@@ -1,0 +1,54 @@
+"""``gonogo cascade``: a small network judges everything, a large one what the small one is not sure of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gonogo.cli.distill import AsJsonOption, SplitOption, known_split, tell
+
+
+def cascade(
+    student: Annotated[Path, typer.Argument(help="The fast bundle (gonogo distill).", metavar="STUDENT")],
+    teacher: Annotated[Path, typer.Argument(help="The bundle that is asked in doubt.", metavar="TEACHER")],
+    dataset: Annotated[Path, typer.Argument(help="The data set both were trained on.", metavar="DATASET")],
+    out: Annotated[Path, typer.Option(help="The bundle to make, with both networks in it.")],
+    risk_share: Annotated[
+        float,
+        typer.Option(min=1e-3, max=1.0, help="Share of each promised rate that the student's clear answers may use."),
+    ] = 0.1,
+    strange: Annotated[
+        float, typer.Option(min=1e-3, max=0.5, help="Ordinary parts that are asked about for being unlike all taught.")
+    ] = 0.02,
+    split: SplitOption = "test",
+    as_json: AsJsonOption = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
+) -> None:
+    """Make one bundle of two: clear answers of the student stand, the teacher judges the rest and all that is strange.
+
+    What is clear is chosen on val; the one score that comes of both is certified on calibrate for the teacher's
+    promise. Exit code 1 where it cannot be made.
+    """
+    from gonogo.dataset import Dataset
+    from gonogo.evaluate import quantiles_ms
+    from gonogo.inspector import Inspector
+    from gonogo.workflow import CascadeOptions
+    from gonogo.workflow import cascade as join
+
+    options = CascadeOptions(risk_share=risk_share, strange=strange, split=known_split(split))
+    judges = Inspector.load(student), Inspector.load(teacher)
+    made = join(*judges, Dataset.read(dataset), out, options, overwrite=overwrite)
+    pictures = len(made.compared.itself.judged.pictures)
+    timings = {}
+    for name, side in (("cascade", made.compared.itself), ("teacher", made.compared.teacher)):
+        total_ms = side.judged.timings_ms["total"]
+        timings[name] = {"mean": float(total_ms.mean()), "p99": quantiles_ms(total_ms)[1]}
+    told = "; ".join(f"{name} {each['mean']:.1f} ms mean, {each['p99']:.1f} ms p99" for name, each in timings.items())
+    wrote = (
+        f"The teacher was asked about {made.asked} of {pictures} pictures. Per judgement, without decoding: {told}.\n"
+        f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}"
+    )
+    more = {"pictures": pictures, "asked": made.asked, "total_ms": timings}
+    tell(made.compared, out, "the cascade", wrote, more, as_json=as_json)

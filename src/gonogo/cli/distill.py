@@ -1,0 +1,190 @@
+"""``gonogo distill``: teach a smaller network what a bundle knows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gonogo.cli.train import NormalisationName, PoolName, known_reduction
+from gonogo.errors import InputError, UnfitError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gonogo.dataset import Split
+    from gonogo.workflow import Compared
+
+SplitOption = Annotated[str, typer.Option(help="Where the two are compared: test, val or calibrate.")]
+AsJsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def distill(
+    bundle: Annotated[Path, typer.Argument(help="The teacher: a certified inspector.", metavar="BUNDLE")],
+    dataset: Annotated[Path, typer.Argument(help="The data set it was trained on.", metavar="DATASET")],
+    out: Annotated[Path, typer.Option(help="The student's bundle to make.")],
+    student: Annotated[str, typer.Option(help="torchvision backbone.")] = "mobilenet_v3_small",
+    weights: Annotated[str, typer.Option(help="safetensors file, 'imagenet' (downloads) or 'none'.")] = "none",
+    normalisation: Annotated[
+        NormalisationName, typer.Option(help="Input the weights expect; auto: the backbone's usual one.")
+    ] = NormalisationName.AUTO,
+    cut: Annotated[
+        list[str] | None, typer.Option(help="Feature map to cut the backbone at; repeat to join several.")
+    ] = None,
+    pool: Annotated[PoolName, typer.Option(help="How the map becomes a score.")] = PoolName.LSE,
+    size: Annotated[
+        int | None, typer.Option(min=32, max=2048, help="Input side in pixels. [default: the teacher's]")
+    ] = None,
+    reduction: Annotated[
+        str | None,
+        typer.Option(help="Judge pictures at 1/N of their size. [default: the teacher's]", metavar="1|2|4|8"),
+    ] = None,
+    crops: Annotated[int, typer.Option(min=1, help="Crops per picture that the teacher judges.")] = 2,
+    rotations: Annotated[int, typer.Option(min=1, help="Rotations per crop.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the pictures.")] = 40,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 16,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="The highest of the schedule.")] = 0.03,
+    temperature: Annotated[float, typer.Option(min=0.1, help="Softens the logits of both.")] = 2.0,
+    label_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Weight of the labels against the teacher's verdicts.")
+    ] = 0.5,
+    map_weight: Annotated[float, typer.Option(min=0.0, help="Weight of the defect maps.")] = 1.0,
+    near_weight: Annotated[float, typer.Option(min=0.0, help="More weight for parts at the go threshold.")] = 1.0,
+    split: SplitOption = "test",
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    as_json: AsJsonOption = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
+) -> None:
+    """Teach a small network from the labels, the teacher's scores and its defect maps; certify it for the same promise.
+
+    Prints what both certify and how many parts each sends to a person. Exit code 1 where the student cannot make the
+    teacher's promise.
+    """
+    from gonogo.augment import Augmentation
+    from gonogo.dataset import Dataset
+    from gonogo.inspector import Inspector
+    from gonogo.model import Pool
+    from gonogo.train import Distillation
+    from gonogo.workflow import DistillingOptions
+    from gonogo.workflow import distill as teach
+
+    options = DistillingOptions(
+        backbone=student,
+        weights=weights,
+        cuts=tuple(cut or ()),
+        pool=Pool(pool.value),
+        size_wh=(size, size) if size else None,
+        reduction=known_reduction(reduction) if reduction else None,
+        normalisation=normalisation.known(),
+        augmentation=Augmentation(crops=crops, rotations=rotations),
+        recipe=Distillation(
+            epochs=epochs,
+            batch=batch,
+            learning_rate=learning_rate,
+            temperature=temperature,
+            label_share=label_share,
+            map_weight=map_weight,
+            near_weight=near_weight,
+        ),
+        split=known_split(split),
+        seed=seed,
+    )
+    made = teach(Inspector.load(bundle), Dataset.read(dataset), out, options, overwrite=overwrite)
+    wrote = f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo cascade {out} {bundle} {dataset} --out CASCADE"
+    tell(made.compared, out, "the student", wrote, {"epochs": len(made.history) - 1}, as_json=as_json)
+
+
+def known_split(name: str) -> Split:
+    """A split by its name.
+
+    Raises:
+        InputError: train, on which nothing can be shown, or no split at all.
+    """
+    from gonogo.dataset import Split
+
+    if name not in (Split.TEST, Split.VAL, Split.CALIBRATE):
+        raise InputError(f"--split: expected test, val or calibrate, found {name!r}.")
+    return Split(name)
+
+
+def tell(compared: Compared, out: Path, who: str, wrote: str, more: dict[str, Any], *, as_json: bool) -> None:
+    """Print how a bundle did beside its teacher.
+
+    Raises:
+        UnfitError: it cannot make the teacher's promise; the bundle was written nevertheless.
+    """
+    from rich.console import Console
+
+    if as_json:
+        typer.echo(json.dumps({"bundle": str(out), **_as_json(compared), **more}, allow_nan=False))
+    else:
+        console = Console(markup=False, highlight=False, soft_wrap=True)
+        _print(compared, who, console)
+        console.print(wrote)
+    if not compared.as_safe:
+        raise UnfitError(f"{out} was written, but {_verdict(compared, who)}")
+
+
+def _as_json(compared: Compared) -> dict[str, Any]:
+    from gonogo.operating_point import to_json
+    from gonogo.schema import Label, State
+
+    sides: dict[str, Any] = {}
+    for name, side in (("itself", compared.itself), ("teacher", compared.teacher)):
+        sides[name] = {
+            "bundle_sha256": side.judged.bundle_sha256,
+            "operating_point": to_json(side.point),
+            **side.rate(State.REVIEW).to_json("review_rate"),
+            **side.rate(State.GO, Label.BAD).to_json("escape_rate"),
+            **side.rate(State.NO_GO, Label.GOOD).to_json("overkill_rate"),
+            "auroc": side.judged.auroc,
+        }
+    return {"split": compared.split.value, "as_safe": compared.as_safe, "review_p": compared.review_p, **sides}
+
+
+def _print(compared: Compared, who: str, console: Console) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from gonogo.operating_point import describe
+    from gonogo.report import words
+    from gonogo.schema import Label, State
+
+    both = (compared.itself, compared.teacher)
+    for side, name in zip(both, (who, "the teacher"), strict=True):
+        for claim in (side.point.escape, side.point.overkill):
+            console.print(f"{name.capitalize()}: {describe(claim)}")
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(f"on {compared.split.value}")
+    for name in (who, "the teacher"):
+        table.add_column(name, justify="right")
+    rows = (
+        ("review", State.REVIEW, None),
+        ("escapes", State.GO, Label.BAD),
+        ("overkill", State.NO_GO, Label.GOOD),
+    )
+    for title, state, label in rows:
+        rates = [side.rate(state, label) for side in both]
+        table.add_row(title, *(f"{rate.count} of {rate.of} ({words.interval(rate)})" for rate in rates))
+    console.print(table)
+    told = _verdict(compared, who)
+    console.print(f"{told[0].upper()}{told[1:]}")
+
+
+def _verdict(compared: Compared, who: str) -> str:
+    """Whether it is as safe, and what that costs in review."""
+    from gonogo.operating_point import describe
+    from gonogo.report import words
+    from gonogo.schema import State
+
+    if not compared.as_safe:
+        return f"{who} is not as safe as its teacher. {describe(compared.itself.point.escape)}"
+    ours, theirs = (side.rate(State.REVIEW) for side in (compared.itself, compared.teacher))
+    more = "more" if ours.count > theirs.count else "fewer" if ours.count < theirs.count else "just as many"
+    chance = f"exact sign test on the parts where they differ: p = {compared.review_p:.2g}"
+    return (
+        f"{who} is as safe as its teacher: the same promise, certified anew. It sends {more} parts to a person "
+        f"({words.percent(ours.value)} against {words.percent(theirs.value)}; {chance})."
+    )

@@ -1,0 +1,171 @@
+"""A bundle beside its teacher: the same promise, the same parts, and how many of them a person has to see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from scipy import stats
+
+from gonogo import operating_point as points
+from gonogo.bundle import Comparison, Tally
+from gonogo.dataset import Dataset, Sample, Split, fingerprint
+from gonogo.errors import DatasetError, UnfitError
+from gonogo.evaluate import Evaluation, Rate, evaluate
+from gonogo.inspector import Inspector
+from gonogo.operate.trust import refuse_leaks
+from gonogo.operating_point import DialPoint
+from gonogo.progress import console
+from gonogo.schema import Label, OperatingPoint, Prediction, Scores, State
+from gonogo.workflow.training import Promise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of the two bundles on the compared parts. Its guard is left aside: only the thresholds are compared."""
+
+    point: OperatingPoint
+    judged: Evaluation
+
+    def rate(self, state: State, label: Label | None = None) -> Rate:
+        """Parts that the thresholds bring to a state, of all parts with the label."""
+        return Rate.of_outcomes(self._state(part) is state for part in self.judged.parts if label in (None, part.label))
+
+    @property
+    def reviewed(self) -> frozenset[str]:
+        """The parts sent to a person."""
+        return frozenset(part.part for part in self.judged.parts if self._state(part) is State.REVIEW)
+
+    def tally(self) -> Tally:
+        """The counts, for the manifest."""
+        return Tally(
+            parts_good=self.judged.count(Label.GOOD),
+            parts_bad=self.judged.count(Label.BAD),
+            escapes=self.rate(State.GO, Label.BAD).count,
+            overkills=self.rate(State.NO_GO, Label.GOOD).count,
+            reviews=self.rate(State.REVIEW).count,
+            faults=self.rate(State.FAULT).count,
+        )
+
+    def _state(self, part: Prediction) -> State:
+        return State.FAULT if part.score is None else self.point.state(part.score)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What became of the same parts under a bundle and under its teacher."""
+
+    itself: Side
+    teacher: Side
+    split: Split
+
+    @property
+    def as_safe(self) -> bool:
+        """Whether the bundle certifies what its teacher certifies; both were asked for the same promise."""
+        ours, theirs = self.itself.point.escape, self.teacher.point.escape
+        return ours.holds and ours.max_rate <= theirs.max_rate and ours.confidence >= theirs.confidence
+
+    @property
+    def review_p(self) -> float:
+        """P value of the exact sign test on the parts that only one of the two sends to a person (McNemar, 1947)."""
+        only_ours = len(self.itself.reviewed - self.teacher.reviewed)
+        only_theirs = len(self.teacher.reviewed - self.itself.reviewed)
+        if not only_ours + only_theirs:
+            return 1.0
+        return float(stats.binomtest(only_ours, only_ours + only_theirs).pvalue)
+
+    def record(self) -> Comparison:
+        """For the manifest."""
+        return Comparison(
+            teacher_sha256=self.teacher.judged.bundle_sha256,
+            split=self.split.value,
+            data_fingerprint=self.itself.judged.data_fingerprint,
+            itself=self.itself.tally(),
+            teacher=self.teacher.tally(),
+        )
+
+
+def compare(judge: Inspector, teacher: Inspector, dataset: Dataset, split: Split) -> Compared:
+    """Judge the parts of a split by both.
+
+    Raises:
+        DatasetError: no labelled picture in the split.
+    """
+    sides = [
+        Side(point=promised(each), judged=evaluate(each, dataset, (split,), with_regions=False))
+        for each in (judge, teacher)
+    ]
+    return Compared(itself=sides[0], teacher=sides[1], split=split)
+
+
+def promised(teacher: Inspector) -> OperatingPoint:
+    """A bundle's operating point, which must promise something.
+
+    Raises:
+        UnfitError: its escape rate is not certified, so there is nothing to be as safe as.
+    """
+    point = teacher.operating_point
+    if point is None or not point.escape.holds:
+        missing = "" if point is None else f" ({point.escape.parts_missing} more bad parts are needed)"
+        raise UnfitError(
+            f"{teacher.path}: expected a certified escape rate to hold the new bundle to, found none{missing}. "
+            "Certify it first: gonogo operate, with a limit that the calibration parts can prove."
+        )
+    return point
+
+
+def promise_of(point: OperatingPoint) -> Promise:
+    """What the operating point was asked to certify."""
+    return Promise(
+        max_escape=point.escape.max_rate,
+        max_overkill=point.overkill.max_rate,
+        confidence=point.escape.confidence,
+        joint=point.joint,
+    )
+
+
+def expected_point(good: Scores, bad: Scores, dataset: Dataset, promise: Promise) -> DialPoint:
+    """Where the thresholds will fall by the scores of the val parts.
+
+    Whatever decides what a score *is* may look at val, never at the calibrate split: the certificate rests on that.
+
+    Raises:
+        DatasetError: val lacks good or bad parts.
+    """
+    if not len(good) or not len(bad):
+        raise DatasetError(
+            f"{dataset.root}: expected good and bad parts in the val split, found {len(good)} good and {len(bad)} bad "
+            "that could be judged. Split again: gonogo dataset split."
+        )
+    calibrate = dataset.split(Split.CALIBRATE)
+    return points.dial(
+        good,
+        bad,
+        good_parts=_parts(calibrate, Label.GOOD),
+        bad_parts=_parts(calibrate, Label.BAD),
+        bad_share=0.5,  # the thresholds do not depend on it
+        max_escapes=[promise.max_escape],
+        max_overkills=[promise.max_overkill],
+        confidence=promise.confidence,
+        joint=promise.joint,
+    )[0]
+
+
+def require_same_data(dataset: Dataset, *inspectors: Inspector, said: Callable[[str], None] = console.print) -> None:
+    """Refuse splits that leak; say so where a bundle was not trained on this very data set.
+
+    Raises:
+        DatasetError: a part is in calibrate and in train or val.
+    """
+    refuse_leaks(dataset)
+    known = fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL))
+    for inspector in inspectors:
+        if inspector.bundle.manifest.data_fingerprint != known and inspector.recipe.roi == "none":
+            said(
+                f"{inspector.path} was not trained on this data set as it is now. The promise holds only if none of "
+                "its calibration parts was used in training."
+            )
+
+
+def _parts(samples: Sequence[Sample], label: Label) -> int:
+    return len({sample.part_id for sample in samples if sample.label is label})

@@ -1,0 +1,196 @@
+"""From a teacher to a student: a smaller network with the same promise, sealed in a bundle of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import JsonValue
+
+from gonogo import bundle, roi, runtime
+from gonogo.augment import PLAIN, Augmentation
+from gonogo.bundle import Bundle
+from gonogo.config import Reduction, settings
+from gonogo.dataset import Dataset, Sample, Split, require_trainable
+from gonogo.errors import InputError
+from gonogo.files import folder_beside
+from gonogo.inspector import Inspector
+from gonogo.model import FeatureNetwork, MapHead, Network, Normalisation, Pool, architecture, load_backbone
+from gonogo.operating_point import worst_per_part
+from gonogo.schema import Label, Scores
+from gonogo.train import Distillation, Lessons, Seen, Source, distil, make_lessons, watch_teacher
+from gonogo.workflow.comparing import Compared, compare, expected_point, promise_of, promised, require_same_data
+from gonogo.workflow.training import TrainingOptions, fill_bundle, make_source, plain, require_resolution
+
+ROI_FILES = (roi.RECIPE, roi.NETWORK, str(Path(roi.NETWORK).with_suffix(".bin")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillingOptions:
+    """Everything that decides what a student becomes."""
+
+    backbone: str = "mobilenet_v3_small"
+    weights: str = "none"
+    """A safetensors file, ``imagenet`` or ``none``."""
+    cuts: tuple[str, ...] = ()
+    pool: Pool = Pool.LSE
+    size_wh: tuple[int, int] | None = None
+    """The teacher's where omitted."""
+    reduction: Reduction | None = None
+    """Pictures are judged at this fraction of their size; the teacher's where omitted."""
+    normalisation: Normalisation | None = None
+    """The backbone's usual one where omitted: the whole network learns, so little depends on it."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    recipe: Distillation = field(default_factory=Distillation)
+    split: Split = Split.TEST
+    """Where the student is compared with its teacher."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distilled:
+    """What came of it."""
+
+    bundle: Bundle
+    compared: Compared
+    history: list[dict[str, float]]
+    """One row per epoch."""
+
+
+def distill(
+    teacher: Inspector,
+    dataset: Dataset,
+    out: Path,
+    options: DistillingOptions | None = None,
+    *,
+    overwrite: bool = False,
+) -> Distilled:
+    """Teach a small network what a bundle knows, and certify it for the same promise.
+
+    Learns from train, chooses on val, certifies on calibrate, compares on test. The teacher's graph is all that is
+    needed of it.
+
+    Args:
+        teacher: A certified inspector with one network.
+        dataset: The labelled and split pictures that it was trained on.
+        out: The student's bundle.
+        options: What to teach; the defaults of `DistillingOptions` where omitted.
+        overwrite: Replace a bundle already there, once the new one is complete.
+
+    Raises:
+        InputError: unfit data, a teacher that is a cascade, unknown backbone, weights that do not fit, ``out`` exists.
+        UnfitError: the teacher promises nothing, or the exported graph differs from the trained network.
+    """
+    options = options or DistillingOptions()
+    if out.exists() and not overwrite:
+        raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
+    if teacher.cascade is not None:
+        raise InputError(f"{teacher.path}: expected a bundle with one network, found a cascade. Give its teacher.")
+    promise = promise_of(promised(teacher))
+    require_trainable(dataset)
+    require_same_data(dataset, teacher)
+    search = None if teacher.recipe.roi == "none" else teacher.roi
+    source = make_source(dataset, search, options.size_wh or teacher.recipe.size_wh)
+    reduction = options.reduction or teacher.recipe.reduction
+    require_resolution(source, reduction, teacher.recipe.roi)
+    network = _student(source, options)
+    work = out.with_name(f"{out.name}.work")
+    train, val = _lessons(teacher, source, network, options)
+    history = distil(network, train, val, options.recipe, seed=options.seed, work=work)
+    facts: dict[str, JsonValue] = {"options": plain(asdict(options)), "distillation": [dict(row) for row in history]}
+    made = TrainingOptions(
+        backbone=options.backbone,
+        weights=options.weights,
+        pool=options.pool,
+        reduction=reduction,
+        promise=promise,
+        seed=options.seed,
+    )
+    with folder_beside(out, replace=overwrite) as partial:
+        copy_roi(teacher.path, partial)
+        fill_bundle(partial, out.name, network, source, search, made, facts)
+        student = Inspector.load(partial)
+        compared = compare(student, teacher, dataset, options.split)
+        manifest = student.bundle.manifest.model_copy(update={"distilled": compared.record()})
+        bundle.write_manifest(partial, manifest)
+    shutil.rmtree(work, ignore_errors=True)
+    return Distilled(bundle=Inspector.load(out).bundle, compared=compared, history=history)
+
+
+def copy_roi(source: Path, target: Path) -> None:
+    """Copy what finds the part, where there is anything, from one bundle into another."""
+    for name in ROI_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
+def _student(source: Source, options: DistillingOptions) -> Network:
+    """The backbone as it comes and a head that knows nothing."""
+    torch.manual_seed(options.seed)
+    stack = load_backbone(options.backbone, weights=options.weights, cuts=options.cuts, seed=options.seed).eval()
+    normalisation = options.normalisation or architecture(options.backbone).normalisation
+    features = FeatureNetwork(stack, normalisation)
+    width, height = source.size_wh
+    with torch.no_grad():
+        channels = features(torch.zeros(1, height, width, 3, dtype=torch.uint8)).shape[1]
+    return Network(features, MapHead(channels, options.pool)).eval()
+
+
+def _lessons(
+    teacher: Inspector, source: Source, network: Network, options: DistillingOptions
+) -> tuple[Lessons, Lessons]:
+    """What the student learns from, and what its progress is measured on."""
+    machine, manifest = settings(), teacher.bundle.manifest
+    graph = runtime.compile_graph(
+        teacher.bundle.classifier,
+        device=machine.device,
+        precision=manifest.precision,
+        threads=machine.threads,
+        cache_dir=machine.cache_dir / "openvino",
+        many=True,
+    )
+    shown = Source(dataset=source.dataset, size_wh=teacher.recipe.size_wh, regions=source.regions)
+    width, height = source.size_wh
+    with torch.no_grad():
+        _, defect_map, _ = network(torch.zeros(1, height, width, 3, dtype=torch.uint8))
+
+    def watch(samples: tuple[Sample, ...], augmentation: Augmentation) -> Seen:
+        cache = machine.cache_dir / "features"
+        return watch_teacher(
+            graph, shown, samples, augmentation, seed=options.seed, cache=cache, teacher_sha256=teacher.bundle_sha256
+        )
+
+    def write(samples: tuple[Sample, ...], augmentation: Augmentation, seen: Seen) -> Lessons:
+        return make_lessons(
+            source,
+            samples,
+            augmentation,
+            seen,
+            seed=options.seed,
+            grid=(defect_map.shape[1], defect_map.shape[2]),
+            bias=teacher.bias,
+            shift_xy=teacher.heat_scale.shift_xy,
+            threshold=expected.go_below if expected.escape.holds else None,
+            near_weight=options.recipe.near_weight,
+            scratch=machine.cache_dir / "scratch",
+        )
+
+    train, val = (source.dataset.split(split) for split in (Split.TRAIN, Split.VAL))
+    val_seen = watch(val, PLAIN)
+    # The certified threshold comes from the calibrate split, which must not shape the student: val says where it lies.
+    good, bad = _of_parts(val, val_seen)
+    expected = expected_point(good, bad, source.dataset, promise_of(promised(teacher)))
+    train_seen = watch(train, options.augmentation)
+    return write(train, options.augmentation, train_seen), write(val, PLAIN, val_seen)
+
+
+def _of_parts(samples: Sequence[Sample], seen: Seen) -> tuple[Scores, Scores]:
+    """The worst score of each good and of each bad part."""
+    marked = {sample.part_id for sample in samples if sample.label is Label.BAD}
+    parts, scores = worst_per_part([sample.part_id for sample in samples], seen.scores[:, 0])
+    bad = np.array([part in marked for part in parts])
+    return scores[~bad], scores[bad]
