@@ -127,7 +127,8 @@ def traced_operations(network: nn.Module, size_wh: tuple[int, int]) -> dict[str,
     example = torch.zeros((1, height, width, 3), dtype=torch.uint8)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing fixes the shapes, which is what is wanted here
-        nodes = torch.jit.trace(network.eval(), example, check_trace=False).inlined_graph.nodes()
+        traced = torch.jit.trace(network.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+        nodes = traced.inlined_graph.nodes()
     kinds = Counter(node.kind().removeprefix("aten::") for node in nodes if node.kind().startswith("aten::"))
     return dict(kinds.most_common())
 

@@ -17,13 +17,14 @@ from gonogo.roi.scoring import read_examples
 from gonogo.roi.tuning import tune
 from gonogo.synthetic import BoardType, ChipType, Mix, write_dataset
 from gonogo.train import Distillation
-from gonogo.workflow import DistillingOptions, TrainingOptions, cascade, distill, train_inspector
+from gonogo.workflow import DistillingOptions, Promise, TrainingOptions, cascade, distill, train_inspector
 from gonogo.workflow.quantising import Allowed, QuantisingOptions, quantise
 
 MIX = Mix(without_chip=0.0, with_two_chips=0.0, boards=(BoardType.CONTROLLER,), chips=(ChipType.QFP32,))
 SEED = 5
 PARTS = 480
-"""A quarter of them calibrates: 60 bad parts, one more than a promise of 5 % takes."""
+"""A quarter of them calibrates, about 60 bad parts among them."""
+PROMISE = Promise(max_escape=0.1, max_overkill=0.1)
 REFERENCE, FULL_PRECISION, STUDENT, CASCADE = "resnet50-int8", "resnet50", "student", "cascade"
 STUDENT_SIDE = 160
 ANYTHING = Allowed(flips=1.0, moves=1.0, pointing_loss=1.0, correlation=-1.0)
@@ -99,7 +100,13 @@ def make(folder: Path, *, workers: int) -> Contenders:
 
 def _training(recipe: Path) -> TrainingOptions:
     return TrainingOptions(
-        backbone="resnet50", weights="none", pool=Pool.LSE, size_wh=(224, 224), augmentation=PLAIN, roi=str(recipe)
+        backbone="resnet50",
+        weights="none",
+        pool=Pool.LSE,
+        size_wh=(224, 224),
+        augmentation=PLAIN,
+        roi=str(recipe),
+        promise=PROMISE,
     )
 
 

@@ -39,7 +39,8 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """Flat."""
         flat = asdict(self)
-        return flat | flat.pop("facts")
+        del flat["facts"]
+        return {**flat, **self.facts}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,9 +35,9 @@ class GradCam:
     """
 
     def __init__(self, *, whole: bool) -> None:
-        network = resnet50()
-        self._body = nn.Sequential(*list(network.children())[:-2])
-        self._head = nn.Sequential(network.avgpool, nn.Flatten(), network.fc)
+        *body, pool, last = resnet50().children()
+        self._body = nn.Sequential(*body)
+        self._head = nn.Sequential(pool, nn.Flatten(), last)
         self._whole = whole
         if not whole:
             self._body.requires_grad_(False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import cv2
 import numpy as np
@@ -67,9 +68,9 @@ def measure_sizes(inspector: Inspector, frame: Frame, *, repeats: int) -> list[R
         encoded = images.encode_jpeg(large)
         found = take_turns(
             {
-                "whole": lambda encoded=encoded: inspector.inspect_encoded(encoded),
-                "frame": lambda large=large: inspector.inspect(large),
-                "network": lambda: network(picture),
+                "whole": partial(inspector.inspect_encoded, encoded),
+                "frame": partial(inspector.inspect, large),
+                "network": partial(network, picture),
             },
             repeats=repeats,
             description=f"{megapixels:g} megapixels",
@@ -111,8 +112,7 @@ def measure_batches(inspector: Inspector, frame: Frame, *, repeats: int) -> list
         except RuntimeError as error:
             rows.append(Row(table="batch", name=str(batch), note=str(error).strip().splitlines()[-1]))
             continue
-        pictures = np.repeat(picture[None], batch, axis=0)
-        runs[str(batch)] = lambda compiled=compiled, pictures=pictures: compiled(pictures)
+        runs[str(batch)] = partial(compiled, np.repeat(picture[None], batch, axis=0))
     found = take_turns(runs, repeats=repeats, description="batches")
     single = found["1"].median_ms
     return rows + [Row.timed("batch", name, each, each.median_ms / int(name) / single) for name, each in found.items()]
@@ -158,12 +158,12 @@ def _roi_steps(inspector: Inspector, frame: Frame) -> Iterator[tuple[str, Callab
     if not isinstance(search, ClassicalRoi):
         return
     side = search.recipe.side_px
-    yield f"reduce to {side}", lambda: reduced(frame, side)
+    yield f"reduce to {side}", partial(reduced, frame, side)
     picture = reduced(frame, side)
     for number, step in enumerate(search.recipe.steps, start=1):
-        yield f"{number}. {describe(step)}", lambda step=step, picture=picture: step.apply(picture)
+        yield f"{number}. {describe(step)}", partial(step.apply, picture)
         picture = step.apply(picture)
-    yield "the whole search", lambda: search.locate(frame)
+    yield "the whole search", partial(search.locate, frame)
 
 
 def _drawing(inspector: Inspector, frame: Frame) -> dict[str, Callable[[], object]]:
@@ -172,6 +172,6 @@ def _drawing(inspector: Inspector, frame: Frame) -> dict[str, Callable[[], objec
     drawn = overlay(frame, verdict, inspector.heat_scale)
     small = images.crop_resize(drawn, Box.whole(drawn), (DRAWN_WIDTH, small_hw))
     return {
-        "heat drawn on the frame": lambda: overlay(frame, verdict, inspector.heat_scale),
-        f"JPEG of {DRAWN_WIDTH} pixels": lambda: images.encode_jpeg(small),
+        "heat drawn on the frame": partial(overlay, frame, verdict, inspector.heat_scale),
+        f"JPEG of {DRAWN_WIDTH} pixels": partial(images.encode_jpeg, small),
     }

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -136,20 +137,19 @@ class _Bench:
 
     def headlines(self, rows: list[Row]) -> dict[str, float | int | str | None]:
         """The figures that are held against their limits; ``None`` while not measured."""
-        overhead = _find(rows, "overhead", REFERENCE)
         fastest = self._fastest(rows)
-        together = _find(rows, "throughput", PROCESSES)
-        quantised = self.reference.bundle.manifest.quantised
+        quantised = self.reference.bundle.manifest.quantisation
+        start = self.start
         return {
-            "overhead_over_network": overhead and overhead.ratio,
-            "speedup_over_torch_eager": fastest and fastest.ratio,
-            "fastest_as_safe": fastest and fastest.name,
-            "speedup_over_torch_eager_resnet50_int8": (own := _find(rows, "judgement", REFERENCE)) and own.ratio,
-            "throughput_over_benchmark_app": together and together.ratio,
+            "overhead_over_network": _ratio(rows, "overhead", REFERENCE),
+            "speedup_over_torch_eager": None if fastest is None else fastest.ratio,
+            "fastest_as_safe": None if fastest is None else fastest.name,
+            "speedup_over_torch_eager_resnet50_int8": _ratio(rows, "judgement", REFERENCE),
+            "throughput_over_benchmark_app": _ratio(rows, "throughput", PROCESSES),
             "verdict_flips": None if quantised is None else quantised.flips.count,
-            "first_verdict_s": self.start and self.start.first_verdict_s,
-            "first_verdict_cold_s": self.start and self.start.first_verdict_cold_s,
-            "rss_mb": self.start and self.start.rss_mb,
+            "first_verdict_s": None if start is None else start.first_verdict_s,
+            "first_verdict_cold_s": None if start is None else start.first_verdict_cold_s,
+            "rss_mb": None if start is None else start.rss_mb,
         }
 
     def _judgements(self) -> list[Row]:
@@ -159,10 +159,10 @@ class _Bench:
         careful = rivals.from_jpeg(rivals.GradCam(whole=False), self.reference.roi, size_wh)
         found = take_turns(
             {
-                EAGER: lambda: usual(self.encoded),
-                CAREFUL: lambda: careful(self.encoded),
+                EAGER: partial(usual, self.encoded),
+                CAREFUL: partial(careful, self.encoded),
                 **{
-                    name: lambda inspector=inspector: inspector.inspect_encoded(self.encoded)
+                    name: partial(inspector.inspect_encoded, self.encoded)
                     for name, inspector in self.inspectors.items()
                 },
             },
@@ -208,8 +208,8 @@ class _Bench:
             picture = images.cut(self.frame, located.region, inspector.recipe.size_wh)
             found = take_turns(
                 {
-                    "whole": lambda inspector=inspector: inspector.inspect(self.frame),
-                    "network": lambda network=network, picture=picture: network(picture),
+                    "whole": partial(inspector.inspect, self.frame),
+                    "network": partial(network, picture),
                 },
                 repeats=2 * self.extent.repeats,
                 description=f"overhead of {name}",
@@ -226,7 +226,7 @@ class _Bench:
         runs["OpenVINO, INT8 (bundle)"] = stages.bare_network(self.reference)
         picture = np.random.default_rng(0).integers(0, 256, (size_wh[1], size_wh[0], 3), np.uint8)
         found = take_turns(
-            {name: lambda run=run: run(picture) for name, run in runs.items()},
+            {name: partial(run, picture) for name, run in runs.items()},
             repeats=self.extent.repeats,
             description="networks",
         )
@@ -243,7 +243,7 @@ class _Bench:
         try:
             for count in (1, len(os.sched_getaffinity(0))):
                 cv2.setNumThreads(count)
-                run = {"whole": lambda: self.reference.inspect_encoded(self.encoded)}
+                run = {"whole": partial(self.reference.inspect_encoded, self.encoded)}
                 found[count] = take_turns(run, repeats=self.extent.repeats, description="thread pools")["whole"]
         finally:
             cv2.setNumThreads(threads)
@@ -305,3 +305,8 @@ def _plot(found: Benchmark, table: str) -> Markup:
 
 def _find(rows: list[Row], table: str, name: str) -> Row | None:
     return next((row for row in rows if row.table == table and row.name == name), None)
+
+
+def _ratio(rows: list[Row], table: str, name: str) -> float | None:
+    row = _find(rows, table, name)
+    return None if row is None else row.ratio

@@ -28,6 +28,9 @@ def synth(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; the pictures do not depend on it. [default: one per core]")
     ] = None,
+    splits: Annotated[
+        str | None, typer.Option(help="train/val/calibrate/test, 50/10/25/15 by default; dealt by whole lots.")
+    ] = None,
     board: Annotated[list[str] | None, typer.Option(help="Only this board type; may be repeated.")] = None,
     chip: Annotated[list[str] | None, typer.Option(help="Only this chip type; may be repeated.")] = None,
     sheet: Annotated[
@@ -37,6 +40,7 @@ def synth(
 ) -> None:
     """Render circuit boards with good and bad chips: pictures, boxes, exact defect masks, splits."""
     from gonogo import synthetic
+    from gonogo.dataset.splits import Fractions
 
     if (out is None) == (sheet is None):
         raise InputError(
@@ -62,6 +66,7 @@ def synth(
         size_wh=_size(size),
         mix=mix,
         workers=workers or os.cpu_count() or 1,
+        fractions=None if splits is None else Fractions.parse(splits),
     )
     good, bad = (sum(sample.label == label for sample in dataset.samples) for label in ("good", "bad"))
     typer.echo(f"{out}: {good} good, {bad} bad, {len(dataset.samples) - good - bad} without exactly one chip")

@@ -55,6 +55,7 @@ def write_dataset(
     size_wh: tuple[int, int] = (640, 480),
     mix: Mix | None = None,
     workers: int = 1,
+    fractions: Fractions | None = None,
 ) -> Dataset:
     """Render a series of parts into a data set folder: ``images/``, ``masks/`` and ``metadata.jsonl``.
 
@@ -69,6 +70,7 @@ def write_dataset(
         size_wh: Width and height of the pictures in pixels.
         mix: How often a part is bad, and which boards, chips and defects there are.
         workers: Processes. With more than one, call this under ``if __name__ == "__main__":``.
+        fractions: Shares of the splits; the usual ones where omitted.
 
     Raises:
         InputError: a number outside its range, ``out`` exists, or the disk is full.
@@ -95,15 +97,15 @@ def write_dataset(
             sample for written in track(_written(tasks, workers), "rendering", total=len(tasks)) for sample in written
         ]
         samples.sort(key=lambda sample: sample.file_name)
-        write_metadata(folder, _deal_splits(samples, seed))
+        write_metadata(folder, _deal_splits(samples, seed, fractions or Fractions()))
     return Dataset.read(out)
 
 
-def _deal_splits(samples: list[Sample], seed: int) -> list[Sample]:
+def _deal_splits(samples: list[Sample], seed: int, fractions: Fractions) -> list[Sample]:
     """Give every labelled sample a split, by whole lots; the others keep none."""
     labelled = [sample for sample in samples if sample.label is not None]
     groups = merge_groups(labelled, range(len(labelled)))
-    dealt = {sample.file_name: sample for sample in assign_splits(labelled, groups, Fractions(), seed)}
+    dealt = {sample.file_name: sample for sample in assign_splits(labelled, groups, fractions, seed)}
     return [dealt.get(sample.file_name, sample) for sample in samples]
 
 
