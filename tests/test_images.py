@@ -13,6 +13,7 @@ from PIL import Image
 from gonogo import images
 from gonogo.config import Limits, Reduction
 from gonogo.errors import ImageError
+from gonogo.images.regions import averaged
 from gonogo.schema import Box, Frame
 
 
@@ -171,3 +172,13 @@ def test_a_reduced_picture_that_stands_on_its_side_knows_its_full_size(frame: Fr
     Image.fromarray(frame[:90]).save(buffer, "JPEG", exif=exif)
     found = images.decode(buffer.getvalue(), reduction=2)
     assert images.full_size_wh(buffer.getvalue(), found) == (90, 160)
+
+
+@pytest.mark.parametrize(("step_x", "step_y"), [(1, 1), (2, 2), (3, 3), (4, 4), (6, 2), (8, 8), (12, 4)])
+def test_an_average_is_that_of_its_block(rng: np.random.Generator, step_x: int, step_y: int) -> None:
+    picture = rng.integers(0, 256, (50, 75, 3), np.uint8)
+    rows, columns = 50 // step_y, 75 // step_x
+    blocks = picture[: rows * step_y, : columns * step_x].reshape(rows, step_y, columns, step_x, 3)
+    found = averaged(picture, step_x, step_y)
+    assert found.shape == (rows, columns, 3)
+    assert np.abs(found - blocks.mean(axis=(1, 3))).max() <= 1.5

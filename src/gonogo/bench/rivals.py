@@ -86,6 +86,7 @@ def networks(size_wh: tuple[int, int], *, compiled: bool) -> dict[str, Callable[
     found["torch.compile"] = _compiled(network, size_wh) if compiled else "not with --quick: compiling takes minutes"
     found["ONNX Runtime, FP32"] = _in_onnx_runtime(network, size_wh)
     graph = to_graph(_Whole(network), size_wh)
+    graph.outputs[0].get_tensor().set_names({"logits"})
     for name, precision in (("OpenVINO, FP32", "f32"), ("OpenVINO, BF16", "bf16")):
         found[name] = runtime.compile_graph(graph, precision=precision)  # type: ignore[arg-type]
     return found

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,12 +58,28 @@ def _start(bundle: Path, photo: Path, cache: Path) -> tuple[float, float]:
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
     assert process.stdout is not None
-    line = process.stdout.readline()
-    seconds = time.perf_counter() - start
-    process.stdout.read()
-    process.stdout.close()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode or not line:
-        raise GonogoError(f"{' '.join(command)}: expected a verdict, it ended with {process.returncode}. Try it alone.")
-    return seconds, used.ru_maxrss / 1024
+    with ThreadPoolExecutor(1) as watch:
+        peak = watch.submit(_peak_mib, process)
+        line = process.stdout.readline()
+        seconds = time.perf_counter() - start
+        process.stdout.read()
+        process.stdout.close()
+        if process.wait() or not line:
+            told = " ".join(command)
+            raise GonogoError(f"{told}: expected a verdict, it ended with {process.returncode}. Try it alone.")
+        return seconds, peak.result()
+
+
+def _peak_mib(process: subprocess.Popen[bytes]) -> float:
+    """The high-water mark of a process's memory, read until it ends.
+
+    What ``wait4`` reports would count the parent as it was when it forked.
+    """
+    peak = 0.0
+    while process.poll() is None:
+        with suppress(OSError):  # it may end between the two lines
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            marks = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+            peak = max([peak, *(int(mark.split()[1]) / 1024 for mark in marks)])
+        time.sleep(0.01)
+    return peak

@@ -137,7 +137,7 @@ class _Bench:
 
     def headlines(self, rows: list[Row]) -> dict[str, float | int | str | None]:
         """The figures that are held against their limits; ``None`` while not measured."""
-        fastest = self._fastest(rows)
+        fastest = fastest_as_safe(rows)
         quantised = self.reference.bundle.manifest.quantisation
         start = self.start
         return {
@@ -281,21 +281,24 @@ class _Bench:
             rows.append(Row(table="safety", name=name, ratio=judged.review.value, facts=facts))
         return rows
 
-    def _fastest(self, rows: list[Row]) -> Row | None:
-        """The fastest bundle that certifies what the reference certifies and sends no more parts to a person."""
-        theirs = _find(rows, "safety", REFERENCE)
-        if theirs is None:
-            return None
-        as_safe = [
-            row.name
-            for row in rows
-            if row.table == "safety"
-            and row.facts["certified_escape"] is not None
-            and row.facts["certified_escape"] <= (theirs.facts["certified_escape"] or 1.0)
-            and (row.ratio or 0.0) <= (theirs.ratio or 0.0)
-        ]
-        speeds = [row for row in rows if row.table == "judgement" and row.name in as_safe and row.ratio is not None]
-        return max(speeds, key=lambda row: row.ratio or 0.0, default=None)
+
+def fastest_as_safe(rows: list[Row]) -> Row | None:
+    """The fastest bundle that certifies what the reference certifies and sends no more parts to a person."""
+    theirs = _find(rows, "safety", REFERENCE)
+    if theirs is None or theirs.ratio is None:
+        return None
+    limit = theirs.facts["certified_escape"] or 1.0
+    as_safe = {
+        row.name
+        for row in rows
+        if row.table == "safety"
+        and row.facts["certified_escape"] is not None
+        and row.facts["certified_escape"] <= limit
+        and row.ratio is not None
+        and row.ratio <= theirs.ratio
+    }
+    speeds = [row for row in rows if row.table == "judgement" and row.name in as_safe and row.ratio is not None]
+    return max(speeds, key=lambda row: row.ratio or 0.0, default=None)
 
 
 def _plot(found: Benchmark, table: str) -> Markup:

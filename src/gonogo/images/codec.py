@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from gonogo.config import Limits, Reduction
 from gonogo.errors import ImageError
+from gonogo.images.regions import averaged
 from gonogo.schema import Frame, Mask
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
@@ -141,7 +142,7 @@ def reduce(frame: Frame, reduction: Reduction) -> Frame:
     down, across = height * reduction - frame.shape[0], width * reduction - frame.shape[1]
     if down or across:  # whole blocks, as in a JPEG
         frame = np.asarray(cv2.copyMakeBorder(frame, 0, down, 0, across, cv2.BORDER_REPLICATE), np.uint8)
-    return np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return averaged(frame, reduction, reduction)
 
 
 def reduced_size(shape_hw: tuple[int, int], reduction: Reduction) -> tuple[int, int]:

@@ -62,13 +62,27 @@ def crop_resize(frame: Frame, box: Box, size_wh: tuple[int, int]) -> Frame:
     x1, y1, x2, y2 = pixel_window(frame, box)
     crop = frame[y1:y2, x1:x2]
     width, height = size_wh
-    step_x, step_y = max(1, (x2 - x1) // width), max(1, (y2 - y1) // height)
-    if step_x > 1 or step_y > 1:
-        columns, rows = (x2 - x1) // step_x, (y2 - y1) // step_y
-        crop = cv2.resize(crop[: rows * step_y, : columns * step_x], (columns, rows), interpolation=cv2.INTER_AREA)
+    crop = averaged(crop, max(1, (x2 - x1) // width), max(1, (y2 - y1) // height))
     if crop.shape[:2] != (height, width):
         crop = cv2.resize(crop, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(crop)
+
+
+def averaged(picture: Frame, step_x: int, step_y: int) -> Frame:
+    """Each block of ``step_x`` x ``step_y`` pixels as its mean; what is left over at the far edges is cut off.
+
+    Halved again and again where both steps allow it: OpenCV is three times as fast at that as at a quarter at once. The
+    rounding in between moves a pixel by one grey level at most.
+    """
+    columns, rows = max(1, picture.shape[1] // step_x), max(1, picture.shape[0] // step_y)
+    picture = picture[: rows * step_y, : columns * step_x]
+    while step_x % 2 == 0 and step_y % 2 == 0:
+        step_x, step_y = step_x // 2, step_y // 2
+        size_wh = (columns * step_x, rows * step_y)
+        picture = np.asarray(cv2.resize(picture, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+    if step_x > 1 or step_y > 1:
+        picture = np.asarray(cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+    return picture
 
 
 def pixel_window(frame: Frame, box: Box) -> tuple[int, int, int, int]:
@@ -108,10 +122,7 @@ def rectify(frame: Frame, quad: Quad, size_wh: tuple[int, int]) -> Frame:
     to_right, to_bottom = (np.linalg.norm(side) for side in axes(corners))
     step = max(1, int(min(to_right / width, to_bottom / height)))
     x1, y1, x2, y2 = _window(frame, box_around(corners), step)
-    crop = frame[y1:y2, x1:x2]
-    if step > 1:
-        columns, rows = max(1, (x2 - x1) // step), max(1, (y2 - y1) // step)
-        crop = cv2.resize(crop[: rows * step, : columns * step], (columns, rows), interpolation=cv2.INTER_AREA)
+    crop = averaged(frame[y1:y2, x1:x2], step, step)
     # OpenCV counts from pixel centres, gonogo from pixel edges.
     source = (corners - [x1, y1]) / step - 0.5
     target = corners_of_box(Box(x1=0, y1=0, x2=width, y2=height)) - 0.5

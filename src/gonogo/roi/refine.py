@@ -51,7 +51,8 @@ def _edge(frame: Frame, start: Vector, end: Vector, outwards: Vector, band: int)
     matrix = np.column_stack([along, outwards, origin])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     strip = cv2.warpAffine(frame, matrix, (SAMPLES_ALONG, rows), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    strength = cv2.absdiff(strip[1:], strip[:-1]).max(axis=2).mean(axis=1)
+    red, green, blue = cv2.split(cv2.absdiff(strip[1:], strip[:-1]))
+    strength = cv2.reduce(cv2.max(cv2.max(red, green), blue), 1, cv2.REDUCE_AVG, dtype=cv2.CV_32F)[:, 0]
     strength = np.convolve(np.pad(strength, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
     weighted = strength * (1 - 0.5 * np.abs(np.arange(-band, band + 1)) / band)
     peak = int(np.argmax(weighted))
