@@ -111,8 +111,8 @@ def quantise(
     made = None
     model = ov.Core().read_model(source.bundle.classifier)
     if options.arithmetic == "int8":
-        fed = list(pictures) if pictures is not None else _fed(source, dataset, options)
-        made = to_int8(model, fed, preset=options.preset, control=options.control)
+        fed = _fed(source, dataset, options)
+        made = to_int8(model, pictures or fed, steer_by=fed if options.control else (), preset=options.preset)
     with folder_beside(out, replace=overwrite) as partial:
         _copy(source.path, partial)
         _save(model if made is None else made.model, partial)
