@@ -192,7 +192,7 @@ def test_an_unfit_source_is_refused_before_any_work(
         quantise(source, discs, tmp_path / "a.inspector", replace(OPTIONS, splits=(Split.TRAIN,)))
     opened = source.bundle
     idle = replace(opened, manifest=opened.manifest.model_copy(update={"operating_point": None}))
-    with pytest.raises(InputError, match="expected a certified operating point"):
+    with pytest.raises(UnfitError, match="expected a certified escape rate"):
         quantise(Inspector(idle, source._graph), discs, tmp_path / "a.inspector", OPTIONS)
     assert not list(tmp_path.iterdir())
 
