@@ -50,8 +50,7 @@ def to_int8(
     """Quantise weights and activations of a classifier to INT8.
 
     What follows the last feature map stays as it is: it costs next to nothing, and the score hangs on it (NNCF would
-    round the exponentials that the score is the logarithm of, to 256 steps). The ranges reach as far as any picture's
-    numbers, not as far as those of most: a defect is what few pictures show.
+    round the exponentials that the score is the logarithm of, to 256 steps).
 
     Args:
         model: The graph of full precision; left as it is.

@@ -22,11 +22,10 @@ from gonogo.evaluate import Agreement, Rate, compare
 from gonogo.files import folder_beside
 from gonogo.inspector import Inspector
 from gonogo.operate import EVIDENCE, Request, operate
-from gonogo.operate.trust import refuse_leaks
 from gonogo.operating_point import parts_needed, percent
 from gonogo.progress import track
 from gonogo.runtime import Graph, Picture
-from gonogo.workflow.comparing import promise_of, promised
+from gonogo.workflow.comparing import promise_of, promised, require_same_data
 from gonogo.workflow.int8 import Int8, Preset, to_int8
 from gonogo.workflow.training import certify, now, scale_of
 
@@ -112,7 +111,8 @@ def quantise(
     model = ov.Core().read_model(source.bundle.classifier)
     if options.arithmetic == "int8":
         fed = _fed(source, dataset, options)
-        made = to_int8(model, pictures or fed, steer_by=fed if options.control else (), preset=options.preset)
+        pictures = pictures or fed
+        made = to_int8(model, pictures, steer_by=fed if options.control else (), preset=options.preset)
     with folder_beside(out, replace=overwrite) as partial:
         _copy(source.path, partial)
         _save(model if made is None else made.model, partial)
@@ -120,7 +120,7 @@ def quantise(
         agreement = compare(source, certified, dataset, options.splits, confidence=options.allowed.confidence)
         require_agreement(agreement, options.allowed, source.path)
         manifest = certified.bundle.manifest
-        stated = _stated(source.bundle, agreement, options, made, 0 if made is None else len(fed), dataset)
+        stated = _stated(source.bundle, agreement, options, made, len(pictures or ()), dataset)
         bundle.write_manifest(partial, manifest.model_copy(update={"quantisation": stated}))
     return Quantised(bundle=Inspector.load(out).bundle, agreement=agreement)
 
@@ -191,7 +191,10 @@ def _require_fit(source: Inspector, dataset: Dataset, options: QuantisingOptions
         raise InputError("expected at least one calibration picture and one split to compare.")
     if learned := {Split.TRAIN, Split.VAL} & set(options.splits):
         raise InputError(f"--split {', '.join(sorted(learned))}: these parts taught the inspector and prove nothing.")
-    refuse_leaks(dataset)
+    allowed = options.allowed
+    if not 0 < allowed.confidence < 1 or not (0 < allowed.flips <= 1 and 0 < allowed.moves <= 1):
+        raise InputError("expected limits and confidence as shares above 0 and below 1; 0.5 % is 0.005.")
+    require_same_data(dataset, source)
     if options.arithmetic == "bf16":
         device = settings().device
         if "BF16" not in ov.Core().get_property(device, "OPTIMIZATION_CAPABILITIES"):
