@@ -91,7 +91,7 @@ def test_everything_that_was_proven_in_full_precision_is_proven_anew(int8: Inspe
     assert made.heat_scale != before.heat_scale
     assert int8.drift is not None
     assert source.drift is not None
-    assert not np.array_equal(int8.drift.taught.features, source.drift.taught.features)
+    assert not np.array_equal(int8.drift.taught.directions, source.drift.taught.directions)
 
 
 def test_the_bundle_states_exact_bounds_on_parts_that_taught_nothing(
@@ -115,7 +115,7 @@ def test_a_quantisation_calibrated_on_noise_is_refused_and_leaves_nothing(
     source: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
-    noise = [rng.integers(120, 136, (64, 64, 3), dtype=np.uint8) for _ in range(8)]
+    noise = [rng.integers(126, 130, (64, 64, 3), dtype=np.uint8) for _ in range(8)]
     options = replace(OPTIONS, control=False)
     with pytest.raises(UnfitError, match="nothing was written") as refusal:
         quantise(source, discs, tmp_path / "bad.inspector", options, pictures=noise)
@@ -192,7 +192,7 @@ def test_an_unfit_source_is_refused_before_any_work(
         quantise(source, discs, tmp_path / "a.inspector", replace(OPTIONS, splits=(Split.TRAIN,)))
     opened = source.bundle
     idle = replace(opened, manifest=opened.manifest.model_copy(update={"operating_point": None}))
-    with pytest.raises(InputError, match="expected a certified operating point"):
+    with pytest.raises(UnfitError, match="expected a certified escape rate"):
         quantise(Inspector(idle, source._graph), discs, tmp_path / "a.inspector", OPTIONS)
     assert not list(tmp_path.iterdir())
 

@@ -47,7 +47,9 @@ def graph(
     console = Console()
     if traced is not None:
         counted = ", ".join(f"{count} {kind}" for kind, count in traced.items())
-        console.print(f"In torch: {sum(traced.values())} operations: {counted}.", markup=False, highlight=False)
+        console.print(
+            f"In torch: {sum(traced.values())} operations: {counted}.", markup=False, highlight=False, soft_wrap=True
+        )
     for name, each in found.items():
         _print(console, name, each)
     if against is not None:
@@ -73,7 +75,7 @@ def _print(console: Console, name: str, found: Anatomy) -> None:
     from rich.table import Table
 
     def said(text: str, style: str | None = None) -> None:
-        console.print(text, markup=False, highlight=False, style=style)
+        console.print(text, markup=False, highlight=False, soft_wrap=True, style=style)
 
     said(f"\n{name}", style="bold")
     said(f"classifier.xml {_size(found.xml_bytes)}, classifier.bin {_size(found.bin_bytes)}")
@@ -105,11 +107,11 @@ def _print(console: Console, name: str, found: Anatomy) -> None:
 
 
 def _print_ratio(console: Console, first: Anatomy, second: Anatomy) -> None:
-    files = (second.xml_bytes + second.bin_bytes) / (first.xml_bytes + first.bin_bytes)
-    told = f"\nAgainst the second, the first is {files:.2f} times smaller"
+    share = (first.xml_bytes + first.bin_bytes) / (second.xml_bytes + second.bin_bytes)
+    told = f"\nAgainst the second, the first takes {share:.0%} of the bytes"
     if first.run_us is not None and second.run_us is not None:
-        told += f" and {second.run_us / first.run_us:.2f} times faster"
-    console.print(f"{told}.", markup=False, highlight=False)
+        told += f" and {first.run_us / second.run_us:.0%} of the time"
+    console.print(f"{told}.", markup=False, highlight=False, soft_wrap=True)
 
 
 def _size(count: int) -> str:

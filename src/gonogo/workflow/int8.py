@@ -41,20 +41,24 @@ class Int8:
 
 
 def to_int8(
-    model: ov.Model, pictures: Sequence[Picture], *, preset: Preset = "performance", control: bool = True
+    model: ov.Model,
+    pictures: Sequence[Picture],
+    *,
+    steer_by: Sequence[Picture] = (),
+    preset: Preset = "performance",
 ) -> Int8:
     """Quantise weights and activations of a classifier to INT8.
 
     What follows the last feature map stays as it is: it costs next to nothing, and the score hangs on it (NNCF would
-    round the exponentials that the score is the logarithm of, to 256 steps).
-    With ``control``, layers are put back one by one, the most harmful first, while the scores of these pictures drift
-    by more than `MOST_DRIFT`.
+    round the exponentials that the score is the logarithm of, to 256 steps). The ranges reach as far as the numbers of
+    any picture, where NNCF would take the mean reach of all: a defect is what few pictures show.
 
     Args:
         model: The graph of full precision; left as it is.
-        pictures: What the graph is fed on the line.
+        pictures: What the graph is fed on the line; the ranges of the INT8 numbers are taken from them.
+        steer_by: Layers are put back one by one, the most harmful first, while the scores of these pictures drift by
+            more than `MOST_DRIFT`; none are put back without.
         preset: See `Preset`.
-        control: Whether harmful layers are put back.
 
     Raises:
         UnfitError: NNCF cannot quantise the graph.
@@ -69,13 +73,21 @@ def to_int8(
             "subset_size": len(items),
             "ignored_scope": nncf.IgnoredScope(names=_head(model), validate=False),
         }
+        reach = nncf.AdvancedQuantizationParameters(activations_range_estimator_params=_extremes(nncf))
         try:
-            if control:
+            if steer_by:
+                steering = nncf.Dataset(list(enumerate(steer_by)), lambda item: item[1][None])
                 made = nncf.quantize_with_accuracy_control(
-                    model, calibration, calibration, _Drift(model, pictures), max_drop=MOST_DRIFT, **asked
+                    model,
+                    calibration,
+                    steering,
+                    _Drift(model, steer_by),
+                    max_drop=MOST_DRIFT,
+                    advanced_quantization_parameters=reach,
+                    **asked,
                 )
             else:
-                made = nncf.quantize(model, calibration, **asked)
+                made = nncf.quantize(model, calibration, advanced_parameters=reach, **asked)
         except (RuntimeError, nncf.ValidationError, nncf.UnsupportedModelError) as error:
             raise UnfitError(f"NNCF {nncf.__version__} cannot quantise this graph: {error}") from error
         int8 = sum(_is_int8(node) for node in _weighted(made))
@@ -144,6 +156,10 @@ def _is_int8(node: ov.Node) -> bool:
     while before.get_type_name() in ("MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Concat"):
         before = before.input_value(0).get_node()
     return bool(before.get_type_name() == "FakeQuantize")
+
+
+def _extremes(nncf: ModuleType) -> object:
+    return nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
 
 
 def _load_nncf() -> ModuleType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import shutil
 from collections.abc import Sequence
@@ -23,12 +22,12 @@ from gonogo.evaluate import Agreement, Rate, compare
 from gonogo.files import folder_beside
 from gonogo.inspector import Inspector
 from gonogo.operate import EVIDENCE, Request, operate
-from gonogo.operate.trust import refuse_leaks
 from gonogo.operating_point import parts_needed, percent
 from gonogo.progress import track
 from gonogo.runtime import Graph, Picture
+from gonogo.workflow.comparing import promise_of, promised, require_same_data
 from gonogo.workflow.int8 import Int8, Preset, to_int8
-from gonogo.workflow.training import Promise, certify, scale_of
+from gonogo.workflow.training import certify, now, scale_of
 
 Arithmetic = Literal["int8", "bf16"]
 
@@ -101,8 +100,8 @@ def quantise(
         pictures: Take the ranges of the INT8 numbers from these, in place of the data set's; for trials.
 
     Raises:
-        InputError: no certified bundle of full precision, unfit data, ``out`` exists.
-        UnfitError: the judgements differ by more than is allowed; nothing is written.
+        InputError: no bundle of full precision, unfit data, ``out`` exists.
+        UnfitError: the source certifies nothing, or the judgements differ by more than is allowed; nothing is written.
     """
     options = options or QuantisingOptions()
     if out.exists() and not overwrite:
@@ -111,8 +110,9 @@ def quantise(
     made = None
     model = ov.Core().read_model(source.bundle.classifier)
     if options.arithmetic == "int8":
-        fed = list(pictures) if pictures is not None else _fed(source, dataset, options)
-        made = to_int8(model, fed, preset=options.preset, control=options.control)
+        fed = _fed(source, dataset, options)
+        pictures = pictures or fed
+        made = to_int8(model, pictures, steer_by=fed if options.control else (), preset=options.preset)
     with folder_beside(out, replace=overwrite) as partial:
         _copy(source.path, partial)
         _save(model if made is None else made.model, partial)
@@ -120,7 +120,7 @@ def quantise(
         agreement = compare(source, certified, dataset, options.splits, confidence=options.allowed.confidence)
         require_agreement(agreement, options.allowed, source.path)
         manifest = certified.bundle.manifest
-        stated = _stated(source.bundle, agreement, options, made, 0 if made is None else len(fed), dataset)
+        stated = _stated(source.bundle, agreement, options, made, len(pictures or ()), dataset)
         bundle.write_manifest(partial, manifest.model_copy(update={"quantisation": stated}))
     return Quantised(bundle=Inspector.load(out).bundle, agreement=agreement)
 
@@ -179,21 +179,22 @@ def _too_many(rate: Rate, most: float, told: str) -> str:
 
 
 def _require_fit(source: Inspector, dataset: Dataset, options: QuantisingOptions) -> None:
-    manifest, point = source.bundle.manifest, source.operating_point
+    manifest = source.bundle.manifest
     if manifest.quantisation is not None or manifest.precision != "f32":
         raise InputError(
             f"{source.path}: expected a bundle of full precision, found one in fewer bits. Name its source."
         )
-    if point is None or not point.escape.holds:
-        raise InputError(
-            f"{source.path}: expected a certified operating point, found none: every part goes to review, so there are "
-            "no verdicts to compare. Certify it first: gonogo operate"
-        )
+    if manifest.cascade is not None:
+        raise InputError(f"{source.path}: a cascade has two networks. Quantise each, then make the cascade of those.")
+    promised(source)
     if options.pictures < 1 or not options.splits:
         raise InputError("expected at least one calibration picture and one split to compare.")
     if learned := {Split.TRAIN, Split.VAL} & set(options.splits):
         raise InputError(f"--split {', '.join(sorted(learned))}: these parts taught the inspector and prove nothing.")
-    refuse_leaks(dataset)
+    allowed = options.allowed
+    if not 0 < allowed.confidence < 1 or not (0 < allowed.flips <= 1 and 0 < allowed.moves <= 1):
+        raise InputError("expected limits and confidence as shares above 0 and below 1; 0.5 % is 0.005.")
+    require_same_data(dataset, source)
     if options.arithmetic == "bf16":
         device = settings().device
         if "BF16" not in ov.Core().get_property(device, "OPTIMIZATION_CAPABILITIES"):
@@ -258,12 +259,13 @@ def _certified(folder: Path, name: str, source: Inspector, dataset: Dataset, opt
     draft = before.model_copy(
         update={
             "name": name.removesuffix(bundle.SUFFIX),
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "created": now(),
             "gonogo_version": gonogo.__version__,
             "precision": "bf16" if options.arithmetic == "bf16" else "f32",
             "proven_on": runtime.environment(device=machine.device, threads=machine.threads),
             "operating_point": None,
             "revisions": (),
+            "distilled": None,
         }
     )
     opened = bundle.write_manifest(folder, draft)
@@ -298,16 +300,13 @@ def _with_point(inspector: Inspector, dataset: Dataset, source: Bundle) -> Bundl
     """Certify as the source was: by ``gonogo operate``, guard and drift limits included, or by training alone."""
     point = source.manifest.operating_point
     assert point is not None, "it was asked for before"
-    max_escape, max_overkill = point.escape.max_rate, point.overkill.max_rate
     if (request := _request(source)) is not None:
-        request = replace(request, costs=None, max_escape=max_escape, max_overkill=max_overkill)
+        limits = promise_of(point)
+        request = replace(request, max_escape=limits.max_escape, max_overkill=limits.max_overkill)
         return operate(inspector, dataset, request).bundle
-    promise = Promise(
-        max_escape=max_escape, max_overkill=max_overkill, confidence=point.escape.confidence, joint=point.joint
-    )
-    manifest = inspector.bundle.manifest
-    certified = certify(inspector, dataset, promise)
-    return bundle.write_manifest(inspector.path, manifest.model_copy(update={"operating_point": certified}))
+    certified = certify(inspector, dataset, promise_of(point))
+    manifest = inspector.bundle.manifest.model_copy(update={"operating_point": certified})
+    return bundle.write_manifest(inspector.path, manifest)
 
 
 def _request(source: Bundle) -> Request | None:
