@@ -79,7 +79,7 @@ def cascade(
 
     Raises:
         InputError: unfit data, bundles that find the part in different ways, ``out`` exists.
-        UnfitError: the teacher promises nothing, val is too small for the guard, or one of the two would never be heard.
+        UnfitError: the teacher promises nothing, val is too small for the guard, or one of the two is never heard.
     """
     options = options or CascadeOptions()
     if out.exists() and not overwrite:

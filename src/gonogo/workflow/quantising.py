@@ -182,8 +182,8 @@ def _require_fit(source: Inspector, dataset: Dataset, options: QuantisingOptions
     manifest, point = source.bundle.manifest, source.operating_point
     if source.cascade is not None:
         raise InputError(
-            f"{source.path}: expected a bundle with one network, found a cascade. Quantise its student and its teacher, "
-            "then join those: gonogo cascade"
+            f"{source.path}: expected a bundle with one network, found a cascade. Quantise its student and its "
+            "teacher, then join those: gonogo cascade"
         )
     if manifest.quantisation is not None or manifest.precision != "f32":
         raise InputError(
