@@ -25,6 +25,7 @@ from gonogo.train import distilling as module
 from gonogo.train.distilling import softened_divergence
 from gonogo.workflow import CascadeOptions, DistillingOptions, cascade, distill
 from gonogo.workflow.cascading import outer_score
+from gonogo.workflow.quantising import quantise
 
 VIEWS = Augmentation(crops=1, rotations=2)
 QUICK = DistillingOptions(
@@ -277,6 +278,8 @@ def test_a_cascade_of_cascades_or_of_different_regions_is_refused(
         cascade(joined, teacher, discs, tmp_path / "out")
     with pytest.raises(InputError, match="found a cascade"):
         distill(joined, discs, tmp_path / "out", QUICK)
+    with pytest.raises(InputError, match="found a cascade"):
+        quantise(joined, discs, tmp_path / "out")
     with pytest.raises(InputError, match="same region"):
         cascade(student, _with(teacher, roi="fixed"), discs, tmp_path / "out")
     with pytest.raises(InputError, match="at 1/2"):
@@ -287,7 +290,7 @@ def test_a_cascade_of_cascades_or_of_different_regions_is_refused(
 def test_too_few_val_parts_for_the_guard_say_how_many_it_takes(
     student: Inspector, teacher: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="takes 49 val parts, found 40"):
+    with pytest.raises(UnfitError, match="takes 49 val parts, found 40"):
         cascade(student, teacher, discs, tmp_path / "out")
 
 

@@ -29,7 +29,7 @@ from gonogo.augment import Augmentation
 from gonogo.dataset import Sample, fingerprint
 from gonogo.files import write_beside
 from gonogo.heatmap import spread
-from gonogo.model import Network
+from gonogo.model import Network, batch_norms
 from gonogo.progress import console, track
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box
@@ -41,6 +41,9 @@ from gonogo.train.statistics import restore_statistics
 
 MOST_GRADIENT = 5.0
 """Norm at which gradients are cut: a network that starts from random weights takes some wild first steps."""
+STATISTICS_MOMENTUM = 0.1
+"""Of batch normalisations. MobileNetV3 comes with 0.01, made for a million pictures: after a few hundred steps its
+statistics would still be those it started with."""
 VALIDATED_AT_ONCE = 32
 
 
@@ -188,6 +191,8 @@ def distil(
     network.to(memory_format=torch.channels_last)
     if restore_statistics(network, (views[0] for views in train.pictures)):
         console.print("The weights carried no batch statistics; they were estimated anew (the function is the same).")
+    for norm in batch_norms(network):
+        norm.momentum = STATISTICS_MOMENTUM
     optimiser = torch.optim.SGD(
         network.parameters(), momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay
     )

@@ -79,7 +79,7 @@ def cascade(
 
     Raises:
         InputError: unfit data, bundles that find the part in different ways, ``out`` exists.
-        UnfitError: the teacher promises nothing, or by val one of the two would never be heard.
+        UnfitError: the teacher promises nothing, val is too small for the guard, or one of the two is never heard.
     """
     options = options or CascadeOptions()
     if out.exists() and not overwrite:
@@ -165,7 +165,7 @@ def _known(recorder: Recorder, seen: Evaluation, share: float) -> Reference:
             distances[picture.part] = max(distances.get(picture.part, 0.0), signs.distance)
     guard = drift.fit_guard(list(distances.values()), share)
     if guard is None:
-        raise InputError(
+        raise UnfitError(
             f"a guard that asks the teacher about at most {share:.3g} of ordinary parts takes {parts_for(share)} val "
             f"parts, found {len(distances)}. Allow a larger share with --strange, or label more parts."
         )
@@ -196,9 +196,9 @@ def _require_both_heard(rule: bundle.Cascade, known: Reference, recorder: Record
     """A cascade in which one of the two never decides is no better than the other alone."""
     assert known.guard is not None, "made a moment ago"
     unsure = [
-        rule.ask_from <= picture.score <= rule.ask_to or known.guard.stops(recorder.signs[picture.file].distance)
+        rule.ask_from <= picture.score <= rule.ask_to or known.guard.stops(signs.distance)
         for picture in seen.pictures
-        if picture.score is not None
+        if picture.score is not None and (signs := recorder.signs.get(picture.file)) is not None
     ]
     if all(unsure):
         raise UnfitError(

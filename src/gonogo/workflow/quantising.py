@@ -180,6 +180,11 @@ def _too_many(rate: Rate, most: float, told: str) -> str:
 
 def _require_fit(source: Inspector, dataset: Dataset, options: QuantisingOptions) -> None:
     manifest = source.bundle.manifest
+    if source.cascade is not None:
+        raise InputError(
+            f"{source.path}: expected a bundle with one network, found a cascade. Quantise its student and its "
+            "teacher, then join those: gonogo cascade"
+        )
     if manifest.quantisation is not None or manifest.precision != "f32":
         raise InputError(
             f"{source.path}: expected a bundle of full precision, found one in fewer bits. Name its source."
