@@ -120,7 +120,7 @@ def chaos(
     failures: Annotated[int, typer.Option(min=0, help="Failures of each kind.")] = 100,
     share: Annotated[float, typer.Option(min=0.001, max=1.0, help="Share of all these counts.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
-    lanes: Annotated[int, typer.Option(min=1, help="Stations that run side by side.")] = 2,
+    lanes: Annotated[int, typer.Option(min=1, help="Stations that run side by side.")] = 3,
 ) -> None:
     """Torment stations and count what they do wrong: kills, storms of triggers, failures. Exit code 1 if anything."""
     import tempfile

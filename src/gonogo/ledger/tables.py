@@ -158,9 +158,15 @@ def create(path: Path) -> None:
     """Make an empty ledger, complete under its final name or not there at all; one already there is left alone.
 
     Raises:
-        LedgerError: the place is not writable, or the disk is full.
+        LedgerError: the place is not writable, the disk is full, or the log of a ledger that was moved away lies there.
     """
     require_safe_sqlite(apsw.sqlite_lib_version())
+    wal = path.with_name(path.name + "-wal")
+    if not path.exists() and wal.exists():
+        raise LedgerError(
+            f"{path}: expected nothing here, found the write-ahead log of a ledger that was moved away ({wal.name}), "
+            "which SQLite would play into a new one. Put the ledger back, or move the log to where the ledger is."
+        )
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from gonogo.station.messages import Cause, Trigger
 
+UNRECORDED = "unrecorded.jsonl"
+"""The backlog's file in the station's state; gone when nothing is owed."""
 _MOST = 10_000
 
 

@@ -43,10 +43,13 @@ class OwnLedger:
         if self._ledger is not None and _identity(self._path) != self._opened_as:
             self.forget()
         if self._ledger is None:
-            self._opened_as = None
-            self._ledger = self._opener(self._path, not self._mark.exists())
-            self._require_own(self._ledger)
-            self._opened_as = _identity(self._path)
+            ledger = self._opener(self._path, not self._mark.exists())
+            try:
+                self._require_own(ledger)
+            except BaseException:
+                ledger.close()
+                raise
+            self._ledger, self._opened_as = ledger, _identity(self._path)
         return self._ledger
 
     def forget(self) -> None:
