@@ -83,7 +83,8 @@ def read_status(state_dir: Path) -> dict[str, Any] | None:
         return None
     beat = datetime.fromisoformat(status["beat"])
     silent_s = (datetime.now(UTC) - beat).total_seconds()
-    return {**status, "alive": status["health"] != "stopped" and silent_s < _BEATS_MISSED}
+    # A beat from the future is old as well: the clock was set back since.
+    return {**status, "alive": status["health"] != "stopped" and abs(silent_s) < _BEATS_MISSED}
 
 
 def _free_bytes(gate: Gate) -> int:
