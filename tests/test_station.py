@@ -48,6 +48,7 @@ from gonogo.station import (
     ViewParts,
     fake_frame,
     fake_model,
+    load,
     parse_settings,
     read_status,
     run,
@@ -898,6 +899,22 @@ def test_a_whole_station_runs_from_its_settings_with_a_real_bundle(tmp_path: Pat
     result = CliRunner().invoke(app, ["station", "status", str(tmp_path / "station.toml")])
     assert "not running since" in result.output
     assert os.listdir(tmp_path / "state" / "bundles" / "0")  # noqa: PTH208
+
+
+# --- sustained load
+
+
+def test_a_station_under_load_misses_no_trigger_and_says_what_it_adds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "_ROUNDS", 2)
+    monkeypatch.setattr(load, "_ROUND_MS", 20.0)
+    bundle = write_fake_bundle(tmp_path / "bundle").root
+    photos = load.example_photos(tmp_path / "photos")
+    found = load.measure_load(tmp_path / "load", bundle, photos, seconds=1.0)
+    assert (found.missed, found.fired > 0) == (0, True)
+    assert found.rate_per_s == pytest.approx(0.8 * found.capacity_per_s)
+    assert found.cycle_ms > found.bare_ms
 
 
 # --- the week

@@ -166,7 +166,7 @@ def load(
             bundle, photos = write_fake_bundle(root / "fake.inspector").root, example_photos(root / "photos")
         result = measure_load(root, bundle, photos, seconds=60 * minutes, tell=lambda text: typer.echo(text, err=True))
     figures = {name: _rounded(value) for name, value in dataclasses.asdict(result).items()}
-    typer.echo(json.dumps({**figures, "overhead": _rounded(result.overhead), "sync_ms": _rounded(result.sync_ms)}))
+    typer.echo(json.dumps({**figures, "sync_ms": _rounded(result.sync_ms)}))
     if result.missed:
         raise UnfitError(f"{result.missed} of {result.fired} triggers have no row of their own.")
 

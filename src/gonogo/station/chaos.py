@@ -44,19 +44,20 @@ def kill_lane(folder: Path, kills: int, seed: int, *, real: bool, tick: Callable
         _real_bundle(settings)
     number = 0
     with bench(settings, real=real) as line:
-        for _ in range(kills):
+        while found.done.get("kills", 0) < kills:
             if rng.random() < 0.9:  # the others die while they start
                 line.ready()
                 number = _traffic(line.plc, line.gate.submit, number, rng)
             else:
                 time.sleep(rng.uniform(0.0, 0.5))
             pid = line.gate.worker_pid
-            if pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                    found.add("kills")
-            tick()
-            while line.gate.worker_pid == pid and pid is not None:
+            if pid is None:
+                continue
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                found.add("kills")
+                tick()
+            while line.gate.worker_pid == pid:
                 time.sleep(0.001)
         line.ready()
         for fired in list(line.plc.fired_s):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 _FORKS = multiprocessing.get_context("forkserver")
+# The commands too, by name: each fork looks at the main module again, and that imports them.
 _FORKS.set_forkserver_preload(["gonogo.station.chaos_worker", "gonogo.cli"])
 
 
