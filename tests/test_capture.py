@@ -272,6 +272,13 @@ def test_a_video_larger_than_the_limits_or_missing_is_refused(film: Path, tmp_pa
     assert _trouble(VideoFile(str(tmp_path / "none.mkv"))) is Trouble.CAMERA_LOST
 
 
+def test_a_stream_gives_the_frame_that_comes_after_the_trigger_and_is_opened_again_at_its_end(film: Path) -> None:
+    camera = LiveVideo(str(film))
+    shades = [int(camera.acquire(str(number), timeout_s=30).frame[0, 0, 0]) for number in range(4)]
+    camera.close()
+    assert set(shades) <= {40, 120, 200}
+
+
 def test_a_stream_that_cannot_be_opened_is_a_lost_camera(tmp_path: Path) -> None:
     camera = LiveVideo(str(tmp_path / "nothing"))
     time.sleep(0.05)

@@ -45,6 +45,13 @@ def test_inspecting_never_loads_torch(trained: Path, discs: Dataset) -> None:
     assert "torch" not in loaded_after(code)
 
 
+def test_a_wrong_environment_variable_is_named(trained: Path, discs: Dataset) -> None:
+    done = run("inspect", trained, discs.root / discs.samples[0].file_name, GONOGO_THREADS="many")
+    assert done.returncode == 2
+    assert "GONOGO_THREADS" in done.stderr
+    assert "'many'" in done.stderr
+
+
 def test_a_command_that_needs_the_training_packages_says_so_without_them(tmp_path: Path) -> None:
     code = "import sys; sys.modules['torch'] = None; sys.argv = ['gonogo', 'train', 'x', '--out', 'y']\n"
     code += "from gonogo.cli import main\nmain()"

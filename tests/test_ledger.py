@@ -408,6 +408,21 @@ def test_without_its_extra_the_command_says_what_to_install(path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_second_look_at_a_ledger_drops_no_lock_of_the_first(filled: Path) -> None:
+    def locked() -> bool:
+        inode = f":{filled.stat().st_ino} "
+        return any(
+            f" {os.getpid()} " in line and inode in line for line in Path("/proc/locks").read_text().splitlines()
+        )
+
+    with Ledger.open(filled) as ledger:
+        ledger.append_action(Action(action="login", who="anna"))
+        assert locked()
+        Ledger.open(filled, read_only=True).close()
+        assert verify(filled) == []
+        assert locked()
+
+
 def test_what_is_no_ledger_is_bad_input(tmp_path: Path) -> None:
     text, other = tmp_path / "text.ledger", tmp_path / "other.db"
     text.write_text("SQLite? no")

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
 import re
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -22,7 +24,7 @@ from gonogo import images
 from gonogo.capture import Camera, FakeCamera, HealthLimits, Mishap
 from gonogo.cli import app
 from gonogo.dataset import Dataset, Sample
-from gonogo.errors import InputError
+from gonogo.errors import InputError, UnfitError
 from gonogo.ledger import Ledger, Where, verify
 from gonogo.schema import Frame, Label, State, Verdict
 from gonogo.station import (
@@ -46,6 +48,7 @@ from gonogo.station import (
     ViewParts,
     fake_frame,
     fake_model,
+    load,
     parse_settings,
     read_status,
     run,
@@ -54,7 +57,8 @@ from gonogo.station import (
 from gonogo.station.answers import HttpPort, LinePort
 from gonogo.station.backlog import Backlog, Owed
 from gonogo.station.challenge import ACKNOWLEDGE, CHALLENGE
-from gonogo.station.chaos import bench, failures, kill_lane, kill_whole_lane, settings_for, storm
+from gonogo.station.chaos import failures, kill_lane, kill_whole_lane, storm
+from gonogo.station.chaos_bench import bench, settings_for
 from gonogo.station.fake_bundle import write_fake_bundle
 from gonogo.station.http import StationServer
 from gonogo.station.shift_report import gather, parse_shifts
@@ -85,7 +89,12 @@ class Line:
         self.bundle = self.folder / "bundle"
         seal(self.bundle, "one")
         self.slot = ModelSlot(self.bundle, self.folder / "state" / "bundles", loader=self._load)
-        self.station = Station(self.settings, tuple(map(self._view, self.views)), now=lambda: self.moment)
+        self.station = Station(
+            self.settings,
+            tuple(map(self._view, self.views)),
+            open_ledger=lambda path, create: Ledger.open(path, create=create, timeout_s=1.0, now=lambda: self.moment),
+            now=lambda: self.moment,
+        )
         self.station.start()
 
     def _load(self, path: Path) -> Model:
@@ -292,6 +301,31 @@ def test_a_ledger_that_is_moved_away_is_a_fault_and_no_new_one_is_begun(tmp_path
     assert not verify(line.settings.ledger)
 
 
+def test_a_ledger_that_is_not_the_stations_own_is_a_fault_even_after_a_restart(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.judge("A")
+    line.station.close()
+    away = tmp_path / "away"
+    line.settings.ledger.rename(away)
+    again = Line(tmp_path)
+    assert (again.judge("B").cause, line.settings.ledger.exists()) == (Cause.LEDGER, False)
+    Ledger.open(line.settings.ledger).close()
+    another = again.judge("C")
+    assert (another.cause, "found another one" in another.reason) == (Cause.LEDGER, True)
+    away.rename(line.settings.ledger)
+    assert again.judge("A").repeated
+    assert again.judge("B").state is State.GO
+
+
+def test_a_camera_that_froze_has_not_thawed_because_the_worker_was_started_anew(tmp_path: Path) -> None:
+    frozen = fake_frame(5)
+    line = Line(tmp_path, frames={f"{name}/main": frozen for name in "AB"})
+    assert line.judge("A").state is State.GO
+    again = Line(tmp_path, frames=line.frames)
+    assert again.judge("B").cause is Cause.FROZEN
+    assert again.judge("C").state is State.GO
+
+
 def test_a_fault_raised_outside_is_recorded_once_and_never_over_a_verdict(tmp_path: Path) -> None:
     line = Line(tmp_path)
     trigger = Trigger(id="A", at=NOW, due_s=0.0)
@@ -416,7 +450,7 @@ def test_a_known_bad_part_that_passes_stops_every_go_until_a_person_acknowledges
     assert (held.state, held.cause) == (State.FAULT, Cause.CHALLENGE)
     line.frames["D/main"] = fake_frame(6, bad=True)
     assert line.judge("D").state is State.NO_GO
-    again = Line(tmp_path, extra=CHALLENGED)
+    again = Line(tmp_path, extra=CHALLENGED, moment=datetime.now(UTC))
     again.station.idle()
     assert again.judge("E").cause is Cause.CHALLENGE
     result = CliRunner().invoke(app, ["station", "acknowledge", str(tmp_path / "station.toml"), "--who", "anna"])
@@ -433,10 +467,30 @@ def test_an_overdue_test_stops_every_go_and_a_passed_one_lets_parts_through_agai
     assert line.judge("A").state is State.GO
     line.moment += timedelta(seconds=4201)
     assert line.judge("B").cause is Cause.CHALLENGE
-    line.frames["C/main"] = fake_frame(4, bad=True)
-    line.moment = datetime.now(UTC)
-    assert line.judge("C", part="CHALLENGE-7").state is State.NO_GO
-    assert line.judge("D").state is State.GO
+    again = Line(tmp_path, extra=CHALLENGED, moment=line.moment, frames={"C/main": fake_frame(4, bad=True)})
+    again.station.idle()
+    assert again.judge("C", part="CHALLENGE-7").state is State.NO_GO
+    assert again.judge("D").state is State.GO
+
+
+def test_a_restart_does_not_put_off_the_next_test(tmp_path: Path) -> None:
+    line = Line(tmp_path, extra=CHALLENGED, frames={"C/main": fake_frame(4, bad=True)})
+    line.judge("C", part="CHALLENGE-7")
+    again = Line(tmp_path, extra=CHALLENGED, moment=NOW + timedelta(seconds=4201))
+    again.station.idle()
+    assert again.judge("A").cause is Cause.CHALLENGE
+
+
+def test_a_clock_that_is_set_back_does_not_put_off_the_next_test(tmp_path: Path) -> None:
+    line = Line(
+        tmp_path, extra=CHALLENGED, frames={f"C{number}/main": fake_frame(number, bad=True) for number in (1, 2)}
+    )
+    line.judge("C1", part="CHALLENGE-7")
+    line.moment -= timedelta(days=1)
+    held = line.judge("A")
+    assert (held.cause, "the clock was set back" in held.reason) == (Cause.CHALLENGE, True)
+    assert line.judge("C2", part="CHALLENGE-7").state is State.NO_GO
+    assert line.judge("B").state is State.GO
 
 
 def test_pictures_of_known_bad_parts_are_judged_by_the_station_itself_when_due(tmp_path: Path) -> None:
@@ -444,8 +498,7 @@ def test_pictures_of_known_bad_parts_are_judged_by_the_station_itself_when_due(t
     (tmp_path / "known" / "bad.png").write_bytes(images.encode_png(fake_frame(1, bad=True)))
     line = Line(tmp_path, extra='[challenge]\nevery_s = 60.0\npictures = "known"\n')
     line.station.idle()
-    line.moment = datetime.now(UTC) + timedelta(seconds=61)
-    line.station.challenges._started = line.moment - timedelta(seconds=61)  # type: ignore[union-attr]
+    line.moment += timedelta(seconds=61)
     line.station.idle()
     with line.ledger() as ledger:
         tests = [row.record.details for row in ledger.actions(Where(action=CHALLENGE))]
@@ -555,6 +608,14 @@ def test_a_backlog_cut_off_in_the_middle_of_a_line_keeps_what_came_before(tmp_pa
     assert list(Backlog(path)) == [owed]
 
 
+def test_a_line_cut_off_by_a_full_disk_does_not_take_the_next_one_along(tmp_path: Path) -> None:
+    path = tmp_path / "unrecorded.jsonl"
+    path.write_text('{"trigger": {"id": "B"')
+    owed = Owed(trigger=Trigger(id="A", at=NOW, due_s=0.0), cause=Cause.LATE, reason="r", answered=True)
+    Backlog(path).add(owed)
+    assert list(Backlog(path)) == [owed]
+
+
 def test_the_restart_budget_is_a_sliding_window() -> None:
     clock = [0.0]
     budget = RestartBudget(2, 10.0, clock=lambda: clock[0])
@@ -644,6 +705,8 @@ def test_lines_are_triggers_and_everything_else_is_complained_about() -> None:
     assert len(complaints) == 3
     with pytest.raises(ValueError, match="expected id"):
         parse_trigger('{"part": "P"}')
+    with pytest.raises(ValueError, match="nested without end"):
+        parse_trigger('{"id":' + "[" * 100_000)
 
 
 def test_names_that_the_ledger_cannot_take_are_refused_at_the_gate(tmp_path: Path) -> None:
@@ -658,15 +721,20 @@ def test_an_answer_that_is_not_taken_is_told_and_the_others_go_on(tmp_path: Path
         def send(self, answer: Answer) -> None:
             if answer.trigger_id == "lost":
                 raise AnswerError("nobody listens")
+            if answer.trigger_id == "odd":
+                raise RuntimeError("a bug in the port")
             delivered.append(answer.trigger_id)
 
     delivered: list[str] = []
     told: list[tuple[str, str]] = []
     sender = Sender(Port(), lambda: None, lambda answer, why: told.append((answer.trigger_id, why)))
-    for name in ("a", "lost", "b"):
+    for name in ("a", "lost", "odd", "b"):
         sender.send(Answer(trigger_id=name, state=State.GO, reason="", row=1))
     sender.close()
-    assert (delivered, told) == (["a", "b"], [("lost", "nobody listens")])
+    assert (delivered, told) == (
+        ["a", "b"],
+        [("lost", "nobody listens"), ("odd", "RuntimeError: a bug in the port")],
+    )
     closed = (tmp_path / "answers").open("w")
     closed.close()
     with pytest.raises(AnswerError):
@@ -675,6 +743,57 @@ def test_an_answer_that_is_not_taken_is_told_and_the_others_go_on(tmp_path: Path
         HttpPort("http://127.0.0.1:9/", attempts=2, timeout_s=0.2).send(
             Answer(trigger_id="a", state=State.GO, reason="", row=1)
         )
+
+
+def test_a_reply_that_is_no_http_counts_as_not_delivered() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def babble() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"OK THANKS\r\n")
+
+        listener = threading.Thread(target=babble)
+        listener.start()
+        port = HttpPort(f"http://127.0.0.1:{server.getsockname()[1]}/", attempts=1)
+        with pytest.raises(AnswerError, match="1 attempts"):
+            port.send(Answer(trigger_id="a", state=State.GO, reason="", row=1))
+        listener.join()
+
+
+def test_a_disk_that_is_gone_does_not_take_the_gate_along(tmp_path: Path) -> None:
+    gone = settings(tmp_path / "line")
+    plc = FakePlc()
+    gate = Gate(gone, [sys.executable, "-c", "raise SystemExit(3)"], plc.send)
+    shutil.rmtree(gone.state_dir)
+    gate.start()
+    while not gate.metrics.status_trouble:
+        time.sleep(0.01)
+    plc.fire(gate.submit, "A")
+    assert plc.wait("A").state is State.FAULT
+    assert json.loads(gate.published[0])["free_mb"] == 0
+    gate.stop()
+
+
+def test_a_second_station_on_the_same_state_is_refused(tmp_path: Path) -> None:
+    found = settings(tmp_path)
+    found.state_dir.mkdir()
+    with (found.state_dir / "lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UnfitError, match="running on it already"):
+            run(found, ["true"], complain=print)
+
+
+def test_a_source_of_triggers_that_fails_ends_the_station_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("the scanner was unplugged")
+
+    monkeypatch.setattr("gonogo.station.triggers.read_lines", fail)
+    with pytest.raises(UnfitError, match="the scanner was unplugged"):
+        run(settings(tmp_path), [sys.executable, "-c", "raise SystemExit(3)"], complain=print)
 
 
 def test_http_triggers_are_answered_and_status_and_metrics_are_shown(tmp_path: Path) -> None:
@@ -780,6 +899,22 @@ def test_a_whole_station_runs_from_its_settings_with_a_real_bundle(tmp_path: Pat
     result = CliRunner().invoke(app, ["station", "status", str(tmp_path / "station.toml")])
     assert "not running since" in result.output
     assert os.listdir(tmp_path / "state" / "bundles" / "0")  # noqa: PTH208
+
+
+# --- sustained load
+
+
+def test_a_station_under_load_misses_no_trigger_and_says_what_it_adds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "_ROUNDS", 2)
+    monkeypatch.setattr(load, "_ROUND_MS", 20.0)
+    bundle = write_fake_bundle(tmp_path / "bundle").root
+    photos = load.example_photos(tmp_path / "photos")
+    found = load.measure_load(tmp_path / "load", bundle, photos, seconds=1.0)
+    assert (found.missed, found.fired > 0) == (0, True)
+    assert found.rate_per_s == pytest.approx(0.8 * found.capacity_per_s)
+    assert found.cycle_ms > found.bare_ms
 
 
 # --- the week

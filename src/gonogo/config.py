@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gonogo.errors import InputError
+
+_PREFIX = "GONOGO_"
 
 Reduction: TypeAlias = Literal[1, 2, 4, 8]
 """A picture is judged at this fraction of its width and height: JPEG can be unpacked at these at once."""
@@ -43,10 +47,10 @@ class Recipe(Strict):
     limits: Limits = Limits()
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What belongs to this machine, not to the product: read from ``GONOGO_*`` environment variables."""
 
-    model_config = SettingsConfigDict(env_prefix="GONOGO_", frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     cache_dir: Path = Path.home() / ".cache" / "gonogo"
     """Compiled graphs and downloaded weights; safe to delete."""
@@ -60,5 +64,16 @@ class Settings(BaseSettings):
 
 @functools.cache
 def settings() -> Settings:
-    """The settings of this process, read on first use."""
-    return Settings()
+    """The settings of this process, read on first use.
+
+    Raises:
+        InputError: a variable holds what it may not.
+    """
+    names = {name: _PREFIX + name.upper() for name in Settings.model_fields}
+    given = {name: os.environ[variable] for name, variable in names.items() if variable in os.environ}
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = names[str(first["loc"][0])]
+        raise InputError(f"{variable}: {first['msg']}, found {first['input']!r}. Correct or unset it.") from error

@@ -72,7 +72,8 @@ class HealthCheck:
 
     def __init__(self, limits: HealthLimits) -> None:
         self._limits = limits
-        self._before: Frame | None = None
+        self.before: Frame | None = None
+        """The picture before, which the next one must not equal."""
 
     def require(self, frame: Frame) -> None:
         """Check one picture.
@@ -84,7 +85,7 @@ class HealthCheck:
         if limits.size_wh is not None and (width, height) != limits.size_wh:
             wanted = f"{limits.size_wh[0]} x {limits.size_wh[1]}"
             raise CaptureError(Trouble.WRONG_SIZE, f"expected {wanted} pixels, found {width} x {height}")
-        before, self._before = self._before, frame
+        before, self.before = self.before, frame
         if limits.frozen and before is not None and _equal(before, frame):
             raise CaptureError(Trouble.FROZEN, "the picture equals the one before: the camera is frozen")
         facts = measure(frame)

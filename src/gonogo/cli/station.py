@@ -120,7 +120,7 @@ def chaos(
     failures: Annotated[int, typer.Option(min=0, help="Failures of each kind.")] = 100,
     share: Annotated[float, typer.Option(min=0.001, max=1.0, help="Share of all these counts.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
-    lanes: Annotated[int, typer.Option(min=1, help="Stations that run side by side.")] = 2,
+    lanes: Annotated[int, typer.Option(min=1, help="Stations that run side by side.")] = 3,
 ) -> None:
     """Torment stations and count what they do wrong: kills, storms of triggers, failures. Exit code 1 if anything."""
     import tempfile
@@ -166,7 +166,7 @@ def load(
             bundle, photos = write_fake_bundle(root / "fake.inspector").root, example_photos(root / "photos")
         result = measure_load(root, bundle, photos, seconds=60 * minutes, tell=lambda text: typer.echo(text, err=True))
     figures = {name: _rounded(value) for name, value in dataclasses.asdict(result).items()}
-    typer.echo(json.dumps({**figures, "overhead": _rounded(result.overhead), "sync_ms": _rounded(result.sync_ms)}))
+    typer.echo(json.dumps({**figures, "sync_ms": _rounded(result.sync_ms)}))
     if result.missed:
         raise UnfitError(f"{result.missed} of {result.fired} triggers have no row of their own.")
 

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from gonogo.config import Strict
 from gonogo.errors import InputError, LedgerError, UnfitError
+from gonogo.ledger.frames import sync_folder
 from gonogo.ledger.records import Digest, Moment
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def _append_line(path: Path, line: str) -> None:
             file.write(f"{line}\n".encode())
             file.flush()
             os.fsync(file.fileno())
+        sync_folder(path.parent)  # the first anchor's file is a new name
     except OSError as error:
         raise LedgerError(
             f"{path}: the anchor cannot be written ({error.strerror or error}). Choose another place."

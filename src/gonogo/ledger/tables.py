@@ -80,10 +80,12 @@ def connect(path: Path, *, read_only: bool, timeout_s: float) -> apsw.Connection
         LedgerError: no such file, not a SQLite file, or a SQLite that is not safe.
     """
     require_safe_sqlite(apsw.sqlite_lib_version())
-    require_sqlite_file(path)
+    if not path.is_file() or path.stat().st_size < len(MAGIC):
+        require_sqlite_file(path)
     try:
         connection = _opened(path, read_only=read_only, timeout_s=timeout_s)
     except apsw.Error as error:
+        require_sqlite_file(path)
         raise LedgerError(f"{path}: cannot be opened ({error}). Check the file with: gonogo ledger verify") from error
     return connection
 
@@ -115,7 +117,9 @@ def _settle(connection: apsw.Connection, *, read_only: bool, timeout_s: float) -
     connection.pragma("synchronous", "FULL")
     next(connection.execute("SELECT count(*) FROM sqlite_schema"))
     if not read_only:
-        connection.pragma("journal_mode", "wal")
+        mode = connection.pragma("journal_mode", "wal")
+        if mode != "wal":
+            raise apsw.CantOpenError(f"its disk takes no write-ahead log, only {mode}; a ledger needs a local disk")
 
 
 def require_safe_sqlite(version: str) -> None:
@@ -135,6 +139,9 @@ def require_safe_sqlite(version: str) -> None:
 def require_sqlite_file(path: Path) -> None:
     """Refuse what is no SQLite file at all.
 
+    Only for a file that SQLite has refused already: closing one that this process has open as a ledger would drop
+    every lock that the process holds on it, as POSIX has it.
+
     Raises:
         LedgerError: missing, unreadable or something else.
     """
@@ -151,9 +158,15 @@ def create(path: Path) -> None:
     """Make an empty ledger, complete under its final name or not there at all; one already there is left alone.
 
     Raises:
-        LedgerError: the place is not writable, or the disk is full.
+        LedgerError: the place is not writable, the disk is full, or the log of a ledger that was moved away lies there.
     """
     require_safe_sqlite(apsw.sqlite_lib_version())
+    wal = path.with_name(path.name + "-wal")
+    if not path.exists() and wal.exists():
+        raise LedgerError(
+            f"{path}: expected nothing here, found the write-ahead log of a ledger that was moved away ({wal.name}), "
+            "which SQLite would play into a new one. Put the ledger back, or move the log to where the ledger is."
+        )
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -73,11 +73,11 @@ def verify(path: str | os.PathLike[str], *, anchors: Sequence[Anchor] = (), fram
         LedgerError: not a ledger at all, so there is nothing to verify.
     """
     path = Path(path)
-    tables.require_safe_sqlite(apsw.sqlite_lib_version())
-    tables.require_sqlite_file(path)
     try:
         connection = tables.connect(path, read_only=True, timeout_s=10.0)
     except LedgerError as error:
+        tables.require_safe_sqlite(apsw.sqlite_lib_version())
+        tables.require_sqlite_file(path)
         return [Finding(flaw=Flaw.DAMAGED, seq=None, what=str(error))]
     try:
         return _Check(connection, path, anchors).run(frames=frames)

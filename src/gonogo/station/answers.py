@@ -7,8 +7,6 @@ import queue
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import IO, Protocol
 
@@ -58,6 +56,9 @@ class HttpPort:
 
     def send(self, answer: Answer) -> None:
         """Post until it is taken."""
+        import http.client  # here, as workers start the faster without what only a gate may need
+        import urllib.request
+
         headers = {"Content-Type": "application/json"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -68,7 +69,7 @@ class HttpPort:
             try:
                 with urllib.request.urlopen(request, timeout=self._timeout_s):
                     return
-            except (OSError, urllib.error.URLError) as error:
+            except (OSError, http.client.HTTPException) as error:
                 told = f"{self._url}: {error}"
                 time.sleep(0.05 * attempt)
         raise AnswerError(f"{told} ({self._attempts} attempts)")
@@ -126,5 +127,7 @@ class Sender:
                 self._port.send(answer)
             except AnswerError as error:
                 self._undelivered(answer, str(error))
+            except Exception as error:  # noqa: BLE001  whatever a port raises, the answers after this one must go out
+                self._undelivered(answer, f"{type(error).__name__}: {error}")
             else:
                 self._acknowledged()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from gonogo.station.messages import Cause, Trigger
 
+UNRECORDED = "unrecorded.jsonl"
+"""The backlog's file in the station's state; gone when nothing is owed."""
 _MOST = 10_000
 
 
@@ -71,7 +73,8 @@ class Backlog:
         )
         try:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+                # On a line of its own, whatever became of the one before: a full disk cuts lines off.
+                file.write(f"\n{line}\n")
         except OSError as error:
             self.trouble = f"{self._path}: {error.strerror or error}"
 
@@ -84,7 +87,7 @@ class Backlog:
 
 
 def _read(path: Path) -> list[Owed]:
-    """What an earlier run still owed; a last line that was cut off mid-write was never answered for."""
+    """What an earlier run still owed; a line that was cut off mid-write cannot be read, and is left out."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:

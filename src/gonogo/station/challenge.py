@@ -37,32 +37,40 @@ class Challenges:
         self._settings = settings
         self._station = station
         self._now = now
-        self._started = started
+        self._since = started
+        """From when on the time to the next test counts: a passed test, an acknowledgement, else the first start."""
         self._last_passed: datetime | None = None
         self._failed = ""
-        self._failed_row = 0
         self._turn = count()
         self._seen = 0
 
     def read(self, ledger: Ledger) -> None:
         """Catch up with the ledger: tests, and acknowledgements that people made elsewhere."""
-        for row in ledger.actions(Where(action=CHALLENGE, station=self._station), after=self._seen):
-            if row.record.details.get("passed") is True:
-                self._last_passed = row.at
+        seen = ledger.head().seq
+        found = [
+            row
+            for action in (CHALLENGE, ACKNOWLEDGE)
+            for row in ledger.actions(Where(action=action, station=self._station), after=self._seen, before=seen + 1)
+        ]
+        for row in sorted(found, key=lambda row: row.seq):
+            if row.record.action == ACKNOWLEDGE:
+                self._failed, self._since = "", row.at
+            elif row.record.details.get("passed") is True:
+                self._last_passed = self._since = row.at
             else:
-                self._failed, self._failed_row = str(row.record.details.get("reason", "a challenge failed")), row.seq
-        for acknowledged in ledger.actions(Where(action=ACKNOWLEDGE, station=self._station), after=self._seen):
-            if acknowledged.seq > self._failed_row:
-                self._failed, self._started = "", acknowledged.at
-        self._seen = ledger.head().seq
+                self._failed = str(row.record.details.get("reason", "a challenge failed"))
+        self._seen = seen
 
     def standing(self) -> Standing:
         """What holds now."""
-        since = max(filter(None, (self._last_passed, self._started)))
-        due = since + timedelta(seconds=self._settings.every_s)
-        overdue = self._now() > due + timedelta(seconds=self._settings.grace_s)
-        held = self._failed or (f"the test with a known bad part has been due since {due:%H:%M} UTC" if overdue else "")
-        return Standing(last_passed=self._last_passed, next_due=due, held=held)
+        now, grace = self._now(), timedelta(seconds=self._settings.grace_s)
+        due = self._since + timedelta(seconds=self._settings.every_s)
+        held = ""
+        if self._since > now + grace:  # else a clock that was set back would put the test off
+            due, held = now, f"the clock was set back to {now:%H:%M} UTC, so the test with a known bad part is due"
+        elif now > due + grace:
+            held = f"the test with a known bad part has been due since {due:%H:%M} UTC"
+        return Standing(last_passed=self._last_passed, next_due=due, held=self._failed or held)
 
     def is_challenge(self, part: str | None) -> bool:
         """Whether this is one of the known bad parts."""

@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+from gonogo.station.chaos_bench import PATIENCE_S
 from gonogo.station.fakes import FakePlc
 from gonogo.station.messages import Answer
 
@@ -31,8 +32,8 @@ class StationProcess:
 
     def ready(self) -> None:
         """Wait until it judges."""
-        if not self._ready.wait(600.0):
-            raise TimeoutError("the station has not started within 600 s")
+        if not self._ready.wait(PATIENCE_S):
+            raise TimeoutError(f"the station has not started within {PATIENCE_S:g} s")
 
     def submit(self, trigger_id: str) -> None:
         """Send a trigger."""
@@ -53,7 +54,7 @@ class StationProcess:
         """Let it end by itself."""
         assert self._process.stdin is not None, "opened with a pipe"
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(PATIENCE_S)
         self._reader.join()
 
     def _listen(self) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from gonogo.capture import HealthCheck, measure, open_camera, read_token
 from gonogo.capture.settings import FolderSettings, PushSettings
 from gonogo.errors import GonogoError, UnfitError
-from gonogo.ledger import Ledger
 from gonogo.station.models import load
+from gonogo.station.own_ledger import OwnLedger
 from gonogo.station.settings import HttpAnswers, StationSettings, ViewSettings
 
 
@@ -48,8 +48,11 @@ def _try(what: str, trial: Callable[[], str]) -> Finding:
 
 
 def _ledger(settings: StationSettings) -> str:
-    with Ledger.open(settings.ledger, timeout_s=1.0) as ledger:
-        rows = ledger.head().seq
+    own = OwnLedger(settings.ledger, settings.state_dir)
+    try:
+        rows = own.open().head().seq
+    finally:
+        own.forget()
     free_mb = shutil.disk_usage(settings.ledger.parent).free / 1e6
     if free_mb < settings.min_free_mb:
         raise UnfitError(f"{free_mb:,.0f} MB of disk are free, min_free_mb asks for {settings.min_free_mb:,}.")

@@ -19,12 +19,12 @@ from enum import StrEnum
 from typing import Any
 
 from gonogo.schema import State
-from gonogo.station.backlog import Backlog, Owed
+from gonogo.station.backlog import UNRECORDED, Backlog, Owed
 from gonogo.station.messages import Answer, Cause, Trigger, clean_name, fault
 from gonogo.station.metrics import Metrics
 from gonogo.station.settings import StationSettings
 from gonogo.station.status import publish
-from gonogo.station.watchdog import RestartBudget, WorkerProcess
+from gonogo.station.watchdog import RestartBudget, Spawn, WorkerProcess, spawn
 
 Reply = Callable[[Answer], None]
 _TICK_S = 0.1
@@ -71,21 +71,22 @@ class _InHand:
 class Gate:
     """Runs one station: one thread for the decisions, any number of threads that hand in triggers."""
 
-    def __init__(self, settings: StationSettings, worker: Sequence[str], send: Reply) -> None:
+    def __init__(self, settings: StationSettings, worker: Sequence[str], send: Reply, *, spawn: Spawn = spawn) -> None:
         """Prepare; nothing runs before `run` or `start`.
 
         Args:
             settings: The station's.
             worker: The command that starts its worker.
             send: Gives an answer to the line; called from the gate's thread and must not block.
+            spawn: How that command is started.
         """
         self.settings = settings
         self.metrics = Metrics(settings.station)
         self.published = ("{}", "")
         """Status and metrics as last published, for whoever asks from another thread."""
-        self._command, self._send = list(worker), send
+        self._command, self._send, self._spawn = list(worker), send, spawn
         settings.state_dir.mkdir(parents=True, exist_ok=True)
-        self._backlog = Backlog(settings.state_dir / "unrecorded.jsonl")
+        self._backlog = Backlog(settings.state_dir / UNRECORDED)
         self._budget = RestartBudget(settings.watchdog.restarts, settings.watchdog.within_s)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._pending: dict[str, _Pending] = {}
@@ -305,7 +306,8 @@ class Gate:
 
     def _start_worker(self) -> None:
         self._ready = False
-        self._worker = WorkerProcess(self._command, lambda who, said: self._inbox.put(lambda: self._heard(who, said)))
+        child = self._spawn(self._command)
+        self._worker = WorkerProcess(child, lambda who, said: self._inbox.put(lambda: self._heard(who, said)))
 
     def _heard(self, who: WorkerProcess, said: dict[str, Any] | None) -> None:
         if who is not self._worker:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import shutil
 import time
@@ -13,24 +12,20 @@ from pathlib import Path
 
 from gonogo.capture import Camera, CaptureError, HealthLimits, Trouble
 from gonogo.errors import GonogoError
-from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Ledger, Row, VerdictRecord, View, Where, worst
+from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Row, VerdictRecord, View, Where, worst
 from gonogo.ledger.frames import frames_folder
 from gonogo.schema import State, Verdict
 from gonogo.station.challenge import Challenges
 from gonogo.station.cycle import Cycle, Step
 from gonogo.station.messages import Answer, Cause, Trigger, fault
 from gonogo.station.models import Model, ModelSlot, Swap
+from gonogo.station.own_ledger import Opener, OwnLedger, open_ledger
 from gonogo.station.settings import StationSettings
 from gonogo.station.views import Shot, ViewThread
 
 ANSWERED_FAULT = "answered_fault"
 """The action that says: this verdict is on record, but the line was told ``fault``, because it came too late."""
 _RESERVE_S = 0.05  # what commit and answer may take at the end of the window
-
-
-def open_ledger(path: Path, create: bool) -> Ledger:
-    """The ledger as a station needs it: whoever holds it for longer than a second costs parts their verdict."""
-    return Ledger.open(path, create=create, timeout_s=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +60,13 @@ class Station:
         settings: StationSettings,
         views: tuple[ViewParts, ...],
         *,
-        open_ledger: Callable[[Path, bool], Ledger] = open_ledger,
+        open_ledger: Opener = open_ledger,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.settings = settings
-        self._open_ledger = open_ledger
+        self._ledger = OwnLedger(settings.ledger, settings.state_dir, open_ledger)
         self._clock, self._now = clock, now
-        self._ledger: Ledger | None = None
-        self._opened_as: tuple[int, int] | None = None
         self._parts = views
         frames = FrameStore(frames_folder(settings.ledger))
         self._views = [ViewThread(each.name, each.open_camera, each.health, frames) for each in views]
@@ -86,6 +79,7 @@ class Station:
 
     def start(self) -> None:
         """Open the ledger and load the bundles; what fails is shown and tried again, never fatal."""
+        self._follow_last_pictures()
         for slot in self._slots:
             self._tell_swap(slot.start(), at_start=True)
 
@@ -93,7 +87,7 @@ class Station:
         """Let cameras and ledger go."""
         for view in self._views:
             view.close()
-        self._forget_ledger()
+        self._ledger.forget()
 
     @property
     def stuck_s(self) -> float:
@@ -151,7 +145,7 @@ class Station:
                 self.note(Action(action=ANSWERED_FAULT, who=self.settings.station, about=stored.row, details=details))
                 return stored.as_fault(cause, reason)
         except (GonogoError, OSError) as error:
-            self._forget_ledger()
+            self._ledger.forget()
             return fault(trigger, _ledger_cause(error), f"the fault ({reason}) cannot be recorded: {error}")
         return stored
 
@@ -161,7 +155,7 @@ class Station:
         Raises:
             LedgerError: it cannot be recorded.
         """
-        self._open().append_action(action.model_copy(update={"station": self.settings.station}))
+        self._ledger.open().append_action(action.model_copy(update={"station": self.settings.station}))
 
     def idle(self) -> None:
         """What there is to do between parts: newer bundles, known bad parts. What cannot be recorded waits."""
@@ -172,23 +166,35 @@ class Station:
         if self.challenges is None:
             return
         try:
-            self.challenges.read(self._open())
+            self.challenges.read(self._ledger.open())
             path = self.challenges.picture_due()
             if path is not None:
                 self.note(self.challenges.judge_picture(path, self._slots[0].model))
-                self.challenges.read(self._open())
+                self.challenges.read(self._ledger.open())
         except (GonogoError, OSError):
-            self._forget_ledger()  # nothing passes without a ledger, and an overdue test holds the station
+            self._ledger.forget()  # nothing passes without a ledger, and an overdue test holds the station
+
+    def _follow_last_pictures(self) -> None:
+        """A camera that froze does not thaw because the worker was started anew: its last picture is remembered."""
+        try:
+            rows = list(self._ledger.open().verdicts(Where(station=self.settings.station), newest_first=True, limit=20))
+            for view in self._views:
+                seen = [each.frame_sha256 for row in rows for each in row.record.views if each.name == view.name]
+                digest = next(filter(None, seen), None)
+                if digest is not None:
+                    view.follow(view.frames.load(digest))
+        except (GonogoError, OSError):
+            self._ledger.forget()  # a picture that cannot be read any more cannot be compared with either
 
     def _stored(self, trigger: Trigger) -> Answer | None:
-        row = self._open().find(self.settings.station, trigger.id)
+        row = self._ledger.open().find(self.settings.station, trigger.id)
         return None if row is None else self._answer_again(row)
 
     def _answer_again(self, row: Row[VerdictRecord]) -> Answer:
         answer = replace(_answer(row), repeated=True)
         if answer.state is State.FAULT:
             return answer
-        told = next(self._open().actions(Where(about=row.seq, action=ANSWERED_FAULT), limit=1), None)
+        told = next(self._ledger.open().actions(Where(about=row.seq, action=ANSWERED_FAULT), limit=1), None)
         if told is None:
             return answer
         details = told.record.details
@@ -291,14 +297,14 @@ class Station:
         except DuplicateTrigger as duplicate:
             return self._answer_again(duplicate.row)
         except (GonogoError, OSError) as error:
-            self._forget_ledger()
+            self._ledger.forget()
             return fault(trigger, _ledger_cause(error), f"the verdict cannot be recorded: {error}")
         self._tell_challenge(trigger, outcome, answer)
         return answer
 
     def _append(self, trigger: Trigger, outcome: _Outcome, timings_ms: Mapping[str, float]) -> Answer:
         model = outcome.model
-        row = self._open().append_verdict(
+        row = self._ledger.open().append_verdict(
             VerdictRecord(
                 station=self.settings.station,
                 trigger_id=trigger.id,
@@ -334,9 +340,9 @@ class Station:
                     trigger.part or "", judged, answer.score, outcome.reason, about=answer.row, sha256=sha256
                 )
             )
-            self.challenges.read(self._open())
+            self.challenges.read(self._ledger.open())
         except (GonogoError, OSError):
-            self._forget_ledger()  # the test counts as not made, so that it falls due
+            self._ledger.forget()  # the test counts as not made, so that it falls due
 
     def _tell_swap(self, swap: Swap, *, at_start: bool = False) -> None:
         action = "bundle_refused" if swap.refused else "started" if at_start else "bundle_swapped"
@@ -344,29 +350,11 @@ class Station:
         try:
             self.note(Action(action=action, who=self.settings.station, details=details))
         except (GonogoError, OSError):
-            self._forget_ledger()  # every row names its bundle all the same
+            self._ledger.forget()  # every row names its bundle all the same
 
     def _settle(self, trigger: Trigger, *, stored: bool) -> None:
         for view in self._views:
             view.settle(trigger.id, stored=stored)
-
-    def _open(self) -> Ledger:
-        """The ledger that lies at its place now: writing on into a file that was moved away would lose every row."""
-        path = self.settings.ledger
-        if self._ledger is not None and _identity(path) != self._opened_as:
-            self._forget_ledger()
-        if self._ledger is None:
-            # Made once, at the start; a ledger that vanishes later is a fault, not a reason to begin a new one.
-            self._ledger = self._open_ledger(path, self._opened_as is None)
-            self._opened_as = _identity(path)
-        return self._ledger
-
-    def _forget_ledger(self) -> None:
-        """After a failure the file is opened anew: its disk may be back, or another."""
-        ledger, self._ledger = self._ledger, None
-        if ledger is not None:
-            with contextlib.suppress(Exception):  # it failed already; what matters is that it is opened anew
-                ledger.close()
 
 
 def _answer(row: Row[VerdictRecord]) -> Answer:
@@ -401,14 +389,6 @@ def _ledger_cause(error: BaseException | None) -> Cause:
             return Cause.DISK_FULL
         error = error.__cause__
     return Cause.LEDGER
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino
 
 
 def _existing(folder: Path) -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from gonogo.capture import read_token
@@ -36,9 +38,19 @@ def run(
 
     Raises:
         InputError: a port or a token file cannot be used.
-        UnfitError: the gate ended by itself.
+        UnfitError: this station runs already, or its gate or its source of triggers ended by itself.
     """
-    stop = stop or threading.Event()
+    with _alone(settings.state_dir):
+        _run(settings, worker, complain, port, stop or threading.Event())
+
+
+def _run(
+    settings: StationSettings,
+    worker: Sequence[str],
+    complain: Callable[[str], None],
+    port: Port | None,
+    stop: threading.Event,
+) -> None:
     sender: Sender | None = None
     gate = Gate(settings, worker, lambda answer: sender.send(answer) if sender is not None else None)
     sender = Sender(port or open_port(settings.answer), gate.acknowledged, gate.undelivered)
@@ -66,6 +78,23 @@ def run(
         server.close()
     if died:
         raise UnfitError("the gate ended by itself; the error above says why. Until it runs again, silence is a fault.")
+    if source is not None and source.trouble:
+        raise UnfitError(f"the source of triggers failed ({source.trouble}). Start the station again.")
+
+
+@contextmanager
+def _alone(state_dir: Path) -> Iterator[None]:
+    """Keep a second station off the same state: each would record what the other owes."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with (state_dir / "lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however that ends
+        except BlockingIOError as error:
+            told = (
+                f"{state_dir}: a station is running on it already. Stop that one, or give this one its own state_dir."
+            )
+            raise UnfitError(told) from error
+        yield
 
 
 def worker_command(path: Path) -> list[str]:

@@ -151,7 +151,6 @@ class StationSettings(Strict):
     """How many parts may wait; one more is a fault."""
     min_free_mb: int = Field(default=500, ge=0)
     """With less space left for the ledger, every part is a fault."""
-    poll_bundle_s: Seconds = 2.0
     views: tuple[ViewSettings, ...] = Field(min_length=1)
     trigger: TriggerSettings
     answer: AnswerSettings

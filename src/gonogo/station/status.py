@@ -57,7 +57,7 @@ def snapshot(gate: Gate, health: Health) -> dict[str, Any]:
         "challenge_due": told.get("challenge_due"),
         "challenge_passed": told.get("challenge_passed"),
         "ledger": str(gate.settings.ledger),
-        "free_mb": round(shutil.disk_usage(gate.settings.state_dir).free / 1e6),
+        "free_mb": round(_free_bytes(gate) / 1e6),
     }
 
 
@@ -70,7 +70,7 @@ def prometheus(gate: Gate) -> str:
         "waiting": float(gate.waiting),
         "unrecorded": float(gate.unrecorded),
         "beat_timestamp_seconds": time.time(),
-        "free_bytes": float(shutil.disk_usage(gate.settings.state_dir).free),
+        "free_bytes": float(_free_bytes(gate)),
     }
     return gate.metrics.prometheus(gauges)
 
@@ -83,7 +83,16 @@ def read_status(state_dir: Path) -> dict[str, Any] | None:
         return None
     beat = datetime.fromisoformat(status["beat"])
     silent_s = (datetime.now(UTC) - beat).total_seconds()
-    return {**status, "alive": status["health"] != "stopped" and silent_s < _BEATS_MISSED}
+    # A beat from the future is old as well: the clock was set back since.
+    return {**status, "alive": status["health"] != "stopped" and abs(silent_s) < _BEATS_MISSED}
+
+
+def _free_bytes(gate: Gate) -> int:
+    """What is left for the state; 0 where its disk is gone, which must not take the gate along."""
+    try:
+        return shutil.disk_usage(gate.settings.state_dir).free
+    except OSError:
+        return 0
 
 
 def _replace(path: Path, data: bytes) -> None:

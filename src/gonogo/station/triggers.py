@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import sys
 import threading
@@ -30,6 +31,7 @@ class Source:
     def __init__(self, run: Callable[[threading.Event], None]) -> None:
         self.stopped = threading.Event()
         self.trouble = ""
+        """Why it ended, where that was not on purpose."""
         self.ended = threading.Event()
         """Set when no more triggers will come, as standard input is at its end."""
         self._run = run
@@ -43,6 +45,8 @@ class Source:
     def _guarded(self) -> None:
         try:
             self._run(self.stopped)
+        except Exception as error:  # noqa: BLE001  the edge of the thread; whoever runs the station is told and ends it
+            self.trouble = f"{type(error).__name__}: {error}"
         finally:
             self.ended.set()
 
@@ -61,6 +65,8 @@ def open_source(settings: TriggerSettings, submit: Submit, complain: Callable[[s
         case TimerTrigger():
             return Source(lambda stopped: tick(settings.every_s, submit, stopped))
         case StdinTrigger():
+            if isinstance(sys.stdin, io.TextIOWrapper):
+                sys.stdin.reconfigure(errors="backslashreplace")  # noise on the line must not end the station
             return Source(lambda stopped: read_lines(sys.stdin, submit, complain, stopped))
         case _:
             return None
@@ -129,7 +135,10 @@ def parse_trigger(text: str) -> dict[str, str]:
     """
     if not text.startswith("{"):
         return {"id": text}
-    values = json.loads(text)
+    try:
+        values = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("expected a flat JSON object, found one that is nested without end") from error
     unknown = sorted(set(values) - {"id", "part", "lot", "product"})
     if unknown or not isinstance(values.get("id"), str):
         raise ValueError(f"expected id and perhaps part, lot and product, found {', '.join(unknown) or 'no id'}")

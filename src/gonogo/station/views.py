@@ -13,6 +13,7 @@ import numpy as np
 from gonogo.capture import Acquired, Camera, CaptureError, HealthCheck, HealthLimits, Trouble, measure
 from gonogo.errors import GonogoError
 from gonogo.ledger import FrameStore
+from gonogo.schema import Frame
 
 _ANY_FRAME = np.zeros((256, 256, 3), np.uint8)
 
@@ -43,7 +44,7 @@ class ViewThread:
     def __init__(self, name: str, opener: Callable[[], Camera], limits: HealthLimits, frames: FrameStore) -> None:
         self.name = name
         self._opener = opener
-        self._frames = frames
+        self.frames = frames
         self._check = HealthCheck(limits)
         self._camera: Camera | None = None
         self._jobs: queue.SimpleQueue[Shot | tuple[str, bool] | None] = queue.SimpleQueue()
@@ -56,6 +57,10 @@ class ViewThread:
         """For how long the camera has been busy with one exposure."""
         since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
+
+    def follow(self, frame: Frame) -> None:
+        """The picture before the next one, from an earlier run; call before the first `shoot`."""
+        self._check.before = frame
 
     def shoot(self, trigger_id: str, *, timeout_s: float) -> Shot:
         """Ask for a picture; returns at once."""
@@ -116,7 +121,7 @@ class ViewThread:
         try:
             acquired = shot.acquired
             data = acquired.data
-            shot.frame_sha256 = self._frames.put_frame(acquired.frame) if data is None else self._frames.put(data)
+            shot.frame_sha256 = self.frames.put_frame(acquired.frame) if data is None else self.frames.put(data)
         except (GonogoError, OSError) as error:
             shot.store_error = error
         shot.timings_ms["store"] = (time.perf_counter() - start) * 1e3

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import IO, Any, Protocol
 
 
 class RestartBudget:
@@ -30,15 +30,41 @@ class RestartBudget:
         self._spent.append(self._clock())
 
 
+class Child(Protocol):
+    """As much of `subprocess.Popen` as is needed of a worker."""
+
+    stdin: IO[str] | None
+    stdout: IO[str] | None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, negative for a signal."""
+
+
+Spawn = Callable[[Sequence[str]], Child]
+"""Starts a worker's command, with pipes for its jobs and results."""
+
+
+def spawn(command: Sequence[str]) -> Child:
+    """A process of its own; see `Spawn`."""
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", start_new_session=True
+    )
+
+
 class WorkerProcess:
     """One run of the worker. ``hear`` is called from a thread with every message, and with ``None`` at its end."""
 
-    def __init__(self, command: Sequence[str], hear: Callable[[WorkerProcess, dict[str, Any] | None], None]) -> None:
+    def __init__(self, child: Child, hear: Callable[[WorkerProcess, dict[str, Any] | None], None]) -> None:
         self.started_s = time.monotonic()
         self._hear = hear
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", start_new_session=True
-        )
+        self._process = child
         threading.Thread(target=self._listen, name="worker", daemon=True).start()
 
     @property
