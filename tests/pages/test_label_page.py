@@ -1,4 +1,5 @@
 """The label page in a browser: two people on one picture, a lost connection, touch, keys."""
+
 from __future__ import annotations
 
 import re

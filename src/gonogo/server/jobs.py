@@ -253,13 +253,17 @@ class Jobs:
         numbers = (f"{dataset[:56]}-{number}" for number in range(1, 10**6))
         return next(name for name in numbers if name + bundle.SUFFIX not in taken)
 
-    def trained_on(self, dataset: str) -> Path | None:
-        """The newest inspector that was trained on a data set here, else the one in use."""
+    def made_from(self, dataset: str) -> Path | None:
+        """The newest inspector that was trained on a data set here."""
         for job in self.all():
             path = self._space.bundles / job.asked.bundle
             if job.asked.dataset == dataset and job.status.phase is Phase.DONE and path.is_dir():
                 return path
-        return self._space.active_bundle()
+        return None
+
+    def trained_on(self, dataset: str) -> Path | None:
+        """The newest inspector that was trained on a data set here, else the one in use."""
+        return self.made_from(dataset) or self._space.active_bundle()
 
     def taught(self, name: str) -> Taught | None:
         """What an inspector was made with; ``None`` where it was not made here."""

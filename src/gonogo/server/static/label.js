@@ -399,11 +399,15 @@ at("order").addEventListener("change", () => {
   order.choose(at("order").value);
   strip.show(current, order.files(), rows);
 });
-for (const id of ["advance", "start"]) {
-  const input = at(id);
-  const stored = localStorage.getItem(`gonogo label ${id}`);
-  if (stored !== null) input.type === "checkbox" ? (input.checked = stored === "true") : (input.value = stored);
-  input.addEventListener("change", () => localStorage.setItem(`gonogo label ${id}`, String(input.type === "checkbox" ? input.checked : input.value)));
+for (const [id, name] of [["advance", "advance"], ["start", "start"], ["order", `order ${text.path}`]]) remember(at(id), `gonogo label ${name}`);
+
+/** Keep what a person chose in the browser. */
+function remember(input, name) {
+  const stored = localStorage.getItem(name);
+  const property = input.type === "checkbox" ? "checked" : "value";
+  if (property === "checked" && stored !== null) input.checked = stored === "true";
+  else if (stored !== null && ![...input.options].some((option) => option.value === stored && option.disabled)) input.value = stored;
+  input.addEventListener("change", () => localStorage.setItem(name, String(input[property])));
 }
 addEventListener("pagehide", commit);
 
@@ -411,6 +415,7 @@ const told = await (await fetch(`${text.path}/samples`)).json();
 version = told.version;
 for (const row of told.rows) rows.set(row.file, row);
 listKinds();
+order.choose(at("order").value);
 const first = rows.has(text.file) ? text.file : (order.upcoming("") ?? rows.keys().next().value);
 if (first) await open(first);
 else location.replace(text.path);
