@@ -25,8 +25,8 @@ from gonogo.server.insight.limits import make_dial
 from gonogo.server.insight.mistakes import eras, pareto
 from gonogo.server.insight.tasks import Task, Worker
 from gonogo.server.review import BLIND_CHECK
-from server_kit import XSS, Browser, beat, fill, make_app, record, text_of
-from tiny_bundle import BAD_RED, GOOD_RED
+from server_kit import XSS, Browser, beat, file_safe, fill, make_app, record, text_of
+from tiny_bundle import BAD_RED, GOOD_RED, make_bundle
 
 ASKED = Request(max_escape=0.1, max_overkill=0.1, guard=None)
 
@@ -382,10 +382,23 @@ def test_nothing_that_people_typed_comes_out_as_markup(app: FastAPI, name: str) 
     review(app, seq, Label.BAD, name[:60], who=name)
     services.book.act(BLIND_CHECK, name, about=seq, label=Label.BAD, ticket="t", expected="bad")
     services.book.act("operating_point", name, bundle=name)
-    shown = browse(app).get("/understand").text
-    assert "<script>window.pwned" not in shown
-    assert "<img src=x" not in shown
-    assert "<svg onload" not in shown
+    root = services.workspace.datasets / "tiny"
+    file = f"images/{file_safe(name)[:60]}.png"
+    shutil.copy(root / "images/test-000.png", root / file)
+    said = {"label": Label.BAD, "defect": name[:60], "labelled_by": name}
+    write_metadata(root, [Sample(file_name=file, **said)])  # type: ignore[arg-type]
+    make_bundle(services.workspace.bundles / "other.inspector", Dataset.read(root))  # without limits: a changed verdict
+    insight, decisions = services.insight, list(services.review.decisions.standing().values())
+    first, second = (insight.gauges.open(path) for path in sorted(services.workspace.bundle_paths(), reverse=True))
+    for dataset in ("", "tiny"):
+        insight.comparer.start(first, second, dataset=dataset, decisions=decisions)
+        while insight.worker.busy():
+            threading.Event().wait(0.02)
+        assert len(insight.comparer.last().changes) == 1
+        shown = browse(app).get("/understand").text
+        assert "<script>window.pwned" not in shown
+        assert "<img src=x" not in shown
+        assert "<svg onload" not in shown
 
 
 def test_work_that_fails_says_so_and_the_next_work_is_done() -> None:
