@@ -10,7 +10,10 @@ import argparse
 import json
 import shutil
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -47,6 +50,8 @@ NAMES |= {"/datasets/{name}/label": "label", "/training/{number}": "training-run
 PASSWORD = "violet gasket 41 harbour"
 PARTS = 240  # the last of them is bad, see `line`
 TALLEST = 2400
+SECTIONS = ("mistakes", "drift", "kinds", "compare", "history")
+"""Of the page Understand, which is longer than `TALLEST`."""
 WIDEST = 1600
 """Larger pictures are kept reduced to so many pixels across."""
 
@@ -64,7 +69,7 @@ def main() -> None:
         furnish(space, arguments.demo)
         app = create_app(space, options=Options())
         people(app.state.services)
-        with running(app) as address:
+        with running(app) as address, beating(space):
             take(app, address, arguments.out, arguments.only)
 
 
@@ -133,7 +138,7 @@ def begin_labelling(space: Workspace, dataset: Dataset) -> None:
         said = {"label": sample.label, "defect": sample.defect, "box_xyxy": box, "labelled_by": "Anna"}
         samples.append(Sample(file_name=file, **(said if number < 34 else {})))  # type: ignore[arg-type]
     write_metadata(root, samples)
-    (root / "kinds.json").write_text(json.dumps(["scratch", "crack", "stain", "missing-pin"]))
+    (root / "kinds.json").write_text(json.dumps(["scratch", "crack", "stain", "missing_pin"]))
 
 
 def record_run(space: Workspace, demo: Path, judge: Inspector, dataset: Dataset, *, number: int) -> None:
@@ -204,8 +209,15 @@ def take(app: FastAPI, address: str, out: Path, only: str) -> None:
             page.wait_for_url(f"{address}/")
             for name, route in shown.items():
                 if name != "login":
-                    visit(page, address + address_of(route), name, app.state.services.workspace)
+                    visit(page, address + address_of(route), name)
                     shoot(page, out / f"{name}-{end}")
+                for section in (
+                    SECTIONS if "understand" in shown and (width, height, scheme) == (*DARK_WH, "light") else ()
+                ):
+                    page.goto(f"{address}/understand")
+                    page.wait_for_timeout(1500)
+                    cut = page.locator(f"section[aria-labelledby={section}]").screenshot()
+                    keep(cut, out / f"understand-{section}.jpg")
             context.close()
         browser.close()
 
@@ -226,33 +238,49 @@ def work_out(services: Services) -> None:
 
 def address_of(route: Route) -> str:
     """The example of a page, in this workspace."""
-    return route.example_path.replace("/tiny/label", "/chip-line-2/label").replace("/tiny", "/chip")
+    return route.example_path.replace("/tiny/label", "/chip-line-2/label?file=images/shift-3-023.jpg").replace(
+        "/tiny", "/chip"
+    )
 
 
-def visit(page: Page, address: str, name: str, space: Workspace) -> None:
+def visit(page: Page, address: str, name: str) -> None:
     """Open a page as a person would see it in use."""
-    write_beat(space)
     page.goto(address)
     page.wait_for_timeout(800)
     if name in ("station", "review"):
         page.keyboard.press("h")  # the heat map
-    if name == "understand":
-        page.evaluate("document.querySelectorAll('img').forEach((image) => (image.loading = 'eager'))")
     page.wait_for_timeout(1500)
 
 
-def write_beat(space: Workspace) -> None:
+@contextmanager
+def beating(space: Workspace) -> Iterator[None]:
     """A station that lives."""
+    over = threading.Event()
     space.station_state.mkdir(exist_ok=True)
-    status = {"beat": datetime.now(UTC).isoformat(), "health": "running", "alarms": []}
-    (space.station_state / "status.json").write_text(json.dumps(status))
+
+    def beat() -> None:
+        while not over.wait(0.5):
+            status = {"beat": datetime.now(UTC).isoformat(), "health": "running", "alarms": []}
+            write_beside(space.station_state / "status.json", json.dumps(status).encode())
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def shoot(page: Page, path: Path) -> None:
     """One picture of the whole page, cut where it gets too long."""
     size = page.viewport_size or {"width": 1280, "height": 800}
     height = min(TALLEST, max(size["height"], page.evaluate("document.documentElement.scrollHeight")))
-    data = page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": size["width"], "height": height})
+    keep(page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": size["width"], "height": height}), path)
+
+
+def keep(data: bytes, path: Path) -> None:
+    """Write a picture as a small JPEG."""
     picture = images.decode(data, name=path.name)
     factor = min(1.0, WIDEST / picture.shape[1])
     if factor < 1:

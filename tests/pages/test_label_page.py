@@ -16,7 +16,7 @@ from gonogo.dataset import Dataset, Sample, write_metadata
 from gonogo.images import encode_png
 from gonogo.schema import Label
 from gonogo.server.access import Role
-from pages.conftest import log_in, pwned, violations
+from pages.conftest import PATIENCE_MS, log_in, pwned, violations
 from server_kit import PASSWORD, XSS, add_person, file_safe
 
 
@@ -380,7 +380,7 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
     page.mouse.up()
 
 
-def expect_in(page: Page, true: Callable[[], bool], timeout_ms: int = 15_000) -> None:
+def expect_in(page: Page, true: Callable[[], bool], timeout_ms: int = PATIENCE_MS) -> None:
     """Wait until something is true on the server's side."""
     for _ in range(timeout_ms // 100):
         if true():

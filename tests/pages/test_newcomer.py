@@ -224,9 +224,10 @@ def test_a_newcomer_gets_from_photographs_to_an_inspector_that_learns_from_revie
         }
         (tmp_path / "checked.zip").write_bytes(zipped(pictures))
         upload(page, "checked", tmp_path / "checked.zip", len(CHECKED), sorted_by_folder=True)
-        page.get_by_role("link", name="Understand").click()
-        page.get_by_label("Second").select_option("plates-2.inspector")
-        page.get_by_label("On", exact=True).select_option("checked")
+        page.goto("/training/2")
+        page.get_by_role("link", name="Compare with the one in use").click()
+        expect(page.get_by_role("combobox", name="Second")).to_have_value("plates-2.inspector")
+        page.get_by_role("combobox", name="On", exact=True).select_option("checked")
         page.get_by_role("button", name="Compare").click()
         table = page.locator(".compared")
         expect(table).to_contain_text(f"{len(CHECKED)} pictures of checked, judged by both", timeout=60_000)

@@ -66,7 +66,7 @@ class Couple(BaseModel):
     """Compare on its test pictures and those without a split; empty: on the reviewed parts."""
 
 
-def understand_page(request: Request, here: Here, me: Me) -> Response:
+def understand_page(request: Request, here: Here, me: Me, second: str = "") -> Response:
     """Everything that is known now; the rest is worked out and the script asks for it."""
     gauge, known = here.insight.gauge(), here.insight.known()
     decisions = list(here.review.decisions.standing().values())
@@ -96,6 +96,7 @@ def understand_page(request: Request, here: Here, me: Me) -> Response:
         tasks=here.insight.worker.busy(),
         failure=_failure(here, me.language),
         held_out=here.insight.comparer.held_out(),
+        second=second,
         finite=finite,
     )
 
