@@ -211,13 +211,8 @@ def take(app: FastAPI, address: str, out: Path, only: str) -> None:
                 if name != "login":
                     visit(page, address + address_of(route), name)
                     shoot(page, out / f"{name}-{end}")
-                for section in (
-                    SECTIONS if "understand" in shown and (width, height, scheme) == (*DARK_WH, "light") else ()
-                ):
-                    page.goto(f"{address}/understand")
-                    page.wait_for_timeout(1500)
-                    cut = page.locator(f"section[aria-labelledby={section}]").screenshot()
-                    keep(cut, out / f"understand-{section}.jpg")
+                if "understand" in shown and (width, height, scheme) == (*DARK_WH, "light"):
+                    sections(page, f"{address}/understand", out)
             context.close()
         browser.close()
 
@@ -270,6 +265,16 @@ def beating(space: Workspace) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+def sections(page: Page, address: str, out: Path) -> None:
+    """The parts of a long page, each for itself."""
+    page.goto(address)
+    for name in SECTIONS:
+        section = page.locator(f"section[aria-labelledby={name}]")
+        section.scroll_into_view_if_needed()
+        page.wait_for_timeout(1500)  # for its pictures
+        keep(section.screenshot(), out / f"understand-{name}.jpg")
 
 
 def shoot(page: Page, path: Path) -> None:
