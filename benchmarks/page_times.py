@@ -1,12 +1,14 @@
-"""How long every page takes with many parts: ``python benchmarks/page_times.py [--parts 100000] [--visits 40]``.
+"""How long every page takes with many parts: ``python benchmarks/page_times.py [--demo demo] [--parts 100000]``.
 
-Fills a ledger, serves it in a process of its own, fetches every GET route of the route table that is no stream as the
+Takes what ``make demo`` made as the inspector in use, fills a ledger, serves it in a process of its own, waits until
+what is worked out in the background is done, fetches every GET route of the route table that is no stream as the
 administrator, and prints the median and the 95 % quantile of each in milliseconds, the slowest last.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,8 +20,9 @@ import httpx
 import numpy as np
 from streams import log_in, prepare
 
-from gonogo.dataset import Sample, write_metadata
+from gonogo.dataset import Dataset, Sample, Split, write_metadata
 from gonogo.images import encode_png
+from gonogo.inspector import Inspector
 from gonogo.ledger import Action, Ledger, VerdictRecord, View
 from gonogo.progress import track
 from gonogo.schema import Label, State
@@ -29,13 +32,12 @@ from gonogo.server.recipes import Effort
 from gonogo.server.routes import PICTURE, ROUTES
 
 STREAMS = ("/station/events",)
-LENT = ("/review/{ticket}/picture.jpg", "/review/{ticket}/nearest", "/taught/{number}/picture.jpg")
-"""Need a part in hand, or an inspector; `gonogo.server.pictures` is timed by the picture of a part."""
 
 
 def main() -> None:
     """Fill, serve, fetch, print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--demo", type=Path, default=Path("demo"), help="what make demo made")
     parser.add_argument("--parts", type=int, default=100_000)
     parser.add_argument("--visits", type=int, default=40)
     parser.add_argument("--port", type=int, default=8766)
@@ -44,7 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         space = Workspace.open(Path(folder) / "plant")
         prepare(space)
-        fill(space, arguments.parts)
+        fill(space, equip(space, arguments.demo), arguments.parts)
         hand_over(space)
         command = [sys.executable, "-m", "gonogo", "serve", str(space.root), "--port", str(arguments.port)]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -58,19 +60,29 @@ def main() -> None:
         print(f"{path:32s} median {median:6.1f} ms   p95 {slow:6.1f} ms")  # noqa: T201
 
 
-def fill(space: Workspace, parts: int) -> None:
-    """Every tenth part doubtful, half of those decided, one fault in a hundred."""
-    rng = np.random.default_rng(3)
+def equip(space: Workspace, demo: Path) -> Inspector:
+    """What the demo made, as the data set and the inspector in use of a workspace."""
+    shutil.copytree(demo / "dataset", space.datasets / "chip")
+    shutil.copytree(demo / "chip.inspector", space.bundles / "chip.inspector")
+    space.activate("chip.inspector")
+    return Inspector.load(space.bundles / "chip.inspector")
+
+
+def fill(space: Workspace, judge: Inspector, parts: int) -> None:
+    """Every tenth part doubtful, half of those decided, one fault in a hundred; the frames are the test pictures."""
+    dataset = Dataset.read(space.datasets / "chip")
     with Ledger.open(space.ledger) as ledger:
-        frame = ledger.frames.put(encode_png(rng.integers(0, 255, (480, 640, 3), dtype=np.uint8)))
+        frames = [ledger.frames.put(dataset.path(sample).read_bytes()) for sample in dataset.split(Split.TEST)]
         for number in track(range(parts), "recording"):
-            row = ledger.append_verdict(part(number, frame))
+            row = ledger.append_verdict(part(number, frames[number % len(frames)], judge))
             if number % 20 == 0 and row.record.state is State.REVIEW:
-                ledger.append_action(Action(action="review", who="anna", about=row.seq, label=Label.GOOD))
+                said = Label.BAD if number % 40 == 0 else Label.GOOD
+                defect = ("scratch", "crack", "stain")[number % 3] if said is Label.BAD else None
+                ledger.append_action(Action(action="review", who="anna", about=row.seq, label=said, defect=defect))
 
 
 def hand_over(space: Workspace) -> None:
-    """A data set of 10,000 pictures, the one that the route table names, and a finished training run on it."""
+    """A data set of 10,000 pictures, half of them labelled, and a finished training run on it."""
     root = space.datasets / PICTURE["name"]
     (root / PICTURE["file"]).parent.mkdir(parents=True)
     frame = np.random.default_rng(3).integers(0, 255, (480, 640, 3), dtype=np.uint8)
@@ -78,7 +90,10 @@ def hand_over(space: Workspace) -> None:
     others = [f"images/{number:05d}.png" for number in range(9_999)]
     for file in others:
         (root / file).hardlink_to(root / PICTURE["file"])
-    write_metadata(root, [Sample(file_name=file, box_xyxy=(9, 9, 99, 99)) for file in (PICTURE["file"], *others)])
+    samples = [Sample(file_name=file, box_xyxy=(9, 9, 99, 99)) for file in (PICTURE["file"], *others)]
+    half = len(samples) // 2
+    labelled = [sample.model_copy(update={"label": Label.GOOD}) for sample in samples[:half]]
+    write_metadata(root, [*labelled, *samples[half:]])
     asked = Asked(
         number=1,
         dataset=root.name,
@@ -95,17 +110,20 @@ def hand_over(space: Workspace) -> None:
     (folder / "report.html").write_text("<!doctype html><title>Report</title>" + 500_000 * " ")
 
 
-def part(number: int, frame: str) -> VerdictRecord:
+def part(number: int, frame: str, judge: Inspector) -> VerdictRecord:
     """One part of the line."""
+    point = judge.operating_point
+    assert point is not None, "the demo certifies one"
     fault, doubtful = number % 100 == 99, number % 10 == 0
-    state = State.FAULT if fault else State.REVIEW if doubtful else State.GO
-    score, reason = (None, "no picture") if fault else (float(number % 17), f"score {number % 17}")
+    score = (point.go_below + point.no_go_above) / 2 if doubtful else point.go_below - 0.01 - number % 17 / 10
+    state = State.FAULT if fault else point.state(score)
+    reason = "no picture" if fault else f"score {score:.2f}"
     view = View(
         frame_sha256=None if fault else frame,
         state=state,
-        score=score,
+        score=None if fault else score,
         reason=reason,
-        box_xyxy=(10.0, 10.0, 500.0, 400.0),
+        box_xyxy=(10.0, 10.0, 100.0, 90.0),
     )
     return VerdictRecord(
         station="line-1",
@@ -113,12 +131,14 @@ def part(number: int, frame: str) -> VerdictRecord:
         part=f"P-{number}",
         lot=f"L-{number // 500}",
         state=state,
-        score=score,
+        score=None if fault else score,
         reason=reason,
         cause="no_frame" if fault else None,
+        bundle_sha256=judge.bundle_sha256,
+        bundle=str(judge.path),
         views=(view,),
-        go_below=9.0,
-        no_go_above=16.0,
+        go_below=point.go_below,
+        no_go_above=point.no_go_above,
         triggered_at=datetime.now(UTC),
     )
 
@@ -126,15 +146,33 @@ def part(number: int, frame: str) -> VerdictRecord:
 def measure(address: str, visits: int) -> dict[str, list[float]]:
     """Milliseconds of each visit to each route."""
     times: dict[str, list[float]] = {}
-    paths = [route for route in ROUTES if route.method == "GET" and route.path not in (*STREAMS, *LENT)]
-    with httpx.Client(cookies=log_in(address), timeout=60) as client:
-        for _ in range(visits):
-            for route in paths:
+    routes = [route for route in ROUTES if route.method == "GET" and route.path not in STREAMS]
+    with httpx.Client(cookies=log_in(address), timeout=120) as client:
+        dealt = deal(client, address)
+        wait_for_background(client, address)
+        for _ in track(range(visits), "visiting"):
+            for route in routes:
+                path = route.example_path.replace("/review/none/", f"/review/{dealt}/")
                 begun = time.perf_counter()
-                answer = client.get(address + route.example_path)
+                answer = client.get(address + path)
                 times.setdefault(route.path, []).append((time.perf_counter() - begun) * 1e3)
-                assert answer.status_code in (200, 303), f"{route.path}: {answer.status_code} {answer.text[:200]}"
+                assert answer.status_code in (200, 303), f"{path}: {answer.status_code} {answer.text[:200]}"
     return times
+
+
+def deal(client: httpx.Client, address: str) -> str:
+    """A ticket for a doubtful part."""
+    csrf = client.get(f"{address}/review").text.split('name="csrf" content="')[1].split('"')[0]
+    headers = {"origin": address, "x-csrf-token": csrf}
+    answer = client.post(f"{address}/review/deal", json={"want": 1, "holding": []}, headers=headers)
+    return str(answer.json()["items"][0]["ticket"])
+
+
+def wait_for_background(client: httpx.Client, address: str) -> None:
+    """Until the labelled pictures are judged and the line was looked at."""
+    client.get(f"{address}/understand")
+    while client.get(f"{address}/understand/progress").json()["tasks"]:
+        time.sleep(1)
 
 
 if __name__ == "__main__":

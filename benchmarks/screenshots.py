@@ -1,41 +1,59 @@
 """Screenshots of every page of the server at three widths: ``python benchmarks/screenshots.py [--demo demo]``.
 
 Takes what ``make demo`` made as its workspace's data set and inspector, lets the inspector judge the test parts into a
-ledger, and visits every page of the route table as the administrator.
+ledger, has people review, label and compare, and visits every page of the route table as the administrator.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
 import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import cv2
+from fastapi import FastAPI
+from page_times import equip
 from playwright.sync_api import Page, sync_playwright
 
-from gonogo.dataset import Dataset, Sample, Split
+from gonogo import images
+from gonogo.dataset import Dataset, Sample, Split, write_metadata
 from gonogo.evaluate import evaluate
+from gonogo.files import write_beside
 from gonogo.inspector import Inspector
-from gonogo.ledger import Ledger, VerdictRecord, View
+from gonogo.ledger import REVIEW, Action, Ledger, VerdictRecord, View
+from gonogo.operate import Request, operate
 from gonogo.progress import track
 from gonogo.schema import Label, State
 from gonogo.server import Options, Workspace, create_app
-from gonogo.server.access import Kind, Role
+from gonogo.server.access import Kind, Role, Route
 from gonogo.server.background import running
 from gonogo.server.jobs import Asked, Phase, Status, write_status
 from gonogo.server.recipes import Effort
+from gonogo.server.review import BLIND_CHECK
 from gonogo.server.routes import ROUTES
 from gonogo.server.services import Services
 
 CHROMIUM = "/usr/bin/chromium"
 SIZES_WH = ((375, 812), (1280, 800), (2560, 1440))
 DARK_WH = (1280, 800)
+DARK = ("station", "review", "label", "understand", "people")
+"""Pages that are also shown in dark colours."""
+NAMES = {"/": "overview", "/datasets": "data-sets", "/datasets/{name}": "data-set"}
+NAMES |= {"/datasets/{name}/label": "label", "/training/{number}": "training-run"}
 PASSWORD = "violet gasket 41 harbour"
-PARTS = 90  # the last of them is bad, see `line`
+PARTS = 240  # the last of them is bad, see `line`
 TALLEST = 2400
+SECTIONS = ("mistakes", "drift", "kinds", "compare", "history")
+"""Of the page Understand, which is longer than `TALLEST`."""
+WIDEST = 1600
+"""Larger pictures are kept reduced to so many pixels across."""
 
 
 def main() -> None:
@@ -43,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--demo", type=Path, default=Path("demo"), help="what make demo made")
     parser.add_argument("--out", type=Path, default=Path("docs/images/pages"))
-    parser.add_argument("--only", help="only pages whose name holds this")
+    parser.add_argument("--only", default="", help="only pages whose name holds this")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -51,27 +69,33 @@ def main() -> None:
         furnish(space, arguments.demo)
         app = create_app(space, options=Options())
         people(app.state.services)
-        with running(app) as address:
-            take(address, space, arguments.out, arguments.only)
+        with running(app) as address, beating(space):
+            take(app, address, arguments.out, arguments.only)
 
 
 def furnish(space: Workspace, demo: Path) -> None:
-    """A data set, an inspector in use, a ledger."""
-    shutil.copytree(demo / "dataset", space.datasets / "chip")
-    shutil.copytree(demo / "chip.inspector", space.bundles / "chip.inspector")
-    space.activate("chip.inspector")
-    judge = Inspector.load(space.bundles / "chip.inspector")
+    """A data set, an inspector in use and another one, a ledger, and a data set that is being labelled."""
+    judge = equip(space, demo)
     dataset = Dataset.read(space.datasets / "chip")
+    record_run(space, demo, judge, dataset, number=1)
+    other = space.bundles / "chip-2.inspector"
+    shutil.copytree(judge.path, other)
+    operate(Inspector.load(other), dataset, Request(max_escape=0.1, max_overkill=0.05, bad_share=0.05))
+    record_run(space, demo, Inspector.load(other), dataset, number=2)
+    record_line(space, judge, dataset)
+    begin_labelling(space, dataset)
+
+
+def record_line(space: Workspace, judge: Inspector, dataset: Dataset) -> None:
+    """Parts judged, some of them reviewed by people who do not always agree."""
     point, begun = judge.operating_point, datetime.now(UTC)
-    record_run(space, demo, judge, dataset)
-    samples = line(dataset)
     with Ledger.open(space.ledger) as ledger:
-        for number, sample in enumerate(track(samples, "judging")):
+        for number, sample in enumerate(track(line(dataset), "judging")):
             fault = number in (PARTS // 3, PARTS // 2)
             data = (dataset.root / sample.file_name).read_bytes()
             verdict = judge.inspect(dataset.load(sample))
             view = View.of(verdict, frame_sha256=ledger.frames.put(data))
-            ledger.append_verdict(
+            row = ledger.append_verdict(
                 VerdictRecord(
                     station="chip-line-1",
                     trigger_id=f"t{number}",
@@ -89,32 +113,62 @@ def furnish(space: Workspace, demo: Path) -> None:
                     triggered_at=begun - timedelta(seconds=PARTS - number),
                 )
             )
+            looked_at = verdict.state is State.NO_GO or (verdict.state is State.REVIEW and number < PARTS // 2)
+            if looked_at and not fault:
+                who = ("Anna", "Bertram")[number % 2]
+                said = {"label": sample.label, "defect": sample.defect}
+                ledger.append_action(Action(action=REVIEW, who=who, about=row.seq, details={"ms": 1400}, **said))  # type: ignore[arg-type]
+                check = {"ticket": f"{number}", "expected": sample.label if number % 9 else Label.GOOD}
+                ledger.append_action(
+                    Action(action=BLIND_CHECK, who="Bertram", about=row.seq, label=sample.label, details=check)
+                )  # type: ignore[arg-type]
 
 
-def record_run(space: Workspace, demo: Path, judge: Inspector, dataset: Dataset) -> None:
-    """The training run that made the demo's inspector, as the server would have recorded it."""
-    folder = space.jobs / "0001"
+def begin_labelling(space: Workspace, dataset: Dataset) -> None:
+    """A data set of which somebody has labelled a part."""
+    root = space.datasets / "chip-line-2"
+    (root / "images").mkdir(parents=True)
+    samples = []
+    for number, sample in enumerate(line(dataset)[:60]):
+        file = f"images/shift-3-{number:03d}.jpg"
+        shutil.copy(dataset.path(sample), root / file)
+        height, width = dataset.load(sample).shape[:2]
+        margin = 0.055 * width
+        box = (margin, margin, width - margin, height - margin)
+        said = {"label": sample.label, "defect": sample.defect, "box_xyxy": box, "labelled_by": "Anna"}
+        samples.append(Sample(file_name=file, **(said if number < 34 else {})))  # type: ignore[arg-type]
+    write_metadata(root, samples)
+    (root / "kinds.json").write_text(json.dumps(["scratch", "crack", "stain", "missing_pin"]))
+
+
+def record_run(space: Workspace, demo: Path, judge: Inspector, dataset: Dataset, *, number: int) -> None:
+    """A training run that made an inspector, as the server would have recorded it."""
+    folder = space.jobs / f"{number:04d}"
     folder.mkdir()
     asked = Asked(
-        number=1,
+        number=number,
         dataset=dataset.root.name,
         bundle=judge.path.name,
         effort=Effort.STANDARD,
         weights="none",
         who="Anna",
-        asked_at=datetime.now(UTC) - timedelta(minutes=9),
+        asked_at=datetime.now(UTC) - timedelta(minutes=9 * (3 - number)),
     )
     (folder / "job.json").write_text(asked.model_dump_json())
     write_status(folder, Status(phase=Phase.DONE, began_at=asked.asked_at, ended_at=datetime.now(UTC)))
     (folder / "evaluation.json").write_text(json.dumps(evaluate(judge, dataset, (Split.TEST,)).to_json()))
+    (folder / "log.txt").write_text("10:02:11  Sharing out the pictures.\n10:02:14  $ gonogo train\n")
     shutil.copy(demo / "report.html", folder / "report.html")
+    (folder / dataset.root.name).mkdir()
+    (folder / dataset.root.name / "images").symlink_to(dataset.root / "images")
+    write_metadata(folder / dataset.root.name, dataset.samples)
 
 
 def line(dataset: Dataset) -> list[Sample]:
     """Parts as a line sends them: one in eight bad, the last one too."""
     shown = dataset.split(Split.TEST, Split.VAL)
     good, bad = ([sample for sample in shown if sample.label is label] for label in Label)
-    return [bad[number % len(bad)] if number % 8 == 1 else good[number % len(good)] for number in range(PARTS)]
+    return [bad[number % len(bad)] if number % 8 == 7 else good[number % len(good)] for number in range(PARTS)]
 
 
 def people(services: Services) -> None:
@@ -128,53 +182,115 @@ def people(services: Services) -> None:
     services.book.act("token_issued", "admin", token="mes-gateway", role=Role.AUDITOR, days=90)
 
 
-def take(address: str, space: Workspace, out: Path, only: str | None) -> None:
+def take(app: FastAPI, address: str, out: Path, only: str) -> None:
     """Visit and photograph."""
-    pages = [route for route in ROUTES if route.kind is Kind.PAGE]
+    pages = {NAMES.get(route.path, route.path.strip("/")): route for route in ROUTES if route.kind is Kind.PAGE}
+    work_out(app.state.services)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        for width, height, scheme in [(*size, "light") for size in SIZES_WH] + [(*DARK_WH, "dark")]:
+        for (width, height), scheme in [*((size, "light") for size in SIZES_WH), (DARK_WH, "dark")]:
             context = browser.new_context(
                 viewport={"width": width, "height": height},
-                color_scheme=scheme,
+                color_scheme="dark" if scheme == "dark" else "light",
                 reduced_motion="reduce",
                 locale="en-GB",
             )
             page = context.new_page()
             page.goto(f"{address}/login")
-            name = f"{width}" if scheme == "light" else f"{width}-dark"
-            if not only or only in "login":
-                shoot(page, out / f"login-{name}.jpg")
+            shown = {
+                name: route for name, route in pages.items() if only in name and (scheme == "light" or name in DARK)
+            }
+            end = f"{width}.jpg" if scheme == "light" else f"{width}-dark.jpg"
+            if "login" in shown:
+                shoot(page, out / f"login-{end}")
             page.get_by_label("Name").fill("admin")
             page.get_by_label("Password").fill(PASSWORD)
             page.get_by_role("button", name="Log in").click()
             page.wait_for_url(f"{address}/")
-            for route in pages:
-                slug = re.sub(r"\W+", "-", route.path).strip("-") or "overview"
-                if route.path == "/login" or (only and only not in slug):
-                    continue
-                write_beat(space)
-                page.goto(address + route.example_path.replace("/tiny", "/chip"))
-                page.keyboard.press("h")  # where a page has a heat map, with it
-                page.wait_for_timeout(1200)
-                shoot(page, out / f"{slug}-{name}.jpg")
+            for name, route in shown.items():
+                if name != "login":
+                    visit(page, address + address_of(route), name)
+                    shoot(page, out / f"{name}-{end}")
+                if "understand" in shown and (width, height, scheme) == (*DARK_WH, "light"):
+                    sections(page, f"{address}/understand", out)
             context.close()
         browser.close()
 
 
-def write_beat(space: Workspace) -> None:
+def work_out(services: Services) -> None:
+    """Judge the labelled pictures and the line, and compare the two inspectors, before anybody looks."""
+    insight = services.insight
+    gauge = insight.gauge()
+    assert gauge is not None, "one is in use"
+    insight.taught.of(gauge)
+    insight.watchman.of(gauge)
+    other = insight.gauges.open(services.workspace.bundles / "chip-2.inspector")
+    assert other is not None, "it was made here"
+    insight.comparer.start(gauge, other, dataset="chip", decisions=())
+    while insight.worker.busy():
+        time.sleep(0.2)
+
+
+def address_of(route: Route) -> str:
+    """The example of a page, in this workspace."""
+    return route.example_path.replace("/tiny/label", "/chip-line-2/label?file=images/shift-3-023.jpg").replace(
+        "/tiny", "/chip"
+    )
+
+
+def visit(page: Page, address: str, name: str) -> None:
+    """Open a page as a person would see it in use."""
+    page.goto(address)
+    page.wait_for_timeout(800)
+    if name in ("station", "review"):
+        page.keyboard.press("h")  # the heat map
+    page.wait_for_timeout(1500)
+
+
+@contextmanager
+def beating(space: Workspace) -> Iterator[None]:
     """A station that lives."""
+    over = threading.Event()
     space.station_state.mkdir(exist_ok=True)
-    status = {"beat": datetime.now(UTC).isoformat(), "health": "running", "alarms": []}
-    (space.station_state / "status.json").write_text(json.dumps(status))
+
+    def beat() -> None:
+        while not over.wait(0.5):
+            status = {"beat": datetime.now(UTC).isoformat(), "health": "running", "alarms": []}
+            write_beside(space.station_state / "status.json", json.dumps(status).encode())
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def sections(page: Page, address: str, out: Path) -> None:
+    """The parts of a long page, each for itself."""
+    page.goto(address)
+    for name in SECTIONS:
+        section = page.locator(f"section[aria-labelledby={name}]")
+        section.scroll_into_view_if_needed()
+        page.wait_for_timeout(1500)  # for its pictures
+        keep(section.screenshot(), out / f"understand-{name}.jpg")
 
 
 def shoot(page: Page, path: Path) -> None:
     """One picture of the whole page, cut where it gets too long."""
     size = page.viewport_size or {"width": 1280, "height": 800}
     height = min(TALLEST, max(size["height"], page.evaluate("document.documentElement.scrollHeight")))
-    clip = {"x": 0, "y": 0, "width": size["width"], "height": height}
-    page.screenshot(path=path, type="jpeg", quality=70, full_page=True, clip=clip)  # type: ignore[arg-type]
+    keep(page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": size["width"], "height": height}), path)
+
+
+def keep(data: bytes, path: Path) -> None:
+    """Write a picture as a small JPEG."""
+    picture = images.decode(data, name=path.name)
+    factor = min(1.0, WIDEST / picture.shape[1])
+    if factor < 1:
+        picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    write_beside(path, images.encode_jpeg(picture, quality=72))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gonogo import images
-from gonogo.cli.dataset import app
+from gonogo.cli.dataset import app, split_
 from gonogo.dataset import (
     Dataset,
     Fractions,
@@ -22,8 +23,10 @@ from gonogo.dataset import (
     assign_splits,
     check,
     import_folder,
+    locked,
     require_trainable,
     resplit,
+    write_metadata,
 )
 from gonogo.errors import DatasetError, InputError, UnfitError
 from gonogo.schema import Frame, Label
@@ -399,6 +402,29 @@ def test_the_commands_import_check_and_split(plant: Path, tmp_path: Path) -> Non
     assert runner.invoke(app, ["split", str(out), "--splits", "80/10/10", "--seed", "4"]).exit_code == 0
     assert (out / "metadata.jsonl").read_text() != before
     assert {sample.split for sample in Dataset.read(out).samples} == {Split.TRAIN, Split.VAL, Split.TEST}
+
+
+def test_splitting_keeps_what_people_label_meanwhile(
+    plant: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    import_folder(plant, out)
+    looking = threading.Event()
+
+    def with_groups(data: Dataset) -> tuple[Sample, ...]:
+        looking.set()
+        return data.samples
+
+    monkeypatch.setattr("gonogo.dataset.with_groups", with_groups)
+    with locked(out):
+        splitting = threading.Thread(target=split_, args=(out,), kwargs={"seed": 4})
+        splitting.start()
+        assert looking.wait(20)
+        samples = Dataset.read(out).samples
+        write_metadata(out, [sample.model_copy(update={"defect": "said meanwhile"}) for sample in samples])
+    splitting.join(20)
+    assert [sample.split for sample in Dataset.read(out).samples] != [sample.split for sample in samples]
+    assert {sample.defect for sample in Dataset.read(out).samples} == {"said meanwhile"}
 
 
 def test_the_check_command_fails_on_an_unfit_data_set(tmp_path: Path, draw: Draw) -> None:

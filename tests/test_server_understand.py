@@ -13,19 +13,20 @@ import pytest
 from fastapi import FastAPI
 
 from gonogo import bundle
-from gonogo.dataset import Dataset, Split
+from gonogo.dataset import Dataset, Sample, Split, write_metadata
 from gonogo.evaluate import evaluate
 from gonogo.inspector import Inspector
 from gonogo.ledger import REVIEW, Ledger, Where
 from gonogo.operate import Request, operate
-from gonogo.schema import Label, State
+from gonogo.schema import Label, Prediction, State
 from gonogo.server import Workspace
+from gonogo.server.insight.comparing import Comparison, Pair
 from gonogo.server.insight.limits import make_dial
 from gonogo.server.insight.mistakes import eras, pareto
 from gonogo.server.insight.tasks import Task, Worker
 from gonogo.server.review import BLIND_CHECK
-from server_kit import XSS, Browser, beat, fill, make_app, record, text_of
-from tiny_bundle import BAD_RED, GOOD_RED
+from server_kit import XSS, Browser, beat, file_safe, fill, make_app, record, text_of
+from tiny_bundle import BAD_RED, GOOD_RED, make_bundle
 
 ASKED = Request(max_escape=0.1, max_overkill=0.1, guard=None)
 
@@ -280,12 +281,68 @@ def test_two_bundles_are_compared_on_the_same_reviewed_parts(app: FastAPI) -> No
     work_done(app)
     found = services.insight.comparer.last()
     assert len(found.pairs) == 6
-    assert found.rates(False)["review"].count > found.rates(True)["review"].count
-    assert [pair.first for pair in found.pairs] == [each.decision.state for each in found.pairs]
-    assert "6 reviewed parts, judged by both" in text_of(browser.get("/understand"))
+    first, second = found.verdicts(second=False), found.verdicts(second=True)
+    assert first.review.count > second.review.count
+    assert first.auroc is None, "all of them are good"
+    shown = text_of(browser.get("/understand"))
+    assert "6 reviewed parts, judged by both" in shown
+    assert "What other.inspector was made with is not known here." in shown
     same = {"first": "tiny.inspector", "second": "tiny.inspector"}
     assert browser.call("/understand/compare", same).status_code == 422
     assert browser.call("/understand/compare", {"first": "../x", "second": "tiny.inspector"}).status_code == 422
+
+
+def test_two_bundles_are_compared_on_test_pictures_that_neither_was_made_with(app: FastAPI) -> None:
+    space = app.state.services.workspace
+    other = space.bundles / "other.inspector"
+    shutil.copytree(space.bundles / "tiny.inspector", other)
+    tiny = Dataset.read(space.datasets / "tiny")
+    operate(Inspector.load(other), tiny, Request(max_escape=0.3, max_overkill=0.3))
+    test = tiny.split(Split.TEST)
+    snapshot = space.jobs / "0001" / "tiny"  # run 1 made tiny.inspector, let us say also with five of these pictures
+    snapshot.mkdir()
+    (snapshot / "images").symlink_to(tiny.root / "images")
+    shutil.copy(tiny.path(test[7]), tiny.root / "images/again.png")
+    seen = [
+        *(sample.model_copy(update={"split": Split.TRAIN}) for sample in test[:3]),
+        Sample(file_name="images/again.png", split=Split.VAL, label=test[7].label),
+        test[9].model_copy(update={"file_name": "images/gone.png", "split": Split.CALIBRATE}),
+    ]
+    write_metadata(snapshot, [*seen, *test[20:]])
+    browser = browse(app)
+    browser.get("/understand")
+    couple = {"first": "tiny.inspector", "second": "other.inspector", "dataset": "tiny"}
+    assert browser.call("/understand/compare", couple).status_code == 200
+    work_done(app)
+    found = app.state.services.insight.comparer.last()
+    assert (found.taught, found.unknown) == (5, ("other.inspector",))
+    left = [sample.file_name for row, sample in enumerate(test) if row not in (0, 1, 2, 7, 9)]
+    assert [pair.name for pair in found.pairs] == left
+    assert found.verdicts(second=False).auroc == found.verdicts(second=True).auroc, "the same graph"
+    shown = browser.get("/understand").text
+    assert "5 parts were left out, because one of the two was made with them." in shown
+    assert 'src="/datasets/tiny/picture.jpg?file=images%2F' in shown
+    assert browser.call("/understand/compare", {**couple, "dataset": "none"}).status_code == 422
+
+
+def test_one_bundle_is_better_where_it_is_right_more_often_and_the_chance_is_exact() -> None:
+    def pair(label: Label, first: State, second: State) -> Pair:
+        rows = [
+            Prediction(file="", part="", label=label, defect=None, state=each, score=0.0) for each in (first, second)
+        ]
+        return Pair(picture="", name="", who="", first=rows[0], second=rows[1])
+
+    pairs = [
+        *[pair(Label.BAD, State.REVIEW, State.NO_GO)] * 4,
+        pair(Label.BAD, State.GO, State.REVIEW),
+        pair(Label.GOOD, State.FAULT, State.GO),
+        pair(Label.GOOD, State.GO, State.NO_GO),
+        pair(Label.GOOD, State.FAULT, State.REVIEW),
+    ]
+    found = Comparison(first=None, second=None, dataset="", pairs=tuple(pairs), gone=0, taught=0, unknown=())  # type: ignore[arg-type]
+    assert (found.better, found.worse) == (6, 1)
+    assert found.chance == pytest.approx(2 * (1 + 7) / 2**7)
+    assert [each.first.label for each in found.changes] == [Label.BAD] * 5 + [Label.GOOD] * 3
 
 
 def test_the_history_names_every_limit_and_when_it_was_in_force(app: FastAPI) -> None:
@@ -325,10 +382,23 @@ def test_nothing_that_people_typed_comes_out_as_markup(app: FastAPI, name: str) 
     review(app, seq, Label.BAD, name[:60], who=name)
     services.book.act(BLIND_CHECK, name, about=seq, label=Label.BAD, ticket="t", expected="bad")
     services.book.act("operating_point", name, bundle=name)
-    shown = browse(app).get("/understand").text
-    assert "<script>window.pwned" not in shown
-    assert "<img src=x" not in shown
-    assert "<svg onload" not in shown
+    root = services.workspace.datasets / "tiny"
+    file = f"images/{file_safe(name)[:60]}.png"
+    shutil.copy(root / "images/test-000.png", root / file)
+    said = {"label": Label.BAD, "defect": name[:60], "labelled_by": name}
+    write_metadata(root, [Sample(file_name=file, **said)])  # type: ignore[arg-type]
+    make_bundle(services.workspace.bundles / "other.inspector", Dataset.read(root))  # without limits: a changed verdict
+    insight, decisions = services.insight, list(services.review.decisions.standing().values())
+    first, second = (insight.gauges.open(path) for path in sorted(services.workspace.bundle_paths(), reverse=True))
+    for dataset in ("", "tiny"):
+        insight.comparer.start(first, second, dataset=dataset, decisions=decisions)
+        while insight.worker.busy():
+            threading.Event().wait(0.02)
+        assert len(insight.comparer.last().changes) == 1
+        shown = browse(app).get("/understand").text
+        assert "<script>window.pwned" not in shown
+        assert "<img src=x" not in shown
+        assert "<svg onload" not in shown
 
 
 def test_work_that_fails_says_so_and_the_next_work_is_done() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from gonogo.server import Workspace
 from gonogo.server.access import Role
@@ -17,6 +17,8 @@ from gonogo.server.background import running
 from server_kit import PASSWORD, fill, make_app
 
 CHROMIUM = Path("/usr/bin/chromium")
+PATIENCE_MS = 30_000
+"""How long a page may take on a machine that is busy with other work; none of the tests measures time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,6 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def chromium() -> Iterator[Browser]:
     if not CHROMIUM.exists():
         pytest.skip(f"there is no {CHROMIUM}; install it: apt-get install chromium")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -58,7 +61,7 @@ def new_page(chromium: Browser, address: str) -> Iterator[Callable[..., Page]]:
 
     def open_page(role: Role | None = None, **options: Any) -> Page:
         context = chromium.new_context(base_url=address, **{"locale": "en-GB", **options})
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -1,4 +1,4 @@
-"""The label page in a browser: the newcomer's first half, two people on one picture, a lost connection, touch, keys."""
+"""The label page in a browser: two people on one picture, a lost connection, touch, keys."""
 
 from __future__ import annotations
 
@@ -14,30 +14,10 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from gonogo.dataset import Dataset, Sample, write_metadata
 from gonogo.images import encode_png
-from gonogo.schema import Box, Label
+from gonogo.schema import Label
 from gonogo.server.access import Role
-from gonogo.synthetic import BoardType, ChipType, Defect, Mix, render_with
-from pages.conftest import log_in, pwned, violations
+from pages.conftest import PATIENCE_MS, log_in, pwned, violations
 from server_kit import PASSWORD, XSS, add_person, file_safe
-
-LONGEST_MS = 240_000
-MIX = Mix(boards=(BoardType.CONTROLLER,), chips=(ChipType.QFP32,), defects=(Defect.STAIN,))
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty close-ups of a chip; those with an odd number are stained."""
-    folder = tmp_path_factory.mktemp("camera")
-    for number in range(40):
-        shot = render_with(
-            number, defect=Defect.STAIN if number % 2 else None, seed=7, difficulty=0.0, size_wh=(320, 240), mix=MIX
-        )
-        assert shot.box is not None
-        x1, y1, x2, y2 = (
-            int(value) for value in shot.box.expanded(4, 4, 4, 4).intersection(Box.whole(shot.frame)).xyxy
-        )
-        (folder / f"chip-{number:02d}.png").write_bytes(encode_png(shot.frame[y1:y2, x1:x2]))
-    return folder
 
 
 @pytest.fixture
@@ -77,50 +57,6 @@ def saved(page: Page) -> None:
 
 def box_of(root: Path, number: int = 0) -> tuple[float, float, float, float] | None:
     return Dataset.read(root).samples[number].box_xyxy
-
-
-@pytest.mark.timeout(900)
-def test_a_newcomer_uploads_labels_trains_sees_the_report_and_deploys(
-    app: FastAPI, new_page: Callable[..., Page], photographs: Path
-) -> None:
-    page = new_page(Role.ENGINEER)
-    page.get_by_role("link", name="Data sets").click()
-    page.get_by_label("Name").fill("chips")
-    page.get_by_role("button", name="Begin").click()
-    (photographs / "readme.txt").write_text("not a picture")
-    page.locator("#files").set_input_files(sorted(photographs.iterdir()))
-    expect(page.locator("#upload-state")).to_have_text("Added: 40")
-    expect(page.locator("#refused")).to_contain_text("readme.txt")
-    page.get_by_role("link", name="Label them").click()
-
-    settled(page)
-    for number in range(24):
-        expect(page.locator("#position")).to_have_text(f"{number + 1} of 40")
-        settled(page)
-        page.keyboard.press("b" if number % 2 else "g")
-    saved(page)
-    expect(page.locator("#left")).to_have_text("16 unlabelled")
-
-    page.get_by_role("link", name="chips").click()
-    page.get_by_label("Quick").check()
-    page.get_by_role("button", name="Train").dblclick()
-    expect(page.get_by_role("heading", name="chips-1.inspector")).to_be_visible()
-    page.reload()
-    expect(page.get_by_role("heading", name="On pictures it had never seen")).to_be_visible(timeout=LONGEST_MS)
-    assert len(app.state.services.jobs.all()) == 2, "a double click trains once"
-    with page.expect_popup() as popup:
-        page.get_by_role("link", name="Open the report").click()
-    expect(popup.value.get_by_text("chips-1.inspector").first).to_be_visible()
-    page.get_by_role("button", name="Deploy").click()
-    page.get_by_role("dialog").get_by_role("button", name="Yes, go on").click()
-    expect(page.get_by_text("The inspector is in use.")).to_be_visible()
-    assert app.state.services.workspace.active_bundle().name == "chips-1.inspector"
-
-    page.goto("/datasets/chips/label")
-    settled(page)
-    page.locator(".settings summary").click()
-    page.get_by_label("Order").select_option("doubt")
-    expect(page.locator("#ranking")).to_have_text("chips-1.inspector is least sure of these.", timeout=60_000)
 
 
 def test_a_box_is_drawn_moved_and_resized_with_the_mouse(dataset: Path, new_page: Callable[..., Page]) -> None:
@@ -444,7 +380,7 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
     page.mouse.up()
 
 
-def expect_in(page: Page, true: Callable[[], bool], timeout_ms: int = 15_000) -> None:
+def expect_in(page: Page, true: Callable[[], bool], timeout_ms: int = PATIENCE_MS) -> None:
     """Wait until something is true on the server's side."""
     for _ in range(timeout_ms // 100):
         if true():

@@ -113,13 +113,17 @@ def split_(dataset: Folder, splits: Splits = None, seed: Seed = 0, split_within_
     """Split a data set anew; pictures stay, metadata.jsonl is replaced."""
     from dataclasses import replace
 
-    from gonogo.dataset import Dataset, Fractions, resplit, with_groups
+    from gonogo.dataset import Dataset, Fractions, locked, resplit, with_groups
 
-    data = Dataset.read(dataset)
     fractions = _fractions(splits) or Fractions()
-    grouped = with_groups(data)
-    data = replace(data, samples=resplit(grouped, fractions, seed, within_lots=split_within_lots))
-    data.write()
+    groups = {sample.file_name: sample.group for sample in with_groups(Dataset.read(dataset))}
+    with locked(dataset):
+        data = Dataset.read(dataset)  # people may have gone on labelling while duplicates were looked for
+        grouped = [
+            sample.model_copy(update={"group": groups.get(sample.file_name, sample.group)}) for sample in data.samples
+        ]
+        data = replace(data, samples=resplit(grouped, fractions, seed, within_lots=split_within_lots))
+        data.write()
     _print_counts(data)
 
 

@@ -3,7 +3,7 @@
 from gonogo.dataset.checking import Check, check, counts, require_trainable
 from gonogo.dataset.importing import Imported, ImportOptions, import_folder
 from gonogo.dataset.reading import with_groups
-from gonogo.dataset.records import Dataset, Sample, Split, fingerprint, write_metadata
+from gonogo.dataset.records import Dataset, Sample, Split, fingerprint, locked, write_metadata
 from gonogo.dataset.splits import Fractions, assign_splits, resplit
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "counts",
     "fingerprint",
     "import_folder",
+    "locked",
     "require_trainable",
     "resplit",
     "with_groups",

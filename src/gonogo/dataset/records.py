@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +24,7 @@ from gonogo.files import write_beside
 from gonogo.schema import Box, Frame, Label, Mask
 
 METADATA = "metadata.jsonl"
+_LOCK = ".lock"
 
 Pixels = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -160,6 +162,19 @@ class Dataset:
         if sample.mask_file_name is None:
             return None
         return images.load_mask(self.root / sample.mask_file_name, shape_hw=shape_hw)
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Hold a data set's records: whoever reads them, changes them and writes them does so inside this block.
+
+    Waits until no other process holds them. Let go when the process ends, however it ends.
+    """
+    import fcntl  # not everywhere, and reading does without
+
+    with (root / _LOCK).open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_metadata(root: Path, samples: Iterable[Sample]) -> None:

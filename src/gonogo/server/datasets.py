@@ -1,12 +1,11 @@
 """The workspace's data sets: many people read and change them at once, one at a time writes.
 
 Reading is from memory while the file stays as it was. A change holds the data set's lock, in this process and between
-processes (``.lock`` in its folder), and ends in one atomic write of ``metadata.jsonl``.
+processes (`gonogo.dataset.locked`), and ends in one atomic write of ``metadata.jsonl``.
 """
 
 from __future__ import annotations
 
-import fcntl
 import re
 import threading
 import time
@@ -18,7 +17,7 @@ from types import MappingProxyType
 
 from pydantic import TypeAdapter, ValidationError
 
-from gonogo.dataset import Dataset, Sample, write_metadata
+from gonogo.dataset import Dataset, Sample, locked, write_metadata
 from gonogo.dataset.records import METADATA
 from gonogo.errors import InputError
 from gonogo.files import write_beside
@@ -139,7 +138,7 @@ class Datasets:
             InputError: it cannot be written; nothing was changed.
         """
         held, root = self._of(name), self.root_of(name)
-        with held.lock, _locked(root / ".lock"):
+        with held.lock, locked(root):
             draft = Draft(self._refreshed(name, held))
             yield draft
             if any(draft.before.samples.get(file) is not sample for file, sample in draft.samples.items()):
@@ -214,13 +213,6 @@ def checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise RefusedError(N_("A name here has 1 to 64 letters a to z, digits, hyphens and underscores."))
     return name
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file closes, whatever happens to the process
-        yield
 
 
 def _signature(root: Path) -> tuple[int, ...]:

@@ -40,6 +40,7 @@ from gonogo.files import folder_beside, write_beside
 from gonogo.server.datasets import checked_name
 from gonogo.server.language import N_, RefusedError
 from gonogo.server.recipes import Effort, arguments
+from gonogo.server.taught import Taught
 from gonogo.server.workspace import Workspace
 
 _POLL_S = 0.5
@@ -124,6 +125,11 @@ class Job:
     def report(self) -> Path:
         """The evaluation report; there once it is done."""
         return self.folder / "report.html"
+
+    @property
+    def snapshot(self) -> Path:
+        """The labels as they were when it began."""
+        return self.folder / self.asked.dataset
 
     def progress(self) -> Progress | None:
         """The step at hand, where it says."""
@@ -247,13 +253,22 @@ class Jobs:
         numbers = (f"{dataset[:56]}-{number}" for number in range(1, 10**6))
         return next(name for name in numbers if name + bundle.SUFFIX not in taken)
 
-    def trained_on(self, dataset: str) -> Path | None:
-        """The newest inspector that was trained on a data set here, else the one in use."""
+    def made_from(self, dataset: str) -> Path | None:
+        """The newest inspector that was trained on a data set here."""
         for job in self.all():
             path = self._space.bundles / job.asked.bundle
             if job.asked.dataset == dataset and job.status.phase is Phase.DONE and path.is_dir():
                 return path
-        return self._space.active_bundle()
+        return None
+
+    def trained_on(self, dataset: str) -> Path | None:
+        """The newest inspector that was trained on a data set here, else the one in use."""
+        return self.made_from(dataset) or self._space.active_bundle()
+
+    def taught(self, name: str) -> Taught | None:
+        """What an inspector was made with; ``None`` where it was not made here."""
+        made = next((job for job in self.all() if job.asked.bundle == name and job.status.phase is Phase.DONE), None)
+        return None if made is None else Taught.read(made.snapshot)
 
     def tend(self) -> None:
         """See to it that waiting runs begin, now and later; called at the start and whenever one is added."""

@@ -51,7 +51,7 @@ def read(language: str) -> Catalog:
 
 def missing(catalog: Catalog) -> list[str]:
     """The texts without a translation."""
-    return [str(message.id) for message in catalog if message.id and (not message.string or message.fuzzy)]
+    return [str(each.id) for each in catalog if each.id and (not each.string or not all(each.string) or each.fuzzy)]
 
 
 def compiled(catalog: Catalog) -> bytes:

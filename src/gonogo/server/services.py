@@ -93,7 +93,7 @@ class Services:
             preferences=Preferences(store),
             datasets=datasets,
             review=Review.start(store, book, datasets, now=options.now),
-            insight=Insight.start(workspace, book, datasets),
+            insight=Insight.start(workspace, book, datasets, jobs),
             photos=Photos(),
             jobs=jobs,
             doubts=Doubts(datasets, jobs.trained_on),

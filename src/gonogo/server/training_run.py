@@ -82,7 +82,7 @@ def _snapshot(datasets: Datasets, job: Job) -> Path:
             for file, sample in draft.samples.items()
             if file in known
         )
-    folder = job.folder / job.asked.dataset
+    folder = job.snapshot
     folder.mkdir()
     used = (*shared_out, *(sample for sample in grouped if sample.present is False))  # these teach it to refuse
     files = [file for sample in used for file in (sample.file_name, sample.mask_file_name) if file is not None]

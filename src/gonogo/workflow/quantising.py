@@ -189,8 +189,6 @@ def _require_fit(source: Inspector, dataset: Dataset, options: QuantisingOptions
         raise InputError(
             f"{source.path}: expected a bundle of full precision, found one in fewer bits. Name its source."
         )
-    if manifest.cascade is not None:
-        raise InputError(f"{source.path}: a cascade has two networks. Quantise each, then make the cascade of those.")
     promised(source)
     if options.pictures < 1 or not options.splits:
         raise InputError("expected at least one calibration picture and one split to compare.")

@@ -13,6 +13,7 @@ from gonogo.server.insight.line import Line
 from gonogo.server.insight.setting import Setter
 from gonogo.server.insight.tasks import Task, Worker
 from gonogo.server.insight.watching import Watchman
+from gonogo.server.jobs import Jobs
 from gonogo.server.workspace import Workspace
 
 
@@ -30,7 +31,7 @@ class Insight:
     worker: Worker
 
     @classmethod
-    def start(cls, workspace: Workspace, book: Book, datasets: Datasets) -> Insight:
+    def start(cls, workspace: Workspace, book: Book, datasets: Datasets, jobs: Jobs) -> Insight:
         """Make them for a workspace; what they work out is kept in its ``cache`` folder, which may be deleted."""
         worker, line, cache = Worker(), Line(book), workspace.root / "cache"
         return cls(
@@ -39,7 +40,7 @@ class Insight:
             taught=Library(datasets, cache, worker),
             line=line,
             watchman=Watchman(book, line, cache, worker),
-            comparer=Comparer(book, worker),
+            comparer=Comparer(book, datasets, jobs, worker),
             setter=Setter(book, datasets, worker),
             worker=worker,
         )

@@ -102,3 +102,4 @@ document.addEventListener("keydown", (event) => {
 });
 
 for (const line of document.querySelectorAll("#toasts .toast:not(.failed)")) setTimeout(() => line.remove(), 6000);
+document.querySelector(".bar nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });

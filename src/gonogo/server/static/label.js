@@ -1,6 +1,10 @@
-// The label page: which picture is shown, what was said of it, and every key.
+// The label page: which picture is shown, and what was said of it.
 
-import { toast, typing } from "./gonogo.js";
+import { toast } from "./gonogo.js";
+import { Conflicts } from "./label-conflict.js";
+import { listen } from "./label-keys.js";
+import { Order, decided } from "./label-order.js";
+import { Photos } from "./label-photos.js";
 import { Saver } from "./label-saver.js";
 import { editKeys, editKinds } from "./label-settings.js";
 import { regionOf, saidOf } from "./label-shapes.js";
@@ -10,7 +14,6 @@ import { words } from "./label-words.js";
 
 const LOOK_MS = 4000;
 const SETTLE_MS = 700; // after drawing, before saving
-const AHEAD = 5; // pictures kept in memory
 const VALUES = ["label", "defect", "present", "box_xyxy", "quad", "polygons"];
 
 const root = document.getElementById("label");
@@ -26,17 +29,15 @@ let version = 0;
 let current = "";
 let kept = null; // the shown picture's values when they were last saved
 let settling = 0;
-let order = "file";
-let doubt = {};
-let others = {};
 const undo = []; // {file, before}
 const visited = [];
-const loaded = new Map(); // by file: promise of {url, size}
 
 const stage = new Stage(at("stage"), { changed: drawn });
 const strip = new Strip(at("strip"), text.path, (file) => open(file));
+const photos = new Photos((file) => strip.address(file, at("stage").clientWidth * devicePixelRatio > 960 ? 1920 : 960), text.unreadable);
+const order = new Order(`${text.path}/doubt`, rows, ranked);
+const conflicts = new Conflicts(text, (file) => strip.address(file, 320), settle);
 
-const decided = (row) => row.label !== undefined || row.present === false;
 const valuesOf = (row) => Object.fromEntries(VALUES.map((key) => [key, row[key] ?? null]));
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
@@ -57,7 +58,7 @@ const saver = new Saver(
       if (row.file === current) about();
       strip.mark(row);
     },
-    conflict,
+    conflict: (mine, told) => conflicts.add(mine, told),
     refused(file, message) {
       toast(message, { failed: true });
       version = 0; // what was not taken must not go on being shown
@@ -96,55 +97,20 @@ function drawn(what) {
   settling = setTimeout(commit, SETTLE_MS);
 }
 
-const conflicts = [];
-async function conflict(mine, { message, row: theirs }) {
-  conflicts.push([mine, message, theirs]);
-  if (conflicts.length > 1) return;
-  while (conflicts.length) {
-    const [decision, told, row] = conflicts[0];
-    const dialog = at("conflict");
-    at("conflict-title").textContent = told;
-    at("conflict-who").textContent = row.labelled_by ?? "?";
-    at("conflict-theirs").textContent = words(row, text);
-    at("conflict-mine").textContent = words(decision, text);
-    at("conflict-picture").src = strip.address(row.file, 320);
-    dialog.returnValue = "theirs";
-    dialog.showModal();
-    await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-    rows.set(row.file, row);
-    if (dialog.returnValue === "mine") {
-      const values = Object.fromEntries(VALUES.map((key) => [key, decision[key] ?? null]));
-      rows.set(row.file, { ...row, ...Object.fromEntries(VALUES.map((key) => [key, values[key] ?? undefined])) });
-      saver.put(row.file, values);
-    }
-    if (row.file === current) refresh();
-    strip.mark(rows.get(row.file));
-    count();
-    conflicts.shift();
+/** After a conflict: the record as the server has it, with the person's own values where those are to count. */
+function settle(row, mine) {
+  rows.set(row.file, row);
+  if (mine) {
+    const values = valuesOf(mine);
+    rows.set(row.file, { ...row, ...Object.fromEntries(VALUES.map((key) => [key, values[key] ?? undefined])) });
+    saver.put(row.file, values);
   }
+  if (row.file === current) refresh();
+  strip.mark(rows.get(row.file));
+  count();
 }
 
 // Showing
-
-const width = () => (at("stage").clientWidth * devicePixelRatio > 960 ? 1920 : 960);
-
-function load(file) {
-  if (!loaded.has(file)) {
-    const found = fetch(strip.address(file, width())).then(async (answer) => {
-      if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).message ?? text.unreadable);
-      const size = answer.headers.get("X-Picture-Size").split(" ").map(Number);
-      return { url: URL.createObjectURL(await answer.blob()), size };
-    });
-    found.catch(() => loaded.delete(file));
-    loaded.set(file, found);
-    for (const old of [...loaded.keys()].slice(0, -AHEAD)) {
-      if (old === current) continue;
-      loaded.get(old).then(({ url }) => URL.revokeObjectURL(url), () => {});
-      loaded.delete(old);
-    }
-  }
-  return loaded.get(file);
-}
 
 async function open(file, { back = false } = {}) {
   if (!rows.has(file)) return;
@@ -152,13 +118,13 @@ async function open(file, { back = false } = {}) {
   if (current && current !== file && !back) visited.push(current);
   current = file;
   kept = valuesOf(rows.get(file));
-  strip.show(file, listed(), rows);
+  strip.show(file, order.files(), rows);
   history.replaceState(null, "", `?file=${encodeURIComponent(file)}`);
   count();
   show();
   at("stage-wrap").setAttribute("aria-busy", "true");
   try {
-    const { url, size } = await load(file);
+    const { url, size } = await photos.load(file, current);
     if (current !== file) return;
     at("trouble").hidden = true;
     stage.show(url, size);
@@ -175,8 +141,8 @@ async function open(file, { back = false } = {}) {
     if (current === file) at("stage-wrap").removeAttribute("aria-busy");
   }
   look();
-  const next = upcoming(file);
-  if (next) load(next).catch(() => {});
+  const next = order.upcoming(file);
+  if (next) photos.load(next, current).catch(() => {});
 }
 
 /** A new picture begins with what the person chose; it counts once they decide or move it. */
@@ -235,14 +201,13 @@ function about() {
   const row = rows.get(current) ?? {};
   const lines = [];
   if (row.labelled_by) lines.push(row.labelled_by === text.me ? text.byMe : fill(text.by, { who: row.labelled_by }));
-  if (others[current]) lines.push(fill(text.others, { who: others[current] }));
+  if (order.others[current]) lines.push(fill(text.others, { who: order.others[current] }));
   at("about").textContent = lines.join(" · ");
 }
 
 function count() {
-  const list = listed();
   const left = [...rows.values()].filter((row) => !decided(row)).length;
-  at("position").textContent = rows.size ? fill(text.position, { number: list.indexOf(current) + 1, total: rows.size }) : "";
+  at("position").textContent = rows.size ? fill(text.position, { number: order.files().indexOf(current) + 1, total: rows.size }) : "";
   at("left").textContent = fill(text.left, { count: left });
   at("done").max = Math.max(rows.size, 1);
   at("done").value = rows.size - left;
@@ -250,30 +215,13 @@ function count() {
 
 // Going on
 
-/** Files in the order shown: as uploaded, or the open ones by doubt and then the others. */
-function listed() {
-  const files = [...rows.keys()];
-  if (order === "file") return files;
-  const rank = (file) => (decided(rows.get(file)) ? Infinity : (doubt[file] ?? 1e9));
-  return files.map((file) => [rank(file), file]).sort((one, other) => (one[0] === other[0] ? 0 : one[0] - other[0])).map(([, file]) => file);
-}
-
-/** The next picture that nobody has labelled and nobody else has open. */
-function upcoming(from = current) {
-  const list = listed();
-  const start = order === "file" ? list.indexOf(from) : -1;
-  const around = [...list.slice(start + 1), ...list.slice(0, start + 1)].filter((file) => file !== from && !decided(rows.get(file)));
-  return around.find((file) => !others[file]) ?? around[0];
-}
-
 function step(by) {
-  const list = listed();
-  const next = list[list.indexOf(current) + by];
+  const next = order.beside(current, by);
   if (next) open(next);
 }
 
 function onwards() {
-  const next = upcoming();
+  const next = order.upcoming(current);
   if (next) open(next);
   else if (decided(rows.get(current))) toast(text.allDone);
 }
@@ -361,7 +309,7 @@ async function look() {
     return; // the next look tells
   }
   version = told.version;
-  others = told.others;
+  order.others = told.others;
   for (const row of told.rows) {
     const mine = rows.get(row.file);
     if (saver.holds(row.file) || (row.file === current && settling) || mine?.revision === row.revision) continue;
@@ -376,18 +324,10 @@ async function look() {
   about();
 }
 
-async function rank() {
-  if (order !== "doubt") return;
-  const answer = await fetch(`${text.path}/doubt`).catch(() => null);
-  const told = answer?.ok ? await answer.json() : null;
-  if (told && order === "doubt") {
-    doubt = told.doubt;
-    at("ranking").textContent = told.problem || (told.waiting ? fill(text.judging, { count: told.waiting }) : fill(text.ordered, { name: told.bundle }));
-    strip.show(current, listed(), rows);
-    count();
-    if (!told.waiting) return;
-  }
-  setTimeout(rank, 1500);
+function ranked({ bundle, problem, waiting }) {
+  at("ranking").textContent = problem || (waiting ? fill(text.judging, { count: waiting }) : fill(text.ordered, { name: bundle }));
+  strip.show(current, order.files(), rows);
+  count();
 }
 
 // Kinds and keys
@@ -448,64 +388,26 @@ function pick(tool) {
   show();
 }
 
-const FIXED = {
-  Enter: () => stage.close(),
-  " ": () => stage.pointAtCursor(),
-  Escape: () => stage.leave(),
-  Backspace: () => (stage.open ? stage.back() : stage.clear()),
-  Delete: () => stage.clear(),
-  "[": () => stage.turn(-1),
-  "]": () => stage.turn(1),
-  "{": () => stage.turn(-0.1),
-  "}": () => stage.turn(0.1),
-  "+": () => stage.zoom(1.5),
-  "-": () => stage.zoom(1 / 1.5),
-  0: () => stage.fit(),
-};
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-
-document.addEventListener("keydown", (event) => {
-  if (typing(event) || document.querySelector("dialog[open]")) return;
-  const button = event.target.closest("button, a, summary") !== null;
-  const arrow = ARROWS[event.key];
-  if (arrow && !event.target.closest("#strip")) {
-    stage.nudge(...arrow.map((value) => value * (event.shiftKey ? 10 : 1)));
-  } else if (event.key in FIXED && !(button && (event.key === "Enter" || event.key === " "))) {
-    FIXED[event.key]();
-  } else if (/^[1-9]$/.test(event.key)) {
-    if (event.repeat || !kinds[event.key - 1]) return;
-    decide({ label: "bad", defect: kinds[event.key - 1] });
-  } else {
-    const action = Object.keys(keys).find((name) => keys[name] === event.key.toLowerCase());
-    if (!action || (event.repeat && !["next", "previous"].includes(action))) return;
-    ACTIONS[action]();
-  }
-  event.preventDefault();
-});
-
-let pressedAt = 0;
-root.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-do]");
-  if (!button) return;
-  // The second click of a double click would decide the next picture.
-  const again = ["good", "bad", "none"].includes(button.dataset.do) && event.detail > 1 && Date.now() - pressedAt < 500;
-  pressedAt = Date.now();
-  if (!again) ACTIONS[button.dataset.do]();
+listen(root, stage, ACTIONS, () => keys, (number) => {
+  if (kinds[number - 1]) decide({ label: "bad", defect: kinds[number - 1] });
 });
 at("zoom-in").addEventListener("click", () => stage.zoom(1.5));
 at("zoom-out").addEventListener("click", () => stage.zoom(1 / 1.5));
 at("zoom-fit").addEventListener("click", () => stage.fit());
 at("order").addEventListener("change", () => {
-  order = at("order").value;
   at("ranking").textContent = "";
-  strip.show(current, listed(), rows);
-  rank();
+  order.choose(at("order").value);
+  strip.show(current, order.files(), rows);
 });
-for (const id of ["advance", "start"]) {
-  const input = at(id);
-  const stored = localStorage.getItem(`gonogo label ${id}`);
-  if (stored !== null) input.type === "checkbox" ? (input.checked = stored === "true") : (input.value = stored);
-  input.addEventListener("change", () => localStorage.setItem(`gonogo label ${id}`, String(input.type === "checkbox" ? input.checked : input.value)));
+for (const [id, name] of [["advance", "advance"], ["start", "start"], ["order", `order ${text.path}`]]) remember(at(id), `gonogo label ${name}`);
+
+/** Keep what a person chose in the browser. */
+function remember(input, name) {
+  const stored = localStorage.getItem(name);
+  const property = input.type === "checkbox" ? "checked" : "value";
+  if (property === "checked" && stored !== null) input.checked = stored === "true";
+  else if (stored !== null && ![...input.options].some((option) => option.value === stored && option.disabled)) input.value = stored;
+  input.addEventListener("change", () => localStorage.setItem(name, String(input[property])));
 }
 addEventListener("pagehide", commit);
 
@@ -513,7 +415,8 @@ const told = await (await fetch(`${text.path}/samples`)).json();
 version = told.version;
 for (const row of told.rows) rows.set(row.file, row);
 listKinds();
-const first = rows.has(text.file) ? text.file : (upcoming("") ?? rows.keys().next().value);
+order.choose(at("order").value);
+const first = rows.has(text.file) ? text.file : (order.upcoming("") ?? rows.keys().next().value);
 if (first) await open(first);
 else location.replace(text.path);
 setInterval(look, LOOK_MS);

@@ -116,6 +116,7 @@ def label_page(request: Request, here: Here, me: Me, name: str, file: str = "") 
         key_names=KEY_NAMES,
         kinds=here.datasets.kinds(name),
         has_bundle=here.jobs.trained_on(name) is not None,
+        by_doubt=here.jobs.made_from(name) is not None,
     )
 
 

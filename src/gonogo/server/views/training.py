@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import Form, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from gonogo import bundle
@@ -116,6 +116,8 @@ def deploy(request: Request, here: Here, me: Me, inspector: Line) -> Response:
 def _piece(here: Services, job: Job, me: Visitor) -> str:
     active = here.workspace.active_bundle()
     made = here.workspace.bundles / job.asked.bundle
+    evaluation = job.evaluation()
+    found = None if evaluation is None else _Found.model_validate(evaluation)
     return pages.fill(
         me.language,
         "job/state.html",
@@ -125,10 +127,12 @@ def _piece(here: Services, job: Job, me: Visitor) -> str:
         steps=[(phase, PHASE_NAMES[phase], _reached(job.status.phase, phase)) for phase in _WORK],
         csrf=here.sessions.csrf(me.session) if me.session else "",
         progress=job.progress(),
-        figures=_figures(job.evaluation()),
+        figures=[] if found is None else _figures(found),
+        auroc=None if found is None else found.auroc,
         promise=_promise(made),
         made=made.is_dir(),
         in_use=active == made,
+        active=active,
         ahead=sum(not other.status.phase.over and other.asked.number < job.asked.number for other in here.jobs.all()),
     )
 
@@ -150,6 +154,7 @@ class _Found(BaseModel):
 
     parts_good: int
     parts_bad: int
+    auroc: float | None
     confusion: dict[Label, dict[State, int]]
     escape_rate_low: float | None
     escape_rate_high: float | None
@@ -159,10 +164,7 @@ class _Found(BaseModel):
     review_rate_high: float | None
 
 
-def _figures(evaluation: dict[str, JsonValue] | None) -> list[Figure]:
-    if evaluation is None:
-        return []
-    found = _Found.model_validate(evaluation)
+def _figures(found: _Found) -> list[Figure]:
     good, bad = found.confusion[Label.GOOD], found.confusion[Label.BAD]
     return [
         Figure(

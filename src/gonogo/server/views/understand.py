@@ -16,7 +16,6 @@ from gonogo.report import svg
 from gonogo.schema import Label
 from gonogo.server import pages
 from gonogo.server.insight import Gauge, Known, watching
-from gonogo.server.insight.comparing import MOST
 from gonogo.server.insight.limits import Dial, Setting, make_dial, outcome
 from gonogo.server.insight.line import LinePart
 from gonogo.server.insight.mistakes import close_calls, doings, eras, escaped, finite, misjudged, pareto, rejected
@@ -63,9 +62,11 @@ class Couple(BaseModel):
 
     first: Annotated[str, Field(max_length=200)]
     second: Annotated[str, Field(max_length=200)]
+    dataset: Annotated[str, Field(max_length=64)] = ""
+    """Compare on its test pictures and those without a split; empty: on the reviewed parts."""
 
 
-def understand_page(request: Request, here: Here, me: Me) -> Response:
+def understand_page(request: Request, here: Here, me: Me, second: str = "") -> Response:
     """Everything that is known now; the rest is worked out and the script asks for it."""
     gauge, known = here.insight.gauge(), here.insight.known()
     decisions = list(here.review.decisions.standing().values())
@@ -94,7 +95,8 @@ def understand_page(request: Request, here: Here, me: Me) -> Response:
         doings=done,
         tasks=here.insight.worker.busy(),
         failure=_failure(here, me.language),
-        compared_most=min(len(decisions), MOST),
+        held_out=here.insight.comparer.held_out(),
+        second=second,
         finite=finite,
     )
 
@@ -128,15 +130,13 @@ def apply(here: Here, me: Me, body: Limits) -> Response:
 
 
 def compare(here: Here, me: Me, body: Couple) -> Response:
-    """Let two bundles judge the same reviewed parts."""
+    """Let two bundles judge the same parts."""
     paths = {path.name: path for path in here.workspace.bundle_paths()}
     first, second = (here.insight.gauges.open(paths.get(name)) for name in (body.first, body.second))
     if first is None or second is None or first.path == second.path:
         raise RefusedError(N_("Choose two different inspectors."))
     decisions = [each for each in here.review.decisions.standing().values() if each.frames_sha256]
-    if not decisions:
-        raise RefusedError(N_("Nothing was decided yet, so there is nothing to compare on."))
-    here.insight.comparer.start(first, second, decisions)
+    here.insight.comparer.start(first, second, dataset=body.dataset, decisions=decisions)
     return pages.answer(done=True)
 
 

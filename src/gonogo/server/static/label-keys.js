@@ -1,0 +1,59 @@
+// Every key and button of the label page. Letters can be changed by each person; the rest are what they are.
+
+import { typing } from "./gonogo.js";
+
+const TWICE_MS = 500; // the second click of a double click would decide the next picture
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+const fixed = (stage) => ({
+  Enter: () => stage.close(),
+  " ": () => stage.pointAtCursor(),
+  Escape: () => stage.leave(),
+  Backspace: () => (stage.open ? stage.back() : stage.clear()),
+  Delete: () => stage.clear(),
+  "[": () => stage.turn(-1),
+  "]": () => stage.turn(1),
+  "{": () => stage.turn(-0.1),
+  "}": () => stage.turn(0.1),
+  "+": () => stage.zoom(1.5),
+  "-": () => stage.zoom(1 / 1.5),
+  0: () => stage.fit(),
+});
+
+/**
+ * Listen to keys and to the buttons that say what they do.
+ *
+ * @param {HTMLElement} root holds the buttons
+ * @param {object} stage
+ * @param {Object<string, function(): void>} actions by name
+ * @param {function(): Object<string, string>} keys the letters by action, as they are now
+ * @param {function(number): void} kind bad, of the kind with this number key
+ */
+export function listen(root, stage, actions, keys, kind) {
+  const always = fixed(stage);
+  document.addEventListener("keydown", (event) => {
+    if (typing(event) || document.querySelector("dialog[open]")) return;
+    const button = event.target.closest("button, a, summary") !== null;
+    const arrow = ARROWS[event.key];
+    if (arrow && !event.target.closest("#strip")) {
+      stage.nudge(...arrow.map((value) => value * (event.shiftKey ? 10 : 1)));
+    } else if (event.key in always && !(button && (event.key === "Enter" || event.key === " "))) {
+      always[event.key]();
+    } else if (/^[1-9]$/.test(event.key)) {
+      if (!event.repeat) kind(Number(event.key));
+    } else {
+      const action = Object.keys(actions).find((name) => keys()[name] === event.key.toLowerCase());
+      if (!action || (event.repeat && !["next", "previous"].includes(action))) return;
+      actions[action]();
+    }
+    event.preventDefault();
+  });
+  let pressedAt = 0;
+  root.addEventListener("click", (event) => {
+    const name = event.target.closest("[data-do]")?.dataset.do;
+    if (!name) return;
+    const again = ["good", "bad", "none"].includes(name) && event.detail > 1 && Date.now() - pressedAt < TWICE_MS;
+    pressedAt = Date.now();
+    if (!again) actions[name]();
+  });
+}

@@ -1,0 +1,60 @@
+// In which order the pictures come: as uploaded, or those of which the inspector is least sure first.
+
+const POLL_MS = 1500;
+
+/** Whether somebody has judged the picture. */
+export const decided = (row) => row.label !== undefined || row.present === false;
+
+export class Order {
+  /**
+   * @param {string} path of the doubts
+   * @param {Map<string, object>} rows the records by file
+   * @param {function(object): void} ranked told how far the server is whenever it has said more
+   */
+  constructor(path, rows, ranked) {
+    Object.assign(this, { path, rows, ranked });
+    this.by = "file";
+    this.doubt = {};
+    this.others = {}; // by file: who else has it open
+  }
+
+  /** Every file in the order shown: as uploaded, or the open ones by doubt and then the others. */
+  files() {
+    const files = [...this.rows.keys()];
+    if (this.by === "file") return files;
+    const rank = (file) => (decided(this.rows.get(file)) ? Infinity : (this.doubt[file] ?? 1e9));
+    return files.map((file) => [rank(file), file]).sort((one, other) => (one[0] === other[0] ? 0 : one[0] - other[0])).map(([, file]) => file);
+  }
+
+  /** The next picture that nobody has labelled and nobody else has open. */
+  upcoming(from) {
+    const files = this.files();
+    const start = this.by === "file" ? files.indexOf(from) : -1;
+    const around = [...files.slice(start + 1), ...files.slice(0, start + 1)].filter((file) => file !== from && !decided(this.rows.get(file)));
+    return around.find((file) => !this.others[file]) ?? around[0];
+  }
+
+  /** The picture so many places on; none beyond the ends. */
+  beside(file, places) {
+    const files = this.files();
+    return files[files.indexOf(file) + places];
+  }
+
+  /** @param {"file"|"doubt"} by */
+  choose(by) {
+    this.by = by;
+    this.rank();
+  }
+
+  async rank() {
+    if (this.by !== "doubt") return;
+    const answer = await fetch(this.path).catch(() => null);
+    const told = answer?.ok ? await answer.json() : null;
+    if (told && this.by === "doubt") {
+      this.doubt = told.doubt;
+      this.ranked(told);
+      if (!told.waiting) return;
+    }
+    setTimeout(() => this.rank(), POLL_MS);
+  }
+}

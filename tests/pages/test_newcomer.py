@@ -1,0 +1,250 @@
+"""The whole way in a browser, from an empty workspace: photographs, labels, a first inspector, a line, a better one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from playwright.sync_api import Page, expect
+
+from gonogo.files import write_beside
+from gonogo.images import encode_png
+from gonogo.ledger import VerdictRecord
+from gonogo.schema import Frame
+from gonogo.server import Workspace
+from gonogo.server.access import Role
+from label_kit import zipped
+from pages.test_label_page import saved, settled
+from pages.test_review_page import open_desk, part_of
+from pages.test_review_page import saved as decisions_saved
+from server_kit import make_app
+
+LONGEST_MS = 900_000
+FIRST = ("", "spot") * 13
+"""What the newcomer photographs: good parts and spots."""
+LABELLED = 20
+LINE = ("", "spot", "", "scratch") * 8
+"""What the line sends later: scratches, too, of which nobody knew."""
+CHECKED = ("", "spot", "", "scratch") * 15
+"""A batch that the laboratory has sorted; nothing is ever trained with it."""
+STATION = """
+station = "line-1"
+bundle = "active"
+ledger = "ledger/line.ledger"
+state_dir = "state"
+window_s = 60.0
+camera_timeout_s = 50.0
+queue = 64
+min_free_mb = 1
+[[views]]
+name = "top"
+[views.camera]
+kind = "folder"
+folder = "incoming"
+[trigger]
+kind = "folder"
+folder = "incoming"
+[answer]
+kind = "stdout"
+[watchdog]
+stall_s = 120.0
+"""
+
+
+def plate(rng: np.random.Generator, kind: str) -> Frame:
+    """Brushed metal; with a dark spot, or with a bright scratch across the grain."""
+    picture = cv2.GaussianBlur(rng.normal(130, 40, (72, 96)), (0, 0), sigmaX=6, sigmaY=0.8)
+    at = rng.integers((16, 16), (80, 56))
+    mark = np.zeros((72, 96), np.uint8)
+    if kind == "spot":
+        cv2.circle(mark, at.tolist(), 9, 255, -1)
+        picture -= 40 * cv2.GaussianBlur(mark / 255, (0, 0), 1.2)
+    if kind == "scratch":
+        turn = rng.uniform(0.9, 2.2)
+        along = 13 * np.array([np.cos(turn), np.sin(turn)])
+        cv2.line(mark, (at - along).astype(int).tolist(), (at + along).astype(int).tolist(), 255, 2)
+        picture += 22 * cv2.GaussianBlur(mark / 255, (0, 0), 0.8)
+    grey = np.clip(picture + rng.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Workspace:
+    """Nothing but where the station will run."""
+    root = tmp_path / "workspace"
+    (root / "incoming").mkdir(parents=True)
+    (root / "station.toml").write_text(STATION)
+    return Workspace.open(root)
+
+
+@pytest.fixture
+def app(space: Workspace) -> FastAPI:
+    return make_app(space.root)
+
+
+@contextmanager
+def station(space: Workspace) -> Iterator[None]:
+    """The real one, in a process of its own; stopped as an operator stops it."""
+    command = [sys.executable, "-m", "gonogo", "station", "run", str(space.root / "station.toml")]
+    with (space.root / "station.log").open("wb") as log:
+        running = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
+        try:
+            yield
+        finally:
+            running.terminate()
+            try:
+                running.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(running.pid, signal.SIGKILL)
+
+
+def train(page: Page, name: str) -> None:
+    """Press the button, twice, as people do, and wait for the report."""
+    page.goto("/datasets/plates")
+    page.get_by_label("Quick").check()
+    page.get_by_role("button", name="Train").dblclick()
+    expect(page.get_by_role("heading", name=name)).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("heading", name="On pictures it had never seen")).to_be_visible(timeout=LONGEST_MS)
+
+
+def deploy(page: Page) -> None:
+    page.get_by_role("button", name="Deploy").click()
+    page.get_by_role("dialog").get_by_role("button", name="Yes, go on").click()
+    expect(page.get_by_text("The inspector is in use.")).to_be_visible()
+
+
+def upload(page: Page, dataset: str, files: Path | list[Path], count: int, *, sorted_by_folder: bool = False) -> None:
+    page.get_by_role("link", name="Data sets").click()
+    page.get_by_label("Name").fill(dataset)
+    page.get_by_role("button", name="Begin").click()
+    if sorted_by_folder:
+        page.get_by_label("Folders named good, bad or bad/KIND are labels").check()
+    page.locator("#files").set_input_files(files)
+    expect(page.locator("#upload-state")).to_have_text(f"Added: {count}")
+
+
+@pytest.mark.timeout(2700)
+def test_a_newcomer_gets_from_photographs_to_an_inspector_that_learns_from_reviewed_parts(
+    app: FastAPI, space: Workspace, new_page: Callable[..., Page], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(11)
+    page = new_page(Role.ENGINEER)
+    expect(page.get_by_text("No inspector yet")).to_be_visible()
+    page.get_by_role("link", name="Add photographs").click()
+
+    # Photographs, one of which is none
+    camera = tmp_path / "camera"
+    camera.mkdir()
+    for number, kind in enumerate(FIRST):
+        (camera / f"plate-{number:02d}.png").write_bytes(encode_png(plate(rng, kind)))
+    (camera / "readme.txt").write_text("not a picture")
+    upload(page, "plates", sorted(camera.iterdir()), len(FIRST))
+    expect(page.locator("#refused")).to_contain_text("readme.txt")
+
+    # Twenty labels
+    page.get_by_role("link", name="Label them").click()
+    settled(page)
+    for number in range(LABELLED):
+        expect(page.locator("#position")).to_have_text(f"{number + 1} of {len(FIRST)}")
+        settled(page)
+        page.keyboard.press("b" if FIRST[number] else "g")
+    saved(page)
+    expect(page.locator("#left")).to_have_text(f"{len(FIRST) - LABELLED} unlabelled")
+
+    # The first inspector, its report, and to work
+    train(page, "plates-1.inspector")
+    assert len(app.state.services.jobs.all()) == 1, "a double click trains once"
+    with page.expect_popup() as popup:
+        page.get_by_role("link", name="Open the report").click()
+    expect(popup.value.get_by_text("plates-1.inspector").first).to_be_visible()
+    deploy(page)
+    assert space.active_bundle() == space.bundles / "plates-1.inspector"
+    page.goto("/datasets/plates/label")
+    settled(page)
+    page.locator(".settings summary").click()
+    expect(page.get_by_label("Order")).to_have_value("doubt")
+    expect(page.locator("#ranking")).to_have_text("plates-1.inspector is least sure of these.", timeout=60_000)
+
+    # The line runs; the station page changes with every part
+    operator = new_page(Role.OPERATOR)
+    operator.goto("/station")
+    expect(operator.locator(".verdict .word").first).to_have_text("Ready")
+    with station(space):
+        for number, kind in enumerate(LINE):
+            write_beside(space.root / "incoming" / f"L-{number:02d}.png", encode_png(plate(rng, kind)))
+            if number in (0, len(LINE) - 1):
+                expect(operator.locator(".verdict .meta")).to_contain_text(f"L-{number:02d}", timeout=120_000)
+                expect(operator.locator(".verdict .word").first).to_have_text("Review")
+                expect(operator.locator(".pictures img")).to_be_visible()
+
+        # Twenty labels cannot promise anything, so every part goes to a person, who says what it is
+        reviewer = new_page(Role.REVIEWER)
+        app.state.services.review.desk.check_share = 0.0
+        open_desk(reviewer)
+        expect(reviewer.locator("[data-waiting]")).to_have_text(str(len(LINE)))
+        for left in range(len(LINE), 0, -1):
+            shown = part_of(reviewer)
+            kind = LINE[int(shown.removeprefix("L-"))]
+            if not kind:
+                reviewer.keyboard.press("g")
+            elif reviewer.locator(f"[data-kind='{kind}']").count():
+                reviewer.locator(f"[data-kind='{kind}']").click()
+            else:
+                reviewer.keyboard.press("n")
+                reviewer.keyboard.type(kind)
+                reviewer.keyboard.press("Enter")
+            if left > 1:
+                expect(reviewer.locator("[data-facts] dd").first).not_to_have_text(shown)
+                expect(reviewer.locator("#desk")).to_have_attribute("aria-busy", "false")
+        decisions_saved(reviewer)
+        expect(reviewer.get_by_text("Nothing waits for you")).to_be_visible()
+
+        # What they said teaches the next one
+        page.goto("/review")
+        page.get_by_text("Keys, and what happens to a decision").click()
+        page.get_by_label("Add them to the training pictures of").select_option("plates")
+        page.get_by_role("button", name="Add", exact=True).click()
+        expect(page.get_by_text(f"{len(LINE)} pictures were added")).to_be_visible()
+        train(page, "plates-2.inspector")
+
+        # Is it better? On a sorted batch that neither was made with
+        pictures = {
+            f"{f'bad/{kind}' if kind else 'good'}/checked-{number:02d}.png": encode_png(plate(rng, kind))
+            for number, kind in enumerate(CHECKED)
+        }
+        (tmp_path / "checked.zip").write_bytes(zipped(pictures))
+        upload(page, "checked", tmp_path / "checked.zip", len(CHECKED), sorted_by_folder=True)
+        page.goto("/training/2")
+        page.get_by_role("link", name="Compare with the one in use").click()
+        expect(page.get_by_role("combobox", name="Second")).to_have_value("plates-2.inspector")
+        page.get_by_role("combobox", name="On", exact=True).select_option("checked")
+        page.get_by_role("button", name="Compare").click()
+        table = page.locator(".compared")
+        expect(table).to_contain_text(f"{len(CHECKED)} pictures of checked, judged by both", timeout=60_000)
+        columns = table.locator("thead th").all_inner_texts()
+        assert columns == ["plates-1.inspector", "plates-2.inspector"]
+        first, second = (float(cell.get_attribute("data-auroc") or "") for cell in table.locator("[data-auroc]").all())
+        print(f"AUROC on the checked batch: first {first:.3f}, retrained {second:.3f}")  # noqa: T201
+        assert first < 0.9, "nobody had told it of scratches"
+        assert second > first + 0.05
+        assert second > 0.9
+
+        # It goes to work without the line stopping
+        page.goto("/training/2")
+        deploy(page)
+        write_beside(space.root / "incoming" / "after.png", encode_png(plate(rng, "scratch")))
+        expect(operator.locator(".verdict .meta")).to_contain_text("after", timeout=120_000)
+    with app.state.services.book.reading() as ledger:
+        judged = [row.record for row in ledger.verdicts() if isinstance(row.record, VerdictRecord)]
+    assert len(judged) == len(LINE) + 1
+    assert len({record.bundle_sha256 for record in judged[:-1]}) == 1
