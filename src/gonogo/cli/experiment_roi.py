@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,6 +43,9 @@ def roi(
         list[StageName] | None,
         typer.Option(help="Only this stage; may be repeated. What is finished in --out is kept and shown with it."),
     ] = None,
+    parts: Annotated[
+        int | None, typer.Option(min=50, help="Rendered boards; 2,000 where omitted, with --quick fewer.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, whatever is finished in --out.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = len(os.sched_getaffinity(0)),
     timing: Annotated[bool, typer.Option("--timing", help="Only time the regions on one 1080p frame.")] = False,
@@ -66,9 +70,10 @@ def roi(
     if out is None:
         raise InputError("--out: expected a folder for the report, found none. Pass --out DIR (or --timing).")
     start = Weights(backbone=backbone, file=weights, normalisation=known)
+    extent = QUICK if quick else FULL
     study = region_study(
         out,
-        QUICK if quick else FULL,
+        extent if parts is None else replace(extent, parts=parts),
         start,
         photos=photos,
         stages=[Stage(each) for each in stage or ()],

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gonogo.dataset import Dataset, Sample, Split
-from gonogo.dataset.splits import merge_groups
+from gonogo.dataset.splits import deal_folds
 from gonogo.experiments.region.shots import Shot, shot
 from gonogo.progress import console
 from gonogo.roi import ClassicalRoi, Roi, open_roi
@@ -142,10 +142,7 @@ class Photographs:
     def __init__(self, dataset: Dataset, folds: int, seed: int) -> None:
         self._dataset, self._seed = dataset, seed
         boxed = [sample for sample in dataset.samples if sample.box is not None]
-        near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(boxed)]
-        groups = np.array(merge_groups(boxed, near))
-        names = np.random.default_rng(seed).permutation(np.unique(groups))
-        self._fold = np.array([int(np.flatnonzero(names == group)[0]) % folds for group in groups])
+        self._fold = deal_folds(boxed, folds, seed=seed)
         self._examples = read_examples(dataset, boxed, side_px=SIDE_PX)
 
     def try_fold(self, number: int, options: LocatorOptions, *, trials: int) -> Fold:
