@@ -17,8 +17,10 @@ from gonogo.experiments.region.pieces import Pieces
 from gonogo.experiments.region.pipeline import PipelineRow, area_with_interval
 from gonogo.experiments.region.shots import Shot
 from gonogo.experiments.region.unseen import Fold, PhotoRow, UnseenRow
+from gonogo.model import IMAGENET
 from gonogo.schema import Label, Prediction, State
 
+WEIGHTS = Weights(file="weights.safetensors", normalisation=IMAGENET)
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 SHOT = Shot(picture=PIXEL, caption="a chip")
 ROW_KEYS = {"head", "loss", "labels", "iou", "share_above_095", "missed_of_picture", "missed_of_truth"}
@@ -198,7 +200,7 @@ def quick_stages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_study_runs_what_is_missing_and_shows_all_that_is_there(tmp_path: Path, quick_stages: list[str]) -> None:
     extent = replace(QUICK, boards=2, folds=2)
-    region_study(tmp_path, extent, Weights(), stages=[Stage.UNSEEN])
+    region_study(tmp_path, extent, WEIGHTS, stages=[Stage.UNSEEN])
     assert quick_stages == [f"unseen {board}" for board in list(study.BoardType)[:2]]
     first = json.loads((tmp_path / "roi.json").read_text())
     assert (len(first["unseen"]), first["rows"], first["photographs"]) == (2, [], None)
@@ -207,7 +209,7 @@ def test_a_study_runs_what_is_missing_and_shows_all_that_is_there(tmp_path: Path
     assert "Heads and losses" not in page
 
     quick_stages.clear()
-    region_study(tmp_path, extent, Weights(), photos=tmp_path)
+    region_study(tmp_path, extent, WEIGHTS, photos=tmp_path)
     assert quick_stages == ["heads", "pipelines", "fold 0", "fold 1"]
     whole = json.loads((tmp_path / "roi.json").read_text())
     assert set(whole["rows"][0]) > ROW_KEYS | {"excess_of_truth"}
@@ -221,7 +223,7 @@ def test_a_study_runs_what_is_missing_and_shows_all_that_is_there(tmp_path: Path
         assert told in page
 
     quick_stages.clear()
-    region_study(tmp_path, extent, Weights(), photos=tmp_path)
+    region_study(tmp_path, extent, WEIGHTS, photos=tmp_path)
     assert quick_stages == []
     region_study(tmp_path, extent, Weights(), stages=[Stage.HEADS], overwrite=True)
     assert quick_stages == ["heads"]

@@ -25,15 +25,16 @@ class Pieces:
 
         Args:
             folder: Where the pieces lie.
-            settings: All that decides the figures, as JSON: pieces made with other settings are not mixed in.
+            settings: All that decides the figures: pieces made with other settings are not mixed in.
 
         Raises:
             InputError: the folder holds pieces of another study.
         """
         self.folder = folder
-        found = self.once(SETTINGS, dict[str, Any], lambda: settings)
-        if found != settings:
-            differing = ", ".join(sorted(name for name in settings if settings[name] != found.get(name)))
+        own: dict[str, Any] = TypeAdapter(dict[str, Any]).dump_python(settings, mode="json")
+        found = self.once(SETTINGS, dict[str, Any], lambda: own)
+        if found != own:
+            differing = ", ".join(sorted(name for name in own | found if own.get(name) != found.get(name)))
             raise InputError(
                 f"{folder}: expected pieces of the same study, found one with other settings ({differing}). "
                 "Choose another --out, or pass --overwrite to begin anew."

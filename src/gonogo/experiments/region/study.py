@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from gonogo.roi.scoring import read_examples
 from gonogo.roi.tuning import tune
 from gonogo.schema import Frame
 from gonogo.synthetic import BoardType, write_dataset
-from gonogo.train import FineTuning
+from gonogo.train import FineTuning, Locating
 from gonogo.workflow import LocatorOptions, TrainingOptions
 
 ARTICLE = {
@@ -55,17 +55,29 @@ class Extent:
     """Labels of the table's second half."""
     seeds: int
     table_steps: int
+    """Of the optimiser, for each entry of the table."""
+    locating: Locating = field(default_factory=Locating)
+    """How every other region is learned."""
+    epochs: int
+    """Of the judging network's fine-tuning; 0 leaves the backbone frozen."""
     boards: int
     """How many types are left out in turn."""
     trials: int
     """Random recipes that a search starts from."""
     folds: int = 5
-    epochs: int
-    """Of the judging network's fine-tuning; 0 leaves the backbone frozen."""
 
 
-FULL = Extent(parts=2000, seeds=3, table_steps=400, boards=len(BoardType), trials=150, epochs=8)
-QUICK = Extent(parts=800, seeds=1, table_steps=120, boards=1, trials=40, epochs=0)
+FULL = Extent(parts=2000, seeds=3, table_steps=400, epochs=8, boards=len(BoardType), trials=150)
+QUICK = Extent(
+    parts=400,
+    few=60,
+    seeds=1,
+    table_steps=60,
+    locating=Locating(views=8, steps=300, presence_folds=2, presence_steps=80),
+    epochs=0,
+    boards=1,
+    trials=20,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +235,12 @@ class _Bench:
     def locator(self) -> LocatorOptions:
         """How a region is learned."""
         weights = self.weights
-        return LocatorOptions(backbone=weights.backbone, weights=weights.file, normalisation=weights.normalisation)
+        return LocatorOptions(
+            backbone=weights.backbone,
+            weights=weights.file,
+            normalisation=weights.normalisation,
+            locating=self.extent.locating,
+        )
 
     def _heads(self) -> HeadStudy:
         everything = sum(sample.box is not None for sample in self.boards.split(Split.TRAIN))
