@@ -146,7 +146,9 @@ def test_a_gain_is_counted_on_the_parts_that_both_could_judge() -> None:
 
 
 def test_one_part_of_a_kind_says_nothing_about_the_spread() -> None:
-    assert area_with_interval((np.array([1.0]), np.array([1.0, 1.0])))[1:] == (-np.inf, np.inf)
+    wins = np.array([1.0]), np.array([1.0, 1.0])
+    assert area_with_interval(wins) == (1.0, 0.0, 1.0)
+    assert area_with_interval(wins, least=-1.0) == (1.0, -1.0, 1.0)
 
 
 # --- the study

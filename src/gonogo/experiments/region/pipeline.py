@@ -80,7 +80,7 @@ class PipelineRow:
         if len({own[name].label for name in shared}) < 2:
             return None
         first, second = _wins([own[name] for name in shared]), _wins([theirs[name] for name in shared])
-        return area_with_interval((first[0] - second[0], first[1] - second[1]))
+        return area_with_interval((first[0] - second[0], first[1] - second[1]), least=-1.0)
 
     def to_json(self) -> dict[str, object]:
         """Flat, with the intervals."""
@@ -128,17 +128,21 @@ def bundle_of(out: Path, name: str) -> Path:
     return out / f"{name.replace(' ', '').replace('+', '-').lower()}.inspector"
 
 
-def area_with_interval(wins: Wins) -> Interval:
+def area_with_interval(wins: Wins, *, least: float = 0.0) -> Interval:
     """The area under the ROC curve, or a difference of two, with its 95 % interval.
 
     From how often each bad part scores above a good one, and each good one below a bad one (DeLong et al., Biometrics
     44, 1988); for a difference of areas, the differences of both.
+
+    Args:
+        wins: Two parts or more of a kind, or the interval says nothing.
+        least: What it can be at least: 0, or -1 for a difference.
     """
     over_bad, over_good = wins
     variance = sum(float(each.var(ddof=1)) / len(each) if len(each) > 1 else math.inf for each in (over_bad, over_good))
     half = float(norm.ppf(0.975)) * math.sqrt(variance)
     area = float(over_bad.mean())
-    return area, area - half, area + half
+    return area, max(area - half, least), min(area + half, 1.0)
 
 
 def _wins(parts: Sequence[Prediction]) -> Wins:
