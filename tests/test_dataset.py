@@ -28,6 +28,7 @@ from gonogo.dataset import (
     resplit,
     write_metadata,
 )
+from gonogo.dataset.splits import deal_folds
 from gonogo.errors import DatasetError, InputError, UnfitError
 from gonogo.schema import Frame, Label
 
@@ -294,6 +295,19 @@ def test_parts_of_one_product_in_a_fixture_are_not_taken_for_copies(tmp_path: Pa
 
 def make(count: int, **columns: object) -> list[Sample]:
     return [Sample.model_validate({"file_name": f"images/{row}.png", **columns}) for row in range(count)]
+
+
+def test_folds_keep_parts_and_near_copies_together_and_are_even() -> None:
+    samples = [
+        sample.model_copy(update={"part": f"p{row // 2}", "group": row // 4 if row < 20 else None})
+        for row, sample in enumerate(make(60))
+    ]
+    folds = deal_folds(samples, 5, seed=1)
+    assert all(len(set(folds[row : row + 4])) == 1 for row in range(0, 20, 4))
+    assert all(len(set(folds[row : row + 2])) == 1 for row in range(20, 60, 2))
+    assert np.bincount([folds[row] for row in (*range(0, 20, 4), *range(20, 60, 2))]).tolist() == [5] * 5
+    np.testing.assert_array_equal(folds, deal_folds(samples, 5, seed=1))
+    assert set(deal_folds(make(2), 5).tolist()) == {0, 1}
 
 
 def test_splits_keep_groups_whole_and_kinds_in_proportion() -> None:

@@ -33,13 +33,14 @@ from gonogo.model import (
     Scaling,
     load_backbone,
 )
-from gonogo.model.locator import make_head
+from gonogo.model.locator import Sightings, make_head
 from gonogo.roi import LearnedRecipe, conformal_margin, outward_residual, parts_needed
 from gonogo.roi.learned import judge_sighting
 from gonogo.runtime import Graph, compile_graph
 from gonogo.schema import Box, Frame, Located, State
-from gonogo.train import Locating, Places, fit_scaling
+from gonogo.train import Locating, Places, choose_presence, fit_scaling, locating
 from gonogo.train.box_losses import BoxLoss
+from gonogo.train.locating import least_presence
 from gonogo.train.views import View, plain_view, random_view
 from gonogo.workflow import LocatorOptions, TrainingOptions, find_regions, region, train_inspector, training
 from plates import SIZE_WH, empty_frame, make_plates, plate_frame
@@ -158,7 +159,7 @@ def test_the_same_seed_gives_the_same_views() -> None:
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 100.0])
-def test_the_edges_head_places_everything_inside_the_picture(scale: float) -> None:
+def test_the_edges_head_places_nothing_farther_out_than_half_a_cell(scale: float) -> None:
     torch.manual_seed(0)
     head = make_head(LocatorHead.EDGES, 8).eval()
     found = head(scale * torch.randn(5, 8, 6, 9))
@@ -166,7 +167,21 @@ def test_the_edges_head_places_everything_inside_the_picture(scale: float) -> No
     assert found.corners.shape == (5, 8)
     assert found.presence.shape == (5,)
     for places in (found.box, found.corners):
-        assert bool(((places > 0) & (places < 1)).all())
+        for axis, cells in ((places[:, 0::2], 9), (places[:, 1::2], 6)):
+            assert bool(((axis > -0.5 / cells) & (axis < 1 + 0.5 / cells)).all())
+
+
+def test_the_edges_head_reaches_the_rim_of_the_picture() -> None:
+    torch.manual_seed(0)
+    head = make_head(LocatorHead.EDGES, 8).train()
+    features, whole = torch.randn(16, 8, 5, 5), torch.tensor([0.0, 0.0, 1.0, 1.0])
+    optimiser = torch.optim.Adam(head.parameters(), 1e-2)
+    for _ in range(150):
+        loss = (head(features).box - whole).abs().mean()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    assert float(loss.detach()) < 0.03, "the middle of the outermost cell is at 0.1"
 
 
 @pytest.mark.parametrize("kind", list(LocatorHead))
@@ -437,9 +452,63 @@ def test_whatever_the_network_says_a_part_is_only_present_with_a_place(
             assert located.box.intersection(Box.whole_of(200, 100)) == located.box
 
 
+# --- the least presence
+
+
+def test_a_clean_gap_around_one_half_leaves_the_cut_there() -> None:
+    assert least_presence(np.array([1.0, 3.0]), np.array([-2.0, -1.0])) == 0.5
+    assert least_presence(np.array([1.0]), np.array([])) == 0.5
+    assert least_presence(np.array([]), np.array([1.0])) == 0.5
+
+
+def test_the_cut_lies_in_the_gap_wherever_that_is() -> None:
+    cut = least_presence(np.array([-1.0, 0.5, 2.0]), np.array([-3.0, -4.0]))
+    assert cut == pytest.approx(1 / (1 + math.exp(2.0)))
+    assert least_presence(np.array([90.0]), np.array([70.0])) == 0.98
+    assert least_presence(np.array([-70.0]), np.array([-90.0])) == 0.02
+
+
+@settings(max_examples=100)
+@given(
+    present=arrays.arrays(np.float64, st.integers(1, 12), elements=st.integers(-3, 3).map(float)),
+    absent=arrays.arrays(np.float64, st.integers(1, 12), elements=st.integers(-3, 3).map(float)),
+)
+def test_no_other_cut_refuses_fewer_and_accepts_fewer(present: np.ndarray, absent: np.ndarray) -> None:
+    def wrong(cut: float) -> float:
+        return float((present < cut).mean() + (absent >= cut).mean())
+
+    best = least_presence(present, absent)
+    logit = math.log(best / (1 - best))
+    assert wrong(round(logit, 9)) <= min(wrong(cut) for cut in np.arange(-3.25, 3.5, 0.5)) + 1e-9
+
+
+def test_the_least_presence_is_chosen_on_views_that_taught_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads that are sure of what they learned and say -2 or -6 of anything else: the cut is -4, not 0."""
+    there = np.arange(12) % 3 > 0
+    boxes = np.where(there[:, None], [[0.2, 0.2, 0.8, 0.8]], np.nan).astype(np.float32)
+    places = Places(maps=np.zeros((12, 3, 4, 4), np.float16), boxes=boxes, corners=np.full((12, 8), np.nan, np.float32))
+    taught: list[np.ndarray] = []
+
+    def fit(_places: Places, _scaling: Scaling, recipe: Locating, *, seed: int, among: np.ndarray) -> np.ndarray:
+        assert (recipe.steps, seed) == (7, 3)
+        taught.append(among)
+        return among
+
+    def sight(_head: np.ndarray, _scaling: Scaling, held_out: Places) -> Sightings:
+        logits = torch.where(torch.from_numpy(held_out.present), -2.0, -6.0)
+        return Sightings(torch.zeros(len(logits), 4), torch.zeros(len(logits), 8), logits)
+
+    monkeypatch.setattr(locating, "fit_locator", fit)
+    monkeypatch.setattr(locating, "sight", sight)
+    scaling = Scaling(torch.zeros(3), torch.ones(3))
+    cut = choose_presence(places, scaling, np.arange(12) // 4, Locating(presence_steps=7), seed=3)
+    assert cut == pytest.approx(0.02)  # 1 / (1 + exp(4)), held at its bound
+    assert [sorted({*range(12)} - set(among)) for among in taught] == [[*range(4)], [*range(4, 8)], [*range(8, 12)]]
+
+
 # --- training, bundle, inspector
 
-LOCATING = Locating(views=6, steps=150, loss=BoxLoss.GIOU)
+LOCATING = Locating(views=6, steps=150, loss=BoxLoss.GIOU, presence_folds=2, presence_steps=60)
 LOCATOR = LocatorOptions(weights="none", size_wh=(64, 64), locating=LOCATING)
 OPTIONS = TrainingOptions(
     backbone="resnet18", weights="none", cuts=("layer1",), size_wh=(32, 32), augmentation=PLAIN, locator=LOCATOR

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -64,6 +65,18 @@ def merge_groups(samples: Sequence[Sample], near: Sequence[int], *, by_lot: bool
     graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(size, size))
     _, component = connected_components(graph, directed=False)
     return tuple(int(number) for number in component[: len(samples)])
+
+
+def deal_folds(samples: Sequence[Sample], folds: int, *, seed: int = 0) -> Int[np.ndarray, " pictures"]:
+    """A fold number per picture for cross-validation; pictures of one part, lot or near-duplicate group share it.
+
+    With fewer such groups than folds, some folds stay empty.
+    """
+    near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(samples)]
+    groups = np.array(merge_groups(samples, near))
+    names = np.random.default_rng(seed).permutation(np.unique(groups))
+    place: Int[np.ndarray, " groups"] = np.argsort(names)
+    return place[groups] % folds
 
 
 def assign_splits(

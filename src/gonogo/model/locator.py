@@ -83,20 +83,22 @@ class EdgesHead(nn.Module):
     """Convolutions, then one map for every edge and corner; its softmax over the cells says where that is.
 
     The place is the expectation under the softmax (soft-argmax, Luvizon et al., 2019), so it lies between cells and has
-    a gradient everywhere. An edge uses its own axis only.
+    a gradient everywhere. An edge uses its own axis only. The maps reach one cell beyond the picture on every side: an
+    expectation never quite reaches the outermost cell's middle, and a part may touch the picture's rim.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.trunk = _trunk(channels)
-        self.places = nn.Conv2d(TRUNK, 8, 1)
+        self.places = nn.Conv2d(TRUNK, 8, 3, padding=2)
         self.presence = nn.Sequential(nn.Linear(2 * TRUNK, TRUNK), nn.ReLU(), nn.Linear(TRUNK, 1))
 
     def forward(self, features: Float[Tensor, "batch channels rows columns"]) -> Sightings:
         """Features to sightings."""
         inside = self.trunk(features)
-        rows, columns = inside.shape[-2:]
-        chance = self.places(inside).flatten(2).softmax(2).unflatten(2, (rows, columns))
+        maps = self.places(inside)
+        rows, columns = maps.shape[-2:]
+        chance = maps.flatten(2).softmax(2).unflatten(2, (rows, columns))
         x = chance.sum(2) @ _middles(columns, chance)
         y = chance.sum(3) @ _middles(rows, chance)
         box = torch.stack([x[:, 0], y[:, 1], x[:, 2], y[:, 3]], 1)
@@ -142,5 +144,5 @@ def make_head(kind: LocatorHead, channels: int) -> RegressionHead | EdgesHead:
 
 
 def _middles(cells: int, like: Tensor) -> Float[Tensor, " cells"]:
-    """Where cells have their middles, as shares of the picture."""
-    return (torch.arange(cells, dtype=like.dtype, device=like.device) + 0.5) / cells
+    """Where cells have their middles, as shares of the picture; the first and the last lie outside."""
+    return (torch.arange(cells, dtype=like.dtype, device=like.device) - 0.5) / (cells - 2)

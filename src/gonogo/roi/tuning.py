@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float64
 
-from gonogo.dataset.splits import merge_groups
+from gonogo.dataset.splits import deal_folds
 from gonogo.errors import DatasetError
 from gonogo.images.geometry import Corners, Shapes, corners_of_box, grown, side_lengths
 from gonogo.progress import track
@@ -117,17 +117,12 @@ def cross_validate(
     Raises:
         DatasetError: fewer independent groups than folds.
     """
-    samples = [example.sample for example in examples]
-    near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(samples)]
-    groups = np.array(merge_groups(samples, near))
-    names = np.unique(groups)
-    if len(names) < folds:
+    fold = deal_folds([example.sample for example in examples], folds, seed=seed)
+    if (groups := len(np.unique(fold))) < folds:
         raise DatasetError(
             f"expected at least {folds} independent groups of pictures with a box for {folds} folds, found "
-            f"{len(names)}. Label more parts, or ask for fewer --folds."
+            f"{groups}. Label more parts, or ask for fewer --folds."
         )
-    fold_of = dict(zip(np.random.default_rng(seed).permutation(names), np.arange(len(names)) % folds, strict=True))
-    fold = np.array([fold_of[group] for group in groups])
     scores = []
     for number in range(folds):
         recipe = tuned([example for example, own in zip(examples, fold, strict=True) if own != number])

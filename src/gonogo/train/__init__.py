@@ -8,6 +8,7 @@ from gonogo.train.head import Head, balanced_loss, cross_validated_loss, fit_map
 from gonogo.train.locating import (
     Locating,
     Places,
+    choose_presence,
     compute_places,
     fit_locator,
     fit_scaling,
@@ -31,6 +32,7 @@ __all__ = [
     "Seen",
     "Source",
     "balanced_loss",
+    "choose_presence",
     "compute_places",
     "cross_validated_loss",
     "distil",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float16, Float32
+from jaxtyping import Bool, Float16, Float32, Float64, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,13 +30,17 @@ PRESENCE_WEIGHT = 0.2
 """Of the presence term beside the box loss."""
 _LEAST_DEVIATION = 0.02
 """Of a channel, as a share of the mean over all channels."""
+_PRESENCES = (0.02, 0.98)
+
+Logits: TypeAlias = Float64[np.ndarray, " views"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Locating:
     """How a locator is trained: Adam with decoupled weight decay and a one-cycle rate, for a fixed time.
 
-    Nothing is chosen on val, so that val parts can calibrate the margin.
+    Nothing is chosen on val, so that val parts can calibrate the margin: what has to be chosen on pictures that taught
+    nothing, the least presence, is chosen by cross-validation within the training pictures.
     """
 
     head: LocatorHead = LocatorHead.EDGES
@@ -44,6 +49,10 @@ class Locating:
     """Of each picture, the untouched one among them; so many that there are about 2,400 in all where omitted."""
     steps: int | None = None
     """Of the optimiser; 1,100 on pretrained features and 2,200 from pixels where omitted."""
+    presence_folds: int = 3
+    """Of the cross-validation that chooses the least presence; with fewer than two it is one half."""
+    presence_steps: int = 400
+    """Of the optimiser, in each of these folds."""
     batch: int = 32
     learning_rate: float = 1e-2
     weight_decay: float = 1e-4
@@ -69,9 +78,9 @@ class Places:
         there: Bool[np.ndarray, " views"] = np.isfinite(self.boxes).all(1)
         return there
 
-    def first(self, views: int) -> Places:
-        """Only so many views, from the start: pictures come one after the other."""
-        return Places(maps=self.maps[:views], boxes=self.boxes[:views], corners=self.corners[:views])
+    def only(self, views: Int[np.ndarray, " chosen"]) -> Places:
+        """Some of the views."""
+        return Places(maps=self.maps[views], boxes=self.boxes[views], corners=self.corners[views])
 
 
 def compute_places(
@@ -120,12 +129,27 @@ def fit_scaling(places: Places, *, most: int = 256) -> Scaling:
     return Scaling(torch.from_numpy(some.mean((0, 2, 3))), torch.from_numpy(np.maximum(deviation, floor)))
 
 
-def fit_locator(places: Places, scaling: Scaling, recipe: Locating, *, seed: int) -> RegressionHead | EdgesHead:
+def fit_locator(
+    places: Places,
+    scaling: Scaling,
+    recipe: Locating,
+    *,
+    seed: int,
+    among: Int[np.ndarray, " chosen"] | None = None,
+) -> RegressionHead | EdgesHead:
     """Train a head on frozen features.
 
     The loss is that of the boxes, plus smooth L1 on the corners where they are labelled, plus cross entropy of
     presence.
+
+    Args:
+        places: Features of the views.
+        scaling: Of their channels.
+        recipe: Head, loss and schedule.
+        seed: Of the head's first weights and the order of the views.
+        among: The views to learn from; all where omitted.
     """
+    among = np.arange(len(places.maps)) if among is None else among
     # A trunk that learns everything from pixels takes longer.
     steps = recipe.steps or (FROM_PIXELS_STEPS if places.maps.shape[1] == COLOURS else STEPS)
     torch.manual_seed(seed)
@@ -133,7 +157,7 @@ def fit_locator(places: Places, scaling: Scaling, recipe: Locating, *, seed: int
     head.to(memory_format=torch.channels_last).train()  # twice as fast on a CPU
     optimiser = torch.optim.AdamW(head.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, total_steps=steps)
-    for chosen in track(_draws(len(places.maps), recipe.batch, steps, seed), "learning the place", total=steps):
+    for chosen in track(_draws(among, recipe.batch, steps, seed), "learning the place", total=steps):
         features = scaling(torch.from_numpy(places.maps[chosen].astype(np.float32)))
         features = features.contiguous(memory_format=torch.channels_last)
         loss = _loss(head(features), places, chosen, recipe.loss)
@@ -143,6 +167,50 @@ def fit_locator(places: Places, scaling: Scaling, recipe: Locating, *, seed: int
         optimiser.step()
         schedule.step()
     return head.to(memory_format=torch.contiguous_format).eval()
+
+
+def choose_presence(
+    places: Places, scaling: Scaling, folds: Int[np.ndarray, " views"], recipe: Locating, *, seed: int
+) -> float:
+    """The probability of presence below which a picture is best refused, by cross-validation.
+
+    Heads trained on all folds but one say how probable a single whole part is in each view of that one. Few training
+    pictures make them too sure of themselves, so one half is seldom the best cut; this one refuses the fewest views
+    that show a part and accepts the fewest that do not, both as shares.
+
+    Args:
+        places: Features of the training views.
+        scaling: Of all of them.
+        folds: A number per view; views of one part share it.
+        recipe: Trained with fewer steps here.
+        seed: Of the training.
+    """
+    said, shorter = np.zeros(len(folds)), replace(recipe, steps=recipe.presence_steps)
+    for held_out in track(np.unique(folds), "choosing the least presence"):
+        own, others = np.flatnonzero(folds == held_out), np.flatnonzero(folds != held_out)
+        head = fit_locator(places, scaling, shorter, seed=seed, among=others)
+        said[own] = sight(head, scaling, places.only(own)).presence.double().numpy()
+    return least_presence(said[places.present], said[~places.present])
+
+
+def least_presence(present: Logits, absent: Logits) -> float:
+    """The cut between logits with the least sum of the share of ``present`` below it and of ``absent`` above it.
+
+    The one nearest to one half, where several are equally good; one half without both kinds. Within 0.02 and 0.98.
+
+    Returns:
+        A probability.
+    """
+    if not len(present) or not len(absent):
+        return 0.5
+    said = np.unique(np.concatenate([present, absent]))
+    cuts = np.concatenate([[0.0, said[0] - 1, said[-1] + 1], (said[1:] + said[:-1]) / 2])
+    refused = np.searchsorted(np.sort(present), cuts) / len(present)
+    accepted = 1 - np.searchsorted(np.sort(absent), cuts) / len(absent)
+    wrong = refused + accepted
+    best = cuts[wrong <= wrong.min() + 1e-12]
+    cut = best[np.argmin(np.abs(best))]
+    return float(np.clip(1 / (1 + np.exp(-np.clip(cut, -50, 50))), *_PRESENCES))
 
 
 def sight(head: nn.Module, scaling: Scaling, places: Places) -> Sightings:
@@ -194,14 +262,14 @@ def _views(dataset: Dataset, sample: Sample, size_wh: tuple[int, int], views: in
     return [first, *(random_view(frame, box, corners, size_wh, rng) for _ in range(views - 1))]
 
 
-def _draws(count: int, batch: int, steps: int, seed: int) -> Iterator[np.ndarray]:
+def _draws(among: Int[np.ndarray, " chosen"], batch: int, steps: int, seed: int) -> Iterator[np.ndarray]:
     """Batches of indices, all views in a new order each time round."""
     rng = np.random.default_rng(seed)
-    batch = min(batch, count)
-    order = rng.permutation(count)
+    batch = min(batch, len(among))
+    order = rng.permutation(among)
     for _ in range(steps):
         if len(order) < batch:
-            order = rng.permutation(count)
+            order = rng.permutation(among)
         chosen, order = order[:batch], order[batch:]
         yield np.sort(chosen)
 

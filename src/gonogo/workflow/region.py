@@ -16,6 +16,7 @@ from jaxtyping import Float64
 from gonogo import roi, runtime
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Sample, Split
+from gonogo.dataset.splits import deal_folds
 from gonogo.errors import DatasetError, InputError
 from gonogo.evaluate.placement import labelled_place
 from gonogo.export import check_locator_parity, export_features, export_locator
@@ -26,6 +27,7 @@ from gonogo.model import (
     Locator,
     Normalisation,
     Pixels,
+    Scaling,
     architecture,
     load_backbone,
     strided_cuts,
@@ -34,7 +36,7 @@ from gonogo.progress import console, track
 from gonogo.roi import LearnedRecipe, Roi
 from gonogo.runtime import Graph
 from gonogo.schema import Region
-from gonogo.train import Locating, Places, compute_places, fit_locator, fit_scaling, probe_error
+from gonogo.train import Locating, Places, choose_presence, compute_places, fit_locator, fit_scaling, probe_error
 from gonogo.train.locating import labelled_box, labelled_corners
 from gonogo.workflow.normalisation import candidates
 
@@ -119,6 +121,7 @@ def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> Learne
     held_out = [sample for sample in taught(dataset, Split.VAL) if labelled_box(sample) is not None]
     check_locator_parity(locator, graph, (dataset.load(sample) for sample in (held_out or boxed)[:8]))
     recipe = taught_range(boxed, dataset, options.input_wh)
+    recipe = _with_presence(recipe, train, places, scaling, options)
     recipe = with_margin(recipe, graph, dataset, held_out, options.miss_rate)
     roi.write_recipe(folder / roi.RECIPE, recipe, comment=_remark(recipe, len(boxed)))
     return recipe
@@ -279,6 +282,19 @@ def _frozen(
     return found[0], compute_places(
         found[0].graph, dataset, train, size_wh, views=views, seed=options.seed, scratch=scratch
     )
+
+
+def _with_presence(
+    recipe: LearnedRecipe, train: Sequence[Sample], places: Places, scaling: Scaling, options: LocatorOptions
+) -> LearnedRecipe:
+    """The recipe with the least presence that cross-validation within the training pictures chooses."""
+    folds = deal_folds(train, options.locating.presence_folds, seed=options.seed)
+    if len(np.unique(folds)) < 2:
+        return recipe
+    views = np.repeat(folds, len(places.maps) // len(train))
+    presence = choose_presence(places, scaling, views, options.locating, seed=options.seed)
+    console.print(f"Least presence: {presence:.2f}, by cross-validation on the training pictures.")
+    return recipe.model_copy(update={"least_presence": presence})
 
 
 def _labelled(search: Roi, sample: Sample) -> Region | None:

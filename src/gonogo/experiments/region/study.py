@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from dataclasses import asdict, dataclass, replace
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-
-import cv2
-import numpy as np
 
 from gonogo.augment import Augmentation
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import InputError
 from gonogo.experiments.region.heads import HeadStudy, compare_heads
-from gonogo.experiments.region.pipeline import PipelineRow, compare_pipelines
-from gonogo.experiments.region.unseen import SIDE_PX, PhotoRow, UnseenRow, leave_one_out, photographs
+from gonogo.experiments.region.pieces import Pieces
+from gonogo.experiments.region.pipeline import PipelineRow, bundle_of, try_pipeline
+from gonogo.experiments.region.shots import Shot, placed
+from gonogo.experiments.region.unseen import SIDE_PX, Fold, Photographs, PhotoRow, UnseenRow, leave_out
 from gonogo.files import write_beside
 from gonogo.inspector import Inspector
 from gonogo.model import Normalisation, Pool
 from gonogo.progress import console
 from gonogo.report.page import render
 from gonogo.report.pictures import data_uri, thumbnails
-from gonogo.roi import draw, preview, write_recipe
-from gonogo.roi.classical import ClassicalRoi
-from gonogo.roi.recipe import ClassicalRecipe
+from gonogo.report.words import STATE_NAMES
+from gonogo.roi import Roi, open_roi, preview, write_recipe
 from gonogo.roi.scoring import read_examples
 from gonogo.roi.tuning import tune
-from gonogo.schema import Frame, Located
+from gonogo.schema import Frame
 from gonogo.synthetic import BoardType, write_dataset
+from gonogo.train import FineTuning, Locating
 from gonogo.workflow import LocatorOptions, TrainingOptions
 
 ARTICLE = {
@@ -40,6 +42,8 @@ ARTICLE = {
 LABELS = 300
 """Boxes that the shipped locator is given."""
 SHOWN = 4
+BOARDS, PIECES = "boards", "pieces"
+"""Folders in the study's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,11 @@ class Extent:
     """Labels of the table's second half."""
     seeds: int
     table_steps: int
+    """Of the optimiser, for each entry of the table."""
+    locating: Locating = field(default_factory=Locating)
+    """How every other region is learned."""
+    epochs: int
+    """Of the judging network's fine-tuning; 0 leaves the backbone frozen."""
     boards: int
     """How many types are left out in turn."""
     trials: int
@@ -58,8 +67,17 @@ class Extent:
     folds: int = 5
 
 
-FULL = Extent(parts=2000, seeds=3, table_steps=400, boards=len(BoardType), trials=150)
-QUICK = Extent(parts=800, seeds=1, table_steps=120, boards=1, trials=40)
+FULL = Extent(parts=2000, seeds=3, table_steps=400, epochs=8, boards=len(BoardType), trials=150)
+QUICK = Extent(
+    parts=400,
+    few=60,
+    seeds=1,
+    table_steps=60,
+    locating=Locating(views=8, steps=300, presence_folds=2, presence_steps=80),
+    epochs=0,
+    boards=1,
+    trials=20,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,91 +89,210 @@ class Weights:
     normalisation: Normalisation | None = None
 
 
+class Stage(StrEnum):
+    """A part of the study that can be asked for by itself."""
+
+    HEADS = "heads"
+    PIPELINES = "pipelines"
+    UNSEEN = "unseen"
+    PHOTOGRAPHS = "photographs"
+
+
 @dataclass(frozen=True, kw_only=True)
 class RegionStudy:
-    """Everything that was found."""
+    """Everything that was found so far; a stage that was not run is ``None``."""
 
-    heads: HeadStudy
-    pipelines: tuple[PipelineRow, ...] = ()
-    unseen: tuple[UnseenRow, ...] = ()
-    photos: PhotoRow | None = None
+    heads: HeadStudy | None = None
+    pipelines: PipelineStudy | None = None
+    unseen: UnseenStudy | None = None
+    photographs: PhotoRow | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The tables under flat names, the article's figures beside them."""
+        """The tables under flat names, the article's figures beside them; empty where a stage was not run."""
+        heads, pipelines, unseen, photos = self.heads, self.pipelines, self.unseen, self.photographs
         return {
-            "rows": [asdict(row) for row in self.heads.rows],
-            "shipped": asdict(self.heads.shipped),
+            "rows": [] if heads is None else [asdict(row) for row in heads.rows],
+            "shipped": None if heads is None else asdict(heads.shipped),
             "article": ARTICLE,
-            "margins": [row.to_json() for row in self.heads.margins],
-            "pipelines": [row.to_json() for row in self.pipelines],
-            "unseen": [asdict(row) for row in self.unseen],
-            "photographs": None if self.photos is None else asdict(self.photos),
+            "margins": [] if heads is None else [row.to_json() for row in heads.margins],
+            "pipelines": [] if pipelines is None else [row.to_json() for row in pipelines.rows],
+            "gains": [] if pipelines is None else pipelines.gains(),
+            "unseen": [] if unseen is None else [row.to_json() for row in unseen.rows],
+            "photographs": None if photos is None else photos.to_json(),
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class PipelineStudy:
+    """The ways to the region, and pictures of them at work."""
+
+    rows: tuple[PipelineRow, ...]
+    shots: tuple[Shot, ...]
+    """Three for each board: what the recipe found, what the network found, the heat in it."""
+    steps: str
+    """The recipe's steps on one board, as a data URI."""
+
+    def gains(self) -> list[dict[str, object]]:
+        """What every region adds to the AUROC of the whole picture, with the 95 % interval."""
+        found: list[dict[str, object]] = []
+        for row in self.rows[1:]:
+            gain = row.gain_over(self.rows[0]) or (None, None, None)
+            found.append({"region": row.region, **dict(zip(("auroc", "auroc_low", "auroc_high"), gain, strict=True))})
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnseenStudy:
+    """Every type left out in turn."""
+
+    rows: tuple[UnseenRow, ...]
+
+
 def region_study(
-    out: Path, extent: Extent, weights: Weights, *, photos: Path | None = None, workers: int = 1
+    out: Path,
+    extent: Extent,
+    weights: Weights,
+    *,
+    photos: Path | None = None,
+    stages: Sequence[Stage] = (),
+    overwrite: bool = False,
+    workers: int = 1,
 ) -> RegionStudy:
     """Render boards, compare heads and losses, pipelines and unseen types, and write report and figures.
 
+    What is finished is kept in ``out``, piece by piece: the same call takes up where the last one ended, and report and
+    figures are made of all that is there.
+
     Args:
-        out: Folder for ``roi.json``, ``roi.html``, the tuned recipe and the bundles; made where missing.
+        out: Folder for ``roi.json``, ``roi.html``, boards, bundles and pieces; made where missing.
         extent: `FULL` or `QUICK`.
         weights: Where the networks start from.
         photos: A data set of real photographs with one box each.
+        stages: What to run; everything where empty, the photographs only if there are some.
+        overwrite: Begin anew, whatever is there.
         workers: Processes that render.
 
     Raises:
-        InputError: ``out`` is a file.
+        InputError: ``out`` is a file or holds another study, or photographs are asked for and there are none.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: expected a folder to write into, found a file. Choose another --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    options = LocatorOptions(backbone=weights.backbone, weights=weights.file, normalisation=weights.normalisation)
-    with tempfile.TemporaryDirectory() as folder:
-        boards = write_dataset(Path(folder) / "boards", extent.parts, seed=1, difficulty=0.5, workers=workers)
-        everything = sum(sample.box is not None for sample in boards.split(Split.TRAIN))
-        heads = compare_heads(
-            boards,
-            options,
-            (everything, min(extent.few, everything)),
-            range(extent.seeds),
-            table_steps=extent.table_steps,
-            best_labels=min(LABELS, everything),
-        )
-        study = _kept(out, RegionStudy(heads=heads))
-        recipe, sheet = _tuned(boards, extent, out)
-        pipelines = compare_pipelines(boards, _training(weights, options), out / "recipe.toml", out)
-        study = _kept(out, replace(study, pipelines=tuple(row for row, _ in pipelines)))
-        shots = _shots(boards, recipe, pipelines[-1][1])
-        types = [board.value for board in BoardType][: extent.boards]
-        unseen = leave_one_out(boards, options, types, labels=LABELS, trials=extent.trials)
-        study = _kept(out, replace(study, unseen=tuple(unseen)))
-    if photos is not None:
-        found = photographs(Dataset.read(photos), options, folds=extent.folds, trials=extent.trials)
-        study = _kept(out, replace(study, photos=found))
-    page = render("region.html", study=study, article=ARTICLE, sheet=data_uri(sheet), shots=shots, extent=extent)
+    if Stage.PHOTOGRAPHS in stages and photos is None:
+        raise InputError("--stage photographs: expected photographs, found none. Pass --photos DATASET.")
+    if overwrite:
+        for folder in (out / PIECES, out / BOARDS):
+            shutil.rmtree(folder, ignore_errors=True)
+    # A file of weights may lie elsewhere next time.
+    pieces = Pieces(out / PIECES, {**asdict(extent), **asdict(weights), "file": Path(weights.file).name})
+    bench = _Bench(out=out, extent=extent, weights=weights, photos=photos, pieces=pieces, workers=workers)
+    for stage in Stage:
+        if stage in stages or not stages:
+            bench.run(stage)
+    study = RegionStudy(
+        heads=pieces.known(Stage.HEADS, HeadStudy),
+        pipelines=pieces.known(Stage.PIPELINES, PipelineStudy),
+        unseen=pieces.known(Stage.UNSEEN, UnseenStudy),
+        photographs=pieces.known(Stage.PHOTOGRAPHS, PhotoRow),
+    )
+    write_beside(out / "roi.json", json.dumps(study.to_json(), indent=2).encode())
+    page = render("region.html", study=study, article=ARTICLE, extent=extent)
     write_beside(out / "roi.html", page.encode())
     console.print(f"Wrote {out / 'roi.html'} and {out / 'roi.json'}")
     return study
 
 
-def _kept(out: Path, study: RegionStudy) -> RegionStudy:
-    """Write what is known so far: an interruption loses only the stage under way."""
-    write_beside(out / "roi.json", json.dumps(study.to_json(), indent=2).encode())
-    return study
+@dataclass(frozen=True, kw_only=True)
+class _Bench:
+    """What the stages share."""
+
+    out: Path
+    extent: Extent
+    weights: Weights
+    photos: Path | None
+    pieces: Pieces
+    workers: int
+
+    def run(self, stage: Stage) -> None:
+        """Run a stage, unless it is finished."""
+        if stage is Stage.HEADS:
+            self.pieces.once(stage, HeadStudy, self._heads)
+        elif stage is Stage.PIPELINES:
+            self.pieces.once(stage, PipelineStudy, self._pipelines)
+        elif stage is Stage.UNSEEN:
+            self.pieces.once(stage, UnseenStudy, self._unseen)
+        elif self.photos is not None:
+            self.pieces.once(stage, PhotoRow, partial(self._photographs, self.photos))
+
+    @cached_property
+    def boards(self) -> Dataset:
+        """Rendered once."""
+        folder = self.out / BOARDS
+        if folder.is_dir():
+            return Dataset.read(folder)
+        return write_dataset(folder, self.extent.parts, seed=1, difficulty=0.5, workers=self.workers)
+
+    @property
+    def locator(self) -> LocatorOptions:
+        """How a region is learned."""
+        weights = self.weights
+        return LocatorOptions(
+            backbone=weights.backbone,
+            weights=weights.file,
+            normalisation=weights.normalisation,
+            locating=self.extent.locating,
+        )
+
+    def _heads(self) -> HeadStudy:
+        everything = sum(sample.box is not None for sample in self.boards.split(Split.TRAIN))
+        return compare_heads(
+            self.boards,
+            self.locator,
+            (everything, min(self.extent.few, everything)),
+            range(self.extent.seeds),
+            self.pieces,
+            table_steps=self.extent.table_steps,
+            best_labels=min(LABELS, everything),
+        )
+
+    def _pipelines(self) -> PipelineStudy:
+        recipe = self.out / "recipe.toml"
+        example = self._tuned(recipe)
+        options = _training(self.weights, self.locator, self.extent.epochs)
+        rows = []
+        for name, region in (("none", "none"), ("CV + DL", str(recipe)), ("DL + DL", "learned")):
+            trained = partial(try_pipeline, name, region, self.boards, options, self.out)
+            rows.append(self.pieces.once(f"pipelines-{bundle_of(self.out, name).stem}", PipelineRow, trained))
+        inspector = Inspector.load(bundle_of(self.out, rows[-1].region))
+        roi = open_roi(recipe)
+        return PipelineStudy(
+            rows=tuple(rows), shots=_shots(self.boards, roi, inspector), steps=data_uri(preview(roi, example))
+        )
+
+    def _tuned(self, path: Path) -> Frame:
+        """Write the classical recipe for all boards; the first of the boards it was tuned on."""
+        training = [sample for sample in self.boards.split(Split.TRAIN) if sample.box is not None][:LABELS]
+        found = tune(read_examples(self.boards, training, side_px=SIDE_PX), trials=self.extent.trials)
+        write_recipe(path, found.recipe, comment=f"Tuned on rendered boards; seen: {found.seen}")
+        return self.boards.load(training[0])
+
+    def _unseen(self) -> UnseenStudy:
+        rows = []
+        for board in [board.value for board in BoardType][: self.extent.boards]:
+            left_out = partial(leave_out, self.boards, self.locator, board, labels=LABELS, trials=self.extent.trials)
+            rows.append(self.pieces.once(f"unseen-{board}", UnseenRow, left_out))
+        return UnseenStudy(rows=tuple(rows))
+
+    def _photographs(self, photos: Path) -> PhotoRow:
+        shown = Photographs(Dataset.read(photos), self.extent.folds, self.locator.seed)
+        folds = []
+        for number in range(self.extent.folds):
+            tried = partial(shown.try_fold, number, self.locator, trials=self.extent.trials)
+            folds.append(self.pieces.once(f"photographs-fold{number + 1}", Fold, tried))
+        return PhotoRow(folds=tuple(folds))
 
 
-def _tuned(boards: Dataset, extent: Extent, out: Path) -> tuple[ClassicalRecipe, Frame]:
-    """The classical recipe for all boards, written, and its steps on one of them."""
-    training = [sample for sample in boards.split(Split.TRAIN) if sample.box is not None][:LABELS]
-    found = tune(read_examples(boards, training, side_px=SIDE_PX), trials=extent.trials)
-    write_recipe(out / "recipe.toml", found.recipe, comment=f"Tuned on rendered boards; seen: {found.seen}")
-    return found.recipe, preview(ClassicalRoi(found.recipe), boards.load(training[0]))
-
-
-def _training(weights: Weights, locator: LocatorOptions) -> TrainingOptions:
-    """A judging network for small defects: an early cut and a pooling that lets one cell count."""
+def _training(weights: Weights, locator: LocatorOptions, epochs: int) -> TrainingOptions:
+    """A judging network for small defects: an early cut, a pooling that lets one cell count, and fine-tuning."""
     early = {"resnet18": ("layer2",), "resnet50": ("layer2",), "mobilenet_v2": ("features.13",)}
     return TrainingOptions(
         backbone=weights.backbone,
@@ -164,31 +301,26 @@ def _training(weights: Weights, locator: LocatorOptions) -> TrainingOptions:
         cuts=early.get(weights.backbone, ()),
         pool=Pool.LSE,
         augmentation=Augmentation(crops=2, rotations=1),
-        locator=replace(locator, seed=0),
+        fine_tuning=FineTuning(epochs=epochs) if epochs else None,
+        locator=locator,
     )
 
 
-def _shots(boards: Dataset, recipe: ClassicalRecipe, inspector: Inspector) -> list[dict[str, str]]:
-    """A few test boards: what the recipe found, what the network found, and the verdict's heat."""
+def _shots(boards: Dataset, recipe: Roi, inspector: Inspector) -> tuple[Shot, ...]:
+    """A few bad test boards: what the recipe found, what the network found, and the verdict's heat."""
     shots = []
-    samples = [sample for sample in boards.split(Split.TEST) if sample.defect is not None][:SHOWN]
-    for sample in samples:
+    for sample in [sample for sample in boards.split(Split.TEST) if sample.defect is not None][:SHOWN]:
         frame = boards.load(sample)
         verdict = inspector.inspect(frame)
         mask = boards.load_mask(sample, (frame.shape[0], frame.shape[1]))
-        shots.append(
-            {
-                "defect": str(sample.defect),
-                "classical": data_uri(_small(frame, ClassicalRoi(recipe).locate(frame))),
-                "learned": data_uri(_small(frame, inspector.roi.locate(frame))),
-                "heat": data_uri(thumbnails(frame, verdict, mask, inspector.heat_scale)[1]),
-                "verdict": verdict.state.value,
-            }
+        pictures = (
+            placed(frame, recipe.locate(frame)),
+            placed(frame, inspector.roi.locate(frame)),
+            thumbnails(frame, verdict, mask, inspector.heat_scale)[1],
         )
-    return shots
-
-
-def _small(frame: Frame, located: Located, *, width: int = 360) -> Frame:
-    scale = width / frame.shape[1]
-    size_wh = (width, round(frame.shape[0] * scale))
-    return draw(np.asarray(cv2.resize(frame, size_wh, interpolation=cv2.INTER_AREA), np.uint8), located, scale)
+        captions = (f"{sample.defect}: classical recipe", "learned", f"its verdict: {STATE_NAMES[verdict.state]}")
+        shots += [
+            Shot(picture=data_uri(picture), caption=caption)
+            for picture, caption in zip(pictures, captions, strict=True)
+        ]
+    return tuple(shots)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from gonogo.dataset import Dataset, Sample, Split
-from gonogo.dataset.splits import merge_groups
+from gonogo.dataset.splits import deal_folds
+from gonogo.experiments.region.shots import Shot, shot
 from gonogo.progress import console
 from gonogo.roi import ClassicalRoi, Roi, open_roi
 from gonogo.roi.scoring import RoiScore, read_examples, score
-from gonogo.roi.tuning import cross_validate, tune
+from gonogo.roi.tuning import tune
 from gonogo.workflow import LocatorOptions, learn_roi
 
 SIDE_PX = 320
@@ -37,95 +38,142 @@ class UnseenRow:
     """Learned from the other types alone."""
     learned_seen: float
     """The same locator on unseen pictures of the types it knows."""
+    shots: tuple[Shot, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """The figures."""
+        return {name: value for name, value in asdict(self).items() if name != "shots"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """What became of the photographs of one fold, which taught nothing."""
+
+    training: int
+    """Photographs of the other folds."""
+    learned: tuple[float, ...]
+    """IoU of each photograph, 0 where nothing was found."""
+    learned_found: int
+    classical: tuple[float, ...]
+    classical_found: int
+    shots: tuple[Shot, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoRow:
     """Real photographs by cross-validation."""
 
-    pictures: int
-    folds: int
-    most_training: int
-    """Training pictures of the largest fold."""
-    learned_iou: float
-    learned_found: int
-    classical_iou: float
-    classical_found: int
+    folds: tuple[Fold, ...]
+
+    @property
+    def most_training(self) -> int:
+        """Training pictures of the largest fold."""
+        return max(fold.training for fold in self.folds)
+
+    @property
+    def learned(self) -> RoiScore:
+        """Over all photographs."""
+        return RoiScore.pooled(RoiScore(ious=fold.learned, found=fold.learned_found) for fold in self.folds)
+
+    @property
+    def classical(self) -> RoiScore:
+        """The same for the recipe tuned on the same photographs."""
+        return RoiScore.pooled(RoiScore(ious=fold.classical, found=fold.classical_found) for fold in self.folds)
+
+    def to_json(self) -> dict[str, object]:
+        """Flat, with the mean IoU of each fold."""
+        return {
+            "pictures": len(self.learned.ious),
+            "folds": len(self.folds),
+            "most_training": self.most_training,
+            "learned_iou": self.learned.mean_iou,
+            "learned_iou_of_folds": [float(np.mean(fold.learned)) for fold in self.folds],
+            "learned_share_above_09": self.learned.share_above(0.9),
+            "learned_found": self.learned.found,
+            "classical_iou": self.classical.mean_iou,
+            "classical_iou_of_folds": [float(np.mean(fold.classical)) for fold in self.folds],
+            "classical_share_above_09": self.classical.share_above(0.9),
+            "classical_found": self.classical.found,
+        }
 
 
-def leave_one_out(
-    dataset: Dataset, options: LocatorOptions, boards: Sequence[str], *, labels: int, trials: int
-) -> list[UnseenRow]:
-    """Leave each board type out in turn: the article's argument for a region that is learned.
+def leave_out(dataset: Dataset, options: LocatorOptions, board: str, *, labels: int, trials: int) -> UnseenRow:
+    """Leave one board type out: the article's argument for a region that is learned.
 
     Args:
         dataset: Rendered boards with the extra column ``board``, split.
         options: How to train the locator.
-        boards: Types to leave out.
+        board: The type to leave out.
         labels: How many training boxes of the other types.
         trials: Random recipes to start a search from.
     """
-    rows = []
-    for board in boards:
-        known = [_kept(sample, board) for sample in dataset.samples]
-        others = Dataset(root=dataset.root, samples=_at_most(known, labels, options.seed))
-        new = [sample for sample in _boxed(dataset, Split.TEST, Split.CALIBRATE) if _board(sample) == board]
-        fresh = read_examples(dataset, new, side_px=SIDE_PX)
-        teaching = read_examples(dataset, _boxed(others, Split.TRAIN), side_px=SIDE_PX)
-        old = ClassicalRoi(tune(teaching, trials=trials, seed=options.seed).recipe)
-        half = len(fresh) // 2
-        again = ClassicalRoi(tune(fresh[:half], trials=trials, seed=options.seed).recipe)
-        learned = _learned(others, options)
-        seen = read_examples(dataset, _boxed(others, Split.TEST)[: len(new)], side_px=SIDE_PX)
-        row = UnseenRow(
-            board=board,
-            labels=len(teaching),
-            pictures=len(fresh),
-            old_recipe=score(old, fresh).mean_iou,
-            retuned_recipe=score(again, fresh[half:]).mean_iou,
-            learned=score(learned, fresh).mean_iou,
-            learned_seen=score(learned, seen).mean_iou,
-        )
-        console.print(f"without {board}: old {row.old_recipe:.3f}, new {row.retuned_recipe:.3f}, {row.learned:.3f}")
-        rows.append(row)
-    return rows
-
-
-def photographs(dataset: Dataset, options: LocatorOptions, *, folds: int, trials: int) -> PhotoRow:
-    """Learned and tuned regions on real photographs with one box each; pictures of one part share a fold."""
-    boxed = [sample for sample in dataset.samples if sample.box is not None]
-    near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(boxed)]
-    groups = np.array(merge_groups(boxed, near))
-    names = np.random.default_rng(options.seed).permutation(np.unique(groups))
-    fold = np.array([int(np.flatnonzero(names == group)[0]) % folds for group in groups])
-    examples = read_examples(dataset, boxed, side_px=SIDE_PX)
-    scores, most = [], 0
-    for number in range(folds):
-        taught = [
-            sample.model_copy(update={"split": Split.TEST if own == number else Split.TRAIN})
-            for sample, own in zip(boxed, fold, strict=True)
-        ]
-        most = max(most, int((fold != number).sum()))
-        learned = _learned(Dataset(root=dataset.root, samples=tuple(taught)), options)
-        held_out = [example for example, own in zip(examples, fold, strict=True) if own == number]
-        scores.append(score(learned, held_out))
-        console.print(f"fold {number + 1} of {folds}: {scores[-1]}")
-    found = RoiScore.pooled(scores)
-    tuned = cross_validate(examples, folds, lambda seen: tune(seen, trials=trials, seed=options.seed).recipe)
-    return PhotoRow(
-        pictures=len(boxed),
-        folds=folds,
-        most_training=most,
-        learned_iou=found.mean_iou,
-        learned_found=found.found,
-        classical_iou=tuned.mean_iou,
-        classical_found=tuned.found,
+    known = [_kept(sample, board) for sample in dataset.samples]
+    others = Dataset(root=dataset.root, samples=_at_most(known, labels, options.seed))
+    new = [sample for sample in _boxed(dataset, Split.TEST, Split.CALIBRATE) if _board(sample) == board]
+    fresh = read_examples(dataset, new, side_px=SIDE_PX)
+    teaching = read_examples(dataset, _boxed(others, Split.TRAIN), side_px=SIDE_PX)
+    old = ClassicalRoi(tune(teaching, trials=trials, seed=options.seed).recipe)
+    half = len(fresh) // 2
+    again = ClassicalRoi(tune(fresh[:half], trials=trials, seed=options.seed).recipe)
+    learned = _learned(others, options)
+    seen = read_examples(dataset, _boxed(others, Split.TEST)[: len(new)], side_px=SIDE_PX)
+    on_fresh = score(learned, fresh)
+    row = UnseenRow(
+        board=board,
+        labels=len(teaching),
+        pictures=len(fresh),
+        old_recipe=score(old, fresh).mean_iou,
+        retuned_recipe=score(again, fresh[half:]).mean_iou,
+        learned=on_fresh.mean_iou,
+        learned_seen=score(learned, seen).mean_iou,
+        shots=(
+            shot(old, fresh[-1], f"{board}: recipe of the other types"),
+            shot(again, fresh[-1], f"{board}: recipe tuned anew"),
+            shot(learned, fresh[-1], f"{board}: learned from the other types"),
+        ),
     )
+    console.print(f"without {board}: old {row.old_recipe:.3f}, new {row.retuned_recipe:.3f}, {row.learned:.3f}")
+    return row
+
+
+class Photographs:
+    """Real photographs with one box each, in folds; pictures of one part share a fold."""
+
+    def __init__(self, dataset: Dataset, folds: int, seed: int) -> None:
+        self._dataset, self._seed = dataset, seed
+        boxed = [sample for sample in dataset.samples if sample.box is not None]
+        self._fold = deal_folds(boxed, folds, seed=seed)
+        self._examples = read_examples(dataset, boxed, side_px=SIDE_PX)
+
+    def try_fold(self, number: int, options: LocatorOptions, *, trials: int) -> Fold:
+        """Learn, and tune, on all folds but one, and find the parts in that one."""
+        taught = tuple(
+            example.sample.model_copy(update={"split": Split.TEST if own == number else Split.TRAIN})
+            for example, own in zip(self._examples, self._fold, strict=True)
+        )
+        learned = _learned(Dataset(root=self._dataset.root, samples=taught), options)
+        seen = [example for example, own in zip(self._examples, self._fold, strict=True) if own != number]
+        held_out = [example for example, own in zip(self._examples, self._fold, strict=True) if own == number]
+        recipe = ClassicalRoi(tune(seen, trials=trials, seed=self._seed).recipe)
+        found, by_recipe = score(learned, held_out), score(recipe, held_out)
+        console.print(f"fold {number + 1}: learned {found}; classical {by_recipe}")
+        ranked = np.argsort(found.ious)
+        return Fold(
+            training=len(seen),
+            learned=found.ious,
+            learned_found=found.found,
+            classical=by_recipe.ious,
+            classical_found=by_recipe.found,
+            shots=tuple(
+                shot(learned, held_out[row], f"{name} of fold {number + 1}, IoU {found.ious[row]:.2f}")
+                for name, row in (("worst", ranked[0]), ("median", ranked[len(ranked) // 2]), ("best", ranked[-1]))
+            ),
+        )
 
 
 def _learned(dataset: Dataset, options: LocatorOptions) -> Roi:
     with tempfile.TemporaryDirectory() as folder:
-        learn_roi(dataset, Path(folder), replace(options, seed=options.seed))
+        learn_roi(dataset, Path(folder), options)
         return open_roi(Path(folder) / "roi.toml")
 
 
