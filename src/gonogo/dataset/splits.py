@@ -76,7 +76,8 @@ def deal_folds(samples: Sequence[Sample], folds: int, *, seed: int = 0) -> Int[n
     groups = np.array(merge_groups(samples, near))
     names = np.random.default_rng(seed).permutation(np.unique(groups))
     place: Int[np.ndarray, " groups"] = np.argsort(names)
-    return place[groups] % folds
+    dealt: Int[np.ndarray, " pictures"] = place[groups] % folds
+    return dealt
 
 
 def assign_splits(
