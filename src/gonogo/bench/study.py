@@ -34,7 +34,7 @@ from gonogo.synthetic import render
 FRAME_WH = (1280, 960)
 """1.2 megapixels."""
 EAGER = "torch eager, Grad-CAM"
-CAREFUL = "torch eager, Grad-CAM down to the last map only"
+CAREFUL = "torch eager, shortest gradient"
 
 
 @dataclass(frozen=True, kw_only=True)

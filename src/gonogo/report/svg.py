@@ -121,7 +121,7 @@ def curve(line: Curve, marks: Sequence[Mark], *, x_label: str, y_label: str, tit
 
 def bars(values: Sequence[tuple[str, float]], *, title: str, unit: str) -> Markup:
     """Positive values as bars on a logarithmic axis, one below the other, each with its name and number."""
-    left, right, row = 250.0, 70.0, 26.0
+    left, right, row = 265.0, 70.0, 26.0
     low = min(1.0, *(value for _, value in values))
     high = max(value for _, value in values)
     span = math.log10(high / low) or 1.0
@@ -130,7 +130,7 @@ def bars(values: Sequence[tuple[str, float]], *, title: str, unit: str) -> Marku
         y = 8 + number * row
         length = max(width * math.log10(value / low) / span, 2.0)
         pieces.append(_text(left - 8, y + 13, name, "tick end"))
-        pieces.append(_rect(left, y, length, 17, "bar"))
+        pieces.append(_rect(left, y, length, 17, "good"))
         pieces.append(_text(left + length + 6, y + 13, f"{value:.3g}{unit}", "tick"))
     return _svg(_WIDTH, 12 + len(values) * row, title, pieces, "bars")
 
