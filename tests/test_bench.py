@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from gonogo import images
-from gonogo.bench import Benchmark, Row, stages, take_turns
+from gonogo.bench import stages
+from gonogo.bench.clock import take_turns
 from gonogo.bench.making import REFERENCE, given
+from gonogo.bench.records import Benchmark, Row
 from gonogo.bench.rivals import GradCam, peer
 from gonogo.bench.starting import measure_start
 from gonogo.bench.study import fastest_as_safe

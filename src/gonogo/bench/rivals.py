@@ -1,12 +1,10 @@
-"""What gonogo is held against: the training framework, its compiler, other runtimes, OpenVINO's own tool."""
+"""What gonogo is held against: the training framework, its compiler, other runtimes."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -137,17 +135,6 @@ def _in_onnx_runtime(network: nn.Module, size_wh: tuple[int, int]) -> Callable[[
         session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda picture: session.run(None, {name: picture[None]})
-
-
-def benchmark_app(graph: Path, *, seconds: int) -> float | str:
-    """Pictures per second that OpenVINO's own tool reaches with a graph, or why it did not run."""
-    tool = Path(sys.executable).with_name("benchmark_app")
-    if not tool.is_file():
-        return f"{tool} is not there; it comes with openvino"
-    command = [str(tool), "-m", str(graph), "-d", "CPU", "-hint", "throughput", "-t", str(seconds)]
-    done = subprocess.run([*command, "-infer_precision", "f32"], capture_output=True, text=True, check=False)
-    found = re.search(r"Throughput:\s+([\d.]+)\s*FPS", done.stdout)
-    return float(found.group(1)) if found else f"benchmark_app failed: {(done.stderr or done.stdout).strip()[-200:]}"
 
 
 def peer(script: Path, python: Path | None, *arguments: str) -> dict[str, float] | str:

@@ -25,7 +25,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Time whole judgements against the bare network, the training framework and other runtimes, by turns."""
-    from gonogo.bench import FULL, QUICK, Peers, run_bench
+    from gonogo.bench.study import FULL, QUICK, Peers, run_bench
     from gonogo.progress import console
 
     found = run_bench(
