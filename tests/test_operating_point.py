@@ -32,6 +32,7 @@ from gonogo.operating_point import (
     upper_bound,
     worst_per_part,
 )
+from gonogo.operating_point.binomial import certifies
 from gonogo.operating_point.simulate import SCENARIOS, Population, Scenario, simulate
 from gonogo.schema import OperatingPoint, State
 
@@ -493,3 +494,16 @@ def test_without_the_escape_claim_every_part_goes_to_review() -> None:
     assert not point.escape.holds
     assert point.overkill.holds
     assert {point.state(score) for score in (-1e9, -3.0, 0.5, 3.0, 1e9)} == {State.REVIEW}
+
+
+@given(parts=st.integers(1, 5000), rate=st.floats(1e-4, 0.5), delta=st.floats(1e-3, 0.5))
+def test_the_rule_that_a_line_checks_at_its_start_is_the_one_that_certified(
+    parts: int, rate: float, delta: float
+) -> None:
+    allowed = allowed_errors(parts, rate, delta)
+    if allowed is None:
+        assert not certifies(0, parts, rate, delta * (1 - 1e-6))
+        return
+    assert certifies(allowed, parts, rate, delta)
+    if allowed < parts:
+        assert not certifies(allowed + 1, parts, rate, delta * (1 - 1e-6))

@@ -1,14 +1,13 @@
 """Exact statements about an error rate from counted parts. Everything here is a binomial tail, inverted.
 
-The tail comes from `scipy.special`, on which the distributions of `scipy.stats` rest too: the line side reads an
-operating point at every start, and the larger package would make it wait four times as long.
+The tails come from `scipy.special`, on which the distributions of `scipy.stats` rest too. It is imported where it is
+used: a line reads an operating point at every start, needs no more than `certifies` for that, and would wait for the
+package longer than for its network.
 """
 
 from __future__ import annotations
 
 import math
-
-from scipy import special
 
 from gonogo.errors import InputError
 
@@ -27,6 +26,8 @@ def allowed_errors(parts: int, max_rate: float, delta: float) -> int | None:
     _check_count("parts", parts)
     _check_share("max_rate", max_rate)
     _check_share("delta", delta)
+    from scipy import special
+
     root = special.bdtrik(delta, parts, max_rate)  # the real number of errors at which the tail equals delta
     k = math.floor(root) if math.isfinite(root) else 0
     # The root is rounded; the rule itself is the judge.
@@ -35,6 +36,23 @@ def allowed_errors(parts: int, max_rate: float, delta: float) -> int | None:
     while k < parts and special.bdtr(k + 1, parts, max_rate) <= delta:
         k += 1
     return k if k >= 0 else None
+
+
+def certifies(errors: int, parts: int, max_rate: float, delta: float) -> bool:
+    """Whether so many errors among so many parts certify a rate: ``BinomCDF(errors; parts, max_rate) <= delta``.
+
+    The same rule as `allowed_errors`, by the sum itself: right to a billionth, which is also how much is forgiven.
+    """
+    _check_counts(errors, parts)
+    _check_share("max_rate", max_rate)
+    _check_share("delta", delta)
+    at_most, rest = math.log(max_rate), math.log1p(-max_rate)
+    whole = math.lgamma(parts + 1)
+    tail = math.fsum(
+        math.exp(whole - math.lgamma(k + 1) - math.lgamma(parts - k + 1) + k * at_most + (parts - k) * rest)
+        for k in range(errors + 1)
+    )
+    return tail <= delta * (1 + 1e-9)
 
 
 def parts_needed(max_rate: float, delta: float) -> int:
@@ -61,6 +79,8 @@ def best_rate(parts: int, delta: float, errors: int = 0) -> float:
     _check_share("delta", delta)
     if errors == parts:
         return 1.0
+    from scipy import special
+
     # A quantile rounded down would promise too much: a billionth less risk keeps it on the safe side.
     return float(special.betainccinv(errors + 1, parts - errors, delta * (1.0 - 1e-9)))
 
@@ -77,6 +97,8 @@ def clopper_pearson(errors: int, parts: int, *, confidence: float = 0.95) -> tup
     """Two-sided exact interval of a rate, (0, 1) without parts (Clopper and Pearson, Biometrika 26, 1934)."""
     _check_counts(errors, parts)
     _check_share("confidence", confidence)
+    from scipy import special
+
     tail = (1.0 - confidence) / 2.0
     low = 0.0 if errors == 0 else float(special.betaincinv(errors, parts - errors + 1, tail))
     high = 1.0 if errors == parts else float(special.betainccinv(errors + 1, parts - errors, tail))

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from gonogo.config import Strict
 from gonogo.errors import InputError
-from gonogo.operating_point.binomial import allowed_errors
+from gonogo.operating_point.binomial import allowed_errors, certifies
 from gonogo.operating_point.rule import risk
 from gonogo.schema import Claim, OperatingPoint
 
@@ -96,8 +96,9 @@ def _check_support(claim: Claim, joint: bool, *, reachable: bool) -> None:
         if reachable:
             raise _malformed(f"{claim.error}: expected no threshold (null) where nothing is certified, found one")
         return
-    most = allowed_errors(claim.parts, claim.max_rate, risk(claim.confidence, joint=joint))
-    if most is None or claim.allowed > most:
+    delta = risk(claim.confidence, joint=joint)
+    if claim.allowed > claim.parts or not certifies(claim.allowed, claim.parts, claim.max_rate, delta):
+        most = allowed_errors(claim.parts, claim.max_rate, delta)
         raise _malformed(
             f"{claim.error}: {claim.allowed} of {claim.parts} parts on the wrong side do not certify "
             f"{claim.max_rate:g} at confidence {claim.confidence:g} (at most {'none can' if most is None else most})"
