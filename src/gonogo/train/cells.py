@@ -132,7 +132,7 @@ def gather_cells(
     rng = np.random.default_rng(seed)
     most = math.ceil(KEPT / augmentation.views)
     features, defective, view = [], [], []
-    results = stream_features(graph, source, samples, augmentation, seed)
+    results = stream_features(graph, source, samples, augmentation, seed=seed)
     marks = source.marks(samples, augmentation, seed=seed)
     for number, (found, marked) in enumerate(zip(results, marks, strict=True)):
         targets = cell_targets(marked, (found.shape[1], found.shape[2]), shift_xy).ravel()
