@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import safetensors.torch
@@ -25,15 +26,21 @@ from gonogo.model import (
     pool_map,
 )
 from gonogo.runtime import compile_graph
-from gonogo.schema import Box, Frame
+from gonogo.schema import Box, Frame, Label
 from gonogo.train import (
     METRICS,
+    Cells,
     FineTuning,
+    Maps,
     Pooled,
     Source,
     balanced_loss,
+    cell_targets,
     fine_tune,
+    fit_cells,
     fit_mean,
+    gather_cells,
+    masked,
     pooled_features,
     restore_statistics,
 )
@@ -224,6 +231,98 @@ def test_the_balanced_loss_does_not_care_how_many_are_good() -> None:
     few = balanced_loss(np.array([-1.0, 2.0]), np.array([0, 1]))
     many = balanced_loss(np.array([-1.0] * 9 + [2.0]), np.array([0] * 9 + [1]))
     assert few == pytest.approx(many)
+
+
+def test_masks_go_the_way_of_their_pictures(source: Source) -> None:
+    samples = [sample for sample in source.dataset.split(Split.TRAIN) if sample.label is Label.BAD][:6]
+    turned = Augmentation(crops=2, rotations=3)
+    views, marks = list(source.views(samples, turned, seed=4)), list(source.marks(samples, turned, seed=4))
+    assert len(views) == len(marks) == 6 * turned.views
+    drawn, drawn_marks = list(source.drawn(samples, turned, seed=4)), list(source.drawn_marks(samples, turned, seed=4))
+    for picture, marked in zip([*views, *drawn], [*marks, *drawn_marks], strict=True):
+        assert marked is not None
+        inside, outside = picture[marked == 255].mean(), picture[marked == 0].mean()
+        assert inside < outside - 30, "the spots are dark"
+
+
+def test_a_good_part_has_no_defect_anywhere_and_a_bad_one_without_a_mask_may_have_it_everywhere(source: Source) -> None:
+    samples = source.dataset.split(Split.TRAIN)
+    good = next(sample for sample in samples if sample.label is Label.GOOD)
+    bad = next(sample for sample in samples if sample.label is Label.BAD).model_copy(update={"mask_file_name": None})
+    assert not masked([good, bad])
+    marks = list(source.marks([good, bad], PLAIN, seed=0))
+    assert [set(np.unique(cell_targets(each, (4, 4), (0.0, 0.0)))) for each in marks] == [{0}, {-1}]
+
+
+def test_cells_under_the_mask_are_defective_their_rim_is_not_asked_and_the_rest_is_sound() -> None:
+    marks = np.zeros((80, 80), np.uint8)
+    marks[20:40, 30:50] = 255
+    targets = cell_targets(marks, (8, 8), (0.0, 0.0))
+    assert np.argwhere(targets == 1).tolist() == [[2, 3], [2, 4], [3, 3], [3, 4]]
+    assert (targets == -1).sum() == 12
+    assert (targets == 0).sum() == 64 - 16
+    looks_up_and_left = cell_targets(marks, (8, 8), (-0.9, -0.9))
+    assert np.argwhere(looks_up_and_left == 1).tolist()[-1] == [4, 5]
+
+
+def test_a_defect_smaller_than_a_cell_still_has_one() -> None:
+    marks = np.zeros((80, 80), np.uint8)
+    cv2.circle(marks, (35, 25), 1, 255, -1)
+    assert np.argwhere(cell_targets(marks, (8, 8), (0.0, 0.0)) == 1).tolist() == [[2, 3]]
+
+
+def planted(rng: np.random.Generator, count: int, channels: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Feature maps whose surface varies much along one direction, and in half of them a cell shifted along another."""
+    bad = np.arange(count) % 2
+    maps = rng.normal(0, 0.2, (count, channels, 5, 5))
+    maps[:, 0] += 8 * rng.normal(0, 1, (count, 5, 5))
+    targets = np.zeros((count, 5, 5), np.int8)
+    for index in np.flatnonzero(bad):
+        row, column = rng.integers(0, 5, 2)
+        maps[index, :2, row, column] += 2.0  # along the loud direction and a quiet one
+        targets[index, row, column] = 1
+    return maps.astype(np.float16), targets, bad
+
+
+@pytest.mark.parametrize("pool", [Pool.MAX, Pool.LSE])
+def test_the_head_taught_on_cells_finds_a_planted_defect(pool: Pool, rng: np.random.Generator) -> None:
+    maps, targets, _ = planted(rng, 120)
+    flat = maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1])
+    view = np.repeat(np.arange(len(maps)), 25)
+    cells = Cells(features=flat, defective=targets.ravel(), view=view, shift_xy=(0.0, 0.0))
+    val, val_targets, val_bad = planted(rng, 60)
+    head = fit_cells(cells, Maps(maps=val[:, None], bad=val_bad), pool=pool, sharpness=SHARPNESS)
+    assert abs(head.weight[0]) < 0.2 * abs(head.weight[1]), "the loud direction tells little"
+    assert head.val_loss < 0.3
+    defect_maps = np.einsum("c,nchw->nhw", head.weight, val.astype(np.float32))
+    hottest = defect_maps.reshape(60, -1).argmax(1)
+    hits = val_targets.reshape(60, -1)[np.arange(60), hottest] == 1
+    assert hits[val_bad == 1].mean() > 0.9
+    scores = pool_map(torch.from_numpy(defect_maps), pool, SHARPNESS).numpy() + head.bias
+    assert balanced_loss(scores.astype(np.float64), val_bad) == pytest.approx(head.val_loss, abs=1e-3)
+
+
+def test_cells_are_drawn_from_both_kinds_and_masks_that_mark_nothing_are_refused(source: Source) -> None:
+    features = FeatureNetwork(load_backbone("resnet18", weights="none", cuts=("layer1",)).eval(), IMAGENET)
+    graph = compile_graph(export_features(features, source.size_wh), many=True)
+    samples = source.dataset.split(Split.TRAIN)[:16]
+    cells = gather_cells(graph, source, samples, PLAIN, seed=0, shift_xy=(0.0, 0.0))
+    assert cells.features.shape == (len(cells.view), 64)
+    assert set(cells.view[cells.defective == 1]) == {i for i, each in enumerate(samples) if each.label is Label.BAD}
+    assert set(cells.view[cells.defective == 0]) == set(range(16))
+    good = [sample for sample in samples if sample.label is Label.GOOD]
+    with pytest.raises(InputError, match="mark nothing"):
+        gather_cells(graph, source, good, PLAIN, seed=0, shift_xy=(0.0, 0.0))
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_every_backbone_has_two_finer_maps_for_masks_to_teach(name: str) -> None:
+    chosen = ARCHITECTURES[name]
+    stack = load_backbone(name, weights="none", cuts=chosen.fine).eval()
+    with torch.no_grad():
+        found = stack.body(torch.zeros(1, 3, chosen.side, chosen.side))
+    strides = [chosen.side / found[cut].shape[-1] for cut in chosen.fine]
+    assert strides == pytest.approx([8, 16], rel=0.12)
 
 
 RECIPE = FineTuning(epochs=3, batch=12, learning_rate=3e-3)

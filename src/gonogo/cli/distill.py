@@ -74,7 +74,7 @@ def distill(
         backbone=student,
         weights=weights,
         cuts=tuple(cut or ()),
-        pool=Pool(pool.value),
+        pool=pool.known() or Pool.LSE,
         size_wh=(size, size) if size else None,
         reduction=known_reduction(reduction) if reduction else None,
         normalisation=normalisation.known(),

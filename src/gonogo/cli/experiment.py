@@ -11,8 +11,10 @@ import typer
 
 from gonogo.cli.experiment_roi import roi
 from gonogo.cli.train import (
+    MasksOption,
     NormalisationName,
     PoolName,
+    PoolOption,
     RoiBackboneOption,
     RoiOption,
     RoiWeightsOption,
@@ -39,7 +41,8 @@ def seeds(
     ] = NormalisationName.AUTO,
     backbone: Annotated[str, typer.Option(help="torchvision backbone.")] = "mobilenet_v2",
     cut: Annotated[list[str] | None, typer.Option(help="Feature map to cut at; may be repeated.")] = None,
-    pool: Annotated[PoolName, typer.Option(help="How the map becomes a score.")] = PoolName.MEAN,
+    pool: PoolOption = PoolName.AUTO,
+    masks: MasksOption = True,
     size: Annotated[int | None, typer.Option(min=32, help="Input side in pixels.")] = None,
     crops: Annotated[int, typer.Option(min=1, help="Augmentation: crops per picture.")] = 2,
     rotations: Annotated[int, typer.Option(min=1, help="Augmentation: rotations per crop.")] = 4,
@@ -67,6 +70,7 @@ def seeds(
         normalisation=normalisation,
         cut=cut,
         pool=pool,
+        masks=masks,
         size=size,
         crops=crops,
         rotations=rotations,

@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from gonogo.config import Reduction
-    from gonogo.model import Normalisation
+    from gonogo.model import Normalisation, Pool
     from gonogo.workflow import TrainingOptions
 
 RoiOption = Annotated[
@@ -29,9 +29,24 @@ RoiWeightsOption = Annotated[str | None, typer.Option(help="Of a learned region;
 class PoolName(StrEnum):
     """How the defect map becomes one score."""
 
+    AUTO = "auto"
     MEAN = "mean"
     MAX = "max"
     LSE = "lse"
+
+    def known(self) -> Pool | None:
+        """The pooling itself; ``None`` leaves the choice to the training."""
+        from gonogo.model import Pool
+
+        return None if self is PoolName.AUTO else Pool(self.value)
+
+
+PoolOption = Annotated[
+    PoolName, typer.Option(help="How the map becomes a score; auto: lse where masks teach the head, else mean.")
+]
+MasksOption = Annotated[
+    bool, typer.Option("--masks/--no-masks", help="Teach the head where parts are bad, if bad pictures carry masks.")
+]
 
 
 class NormalisationName(StrEnum):
@@ -55,6 +70,7 @@ def training_options(
     normalisation: NormalisationName,
     cut: list[str] | None,
     pool: PoolName,
+    masks: bool,
     size: int | None,
     crops: int,
     rotations: int,
@@ -65,7 +81,6 @@ def training_options(
 ) -> TrainingOptions:
     """What the shared options of training commands ask for, without fine-tuning and with the usual promise."""
     from gonogo.augment import Augmentation
-    from gonogo.model import Pool
     from gonogo.workflow import LocatorOptions, TrainingOptions
 
     return TrainingOptions(
@@ -73,7 +88,8 @@ def training_options(
         weights=weights,
         normalisation=normalisation.known(),
         cuts=tuple(cut or ()),
-        pool=Pool(pool.value),
+        pool=pool.known(),
+        masks=masks,
         size_wh=(size, size) if size else None,
         augmentation=Augmentation(crops=crops, rotations=rotations),
         roi=roi,
@@ -98,7 +114,8 @@ def train(
     cut: Annotated[
         list[str] | None, typer.Option(help="Feature map to cut the backbone at; repeat to join several.")
     ] = None,
-    pool: Annotated[PoolName, typer.Option(help="How the map becomes a score.")] = PoolName.MEAN,
+    pool: PoolOption = PoolName.AUTO,
+    masks: MasksOption = True,
     size: Annotated[int | None, typer.Option(min=32, max=2048, help="Input side in pixels.")] = None,
     reduction: Annotated[
         str, typer.Option(help="Judge pictures at 1/N of their size (JPEGs unpack faster).", metavar="1|2|4|8")
@@ -132,6 +149,7 @@ def train(
         normalisation=normalisation,
         cut=cut,
         pool=pool,
+        masks=masks,
         size=size,
         crops=crops,
         rotations=rotations,

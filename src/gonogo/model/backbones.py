@@ -37,6 +37,8 @@ class Architecture:
     build: Callable[..., nn.Module]
     last: str
     """The node whose output is the last feature map."""
+    fine: tuple[str, ...]
+    """Nodes whose maps have a cell for every 8 and every 16 pixels, with many channels: where masks teach the head."""
     side: int = 224
     """The picture side it was made for, in pixels."""
     normalisation: Normalisation = IMAGENET
@@ -51,16 +53,32 @@ def _inception_v3(weights: object = None) -> nn.Module:
 
 
 ARCHITECTURES = {
-    "densenet121": Architecture(build=torchvision.models.densenet121, last="relu"),
-    "efficientnet_b0": Architecture(build=torchvision.models.efficientnet_b0, last="features"),
-    "inception_v3": Architecture(build=_inception_v3, last="Mixed_7c", side=299, normalisation=SYMMETRIC),
-    "mobilenet_v2": Architecture(build=torchvision.models.mobilenet_v2, last="features"),
-    "mobilenet_v3_large": Architecture(build=torchvision.models.mobilenet_v3_large, last="features"),
-    "mobilenet_v3_small": Architecture(build=torchvision.models.mobilenet_v3_small, last="features"),
-    "resnet18": Architecture(build=torchvision.models.resnet18, last="layer4"),
-    "resnet34": Architecture(build=torchvision.models.resnet34, last="layer4"),
-    "resnet50": Architecture(build=torchvision.models.resnet50, last="layer4"),
-    "squeezenet1_1": Architecture(build=torchvision.models.squeezenet1_1, last="features"),
+    "densenet121": Architecture(
+        build=torchvision.models.densenet121, last="relu", fine=("features.denseblock2", "features.denseblock3")
+    ),
+    "efficientnet_b0": Architecture(
+        build=torchvision.models.efficientnet_b0,
+        last="features",
+        fine=("features.4.0.block.0", "features.6.0.block.0"),
+    ),
+    "inception_v3": Architecture(
+        build=_inception_v3, last="Mixed_7c", fine=("Mixed_5d", "Mixed_6e"), side=299, normalisation=SYMMETRIC
+    ),
+    "mobilenet_v2": Architecture(
+        build=torchvision.models.mobilenet_v2, last="features", fine=("features.7.conv.0", "features.14.conv.0")
+    ),
+    "mobilenet_v3_large": Architecture(
+        build=torchvision.models.mobilenet_v3_large, last="features", fine=("features.7.block.0", "features.13.block.0")
+    ),
+    "mobilenet_v3_small": Architecture(
+        build=torchvision.models.mobilenet_v3_small, last="features", fine=("features.4.block.0", "features.9.block.0")
+    ),
+    "resnet18": Architecture(build=torchvision.models.resnet18, last="layer4", fine=("layer2", "layer3")),
+    "resnet34": Architecture(build=torchvision.models.resnet34, last="layer4", fine=("layer2", "layer3")),
+    "resnet50": Architecture(build=torchvision.models.resnet50, last="layer4", fine=("layer2", "layer3")),
+    "squeezenet1_1": Architecture(
+        build=torchvision.models.squeezenet1_1, last="features", fine=("features.7", "features.12")
+    ),
 }
 
 

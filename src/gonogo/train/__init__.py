@@ -1,6 +1,7 @@
 """The readable loops: frozen features with a fitted head, and fine-tuning."""
 
 from gonogo.train.box_losses import BoxLoss
+from gonogo.train.cells import Cells, cell_targets, fit_cells, gather_cells
 from gonogo.train.distilling import Distillation, Lessons, Seen, distil, make_lessons, watch_teacher
 from gonogo.train.features import Maps, Pooled, feature_maps, pooled_features
 from gonogo.train.finetune import METRICS, FineTuning, fine_tune
@@ -15,35 +16,41 @@ from gonogo.train.locating import (
     probe_error,
     sight,
 )
-from gonogo.train.source import Source, labels
+from gonogo.train.source import Marks, Source, labels, masked
 from gonogo.train.statistics import restore_statistics
 
 __all__ = [
     "METRICS",
     "BoxLoss",
+    "Cells",
     "Distillation",
     "FineTuning",
     "Head",
     "Lessons",
     "Locating",
     "Maps",
+    "Marks",
     "Places",
     "Pooled",
     "Seen",
     "Source",
     "balanced_loss",
+    "cell_targets",
     "choose_presence",
     "compute_places",
     "cross_validated_loss",
     "distil",
     "feature_maps",
     "fine_tune",
+    "fit_cells",
     "fit_locator",
     "fit_map",
     "fit_mean",
     "fit_scaling",
+    "gather_cells",
     "labels",
     "make_lessons",
+    "masked",
     "pooled_features",
     "probe_error",
     "restore_statistics",

@@ -36,6 +36,7 @@ from gonogo.schema import Box
 from gonogo.train.checkpoint import RunState, resume, run_identity, save
 from gonogo.train.finetune import METRICS, FineTuning, learning_rate
 from gonogo.train.head import class_weights
+from gonogo.train.precision import reduced_precision
 from gonogo.train.source import Source, labels
 from gonogo.train.statistics import restore_statistics
 
@@ -181,8 +182,8 @@ def distil(
     """Teach the network in place and leave it at its lowest validation loss.
 
     After every epoch a checkpoint and a line of metrics are written to ``work``; the same call takes up where they end.
-    Interrupted, it returns with the best so far. The features are computed in BF16, the head and the losses in FP32;
-    validation is in FP32, as the line computes.
+    Interrupted, it returns with the best so far. The features are computed in BF16 where the processor has it, the head
+    and the losses in FP32; validation is in FP32, as the line computes.
 
     Returns:
         One row per epoch: ``epoch``, ``val_loss`` and, after epoch 0, ``train_loss`` and ``learning_rate``.
@@ -265,7 +266,7 @@ def _train_epoch(
             group["lr"] = learning_rate(recipe, epoch - 1 + (step + 1) / batches)
         chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
         pictures = torch.from_numpy(lessons.pictures[chosen, views[chosen]])
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with reduced_precision():
             features = network.features(pictures)
         score, defect_map = network.head(features.float())
         loss = _loss(score, defect_map, network.head.bias, lessons, chosen, views[chosen], recipe)

@@ -67,7 +67,7 @@ def pooled_features(
         vectors = np.empty_like(stored)
         vectors[order] = stored
     else:
-        rows = [features.mean((1, 2)) for features in _stream(graph, source, samples, augmentation, seed)]
+        rows = [features.mean((1, 2)) for features in stream_features(graph, source, samples, augmentation, seed=seed)]
         vectors = np.stack(rows).astype(np.float32).reshape(len(samples), augmentation.views, -1)
         buffer = io.BytesIO()
         np.save(buffer, vectors[order])
@@ -85,7 +85,7 @@ def feature_maps(
     scratch: Path,
 ) -> Maps:
     """Whole feature maps of labelled samples in all their views, see `store_maps`."""
-    results = _stream(graph, source, samples, augmentation, seed)
+    results = stream_features(graph, source, samples, augmentation, seed=seed)
     maps = store_maps(results, len(samples) * augmentation.views, scratch=scratch)
     return Maps(maps=maps.reshape(len(samples), augmentation.views, *maps.shape[1:]), bad=labels(samples))
 
@@ -107,9 +107,10 @@ def store_maps(
     return maps
 
 
-def _stream(
-    graph: Graph, source: Source, samples: Sequence[Sample], augmentation: Augmentation, seed: int
+def stream_features(
+    graph: Graph, source: Source, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
 ) -> Iterator[Float32[np.ndarray, "channels rows columns"]]:
+    """The feature map of every view of some samples, in order, the next views made meanwhile."""
     results = graph.stream(source.views(samples, augmentation, seed=seed))
     for result in track(results, "computing features", total=len(samples) * augmentation.views):
         yield result["features"][0]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, repeat
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch import Tensor
 from torch.nn import functional
 
 from gonogo.augment import Augmentation
@@ -20,12 +21,16 @@ from gonogo.dataset import Sample
 from gonogo.model import Network
 from gonogo.progress import console, track
 from gonogo.runtime import Picture
+from gonogo.train.cells import cell_loss, cell_targets
 from gonogo.train.checkpoint import RunState, resume, run_identity, save
-from gonogo.train.head import balanced_loss, class_weights
+from gonogo.train.head import CellLogit, balanced_loss, class_weights
+from gonogo.train.precision import reduced_precision
 from gonogo.train.source import Source, labels
 from gonogo.train.statistics import restore_statistics
 
 METRICS = "metrics.jsonl"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,8 @@ class FineTuning:
     weight_decay: float = 1e-4
     warmup_epochs: float = 1.0
     """The rate rises linearly over so many epochs, then falls along a cosine to zero."""
+    cell_weight: float = 1.0
+    """Of the loss over cells beside that over pictures, where masks teach."""
 
 
 def fine_tune(
@@ -51,6 +58,7 @@ def fine_tune(
     *,
     seed: int,
     work: Path,
+    cells: CellLogit | None = None,
 ) -> list[dict[str, float]]:
     """Train the network in place and leave it at its lowest validation loss.
 
@@ -60,6 +68,20 @@ def fine_tune(
 
     Batch normalisations train on their batches: with statistics held fixed, weights whose normalisations were folded
     away get gradients of the unnormalised network, and collapse within an epoch at the usual rate.
+
+    The features are computed in BF16 where the processor does so natively, the head and the losses in FP32; validation
+    is in FP32, as the line computes.
+
+    Args:
+        network: Changed in place.
+        source: Gives the pictures, and their masks.
+        train: Samples to learn from.
+        val: Samples to choose the epoch on.
+        recipe: How.
+        augmentation: One of its views of every picture is drawn in every epoch.
+        seed: Of order and views.
+        work: Folder of this run.
+        cells: How the head judges single cells, if masks are to go on teaching them; ``None``: labels alone.
 
     Returns:
         One row per epoch: ``epoch``, ``val_loss`` and, after epoch 0, ``train_loss`` and ``learning_rate``.
@@ -72,7 +94,7 @@ def fine_tune(
         network.parameters(), momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay
     )
     names = [sample.file_name for sample in (*train, *val)]
-    identity = run_identity(network, names, recipe, augmentation, source.size_wh, seed)
+    identity = run_identity(network, names, recipe, augmentation, source.size_wh, seed, cells)
     val_pictures, val_bad = list(source.plain(val)), labels(val)
     state = resume(work, network, optimiser, identity=identity)
     if state is None:
@@ -83,7 +105,9 @@ def fine_tune(
     try:
         while state.epoch < recipe.epochs:
             epoch = state.epoch + 1
-            train_loss = _train_epoch(network, optimiser, source, train, recipe, augmentation, seed=seed, epoch=epoch)
+            train_loss = _train_epoch(
+                network, optimiser, source, train, recipe, augmentation, seed=seed, epoch=epoch, cells=cells
+            )
             val_loss = validate(network, val_pictures, val_bad)
             if val_loss < state.best_loss:
                 state.best, state.best_loss, state.best_epoch = copy.deepcopy(network.state_dict()), val_loss, epoch
@@ -128,37 +152,42 @@ def _train_epoch(
     *,
     seed: int,
     epoch: int,
+    cells: CellLogit | None,
 ) -> float:
     """One pass over the training samples in a new order, one view of each; returns the mean loss."""
     network.train()
     order = np.random.default_rng((seed, epoch)).permutation(len(train))
-    bad = torch.from_numpy(labels(train)).float()[torch.from_numpy(order)]
+    samples = [train[i] for i in order]
+    bad = torch.from_numpy(labels(samples)).float()
     weights = class_weights(bad)
-    views = source.drawn([train[i] for i in order], augmentation, seed=seed + epoch)
+    views = source.drawn(samples, augmentation, seed=seed + epoch)
+    marks = source.drawn_marks(samples, augmentation, seed=seed + epoch) if cells is not None else repeat(None)
     batches = math.ceil(len(train) / recipe.batch)
     total = 0.0
-    for step, pictures in enumerate(track(_batched(views, recipe.batch), f"epoch {epoch}", total=batches)):
+    shown = track(_batched(zip(views, marks, strict=False), recipe.batch), f"epoch {epoch}", total=batches)
+    for step, batch in enumerate(shown):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, epoch - 1 + (step + 1) / batches)
-        chosen = slice(step * recipe.batch, step * recipe.batch + len(pictures))
-        score, _, _ = network(pictures)
+        chosen = slice(step * recipe.batch, step * recipe.batch + len(batch))
+        with reduced_precision():
+            features = network.features(torch.from_numpy(np.stack([picture for picture, _ in batch])))
+        score, defect_map = network.head(features.float())
         loss = functional.binary_cross_entropy_with_logits(score, bad[chosen], weight=weights[chosen])
+        if cells is not None:
+            shape = (defect_map.shape[1], defect_map.shape[2])
+            targets = np.stack([cell_targets(marked, shape, cells.shift_xy) for _, marked in batch])
+            loss = loss + recipe.cell_weight * cell_loss(defect_map + cells.bias, torch.from_numpy(targets))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        total += float(loss.detach()) * len(pictures)
+        total += float(loss.detach()) * len(batch)
     return total / len(train)
 
 
-def _batched(views: Iterator[Picture], size: int) -> Iterator[Tensor]:
-    batch: list[Picture] = []
-    for view in views:
-        batch.append(view)
-        if len(batch) == size:
-            yield torch.from_numpy(np.stack(batch))
-            batch = []
-    if batch:
-        yield torch.from_numpy(np.stack(batch))
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 def _line(row: dict[str, float]) -> str:

@@ -29,6 +29,16 @@ MAP_RATE = 3e-3
 
 
 @dataclass(frozen=True, kw_only=True)
+class CellLogit:
+    """What makes the value of a cell of the map the logit of that cell alone."""
+
+    bias: float
+    """To be added; another one than the score's, which is that of a pooled map."""
+    shift_xy: tuple[float, float]
+    """Where a cell looks, in cells right of and below the middle of its square."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Head:
     """A fitted 1x1 convolution: ``score = pool(weight . features) + bias``."""
 
@@ -38,6 +48,8 @@ class Head:
     """The L2 penalty chosen."""
     val_loss: float
     """Class-balanced cross entropy on the untouched val pictures, in nats."""
+    cells: CellLogit | None = None
+    """How it judges single cells, where it was taught on them."""
 
 
 def balanced_loss(score: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, " samples"]) -> float:
@@ -137,11 +149,18 @@ def score_maps(
     sharpness: float,
 ) -> Float64[np.ndarray, " samples"]:
     """Scores of stored feature maps."""
-    rows = []
-    for chunk in np.array_split(maps, max(1, len(maps) // 64)):
-        defect_map = torch.einsum("c,nchw->nhw", torch.from_numpy(weight), torch.from_numpy(chunk.astype(np.float32)))
-        rows.append(pool_map(defect_map, pool, sharpness).numpy())
-    return np.concatenate(rows).astype(np.float64) + bias
+    cells = torch.from_numpy(map_cells(weight, maps))
+    return pool_map(cells, pool, sharpness).double().numpy() + bias
+
+
+def map_cells(
+    weight: Float32[np.ndarray, " channels"], maps: Float16[np.ndarray, "samples channels rows columns"]
+) -> Float32[np.ndarray, "samples rows columns"]:
+    """Defect maps of stored feature maps, a few at a time."""
+    chunks = np.array_split(maps, max(1, len(maps) // 16))
+    samples, _, rows, columns = maps.shape
+    found = [weight @ chunk.astype(np.float32).reshape(*chunk.shape[:2], -1) for chunk in chunks]
+    return np.concatenate(found).reshape(samples, rows, columns)
 
 
 def _start(

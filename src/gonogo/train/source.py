@@ -7,15 +7,18 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 from gonogo.augment import PLAIN, Augmentation, variant, variants
 from gonogo.dataset import Dataset, Sample
 from gonogo.runtime import Picture
 from gonogo.schema import Box, Frame, Label, Region
+
+Marks: TypeAlias = UInt8[np.ndarray, "height width"]
+"""A defect mask as the network's picture shows it: 255 inside, 0 outside, between where it was resized."""
 
 AHEAD = 8
 """Pictures decoded ahead of the network."""
@@ -67,6 +70,50 @@ class Source:
             return variant(frame, self.region(sample, frame), self.size_wh, augmentation, generator_of(seed, sample))
 
         return ahead(make, samples)
+
+    def marks(self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int) -> Iterator[Marks | None]:
+        """What each of `views` shows of its sample's defect mask: the mask goes exactly the way of its picture.
+
+        ``None`` for a bad sample without a mask: nobody knows where it is bad. A good one has no defect anywhere.
+        """
+        for sample in samples:
+            mask = self._mask(sample)
+            if mask is None:
+                yield from [self._unmarked(sample)] * augmentation.views
+                continue
+            rng = generator_of(seed, sample)
+            for view in variants(mask, self.region(sample, mask), self.size_wh, augmentation, rng):
+                yield view[..., 0]
+
+    def drawn_marks(
+        self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
+    ) -> Iterator[Marks | None]:
+        """What each of `drawn` shows of its sample's defect mask, see `marks`."""
+        for sample in samples:
+            mask = self._mask(sample)
+            if mask is None:
+                yield self._unmarked(sample)
+                continue
+            rng = generator_of(seed, sample)
+            yield variant(mask, self.region(sample, mask), self.size_wh, augmentation, rng)[..., 0]
+
+    def _mask(self, sample: Sample) -> Frame | None:
+        """A bad sample's mask as a black and white picture of its frame's size; ``None`` where it has none."""
+        if sample.label is not Label.BAD or sample.mask_file_name is None:
+            return None
+        frame = self.dataset.load(sample)
+        mask = self.dataset.load_mask(sample, (frame.shape[0], frame.shape[1]))
+        assert mask is not None, "it is named"
+        return np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
+
+    def _unmarked(self, sample: Sample) -> Marks | None:
+        width, height = self.size_wh
+        return np.zeros((height, width), np.uint8) if sample.label is Label.GOOD else None
+
+
+def masked(samples: Sequence[Sample]) -> bool:
+    """Whether any of them says where it is bad."""
+    return any(sample.label is Label.BAD and sample.mask_file_name is not None for sample in samples)
 
 
 def labels(samples: Sequence[Sample]) -> Int[np.ndarray, " samples"]:

@@ -6,7 +6,7 @@ import datetime
 import math
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -47,8 +47,11 @@ from gonogo.train import (
     cross_validated_loss,
     feature_maps,
     fine_tune,
+    fit_cells,
     fit_map,
     fit_mean,
+    gather_cells,
+    masked,
     pooled_features,
 )
 from gonogo.train.checkpoint import run_identity
@@ -82,7 +85,11 @@ class TrainingOptions:
     weights: str = "imagenet"
     """A safetensors file, ``imagenet`` or ``none``."""
     cuts: tuple[str, ...] = ()
-    pool: Pool = Pool.MEAN
+    """The last feature map where omitted; two finer ones where masks teach the head."""
+    pool: Pool | None = None
+    """Log-sum-exp where masks teach the head, mean elsewhere."""
+    masks: bool = True
+    """Teach the head where a part is bad, if bad training pictures carry masks and the pool is not the mean."""
     size_wh: tuple[int, int] | None = None
     """The backbone's own size where omitted."""
     reduction: Reduction = 1
@@ -126,10 +133,10 @@ def train_inspector(
         InputError: unfit data, unknown backbone, weights that do not fit, ``out`` exists.
         ParityError: the exported graph differs from the trained network.
     """
-    options = options or TrainingOptions()
     if out.exists() and not overwrite:
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
     require_trainable(dataset)
+    options = _settled(options or TrainingOptions(), dataset)
     torch.manual_seed(options.seed)
     side = architecture(options.backbone).side
     work = out.with_name(f"{out.name}.work")
@@ -141,7 +148,15 @@ def train_inspector(
     if options.fine_tuning is not None:
         train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
         history = fine_tune(
-            network, source, train, val, options.fine_tuning, options.augmentation, seed=options.seed, work=work
+            network,
+            source,
+            train,
+            val,
+            options.fine_tuning,
+            options.augmentation,
+            cells=head.cells,
+            seed=options.seed,
+            work=work,
         )
     facts: dict[str, JsonValue] = {
         "options": plain(asdict(options)),
@@ -211,10 +226,36 @@ def require_resolution(source: Source, reduction: Reduction, method: str) -> Non
             )
 
 
+def _settled(options: TrainingOptions, dataset: Dataset) -> TrainingOptions:
+    """The options with what they leave open decided: small defects call for a finer map, and one cell must count."""
+    masks = options.masks and options.pool is not Pool.MEAN and masked(dataset.split(Split.TRAIN))
+    if masks:
+        console.print("Bad pictures carry masks: the head is taught cell by cell (--no-masks: by the labels alone).")
+    return replace(
+        options,
+        masks=masks,
+        pool=options.pool or (Pool.LSE if masks else Pool.MEAN),
+        cuts=options.cuts or (architecture(options.backbone).fine if masks else ()),
+    )
+
+
 def _frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Head]:
     """A backbone as it comes, and the head fitted on its features."""
     features, model = _choose_features(source, options)
     graph = runtime.compile_graph(model, many=True)
+    assert options.pool is not None, "settled before"
+    head = (_fit_on_cells if options.masks else _fit_on_labels)(source, features, graph, options, options.pool)
+    network = Network(features, MapHead(len(head.weight), options.pool))
+    with torch.no_grad():
+        network.head.conv.weight.copy_(torch.from_numpy(head.weight)[None, :, None, None])
+        network.head.bias.fill_(head.bias)
+    return network.eval(), head
+
+
+def _fit_on_labels(
+    source: Source, features: FeatureNetwork, graph: runtime.Graph, options: TrainingOptions, pool: Pool
+) -> Head:
+    """The head that tells good pictures from bad ones."""
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
     machine = settings()
     pooled = [
@@ -230,18 +271,26 @@ def _frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Hea
         for samples, augmentation in ((train, options.augmentation), (val, PLAIN))
     ]
     head = fit_mean(*pooled)
-    if options.pool is not Pool.MEAN:
-        scratch = machine.cache_dir / "scratch"
-        maps = [
-            feature_maps(graph, source, samples, augmentation, seed=options.seed, scratch=scratch)
-            for samples, augmentation in ((train, options.augmentation), (val, PLAIN))
-        ]
-        head = fit_map(head, *maps, pool=options.pool, sharpness=SHARPNESS, seed=options.seed)
-    network = Network(features, MapHead(len(head.weight), options.pool))
-    with torch.no_grad():
-        network.head.conv.weight.copy_(torch.from_numpy(head.weight)[None, :, None, None])
-        network.head.bias.fill_(head.bias)
-    return network.eval(), head
+    if pool is Pool.MEAN:
+        return head
+    scratch = machine.cache_dir / "scratch"
+    maps = [
+        feature_maps(graph, source, samples, augmentation, seed=options.seed, scratch=scratch)
+        for samples, augmentation in ((train, options.augmentation), (val, PLAIN))
+    ]
+    return fit_map(head, *maps, pool=pool, sharpness=SHARPNESS, seed=options.seed)
+
+
+def _fit_on_cells(
+    source: Source, features: FeatureNetwork, graph: runtime.Graph, options: TrainingOptions, pool: Pool
+) -> Head:
+    """The head that tells defective cells of the map from sound ones, its scale and bias those of the pictures."""
+    train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
+    shift_xy = measure_shift(features, source.size_wh)
+    cells = gather_cells(graph, source, train, options.augmentation, seed=options.seed, shift_xy=shift_xy)
+    scratch = settings().cache_dir / "scratch"
+    maps = feature_maps(graph, source, val, PLAIN, seed=options.seed, scratch=scratch)
+    return fit_cells(cells, maps, pool=pool, sharpness=SHARPNESS)
 
 
 def _choose_features(source: Source, options: TrainingOptions) -> tuple[FeatureNetwork, ov.Model]:
@@ -303,7 +352,7 @@ def fill_bundle(
         classifier=Classifier(
             backbone=options.backbone,
             cuts=network.features.stack.cuts,
-            pool=options.pool.value,
+            pool=network.head.pool.value,
             sharpness=SHARPNESS,
             bias=float(network.head.bias.detach()),
             weights=Path(options.weights).name,

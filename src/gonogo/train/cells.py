@@ -1,0 +1,247 @@
+"""Teaching the head cell by cell, where masks say which cells of a feature map are defective."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float16, Float32, Float64, Int, Int8
+from scipy.optimize import minimize_scalar
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+from torch.nn import functional
+
+from gonogo.augment import Augmentation
+from gonogo.dataset import Sample
+from gonogo.errors import InputError
+from gonogo.model import Pool, pool_map
+from gonogo.progress import track
+from gonogo.runtime import Graph
+from gonogo.train.features import Maps, stream_features
+from gonogo.train.head import CellLogit, Head, balanced_loss, map_cells
+from gonogo.train.source import Marks, Source
+
+Targets: TypeAlias = Int8[np.ndarray, "rows columns"]
+
+DEFECTIVE, SOUND, UNASKED = 1, 0, -1
+
+LEAST_COVERED = 0.3
+"""Share of a cell's square that a mask must cover for the cell to be defective."""
+OF_MOST_COVERED = 0.6
+"""Where no square is covered so far, those covered at least this much of the most covered one are defective."""
+
+KEPT = 24
+"""Cells of each kind that are kept of a picture, over all its views: neighbours say nearly the same."""
+SHRINKAGE = 3e-3
+"""Added to the spread of sound cells in every direction, as a share of the mean spread."""
+CELL_STRENGTHS = (1e-1, 3e-2, 1e-2, 3e-3)
+"""Weights of the L2 penalty tried, on whitened features."""
+SCALES = tuple(2.0**exponent for exponent in range(-4, 5))
+"""Factors from the logit of a cell to the score of a picture that are tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """Single cells of feature maps."""
+
+    features: Float16[np.ndarray, "cells channels"]
+    defective: Int8[np.ndarray, " cells"]
+    """1 where a mask lies, 0 elsewhere."""
+    view: Int[np.ndarray, " cells"]
+    """Number of the view that a cell was seen in."""
+    shift_xy: tuple[float, float]
+    """Where a cell looks, see `cell_targets`."""
+
+
+def cell_targets(marks: Marks | None, shape: tuple[int, int], shift_xy: tuple[float, float]) -> Targets:
+    """Which cells of a map are defective, sound, or not to be asked.
+
+    Cells that the mask covers little, and neighbours of covered ones, belong to neither side: they see some of the
+    defect.
+
+    Args:
+        marks: The mask as the network's picture shows it; ``None``: nobody knows where the part is bad.
+        shape: Rows and columns of the map.
+        shift_xy: Where a cell looks, in cells right of and below the middle of its square, see `HeatScale`.
+
+    Returns:
+        `DEFECTIVE`, `SOUND` or `UNASKED` per cell.
+    """
+    if marks is None:
+        return np.full(shape, UNASKED, np.int8)
+    targets = np.full(shape, SOUND, np.int8)
+    if not marks.any():
+        return targets
+    covered = _coverage(marks, shape, shift_xy)
+    targets[cv2.dilate((covered > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0] = UNASKED
+    least = min(LEAST_COVERED, OF_MOST_COVERED * float(covered.max()))
+    targets[(covered > 0) & (covered >= least)] = DEFECTIVE
+    return targets
+
+
+def cell_loss(cell_logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy in nats over the cells of some maps: half for the defective, half for the sound ones.
+
+    Every map that has some of a kind weighs the same for that kind, however many.
+
+    Args:
+        cell_logits: batch x rows x columns.
+        targets: The same shape, see `cell_targets`.
+    """
+    each = functional.binary_cross_entropy_with_logits(cell_logits, (targets == DEFECTIVE).float(), reduction="none")
+    total = torch.zeros(())
+    for kind in (SOUND, DEFECTIVE):
+        there = (targets == kind).float()
+        counts = there.sum((1, 2))
+        if counts.any():
+            of_map = (each * there).sum((1, 2)) / counts.clamp_min(1)
+            total = total + 0.5 * of_map[counts > 0].mean()
+    return total
+
+
+def gather_cells(
+    graph: Graph,
+    source: Source,
+    samples: Sequence[Sample],
+    augmentation: Augmentation,
+    *,
+    seed: int,
+    shift_xy: tuple[float, float],
+) -> Cells:
+    """Some defective and some sound cells of every view of some samples, drawn at random.
+
+    Args:
+        graph: The compiled backbone with an output ``features``.
+        source: Gives the pictures and their masks.
+        samples: Labelled samples.
+        augmentation: Views per picture; the masks go through the same ones.
+        seed: Of the jittered crops and of the draw.
+        shift_xy: Where a cell looks, see `cell_targets`.
+
+    Raises:
+        InputError: no mask marks anything.
+        ImageError: a mask is unreadable, or of another size than its picture.
+    """
+    rng = np.random.default_rng(seed)
+    most = math.ceil(KEPT / augmentation.views)
+    features, defective, view = [], [], []
+    results = stream_features(graph, source, samples, augmentation, seed=seed)
+    marks = source.marks(samples, augmentation, seed=seed)
+    for number, (found, marked) in enumerate(zip(results, marks, strict=True)):
+        targets = cell_targets(marked, (found.shape[1], found.shape[2]), shift_xy).ravel()
+        for kind in (SOUND, DEFECTIVE):
+            chosen = rng.permutation(np.flatnonzero(targets == kind))[:most]
+            features.append(found.reshape(len(found), -1)[:, chosen].T.astype(np.float16))
+            defective.append(np.full(len(chosen), kind, np.int8))
+            view.append(np.full(len(chosen), number))
+    cells = Cells(
+        features=np.concatenate(features),
+        defective=np.concatenate(defective),
+        view=np.concatenate(view),
+        shift_xy=shift_xy,
+    )
+    if not cells.defective.any():
+        raise InputError(
+            f"{source.dataset.root}: the masks of the train split mark nothing within the region of interest. "
+            "Correct the masks or the region, or train without them: --no-masks."
+        )
+    return cells
+
+
+def fit_cells(train: Cells, val: Maps, *, pool: Pool, sharpness: float) -> Head:
+    """Logistic regression on cells, then the scale and the bias that make its pooled map the score of a picture.
+
+    The cells are whitened by the covariance of the sound ones, so that the penalty is small for directions in which
+    sound surface hardly varies (as in Fisher's discriminant) and large for those of its texture and lighting. Every
+    view weighs the same, however many cells it gave, and both kinds of cells weigh the same. Strength, scale and bias
+    are those of the lowest class-balanced loss on the untouched val pictures.
+
+    Args:
+        train: Cells of training pictures.
+        val: Whole maps of val pictures.
+        pool: How a map becomes a score.
+        sharpness: Of log-sum-exp pooling.
+    """
+    weights = _weights(train)
+    centre, whitening = _whitening(train, weights)
+    white = (train.features.astype(np.float32) - centre) @ whitening
+    best: Head | None = None
+    model = LogisticRegression(max_iter=100, tol=1e-4, warm_start=True)
+    for strength in track(CELL_STRENGTHS, "fitting the head"):  # each fit starts at the last one's solution
+        model.C = 1.0 / (2.0 * strength)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # val decides, converged or not
+            model.fit(white, train.defective, sample_weight=weights)
+        direction = (whitening @ model.coef_[0]).astype(np.float32)
+        offset = float(model.intercept_[0] - direction.astype(np.float64) @ centre)
+        cells = map_cells(direction, val.maps[:, 0])
+        for scale in SCALES:
+            pooled = pool_map(torch.from_numpy(scale * cells), pool, sharpness).double().numpy()
+            bias, loss = _best_bias(pooled, val.bad)
+            if best is None or loss < best.val_loss:
+                best = Head(
+                    weight=direction * np.float32(scale),
+                    bias=bias,
+                    cells=CellLogit(bias=offset * scale, shift_xy=train.shift_xy),
+                    strength=strength,
+                    val_loss=loss,
+                )
+    assert best is not None
+    return best
+
+
+def _coverage(
+    marks: Marks, shape: tuple[int, int], shift_xy: tuple[float, float]
+) -> Float32[np.ndarray, "rows columns"]:
+    """The share of each cell's square that is marked, the squares moved to where the cells look."""
+    height, width = marks.shape
+    rows, columns = shape
+    right, down = shift_xy[0] * width / columns, shift_xy[1] * height / rows
+    moved = cv2.warpAffine(
+        marks.astype(np.float32) / 255,
+        np.array([[1, 0, -right], [0, 1, -down]]),
+        (width, height),
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(cv2.resize(moved, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _weights(cells: Cells) -> Float64[np.ndarray, " cells"]:
+    """Half for either kind, evenly over the views that have some of it."""
+    weights = np.zeros(len(cells.view))
+    for kind in (SOUND, DEFECTIVE):
+        there = cells.defective == kind
+        each = 1.0 / np.bincount(cells.view[there])[cells.view[there]]
+        weights[there] = 0.5 * each / each.sum()
+    return weights
+
+
+def _whitening(
+    cells: Cells, weights: Float64[np.ndarray, " cells"]
+) -> tuple[Float32[np.ndarray, " channels"], Float32[np.ndarray, "channels channels"]]:
+    """Mean of the sound cells, and the matrix that gives them unit covariance, short of `SHRINKAGE`."""
+    there = cells.defective == SOUND
+    share = (2 * weights[there]).astype(np.float32)
+    sound = cells.features[there].astype(np.float32)
+    centre = share @ sound
+    sound = (sound - centre) * np.sqrt(share)[:, None]
+    values, vectors = np.linalg.eigh(sound.T @ sound)
+    values = np.maximum(values, 0.0)
+    return centre, (vectors / np.sqrt(values + SHRINKAGE * values.mean() + 1e-12)).astype(np.float32)
+
+
+def _best_bias(pooled: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, " samples"]) -> tuple[float, float]:
+    """The bias of the lowest class-balanced loss, which is convex in it, and that loss."""
+    found = minimize_scalar(
+        lambda bias: balanced_loss(pooled + bias, bad),
+        bounds=(-float(pooled.max()) - 1.0, -float(pooled.min()) + 1.0),
+        method="bounded",
+    )
+    return float(found.x), float(found.fun)
