@@ -75,9 +75,8 @@ def deal_folds(samples: Sequence[Sample], folds: int, *, seed: int = 0) -> Int[n
     near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(samples)]
     groups = np.array(merge_groups(samples, near))
     names = np.random.default_rng(seed).permutation(np.unique(groups))
-    place: Int[np.ndarray, " groups"] = np.argsort(names)
-    dealt: Int[np.ndarray, " pictures"] = place[groups] % folds
-    return dealt
+    fold: Int[np.ndarray, " pictures"] = np.argsort(names)[groups] % folds
+    return fold
 
 
 def assign_splits(

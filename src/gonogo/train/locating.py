@@ -51,7 +51,7 @@ class Locating:
     """Of the optimiser; 1,100 on pretrained features and 2,200 from pixels where omitted."""
     presence_folds: int = 3
     """Of the cross-validation that chooses the least presence; with fewer than two it is one half."""
-    presence_steps: int = 400
+    presence_steps: int = 250
     """Of the optimiser, in each of these folds."""
     batch: int = 32
     learning_rate: float = 1e-2

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gonogo.augment import Augmentation
-from gonogo.dataset import Dataset, Split
+from gonogo.dataset import Dataset, Fractions, Split
 from gonogo.errors import InputError
 from gonogo.experiments.region.heads import HeadStudy, compare_heads
 from gonogo.experiments.region.pieces import Pieces
@@ -30,7 +30,7 @@ from gonogo.roi import Roi, open_roi, preview, write_recipe
 from gonogo.roi.scoring import read_examples
 from gonogo.roi.tuning import tune
 from gonogo.schema import Frame
-from gonogo.synthetic import BoardType, write_dataset
+from gonogo.synthetic import BoardType, ChipType, Defect, Mix, write_dataset
 from gonogo.train import FineTuning, Locating
 from gonogo.workflow import LocatorOptions, TrainingOptions
 
@@ -42,8 +42,18 @@ ARTICLE = {
 LABELS = 300
 """Boxes that the shipped locator is given."""
 SHOWN = 4
-BOARDS, PIECES = "boards", "pieces"
+BOARDS, JUDGED, PIECES = "boards", "judged", "pieces"
 """Folders in the study's own."""
+BOLD = Mix(
+    without_chip=0.0,
+    with_two_chips=0.0,
+    chips=(ChipType.QFP32,),
+    defects=(Defect.SCRATCH, Defect.CRACK, Defect.STAIN, Defect.MISSING_PIN),
+)
+"""What the pipelines judge: one chip with bold defects on every type of board. At the difficulty of the other stages no
+judging network learns from a thousand parts, and where all are at chance no region can help."""
+JUDGED_SPLITS = Fractions(train=0.5, val=0.07, calibrate=0.08, test=0.35)
+"""Half to learn from, and as many as possible to compare on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +68,10 @@ class Extent:
     """Of the optimiser, for each entry of the table."""
     locating: Locating = field(default_factory=Locating)
     """How every other region is learned."""
+    judged: int
+    """Boards of the pipelines' own series."""
     epochs: int
-    """Of the judging network's fine-tuning; 0 leaves the backbone frozen."""
+    """Of the judging network."""
     boards: int
     """How many types are left out in turn."""
     trials: int
@@ -67,14 +79,15 @@ class Extent:
     folds: int = 5
 
 
-FULL = Extent(parts=2000, seeds=3, table_steps=400, epochs=8, boards=len(BoardType), trials=150)
+FULL = Extent(parts=2000, seeds=3, table_steps=400, judged=600, epochs=25, boards=len(BoardType), trials=150)
 QUICK = Extent(
     parts=400,
     few=60,
     seeds=1,
     table_steps=60,
     locating=Locating(views=8, steps=300, presence_folds=2, presence_steps=80),
-    epochs=0,
+    judged=240,
+    epochs=8,
     boards=1,
     trials=20,
 )
@@ -180,7 +193,7 @@ def region_study(
     if Stage.PHOTOGRAPHS in stages and photos is None:
         raise InputError("--stage photographs: expected photographs, found none. Pass --photos DATASET.")
     if overwrite:
-        for folder in (out / PIECES, out / BOARDS):
+        for folder in (out / PIECES, out / BOARDS, out / JUDGED):
             shutil.rmtree(folder, ignore_errors=True)
     # A file of weights may lie elsewhere next time.
     pieces = Pieces(out / PIECES, {**asdict(extent), **asdict(weights), "file": Path(weights.file).name})
@@ -231,6 +244,22 @@ class _Bench:
             return Dataset.read(folder)
         return write_dataset(folder, self.extent.parts, seed=1, difficulty=0.5, workers=self.workers)
 
+    @cached_property
+    def judged(self) -> Dataset:
+        """The pipelines' own boards."""
+        folder = self.out / JUDGED
+        if folder.is_dir():
+            return Dataset.read(folder)
+        return write_dataset(
+            folder,
+            self.extent.judged,
+            seed=1,
+            difficulty=0.0,
+            mix=BOLD,
+            workers=self.workers,
+            fractions=JUDGED_SPLITS,
+        )
+
     @property
     def locator(self) -> LocatorOptions:
         """How a region is learned."""
@@ -257,23 +286,23 @@ class _Bench:
     def _pipelines(self) -> PipelineStudy:
         recipe = self.out / "recipe.toml"
         example = self._tuned(recipe)
-        options = _training(self.weights, self.locator, self.extent.epochs)
+        options = _training(self.locator, self.extent.epochs)
         rows = []
         for name, region in (("none", "none"), ("CV + DL", str(recipe)), ("DL + DL", "learned")):
-            trained = partial(try_pipeline, name, region, self.boards, options, self.out)
+            trained = partial(try_pipeline, name, region, self.judged, options, self.out)
             rows.append(self.pieces.once(f"pipelines-{bundle_of(self.out, name).stem}", PipelineRow, trained))
         inspector = Inspector.load(bundle_of(self.out, rows[-1].region))
         roi = open_roi(recipe)
         return PipelineStudy(
-            rows=tuple(rows), shots=_shots(self.boards, roi, inspector), steps=data_uri(preview(roi, example))
+            rows=tuple(rows), shots=_shots(self.judged, roi, inspector), steps=data_uri(preview(roi, example))
         )
 
     def _tuned(self, path: Path) -> Frame:
-        """Write the classical recipe for all boards; the first of the boards it was tuned on."""
-        training = [sample for sample in self.boards.split(Split.TRAIN) if sample.box is not None][:LABELS]
-        found = tune(read_examples(self.boards, training, side_px=SIDE_PX), trials=self.extent.trials)
+        """Write the classical recipe for the pipelines' boards; the first of the boards it was tuned on."""
+        training = self.judged.split(Split.TRAIN)[:LABELS]
+        found = tune(read_examples(self.judged, training, side_px=SIDE_PX), trials=self.extent.trials)
         write_recipe(path, found.recipe, comment=f"Tuned on rendered boards; seen: {found.seen}")
-        return self.boards.load(training[0])
+        return self.judged.load(training[0])
 
     def _unseen(self) -> UnseenStudy:
         rows = []
@@ -291,17 +320,16 @@ class _Bench:
         return PhotoRow(folds=tuple(folds))
 
 
-def _training(weights: Weights, locator: LocatorOptions, epochs: int) -> TrainingOptions:
-    """A judging network for small defects: an early cut, a pooling that lets one cell count, and fine-tuning."""
-    early = {"resnet18": ("layer2",), "resnet50": ("layer2",), "mobilenet_v2": ("features.13",)}
+def _training(locator: LocatorOptions, epochs: int) -> TrainingOptions:
+    """A small judging network that learns from its first weights on: as the demonstration's."""
     return TrainingOptions(
-        backbone=weights.backbone,
-        weights=weights.file,
-        normalisation=weights.normalisation,
-        cuts=early.get(weights.backbone, ()),
+        backbone="resnet18",
+        weights="none",
+        cuts=("layer2",),
         pool=Pool.LSE,
-        augmentation=Augmentation(crops=2, rotations=1),
-        fine_tuning=FineTuning(epochs=epochs) if epochs else None,
+        size_wh=(128, 128),
+        augmentation=Augmentation(crops=2, rotations=4),
+        fine_tuning=FineTuning(epochs=epochs, learning_rate=3e-3),
         locator=locator,
     )
 
