@@ -230,7 +230,7 @@ def test_a_newcomer_gets_from_photographs_to_an_inspector_that_learns_from_revie
         page.get_by_role("combobox", name="On", exact=True).select_option("checked")
         page.get_by_role("button", name="Compare").click()
         table = page.locator(".compared")
-        expect(table).to_contain_text(f"{len(CHECKED)} pictures of checked, judged by both", timeout=60_000)
+        expect(table).to_contain_text(f"{len(CHECKED)} parts of checked, judged by both", timeout=60_000)
         columns = table.locator("thead th").all_inner_texts()
         assert columns == ["plates-1.inspector", "plates-2.inspector"]
         first, second = (float(cell.get_attribute("data-auroc") or "") for cell in table.locator("[data-auroc]").all())
