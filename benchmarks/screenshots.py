@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +30,7 @@ from gonogo.inspector import Inspector
 from gonogo.ledger import REVIEW, Action, Ledger, VerdictRecord, View
 from gonogo.operate import Request, operate
 from gonogo.progress import track
-from gonogo.schema import Label, State
+from gonogo.schema import Label, State, Verdict
 from gonogo.server import Options, Workspace, create_app
 from gonogo.server.access import Kind, Role, Route
 from gonogo.server.background import running
@@ -89,11 +89,13 @@ def furnish(space: Workspace, demo: Path) -> None:
 def record_line(space: Workspace, judge: Inspector, dataset: Dataset) -> None:
     """Parts judged, some of them reviewed by people who do not always agree."""
     point, begun = judge.operating_point, datetime.now(UTC)
+    shown = track(dataset.split(Split.TEST, Split.VAL, Split.CALIBRATE), "judging")
+    verdicts = {sample: judge.inspect(dataset.load(sample)) for sample in shown}
     with Ledger.open(space.ledger) as ledger:
-        for number, sample in enumerate(track(line(dataset), "judging")):
+        for number, sample in enumerate(line(verdicts)):
             fault = number in (PARTS // 3, PARTS // 2)
             data = (dataset.root / sample.file_name).read_bytes()
-            verdict = judge.inspect(dataset.load(sample))
+            verdict = verdicts[sample]
             view = View.of(verdict, frame_sha256=ledger.frames.put(data))
             row = ledger.append_verdict(
                 VerdictRecord(
@@ -113,9 +115,8 @@ def record_line(space: Workspace, judge: Inspector, dataset: Dataset) -> None:
                     triggered_at=begun - timedelta(seconds=PARTS - number),
                 )
             )
-            looked_at = verdict.state is State.NO_GO or (verdict.state is State.REVIEW and number < PARTS // 2)
-            if looked_at and not fault:
-                who = ("Anna", "Bertram")[number % 2]
+            if verdict.state is State.NO_GO and not fault:  # the doubtful ones wait
+                who = ("Anna", "Bertram")[number // 8 % 2]
                 said = {"label": sample.label, "defect": sample.defect}
                 ledger.append_action(Action(action=REVIEW, who=who, about=row.seq, details={"ms": 1400}, **said))  # type: ignore[arg-type]
                 check = {"ticket": f"{number}", "expected": sample.label if number % 9 else Label.GOOD}
@@ -129,7 +130,9 @@ def begin_labelling(space: Workspace, dataset: Dataset) -> None:
     root = space.datasets / "chip-line-2"
     (root / "images").mkdir(parents=True)
     samples = []
-    for number, sample in enumerate(line(dataset)[:60]):
+    good, bad = ([sample for sample in dataset.split(Split.TEST) if sample.label is label] for label in Label)
+    for number in range(60):
+        sample = bad[number // 3 % len(bad)] if number % 3 == 2 else good[number % len(good)]
         file = f"images/shift-3-{number:03d}.jpg"
         shutil.copy(dataset.path(sample), root / file)
         height, width = dataset.load(sample).shape[:2]
@@ -164,11 +167,15 @@ def record_run(space: Workspace, demo: Path, judge: Inspector, dataset: Dataset,
     write_metadata(folder / dataset.root.name, dataset.samples)
 
 
-def line(dataset: Dataset) -> list[Sample]:
-    """Parts as a line sends them: one in eight bad, the last one too."""
-    shown = dataset.split(Split.TEST, Split.VAL)
-    good, bad = ([sample for sample in shown if sample.label is label] for label in Label)
-    return [bad[number % len(bad)] if number % 8 == 7 else good[number % len(good)] for number in range(PARTS)]
+def line(verdicts: Mapping[Sample, Verdict]) -> list[Sample]:
+    """Parts as a line sends them: one in eight bad, the last one too, and now and then a doubtful one."""
+    good, bad = ([sample for sample in verdicts if sample.label is label] for label in Label)
+    doubtful = [sample for sample, verdict in verdicts.items() if verdict.state is State.REVIEW] or good
+    sent = []
+    for number in range(PARTS):
+        source = bad if number % 8 == 7 else doubtful if number % 16 == 4 else good
+        sent.append(source[number % len(source)])
+    return sent
 
 
 def people(services: Services) -> None:

@@ -20,7 +20,7 @@ from gonogo.ledger import REVIEW, Ledger, Where
 from gonogo.operate import Request, operate
 from gonogo.schema import Label, Prediction, State
 from gonogo.server import Workspace
-from gonogo.server.insight.comparing import Comparison, Pair
+from gonogo.server.insight.comparing import Comparison, Pair, _by_part
 from gonogo.server.insight.limits import make_dial
 from gonogo.server.insight.mistakes import eras, pareto
 from gonogo.server.insight.tasks import Task, Worker
@@ -323,6 +323,27 @@ def test_two_bundles_are_compared_on_test_pictures_that_neither_was_made_with(ap
     assert "5 parts were left out, because one of the two was made with them." in shown
     assert 'src="/datasets/tiny/picture.jpg?file=images%2F' in shown
     assert browser.call("/understand/compare", {**couple, "dataset": "none"}).status_code == 422
+
+
+def test_a_part_counts_once_however_many_pictures_show_it() -> None:
+    def pair(part: str, first: State, second: State) -> Pair:
+        rows = [
+            Prediction(file="", part=part, label=Label.BAD, defect=None, state=each, score=0.0)
+            for each in (first, second)
+        ]
+        return Pair(picture="", name=part, who="", first=rows[0], second=rows[1])
+
+    found = _by_part(
+        [
+            pair("a", State.GO, State.GO),
+            pair("b", State.REVIEW, State.GO),
+            pair("a", State.GO, State.NO_GO),
+        ]
+    )
+    assert [(each.name, each.first.state, each.second.state) for each in found] == [
+        ("a", State.GO, State.NO_GO),
+        ("b", State.REVIEW, State.GO),
+    ]
 
 
 def test_one_bundle_is_better_where_it_is_right_more_often_and_the_chance_is_exact() -> None:

@@ -76,6 +76,21 @@ def row(sample: Sample) -> dict[str, Any]:
     return {"file": sample.file_name, "revision": revision(sample), **found}
 
 
+class Rows:
+    """Records as the label page reads them, worked out once for each: a data set may have very many."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], tuple[Sample, dict[str, Any]]] = {}
+
+    def of(self, dataset: str, sample: Sample) -> dict[str, Any]:
+        """See `row`."""
+        key = dataset, sample.file_name
+        known = self._known.get(key)
+        if known is None or known[0] is not sample:  # records are never changed, only replaced
+            known = self._known[key] = (sample, row(sample))
+        return known[1]
+
+
 def decided(sample: Sample) -> bool:
     """Whether somebody has judged the picture."""
     return sample.label is not None or sample.present is False

@@ -18,6 +18,7 @@ from gonogo.server.doubt import Doubts
 from gonogo.server.feed import Feed
 from gonogo.server.insight import Insight, Task
 from gonogo.server.jobs import Jobs
+from gonogo.server.labels import Rows
 from gonogo.server.language import N_
 from gonogo.server.people import People, User
 from gonogo.server.photos import Photos
@@ -66,6 +67,7 @@ class Services:
     pictures: Pictures
     preferences: Preferences
     datasets: Datasets
+    rows: Rows
     review: Review
     insight: Insight
     photos: Photos
@@ -92,6 +94,7 @@ class Services:
             pictures=Pictures(book, workspace.bundle_paths),
             preferences=Preferences(store),
             datasets=datasets,
+            rows=Rows(),
             review=Review.start(store, book, datasets, now=options.now),
             insight=Insight.start(workspace, book, datasets, jobs),
             photos=Photos(),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
+import numpy as np
+from jaxtyping import Int
 from scipy import stats
 
 from gonogo.dataset import Sample, Split
-from gonogo.evaluate import Verdicts
+from gonogo.evaluate import Verdicts, worst_of_part
 from gonogo.inspector import Inspector
 from gonogo.replay import Rejudged, replay
 from gonogo.schema import Label, Prediction, State
@@ -24,7 +27,7 @@ from gonogo.server.review import Decision
 from gonogo.server.taught import Taught
 
 MOST = 500
-"""Parts compared at once, the latest."""
+"""Reviewed parts or labelled pictures compared at once."""
 _RIGHT = {Label.GOOD: State.GO, Label.BAD: State.NO_GO}
 
 
@@ -169,8 +172,11 @@ class Comparer:
         unseen = [each for each in offered if not any(taught and each.known(taught) for taught in made_with.values())]
         inspectors = Inspector.load(first.path), Inspector.load(second.path)
         pairs, gone = [], 0
-        for done, each in enumerate(judged := unseen[-MOST:]):
-            task.step(done, len(judged))
+        # The latest decisions; of a data set, which may be sorted by label, a random share, always the same.
+        chosen = np.arange(len(unseen))[-MOST:] if records is None else _some(len(unseen))
+        for done, row in enumerate(chosen):
+            task.step(done, len(chosen))
+            each = unseen[row]
             found = [each.judge(inspector) for inspector in inspectors]
             if found[0] is None or found[1] is None:
                 gone += 1
@@ -182,7 +188,7 @@ class Comparer:
                 first=first,
                 second=second,
                 dataset="" if records is None else records.name,
-                pairs=tuple(pairs),
+                pairs=_by_part(pairs),
                 gone=gone,
                 taught=len(offered) - len(unseen),
                 unknown=tuple(name for name, taught in made_with.items() if taught is None),
@@ -233,6 +239,25 @@ def _open(records: Records) -> list[Sample]:
     return [
         sample for sample in records.samples.values() if sample.label is not None and sample.split in (Split.TEST, None)
     ]
+
+
+def _some(count: int) -> Int[np.ndarray, " chosen"]:
+    return np.sort(np.random.default_rng(0).permutation(count)[:MOST])
+
+
+def _by_part(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    """One pair for each part, however many pictures show it: a part counts once."""
+    groups: defaultdict[str, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        groups[pair.first.part].append(pair)
+    return tuple(
+        replace(
+            group[0],
+            first=worst_of_part([pair.first for pair in group]),
+            second=worst_of_part([pair.second for pair in group]),
+        )
+        for group in groups.values()
+    )
 
 
 def _worth(row: Prediction) -> int:

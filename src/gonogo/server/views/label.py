@@ -123,7 +123,8 @@ def label_page(request: Request, here: Here, me: Me, name: str, file: str = "") 
 def samples(here: Here, name: str) -> Response:
     """Every picture's record, and the version of all this."""
     records = here.datasets.read(name)
-    return pages.answer(version=records.version, rows=[row(sample) for sample in records.samples.values()])
+    rows = [here.rows.of(name, sample) for sample in records.samples.values()]
+    return pages.answer(version=records.version, rows=rows)
 
 
 def look(here: Here, me: Me, name: str, body: Look) -> Response:
