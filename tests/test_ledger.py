@@ -615,6 +615,24 @@ def test_frames_of_bad_parts_stay_when_told_so(filled: Path) -> None:
         }
 
 
+def test_old_files_that_no_row_names_go_too(filled: Path) -> None:
+    with Ledger.open(filled) as ledger:
+        stray, young = ledger.frames.put(b"its station died"), ledger.frames.put(b"its row is on the way")
+        cut_off = ledger.frames.path(stray).with_name(".cut.off")
+        cut_off.write_bytes(b"half")
+        for path in (ledger.frames.path(stray), cut_off):
+            os.utime(path, (0, 0))
+        before = len(list(ledger.frames.files()))
+        policy = Policy(keep_days=30)
+        foreseen = retain(ledger, policy, who="cron", dry_run=True)
+        assert (foreseen.deleted, foreseen.kept) == (2, before - 3)
+        assert retain(ledger, policy, who="cron").deleted == 2
+        assert (ledger.frames.holds(stray), ledger.frames.holds(young)) == (False, True)
+        assert len(list(ledger.frames.files())) == before - 2
+        assert not list(ledger.rows(kind=Kind.TOMBSTONE))
+    assert verify(filled, frames=True) == []
+
+
 def test_a_frame_that_a_younger_row_shares_stays(path: Path) -> None:
     moments = iter([NOON, NOON + timedelta(days=10), *[NOON + timedelta(days=20)] * 9])
     with Ledger.open(path, now=lambda: next(moments)) as ledger:

@@ -61,6 +61,7 @@ from gonogo.station.chaos import failures, kill_lane, kill_whole_lane, storm
 from gonogo.station.chaos_bench import bench, settings_for
 from gonogo.station.fake_bundle import write_fake_bundle
 from gonogo.station.http import StationServer
+from gonogo.station.shift_page import subline
 from gonogo.station.shift_report import gather, parse_shifts
 from gonogo.station.triggers import parse_trigger, read_lines, watch_folder
 from gonogo.station.watchdog import RestartBudget
@@ -963,6 +964,14 @@ def test_the_shift_leaders_page_needs_nothing_beside_it(week: Path, tmp_path: Pa
     for text in ("Shift by shift", "camera frozen", "Known bad parts", "picture too dark", "a new bundle was refused"):
         assert text in page
     assert page.count("data:image/jpeg") >= 6
+
+
+def test_the_first_lines_tell_what_passed_in_the_end(week: Path) -> None:
+    period = gather(week)
+    passed = period.total.states[State.GO]
+    asked = replace(period, reviews=replace(period.reviews, sent=5, good=3, bad=2, rejected_good=1))
+    assert f"In the end {passed + 4} parts" in subline(asked)
+    assert "In the end" not in subline(replace(period, reviews=replace(period.reviews, good=0, rejected_good=0)))
 
 
 def test_shifts_are_named_in_the_plants_own_time() -> None:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -97,7 +98,14 @@ class FrameStore:
 
     def remove(self, digest: str) -> int:
         """Delete a stored frame and give the bytes freed; 0 where there was none."""
-        path = self.path(digest)
+        return self.delete(self.path(digest))
+
+    def files(self) -> Iterator[Path]:
+        """Everything that lies in the store, also what was cut off while it was written."""
+        return self.root.glob("??/??/*")
+
+    def delete(self, path: Path) -> int:
+        """Delete one of `files` and give the bytes freed; 0 where it is gone."""
         try:
             size = path.stat().st_size
             path.unlink()

@@ -50,6 +50,8 @@ class Retained:
 def retain(ledger: Ledger, policy: Policy, *, who: str, now: datetime | None = None, dry_run: bool = False) -> Retained:
     """Delete the frames that a policy lets go, leaving a tombstone for each batch before its files are touched.
 
+    Files of the same age that no row names go too: a station that died left them before it could record its part.
+
     May run while the line records: a frame that a new row names meanwhile stays. May be interrupted: what a tombstone
     names and is still there goes the next time.
 
@@ -60,7 +62,7 @@ def retain(ledger: Ledger, policy: Policy, *, who: str, now: datetime | None = N
     seen = ledger.head().seq
     old, kept = _sorted_frames(ledger, policy, until)
     going = [digest for digest in old if digest not in kept and ledger.frames.holds(digest)]
-    freed = deleted = 0
+    freed, deleted = _sweep(ledger, old | kept, until, seen, dry_run=dry_run)
     for start in track(range(0, len(going), _BATCH), "deleting frames"):
         batch = going[start : start + _BATCH]
         if dry_run:
@@ -70,13 +72,37 @@ def retain(ledger: Ledger, policy: Policy, *, who: str, now: datetime | None = N
         ledger.append_tombstone(Tombstone(frames_sha256=tuple(batch), policy=str(policy), who=who))
         # Nobody can append a row that names one of these frames while this holds the writer's place.
         with ledger.writing():
-            wanted_again = {digest for row in ledger.verdicts(after=seen) for digest in _frames(row)}
+            wanted_again = _named_since(ledger, seen)
             for digest in batch:
                 if digest not in wanted_again:
                     freed += ledger.frames.remove(digest)
                     deleted += 1
     stored = sum(ledger.frames.holds(digest) for digest in old | kept)
-    return Retained(deleted=deleted, freed_bytes=freed, kept=stored - (deleted if dry_run else 0))
+    return Retained(deleted=deleted, freed_bytes=freed, kept=stored - (len(going) if dry_run else 0))
+
+
+def _sweep(ledger: Ledger, named: set[str], until: datetime, seen: int, *, dry_run: bool) -> tuple[int, int]:
+    """Delete old files that no row names; bytes freed and files deleted."""
+    old = [
+        path
+        for path in track(ledger.frames.files(), "looking for frames without a row")
+        if path.name not in named and path.stat().st_mtime < until.timestamp()
+    ]
+    if dry_run:
+        return sum(path.stat().st_size for path in old), len(old)
+    freed = deleted = 0
+    for start in range(0, len(old), _BATCH):
+        with ledger.writing():
+            named_again = _named_since(ledger, seen)
+            for path in old[start : start + _BATCH]:
+                if path.name not in named_again:
+                    freed += ledger.frames.delete(path)
+                    deleted += 1
+    return freed, deleted
+
+
+def _named_since(ledger: Ledger, seen: int) -> set[str]:
+    return {digest for row in ledger.verdicts(after=seen) for digest in _frames(row)}
 
 
 def _sorted_frames(ledger: Ledger, policy: Policy, until: datetime) -> tuple[set[str], set[str]]:

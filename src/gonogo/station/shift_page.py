@@ -106,8 +106,12 @@ def subline(period: Period) -> str:
     )
     if reviews.sent:
         text += (
-            f"Of those sent to a person, {reviews.good:,} were good, {reviews.bad:,} bad; {reviews.open:,} are open."
+            f"Of those sent to a person, {reviews.good:,} were good, {reviews.bad:,} bad; {reviews.open:,} are open. "
         )
+    good = states[State.GO] + reviews.good + reviews.rejected_good
+    if good > states[State.GO]:
+        share = words.percent(good / period.total.parts)
+        text += f"In the end {words.parts(good)} ({share}) had passed at once or been called good by a person."
     return text
 
 
