@@ -116,12 +116,13 @@ class _Drift:
 def drift(before: Scores, after: Scores) -> Scores:
     """How far each score is from the best straight line over the old ones, in standard deviations of those on it."""
     first, second = before - before.mean(), after - after.mean()
-    variance, slope = float(first @ first), float(first @ second)
+    variance = float(first @ first)
     if variance == 0:
         return np.asarray(np.abs(second))
-    # In units of the new scores: a graph that gives one score for all, or turns the order round, has lost everything.
-    spread = max(slope / variance * float(first.std()), 1e-9)
-    return np.asarray(np.abs(second - slope / variance * first) / spread)
+    slope = max(float(first @ second) / variance, 0.0)  # one that turns the order round absorbs nothing
+    # In units of the new scores: a graph that gives one score for all has lost everything.
+    spread = max(slope * float(first.std()), 1e-9)
+    return np.asarray(np.abs(second - slope * first) / spread)
 
 
 def _score(compiled: ov.CompiledModel, picture: Picture) -> float:
