@@ -1,9 +1,9 @@
-"""How fast training looks at pictures: ``python benchmarks/training_speed.py DATASET [--weights FILE] [--pictures 200]``.
+"""How fast training looks at pictures: ``python benchmarks/training_speed.py DATASET [--weights FILE]``.
 
 First, frozen features: the train split from its files (decoded, cropped, resized, augmented, through the backbone)
-against the bare backbone on the same views already in memory, both with several requests in flight. Second,
-fine-tuning: one step of the usual batch in FP32 against BF16 features with channels last. By turns, as ratios of medians;
-the last line is the figures.
+against the bare backbone on the same views already in memory, both with several requests in flight; with the mean
+features that labels teach, and with the maps that masks teach. Second, fine-tuning: one step of the usual batch in FP32
+against BF16 features with channels last. By turns, as ratios of medians; the last line is the figures.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import sys
 from collections import deque
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +23,20 @@ from torch.nn import functional
 from gonogo.augment import PLAIN, Augmentation
 from gonogo.bench import take_turns
 from gonogo.dataset import Dataset, Split
-from gonogo.export import export_features
+from gonogo.export import export_maps, export_pooled
 from gonogo.model import FeatureNetwork, MapHead, Network, Pool, architecture, load_backbone
-from gonogo.runtime import compile_graph
-from gonogo.train import FineTuning, Source
-from gonogo.train.features import stream_features
+from gonogo.runtime import Graph, compile_graph
+from gonogo.train import FineTuning, Source, stream_maps
 from gonogo.train.precision import reduced_precision
 
 
-def frozen(source: Source, features: FeatureNetwork, pictures: int, augmentation: Augmentation, repeats: int) -> float:
+def frozen(graph: Graph, source: Source, pictures: int, augmentation: Augmentation, repeats: int) -> float:
     """Throughput over files as a share of the bare network's."""
-    graph = compile_graph(export_features(features, source.size_wh), many=True)
     samples = source.dataset.split(Split.TRAIN)[: max(1, pictures // augmentation.views)]
     in_memory = list(source.views(samples, augmentation, seed=0))
     times = take_turns(
         {
-            "files": lambda: deque(stream_features(graph, source, samples, augmentation, seed=0), maxlen=0),
+            "files": lambda: deque(stream_maps(graph, source, samples, augmentation, seed=0), maxlen=0),
             "bare": lambda: deque(graph.stream(in_memory), maxlen=0),
         },
         repeats=repeats,
@@ -52,12 +52,9 @@ def fine_tuning(network: Network, size_wh: tuple[int, int], repeats: int) -> flo
     bad = torch.from_numpy(rng.integers(0, 2, len(pictures))).float()
 
     def step(trained: Network, *, reduced: bool) -> None:
-        if reduced:
-            with reduced_precision():
-                found = trained.features(pictures)
-        else:
-            found = trained.features(pictures)
-        score, _ = trained.head(found.float())
+        with reduced_precision() if reduced else nullcontext():
+            maps = trained.features.maps(pictures)
+        score, _ = trained.head(*(each.float() for each in maps))
         functional.binary_cross_entropy_with_logits(score, bad).backward()  # type: ignore[no-untyped-call]
 
     plain = copy.deepcopy(network).train()
@@ -82,17 +79,18 @@ def main() -> None:
     side = given.size or chosen.side
     source = Source(dataset=Dataset.read(given.dataset), size_wh=(side, side))
     figures: dict[str, float] = {}
-    for name, cuts in (("last", ()), ("fine", chosen.fine)):
+    for name, cuts, export in (("labels", (), export_pooled), ("masks", (*chosen.fine, chosen.last), export_maps)):
         stack = load_backbone(given.backbone, weights=given.weights, cuts=cuts).eval()
         features = FeatureNetwork(stack, chosen.normalisation).eval()
+        graph = compile_graph(export(features, source.size_wh), many=True)
         for views, augmentation in (("plain", PLAIN), ("augmented", Augmentation())):
-            key = f"files_over_bare_{name}_{views}"
-            figures[key] = frozen(source, features, given.pictures, augmentation, given.repeats)
+            key = f"{name}_{views}_over_bare"
+            figures[key] = frozen(graph, source, given.pictures, augmentation, given.repeats)
         with torch.no_grad():
             channels = features(torch.zeros(1, side, side, 3, dtype=torch.uint8)).shape[1]
         network = Network(features, MapHead(channels, Pool.MEAN))
-        figures[f"bf16_over_fp32_{name}"] = fine_tuning(network, source.size_wh, given.repeats)
-    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+        figures[f"{name}_bf16_over_fp32"] = fine_tuning(network, source.size_wh, given.repeats)
+    sys.stdout.write(json.dumps({name: round(value, 3) for name, value in figures.items()}) + "\n")
 
 
 if __name__ == "__main__":

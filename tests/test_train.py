@@ -12,7 +12,7 @@ import torch
 from gonogo.augment import PLAIN, Augmentation, rotated, variants
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import InputError, ParityError, WeightsError
-from gonogo.export import check_parity, export_classifier, export_features, measure_shift
+from gonogo.export import check_parity, export_classifier, export_maps, export_pooled, measure_shift
 from gonogo.model import (
     ARCHITECTURES,
     IMAGENET,
@@ -31,14 +31,15 @@ from gonogo.train import (
     METRICS,
     Cells,
     FineTuning,
-    Maps,
     Pooled,
     Source,
     balanced_loss,
     cell_targets,
+    defect_maps,
+    discriminants,
     fine_tune,
-    fit_cells,
     fit_mean,
+    fit_score,
     gather_cells,
     masked,
     pooled_features,
@@ -194,7 +195,7 @@ def test_odd_turns_keep_the_size(frame: Frame) -> None:
 
 def test_features_come_from_the_cache_the_second_time(source: Source, tmp_path: Path) -> None:
     features = FeatureNetwork(load_backbone("resnet18", weights="none", cuts=("layer1",)).eval(), IMAGENET)
-    graph = compile_graph(export_features(features, source.size_wh), many=True)
+    graph = compile_graph(export_pooled(features, source.size_wh), many=True)
     samples = source.dataset.split(Split.VAL)
     options = {"seed": 0, "cache": tmp_path, "identity": "x"}
     first = pooled_features(graph, source, samples, PLAIN, **options)  # type: ignore[arg-type]
@@ -289,30 +290,44 @@ def test_the_head_taught_on_cells_finds_a_planted_defect(pool: Pool, rng: np.ran
     maps, targets, _ = planted(rng, 120)
     flat = maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1])
     view = np.repeat(np.arange(len(maps)), 25)
-    cells = Cells(features=flat, defective=targets.ravel(), view=view, shift_xy=(0.0, 0.0))
+    cells = Cells(features=flat, defective=targets.ravel(), view=view)
     val, val_targets, val_bad = planted(rng, 60)
-    head = fit_cells(cells, Maps(maps=val[:, None], bad=val_bad), pool=pool, sharpness=SHARPNESS)
+    tried = discriminants(cells)
+    maps = defect_maps(([each] for each in val.astype(np.float32)), tried)
+    head = fit_score(tried, maps, val_bad, pool=pool, sharpness=SHARPNESS, shift_xy=(0.0, 0.0))
     assert abs(head.weight[0]) < 0.2 * abs(head.weight[1]), "the loud direction tells little"
     assert head.val_loss < 0.3
-    defect_maps = np.einsum("c,nchw->nhw", head.weight, val.astype(np.float32))
-    hottest = defect_maps.reshape(60, -1).argmax(1)
+    found = np.einsum("c,nchw->nhw", head.weight, val.astype(np.float32))
+    hottest = found.reshape(60, -1).argmax(1)
     hits = val_targets.reshape(60, -1)[np.arange(60), hottest] == 1
     assert hits[val_bad == 1].mean() > 0.9
-    scores = pool_map(torch.from_numpy(defect_maps), pool, SHARPNESS).numpy() + head.bias
+    scores = pool_map(torch.from_numpy(found), pool, SHARPNESS).numpy() + head.bias
     assert balanced_loss(scores.astype(np.float64), val_bad) == pytest.approx(head.val_loss, abs=1e-3)
 
 
 def test_cells_are_drawn_from_both_kinds_and_masks_that_mark_nothing_are_refused(source: Source) -> None:
-    features = FeatureNetwork(load_backbone("resnet18", weights="none", cuts=("layer1",)).eval(), IMAGENET)
-    graph = compile_graph(export_features(features, source.size_wh), many=True)
+    stack = load_backbone("resnet18", weights="none", cuts=("layer1", "layer2")).eval()
+    graph = compile_graph(export_maps(FeatureNetwork(stack, IMAGENET), source.size_wh), many=True)
     samples = source.dataset.split(Split.TRAIN)[:16]
     cells = gather_cells(graph, source, samples, PLAIN, seed=0, shift_xy=(0.0, 0.0))
-    assert cells.features.shape == (len(cells.view), 64)
+    assert cells.features.shape == (len(cells.view), 64 + 128)
     assert set(cells.view[cells.defective == 1]) == {i for i, each in enumerate(samples) if each.label is Label.BAD}
     assert set(cells.view[cells.defective == 0]) == set(range(16))
     good = [sample for sample in samples if sample.label is Label.GOOD]
     with pytest.raises(InputError, match="mark nothing"):
         gather_cells(graph, source, good, PLAIN, seed=0, shift_xy=(0.0, 0.0))
+
+
+def test_maps_on_their_own_grids_are_judged_as_joined_ones(rng: np.random.Generator) -> None:
+    network = small_network(Pool.LSE, cuts=("layer1", "layer2"))
+    shots = torch.from_numpy(np.stack(pictures(3, rng)))
+    with torch.no_grad():
+        score, defect_map, vector = network(shots)
+        joined = network.features(shots)
+        score_joined, map_joined = network.head(joined)
+    assert torch.allclose(score, score_joined, atol=1e-5)
+    assert torch.allclose(defect_map, map_joined, atol=1e-5)
+    assert torch.allclose(vector, joined.mean((2, 3)), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))

@@ -12,11 +12,11 @@ import numpy as np
 import openvino as ov
 import torch
 from openvino import opset13 as ops
-from torch import nn
+from torch import Tensor, nn
 
 from gonogo.errors import ParityError
 from gonogo.images import crop_resize
-from gonogo.model import FeatureNetwork, Locator, Network, Sightings
+from gonogo.model import FeatureNetwork, Locator, Network, Sightings, mean_vector
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, Frame
 
@@ -39,6 +39,21 @@ def export_features(features: FeatureNetwork, size_wh: tuple[int, int]) -> ov.Mo
     """The backbone alone, with one output ``features`` of 1 x channels x rows x columns."""
     graph = to_graph(features, size_wh)
     graph.outputs[0].get_tensor().set_names({"features"})
+    return graph
+
+
+def export_pooled(features: FeatureNetwork, size_wh: tuple[int, int]) -> ov.Model:
+    """The backbone alone, with one output ``features`` of 1 x channels: the mean over each map."""
+    graph = to_graph(_Pooled(features), size_wh)
+    graph.outputs[0].get_tensor().set_names({"features"})
+    return graph
+
+
+def export_maps(features: FeatureNetwork, size_wh: tuple[int, int]) -> ov.Model:
+    """The backbone alone, with an output for every cut in order, each on its own grid of rows x columns."""
+    graph = to_graph(_Maps(features), size_wh)
+    for number, output in enumerate(graph.outputs):
+        output.get_tensor().set_names({f"map {number}"})
     return graph
 
 
@@ -176,6 +191,24 @@ def _describe(graph: ov.Model, labels: tuple[str, str]) -> None:
     }
     for key, value in facts.items():
         graph.set_rt_info(value, ["model_info", key])
+
+
+class _Pooled(nn.Module):
+    def __init__(self, features: FeatureNetwork) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return mean_vector(self.features.maps(pictures))
+
+
+class _Maps(nn.Module):
+    def __init__(self, features: FeatureNetwork) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.features.maps(pictures))
 
 
 @contextmanager

@@ -42,6 +42,17 @@ class SeedResult:
     """Whether they sufficed for the escape rate asked for."""
 
 
+FIGURES = (
+    "auroc_pictures",
+    "auroc_parts",
+    "val_loss",
+    "pointing_game",
+    "pointing_game_centre",
+    "pointing_game_rejected",
+)
+"""What is averaged over the seeds."""
+
+
 def seed_study(
     dataset: Dataset,
     options: TrainingOptions,
@@ -74,7 +85,11 @@ def seed_study(
         for gear, tuning in gears.items():
             row = _run(data, replace(options, seed=seed, fine_tuning=tuning), gear)
             rows.append(row)
-            console.print(f"seed {seed}, {gear}: AUROC {row.auroc_pictures:.4f} (parts {row.auroc_parts:.4f})")
+            console.print(
+                f"seed {seed}, {gear}: AUROC {row.auroc_pictures:.4f} (parts {row.auroc_parts:.4f}), pointing game "
+                f"{_told(row.pointing_game)} (centre {_told(row.pointing_game_centre)}, "
+                f"rejected {_told(row.pointing_game_rejected)})"
+            )
     return rows
 
 
@@ -83,7 +98,7 @@ def summary(rows: Sequence[SeedResult]) -> dict[str, object]:
     found: dict[str, object] = {"rows": [asdict(row) for row in rows]}
     by_gear = {gear: [row for row in rows if row.gear == gear] for gear in dict.fromkeys(row.gear for row in rows)}
     for gear, members in by_gear.items():
-        for name in ("auroc_pictures", "auroc_parts", "val_loss", "pointing_game", "pointing_game_centre"):
+        for name in FIGURES:
             values = [value for value in (getattr(row, name) for row in members) if value is not None]
             if values:
                 found[f"{gear}_{name}"] = float(np.mean(values))
@@ -132,6 +147,10 @@ def _run(data: Dataset, options: TrainingOptions, gear: str) -> SeedResult:
         bad_parts_calibrate=point.escape.parts,
         certified=point.escape.holds,
     )
+
+
+def _told(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
 
 
 def _by_picture(judged: Evaluation) -> Evaluation:

@@ -9,6 +9,7 @@ from gonogo.model.backbones import (
     Normalisation,
     Pixels,
     architecture,
+    on_finest,
     strided_cuts,
 )
 from gonogo.model.locator import (
@@ -20,7 +21,7 @@ from gonogo.model.locator import (
     Scaling,
     Sightings,
 )
-from gonogo.model.network import SHARPNESS, FeatureNetwork, MapHead, Network, Pool, pool_map
+from gonogo.model.network import SHARPNESS, FeatureNetwork, MapHead, Network, Pool, mean_vector, pool_map
 from gonogo.model.weights import batch_norms, load_backbone
 
 __all__ = [
@@ -46,6 +47,8 @@ __all__ = [
     "architecture",
     "batch_norms",
     "load_backbone",
+    "mean_vector",
+    "on_finest",
     "pool_map",
     "strided_cuts",
 ]

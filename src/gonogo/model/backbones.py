@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,7 +38,10 @@ class Architecture:
     last: str
     """The node whose output is the last feature map."""
     fine: tuple[str, ...]
-    """Nodes whose maps have a cell for every 8 and every 16 pixels, with many channels: where masks teach the head."""
+    """Nodes whose maps have a cell for every 8 and every 16 pixels, with many channels.
+
+    Joined with the last map where masks teach the head.
+    """
     side: int = 224
     """The picture side it was made for, in pixels."""
     normalisation: Normalisation = IMAGENET
@@ -120,12 +123,19 @@ class FeatureStack(nn.Module):
 
     def forward(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
         """Normalised pictures to joined feature maps."""
+        maps = self.maps(pictures)
+        return maps[0] if len(maps) == 1 else torch.cat(on_finest(maps), dim=1)
+
+    def maps(self, pictures: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+        """Normalised pictures to the map of each cut, on its own grid."""
         found = self.body(pictures)
-        maps = [found[cut] for cut in self.cuts]
-        if len(maps) == 1:
-            return maps[0]  # type: ignore[no-any-return]
-        finest = max((feature_map.shape[-2:] for feature_map in maps), key=lambda shape: int(shape[0]))
-        return torch.cat([functional.interpolate(each, size=finest, mode="nearest") for each in maps], dim=1)
+        return [found[cut] for cut in self.cuts]
+
+
+def on_finest(maps: Sequence[Tensor]) -> list[Tensor]:
+    """Maps of batch x channels x rows x columns, the coarser ones repeated on the finest of their grids."""
+    finest = max((each.shape[-2:] for each in maps), key=lambda shape: int(shape[0]))
+    return [functional.interpolate(each, size=finest, mode="nearest") for each in maps]
 
 
 class Pixels(nn.Module):
@@ -136,6 +146,10 @@ class Pixels(nn.Module):
     def forward(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
         """Normalised pictures, as they are."""
         return pictures
+
+    def maps(self, pictures: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+        """The same as the only map."""
+        return [pictures]
 
 
 def feature_stack(name: str, network: nn.Module, cuts: tuple[str, ...] = ()) -> FeatureStack:

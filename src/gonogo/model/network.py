@@ -6,13 +6,15 @@ The map explains the score exactly, because pooling the map and adding the bias 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from enum import StrEnum
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.nn import functional
 
-from gonogo.model.backbones import FeatureStack, Normalisation, Pixels
+from gonogo.model.backbones import FeatureStack, Normalisation, Pixels, on_finest
 
 
 class Pool(StrEnum):
@@ -53,11 +55,22 @@ class MapHead(nn.Module):
         nn.init.zeros_(self.conv.weight)
 
     def forward(
-        self, features: Float[Tensor, "batch channels rows columns"]
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch rows columns"]]:
-        """Features to scores and defect maps (without the bias)."""
-        defect_map = self.conv(features).squeeze(1)
+        self, *maps: Float[Tensor, "batch _ _ _"]
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch _ _"]]:
+        """Feature maps, joined or each on its own grid, to scores and defect maps (without the bias).
+
+        The convolution of joined maps is the sum of the convolutions of each, so coarse ones are judged on their own
+        grid and only what they add to the defect map is repeated.
+        """
+        weights = self.conv.weight.split([each.shape[1] for each in maps], dim=1)
+        parts = [functional.conv2d(each, weight) for each, weight in zip(maps, weights, strict=True)]
+        defect_map = torch.stack(on_finest(parts)).sum(0).squeeze(1) if len(parts) > 1 else parts[0].squeeze(1)
         return pool_map(defect_map, self.pool) + self.bias, defect_map
+
+
+def mean_vector(maps: Sequence[Float[Tensor, "batch _ _ _"]]) -> Float[Tensor, "batch channels"]:
+    """The mean over each of some feature maps, joined."""
+    return torch.cat([each.mean((2, 3)) for each in maps], dim=1)
 
 
 class Normalise(nn.Module):
@@ -88,6 +101,10 @@ class FeatureNetwork(nn.Module):
         """Pictures to joined feature maps."""
         return self.stack(self.normalise(pictures))  # type: ignore[no-any-return]
 
+    def maps(self, pictures: UInt8[Tensor, "batch height width 3"]) -> list[Tensor]:
+        """Pictures to the feature map of each cut, on its own grid."""
+        return self.stack.maps(self.normalise(pictures))
+
 
 class Network(nn.Module):
     """The whole classifier, exactly what the exported graph computes."""
@@ -101,6 +118,6 @@ class Network(nn.Module):
         self, pictures: UInt8[Tensor, "batch height width 3"]
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch rows columns"], Float[Tensor, "batch channels"]]:
         """Pictures to scores, defect maps and mean-pooled feature vectors."""
-        feature_maps = self.features(pictures)
-        score, defect_map = self.head(feature_maps)
-        return score, defect_map, feature_maps.mean((2, 3))
+        maps = self.features.maps(pictures)
+        score, defect_map = self.head(*maps)
+        return score, defect_map, mean_vector(maps)

@@ -1,9 +1,17 @@
 """The readable loops: frozen features with a fitted head, and fine-tuning."""
 
 from gonogo.train.box_losses import BoxLoss
-from gonogo.train.cells import Cells, cell_targets, fit_cells, gather_cells
+from gonogo.train.cells import (
+    Cells,
+    Discriminant,
+    cell_targets,
+    defect_maps,
+    discriminants,
+    fit_score,
+    gather_cells,
+)
 from gonogo.train.distilling import Distillation, Lessons, Seen, distil, make_lessons, watch_teacher
-from gonogo.train.features import Maps, Pooled, feature_maps, pooled_features
+from gonogo.train.features import Maps, Pooled, feature_maps, pooled_features, stream_maps
 from gonogo.train.finetune import METRICS, FineTuning, fine_tune
 from gonogo.train.head import Head, balanced_loss, cross_validated_loss, fit_map, fit_mean
 from gonogo.train.locating import (
@@ -23,6 +31,7 @@ __all__ = [
     "METRICS",
     "BoxLoss",
     "Cells",
+    "Discriminant",
     "Distillation",
     "FineTuning",
     "Head",
@@ -39,14 +48,16 @@ __all__ = [
     "choose_presence",
     "compute_places",
     "cross_validated_loss",
+    "defect_maps",
+    "discriminants",
     "distil",
     "feature_maps",
     "fine_tune",
-    "fit_cells",
     "fit_locator",
     "fit_map",
     "fit_mean",
     "fit_scaling",
+    "fit_score",
     "gather_cells",
     "labels",
     "make_lessons",
@@ -55,5 +66,6 @@ __all__ = [
     "probe_error",
     "restore_statistics",
     "sight",
+    "stream_maps",
     "watch_teacher",
 ]

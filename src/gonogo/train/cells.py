@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -21,11 +21,11 @@ from torch.nn import functional
 from gonogo.augment import Augmentation
 from gonogo.dataset import Sample
 from gonogo.errors import InputError
-from gonogo.model import Pool, pool_map
+from gonogo.model import Pool, on_finest, pool_map
 from gonogo.progress import track
 from gonogo.runtime import Graph
-from gonogo.train.features import Maps, stream_features
-from gonogo.train.head import CellLogit, Head, balanced_loss, map_cells
+from gonogo.train.features import stream_maps
+from gonogo.train.head import CellLogit, Head, balanced_loss
 from gonogo.train.source import Marks, Source
 
 Targets: TypeAlias = Int8[np.ndarray, "rows columns"]
@@ -56,8 +56,16 @@ class Cells:
     """1 where a mask lies, 0 elsewhere."""
     view: Int[np.ndarray, " cells"]
     """Number of the view that a cell was seen in."""
-    shift_xy: tuple[float, float]
-    """Where a cell looks, see `cell_targets`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discriminant:
+    """One way to tell defective from sound cells: ``weight . features + bias`` is the logit of a cell."""
+
+    weight: Float32[np.ndarray, " channels"]
+    bias: float
+    strength: float
+    """The L2 penalty it was fitted with."""
 
 
 def cell_targets(marks: Marks | None, shape: tuple[int, int], shift_xy: tuple[float, float]) -> Targets:
@@ -118,7 +126,7 @@ def gather_cells(
     """Some defective and some sound cells of every view of some samples, drawn at random.
 
     Args:
-        graph: The compiled backbone with an output ``features``.
+        graph: The compiled backbone with an output for every cut, see `gonogo.export.export_maps`.
         source: Gives the pictures and their masks.
         samples: Labelled samples.
         augmentation: Views per picture; the masks go through the same ones.
@@ -132,20 +140,19 @@ def gather_cells(
     rng = np.random.default_rng(seed)
     most = math.ceil(KEPT / augmentation.views)
     features, defective, view = [], [], []
-    results = stream_features(graph, source, samples, augmentation, seed=seed)
+    results = stream_maps(graph, source, samples, augmentation, seed=seed)
     marks = source.marks(samples, augmentation, seed=seed)
-    for number, (found, marked) in enumerate(zip(results, marks, strict=True)):
-        targets = cell_targets(marked, (found.shape[1], found.shape[2]), shift_xy).ravel()
+    for number, (maps, marked) in enumerate(zip(results, marks, strict=True)):
+        targets = cell_targets(marked, max((each.shape[1], each.shape[2]) for each in maps), shift_xy)
         for kind in (SOUND, DEFECTIVE):
-            chosen = rng.permutation(np.flatnonzero(targets == kind))[:most]
-            features.append(found.reshape(len(found), -1)[:, chosen].T.astype(np.float16))
+            chosen = rng.permutation(np.argwhere(targets == kind))[:most]
+            features.append(_features_of(maps, chosen, targets.shape))
             defective.append(np.full(len(chosen), kind, np.int8))
             view.append(np.full(len(chosen), number))
     cells = Cells(
         features=np.concatenate(features),
         defective=np.concatenate(defective),
         view=np.concatenate(view),
-        shift_xy=shift_xy,
     )
     if not cells.defective.any():
         raise InputError(
@@ -155,46 +162,87 @@ def gather_cells(
     return cells
 
 
-def fit_cells(train: Cells, val: Maps, *, pool: Pool, sharpness: float) -> Head:
-    """Logistic regression on cells, then the scale and the bias that make its pooled map the score of a picture.
+def discriminants(cells: Cells) -> list[Discriminant]:
+    """Logistic regression on cells, for every penalty.
 
     The cells are whitened by the covariance of the sound ones, so that the penalty is small for directions in which
     sound surface hardly varies (as in Fisher's discriminant) and large for those of its texture and lighting. Every
-    view weighs the same, however many cells it gave, and both kinds of cells weigh the same. Strength, scale and bias
-    are those of the lowest class-balanced loss on the untouched val pictures.
-
-    Args:
-        train: Cells of training pictures.
-        val: Whole maps of val pictures.
-        pool: How a map becomes a score.
-        sharpness: Of log-sum-exp pooling.
+    view weighs the same, however many cells it gave, and both kinds of cells weigh the same.
     """
-    weights = _weights(train)
-    centre, whitening = _whitening(train, weights)
-    white = (train.features.astype(np.float32) - centre) @ whitening
-    best: Head | None = None
+    weights = _weights(cells)
+    centre, whitening = _whitening(cells, weights)
+    white = (cells.features.astype(np.float32) - centre) @ whitening
+    found = []
     model = LogisticRegression(max_iter=100, tol=1e-4, warm_start=True)
     for strength in track(CELL_STRENGTHS, "fitting the head"):  # each fit starts at the last one's solution
         model.C = 1.0 / (2.0 * strength)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # val decides, converged or not
-            model.fit(white, train.defective, sample_weight=weights)
-        direction = (whitening @ model.coef_[0]).astype(np.float32)
-        offset = float(model.intercept_[0] - direction.astype(np.float64) @ centre)
-        cells = map_cells(direction, val.maps[:, 0])
+            model.fit(white, cells.defective, sample_weight=weights)
+        weight = (whitening @ model.coef_[0]).astype(np.float32)
+        bias = float(model.intercept_[0] - weight.astype(np.float64) @ centre)
+        found.append(Discriminant(weight=weight, bias=bias, strength=strength))
+    return found
+
+
+def defect_maps(
+    results: Iterable[Sequence[Float32[np.ndarray, "_ _ _"]]], tried: Sequence[Discriminant]
+) -> Float32[np.ndarray, "tried samples rows columns"]:
+    """What each discriminant, its bias left out, sees in some pictures.
+
+    Args:
+        results: The map of every cut, per picture, see `stream_maps`.
+        tried: The discriminants.
+    """
+    weights = torch.from_numpy(np.stack([each.weight for each in tried]))
+    found = []
+    for maps in results:
+        tensors = [torch.from_numpy(np.ascontiguousarray(each))[None] for each in maps]
+        pieces = weights.split([each.shape[1] for each in tensors], dim=1)
+        parts = [functional.conv2d(each, piece[..., None, None]) for each, piece in zip(tensors, pieces, strict=True)]
+        found.append(torch.stack(on_finest(parts)).sum(0)[0].numpy())
+    return np.stack(found, axis=1)
+
+
+def fit_score(
+    tried: Sequence[Discriminant],
+    maps: Float32[np.ndarray, "tried samples rows columns"],
+    bad: Int[np.ndarray, " samples"],
+    *,
+    pool: Pool,
+    sharpness: float,
+    shift_xy: tuple[float, float],
+) -> Head:
+    """The discriminant, scale and bias whose pooled map, as a score, has the lowest class-balanced loss on pictures.
+
+    Args:
+        tried: Discriminants of cells.
+        maps: Their maps of the untouched val pictures, see `defect_maps`.
+        bad: 1 for a bad picture, 0 for a good one.
+        pool: How a map becomes a score.
+        sharpness: Of log-sum-exp pooling.
+        shift_xy: Where a cell looks, see `cell_targets`.
+    """
+    best: Head | None = None
+    for each, seen in zip(tried, maps, strict=True):
         for scale in SCALES:
-            pooled = pool_map(torch.from_numpy(scale * cells), pool, sharpness).double().numpy()
-            bias, loss = _best_bias(pooled, val.bad)
+            pooled = pool_map(torch.from_numpy(scale * seen), pool, sharpness).double().numpy()
+            bias, loss = _best_bias(pooled, bad)
             if best is None or loss < best.val_loss:
-                best = Head(
-                    weight=direction * np.float32(scale),
-                    bias=bias,
-                    cells=CellLogit(bias=offset * scale, shift_xy=train.shift_xy),
-                    strength=strength,
-                    val_loss=loss,
-                )
+                logit = CellLogit(bias=each.bias * scale, shift_xy=shift_xy)
+                weight = each.weight * np.float32(scale)
+                best = Head(weight=weight, bias=bias, strength=each.strength, val_loss=loss, cells=logit)
     assert best is not None
     return best
+
+
+def _features_of(
+    maps: Sequence[Float32[np.ndarray, "_ _ _"]], cells: Int[np.ndarray, "cells 2"], shape: tuple[int, ...]
+) -> Float16[np.ndarray, "cells channels"]:
+    """The joined features of some cells (row, column) of the finest grid."""
+    rows, columns = cells.T
+    parts = [each[:, rows * each.shape[1] // shape[0], columns * each.shape[2] // shape[1]] for each in maps]
+    return np.concatenate(parts).T.astype(np.float16)
 
 
 def _coverage(

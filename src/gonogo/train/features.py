@@ -51,7 +51,7 @@ def pooled_features(
     """Mean-pooled features, from the cache where this exact computation was done before.
 
     Args:
-        graph: The compiled backbone with an output ``features``.
+        graph: The compiled backbone with an output ``features`` of means, see `gonogo.export.export_pooled`.
         source: Gives the pictures.
         samples: Labelled samples.
         augmentation: Views per picture; the first is the untouched one.
@@ -67,7 +67,7 @@ def pooled_features(
         vectors = np.empty_like(stored)
         vectors[order] = stored
     else:
-        rows = [features.mean((1, 2)) for features in stream_features(graph, source, samples, augmentation, seed=seed)]
+        rows = list(stream_features(graph, source, samples, augmentation, seed=seed))
         vectors = np.stack(rows).astype(np.float32).reshape(len(samples), augmentation.views, -1)
         buffer = io.BytesIO()
         np.save(buffer, vectors[order])
@@ -109,8 +109,22 @@ def store_maps(
 
 def stream_features(
     graph: Graph, source: Source, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
-) -> Iterator[Float32[np.ndarray, "channels rows columns"]]:
-    """The feature map of every view of some samples, in order, the next views made meanwhile."""
-    results = graph.stream(source.views(samples, augmentation, seed=seed))
-    for result in track(results, "computing features", total=len(samples) * augmentation.views):
+) -> Iterator[Float32[np.ndarray, "channels ..."]]:
+    """The output ``features`` for every view of some samples, in order, the next views made meanwhile."""
+    for result in _stream(graph, source, samples, augmentation, seed):
         yield result["features"][0]
+
+
+def stream_maps(
+    graph: Graph, source: Source, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
+) -> Iterator[list[Float32[np.ndarray, "_ _ _"]]]:
+    """The map of every cut for every view, see `gonogo.export.export_maps`: channels x rows x columns each."""
+    for result in _stream(graph, source, samples, augmentation, seed):
+        yield [found[0] for found in result.values()]
+
+
+def _stream(
+    graph: Graph, source: Source, samples: Sequence[Sample], augmentation: Augmentation, seed: int
+) -> Iterator[dict[str, np.ndarray]]:
+    results = graph.stream(source.views(samples, augmentation, seed=seed))
+    yield from track(results, "computing features", total=len(samples) * augmentation.views)

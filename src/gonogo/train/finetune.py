@@ -170,8 +170,8 @@ def _train_epoch(
             group["lr"] = learning_rate(recipe, epoch - 1 + (step + 1) / batches)
         chosen = slice(step * recipe.batch, step * recipe.batch + len(batch))
         with reduced_precision():
-            features = network.features(torch.from_numpy(np.stack([picture for picture, _ in batch])))
-        score, defect_map = network.head(features.float())
+            maps = network.features.maps(torch.from_numpy(np.stack([picture for picture, _ in batch])))
+        score, defect_map = network.head(*(each.float() for each in maps))
         loss = functional.binary_cross_entropy_with_logits(score, bad[chosen], weight=weights[chosen])
         if cells is not None:
             shape = (defect_map.shape[1], defect_map.shape[2])

@@ -149,18 +149,11 @@ def score_maps(
     sharpness: float,
 ) -> Float64[np.ndarray, " samples"]:
     """Scores of stored feature maps."""
-    cells = torch.from_numpy(map_cells(weight, maps))
-    return pool_map(cells, pool, sharpness).double().numpy() + bias
-
-
-def map_cells(
-    weight: Float32[np.ndarray, " channels"], maps: Float16[np.ndarray, "samples channels rows columns"]
-) -> Float32[np.ndarray, "samples rows columns"]:
-    """Defect maps of stored feature maps, a few at a time."""
-    chunks = np.array_split(maps, max(1, len(maps) // 16))
-    samples, _, rows, columns = maps.shape
-    found = [weight @ chunk.astype(np.float32).reshape(*chunk.shape[:2], -1) for chunk in chunks]
-    return np.concatenate(found).reshape(samples, rows, columns)
+    rows = []
+    for chunk in np.array_split(maps, max(1, len(maps) // 64)):
+        defect_map = torch.einsum("c,nchw->nhw", torch.from_numpy(weight), torch.from_numpy(chunk.astype(np.float32)))
+        rows.append(pool_map(defect_map, pool, sharpness).numpy())
+    return np.concatenate(rows).astype(np.float64) + bias
 
 
 def _start(

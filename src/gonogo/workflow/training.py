@@ -22,7 +22,7 @@ from gonogo.config import Recipe, Reduction, settings
 from gonogo.dataset import Dataset, Sample, Split, fingerprint, require_trainable
 from gonogo.errors import InputError
 from gonogo.evaluate import Evaluation, evaluate, require_judged
-from gonogo.export import check_parity, export_classifier, export_features, measure_shift
+from gonogo.export import check_parity, export_classifier, export_features, export_maps, export_pooled, measure_shift
 from gonogo.files import folder_beside
 from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.images.geometry import corners_of, side_lengths
@@ -43,16 +43,21 @@ from gonogo.schema import Box, Frame, Label, OperatingPoint, Verdict
 from gonogo.train import (
     FineTuning,
     Head,
+    Pooled,
     Source,
     cross_validated_loss,
+    defect_maps,
+    discriminants,
     feature_maps,
     fine_tune,
-    fit_cells,
     fit_map,
     fit_mean,
+    fit_score,
     gather_cells,
+    labels,
     masked,
     pooled_features,
+    stream_maps,
 )
 from gonogo.train.checkpoint import run_identity
 from gonogo.workflow.normalisation import candidates
@@ -85,7 +90,7 @@ class TrainingOptions:
     weights: str = "imagenet"
     """A safetensors file, ``imagenet`` or ``none``."""
     cuts: tuple[str, ...] = ()
-    """The last feature map where omitted; two finer ones where masks teach the head."""
+    """The last feature map where omitted; that and two finer ones where masks teach the head."""
     pool: Pool | None = None
     """Log-sum-exp where masks teach the head, mean elsewhere."""
     masks: bool = True
@@ -231,20 +236,20 @@ def _settled(options: TrainingOptions, dataset: Dataset) -> TrainingOptions:
     masks = options.masks and options.pool is not Pool.MEAN and masked(dataset.split(Split.TRAIN))
     if masks:
         console.print("Bad pictures carry masks: the head is taught cell by cell (--no-masks: by the labels alone).")
+    chosen = architecture(options.backbone)
     return replace(
         options,
         masks=masks,
         pool=options.pool or (Pool.LSE if masks else Pool.MEAN),
-        cuts=options.cuts or (architecture(options.backbone).fine if masks else ()),
+        cuts=options.cuts or ((*chosen.fine, chosen.last) if masks else ()),
     )
 
 
 def _frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Head]:
     """A backbone as it comes, and the head fitted on its features."""
-    features, model = _choose_features(source, options)
-    graph = runtime.compile_graph(model, many=True)
+    features = _choose_features(source, options)
     assert options.pool is not None, "settled before"
-    head = (_fit_on_cells if options.masks else _fit_on_labels)(source, features, graph, options, options.pool)
+    head = (_fit_on_cells if options.masks else _fit_on_labels)(source, features, options, options.pool)
     network = Network(features, MapHead(len(head.weight), options.pool))
     with torch.no_grad():
         network.head.conv.weight.copy_(torch.from_numpy(head.weight)[None, :, None, None])
@@ -252,28 +257,18 @@ def _frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Hea
     return network.eval(), head
 
 
-def _fit_on_labels(
-    source: Source, features: FeatureNetwork, graph: runtime.Graph, options: TrainingOptions, pool: Pool
-) -> Head:
+def _fit_on_labels(source: Source, features: FeatureNetwork, options: TrainingOptions, pool: Pool) -> Head:
     """The head that tells good pictures from bad ones."""
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
-    machine = settings()
     pooled = [
-        pooled_features(
-            graph,
-            source,
-            samples,
-            augmentation,
-            seed=options.seed,
-            cache=machine.cache_dir / "features",
-            identity=run_identity(features, options.backbone, features.stack.cuts, source.identity),
-        )
+        _pooled(source, features, samples, options, augmentation, seed=options.seed)
         for samples, augmentation in ((train, options.augmentation), (val, PLAIN))
     ]
     head = fit_mean(*pooled)
     if pool is Pool.MEAN:
         return head
-    scratch = machine.cache_dir / "scratch"
+    graph = runtime.compile_graph(export_features(features, source.size_wh), many=True)
+    scratch = settings().cache_dir / "scratch"
     maps = [
         feature_maps(graph, source, samples, augmentation, seed=options.seed, scratch=scratch)
         for samples, augmentation in ((train, options.augmentation), (val, PLAIN))
@@ -281,41 +276,50 @@ def _fit_on_labels(
     return fit_map(head, *maps, pool=pool, sharpness=SHARPNESS, seed=options.seed)
 
 
-def _fit_on_cells(
-    source: Source, features: FeatureNetwork, graph: runtime.Graph, options: TrainingOptions, pool: Pool
-) -> Head:
+def _fit_on_cells(source: Source, features: FeatureNetwork, options: TrainingOptions, pool: Pool) -> Head:
     """The head that tells defective cells of the map from sound ones, its scale and bias those of the pictures."""
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
     shift_xy = measure_shift(features, source.size_wh)
+    graph = runtime.compile_graph(export_maps(features, source.size_wh), many=True)
     cells = gather_cells(graph, source, train, options.augmentation, seed=options.seed, shift_xy=shift_xy)
-    scratch = settings().cache_dir / "scratch"
-    maps = feature_maps(graph, source, val, PLAIN, seed=options.seed, scratch=scratch)
-    return fit_cells(cells, maps, pool=pool, sharpness=SHARPNESS)
+    tried = discriminants(cells)
+    maps = defect_maps(stream_maps(graph, source, val, PLAIN, seed=options.seed), tried)
+    return fit_score(tried, maps, labels(val), pool=pool, sharpness=SHARPNESS, shift_xy=shift_xy)
 
 
-def _choose_features(source: Source, options: TrainingOptions) -> tuple[FeatureNetwork, ov.Model]:
+def _pooled(
+    source: Source,
+    features: FeatureNetwork,
+    samples: Sequence[Sample],
+    options: TrainingOptions,
+    augmentation: Augmentation,
+    *,
+    seed: int,
+) -> Pooled:
+    """Mean-pooled features, from the cache where they were computed before."""
+    return pooled_features(
+        runtime.compile_graph(export_pooled(features, source.size_wh), many=True),
+        source,
+        samples,
+        augmentation,
+        seed=seed,
+        cache=settings().cache_dir / "features",
+        identity=run_identity(features, options.backbone, features.stack.cuts, source.identity),
+    )
+
+
+def _choose_features(source: Source, options: TrainingOptions) -> FeatureNetwork:
     """The backbone with its input normalisation: the declared one, or the one that does better on unseen parts."""
     stack = load_backbone(options.backbone, weights=options.weights, cuts=options.cuts, seed=options.seed).eval()
     normalisations = candidates(options.normalisation, options.backbone, options.weights)
-    tried = [
-        (features, export_features(features, source.size_wh))
-        for features in (FeatureNetwork(stack, each).eval() for each in normalisations)
-    ]
+    tried = [FeatureNetwork(stack, each).eval() for each in normalisations]
     if len(tried) == 1:
         return tried[0]
     train = source.dataset.split(Split.TRAIN)
-    losses = []
-    for features, model in tried:
-        pooled = pooled_features(
-            runtime.compile_graph(model, many=True),
-            source,
-            train,
-            PLAIN,
-            seed=0,
-            cache=settings().cache_dir / "features",
-            identity=run_identity(features, options.backbone, features.stack.cuts, source.identity),
-        )
-        losses.append(cross_validated_loss(pooled, [sample.part_id for sample in train]))
+    parts = [sample.part_id for sample in train]
+    losses = [
+        cross_validated_loss(_pooled(source, features, train, options, PLAIN, seed=0), parts) for features in tried
+    ]
     names = ("ImageNet mean and deviation", "[-1, 1]")
     best = losses.index(min(losses))
     told = ", ".join(f"{name}: {loss:.3f}" for name, loss in zip(names, losses, strict=True))
