@@ -296,6 +296,7 @@ def options() -> Callable[..., object]:
             "normalisation": NormalisationName.SYMMETRIC,
             "cut": ["layer1"],
             "pool": PoolName.MEAN,
+            "masks": False,
             "size": 64,
             "crops": 1,
             "rotations": 1,

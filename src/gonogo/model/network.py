@@ -62,7 +62,7 @@ class MapHead(nn.Module):
         The convolution of joined maps is the sum of the convolutions of each, so coarse ones are judged on their own
         grid and only what they add to the defect map is repeated.
         """
-        weights = self.conv.weight.split([each.shape[1] for each in maps], dim=1)
+        weights = torch.split(self.conv.weight, [each.shape[1] for each in maps], dim=1)
         parts = [functional.conv2d(each, weight) for each, weight in zip(maps, weights, strict=True)]
         defect_map = torch.stack(on_finest(parts)).sum(0).squeeze(1) if len(parts) > 1 else parts[0].squeeze(1)
         return pool_map(defect_map, self.pool) + self.bias, defect_map

@@ -198,7 +198,7 @@ def defect_maps(
     found = []
     for maps in results:
         tensors = [torch.from_numpy(np.ascontiguousarray(each))[None] for each in maps]
-        pieces = weights.split([each.shape[1] for each in tensors], dim=1)
+        pieces = torch.split(weights, [each.shape[1] for each in tensors], dim=1)
         parts = [functional.conv2d(each, piece[..., None, None]) for each, piece in zip(tensors, pieces, strict=True)]
         found.append(torch.stack(on_finest(parts)).sum(0)[0].numpy())
     return np.stack(found, axis=1)
