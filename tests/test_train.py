@@ -294,7 +294,9 @@ def test_the_head_taught_on_cells_finds_a_planted_defect(pool: Pool, rng: np.ran
     val, val_targets, val_bad = planted(rng, 60)
     tried = discriminants(cells)
     maps = defect_maps(([each] for each in val.astype(np.float32)), tried)
-    head = fit_score(tried, maps, val_bad, pool=pool, sharpness=SHARPNESS, shift_xy=(0.0, 0.0))
+    pictures = Pooled(vectors=val.mean((2, 3), dtype=np.float32)[:, None], bad=val_bad)
+    silent = np.zeros(val.shape[1], np.float32)
+    head = fit_score(tried, maps, pictures, context=silent, pool=pool, sharpness=SHARPNESS, shift_xy=(0.0, 0.0))
     assert abs(head.weight[0]) < 0.2 * abs(head.weight[1]), "the loud direction tells little"
     assert head.val_loss < 0.3
     found = np.einsum("c,nchw->nhw", head.weight, val.astype(np.float32))
@@ -303,6 +305,37 @@ def test_the_head_taught_on_cells_finds_a_planted_defect(pool: Pool, rng: np.ran
     assert hits[val_bad == 1].mean() > 0.9
     scores = pool_map(torch.from_numpy(found), pool, SHARPNESS).numpy() + head.bias
     assert balanced_loss(scores.astype(np.float64), val_bad) == pytest.approx(head.val_loss, abs=1e-3)
+
+
+def test_what_only_the_whole_picture_tells_is_added_to_every_cell(rng: np.random.Generator) -> None:
+    maps, targets, _ = planted(rng, 40)
+    cells = Cells(
+        features=maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1]),
+        defective=targets.ravel(),
+        view=np.repeat(np.arange(len(maps)), 25),
+    )
+    shaded = rng.normal(0, 0.2, (30, maps.shape[1], 5, 5)).astype(np.float32)
+    bad = np.arange(30) % 2
+    shaded[:, 4] += bad[:, None, None]  # all over the part, in a direction that says nothing of cells
+    tried = discriminants(cells)
+    pictures = Pooled(vectors=shaded.mean((2, 3))[:, None], bad=bad)
+    context = np.eye(maps.shape[1], dtype=np.float32)[4] * 10
+    seen = defect_maps(([each] for each in shaded), tried)
+    head = fit_score(tried, seen, pictures, context=context, pool=Pool.LSE, sharpness=SHARPNESS, shift_xy=(0.0, 0.0))
+    assert head.context is not None
+    assert head.context[4] > 0
+    network = MapHead(maps.shape[1], Pool.LSE, context=True)
+    with torch.no_grad():
+        network.conv.weight.copy_(torch.from_numpy(head.weight)[None, :, None, None])
+        assert network.context is not None
+        network.context.weight.copy_(torch.from_numpy(head.context)[None])
+        network.bias.fill_(head.bias)
+        score, defect_map = network(torch.from_numpy(shaded))
+        local = network.local(torch.from_numpy(shaded))
+    assert torch.allclose(pool_map(defect_map, Pool.LSE) + head.bias, score, atol=1e-4)
+    raised = (defect_map - local).flatten(1)
+    assert torch.allclose(raised, raised[:, :1].expand_as(raised), atol=1e-4)
+    assert balanced_loss(score.double().numpy(), bad) == pytest.approx(head.val_loss, abs=1e-3)
 
 
 def test_cells_are_drawn_from_both_kinds_and_masks_that_mark_nothing_are_refused(source: Source) -> None:

@@ -65,6 +65,8 @@ class Classifier(Strict):
     """``score = pool(heatmap) + bias``."""
     weights: str
     """Where the training started from."""
+    context: bool = False
+    """Whether every cell of the heat map also holds what the picture as a whole says, the same in all."""
 
 
 class Revision(Strict):

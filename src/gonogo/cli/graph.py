@@ -67,7 +67,9 @@ def _traced(opened: Bundle) -> Mapping[str, int]:
     with torch.no_grad():
         channels = stack(torch.zeros(1, 3, height, width)).shape[1]
     features = FeatureNetwork(stack, architecture(made.backbone).normalisation)
-    return traced_operations(Network(features, MapHead(channels, Pool(made.pool))), (width, height))
+    return traced_operations(
+        Network(features, MapHead(channels, Pool(made.pool), context=made.context)), (width, height)
+    )
 
 
 def _print(console: Console, name: str, found: Anatomy) -> None:

@@ -45,27 +45,40 @@ def pool_map(
 
 
 class MapHead(nn.Module):
-    """1x1 convolution to one map, pooled to one logit: ``score = pool(map) + bias``."""
+    """1x1 convolution to one map, pooled to one logit: ``score = pool(map) + bias``.
 
-    def __init__(self, channels: int, pool: Pool) -> None:
+    With a context, every cell also hears what the picture as a whole says: the same linear function of the features'
+    mean is added to all of them. It moves the score by just that much, and no cell against another.
+    """
+
+    def __init__(self, channels: int, pool: Pool, *, context: bool = False) -> None:
         super().__init__()
         self.pool = pool
         self.conv = nn.Conv2d(channels, 1, kernel_size=1, bias=False)
+        self.context = nn.Linear(channels, 1, bias=False) if context else None
         self.bias = nn.Parameter(torch.zeros(1))
         nn.init.zeros_(self.conv.weight)
+        if self.context is not None:
+            nn.init.zeros_(self.context.weight)
 
     def forward(
         self, *maps: Float[Tensor, "batch _ _ _"]
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch _ _"]]:
-        """Feature maps, joined or each on its own grid, to scores and defect maps (without the bias).
+        """Feature maps, joined or each on its own grid, to scores and defect maps (without the bias)."""
+        defect_map = self.local(*maps)
+        if self.context is not None:
+            defect_map = defect_map + self.context(mean_vector(maps))[:, :, None]
+        return pool_map(defect_map, self.pool) + self.bias, defect_map
+
+    def local(self, *maps: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _"]:
+        """The defect map without the context: what each cell says by itself.
 
         The convolution of joined maps is the sum of the convolutions of each, so coarse ones are judged on their own
         grid and only what they add to the defect map is repeated.
         """
         weights = torch.split(self.conv.weight, [each.shape[1] for each in maps], dim=1)
         parts = [functional.conv2d(each, weight) for each, weight in zip(maps, weights, strict=True)]
-        defect_map = torch.stack(on_finest(parts)).sum(0).squeeze(1) if len(parts) > 1 else parts[0].squeeze(1)
-        return pool_map(defect_map, self.pool) + self.bias, defect_map
+        return torch.stack(on_finest(parts)).sum(0).squeeze(1) if len(parts) > 1 else parts[0].squeeze(1)
 
 
 def mean_vector(maps: Sequence[Float[Tensor, "batch _ _ _"]]) -> Float[Tensor, "batch channels"]:

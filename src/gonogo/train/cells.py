@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TypeAlias
 
 import cv2
@@ -24,7 +25,7 @@ from gonogo.errors import InputError
 from gonogo.model import Pool, on_finest, pool_map
 from gonogo.progress import track
 from gonogo.runtime import Graph
-from gonogo.train.features import stream_maps
+from gonogo.train.features import Pooled, stream_maps
 from gonogo.train.head import CellLogit, Head, balanced_loss
 from gonogo.train.source import Marks, Source
 
@@ -45,6 +46,8 @@ CELL_STRENGTHS = (1e-1, 3e-2, 1e-2, 3e-3)
 """Weights of the L2 penalty tried, on whitened features."""
 SCALES = tuple(2.0**exponent for exponent in range(-4, 5))
 """Factors from the logit of a cell to the score of a picture that are tried."""
+CONTEXTS = (0.0, 0.25, 0.5, 1.0)
+"""Factors from the logit of a picture as a whole to its score that are tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,31 +210,38 @@ def defect_maps(
 def fit_score(
     tried: Sequence[Discriminant],
     maps: Float32[np.ndarray, "tried samples rows columns"],
-    bad: Int[np.ndarray, " samples"],
+    val: Pooled,
     *,
+    context: Float32[np.ndarray, " channels"],
     pool: Pool,
     sharpness: float,
     shift_xy: tuple[float, float],
 ) -> Head:
-    """The discriminant, scale and bias whose pooled map, as a score, has the lowest class-balanced loss on pictures.
+    """The discriminant, scales and bias whose pooled map, as a score, has the lowest class-balanced loss on pictures.
 
     Args:
         tried: Discriminants of cells.
         maps: Their maps of the untouched val pictures, see `defect_maps`.
-        bad: 1 for a bad picture, 0 for a good one.
+        val: The labels and mean-pooled features of these pictures.
+        context: What tells bad pictures from good ones by their mean-pooled features.
         pool: How a map becomes a score.
         sharpness: Of log-sum-exp pooling.
         shift_xy: Where a cell looks, see `cell_targets`.
     """
     best: Head | None = None
-    for each, seen in zip(tried, maps, strict=True):
-        for scale in SCALES:
-            pooled = pool_map(torch.from_numpy(scale * seen), pool, sharpness).double().numpy()
-            bias, loss = _best_bias(pooled, bad)
-            if best is None or loss < best.val_loss:
-                logit = CellLogit(bias=each.bias * scale, shift_xy=shift_xy)
-                weight = each.weight * np.float32(scale)
-                best = Head(weight=weight, bias=bias, strength=each.strength, val_loss=loss, cells=logit)
+    whole = val.vectors[:, 0].astype(np.float64) @ context
+    for (each, seen), scale, share in product(zip(tried, maps, strict=True), SCALES, CONTEXTS):
+        pooled = pool_map(torch.from_numpy(scale * seen), pool, sharpness).double().numpy()
+        bias, loss = _best_bias(pooled + share * whole, val.bad)
+        if best is None or loss < best.val_loss:
+            best = Head(
+                weight=each.weight * np.float32(scale),
+                context=context * np.float32(share),
+                bias=bias,
+                strength=each.strength,
+                val_loss=loss,
+                cells=CellLogit(bias=each.bias * scale, shift_xy=shift_xy),
+            )
     assert best is not None
     return best
 

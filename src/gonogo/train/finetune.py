@@ -171,12 +171,13 @@ def _train_epoch(
         chosen = slice(step * recipe.batch, step * recipe.batch + len(batch))
         with reduced_precision():
             maps = network.features.maps(torch.from_numpy(np.stack([picture for picture, _ in batch])))
-        score, defect_map = network.head(*(each.float() for each in maps))
+        score, _ = network.head(*(each.float() for each in maps))
         loss = functional.binary_cross_entropy_with_logits(score, bad[chosen], weight=weights[chosen])
         if cells is not None:
-            shape = (defect_map.shape[1], defect_map.shape[2])
+            local = network.head.local(*(each.float() for each in maps))
+            shape = (local.shape[1], local.shape[2])
             targets = np.stack([cell_targets(marked, shape, cells.shift_xy) for _, marked in batch])
-            loss = loss + recipe.cell_weight * cell_loss(defect_map + cells.bias, torch.from_numpy(targets))
+            loss = loss + recipe.cell_weight * cell_loss(local + cells.bias, torch.from_numpy(targets))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -40,9 +40,11 @@ class CellLogit:
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """A fitted 1x1 convolution: ``score = pool(weight . features) + bias``."""
+    """A fitted 1x1 convolution: ``score = pool(weight . features + context . mean of the features) + bias``."""
 
     weight: Float32[np.ndarray, " channels"]
+    context: Float32[np.ndarray, " channels"] | None = None
+    """What the picture as a whole adds, see `gonogo.model.MapHead`; nothing where ``None``."""
     bias: float
     strength: float
     """The L2 penalty chosen."""

@@ -54,7 +54,6 @@ from gonogo.train import (
     fit_mean,
     fit_score,
     gather_cells,
-    labels,
     masked,
     pooled_features,
     stream_maps,
@@ -250,9 +249,11 @@ def _frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Hea
     features = _choose_features(source, options)
     assert options.pool is not None, "settled before"
     head = (_fit_on_cells if options.masks else _fit_on_labels)(source, features, options, options.pool)
-    network = Network(features, MapHead(len(head.weight), options.pool))
+    network = Network(features, MapHead(len(head.weight), options.pool, context=head.context is not None))
     with torch.no_grad():
         network.head.conv.weight.copy_(torch.from_numpy(head.weight)[None, :, None, None])
+        if network.head.context is not None:
+            network.head.context.weight.copy_(torch.from_numpy(head.context)[None])
         network.head.bias.fill_(head.bias)
     return network.eval(), head
 
@@ -260,11 +261,7 @@ def _frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Hea
 def _fit_on_labels(source: Source, features: FeatureNetwork, options: TrainingOptions, pool: Pool) -> Head:
     """The head that tells good pictures from bad ones."""
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
-    pooled = [
-        _pooled(source, features, samples, options, augmentation, seed=options.seed)
-        for samples, augmentation in ((train, options.augmentation), (val, PLAIN))
-    ]
-    head = fit_mean(*pooled)
+    head = fit_mean(*_pooled_pair(source, features, options))
     if pool is Pool.MEAN:
         return head
     graph = runtime.compile_graph(export_features(features, source.size_wh), many=True)
@@ -277,14 +274,25 @@ def _fit_on_labels(source: Source, features: FeatureNetwork, options: TrainingOp
 
 
 def _fit_on_cells(source: Source, features: FeatureNetwork, options: TrainingOptions, pool: Pool) -> Head:
-    """The head that tells defective cells of the map from sound ones, its scale and bias those of the pictures."""
+    """The head that tells defective cells of the map from sound ones; context, scale and bias are of the pictures."""
+    pooled = _pooled_pair(source, features, options)
+    context = fit_mean(*pooled).weight
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
     shift_xy = measure_shift(features, source.size_wh)
     graph = runtime.compile_graph(export_maps(features, source.size_wh), many=True)
     cells = gather_cells(graph, source, train, options.augmentation, seed=options.seed, shift_xy=shift_xy)
     tried = discriminants(cells)
     maps = defect_maps(stream_maps(graph, source, val, PLAIN, seed=options.seed), tried)
-    return fit_score(tried, maps, labels(val), pool=pool, sharpness=SHARPNESS, shift_xy=shift_xy)
+    return fit_score(tried, maps, pooled[1], context=context, pool=pool, sharpness=SHARPNESS, shift_xy=shift_xy)
+
+
+def _pooled_pair(source: Source, features: FeatureNetwork, options: TrainingOptions) -> tuple[Pooled, Pooled]:
+    """Mean-pooled features of all views of train, and of the untouched pictures of val."""
+    train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
+    return (
+        _pooled(source, features, train, options, options.augmentation, seed=options.seed),
+        _pooled(source, features, val, options, PLAIN, seed=options.seed),
+    )
 
 
 def _pooled(
@@ -360,6 +368,7 @@ def fill_bundle(
             sharpness=SHARPNESS,
             bias=float(network.head.bias.detach()),
             weights=Path(options.weights).name,
+            context=network.head.context is not None,
         ),
         proven_on=runtime.environment(device=machine.device, threads=machine.threads),
         heat_scale=HeatScale(cold=0.0, hot=1.0),
