@@ -462,6 +462,7 @@ def test_150_random_edits_are_all_found_and_none_on_the_untouched_file(filled: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_1000_random_edits_are_all_found_and_none_on_the_untouched_file(path: Path) -> None:
     with Ledger.open(path) as ledger:
         fill(ledger, rows=300, seed=4)

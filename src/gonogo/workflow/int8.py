@@ -130,21 +130,38 @@ def _score(compiled: ov.CompiledModel, picture: Picture) -> float:
 
 
 def _head(model: ov.Model) -> list[str]:
-    """What follows the last feature map: the map's convolution, the pooling to the score, the feature vector."""
-    node = model.output("heatmap").get_node()
-    while node.get_type_name() != "Convolution":
-        if not node.get_input_size():
-            raise UnfitError("expected a convolution that draws the defect map, found none: train the bundle again.")
-        node = node.input_value(0).get_node()
-    names: dict[str, None] = {}
-    following = [node.input_value(0)]
-    while following:
-        for target in following.pop().get_target_inputs():
-            consumer = target.get_node()
-            if consumer.get_type_name() != "Result" and consumer.get_friendly_name() not in names:
-                names[consumer.get_friendly_name()] = None
-                following += consumer.outputs()
-    return list(names)
+    """What follows the feature maps: the defect map's convolutions, the context, the pooling, the feature vector."""
+    backbone = {node.get_friendly_name() for node in _with_all_before(_feature_maps(model))}
+    return [
+        node.get_friendly_name()
+        for node in model.get_ordered_ops()
+        if node.get_friendly_name() not in backbone and node.get_type_name() not in ("Constant", "Parameter", "Result")
+    ]
+
+
+def _feature_maps(model: ov.Model) -> list[ov.Node]:
+    """What the map is drawn from: each cut enters by a convolution, and by a mean where there is a context."""
+    found, waiting = [], [model.output("heatmap").get_node()]
+    while waiting:
+        node = waiting.pop()
+        if node.get_type_name() in ("Convolution", "ReduceMean"):
+            found.append(node.input_value(0).get_node())
+        else:
+            waiting += [value.get_node() for value in node.input_values()]
+    if not found:
+        raise UnfitError("expected a convolution that draws the defect map, found none: train the bundle again.")
+    return found
+
+
+def _with_all_before(nodes: Sequence[ov.Node]) -> list[ov.Node]:
+    seen: dict[str, ov.Node] = {}
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node.get_friendly_name() not in seen:
+            seen[node.get_friendly_name()] = node
+            waiting += [value.get_node() for value in node.input_values()]
+    return list(seen.values())
 
 
 def _weighted(model: ov.Model) -> list[ov.Node]:
