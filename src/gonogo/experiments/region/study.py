@@ -321,12 +321,13 @@ class _Bench:
 
 
 def _training(locator: LocatorOptions, epochs: int) -> TrainingOptions:
-    """A small judging network that learns from its first weights on: as the demonstration's."""
+    """A small judging network that learns from its first weights on, and from labels alone, as the article's did."""
     return TrainingOptions(
         backbone="resnet18",
         weights="none",
         cuts=("layer2",),
         pool=Pool.LSE,
+        masks=False,
         size_wh=(128, 128),
         augmentation=Augmentation(crops=2, rotations=4),
         fine_tuning=FineTuning(epochs=epochs, learning_rate=3e-3),
