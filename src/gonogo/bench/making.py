@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gonogo.augment import PLAIN
@@ -16,14 +16,11 @@ from gonogo.roi import write_recipe
 from gonogo.roi.scoring import read_examples
 from gonogo.roi.tuning import tune
 from gonogo.synthetic import BoardType, ChipType, Mix, write_dataset
-from gonogo.train import Distillation
 from gonogo.workflow import (
     CascadeOptions,
-    DistillingOptions,
     Promise,
     TrainingOptions,
     cascade,
-    distill,
     train_inspector,
 )
 from gonogo.workflow.quantising import Allowed, QuantisingOptions, quantise
@@ -33,8 +30,8 @@ SEED = 5
 PARTS = 320
 """A quarter of them calibrates, some 40 bad parts among them: enough for 10 %."""
 PROMISE = Promise(max_escape=0.1, max_overkill=0.1)
-REFERENCE, FULL_PRECISION, STUDENT, CASCADE = "resnet50-int8", "resnet50", "student", "cascade"
-STUDENT_SIDE = 160
+REFERENCE, FULL_PRECISION, SMALL, CASCADE = "resnet50-int8", "resnet50", "small", "cascade"
+SMALL_FULL_PRECISION = "small-f32"
 ANYTHING = Allowed(flips=1.0, moves=1.0, pointing_loss=1.0, correlation=-1.0)
 """A few hundred parts prove nothing about flips; what was counted is in the bundle all the same."""
 
@@ -65,7 +62,7 @@ def given(folder: Path, dataset: Path) -> Contenders:
 
 
 def make(folder: Path, *, workers: int) -> Contenders:
-    """Render boards, train a ResNet-50 head on random features, quantise it, teach a student, build a cascade.
+    """Render boards, teach a ResNet-50 and a small network by masks on random features, quantise both, join them.
 
     Whatever is in the folder from an earlier call is taken as it is.
     """
@@ -76,18 +73,20 @@ def make(folder: Path, *, workers: int) -> Contenders:
     recipe = folder / "chip.toml"
     if not recipe.is_file():
         taught = [sample for sample in dataset.split(Split.TRAIN) if sample.box is not None][:60]
-        write_recipe(recipe, tune(read_examples(dataset, taught, side_px=320), trials=40, limit_s=40).recipe)
+        write_recipe(
+            recipe, tune(read_examples(dataset, taught, side_px=320), trials=40, side_px=320, limit_s=40).recipe
+        )
     steps: dict[str, Callable[[Path], object]] = {
-        FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(recipe)),
+        FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(recipe, "resnet50", 224)),
         REFERENCE: lambda out: quantise(
             Inspector.load(folder / f"{FULL_PRECISION}.inspector"), dataset, out, _quantising()
         ),
-        "student-f32": lambda out: distill(
-            Inspector.load(folder / f"{FULL_PRECISION}.inspector"), dataset, out, _distilling()
+        SMALL_FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(recipe, "resnet18", 144)),
+        SMALL: lambda out: quantise(
+            Inspector.load(folder / f"{SMALL_FULL_PRECISION}.inspector"), dataset, out, _quantising()
         ),
-        STUDENT: lambda out: quantise(Inspector.load(folder / "student-f32.inspector"), dataset, out, _quantising()),
         CASCADE: lambda out: cascade(
-            Inspector.load(folder / f"{STUDENT}.inspector"),
+            Inspector.load(folder / f"{SMALL}.inspector"),
             Inspector.load(folder / f"{REFERENCE}.inspector"),
             dataset,
             out,
@@ -107,12 +106,12 @@ def make(folder: Path, *, workers: int) -> Contenders:
     return Contenders(bundles=bundles, dataset=dataset, missing=missing)
 
 
-def _training(recipe: Path) -> TrainingOptions:
+def _training(recipe: Path, backbone: str, side: int) -> TrainingOptions:
     return TrainingOptions(
-        backbone="resnet50",
+        backbone=backbone,
         weights="none",
         pool=Pool.LSE,
-        size_wh=(224, 224),
+        size_wh=(side, side),
         augmentation=PLAIN,
         roi=str(recipe),
         promise=PROMISE,
@@ -121,12 +120,3 @@ def _training(recipe: Path) -> TrainingOptions:
 
 def _quantising() -> QuantisingOptions:
     return QuantisingOptions(pictures=60, control=False, allowed=ANYTHING)
-
-
-def _distilling() -> DistillingOptions:
-    return DistillingOptions(
-        backbone="mobilenet_v3_small",
-        size_wh=(STUDENT_SIDE, STUDENT_SIDE),
-        augmentation=PLAIN,
-        recipe=replace(Distillation(), epochs=4),
-    )

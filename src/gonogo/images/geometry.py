@@ -59,14 +59,20 @@ def upright(corners: Corners) -> Corners:
 
     A rectangle does not say which of its corners the part calls top left; this choice turns it by at most 45 degrees.
     """
-    following = corners[[1, 2, 3, 0]]
-    twice_area = float((corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]).sum())
-    if twice_area < 0:  # anticlockwise, where y points down
-        corners = corners[::-1]
-        following = corners[[1, 2, 3, 0]]
-    sides = following - corners
-    first = int(np.argmax(sides[:, 0] - np.abs(sides[:, 1])))
-    return corners[[first, (first + 1) % 4, (first + 2) % 4, (first + 3) % 4]]
+    turned: Corners = upright_shapes(corners[None])[0]
+    return turned
+
+
+def upright_shapes(shapes: Shapes) -> Shapes:
+    """The corners of each of some rectangles in the order of `upright`."""
+    following = shapes[:, [1, 2, 3, 0]]
+    twice_area = (shapes[..., 0] * following[..., 1] - shapes[..., 1] * following[..., 0]).sum(axis=1)
+    clockwise = np.where((twice_area < 0)[:, None, None], shapes[:, ::-1], shapes)  # where y points down
+    sides = clockwise[:, [1, 2, 3, 0]] - clockwise
+    first = np.argmax(sides[..., 0] - np.abs(sides[..., 1]), axis=1)
+    order = (first[:, None] + np.arange(4)) % 4
+    turned: Shapes = np.take_along_axis(clockwise, order[..., None], axis=1)
+    return turned
 
 
 def axes(corners: Corners) -> tuple[Vector, Vector]:

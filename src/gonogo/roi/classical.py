@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from gonogo import images
-from gonogo.images.geometry import Corners, Shapes, as_quad, box_around, grown, side_lengths, upright
+from gonogo.images.geometry import Corners, Shapes, as_quad, box_around, grown, side_lengths, upright_shapes
 from gonogo.roi.recipe import ClassicalRecipe, FixedRecipe, RoiRecipe
 from gonogo.roi.refine import refine
 from gonogo.roi.steps import Picture, describe
@@ -107,11 +107,12 @@ class ClassicalRoi:
             picture = step.apply(picture)
         outlines = _contours(picture) if self.recipe.regions == "contours" else _components(picture)
         outlines = sorted((pair for pair in outlines if pair[0] >= _LEAST_AREA_PX), key=lambda pair: -pair[0])
-        boxed = _box_corners if self.recipe.shape == "box" else _quad_corners
+        turned = self.recipe.shape == "quad"
+        boxed = _quad_corners if turned else _box_corners
+        shapes = np.reshape([boxed(points) for _, points in outlines[:MAX_REGIONS]], (-1, 4, 2)).astype(np.float64)
         scale = np.array([frame_shape[1] / picture.shape[1], frame_shape[0] / picture.shape[0]])
-        corners = [boxed(points) * scale for _, points in outlines[:MAX_REGIONS]]
         areas = np.array([area for area, _ in outlines[:MAX_REGIONS]])
-        return Regions(shapes=np.reshape(corners, (-1, 4, 2)), areas=areas * scale.prod())
+        return Regions(shapes=(upright_shapes(shapes) if turned else shapes) * scale, areas=areas * scale.prod())
 
     def choose(self, regions: Regions, frame: Frame) -> Located:
         """Pick a region, refine its edges, grow it to the whole part."""
@@ -208,8 +209,9 @@ def _box_corners(points: np.ndarray) -> Corners:
     return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]], np.float64)
 
 
-def _quad_corners(points: np.ndarray) -> Corners:
+def _quad_corners(points: np.ndarray) -> np.ndarray:
+    """In no certain order yet."""
     (x, y), (width, height), angle = cv2.minAreaRect(points)
     # Points are pixel centres. Beyond them lies half a pixel where a side runs along the grid, nothing where it crosses
     # many rows: half of that in between errs by a quarter of a pixel either way.
-    return upright(cv2.boxPoints(((x + 0.5, y + 0.5), (width + 0.5, height + 0.5), angle)).astype(np.float64))
+    return cv2.boxPoints(((x + 0.5, y + 0.5), (width + 0.5, height + 0.5), angle))

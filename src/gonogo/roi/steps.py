@@ -255,7 +255,7 @@ class Fill(Strict):
 
     def apply(self, picture: Picture) -> Picture:
         """The mask without holes."""
-        outlines, _ = cv2.findContours(picture, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        outlines, _ = cv2.findContours(picture, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         return np.asarray(cv2.drawContours(np.zeros_like(picture), outlines, -1, 255, cv2.FILLED), np.uint8)
 
 

@@ -1,8 +1,9 @@
 """Search a recipe against labelled boxes: a new product needs boxes and one command, not new code.
 
 Random recipes out of a few structures are tried on a few pictures, the best of them on all, and the best of those are
-moved one parameter at a time until nothing gets better. What follows from the labels is computed, not searched: the
-taught range, where the part should be, and how far it reaches beyond the region found (the median over the pictures).
+moved one parameter at a time until nothing gets better. Steps that hardly help are then left out: they cost time on
+every part. What follows from the labels is computed, not searched: the taught range, where the part should be, and how
+far it reaches beyond the region found (the median over the pictures).
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _SLACK = 1.3
 """The taught range reaches beyond the labelled parts by this factor, either way."""
 _BANDS = (0.02, 0.04, 0.08)
 _BETTER = 1e-4
+_WORTH = 0.005
+"""Mean IoU that a step, or refinement at full size, must gain to be worth its time on every part."""
 _MEETS = 0.15
 """IoU from which on a region is taken to have to do with the part."""
 
@@ -95,6 +98,7 @@ def tune(
     try:
         _search_at_random(search, rng, trials, side_px)
         _search_around_the_best(search, trials)
+        _leave_out_what_hardly_helps(search)
     except KeyboardInterrupt:
         search.interrupted = True
     complete = not search.over
@@ -194,6 +198,21 @@ def _walk(search: _Search, start: tuple[float, ClassicalRecipe], trials: int) ->
                 break
 
 
+def _leave_out_what_hardly_helps(search: _Search) -> None:
+    """Drop the least useful step of the best recipe, again and again, while all that is lost is less than `_WORTH`."""
+    best = search.best[0]
+    least = best[0] - _WORTH
+    while not search.over:
+        steps = len(best[1].steps)
+        shorter = [recipe for recipe in neighbours(best[1]) if len(recipe.steps) < steps]
+        tried = [search.look(recipe, search.examples) for recipe in track(shorter, f"{steps - 1} steps for {steps}")]
+        simpler = max(tried, key=lambda pair: pair[0], default=None)
+        if simpler is None or simpler[0] < least:
+            break
+        best = simpler
+    search.best[0] = best
+
+
 def _until_over(search: _Search, trials: int) -> Iterator[int]:
     for number in range(trials):
         if search.over:
@@ -202,7 +221,7 @@ def _until_over(search: _Search, trials: int) -> Iterator[int]:
 
 
 def _with_best_band(recipe: ClassicalRecipe, examples: Sequence[Example]) -> ClassicalRecipe:
-    """Refinement at full size, only where it improves; growth is fitted anew to the refined edges."""
+    """The narrowest refinement at full size that gains as much as any; growth is fitted anew to the refined edges."""
     roi, chosen = ClassicalRoi(recipe), []
     for example in track(examples, "edges at full size"):
         regions = roi.find_regions(example.picture, example.frame_shape)
@@ -217,7 +236,8 @@ def _with_best_band(recipe: ClassicalRecipe, examples: Sequence[Example]) -> Cla
         total = sum(float(_ious(grown(shape[None], long, short), example)[0]) for example, shape in pairs)
         values = {"refine_band": band, "grow_long": long, "grow_short": short}
         candidates.append((total, recipe.model_copy(update=values)))
-    return max(candidates, key=lambda pair: pair[0])[1]
+    enough = max(total for total, _ in candidates) - _WORTH * len(chosen)
+    return next(recipe for total, recipe in candidates if total >= enough)
 
 
 def _taught_range(recipe: ClassicalRecipe, examples: Sequence[Example]) -> dict[str, tuple[float, float]]:
