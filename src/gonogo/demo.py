@@ -48,6 +48,7 @@ OPTIONS = TrainingOptions(
     weights="none",
     cuts=("layer2",),
     pool=Pool.LSE,
+    masks=False,  # as for a user who only sorted the photographs
     size_wh=(128, 128),
     augmentation=Augmentation(crops=2, rotations=4),
     fine_tuning=FineTuning(epochs=25, learning_rate=3e-3),
