@@ -48,10 +48,9 @@ OPTIONS = TrainingOptions(
     weights="none",
     cuts=("layer2",),
     pool=Pool.LSE,
-    masks=False,  # as for a user who only sorted the photographs
     size_wh=(128, 128),
     augmentation=Augmentation(crops=2, rotations=4),
-    fine_tuning=FineTuning(epochs=25, learning_rate=3e-3),
+    fine_tuning=FineTuning(epochs=16, learning_rate=3e-3),
 )
 PROMISE = Request(max_escape=0.05, max_overkill=0.05, joint=False, bad_share=0.05)
 SHOWN = 20
