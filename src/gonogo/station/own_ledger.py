@@ -46,7 +46,7 @@ class OwnLedger:
             ledger = self._opener(self._path, not self._mark.exists())
             try:
                 self._require_own(ledger)
-            except BaseException:
+            except BaseException:  # raised on, Ctrl-C too; a ledger that is not ours must not stay open
                 ledger.close()
                 raise
             self._ledger, self._opened_as = ledger, _identity(self._path)

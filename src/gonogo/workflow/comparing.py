@@ -17,7 +17,7 @@ from gonogo.operate.trust import refuse_leaks
 from gonogo.operating_point import DialPoint
 from gonogo.progress import console
 from gonogo.schema import Label, OperatingPoint, Prediction, Scores, State
-from gonogo.workflow.training import Promise
+from gonogo.workflow.options import Promise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,9 @@ from gonogo.operating_point import worst_per_part
 from gonogo.schema import Label, Scores
 from gonogo.train import Distillation, Lessons, Seen, Source, distil, make_lessons, watch_teacher
 from gonogo.workflow.comparing import Compared, compare, expected_point, promise_of, promised, require_same_data
-from gonogo.workflow.training import TrainingOptions, fill_bundle, make_source, plain, require_resolution
+from gonogo.workflow.options import TrainingOptions
+from gonogo.workflow.sealing import fill_bundle, plain
+from gonogo.workflow.training import make_source, require_resolution
 
 ROI_FILES = (roi.RECIPE, roi.NETWORK, str(Path(roi.NETWORK).with_suffix(".bin")))
 

@@ -27,7 +27,7 @@ from gonogo.progress import track
 from gonogo.runtime import Graph, Picture
 from gonogo.workflow.comparing import promise_of, promised, require_same_data
 from gonogo.workflow.int8 import Int8, Preset, to_int8
-from gonogo.workflow.training import certify, now, scale_of
+from gonogo.workflow.sealing import certify, now, scale_of
 
 Arithmetic = Literal["int8", "bf16"]
 

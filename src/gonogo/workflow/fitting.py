@@ -1,0 +1,148 @@
+"""The frozen gear: a backbone as it comes, and the head fitted on its features, by labels or by masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from gonogo import runtime
+from gonogo.augment import PLAIN, Augmentation
+from gonogo.config import settings
+from gonogo.dataset import Dataset, Sample, Split
+from gonogo.export import export_features, export_maps, export_pooled, measure_shift
+from gonogo.model import (
+    SHARPNESS,
+    FeatureNetwork,
+    MapHead,
+    Network,
+    Pool,
+    architecture,
+    load_backbone,
+)
+from gonogo.progress import console
+from gonogo.train import (
+    Head,
+    Pooled,
+    Source,
+    cross_validated_loss,
+    defect_maps,
+    discriminants,
+    feature_maps,
+    fit_map,
+    fit_mean,
+    fit_score,
+    gather_cells,
+    masked,
+    pooled_features,
+    stream_maps,
+)
+from gonogo.train.checkpoint import run_identity
+from gonogo.workflow.normalisation import candidates
+from gonogo.workflow.options import TrainingOptions
+
+
+def settled(options: TrainingOptions, dataset: Dataset) -> TrainingOptions:
+    """The options with what they leave open decided: small defects call for a finer map, and one cell must count."""
+    masks = options.masks and options.pool is not Pool.MEAN and masked(dataset.split(Split.TRAIN))
+    if masks:
+        console.print("Bad pictures carry masks: the head is taught cell by cell (--no-masks: by the labels alone).")
+    chosen = architecture(options.backbone)
+    return replace(
+        options,
+        masks=masks,
+        pool=options.pool or (Pool.LSE if masks else Pool.MEAN),
+        cuts=options.cuts or ((*chosen.fine, chosen.last) if masks else ()),
+    )
+
+
+def frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Head]:
+    """A backbone as it comes, and the head fitted on its features."""
+    features = _choose_features(source, options)
+    assert options.pool is not None, "settled before"
+    head = (_fit_on_cells if options.masks else _fit_on_labels)(source, features, options, options.pool)
+    network = Network(features, MapHead(len(head.weight), options.pool, context=head.context is not None))
+    with torch.no_grad():
+        network.head.conv.weight.copy_(torch.from_numpy(head.weight)[None, :, None, None])
+        if network.head.context is not None:
+            network.head.context.weight.copy_(torch.from_numpy(head.context)[None])
+        network.head.bias.fill_(head.bias)
+    return network.eval(), head
+
+
+def _fit_on_labels(source: Source, features: FeatureNetwork, options: TrainingOptions, pool: Pool) -> Head:
+    """The head that tells good pictures from bad ones."""
+    train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
+    head = fit_mean(*_pooled_pair(source, features, options))
+    if pool is Pool.MEAN:
+        return head
+    graph = runtime.compile_graph(export_features(features, source.size_wh), many=True)
+    scratch = settings().cache_dir / "scratch"
+    maps = [
+        feature_maps(graph, source, samples, augmentation, seed=options.seed, scratch=scratch)
+        for samples, augmentation in ((train, options.augmentation), (val, PLAIN))
+    ]
+    return fit_map(head, *maps, pool=pool, sharpness=SHARPNESS, seed=options.seed)
+
+
+def _fit_on_cells(source: Source, features: FeatureNetwork, options: TrainingOptions, pool: Pool) -> Head:
+    """The head that tells defective cells of the map from sound ones; context, scale and bias are of the pictures."""
+    pooled = _pooled_pair(source, features, options)
+    context = fit_mean(*pooled).weight
+    train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
+    shift_xy = measure_shift(features, source.size_wh)
+    graph = runtime.compile_graph(export_maps(features, source.size_wh), many=True)
+    cells = gather_cells(graph, source, train, options.augmentation, seed=options.seed, shift_xy=shift_xy)
+    tried = discriminants(cells)
+    maps = defect_maps(stream_maps(graph, source, val, PLAIN, seed=options.seed), tried)
+    return fit_score(tried, maps, pooled[1], context=context, pool=pool, sharpness=SHARPNESS, shift_xy=shift_xy)
+
+
+def _pooled_pair(source: Source, features: FeatureNetwork, options: TrainingOptions) -> tuple[Pooled, Pooled]:
+    """Mean-pooled features of all views of train, and of the untouched pictures of val."""
+    train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
+    return (
+        _pooled(source, features, train, options, options.augmentation, seed=options.seed),
+        _pooled(source, features, val, options, PLAIN, seed=options.seed),
+    )
+
+
+def _pooled(
+    source: Source,
+    features: FeatureNetwork,
+    samples: Sequence[Sample],
+    options: TrainingOptions,
+    augmentation: Augmentation,
+    *,
+    seed: int,
+) -> Pooled:
+    """Mean-pooled features, from the cache where they were computed before."""
+    return pooled_features(
+        runtime.compile_graph(export_pooled(features, source.size_wh), many=True),
+        source,
+        samples,
+        augmentation,
+        seed=seed,
+        cache=settings().cache_dir / "features",
+        identity=run_identity(features, options.backbone, features.stack.cuts, source.identity),
+    )
+
+
+def _choose_features(source: Source, options: TrainingOptions) -> FeatureNetwork:
+    """The backbone with its input normalisation: the declared one, or the one that does better on unseen parts."""
+    stack = load_backbone(options.backbone, weights=options.weights, cuts=options.cuts, seed=options.seed).eval()
+    normalisations = candidates(options.normalisation, options.backbone, options.weights)
+    tried = [FeatureNetwork(stack, each).eval() for each in normalisations]
+    if len(tried) == 1:
+        return tried[0]
+    train = source.dataset.split(Split.TRAIN)
+    parts = [sample.part_id for sample in train]
+    losses = [
+        cross_validated_loss(_pooled(source, features, train, options, PLAIN, seed=0), parts) for features in tried
+    ]
+    names = ("ImageNet mean and deviation", "[-1, 1]")
+    best = losses.index(min(losses))
+    told = ", ".join(f"{name}: {loss:.3f}" for name, loss in zip(names, losses, strict=True))
+    console.print(f"Input normalisation chosen by cross-validation (loss with {told}): {names[best]}.")
+    return tried[best]
