@@ -22,6 +22,10 @@ from gonogo.schema import Frame
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
 
 
+DECODED = 64
+"""Pictures that a fake camera keeps decoded."""
+
+
 class FolderSettings(Strict):
     """Pictures that another program puts into a folder."""
 
@@ -145,7 +149,7 @@ def _from_folder(folder: Path) -> FakeCamera:
         raise InputError(f"{folder}: expected pictures, found none.")
     turn = itertools.count()
 
-    @functools.lru_cache(maxsize=64)
+    @functools.lru_cache(maxsize=DECODED)
     def read(path: Path) -> tuple[Frame, bytes]:
         data = images.read_bytes(path)
         return images.decode(data, name=str(path)), data

@@ -247,10 +247,8 @@ class Station:
         return outcome
 
     def _judge_shot(self, shot: Shot, parts: ViewParts, judged: bool) -> Verdict:
-        if shot.problem is not None:
-            return Verdict(state=State.FAULT, score=None, reason=str(shot.problem))
-        if not judged:
-            return Verdict(state=State.FAULT, score=None, reason="not judged, as another view failed")
+        if not judged or shot.problem is not None:
+            return Verdict(state=State.FAULT, score=None, reason="not judged, as a view failed")
         model, acquired = parts.slot.model, shot.acquired
         assert model is not None, "refused before"
         assert acquired is not None, "no problem means a picture"
@@ -260,17 +258,21 @@ class Station:
             return Verdict(state=State.FAULT, score=None, reason=f"not judged ({type(error).__name__}: {error})")
 
     def _views_of(self, shots: list[Shot], verdicts: list[Verdict]) -> tuple[tuple[View, ...], Cause | None]:
-        """What is recorded of the views, with the cause of the first that failed; waits until the frames are stored."""
+        """What is recorded of the views, with the cause of the first that failed.
+
+        Waits until the frames are checked and stored: a verdict on a picture that cannot be judged is none.
+        """
         views, cause = [], None
         for shot, parts, verdict in zip(shots, self._parts, verdicts, strict=True):
             if not shot.abandoned:
                 shot.kept.wait()
-            if shot.store_error is not None and shot.problem is None:
+            if shot.problem is not None:
+                verdict = Verdict(state=State.FAULT, score=None, reason=str(shot.problem))
+                cause = cause or Cause(shot.problem.trouble.value)
+            elif shot.store_error is not None:
                 told = f"the frame cannot be stored: {shot.store_error}"
                 verdict = replace(verdict, state=State.FAULT, reason=told)
                 cause = cause or _ledger_cause(shot.store_error)
-            elif shot.problem is not None:
-                cause = cause or Cause(shot.problem.trouble.value)
             views.append(View.of(verdict, frame_sha256=shot.frame_sha256, name=parts.name))
         return tuple(views), cause
 

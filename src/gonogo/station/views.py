@@ -1,11 +1,12 @@
-"""One camera of a station, in a thread of its own: acquire, check, store the frame, while the network judges it."""
+"""One camera of a station, in a thread of its own: acquire; then check and store the frame while it is judged."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,9 +26,9 @@ class Shot:
     trigger_id: str
     timeout_s: float
     taken: threading.Event = field(default_factory=threading.Event)
-    """Set when ``acquired`` or ``problem`` is known."""
+    """Set when ``acquired`` is known, or the ``problem`` that there is no picture."""
     kept: threading.Event = field(default_factory=threading.Event)
-    """Set when ``frame_sha256`` or ``store_error`` is known as well."""
+    """Set when ``frame_sha256`` or ``store_error`` is known, and whether the picture has a ``problem``."""
     acquired: Acquired | None = None
     problem: CaptureError | None = None
     """Why the picture cannot be judged; there may be one all the same."""
@@ -95,13 +96,26 @@ class ViewThread:
 
     def _shoot(self, shot: Shot) -> None:
         start = time.perf_counter()
-        try:
+        with self._problems_of(shot):
             if self._camera is None:
                 self._camera = self._opener()
             shot.acquired = self._camera.acquire(shot.trigger_id, timeout_s=shot.timeout_s)
             shot.timings_ms["acquire"] = (time.perf_counter() - start) * 1e3
-            self._check.require(shot.acquired.frame)
-            shot.timings_ms["health"] = (time.perf_counter() - start) * 1e3 - shot.timings_ms["acquire"]
+        shot.taken.set()
+        if shot.acquired is not None:
+            start = time.perf_counter()
+            with self._problems_of(shot):
+                self._check.require(shot.acquired.frame)
+            shot.timings_ms["health"] = (time.perf_counter() - start) * 1e3
+        if not shot.abandoned:
+            self._keep(shot)
+        shot.kept.set()
+
+    @contextmanager
+    def _problems_of(self, shot: Shot) -> Iterator[None]:
+        """Whatever a camera or its picture is refused for becomes the shot's problem."""
+        try:
+            yield
         except CaptureError as error:
             shot.problem = error
             if error.trouble is Trouble.CAMERA_LOST:
@@ -109,10 +123,6 @@ class ViewThread:
         except Exception as error:  # noqa: BLE001  a driver may raise anything: then there is no picture, so a fault
             shot.problem = CaptureError(Trouble.CAMERA_LOST, f"the camera failed ({type(error).__name__}: {error})")
             self._reopen_next_time()
-        shot.taken.set()
-        if not shot.abandoned:
-            self._keep(shot)
-        shot.kept.set()
 
     def _keep(self, shot: Shot) -> None:
         if shot.acquired is None:
