@@ -50,7 +50,7 @@ OPTIONS = TrainingOptions(
     pool=Pool.LSE,
     size_wh=(128, 128),
     augmentation=Augmentation(crops=2, rotations=4),
-    fine_tuning=FineTuning(epochs=16, learning_rate=3e-3),
+    fine_tuning=FineTuning(epochs=16, learning_rate=3e-2),
 )
 PROMISE = Request(max_escape=0.05, max_overkill=0.05, joint=False, bad_share=0.05)
 SHOWN = 20

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch.nn import functional
+from torch.nn.utils import clip_grad_norm_
 
 from gonogo.augment import Augmentation
 from gonogo.dataset import Sample
@@ -44,6 +45,8 @@ class FineTuning:
     weight_decay: float = 1e-4
     warmup_epochs: float = 1.0
     """The rate rises linearly over so many epochs, then falls along a cosine to zero."""
+    longest_gradient: float = 1.0
+    """The gradient of a batch is shortened to this length, so that a steep first epoch destroys nothing."""
     cell_weight: float = 1.0
     """Of the loss over cells beside that over pictures, where masks teach."""
 
@@ -180,6 +183,7 @@ def _train_epoch(
             loss = loss + recipe.cell_weight * cell_loss(local + cells.bias, torch.from_numpy(targets))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        clip_grad_norm_(network.parameters(), recipe.longest_gradient)
         optimiser.step()
         total += float(loss.detach()) * len(batch)
     return total / len(train)

@@ -12,15 +12,7 @@ from gonogo.augment import PLAIN, Augmentation
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.export import export_features, export_maps, export_pooled, measure_shift
-from gonogo.model import (
-    SHARPNESS,
-    FeatureNetwork,
-    MapHead,
-    Network,
-    Pool,
-    architecture,
-    load_backbone,
-)
+from gonogo.model import SHARPNESS, FeatureNetwork, MapHead, Network, Pool, architecture, load_backbone
 from gonogo.progress import console
 from gonogo.train import (
     Head,

@@ -6,13 +6,8 @@ from dataclasses import dataclass, field
 
 from gonogo.augment import Augmentation
 from gonogo.config import Reduction
-from gonogo.model import (
-    Normalisation,
-    Pool,
-)
-from gonogo.train import (
-    FineTuning,
-)
+from gonogo.model import Normalisation, Pool
+from gonogo.train import FineTuning
 from gonogo.workflow.region import LocatorOptions
 
 

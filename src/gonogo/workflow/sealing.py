@@ -21,16 +21,11 @@ from gonogo.evaluate import Evaluation, evaluate, require_judged
 from gonogo.export import check_parity, export_classifier, measure_shift
 from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
-from gonogo.model import (
-    SHARPNESS,
-    Network,
-)
+from gonogo.model import SHARPNESS, Network
 from gonogo.progress import track
 from gonogo.roi import Roi
 from gonogo.schema import Box, Frame, Label, OperatingPoint, Verdict
-from gonogo.train import (
-    Source,
-)
+from gonogo.train import Source
 from gonogo.workflow.options import Promise, TrainingOptions
 
 GOLDEN_PIXELS = 500_000

@@ -17,14 +17,9 @@ from gonogo.evaluate import Evaluation
 from gonogo.files import folder_beside
 from gonogo.images.geometry import corners_of, side_lengths
 from gonogo.inspector import Inspector
-from gonogo.model import (
-    architecture,
-)
+from gonogo.model import architecture
 from gonogo.roi import Roi
-from gonogo.train import (
-    Source,
-    fine_tune,
-)
+from gonogo.train import Source, fine_tune
 from gonogo.workflow.fitting import frozen_gear, settled
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.region import IDENTITY, find_regions, keep_roi
