@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -13,10 +14,21 @@ from pathlib import Path
 
 import numpy as np
 
+from gonogo.bundle import CLASSIFIER
 from gonogo.errors import GonogoError
 
 WARM_STARTS = 5
 COLD_STARTS = 3
+BARE = """
+import sys
+import cv2
+import numpy as np
+import openvino as ov
+graph = ov.Core().compile_model(sys.argv[1], "CPU", {"CACHE_DIR": sys.argv[2]})
+picture = cv2.resize(cv2.imread(sys.argv[3]), graph.inputs[0].shape[2:0:-1])
+print(graph(picture[None])[0], flush=True)
+"""
+"""The least that any program needs for a score: two libraries, the compiled graph, one picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +41,14 @@ class Start:
     """With an empty cache."""
     rss_mb: float
     """Largest resident memory of a warm start, in MiB."""
+    bare_s: float
+    """To the first score of `BARE`, by turns with the warm starts."""
+    bare_rss_mb: float
+    """Largest resident memory of `BARE`, in MiB."""
 
 
 def measure_start(bundle: Path, photo: Path, scratch: Path) -> Start:
-    """Start the command as a line would, several times, and wait for its first line.
+    """Start the command as a line would, several times, and wait for its first line; a bare script beside it.
 
     Args:
         bundle: The inspector; its golden frames are replayed at every start.
@@ -42,19 +58,26 @@ def measure_start(bundle: Path, photo: Path, scratch: Path) -> Start:
     Raises:
         GonogoError: the command failed.
     """
-    cold = [_start(bundle, photo, scratch / f"cold-{number}")[0] for number in range(COLD_STARTS)]
-    warm = [_start(bundle, photo, scratch / "cold-0") for _ in range(WARM_STARTS)]
+    command = [sys.executable, "-m", "gonogo", "inspect", str(bundle), str(photo)]
+    least = [sys.executable, "-c", BARE, str(bundle / CLASSIFIER), str(scratch / "bare"), str(photo)]
+    cold = [_start(command, scratch / f"cold-{number}")[0] for number in range(COLD_STARTS)]
+    _start(least, scratch)  # fills its cache
+    warm, bare = [], []
+    for _ in range(WARM_STARTS):
+        warm.append(_start(command, scratch / "cold-0"))
+        bare.append(_start(least, scratch))
     return Start(
         first_verdict_s=float(np.median([seconds for seconds, _ in warm])),
         first_verdict_cold_s=float(np.median(cold)),
         rss_mb=float(np.median([mib for _, mib in warm])),
+        bare_s=float(np.median([seconds for seconds, _ in bare])),
+        bare_rss_mb=float(np.median([mib for _, mib in bare])),
     )
 
 
-def _start(bundle: Path, photo: Path, cache: Path) -> tuple[float, float]:
+def _start(command: list[str], cache: Path) -> tuple[float, float]:
     """Seconds to the first line of output, and the most memory in MiB."""
     environment = {**os.environ, "GONOGO_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "gonogo", "inspect", str(bundle), str(photo)]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
     assert process.stdout is not None
@@ -65,7 +88,7 @@ def _start(bundle: Path, photo: Path, cache: Path) -> tuple[float, float]:
         process.stdout.read()
         process.stdout.close()
         if process.wait() or not line:
-            told = " ".join(command)
+            told = shlex.join(command)
             raise GonogoError(f"{told}: expected a verdict, it ended with {process.returncode}. Try it alone.")
         return seconds, peak.result()
 

@@ -258,10 +258,20 @@ class _Bench:
             photo = Path(folder) / "frame.jpg"
             photo.write_bytes(self.encoded)
             self.start = measure_start(self.contenders.bundles[REFERENCE], photo, Path(folder))
-        rss = {"rss_mb": self.start.rss_mb}
+        start = self.start
         return [
-            Row(table="start", name="model cache warm", median_ms=1e3 * self.start.first_verdict_s, facts=rss),
-            Row(table="start", name="model cache empty", median_ms=1e3 * self.start.first_verdict_cold_s),
+            Row(
+                table="start",
+                name=name,
+                ratio=seconds / start.bare_s,
+                median_ms=1e3 * seconds,
+                facts={} if rss_mb is None else {"rss_mb": rss_mb},
+            )
+            for name, seconds, rss_mb in (
+                ("a bare script, model cache warm", start.bare_s, start.bare_rss_mb),
+                ("gonogo inspect, model cache warm", start.first_verdict_s, start.rss_mb),
+                ("gonogo inspect, model cache empty", start.first_verdict_cold_s, None),
+            )
         ]
 
     def _safety(self) -> list[Row]:
