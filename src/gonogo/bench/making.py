@@ -74,7 +74,7 @@ def make(folder: Path, *, workers: int) -> Contenders:
     if not recipe.is_file():
         taught = [sample for sample in dataset.split(Split.TRAIN) if sample.box is not None][:60]
         write_recipe(
-            recipe, tune(read_examples(dataset, taught, side_px=320), trials=40, side_px=320, limit_s=40).recipe
+            recipe, tune(read_examples(dataset, taught, side_px=320), trials=40, side_px=320, limit_s=25).recipe
         )
     steps: dict[str, Callable[[Path], object]] = {
         FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(recipe, "resnet50", 224)),
