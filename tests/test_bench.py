@@ -14,10 +14,10 @@ from gonogo.bench.making import REFERENCE, given
 from gonogo.bench.records import Benchmark, Row
 from gonogo.bench.rivals import GradCam, peer
 from gonogo.bench.starting import measure_start
-from gonogo.bench.study import fastest_as_safe
+from gonogo.bench.study import QUICK, fastest_as_safe, run_bench
 from gonogo.bench.throughput import PROCESSES, measure_throughput
 from gonogo.dataset import Dataset, Split
-from gonogo.errors import GonogoError, InputError
+from gonogo.errors import GonogoError, ImageError, InputError
 from gonogo.inspector import Inspector
 
 
@@ -119,3 +119,14 @@ def test_a_folder_without_the_reference_is_refused(tmp_path: Path, trained: Path
     shutil.copytree(trained, tmp_path / "mine.inspector")
     with pytest.raises(InputError, match=r"resnet50-int8\.inspector, found mine"):
         given(tmp_path, discs.root)
+
+
+def test_a_photo_that_no_bundle_can_judge_is_refused_before_anything_is_timed(
+    tmp_path: Path, trained: Path, discs: Dataset
+) -> None:
+    shutil.copytree(trained, tmp_path / "bundles" / f"{REFERENCE}.inspector")
+    (tmp_path / "part.jpg").write_text("no picture")
+    with pytest.raises(ImageError, match=r"part\.jpg"):
+        run_bench(
+            tmp_path / "out", QUICK, bundles=tmp_path / "bundles", dataset=discs.root, photo=tmp_path / "part.jpg"
+        )

@@ -29,6 +29,7 @@ from gonogo.inspector import Inspector
 from gonogo.progress import console
 from gonogo.report import svg
 from gonogo.report.page import render as render_page
+from gonogo.schema import Frame, State
 from gonogo.synthetic import render
 
 FRAME_WH = (1280, 960)
@@ -67,6 +68,7 @@ def run_bench(
     *,
     bundles: Path | None = None,
     dataset: Path | None = None,
+    photo: Path | None = None,
     peers: Peers | None = None,
     workers: int = 1,
 ) -> Benchmark:
@@ -76,15 +78,19 @@ def run_bench(
         out: Folder to write into; bundles made there are taken up again by the next call.
         extent: `FULL` or `QUICK`.
         bundles: A folder of bundles to time; made where omitted.
-        dataset: The boards they were trained on.
+        dataset: What they were trained on.
+        photo: The picture that is judged, by every bundle; a rendered board of `FRAME_WH` where omitted.
         peers: Other tools.
         workers: Processes that render.
 
     Raises:
-        InputError: ``out`` is a file, or only one of ``bundles`` and ``dataset`` is given.
+        InputError: ``out`` is a file, only one of ``bundles`` and ``dataset`` is given, or the photo cannot be judged.
+        ImageError: the photo cannot be read.
     """
     if (bundles is None) != (dataset is None):
-        raise InputError("expected both --bundles and --dataset, or neither. Give the boards the bundles learned from.")
+        raise InputError(
+            "expected both --bundles and --dataset, or neither. Give the data set the bundles learned from."
+        )
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: expected a folder to write into, found a file. Choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
@@ -92,26 +98,44 @@ def run_bench(
         contenders = making.make(out, workers=workers)
     else:
         contenders = making.given(bundles, dataset)
-    bench = _Bench(contenders, extent, peers or Peers(), out)
+    encoded, shown = (rendered(), "a rendered board") if photo is None else (images.read_bytes(photo), str(photo))
+    frame = images.decode(encoded, name=shown)
+    bench = _Bench(contenders, extent, peers or Peers(), out, encoded, frame)
     rows: list[Row] = []
     for table in bench.tables():
         rows += table
         found = Benchmark(headlines=bench.headlines(rows), rows=rows, machine=runtime.environment())
         write_beside(out / "bench.json", json.dumps(found.to_json(), indent=2).encode())
-    page = render_page("speed.html", found=found, plots={name: _plot(found, name) for name in ("judgement", "network")})
+    picture = f"{shown}, {frame.shape[1]} x {frame.shape[0]} pixels"
+    page = render_page(
+        "speed.html",
+        found=found,
+        picture=picture,
+        plots={name: _plot(found, name) for name in ("judgement", "network")},
+    )
     write_beside(out / "bench.html", page.encode())
     console.print(f"Wrote {out / 'bench.html'} and {out / 'bench.json'}")
     return found
 
 
+def rendered() -> bytes:
+    """The JPEG of one board, always the same."""
+    return render(0, seed=making.SEED, difficulty=0.0, size_wh=FRAME_WH, mix=making.MIX).jpeg
+
+
 class _Bench:
     """The frame, the opened bundles, and the tables in the order in which they are measured."""
 
-    def __init__(self, contenders: Contenders, extent: Extent, peers: Peers, out: Path) -> None:
+    def __init__(
+        self, contenders: Contenders, extent: Extent, peers: Peers, out: Path, encoded: bytes, frame: Frame
+    ) -> None:
         self.contenders, self.extent, self.peers, self.out = contenders, extent, peers, out
-        self.encoded = render(0, seed=making.SEED, difficulty=0.0, size_wh=FRAME_WH, mix=making.MIX).jpeg
-        self.frame = images.decode(self.encoded)
+        self.encoded, self.frame = encoded, frame
         self.inspectors = {name: Inspector.load(path) for name, path in contenders.bundles.items()}
+        for name, inspector in self.inspectors.items():
+            verdict = inspector.inspect(self.frame)
+            if verdict.state is State.FAULT:
+                raise InputError(f"--photo: expected a picture that {name} can judge, it says: {verdict.reason}.")
         self.reference = self.inspectors[REFERENCE]
         self.judged: dict[str, Evaluation] = {}
         self.start: Start | None = None

@@ -16,7 +16,10 @@ def bench(
     bundles: Annotated[
         Path | None, typer.Option(help="Time the bundles in this folder instead, with resnet50-int8.inspector in it.")
     ] = None,
-    dataset: Annotated[Path | None, typer.Option(help="The boards that those bundles learned from.")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="The data set that those bundles learned from.")] = None,
+    photo: Annotated[
+        Path | None, typer.Option(help="The picture that is judged over and over; a rendered board where omitted.")
+    ] = None,
     keras: Annotated[
         Path | None, typer.Option(help="The Python of an environment with Keras, to compare with.")
     ] = None,
@@ -33,6 +36,7 @@ def bench(
         QUICK if quick else FULL,
         bundles=bundles,
         dataset=dataset,
+        photo=photo,
         peers=Peers(keras=keras, anomalib=anomalib),
         workers=workers,
     )
