@@ -32,6 +32,7 @@ from gonogo.roi import (
 from gonogo.roi.refine import refine
 from gonogo.roi.scoring import read_examples, score
 from gonogo.roi.steps import describe
+from gonogo.roi.templates import halved
 from gonogo.schema import Box, Frame, Located
 
 DARK = """
@@ -326,6 +327,33 @@ def test_tuning_finds_plates_it_has_not_seen(plates: Dataset) -> None:
     unseen = score(ClassicalRoi(tuned.recipe), read_examples(plates, plates.split(Split.TEST), side_px=320))
     assert unseen.mean_iou > 0.9
     assert parse_recipe(recipe_as_toml(tuned.recipe)) == tuned.recipe
+
+
+def test_tuning_works_on_fewer_pixels_where_that_costs_little(plates: Dataset) -> None:
+    examples = read_examples(plates, plates.split(Split.TRAIN), side_px=320)
+    fine = tuning.tune(examples, trials=60, seed=1, least_side_px=320)
+    coarse = tuning.tune(examples, trials=60, seed=1)
+    assert fine.recipe.side_px == 320
+    assert tuning.LEAST_SIDE_PX <= coarse.recipe.side_px < 320
+    assert coarse.seen.mean_iou > fine.seen.mean_iou - 0.006
+
+
+def test_half_a_recipe_has_half_its_kernels() -> None:
+    half = halved(classical().recipe)
+    assert half is not None
+    assert half.side_px == 160
+    assert [describe(step) for step in half.steps] == ["grey", "median 3", "threshold-otsu dark +0", "open 5"]
+    assert halved(classical().recipe.model_copy(update={"side_px": 40})) is None
+
+
+def test_the_box_of_a_component_is_that_of_its_outline() -> None:
+    frame, _ = scene(angle=20.0)
+    found = [
+        classical(f'shape = "box"\nregions = "{regions}"\n{DARK}').locate(frame).box
+        for regions in ("contours", "components")
+    ]
+    assert found[0] is not None
+    assert found[0] == found[1]
 
 
 def test_tuning_with_one_seed_gives_one_recipe(plates: Dataset) -> None:

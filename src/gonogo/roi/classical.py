@@ -105,9 +105,9 @@ class ClassicalRoi:
         """The regions that the steps leave of a reduced picture, in pixels of the frame it was made of."""
         for step in self.recipe.steps:
             picture = step.apply(picture)
-        outlines = _contours(picture) if self.recipe.regions == "contours" else _components(picture)
-        outlines = sorted((pair for pair in outlines if pair[0] >= _LEAST_AREA_PX), key=lambda pair: -pair[0])
         turned = self.recipe.shape == "quad"
+        outlines = _contours(picture) if self.recipe.regions == "contours" else _components(picture, turned=turned)
+        outlines = sorted((pair for pair in outlines if pair[0] >= _LEAST_AREA_PX), key=lambda pair: -pair[0])
         boxed = _quad_corners if turned else _box_corners
         shapes = np.reshape([boxed(points) for _, points in outlines[:MAX_REGIONS]], (-1, 4, 2)).astype(np.float64)
         scale = np.array([frame_shape[1] / picture.shape[1], frame_shape[0] / picture.shape[0]])
@@ -199,12 +199,16 @@ def _outline_area(points: np.ndarray) -> float:
     return float(cv2.contourArea(points) + cv2.arcLength(points, closed=True) / 2 + 1)
 
 
-def _components(mask: Picture) -> list[Outline]:
+def _components(mask: Picture, *, turned: bool) -> list[Outline]:
+    """The largest components; only turned rectangles need more of an outline than two opposite corners."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
     largest = 1 + np.argsort(-stats[1:count, cv2.CC_STAT_AREA])[:MAX_REGIONS]
     found = []
     for label in largest:
         x, y, width, height, area = stats[label]
+        if not turned:
+            found.append((float(area), np.array([[x, y], [x + width - 1, y + height - 1]], np.int32)))
+            continue
         one = (labels[y : y + height, x : x + width] == label).astype(np.uint8)
         outlines, _ = cv2.findContours(one, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(int(x), int(y)))
         found.append((float(area), max(outlines, key=len)))

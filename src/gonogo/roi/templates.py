@@ -1,4 +1,4 @@
-"""Where the search for a recipe starts and which way it may step: structures, and neighbours of a list of steps."""
+"""Where the search for a recipe starts and which way it may step: structures, neighbours of a recipe, fewer pixels."""
 
 from __future__ import annotations
 
@@ -67,6 +67,18 @@ def neighbours(recipe: ClassicalRecipe) -> Iterator[ClassicalRecipe]:
             yield ClassicalRecipe.model_validate({**content, "steps": steps})
         except ValidationError:  # the move left the range of a parameter, or a step without its mask
             continue
+
+
+def halved(recipe: ClassicalRecipe) -> ClassicalRecipe | None:
+    """The same recipe for reduced pictures of half the side, kernels halved with them; ``None`` where it cannot be."""
+    content = recipe.model_dump()
+    for step in content["steps"]:
+        if "size" in step:
+            step["size"] = max(3, round((step["size"] - 1) / 4) * 2 + 1)
+    try:
+        return ClassicalRecipe.model_validate({**content, "side_px": recipe.side_px // 2})
+    except ValidationError:  # too small a picture
+        return None
 
 
 def _moved(steps: Steps) -> Iterator[list[Any]]:

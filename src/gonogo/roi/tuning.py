@@ -1,16 +1,16 @@
 """Search a recipe against labelled boxes: a new product needs boxes and one command, not new code.
 
 Random recipes out of a few structures are tried on a few pictures, the best of them on all, and the best of those are
-moved one parameter at a time until nothing gets better. Steps that hardly help are then left out: they cost time on
-every part. What follows from the labels is computed, not searched: the taught range, where the part should be, and how
-far it reaches beyond the region found (the median over the pictures).
+moved one parameter at a time until nothing gets better. Steps and pixels that hardly help are then left out: they cost
+time on every part. What follows from the labels is computed, not searched: the taught range, where the part should be,
+and how far it reaches beyond the region found (the median over the pictures).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -20,11 +20,11 @@ from gonogo.dataset.splits import deal_folds
 from gonogo.errors import DatasetError
 from gonogo.images.geometry import Corners, Shapes, corners_of_box, grown, side_lengths
 from gonogo.progress import track
-from gonogo.roi.classical import ClassicalRoi, Regions, pick
+from gonogo.roi.classical import ClassicalRoi, Regions, pick, reduced
 from gonogo.roi.recipe import ClassicalRecipe
 from gonogo.roi.refine import refine
 from gonogo.roi.scoring import Example, RoiScore, score
-from gonogo.roi.templates import draw, neighbours
+from gonogo.roi.templates import draw, halved, neighbours
 
 MAX_EXAMPLES = 120
 """More pictures than this are not looked at while searching; a seeded choice of them is."""
@@ -37,7 +37,9 @@ _SLACK = 1.3
 _BANDS = (0.02, 0.04, 0.08)
 _BETTER = 1e-4
 _WORTH = 0.005
-"""Mean IoU that a step, or refinement at full size, must gain to be worth its time on every part."""
+"""Mean IoU that a step, finer pixels, or refinement at full size must gain to be worth its time on every part."""
+LEAST_SIDE_PX = 80
+"""The reduced picture is not made smaller than this."""
 _MEETS = 0.15
 """IoU from which on a region is taken to have to do with the part."""
 
@@ -80,7 +82,13 @@ class _Search:
 
 
 def tune(
-    examples: Sequence[Example], *, trials: int = 400, seed: int = 0, side_px: int = 320, limit_s: float = 300.0
+    examples: Sequence[Example],
+    *,
+    trials: int = 400,
+    seed: int = 0,
+    side_px: int = 320,
+    least_side_px: int = LEAST_SIDE_PX,
+    limit_s: float = 300.0,
 ) -> Tuned:
     """Search the recipe with the highest mean IoU. Ctrl-C ends the search and keeps the best so far.
 
@@ -88,7 +96,9 @@ def tune(
         examples: Pictures with boxes, from `read_examples` at the same ``side_px``.
         trials: Random recipes to start from; as many again may be tried around the best.
         seed: The same seed on the same pictures gives the same recipe, unless time runs out.
-        side_px: Long side of the reduced picture.
+        side_px: Long side of the reduced picture on which recipes are searched.
+        least_side_px: The finished recipe is carried over to pictures of half that side, and half again, down to this,
+            where it finds the part nearly as well.
         limit_s: No new recipe is tried after so many seconds.
     """
     rng = np.random.default_rng(seed)
@@ -106,7 +116,7 @@ def tune(
         search.keep(fit(draw(rng, side_px), examples))
     recipe = search.best[0][1]
     if not search.interrupted:
-        recipe = _with_best_band(recipe, examples)
+        recipe = _on_fewest_pixels(_with_best_band(recipe, examples), examples, least_side_px)
     seen = score(ClassicalRoi(recipe), examples)
     return Tuned(recipe=recipe, seen=seen, trials=search.tried, complete=complete, interrupted=search.interrupted)
 
@@ -220,8 +230,27 @@ def _until_over(search: _Search, trials: int) -> Iterator[int]:
         yield number
 
 
-def _with_best_band(recipe: ClassicalRecipe, examples: Sequence[Example]) -> ClassicalRecipe:
-    """The narrowest refinement at full size that gains as much as any; growth is fitted anew to the refined edges."""
+def _on_fewest_pixels(
+    found: tuple[float, ClassicalRecipe], examples: Sequence[Example], least_side_px: int
+) -> ClassicalRecipe:
+    """The recipe on the smallest pictures on which it loses less than `_WORTH`, refinement at full size included."""
+    least, recipe = found[0] - _WORTH, found[1]
+    while (coarser := halved(recipe)) is not None and coarser.side_px >= least_side_px:
+        frames = track(examples, f"on {coarser.side_px} pixels")
+        examples = [replace(one, picture=reduced(one.load(), coarser.side_px)) for one in frames]
+        iou, coarser = _with_best_band(fit(coarser, examples)[1], examples)
+        if iou < least:
+            break
+        recipe = coarser
+    return recipe
+
+
+def _with_best_band(recipe: ClassicalRecipe, examples: Sequence[Example]) -> tuple[float, ClassicalRecipe]:
+    """The narrowest refinement at full size that gains as much as any; growth is fitted anew to the refined edges.
+
+    Returns:
+        Mean IoU at full size, and the completed recipe.
+    """
     roi, chosen = ClassicalRoi(recipe), []
     for example in track(examples, "edges at full size"):
         regions = roi.find_regions(example.picture, example.frame_shape)
@@ -237,7 +266,8 @@ def _with_best_band(recipe: ClassicalRecipe, examples: Sequence[Example]) -> Cla
         values = {"refine_band": band, "grow_long": long, "grow_short": short}
         candidates.append((total, recipe.model_copy(update=values)))
     enough = max(total for total, _ in candidates) - _WORTH * len(chosen)
-    return next(recipe for total, recipe in candidates if total >= enough)
+    total, recipe = next(candidate for candidate in candidates if candidate[0] >= enough)
+    return total / len(examples), recipe
 
 
 def _taught_range(recipe: ClassicalRecipe, examples: Sequence[Example]) -> dict[str, tuple[float, float]]:
