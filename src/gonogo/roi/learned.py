@@ -18,10 +18,19 @@ if TYPE_CHECKING:
 
 NETWORK = "roi.xml"
 """The network's file, beside the recipe."""
+FILLED = 0.6
+"""How much of a closer view a part reaches across, along its longer axis."""
+SMALL = 0.3
+"""Where parts that reach across less of the frame are taught, so are views closer than half the frame."""
+CLOSER_BELOW = 0.45
+"""What is then looked at again: a closer view enlarges it by a third or more."""
+_CLOSEST = 0.1
+"""Least sides of a closer view, as shares of the frame's."""
 
 
 class LearnedRoi:
-    """One forward pass on the reduced picture: box, corners and whether the part is there."""
+    """A forward pass on the reduced picture: box, corners and whether the part is there; a second one on a closer view
+    where the recipe asks for it."""
 
     def __init__(self, recipe: LearnedRecipe, graph: Graph) -> None:
         self.recipe = recipe
@@ -39,10 +48,46 @@ class LearnedRoi:
         """
         if frame.size == 0:
             return Located(present=False, reason="the picture is empty")
-        found = self._graph(images.crop_resize(frame, Box.whole(frame), self.recipe.size_wh))
-        return judge_sighting(
-            self.recipe, found["box"][0], found["corners"][0], float(found["presence"][0]), frame.shape
-        )
+        box, corners, presence = self._look(frame, Box.whole(frame))
+        closer = closer_view(box, frame.shape, self.recipe.closer_below)
+        if closer is not None:
+            box, corners, presence = self._look(frame, closer)
+        return judge_sighting(self.recipe, box, corners, presence, frame.shape)
+
+    def _look(self, frame: Frame, window: Box) -> tuple[np.ndarray, np.ndarray, float]:
+        """What the network says of a window: box and corners as shares of the whole frame, and the presence."""
+        found = self._graph(images.crop_resize(frame, window, self.recipe.size_wh))
+        places = np.concatenate([found["box"][0], found["corners"][0]]).reshape(6, 2)
+        size_wh = (frame.shape[1], frame.shape[0])
+        places = (places * (window.width, window.height) + (window.x1, window.y1)) / size_wh
+        return places[:2].ravel(), places[2:].ravel(), float(found["presence"][0])
+
+
+def closer_scale(box: Box, frame_wh: tuple[int, int]) -> float:
+    """Sides of the window, as shares of the frame's, of which a box fills `FILLED` along its longer axis."""
+    return max(box.width / frame_wh[0], box.height / frame_wh[1]) / FILLED
+
+
+def closer_view(box: Float[np.ndarray, "4"], frame_shape: tuple[int, ...], closer_below: float) -> Box | None:
+    """Where to look again for a part that was seen small, in frame pixels; ``None`` where one look is enough.
+
+    Args:
+        box: ``(x1, y1, x2, y2)`` as shares of the frame, as the network gave them.
+        frame_shape: Height and width of the frame, and whatever follows.
+        closer_below: A part that reaches across less of the frame than this, along its longer axis, is small.
+    """
+    height, width = frame_shape[:2]
+    if not np.isfinite(box).all():
+        return None
+    x1, y1, x2, y2 = np.clip(box.astype(np.float64), 0, 1) * [width, height, width, height]
+    seen = Box(x1=min(x1, x2), y1=min(y1, y2), x2=max(x1, x2), y2=max(y1, y2))
+    scale = max(closer_scale(seen, (width, height)), _CLOSEST)
+    if scale >= min(1.0, closer_below / FILLED):
+        return None
+    across, down = scale * width, scale * height
+    x = float(np.clip(seen.centre_xy[0] - across / 2, 0, width - across))
+    y = float(np.clip(seen.centre_xy[1] - down / 2, 0, height - down))
+    return Box(x1=x, y1=y, x2=x + across, y2=y + down)
 
 
 def judge_sighting(

@@ -97,6 +97,8 @@ class LearnedRecipe(Strict):
     """Whether the part is set upright by the turned rectangle around it, rather than cut out by its box."""
     least_presence: Share = 0.5
     """Probability that exactly one part is there, below which the picture is refused."""
+    closer_below: Share = 0.0
+    """A part that reaches across less of the picture than this, along its longer axis, is looked at again, closer."""
     area: tuple[Share, Share] = Field(strict=False)
     """The taught range: least and greatest area of the part, as shares of the frame's."""
     aspect: tuple[Aspect, Aspect] = Field(strict=False)

@@ -11,11 +11,12 @@ from jaxtyping import Float64
 
 from gonogo.images import crop_resize, pixel_window
 from gonogo.images.geometry import Corners, box_around, upright
+from gonogo.roi.learned import closer_scale
 from gonogo.runtime import Picture
 from gonogo.schema import Box, Frame
 
 SCALES = (0.5, 1.2)
-"""Sides of a random window, as shares of the frame's."""
+"""Sides of a random window, as shares of the frame's; smaller ones where the part is small, see `closer_scale`."""
 STRETCH = 0.85
 """Its sides differ in scale by up to this factor."""
 ABSENT_SHARE = 0.25
@@ -92,19 +93,28 @@ def _window_around(frame: Frame, box: Box | None, rng: np.random.Generator) -> W
     """A random window that holds the whole part; the whole frame where none was found."""
     height, width = frame.shape[:2]
     for _ in range(_TRIES):
-        x, y, across, down = window = _random_window(frame, rng)
-        if box is None or (x <= box.x1 and y <= box.y1 and box.x2 <= x + across and box.y2 <= y + down):
-            return window
+        across, down = _window_size(frame, box, rng)
+        x = _start(width, across, None if box is None else (box.x1, box.x2), rng)
+        y = _start(height, down, None if box is None else (box.y1, box.y2), rng)
+        if x is not None and y is not None:
+            return (x, y, across, down)
     return (0.0, 0.0, float(width), float(height))
 
 
-def _random_window(frame: Frame, rng: np.random.Generator) -> Window:
+def _window_size(frame: Frame, box: Box | None, rng: np.random.Generator) -> tuple[float, float]:
+    """Width and height in pixels; as close as a locator looks at a part that is small."""
     height, width = frame.shape[:2]
-    scale = rng.uniform(*SCALES)
-    across, down = width * scale, height * scale * np.exp(rng.uniform(np.log(STRETCH), -np.log(STRETCH)))
-    x = rng.uniform(min(0.0, width - across), max(0.0, width - across))
-    y = rng.uniform(min(0.0, height - down), max(0.0, height - down))
-    return (float(x), float(y), float(across), float(down))
+    nearest = SCALES[0] if box is None else min(SCALES[0], closer_scale(box, (width, height)))
+    scale = np.exp(rng.uniform(np.log(nearest), np.log(SCALES[1])))
+    return float(width * scale), float(height * scale * np.exp(rng.uniform(np.log(STRETCH), -np.log(STRETCH))))
+
+
+def _start(whole: float, side: float, held: tuple[float, float] | None, rng: np.random.Generator) -> float | None:
+    """Where a window's side begins on an axis, so that it holds what it must; ``None`` where it cannot."""
+    least, greatest = min(0.0, whole - side), max(0.0, whole - side)
+    if held is not None:
+        least, greatest = max(least, held[1] - side), min(greatest, held[0])
+    return None if least > greatest else float(rng.uniform(least, greatest))
 
 
 def _without_part(frame: Frame, box: Box, rng: np.random.Generator) -> tuple[Frame, Window]:
@@ -116,10 +126,13 @@ def _without_part(frame: Frame, box: Box, rng: np.random.Generator) -> tuple[Fra
         return _blinded(frame, rng), everything
     if kind == 0:
         for _ in range(_TRIES):
-            x, y, across, down = window = _random_window(frame, rng)
+            across, down = _window_size(frame, box, rng)
+            x, y = _start(width, across, None, rng), _start(height, down, None, rng)
+            assert x is not None
+            assert y is not None
             seen = box.intersection(Box(x1=x, y1=y, x2=x + across, y2=y + down)).area
             if seen < _LEAST_VISIBLE * box.area:
-                return frame, window
+                return frame, (x, y, across, down)
     return _pasted(frame, box, rng, doubled=kind == 1), everything
 
 

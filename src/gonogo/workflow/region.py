@@ -34,6 +34,7 @@ from gonogo.model import (
 )
 from gonogo.progress import console, track
 from gonogo.roi import LearnedRecipe, Roi
+from gonogo.roi.learned import CLOSER_BELOW, FILLED, SMALL, closer_scale
 from gonogo.runtime import Graph
 from gonogo.schema import Region
 from gonogo.train import Locating, Places, choose_presence, compute_places, fit_locator, fit_scaling, probe_error
@@ -139,15 +140,19 @@ def taught(dataset: Dataset, split: Split) -> list[Sample]:
 def taught_range(boxed: Sequence[Sample], dataset: Dataset, size_wh: tuple[int, int]) -> LearnedRecipe:
     """A recipe with the range of sizes and aspects that the labelled parts have, and some slack."""
     turned = all(sample.quad is not None for sample in boxed)
-    areas, aspects = [], []
+    areas, aspects, scales = [], [], []
     for sample in track(boxed, "measuring boxes"):
+        assert sample.box is not None, "only samples with a box are asked for"
         height, width = dataset.load(sample).shape[:2]
         lengths = side_lengths(_truth(sample, turned=turned)[None])[0]
         areas.append(float(lengths.prod()) / (width * height))
         aspects.append(float(lengths.max() / lengths.min()))
+        scales.append(closer_scale(sample.box, (width, height)))
     return LearnedRecipe(
         size_wh=size_wh,
         turned=turned,
+        # Nothing but views of small parts teaches the closer look.
+        closer_below=CLOSER_BELOW if min(scales) * FILLED < SMALL else 0.0,
         area=(min(areas) / SLACK, min(1.0, max(areas) * SLACK)),
         aspect=(max(1.0, min(aspects) / SLACK), max(aspects) * SLACK),
     )
