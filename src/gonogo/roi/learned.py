@@ -22,8 +22,8 @@ FILLED = 0.6
 """How much of a closer view a part reaches across, along its longer axis."""
 SMALL = 0.3
 """Where parts that reach across less of the frame are taught, so are views closer than half the frame."""
-CLOSER_BELOW = 0.45
-"""What is then looked at again: a closer view enlarges it by a third or more."""
+CLOSER_BELOW = FILLED
+"""What is then looked at again: whatever fills less of the whole frame than of a closer view."""
 _CLOSEST = 0.1
 """Least sides of a closer view, as shares of the frame's."""
 
