@@ -44,11 +44,10 @@ class OwnLedger:
             self.forget()
         if self._ledger is None:
             ledger = self._opener(self._path, not self._mark.exists())
-            try:
+            with contextlib.ExitStack() as unless_own:
+                unless_own.callback(ledger.close)  # one that is not ours must not stay open
                 self._require_own(ledger)
-            except BaseException:  # raised on, Ctrl-C too; a ledger that is not ours must not stay open
-                ledger.close()
-                raise
+                unless_own.pop_all()
             self._ledger, self._opened_as = ledger, _identity(self._path)
         return self._ledger
 
