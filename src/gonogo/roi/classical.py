@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import cv2
 import numpy as np
 from jaxtyping import Float64
 
 from gonogo import images
-from gonogo.images.geometry import Corners, Shapes, as_quad, box_around, grown, side_lengths, upright_shapes
+from gonogo.images.geometry import Shapes, as_quad, box_around, grown, side_lengths, upright_shapes
 from gonogo.roi.recipe import ClassicalRecipe, FixedRecipe, RoiRecipe
 from gonogo.roi.refine import refine
 from gonogo.roi.steps import Picture, describe
@@ -105,14 +105,16 @@ class ClassicalRoi:
         """The regions that the steps leave of a reduced picture, in pixels of the frame it was made of."""
         for step in self.recipe.steps:
             picture = step.apply(picture)
-        turned = self.recipe.shape == "quad"
-        outlines = _contours(picture) if self.recipe.regions == "contours" else _components(picture, turned=turned)
-        outlines = sorted((pair for pair in outlines if pair[0] >= _LEAST_AREA_PX), key=lambda pair: -pair[0])
-        boxed = _quad_corners if turned else _box_corners
-        shapes = np.reshape([boxed(points) for _, points in outlines[:MAX_REGIONS]], (-1, 4, 2)).astype(np.float64)
+        found = _contours(picture) if self.recipe.regions == "contours" else _components(picture)
+        kept = np.argsort(-found.areas, kind="stable")[:MAX_REGIONS]
+        kept = kept[found.areas[kept] >= _LEAST_AREA_PX]
+        if self.recipe.shape == "quad":
+            turned = [_quad_corners(found.outline(int(one))) for one in kept]
+            shapes = upright_shapes(np.reshape(turned, (-1, 4, 2)).astype(np.float64))
+        else:
+            shapes = found.boxes[kept][:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
         scale = np.array([frame_shape[1] / picture.shape[1], frame_shape[0] / picture.shape[0]])
-        areas = np.array([area for area, _ in outlines[:MAX_REGIONS]])
-        return Regions(shapes=(upright_shapes(shapes) if turned else shapes) * scale, areas=areas * scale.prod())
+        return Regions(shapes=shapes * scale, areas=found.areas[kept] * scale.prod())
 
     def choose(self, regions: Regions, frame: Frame) -> Located:
         """Pick a region, refine its edges, grow it to the whole part."""
@@ -140,7 +142,7 @@ def reduced(frame: Frame, side_px: int) -> Frame:
     height, width = frame.shape[:2]
     scale = min(1.0, side_px / max(width, height))
     columns, rows = max(1, round(width * scale)), max(1, round(height * scale))
-    if scale <= 0.5:
+    if scale < 0.5:
         frame = np.asarray(cv2.resize(frame, (2 * columns, 2 * rows), interpolation=cv2.INTER_LINEAR), np.uint8)
     return images.crop_resize(frame, Box.whole(frame), (columns, rows))
 
@@ -185,39 +187,49 @@ def _preference(
     return liked
 
 
-Outline: TypeAlias = tuple[float, np.ndarray]
-"""A region's area in square pixels and its outline's points."""
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What is white in a mask, in its pixels and no certain order."""
+
+    areas: Float64[np.ndarray, " found"]
+    boxes: Float64[np.ndarray, "found 4"]
+    """``(x1, y1, x2, y2)``, the outermost pixels inside."""
+    outline: Callable[[int], np.ndarray]
+    """The points around one of them."""
 
 
-def _contours(mask: Picture) -> list[Outline]:
+def _contours(mask: Picture) -> _Found:
+    """Regions by their outlines; an area is that of all the outline encloses, its own pixels included (Pick's theorem).
+
+    All are measured at once: a call to OpenCV for each costs several times as much.
+    """
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [(_outline_area(points), points) for points in outlines]
+    if not outlines:
+        return _Found(areas=np.zeros(0), boxes=np.zeros((0, 4)), outline=outlines.__getitem__)
+    points = np.concatenate(outlines)[:, 0].astype(np.float64)
+    ends = np.cumsum([len(outline) for outline in outlines])
+    starts = np.concatenate([[0], ends[:-1]])
+    following = np.arange(1, len(points) + 1)
+    following[ends - 1] = starts
+    (x, y), (next_x, next_y) = points.T, points[following].T
+    enclosed = np.abs(np.add.reduceat(x * next_y - next_x * y, starts)) / 2
+    around = np.add.reduceat(np.hypot(next_x - x, next_y - y), starts)
+    boxes = np.hstack([np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts) + 1])
+    return _Found(areas=enclosed + around / 2 + 1, boxes=boxes, outline=outlines.__getitem__)
 
 
-def _outline_area(points: np.ndarray) -> float:
-    """Area in pixels of what an outline encloses, the outline's own pixels included (Pick's theorem)."""
-    return float(cv2.contourArea(points) + cv2.arcLength(points, closed=True) / 2 + 1)
+def _components(mask: Picture) -> _Found:
+    """Regions by their pixels, connected over corners as well."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+    x, y, width, height, areas = stats[1:].T.astype(np.float64)  # the first is the background
 
+    def outline(number: int) -> np.ndarray:
+        left, top, across, down, _ = (int(value) for value in stats[1 + number])
+        one = (labels[top : top + down, left : left + across] == 1 + number).astype(np.uint8)
+        outlines, _ = cv2.findContours(one, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top))
+        return max(outlines, key=len)
 
-def _components(mask: Picture, *, turned: bool) -> list[Outline]:
-    """The largest components; only turned rectangles need more of an outline than two opposite corners."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
-    largest = 1 + np.argsort(-stats[1:count, cv2.CC_STAT_AREA])[:MAX_REGIONS]
-    found = []
-    for label in largest:
-        x, y, width, height, area = stats[label]
-        if not turned:
-            found.append((float(area), np.array([[x, y], [x + width - 1, y + height - 1]], np.int32)))
-            continue
-        one = (labels[y : y + height, x : x + width] == label).astype(np.uint8)
-        outlines, _ = cv2.findContours(one, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(int(x), int(y)))
-        found.append((float(area), max(outlines, key=len)))
-    return found
-
-
-def _box_corners(points: np.ndarray) -> Corners:
-    x, y, width, height = cv2.boundingRect(points)
-    return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]], np.float64)
+    return _Found(areas=areas, boxes=np.stack([x, y, x + width, y + height], axis=1), outline=outline)
 
 
 def _quad_corners(points: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from gonogo.train.features import store_maps
 from gonogo.train.source import ahead, generator_of
 from gonogo.train.views import View, plain_view, random_view
 
-STEPS, FROM_PIXELS_STEPS = 1100, 2200
+STEPS, FROM_PIXELS_STEPS = 600, 2200
 PRESENCE_WEIGHT = 0.2
 """Of the presence term beside the box loss."""
 _LEAST_DEVIATION = 0.02
@@ -48,14 +48,16 @@ class Locating:
     views: int | None = None
     """Of each picture, the untouched one among them; so many that there are about 2,400 in all where omitted."""
     steps: int | None = None
-    """Of the optimiser; 1,100 on pretrained features and 2,200 from pixels where omitted."""
+    """Of the optimiser; 600 on pretrained features and 2,200 from pixels where omitted."""
     presence_folds: int = 3
     """Of the cross-validation that chooses the least presence; with fewer than two it is one half."""
     presence_steps: int = 250
     """Of the optimiser, in each of these folds."""
     batch: int = 32
     learning_rate: float = 1e-2
-    weight_decay: float = 1e-4
+    weight_decay: float = 0.02
+    dropout: float = 0.2
+    """Share of a view's channels that are left out at every step (Tompson et al., 2015); none from pixels."""
 
     def views_of(self, pictures: int) -> int:
         """Views of each of so many pictures."""
@@ -151,7 +153,9 @@ def fit_locator(
     """
     among = np.arange(len(places.maps)) if among is None else among
     # A trunk that learns everything from pixels takes longer.
-    steps = recipe.steps or (FROM_PIXELS_STEPS if places.maps.shape[1] == COLOURS else STEPS)
+    pixels = places.maps.shape[1] == COLOURS
+    steps = recipe.steps or (FROM_PIXELS_STEPS if pixels else STEPS)
+    dropout = 0.0 if pixels else recipe.dropout
     torch.manual_seed(seed)
     head = make_head(recipe.head, places.maps.shape[1])
     head.to(memory_format=torch.channels_last).train()  # twice as fast on a CPU
@@ -159,7 +163,7 @@ def fit_locator(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, total_steps=steps)
     for chosen in track(_draws(among, recipe.batch, steps, seed), "learning the place", total=steps):
         features = scaling(torch.from_numpy(places.maps[chosen].astype(np.float32)))
-        features = features.contiguous(memory_format=torch.channels_last)
+        features = functional.dropout2d(features.contiguous(memory_format=torch.channels_last), dropout)
         loss = _loss(head(features), places, chosen, recipe.loss)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
