@@ -24,17 +24,13 @@ SMALL = 0.3
 """Where parts that reach across less of the frame are taught, so are views closer than half the frame."""
 CLOSER_BELOW = FILLED
 """What is then looked at again: whatever fills less of the whole frame than of a closer view."""
-LOOKS = 3
-"""At most: one at the frame, and two closer."""
 _CLOSEST = 0.1
 """Least sides of a closer view, as shares of the frame's."""
-_SETTLED = 0.8
-"""IoU of two closer views from which on the second would show nothing new."""
 
 
 class LearnedRoi:
-    """A forward pass on the reduced picture: box, corners and whether the part is there; where the recipe asks for it
-    another one on a closer view, and one more where that view was not well chosen."""
+    """A forward pass on the reduced picture: box, corners and whether the part is there; a second one on a closer view
+    where the recipe asks for it."""
 
     def __init__(self, recipe: LearnedRecipe, graph: Graph) -> None:
         self.recipe = recipe
@@ -52,14 +48,10 @@ class LearnedRoi:
         """
         if frame.size == 0:
             return Located(present=False, reason="the picture is empty")
-        view = Box.whole(frame)
-        box, corners, presence = self._look(frame, view)
-        for _ in range(1, LOOKS):
-            closer = closer_view(box, frame.shape, self.recipe.closer_below)
-            if closer is None or closer.iou(view) >= _SETTLED:
-                break
-            view = closer
-            box, corners, presence = self._look(frame, view)
+        box, corners, presence = self._look(frame, Box.whole(frame))
+        closer = closer_view(box, frame.shape, self.recipe.closer_below)
+        if closer is not None:
+            box, corners, presence = self._look(frame, closer)
         return judge_sighting(self.recipe, box, corners, presence, frame.shape)
 
     def _look(self, frame: Frame, window: Box) -> tuple[np.ndarray, np.ndarray, float]:
