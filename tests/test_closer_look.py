@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gonogo.roi import LearnedRecipe, LearnedRoi
-from gonogo.roi.learned import CLOSER_BELOW, FILLED, closer_view
+from gonogo.roi.learned import CLOSER_BELOW, FILLED, closer_view, mirrored
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, Frame
 from gonogo.train.views import SCALES, random_view
@@ -111,3 +111,31 @@ def test_views_come_as_close_to_a_small_part_as_the_second_look() -> None:
         assert reaches.max() == pytest.approx(reach / nearest, rel=0.25)
         assert reaches.min() == pytest.approx(reach / SCALES[1], rel=0.25)
         assert reach == pytest.approx(least)
+
+
+def test_a_look_at_the_mirror_image_takes_out_what_is_biased_to_one_side() -> None:
+    class Biased(BrightThings):
+        def __call__(self, picture: Picture) -> dict[str, np.ndarray]:
+            found = super().__call__(picture)
+            return found | {"box": found["box"] + np.array([[0.1, 0, 0.1, 0]], np.float32)}
+
+    box = Box.from_xyxy((60, 60, 340, 240))
+    _, once = located_by(Biased(), RECIPE, box)
+    network = Biased()
+    found, both = located_by(network, RECIPE.model_copy(update={"mirrored": True}), box)
+    assert found
+    assert len(network.seen) == 2
+    assert (network.seen[0] == network.seen[1][:, ::-1]).all()
+    assert once < 0.85
+    assert both > 0.95
+
+
+def test_places_in_a_mirror_image_keep_their_names() -> None:
+    places = np.array([[0.1, 0.2], [0.4, 0.8], [0.1, 0.25], [0.35, 0.2], [0.4, 0.75], [0.15, 0.8]])
+    seen = mirrored(places)
+    assert seen[:2].tolist() == pytest.approx(np.array([[0.6, 0.2], [0.9, 0.8]]))
+    top_left, top_right, bottom_right, bottom_left = seen[2:]
+    assert top_left[0] < top_right[0]
+    assert bottom_left[0] < bottom_right[0]
+    assert max(top_left[1], top_right[1]) < min(bottom_left[1], bottom_right[1])
+    np.testing.assert_allclose(mirrored(seen), places)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gonogo.augment import PLAIN
-from gonogo.dataset import Dataset, Split
+from gonogo.config import Reduction
+from gonogo.dataset import Dataset, Fractions, Split
 from gonogo.errors import GonogoError, InputError
 from gonogo.inspector import Inspector
 from gonogo.model import Pool
@@ -27,8 +28,13 @@ from gonogo.workflow.quantising import Allowed, QuantisingOptions, quantise
 
 MIX = Mix(without_chip=0.0, with_two_chips=0.0, boards=(BoardType.CONTROLLER,), chips=(ChipType.QFP32,))
 SEED = 5
-PARTS = 320
-"""A quarter of them calibrates, some 40 bad parts among them: enough for 10 %."""
+FRAME_WH = (1280, 960)
+"""1.2 megapixels."""
+REDUCTION: Reduction = 2
+"""Half of such a frame still shows the chip larger than the networks look at it."""
+PARTS = 200
+SPLITS = Fractions.parse("30/10/40/20")
+"""Some 40 bad parts calibrate: enough for 10 %."""
 PROMISE = Promise(max_escape=0.1, max_overkill=0.1)
 REFERENCE, FULL_PRECISION, SMALL, CASCADE = "resnet50-int8", "resnet50", "small", "cascade"
 SMALL_FULL_PRECISION = "small-f32"
@@ -68,7 +74,9 @@ def make(folder: Path, *, workers: int) -> Contenders:
     """
     boards = folder / "boards"
     if not boards.is_dir():
-        write_dataset(boards, PARTS, seed=SEED, difficulty=0.0, mix=MIX, workers=workers)
+        write_dataset(
+            boards, PARTS, seed=SEED, difficulty=0.0, size_wh=FRAME_WH, mix=MIX, workers=workers, fractions=SPLITS
+        )
     dataset = Dataset.read(boards)
     recipe = folder / "chip.toml"
     if not recipe.is_file():
@@ -114,6 +122,7 @@ def _training(recipe: Path, backbone: str, side: int) -> TrainingOptions:
         size_wh=(side, side),
         augmentation=PLAIN,
         roi=str(recipe),
+        reduction=REDUCTION,
         promise=PROMISE,
     )
 

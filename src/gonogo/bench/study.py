@@ -17,7 +17,7 @@ from markupsafe import Markup
 from gonogo import images, runtime
 from gonogo.bench import making, rivals, stages
 from gonogo.bench.clock import take_turns
-from gonogo.bench.making import REFERENCE, Contenders
+from gonogo.bench.making import FRAME_WH, REFERENCE, Contenders
 from gonogo.bench.records import Benchmark, Row
 from gonogo.bench.starting import Start, measure_start
 from gonogo.bench.throughput import PROCESSES, measure_throughput
@@ -32,8 +32,6 @@ from gonogo.report.page import render as render_page
 from gonogo.schema import Frame, State
 from gonogo.synthetic import render
 
-FRAME_WH = (1280, 960)
-"""1.2 megapixels."""
 EAGER = "torch eager, Grad-CAM"
 CAREFUL = "torch eager, shortest gradient"
 

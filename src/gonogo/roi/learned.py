@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 
 from gonogo import images
 from gonogo.images.geometry import Corners, as_quad, side_lengths, upright
@@ -15,6 +16,9 @@ from gonogo.schema import Box, Frame, Located
 
 if TYPE_CHECKING:
     from gonogo.runtime import Graph
+
+Places: TypeAlias = Float64[np.ndarray, "6 2"]
+"""``x, y`` as shares of a picture: two corners of the box, four of the turned rectangle."""
 
 NETWORK = "roi.xml"
 """The network's file, beside the recipe."""
@@ -29,8 +33,8 @@ _CLOSEST = 0.1
 
 
 class LearnedRoi:
-    """A forward pass on the reduced picture: box, corners and whether the part is there; a second one on a closer view
-    where the recipe asks for it."""
+    """A forward pass on the reduced picture: box, corners and whether the part is there; a second one on a closer view,
+    and each on the mirror image as well, where the recipe asks for it."""
 
     def __init__(self, recipe: LearnedRecipe, graph: Graph) -> None:
         self.recipe = recipe
@@ -56,11 +60,27 @@ class LearnedRoi:
 
     def _look(self, frame: Frame, window: Box) -> tuple[np.ndarray, np.ndarray, float]:
         """What the network says of a window: box and corners as shares of the whole frame, and the presence."""
-        found = self._graph(images.crop_resize(frame, window, self.recipe.size_wh))
-        places = np.concatenate([found["box"][0], found["corners"][0]]).reshape(6, 2)
+        picture = images.crop_resize(frame, window, self.recipe.size_wh)
+        places, presence = self._see(picture)
+        if self.recipe.mirrored:
+            again, presence_again = self._see(np.asarray(cv2.flip(picture, 1), np.uint8))
+            places, presence = (places + mirrored(again)) / 2, (presence + presence_again) / 2
         size_wh = (frame.shape[1], frame.shape[0])
         places = (places * (window.width, window.height) + (window.x1, window.y1)) / size_wh
-        return places[:2].ravel(), places[2:].ravel(), float(found["presence"][0])
+        return places[:2].ravel(), places[2:].ravel(), presence
+
+    def _see(self, picture: Frame) -> tuple[Places, float]:
+        found = self._graph(picture)
+        places = np.concatenate([found["box"][0], found["corners"][0]]).reshape(6, 2).astype(np.float64)
+        return places, float(found["presence"][0])
+
+
+def mirrored(places: Places) -> Places:
+    """The same places in the picture's mirror image, left for right, named anew: the left edge is the right one's."""
+    (x1, y1), (x2, y2) = places[:2]
+    box = np.array([[1 - x2, y1], [1 - x1, y2]])
+    corners = places[[3, 2, 5, 4]] * (-1, 1) + (1, 0)
+    return np.concatenate([box, corners])
 
 
 def closer_scale(box: Box, frame_wh: tuple[int, int]) -> float:

@@ -148,11 +148,14 @@ def taught_range(boxed: Sequence[Sample], dataset: Dataset, size_wh: tuple[int, 
         areas.append(float(lengths.prod()) / (width * height))
         aspects.append(float(lengths.max() / lengths.min()))
         scales.append(closer_scale(sample.box, (width, height)))
+    small = min(scales) * FILLED < SMALL
     return LearnedRecipe(
         size_wh=size_wh,
         turned=turned,
-        # Nothing but views of small parts teaches the closer look.
-        closer_below=CLOSER_BELOW if min(scales) * FILLED < SMALL else 0.0,
+        # Nothing but views of small parts teaches the closer look. Such parts do not lie in a fixture: their box is
+        # harder to find, and worth twice the time.
+        closer_below=CLOSER_BELOW if small else 0.0,
+        mirrored=small,
         area=(min(areas) / SLACK, min(1.0, max(areas) * SLACK)),
         aspect=(max(1.0, min(aspects) / SLACK), max(aspects) * SLACK),
     )
