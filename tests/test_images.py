@@ -159,10 +159,10 @@ def test_a_picture_decoded_at_a_fraction_shows_the_same(
 ) -> None:
     picture = cv2.GaussianBlur(frame, (0, 0), 4)[:117, :155]
     data = bytes(cv2.imencode(kind, picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
-    found = images.decode(data, reduction=reduction)
+    found, full_size_wh = images.decode_sized(data, reduction=reduction)
     assert found.shape == (-(-117 // reduction), -(-155 // reduction), 3)
     assert np.abs(found.astype(int) - images.reduce(picture, reduction).astype(int)).mean() <= off
-    assert images.full_size_wh(data, found) == (155, 117)
+    assert full_size_wh == (155, 117)
 
 
 def test_a_reduced_picture_that_stands_on_its_side_knows_its_full_size(frame: Frame) -> None:
@@ -170,8 +170,9 @@ def test_a_reduced_picture_that_stands_on_its_side_knows_its_full_size(frame: Fr
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(frame[:90]).save(buffer, "JPEG", exif=exif)
-    found = images.decode(buffer.getvalue(), reduction=2)
-    assert images.full_size_wh(buffer.getvalue(), found) == (90, 160)
+    found, full_size_wh = images.decode_sized(buffer.getvalue(), reduction=2)
+    assert found.shape == (80, 45, 3)
+    assert full_size_wh == (90, 160)
 
 
 @pytest.mark.parametrize(("step_x", "step_y"), [(1, 1), (2, 2), (3, 3), (4, 4), (6, 2), (8, 8), (12, 4)])

@@ -154,12 +154,12 @@ class Inspector:
         reduction, timings_ms = self.recipe.reduction, dict[str, float]()
         try:
             with _timed(timings_ms, "decode"):
-                frame = images.decode(data, name=name, limits=self.recipe.limits, reduction=reduction)
+                frame, size_wh = images.decode_sized(data, name=name, limits=self.recipe.limits, reduction=reduction)
         except ImageError as error:
             return None, _fault(error, timings_ms)
         verdict = self._judge(frame, None)
         if reduction > 1:
-            verdict = self._at_full_size(verdict, images.full_size_wh(data, frame))
+            verdict = self._at_full_size(verdict, size_wh)
         return frame, replace(verdict, timings_ms={**timings_ms, **verdict.timings_ms})
 
     def _judge(self, frame: Frame, located: Located | None) -> Verdict:

@@ -110,6 +110,17 @@ def decode(data: bytes, *, name: str = "picture", limits: Limits | None = None, 
     Raises:
         ImageError: empty, undecodable, truncated or larger than the limits allow.
     """
+    return decode_sized(data, name=name, limits=limits, reduction=reduction)[0]
+
+
+def decode_sized(
+    data: bytes, *, name: str = "picture", limits: Limits | None = None, reduction: Reduction = 1
+) -> tuple[Frame, tuple[int, int]]:
+    """As `decode`.
+
+    Returns:
+        The frame, and the width and height that it would have without the reduction.
+    """
     limits = limits or Limits()
     header = _checked_header(data, name=name, limits=limits)
     at_once = reduction if header.format == "JPEG" else 1
@@ -123,12 +134,14 @@ def decode(data: bytes, *, name: str = "picture", limits: Limits | None = None, 
             f"(the header promises {header.width} x {header.height} pixels). Copy the file again from the camera."
         )
     promised = reduced_size((header.height, header.width), at_once)
-    if sorted(frame.shape[:2]) != sorted(promised):  # EXIF orientation may have turned it
+    turned = frame.shape[:2] != promised  # by its EXIF orientation
+    if turned and frame.shape[:2] != promised[::-1]:
         raise ImageError(
             f"{name}: the header promises {promised[1]} x {promised[0]} pixels, "
             f"decoding gave {frame.shape[1]} x {frame.shape[0]}. The file is damaged."
         )
-    return np.ascontiguousarray(frame if at_once == reduction else reduce(frame, reduction))
+    size_wh = (header.height, header.width) if turned else (header.width, header.height)
+    return np.ascontiguousarray(frame if at_once == reduction else reduce(frame, reduction)), size_wh
 
 
 def reduce(frame: Frame, reduction: Reduction) -> Frame:
@@ -148,18 +161,6 @@ def reduce(frame: Frame, reduction: Reduction) -> Frame:
 def reduced_size(shape_hw: tuple[int, int], reduction: Reduction) -> tuple[int, int]:
     """Height and width at a fraction, rounded up as JPEG decoders do."""
     return -(-shape_hw[0] // reduction), -(-shape_hw[1] // reduction)
-
-
-def full_size_wh(data: bytes, reduced: Frame) -> tuple[int, int]:
-    """Width and height that a picture would have if it were decoded at its full size.
-
-    Args:
-        data: The encoded file.
-        reduced: What `decode` made of it, which tells whether its EXIF orientation lays it on its side.
-    """
-    header = read_header(data)
-    lying = (reduced.shape[1] > reduced.shape[0]) == (header.width > header.height)
-    return (header.width, header.height) if lying else (header.height, header.width)
 
 
 def load(path: str | os.PathLike[str], *, limits: Limits | None = None) -> Frame:

@@ -83,19 +83,34 @@ def axes(corners: Corners) -> tuple[Vector, Vector]:
 
 def side_lengths(shapes: Shapes) -> Float64[np.ndarray, "shapes 2"]:
     """Length of each rectangle's top and of its left side."""
-    lengths: Float64[np.ndarray, "shapes 2"] = np.linalg.norm(shapes[:, [1, 3]] - shapes[:, [0]], axis=2)
-    return lengths
+    return _lengths(_sides(shapes))
 
 
 def grown(shapes: Shapes, grow_long: float, grow_short: float) -> Shapes:
     """Each rectangle with both ends of its long and of its short axis moved outwards by a share of that axis."""
-    lengths = side_lengths(shapes)
-    wide = (lengths[:, 0] >= lengths[:, 1])[:, None, None]
-    top, left = shapes[:, [1]] - shapes[:, [0]], shapes[:, [3]] - shapes[:, [0]]
-    along = top * np.where(wide, grow_long, grow_short)
-    down = left * np.where(wide, grow_short, grow_long)
-    moved: Shapes = shapes + np.array([-1, 1, 1, -1])[:, None] * along + np.array([-1, -1, 1, 1])[:, None] * down
+    sides = _sides(shapes)
+    lengths = _lengths(sides)
+    wide = lengths[:, 0] >= lengths[:, 1]
+    shares = np.where(wide[:, None], (grow_long, grow_short), (grow_short, grow_long))
+    moves = sides * shares[..., None]
+    moved: Shapes = shapes + _ALONG_THE_TOP * moves[:, :1] + _DOWN_THE_LEFT * moves[:, 1:]
     return moved
+
+
+_ALONG_THE_TOP = np.array([[-1.0], [1.0], [1.0], [-1.0]])
+_DOWN_THE_LEFT = np.array([[-1.0], [-1.0], [1.0], [1.0]])
+"""Which way each corner moves outwards."""
+
+
+def _sides(shapes: Shapes) -> Float64[np.ndarray, "shapes 2 2"]:
+    """Each rectangle's top and left side as vectors."""
+    sides: Float64[np.ndarray, "shapes 2 2"] = shapes[:, 1::2] - shapes[:, :1]
+    return sides
+
+
+def _lengths(sides: Float64[np.ndarray, "shapes 2 2"]) -> Float64[np.ndarray, "shapes 2"]:
+    lengths: Float64[np.ndarray, "shapes 2"] = np.hypot(sides[..., 0], sides[..., 1])
+    return lengths
 
 
 def area_of(corners: Float64[np.ndarray, "corners 2"]) -> float:

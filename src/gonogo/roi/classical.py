@@ -119,13 +119,14 @@ class ClassicalRoi:
     def choose(self, regions: Regions, frame: Frame) -> Located:
         """Pick a region, refine its edges, grow it to the whole part."""
         recipe = self.recipe
-        best, reason = pick(regions, recipe, (frame.shape[1], frame.shape[0]))
+        shapes = grown(regions.shapes, recipe.grow_long, recipe.grow_short)
+        best, reason = pick(regions, shapes, recipe, (frame.shape[1], frame.shape[0]))
         if best is None:
             return Located(present=False, reason=reason)
-        found = regions.shapes[best]
+        corners = shapes[best]
         if recipe.refine_band:
-            found = refine(frame, found, recipe.refine_band)
-        corners = grown(found[None], recipe.grow_long, recipe.grow_short)[0]
+            edges = refine(frame, regions.shapes[best], recipe.refine_band)
+            corners = grown(edges[None], recipe.grow_long, recipe.grow_short)[0]
         box = box_around(corners).intersection(Box.whole(frame))
         if box.area <= 0:
             return Located(present=False, reason="the region found lies outside the picture")
@@ -147,16 +148,23 @@ def reduced(frame: Frame, side_px: int) -> Frame:
     return images.crop_resize(frame, Box.whole(frame), (columns, rows))
 
 
-def pick(regions: Regions, recipe: ClassicalRecipe, frame_wh: tuple[int, int]) -> tuple[int | None, str]:
+def pick(
+    regions: Regions, shapes: Shapes, recipe: ClassicalRecipe, frame_wh: tuple[int, int]
+) -> tuple[int | None, str]:
     """Which region the recipe takes for the part: the one it likes best of those whose grown shape is in the taught
     range of area and aspect.
+
+    Args:
+        regions: What the steps left.
+        shapes: The same, grown to the whole part.
+        recipe: The range, and what it likes.
+        frame_wh: Width and height of the frame.
 
     Returns:
         Its index, or ``None`` and the reason.
     """
     if not len(regions.areas):
         return None, "nothing is left of the picture after the recipe's steps"
-    shapes = grown(regions.shapes, recipe.grow_long, recipe.grow_short)
     lengths = side_lengths(shapes)
     areas = lengths.prod(axis=1) / (frame_wh[0] * frame_wh[1])
     aspects = lengths.max(axis=1) / np.maximum(lengths.min(axis=1), 1e-9)

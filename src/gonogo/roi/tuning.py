@@ -254,7 +254,8 @@ def _with_best_band(recipe: ClassicalRecipe, examples: Sequence[Example]) -> tup
     roi, chosen = ClassicalRoi(recipe), []
     for example in track(examples, "edges at full size"):
         regions = roi.find_regions(example.picture, example.frame_shape)
-        best, _ = pick(regions, recipe, _frame_wh(example))
+        shapes = grown(regions.shapes, recipe.grow_long, recipe.grow_short)
+        best, _ = pick(regions, shapes, recipe, _frame_wh(example))
         if best is not None:
             frame, found = example.load(), regions.shapes[best]
             chosen.append((example, [found, *(refine(frame, found, band) for band in _BANDS)]))
@@ -308,10 +309,9 @@ def _nearest_to_truth(regions: Regions, example: Example) -> list[tuple[Example,
 
 
 def _chosen_iou(recipe: ClassicalRecipe, regions: Regions, example: Example) -> float:
-    best, _ = pick(regions, recipe, _frame_wh(example))
-    if best is None:
-        return 0.0
-    return float(_ious(grown(regions.shapes[[best]], recipe.grow_long, recipe.grow_short), example)[0])
+    shapes = grown(regions.shapes, recipe.grow_long, recipe.grow_short)
+    best, _ = pick(regions, shapes, recipe, _frame_wh(example))
+    return 0.0 if best is None else float(_ious(shapes[[best]], example)[0])
 
 
 def _frame_wh(example: Example) -> tuple[int, int]:
