@@ -81,13 +81,13 @@ class Extent:
 
 FULL = Extent(parts=2000, seeds=3, table_steps=400, judged=600, epochs=25, boards=len(BoardType), trials=150)
 QUICK = Extent(
-    parts=400,
+    parts=320,
     few=60,
     seeds=1,
-    table_steps=60,
+    table_steps=30,
     locating=Locating(views=8, steps=300, presence_folds=2, presence_steps=80),
-    judged=240,
-    epochs=8,
+    judged=200,
+    epochs=6,
     boards=1,
     trials=20,
 )
