@@ -766,3 +766,26 @@ def test_a_golden_frame_is_kept_whole_where_a_fixed_region_does_not_shrink_with_
     train_inspector(plates, tmp_path / "fixed.inspector", replace(OPTIONS, roi=str(tmp_path / "fixed.toml")))
     verdict = Inspector.load(tmp_path / "fixed.inspector").inspect(plates.load(plates.samples[0]))
     assert verdict.box == Box.from_xyxy((10, 10, 120, 90))
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_parts_that_lie_about_are_learned_less_by_heart(
+    plates: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: bool
+) -> None:
+    class LearningError(Exception):
+        """Ends the training where it would begin."""
+
+    def begin(_places: object, _scaling: object, recipe: Locating, **_: object) -> None:
+        raise LearningError(recipe)
+
+    taught_range = region.taught_range
+    monkeypatch.setattr(
+        region, "taught_range", lambda *args: taught_range(*args).model_copy(update={"closer_below": 0.6 * small})
+    )
+    monkeypatch.setattr(region, "fit_locator", begin)
+    with pytest.raises(LearningError) as caught:
+        region.learn_roi(plates, tmp_path, LOCATOR)
+    recipe: Locating = caught.value.args[0]
+    assert recipe == (LOCATOR.locating.for_loose_parts() if small else LOCATOR.locating)
+    assert (recipe.dropout > 0) is small
+    assert recipe.steps == LOCATOR.locating.steps, "what was asked for stays"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +107,9 @@ def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> Learne
             f"{dataset.root}: --roi learned needs at least {LEAST_PICTURES} training pictures with a box, found "
             f"{len(boxed)}. Draw more boxes, or use --roi RECIPE.toml (gonogo roi tune) or --roi none."
         )
+    recipe = taught_range(boxed, dataset, options.input_wh)
+    if recipe.closer_below:
+        options = replace(options, locating=options.locating.for_loose_parts())
     views = options.locating.views_of(len(train))
     backbone, places = _frozen(dataset, train, views, options)
     scaling = fit_scaling(places)
@@ -121,7 +124,6 @@ def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> Learne
     graph = runtime.compile_graph(folder / roi.NETWORK, device=machine.device, threads=machine.threads)
     held_out = [sample for sample in taught(dataset, Split.VAL) if labelled_box(sample) is not None]
     check_locator_parity(locator, graph, (dataset.load(sample) for sample in (held_out or boxed)[:8]))
-    recipe = taught_range(boxed, dataset, options.input_wh)
     recipe = _with_presence(recipe, train, places, scaling, options)
     recipe = with_margin(recipe, graph, dataset, held_out, options.miss_rate)
     roi.write_recipe(folder / roi.RECIPE, recipe, comment=_remark(recipe, len(boxed)))
