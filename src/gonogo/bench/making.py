@@ -98,7 +98,7 @@ def make(folder: Path, *, workers: int) -> Contenders:
             Inspector.load(folder / f"{REFERENCE}.inspector"),
             dataset,
             out,
-            CascadeOptions(strange=0.05),
+            CascadeOptions(strange=0.1),
         ),
     }
     bundles, missing = {}, {}
