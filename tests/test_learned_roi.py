@@ -40,7 +40,7 @@ from gonogo.runtime import Graph, compile_graph
 from gonogo.schema import Box, Frame, Located, State
 from gonogo.train import Locating, Places, choose_presence, fit_scaling, locating
 from gonogo.train.box_losses import BoxLoss
-from gonogo.train.locating import least_presence
+from gonogo.train.locating import LOOSE_STEPS, least_presence
 from gonogo.train.views import View, plain_view, random_view
 from gonogo.workflow import LocatorOptions, TrainingOptions, find_regions, region, sealing, train_inspector
 from plates import SIZE_WH, empty_frame, make_plates, plate_frame
@@ -789,3 +789,4 @@ def test_parts_that_lie_about_are_learned_less_by_heart(
     assert recipe == (LOCATOR.locating.for_loose_parts() if small else LOCATOR.locating)
     assert (recipe.dropout > 0) is small
     assert recipe.steps == LOCATOR.locating.steps, "what was asked for stays"
+    assert Locating().for_loose_parts().steps == LOOSE_STEPS

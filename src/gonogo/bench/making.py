@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gonogo.augment import PLAIN
+from gonogo.augment import PLAIN, Augmentation
 from gonogo.config import Reduction
 from gonogo.dataset import Dataset, Fractions, Split
 from gonogo.errors import GonogoError, InputError
@@ -85,11 +85,13 @@ def make(folder: Path, *, workers: int) -> Contenders:
             recipe, tune(read_examples(dataset, taught, side_px=320), trials=40, side_px=320, limit_s=25).recipe
         )
     steps: dict[str, Callable[[Path], object]] = {
-        FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(recipe, "resnet50", 224)),
+        FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(recipe, "resnet50", 224, PLAIN)),
         REFERENCE: lambda out: quantise(
             Inspector.load(folder / f"{FULL_PRECISION}.inspector"), dataset, out, _quantising()
         ),
-        SMALL_FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(recipe, "resnet18", 144)),
+        SMALL_FULL_PRECISION: lambda out: train_inspector(
+            dataset, out, _training(recipe, "resnet18", 144, Augmentation())
+        ),
         SMALL: lambda out: quantise(
             Inspector.load(folder / f"{SMALL_FULL_PRECISION}.inspector"), dataset, out, _quantising()
         ),
@@ -114,13 +116,13 @@ def make(folder: Path, *, workers: int) -> Contenders:
     return Contenders(bundles=bundles, dataset=dataset, missing=missing)
 
 
-def _training(recipe: Path, backbone: str, side: int) -> TrainingOptions:
+def _training(recipe: Path, backbone: str, side: int, views: Augmentation) -> TrainingOptions:
     return TrainingOptions(
         backbone=backbone,
         weights="none",
         pool=Pool.LSE,
         size_wh=(side, side),
-        augmentation=PLAIN,
+        augmentation=views,
         roi=str(recipe),
         reduction=REDUCTION,
         promise=PROMISE,
