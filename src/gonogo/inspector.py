@@ -197,10 +197,10 @@ class Inspector:
     def _at_full_size(self, verdict: Verdict, size_wh: tuple[int, int]) -> Verdict:
         """A verdict on a reduced frame, its places in pixels of the full-size one."""
         factor = float(self.recipe.reduction)
-        found = relocated(Located(present=True, box=verdict.box), factor).box
+        box = None if verdict.box is None else verdict.box.scaled(factor, factor)
         return replace(
             verdict,
-            box=None if found is None else found.intersection(Box.whole_of(*size_wh)),
+            box=None if box is None else box.intersection(Box.whole_of(*size_wh)),
             region=None if verdict.region is None else scaled(verdict.region, factor, factor),
         )
 

@@ -116,6 +116,10 @@ class Box:
         union = self.area + other.area - shared
         return shared / union if union > 0 else 0.0
 
+    def scaled(self, across: float, down: float) -> Box:
+        """The same box in a picture that is so many times as wide and as high."""
+        return Box(x1=self.x1 * across, y1=self.y1 * down, x2=self.x2 * across, y2=self.y2 * down)
+
     def expanded(self, left: float, top: float, right: float, bottom: float) -> Box:
         """Every edge moved outwards by so many pixels."""
         return Box(x1=self.x1 - left, y1=self.y1 - top, x2=self.x2 + right, y2=self.y2 + bottom)

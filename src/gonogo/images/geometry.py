@@ -43,13 +43,12 @@ def corners_of(region: Region) -> Corners:
 
 def scaled(region: Region, across: float, down: float) -> Region:
     """The same region in a picture that is so many times as wide and as high."""
-    corners = corners_of(region) * [across, down]
-    return box_around(corners) if isinstance(region, Box) else as_quad(corners)
+    return region.scaled(across, down) if isinstance(region, Box) else as_quad(np.asarray(region) * [across, down])
 
 
 def relocated(located: Located, factor: float) -> Located:
     """Where the part is in a picture that is so many times as large."""
-    box = None if located.box is None else box_around(corners_of_box(located.box) * factor)
+    box = None if located.box is None else located.box.scaled(factor, factor)
     quad = None if located.quad is None else as_quad(np.asarray(located.quad, np.float64) * factor)
     return replace(located, box=box, quad=quad)
 

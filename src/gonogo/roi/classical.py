@@ -211,18 +211,20 @@ def _contours(mask: Picture) -> _Found:
 
     All are measured at once: a call to OpenCV for each costs several times as much.
     """
-    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    traced, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    outlines = [outline for outline in traced if len(outline) > 1]  # single pixels are the most, and never the part
     if not outlines:
         return _Found(areas=np.zeros(0), boxes=np.zeros((0, 4)), outline=outlines.__getitem__)
-    points = np.concatenate(outlines)[:, 0].astype(np.float64)
+    x, y = np.concatenate(outlines)[:, 0].T.astype(np.float64)
     ends = np.cumsum([len(outline) for outline in outlines])
     starts = np.concatenate([[0], ends[:-1]])
-    following = np.arange(1, len(points) + 1)
+    following = np.arange(1, len(x) + 1)
     following[ends - 1] = starts
-    (x, y), (next_x, next_y) = points.T, points[following].T
+    next_x, next_y = x[following], y[following]
     enclosed = np.abs(np.add.reduceat(x * next_y - next_x * y, starts)) / 2
     around = np.add.reduceat(np.hypot(next_x - x, next_y - y), starts)
-    boxes = np.hstack([np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts) + 1])
+    far = (np.maximum.reduceat(x, starts) + 1, np.maximum.reduceat(y, starts) + 1)
+    boxes = np.stack([np.minimum.reduceat(x, starts), np.minimum.reduceat(y, starts), *far], axis=1)
     return _Found(areas=enclosed + around / 2 + 1, boxes=boxes, outline=outlines.__getitem__)
 
 
