@@ -6,8 +6,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,16 +107,15 @@ class Inspector:
             The verdict; a judgement that could not be completed, or a part that was not found, is a ``fault`` with its
             reason, never an exception.
         """
-        if self.recipe.reduction == 1:
-            return self._judge(frame, located)
         try:
             _require_frame(frame)
         except ImageError as error:
             return _fault(error)
         size_wh = (frame.shape[1], frame.shape[0])
-        small = images.reduce(frame, self.recipe.reduction)
-        known = None if located is None else relocated(located, 1 / self.recipe.reduction)
-        return self._at_full_size(self._judge(small, known), size_wh)
+        if (reduction := self.recipe.reduction) > 1:
+            frame = images.reduce(frame, reduction)
+            located = None if located is None else relocated(located, 1 / reduction)
+        return self._judge(frame, located, size_wh, {})
 
     def inspect_encoded(self, data: bytes, *, name: str = "picture") -> Verdict:
         """Judge one encoded picture from its bytes, as they come from a file or a camera that sends JPEG.
@@ -153,31 +151,36 @@ class Inspector:
         """The frame as it was judged, reduced where the recipe says so, and the verdict."""
         reduction, timings_ms = self.recipe.reduction, dict[str, float]()
         try:
-            with _timed(timings_ms, "decode"):
+            with _Timed(timings_ms, "decode"):
                 frame, size_wh = images.decode_sized(data, name=name, limits=self.recipe.limits, reduction=reduction)
         except ImageError as error:
             return None, _fault(error, timings_ms)
-        verdict = self._judge(frame, None)
-        if reduction > 1:
-            verdict = self._at_full_size(verdict, size_wh)
-        return frame, replace(verdict, timings_ms={**timings_ms, **verdict.timings_ms})
+        return frame, self._judge(frame, None, size_wh, timings_ms)
 
-    def _judge(self, frame: Frame, located: Located | None) -> Verdict:
-        """Judge a frame as it is."""
-        timings_ms: dict[str, float] = {}
+    def _judge(
+        self, frame: Frame, located: Located | None, size_wh: tuple[int, int], timings_ms: dict[str, float]
+    ) -> Verdict:
+        """Judge a frame, reduced as the recipe says; the verdict's places are those of the full size.
+
+        Args:
+            frame: The frame that is judged.
+            located: Where the part is on it, for a caller who knows.
+            size_wh: The frame's full width and height.
+            timings_ms: What was done before took so long.
+        """
         box: Box | None = None
         region: Region | None = None
         try:
-            with _timed(timings_ms, "total"):
-                with _timed(timings_ms, "roi"):
-                    _require_frame(frame)
+            with _Timed(timings_ms, "total"):
+                with _Timed(timings_ms, "roi"):
                     located = located or self.roi.locate(frame)
-                    box, region = located.box, _require_part(located)
-                with _timed(timings_ms, "resize"):
-                    picture = images.cut(frame, region, self.recipe.size_wh)
-                with _timed(timings_ms, "network"):
+                    box, cut_out = self._at_full_size(located.box, size_wh), _require_part(located)
+                    region = scaled(cut_out, self.recipe.reduction, self.recipe.reduction)
+                with _Timed(timings_ms, "resize"):
+                    picture = images.cut(frame, cut_out, self.recipe.size_wh)
+                with _Timed(timings_ms, "network"):
                     outputs = self._graph(picture)
-                outputs, doubt = self._second_opinion(outputs, frame, region, timings_ms)
+                outputs, doubt = self._second_opinion(outputs, frame, cut_out, timings_ms)
                 score = float(outputs["score"][0])
                 state, reason = self._guarded(*self._decide(score), outputs["feature_vector"][0])
         except Exception as error:  # noqa: BLE001  the edge of judging: whatever went wrong, the answer is a fault
@@ -194,15 +197,11 @@ class Inspector:
             timings_ms=timings_ms,
         )
 
-    def _at_full_size(self, verdict: Verdict, size_wh: tuple[int, int]) -> Verdict:
-        """A verdict on a reduced frame, its places in pixels of the full-size one."""
-        factor = float(self.recipe.reduction)
-        box = None if verdict.box is None else verdict.box.scaled(factor, factor)
-        return replace(
-            verdict,
-            box=None if box is None else box.intersection(Box.whole_of(*size_wh)),
-            region=None if verdict.region is None else scaled(verdict.region, factor, factor),
-        )
+    def _at_full_size(self, box: Box | None, size_wh: tuple[int, int]) -> Box | None:
+        """A box found on the reduced frame, in pixels of the full-size one and inside it."""
+        if box is None or (reduction := self.recipe.reduction) == 1:
+            return box
+        return box.scaled(reduction, reduction).intersection(Box.whole_of(*size_wh))
 
     def _second_opinion(
         self, outputs: Outputs, frame: Frame, region: Region, timings_ms: dict[str, float]
@@ -212,7 +211,7 @@ class Inspector:
             return outputs, ""
         if not (doubt := self.cascade.doubt(outputs)):
             return self.cascade.settled(outputs), ""
-        with _timed(timings_ms, "teacher"):
+        with _Timed(timings_ms, "teacher"):
             return self.cascade.ask(frame, region, outputs), doubt
 
     def _decide(self, score: float) -> tuple[State, str]:
@@ -281,10 +280,14 @@ def _require_part(located: Located) -> Region:
     return located.region
 
 
-@contextmanager
-def _timed(timings_ms: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        timings_ms[stage] = (time.perf_counter() - start) * 1e3
+class _Timed:
+    """Writes down how long its block took, whatever became of it."""
+
+    def __init__(self, timings_ms: dict[str, float], stage: str) -> None:
+        self._timings_ms, self._stage = timings_ms, stage
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._timings_ms[self._stage] = (time.perf_counter() - self._started) * 1e3

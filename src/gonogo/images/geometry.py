@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -12,9 +14,6 @@ from gonogo.schema import Box, Located, Quad, Region
 
 Corners: TypeAlias = Float64[np.ndarray, "4 2"]
 """Corners ``(x, y)``, clockwise on the picture from the top left."""
-
-Shapes: TypeAlias = Float64[np.ndarray, "shapes 4 2"]
-"""The corners of several rectangles."""
 
 Vector: TypeAlias = Float64[np.ndarray, "2"]
 
@@ -30,6 +29,22 @@ def box_around(corners: Corners) -> Box:
     return Box(x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2))
 
 
+def box_of(region: Region) -> Box:
+    """A box as it is, the smallest one around a turned rectangle."""
+    if isinstance(region, Box):
+        return region
+    across, down = zip(*region, strict=True)
+    return Box(x1=min(across), y1=min(down), x2=max(across), y2=max(down))
+
+
+def middle(region: Region) -> tuple[float, float]:
+    """The middle of a region."""
+    if isinstance(region, Box):
+        return region.centre_xy
+    across, down = zip(*region, strict=True)
+    return sum(across) / 4, sum(down) / 4
+
+
 def as_quad(corners: Corners) -> Quad:
     """Corners as plain numbers."""
     first, second, third, fourth = ((float(x), float(y)) for x, y in corners)
@@ -43,7 +58,10 @@ def corners_of(region: Region) -> Corners:
 
 def scaled(region: Region, across: float, down: float) -> Region:
     """The same region in a picture that is so many times as wide and as high."""
-    return region.scaled(across, down) if isinstance(region, Box) else as_quad(np.asarray(region) * [across, down])
+    if isinstance(region, Box):
+        return region.scaled(across, down)
+    first, second, third, fourth = ((x * across, y * down) for x, y in region)
+    return (first, second, third, fourth)
 
 
 def relocated(located: Located, factor: float) -> Located:
@@ -58,19 +76,16 @@ def upright(corners: Corners) -> Corners:
 
     A rectangle does not say which of its corners the part calls top left; this choice turns it by at most 45 degrees.
     """
-    turned: Corners = upright_shapes(corners[None])[0]
-    return turned
+    points = corners.tolist()
+    twice_area = sum(x * to_y - y * to_x for (x, y), (to_x, to_y) in pairwise([*points, points[0]]))
+    order = [0, 1, 2, 3] if twice_area >= 0 else [3, 2, 1, 0]  # clockwise, where y points down
 
+    def rightwards(first: int) -> float:
+        (x, y), (to_x, to_y) = points[order[first]], points[order[(first + 1) % 4]]
+        return float(to_x - x - abs(to_y - y))
 
-def upright_shapes(shapes: Shapes) -> Shapes:
-    """The corners of each of some rectangles in the order of `upright`."""
-    following = shapes[:, [1, 2, 3, 0]]
-    twice_area = (shapes[..., 0] * following[..., 1] - shapes[..., 1] * following[..., 0]).sum(axis=1)
-    clockwise = np.where((twice_area < 0)[:, None, None], shapes[:, ::-1], shapes)  # where y points down
-    sides = clockwise[:, [1, 2, 3, 0]] - clockwise
-    first = np.argmax(sides[..., 0] - np.abs(sides[..., 1]), axis=1)
-    order = (first[:, None] + np.arange(4)) % 4
-    turned: Shapes = np.take_along_axis(clockwise, order[..., None], axis=1)
+    first = max(range(4), key=rightwards)
+    turned: Corners = corners[order[first:] + order[:first]]
     return turned
 
 
@@ -80,36 +95,38 @@ def axes(corners: Corners) -> tuple[Vector, Vector]:
     return (second - first + third - fourth) / 2, (fourth - first + third - second) / 2
 
 
-def side_lengths(shapes: Shapes) -> Float64[np.ndarray, "shapes 2"]:
-    """Length of each rectangle's top and of its left side."""
-    return _lengths(_sides(shapes))
+def side_lengths(region: Region) -> tuple[float, float]:
+    """Length of a region's top and of its left side."""
+    if isinstance(region, Box):
+        return region.width, region.height
+    (x, y), (right_x, right_y), _, (down_x, down_y) = region
+    return math.hypot(right_x - x, right_y - y), math.hypot(down_x - x, down_y - y)
 
 
-def grown(shapes: Shapes, grow_long: float, grow_short: float) -> Shapes:
-    """Each rectangle with both ends of its long and of its short axis moved outwards by a share of that axis."""
-    sides = _sides(shapes)
-    lengths = _lengths(sides)
-    wide = lengths[:, 0] >= lengths[:, 1]
-    shares = np.where(wide[:, None], (grow_long, grow_short), (grow_short, grow_long))
-    moves = sides * shares[..., None]
-    moved: Shapes = shapes + _ALONG_THE_TOP * moves[:, :1] + _DOWN_THE_LEFT * moves[:, 1:]
-    return moved
+def grown(region: Region, grow_long: float, grow_short: float) -> Region:
+    """A region with both ends of its long and of its short axis moved outwards by a share of that axis."""
+    width, height = side_lengths(region)
+    along, down = (grow_long, grow_short) if width >= height else (grow_short, grow_long)
+    if isinstance(region, Box):
+        return region.expanded(along * width, down * height, along * width, down * height)
+    (x, y), (right_x, right_y), _, (down_x, down_y) = region
+    move_x, move_y = along * (right_x - x), along * (right_y - y)
+    drop_x, drop_y = down * (down_x - x), down * (down_y - y)
+    first, second, third, fourth = (
+        (corner_x + move * move_x + drop * drop_x, corner_y + move * move_y + drop * drop_y)
+        for (corner_x, corner_y), (move, drop) in zip(region, _OUTWARDS, strict=True)
+    )
+    return (first, second, third, fourth)
 
 
-_ALONG_THE_TOP = np.array([[-1.0], [1.0], [1.0], [-1.0]])
-_DOWN_THE_LEFT = np.array([[-1.0], [-1.0], [1.0], [1.0]])
-"""Which way each corner moves outwards."""
+_OUTWARDS = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+"""Which way each corner moves, along the top and down the left side."""
 
 
-def _sides(shapes: Shapes) -> Float64[np.ndarray, "shapes 2 2"]:
-    """Each rectangle's top and left side as vectors."""
-    sides: Float64[np.ndarray, "shapes 2 2"] = shapes[:, 1::2] - shapes[:, :1]
-    return sides
-
-
-def _lengths(sides: Float64[np.ndarray, "shapes 2 2"]) -> Float64[np.ndarray, "shapes 2"]:
-    lengths: Float64[np.ndarray, "shapes 2"] = np.hypot(sides[..., 0], sides[..., 1])
-    return lengths
+def area_and_aspect(region: Region, frame_wh: tuple[int, int]) -> tuple[float, float]:
+    """A region's area as a share of the frame's, and the ratio of its long to its short side."""
+    width, height = side_lengths(region)
+    return width * height / (frame_wh[0] * frame_wh[1]), max(width, height) / max(min(width, height), 1e-9)
 
 
 def area_of(corners: Float64[np.ndarray, "corners 2"]) -> float:

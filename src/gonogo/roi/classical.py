@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Protocol
 
 import cv2
 import numpy as np
-from jaxtyping import Float64
 
 from gonogo import images
-from gonogo.images.geometry import Shapes, as_quad, box_around, grown, side_lengths, upright_shapes
+from gonogo.images.geometry import area_and_aspect, as_quad, box_of, grown, middle, scaled, side_lengths, upright
 from gonogo.roi.recipe import ClassicalRecipe, FixedRecipe, RoiRecipe
 from gonogo.roi.refine import refine
 from gonogo.roi.steps import Picture, describe
-from gonogo.schema import Box, Frame, Located
+from gonogo.schema import Box, Frame, Located, Quad, Region
 
-MAX_REGIONS = 24
-"""Only so many regions, the largest by area, are looked at: noise leaves thousands."""
+MAX_BLOBS = 24
+"""Only so many regions, the largest, are looked at: noise leaves thousands."""
 _LEAST_AREA_PX = 4.0
 
 
@@ -36,12 +37,13 @@ class Roi(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regions:
-    """What the steps left, largest first, as rectangles in frame pixels before growing."""
+class Blob:
+    """One region that the steps left, in frame pixels."""
 
-    shapes: Shapes
-    areas: Float64[np.ndarray, " shapes"]
-    """Area of each region itself, in square frame pixels."""
+    shape: Region
+    """The rectangle around it, before growing."""
+    area: float
+    """Its own, in square pixels."""
 
 
 class WholeRoi:
@@ -89,7 +91,7 @@ class ClassicalRoi:
         if frame.size == 0:
             return Located(present=False, reason="the picture is empty")
         try:
-            return self.choose(self.find_regions(reduced(frame, self.recipe.side_px), frame.shape), frame)
+            return self.choose(self.find_blobs(reduced(frame, self.recipe.side_px), frame.shape), frame)
         except cv2.error as error:  # a picture of a few pixels can be too small for a step
             return Located(present=False, reason=f"a step could not be carried out ({error.err})")
 
@@ -101,37 +103,32 @@ class ClassicalRoi:
             picture = step.apply(picture)
             yield describe(step), picture
 
-    def find_regions(self, picture: Picture, frame_shape: tuple[int, ...]) -> Regions:
-        """The regions that the steps leave of a reduced picture, in pixels of the frame it was made of."""
+    def find_blobs(self, picture: Picture, frame_shape: tuple[int, ...]) -> list[Blob]:
+        """What the steps leave of a reduced picture, largest first, in pixels of the frame it was made of."""
         for step in self.recipe.steps:
             picture = step.apply(picture)
-        found = _contours(picture) if self.recipe.regions == "contours" else _components(picture)
-        kept = np.argsort(-found.areas, kind="stable")[:MAX_REGIONS]
-        kept = kept[found.areas[kept] >= _LEAST_AREA_PX]
-        if self.recipe.shape == "quad":
-            turned = [_quad_corners(found.outline(int(one))) for one in kept]
-            shapes = upright_shapes(np.reshape(turned, (-1, 4, 2)).astype(np.float64))
-        else:
-            shapes = found.boxes[kept][:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
-        scale = np.array([frame_shape[1] / picture.shape[1], frame_shape[0] / picture.shape[0]])
-        return Regions(shapes=shapes * scale, areas=found.areas[kept] * scale.prod())
+        across, down = frame_shape[1] / picture.shape[1], frame_shape[0] / picture.shape[0]
+        found = _contours if self.recipe.regions == "contours" else _components
+        return [
+            Blob(shape=scaled(blob.shape, across, down), area=blob.area * across * down)
+            for blob in sorted(found(picture, turned=self.recipe.shape == "quad"), key=lambda blob: -blob.area)
+            if blob.area >= _LEAST_AREA_PX
+        ]
 
-    def choose(self, regions: Regions, frame: Frame) -> Located:
+    def choose(self, blobs: Sequence[Blob], frame: Frame) -> Located:
         """Pick a region, refine its edges, grow it to the whole part."""
-        recipe = self.recipe
-        shapes = grown(regions.shapes, recipe.grow_long, recipe.grow_short)
-        best, reason = pick(regions, shapes, recipe, (frame.shape[1], frame.shape[0]))
+        recipe, frame_wh = self.recipe, (frame.shape[1], frame.shape[0])
+        best = pick(blobs, recipe, frame_wh)
         if best is None:
-            return Located(present=False, reason=reason)
-        corners = shapes[best]
+            return Located(present=False, reason=_none_fits(blobs, recipe, frame_wh))
+        shape = best.shape
         if recipe.refine_band:
-            edges = refine(frame, regions.shapes[best], recipe.refine_band)
-            corners = grown(edges[None], recipe.grow_long, recipe.grow_short)[0]
-        box = box_around(corners).intersection(Box.whole(frame))
+            shape = refine(frame, shape, recipe.refine_band)
+        shape = grown(shape, recipe.grow_long, recipe.grow_short)
+        box = box_of(shape).intersection(Box.whole(frame))
         if box.area <= 0:
             return Located(present=False, reason="the region found lies outside the picture")
-        quad = as_quad(corners) if recipe.shape == "quad" else None
-        return Located(present=True, box=box, quad=quad, margin=recipe.margin)
+        return Located(present=True, box=box, quad=None if isinstance(shape, Box) else shape, margin=recipe.margin)
 
 
 def reduced(frame: Frame, side_px: int) -> Frame:
@@ -148,103 +145,91 @@ def reduced(frame: Frame, side_px: int) -> Frame:
     return images.crop_resize(frame, Box.whole(frame), (columns, rows))
 
 
-def pick(
-    regions: Regions, shapes: Shapes, recipe: ClassicalRecipe, frame_wh: tuple[int, int]
-) -> tuple[int | None, str]:
+def pick(blobs: Sequence[Blob], recipe: ClassicalRecipe, frame_wh: tuple[int, int]) -> Blob | None:
     """Which region the recipe takes for the part: the one it likes best of those whose grown shape is in the taught
     range of area and aspect.
 
     Args:
-        regions: What the steps left.
-        shapes: The same, grown to the whole part.
+        blobs: What the steps left, largest first.
         recipe: The range, and what it likes.
         frame_wh: Width and height of the frame.
 
     Returns:
-        Its index, or ``None`` and the reason.
+        One of them, or ``None`` where none is in the range.
     """
-    if not len(regions.areas):
-        return None, "nothing is left of the picture after the recipe's steps"
-    lengths = side_lengths(shapes)
-    areas = lengths.prod(axis=1) / (frame_wh[0] * frame_wh[1])
-    aspects = lengths.max(axis=1) / np.maximum(lengths.min(axis=1), 1e-9)
-    allowed = (areas >= recipe.area[0]) & (areas <= recipe.area[1])
-    allowed &= (aspects >= recipe.aspect[0]) & (aspects <= recipe.aspect[1])
-    if not allowed.any():
-        largest = int(areas.argmax())
-        return None, (
-            f"no region is in the taught range: expected {recipe.area[0]:.2%} to {recipe.area[1]:.2%} of the picture "
-            f"at {recipe.aspect[0]:.1f} to {recipe.aspect[1]:.1f} : 1, found {len(shapes)}, the largest "
-            f"{areas[largest]:.2%} at {aspects[largest]:.1f} : 1"
-        )
-    return int(np.argmax(np.where(allowed, _preference(regions, shapes, recipe, frame_wh), -np.inf))), ""
-
-
-def _preference(
-    regions: Regions, shapes: Shapes, recipe: ClassicalRecipe, frame_wh: tuple[int, int]
-) -> Float64[np.ndarray, " shapes"]:
-    """How much the recipe likes each region; the highest is chosen."""
+    fitting = (blob for blob in blobs if _fits(blob, recipe, frame_wh))
     if recipe.choose == "largest":
-        return regions.areas
-    liked: Float64[np.ndarray, " shapes"]
+        return next(fitting, None)
     if recipe.choose == "most-rectangular":
-        liked = regions.areas / np.maximum(side_lengths(regions.shapes).prod(axis=1), 1e-9)
-    else:
-        away = shapes.mean(axis=1) - np.multiply(recipe.target_xy, frame_wh)
-        liked = -np.hypot(away[:, 0], away[:, 1])
-    return liked
+        return max(fitting, key=_filling, default=None)
+    target_x, target_y = recipe.target_xy[0] * frame_wh[0], recipe.target_xy[1] * frame_wh[1]
+
+    def away(blob: Blob) -> float:
+        x, y = middle(grown(blob.shape, recipe.grow_long, recipe.grow_short))
+        return math.hypot(x - target_x, y - target_y)
+
+    return min(fitting, key=away, default=None)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Found:
-    """What is white in a mask, in its pixels and no certain order."""
-
-    areas: Float64[np.ndarray, " found"]
-    boxes: Float64[np.ndarray, "found 4"]
-    """``(x1, y1, x2, y2)``, the outermost pixels inside."""
-    outline: Callable[[int], np.ndarray]
-    """The points around one of them."""
+def _fits(blob: Blob, recipe: ClassicalRecipe, frame_wh: tuple[int, int]) -> bool:
+    """Whether the grown shape is in the taught range."""
+    area, aspect = area_and_aspect(grown(blob.shape, recipe.grow_long, recipe.grow_short), frame_wh)
+    return recipe.area[0] <= area <= recipe.area[1] and recipe.aspect[0] <= aspect <= recipe.aspect[1]
 
 
-def _contours(mask: Picture) -> _Found:
+def _filling(blob: Blob) -> float:
+    """Share of its rectangle that a region fills."""
+    along, down = side_lengths(blob.shape)
+    return blob.area / max(along * down, 1e-9)
+
+
+def _none_fits(blobs: Sequence[Blob], recipe: ClassicalRecipe, frame_wh: tuple[int, int]) -> str:
+    """Why no region was picked."""
+    if not blobs:
+        return "nothing is left of the picture after the recipe's steps"
+    shapes = (grown(blob.shape, recipe.grow_long, recipe.grow_short) for blob in blobs)
+    area, aspect = max(area_and_aspect(shape, frame_wh) for shape in shapes)
+    return (
+        f"no region is in the taught range: expected {recipe.area[0]:.2%} to {recipe.area[1]:.2%} of the picture "
+        f"at {recipe.aspect[0]:.1f} to {recipe.aspect[1]:.1f} : 1, found {len(blobs)}, the largest "
+        f"{area:.2%} at {aspect:.1f} : 1"
+    )
+
+
+def _contours(mask: Picture, *, turned: bool) -> Iterator[Blob]:
     """Regions by their outlines; an area is that of all the outline encloses, its own pixels included (Pick's theorem).
 
-    All are measured at once: a call to OpenCV for each costs several times as much.
+    In the mask's pixels, as are those of `_components`; the boxes decide which are the largest.
     """
-    traced, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    outlines = [outline for outline in traced if len(outline) > 1]  # single pixels are the most, and never the part
-    if not outlines:
-        return _Found(areas=np.zeros(0), boxes=np.zeros((0, 4)), outline=outlines.__getitem__)
-    x, y = np.concatenate(outlines)[:, 0].T.astype(np.float64)
-    ends = np.cumsum([len(outline) for outline in outlines])
-    starts = np.concatenate([[0], ends[:-1]])
-    following = np.arange(1, len(x) + 1)
-    following[ends - 1] = starts
-    next_x, next_y = x[following], y[following]
-    enclosed = np.abs(np.add.reduceat(x * next_y - next_x * y, starts)) / 2
-    around = np.add.reduceat(np.hypot(next_x - x, next_y - y), starts)
-    far = (np.maximum.reduceat(x, starts) + 1, np.maximum.reduceat(y, starts) + 1)
-    boxes = np.stack([np.minimum.reduceat(x, starts), np.minimum.reduceat(y, starts), *far], axis=1)
-    return _Found(areas=enclosed + around / 2 + 1, boxes=boxes, outline=outlines.__getitem__)
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    # Single pixels are the most, and never the part.
+    boxed = [(cv2.boundingRect(outline), outline) for outline in outlines if len(outline) > 1]
+    for (x, y, width, height), outline in nlargest(MAX_BLOBS, boxed, key=lambda one: one[0][2] * one[0][3]):
+        area = cv2.contourArea(outline) + cv2.arcLength(outline, True) / 2 + 1
+        yield Blob(shape=_quad_around(outline) if turned else _box_px(x, y, width, height), area=area)
 
 
-def _components(mask: Picture) -> _Found:
+def _components(mask: Picture, *, turned: bool) -> Iterator[Blob]:
     """Regions by their pixels, connected over corners as well."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
-    x, y, width, height, areas = stats[1:].T.astype(np.float64)  # the first is the background
+    listed = enumerate(stats.tolist()[1:], 1)  # the first is the background
+    for number, (x, y, width, height, area) in nlargest(MAX_BLOBS, listed, key=lambda one: one[1][4]):
+        shape: Region = _box_px(x, y, width, height)
+        if turned:
+            one = (labels[y : y + height, x : x + width] == number).astype(np.uint8)
+            outlines, _ = cv2.findContours(one, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))
+            shape = _quad_around(max(outlines, key=len))
+        yield Blob(shape=shape, area=float(area))
 
-    def outline(number: int) -> np.ndarray:
-        left, top, across, down, _ = (int(value) for value in stats[1 + number])
-        one = (labels[top : top + down, left : left + across] == 1 + number).astype(np.uint8)
-        outlines, _ = cv2.findContours(one, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top))
-        return max(outlines, key=len)
 
-    return _Found(areas=areas, boxes=np.stack([x, y, x + width, y + height], axis=1), outline=outline)
+def _box_px(x: int, y: int, width: int, height: int) -> Box:
+    return Box(x1=float(x), y1=float(y), x2=float(x + width), y2=float(y + height))
 
 
-def _quad_corners(points: np.ndarray) -> np.ndarray:
-    """In no certain order yet."""
+def _quad_around(points: np.ndarray) -> Quad:
+    """The turned rectangle of least area."""
     (x, y), (width, height), angle = cv2.minAreaRect(points)
     # Points are pixel centres. Beyond them lies half a pixel where a side runs along the grid, nothing where it crosses
     # many rows: half of that in between errs by a quarter of a pixel either way.
-    return cv2.boxPoints(((x + 0.5, y + 0.5), (width + 0.5, height + 0.5), angle))
+    corners = cv2.boxPoints(((x + 0.5, y + 0.5), (width + 0.5, height + 0.5), angle))
+    return as_quad(upright(corners.astype(np.float64)))

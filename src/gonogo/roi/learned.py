@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from gonogo import images
-from gonogo.images.geometry import Corners, as_quad, side_lengths, upright
+from gonogo.images.geometry import Corners, area_and_aspect, as_quad, upright
 from gonogo.roi.recipe import LearnedRecipe
-from gonogo.schema import Box, Frame, Located
+from gonogo.schema import Box, Frame, Located, Region
 
 if TYPE_CHECKING:
     from gonogo.runtime import Graph
@@ -62,7 +62,7 @@ class LearnedRoi:
         """What the network says of a window: box and corners as shares of the whole frame, and the presence."""
         picture = images.crop_resize(frame, window, self.recipe.size_wh)
         places, presence = self._see(picture)
-        if self.recipe.mirrored:
+        if self.recipe.closer_below:
             again, presence_again = self._see(np.asarray(cv2.flip(picture, 1), np.uint8))
             places, presence = (places + mirrored(again)) / 2, (presence + presence_again) / 2
         size_wh = (frame.shape[1], frame.shape[0])
@@ -137,10 +137,10 @@ def judge_sighting(
             reason=f"no single part was found: probability {confidence:.2f}, expected {recipe.least_presence:.2f} or "
             "more",
         )
-    turned: Corners = upright(corners.reshape(4, 2).astype(np.float64) * [width, height])
+    turned = upright(corners.reshape(4, 2).astype(np.float64) * [width, height])
     tight = Box.from_xyxy(tuple(box.astype(np.float64) * [width, height, width, height]))
-    lengths = side_lengths(turned[None])[0] if recipe.turned else np.array([tight.width, tight.height])
-    amiss = _out_of_range(recipe, lengths, (width, height))
+    quad = as_quad(turned) if recipe.turned else None
+    amiss = _out_of_range(recipe, quad or tight, (width, height))
     tight = tight.intersection(Box.whole_of(width, height))
     if not amiss and tight.area <= 0:  # inverted, or beside the picture
         amiss = "the box found has no area inside the picture"
@@ -151,18 +151,17 @@ def judge_sighting(
     return Located(
         present=True,
         box=tight,
-        quad=as_quad(turned) if recipe.turned else None,
+        quad=quad,
         margin=recipe.margin,
         confidence=confidence,
     )
 
 
-def _out_of_range(recipe: LearnedRecipe, lengths: Float[np.ndarray, "2"], frame_wh: tuple[int, int]) -> str:
+def _out_of_range(recipe: LearnedRecipe, found: Region, frame_wh: tuple[int, int]) -> str:
     """What is wrong with the size of what was found; empty where nothing is."""
-    if lengths.min() <= 0:
+    area, aspect = area_and_aspect(found, frame_wh)
+    if area <= 0:
         return "the box found has no area"
-    area = float(lengths.prod()) / (frame_wh[0] * frame_wh[1])
-    aspect = float(lengths.max() / lengths.min())
     if recipe.area[0] <= area <= recipe.area[1] and recipe.aspect[0] <= aspect <= recipe.aspect[1]:
         return ""
     return (

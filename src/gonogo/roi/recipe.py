@@ -98,9 +98,8 @@ class LearnedRecipe(Strict):
     least_presence: Share = 0.5
     """Probability that exactly one part is there, below which the picture is refused."""
     closer_below: Share = 0.0
-    """A part that reaches across less of the picture than this, along its longer axis, is looked at again, closer."""
-    mirrored: bool = False
-    """Whether the mirror image is looked at as well, every time, and the mean of the two counts."""
+    """A part that reaches across less of the picture than this, along its longer axis, is looked at again, closer.
+    Where this is not 0, every look is taken at the mirror image as well, and the mean of the two counts."""
     area: tuple[Share, Share] = Field(strict=False)
     """The taught range: least and greatest area of the part, as shares of the frame's."""
     aspect: tuple[Aspect, Aspect] = Field(strict=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from gonogo.images.geometry import Corners, Vector, axes
-from gonogo.schema import Frame
+from gonogo.images.geometry import Vector, as_quad, axes, box_around, corners_of
+from gonogo.schema import Box, Frame, Region
 
 SAMPLES_ALONG = 96
 MAX_BAND_PX = 48
@@ -14,7 +14,7 @@ _ENDS = 0.06
 """Share of a side left out at either end, where the neighbouring sides cross."""
 
 
-def refine(frame: Frame, corners: Corners, band_share: float) -> Corners:
+def refine(frame: Frame, shape: Region, band_share: float) -> Region:
     """Move each side of a rectangle, parallel to itself, to the strongest edge near it.
 
     The frame is sampled in a band across each side, one pixel apart; the strength of an edge at a distance is the mean
@@ -23,24 +23,25 @@ def refine(frame: Frame, corners: Corners, band_share: float) -> Corners:
 
     Args:
         frame: uint8 RGB, height x width x 3.
-        corners: The rectangle found on the reduced picture, in frame pixels.
+        shape: The rectangle found on the reduced picture, in frame pixels.
         band_share: Reach of the band either way, as a share of the rectangle's short side; at least 2 and at most
             `MAX_BAND_PX` pixels.
 
     Returns:
-        The corners after all four sides moved; unchanged where the rectangle is smaller than its band.
+        The rectangle after all four sides moved; unchanged where it is smaller than its band.
     """
+    corners = corners_of(shape)
     to_right, to_bottom = axes(corners)
     length, depth = float(np.linalg.norm(to_right)), float(np.linalg.norm(to_bottom))
     band = int(np.clip(round(band_share * min(length, depth)), 2, MAX_BAND_PX))
     if min(length, depth) < 4 * band:
-        return corners
+        return shape
     right, down = to_right / length, to_bottom / depth
     moved = corners.copy()
     for first, second, outwards in ((0, 1, -down), (1, 2, right), (2, 3, down), (3, 0, -right)):
         shift = _edge(frame, corners[first], corners[second], outwards, band)
         moved[[first, second]] += shift * outwards
-    return moved
+    return box_around(moved) if isinstance(shape, Box) else as_quad(moved)
 
 
 def _edge(frame: Frame, start: Vector, end: Vector, outwards: Vector, band: int) -> float:

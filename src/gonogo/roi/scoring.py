@@ -27,6 +27,11 @@ class Example:
     """The picture the steps run on."""
     frame_shape: tuple[int, ...]
 
+    @property
+    def frame_wh(self) -> tuple[int, int]:
+        """Width and height of the whole picture."""
+        return (self.frame_shape[1], self.frame_shape[0])
+
     def load(self) -> Frame:
         """Decode the whole picture."""
         return self.dataset.load(self.sample)

@@ -14,17 +14,17 @@ from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
-from jaxtyping import Float64
 
 from gonogo.dataset.splits import deal_folds
 from gonogo.errors import DatasetError
-from gonogo.images.geometry import Corners, Shapes, corners_of_box, grown, side_lengths
+from gonogo.images.geometry import area_and_aspect, box_of, grown, side_lengths
 from gonogo.progress import track
-from gonogo.roi.classical import ClassicalRoi, Regions, pick, reduced
+from gonogo.roi.classical import Blob, ClassicalRoi, pick, reduced
 from gonogo.roi.recipe import ClassicalRecipe
 from gonogo.roi.refine import refine
 from gonogo.roi.scoring import Example, RoiScore, score
 from gonogo.roi.templates import draw, halved, neighbours
+from gonogo.schema import Box, Region
 
 MAX_EXAMPLES = 120
 """More pictures than this are not looked at while searching; a seeded choice of them is."""
@@ -153,17 +153,17 @@ def fit(recipe: ClassicalRecipe, examples: Sequence[Example]) -> tuple[float, Cl
     """
     roi = ClassicalRoi(recipe)
     try:
-        regions = [roi.find_regions(example.picture, example.frame_shape) for example in examples]
+        found = [roi.find_blobs(example.picture, example.frame_shape) for example in examples]
     except cv2.error:  # a kernel or a grid of tiles that these pictures are too small for
         return 0.0, recipe
     taught = _taught_range(recipe, examples)
-    pairs = [pair for one, example in zip(regions, examples, strict=True) for pair in _nearest_to_truth(one, example)]
+    pairs = [pair for blobs, example in zip(found, examples, strict=True) for pair in _nearest_to_truth(blobs, example)]
     grow_long, grow_short = _growth(recipe, pairs)
     candidates = []
     for choose in ("largest", "most-rectangular", "nearest"):
         values = {**taught, "choose": choose, "grow_long": grow_long, "grow_short": grow_short}
         completed = recipe.model_copy(update=values)
-        ious = [_chosen_iou(completed, one, example) for one, example in zip(regions, examples, strict=True)]
+        ious = [_chosen_iou(completed, blobs, example) for blobs, example in zip(found, examples, strict=True)]
         candidates.append((float(np.mean(ious)), completed))
     return max(candidates, key=lambda pair: pair[0])
 
@@ -253,17 +253,15 @@ def _with_best_band(recipe: ClassicalRecipe, examples: Sequence[Example]) -> tup
     """
     roi, chosen = ClassicalRoi(recipe), []
     for example in track(examples, "edges at full size"):
-        regions = roi.find_regions(example.picture, example.frame_shape)
-        shapes = grown(regions.shapes, recipe.grow_long, recipe.grow_short)
-        best, _ = pick(regions, shapes, recipe, _frame_wh(example))
+        best = pick(roi.find_blobs(example.picture, example.frame_shape), recipe, example.frame_wh)
         if best is not None:
-            frame, found = example.load(), regions.shapes[best]
-            chosen.append((example, [found, *(refine(frame, found, band) for band in _BANDS)]))
+            frame = example.load()
+            chosen.append((example, [best.shape, *(refine(frame, best.shape, band) for band in _BANDS)]))
     candidates = []
     for number, band in enumerate((0.0, *_BANDS)):
         pairs = [(example, shapes[number]) for example, shapes in chosen]
         long, short = _growth(recipe, pairs) if band else (recipe.grow_long, recipe.grow_short)
-        total = sum(float(_ious(grown(shape[None], long, short), example)[0]) for example, shape in pairs)
+        total = sum(_iou(grown(shape, long, short), example) for example, shape in pairs)
         values = {"refine_band": band, "grow_long": long, "grow_short": short}
         candidates.append((total, recipe.model_copy(update=values)))
     enough = max(total for total, _ in candidates) - _WORTH * len(chosen)
@@ -272,69 +270,46 @@ def _with_best_band(recipe: ClassicalRecipe, examples: Sequence[Example]) -> tup
 
 
 def _taught_range(recipe: ClassicalRecipe, examples: Sequence[Example]) -> dict[str, tuple[float, float]]:
-    sides = side_lengths(np.array([_truth(example, recipe) for example in examples]))
-    frames = np.array([example.frame_shape[1::-1] for example in examples])
-    areas, aspects = sides.prod(axis=1) / frames.prod(axis=1), sides.max(axis=1) / sides.min(axis=1)
-    target = np.mean([example.box.centre_xy for example in examples] / frames, axis=0)
+    extents = np.array([area_and_aspect(_truth(example, recipe), example.frame_wh) for example in examples])
+    (area, aspect), (most_area, most_aspect) = extents.min(axis=0), extents.max(axis=0)
+    target = np.mean([np.divide(example.box.centre_xy, example.frame_wh) for example in examples], axis=0)
     return {
-        "area": (float(round(areas.min() / _SLACK, 5)), float(round(min(1.0, areas.max() * _SLACK), 5))),
-        "aspect": (float(round(max(1.0, aspects.min() / _SLACK), 3)), float(round(aspects.max() * _SLACK, 3))),
+        "area": (float(round(area / _SLACK, 5)), float(round(min(1.0, most_area * _SLACK), 5))),
+        "aspect": (float(round(max(1.0, aspect / _SLACK), 3)), float(round(most_aspect * _SLACK, 3))),
         "target_xy": (float(round(target[0], 3)), float(round(target[1], 3))),
     }
 
 
-def _growth(recipe: ClassicalRecipe, pairs: Sequence[tuple[Example, Corners]]) -> tuple[float, float]:
+def _growth(recipe: ClassicalRecipe, pairs: Sequence[tuple[Example, Region]]) -> tuple[float, float]:
     """How far parts reach beyond their regions: the median over the pictures where a region meets the part at all."""
     ratios = []
     for example, shape in pairs:
-        if _ious(shape[None], example)[0] < _MEETS:
+        if _iou(shape, example) < _MEETS:
             continue
         if recipe.shape == "quad" and example.quad is None:  # how the part is turned is not known: grow evenly
-            x1, y1, x2, y2 = _boxes(shape[None])[0]
-            ratios.append(np.full(2, np.sqrt(example.box.area / ((x2 - x1) * (y2 - y1)))))
+            ratios.append(np.full(2, np.sqrt(example.box.area / box_of(shape).area)))
         else:
-            ratios.append(
-                np.sort(side_lengths(_truth(example, recipe)[None])[0]) / np.sort(side_lengths(shape[None])[0])
-            )
+            ratios.append(np.divide(sorted(side_lengths(_truth(example, recipe))), sorted(side_lengths(shape))))
     if not ratios:
         return 0.0, 0.0
     short, long = np.clip((np.median(ratios, axis=0) - 1) / 2, -0.4, 2.0)
     return float(round(long, 4)), float(round(short, 4))
 
 
-def _nearest_to_truth(regions: Regions, example: Example) -> list[tuple[Example, Corners]]:
-    if not len(regions.areas):
-        return []
-    return [(example, regions.shapes[int(_ious(regions.shapes, example).argmax())])]
+def _nearest_to_truth(blobs: Sequence[Blob], example: Example) -> list[tuple[Example, Region]]:
+    nearest = max((blob.shape for blob in blobs), key=lambda shape: _iou(shape, example), default=None)
+    return [] if nearest is None else [(example, nearest)]
 
 
-def _chosen_iou(recipe: ClassicalRecipe, regions: Regions, example: Example) -> float:
-    shapes = grown(regions.shapes, recipe.grow_long, recipe.grow_short)
-    best, _ = pick(regions, shapes, recipe, _frame_wh(example))
-    return 0.0 if best is None else float(_ious(shapes[[best]], example)[0])
+def _chosen_iou(recipe: ClassicalRecipe, blobs: Sequence[Blob], example: Example) -> float:
+    best = pick(blobs, recipe, example.frame_wh)
+    return 0.0 if best is None else _iou(grown(best.shape, recipe.grow_long, recipe.grow_short), example)
 
 
-def _frame_wh(example: Example) -> tuple[int, int]:
-    return (example.frame_shape[1], example.frame_shape[0])
+def _iou(shape: Region, example: Example) -> float:
+    """IoU of the box around a shape, cut to the frame, with the labelled box."""
+    return box_of(shape).intersection(Box.whole_of(*example.frame_wh)).iou(example.box)
 
 
-def _ious(shapes: Shapes, example: Example) -> Float64[np.ndarray, " shapes"]:
-    """IoU of the boxes around some shapes, cut to the frame, with the labelled box."""
-    height, width = example.frame_shape[:2]
-    boxes = np.clip(_boxes(shapes), 0, [width, height, width, height])
-    truth = np.array(example.box.xyxy)
-    meet = np.minimum(boxes[:, 2:], truth[2:]) - np.maximum(boxes[:, :2], truth[:2])
-    shared = np.maximum(meet, 0).prod(axis=1)
-    ious: Float64[np.ndarray, " shapes"] = shared / (
-        (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + example.box.area - shared
-    )
-    return ious
-
-
-def _boxes(shapes: Shapes) -> Float64[np.ndarray, "shapes 4"]:
-    return np.concatenate([shapes.min(axis=1), shapes.max(axis=1)], axis=1)
-
-
-def _truth(example: Example, recipe: ClassicalRecipe) -> Corners:
-    turned = recipe.shape == "quad" and example.quad is not None
-    return np.array(example.quad) if turned else corners_of_box(example.box)
+def _truth(example: Example, recipe: ClassicalRecipe) -> Region:
+    return example.quad if recipe.shape == "quad" and example.quad is not None else example.box

@@ -20,7 +20,7 @@ from gonogo.dataset.splits import deal_folds
 from gonogo.errors import DatasetError, InputError
 from gonogo.evaluate.placement import labelled_place
 from gonogo.export import check_locator_parity, export_features, export_locator
-from gonogo.images.geometry import corners_of_box, side_lengths
+from gonogo.images.geometry import area_and_aspect, as_quad, corners_of_box
 from gonogo.model import (
     PIXELS_SIDE,
     FeatureNetwork,
@@ -146,18 +146,16 @@ def taught_range(boxed: Sequence[Sample], dataset: Dataset, size_wh: tuple[int, 
     for sample in track(boxed, "measuring boxes"):
         assert sample.box is not None, "only samples with a box are asked for"
         height, width = dataset.load(sample).shape[:2]
-        lengths = side_lengths(_truth(sample, turned=turned)[None])[0]
-        areas.append(float(lengths.prod()) / (width * height))
-        aspects.append(float(lengths.max() / lengths.min()))
+        area, aspect = area_and_aspect(as_quad(_truth(sample, turned=turned)), (width, height))
+        areas.append(area)
+        aspects.append(aspect)
         scales.append(closer_scale(sample.box, (width, height)))
-    small = min(scales) * FILLED < SMALL
     return LearnedRecipe(
         size_wh=size_wh,
         turned=turned,
         # Nothing but views of small parts teaches the closer look. Such parts do not lie in a fixture: their box is
         # harder to find, and worth twice the time.
-        closer_below=CLOSER_BELOW if small else 0.0,
-        mirrored=small,
+        closer_below=CLOSER_BELOW if min(scales) * FILLED < SMALL else 0.0,
         area=(min(areas) / SLACK, min(1.0, max(areas) * SLACK)),
         aspect=(max(1.0, min(aspects) / SLACK), max(aspects) * SLACK),
     )

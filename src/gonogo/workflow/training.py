@@ -15,7 +15,7 @@ from gonogo.dataset import Dataset, Split, require_trainable
 from gonogo.errors import InputError
 from gonogo.evaluate import Evaluation
 from gonogo.files import folder_beside
-from gonogo.images.geometry import corners_of, side_lengths
+from gonogo.images.geometry import side_lengths
 from gonogo.inspector import Inspector
 from gonogo.model import architecture
 from gonogo.roi import Roi
@@ -120,9 +120,8 @@ def require_resolution(source: Source, reduction: Reduction, method: str) -> Non
     if method == "fixed":
         raise InputError("--reduction: a fixed region is given in pixels of the whole frame. Leave --reduction at 1.")
     for sample in source.dataset.split(Split.TRAIN)[:PROBED]:
-        corners = corners_of(source.region(sample, source.dataset.load(sample)))
-        sides = side_lengths(corners[None])[0] / reduction
-        if min(sides / source.size_wh) < ENOUGH:
+        sides = [side / reduction for side in side_lengths(source.region(sample, source.dataset.load(sample)))]
+        if min(side / size for side, size in zip(sides, source.size_wh, strict=True)) < ENOUGH:
             raise InputError(
                 f"{source.dataset.path(sample)}: at 1/{reduction} of its size the region is {sides[0]:.0f} x "
                 f"{sides[1]:.0f} pixels, less than the {source.size_wh[0]} x {source.size_wh[1]} that the network "
