@@ -8,6 +8,9 @@ ifeq ($(UV),)
 UV := .uv/bin/uv
 endif
 
+# Every test that starts a process would compile its imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo test test-slow test-pages lint chaos bench pins clean
 
 setup: $(VENV)/.ready

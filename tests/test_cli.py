@@ -35,7 +35,14 @@ def test_importing_the_package_loads_neither_torch_nor_openvino() -> None:
 def test_the_line_side_never_loads_torch() -> None:
     modules = loaded_after("import gonogo.cli, gonogo.inspector, gonogo.evaluate, gonogo.report")
     assert "openvino" in modules
-    assert not {"torch", "torchvision", "sklearn", "matplotlib"} & modules
+    assert not {"torch", "torchvision", "sklearn", "matplotlib", "openvino_telemetry"} & modules
+
+
+def test_who_asks_openvino_for_its_converter_still_gets_it() -> None:
+    modules = loaded_after("import gonogo.runtime, openvino\nassert callable(openvino.convert_model)")
+    assert "openvino_telemetry" in modules
+    asked_for_nonsense = "import gonogo.runtime, openvino\nassert not hasattr(openvino, 'nonsense')"
+    assert "openvino" in loaded_after(asked_for_nonsense)
 
 
 def test_inspecting_never_loads_torch(trained: Path, discs: Dataset) -> None:

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-import openvino as ov
 from jaxtyping import UInt8
 
 from gonogo.errors import BundleError
+from gonogo.lean import ov
 
 Precision = Literal["f32", "bf16"]
 """What the arithmetic is done in; an INT8 graph runs its quantised layers in INT8 and the rest in this."""

@@ -50,22 +50,26 @@ class Start:
 def measure_start(bundle: Path, photo: Path, scratch: Path) -> Start:
     """Start the command as a line would, several times, and wait for its first line; a bare script beside it.
 
+    Each finds its modules compiled, as an installed program does, whatever this environment has set about bytecode.
+
     Args:
         bundle: The inspector; its golden frames are replayed at every start.
         photo: A picture it can judge.
-        scratch: An empty folder for the caches.
+        scratch: An empty folder for the caches, that of the bytecode among them.
 
     Raises:
         GonogoError: the command failed.
     """
     command = [sys.executable, "-m", "gonogo", "inspect", str(bundle), str(photo)]
     least = [sys.executable, "-c", BARE, str(bundle / CLASSIFIER), str(scratch / "bare"), str(photo)]
-    cold = [_start(command, scratch / f"cold-{number}")[0] for number in range(COLD_STARTS)]
-    _start(least, scratch)  # fills its cache
+    bytecode = scratch / "bytecode"
+    _start(command, scratch / "first", bytecode)
+    _start(least, scratch, bytecode)  # fills its cache
+    cold = [_start(command, scratch / f"cold-{number}", bytecode)[0] for number in range(COLD_STARTS)]
     warm, bare = [], []
     for _ in range(WARM_STARTS):
-        warm.append(_start(command, scratch / "cold-0"))
-        bare.append(_start(least, scratch))
+        warm.append(_start(command, scratch / "first", bytecode))
+        bare.append(_start(least, scratch, bytecode))
     return Start(
         first_verdict_s=float(np.median([seconds for seconds, _ in warm])),
         first_verdict_cold_s=float(np.median(cold)),
@@ -75,9 +79,15 @@ def measure_start(bundle: Path, photo: Path, scratch: Path) -> Start:
     )
 
 
-def _start(command: list[str], cache: Path) -> tuple[float, float]:
+def _start(command: list[str], cache: Path, bytecode: Path) -> tuple[float, float]:
     """Seconds to the first line of output, and the most memory in MiB."""
-    environment = {**os.environ, "GONOGO_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
+    environment = {
+        **os.environ,
+        "GONOGO_CACHE_DIR": str(cache),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(bytecode),
+    }
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
     assert process.stdout is not None
