@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gonogo.cli import main
+from gonogo.dataset import Dataset, Sample, Split
 from gonogo.errors import InputError
 from gonogo.evaluate import Rate, auroc
 from gonogo.experiments.region import QUICK, Stage, Weights, region_study, study
@@ -16,7 +17,7 @@ from gonogo.experiments.region.heads import HeadRow, HeadStudy, MarginRow
 from gonogo.experiments.region.pieces import Pieces
 from gonogo.experiments.region.pipeline import PipelineRow, area_with_interval
 from gonogo.experiments.region.shots import Shot
-from gonogo.experiments.region.unseen import Fold, PhotoRow, UnseenRow
+from gonogo.experiments.region.unseen import Fold, PhotoRow, UnseenRow, of_other_types
 from gonogo.model import IMAGENET
 from gonogo.schema import Label, Prediction, State
 
@@ -178,6 +179,7 @@ def quick_stages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             old_recipe=0.2,
             retuned_recipe=0.8,
             learned=0.7,
+            learned_found=17,
             learned_seen=0.9,
             shots=(SHOT,) * 3,
         )
@@ -248,6 +250,24 @@ def test_a_stage_broken_off_keeps_its_finished_part(
     region_study(tmp_path, extent, Weights(), stages=[Stage.UNSEEN])
     assert len(quick_stages) == 2
     assert len(set(quick_stages)) == 2
+
+
+def test_nothing_of_a_type_left_out_teaches_not_even_its_empty_boards(tmp_path: Path) -> None:
+    samples = [
+        Sample(
+            file_name=f"{board}-{number}.png",
+            split=Split.TRAIN if present else None,
+            present=present,
+            box_xyxy=(1, 1, 5, 5) if present else None,
+            board=board,
+        )
+        for board in ("radio", "power")
+        for number, present in enumerate((True, True, True, False, False))
+    ]
+    others = of_other_types(Dataset(root=tmp_path, samples=tuple(samples)), "radio", labels=2, seed=0)
+    assert {sample.file_name.partition("-")[0] for sample in others.samples} == {"power"}
+    assert len(others.split(Split.TRAIN)) == 2
+    assert len(others.without_part(taught=True)) == 1
 
 
 def test_photographs_are_only_run_where_there_are_some(tmp_path: Path, quick_stages: list[str]) -> None:

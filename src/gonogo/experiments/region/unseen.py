@@ -35,7 +35,9 @@ class UnseenRow:
     retuned_recipe: float
     """Tuned on half of the pictures of the new type, scored on the other half: the reprogramming."""
     learned: float
-    """Learned from the other types alone."""
+    """Learned from the other types alone; a picture in which nothing was found counts as 0."""
+    learned_found: int
+    """In how many of the pictures it found something."""
     learned_seen: float
     """The same locator on unseen pictures of the types it knows."""
     shots: tuple[Shot, ...] = ()
@@ -107,8 +109,7 @@ def leave_out(dataset: Dataset, options: LocatorOptions, board: str, *, labels: 
         labels: How many training boxes of the other types.
         trials: Random recipes to start a search from.
     """
-    known = [_kept(sample, board) for sample in dataset.samples]
-    others = Dataset(root=dataset.root, samples=_at_most(known, labels, options.seed))
+    others = of_other_types(dataset, board, labels=labels, seed=options.seed)
     new = [sample for sample in _boxed(dataset, Split.TEST, Split.CALIBRATE) if _board(sample) == board]
     fresh = read_examples(dataset, new, side_px=SIDE_PX)
     teaching = read_examples(dataset, _boxed(others, Split.TRAIN), side_px=SIDE_PX)
@@ -125,6 +126,7 @@ def leave_out(dataset: Dataset, options: LocatorOptions, board: str, *, labels: 
         old_recipe=score(old, fresh).mean_iou,
         retuned_recipe=score(again, fresh[half:]).mean_iou,
         learned=on_fresh.mean_iou,
+        learned_found=on_fresh.found,
         learned_seen=score(learned, seen).mean_iou,
         shots=(
             shot(old, fresh[-1], f"{board}: recipe of the other types"),
@@ -134,6 +136,15 @@ def leave_out(dataset: Dataset, options: LocatorOptions, board: str, *, labels: 
     )
     console.print(f"without {board}: old {row.old_recipe:.3f}, new {row.retuned_recipe:.3f}, {row.learned:.3f}")
     return row
+
+
+def of_other_types(dataset: Dataset, board: str, *, labels: int, seed: int) -> Dataset:
+    """What may teach where one board type is left out: so many training boxes of the others.
+
+    The type's pictures without a chip are left out as well: they would teach that on such a board there is none.
+    """
+    others = [sample for sample in dataset.samples if _board(sample) != board]
+    return Dataset(root=dataset.root, samples=_at_most(others, labels, seed))
 
 
 class Photographs:
@@ -175,11 +186,6 @@ def _learned(dataset: Dataset, options: LocatorOptions) -> Roi:
     with tempfile.TemporaryDirectory() as folder:
         learn_roi(dataset, Path(folder), options)
         return open_roi(Path(folder) / "roi.toml")
-
-
-def _kept(sample: Sample, board: str) -> Sample:
-    """The sample, out of training where it shows the board type left out."""
-    return sample.model_copy(update={"split": None}) if _board(sample) == board else sample
 
 
 def _at_most(samples: Sequence[Sample], labels: int, seed: int) -> tuple[Sample, ...]:
