@@ -7,15 +7,12 @@ of a judgement; ``gonogo bench`` measures by how much.
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gonogo.config import settings
 from gonogo.errors import InputError
@@ -24,6 +21,9 @@ from gonogo.heatmap import overlay
 from gonogo.images import encode_jpeg
 from gonogo.inspector import Inspector
 from gonogo.schema import Verdict
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,10 @@ def judge_files(bundle: Path, jobs: Sequence[Job], *, workers: int) -> Iterator[
         BundleError: as `Inspector.load`.
         InputError: a process was ended from outside.
     """
+    import multiprocessing  # one process starts the faster without
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
     cores = sorted(os.sched_getaffinity(0))
     spawn = multiprocessing.get_context("spawn")  # forking a process that runs OpenVINO's threads would deadlock
     free: Queue[int] = spawn.Queue()
