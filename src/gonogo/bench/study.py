@@ -48,7 +48,7 @@ class Extent:
     """Whether torch.compile is among the rivals."""
 
 
-QUICK = Extent(repeats=25, seconds=3, rounds=2, compiled=False)
+QUICK = Extent(repeats=25, seconds=3, rounds=3, compiled=False)
 FULL = Extent(repeats=100, seconds=10, rounds=3, compiled=True)
 
 
