@@ -34,4 +34,5 @@ def demo(
     }
     for what, place in places.items():
         console.print(f"{what:16s} {place}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{made.duration_s:.0f} s. Next: gonogo inspect {made.bundle} {out / 'photos'}", markup=False)
+    images = out / "dataset" / "images"  # beside the photographs themselves lie their masks
+    console.print(f"{made.duration_s:.0f} s. Next: gonogo inspect {made.bundle} {images}", markup=False)
