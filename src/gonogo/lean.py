@@ -1,4 +1,4 @@
-"""OpenVINO without its model converter, which takes as long to import as all the rest of it and brings its telemetry.
+"""OpenVINO without its model converter, which is slow to import and brings its telemetry.
 
 A judgement has no use for either. Who asks for ``openvino.convert_model`` gets it, imported then.
 """
