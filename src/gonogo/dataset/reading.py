@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from gonogo import images
+from gonogo.ahead import ahead
 from gonogo.dataset.duplicates import Look, components, look, near_duplicates
 from gonogo.dataset.records import Dataset, Sample
 from gonogo.errors import DatasetError, ImageError
@@ -42,19 +40,7 @@ def read_all(
     files: Sequence[tuple[Path, Path | None]], description: str, *, keep_data: bool = False
 ) -> Iterator[Reading | Unreadable]:
     """Read pictures, each with its mask or ``None``, in order; a few are decoded ahead on other threads."""
-    workers = min(4, os.cpu_count() or 1)
-    waiting: deque[Future[Reading | Unreadable]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for picture, mask in track(files, description):
-                waiting.append(pool.submit(_read, picture, mask, keep_data))
-                if len(waiting) > 2 * workers:  # bounded, so that pictures do not pile up in memory
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    return ahead(lambda pair: _read(*pair, keep_data), track(files, description))
 
 
 def exact_groups(readings: Sequence[Reading]) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float16, Float32, Float64, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gonogo.ahead import ahead
 from gonogo.dataset import Dataset, Sample
 from gonogo.images.geometry import Corners, upright
 from gonogo.model.locator import COLOURS, EdgesHead, LocatorHead, RegressionHead, Scaling, Sightings, make_head
@@ -22,7 +23,7 @@ from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box
 from gonogo.train.box_losses import BoxLoss
 from gonogo.train.features import store_maps
-from gonogo.train.source import ahead, generator_of
+from gonogo.train.source import generator_of
 from gonogo.train.views import View, plain_view, random_view
 
 STEPS, FROM_PIXELS_STEPS = 1100, 2200
@@ -118,7 +119,7 @@ def compute_places(
     corners: list[np.ndarray] = []
 
     def pictures() -> Iterator[Picture]:
-        for shown in ahead(lambda sample: _views(dataset, sample, size_wh, views, seed), samples):
+        for shown in ahead(lambda sample: _views(dataset, sample, size_wh, views, seed), samples, workers=1):
             for view in shown:
                 boxes.append(np.full(4, np.nan) if view.box is None else view.box)
                 corners.append(np.full(8, np.nan) if view.corners is None else view.corners)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from gonogo.ahead import ahead
 from gonogo.augment import PLAIN, Augmentation, variant, variants
 from gonogo.dataset import Dataset, Sample
 from gonogo.runtime import Picture
@@ -19,11 +19,6 @@ from gonogo.schema import Box, Frame, Label, Region
 
 Marks: TypeAlias = UInt8[np.ndarray, "height width"]
 """A defect mask as the network's picture shows it: 255 inside, 0 outside, between where it was resized."""
-
-AHEAD = 8
-"""Pictures decoded ahead of the network."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +54,7 @@ class Source:
             rng = generator_of(seed, sample)
             return list(variants(frame, self.region(sample, frame), self.size_wh, augmentation, rng))
 
-        for pictures in ahead(make, samples):
+        for pictures in ahead(make, samples, workers=1):
             yield from pictures
 
     def drawn(self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int) -> Iterator[Picture]:
@@ -69,7 +64,7 @@ class Source:
             frame = self.dataset.load(sample)
             return variant(frame, self.region(sample, frame), self.size_wh, augmentation, generator_of(seed, sample))
 
-        return ahead(make, samples)
+        return ahead(make, samples, workers=1)
 
     def marks(self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int) -> Iterator[Marks | None]:
         """What each of `views` shows of its sample's defect mask: the mask goes exactly the way of its picture.
@@ -124,14 +119,3 @@ def labels(samples: Sequence[Sample]) -> Int[np.ndarray, " samples"]:
 def generator_of(seed: int, sample: Sample) -> np.random.Generator:
     """Random numbers that depend on a seed and a sample's name, not on the other samples."""
     return np.random.default_rng((seed, zlib.crc32(sample.file_name.encode())))
-
-
-def ahead(make: Callable[[Sample], T], samples: Sequence[Sample]) -> Iterator[T]:
-    """Apply a function to each sample, a little ahead of the consumer, in another thread."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = [pool.submit(make, sample) for sample in samples[:AHEAD]]
-        for index in range(len(samples)):
-            done = waiting.pop(0).result()
-            if index + AHEAD < len(samples):
-                waiting.append(pool.submit(make, samples[index + AHEAD]))
-            yield done
