@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from gonogo.demo import OPTIONS, close_up, run_demo
+from gonogo.demo import OPTIONS, run_demo
 from gonogo.errors import InputError
 from gonogo.inspector import Inspector
 from gonogo.model import Pool
+from gonogo.synthetic.close_ups import close_up
 
 
 def test_a_close_up_shows_the_chip_and_masks_its_defect() -> None:

@@ -7,10 +7,8 @@ random weights in about a minute on two cores.
 from __future__ import annotations
 
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -24,25 +22,16 @@ from gonogo.heatmap import overlay
 from gonogo.inspector import Inspector
 from gonogo.model import Pool
 from gonogo.operate import Request, operate
-from gonogo.progress import track
 from gonogo.report import write_report
 from gonogo.report.dial import write_dial
 from gonogo.report.qualification import qualify, write_qualification
-from gonogo.schema import Box, Label
-from gonogo.synthetic import BoardType, ChipType, Defect, Mix, render
+from gonogo.schema import Box
+from gonogo.synthetic import write_close_ups
 from gonogo.train import FineTuning
 from gonogo.workflow import TrainingOptions, train_inspector
 
 PARTS = 520
 """Half of them bad: a quarter of each half, for calibration, are the 59 that rates of 5 % ask for."""
-MIX = Mix(
-    bad=0.5,
-    without_chip=0.0,
-    with_two_chips=0.0,
-    boards=(BoardType.CONTROLLER,),
-    chips=(ChipType.QFP32,),
-    defects=(Defect.SCRATCH, Defect.CRACK, Defect.STAIN, Defect.MISSING_PIN),
-)
 OPTIONS = TrainingOptions(
     backbone="resnet18",
     weights="none",
@@ -86,7 +75,7 @@ def run_demo(out: Path, *, parts: int = PARTS, options: TrainingOptions = OPTION
     """
     start = time.monotonic()
     with folder_beside(out) as folder:
-        _photograph(folder / "photos", parts, workers)
+        write_close_ups(folder / "photos", parts, workers=workers)
         imported = import_folder(folder / "photos", folder / "dataset", ImportOptions(mask_suffix="_mask.png"))
         trained = train_inspector(imported.dataset, folder / "chip.inspector", options)
         operated = operate(Inspector.load(trained.bundle.root), imported.dataset, PROMISE)
@@ -106,29 +95,6 @@ def run_demo(out: Path, *, parts: int = PARTS, options: TrainingOptions = OPTION
         evaluation=judged,
         duration_s=time.monotonic() - start,
     )
-
-
-def _photograph(folder: Path, parts: int, workers: int) -> None:
-    """Write close-ups as a plant would hand them over: good/ and bad/<kind>/, masks beside their pictures."""
-    spawn = get_context("spawn")  # forking a process that runs OpenVINO's threads would deadlock
-    with ProcessPoolExecutor(max_workers=workers, mp_context=spawn) as pool:
-        for name, picture, mask in track(pool.map(close_up, range(parts), chunksize=8), "rendering", total=parts):
-            write_beside(folder / f"{name}.jpg", picture)
-            if mask is not None:
-                write_beside(folder / f"{name}_mask.png", mask)
-
-
-def close_up(part: int) -> tuple[str, bytes, bytes | None]:
-    """One part as a camera close to the chip sees it: where it belongs, its JPEG, its mask as PNG."""
-    shot = render(part, seed=7, difficulty=0.0, size_wh=(320, 240), mix=MIX)
-    assert shot.box is not None, "every part of this mix has one chip"
-    margin = 0.06 * shot.box.width
-    x1, y1, x2, y2 = images.pixel_window(shot.frame, shot.box.expanded(margin, margin, margin, margin))
-    folder = "good" if shot.label is Label.GOOD else f"bad/{shot.defect}"
-    picture = images.encode_jpeg(shot.frame[y1:y2, x1:x2], quality=95)
-    if shot.mask is None or not shot.mask.any():
-        return f"{folder}/{shot.part}", picture, None
-    return f"{folder}/{shot.part}", picture, images.encode_png(shot.mask[y1:y2, x1:x2].astype(np.uint8) * 255)
 
 
 def _draw(inspector: Inspector, dataset: Dataset, judged: Evaluation, folder: Path) -> None:

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from gonogo import images
@@ -20,17 +13,8 @@ from gonogo.dataset.splits import Fractions, assign_splits, merge_groups
 from gonogo.errors import InputError
 from gonogo.files import folder_beside
 from gonogo.progress import track
+from gonogo.synthetic.processes import in_processes, part_ranges
 from gonogo.synthetic.scene import Mix, Rendering, render
-
-PARTS_PER_TASK = 8
-
-# Workers make the same large buffers for every picture: without these glibc hands each back to the kernel and faults
-# it in again, a quarter of the time of a rendering.
-_KEEP_BUFFERS = {
-    "MALLOC_MMAP_THRESHOLD_": "268435456",
-    "MALLOC_TRIM_THRESHOLD_": "536870912",
-    "MALLOC_TOP_PAD_": "67108864",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +22,7 @@ class _Task:
     """A range of parts for one worker to render and write."""
 
     folder: Path
-    first: int
-    stop: int
+    parts: range
     seed: int
     difficulty: float
     size_wh: tuple[int, int]
@@ -84,18 +67,16 @@ def write_dataset(
         tasks = [
             _Task(
                 folder=folder,
-                first=first,
-                stop=min(first + PARTS_PER_TASK, parts),
+                parts=each,
                 seed=seed,
                 difficulty=difficulty,
                 size_wh=size_wh,
                 mix=mix,
             )
-            for first in range(0, parts, PARTS_PER_TASK)
+            for each in part_ranges(parts)
         ]
-        samples = [
-            sample for written in track(_written(tasks, workers), "rendering", total=len(tasks)) for sample in written
-        ]
+        done = track(in_processes(_render_range, tasks, workers), "rendering", total=len(tasks))
+        samples = [sample for written in done for sample in written]
         samples.sort(key=lambda sample: sample.file_name)
         write_metadata(folder, _deal_splits(samples, seed, fractions or Fractions()))
     return Dataset.read(out)
@@ -109,44 +90,13 @@ def _deal_splits(samples: list[Sample], seed: int, fractions: Fractions) -> list
     return [dealt.get(sample.file_name, sample) for sample in samples]
 
 
-def _written(tasks: list[_Task], workers: int) -> Iterator[list[Sample]]:
-    if workers == 1:
-        yield from map(_render_range, tasks)
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_worker)
-    try:
-        with _environment(_KEEP_BUFFERS):
-            futures = [pool.submit(_render_range, task) for task in tasks]
-        for future in as_completed(futures):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _prepare_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    cv2.setNumThreads(1)
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Variables that child processes started in the block inherit; those already set are left alone."""
-    added = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
-
-
 def _render_range(task: _Task) -> list[Sample]:
     return [
         _write(
             task.folder,
             render(number, seed=task.seed, difficulty=task.difficulty, size_wh=task.size_wh, mix=task.mix),
         )
-        for number in range(task.first, task.stop)
+        for number in task.parts
     ]
 
 

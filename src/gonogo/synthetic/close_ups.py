@@ -1,0 +1,61 @@
+"""Close-ups of one chip, good or with a bold defect, in folders as a plant would hand them over."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from gonogo import images
+from gonogo.files import write_beside
+from gonogo.progress import track
+from gonogo.schema import Label
+from gonogo.synthetic.catalogue import BoardType, ChipType, Defect
+from gonogo.synthetic.processes import in_processes, part_ranges
+from gonogo.synthetic.scene import Mix, render
+
+MIX = Mix(
+    bad=0.5,
+    without_chip=0.0,
+    with_two_chips=0.0,
+    boards=(BoardType.CONTROLLER,),
+    chips=(ChipType.QFP32,),
+    defects=(Defect.SCRATCH, Defect.CRACK, Defect.STAIN, Defect.MISSING_PIN),
+)
+SEED = 7
+AROUND = 0.06
+"""How much of the board is seen beside the chip, as a share of its width."""
+
+
+def write_close_ups(folder: Path, parts: int, *, workers: int = 1) -> None:
+    """Render parts into ``good/`` and ``bad/<kind>/``, JPEG, each defect's mask beside its picture.
+
+    Args:
+        folder: Made where missing.
+        parts: How many; part ``i`` is the same picture however many are asked for.
+        workers: Processes. With more than one, call this under ``if __name__ == "__main__":``.
+    """
+    ranges = part_ranges(parts)
+    for _ in track(in_processes(partial(_write, folder), ranges, workers), "rendering", total=len(ranges)):
+        pass
+
+
+def close_up(part: int) -> tuple[str, bytes, bytes | None]:
+    """One part as a camera close to the chip sees it: where it belongs, its JPEG, its mask as PNG."""
+    shot = render(part, seed=SEED, difficulty=0.0, size_wh=(320, 240), mix=MIX)
+    assert shot.box is not None, "every part of this mix has one chip"
+    margin = AROUND * shot.box.width
+    x1, y1, x2, y2 = images.pixel_window(shot.frame, shot.box.expanded(margin, margin, margin, margin))
+    folder = "good" if shot.label is Label.GOOD else f"bad/{shot.defect}"
+    picture = images.encode_jpeg(shot.frame[y1:y2, x1:x2], quality=95)
+    if shot.mask is None or not shot.mask.any():
+        return f"{folder}/{shot.part}", picture, None
+    return f"{folder}/{shot.part}", picture, images.encode_png(shot.mask[y1:y2, x1:x2].astype(np.uint8) * 255)
+
+
+def _write(folder: Path, parts: range) -> None:
+    for name, picture, mask in map(close_up, parts):
+        write_beside(folder / f"{name}.jpg", picture)
+        if mask is not None:
+            write_beside(folder / f"{name}_mask.png", mask)
