@@ -170,10 +170,12 @@ def fit_locator(
     head.to(memory_format=torch.channels_last).train()  # twice as fast on a CPU
     optimiser = torch.optim.AdamW(head.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, total_steps=steps)
-    for chosen in track(_draws(among, recipe.batch, steps, seed), "learning the place", total=steps):
-        features = scaling(torch.from_numpy(places.maps[chosen].astype(np.float32)))
-        features = functional.dropout2d(features.contiguous(memory_format=torch.channels_last), dropout)
-        loss = _loss(head(features), places, chosen, recipe.loss)
+    batch = min(recipe.batch, len(among))
+    # Filled anew at every step: new memory would cost it more than all arithmetic on what is in it.
+    features = torch.empty((batch, *places.maps.shape[1:])).contiguous(memory_format=torch.channels_last)
+    for chosen in track(_draws(among, batch, steps, seed), "learning the place", total=steps):
+        features.copy_(torch.from_numpy(places.maps[chosen])).sub_(scaling.mean).div_(scaling.deviation)
+        loss = _loss(head(functional.dropout2d(features, dropout)), places, chosen, recipe.loss)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -278,7 +280,6 @@ def _views(dataset: Dataset, sample: Sample, size_wh: tuple[int, int], views: in
 def _draws(among: Int[np.ndarray, " chosen"], batch: int, steps: int, seed: int) -> Iterator[np.ndarray]:
     """Batches of indices, all views in a new order each time round."""
     rng = np.random.default_rng(seed)
-    batch = min(batch, len(among))
     order = rng.permutation(among)
     for _ in range(steps):
         if len(order) < batch:
