@@ -21,7 +21,7 @@ from gonogo.experiments.region.shots import Shot, placed
 from gonogo.experiments.region.unseen import SIDE_PX, Fold, Photographs, PhotoRow, UnseenRow, leave_out
 from gonogo.files import write_beside
 from gonogo.inspector import Inspector
-from gonogo.model import Normalisation, Pool
+from gonogo.model import Normalisation, Pool, architecture, strided_cuts
 from gonogo.progress import console
 from gonogo.report.page import render
 from gonogo.report.pictures import data_uri, thumbnails
@@ -71,7 +71,7 @@ class Extent:
     judged: int
     """Boards of the pipelines' own series."""
     epochs: int
-    """Of the judging network."""
+    """Of the judging network from random weights; a third of them from pretrained ones."""
     boards: int
     """How many types are left out in turn."""
     trials: int
@@ -321,16 +321,23 @@ class _Bench:
 
 
 def _training(locator: LocatorOptions, epochs: int) -> TrainingOptions:
-    """A small judging network that learns from its first weights on, and from labels alone, as the article's did."""
+    """The judging network: the backbone that the region is learned with, cut at stride 8, and small pictures.
+
+    It learns from labels alone, as the article's did, and all of it learns. Pretrained weights need a third of the
+    epochs; from random ones whether it learns anything at all hangs on the draw.
+    """
+    cuts = strided_cuts(locator.backbone, (8,), architecture(locator.backbone).side)
+    pretrained = locator.weights != "none"
     return TrainingOptions(
-        backbone="resnet18",
-        weights="none",
-        cuts=("layer2",),
+        backbone=locator.backbone,
+        weights=locator.weights,
+        normalisation=locator.normalisation,
+        cuts=cuts,
         pool=Pool.LSE,
         masks=False,
         size_wh=(128, 128),
         augmentation=Augmentation(crops=2, rotations=4),
-        fine_tuning=FineTuning(epochs=epochs, learning_rate=3e-3),
+        fine_tuning=FineTuning(epochs=epochs // 3 if pretrained else epochs, learning_rate=3e-3),
         locator=locator,
     )
 
