@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -9,8 +10,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from gonogo.augment import PLAIN, Augmentation, rotated, variants
-from gonogo.dataset import Dataset, Split
+from gonogo.augment import PLAIN, Augmentation, rotated, variant, variants
+from gonogo.dataset import Dataset, Sample, Split
 from gonogo.errors import InputError, ParityError, WeightsError
 from gonogo.export import check_parity, export_classifier, export_maps, export_pooled, measure_shift
 from gonogo.model import (
@@ -41,10 +42,14 @@ from gonogo.train import (
     fit_mean,
     fit_score,
     gather_cells,
+    labels,
     masked,
     pooled_features,
     restore_statistics,
 )
+from gonogo.train.finetune import settle
+from gonogo.train.head import CellLogit
+from gonogo.workflow import TrainingOptions, train_inspector
 
 SIZE_WH = (64, 48)
 
@@ -193,6 +198,23 @@ def test_odd_turns_keep_the_size(frame: Frame) -> None:
     assert rotated(frame, 90.0).shape == frame.shape
 
 
+def test_a_window_shows_a_share_of_the_region_mirrored_and_transposed_at_random() -> None:
+    across, down = np.meshgrid(np.arange(200), np.arange(200))
+    frame = np.dstack([across, down, np.zeros_like(across)]).astype(np.uint8)
+    box = Box(x1=20, y1=40, x2=180, y2=200)
+    ways = set()
+    for seed in range(60):
+        seen = variant(frame, box, (80, 80), Augmentation(window=0.5), np.random.default_rng(seed)).astype(int)
+        for values, start in ((seen[..., 0], 20), (seen[..., 1], 40)):
+            assert values.min() >= start, "nothing beside the region is shown"
+            assert values.max() <= start + 160
+            assert 0.5 * 160 - 3 <= np.ptp(values) + 1 <= 160
+        right, below = seen[0, -1] - seen[0, 0], seen[-1, 0] - seen[0, 0]
+        transposed = bool(abs(right[1]) > abs(right[0]))
+        ways.add((transposed, *(bool(end[int(transposed) ^ axis] > 0) for axis, end in enumerate((right, below)))))
+    assert len(ways) == 8, "every mirror image in every turn"
+
+
 def test_features_come_from_the_cache_the_second_time(source: Source, tmp_path: Path) -> None:
     features = FeatureNetwork(load_backbone("resnet18", weights="none", cuts=("layer1",)).eval(), IMAGENET)
     graph = compile_graph(export_pooled(features, source.size_wh), many=True)
@@ -244,6 +266,24 @@ def test_masks_go_the_way_of_their_pictures(source: Source) -> None:
         assert marked is not None
         inside, outside = picture[marked == 255].mean(), picture[marked == 0].mean()
         assert inside < outside - 30, "the spots are dark"
+
+
+def test_a_window_of_a_mask_is_that_of_its_picture_under_whatever_light(source: Source) -> None:
+    samples = [sample for sample in source.dataset.split(Split.TRAIN) if sample.label is Label.BAD]
+    windows = Augmentation(window=0.5)
+    drawn, marks = list(source.drawn(samples, windows, seed=4)), list(source.drawn_marks(samples, windows, seed=4))
+    shown = 0
+    for picture, marked in zip(drawn, marks, strict=True):
+        assert marked is not None
+        assert set(np.unique(marked)) & {0, 255}, "a mask is not lit"
+        if (marked == 255).sum() > 50:
+            shown += 1
+            assert picture[marked == 255].mean() < picture[marked == 0].mean() - 15, "the spots are dark"
+    assert len(samples) / 3 < shown < len(samples), "some windows lie beside the spot"
+    again = list(source.drawn(samples, windows, seed=4))
+    assert all(np.array_equal(one, other) for one, other in zip(drawn, again, strict=True))
+    brightness = [picture.mean() for picture in drawn]
+    assert np.ptp(brightness) > 40, "the light differs"
 
 
 def test_a_good_part_has_no_defect_anywhere_and_a_bad_one_without_a_mask_may_have_it_everywhere(source: Source) -> None:
@@ -391,6 +431,59 @@ def test_fine_tuning_never_returns_worse_than_its_start(source: Source, tmp_path
     assert rows[1]["val_loss"] > rows[0]["val_loss"]
     with torch.no_grad():
         assert float(network.head.conv.weight.abs().sum()) == 0.0, "epoch 0 must come back"
+
+
+def test_a_network_too_sure_of_itself_is_settled_by_val_not_discarded(source: Source) -> None:
+    network = small_network(Pool.LSE)
+    val = source.dataset.split(Split.VAL)
+    shots, bad = list(source.plain(val)), labels(val)
+    bad[::5] = 1 - bad[::5]
+    with torch.no_grad():
+        network.head.conv.weight *= 4
+    before = settle(network, shots, bad)
+    with torch.no_grad():
+        network.head.conv.weight *= 4
+    after = settle(network, shots, bad)
+    assert after.val_loss == pytest.approx(before.val_loss, rel=1e-3)
+    assert after.scale == before.scale / 4
+    network.load_state_dict(after.of(network.state_dict()))
+    with torch.no_grad():
+        scores = np.array([float(network(torch.from_numpy(shot[None]))[0]) for shot in shots])
+    assert balanced_loss(scores, bad) == pytest.approx(after.val_loss, rel=1e-4)
+    with torch.no_grad():
+        network.head.conv.weight *= np.nan
+    assert settle(network, shots, bad).val_loss == np.inf
+
+
+def test_a_window_beside_the_defect_does_not_teach_that_the_part_is_good_or_bad(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loss(name: str, augmentation: Augmentation) -> float:
+        network = small_network(Pool.LSE)
+        torch.nn.init.zeros_(network.head.conv.weight)
+        torch.nn.init.zeros_(network.head.bias)
+        train, val = source.dataset.split(Split.TRAIN)[:48], source.dataset.split(Split.VAL)
+        still = FineTuning(epochs=1, batch=48, learning_rate=0.0, cell_weight=0.0)
+        cells = CellLogit(bias=0.0, shift_xy=(0.0, 0.0))
+        rows = fine_tune(network, source, train, val, still, augmentation, seed=0, work=tmp_path / name, cells=cells)
+        return rows[1]["train_loss"]
+
+    def beside(self: Source, samples: list[Sample], *_: object, **__: object) -> Iterator[np.ndarray]:
+        return iter([np.zeros((64, 64), np.uint8) for _ in samples])
+
+    assert loss("seen", Augmentation(window=1.0)) == pytest.approx(np.log(2), rel=1e-3)
+    monkeypatch.setattr(Source, "drawn_marks", beside)
+    assert loss("lost", Augmentation(window=1.0)) == pytest.approx(np.log(2) / 2, rel=1e-3), "the good ones alone"
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_computed(
+    name: str, discs: Dataset, tmp_path: Path
+) -> None:
+    options = TrainingOptions(backbone="resnet18", weights="none", fine_tuning=RECIPE, device=name)
+    with pytest.raises(InputError, match=f"--device: torch cannot compute on '{name}' here"):
+        train_inspector(discs, tmp_path / "x.inspector", options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_run_is_taken_up_where_it_ended(

@@ -1,4 +1,4 @@
-"""The article's augmentation: X crops by Y rotations of every training picture, always the same for the same seed."""
+"""Views of training pictures: the article's X crops by Y rotations, or a random window; the same for the same seed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from gonogo.schema import Box, Frame, Region
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How many views of each training picture: ``crops * rotations``."""
+    """How training pictures are varied: ``crops * rotations`` fixed views of each."""
 
     crops: int = 2
     rotations: int = 4
+    window: float | None = None
+    """Where one view is drawn: a random window, its sides at least this share of the region's, mirrored, turned and
+    lit at random; one of the fixed views where ``None``."""
 
     @property
     def views(self) -> int:
@@ -32,6 +35,8 @@ PLAIN = Augmentation(crops=1, rotations=1)
 
 JITTER = 0.08
 """How far an augmented crop's edges move, as a share of the region's side along that axis."""
+STRETCH = 0.85
+"""The sides of a random window differ in scale by up to this factor."""
 
 
 def variants(
@@ -51,7 +56,9 @@ def variants(
 def variant(
     frame: Frame, region: Region, size_wh: tuple[int, int], augmentation: Augmentation, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """One of the `variants`, drawn at random."""
+    """One of the `variants`, or a random window where the augmentation says so; `lit` is left to the caller."""
+    if augmentation.window is not None:
+        return _windowed(frame, region, size_wh, augmentation.window, rng)
     chosen = region if rng.integers(augmentation.crops) == 0 else jittered(region, frame, rng)
     picture = cut(frame, chosen, size_wh)
     return rotated(picture, 360.0 * int(rng.integers(augmentation.rotations)) / augmentation.rotations)
@@ -60,6 +67,33 @@ def variant(
 def jittered(region: Region, frame: Frame, rng: np.random.Generator) -> Region:
     """The region with each edge moved by up to `JITTER`; a box is clipped to the frame."""
     left, top, right, bottom = rng.uniform(-JITTER, JITTER, 4)
+    return _moved(region, frame, left, top, right, bottom)
+
+
+def lit(picture: UInt8[np.ndarray, "height width 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "height width 3"]:
+    """The picture under another light: brighter or darker, of another hue and black level."""
+    gain = rng.uniform(0.75, 1.3) * rng.uniform(0.93, 1.07, 3)
+    return np.clip(picture * gain.astype(np.float32) + np.float32(rng.uniform(-20, 20)), 0, 255).astype(np.uint8)
+
+
+def _windowed(
+    frame: Frame, region: Region, size_wh: tuple[int, int], least: float, rng: np.random.Generator
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A random window of a region, mirrored and, where that keeps the size, transposed at random."""
+    sides = np.clip(rng.uniform(least, 1.0) * STRETCH ** rng.uniform(-1.0, 1.0, 2), least, 1.0)
+    left, top = rng.uniform(0.0, 1.0 - sides)
+    right, bottom = 1.0 - sides - (left, top)
+    picture = cut(frame, _moved(region, frame, -left, -top, -right, -bottom), size_wh)
+    for axis in (0, 1):
+        if rng.random() < 0.5:
+            picture = np.flip(picture, axis)
+    if size_wh[0] == size_wh[1] and rng.random() < 0.5:
+        picture = picture.transpose(1, 0, 2)
+    return np.ascontiguousarray(picture)
+
+
+def _moved(region: Region, frame: Frame, left: float, top: float, right: float, bottom: float) -> Region:
+    """The region with each edge moved outwards by a share of its side; a box is clipped to the frame."""
     if isinstance(region, Box):
         moved = region.expanded(left * region.width, top * region.height, right * region.width, bottom * region.height)
         return moved.intersection(Box.whole(frame))

@@ -11,6 +11,7 @@ import typer
 
 from gonogo.cli.experiment_roi import roi
 from gonogo.cli.train import (
+    DeviceOption,
     MasksOption,
     NormalisationName,
     PoolName,
@@ -18,6 +19,7 @@ from gonogo.cli.train import (
     RoiBackboneOption,
     RoiOption,
     RoiWeightsOption,
+    WindowOption,
     training_options,
 )
 
@@ -50,10 +52,13 @@ def seeds(
     roi_backbone: RoiBackboneOption = None,
     roi_weights: RoiWeightsOption = None,
     count: Annotated[int, typer.Option("--seeds", min=1, help="How many splits.")] = 5,
+    first: Annotated[int, typer.Option(min=0, help="Seed of the first split.")] = 0,
     splits: Annotated[str, typer.Option(help="Shares train/val/calibrate/test.")] = "50/10/25/15",
     finetune: Annotated[bool, typer.Option("--finetune", help="Compare fine-tuning with the head alone.")] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Of fine-tuning.")] = 24,
     learning_rate: Annotated[float, typer.Option(help="Of fine-tuning.")] = 1e-3,
+    window: WindowOption = None,
+    device: DeviceOption = "cpu",
     leaky: Annotated[
         bool, typer.Option("--leaky", help="Split by picture, not by part: overstates, for comparison only.")
     ] = False,
@@ -77,10 +82,14 @@ def seeds(
         roi=roi,
         roi_backbone=roi_backbone,
         roi_weights=roi_weights,
+        window=window,
+        device=device,
     )
     if finetune:
         options = replace(options, fine_tuning=FineTuning(epochs=epochs, learning_rate=learning_rate))
-    rows = seed_study(Dataset.read(dataset), options, range(count), fractions=Fractions.parse(splits), leaky=leaky)
+    rows = seed_study(
+        Dataset.read(dataset), options, range(first, first + count), fractions=Fractions.parse(splits), leaky=leaky
+    )
     found = summary(rows)
     if as_json:
         typer.echo(json.dumps(found))

@@ -49,6 +49,18 @@ MasksOption = Annotated[
 ]
 
 
+WindowOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        max=1.0,
+        help="Fine-tuning: see another window of every picture in every epoch, its sides at least this share of the "
+        "region's, mirrored, turned and lit at random. Without masks stay near 1, lest it cut the defect off.",
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="What fine-tuning computes on: cpu, cuda, cuda:1 ...")]
+
+
 class NormalisationName(StrEnum):
     """What the pretrained weights expect of their input."""
 
@@ -77,6 +89,8 @@ def training_options(
     roi: str,
     roi_backbone: str | None,
     roi_weights: str | None,
+    window: float | None = None,
+    device: str = "cpu",
     seed: int = 0,
 ) -> TrainingOptions:
     """What the shared options of training commands ask for, without fine-tuning and with the usual promise."""
@@ -91,7 +105,8 @@ def training_options(
         pool=pool.known(),
         masks=masks,
         size_wh=(size, size) if size else None,
-        augmentation=Augmentation(crops=crops, rotations=rotations),
+        augmentation=Augmentation(crops=crops, rotations=rotations, window=window),
+        device=device,
         roi=roi,
         locator=LocatorOptions(
             backbone=roi_backbone or backbone,
@@ -129,6 +144,8 @@ def train(
     epochs: Annotated[int, typer.Option(min=1, help="Of fine-tuning.")] = 24,
     batch: Annotated[int, typer.Option(min=1, help="Of fine-tuning.")] = 12,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="Of fine-tuning.")] = 1e-3,
+    window: WindowOption = None,
+    device: DeviceOption = "cpu",
     max_escape: Annotated[float, typer.Option(help="Escape rate to certify.")] = 0.05,
     max_overkill: Annotated[float, typer.Option(help="Overkill rate to certify.")] = 0.05,
     confidence: Annotated[float, typer.Option(help="Of each certified rate.")] = 0.95,
@@ -156,6 +173,8 @@ def train(
         roi=roi,
         roi_backbone=roi_backbone,
         roi_weights=roi_weights,
+        window=window,
+        device=device,
         seed=seed,
     )
     tuning = FineTuning(epochs=epochs, batch=batch, learning_rate=learning_rate)

@@ -24,6 +24,7 @@ from gonogo.train.locating import (
     probe_error,
     sight,
 )
+from gonogo.train.precision import training_device
 from gonogo.train.source import Marks, Source, labels, masked
 from gonogo.train.statistics import restore_statistics
 
@@ -67,5 +68,6 @@ __all__ = [
     "restore_statistics",
     "sight",
     "stream_maps",
+    "training_device",
     "watch_teacher",
 ]

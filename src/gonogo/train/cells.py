@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float16, Float32, Float64, Int, Int8
-from scipy.optimize import minimize_scalar
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
@@ -26,7 +25,7 @@ from gonogo.model import Pool, on_finest, pool_map
 from gonogo.progress import track
 from gonogo.runtime import Graph
 from gonogo.train.features import Pooled, stream_maps
-from gonogo.train.head import CellLogit, Head, balanced_loss
+from gonogo.train.head import CellLogit, Head, best_bias
 from gonogo.train.source import Marks, Source
 
 Targets: TypeAlias = Int8[np.ndarray, "rows columns"]
@@ -232,7 +231,7 @@ def fit_score(
     whole = val.vectors[:, 0].astype(np.float64) @ context
     for (each, seen), scale, share in product(zip(tried, maps, strict=True), SCALES, CONTEXTS):
         pooled = pool_map(torch.from_numpy(scale * seen), pool, sharpness).double().numpy()
-        bias, loss = _best_bias(pooled + share * whole, val.bad)
+        bias, loss = best_bias(pooled + share * whole, val.bad)
         if best is None or loss < best.val_loss:
             best = Head(
                 weight=each.weight * np.float32(scale),
@@ -293,13 +292,3 @@ def _whitening(
     values, vectors = np.linalg.eigh(sound.T @ sound)
     values = np.maximum(values, 0.0)
     return centre, (vectors / np.sqrt(values + SHRINKAGE * values.mean() + 1e-12)).astype(np.float32)
-
-
-def _best_bias(pooled: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, " samples"]) -> tuple[float, float]:
-    """The bias of the lowest class-balanced loss, which is convex in it, and that loss."""
-    found = minimize_scalar(
-        lambda bias: balanced_loss(pooled + bias, bad),
-        bounds=(-float(pooled.max()) - 1.0, -float(pooled.min()) + 1.0),
-        method="bounded",
-    )
-    return float(found.x), float(found.fun)

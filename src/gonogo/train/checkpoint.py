@@ -64,7 +64,7 @@ def resume(work: Path, network: nn.Module, optimiser: torch.optim.Optimizer, *, 
         names = list(network.state_dict())
         network.load_state_dict({name: file.get_tensor(f"network.{name}") for name in names})
         for index, parameter in enumerate(network.parameters()):
-            optimiser.state[parameter]["momentum_buffer"] = file.get_tensor(f"momentum.{index}")
+            optimiser.state[parameter]["momentum_buffer"] = file.get_tensor(f"momentum.{index}").to(parameter.device)
         best = {name: file.get_tensor(f"best.{name}") for name in names}
     return RunState(
         best=best,

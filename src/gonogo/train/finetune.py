@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, repeat
 from pathlib import Path
@@ -14,22 +13,25 @@ from typing import TypeVar
 import numpy as np
 import torch
 from jaxtyping import Int
+from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
 from gonogo.augment import Augmentation
 from gonogo.dataset import Sample
-from gonogo.model import Network
+from gonogo.model import Network, pool_map
 from gonogo.progress import console, track
 from gonogo.runtime import Picture
 from gonogo.train.cells import cell_loss, cell_targets
 from gonogo.train.checkpoint import RunState, resume, run_identity, save
-from gonogo.train.head import CellLogit, balanced_loss, class_weights
-from gonogo.train.precision import reduced_precision
+from gonogo.train.head import CellLogit, best_bias, class_weights
+from gonogo.train.precision import device_of, reduced_precision, training_device
 from gonogo.train.source import Source, labels
 from gonogo.train.statistics import restore_statistics
 
 METRICS = "metrics.jsonl"
+SOFTER = tuple(2.0**-exponent for exponent in range(5))
+"""Factors of a trained network's map that are tried on val."""
 
 T = TypeVar("T")
 
@@ -62,8 +64,9 @@ def fine_tune(
     seed: int,
     work: Path,
     cells: CellLogit | None = None,
+    device: str = "cpu",
 ) -> list[dict[str, float]]:
-    """Train the network in place and leave it at its lowest validation loss.
+    """Train the network in place and leave it at its lowest validation loss, scale and bias of its map settled on val.
 
     Epoch 0, the network as it came, is among the candidates, so the result is never worse on val than its start. After
     every epoch a checkpoint and a line of metrics are written to ``work``; the same call takes up where they end.
@@ -72,11 +75,11 @@ def fine_tune(
     Batch normalisations train on their batches: with statistics held fixed, weights whose normalisations were folded
     away get gradients of the unnormalised network, and collapse within an epoch at the usual rate.
 
-    The features are computed in BF16 where the processor does so natively, the head and the losses in FP32; validation
-    is in FP32, as the line computes.
+    The features are computed in BF16 where the device does so natively, the head and the losses in FP32; validation
+    is in FP32, as the line computes. A bad picture whose mask lies outside the view drawn of it teaches its cells only.
 
     Args:
-        network: Changed in place.
+        network: On the processor, before and after; changed in place.
         source: Gives the pictures, and their masks.
         train: Samples to learn from.
         val: Samples to choose the epoch on.
@@ -85,23 +88,30 @@ def fine_tune(
         seed: Of order and views.
         work: Folder of this run.
         cells: How the head judges single cells, if masks are to go on teaching them; ``None``: labels alone.
+        device: What torch computes on. A run interrupted on one device may be taken up on another.
 
     Returns:
         One row per epoch: ``epoch``, ``val_loss`` and, after epoch 0, ``train_loss`` and ``learning_rate``.
+
+    Raises:
+        InputError: no such device here.
     """
+    place = training_device(device)
     work.mkdir(parents=True, exist_ok=True)
     network.to(memory_format=torch.channels_last)
     if restore_statistics(network, source.plain(train)):
         console.print("The weights carried no batch statistics; they were estimated anew (the function is the same).")
+    names = [sample.file_name for sample in (*train, *val)]
+    identity = run_identity(network, names, recipe, augmentation, source.size_wh, seed, cells)
+    network.to(place)
     optimiser = torch.optim.SGD(
         network.parameters(), momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay
     )
-    names = [sample.file_name for sample in (*train, *val)]
-    identity = run_identity(network, names, recipe, augmentation, source.size_wh, seed, cells)
     val_pictures, val_bad = list(source.plain(val)), labels(val)
     state = resume(work, network, optimiser, identity=identity)
     if state is None:
-        state = RunState(best=copy.deepcopy(network.state_dict()), best_loss=validate(network, val_pictures, val_bad))
+        start = settle(network, val_pictures, val_bad)
+        state = RunState(best=start.of(network.state_dict()), best_loss=start.val_loss)
         (work / METRICS).write_text(_line({"epoch": 0, "val_loss": state.best_loss}))
     else:
         console.print(f"Taking up after epoch {state.epoch}, from {work}.")
@@ -111,9 +121,10 @@ def fine_tune(
             train_loss = _train_epoch(
                 network, optimiser, source, train, recipe, augmentation, seed=seed, epoch=epoch, cells=cells
             )
-            val_loss = validate(network, val_pictures, val_bad)
+            settled = settle(network, val_pictures, val_bad)
+            val_loss = settled.val_loss
             if val_loss < state.best_loss:
-                state.best, state.best_loss, state.best_epoch = copy.deepcopy(network.state_dict()), val_loss, epoch
+                state.best, state.best_loss, state.best_epoch = settled.of(network.state_dict()), val_loss, epoch
             state.epoch = epoch
             rate = optimiser.param_groups[0]["lr"]
             with (work / METRICS).open("a", encoding="utf-8") as file:
@@ -125,16 +136,48 @@ def fine_tune(
     except KeyboardInterrupt:
         console.print(f"Interrupted: keeping epoch {state.best_epoch}, the best so far.")
     network.load_state_dict(state.best)
-    network.eval()
+    network.cpu().eval()
     return [json.loads(line) for line in (work / METRICS).read_text().splitlines()]
 
 
-def validate(network: Network, pictures: Sequence[Picture], bad: Int[np.ndarray, " samples"]) -> float:
-    """Class-balanced cross entropy of the network as the line would run it, in nats; infinite if it diverged."""
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """How strongly a map speaks, and from where on it means a bad part."""
+
+    val_loss: float
+    """Class-balanced cross entropy on the val pictures, in nats; infinite if the network diverged."""
+    scale: float = 1.0
+    """A factor of the whole map, its context included."""
+    bias: float = 0.0
+
+    def of(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A copy of a network's weights with the head settled so."""
+        copied = {key: value.detach().clone() for key, value in weights.items()}
+        for key in ("head.conv.weight", "head.context.weight"):
+            if key in copied:
+                copied[key] *= self.scale
+        copied["head.bias"].fill_(self.bias)
+        return copied
+
+
+def settle(network: Network, pictures: Sequence[Picture], bad: Int[np.ndarray, " samples"]) -> Settled:
+    """The scale, at most 1, and the bias of the head's map that have the lowest loss on val.
+
+    A network that has learned its training pictures by heart is far too sure of itself; that says nothing about how
+    well it tells good parts from bad ones, and must not decide which epoch is kept. A fitted head has its scale and
+    bias from val as well.
+    """
     network.eval()
+    place = device_of(network)
     with torch.no_grad():
-        scores = [float(network(torch.from_numpy(picture[None]))[0]) for picture in pictures]
-    return balanced_loss(np.array(scores), bad)
+        maps = torch.cat([network(torch.from_numpy(picture[None]).to(place))[1].cpu() for picture in pictures])
+    if not maps.isfinite().all():
+        return Settled(val_loss=math.inf)
+    found = []
+    for scale in SOFTER:
+        bias, loss = best_bias(pool_map(scale * maps, network.head.pool).double().numpy(), bad)
+        found.append(Settled(val_loss=loss, scale=scale, bias=bias))
+    return min(found, key=lambda each: each.val_loss)
 
 
 def learning_rate(recipe: FineTuning, epoch: float) -> float:
@@ -161,7 +204,8 @@ def _train_epoch(
     network.train()
     order = np.random.default_rng((seed, epoch)).permutation(len(train))
     samples = [train[i] for i in order]
-    bad = torch.from_numpy(labels(samples)).float()
+    place = device_of(network)
+    bad = torch.from_numpy(labels(samples)).float().to(place)
     weights = class_weights(bad)
     views = source.drawn(samples, augmentation, seed=seed + epoch)
     marks = source.drawn_marks(samples, augmentation, seed=seed + epoch) if cells is not None else repeat(None)
@@ -172,15 +216,19 @@ def _train_epoch(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, epoch - 1 + (step + 1) / batches)
         chosen = slice(step * recipe.batch, step * recipe.batch + len(batch))
-        with reduced_precision():
-            maps = network.features.maps(torch.from_numpy(np.stack([picture for picture, _ in batch])))
+        with reduced_precision(place):
+            maps = network.features.maps(torch.from_numpy(np.stack([picture for picture, _ in batch])).to(place))
         score, _ = network.head(*(each.float() for each in maps))
-        loss = functional.binary_cross_entropy_with_logits(score, bad[chosen], weight=weights[chosen])
+        weight = weights[chosen]
+        if augmentation.window is not None:  # a window beside the defect shows no bad part
+            seen = torch.tensor([marked is None or bool(marked.any()) for _, marked in batch], device=place)
+            weight = weight * (seen | (bad[chosen] == 0))
+        loss = functional.binary_cross_entropy_with_logits(score, bad[chosen], weight=weight)
         if cells is not None:
             local = network.head.local(*(each.float() for each in maps))
             shape = (local.shape[1], local.shape[2])
             targets = np.stack([cell_targets(marked, shape, cells.shift_xy) for _, marked in batch])
-            loss = loss + recipe.cell_weight * cell_loss(local + cells.bias, torch.from_numpy(targets))
+            loss = loss + recipe.cell_weight * cell_loss(local + cells.bias, torch.from_numpy(targets).to(place))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(network.parameters(), recipe.longest_gradient)

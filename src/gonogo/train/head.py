@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float16, Float32, Float64, Int
+from scipy.optimize import minimize_scalar
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
@@ -60,6 +61,16 @@ def balanced_loss(score: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, "
         return math.inf
     loss = np.logaddexp(0.0, np.where(bad == 1, -score, score))
     return float(np.mean([loss[bad == label].mean() for label in np.unique(bad)]))
+
+
+def best_bias(pooled: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, " samples"]) -> tuple[float, float]:
+    """The bias of the lowest class-balanced loss, which is convex in it, and that loss."""
+    found = minimize_scalar(
+        lambda bias: balanced_loss(pooled + bias, bad),
+        bounds=(-float(pooled.max()) - 1.0, -float(pooled.min()) + 1.0),
+        method="bounded",
+    )
+    return float(found.x), float(found.fun)
 
 
 def fit_mean(train: Pooled, val: Pooled) -> Head:

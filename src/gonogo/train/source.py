@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from gonogo.ahead import ahead
-from gonogo.augment import PLAIN, Augmentation, variant, variants
+from gonogo.augment import PLAIN, Augmentation, lit, variant, variants
 from gonogo.dataset import Dataset, Sample
 from gonogo.runtime import Picture
 from gonogo.schema import Box, Frame, Label, Region
@@ -62,7 +62,9 @@ class Source:
 
         def make(sample: Sample) -> Picture:
             frame = self.dataset.load(sample)
-            return variant(frame, self.region(sample, frame), self.size_wh, augmentation, generator_of(seed, sample))
+            rng = generator_of(seed, sample)
+            picture = variant(frame, self.region(sample, frame), self.size_wh, augmentation, rng)
+            return picture if augmentation.window is None else lit(picture, rng)
 
         return ahead(make, samples, workers=1)
 
@@ -84,13 +86,15 @@ class Source:
         self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
     ) -> Iterator[Marks | None]:
         """What each of `drawn` shows of its sample's defect mask, see `marks`."""
-        for sample in samples:
+
+        def make(sample: Sample) -> Marks | None:
             mask = self._mask(sample)
             if mask is None:
-                yield self._unmarked(sample)
-                continue
+                return self._unmarked(sample)
             rng = generator_of(seed, sample)
-            yield variant(mask, self.region(sample, mask), self.size_wh, augmentation, rng)[..., 0]
+            return variant(mask, self.region(sample, mask), self.size_wh, augmentation, rng)[..., 0]
+
+        return ahead(make, samples, workers=1)
 
     def _mask(self, sample: Sample) -> Frame | None:
         """A bad sample's mask as a black and white picture of its frame's size; ``None`` where it has none."""

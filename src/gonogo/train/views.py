@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float64
 
+from gonogo.augment import STRETCH, lit
 from gonogo.images import crop_resize, pixel_window
 from gonogo.images.geometry import Corners, box_around, upright
 from gonogo.roi.learned import closer_scale
@@ -17,8 +18,6 @@ from gonogo.schema import Box, Frame
 
 SCALES = (0.5, 1.2)
 """Sides of a random window, as shares of the frame's; smaller ones where the part is small, see `closer_scale`."""
-STRETCH = 0.85
-"""Its sides differ in scale by up to this factor."""
 ABSENT_SHARE = 0.25
 """How many of the random views show no single, whole part."""
 _TRIES = 30
@@ -206,9 +205,4 @@ def _taken(
     if width == height and rng.random() < 0.5:
         picture = picture.transpose(1, 0, 2)
         flips = np.eye(3)[[1, 0, 2]] @ flips
-    return np.ascontiguousarray(_lit(picture, rng)), flips
-
-
-def _lit(picture: Picture, rng: np.random.Generator) -> Picture:
-    gain = rng.uniform(0.75, 1.3) * rng.uniform(0.93, 1.07, 3)
-    return np.clip(picture * gain.astype(np.float32) + np.float32(rng.uniform(-20, 20)), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(lit(picture, rng)), flips

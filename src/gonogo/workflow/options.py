@@ -43,6 +43,8 @@ class TrainingOptions:
     """What the weights expect of their input; chosen by cross-validation on train where a file does not say."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     fine_tuning: FineTuning | None = None
+    device: str = "cpu"
+    """What fine-tuning computes on, by torch's name for it."""
     roi: str = "none"
     """``none``, ``learned``, or the file of a recipe."""
     locator: LocatorOptions = field(default_factory=LocatorOptions)

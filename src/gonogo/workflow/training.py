@@ -19,7 +19,7 @@ from gonogo.images.geometry import side_lengths
 from gonogo.inspector import Inspector
 from gonogo.model import architecture
 from gonogo.roi import Roi
-from gonogo.train import Source, fine_tune
+from gonogo.train import Source, fine_tune, training_device
 from gonogo.workflow.fitting import frozen_gear, settled
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.region import IDENTITY, find_regions, keep_roi
@@ -62,6 +62,7 @@ def train_inspector(
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
     require_trainable(dataset)
     options = settled(options or TrainingOptions(), dataset)
+    training_device(options.device)
     torch.manual_seed(options.seed)
     side = architecture(options.backbone).side
     work = out.with_name(f"{out.name}.work")
@@ -82,6 +83,7 @@ def train_inspector(
             cells=head.cells,
             seed=options.seed,
             work=work,
+            device=options.device,
         )
     facts: dict[str, JsonValue] = {
         "options": plain(asdict(options)),
