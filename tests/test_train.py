@@ -416,11 +416,13 @@ def test_every_backbone_has_two_finer_maps_for_masks_to_teach(name: str) -> None
 RECIPE = FineTuning(epochs=3, batch=12, learning_rate=3e-3)
 
 
-def tuned(source: Source, work: Path, recipe: FineTuning) -> tuple[Network, list[dict[str, float]]]:
+def tuned(
+    source: Source, work: Path, recipe: FineTuning, *, device: str = "cpu"
+) -> tuple[Network, list[dict[str, float]]]:
     network = small_network(Pool.LSE)
     torch.nn.init.zeros_(network.head.conv.weight)
     train, val = source.dataset.split(Split.TRAIN)[:48], source.dataset.split(Split.VAL)
-    return network, fine_tune(network, source, train, val, recipe, PLAIN, seed=0, work=work)
+    return network, fine_tune(network, source, train, val, recipe, PLAIN, seed=0, work=work, device=device)
 
 
 def test_fine_tuning_never_returns_worse_than_its_start(source: Source, tmp_path: Path) -> None:
@@ -474,6 +476,14 @@ def test_a_window_beside_the_defect_does_not_teach_that_the_part_is_good_or_bad(
     assert loss("seen", Augmentation(window=1.0)) == pytest.approx(np.log(2), rel=1e-3)
     monkeypatch.setattr(Source, "drawn_marks", beside)
     assert loss("lost", Augmentation(window=1.0)) == pytest.approx(np.log(2) / 2, rel=1e-3), "the good ones alone"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no graphics card that torch can use")
+def test_a_graphics_card_trains_what_the_processor_trains(source: Source, tmp_path: Path) -> None:
+    _, rows = tuned(source, tmp_path / "cpu", RECIPE)
+    network, again = tuned(source, tmp_path / "card", RECIPE, device="cuda")
+    assert [row["val_loss"] for row in again] == pytest.approx([row["val_loss"] for row in rows], rel=0.05)
+    assert {parameter.device.type for parameter in network.parameters()} == {"cpu"}
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])
