@@ -52,6 +52,19 @@ def test_inspecting_never_loads_torch(trained: Path, discs: Dataset) -> None:
     assert "torch" not in loaded_after(code)
 
 
+def test_an_option_of_fine_tuning_without_it_is_refused_and_so_is_a_device_that_is_not_there(
+    discs: Dataset, tmp_path: Path
+) -> None:
+    command = ("train", discs.root, "--out", tmp_path / "x.inspector", "--weights", "none")
+    done = run(*command, "--window", "0.6", COLUMNS="300")
+    assert done.returncode == 2
+    assert "Add --finetune" in done.stderr
+    done = run(*command, "--finetune", "--device", "cuda:99", COLUMNS="300")
+    assert done.returncode == 2
+    assert "torch cannot compute on 'cuda:99' here" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_wrong_environment_variable_is_named(trained: Path, discs: Dataset) -> None:
     done = run("inspect", trained, discs.root / discs.samples[0].file_name, GONOGO_THREADS="many")
     assert done.returncode == 2

@@ -20,6 +20,7 @@ from gonogo.cli.train import (
     RoiOption,
     RoiWeightsOption,
     WindowOption,
+    require_fine_tuning,
     training_options,
 )
 
@@ -69,6 +70,7 @@ def seeds(
     from gonogo.experiments import seed_study, summary
     from gonogo.train import FineTuning
 
+    require_fine_tuning(finetune=finetune, window=window, device=device)
     options = training_options(
         backbone=backbone,
         weights=weights,

@@ -160,6 +160,7 @@ def train(
     from gonogo.train import FineTuning
     from gonogo.workflow import Promise, train_inspector
 
+    require_fine_tuning(finetune=finetune, window=window, device=device)
     options = training_options(
         backbone=backbone,
         weights=weights,
@@ -192,6 +193,19 @@ def train(
     for claim in (point.escape, point.overkill):
         console.print(describe(claim))
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")
+
+
+def require_fine_tuning(*, finetune: bool, window: float | None, device: str) -> None:
+    """Refuse what would be ignored.
+
+    Raises:
+        InputError: an option of fine-tuning without ``--finetune``.
+    """
+    from gonogo.errors import InputError
+
+    given = ["--window"] * (window is not None) + ["--device"] * (device != "cpu")
+    if given and not finetune:
+        raise InputError(f"{' and '.join(given)}: an option of fine-tuning, which was not asked for. Add --finetune.")
 
 
 def known_reduction(text: str) -> Reduction:
