@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -49,7 +50,7 @@ from gonogo.train import (
 )
 from gonogo.train.finetune import settle
 from gonogo.train.head import CellLogit
-from gonogo.workflow import TrainingOptions, train_inspector
+from gonogo.workflow import TrainingOptions, sealing, train_inspector
 
 SIZE_WH = (64, 48)
 
@@ -476,6 +477,25 @@ def test_a_window_beside_the_defect_does_not_teach_that_the_part_is_good_or_bad(
     assert loss("seen", Augmentation(window=1.0)) == pytest.approx(np.log(2), rel=1e-3)
     monkeypatch.setattr(Source, "drawn_marks", beside)
     assert loss("lost", Augmentation(window=1.0)) == pytest.approx(np.log(2) / 2, rel=1e-3), "the good ones alone"
+
+
+def test_cells_that_masks_taught_look_where_they_were_taught_to_after_fine_tuning_too(
+    discs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealing, "measure_shift", lambda *_: (9.0, 9.0))
+    options = TrainingOptions(
+        backbone="resnet18",
+        weights="none",
+        cuts=("layer1",),
+        size_wh=(64, 64),
+        augmentation=PLAIN,
+        fine_tuning=replace(RECIPE, epochs=1),
+    )
+    taught = train_inspector(discs, tmp_path / "masks.inspector", options)
+    features = FeatureNetwork(load_backbone("resnet18", weights="none", cuts=("layer1",)).eval(), IMAGENET)
+    assert taught.bundle.manifest.heat_scale.shift_xy == measure_shift(features, (64, 64))
+    unmarked = train_inspector(discs, tmp_path / "labels.inspector", replace(options, masks=False))
+    assert unmarked.bundle.manifest.heat_scale.shift_xy == (9.0, 9.0), "nobody taught its cells"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no graphics card that torch can use")

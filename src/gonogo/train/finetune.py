@@ -76,8 +76,8 @@ def fine_tune(
     away get gradients of the unnormalised network, and collapse within an epoch at the usual rate.
 
     The features are computed in BF16 where the device does so natively, the head and the losses in FP32; validation
-    is in FP32, as the line computes. A bad picture whose mask lies outside the
-    window drawn of it teaches its cells only.
+    is in FP32, as the line computes. A bad picture whose mask lies outside the window drawn of it teaches its cells
+    only.
 
     Args:
         network: On the processor, before and after; changed in place.

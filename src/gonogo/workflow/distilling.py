@@ -114,7 +114,8 @@ def distill(
     )
     with folder_beside(out, replace=overwrite) as partial:
         copy_roi(teacher.path, partial)
-        fill_bundle(partial, out.name, network, source, search, made, facts)
+        # Its cells were taught what lies under them: the teacher's shift is out of the lessons.
+        fill_bundle(partial, out.name, network, source, search, made, facts, shift_xy=(0.0, 0.0))
         student = Inspector.load(partial)
         compared = compare(student, teacher, dataset, options.split)
         manifest = student.bundle.manifest.model_copy(update={"distilled": compared.record()})

@@ -61,8 +61,13 @@ def fill_bundle(
     search: Roi | None,
     options: TrainingOptions,
     facts: dict[str, JsonValue],
+    *,
+    shift_xy: tuple[float, float] | None,
 ) -> Evaluation:
-    """Export, check, judge val for the colour scale and the golden frames, certify, seal."""
+    """Export, check, judge val for the colour scale and the golden frames, certify, seal.
+
+    ``shift_xy`` is where a cell of the map looks, where it was taught that; measured where ``None``.
+    """
     dataset = source.dataset
     recipe = Recipe(size_wh=source.size_wh, roi=method_of(search), reduction=options.reduction)
     model = export_classifier(network, source.size_wh, labels=(Label.GOOD.value, Label.BAD.value))
@@ -94,7 +99,8 @@ def fill_bundle(
         data_fingerprint=fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)),
     )
     draft = Inspector(bundle.write_manifest(folder, manifest), graph, search)
-    shift_xy = measure_shift(network.features, source.size_wh)
+    if shift_xy is None:
+        shift_xy = measure_shift(network.features, source.size_wh)
     finished = seal(draft, dataset, options.promise, shift_xy)
     return evaluate(Inspector(finished, graph, search), dataset, (Split.VAL,), with_regions=False)
 
