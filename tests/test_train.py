@@ -276,7 +276,7 @@ def test_a_window_of_a_mask_is_that_of_its_picture_under_whatever_light(source: 
     shown = 0
     for picture, marked in zip(drawn, marks, strict=True):
         assert marked is not None
-        assert set(np.unique(marked)) & {0, 255}, "a mask is not lit"
+        assert marked.min() == 0, "a mask is not lit"
         if (marked == 255).sum() > 50:
             shown += 1
             assert picture[marked == 255].mean() < picture[marked == 0].mean() - 15, "the spots are dark"

@@ -89,7 +89,7 @@ def fine_tune(
         seed: Of order and views.
         work: Folder of this run.
         cells: How the head judges single cells, if masks are to go on teaching them; ``None``: labels alone.
-        device: What torch computes on. A run interrupted on one device may be taken up on another.
+        device: What torch computes on.
 
     Returns:
         One row per epoch: ``epoch``, ``val_loss`` and, after epoch 0, ``train_loss`` and ``learning_rate``.
