@@ -219,6 +219,7 @@ def test_each_part_of_a_cascade_has_one_score_from_whoever_judged_it(
 ) -> None:
     rule = joined.bundle.manifest.cascade
     assert rule is not None
+    assert student.heat_scale.shift_xy != teacher.heat_scale.shift_xy
     asked = 0
     for sample in discs.split(Split.VAL, Split.TEST):
         frame = discs.load(sample)
@@ -228,6 +229,7 @@ def test_each_part_of_a_cascade_has_one_score_from_whoever_judged_it(
         assert second.score is not None
         assert found.heatmap is not None
         asked += bool(found.doubt)
+        assert found.shift_xy == (second if found.doubt else first).shift_xy, "whose grid it is"
         if found.doubt:
             assert found.score == pytest.approx(second.score, abs=1e-5)
             assert "second network was asked" in found.reason

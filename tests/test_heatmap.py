@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -161,6 +162,15 @@ def test_heat_is_drawn_where_it_is_and_nowhere_else(frame: Frame) -> None:
     assert changed[28, 128]
     assert not changed[:, :90].any()
     assert not changed[60:].any()
+
+
+def test_the_verdict_says_where_its_cells_look(frame: Frame) -> None:
+    heatmap = np.full((6, 8), -10, np.float32)
+    heatmap[1, 6] = 10
+    verdict = replace(judged(heatmap, Box.whole(frame)), shift_xy=(-5.0, 3.0))
+    changed = (overlay(frame, verdict, SCALE) != frame).any(axis=2)[2:-2, 2:-2]
+    assert changed[88, 28], "five cells of 20 pixels to the left, three down"
+    assert not changed[28, 128]
 
 
 def test_hotter_is_drawn_stronger(frame: Frame) -> None:

@@ -198,6 +198,8 @@ class Cascade(Strict):
     """Added to the student's score where it is clearly good."""
     bad_shift: float = Field(allow_inf_nan=False)
     """Added to the student's score where it is clearly bad."""
+    student_shift_xy: tuple[float, float] = Field(default=(0.0, 0.0), strict=False)
+    """Where the cells of the student's map look; those of the teacher's by the manifest's heat scale."""
     compared: Comparison | None = None
     pictures: int = Field(default=0, ge=0)
     """Judged for the comparison."""

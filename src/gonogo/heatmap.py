@@ -2,7 +2,7 @@
 
 A defect map has few cells (7 x 7, say), the photograph millions of pixels. Everything here agrees on one geometry: the
 map's grid covers the judged region evenly, so cell ``i`` of ``n`` has its middle at ``(i + 0.5) / n`` of the region.
-Where a network's cells look elsewhere than at the middle of their square, the scale says by how much (``shift_xy``).
+Where a network's cells look elsewhere than at the middle of their square, the verdict says by how much (``shift_xy``).
 """
 
 from __future__ import annotations
@@ -44,10 +44,7 @@ class HeatScale:
     hot: float
     """Cells at or above this have the strongest colour."""
     shift_xy: tuple[float, float] = (0.0, 0.0)
-    """Where a cell looks, in cells right of and below the middle of its square.
-
-    Strided convolutions with symmetric padding look up and left of it, by nearly half a cell.
-    """
+    """What `gonogo.schema.Verdict` says of its map; in a cascade of the teacher's."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.cold) and math.isfinite(self.hot) and self.cold < self.hot):
@@ -106,7 +103,7 @@ def spread(
         heatmap: rows x columns, over what `gonogo.images.cut` cuts out for ``region``.
         region: The judged region in frame pixels.
         shape_hw: Height and width of the frame.
-        shift_xy: See `HeatScale`.
+        shift_xy: Where its cells look, see `gonogo.schema.Verdict`.
 
     Returns:
         height x width; ``-inf`` outside the region, where nothing was judged.
@@ -131,7 +128,7 @@ def hottest_point(
     Args:
         heatmap: rows x columns, evenly over ``region``.
         region: The judged region in frame pixels.
-        shift_xy: See `HeatScale`.
+        shift_xy: Where its cells look, see `gonogo.schema.Verdict`.
     """
     rows, columns = heatmap.shape
     row, column = _peak_cell(heatmap)
@@ -160,7 +157,7 @@ def overlay(frame: Frame, verdict: Verdict, scale: HeatScale) -> Frame:
     if verdict.region is None:
         return drawn
     if verdict.heatmap is not None:
-        (x1, y1, x2, y2), values = _over_window(verdict.heatmap, verdict.region, frame.shape[:2], scale.shift_xy)
+        (x1, y1, x2, y2), values = _over_window(verdict.heatmap, verdict.region, frame.shape[:2], verdict.shift_xy)
         window = drawn[y1:y2, x1:x2]
         level = np.rint(scale.heat(values) * 255).astype(np.uint8)
         strength = cv2.LUT(level, _tint_strength())

@@ -192,6 +192,7 @@ class Inspector:
             box=box,
             region=region,
             heatmap=outputs["heatmap"][0],
+            shift_xy=self.heat_scale.shift_xy if self.cascade is None or doubt else self.cascade.rule.student_shift_xy,
             feature_vector=outputs["feature_vector"][0],
             doubt=doubt,
             timings_ms=timings_ms,

@@ -250,6 +250,11 @@ class Verdict:
     """What was cut out and judged: the part with its margin, as a box or a turned rectangle in frame pixels."""
     heatmap: DefectMap | None = None
     """Defect evidence over ``region``, in score units; pooling it and adding the bias gives the score."""
+    shift_xy: tuple[float, float] = (0.0, 0.0)
+    """Where a cell of the heat map looks, in cells right of and below the middle of its square.
+
+    Strided convolutions with symmetric padding look up and left of it, by nearly half a cell.
+    """
     feature_vector: FeatureVector | None = None
     doubt: str = ""
     """In a cascade: why the second network was asked; empty where the first one's answer stands."""

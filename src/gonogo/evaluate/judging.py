@@ -231,13 +231,13 @@ def _located(prediction: Prediction, frame: Frame, verdict: Verdict, mask: Mask,
     if verdict.heatmap is None or verdict.region is None:
         return prediction
     region = seen_region(frame, verdict.region)
-    values = spread(verdict.heatmap, region, mask.shape, shift_xy=scale.shift_xy)
+    values = spread(verdict.heatmap, region, mask.shape, shift_xy=verdict.shift_xy)
     judged = np.isfinite(values)
     inside, heat = mask[judged], scale.heat(values[judged])
     total = float(heat.sum(dtype=np.float64))
     return replace(
         prediction,
-        pointing_hit=_on(mask, hottest_point(verdict.heatmap, region, shift_xy=scale.shift_xy)),
+        pointing_hit=_on(mask, hottest_point(verdict.heatmap, region, shift_xy=verdict.shift_xy)),
         centre_hit=_on(mask, in_frame(region, np.array([[0.5, 0.5]]))[0]),
         energy_inside=float(heat[inside].sum(dtype=np.float64)) / total if total > 0 else 0.0,
         mask_share=float(inside.mean()),

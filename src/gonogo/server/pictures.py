@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -102,20 +103,15 @@ class Pictures:
 
     def _draw(self, frame: Frame, shown: View, record: VerdictRecord | None, width: int) -> bytes:
         small, factor = reduced(frame, width)
-        region: Region | None = None if shown.box_xyxy is None else Box.from_xyxy(shown.box_xyxy)
-        heatmap, scale = None, _NO_SCALE
+        box = None if shown.box_xyxy is None else Box.from_xyxy(shown.box_xyxy)
+        judged, scale = Verdict(state=shown.state, score=shown.score, reason=shown.reason, region=box), _NO_SCALE
         inspector = self._inspector(record) if record is not None else None
         if inspector is not None:
             again = self._judge(inspector, shown, frame)
-            region, heatmap, scale = again.region, again.heatmap, inspector.heat_scale
-        judged = Verdict(
-            state=shown.state,
-            score=shown.score,
-            reason=shown.reason,
-            region=None if region is None else _scaled(region, factor),
-            heatmap=heatmap,
-        )
-        return images.encode_jpeg(overlay(small, judged, scale), quality=85)
+            judged = replace(judged, region=again.region, heatmap=again.heatmap, shift_xy=again.shift_xy)
+            scale = inspector.heat_scale
+        region = None if judged.region is None else _scaled(judged.region, factor)
+        return images.encode_jpeg(overlay(small, replace(judged, region=region), scale), quality=85)
 
     def _remember(self, key: tuple[object, ...], drawn: bytes) -> None:
         with self._remembering:

@@ -155,6 +155,7 @@ def _rule(
         ask_to=ask_to,
         good_shift=go_below - ask_from,
         bad_shift=no_go_above - ask_to,
+        student_shift_xy=student.heat_scale.shift_xy,
     )
 
 
