@@ -122,7 +122,7 @@ def record_line(space: Workspace, judge: Inspector, dataset: Dataset) -> None:
                 check = {"ticket": f"{number}", "expected": sample.label if number % 9 else Label.GOOD}
                 ledger.append_action(
                     Action(action=BLIND_CHECK, who="Bertram", about=row.seq, label=sample.label, details=check)
-                )  # type: ignore[arg-type]
+                )
 
 
 def begin_labelling(space: Workspace, dataset: Dataset) -> None:

@@ -97,7 +97,8 @@ def _watch(server: subprocess.Popen[bytes], space: Workspace, arguments: argpars
     pages = [Page(address, cookies, begun + duration_s) for _ in range(arguments.pages)]
     for page in pages:
         page.start()
-    process, samples, number = psutil.Process(server.pid), [], 0
+    process, number = psutil.Process(server.pid), 0
+    samples: list[tuple[float, int, int]] = []
     with Ledger.open(space.ledger) as ledger:
         while time.monotonic() < begun + duration_s:
             number += 1
