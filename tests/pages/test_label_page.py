@@ -147,9 +147,10 @@ def test_a_finger_draws_a_box(dataset: Path, new_page: Callable[..., Page]) -> N
 
 def test_two_people_on_one_picture_lose_nothing(app: FastAPI, dataset: Path, new_page: Callable[..., Page]) -> None:
     anna, berta = new_page(Role.ENGINEER), new_page(Role.ADMIN)
+    # She does not hear of it in time. From the start: what opening the page sends may be answered after the other save.
+    berta.route("**/look", lambda route: route.abort())
     for page in (anna, berta):
         opened(page, "images/0.png")
-    berta.route("**/look", lambda route: route.abort())  # she does not hear of it in time
     anna.keyboard.press("g")
     saved(anna)
     berta.keyboard.press("b")
