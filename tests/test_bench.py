@@ -10,7 +10,7 @@ import pytest
 from gonogo import images
 from gonogo.bench import stages
 from gonogo.bench.clock import take_turns
-from gonogo.bench.making import REFERENCE, given
+from gonogo.bench.making import REFERENCE, given, make
 from gonogo.bench.records import Benchmark, Row
 from gonogo.bench.rivals import GradCam, peer
 from gonogo.bench.starting import measure_start
@@ -51,7 +51,7 @@ def test_the_shares_of_the_stages_add_up_to_the_judgement(inspector: Inspector, 
 def test_sizes_regions_and_streams_are_held_against_the_smallest(inspector: Inspector, photo: Path) -> None:
     frame = images.load(photo)
     assert [row.name for row in stages.measure_regions(inspector, frame, repeats=2)] == ["1", "2", "4", "8"]
-    streams = stages.measure_streams(inspector, frame, pictures=8, cores=2)
+    streams = stages.measure_streams(inspector, frame, seconds=0.1, rounds=1, cores=2)
     assert [row.name for row in streams] == ["1", "2", "4"]
     assert streams[0].ratio == 1.0
     assert {row.table for row in stages.measure_batches(inspector, frame, repeats=2)} == {"batch"}
@@ -72,6 +72,19 @@ def test_every_way_of_judging_many_pictures_is_measured(trained: Path, photo: Pa
     rows = measure_throughput(trained, images.load(photo), seconds=1, rounds=1)
     assert PROCESSES in [row.name for row in rows]
     assert all(row.facts["pictures_per_s"] > 0 for row in rows[1:])
+
+
+def test_a_benchmark_without_its_reference_says_why(
+    discs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise GonogoError("the exported graph differs from the trained network.")
+
+    shutil.copytree(discs.root, tmp_path / "boards")
+    (tmp_path / "chip.toml").touch()
+    monkeypatch.setattr("gonogo.bench.making.train_inspector", refuse)
+    with pytest.raises(GonogoError, match=rf"{REFERENCE} could not be made: the exported graph differs .* --bundles"):
+        make(tmp_path, workers=1)
 
 
 def test_grad_cam_gives_the_same_map_however_far_the_gradient_runs() -> None:

@@ -71,6 +71,9 @@ def make(folder: Path, *, workers: int) -> Contenders:
     """Render boards, teach a ResNet-50 and a small network by masks on random features, quantise both, join them.
 
     Whatever is in the folder from an earlier call is taken as it is.
+
+    Raises:
+        GonogoError: `REFERENCE` could not be made, without which there is nothing to compare.
     """
     boards = folder / "boards"
     if not boards.is_dir():
@@ -113,6 +116,9 @@ def make(folder: Path, *, workers: int) -> Contenders:
             bundles[name] = out
         except GonogoError as error:
             missing[name] = str(error)
+    if REFERENCE not in bundles:
+        why = missing.get(FULL_PRECISION, missing[REFERENCE])
+        raise GonogoError(f"{folder}: {REFERENCE} could not be made: {why} Or give bundles of your own with --bundles.")
     return Contenders(bundles=bundles, dataset=dataset, missing=missing)
 
 

@@ -118,32 +118,41 @@ def measure_batches(inspector: Inspector, frame: Frame, *, repeats: int) -> list
     return rows + [Row.timed("batch", name, each, each.median_ms / int(name) / single) for name, each in found.items()]
 
 
-def measure_streams(inspector: Inspector, frame: Frame, *, pictures: int, cores: int) -> list[Row]:
-    """The bare network with several pictures in flight; ratio: pictures per second against one at a time."""
+def measure_streams(inspector: Inspector, frame: Frame, *, seconds: float, rounds: int, cores: int) -> list[Row]:
+    """The bare network with several pictures in flight; ratio: pictures per second against one at a time.
+
+    Args:
+        inspector: Whose network.
+        frame: What it judges over and over.
+        seconds: Of each number of streams in each round.
+        rounds: Their median counts.
+        cores: As many streams, and twice as many, are tried beside one.
+    """
     picture = _picture(inspector, frame)
     rates: dict[int, list[float]] = {}
     model = ov.Core().read_model(inspector.bundle.classifier)
     streams = sorted({1, cores, 2 * cores})
-    for _ in range(3):
+    for _ in range(rounds):
         for count in streams:
             options = {"INFERENCE_PRECISION_HINT": inspector.bundle.manifest.precision, "NUM_STREAMS": str(count)}
             queue = ov.AsyncInferQueue(ov.Core().compile_model(model, "CPU", options))
-            rates.setdefault(count, []).append(_rate(queue, picture, pictures))
+            rates.setdefault(count, []).append(_rate(queue, picture, seconds))
     single = float(np.median(rates[1]))
     return [
         Row(table="streams", name=str(count), ratio=float(np.median(found)) / single) for count, found in rates.items()
     ]
 
 
-def _rate(queue: ov.AsyncInferQueue, picture: Frame, pictures: int) -> float:
+def _rate(queue: ov.AsyncInferQueue, picture: Frame, seconds: float) -> float:
     for _ in range(len(queue) * 2):  # warm
         queue.start_async({0: picture[None]})
     queue.wait_all()
-    start = time.perf_counter()
-    for _ in range(pictures):
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
         queue.start_async({0: picture[None]})
+        count += 1
     queue.wait_all()
-    return pictures / (time.perf_counter() - start)
+    return count / (time.perf_counter() - start)
 
 
 def _picture(inspector: Inspector, frame: Frame) -> Frame:

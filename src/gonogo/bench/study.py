@@ -48,7 +48,7 @@ class Extent:
     """Whether torch.compile is among the rivals."""
 
 
-QUICK = Extent(repeats=25, seconds=3, rounds=3, compiled=False)
+QUICK = Extent(repeats=20, seconds=2, rounds=3, compiled=False)
 FULL = Extent(repeats=100, seconds=10, rounds=3, compiled=True)
 
 
@@ -149,11 +149,10 @@ class _Bench:
         yield stages.measure_regions(self.reference, self.frame, repeats=repeats)
         yield stages.measure_batches(self.reference, self.frame, repeats=repeats)
         cores = len(os.sched_getaffinity(0))
-        yield stages.measure_streams(self.reference, self.frame, pictures=8 * repeats, cores=cores)
+        seconds, rounds = self.extent.seconds, self.extent.rounds
+        yield stages.measure_streams(self.reference, self.frame, seconds=seconds, rounds=rounds, cores=cores)
         yield self._thread_pools()
-        yield measure_throughput(
-            self.contenders.bundles[REFERENCE], self.frame, seconds=self.extent.seconds, rounds=self.extent.rounds
-        )
+        yield measure_throughput(self.contenders.bundles[REFERENCE], self.frame, seconds=seconds, rounds=rounds)
         yield self._starts()
         yield self._safety()
 

@@ -197,7 +197,8 @@ def load_mask(path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None 
     Raises:
         ImageError: unreadable, or of another size than its picture.
     """
-    mask: Mask = load(path).max(axis=2) >= 128
+    red, green, blue = np.moveaxis(load(path), 2, 0)
+    mask: Mask = (red | green | blue) >= 128  # many times as fast as a maximum over so short an axis
     if shape_hw is not None and mask.shape != shape_hw:
         raise ImageError(
             f"{path}: the mask is {mask.shape[1]} x {mask.shape[0]}, its picture {shape_hw[1]} x {shape_hw[0]} pixels."
