@@ -73,11 +73,13 @@ def test_a_wrong_role_is_told_so_and_sees_no_link_there(new_page: Callable[..., 
 def test_an_administrator_adds_and_locks_out_a_person(new_page: Callable[..., Page]) -> None:
     page = new_page(Role.ADMIN)
     page.get_by_role("link", name="People").click()
+    page.wait_for_load_state()  # before the script is there, a double click counts twice and no dialog asks
     form = page.locator("form.card", has=page.get_by_role("heading", name="Add a person"))
     form.get_by_label("Name").fill("Berta")
     form.get_by_role("button").dblclick()
     expect(page.locator("#secret")).to_have_text(re.compile(r"^(\w{4}-){3}\w{4}$"))
     expect(page.get_by_role("row", name="Berta")).to_have_count(1)
+    page.wait_for_load_state()
     page.get_by_role("row", name="Berta").get_by_role("button", name="Lock out").click()
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("row", name="Berta").get_by_role("button", name="Lock out")).to_be_visible()

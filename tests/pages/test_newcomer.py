@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from fastapi import FastAPI
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from gonogo.files import write_beside
 from gonogo.images import encode_png
@@ -23,7 +23,7 @@ from gonogo.schema import Frame
 from gonogo.server import Workspace
 from gonogo.server.access import Role
 from label_kit import zipped
-from pages.test_label_page import saved, settled
+from pages.test_label_page import expect_in, saved, settled
 from pages.test_review_page import open_desk, part_of
 from pages.test_review_page import saved as decisions_saved
 from server_kit import make_app
@@ -121,19 +121,40 @@ def train(page: Page, name: str) -> None:
 
 
 def deploy(page: Page) -> None:
+    page.wait_for_load_state()  # before the script is there, no dialog asks
     page.get_by_role("button", name="Deploy").click()
     page.get_by_role("dialog").get_by_role("button", name="Yes, go on").click()
     expect(page.get_by_text("The inspector is in use.")).to_be_visible()
 
 
-def upload(page: Page, dataset: str, files: Path | list[Path], count: int, *, sorted_by_folder: bool = False) -> None:
+def begin(page: Page, dataset: str) -> None:
     page.get_by_role("link", name="Data sets").click()
     page.get_by_label("Name").fill(dataset)
     page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_role("heading", name=dataset)).to_be_visible()
+
+
+def upload(page: Page, dataset: str, files: Path | list[Path], count: int, *, sorted_by_folder: bool = False) -> None:
+    begin(page, dataset)
     if sorted_by_folder:
         page.get_by_label("Folders named good, bad or bad/KIND are labels").check()
     page.locator("#files").set_input_files(files)
     expect(page.locator("#upload-state")).to_have_text(f"Added: {count}")
+
+
+def test_photographs_chosen_before_the_page_has_its_script_are_taken(
+    new_page: Callable[..., Page], tmp_path: Path
+) -> None:
+    page = new_page(Role.ENGINEER)
+    held: list[Route] = []
+    page.route("**/static/upload.js", lambda route: held.append(route))
+    photograph = tmp_path / "plate.png"
+    photograph.write_bytes(encode_png(plate(np.random.default_rng(1), "")))
+    begin(page, "plates")
+    page.locator("#files").set_input_files(photograph)
+    expect_in(page, lambda: bool(held))
+    held[0].continue_()
+    expect(page.locator("#upload-state")).to_have_text("Added: 1")
 
 
 @pytest.mark.timeout(2700)

@@ -105,12 +105,17 @@ function add(found) {
   work();
 }
 
+/** Take what was chosen; on a slow page people choose before this script is there to be told. */
+function take(input) {
+  if (!input.files.length) return;
+  add(Array.from(input.files, (file) => ({ file, path: file.webkitRelativePath || file.name })));
+  input.value = "";
+}
+
 for (const id of ["files", "folder"]) {
   const input = document.getElementById(id);
-  input.addEventListener("change", () => {
-    add(Array.from(input.files, (file) => ({ file, path: file.webkitRelativePath || file.name })));
-    input.value = "";
-  });
+  input.addEventListener("change", () => take(input));
+  take(input);
 }
 
 /** Everything below what was dropped. */
