@@ -198,7 +198,7 @@ def load_mask(path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None 
         ImageError: unreadable, or of another size than its picture.
     """
     red, green, blue = np.moveaxis(load(path), 2, 0)
-    mask: Mask = (red | green | blue) >= 128  # many times as fast as a maximum over so short an axis
+    mask: Mask = (red | green | blue) >= 128  # the highest bit is set where a channel has it; a maximum is far slower
     if shape_hw is not None and mask.shape != shape_hw:
         raise ImageError(
             f"{path}: the mask is {mask.shape[1]} x {mask.shape[0]}, its picture {shape_hw[1]} x {shape_hw[0]} pixels."
