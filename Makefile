@@ -11,7 +11,7 @@ endif
 # Every test that starts a process would compile its imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow test-pages lint chaos bench pins clean
+.PHONY: setup demo test test-slow test-pages test-attack lint chaos bench pins clean
 
 setup: $(VENV)/.ready
 
@@ -44,13 +44,17 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Kills, storms and failures; CHAOS=quick makes a twentieth of them. The last line is the figures.
-chaos: setup
-	$(BIN)/gonogo station chaos$(if $(filter quick,$(CHAOS)), --share 0.05)
+# The attack campaign of docs/trust.md; QUICK=1 makes a twentieth of it. The last line is the figures, as JSON.
+test-attack: setup
+	QUICK=$(QUICK) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m attack tests/attack
 
-# BENCH=quick takes a few minutes.
+# Kills, storms and failures; QUICK=1 makes a twentieth of them. The last line is the figures, as JSON.
+chaos: setup
+	$(BIN)/gonogo station chaos$(if $(QUICK), --share 0.05)
+
+# QUICK=1 takes a few minutes.
 bench: setup
-	$(BIN)/gonogo bench --out bench$(if $(filter quick,$(BENCH)), --quick)
+	$(BIN)/gonogo bench --out bench$(if $(QUICK), --quick)
 
 # Writes constraints.txt anew from the newest versions that fit together.
 pins: | $(filter .uv/bin/uv,$(UV))
