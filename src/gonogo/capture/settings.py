@@ -13,6 +13,7 @@ from gonogo import images
 from gonogo.capture.camera import Camera
 from gonogo.capture.fake import FakeCamera
 from gonogo.capture.folder import FolderCamera
+from gonogo.capture.matching import Matching
 from gonogo.capture.push import PushCamera
 from gonogo.capture.video import VideoFile, rtsp, v4l2
 from gonogo.config import Limits, Strict
@@ -26,20 +27,20 @@ DECODED = 64
 """Pictures that a fake camera keeps decoded."""
 
 
-class FolderSettings(Strict):
+class FolderSettings(Matching):
     """Pictures that another program puts into a folder."""
 
     kind: Literal["folder"]
     folder: Path
-    any_name: bool = False
-    """Take the oldest picture; otherwise the one named as the trigger."""
+    mtime_is_capture_time: bool = False
+    """The program that writes a picture sets its file's modification time to the moment at which it was taken."""
     keep: bool = False
     """Leave the pictures where they are; otherwise they move to ``done/`` and ``failed/``."""
     stable_s: float = Field(default=0.1, ge=0, le=10)
     """How long a file must not have changed before it is read."""
 
 
-class PushSettings(Strict):
+class PushSettings(Matching):
     """Pictures that are sent over HTTP."""
 
     kind: Literal["push"]
@@ -104,14 +105,17 @@ def open_camera(settings: CameraSettings, *, limits: Limits | None = None) -> Ca
     """
     match settings:
         case FolderSettings():
-            keep, stable_s = settings.keep, settings.stable_s
             return FolderCamera(
-                settings.folder, any_name=settings.any_name, keep=keep, stable_s=stable_s, limits=limits
+                settings.folder,
+                matching=settings,
+                mtime_is_capture_time=settings.mtime_is_capture_time,
+                keep=settings.keep,
+                stable_s=settings.stable_s,
+                limits=limits,
             )
         case PushSettings():
-            return PushCamera(
-                host=settings.host, port=settings.port, token=read_token(settings.token_file), limits=limits
-            )
+            token = read_token(settings.token_file)
+            return PushCamera(host=settings.host, port=settings.port, token=token, matching=settings, limits=limits)
         case VideoFileSettings():
             return VideoFile(str(settings.file), loop=settings.loop, limits=limits)
         case RtspSettings():

@@ -73,16 +73,21 @@ class Metrics:
         """The last answers, newest first."""
         return list(self._latest)
 
-    def prometheus(self, gauges: Mapping[str, float]) -> str:
+    def prometheus(self, gauges: Mapping[str, float], pictures: Mapping[str, Mapping[str, int]] = {}) -> str:
         """Text exposition format 0.0.4.
 
         Args:
             gauges: Present values to add, by name without the ``gonogo_station_`` in front.
+            pictures: Leftover pictures of each view by reason, and how many wait.
         """
         lines: list[str] = []
         self._counter(lines, "answers_total", "Answers given", "state", {s.value: self.answers[s] for s in State})
         self._counter(lines, "faults_total", "Faults by cause", "cause", dict(self.faults))
         self._counter(lines, "events_total", "What else happened", "event", dict(self.events))
+        leftovers = Counter[str]()
+        for counts in pictures.values():
+            leftovers.update({reason: count for reason, count in counts.items() if reason != "waiting"})
+        self._counter(lines, "leftover_pictures_total", "Pictures that were not used", "reason", leftovers)
         name = "gonogo_station_stage_seconds"
         lines += [f"# HELP {name} Duration of each stage of a part.", f"# TYPE {name} summary"]
         for stage, quantiles in self.stages().items():

@@ -35,7 +35,9 @@ def snapshot(gate: Gate, health: Health) -> dict[str, Any]:
     """The status as plain JSON values."""
     metrics, told = gate.metrics, gate.told
     alarms = [bundle["trouble"] for bundle in told.get("bundles", []) if bundle["trouble"]]
-    alarms += [text for text in (told.get("held", ""), gate.backlog_trouble, metrics.status_trouble) if text]
+    alarms += [
+        text for text in (told.get("held", ""), gate.reused, gate.backlog_trouble, metrics.status_trouble) if text
+    ]
     if health.value == "down":
         alarms.append("the worker keeps dying and may not be restarted yet: every part is a fault")
     return {
@@ -54,6 +56,7 @@ def snapshot(gate: Gate, health: Health) -> dict[str, Any]:
         "stages": metrics.stages(),
         "latest": metrics.latest(),
         "bundles": told.get("bundles", []),
+        "pictures": told.get("pictures", {}),
         "challenge_due": told.get("challenge_due"),
         "challenge_passed": told.get("challenge_passed"),
         "ledger": str(gate.settings.ledger),
@@ -72,7 +75,7 @@ def prometheus(gate: Gate) -> str:
         "beat_timestamp_seconds": time.time(),
         "free_bytes": float(_free_bytes(gate)),
     }
-    return gate.metrics.prometheus(gauges)
+    return gate.metrics.prometheus(gauges, gate.told.get("pictures", {}))
 
 
 def read_status(state_dir: Path) -> dict[str, Any] | None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -50,11 +52,34 @@ def serve(station: Station, jobs: IO[str], results: IO[str]) -> int:
     """
     station.start()
     _tell(results, {"ready": True, **describe(station)})
-    for line in jobs:
-        _tell(results, _do(station, json.loads(line)))
+    for job in _jobs(station, jobs):
+        _tell(results, _do(station, job))
         if station.stuck_s > station.settings.watchdog.stall_s:
             return RESTART_ME
     return 0
+
+
+def _jobs(station: Station, lines: IO[str]) -> Iterator[dict[str, Any]]:
+    """The jobs in turn; notices of triggers and faults are heard at once, even while a part is judged."""
+    jobs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            for line in lines:
+                said = json.loads(line)
+                match said["do"]:
+                    case "expect":
+                        station.expect(said["trigger_id"], said["came_s"])
+                    case "faulted":
+                        station.faulted(said["at_s"])
+                    case _:
+                        jobs.put(said)
+        finally:
+            jobs.put(None)
+
+    threading.Thread(target=read, name="jobs", daemon=True).start()
+    while (job := jobs.get()) is not None:
+        yield job
 
 
 def describe(station: Station) -> dict[str, Any]:
@@ -70,6 +95,7 @@ def describe(station: Station) -> dict[str, Any]:
             }
             for slot in station.slots
         ],
+        "pictures": station.pictures(),
         "held": "" if standing is None else standing.held,
         "challenge_due": None if standing is None else standing.next_due.isoformat(),
         "challenge_passed": None
@@ -81,7 +107,8 @@ def describe(station: Station) -> dict[str, Any]:
 def _do(station: Station, job: dict[str, Any]) -> dict[str, Any]:
     match job["do"]:
         case "judge":
-            return _result(station.judge(Trigger.from_json(job["trigger"])))
+            answer = station.judge(Trigger.from_json(job["trigger"]))
+            return {**_result(answer), "sole_until_s": answer.sole_until_s}
         case "fault":
             trigger, cause = Trigger.from_json(job["trigger"]), Cause(job["cause"])
             return _result(station.record_fault(trigger, cause, job["reason"], answered=job["answered"]))
