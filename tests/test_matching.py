@@ -1,4 +1,4 @@
-"""Which picture belongs to which trigger: late, missing, doubled, misnamed and leftover pictures, on a clock of its own."""
+"""Which picture belongs to which trigger: late, missing, doubled, misnamed and leftover ones, on a clock of its own."""
 
 from __future__ import annotations
 

@@ -29,16 +29,16 @@ DONE, FAILED = "done", "failed"
 class FolderCamera:
     """Gives the picture whose file name is the trigger's, once its size has stopped changing.
 
-    A trigger ``A17`` is given ``A17.png`` (any picture suffix) or a file named ``A17``. What follows a ``#`` in the trigger
-    id is left out; twelve hexadecimal digits there are the beginning of the file's SHA-256, and a file with another one
-    is another part's picture.
+    A trigger ``A17`` is given ``A17.png`` (any picture suffix) or a file named ``A17``. What follows a ``#`` in the
+    trigger id is left out; twelve hexadecimal digits there are the beginning of the file's SHA-256, and a file with
+    another one is another part's picture.
 
     With ``any_name``, or where the files' modification times are capture times, pictures may have other names; see
     `gonogo.capture.matching` for which one a trigger is given then. The folder must be on a local disk.
 
     A judged picture moves to ``done/``, a leftover and one that could not be recorded to ``failed/``; with ``keep`` it
-    stays. Where pictures may have any name, those that lie there at the start move to ``failed/``: nobody can tell which
-    parts they show.
+    stays. Where pictures may have any name, those that lie there at the start move to ``failed/``: nobody can tell
+    which parts they show.
     """
 
     def __init__(

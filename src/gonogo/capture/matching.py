@@ -2,17 +2,17 @@
 
 A picture belongs to a trigger for one of three reasons, tried in this order:
 
-1. **Its name** is the trigger's. A named picture belongs to no other trigger. Two different pictures under one name belong
-   to nobody, nor does a picture whose stated capture time contradicts its name.
+1. **Its name** is the trigger's. A named picture belongs to no other trigger. Two different pictures under one name
+   belong to nobody, nor does a picture whose stated capture time contradicts its name.
 2. **Its capture time**, as its source states it, lies after the trigger (or at most ``early_ms`` before it) and within
-   ``taken_within_s``. The source's clock may be off by ``clock_error_ms``. A time that fits two triggers without a picture
-   proves nothing.
-3. **Nobody else could own it**: only with ``any_name``, only until a picture has come under its trigger's name, only when
-   no other trigger without a picture came in the ``latest_s`` before it, and only after the line has been quiet for
-   ``latest_s`` since the last fault, the last picture that nobody asked for, and the start.
+   ``taken_within_s``. The source's clock may be off by ``clock_error_ms``. A time that fits two triggers without a
+   picture proves nothing.
+3. **No other trigger could own it**: only with ``any_name``, only until a picture has come under its trigger's name,
+   only when no other trigger without a picture came in the ``latest_s`` before it, and only after the line has been
+   quiet for ``latest_s`` since the last fault, the last picture that nobody asked for, and the start.
 
-The time of arrival proves only that a picture was taken before it. A picture that lags behind arrives in the window of a
-later trigger, where its arrival looks right.
+The time of arrival proves only that a picture was taken before it. A picture that lags behind arrives in the window of
+a later trigger, where its arrival looks right.
 
 A picture that belongs to no trigger is a leftover: it is discarded and counted, and never given to anyone.
 """
@@ -44,12 +44,12 @@ class Matching(Strict):
     """How pictures are matched to triggers; part of ``[views.camera]``."""
 
     any_name: bool = False
-    """Pictures do not carry their trigger's name; without a capture time, nothing but their order ties them to parts."""
+    """Pictures need not carry their trigger's name; without a capture time, only their order ties them to parts."""
     early_ms: float = Field(default=0.0, ge=0, le=10_000)
     """How long before its trigger a picture may be taken."""
     latest_s: float = Field(default=5.0, gt=0, le=600)
-    """The longest time from a trigger to the arrival of its picture. A picture that is later than this after its trigger
-    may be taken for another part's where nothing but the order ties it to its own."""
+    """The longest time from a trigger to the arrival of its picture. One that is even later may be taken for another
+    part's where nothing but the order ties it to its own."""
     taken_within_s: float | None = Field(default=None, gt=0, le=600)
     """How long after its trigger a picture may be taken; ``camera_timeout_s`` where omitted."""
     clock_error_ms: float = Field(default=20.0, ge=0, le=10_000)
@@ -99,7 +99,7 @@ class Matched(Generic[Content]):
 
     picture: Delivered[Content]
     sole_until_s: float | None
-    """It is the trigger's only where no other trigger came after it and before this moment, monotonic; ``None`` where its
+    """It is the trigger's only where no other one came after it and before this moment, monotonic; ``None`` where its
     name proves it."""
 
 
@@ -146,11 +146,8 @@ class PictureMatcher(Generic[Content]):
         """Keep room for a picture before it is read; ``None`` where there is none, else a ticket to give back."""
         with self._changed:
             self._sweep()
-            if len(self._reserved) >= self.rule.max_waiting:
-                room = False
-            else:
-                room = sum(self._reserved.values()) + size_bytes <= self.rule.max_waiting_mb * 1_000_000
-            if not room:
+            fits = sum(self._reserved.values()) + size_bytes <= self.rule.max_waiting_mb * 1_000_000
+            if not fits or len(self._reserved) >= self.rule.max_waiting:
                 self._counts["refused"] += 1
                 return None
             self._tickets += 1

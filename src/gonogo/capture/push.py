@@ -26,8 +26,8 @@ class PushCamera:
     """A small HTTP server that keeps the last few pictures sent to it until their triggers come.
 
     ``POST /frames/TRIGGER`` belongs to that trigger. ``POST /frames`` states its capture time in the header
-    ``Captured-At``; without one it counts only with ``any_name``; see `gonogo.capture.matching`. Answers: 202 taken, 400
-    neither name nor capture time, 401 wrong token, 411 no length, 413 too large, 503 no room for more pictures.
+    ``Captured-At``; without one it counts only with ``any_name``; see `gonogo.capture.matching`. Answers: 202 taken,
+    400 neither name nor capture time, 401 wrong token, 411 no length, 413 too large, 503 no room for more pictures.
     """
 
     def __init__(

@@ -63,7 +63,10 @@ class Challenges:
 
     def standing(self) -> Standing:
         """What holds now."""
-        now, grace = self._now(), timedelta(seconds=self._settings.grace_s)
+        return self._standing_at(self._now())
+
+    def _standing_at(self, now: datetime) -> Standing:
+        grace = timedelta(seconds=self._settings.grace_s)
         due = self._since + timedelta(seconds=self._settings.every_s)
         held = ""
         if self._since > now + grace:  # else a clock that was set back would put the test off
@@ -82,7 +85,9 @@ class Challenges:
 
     def picture_due(self) -> Path | None:
         """The picture of a known bad part that is to be judged now, or ``None``."""
-        if self._settings.pictures is None or self._failed or self._now() < self.standing().next_due:
+        # One look at the clock: where it was set back the test is due now, and a later look would find it still to come.
+        now = self._now()
+        if self._settings.pictures is None or self._failed or now < self._standing_at(now).next_due:
             return None
         files = list(images.find(self._settings.pictures))
         return files[next(self._turn) % len(files)] if files else None

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from gonogo.capture import Camera, CaptureError, HealthLimits, Trouble
 from gonogo.errors import GonogoError

@@ -1,7 +1,8 @@
 """What the gate tells the worker besides its jobs: that a trigger has come, and that a part was answered ``fault``.
 
-Pictures that come by themselves are matched to triggers by the worker, which must know of the triggers that wait in the
-gate. A notice may still be on its way when a picture comes; the gate, which knows every trigger first, has the last word.
+Pictures that come by themselves are matched to triggers by the worker, which must know of the triggers that wait in
+the gate. A notice may still be on its way when a picture comes; the gate, which knows every trigger first, has the last
+word.
 """
 
 from __future__ import annotations
