@@ -19,6 +19,7 @@ from gonogo.errors import ImageError, InputError
 
 _POLL_S = 0.02
 _SWEEP_S = 1.0
+_CLOCK_STEP_S = 0.01  # how far a file's times may lie behind the clock
 _REMEMBERED = 4_096
 _Identity = tuple[int, int, int] | None
 _Found = TypeVar("_Found")
@@ -160,7 +161,7 @@ class FolderCamera:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         stat = path.stat()
         # The time of the last change of the file's entry is when it came here, whatever its modification time says.
-        arrived_s = min(time.monotonic(), self.matcher.to_monotonic(stat.st_ctime))
+        arrived_s = min(time.monotonic(), self.matcher.to_monotonic(stat.st_ctime) + _CLOCK_STEP_S)
         captured_s = self.matcher.to_monotonic(stat.st_mtime) if self._mtime_is_capture_time else None
         names = frozenset((path.name, path.stem))
         if captured_s is None and not self.matcher.rule.any_name:

@@ -289,29 +289,41 @@ class PictureMatcher(Generic[Content]):
     def _by_name(self, asking: _Asking) -> Matched[Content] | None:
         found = []
         for picture in [each for each in self._waiting if asking.name in each.names]:
-            if picture.captured_s is None or self._fits(asking, picture.captured_s):
+            if picture.captured_s is None or (
+                self._fits(asking, picture.captured_s) and not self._rivals(asking, picture)
+            ):
                 found.append(picture)
             else:
                 self._leave(picture, "misnamed")
-        if len(found) > 1:
-            raise self._unmatched(found, f"{len(found)} different pictures came under the name {asking.name}")
+        self._require_one(found)
         if not found:
             return None
         self._names_seen = True
         return Matched(picture=found[0], sole_until_s=None)
 
     def _by_time(self, asking: _Asking) -> Matched[Content] | None:
-        for picture in self._unnamed(timed=True):
-            assert picture.captured_s is not None, "asked for"
-            owners = [each for each in self._owners(picture.captured_s) if not each.has_picture]
-            if asking not in owners:
-                continue
-            if len(owners) > 1:
-                raise self._unmatched([picture], "its capture time fits more than one part")
-            if abs(self._wall_clock() - self._clock() - asking.clock_offset_s) > self._error_s:
-                raise self._unmatched([picture], "this computer's clock was set since the trigger")
-            return Matched(picture=picture, sole_until_s=picture.captured_s + self._early_s + self._error_s)
-        return None
+        found = [each for each in self._unnamed(timed=True) if self._fits(asking, each.captured_s or 0.0)]
+        self._require_one(found)
+        if not found:
+            return None
+        captured_s = found[0].captured_s or 0.0
+        waiting = [each for each in self._owners(captured_s) if each is not asking and not each.has_picture]
+        if waiting or self._rivals(asking, found[0]):
+            raise self._unmatched(found, "its capture time fits more than one part")
+        if abs(self._wall_clock() - self._clock() - asking.clock_offset_s) > self._error_s:
+            raise self._unmatched(found, "this computer's clock was set since the trigger")
+        return Matched(picture=found[0], sole_until_s=captured_s + self._early_s + self._error_s)
+
+    def _rivals(self, asking: _Asking, picture: Delivered[Content]) -> bool:
+        """Whether a picture that was taken before the trigger, as far as clocks can tell, fits an earlier one as well."""
+        captured_s = picture.captured_s
+        if captured_s is None or captured_s >= asking.came_s - self._early_s:
+            return False
+        return any(each is not asking for each in self._owners(captured_s))
+
+    def _require_one(self, found: list[Delivered[Content]]) -> None:
+        if len(found) > 1:
+            raise self._unmatched(found, f"{len(found)} different pictures came for one part")
 
     def _by_order(self, asking: _Asking) -> Matched[Content] | None:
         if not self.rule.any_name or self._names_seen:
@@ -319,13 +331,13 @@ class PictureMatcher(Generic[Content]):
         found = [each for each in self._unnamed(timed=False) if self._may_own(asking, each)]
         if not found:
             return None
-        quiet_s = asking.came_s - self._doubt_s
-        if quiet_s < self.rule.latest_s:
+        if asking.came_s - self._doubt_s < self.rule.latest_s:
             told = f"the line must first be quiet for {self.rule.latest_s:g} s after a fault, a leftover or a start"
             raise self._unmatched(found, told)
         since = self._since(found[0].arrived_s - self.rule.latest_s)
         rivals = [each for each in since if each is not asking and not each.has_picture]
-        if len(found) > 1 or any(self._may_own(rival, found[0]) for rival in rivals):
+        self._require_one(found)
+        if any(self._may_own(rival, found[0]) for rival in rivals):
             raise self._unmatched(found, "it could be another part's")
         return Matched(picture=found[0], sole_until_s=found[0].arrived_s + self._early_s)
 
