@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from gonogo.capture import CaptureError, Matching, PictureMatcher, Trouble
-from gonogo.capture.matching import Delivered
+from gonogo.capture.deliveries import Delivered
 
 
 @dataclass

@@ -60,6 +60,7 @@ from gonogo.station.backlog import Backlog, Owed
 from gonogo.station.challenge import ACKNOWLEDGE, CHALLENGE
 from gonogo.station.chaos import failures, kill_lane, kill_whole_lane, storm
 from gonogo.station.chaos_bench import bench, settings_for
+from gonogo.station.chaos_pictures import LANES, MISHAPS, number_of, picture_lane, picture_of
 from gonogo.station.fake_bundle import write_fake_bundle
 from gonogo.station.http import StationServer
 from gonogo.station.own_ledger import station_lock
@@ -702,7 +703,7 @@ def test_the_gate_answers_a_used_id_with_another_part_by_a_fault_and_raises_an_a
         line.plc.fire(line.gate.submit, "B", part="P1")
         line.plc.fire(line.gate.submit, "B", part="P2")  # before the first has its answer
         assert line.plc.wait("B", answers=2).state is State.FAULT
-        while not line.gate.metrics.events["reused_ids"] == 2 or line.gate.unrecorded:
+        while line.gate.metrics.events["reused_ids"] != 2 or line.gate.unrecorded:
             time.sleep(0.01)
         while not any("used for two parts" in alarm for alarm in json.loads(line.gate.published[0]).get("alarms", ())):
             time.sleep(0.01)
@@ -794,6 +795,26 @@ def test_no_failure_ever_lets_a_part_pass(tmp_path: Path, group: str, count: int
     found = failures(tmp_path / "a", group, count, 14)
     assert found.done[f"{group}_failures"] == count
     assert found.sound, found.examples
+
+
+@pytest.mark.parametrize(
+    "lane",
+    ["push-time", "folder-name", *(pytest.param(each, marks=pytest.mark.slow) for each in sorted(LANES))],
+)
+def test_every_verdict_is_on_its_own_parts_picture_whatever_comes_late_twice_or_never(
+    tmp_path: Path, lane: str
+) -> None:
+    found = picture_lane(tmp_path / "a", lane, 40, 15)
+    assert found.done["rows"] == found.done["triggers"] == 40
+    assert found.done["judged"] > 0
+    assert sum(found.done[mishap] for mishap in MISHAPS) > 0
+    assert found.sound, found.examples
+
+
+def test_a_rendered_picture_tells_which_part_it_shows() -> None:
+    for number in (0, 1, 4711, 2**20 - 1):
+        for bad in (False, True):
+            assert number_of(picture_of(number, bad=bad, exposure=1)) == number
 
 
 # --- triggers, answers, HTTP

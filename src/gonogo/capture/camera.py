@@ -55,7 +55,7 @@ class Acquired:
     path: Path | None = None
     """The file it came in, where it came in one."""
     sole_until_s: float | None = None
-    """See `gonogo.capture.matching.Matched`."""
+    """See `gonogo.capture.deliveries.Matched`."""
 
 
 class Camera(Protocol):

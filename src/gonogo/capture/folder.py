@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from gonogo import images
 from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
-from gonogo.capture.matching import Delivered, Matched, Matching, PictureMatcher
+from gonogo.capture.deliveries import Delivered, Matched, Matching
+from gonogo.capture.matching import PictureMatcher
 from gonogo.config import Limits
 from gonogo.errors import ImageError, InputError
 

@@ -13,7 +13,8 @@ from http import HTTPStatus
 
 from gonogo import images
 from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
-from gonogo.capture.matching import Delivered, Matching, PictureMatcher
+from gonogo.capture.deliveries import Delivered, Matching
+from gonogo.capture.matching import PictureMatcher
 from gonogo.config import Limits
 from gonogo.errors import ImageError, InputError
 

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from gonogo import images
 from gonogo.capture.camera import Camera
+from gonogo.capture.deliveries import Matching
 from gonogo.capture.fake import FakeCamera
 from gonogo.capture.folder import FolderCamera
-from gonogo.capture.matching import Matching
 from gonogo.capture.push import PushCamera
 from gonogo.capture.video import VideoFile, rtsp, v4l2
 from gonogo.config import Limits, Strict

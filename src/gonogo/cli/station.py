@@ -123,7 +123,7 @@ def chaos(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
     lanes: Annotated[int, typer.Option(min=1, help="Stations that run side by side.")] = 3,
 ) -> None:
-    """Torment stations and count what they do wrong: kills, storms, failures, stray pictures. Exit code 1 if anything."""
+    """Torment stations and count what they do wrong: kills, storms, failures, pictures. Exit code 1 if anything."""
     import tempfile
 
     from gonogo.errors import UnfitError

@@ -85,7 +85,7 @@ class Challenges:
 
     def picture_due(self) -> Path | None:
         """The picture of a known bad part that is to be judged now, or ``None``."""
-        # One look at the clock: where it was set back the test is due now, and a later look would find it still to come.
+        # One look at the clock: where it was set back the test is due now, which is after an earlier look.
         now = self._now()
         if self._settings.pictures is None or self._failed or now < self._standing_at(now).next_due:
             return None

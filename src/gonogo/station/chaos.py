@@ -197,9 +197,9 @@ def run_all(
             ("kills", partial(kill_lane, folder / f"kill-{lane}", share, seed + 2 + lane, real=False, tick=tick))
         )
     jobs += [("failures", partial(failures, folder / group, group, failing, seed, tick=tick)) for group in KINDS]
-    for lane, part in LANES.items():
+    for way, part in LANES.items():
         count = max(1, round(part * pictures))
-        jobs.append(("pictures", partial(picture_lane, folder / lane, lane, count, seed, tick=tick)))
+        jobs.append(("pictures", partial(picture_lane, folder / way, way, count, seed, tick=tick)))
     found: dict[str, Findings] = {}
     with ThreadPoolExecutor(max_workers=lanes) as pool:
         for (name, _), result in zip(jobs, pool.map(lambda job: job[1](), jobs), strict=True):

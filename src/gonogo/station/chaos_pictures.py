@@ -1,7 +1,7 @@
 """Pictures that come late, twice, under a wrong name, unasked or never: is every verdict on its own part's picture?
 
-Every picture carries the number of the part that it shows. The cameras are real ones, fed over HTTP and through folders;
-pictures are tied to their triggers by name, by capture time, or by nothing but their order.
+Every picture carries the number of the part that it shows. The cameras are real ones, fed over HTTP and through
+folders; pictures are tied to their triggers by name, by capture time, or by nothing but their order.
 """
 
 from __future__ import annotations

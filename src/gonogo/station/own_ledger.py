@@ -94,7 +94,11 @@ class OwnLedger:
         """Keep another station of the same name off the ledger, whatever its state folder."""
         if self._station is None:
             return
-        self._lock = station_lock(self._path, self._station).open("ab")
+        place = station_lock(self._path, self._station)
+        try:
+            self._lock = place.open("ab")
+        except OSError as error:
+            raise LedgerError(f"{place}: expected a writable file, found {error}. Make its folder writable.") from error
         until_s = time.monotonic() + _PATIENCE_S  # a worker that was killed may take a moment to end
         while True:
             try:
