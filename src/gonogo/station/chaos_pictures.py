@@ -150,7 +150,7 @@ def picture_lane(
                 if tie == "time" and rng.random() < 0.98:  # else two parts come within one exposure time
                     time.sleep(max(0.0, feeder.fed_s + 1.5 * _TAKEN_WITHIN_S - time.monotonic()))
                 line.plc.fire(line.gate.submit, trigger_id, part=trigger_id)
-                _feed(feeder, rng, lane, number, found)
+                _feed(feeder, rng, lane, number, found, first=number == burst[0])
                 if number % _KILL_EVERY == 0:
                     _kill_worker(line, found)
                 tick()
@@ -169,8 +169,8 @@ def picture_lane(
     return found
 
 
-def _feed(feeder: _Feeder, rng: random.Random, lane: str, number: int, found: Findings) -> None:
-    """Deliver a part's picture, or what takes its place."""
+def _feed(feeder: _Feeder, rng: random.Random, lane: str, number: int, found: Findings, *, first: bool) -> None:
+    """Deliver a part's picture, or what takes its place; before the ``first`` of a burst all others are answered."""
     tie, captured = feeder.tie, datetime.now(UTC)
     feeder.fed_s = time.monotonic()
     own = f"{lane}-{number}" if tie == "name" else ""
@@ -184,7 +184,8 @@ def _feed(feeder: _Feeder, rng: random.Random, lane: str, number: int, found: Fi
         feeder.later(rng.uniform(0.3, 0.5), data, own, captured)
         return
     if mishap == "misnamed":
-        others = [f"nobody-{number}", f"{lane}-{number - 1}"]
+        # Nobody can tell a picture of this part under the name of one that still waits.
+        others = [f"nobody-{number}", *([f"{lane}-{number - 1}"] if first else [])]
         if tie == "time":
             others.append(f"{lane}-{number + 1}")
         feeder.send(data, rng.choice(others), captured)
