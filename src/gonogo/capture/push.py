@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hmac
 import http.server
 import threading
 import time
 import urllib.parse
 from collections import OrderedDict
+from collections.abc import Collection
 from http import HTTPStatus
 
 from gonogo import images
+from gonogo.capture.access import authorised, foreign
 from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
 from gonogo.config import Limits
 from gonogo.errors import ImageError, InputError
+from gonogo.names import clean_name
 
 _READ_TIMEOUT_S = 10.0
 
@@ -21,8 +23,9 @@ _READ_TIMEOUT_S = 10.0
 class PushCamera:
     """A small HTTP server that keeps the last few pictures sent to it until their triggers come.
 
-    ``POST /frames/TRIGGER`` belongs to that trigger, ``POST /frames`` to whichever comes next. Answers: 202 taken, 401
-    wrong token, 411 no length, 413 too large, 503 too many pictures waiting.
+    ``POST /frames/TRIGGER`` belongs to that trigger, ``POST /frames`` to whichever comes next. Answers: 202 taken, 400
+    no such name, 401 wrong token, 403 a page of another site, 411 no length, 413 too large, 503 too many pictures
+    waiting.
     """
 
     def __init__(
@@ -31,12 +34,14 @@ class PushCamera:
         host: str = "127.0.0.1",
         port: int = 0,
         token: str | None = None,
+        hosts: Collection[str] = (),
         waiting: int = 8,
         limits: Limits | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._waiting = waiting
         self._token = token
+        self._hosts = hosts
         self._pictures: OrderedDict[str, list[bytes]] = OrderedDict()
         self._arrived = threading.Condition()
         try:
@@ -98,6 +103,7 @@ class PushCamera:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             timeout = _READ_TIMEOUT_S
+            _why = ""
 
             def do_POST(self) -> None:
                 self._answer(self._receive())
@@ -106,10 +112,18 @@ class PushCamera:
                 place, _, name = urllib.parse.unquote(self.path).lstrip("/").partition("/")
                 if place != "frames":
                     return HTTPStatus.NOT_FOUND
+                self._why = foreign(self.headers, camera._hosts)
+                if self._why:
+                    return HTTPStatus.FORBIDDEN
                 if not authorised(self.headers.get("Authorization"), camera._token):
                     return HTTPStatus.UNAUTHORIZED
+                try:
+                    name = clean_name(name) if name else name
+                except ValueError as error:
+                    self._why = str(error)
+                    return HTTPStatus.BAD_REQUEST
                 length = self.headers.get("Content-Length", "")
-                if not length.isdigit():
+                if not (length.isascii() and length.isdecimal()):
                     return HTTPStatus.LENGTH_REQUIRED
                 if not 0 < int(length) <= camera._limits.max_file_bytes:
                     return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -121,15 +135,13 @@ class PushCamera:
             def _answer(self, status: HTTPStatus) -> None:
                 self.close_connection = True  # an unread body must not be taken for the next request
                 self.send_response(status)
-                self.send_header("Content-Length", "0")
+                told = self._why.encode()
+                self.send_header("Content-Type", "text/plain; charset=utf-8")
+                self.send_header("Content-Length", str(len(told)))
                 self.end_headers()
+                self.wfile.write(told)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Every request has its trigger; there is nothing to log."""
 
         return Handler
-
-
-def authorised(header: str | None, token: str | None) -> bool:
-    """Whether an ``Authorization`` header carries the bearer token; always, where none is asked for."""
-    return token is None or hmac.compare_digest((header or "").encode(), f"Bearer {token}".encode())

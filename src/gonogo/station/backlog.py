@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from gonogo.names import escaped_name, readable
 from gonogo.station.messages import Cause, Trigger
 
 UNRECORDED = "unrecorded.jsonl"
 """The backlog's file in the station's state; gone when nothing is owed."""
+UNRECORDABLE = "unrecordable.jsonl"
+"""Beside it: faults that the ledger will never take, or whose recording ended a worker. Kept for a person."""
 _MOST = 10_000
 
 
@@ -38,7 +42,14 @@ class Backlog:
         self.trouble = ""
         """Why the copy on disk is incomplete; empty where it is whole."""
         self.lost = 0
-        self._owed: deque[Owed] = deque(_read(path))
+        self._aside = path.with_name(UNRECORDABLE)
+        self.set_aside = _count(self._aside)
+        """Faults that a person must look at, in the file beside this one."""
+        self._owed: deque[Owed] = deque()
+        try:
+            self._owed.extend(_read(path))
+        except OSError as error:
+            self.trouble = f"{path}: {error.strerror or error}"
 
     def __len__(self) -> int:
         return len(self._owed)
@@ -67,16 +78,40 @@ class Backlog:
         elif not self._owed:
             self._forget()
 
-    def _write(self, owed: Owed) -> None:
-        line = json.dumps(
-            {"trigger": owed.trigger.to_json(), "cause": owed.cause, "reason": owed.reason, "answered": owed.answered}
-        )
+    def give_up(self) -> Owed:
+        """Set the oldest one aside: it cannot be recorded, or a worker died of it."""
+        owed = self._owed[0]
+        self.set_aside += 1
+        self._append(self._aside, owed)
+        self.done(recorded=True)
+        return owed
+
+    def mend(self) -> None:
+        """Write the copy on disk anew where it is incomplete, as the disk was full or gone."""
+        if not self.trouble:
+            return
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                # On a line of its own, whatever became of the one before: a full disk cuts lines off.
-                file.write(f"\n{line}\n")
+            text = "".join(f"{_line(owed)}\n" for owed in self._owed)
+            partial = self._path.with_name(f".{self._path.name}.new")
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(self._path)
         except OSError as error:
             self.trouble = f"{self._path}: {error.strerror or error}"
+            return
+        self.trouble = ""
+        if not self._owed:
+            self._forget()
+
+    def _write(self, owed: Owed) -> None:
+        self._append(self._path, owed)
+
+    def _append(self, path: Path, owed: Owed) -> None:
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                # On a line of its own, whatever became of the one before: a full disk cuts lines off.
+                file.write(f"\n{_line(owed)}\n")
+        except OSError as error:
+            self.trouble = f"{path}: {error.strerror or error}"
 
     def _forget(self) -> None:
         try:
@@ -86,24 +121,43 @@ class Backlog:
             self.trouble = f"{self._path}: {error.strerror or error}"
 
 
+def _line(owed: Owed) -> str:
+    return json.dumps(
+        {"trigger": owed.trigger.to_json(), "cause": owed.cause, "reason": owed.reason, "answered": owed.answered}
+    )
+
+
 def _read(path: Path) -> list[Owed]:
     """What an earlier run still owed; a line that was cut off mid-write cannot be read, and is left out."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         return []
     found = []
-    for line in lines:
+    for line in filter(None, lines):
         try:
-            values = json.loads(line)
-        except json.JSONDecodeError:
+            found.append(_owed(json.loads(line)))
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
-        found.append(
-            Owed(
-                trigger=Trigger.from_json(values["trigger"]),
-                cause=Cause(values["cause"]),
-                reason=values["reason"],
-                answered=values["answered"],
-            )
-        )
     return found
+
+
+def _owed(values: dict[str, Any]) -> Owed:
+    trigger = Trigger.from_json(values["trigger"])
+    part, lot, product = (
+        None if name is None else escaped_name(str(name)) for name in (trigger.part, trigger.lot, trigger.product)
+    )
+    return Owed(
+        # Whatever an earlier version let in must not keep the ledger from taking the fault.
+        trigger=replace(trigger, id=escaped_name(str(trigger.id)), part=part, lot=lot, product=product),
+        cause=Cause(values["cause"]),
+        reason=readable(str(values["reason"])),
+        answered=bool(values["answered"]),
+    )
+
+
+def _count(path: Path) -> int:
+    try:
+        return sum(1 for line in path.read_bytes().split(b"\n") if line)
+    except OSError:
+        return 0

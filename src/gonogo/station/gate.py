@@ -11,16 +11,17 @@ import contextlib
 import queue
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from gonogo.names import clean_name, readable
 from gonogo.schema import State
-from gonogo.station.backlog import UNRECORDED, Backlog, Owed
-from gonogo.station.messages import Answer, Cause, Trigger, clean_name, fault
+from gonogo.station.backlog import UNRECORDABLE, UNRECORDED, Backlog, Owed
+from gonogo.station.messages import Answer, Cause, Trigger, fault
 from gonogo.station.metrics import Metrics
 from gonogo.station.settings import StationSettings
 from gonogo.station.status import publish
@@ -31,6 +32,7 @@ _TICK_S = 0.1
 _NOTES = 1_000
 _LAST_RECORDS_S = 5.0  # how long the end waits for records; what is left is on disk for the next run
 _REMEMBERED = 5_000
+_MOST_DEATHS = 3  # of workers killed from outside that recorded the same fault
 _RETRY_S = 1.0  # how long a ledger that failed is left alone
 
 
@@ -65,6 +67,7 @@ class _InHand:
 
     pending: _Pending | None
     """The part that is judged; ``None`` for everything else."""
+    job: str
     since_s: float
 
 
@@ -104,6 +107,8 @@ class Gate:
         self._told: dict[str, Any] = {}
         self._last_idle_s = self._last_published_s = 0.0
         self._notes: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_NOTES)
+        self._deaths: Counter[str] = Counter()
+        """Workers that died while they recorded a fault, by its trigger."""
         self._record_turn = False
         self._retry_s = 0.0
         self._stopping = threading.Event()
@@ -125,9 +130,12 @@ class Gate:
         Raises:
             ValueError: a name that the ledger cannot take.
         """
-        for name in (trigger_id, part, lot, product):
-            if name is not None:
+        try:
+            for name in filter(lambda name: name is not None, (trigger_id, part, lot, product)):
                 clean_name(name)
+        except ValueError:
+            self._inbox.put(lambda: self.metrics.events.update(refused=1))
+            raise
         came_s = time.monotonic()
         due_s = came_s + self.settings.window_s
         trigger = Trigger(id=trigger_id, part=part, lot=lot, product=product, at=datetime.now(UTC), due_s=due_s)
@@ -179,9 +187,13 @@ class Gate:
         return len(self._backlog) + self._backlog.lost
 
     @property
-    def backlog_trouble(self) -> str:
-        """Why the list of unrecorded faults is not safe on disk; empty where it is."""
-        return self._backlog.trouble
+    def backlog_alarms(self) -> list[str]:
+        """What a person must know of the faults that are not on record."""
+        found = [self._backlog.trouble] if self._backlog.trouble else []
+        if self._backlog.set_aside:
+            place = self.settings.state_dir / UNRECORDABLE
+            found.append(f"{self._backlog.set_aside} faults cannot be recorded: read {place}, then move it away")
+        return found
 
     @property
     def health(self) -> Health:
@@ -320,6 +332,8 @@ class Gate:
             in_hand, self._in_hand = self._in_hand, None
             if "answer" in said:
                 self._answered(in_hand, Answer.from_json(said["answer"]))
+            elif "unrecordable" in said:
+                self._give_up()
             elif "bundles" in said:
                 self._told = said
             elif said["noted"]:
@@ -363,6 +377,7 @@ class Gate:
 
     def _died(self) -> None:
         assert self._worker is not None, "it is the one that died"
+        who = self._worker
         self.metrics.events["restarts"] += 1
         told = f"the worker died ({self._worker.obituary()}) with this part in hand"
         in_hand, self._in_hand = self._in_hand, None
@@ -371,15 +386,41 @@ class Gate:
             # Not judged again, as it may be what killed the worker; but its verdict may be on record already.
             pending = in_hand.pending
             self._owe(pending, Cause.PROCESS, told, answered=pending.answer is not None)
+        elif in_hand is not None and in_hand.job == "fault":
+            self._bury(who)
+        elif in_hand is not None and in_hand.job == "note":
+            self._notes.popleft()  # what killed this worker must not kill the next one
         self._note("worker_restarted", {"reason": told})
         self._watch(time.monotonic())
+
+    def _bury(self, who: WorkerProcess) -> None:
+        """A worker died with a record of the backlog in hand: it must not kill another one."""
+        owed = self._backlog.next()
+        assert owed is not None, "it stays until it is done"
+        self._deaths[owed.trigger.id] += 1
+        if who.crashed or self._deaths[owed.trigger.id] >= _MOST_DEATHS:
+            self._give_up()
+        else:
+            self._backlog.done(recorded=False)  # killed from outside: the others go first
+
+    def _give_up(self) -> None:
+        """The oldest record of the backlog goes into a file for a person; its part stays a fault."""
+        owed = self._backlog.give_up()
+        pending = self._pending.pop(owed.trigger.id, None)
+        if pending is None:
+            return
+        if pending.answer is None:
+            self._give(fault(owed.trigger, owed.cause, owed.reason), pending)
+        else:
+            self._remember(pending.answer)
 
     def _undelivered(self, answer: Answer, why: str) -> None:
         self.metrics.events["undelivered"] += 1
         self._note("undelivered", {"trigger_id": answer.trigger_id, "row": answer.row, "why": why})
 
     def _note(self, action: str, details: dict[str, Any]) -> None:
-        self._notes.append((action, details))
+        said = {key: readable(value) if isinstance(value, str) else value for key, value in details.items()}
+        self._notes.append((action, said))
 
     def _pump(self) -> None:
         """Give the worker its next job, where it has none: parts and records in turn, the housekeeping once a beat."""
@@ -404,7 +445,7 @@ class Gate:
 
     def _do(self, job: dict[str, Any], *, pending: _Pending | None = None) -> None:
         assert self._worker is not None, "checked by the caller"
-        self._in_hand = _InHand(pending=pending, since_s=time.monotonic())
+        self._in_hand = _InHand(pending=pending, job=str(job["do"]), since_s=time.monotonic())
         self._worker.send(job)  # where nobody takes it, the end of the worker is heard next
 
     def _is_answered(self, owed: Owed) -> bool:

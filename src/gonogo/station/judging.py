@@ -14,6 +14,7 @@ from gonogo.capture import Camera, CaptureError, HealthLimits, Trouble
 from gonogo.errors import GonogoError
 from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Row, VerdictRecord, View, Where, worst
 from gonogo.ledger.frames import frames_folder
+from gonogo.names import readable
 from gonogo.schema import State, Verdict
 from gonogo.station.challenge import Challenges
 from gonogo.station.cycle import Cycle, Step
@@ -273,6 +274,7 @@ class Station:
                 told = f"the frame cannot be stored: {shot.store_error}"
                 verdict = replace(verdict, state=State.FAULT, reason=told)
                 cause = cause or _ledger_cause(shot.store_error)
+            verdict = replace(verdict, reason=readable(verdict.reason))
             views.append(View.of(verdict, frame_sha256=shot.frame_sha256, name=parts.name))
         return tuple(views), cause
 
@@ -298,9 +300,9 @@ class Station:
             answer = self._append(trigger, outcome, {**_stage_times(shots, outcome), **cycle.timings_ms})
         except DuplicateTrigger as duplicate:
             return self._answer_again(duplicate.row)
-        except (GonogoError, OSError) as error:
+        except (GonogoError, OSError, ValueError) as error:
             self._ledger.forget()
-            return fault(trigger, _ledger_cause(error), f"the verdict cannot be recorded: {error}")
+            return fault(trigger, _ledger_cause(error), readable(f"the verdict cannot be recorded: {error}"))
         self._tell_challenge(trigger, outcome, answer)
         return answer
 
@@ -314,13 +316,13 @@ class Station:
                 lot=trigger.lot,
                 state=outcome.state,
                 score=max((view.score for view in outcome.views if view.score is not None), default=None),
-                reason=outcome.reason,
+                reason=readable(outcome.reason),
                 cause=None if outcome.cause is None else outcome.cause.value,
                 late=outcome.late,
                 go_below=None if model is None else model.go_below,
                 no_go_above=None if model is None else model.no_go_above,
                 bundle_sha256=None if model is None else model.sha256,
-                bundle=None if model is None else str(model.path),
+                bundle=None if model is None else readable(str(model.path)),
                 device="" if model is None else model.device,
                 views=outcome.views,
                 triggered_at=trigger.at,
@@ -348,7 +350,7 @@ class Station:
 
     def _tell_swap(self, swap: Swap, *, at_start: bool = False) -> None:
         action = "bundle_refused" if swap.refused else "started" if at_start else "bundle_swapped"
-        details = {"before": swap.before, "after": swap.after, "refused": swap.refused}
+        details = {"before": swap.before, "after": swap.after, "refused": readable(swap.refused)}
         try:
             self.note(Action(action=action, who=self.settings.station, details=details))
         except (GonogoError, OSError):

@@ -35,7 +35,7 @@ def snapshot(gate: Gate, health: Health) -> dict[str, Any]:
     """The status as plain JSON values."""
     metrics, told = gate.metrics, gate.told
     alarms = [bundle["trouble"] for bundle in told.get("bundles", []) if bundle["trouble"]]
-    alarms += [text for text in (told.get("held", ""), gate.backlog_trouble, metrics.status_trouble) if text]
+    alarms += [text for text in (told.get("held", ""), *gate.backlog_alarms, metrics.status_trouble) if text]
     if health.value == "down":
         alarms.append("the worker keeps dying and may not be restarted yet: every part is a fault")
     return {
