@@ -131,8 +131,9 @@ class Gate:
             ValueError: a name that the ledger cannot take.
         """
         try:
-            for name in filter(lambda name: name is not None, (trigger_id, part, lot, product)):
-                clean_name(name)
+            for name in (trigger_id, part, lot, product):
+                if name is not None:
+                    clean_name(name)
         except ValueError:
             self._inbox.put(lambda: self.metrics.events.update(refused=1))
             raise

@@ -109,7 +109,8 @@ def _result(answer: Answer) -> dict[str, Any]:
 
 def _logged(error: BaseException) -> str:
     """Put the traceback into the log; what to say of it in one line."""
-    print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
+    traceback.print_exception(error)
+    sys.stderr.flush()
     return readable(f"{type(error).__name__}: {error}")
 
 
