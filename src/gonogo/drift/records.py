@@ -78,9 +78,11 @@ def read(bundle: Path) -> Reference | None:
         return None
     try:
         record = _Record.model_validate_json((bundle / DRIFT).read_bytes())
-        directions = np.load(bundle / TAUGHT, allow_pickle=False)
-    except (ValidationError, OSError, ValueError) as error:
-        what = str(error).splitlines()[0]
+        # Mapped, so that a header which claims more rows than the file has is refused before memory is asked for.
+        mapped = np.load(bundle / TAUGHT, mmap_mode="r", allow_pickle=False)
+        directions = np.array(mapped)
+    except (ValidationError, OSError, ValueError, OverflowError, MemoryError, EOFError) as error:
+        what = (str(error) or type(error).__name__).splitlines()[0]
         raise BundleError(f"{bundle}: {DRIFT} or {TAUGHT} is malformed ({what}). Run gonogo operate again.") from error
     if directions.ndim != 2 or directions.dtype != np.float16 or len(directions) < NEIGHBOURS:
         raise BundleError(
