@@ -413,8 +413,8 @@ def _require_plain(root: Path) -> None:
     largest = max(sizes, key=lambda name: sizes[name])
     if sum(sizes.values()) > _MOST_BYTES or sizes[SEAL] > _LONGEST_SEAL:
         raise BundleError(
-            f"{root}: expected at most {_MOST_BYTES // 10**9} GB, found {sum(sizes.values()) / 1e9:,.0f} GB; the largest "
-            f"file is {largest}. Copy the bundle again from where it was made."
+            f"{root}: expected at most {_MOST_BYTES // 10**9} GB, found {sum(sizes.values()) / 1e9:,.0f} GB; the "
+            f"largest file is {largest}. Copy the bundle again from where it was made."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -34,6 +35,26 @@ def write_beside(path: Path, data: bytes) -> None:
         if partial is not None:
             Path(partial).unlink(missing_ok=True)
         raise _unwritable(path, error) from error
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that there is no space left."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        if type(error).__name__ == "FullError":  # apsw's name for SQLITE_FULL
+            return True
+        error = error.__cause__
+    return False
+
+
+def free_bytes(path: Path) -> int:
+    """Space left on the disk of a place, or of the nearest folder above it that exists; 0 where it cannot be asked."""
+    place = next((each for each in (path, *path.parents) if each.exists()), Path("/"))
+    try:
+        return shutil.disk_usage(place).free
+    except OSError:
+        return 0
 
 
 @contextmanager

@@ -30,6 +30,8 @@ from gonogo.station.watchdog import RestartBudget, Spawn, WorkerProcess, spawn
 Reply = Callable[[Answer], None]
 _TICK_S = 0.1
 _NOTES = 1_000
+FAULTING_AFTER = 3
+"""So many faults in a row, and the station is not healthy until a part is judged."""
 _LAST_RECORDS_S = 5.0  # how long the end waits for records; what is left is on disk for the next run
 _REMEMBERED = 5_000
 _MOST_DEATHS = 3  # of workers killed from outside that recorded the same fault
@@ -205,6 +207,18 @@ class Gate:
             return Health.STARTING
         return Health.HELD if self._told.get("held") else Health.RUNNING
 
+    @property
+    def faulting(self) -> str:
+        """Why every part is a fault at present though the worker runs; empty where parts are judged."""
+        troubles = self._told.get("troubles", ())
+        if troubles:
+            return "; ".join(map(str, troubles))
+        count = self.metrics.faults_in_a_row
+        if count < FAULTING_AFTER:
+            return ""
+        causes = list(dict.fromkeys(each["cause"] for each in self.metrics.latest()[:count] if each["cause"]))
+        return f"the last {count} parts were all faults ({', '.join(causes)})"
+
     # --- the gate's own thread
 
     def run(self) -> None:
@@ -289,6 +303,7 @@ class Gate:
         self._watch(now_s)
         if now_s - self._last_published_s >= self.settings.watchdog.heartbeat_s:
             self._last_published_s = now_s
+            self._backlog.mend()
             publish(self, self.health)
 
     def _close_window(self, pending: _Pending) -> None:

@@ -51,8 +51,11 @@ class StationServer:
             return HTTPStatus.OK, "text/plain; version=0.0.4", self._gate.published[1]
         if path == "/health":
             health = self._gate.health
-            well = health in (Health.RUNNING, Health.HELD)
-            return (HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE), "text/plain", health.value
+            if health not in (Health.RUNNING, Health.HELD):
+                return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", health.value
+            if why := self._gate.faulting:
+                return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"faulting: {why}"
+            return HTTPStatus.OK, "text/plain", health.value
         return HTTPStatus.NOT_FOUND, "text/plain", "expected /status, /metrics or /health"
 
     def post(self, path: str, body: bytes, headers: Message) -> tuple[HTTPStatus, str, str]:

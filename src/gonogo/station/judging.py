@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from gonogo.capture import Camera, CaptureError, HealthLimits, Trouble
 from gonogo.errors import GonogoError
+from gonogo.files import disk_is_full, free_bytes
 from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Row, VerdictRecord, View, Where, worst
 from gonogo.ledger.frames import frames_folder
 from gonogo.names import readable
@@ -201,11 +199,27 @@ class Station:
         details = told.record.details
         return answer.as_fault(Cause(str(details["cause"])), f"answered as a fault before: {details['reason']}")
 
+    @property
+    def troubles(self) -> list[str]:
+        """Why every part is a fault at present, one sentence each; none where parts are judged."""
+        found = [f"no bundle is loaded: {slot.trouble}" for slot in self._slots if slot.model is None]
+        found += [self._without_space()]
+        try:
+            self._ledger.open().head()
+        except (GonogoError, OSError) as error:
+            self._ledger.forget()
+            found.append(f"the ledger cannot be used: {error}")
+        return [readable(each) for each in found if each]
+
+    def _without_space(self) -> str:
+        free = free_bytes(self.settings.ledger.parent)
+        if free >= self.settings.min_free_mb * 1_000_000:
+            return ""
+        return f"{free / 1e6:,.0f} MB of disk are left, {self.settings.min_free_mb:,} are needed"
+
     def _refused(self, trigger: Trigger) -> _Outcome | None:
         """Why this part is not even looked at; ``None`` where it is."""
-        free = shutil.disk_usage(_existing(self.settings.ledger.parent)).free
-        if free < self.settings.min_free_mb * 1_000_000:
-            told = f"{free / 1e6:,.0f} MB of disk are left, {self.settings.min_free_mb:,} are needed"
+        if told := self._without_space():
             return _Outcome(state=State.FAULT, reason=told, cause=Cause.DISK_FULL)
         for slot in self._slots:
             if slot.model is None:
@@ -386,14 +400,4 @@ def _stage_times(shots: list[Shot], outcome: _Outcome) -> dict[str, float]:
 
 def _ledger_cause(error: BaseException | None) -> Cause:
     """Whether it was the disk that is full, or anything else that keeps the ledger from recording."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return Cause.DISK_FULL
-        if type(error).__name__ == "FullError":  # apsw's name for SQLITE_FULL
-            return Cause.DISK_FULL
-        error = error.__cause__
-    return Cause.LEDGER
-
-
-def _existing(folder: Path) -> Path:
-    return next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))
+    return Cause.DISK_FULL if disk_is_full(error) else Cause.LEDGER

@@ -26,6 +26,8 @@ class Metrics:
         self.faults: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
         """triggers, repeats, overruns, restarts, stalls, acknowledged, undelivered."""
+        self.faults_in_a_row = 0
+        """Parts since the last one that was judged."""
         self.status_trouble = ""
         """Why status and metrics could not be written last; empty where they were."""
         self._durations_ms: dict[str, deque[float]] = {}
@@ -37,6 +39,8 @@ class Metrics:
         self.answers[answer.state] += 1
         if answer.cause is not None:
             self.faults[answer.cause.value] += 1
+        if not answer.repeated:
+            self.faults_in_a_row = self.faults_in_a_row + 1 if answer.state is State.FAULT else 0
         self._latest.appendleft(
             {
                 "trigger_id": answer.trigger_id,

@@ -26,6 +26,7 @@ def publish(gate: Gate, health: Health) -> None:
     try:
         _replace(folder / STATUS, gate.published[0].encode())
         _replace(folder / METRICS, gate.published[1].encode())
+        gate.metrics.status_trouble = ""
     except OSError as error:
         gate.metrics.events["status_not_written"] += 1
         gate.metrics.status_trouble = f"{folder}: {error.strerror or error}"
@@ -36,6 +37,8 @@ def snapshot(gate: Gate, health: Health) -> dict[str, Any]:
     metrics, told = gate.metrics, gate.told
     alarms = [bundle["trouble"] for bundle in told.get("bundles", []) if bundle["trouble"]]
     alarms += [text for text in (told.get("held", ""), *gate.backlog_alarms, metrics.status_trouble) if text]
+    if gate.faulting:
+        alarms.append(f"every part is a fault: {gate.faulting}")
     if health.value == "down":
         alarms.append("the worker keeps dying and may not be restarted yet: every part is a fault")
     return {
@@ -46,6 +49,7 @@ def snapshot(gate: Gate, health: Health) -> dict[str, Any]:
         "pid": os.getpid(),
         "worker_pid": gate.worker_pid,
         "alarms": alarms,
+        "faulting": gate.faulting,
         "answers": {state.value: count for state, count in metrics.answers.items()},
         "faults": dict(metrics.faults),
         "events": dict(metrics.events),
@@ -65,7 +69,7 @@ def prometheus(gate: Gate) -> str:
     """The metrics as Prometheus text."""
     health = gate.health.value
     gauges = {
-        "up": float(health in ("running", "held")),
+        "up": float(health in ("running", "held") and not gate.faulting),
         "held": float(health == "held"),
         "waiting": float(gate.waiting),
         "unrecorded": float(gate.unrecorded),

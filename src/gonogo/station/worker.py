@@ -72,6 +72,7 @@ def describe(station: Station) -> dict[str, Any]:
             }
             for slot in station.slots
         ],
+        "troubles": station.troubles,
         "held": "" if standing is None else standing.held,
         "challenge_due": None if standing is None else standing.next_due.isoformat(),
         "challenge_passed": None
