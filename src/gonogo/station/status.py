@@ -83,9 +83,9 @@ def read_status(state_dir: Path) -> dict[str, Any] | None:
     """The last status that a station wrote, ``None`` where there is none; ``alive`` says whether it is still true."""
     try:
         status: dict[str, Any] = json.loads((state_dir / STATUS).read_bytes())
-    except (OSError, json.JSONDecodeError):
+        beat = datetime.fromisoformat(status["beat"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    beat = datetime.fromisoformat(status["beat"])
     silent_s = (datetime.now(UTC) - beat).total_seconds()
     # A beat from the future is old as well: the clock was set back since.
     return {**status, "alive": status["health"] != "stopped" and abs(silent_s) < _BEATS_MISSED}
