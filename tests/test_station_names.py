@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,17 @@ import pytest
 from gonogo import images
 from gonogo.capture import PushCamera
 from gonogo.errors import InputError
-from gonogo.ledger import Ledger
+from gonogo.ledger import Ledger, Where
 from gonogo.names import clean_name, readable
-from gonogo.schema import State
+from gonogo.schema import Frame, State, Verdict
 from gonogo.station import Cause, Gate, Trigger, fake_frame, parse_settings
 from gonogo.station.backlog import Backlog, Owed
+from gonogo.station.challenge import CHALLENGE
 from gonogo.station.chaos_bench import bench, settings_for
 from gonogo.station.http import StationServer
 from gonogo.station.settings import FolderTrigger
 from gonogo.station.triggers import watch_folder
+from test_station import Line
 
 NOW = datetime(2026, 1, 12, 8, 0, tzinfo=UTC)
 HOSTILE = ("\ud800", "A\udce4", "line\u2028two", "tab\t", "nul\0", "\x85", "go\u202e.gpj", "a" * 10_000, "")
@@ -180,6 +183,30 @@ def test_a_file_name_that_is_no_text_is_escaped_and_its_part_answered(tmp_path: 
 def test_text_is_made_readable_whatever_it_holds() -> None:
     assert readable("plain ü \N{COLLISION SYMBOL}") == "plain ü \N{COLLISION SYMBOL}"
     assert readable("a\ud800\0b\nc") == "a\\ud800\\x00b\\nc"
+
+
+def test_a_known_bad_part_with_an_odd_name_or_one_that_breaks_the_network_holds_the_station_and_kills_no_worker(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "known"
+    folder.mkdir()
+    Path(os.fsdecode(bytes(folder) + b"/b\xe4d.png")).write_bytes(images.encode_png(fake_frame(1, bad=True)))
+    line = Line(tmp_path, extra='[challenge]\nevery_s = 60.0\npictures = "known"\n')
+    line.moment += timedelta(seconds=61)
+    line.station.idle()
+    with line.ledger() as ledger:
+        tests = [row.record.details for row in ledger.actions(Where(action=CHALLENGE))]
+    assert [(test["part"], test["passed"]) for test in tests] == [("b\\udce4d.png", True)]
+
+    def fail(frame: Frame) -> Verdict:
+        raise RuntimeError("the network failed")
+
+    assert line.slot.model is not None
+    line.slot.model = replace(line.slot.model, inspect=fail)
+    line.moment += timedelta(seconds=61)
+    line.station.idle()
+    assert line.station.challenges is not None
+    assert "the network failed" in line.station.challenges.standing().held
 
 
 # --- who may trigger and send pictures
