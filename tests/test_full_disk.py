@@ -118,6 +118,27 @@ def test_the_list_of_faults_is_whole_again_when_the_disk_has_space(
     assert list(Backlog(tmp_path / "unrecorded.jsonl")) == [owed]
 
 
+def test_a_list_of_an_earlier_run_that_cannot_be_read_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "unrecorded.jsonl"
+    first, second = (
+        Owed(trigger=Trigger(id=name, at=datetime.now(UTC), due_s=0.0), cause=Cause.LATE, reason="r", answered=True)
+        for name in "AB"
+    )
+    Backlog(path).add(first)
+    with monkeypatch.context() as gone:
+        gone.setattr(Path, "read_text", _raise_full)
+        backlog = Backlog(path)
+        backlog.mend()
+        assert "No space" in backlog.trouble
+        backlog.add(second)
+    backlog.mend()
+    assert [owed.trigger.id for owed in Backlog(path)][:1] == ["A"]
+    assert {owed.trigger.id for owed in backlog} == {"A", "B"}
+    assert not backlog.trouble
+
+
 def _raise_full(*_: object, **__: object) -> None:
     raise FULL
 

@@ -46,10 +46,9 @@ class Backlog:
         self.set_aside = _count(self._aside)
         """Faults that a person must look at, in the file beside this one."""
         self._owed: deque[Owed] = deque()
-        try:
-            self._owed.extend(_read(path))
-        except OSError as error:
-            self.trouble = f"{path}: {error.strerror or error}"
+        self._unread = True
+        """The copy of an earlier run could not be read yet; it must not be written over."""
+        self._take_over()
 
     def __len__(self) -> int:
         return len(self._owed)
@@ -88,7 +87,9 @@ class Backlog:
 
     def mend(self) -> None:
         """Write the copy on disk anew where it is incomplete, as the disk was full or gone."""
-        if not self.trouble:
+        if self._unread:
+            self._take_over()
+        if self._unread or not self.trouble:
             return
         try:
             text = "".join(f"{_line(owed)}\n" for owed in self._owed)
@@ -102,6 +103,14 @@ class Backlog:
         if not self._owed:
             self._forget()
 
+    def _take_over(self) -> None:
+        try:
+            self._owed.extendleft(reversed(_read(self._path)))
+        except OSError as error:
+            self.trouble = f"{self._path}: {error.strerror or error}"
+        else:
+            self._unread = False
+
     def _write(self, owed: Owed) -> None:
         self._append(self._path, owed)
 
@@ -114,6 +123,8 @@ class Backlog:
             self.trouble = f"{path}: {error.strerror or error}"
 
     def _forget(self) -> None:
+        if self._unread:
+            return
         try:
             self._path.unlink(missing_ok=True)
             self.trouble = ""

@@ -404,7 +404,7 @@ class Gate:
             self._owe(pending, Cause.PROCESS, told, answered=pending.answer is not None)
         elif in_hand is not None and in_hand.job == "fault":
             self._bury(who)
-        elif in_hand is not None and in_hand.job == "note":
+        elif in_hand is not None and in_hand.job == "note" and who.crashed:
             self._notes.popleft()  # what killed this worker must not kill the next one
         self._note("worker_restarted", {"reason": told})
         self._watch(time.monotonic())
