@@ -238,7 +238,7 @@ def test_what_cannot_be_recorded_is_not_done(app: FastAPI, admin: Browser, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(app.state.services.book, "act", full)
-    assert admin.post("/people", name="Berta", role="admin").status_code == 500
+    assert admin.post("/people", name="Berta", role="admin").status_code == 507
     assert "Berta" not in [user.name for user in app.state.services.people.all()]
 
 

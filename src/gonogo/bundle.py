@@ -28,8 +28,8 @@ from pydantic import Field, JsonValue, ValidationError, field_serializer, field_
 
 from gonogo import images, operating_point
 from gonogo.config import Recipe, Strict
-from gonogo.errors import BundleError
-from gonogo.files import folder_beside, write_beside
+from gonogo.errors import BundleError, InputError
+from gonogo.files import folder_beside, plain_files, write_beside
 from gonogo.heatmap import HeatScale
 from gonogo.runtime import Precision
 from gonogo.schema import Frame, OperatingPoint
@@ -44,6 +44,8 @@ GOLDEN = "golden"
 ROI_RECIPE = "roi.toml"
 CASCADE = "cascade"
 TEACHER = f"{CASCADE}/teacher.xml"
+_MOST_BYTES = 8_000_000_000
+_LONGEST_SEAL = 4_000_000
 
 
 class Golden(Strict):
@@ -273,6 +275,12 @@ class Bundle:
 
     def golden(self) -> list[tuple[str, Frame, float]]:
         """File name, frame and expected score of every golden frame."""
+        for each in self.manifest.golden:
+            if each.file not in plain_files(self.root):
+                raise BundleError(
+                    f"{self.root}: expected golden frames inside the bundle, found {each.file!a}. "
+                    "Copy it again from where it was made."
+                )
         return [(each.file, images.load(self.root / each.file), each.score) for each in self.manifest.golden]
 
 
@@ -288,8 +296,12 @@ def read(root: str | os.PathLike[str]) -> Bundle:
             f"{root}: expected a bundle (a folder with {SEAL}), found "
             f"{'a folder without one' if root.is_dir() else 'no such folder'}. Make one with: gonogo train"
         )
-    sealed = (root / SEAL).read_bytes()
-    expected = _seal_text(root)
+    try:
+        _require_plain(root)
+        sealed = (root / SEAL).read_bytes()
+        expected = _seal_text(root)
+    except OSError as error:
+        raise BundleError(f"{root}: the bundle cannot be read ({error.strerror or error}).") from error
     if sealed != expected:
         raise BundleError(
             f"{root}: the bundle was changed after it was sealed ({_difference(sealed, expected)}). "
@@ -391,8 +403,23 @@ def _origins(manifest: Manifest) -> list[str]:
     return lines
 
 
+def _require_plain(root: Path) -> None:
+    """Refuse what must not even be opened: devices, FIFOs, links that lead nowhere, more bytes than any bundle has."""
+    try:
+        names = plain_files(root)
+    except InputError as error:
+        raise BundleError(str(error)) from error
+    sizes = {name: (root / name).stat().st_size for name in names}
+    largest = max(sizes, key=lambda name: sizes[name])
+    if sum(sizes.values()) > _MOST_BYTES or sizes[SEAL] > _LONGEST_SEAL:
+        raise BundleError(
+            f"{root}: expected at most {_MOST_BYTES // 10**9} GB, found {sum(sizes.values()) / 1e9:,.0f} GB; the "
+            f"largest file is {largest}. Copy the bundle again from where it was made."
+        )
+
+
 def _seal_text(root: Path) -> bytes:
-    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir())
+    files = plain_files(root)
     return "".join(f"{_sha256(root / name)}  {name}\n" for name in files if name != SEAL).encode()
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import http.server
 import threading
 import time
 import urllib.parse
+from collections.abc import Collection
 from datetime import datetime
 from http import HTTPStatus
 
 from gonogo import images
+from gonogo.capture.access import authorised, foreign
 from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
 from gonogo.capture.deliveries import Delivered, Matching
 from gonogo.capture.matching import PictureMatcher
 from gonogo.config import Limits
 from gonogo.errors import ImageError, InputError
+from gonogo.names import clean_name
 
 CAPTURED_AT = "Captured-At"
 """The header that states when a picture was taken: ISO 8601 with its offset from UTC."""
@@ -28,7 +30,8 @@ class PushCamera:
 
     ``POST /frames/TRIGGER`` belongs to that trigger. ``POST /frames`` states its capture time in the header
     ``Captured-At``; without one it counts only with ``any_name``; see `gonogo.capture.matching`. Answers: 202 taken,
-    400 neither name nor capture time, 401 wrong token, 411 no length, 413 too large, 503 no room for more pictures.
+    400 no such name, or neither name nor capture time, 401 wrong token, 403 a page of another site, 411 no length, 413
+    too large, 503 no room for more pictures.
     """
 
     def __init__(
@@ -37,11 +40,13 @@ class PushCamera:
         host: str = "127.0.0.1",
         port: int = 0,
         token: str | None = None,
+        hosts: Collection[str] = (),
         matching: Matching | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._token = token
+        self._hosts = hosts
         self.matcher: PictureMatcher[bytes] = PictureMatcher(matching or Matching())
         try:
             self._server = http.server.ThreadingHTTPServer((host, port), self._handler())
@@ -92,6 +97,7 @@ class PushCamera:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             timeout = _READ_TIMEOUT_S
+            _why = ""
 
             def do_POST(self) -> None:
                 self._answer(*self._receive())
@@ -100,10 +106,16 @@ class PushCamera:
                 place, _, name = urllib.parse.unquote(self.path).lstrip("/").partition("/")
                 if place != "frames":
                     return HTTPStatus.NOT_FOUND, "expected /frames or /frames/TRIGGER"
+                if why := foreign(self.headers, camera._hosts):
+                    return HTTPStatus.FORBIDDEN, why
                 if not authorised(self.headers.get("Authorization"), camera._token):
                     return HTTPStatus.UNAUTHORIZED, "expected the token of this camera"
+                try:
+                    name = clean_name(name) if name else name
+                except ValueError as error:
+                    return HTTPStatus.BAD_REQUEST, str(error)
                 length = self.headers.get("Content-Length", "")
-                if not length.isdigit():
+                if not (length.isascii() and length.isdecimal()):
                     return HTTPStatus.LENGTH_REQUIRED, "expected the header Content-Length"
                 if not 0 < int(length) <= camera._limits.max_file_bytes:
                     return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected 1 to {camera._limits.max_file_bytes} bytes"
@@ -148,11 +160,6 @@ class PushCamera:
                 """Every request has its trigger; there is nothing to log."""
 
         return Handler
-
-
-def authorised(header: str | None, token: str | None) -> bool:
-    """Whether an ``Authorization`` header carries the bearer token; always, where none is asked for."""
-    return token is None or hmac.compare_digest((header or "").encode(), f"Bearer {token}".encode())
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -7,7 +7,7 @@ import itertools
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gonogo import images
 from gonogo.capture.camera import Camera
@@ -47,7 +47,16 @@ class PushSettings(Matching):
     host: str = "127.0.0.1"
     port: Port
     token_file: Path | None = None
-    """A file whose first line is the bearer token; ``None`` asks for none."""
+    """A file whose first line is the bearer token."""
+    allow_without_token: bool = False
+    """Take pictures from every program that can reach the port."""
+    hosts: tuple[str, ...] = ()
+    """Names under which this machine is reached, besides its addresses and its own name."""
+
+    @model_validator(mode="after")
+    def _asks_for_a_token(self) -> PushSettings:
+        require_token("POST /frames", self.token_file, allowed_without=self.allow_without_token)
+        return self
 
 
 class VideoFileSettings(Strict):
@@ -114,8 +123,14 @@ def open_camera(settings: CameraSettings, *, limits: Limits | None = None) -> Ca
                 limits=limits,
             )
         case PushSettings():
-            token = read_token(settings.token_file)
-            return PushCamera(host=settings.host, port=settings.port, token=token, matching=settings, limits=limits)
+            return PushCamera(
+                host=settings.host,
+                port=settings.port,
+                token=read_token(settings.token_file),
+                hosts=settings.hosts,
+                matching=settings,
+                limits=limits,
+            )
         case VideoFileSettings():
             return VideoFile(str(settings.file), loop=settings.loop, limits=limits)
         case RtspSettings():
@@ -128,6 +143,19 @@ def open_camera(settings: CameraSettings, *, limits: Limits | None = None) -> Ca
             return GenicamCamera(settings.name, pixel_format=settings.pixel_format)
         case FakeSettings():
             return _from_folder(settings.pictures)
+
+
+def require_token(what: str, file: Path | None, *, allowed_without: bool) -> None:
+    """Hold settings to what they must say of a port that takes something.
+
+    Raises:
+        ValueError: they name no token, and do not say that none is needed.
+    """
+    if file is None and not allowed_without:
+        raise ValueError(
+            f"{what} needs a token: expected token_file, a file with a secret that senders repeat "
+            "(openssl rand -hex 32 makes one), or allow_without_token = true"
+        )
 
 
 def read_token(path: Path | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -78,7 +79,7 @@ def read(bundle: Path) -> Reference | None:
         return None
     try:
         record = _Record.model_validate_json((bundle / DRIFT).read_bytes())
-        directions = np.load(bundle / TAUGHT, allow_pickle=False)
+        directions = _array((bundle / TAUGHT).read_bytes())
     except (ValidationError, OSError, ValueError) as error:
         what = str(error).splitlines()[0]
         raise BundleError(f"{bundle}: {DRIFT} or {TAUGHT} is malformed ({what}). Run gonogo operate again.") from error
@@ -94,3 +95,21 @@ def read(bundle: Path) -> Reference | None:
         bad_share=record.bad_share,
         parts=record.parts,
     )
+
+
+def _array(data: bytes) -> np.ndarray:
+    """The array in an ``.npy`` file; one whose header claims another size than the file has is refused before that.
+
+    Raises:
+        ValueError: no such file.
+    """
+    file = io.BytesIO(data)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("expected version 1.0 of the format")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    claimed, held = math.prod(shape) * dtype.itemsize, len(data) - file.tell()
+    if dtype.hasobject or claimed != held:
+        raise ValueError(f"expected an array of {held:,} bytes, found a header for {claimed:,}")
+    file.seek(0)
+    array: np.ndarray = np.load(file, allow_pickle=False)
+    return array

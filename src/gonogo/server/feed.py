@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gonogo.errors import GonogoError
@@ -21,6 +21,9 @@ RECENT = 60
 FAULTS = 5
 """Faults listed with their cause."""
 POLL_S = 0.25
+CURRENT_S = 60.0
+"""A verdict that is older is no longer shown as the present one."""
+_CLOCK_SLACK_S = 5.0  # a verdict from the future is old: the clock was set back since
 _TALLY_SHARE = 20  # counting takes at most a twentieth of the time, however many rows the day has
 
 
@@ -40,6 +43,8 @@ class StationStatus:
     """What needs a person, one sentence each."""
     at: datetime
     """When it said so, to the minute while it is alive."""
+    since: datetime | None
+    """When it was started."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +65,10 @@ class Snapshot:
     """``None`` where no station has run here."""
     problem: str = ""
     """Why the ledger cannot be read; empty where it can."""
+    idle: bool = False
+    """Whether the newest verdict is too old to be the present one, or from before the station's start."""
+    at: datetime
+    """When this was read."""
 
     @property
     def last(self) -> Row[VerdictRecord] | None:
@@ -70,6 +79,11 @@ class Snapshot:
     def believable(self) -> bool:
         """Whether what it shows is the present."""
         return not self.problem and (self.station is None or self.station.alive)
+
+    @property
+    def current(self) -> Row[VerdictRecord] | None:
+        """The newest verdict, where it is the present one."""
+        return self.last if self.believable and not self.idle else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +106,7 @@ class Feed:
         self._rows: tuple[object, tuple[Row[VerdictRecord], ...], tuple[Row[VerdictRecord], ...]] | None = None
         self._counted: _Count | None = None
         self.watchers = 0
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
     def full(self) -> bool:
@@ -140,13 +155,13 @@ class Feed:
     def read(self) -> Snapshot:
         """A snapshot of now."""
         since = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-        station = self._station()
+        station, now = self._station(), self.now()
         try:
             recent, faults = self._read_rows(since)
             last = recent[-1].seq if recent else 0
             counted = self._count(since, last)
         except GonogoError as error:
-            return Snapshot(version=0, since=since, station=station, problem=str(error))
+            return Snapshot(version=0, since=since, station=station, problem=str(error), at=now)
         return Snapshot(
             version=last,
             recent=recent,
@@ -155,6 +170,8 @@ class Feed:
             causes=counted.causes,
             faults=faults,
             station=station,
+            idle=bool(recent) and _is_old(recent[-1], station, now),
+            at=now,
         )
 
     def _read_rows(self, since: datetime) -> tuple[tuple[Row[VerdictRecord], ...], tuple[Row[VerdictRecord], ...]]:
@@ -195,6 +212,7 @@ class Feed:
             alarms=tuple(str(alarm) for alarm in status["alarms"]),
             # Every beat would otherwise be a change worth sending.
             at=beat.replace(second=0, microsecond=0) if status["alive"] else beat,
+            since=datetime.fromisoformat(status["since"]) if "since" in status else None,
         )
 
     async def _poll(self) -> None:
@@ -202,10 +220,17 @@ class Feed:
         version = self._latest.version if self._latest else 0
         while True:
             found = await asyncio.to_thread(self.read)
-            looks = (found.version, found.since, found.counts, found.station, found.problem)
+            looks = (found.version, found.since, found.counts, found.station, found.problem, found.idle)
             if looks != shown:
                 shown, version = looks, version + 1
                 self._latest = Snapshot(**{**vars(found), "version": version})
                 self._changed.set()
                 self._changed = asyncio.Event()
             await asyncio.sleep(POLL_S)
+
+
+def _is_old(row: Row[VerdictRecord], station: StationStatus | None, now: datetime) -> bool:
+    age = now - row.at
+    if not timedelta(seconds=-_CLOCK_SLACK_S) <= age <= timedelta(seconds=CURRENT_S):
+        return True
+    return station is not None and station.since is not None and row.at < station.since

@@ -143,6 +143,7 @@ def environment(language: str) -> Environment:
         # A chosen share, without needless decimals.
         "level": lambda share: numbers.format_percent(share, "0.####\N{NO-BREAK SPACE}%", locale=language),
         "moment": lambda at: _moment(at, language),
+        "ago": lambda at, now: str(dates.format_timedelta(at - now, add_direction=True, locale=language)),
         "clock": lambda at: dates.format_time(_local(at), "HH:mm:ss", locale=language),
     }
     return made

@@ -15,7 +15,7 @@ from typing import IO, BinaryIO, TypeAlias
 from gonogo import images
 from gonogo.config import Limits
 from gonogo.dataset import Sample
-from gonogo.errors import ImageError
+from gonogo.errors import ImageError, InputError
 from gonogo.files import write_beside
 from gonogo.schema import Label
 from gonogo.server.access import MIB
@@ -109,10 +109,19 @@ def _stored(records: Records, items: Iterable[Item], taken: Taken, *, by_folder:
             continue
         path = twin or _reserved(folder, _plain(name), stems)
         if twin is None:
-            write_beside(path, data)
+            _write(path, data)
         held.setdefault(len(data), []).append(path)
         label, defect = _label_of(name) if by_folder else (None, None)
         yield Sample(file_name=path.relative_to(records.root).as_posix(), label=label, defect=defect)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Fill a reserved place; where the disk is full, give the name back."""
+    try:
+        write_beside(path, data)
+    except InputError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _items(sent: Iterable[tuple[str, BinaryIO]]) -> Iterator[Item]:

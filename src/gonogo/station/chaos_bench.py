@@ -15,9 +15,10 @@ from gonogo.schema import State
 from gonogo.station.answers import Sender
 from gonogo.station.chaos_fork import ForkedWorker
 from gonogo.station.fakes import FakePlc
-from gonogo.station.gate import Gate, Health
+from gonogo.station.gate import Gate
 from gonogo.station.judging import ANSWERED_FAULT
 from gonogo.station.settings import StationSettings, parse_settings
+from gonogo.station.status import Health
 from gonogo.station.watchdog import spawn
 
 PATIENCE_S = 600.0

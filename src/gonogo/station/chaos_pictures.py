@@ -246,7 +246,7 @@ def _settings_for(folder: Path, way: str, tie: str) -> tuple[StationSettings, _F
     if way == "push":
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
-        camera = f'kind = "push"\nport = {port}\nkeep_s = 1.0\nmax_waiting = 64'
+        camera = f'kind = "push"\nport = {port}\nallow_without_token = true\nkeep_s = 1.0\nmax_waiting = 64'
     else:
         camera = 'kind = "folder"\nfolder = "incoming"\nstable_s = 0.0'
         camera += "\nmtime_is_capture_time = true" if tie == "time" else ""

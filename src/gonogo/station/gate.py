@@ -15,17 +15,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
+from gonogo.names import clean_name, readable
 from gonogo.schema import State
 from gonogo.station.backlog import UNRECORDED, Backlog, Owed
-from gonogo.station.messages import Answer, Cause, Trigger, clean_name, fault
+from gonogo.station.messages import Answer, Cause, Trigger, fault
 from gonogo.station.metrics import Metrics
 from gonogo.station.notices import Notices
 from gonogo.station.pending import InHand, Pending, RecordedAnswers, Reply
 from gonogo.station.settings import StationSettings
-from gonogo.station.status import publish
+from gonogo.station.status import Health, publish
 from gonogo.station.watchdog import RestartBudget, Spawn, WorkerProcess, spawn
 
 _TICK_S = 0.1
@@ -33,18 +33,6 @@ _NOTES = 1_000
 _LAST_RECORDS_S = 5.0  # how long the end waits for records; what is left is on disk for the next run
 _ALARM_S = 3_600.0  # for how long a reused id is shown as an alarm
 _RETRY_S = 1.0  # how long a ledger that failed is left alone
-
-
-class Health(StrEnum):
-    """What the status shows first."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    HELD = "held"
-    """Running, but nothing may pass until a person acknowledges."""
-    DOWN = "down"
-    """No worker, and no restart left: every part is a fault."""
-    STOPPED = "stopped"
 
 
 class Gate:
@@ -106,9 +94,13 @@ class Gate:
         Raises:
             ValueError: a name that the ledger cannot take.
         """
-        for name in (trigger_id, part, lot, product):
-            if name is not None:
-                clean_name(name)
+        try:
+            for name in (trigger_id, part, lot, product):
+                if name is not None:
+                    clean_name(name)
+        except ValueError:
+            self._inbox.put(lambda: self.metrics.events.update(refused=1))
+            raise
         came_s = time.monotonic()
         due_s = came_s + self.settings.window_s
         trigger = Trigger(id=trigger_id, part=part, lot=lot, product=product, at=datetime.now(UTC), due_s=due_s)
@@ -160,9 +152,9 @@ class Gate:
         return len(self._backlog) + self._backlog.lost
 
     @property
-    def backlog_trouble(self) -> str:
-        """Why the list of unrecorded faults is not safe on disk; empty where it is."""
-        return self._backlog.trouble
+    def backlog_alarms(self) -> list[str]:
+        """What a person must know of the faults that are not on record."""
+        return self._backlog.alarms
 
     @property
     def reused(self) -> str:
@@ -178,6 +170,11 @@ class Gate:
         if not self._ready:
             return Health.STARTING
         return Health.HELD if self._told.get("held") else Health.RUNNING
+
+    @property
+    def faulting(self) -> str:
+        """Why every part is a fault at present though the worker runs; empty where parts are judged."""
+        return "; ".join(map(str, self._told.get("troubles", ()))) or self.metrics.faulting
 
     # --- the gate's own thread
 
@@ -283,6 +280,7 @@ class Gate:
         self._watch(now_s)
         if now_s - self._last_published_s >= self.settings.watchdog.heartbeat_s:
             self._last_published_s = now_s
+            self._backlog.mend()
             publish(self, self.health)
 
     def _close_window(self, pending: Pending) -> None:
@@ -334,6 +332,8 @@ class Gate:
             if "answer" in said:
                 answer = replace(Answer.from_json(said["answer"]), sole_until_s=said.get("sole_until_s"))
                 self._answered(in_hand, answer)
+            elif "unrecordable" in said:
+                self._set_aside()
             elif "bundles" in said:
                 self._told = said
             elif said["noted"]:
@@ -376,6 +376,7 @@ class Gate:
 
     def _died(self) -> None:
         assert self._worker is not None, "it is the one that died"
+        who = self._worker
         self.metrics.events["restarts"] += 1
         told = f"the worker died ({self._worker.obituary()}) with this part in hand"
         in_hand, self._in_hand = self._in_hand, None
@@ -384,15 +385,38 @@ class Gate:
             # Not judged again, as it may be what killed the worker; but its verdict may be on record already.
             pending = in_hand.pending
             self._owe(pending, Cause.PROCESS, told, answered=pending.answer is not None)
+        elif in_hand is not None and in_hand.job == "fault":
+            self._bury(who)
+        elif in_hand is not None and in_hand.job == "note" and who.crashed:
+            self._notes.popleft()  # what killed this worker must not kill the next one
         self._note("worker_restarted", {"reason": told})
         self._watch(time.monotonic())
+
+    def _bury(self, who: WorkerProcess) -> None:
+        """A worker died with a record of the backlog in hand: it must not kill another one."""
+        if self._backlog.is_deadly(crashed=who.crashed):
+            self._set_aside()
+        else:
+            self._backlog.done(recorded=False)  # killed from outside: the others go first
+
+    def _set_aside(self) -> None:
+        """The oldest record of the backlog goes into a file for a person; its part stays a fault."""
+        owed = self._backlog.give_up()
+        pending = self._pending.pop(owed.trigger.id, None)
+        if pending is None:
+            return
+        answer = pending.answer or fault(owed.trigger, owed.cause, owed.reason)
+        self._recorded_answers.add(owed.trigger, answer)
+        if pending.answer is None:
+            self._give(answer, pending)
 
     def _undelivered(self, answer: Answer, why: str) -> None:
         self.metrics.events["undelivered"] += 1
         self._note("undelivered", {"trigger_id": answer.trigger_id, "row": answer.row, "why": why})
 
     def _note(self, action: str, details: dict[str, Any]) -> None:
-        self._notes.append((action, details))
+        said = {key: readable(value) if isinstance(value, str) else value for key, value in details.items()}
+        self._notes.append((action, said))
 
     def _pump(self) -> None:
         """Give the worker its next job, where it has none: parts and records in turn, the housekeeping once a beat."""
@@ -417,7 +441,7 @@ class Gate:
 
     def _do(self, job: dict[str, Any], *, pending: Pending | None = None) -> None:
         assert self._worker is not None, "checked by the caller"
-        self._in_hand = InHand(pending=pending, since_s=time.monotonic())
+        self._in_hand = InHand(pending=pending, job=str(job["do"]), since_s=time.monotonic())
         self._worker.send(job)  # where nobody takes it, the end of the worker is heard next
 
     def _is_answered(self, owed: Owed) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,14 +9,16 @@ from datetime import UTC, datetime
 
 from gonogo.capture import Camera, CaptureError, HealthLimits, Trouble
 from gonogo.errors import GonogoError
+from gonogo.files import free_bytes
 from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Row, VerdictRecord, View, Where, worst
 from gonogo.ledger.frames import frames_folder
+from gonogo.names import readable
 from gonogo.schema import State, Verdict
 from gonogo.station.challenge import Challenges
 from gonogo.station.cycle import Cycle, Step
 from gonogo.station.messages import Answer, Cause, Trigger, fault
 from gonogo.station.models import ModelSlot, Swap
-from gonogo.station.outcomes import Outcome, answer_of, existing, ledger_cause, sole_until, stage_times
+from gonogo.station.outcomes import Outcome, answer_of, ledger_cause, sole_until, stage_times
 from gonogo.station.own_ledger import Opener, OwnLedger, open_ledger
 from gonogo.station.settings import StationSettings
 from gonogo.station.views import Shot, ViewThread
@@ -214,11 +215,27 @@ class Station:
         details = told.record.details
         return answer.as_fault(Cause(str(details["cause"])), f"answered as a fault before: {details['reason']}")
 
+    @property
+    def troubles(self) -> list[str]:
+        """Why every part is a fault at present, one sentence each; none where parts are judged."""
+        found = [f"no bundle is loaded: {slot.trouble}" for slot in self._slots if slot.model is None]
+        found += [self._without_space()]
+        try:
+            self._ledger.open().head()
+        except (GonogoError, OSError) as error:
+            self._ledger.forget()
+            found.append(f"the ledger cannot be used: {error}")
+        return [readable(each) for each in found if each]
+
+    def _without_space(self) -> str:
+        free = free_bytes(self.settings.ledger.parent)
+        if free >= self.settings.min_free_mb * 1_000_000:
+            return ""
+        return f"{free / 1e6:,.0f} MB of disk are left, {self.settings.min_free_mb:,} are needed"
+
     def _refused(self, trigger: Trigger) -> Outcome | None:
         """Why this part is not even looked at; ``None`` where it is."""
-        free = shutil.disk_usage(existing(self.settings.ledger.parent)).free
-        if free < self.settings.min_free_mb * 1_000_000:
-            told = f"{free / 1e6:,.0f} MB of disk are left, {self.settings.min_free_mb:,} are needed"
+        if told := self._without_space():
             return Outcome(state=State.FAULT, reason=told, cause=Cause.DISK_FULL)
         for slot in self._slots:
             if slot.model is None:
@@ -288,6 +305,7 @@ class Station:
                 told = f"the frame cannot be stored: {shot.store_error}"
                 verdict = replace(verdict, state=State.FAULT, reason=told)
                 cause = cause or ledger_cause(shot.store_error)
+            verdict = replace(verdict, reason=readable(verdict.reason))
             views.append(View.of(verdict, frame_sha256=shot.frame_sha256, name=parts.name))
         return tuple(views), cause
 
@@ -314,9 +332,9 @@ class Station:
         except DuplicateTrigger as duplicate:  # recorded since it was looked up, so not by this station
             told = "another station of the same name has recorded a verdict under this id"
             return self.record_fault(trigger, Cause.REUSED_ID, f"{told} (row {duplicate.row.seq})", answered=True)
-        except (GonogoError, OSError) as error:
+        except (GonogoError, OSError, ValueError) as error:
             self._ledger.forget()
-            return fault(trigger, ledger_cause(error), f"the verdict cannot be recorded: {error}")
+            return fault(trigger, ledger_cause(error), readable(f"the verdict cannot be recorded: {error}"))
         self._tell_challenge(trigger, outcome, answer)
         return answer
 
@@ -331,13 +349,13 @@ class Station:
                 product=trigger.product,
                 state=outcome.state,
                 score=max((view.score for view in outcome.views if view.score is not None), default=None),
-                reason=outcome.reason,
+                reason=readable(outcome.reason),
                 cause=None if outcome.cause is None else outcome.cause.value,
                 late=outcome.late,
                 go_below=None if model is None else model.go_below,
                 no_go_above=None if model is None else model.no_go_above,
                 bundle_sha256=None if model is None else model.sha256,
-                bundle=None if model is None else str(model.path),
+                bundle=None if model is None else readable(str(model.path)),
                 device="" if model is None else model.device,
                 views=outcome.views,
                 triggered_at=trigger.at,
@@ -365,7 +383,7 @@ class Station:
 
     def _tell_swap(self, swap: Swap, *, at_start: bool = False) -> None:
         action = "bundle_refused" if swap.refused else "started" if at_start else "bundle_swapped"
-        details = {"before": swap.before, "after": swap.after, "refused": swap.refused}
+        details = {"before": swap.before, "after": swap.after, "refused": readable(swap.refused)}
         try:
             self.note(Action(action=action, who=self.settings.station, details=details))
         except (GonogoError, OSError):

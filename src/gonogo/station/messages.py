@@ -9,8 +9,6 @@ from typing import Any
 
 from gonogo.schema import State
 
-NAME_LENGTH = 200
-
 
 class Cause(StrEnum):
     """Why a part is a fault. The first group comes from the camera, see `gonogo.capture.Trouble`."""
@@ -127,16 +125,3 @@ class Answer:
 def fault(trigger: Trigger, cause: Cause, reason: str) -> Answer:
     """A fault that is not on record yet."""
     return Answer(trigger_id=trigger.id, part=trigger.part, state=State.FAULT, cause=cause, reason=reason)
-
-
-def clean_name(text: str) -> str:
-    """A name as the ledger takes it: one line, no control characters, not too long.
-
-    Raises:
-        ValueError: it is not one; says why.
-    """
-    if not 0 < len(text) <= NAME_LENGTH:
-        raise ValueError(f"expected 1 to {NAME_LENGTH} characters, found {len(text)}")
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise ValueError(f"expected one line without control characters, found {text!r}")
-    return text

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
+from gonogo.files import disk_is_full
 from gonogo.ledger import Row, VerdictRecord, View
 from gonogo.schema import State
 from gonogo.station.messages import Answer, Cause
@@ -60,15 +59,4 @@ def sole_until(shots: list[Shot]) -> float | None:
 
 def ledger_cause(error: BaseException | None) -> Cause:
     """Whether it was the disk that is full, or anything else that keeps the ledger from recording."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return Cause.DISK_FULL
-        if type(error).__name__ == "FullError":  # apsw's name for SQLITE_FULL
-            return Cause.DISK_FULL
-        error = error.__cause__
-    return Cause.LEDGER
-
-
-def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    return next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))
+    return Cause.DISK_FULL if disk_is_full(error) else Cause.LEDGER

@@ -30,6 +30,7 @@ class InHand:
 
     pending: Pending | None
     """The part that is judged; ``None`` for everything else."""
+    job: str
     since_s: float
 
 

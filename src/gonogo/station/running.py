@@ -61,7 +61,7 @@ def _run(
         http = settings.http
         triggers = isinstance(settings.trigger, HttpTrigger)
         server = StationServer(
-            gate, host=http.host, port=http.port, token=read_token(http.token_file), triggers=triggers
+            gate, host=http.host, port=http.port, token=read_token(http.token_file), triggers=triggers, hosts=http.hosts
         )
     source = open_source(settings.trigger, gate.submit, complain)
     if threading.current_thread() is threading.main_thread():

@@ -9,6 +9,8 @@ from typing import Annotated
 from fastapi import Form, Request
 from fastapi.responses import PlainTextResponse, RedirectResponse, Response
 
+from gonogo import files
+from gonogo.errors import GonogoError
 from gonogo.server import pages
 from gonogo.server.guard import session_cookie
 from gonogo.server.language import LANGUAGES, N_, RefusedError
@@ -16,12 +18,20 @@ from gonogo.server.people import LONGEST_PASSWORD, User, WrongPasswordError
 from gonogo.server.services import Here, Me, Services, Visitor
 from gonogo.server.sessions import LONGEST_SESSION_S
 
+LEAST_FREE_BYTES = 20_000_000
+"""With less disk space left, the server is not healthy."""
 Text = Annotated[str, Form(max_length=LONGEST_PASSWORD * 4)]
 
 
-def health() -> Response:
-    """Alive. Says nothing else, to anybody."""
-    return PlainTextResponse("ok\n")
+def health(here: Here) -> Response:
+    """Alive, with its ledger and some space to write to. Says nothing else, to anybody."""
+    try:
+        with here.book.reading() as ledger:
+            ledger.head()
+        well = here.book.path.exists() and files.free_bytes(here.workspace.root) >= LEAST_FREE_BYTES
+    except (GonogoError, OSError):
+        well = False
+    return PlainTextResponse("ok\n") if well else PlainTextResponse("unfit\n", 503)
 
 
 def login_page(request: Request, here: Here, me: Me, next: str = "/") -> Response:
@@ -57,6 +67,13 @@ def login(
     if me.session:
         here.sessions.end(me.session)
     return _with_session(here, user.id, RedirectResponse(pages.inside(next), 303))
+
+
+def incomplete_login(request: Request) -> Response:
+    """The form again, for a login without name or password, or with one that is too long to be one."""
+    me: Visitor = request.state.visitor
+    failure = pages.gettext_of(me)(N_("Enter your name and your password."))
+    return _login_page(request, request.app.state.services, me, "/", failure=failure, status_code=422)
 
 
 def logout(here: Here, me: Me) -> Response:

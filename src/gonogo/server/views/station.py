@@ -65,7 +65,8 @@ async def _stream(
             last = snapshot.last
             said = {
                 "pieces": pieces,
-                "state": last.record.state if last and snapshot.believable else None,
+                "state": snapshot.current.record.state if snapshot.current else None,
+                "now": here.feed.now().isoformat(),
                 "seq": last.seq if last else None,
                 "pictures": _pictures(last.record) if last else 0,
             }
