@@ -14,7 +14,7 @@ import openvino as ov
 
 import gonogo
 from gonogo import bundle, drift, runtime
-from gonogo.bundle import Bundle, Counted, Golden, Quantisation
+from gonogo.bundle import Bundle, Golden
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import BundleError, InputError, UnfitError
@@ -24,6 +24,7 @@ from gonogo.inspector import Inspector
 from gonogo.operate import EVIDENCE, Request, operate
 from gonogo.operating_point import parts_needed, percent
 from gonogo.progress import track
+from gonogo.quantisation import Counted, Quantisation
 from gonogo.runtime import Graph, Picture
 from gonogo.workflow.comparing import promise_of, promised, require_same_data
 from gonogo.workflow.int8 import Int8, Preset, to_int8
@@ -108,7 +109,7 @@ def quantise(
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
     _require_fit(source, dataset, options)
     made = None
-    model = ov.Core().read_model(source.bundle.classifier)
+    model = ov.Core().read_model(*source.bundle.graph(bundle.CLASSIFIER))
     if options.arithmetic == "int8":
         fed = _fed(source, dataset, options)
         pictures = pictures or fed
@@ -236,7 +237,10 @@ def _fed(source: Inspector, dataset: Dataset, options: QuantisingOptions) -> lis
 def _compile(opened: Bundle) -> Graph:
     machine = settings()
     return runtime.compile_graph(
-        opened.classifier, device=machine.device, precision=opened.manifest.precision, threads=machine.threads
+        opened.graph(bundle.CLASSIFIER),
+        device=machine.device,
+        precision=opened.manifest.precision,
+        threads=machine.threads,
     )
 
 
