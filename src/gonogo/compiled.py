@@ -130,13 +130,15 @@ def _read_regular(path: Path, most: int, *, private: bool = False) -> bytes | No
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    with os.fdopen(handle, "rb") as file:
+    try:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode) or found.st_size > most:
             return None
         if private and (found.st_uid != os.geteuid() or found.st_mode & 0o077):
             return None
-        try:
+        with os.fdopen(handle, "rb", closefd=False) as file:
             return file.read(most)
-        except OSError:
-            return None
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
