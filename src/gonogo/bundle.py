@@ -266,9 +266,14 @@ def write_manifest(root: Path, manifest: Manifest) -> Bundle:
 
 
 def replace_operating_point(
-    bundle: Bundle, point: OperatingPoint, *, now: str, files: Mapping[str, bytes | None] | None = None
+    bundle: Bundle,
+    point: OperatingPoint,
+    *,
+    now: str,
+    files: Mapping[str, bytes | None] | None = None,
+    golden: tuple[Golden, ...] | None = None,
 ) -> Bundle:
-    """Put a new operating point into a bundle as a new revision; graph and golden frames stay untouched.
+    """Put a new operating point into a bundle as a new revision; the graph stays untouched.
 
     The old point is kept in the manifest's history. The whole folder is replaced at once.
 
@@ -277,6 +282,7 @@ def replace_operating_point(
         point: The new operating point.
         now: UTC, ISO 8601.
         files: What else belongs to the new revision, by file name; ``None`` removes the file of the old one.
+        golden: What is stated of new golden frames, whose pictures are among the files; the old ones where omitted.
     """
     before = bundle.manifest
     history = before.revisions
@@ -284,6 +290,8 @@ def replace_operating_point(
         replaced = operating_point.to_json(before.operating_point)
         history = (*history, Revision(replaced=now, operating_point=replaced, bundle_sha256=bundle.sha256))
     manifest = before.model_copy(update={"operating_point": point, "revisions": history})
+    if golden is not None:
+        manifest = manifest.model_copy(update={"golden": golden})
     with folder_beside(bundle.root, replace=True) as partial:
         shutil.copytree(bundle.root, partial, dirs_exist_ok=True)
         for name, data in (files or {}).items():
