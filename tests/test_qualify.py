@@ -209,7 +209,7 @@ def test_a_threshold_that_was_edited_and_sealed_again_does_not_qualify(
 ) -> None:
     point = Inspector.load(copy).operating_point
     assert point is not None
-    bolder = point.go_below + 10.0
+    bolder = point.go_below + 25.0
     revise(copy, lambda record: record["operating_point"].update(go_below=bolder, no_go_above=point.no_go_above + 10.0))
     found = qualify(Inspector.load(copy), made[1])
     assert failed(found) == ["Thresholds follow from the stored scores"]

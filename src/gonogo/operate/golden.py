@@ -33,9 +33,8 @@ def choose_golden(
         pictures: Judged pictures with their labels.
         point: The operating point they are chosen for.
     """
-    names = _extremes(pictures) | _beside_thresholds(pictures, point) | _kinds(pictures)
-    if inspector.cascade is not None:
-        names |= dict(_either_network(inspector, dataset, pictures))
+    names = {} if inspector.cascade is None else dict(_either_network(inspector, dataset, pictures))
+    names |= _extremes(pictures) | _beside_thresholds(pictures, point) | _kinds(pictures)
     chosen: dict[str, str] = {}
     for name, file in names.items():
         if file not in chosen.values():
