@@ -209,8 +209,11 @@ def test_a_threshold_that_was_edited_and_sealed_again_does_not_qualify(
 ) -> None:
     point = Inspector.load(copy).operating_point
     assert point is not None
-    bolder = point.go_below + 25.0
-    revise(copy, lambda record: record["operating_point"].update(go_below=bolder, no_go_above=point.no_go_above + 10.0))
+    assert point.escape.allowed is not None
+    rows = json.loads((copy / SCORES).read_text())["calibrate"]
+    bad = sorted(row["score"] for row in rows if row["label"] == "bad")
+    bolder = bad[point.escape.allowed + 2]  # two more bad parts lie below it
+    revise(copy, lambda record: record["operating_point"].update(go_below=bolder))
     found = qualify(Inspector.load(copy), made[1])
     assert failed(found) == ["Thresholds follow from the stored scores"]
     (detail,) = (each.detail for each in found.findings if not each.passed)
