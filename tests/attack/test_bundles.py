@@ -24,7 +24,7 @@ from test_compiled import binding, exported
 from tiny_bundle import make_parts
 from weighted_bundle import make_weighted_bundle, reseal, zeroed
 
-pytestmark = pytest.mark.attack
+pytestmark = [pytest.mark.attack, pytest.mark.timeout(1800)]
 
 Attempts = Callable[[int], int]
 Recorder = Callable[..., None]
