@@ -156,6 +156,23 @@ def test_a_worker_that_fails_leaves_its_traceback_in_the_log_and_its_reason_in_t
     assert json.loads(done.stdout)["dying"] == "RuntimeError: the lens \\ud800 fell off"
 
 
+def test_a_notice_that_fails_beside_a_judgement_ends_the_worker_with_its_traceback_as_well() -> None:
+    program = (
+        "from gonogo.station.worker import main\n"
+        "class Broken:\n"
+        "    challenges, slots, troubles = None, (), []\n"
+        "    def start(self): pass\n"
+        "    def pictures(self): return {}\n"
+        "    def expect(self, trigger_id, came_s): raise RuntimeError('the shutter fell off')\n"
+        "main(Broken)\n"
+    )
+    notice = json.dumps({"do": "expect", "trigger_id": "A", "came_s": 0.0}).encode() + b"\n"
+    done = subprocess.run([sys.executable, "-c", program], input=notice, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert b"Traceback" in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["dying"] == "RuntimeError: the shutter fell off"
+
+
 def test_a_file_name_that_is_no_text_is_escaped_and_its_part_answered(tmp_path: Path) -> None:
     picture = images.encode_png(fake_frame(1))
     for name in (b"b\xe4d.png", "gut ü.png".encode(), b"two\nlines.png", b"x" * 220 + b".png"):

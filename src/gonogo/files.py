@@ -15,7 +15,19 @@ from gonogo.errors import InputError
 from gonogo.names import readable
 
 
-def write_beside(path: Path, data: bytes) -> None:
+def private_folder(path: Path) -> None:
+    """Make a folder, where it is missing, that only this user may enter; one of this user's own is closed to others.
+
+    Raises:
+        OSError: it cannot be made, or is somebody else's.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o700)
+
+
+def write_beside(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write a file under a temporary name in the same folder, flush it to disk, then rename it.
 
     Raises:
@@ -29,7 +41,7 @@ def write_beside(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(partial).chmod(0o644)
+        Path(partial).chmod(mode)
         Path(partial).replace(path)
     except OSError as error:
         if partial is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
+from gonogo.bundle import Bundle
 from gonogo.config import Strict
 from gonogo.drift.alarm import Watch
 from gonogo.drift.guard import NEIGHBOURS, Guard, Taught
@@ -75,11 +77,21 @@ def read(bundle: Path) -> Reference | None:
     Raises:
         BundleError: the files are malformed.
     """
-    if not (bundle / DRIFT).is_file():
+    return _read(bundle, lambda name: (bundle / name).read_bytes()) if (bundle / DRIFT).is_file() else None
+
+
+def read_sealed(opened: Bundle, folder: str = "") -> Reference | None:
+    """Read the reference of an opened bundle, or of a folder in it, from bytes that match its seal; see `read`."""
+    prefix = f"{folder}/" if folder else ""
+    if f"{prefix}{DRIFT}" not in opened.digests:
         return None
+    return _read(opened.root / folder, lambda name: opened.data(f"{prefix}{name}"))
+
+
+def _read(bundle: Path, data: Callable[[str], bytes]) -> Reference:
     try:
-        record = _Record.model_validate_json((bundle / DRIFT).read_bytes())
-        directions = _array((bundle / TAUGHT).read_bytes())
+        record = _Record.model_validate_json(data(DRIFT))
+        directions = _array(data(TAUGHT))
     except (ValidationError, OSError, ValueError) as error:
         what = str(error).splitlines()[0]
         raise BundleError(f"{bundle}: {DRIFT} or {TAUGHT} is malformed ({what}). Run gonogo operate again.") from error
