@@ -1,9 +1,6 @@
 """Safe decoding and encoding, and the one way a region is cut out: the pre-processing that training and line share."""
 
 from gonogo.images.codec import (
-    FORMATS,
-    SUFFIXES,
-    Header,
     decode,
     decode_sized,
     encode_jpeg,
@@ -12,9 +9,9 @@ from gonogo.images.codec import (
     load,
     load_mask,
     read_bytes,
-    read_header,
     reduce,
 )
+from gonogo.images.headers import FORMATS, SUFFIXES, Header, read_header
 from gonogo.images.regions import crop_resize, cut, in_frame, pixel_window, rectify, seen_region, within
 
 __all__ = [
