@@ -186,7 +186,7 @@ def test_a_station_is_given_a_fault_for_a_damaged_picture(picture: Frame, tmp_pa
 
 def test_an_inspector_says_fault_of_a_damaged_picture(picture: Frame, tmp_path: Path, rng: np.random.Generator) -> None:
     dataset = make_parts(tmp_path / "parts", rng)
-    judge = Inspector.load(make_bundle(tmp_path / "tiny.inspector", dataset))
+    judge = Inspector.load(make_bundle(tmp_path / "tiny.inspector", dataset).root)
     verdict = judge.inspect_encoded(jpeg(picture)[:-60] + END, name="A17.jpg")
     assert (verdict.state, verdict.score) == (State.FAULT, None)
     assert verdict.reason.startswith("A17.jpg: the JPEG data are truncated or damaged")

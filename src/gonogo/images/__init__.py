@@ -11,23 +11,28 @@ from gonogo.images.codec import (
     read_bytes,
     reduce,
 )
+from gonogo.images.confined import CostlyImageError, decode_confined, load_confined, load_mask_confined
 from gonogo.images.headers import FORMATS, SUFFIXES, Header, read_header
 from gonogo.images.regions import crop_resize, cut, in_frame, pixel_window, rectify, seen_region, within
 
 __all__ = [
     "FORMATS",
     "SUFFIXES",
+    "CostlyImageError",
     "Header",
     "crop_resize",
     "cut",
     "decode",
+    "decode_confined",
     "decode_sized",
     "encode_jpeg",
     "encode_png",
     "find",
     "in_frame",
     "load",
+    "load_confined",
     "load_mask",
+    "load_mask_confined",
     "pixel_window",
     "read_bytes",
     "read_header",

@@ -143,7 +143,12 @@ def load_mask(path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None 
     Raises:
         ImageError: unreadable, or of another size than its picture.
     """
-    red, green, blue = np.moveaxis(load(path), 2, 0)
+    return mask_of(load(path), path, shape_hw=shape_hw)
+
+
+def mask_of(frame: Frame, path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None = None) -> Mask:
+    """The mask in a decoded picture; see `load_mask`."""
+    red, green, blue = np.moveaxis(frame, 2, 0)
     mask: Mask = (red | green | blue) >= 128  # the highest bit is set where a channel has it; a maximum is far slower
     if shape_hw is not None and mask.shape != shape_hw:
         raise ImageError(
