@@ -2,6 +2,7 @@
 
 from gonogo.dataset.checking import Check, check, counts, require_trainable
 from gonogo.dataset.importing import Imported, ImportOptions, import_folder
+from gonogo.dataset.layouts import label_named
 from gonogo.dataset.reading import with_groups
 from gonogo.dataset.records import Dataset, Sample, Split, fingerprint, locked, write_metadata
 from gonogo.dataset.splits import Fractions, assign_splits, resplit
@@ -19,6 +20,7 @@ __all__ = [
     "counts",
     "fingerprint",
     "import_folder",
+    "label_named",
     "locked",
     "require_trainable",
     "resplit",

@@ -36,7 +36,7 @@ WALL_S = 90.0
 """How long to wait for one picture: only a machine that does nothing for minutes takes that long."""
 MOST_PROCESSES = 4
 _PROGRAM = "from gonogo.images.confined import serve; serve()"
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _PIPE_BYTES = 1 << 20
 
 
@@ -181,7 +181,7 @@ def _answer(answers: IO[bytes], data: bytes, name: str) -> None:
         costly = "Insufficient memory" in str(error)  # OpenCV's words
         _send(answers, {"error": _needs_memory(name) if costly else str(error), "costly": costly})
     else:
-        _send(answers, {"shape": frame.shape, "bytes": frame.nbytes}, memoryview(frame).cast("B"))
+        _send(answers, {"shape": frame.shape, "bytes": frame.nbytes}, frame.tobytes())
 
 
 def _send(to: IO[bytes], told: dict[str, Any], data: bytes | memoryview = b"") -> None:
@@ -245,7 +245,8 @@ def _widen(pipe: int) -> None:
 
 
 def _renew() -> None:
-    global _pool  # noqa: PLW0603  a forked process must not share its parent's pipes
+    """A forked process must not share the pipes of its parent."""
+    global _pool
     _pool = _Pool()
 
 

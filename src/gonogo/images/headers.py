@@ -67,7 +67,7 @@ def read_header(data: bytes, *, name: str = "picture") -> Header:
                 return _header(picture, data, jpeg)
     except UnidentifiedImageError:
         raise ImageError(
-            f"{name}: expected a JPEG, PNG, BMP, TIFF or WebP picture, found {_describe(data)}. "
+            f"{name}: expected a JPEG, PNG, BMP, TIFF, WebP, GIF, AVIF or HEIC picture, found {_describe(data)}. "
             "Remove the file or save it again as one of these."
         ) from None
     except Image.DecompressionBombError as error:
