@@ -1,7 +1,7 @@
 """Labelled pictures: reading, importing, checking and splitting them."""
 
 from gonogo.dataset.checking import Check, check, counts, require_trainable
-from gonogo.dataset.importing import Imported, ImportOptions, import_folder
+from gonogo.dataset.importing import Imported, ImportOptions, add_folder, import_folder
 from gonogo.dataset.layouts import label_named
 from gonogo.dataset.reading import with_groups
 from gonogo.dataset.records import Dataset, Sample, Split, fingerprint, locked, write_metadata
@@ -15,6 +15,7 @@ __all__ = [
     "Imported",
     "Sample",
     "Split",
+    "add_folder",
     "assign_splits",
     "check",
     "counts",

@@ -13,7 +13,6 @@ from gonogo.dataset.records import METADATA, Split, read_lines
 from gonogo.errors import DatasetError
 from gonogo.schema import Label
 
-
 _GOOD = {"good", "ok", "okay", "go", "pass", "passed", "accept", "accepted", "conforming", "gut", "gutteil", "gutteile"}
 _GOOD |= {"io", "inordnung"}
 _BAD = {"bad", "nok", "notok", "nogo", "ng", "fail", "failed", "reject", "rejected", "defect", "defects", "defective"}

@@ -8,6 +8,7 @@ from gonogo.images.codec import (
     find,
     load,
     load_mask,
+    others,
     read_bytes,
     reduce,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "load_confined",
     "load_mask",
     "load_mask_confined",
+    "others",
     "pixel_window",
     "read_bytes",
     "read_header",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,7 @@ _UNCHECKED = "Could not determine subsampling"
 and damage inside its data goes unseen."""
 _TINY = 16
 """Pixels. Below, several reductions give the same size and simplejpeg does not take the one that was meant."""
+_ABOUT = (".xml", ".json", ".jsonl", ".txt", ".csv", ".md", ".html", ".yaml", ".toml", ".db", ".ini")
 _JPEG_END = b"\xff\xd9"
 
 
@@ -182,6 +184,23 @@ def find(*roots: str | os.PathLike[str]) -> Iterator[Path]:
             yield root
         else:
             raise ImageError(f"{root}: no such file or folder. Check the path.")
+
+
+def others(*roots: str | os.PathLike[str]) -> str:
+    """What `find` leaves out of folders, as a sentence; empty where there is nothing to say.
+
+    Hidden files and data about pictures (``.xml``, ``.json``, ``.txt``, ...) are not counted.
+    """
+    files = (path for root in map(Path, roots) if root.is_dir() for path in root.rglob("*"))
+    kinds = Counter(
+        path.suffix.lower() or "without a suffix"
+        for path in files
+        if path.is_file() and path.suffix.lower() not in (*SUFFIXES, *_ABOUT) and not path.name.startswith(".")
+    )
+    if not kinds:
+        return ""
+    shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(8))
+    return f"{kinds.total()} files are not pictures that gonogo reads and were skipped: {shown}."
 
 
 def _is_picture(path: Path, root: Path) -> bool:
