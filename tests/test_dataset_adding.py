@@ -67,7 +67,7 @@ def test_two_folders_of_good_parts_are_asked_about(tmp_path: Path, draw: Draw) -
 
 def test_a_folder_that_says_neither_is_asked_about(tmp_path: Path, draw: Draw) -> None:
     source = parts(tmp_path / "source", draw, "OK", "Krummes")
-    with pytest.raises(DatasetError, match="Krummes.*--good"):
+    with pytest.raises(DatasetError, match=r"Krummes.*--good"):
         import_folder(source, tmp_path / "data")
 
 

@@ -67,7 +67,7 @@ def test_mutated_pictures_give_a_frame_or_a_refusal(
     attempts: Callable[[int], int], record: Callable[..., None]
 ) -> None:
     rng = np.random.default_rng(20)
-    count = attempts(6000)
+    count, differ = attempts(6000), 0
     seen: Counter[str] = Counter()
     for number in range(count):
         kind = list(HEADER)[number % len(HEADER)]
@@ -91,12 +91,12 @@ def test_mutated_pictures_give_a_frame_or_a_refusal(
             assert frame.ndim == 3
             if kind == "JPEG":
                 expected = cv2.imdecode(np.frombuffer(mutant, np.uint8), cv2.IMREAD_COLOR_RGB)
-                seen["pixels_differ"] += not np.array_equal(frame, expected)
+                differ += not np.array_equal(frame, expected)
         if kind == "JPEG" and where == "body":
             seen[f"JPEG {how}"] += 1
     figures = {key.lower().replace(" ", "_"): number for key, number in sorted(seen.items())}
-    record("mutated_pictures", tried=count, unexpected=0, pixels_differ=seen["pixels_differ"], **figures)
-    assert not seen["pixels_differ"]
+    record("mutated_pictures", tried=count, unexpected=0, pixels_differ=differ, **figures)
+    assert not differ
     for how in ("cut", "cut and ended"):
         assert seen[f"JPEG {how} refused"] == seen[f"JPEG {how}"]
 
@@ -137,9 +137,9 @@ def saved(side: int, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def bombs() -> Iterator[tuple[str, bytes]]:
+def bombs(side: int) -> Iterator[tuple[str, bytes]]:
     """Small files that cost, or cost before, far more than their size says."""
-    smooth = saved(8000, "JPEG", progressive=True, subsampling=2)
+    smooth = saved(side, "JPEG", progressive=True, subsampling=2)
     last = smooth[smooth.rindex(b"\xff\xda") : -2]
     yield "jpeg_500_scans", smooth[:-2] + last * 500 + b"\xff\xd9"
     yield "jpeg_32_scans", smooth[:-2] + last * (32 - smooth.count(b"\xff\xda")) + b"\xff\xd9"
@@ -149,24 +149,26 @@ def bombs() -> Iterator[tuple[str, bytes]]:
         "png_texts",
         png(100, 8, 2, 0, bytes(100 * 301), chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50 << 20))) * 50),
     )
-    yield "png_interlaced", png(8000, 8, 2, 1, adam7(8000, 3))
-    yield "png_16_bits_rgba", png(8000, 16, 6, 0, bytes((8000 * 8 + 1) * 8000))
-    yield "png_16_bits_rgba_7500", png(6900, 16, 6, 1, adam7(6900, 8))
+    yield "png_interlaced", png(side, 8, 2, 1, adam7(side, 3))
+    yield "png_16_bits_rgba", png(side, 16, 6, 0, bytes((side * 8 + 1) * side))
+    yield "png_16_bits_interlaced", png(side * 3 // 4, 16, 6, 1, adam7(side * 3 // 4, 8))
     yield "png_60000", png(60_000, 8, 2, 0, bytes(1000))
-    yield "tiff_16_bits", bytes(cv2.imencode(".tiff", np.zeros((8000, 8000, 3), np.uint16))[1])
-    yield "tiff_16_bits_grey", bytes(cv2.imencode(".tiff", np.zeros((8000, 8000), np.uint16))[1])
-    yield "tiff_deflate", saved(8000, "TIFF", compression="tiff_adobe_deflate")
-    yield "webp", saved(8000, "WEBP", lossless=True)
-    yield "gif", saved(8000, "GIF")
-    yield "avif", saved(6000, "AVIF", speed=10)
+    yield "tiff_16_bits", bytes(cv2.imencode(".tiff", np.zeros((side, side, 3), np.uint16))[1])
+    yield "tiff_16_bits_grey", bytes(cv2.imencode(".tiff", np.zeros((side, side), np.uint16))[1])
+    yield "tiff_deflate", saved(side, "TIFF", compression="tiff_adobe_deflate")
+    yield "webp", saved(side, "WEBP", lossless=True)
+    yield "gif", saved(side, "GIF")
+    yield "avif", saved(side // 2, "AVIF", speed=10)
 
 
-def test_decoding_bombs_cost_bounded_time_and_memory(record: Callable[..., None]) -> None:
+def test_decoding_bombs_cost_bounded_time_and_memory(
+    attempts: Callable[[int], int], record: Callable[..., None]
+) -> None:
     confined._pool.close()
     images.decode_confined(images.encode_png(np.zeros((9, 9, 3), np.uint8)))
     figures: dict[str, float | int | str] = {}
     longest = most = 0.0
-    for name, data in bombs():
+    for name, data in bombs(8000 if attempts(20) == 20 else 3000):  # to make them takes most of the time
         (worker,) = confined._pool._idle
         process = psutil.Process(worker.process.pid)
         before, began = process.cpu_times(), time.monotonic()
@@ -195,9 +197,9 @@ def high_water(pid: int) -> float:
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_archive_bombs_cost_bounded_time(method: int, record: Callable[..., None]) -> None:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method, compresslevel=9) as archive:
-        for number in range(8):
-            archive.writestr(f"{number}.png", bytes(240_000_000))
+    with zipfile.ZipFile(buffer, "w", method, compresslevel=1) as archive:
+        for number in range(2):
+            archive.writestr(f"{number}.png", bytes(100_000_000))
     before = time.process_time()
     items = list(unpacked("bomb.zip", buffer))
     cpu_s = time.process_time() - before
