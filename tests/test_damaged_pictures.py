@@ -13,11 +13,13 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from gonogo import images
 from gonogo.capture import CaptureError, FolderCamera, Trouble
+from gonogo.cli import app
 from gonogo.config import Limits, Reduction
-from gonogo.errors import ImageError
+from gonogo.errors import ImageError, InputError
 from gonogo.inspector import Inspector
 from gonogo.schema import Frame, State
 from tiny_bundle import make_bundle, make_parts
@@ -163,6 +165,24 @@ def test_a_heic_picture_without_its_extra_is_refused_with_what_to_install(monkey
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(ImageError, match=r"part\.heic: a HEIC picture.*gonogo\[heif\]"):
         images.decode(b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf" + bytes(100), name="part.heic")
+
+
+def test_inspect_finds_pictures_of_phones_and_says_fault_of_what_it_cannot_read(
+    picture: Frame, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = make_bundle(tmp_path / "tiny.inspector", make_parts(tmp_path / "parts", rng)).root
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes(jpeg(picture))
+    (photos / "b.HEIC").write_bytes(b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf" + bytes(100))
+    (photos / "c.cr2").write_bytes(b"raw")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    result = CliRunner().invoke(app, ["inspect", str(bundle), str(photos)])
+    assert isinstance(result.exception, InputError)
+    assert "1 of 2 pictures could not be read" in str(result.exception)
+    assert "b.HEIC" in result.output
+    assert "gonogo[heif]" in result.output
+    assert images.others(photos) == "1 file is not a picture that gonogo reads and was skipped: 1 .cr2."
 
 
 def test_what_decoding_needs_counts_the_file_s_samples_and_the_frame(picture: Frame) -> None:

@@ -200,6 +200,8 @@ def others(*roots: str | os.PathLike[str]) -> str:
     if not kinds:
         return ""
     shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(8))
+    if kinds.total() == 1:
+        return f"1 file is not a picture that gonogo reads and was skipped: {shown}."
     return f"{kinds.total()} files are not pictures that gonogo reads and were skipped: {shown}."
 
 
