@@ -118,6 +118,7 @@ class Services:
         self.jobs.close()
         self.doubts.close()
         self.proposals.close()
+        self.people.close()
         self.book.close()
         self.store.close()
 

@@ -10,7 +10,9 @@ from fastapi.responses import RedirectResponse, Response
 from gonogo.server import pages
 from gonogo.server.access import Role
 from gonogo.server.language import N_
+from gonogo.server.people import User
 from gonogo.server.services import Here, Me
+from gonogo.server.views.account import turn_to_hash
 
 Line = Annotated[str, Form(max_length=200)]
 AnyRole = Annotated[Role, Form()]
@@ -23,9 +25,12 @@ def people_page(request: Request, here: Here) -> Response:
 
 def add_person(request: Request, here: Here, me: Me, name: Line, role: AnyRole) -> Response:
     """Add a person; their one-time password is shown this once."""
-    with here.store.transaction():
-        user, password = here.people.add(name, role)
+
+    def record(user: User) -> None:
         here.book.act("user_added", me.name, user=user.name, role=role)
+
+    with turn_to_hash(here):
+        user, password = here.people.add(name, role, record=record)
     return _people_page(request, here, about=user.name, secret=password)
 
 
@@ -51,9 +56,10 @@ def enable(request: Request, here: Here, me: Me, user_id: int) -> Response:
 def reset_password(request: Request, here: Here, me: Me, user_id: int) -> Response:
     """Give a person a new one-time password, shown this once."""
     user = here.people.find(user_id)
-    with here.store.transaction():
-        password = here.people.reset_password(user_id)
-        here.book.act("password_reset", me.name, user=user.name)
+    with turn_to_hash(here):
+        password = here.people.reset_password(
+            user_id, record=lambda user: here.book.act("password_reset", me.name, user=user.name)
+        )
     if me.user is not None and me.user.id == user_id:
         return RedirectResponse("/login", 303)
     return _people_page(request, here, about=user.name, secret=password)
