@@ -1,4 +1,4 @@
-"""Guessing passwords: every spelling of a name is one account, simultaneous guesses count, owners stay able to log in."""
+"""Guessing passwords: every spelling of a name is one account, simultaneous guesses count, owners get in."""
 
 from __future__ import annotations
 
