@@ -11,6 +11,7 @@ from collections import OrderedDict
 from http import HTTPStatus
 
 from gonogo import images
+from gonogo.capture.bounded_server import BoundedServer
 from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
 from gonogo.config import Limits
 from gonogo.errors import ImageError, InputError
@@ -40,7 +41,7 @@ class PushCamera:
         self._pictures: OrderedDict[str, list[bytes]] = OrderedDict()
         self._arrived = threading.Condition()
         try:
-            self._server = http.server.ThreadingHTTPServer((host, port), self._handler())
+            self._server = BoundedServer((host, port), self._handler())
         except OSError as error:
             raise InputError(f"{host}:{port}: cannot listen there ({error}). Choose another.") from error
         self._server.daemon_threads = True

@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ class Door:
         own = [other for other in self._inside if other.address == connection.address]
         crowded = len(own) >= self.limits.per_address and not connection.exempt
         if (crowded and not self._make_room(own)) or (
-            len(self._inside) >= self.limits.total and not self._make_room(list(self._inside))
+            len(self._inside) >= self.limits.total and not self._make_room(self._inside)
         ):
             return False
         self._inside[connection] = None
@@ -89,12 +90,15 @@ class Door:
         self._refused.discard(connection)
 
     def _make_room(self, candidates: Iterable[Connection]) -> bool:
-        for candidate in candidates:
-            if candidate.waits_for_client:
-                self.leave(candidate)
-                candidate.abort()
-                return True
-        return False
+        """End the oldest of these that keeps the server waiting, of the address that has the most such ones."""
+        waiting = [candidate for candidate in candidates if candidate.waits_for_client]
+        if not waiting:
+            return False
+        ((crowd, _),) = Counter(other.address for other in waiting).most_common(1)
+        oldest = next(other for other in waiting if other.address == crowd)
+        self.leave(oldest)
+        oldest.abort()
+        return True
 
 
 class Connection(H11Protocol):

@@ -7,6 +7,7 @@ import json
 import threading
 from http import HTTPStatus
 
+from gonogo.capture.bounded_server import BoundedServer, ServerLimits
 from gonogo.capture.push import authorised
 from gonogo.errors import InputError
 from gonogo.station.gate import Gate, Health
@@ -23,7 +24,8 @@ class StationServer:
     def __init__(self, gate: Gate, *, host: str, port: int, token: str | None, triggers: bool) -> None:
         self._gate, self._token, self._triggers = gate, token, triggers
         try:
-            self._server = http.server.ThreadingHTTPServer((host, port), self._handler())
+            limits = ServerLimits(answer_s=2 * gate.settings.window_s + 5.0)
+            self._server = BoundedServer((host, port), self._handler(), limits=limits)
         except OSError as error:
             raise InputError(f"{host}:{port}: cannot listen there ({error}). Choose another port.") from error
         self._server.daemon_threads = True
