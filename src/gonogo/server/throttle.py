@@ -49,6 +49,15 @@ class Throttle:
         """What a logged-in person's own password counts against, when they change it."""
         return ((_key(f"person:{user_id}"), ACCOUNT_FREE),)
 
+    def wait_s(self, subjects: Subjects) -> float:
+        """How long no attempt is evaluated, in seconds."""
+        now = self._now()
+        waits = [0.0]
+        for key, _ in subjects:
+            found = self._store.run("SELECT blocked_until, last_at FROM throttle WHERE subject = ?", key)
+            waits += [until - max(now, last) for until, last in found]
+        return max(waits)
+
     def begin(self, subjects: Subjects) -> float:
         """Count an attempt before it is evaluated, as if it failed.
 
@@ -56,11 +65,11 @@ class Throttle:
             0.0: evaluate it, and call `succeeded` if the password is right. Otherwise it was not counted: how long to
             wait, in seconds.
         """
-        if (wait_s := self._wait_s(subjects)) > 0:
+        if (wait_s := self.wait_s(subjects)) > 0:
             return wait_s
         with self._store.transaction():
             self._settle_clock()
-            if (wait_s := self._wait_s(subjects)) > 0:  # another thread came first
+            if (wait_s := self.wait_s(subjects)) > 0:  # another thread came first
                 return wait_s
             now = self._now()
             for key, free in subjects:
@@ -111,14 +120,6 @@ class Throttle:
                 "INSERT OR REPLACE INTO devices VALUES (?, ?, ?)", digest(device), _key(account_key(name)), now
             )
         return device
-
-    def _wait_s(self, subjects: Subjects) -> float:
-        now = self._now()
-        waits = [0.0]
-        for key, _ in subjects:
-            found = self._store.run("SELECT blocked_until, last_at FROM throttle WHERE subject = ?", key)
-            waits += [until - max(now, last) for until, last in found]
-        return max(waits)
 
     def _settle_clock(self) -> None:
         """Forget old failures; after the clock was set back, what was counted in its future happened just now."""

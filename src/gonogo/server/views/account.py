@@ -48,9 +48,11 @@ def login(
     device = request.cookies.get(device_cookie(here))
     address = request.client.host if request.client else "?"
     subjects = here.throttle.of_login(name, address, device)
-    with turn_to_hash(here, known=len(subjects) == 1):
-        wait_s = here.throttle.begin(subjects)
-        user = here.people.check(name, password) if wait_s == 0 else None
+    user, wait_s = None, here.throttle.wait_s(subjects)
+    if wait_s == 0:
+        with turn_to_hash(here, known=len(subjects) == 1):
+            wait_s = here.throttle.begin(subjects)
+            user = here.people.check(name, password) if wait_s == 0 else None
     if wait_s > 0:
         text = pages.gettext_of(me)(N_("Too many failed logins. Try again in %(seconds)s seconds."))
         failure = text % {"seconds": math.ceil(wait_s)}
