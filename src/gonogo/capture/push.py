@@ -13,6 +13,7 @@ from http import HTTPStatus
 
 from gonogo import images
 from gonogo.capture.access import authorised, foreign
+from gonogo.capture.bounded_server import BoundedServer
 from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
 from gonogo.capture.deliveries import Delivered, Matching
 from gonogo.capture.matching import PictureMatcher
@@ -49,7 +50,7 @@ class PushCamera:
         self._hosts = hosts
         self.matcher: PictureMatcher[bytes] = PictureMatcher(matching or Matching())
         try:
-            self._server = http.server.ThreadingHTTPServer((host, port), self._handler())
+            self._server = BoundedServer((host, port), self._handler())
         except OSError as error:
             raise InputError(f"{host}:{port}: cannot listen there ({error}). Choose another.") from error
         self._server.daemon_threads = True

@@ -40,7 +40,7 @@ _REFUSALS = {
     422: N_("Something in this request is missing or malformed."),
     429: N_("Too many requests. Wait a little."),
     500: N_("Something went wrong here. It was logged; nothing was changed."),
-    503: N_("Too many pages are open. Close some and try again."),
+    503: N_("The server is busy. Wait a few seconds and try again."),
     507: N_("The disk is full. Nothing was changed. Free some space, then try again."),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,11 +25,13 @@ POLL_S = 0.25
 CURRENT_S = 60.0
 """A verdict that is older is no longer shown as the present one."""
 _CLOCK_SLACK_S = 5.0  # a verdict from the future is old: the clock was set back since
+MAX_PER_PERSON = 4
+"""Live pages of one person or key; a browser keeps at most six connections to one server."""
 _TALLY_SHARE = 20  # counting takes at most a twentieth of the time, however many rows the day has
 
 
 class TooManyStreamsError(GonogoError):
-    """Every place for a live page is taken."""
+    """Every place for a live page, or every one of this person's, is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,30 +108,35 @@ class Feed:
         self._poller: asyncio.Task[None] | None = None
         self._rows: tuple[object, tuple[Row[VerdictRecord], ...], tuple[Row[VerdictRecord], ...]] | None = None
         self._counted: _Count | None = None
-        self.watchers = 0
+        self._watchers: Counter[str] = Counter()
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
-    def full(self) -> bool:
-        """Whether no further page can be served."""
-        return self.watchers >= self._max_streams
+    def watchers(self) -> int:
+        """Live pages that are open."""
+        return self._watchers.total()
 
     @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
+    async def watched(self, who: str) -> AsyncIterator[None]:
         """Keep the feed running while the block runs.
 
+        Args:
+            who: Whose page it is.
+
         Raises:
-            TooManyStreamsError: it is full.
+            TooManyStreamsError: there is no place, or this person has taken theirs.
         """
-        if self.full:
-            raise TooManyStreamsError(f"expected at most {self._max_streams} live pages, found one more.")
-        self.watchers += 1
+        for limit, taken in ((self._max_streams, self.watchers), (MAX_PER_PERSON, self._watchers[who])):
+            if taken >= limit:
+                raise TooManyStreamsError(f"expected at most {limit} live pages, found one more.")
+        self._watchers[who] += 1
         if self._poller is None:
             self._poller = asyncio.create_task(self._poll())
         try:
             yield
         finally:
-            self.watchers -= 1
+            self._watchers[who] -= 1
+            self._watchers += Counter()  # drops those who watch no longer
             if self.watchers == 0:
                 await self.stop()
 

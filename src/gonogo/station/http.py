@@ -10,6 +10,7 @@ from email.message import Message
 from http import HTTPStatus
 
 from gonogo.capture.access import authorised, foreign
+from gonogo.capture.bounded_server import BoundedServer, ServerLimits
 from gonogo.errors import InputError
 from gonogo.station.gate import Gate
 from gonogo.station.messages import Answer
@@ -28,7 +29,8 @@ class StationServer:
     ) -> None:
         self._gate, self._token, self._triggers, self._hosts = gate, token, triggers, hosts
         try:
-            self._server = http.server.ThreadingHTTPServer((host, port), self._handler())
+            limits = ServerLimits(answer_s=2 * gate.settings.window_s + 5.0)
+            self._server = BoundedServer((host, port), self._handler(), limits=limits)
         except OSError as error:
             raise InputError(f"{host}:{port}: cannot listen there ({error}). Choose another port.") from error
         self._server.daemon_threads = True
