@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -13,9 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, get_args, get_origin
 
-from typer.main import get_command
-
 from gonogo.cli import app, main
+from gonogo.cli.edge import program
 
 Parameter = Any
 """Typer brings its own copy of Click, whose classes have no public name."""
@@ -40,7 +40,7 @@ class Ended:
 
 def commands(node: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command with its words, groups left out."""
-    node = get_command(app) if node is None else node
+    node = program(app) if node is None else node
     for name, each in node.commands.items():
         if hasattr(each, "commands"):
             yield from commands(each, (*path, name))
@@ -50,7 +50,7 @@ def commands(node: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tup
 
 def groups(node: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """The program and its groups of commands."""
-    node = get_command(app) if node is None else node
+    node = program(app) if node is None else node
     yield path, node
     for name, each in node.commands.items():
         if hasattr(each, "commands"):
@@ -119,7 +119,7 @@ def hostile_paths(folder: Path) -> dict[str, str]:
         "5,000 characters in pieces": "/".join(["x" * 100] * 50),
         "below a file": str(folder / "file" / "below" / "deeper"),
         "a FIFO": str(folder / "pipe"),
-        "a device": "/dev/zero",
+        "a device": str(_device(folder)),
         "a link to itself": str(_loop(folder)),
         "not UTF-8": os.fsdecode(os.fsencode(folder) + b"/file/\xff\xfe"),
     }
@@ -147,6 +147,16 @@ def hostile_contents(folder: Path) -> dict[str, str]:
     for name in ("metadata.jsonl", "inspector.json", "SHA256SUMS", "photo.png"):
         os.mkfifo(piped / name)
     return {name: str(folder / name) for name in (*files, "noise.png", "empty", "nested_dataset", "piped")}
+
+
+def _device(folder: Path) -> Path:
+    """A device of the test's own: as the superuser, a command at fault could replace the real one."""
+    device = folder / "zero"
+    try:
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 5))
+    except PermissionError:
+        os.mkfifo(device)
+    return device
 
 
 def _loop(folder: Path) -> Path:

@@ -7,6 +7,7 @@ is one line and exit code 2. What only a fault in gonogo can cause keeps its tra
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import math
 import os
@@ -51,13 +52,19 @@ def run(app: typer.Typer) -> None:
     _escape_what_cannot_be_printed()
     debug = _debug_asked_for()
     try:
-        guarded(get_command(app))()
+        program(app)()
     except Exception as error:  # noqa: BLE001  the edge of the process: every error gets a message and an exit code
         code, message = explained(error, command=_first_word())
         if debug or code is Exit.FAULT:
             traceback.print_exception(error)
         print(f"gonogo: {message}", file=sys.stderr)  # noqa: T201
         sys.exit(code)
+
+
+@functools.cache
+def program(app: typer.Typer) -> Any:
+    """The whole command line, its parameters guarded; built once."""
+    return guarded(get_command(app))
 
 
 def explained(error: Exception, *, command: str) -> tuple[Exit, str]:
@@ -102,17 +109,32 @@ def _cause(error: Exception) -> str:
             return f"a number or time is too large ({error}). Use a smaller one."
 
 
-def guarded(command: Any) -> Any:
+def guarded(command: Any, words: tuple[str, ...] = ()) -> Any:
     """The same command, groups and all, whose parameters refuse values that nothing behind them can use.
+
+    Before a command begins, the packages that it needs are looked for.
 
     Args:
         command: A command of Typer's own copy of Click; it is changed.
+        words: How it is called, behind ``gonogo``.
     """
     for parameter in command.params:
         parameter.callback = _checked_then(parameter.callback)
-    for each in getattr(command, "commands", {}).values():
-        guarded(each)
+    subcommands = getattr(command, "commands", None)
+    if subcommands is None:
+        command.callback = _equipped(command.callback, words)
+    for name, each in (subcommands or {}).items():
+        guarded(each, (*words, name))
     return command
+
+
+def _equipped(work: Callable[..., Any], words: tuple[str, ...]) -> Callable[..., Any]:
+    @functools.wraps(work)
+    def run_equipped(*args: Any, **named: Any) -> Any:
+        extras.require_for(words)
+        return work(*args, **named)
+
+    return run_equipped
 
 
 def _checked_then(callback: Callable[..., Any] | None) -> Callable[..., Any]:

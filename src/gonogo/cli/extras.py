@@ -30,8 +30,43 @@ MODULES = {
 """The extras that bring a module, by its top-level name; the first is the usual one."""
 
 
+_TRAINING = ("train", ("torch", "torchvision", "sklearn", "safetensors"))
+_LINE = ("line", ("apsw",))
+NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
+    ("demo",): _TRAINING,
+    ("train",): _TRAINING,
+    ("distill",): _TRAINING,
+    ("cascade",): _TRAINING,
+    ("quantize",): ("train", (*_TRAINING[1], "nncf")),
+    ("experiment",): _TRAINING,
+    ("bench",): _TRAINING,
+    ("replay",): _LINE,
+    ("ledger",): _LINE,
+    ("station",): _LINE,
+    ("station", "limits"): ("line", ()),
+    ("serve",): (
+        "server",
+        ("apsw", "argon2", "babel", "fastapi", "python_multipart", "sse_starlette", "starlette", "uvicorn"),
+    ),
+}
+"""What a command or a group of commands cannot do without, by its words: the extra, and its modules."""
+
+
+def require_for(words: tuple[str, ...]) -> None:
+    """Check that the modules which a command needs are installed, before it begins its work.
+
+    Args:
+        words: The command, without its options: ``("ledger", "list")``.
+
+    Raises:
+        MissingExtraError: one is not installed; names the extra.
+    """
+    extra, modules = NEEDS.get(words) or NEEDS.get(words[:1]) or ("", ())
+    require(extra, *modules)
+
+
 def require(extra: str, *modules: str) -> None:
-    """Check that optional modules can be imported, before a command begins its work.
+    """Check that optional modules can be imported.
 
     Raises:
         MissingExtraError: one cannot; names the extra.
