@@ -20,7 +20,7 @@ from gonogo.cli.edge import program
 Parameter = Any
 """Typer brings its own copy of Click, whose classes have no public name."""
 
-LONGEST_S = 60
+LONGEST_S = 120
 OUTPUTS = frozenset(("out", "report", "heatmaps", "sheet", "dial", "pdf", "to", "folder", "tradeoff"))
 """Parameters that name what a command writes; all other paths are read."""
 
