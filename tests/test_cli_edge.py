@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -186,38 +187,54 @@ def test_reading_refuses_pipes_and_too_many_bytes_without_waiting(tmp_path: Path
         files.parse_toml(f"a = {'[' * 100_000}")
 
 
-def without_extras(*words: str) -> subprocess.CompletedProcess[str]:
-    blocked = sorted(extras.MODULES)
-    code = f"""
-import sys
+_WITHOUT_EXTRAS = """
+import contextlib, io, json, sys
+
+blocked, runs = json.load(sys.stdin)
+
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+        if name.partition(".")[0] in blocked:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
 sys.meta_path.insert(0, Blocked())
-sys.argv = ["gonogo", *{list(words)!r}]
 from gonogo.cli import main
-main()
+ends = []
+for words in runs:
+    sys.argv = ["gonogo", *words]
+    err = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+            main()
+    except SystemExit as end:
+        ends.append((end.code, err.getvalue()))
+json.dump(ends, sys.stdout)
 """
-    environment = os.environ | {"PYTHONPATH": str(Path(gonogo.__file__).parents[1])}
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=200, env=environment
+
+
+def without_extras(runs: list[list[str]]) -> list[tuple[int, str]]:
+    """Exit code and message of each command line in a process in which no extra is installed."""
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_EXTRAS],
+        input=json.dumps((sorted(extras.MODULES), runs)),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(gonogo.__file__).parents[1])},
     )
+    assert done.returncode == 0, done.stderr
+    return [(code, told) for code, told in json.loads(done.stdout)]
 
 
-@pytest.mark.parametrize(("words", "command"), COMMANDS)
-def test_on_the_base_install_a_command_works_or_names_its_extra(
-    words: tuple[str, ...], command: object, place: Path
-) -> None:
-    if words in (("synth",), ("simulate-guarantee",)):
-        return  # they compute, with what the base brings; see their own tests
-    given = kit.arguments(command, {}, usual(command, place))
-    done = without_extras(*words, *given)
-    assert done.returncode == 2, done
-    assert "Traceback" not in done.stderr
-    extra = None if words == ("station", "limits") else EXTRA_OF.get(words[0])
-    assert (f"pip install 'gonogo[{extra}]'" in done.stderr) == (extra is not None), done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
+def test_on_the_base_install_every_command_works_or_names_its_extra_in_one_line(place: Path) -> None:
+    computing = {("synth",), ("simulate-guarantee",), ("station", "example")}  # with what the base brings
+    chosen = [(words, command) for words, command in kit.commands() if words not in computing]
+    runs = [[*words, *kit.arguments(command, {}, usual(command, place))] for words, command in chosen]
+    for (words, _), (code, told) in zip(chosen, without_extras(runs), strict=True):
+        assert code == 2, (words, told)
+        extra = None if words == ("station", "limits") else EXTRA_OF.get(words[0])
+        assert (f"pip install 'gonogo[{extra}]'" in told) == (extra is not None), (words, told)
+        assert len(told.splitlines()) == 1, (words, told)
 
 
 def third_party_imports() -> Iterator[tuple[str, str]]:

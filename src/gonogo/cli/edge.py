@@ -30,6 +30,8 @@ DEBUG = "GONOGO_DEBUG"
 LARGEST_INTEGER = 2**31 - 1
 """Options that state no range of their own end here; counts and seeds of every library used take it."""
 LARGEST_FLOAT = 1e12
+LONGEST_TEXT = 4096
+"""Characters of an option's text."""
 _SHOWN = 300
 _ENVIRONMENT = (OSError, OverflowError, UnicodeError, RecursionError, MemoryError)
 
@@ -152,10 +154,22 @@ def _problem(value: object) -> str | None:
     """What is wrong with a value whatever it is used for; ``None`` where nothing is."""
     if isinstance(value, Path):
         return path_problem(value)
+    if isinstance(value, str):
+        return _text_problem(value)
     if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
         return f"expected a whole number between -{LARGEST_INTEGER} and {LARGEST_INTEGER}, found {shortened(value)}."
     if isinstance(value, float) and not (math.isfinite(value) and abs(value) <= LARGEST_FLOAT):
         return f"expected a finite number between -{LARGEST_FLOAT:g} and {LARGEST_FLOAT:g}, found {value:g}."
+    return None
+
+
+def _text_problem(text: str) -> str | None:
+    if len(text) > LONGEST_TEXT:
+        return f"expected at most {LONGEST_TEXT:,} characters, found {len(text):,}."
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return f"expected UTF-8 text, found {text!r}."
     return None
 
 
