@@ -29,7 +29,7 @@ from pydantic import Field, JsonValue, ValidationError, field_serializer, field_
 from gonogo import images, operating_point
 from gonogo.config import Recipe, Strict
 from gonogo.errors import BundleError, InputError
-from gonogo.files import folder_beside, plain_files, write_beside
+from gonogo.files import folder_beside, plain_files, read_regular, write_beside
 from gonogo.heatmap import HeatScale
 from gonogo.quantisation import Quantisation
 from gonogo.runtime import Precision
@@ -190,7 +190,7 @@ class Bundle:
         """
         expected = self.digests.get(name)
         try:
-            found = (self.root / name).read_bytes() if expected else b""
+            found = read_regular(self.root / name, most_bytes=_MOST_BYTES) if expected else b""
         except OSError as error:
             raise BundleError(
                 f"{self.root / name}: cannot be read ({error.strerror}). Copy the bundle again."

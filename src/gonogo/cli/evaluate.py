@@ -19,12 +19,12 @@ def evaluate(
     dataset: Annotated[Path, typer.Argument(help="A data set with labels.", metavar="DATASET")],
     split: Annotated[
         list[str],
-        typer.Option(help="Which split to judge, train, val, calibrate or test; may be given more than once."),
+        typer.Option(help="Split to judge: train, val, calibrate or test; may be repeated."),
     ] = ["test"],  # noqa: B006 - Typer wants a list as the default and never changes it
     report: Annotated[Path | None, typer.Option(help="Write an HTML report here.", metavar="FILE")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
-    """Judge every labelled picture of a split and print how many mistakes were made, with exact intervals."""
+    """Judge the labelled pictures of a split and print the error rates with exact intervals."""
     from rich.console import Console
 
     from gonogo.dataset import Dataset, Split
@@ -44,7 +44,7 @@ def evaluate(
         write_report(evaluation, inspector, data, report)
         messages.print(f"Report written to {report}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
-        typer.echo(json.dumps(evaluation.to_json(), allow_nan=False))
+        typer.echo(json.dumps({**evaluation.to_json(), "summary": _summary(evaluation)}, allow_nan=False))
         return
     console = Console()
     console.print(words.headline(evaluation), style="bold", markup=False, highlight=False)
@@ -52,6 +52,27 @@ def evaluate(
     for warning in words.warnings(evaluation):
         console.print(warning, style="yellow", markup=False, highlight=False)
     console.print(_table(evaluation))
+    console.print(_summary(evaluation), markup=False, highlight=False, soft_wrap=True)
+
+
+def _summary(evaluation: Evaluation) -> str:
+    """What became of the parts and what judged them, in one line."""
+    from gonogo.operating_point import to_json
+
+    escape, overkill = evaluation.escape, evaluation.overkill
+    told = (
+        f"{len(evaluation.parts)} parts: {escape.count} of {escape.of} bad parts passed, {overkill.count} of "
+        f"{overkill.of} good parts rejected, {evaluation.review.count} to review, {evaluation.fault.count} not judged"
+    )
+    point = evaluation.operating_point
+    shown = {} if point is None else to_json(point)
+    limits = [
+        f"{name} {shown[key]:.3f}"
+        for name, key in (("go below", "go_below"), ("no-go above", "no_go_above"))
+        if shown.get(key) is not None
+    ]
+    bundle = f"bundle {evaluation.bundle_sha256[:16]}"
+    return f"{told} ({', '.join([bundle, *(limits or ['no thresholds'])])})"
 
 
 def _table(evaluation: Evaluation) -> Table:

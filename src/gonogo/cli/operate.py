@@ -27,7 +27,7 @@ def operate(
     max_overkill: Annotated[
         float | None, typer.Option(help="Largest share of good parts judged no-go. [default: 0.02]", show_default=False)
     ] = None,
-    confidence: Annotated[float, typer.Option(help="Of the promise.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="Confidence of the promise.")] = 0.95,
     joint: Annotated[
         bool, typer.Option("--joint/--each", help="Both limits together at this confidence, or each for itself.")
     ] = True,

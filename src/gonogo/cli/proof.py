@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def simulate_guarantee(
-    draws: Annotated[int, typer.Option(min=1, help="Fresh calibrations per scenario.")] = 2000,
-    audits: Annotated[int, typer.Option(min=1, help="Audits per simulated line.")] = 5000,
-    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
+    draws: Annotated[int, typer.Option(min=1, help="Number of calibrations per scenario.")] = 2000,
+    audits: Annotated[int, typer.Option(min=1, help="Number of audits per simulated line.")] = 5000,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Calibrate thousands of times where the true rates are known, and count broken promises.

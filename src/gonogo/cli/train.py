@@ -22,8 +22,12 @@ RoiOption = Annotated[
         metavar="none|learned|FILE",
     ),
 ]
-RoiBackboneOption = Annotated[str | None, typer.Option(help="Of a learned region; as --backbone where omitted.")]
-RoiWeightsOption = Annotated[str | None, typer.Option(help="Of a learned region; as --weights where omitted.")]
+RoiBackboneOption = Annotated[
+    str | None, typer.Option(help="Backbone of a learned region. [default: that of --backbone]")
+]
+RoiWeightsOption = Annotated[
+    str | None, typer.Option(help="Weights of a learned region. [default: those of --weights]")
+]
 
 
 class PoolName(StrEnum):
@@ -120,7 +124,7 @@ def training_options(
 
 def train(
     dataset: Annotated[Path, typer.Argument(help="Data set folder, made by 'gonogo dataset import'.")],
-    out: Annotated[Path, typer.Option(help="The bundle to make, for example tile.inspector.")],
+    out: Annotated[Path, typer.Option(help="The bundle to create, for example tile.inspector.")],
     backbone: Annotated[str, typer.Option(help="torchvision backbone.")] = "mobilenet_v2",
     weights: Annotated[str, typer.Option(help="safetensors file, 'imagenet' (downloads) or 'none'.")] = "imagenet",
     normalisation: Annotated[
@@ -141,16 +145,16 @@ def train(
     roi_backbone: RoiBackboneOption = None,
     roi_weights: RoiWeightsOption = None,
     finetune: Annotated[bool, typer.Option("--finetune", help="Train the whole network, not the head alone.")] = False,
-    epochs: Annotated[int, typer.Option(min=1, help="Of fine-tuning.")] = 24,
-    batch: Annotated[int, typer.Option(min=1, help="Of fine-tuning.")] = 12,
-    learning_rate: Annotated[float, typer.Option(min=0.0, help="Of fine-tuning.")] = 1e-3,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of fine-tuning epochs.")] = 24,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures per fine-tuning step.")] = 12,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="Highest learning rate of fine-tuning.")] = 1e-3,
     window: WindowOption = None,
     device: DeviceOption = "cpu",
     max_escape: Annotated[float, typer.Option(help="Escape rate to certify.")] = 0.05,
     max_overkill: Annotated[float, typer.Option(help="Overkill rate to certify.")] = 0.05,
-    confidence: Annotated[float, typer.Option(help="Of each certified rate.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="Confidence of each certified rate.")] = 0.95,
     joint: Annotated[bool, typer.Option("--joint", help="Certify both rates together at this confidence.")] = False,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
 ) -> None:
     """Train an inspector, certify its thresholds and seal it in a bundle."""
