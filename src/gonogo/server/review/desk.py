@@ -24,6 +24,8 @@ LEASE_S = 120.0
 """How long a part stays with a person whose page has gone silent."""
 CHECK_SHARE = 0.1
 """Blind checks for each new part."""
+_MOST_OWED = 3
+"""Blind checks kept for later while no decided part can be shown again."""
 MOST_HELD = 8
 _KEEP_S = 86_400.0
 _RESCAN_S = 60.0
@@ -38,6 +40,7 @@ CREATE TABLE IF NOT EXISTS deals (
   until REAL NOT NULL,
   answer INTEGER
 ) STRICT;
+CREATE TABLE IF NOT EXISTS owed_checks (who TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 
 
@@ -170,15 +173,29 @@ class Desk:
 
     def _fresh(self, who: str, count: int, until: float) -> list[Deal]:
         lent = {
-            seq for (seq,) in self._store.run("SELECT seq FROM deals WHERE answer IS NULL AND until >= ?", self._now())
+            seq
+            for (seq,) in self._store.run(
+                "SELECT seq FROM deals WHERE answer IS NULL AND (until >= ? OR who = ?)", self._now(), who
+            )
         }
+        rows = iter(self._waiting(lent, count))
         made: list[Deal] = []
-        for row in self._waiting(lent, count):
-            made.append(self._make(who, row.seq, until, blind=False))
-            if len(made) < count and self.dice.random() < self.check_share:
-                seq = self._checkable(who, {each.seq for each in made} | lent)
-                made += [] if seq is None else [self._make(who, seq, until, blind=True)]
-        return made[:count]
+        # Pages ask for one part at a time, so a check that is due is remembered until the next time they ask.
+        owed = before = sum(owed for (owed,) in self._store.run("SELECT count FROM owed_checks WHERE who = ?", who))
+        while len(made) < count:
+            seq = self._checkable(who, {each.seq for each in made} | lent) if owed else None
+            row = next(rows, None) if seq is None else None
+            if seq is not None:
+                made.append(self._make(who, seq, until, blind=True))
+                owed -= 1
+            elif row is not None:
+                made.append(self._make(who, row.seq, until, blind=False))
+                owed = min(_MOST_OWED, owed + (self.dice.random() < self.check_share))
+            else:
+                break
+        if owed != before:
+            self._store.run("INSERT OR REPLACE INTO owed_checks VALUES (?, ?)", who, owed)
+        return made
 
     def _waiting(self, lent: set[int], count: int) -> list[Row[VerdictRecord]]:
         if self._now() > self._floor_until:  # somebody may have taken a decision back by other means
