@@ -163,7 +163,7 @@ def test_the_second_of_two_reviewers_is_told_who_decided_and_nothing_is_doubled(
     assert decide(two, quick, "bad", "crack").status_code == 200
     answer = decide(one, late, "good")
     assert answer.status_code == 409
-    assert "engineer has decided this part already: bad, crack" in answer.json()["message"]
+    assert "engineer already decided this part: bad, crack" in answer.json()["message"]
     assert [said.who for said in reviews(app)] == ["engineer"]
 
 

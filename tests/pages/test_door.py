@@ -45,7 +45,7 @@ def test_a_wrong_password_is_said_so_and_nothing_else(new_page: Callable[..., Pa
     page.get_by_label("Name").fill("operator")
     page.get_by_label("Password").fill("wrong")
     page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("alert")).to_have_text("Name or password is not right.")
+    expect(page.get_by_role("alert")).to_have_text("Wrong name or password")
     expect(page.get_by_label("Password")).to_be_focused()
 
 
@@ -56,7 +56,7 @@ def test_a_one_time_password_must_be_changed_first(app: FastAPI, new_page: Calla
     page.goto("/station")
     expect(page.get_by_role("heading", name="Change password")).to_be_visible()
     expect(page.get_by_role("navigation")).to_have_count(0)
-    page.get_by_label("Present password").fill(once)
+    page.get_by_label("Current password").fill(once)
     page.get_by_label("New password", exact=False).first.fill("seven brass lanterns")
     page.get_by_label("New password again").fill("seven brass lanterns")
     page.get_by_role("button", name="Change password").click()
@@ -67,7 +67,7 @@ def test_a_wrong_role_is_told_so_and_sees_no_link_there(new_page: Callable[..., 
     page = new_page(Role.OPERATOR)
     expect(page.get_by_role("link", name="People")).to_have_count(0)
     page.goto("/people")
-    expect(page.get_by_text("You may not do this.")).to_be_visible()
+    expect(page.get_by_text("You don't have permission for this page")).to_be_visible()
 
 
 def test_an_administrator_adds_and_locks_out_a_person(new_page: Callable[..., Page]) -> None:
@@ -84,9 +84,9 @@ def test_an_administrator_adds_and_locks_out_a_person(new_page: Callable[..., Pa
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("row", name="Berta").get_by_role("button", name="Lock out")).to_be_visible()
     page.get_by_role("row", name="Berta").get_by_role("button", name="Lock out").click()
-    page.get_by_role("dialog").get_by_role("button", name="Yes, go on").click()
+    page.get_by_role("dialog").get_by_role("button", name="Continue").click()
     expect(page.get_by_text("The person can no longer log in.")).to_be_visible()
-    expect(page.get_by_role("row", name="Berta").get_by_role("button", name="Let in again")).to_be_visible()
+    expect(page.get_by_role("row", name="Berta").get_by_role("button", name="Unlock")).to_be_visible()
 
 
 def test_language_and_colours_are_chosen_in_the_menu(new_page: Callable[..., Page]) -> None:

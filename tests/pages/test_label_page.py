@@ -265,7 +265,7 @@ def test_kinds_and_keys_are_edited_and_used(dataset: Path, new_page: Callable[..
     page = new_page(Role.ENGINEER)
     opened(page)
     page.get_by_role("button", name="Edit kinds").click()
-    page.get_by_label("One on each line").fill("scratch\ncrack")
+    page.get_by_label("One per line").fill("scratch\ncrack")
     page.get_by_role("dialog").get_by_role("button", name="Keep").click()
     expect(page.get_by_role("button", name="crack")).to_be_visible()
     page.keyboard.press("2")

@@ -118,7 +118,7 @@ class Desk:
         """
         found = self._deals("ticket = ? AND who = ?", ticket, who)
         if not found:
-            raise GoneError(N_("This part was handed out too long ago. It will be shown again; decide it then."))
+            raise GoneError(N_("This part was assigned to you too long ago. It will be shown again."))
         return found[0]
 
     def decide(self, who: str, ticket: str, label: Label, defect: str | None, *, took_ms: int | None = None) -> None:
@@ -138,7 +138,7 @@ class Desk:
                 expected = ledger.decision(deal.seq) if deal.blind else None
             if standing is not None and standing.record.details.get("ticket") != ticket:
                 self._store.run("DELETE FROM deals WHERE ticket = ?", ticket)
-                raise TakenError(_taken(standing), who=standing.record.who, defect=standing.record.defect or "")
+                raise _taken(standing, who)
             if standing is None:
                 known = {} if expected is None else {"expected": str(expected.record.label), "by": expected.record.who}
                 standing = self._book.act(
@@ -166,7 +166,7 @@ class Desk:
                 with self._book.reading() as ledger:
                     standing = None if deal.blind else ledger.decision(deal.seq)
                 if standing is not None and standing.seq != deal.answer:
-                    raise TakenError(_taken(standing), who=standing.record.who, defect=standing.record.defect or "")
+                    raise _taken(standing, who)
                 self._book.act(BLIND_CHECK if deal.blind else REVIEW, who, about=deal.seq, ticket=ticket)
             self._floor = min(self._floor, deal.seq - 1)
             self._renew(deal, self._now() + LEASE_S)
@@ -245,7 +245,7 @@ class Desk:
         given = ledger.row(deal.answer or 0)
         said = given.record if given is not None else None
         if not isinstance(said, Action) or (said.label, said.defect) != (label, defect):
-            raise RefusedError(N_("You have decided this part already. Take that back first."))
+            raise RefusedError(N_("You already decided this part. Undo that first."))
 
     def _deals(self, condition: str, *values: str | int | float) -> list[Deal]:
         rows = self._store.run(
@@ -257,9 +257,14 @@ class Desk:
         ]
 
 
-def _taken(standing: Row[Action]) -> str:
-    if standing.record.label is Label.GOOD:
-        return N_("%(who)s has decided this part already: good. Your decision was not recorded.")
-    if standing.record.defect is None:
-        return N_("%(who)s has decided this part already: bad. Your decision was not recorded.")
-    return N_("%(who)s has decided this part already: bad, %(defect)s. Your decision was not recorded.")
+def _taken(standing: Row[Action], who: str) -> TakenError:
+    said = standing.record
+    if said.who == who:
+        return TakenError(N_("You already decided this part in another tab."))
+    if said.label is Label.GOOD:
+        message = N_("%(who)s already decided this part: good. Your decision was not recorded.")
+    elif said.defect is None:
+        message = N_("%(who)s already decided this part: bad. Your decision was not recorded.")
+    else:
+        message = N_("%(who)s already decided this part: bad, %(defect)s. Your decision was not recorded.")
+    return TakenError(message, who=said.who, defect=said.defect or "")

@@ -50,7 +50,7 @@ def login(
     if user is None:
         here.book.act("login_failed", name, address=address)
         here.throttle.failed(name, address)
-        failure = pages.gettext_of(me)(N_("Name or password is not right."))
+        failure = pages.gettext_of(me)(N_("Wrong name or password"))
         return _login_page(request, here, me, next, name=name, failure=failure, status_code=401)
     here.book.act("login", user.name, address=address, role=user.role)
     here.throttle.succeeded(name, address)
@@ -80,7 +80,7 @@ def change_password(request: Request, here: Here, me: Me, old: Text, new: Text, 
     user = _person(me)
     try:
         if new != again:
-            raise RefusedError(N_("The two new passwords differ."))
+            raise RefusedError(N_("The new passwords do not match."))
         wait_s = here.throttle.wait_s(user.name, "")
         if wait_s > 0:
             raise RefusedError(
@@ -108,7 +108,7 @@ def set_taste(request: Request, here: Here, me: Me, language: Text = "", theme: 
 
 def _person(me: Visitor) -> User:
     if me.user is None:
-        raise RefusedError(N_("This is for people. A key has no password and no settings."))
+        raise RefusedError(N_("Only people can do this. A key has no password and no settings."))
     return me.user
 
 
