@@ -263,4 +263,4 @@ def test_a_line_of_dimmed_parts_raises_the_alarm_through_the_inspector(made: tup
         assert seen is not None
         test = test.update(seen)
     assert test.alarm
-    assert any("darker" in reason for reason in test.reasons)
+    assert any("Darker" in reason for reason in test.reasons)

@@ -109,7 +109,7 @@ def test_a_decision_sent_twice_counts_once(app: FastAPI) -> None:
     assert len(reviews(app)) == 1
     refused = decide(browser, ticket, "good")
     assert refused.status_code == 422
-    assert "Take that back first" in refused.json()["message"]
+    assert "Undo that first" in refused.json()["message"]
 
 
 def test_a_decision_sent_by_many_threads_at_once_counts_once(app: FastAPI) -> None:
@@ -362,7 +362,9 @@ def test_reviewed_pictures_are_copied_once_and_never_beside_their_own_proof(app:
     copied = [s for s in services.datasets.read("tiny").samples.values() if s.file_name.startswith("reviewed/")]
     assert len(copied) == 1
     assert copied[0].split is Split.TRAIN
-    assert "1 were there already, 1 show parts that prove the set" in text_of(browser.get("/review"))
+    assert "Already there: 1. Held back, because their parts validate, calibrate or test the set: 1." in text_of(
+        browser.get("/review")
+    )
     assert browser.post("/review/copy", dataset="../..").headers["location"] == "/"
 
 

@@ -123,14 +123,14 @@ def train(page: Page, name: str) -> None:
 def deploy(page: Page) -> None:
     page.wait_for_load_state()  # before the script is there, no dialog asks
     page.get_by_role("button", name="Deploy").click()
-    page.get_by_role("dialog").get_by_role("button", name="Continue").click()
+    page.get_by_role("dialog").get_by_role("button", name="Deploy").click()
     expect(page.get_by_text("The inspector is now in use.")).to_be_visible()
 
 
 def begin(page: Page, dataset: str) -> None:
     page.get_by_role("link", name="Data sets").click()
     page.get_by_label("Name").fill(dataset)
-    page.get_by_role("button", name="Begin").click()
+    page.get_by_role("button", name="Create").click()
     expect(page.get_by_role("heading", name=dataset)).to_be_visible()
 
 
@@ -238,7 +238,7 @@ def test_a_newcomer_gets_from_photographs_to_an_inspector_that_learns_from_revie
         page.get_by_text("Keyboard shortcuts, and what happens to a decision").click()
         page.get_by_label("Add them to the training split of").select_option("plates")
         page.get_by_role("button", name="Add", exact=True).click()
-        expect(page.get_by_text(f"{len(LINE)} pictures were added")).to_be_visible()
+        expect(page.get_by_text(f"Pictures added: {len(LINE)}.")).to_be_visible()
         train(page, "plates-2.inspector")
 
         # Is it better? On a sorted batch that neither was made with
