@@ -178,7 +178,7 @@ def test_two_people_are_led_to_different_pictures(dataset: Path, new_page: Calla
     anna.wait_for_function("() => document.getElementById('position').textContent")
     anna.wait_for_timeout(300)
     anna.keyboard.press("g")
-    expect(anna.locator("#file")).to_have_text("images/2.png")
+    expect(anna.locator("#file")).to_have_text(re.compile("images/[23].png"))  # 1 is open, one may be set aside
 
 
 def test_a_lost_connection_is_shown_and_nothing_is_lost(dataset: Path, new_page: Callable[..., Page]) -> None:
