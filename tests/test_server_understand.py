@@ -257,7 +257,7 @@ def test_drift_is_looked_for_part_after_part_and_goes_on_at_the_next_visit(app: 
     assert second.test.alarm
     told = text_of(browse(app, accept_language="de").get("/understand"))
     assert "Die Linie hat sich verändert." in told
-    assert "Werte sind höher als bei der Kalibrierung" in told
+    assert "Werte höher als bei der Kalibrierung" in told
 
 
 def test_the_stations_own_alarms_are_shown(app: FastAPI) -> None:
@@ -286,7 +286,7 @@ def test_two_bundles_are_compared_on_the_same_reviewed_parts(app: FastAPI) -> No
     assert first.auroc is None, "all of them are good"
     shown = text_of(browser.get("/understand"))
     assert "6 reviewed parts, judged by both" in shown
-    assert "What other.inspector was made with is not known here." in shown
+    assert "It is not known here what other.inspector was trained on." in shown
     same = {"first": "tiny.inspector", "second": "tiny.inspector"}
     assert browser.call("/understand/compare", same).status_code == 422
     assert browser.call("/understand/compare", {"first": "../x", "second": "tiny.inspector"}).status_code == 422
