@@ -137,10 +137,10 @@ def test_a_run_that_is_cancelled_ends_and_the_next_one_begins(space: Workspace, 
         time.sleep(0.1)
     assert not Jobs(space).find(1).status.phase.over, "a server that starts anew finds it at work"
     browser.post("/training/1/cancel")
-    assert wait(browser, 1)["phase"] == "Stopped"
+    assert wait(browser, 1)["phase"] == "cancelled"
     assert not (space.bundles / "first.inspector").exists()
     browser.post("/training/2/cancel")
-    assert wait(browser, 2)["phase"] == "Stopped"
+    assert wait(browser, 2)["phase"] == "cancelled"
     assert "This training run is over" in text_of(browser.post("/training/2/cancel") and browser.get("/training/2"))
 
 
