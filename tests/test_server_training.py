@@ -141,7 +141,7 @@ def test_a_run_that_is_cancelled_ends_and_the_next_one_begins(space: Workspace, 
     assert not (space.bundles / "first.inspector").exists()
     browser.post("/training/2/cancel")
     assert wait(browser, 2)["phase"] == "cancelled"
-    assert "This training run is over" in text_of(browser.post("/training/2/cancel") and browser.get("/training/2"))
+    assert "This training run has already ended" in text_of(browser.post("/training/2/cancel") and browser.get("/training/2"))
 
 
 @pytest.mark.usefixtures("idle")
