@@ -104,7 +104,7 @@ class Datasets:
         """
         name = checked_name(name)
         if (self._root / name).exists():
-            raise RefusedError(N_("There is a data set %(name)s already."), name=name)
+            raise RefusedError(N_("The data set %(name)s already exists."), name=name)
         write_beside(self._root / name / METADATA, b"")
 
     def root_of(self, name: str) -> Path:
@@ -167,7 +167,7 @@ class Datasets:
             if len(kind) > LONGEST_KIND or not kind.isprintable():
                 raise RefusedError(N_("A kind has 1 to %(longest)s printable characters."), longest=LONGEST_KIND)
         if len(chosen) > MOST_KINDS:
-            raise RefusedError(N_("At most %(most)s kinds can be told apart."), most=MOST_KINDS)
+            raise RefusedError(N_("A data set has at most %(most)s kinds of defect."), most=MOST_KINDS)
         write_beside(self.root_of(name) / KINDS, _KIND_LIST.dump_json(chosen))
         return self.kinds(name)
 
@@ -211,7 +211,7 @@ def checked_name(name: str) -> str:
     """
     name = name.strip()
     if not _NAME.fullmatch(name):
-        raise RefusedError(N_("A name here has 1 to 64 letters a to z, digits, hyphens and underscores."))
+        raise RefusedError(N_("A name has 1 to 64 characters: letters a to z, digits, hyphens and underscores."))
     return name
 
 

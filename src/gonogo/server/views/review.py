@@ -93,7 +93,7 @@ def deal(here: Here, me: Me, body: Wish, background: BackgroundTasks) -> Respons
 def decide(here: Here, me: Me, body: Said, background: BackgroundTasks) -> Response:
     """Take a decision into the ledger, and soon after into the data set."""
     if body.defect is not None and body.label is not Label.BAD:
-        raise RefusedError(N_("Only a bad part has a kind of defect."))
+        raise RefusedError(N_("Only a bad part can have a kind of defect."))
     try:
         here.review.desk.decide(me.name, body.ticket, body.label, body.defect, took_ms=body.ms)
     except (TakenError, GoneError) as error:
@@ -135,7 +135,7 @@ def nearest(here: Here, me: Me, ticket: str) -> Response:
             else N_("No data set here holds the pictures that the inspector in use was taught.")
         )
     elif record.bundle_sha256 not in gauge.family:
-        note = N_("Another inspector than the one in use judged this part.")
+        note = N_("This part was judged by a different inspector from the one in use.")
     else:
         found = _near(here, record)
         note = "" if found else N_("This part cannot be compared: its picture or its inspector is gone.")
@@ -160,14 +160,17 @@ def copy_reviewed(request: Request, here: Here, me: Me, dataset: Annotated[str, 
     """Add the reviewed pictures to the training part of another data set."""
     here.review.collector.run(at_once=True)
     if not here.review.collector.there():
-        raise RefusedError(N_("Nothing was decided yet."))
+        raise RefusedError(N_("Nothing decided yet."))
     if dataset == REVIEWED:
         raise RefusedError(N_("Choose another data set."))
     here.datasets.root_of(dataset)
     here.book.act("reviewed_copied", me.name, dataset=dataset)
     copied = here.review.collector.copy_into(dataset)
     told = pages.gettext_of(me)(
-        N_("%(added)s pictures were added, %(there)s were there already, %(held_back)s show parts that prove the set.")
+        N_(
+            "Pictures added: %(added)s. Already there: %(there)s. "
+            "Held back, because their parts validate, calibrate or test the set: %(held_back)s."
+        )
     )
     values = {"added": copied.added, "there": copied.there, "held_back": copied.held_back}
     answer: RedirectResponse = pages.back(request, "/review", told % values)

@@ -21,13 +21,13 @@ from gonogo.server.recipes import EFFORT_NAMES, Effort
 from gonogo.server.services import Here, Me, RowNumber, Services, Visitor
 
 PHASE_NAMES = {
-    Phase.QUEUED: N_("waiting"),
-    Phase.SPLITTING: N_("sharing out the pictures"),
-    Phase.TRAINING: N_("training"),
-    Phase.JUDGING: N_("judging the test pictures"),
-    Phase.DONE: N_("done"),
-    Phase.FAILED: N_("failed"),
-    Phase.CANCELLED: N_("cancelled"),
+    Phase.QUEUED: N_("Queued"),
+    Phase.SPLITTING: N_("Splitting the pictures"),
+    Phase.TRAINING: N_("Training"),
+    Phase.JUDGING: N_("Judging the test pictures"),
+    Phase.DONE: N_("Done"),
+    Phase.FAILED: N_("Failed"),
+    Phase.CANCELLED: N_("Stopped"),
 }
 _WORK = (Phase.SPLITTING, Phase.TRAINING, Phase.JUDGING)
 
@@ -88,7 +88,7 @@ def cancel(request: Request, here: Here, me: Me, number: RowNumber) -> Response:
     asked = here.jobs.find(number).asked
     here.book.act("training_cancelled", me.name, dataset=asked.dataset, bundle=asked.bundle, run=number)
     here.jobs.cancel(number)
-    return pages.back(request, f"/training/{number}", pages.gettext_of(me)(N_("The run is being cancelled.")))
+    return pages.back(request, f"/training/{number}", pages.gettext_of(me)(N_("The training run is stopping.")))
 
 
 def report(here: Here, number: RowNumber) -> Response:
@@ -110,7 +110,7 @@ def deploy(request: Request, here: Here, me: Me, inspector: Line) -> Response:
         "deploy", me.name, bundle=inspector, bundle_sha256=opened.sha256, before=active.name if active else None
     )
     here.workspace.activate(inspector)
-    return pages.back(request, pages.came_from(request), pages.gettext_of(me)(N_("The inspector is in use.")))
+    return pages.back(request, pages.came_from(request), pages.gettext_of(me)(N_("The inspector is now in use.")))
 
 
 def _piece(here: Services, job: Job, me: Visitor) -> str:

@@ -37,7 +37,7 @@ SVG_WORDS = (
 """What `gonogo.report.svg` writes into its drawings, marked for translation."""
 SIGN_NAMES = {
     "score": N_("Score"),
-    "distance": N_("Distance from what was taught"),
+    "distance": N_("Distance from the training pictures"),
     "brightness": N_("Brightness"),
     "sharpness": N_("Sharpness"),
 }
@@ -107,7 +107,7 @@ def setting(
     """What other limits would lead to, as a piece of the page; those in force where none are named."""
     gauge, known = here.insight.gauge(), here.insight.known()
     if bad_share is not None and not 0 < bad_share < 1:
-        raise RefusedError(N_("The share of bad parts lies between 0 and 100 %%."))
+        raise RefusedError(N_("The share of bad parts must lie between 0 and 100 %%."))
     dial = None if gauge is None or known is None else make_dial(gauge, known, bad_share)
     if gauge is None or dial is None:
         return pages.answer(html="")
