@@ -12,7 +12,7 @@ import openvino as ov
 from pydantic import JsonValue
 
 import gonogo
-from gonogo import bundle, images, operating_point, runtime
+from gonogo import bundle, images, runtime
 from gonogo.bundle import Bundle, Classifier, Golden, Manifest
 from gonogo.config import Recipe, settings
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
@@ -22,6 +22,7 @@ from gonogo.export import check_parity, export_classifier, measure_shift
 from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
 from gonogo.model import SHARPNESS, Network
+from gonogo.operate import certify_judged
 from gonogo.progress import track
 from gonogo.roi import Roi
 from gonogo.schema import Box, Frame, Label, OperatingPoint, Verdict
@@ -42,15 +43,7 @@ def certify(
     """
     judged = evaluate(inspector, dataset, splits, with_regions=False)
     require_judged(judged, then="train again")
-    return operating_point.certify(
-        judged.scores(Label.GOOD),
-        judged.scores(Label.BAD),
-        max_escape=promise.max_escape,
-        max_overkill=promise.max_overkill,
-        confidence=promise.confidence,
-        joint=promise.joint,
-        data_fingerprint=judged.data_fingerprint,
-    )
+    return certify_judged(judged, promise)
 
 
 def fill_bundle(
@@ -63,10 +56,12 @@ def fill_bundle(
     facts: dict[str, JsonValue],
     *,
     shift_xy: tuple[float, float] | None,
+    trained_on: Dataset | None = None,
 ) -> Evaluation:
     """Export, check, judge val for the colour scale and the golden frames, certify, seal.
 
-    ``shift_xy`` is where a cell of the map looks, where it was taught that; measured where ``None``.
+    ``shift_xy`` is where a cell of the map looks, where it was taught that; measured where ``None``. ``trained_on`` is
+    the whole data set, where the source leaves out pictures without a region: its fingerprint names it later.
     """
     dataset = source.dataset
     recipe = Recipe(size_wh=source.size_wh, roi=method_of(search), reduction=options.reduction)
@@ -96,7 +91,7 @@ def fill_bundle(
         proven_on=runtime.environment(device=machine.device, threads=machine.threads),
         heat_scale=HeatScale(cold=0.0, hot=1.0),
         training=facts,
-        data_fingerprint=fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)),
+        data_fingerprint=_fingerprint(trained_on or dataset),
     )
     draft = Inspector(bundle.write_manifest(folder, manifest), graph, search)
     if shift_xy is None:
@@ -118,6 +113,10 @@ def seal(draft: Inspector, dataset: Dataset, promise: Promise, shift_xy: tuple[f
         }
     )
     return bundle.write_manifest(draft.path, finished)
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    return fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL))
 
 
 def method_of(search: Roi | None) -> Literal["none", "fixed", "classical", "learned"]:

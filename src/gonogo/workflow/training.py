@@ -96,7 +96,9 @@ def train_inspector(
             shutil.copytree(work / "roi", partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(IDENTITY))
         # Masks taught each cell where it looks; the features, measured after fine-tuning, may have moved elsewhere.
         taught = None if head.cells is None else head.cells.shift_xy
-        made = fill_bundle(partial, out.name, network, source, search, options, facts, shift_xy=taught)
+        made = fill_bundle(
+            partial, out.name, network, source, search, options, facts, shift_xy=taught, trained_on=dataset
+        )
     shutil.rmtree(work, ignore_errors=True)
     sealed = Inspector.load(out).bundle  # opened as a user would, golden frames and all
     return Trained(bundle=sealed, val=made, history=history)
