@@ -32,7 +32,7 @@ def simulate_guarantee(
     from gonogo.operating_point.simulate import SCENARIOS, simulate, simulate_audits
     from gonogo.progress import track
 
-    drawn = np.random.default_rng(seed).spawn(len(SCENARIOS) + 1)
+    drawn = np.random.default_rng(seed).spawn(max(len(SCENARIOS), _AUDIT_STREAM) + 1)
     audit_stream = drawn.pop(_AUDIT_STREAM)
     streams = iter(drawn)
     guarantees = [

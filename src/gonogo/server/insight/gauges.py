@@ -71,10 +71,14 @@ class Gauges:
         return known[1]
 
 
+def _about_limits(name: str) -> bool:
+    return name in _ABOUT_LIMITS or name.startswith(f"{bundle.REVISIONS}/")
+
+
 def _read(path: Path, seal: bytes) -> Gauge:
     opened = bundle.read(path)
     evidence = json.loads((path / EVIDENCE).read_bytes()) if (path / EVIDENCE).is_file() else {}
-    files = [line for line in seal.decode().splitlines() if line.partition("  ")[2] not in _ABOUT_LIMITS]
+    files = [line for line in seal.decode().splitlines() if not _about_limits(line.partition("  ")[2])]
     recipe = opened.manifest.recipe.model_dump_json()
     return Gauge(
         path=path,

@@ -79,6 +79,7 @@ def understand_page(request: Request, here: Here, me: Me, second: str = "") -> R
         "understand.html",
         gauge=gauge,
         known=known,
+        unknown="" if gauge is None else here.insight.why_unknown(gauge),
         dial=dial,
         setting=None if dial is None else _setting_piece(me.language, dial, dial.escape_now, dial.overkill_now, line),
         tables=_tables(gauge, known),
@@ -122,7 +123,8 @@ def apply(here: Here, me: Me, body: Limits) -> Response:
     """Certify these limits once, and put them into the bundle as a new revision."""
     gauge, known = here.insight.gauge(), here.insight.known()
     if gauge is None or known is None:
-        raise RefusedError(N_("There is nothing to choose from yet."))
+        why = N_("There is nothing to choose from yet.")
+        raise RefusedError(why if gauge is None or here.insight.worker.busy() else here.insight.why_unknown(gauge))
     here.insight.setter.start(
         gauge, known, me.name, max_escape=body.max_escape, max_overkill=body.max_overkill, bad_share=body.bad_share
     )
