@@ -18,11 +18,12 @@ from gonogo.cli import app
 from gonogo.dataset import Dataset, Split
 from gonogo.drift import read as read_drift
 from gonogo.errors import InputError, UnfitError
-from gonogo.evaluate import Evaluation
+from gonogo.evaluate import Evaluation, auroc, auroc_interval
 from gonogo.inspector import Inspector
 from gonogo.operate import EVIDENCE, Request, certify_judged, operate, restore
 from gonogo.operating_point import Promise, certify, describe_point, losses, rate_by_counts
 from gonogo.operating_point.simulate import SCENARIOS, simulate
+from gonogo.report import words
 from gonogo.schema import Label, OperatingPoint, Prediction, State
 from gonogo.workflow import TrainingOptions
 from tiny_bundle import make_bundle, make_parts
@@ -247,3 +248,37 @@ def test_the_model_card_says_nothing_of_infinite_thresholds(gauge: Path, made: t
     assert points.vacuous(
         bundle.read(gauge).manifest.operating_point, bundle.read(gauge).manifest.operating_point.overkill
     )  # type: ignore[arg-type, union-attr]
+
+
+def test_a_report_names_the_one_figure_that_is_the_promise() -> None:
+    rows = judged([float(number) for number in range(-20, 0)], [float(number) for number in range(5, 23)])
+    rng = np.random.default_rng(3)
+    point = certify(rng.normal(-5, 1, 100), rng.normal(12, 1, 100), max_escape=0.05, max_overkill=0.05, confidence=0.95)
+    told = words.which_is_the_promise(Evaluation(**{**vars(rows), "operating_point": point})).replace(words.SPACE, " ")
+    for text in ("The promise is one figure: at most 5 %", "15.4 % (one-sided)", "0 % to 18.5 % (two-sided"):
+        assert text in told
+    refused = point_of(escape=False, overkill=True)
+    told = words.which_is_the_promise(Evaluation(**{**vars(rows), "operating_point": refused}))
+    assert told.startswith("Nothing is promised about bad parts.")
+    assert "No part is rejected automatically" in words.promise(refused.overkill, refused)
+
+
+def test_one_good_and_one_bad_part_show_next_to_nothing_of_how_well_they_are_told_apart() -> None:
+    assert auroc_interval(1.0, 1, 1) == pytest.approx((0.025, 1.0))
+    assert auroc_interval(0.0, 1, 1) == pytest.approx((0.0, 0.975))
+    low, high = auroc_interval(0.9, 400, 100)
+    assert 0.75 < low < 0.85
+    assert 0.94 < high < 0.98
+    assert auroc_interval(0.5, 0, 0) == (0.0, 1.0)
+    told = words.tells_apart(1.0, 1, 1).replace(words.SPACE, " ")
+    assert told == "100 % (2.5 % to 100 %)"
+
+
+def test_the_interval_of_the_area_holds_the_true_one_in_at_least_as_many_draws_as_it_says() -> None:
+    rng, missed = np.random.default_rng(5), 0
+    true = 0.760_250_013_4  # of two normal distributions one standard deviation apart
+    for _ in range(400):
+        good, bad = rng.normal(0, 1, 12), rng.normal(1, 1, 7)
+        low, high = auroc_interval(auroc(good, bad) or 0.0, 12, 7)
+        missed += not low <= true <= high
+    assert missed <= 20

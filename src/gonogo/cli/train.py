@@ -161,6 +161,7 @@ def train(
     from gonogo.dataset import Dataset
     from gonogo.operating_point import describe_point
     from gonogo.progress import console
+    from gonogo.schema import Label
     from gonogo.train import FineTuning
     from gonogo.workflow import Promise, train_inspector
 
@@ -193,7 +194,12 @@ def train(
     point = made.bundle.manifest.operating_point
     assert point is not None, "training always certifies"
     auroc = made.val.auroc
-    console.print(f"AUROC on val: {auroc:.4f}" if auroc is not None else "AUROC on val: undefined")
+    good, bad = made.val.count(Label.GOOD), made.val.count(Label.BAD)
+    if auroc is None:
+        console.print("AUROC on val: undefined")
+    else:
+        low, high = made.val.auroc_range
+        console.print(f"AUROC on val: {auroc:.4f} ({low:.4f} to {high:.4f}; {good} good and {bad} bad parts)")
     for sentence in describe_point(point):
         console.print(sentence)
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gonogo.evaluate.curves import auroc, average_precision
+from gonogo.evaluate.curves import auroc, auroc_interval, average_precision
 from gonogo.evaluate.rates import Rate, scores_of
 from gonogo.schema import Label, Prediction, Scores, State
 
@@ -54,6 +54,12 @@ class Verdicts:
     def auroc(self) -> float | None:
         """See `gonogo.evaluate.auroc`."""
         return auroc(self.scores(Label.GOOD), self.scores(Label.BAD))
+
+    @property
+    def auroc_range(self) -> tuple[float, float]:
+        """See `gonogo.evaluate.auroc_interval`; everything where the area is undefined."""
+        good, bad = len(self.scores(Label.GOOD)), len(self.scores(Label.BAD))
+        return (0.0, 1.0) if self.auroc is None else auroc_interval(self.auroc, good, bad)
 
     @cached_property
     def average_precision(self) -> float | None:
