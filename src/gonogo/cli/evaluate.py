@@ -28,6 +28,7 @@ def evaluate(
     from rich.console import Console
 
     from gonogo.dataset import Dataset, Split
+    from gonogo.dataset.judged import record_judged
     from gonogo.evaluate import evaluate as judge_all
     from gonogo.inspector import Inspector
     from gonogo.progress import console as messages
@@ -40,6 +41,7 @@ def evaluate(
     data = Dataset.read(dataset)
     inspector = Inspector.load(bundle)
     evaluation = judge_all(inspector, data, [Split(name) for name in dict.fromkeys(split)])
+    record_judged(data, evaluation.splits)
     if report is not None:
         write_report(evaluation, inspector, data, report)
         messages.print(f"Report written to {report}", markup=False, highlight=False, soft_wrap=True)

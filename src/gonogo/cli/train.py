@@ -159,6 +159,7 @@ def train(
 ) -> None:
     """Train an inspector, certify its thresholds and seal it in a bundle."""
     from gonogo.dataset import Dataset
+    from gonogo.operate.planning import shortfalls
     from gonogo.operating_point import describe_point
     from gonogo.progress import console
     from gonogo.schema import Label
@@ -190,7 +191,10 @@ def train(
         fine_tuning=tuning if finetune else None,
         promise=Promise(max_escape=max_escape, max_overkill=max_overkill, confidence=confidence, joint=joint),
     )
-    made = train_inspector(Dataset.read(dataset), out, options, overwrite=overwrite)
+    data = Dataset.read(dataset)
+    for each in shortfalls(data, options.promise):  # before any score is seen
+        console.print(each.sentence().replace("split DATASET", f"split {dataset}"), markup=False, soft_wrap=True)
+    made = train_inspector(data, out, options, overwrite=overwrite)
     point = made.bundle.manifest.operating_point
     assert point is not None, "training always certifies"
     auroc = made.val.auroc

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from gonogo import operating_point as points
+from gonogo.dataset import Dataset, Split
+from gonogo.dataset.judged import JUDGED, record_judged
 from gonogo.evaluate import Evaluation
 from gonogo.operating_point import Promise
+from gonogo.progress import console
 from gonogo.schema import Label, OperatingPoint
 
 
@@ -30,3 +35,16 @@ def certify_judged(calibrate: Evaluation, promise: Promise) -> OperatingPoint:
         joint=promise.joint,
         data_fingerprint=calibrate.data_fingerprint,
     )
+
+
+def note_judged(dataset: Dataset, point: OperatingPoint) -> None:
+    """Write down that the calibrate parts have set a threshold; without one nothing of their scores was seen."""
+    if point.go_below == -math.inf:
+        return
+    if not record_judged(dataset, (Split.CALIBRATE,), certified=True):
+        console.print(
+            f"{dataset.root / JUDGED} cannot be written: nothing will remember that these parts have certified.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -15,12 +15,14 @@ from gonogo import drift
 from gonogo import operating_point as points
 from gonogo.bundle import Bundle
 from gonogo.dataset import Dataset, Split
+from gonogo.dataset.judged import refuse_redealt
 from gonogo.drift import Reference
 from gonogo.errors import DatasetError, UnfitError
 from gonogo.evaluate import Evaluation, evaluate, require_judged
 from gonogo.inspector import Inspector
-from gonogo.operate.certifying import certify_judged
+from gonogo.operate.certifying import certify_judged, note_judged
 from gonogo.operate.measuring import Recorder, make_reference
+from gonogo.operate.planning import shortfalls
 from gonogo.operate.records import EVIDENCE
 from gonogo.operate.restoring import refuse_losses
 from gonogo.operate.trust import doubts, exposures, merged, refuse_leaks, refuse_other_data
@@ -98,6 +100,7 @@ def operate(inspector: Inspector, dataset: Dataset, request: Request | None = No
     request = request or Request()
     refuse_other_data(inspector.bundle, dataset)
     refuse_leaks(dataset)
+    refuse_redealt(dataset)
     recorder = Recorder(inspector, dataset)
     val = evaluate(recorder, dataset, (Split.VAL,), with_regions=False)
     calibrate = _judge_calibrate(recorder, dataset)
@@ -107,12 +110,14 @@ def operate(inspector: Inspector, dataset: Dataset, request: Request | None = No
     bad_share = request.bad_share if request.bad_share is not None else _bad_share(val)
     max_escape, max_overkill = _choose(val, calibrate, request, bad_share)
     point, kinds = _certify(calibrate, replace(request, max_escape=max_escape, max_overkill=max_overkill))
+    note_judged(dataset, point)
     lost = _lost(inspector.bundle, request, point)
     if not force:
         refuse_losses(inspector.bundle, [loss for loss in lost if loss.gone or not _asked(request, loss)])
     reference, lacking = make_reference(
         recorder, val, calibrate, guard_share=request.guard, bad_share=request.bad_share
     )
+    lacking += [each.sentence() for each in shortfalls(dataset, request) if request.costs is None]
     trust = doubts(dataset, calibrate, alike, merging=request.merge_near_duplicates)
     made = Operated(
         bundle=inspector.bundle,

@@ -150,10 +150,11 @@ def promise(claim: Claim, point: OperatingPoint | None = None) -> str:
             f"{parts(claim.parts, f'{subject} calibration ')}, of which at most {claim.allowed} may lie {line}."
             f"{by_counts(claim, joint=point is not None and point.joint)}"
         )
+    lacking = f"{claim.parts_missing} more are needed in the calibrate split"
     return (
         f"Not promised. {parts(claim.parts, f'{subject} calibration ')} cannot show that at most {rate} "
-        f"of {subject} parts are {verb} with {confidence} confidence: {claim.parts_missing} more are needed in the "
-        f"calibrate split. The best that can be shown with these is {percent_up(claim.best_rate)}. Until then nothing is {verb} automatically."
+        f"of {subject} parts are {verb} with {confidence} confidence: {lacking}. The best "
+        f"that can be shown with these is {percent_up(claim.best_rate)}. Until then nothing is {verb} automatically."
     )
 
 

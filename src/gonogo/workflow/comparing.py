@@ -10,6 +10,7 @@ from scipy import stats
 from gonogo import operating_point as points
 from gonogo.bundle import Comparison, Tally
 from gonogo.dataset import Dataset, Sample, Split
+from gonogo.dataset.judged import refuse_redealt
 from gonogo.errors import DatasetError, UnfitError
 from gonogo.evaluate import Evaluation, Rate, evaluate
 from gonogo.inspector import Inspector
@@ -159,6 +160,7 @@ def require_same_data(dataset: Dataset, *inspectors: Inspector) -> None:
         DatasetError: a part is in calibrate and in train or val, or the fingerprint is not the bundle's.
     """
     refuse_leaks(dataset)
+    refuse_redealt(dataset)
     for inspector in inspectors:
         refuse_other_data(inspector.bundle, dataset)
 

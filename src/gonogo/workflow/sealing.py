@@ -22,7 +22,7 @@ from gonogo.export import check_parity, export_classifier, measure_shift
 from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
 from gonogo.model import SHARPNESS, Network
-from gonogo.operate import certify_judged
+from gonogo.operate import certify_judged, note_judged
 from gonogo.progress import track
 from gonogo.roi import Roi
 from gonogo.schema import Box, Frame, Label, OperatingPoint, Verdict
@@ -43,7 +43,9 @@ def certify(
     """
     judged = evaluate(inspector, dataset, splits, with_regions=False)
     require_judged(judged, then="train again")
-    return certify_judged(judged, promise)
+    point = certify_judged(judged, promise)
+    note_judged(dataset, point)
+    return point
 
 
 def fill_bundle(

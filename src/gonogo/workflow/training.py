@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from gonogo.bundle import Bundle
 from gonogo.config import Reduction
 from gonogo.dataset import Dataset, Split, require_trainable
+from gonogo.dataset.judged import refuse_redealt
 from gonogo.errors import InputError
 from gonogo.evaluate import Evaluation
 from gonogo.files import folder_beside
@@ -61,6 +62,7 @@ def train_inspector(
     if out.exists() and not overwrite:
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
     require_trainable(dataset)
+    refuse_redealt(dataset)
     options = settled(options or TrainingOptions(), dataset)
     training_device(options.device)
     torch.manual_seed(options.seed)

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
+from gonogo.dataset.judged import record_judged
 from gonogo.errors import DatasetError
 from gonogo.evaluate import Evaluation
 from gonogo.files import write_beside
@@ -210,6 +211,7 @@ class Library:
             picture, vector = found
             pictures.append(_described(picture, sample))
             vectors.append(vector)
+        record_judged(dataset, (Split.CALIBRATE, Split.TEST))  # the pages show their scores
         width = max((len(vector) for vector in vectors), default=0)
         rows = [vector if len(vector) == width else np.zeros(width, np.float32) for vector in vectors]
         directions = np.stack(rows) if rows else np.zeros((0, 0), np.float32)
