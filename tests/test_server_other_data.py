@@ -167,3 +167,15 @@ def test_parts_of_another_product_never_come_back_as_blind_checks(app: FastAPI) 
     assert insight.same_product(insight.gauge().sha256)
     assert not insight.same_product("0" * 64)
     assert desk.comparable is not None
+
+
+def test_now_and_dial_name_the_same_shortfall_and_say_it_in_pictures(app: FastAPI) -> None:
+    space = app.state.services.workspace
+    path, tiny = space.bundles / "tiny.inspector", Dataset.read(space.datasets / "tiny")
+    operate(Inspector.load(path), tiny, Request(max_escape=0.02, max_overkill=0.02, guard=None), force=True)
+    learned(app)
+    told = text_of(login(app).get("/understand")).replace("\N{NO-BREAK SPACE}", " ")
+    assert told.count("49 more bad calibration parts are needed") == 2, "once under Now, once under Dial"
+    assert "2 % takes 149 bad calibration parts. There are 100, in 100 pictures" in told
+    assert "more bad pictures" in told
+    assert "No part is rejected" in told or "cannot be promised: 49 more good" in told

@@ -180,9 +180,7 @@ def test_evaluating_is_seeing(plant: tuple[Path, Dataset]) -> None:
     assert (plant[1].root / JUDGED).stat().st_size == size, "each picture once"
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[]", json.dumps({"file_name": "a"}), json.dumps({"file_name": "a", "split": 3})]
-)
+@pytest.mark.parametrize("text", ["{", "[]", '{"file_name": "a"}', '{"file_name": "a", "split": 3}'])
 def test_a_damaged_record_of_what_was_judged_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / JUDGED).write_text(text)
     with pytest.raises(DatasetError, match="Restore the file"):
