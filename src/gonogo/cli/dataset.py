@@ -76,6 +76,7 @@ def import_(
     _print_counts(imported.dataset)
     for note in imported.notes:
         typer.echo(note)
+    _print_shortfalls(imported.dataset, seed)
 
 
 @app.command("add")
@@ -155,12 +156,29 @@ def check_(dataset: Folder, as_json: AsJson = False) -> None:
 
 
 @app.command("split")
-def split_(dataset: Folder, splits: Splits = None, seed: Seed = 0, split_within_lots: WithinLots = False) -> None:
-    """Split a data set again: pictures stay where they are, metadata.jsonl is replaced."""
+def split_(
+    dataset: Folder,
+    splits: Splits = None,
+    seed: Seed = 0,
+    split_within_lots: WithinLots = False,
+    for_escape: Annotated[
+        float | None,
+        typer.Option(
+            help="Choose the splits so that calibrate can certify this escape rate at 95 %.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Split a data set again: pictures stay where they are, metadata.jsonl is replaced.
+
+    Do it before any score is seen: parts that were judged to certify or to test certify nothing under another split.
+    """
     from dataclasses import replace
 
     from gonogo.dataset import Dataset, Fractions, locked, resplit, with_groups
+    from gonogo.errors import InputError
 
+    if for_escape is not None and splits is not None:
+        raise InputError("--for-escape chooses the splits: leave out --splits.")
     fractions = _fractions(splits) or Fractions()
     groups = {sample.file_name: sample.group for sample in with_groups(Dataset.read(dataset))}
     with locked(dataset):
@@ -168,9 +186,15 @@ def split_(dataset: Folder, splits: Splits = None, seed: Seed = 0, split_within_
         grouped = [
             sample.model_copy(update={"group": groups.get(sample.file_name, sample.group)}) for sample in data.samples
         ]
+        if for_escape is not None:
+            from gonogo.operate.planning import as_text, fractions_for_escape
+
+            fractions = fractions_for_escape(grouped, for_escape, seed=seed, within_lots=split_within_lots)
+            typer.echo(f"Splits: {as_text(fractions)}")
         data = replace(data, samples=resplit(grouped, fractions, seed, within_lots=split_within_lots))
         data.write()
     _print_counts(data)
+    _print_shortfalls(data, seed)
 
 
 @app.command("export-coco")
@@ -218,6 +242,20 @@ def _fractions(text: str | None) -> Fractions | None:
     from gonogo.dataset import Fractions
 
     return None if text is None else Fractions.parse(text)
+
+
+def _print_shortfalls(dataset: Dataset, seed: int) -> None:
+    """What the calibrate split lacks for the default limits, said before any score is seen."""
+    from gonogo.dataset.judged import refuse_redealt
+    from gonogo.errors import DatasetError
+    from gonogo.operate.planning import shortfalls
+
+    for each in shortfalls(dataset, seed=seed):
+        typer.echo(each.sentence().replace("split DATASET", f"split {dataset.root}"))
+    try:
+        refuse_redealt(dataset)
+    except DatasetError as error:
+        typer.echo(f"note: {error}")
 
 
 def _print_counts(dataset: Dataset) -> None:

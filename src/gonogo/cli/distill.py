@@ -150,14 +150,14 @@ def _print(compared: Compared, who: str, console: Console) -> None:
     from rich import box
     from rich.table import Table
 
-    from gonogo.operating_point import describe
+    from gonogo.operating_point import describe_point
     from gonogo.report import words
     from gonogo.schema import Label, State
 
     both = (compared.itself, compared.teacher)
     for side, name in zip(both, (who, "the teacher"), strict=True):
-        for claim in (side.point.escape, side.point.overkill):
-            console.print(f"{name.capitalize()}: {describe(claim)}")
+        for sentence in describe_point(side.point):
+            console.print(f"{name.capitalize()}: {sentence}")
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column(f"on {compared.split.value}")
     for name in (who, "the teacher"):

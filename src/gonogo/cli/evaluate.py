@@ -28,6 +28,7 @@ def evaluate(
     from rich.console import Console
 
     from gonogo.dataset import Dataset, Split
+    from gonogo.dataset.judged import record_judged
     from gonogo.evaluate import evaluate as judge_all
     from gonogo.inspector import Inspector
     from gonogo.progress import console as messages
@@ -40,6 +41,7 @@ def evaluate(
     data = Dataset.read(dataset)
     inspector = Inspector.load(bundle)
     evaluation = judge_all(inspector, data, [Split(name) for name in dict.fromkeys(split)])
+    record_judged(data, evaluation.splits)
     if report is not None:
         write_report(evaluation, inspector, data, report)
         messages.print(f"Report written to {report}", markup=False, highlight=False, soft_wrap=True)
@@ -49,6 +51,7 @@ def evaluate(
     console = Console()
     console.print(words.headline(evaluation), style="bold", markup=False, highlight=False)
     console.print(words.subline(evaluation), markup=False, highlight=False)
+    console.print(words.which_is_the_promise(evaluation), markup=False, highlight=False)
     for warning in words.warnings(evaluation):
         console.print(warning, style="yellow", markup=False, highlight=False)
     console.print(_table(evaluation))
@@ -103,7 +106,9 @@ def _table(evaluation: Evaluation) -> Table:
         table.add_row("  mean IoU with the labelled box", words.number(regions.mean_iou), "", "")
     if regions.refused.of:
         row("pictures without one whole part refused", regions.refused)
-    table.add_row("AUROC", words.number(evaluation.auroc), "", "")
+    low, high = evaluation.auroc_range
+    between = words.UNDEFINED if evaluation.auroc is None else f"{words.number(low)} to {words.number(high)}"
+    table.add_row("AUROC", words.number(evaluation.auroc), between, "")
     if regions.placements:
         table.add_row("  had it been found exactly", words.number(regions.labelled.auroc), "", "")
     table.add_row("average precision", words.number(evaluation.average_precision), "", "")

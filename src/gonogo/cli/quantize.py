@@ -66,7 +66,7 @@ def quantize(
     """
     from gonogo.dataset import Dataset, Split
     from gonogo.inspector import Inspector
-    from gonogo.operating_point import describe
+    from gonogo.operating_point import describe_point
     from gonogo.progress import console
     from gonogo.workflow import Allowed, QuantisingOptions, quantise
 
@@ -98,8 +98,8 @@ def quantize(
         return
     for line in manifest.quantisation.sentences():
         typer.echo(line)
-    for claim in (manifest.operating_point.escape, manifest.operating_point.overkill):
-        typer.echo(describe(claim))
+    for sentence in describe_point(manifest.operating_point):
+        typer.echo(sentence)
     for change in made.agreement.changes:
         typer.echo(f"  {change}")
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from gonogo.cli.operate import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP
+
 if TYPE_CHECKING:
     from gonogo.config import Reduction
     from gonogo.model import Normalisation, Pool
@@ -150,17 +152,21 @@ def train(
     learning_rate: Annotated[float, typer.Option(min=0.0, help="Highest learning rate of fine-tuning.")] = 1e-3,
     window: WindowOption = None,
     device: DeviceOption = "cpu",
-    max_escape: Annotated[float, typer.Option(help="Escape rate to certify.")] = 0.05,
-    max_overkill: Annotated[float, typer.Option(help="Overkill rate to certify.")] = 0.05,
+    max_escape: Annotated[float | None, typer.Option(help=MAX_ESCAPE_HELP, show_default=False)] = None,
+    max_overkill: Annotated[float | None, typer.Option(help=MAX_OVERKILL_HELP, show_default=False)] = None,
     confidence: Annotated[float, typer.Option(help="Confidence of each certified rate.")] = 0.95,
-    joint: Annotated[bool, typer.Option("--joint", help="Certify both rates together at this confidence.")] = False,
+    joint: Annotated[
+        bool, typer.Option("--joint/--each", help="Certify both rates together at this confidence, or each for itself.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
 ) -> None:
     """Train an inspector, certify its thresholds and seal it in a bundle."""
     from gonogo.dataset import Dataset
-    from gonogo.operating_point import describe
+    from gonogo.operate.planning import shortfalls
+    from gonogo.operating_point import describe_point
     from gonogo.progress import console
+    from gonogo.schema import Label
     from gonogo.train import FineTuning
     from gonogo.workflow import Promise, train_inspector
 
@@ -189,13 +195,21 @@ def train(
         fine_tuning=tuning if finetune else None,
         promise=Promise(max_escape=max_escape, max_overkill=max_overkill, confidence=confidence, joint=joint),
     )
-    made = train_inspector(Dataset.read(dataset), out, options, overwrite=overwrite)
+    data = Dataset.read(dataset)
+    for each in shortfalls(data, options.promise):  # before any score is seen
+        console.print(each.sentence().replace("split DATASET", f"split {dataset}"), markup=False, soft_wrap=True)
+    made = train_inspector(data, out, options, overwrite=overwrite)
     point = made.bundle.manifest.operating_point
     assert point is not None, "training always certifies"
     auroc = made.val.auroc
-    console.print(f"AUROC on val: {auroc:.4f}" if auroc is not None else "AUROC on val: undefined")
-    for claim in (point.escape, point.overkill):
-        console.print(describe(claim))
+    good, bad = made.val.count(Label.GOOD), made.val.count(Label.BAD)
+    if auroc is None:
+        console.print("AUROC on val: undefined")
+    else:
+        low, high = made.val.auroc_range
+        console.print(f"AUROC on val: {auroc:.4f} ({low:.4f} to {high:.4f}; {good} good and {bad} bad parts)")
+    for sentence in describe_point(point):
+        console.print(sentence)
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")
 
 

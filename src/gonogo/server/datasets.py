@@ -148,13 +148,17 @@ class Datasets:
     def kinds(self, name: str) -> list[str]:
         """The defect kinds of a data set: those listed for its number keys, then others in use."""
         records = self.read(name)
-        path = records.root / KINDS
-        try:
-            listed = _KIND_LIST.validate_json(path.read_bytes()) if path.is_file() else []
-        except (OSError, ValidationError) as error:
-            raise InputError(f"{path}: expected a list of names ({error}). Correct or remove it.") from error
+        listed = self.listed_kinds(name)
         used = {sample.defect for sample in records.samples.values() if sample.defect}
         return [*listed, *sorted(used - set(listed))]
+
+    def listed_kinds(self, name: str) -> list[str]:
+        """The defect kinds to which somebody gave number keys, in their order."""
+        path = self.root_of(name) / KINDS
+        try:
+            return _KIND_LIST.validate_json(path.read_bytes()) if path.is_file() else []
+        except (OSError, ValidationError) as error:
+            raise InputError(f"{path}: expected a list of names ({error}). Correct or remove it.") from error
 
     def set_kinds(self, name: str, kinds: Iterable[str]) -> list[str]:
         """Name the defect kinds, in the order of their number keys; those in use stay.

@@ -265,6 +265,11 @@ class Jobs:
         """The newest inspector that was trained on a data set here, else the one in use."""
         return self.made_from(dataset) or self._space.active_bundle()
 
+    def snapshots(self, name: str) -> list[Job]:
+        """Runs whose labels an inspector may have been made with: the one that made it first, then the others."""
+        done = [job for job in self.all() if job.status.phase is Phase.DONE and job.snapshot.is_dir()]
+        return sorted(done, key=lambda job: job.asked.bundle != name)
+
     def taught(self, name: str) -> Taught | None:
         """What an inspector was made with; ``None`` where it was not made here."""
         made = next((job for job in self.all() if job.asked.bundle == name and job.status.phase is Phase.DONE), None)

@@ -115,7 +115,7 @@ def distill(
     with folder_beside(out, replace=overwrite) as partial:
         copy_roi(teacher.path, partial)
         # Its cells were taught what lies under them: the teacher's shift is out of the lessons.
-        fill_bundle(partial, out.name, network, source, search, made, facts, shift_xy=(0.0, 0.0))
+        fill_bundle(partial, out.name, network, source, search, made, facts, shift_xy=(0.0, 0.0), trained_on=dataset)
         student = Inspector.load(partial)
         compared = compare(student, teacher, dataset, options.split)
         manifest = student.bundle.manifest.model_copy(update={"distilled": compared.record()})

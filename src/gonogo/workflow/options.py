@@ -7,19 +7,11 @@ from dataclasses import dataclass, field
 from gonogo.augment import Augmentation
 from gonogo.config import Reduction
 from gonogo.model import Normalisation, Pool
+from gonogo.operating_point import Promise
 from gonogo.train import FineTuning
 from gonogo.workflow.region import LocatorOptions
 
-
-@dataclass(frozen=True, kw_only=True)
-class Promise:
-    """What an operating point is asked to certify."""
-
-    max_escape: float = 0.05
-    max_overkill: float = 0.05
-    confidence: float = 0.95
-    joint: bool = False
-    """Both bounds together at this confidence, rather than each for itself."""
+__all__ = ["Promise", "TrainingOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)

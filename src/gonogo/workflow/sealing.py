@@ -12,7 +12,7 @@ import openvino as ov
 from pydantic import JsonValue
 
 import gonogo
-from gonogo import bundle, operating_point, runtime
+from gonogo import bundle, runtime
 from gonogo.bundle import Bundle, Classifier, Golden, Manifest
 from gonogo.config import Recipe, settings
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
@@ -23,7 +23,7 @@ from gonogo.files import write_beside
 from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
 from gonogo.model import SHARPNESS, Network
-from gonogo.operate import Request, choose_golden, scores_file
+from gonogo.operate import Request, certify_judged, choose_golden, note_judged, scores_file
 from gonogo.progress import track
 from gonogo.roi import Roi
 from gonogo.schema import Label, OperatingPoint, Prediction, Verdict
@@ -40,21 +40,15 @@ def certify(
         DatasetError: no labelled picture in the split, or too many that cannot be judged.
     """
     judged = evaluate(inspector, dataset, splits, with_regions=False)
-    return certify_on(judged, promise)
+    return certify_on(dataset, judged, promise)
 
 
-def certify_on(judged: Evaluation, promise: Promise) -> OperatingPoint:
+def certify_on(dataset: Dataset, judged: Evaluation, promise: Promise) -> OperatingPoint:
     """Certify an operating point on judged calibration pictures; see `certify`."""
     require_judged(judged, then="train again")
-    return operating_point.certify(
-        judged.scores(Label.GOOD),
-        judged.scores(Label.BAD),
-        max_escape=promise.max_escape,
-        max_overkill=promise.max_overkill,
-        confidence=promise.confidence,
-        joint=promise.joint,
-        data_fingerprint=judged.data_fingerprint,
-    )
+    point = certify_judged(judged, promise)
+    note_judged(dataset, point)
+    return point
 
 
 def fill_bundle(
@@ -67,10 +61,12 @@ def fill_bundle(
     facts: dict[str, JsonValue],
     *,
     shift_xy: tuple[float, float] | None,
+    trained_on: Dataset | None = None,
 ) -> Evaluation:
     """Export, check, judge val for the colour scale and the golden frames, certify, seal.
 
-    ``shift_xy`` is where a cell of the map looks, where it was taught that; measured where ``None``.
+    ``shift_xy`` is where a cell of the map looks, where it was taught that; measured where ``None``. ``trained_on`` is
+    the whole data set, where the source leaves out pictures without a region: its fingerprint names it later.
     """
     dataset = source.dataset
     recipe = Recipe(size_wh=source.size_wh, roi=method_of(search), reduction=options.reduction)
@@ -100,7 +96,7 @@ def fill_bundle(
         proven_on=runtime.environment(device=machine.device, threads=machine.threads),
         heat_scale=HeatScale(cold=0.0, hot=1.0),
         training=facts,
-        data_fingerprint=fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)),
+        data_fingerprint=_fingerprint(trained_on or dataset),
     )
     draft = Inspector(bundle.write_manifest(folder, manifest), graph, search)
     if shift_xy is None:
@@ -112,7 +108,7 @@ def fill_bundle(
 def seal(draft: Inspector, dataset: Dataset, promise: Promise, shift_xy: tuple[float, float]) -> Bundle:
     """Certify a draft on calibrate, judge val for the colour scale, choose golden frames, write all that into it."""
     calibrate = evaluate(draft, dataset, (Split.CALIBRATE,), with_regions=False)
-    point = certify_on(calibrate, promise)
+    point = certify_on(dataset, calibrate, promise)
     val = dataset.split(Split.VAL)
     judged = [(sample, draft.inspect(dataset.load(sample))) for sample in track(val, "judging val")]
     finished = draft.bundle.manifest.model_copy(
@@ -155,6 +151,10 @@ def _predictions(judged: Sequence[tuple[Sample, Verdict]]) -> list[Prediction]:
         for sample, verdict in judged
         if sample.label is not None
     ]
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    return fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL))
 
 
 def method_of(search: Roi | None) -> Literal["none", "fixed", "classical", "learned"]:

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from gonogo.bundle import Bundle
 from gonogo.config import Reduction
 from gonogo.dataset import Dataset, Split, require_trainable
+from gonogo.dataset.judged import refuse_redealt
 from gonogo.errors import InputError
 from gonogo.evaluate import Evaluation
 from gonogo.files import folder_beside
@@ -61,6 +62,7 @@ def train_inspector(
     if out.exists() and not overwrite:
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
     require_trainable(dataset)
+    refuse_redealt(dataset)
     options = settled(options or TrainingOptions(), dataset)
     training_device(options.device)
     torch.manual_seed(options.seed)
@@ -96,7 +98,9 @@ def train_inspector(
             shutil.copytree(work / "roi", partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(IDENTITY))
         # Masks taught each cell where it looks; the features, measured after fine-tuning, may have moved elsewhere.
         taught = None if head.cells is None else head.cells.shift_xy
-        made = fill_bundle(partial, out.name, network, source, search, options, facts, shift_xy=taught)
+        made = fill_bundle(
+            partial, out.name, network, source, search, options, facts, shift_xy=taught, trained_on=dataset
+        )
     shutil.rmtree(work, ignore_errors=True)
     sealed = Inspector.load(out).bundle  # opened as a user would, golden frames and all
     return Trained(bundle=sealed, val=made, history=history)

@@ -17,7 +17,7 @@ from gonogo.ledger import REVIEW, Action, Ledger, Row, VerdictRecord, Where
 from gonogo.schema import Label, State
 from gonogo.server.book import Book
 from gonogo.server.language import N_, RefusedError
-from gonogo.server.review.decisions import BLIND_CHECK, Decisions
+from gonogo.server.review.decisions import BLIND_CHECK, Decision, Decisions
 from gonogo.server.store import Store
 
 LEASE_S = 120.0
@@ -82,6 +82,8 @@ class Desk:
         self._store, self._book, self._decisions, self._now = store, book, decisions, now
         self.check_share = check_share
         self.dice = dice or random.Random(secrets.randbits(64))
+        self.comparable: Callable[[Decision], bool] = lambda each: True
+        """Whether a decided part may come back as a blind check: it belongs to the product at hand."""
         self._deciding = threading.Lock()
         self._floor, self._floor_until = 0, 0.0
         store.run(_TABLE)
@@ -212,7 +214,7 @@ class Desk:
         known = [
             each
             for each in self._decisions.standing().values()
-            if each.seq not in asked and each.state is State.REVIEW and each.frames_sha256
+            if each.seq not in asked and each.state is State.REVIEW and each.frames_sha256 and self.comparable(each)
         ]
         others = [each for each in known if each.who != who]
         # Of one's own not the last few, which are still remembered.

@@ -21,10 +21,10 @@ from gonogo.server.insight.known import Near
 from gonogo.server.language import N_, RefusedError
 from gonogo.server.pictures import reduced
 from gonogo.server.review import REVIEWED, GoneError, TakenError
+from gonogo.server.review.keys import MOST_KINDS
 from gonogo.server.services import Here, Me, Services
 
 NEIGHBOURS = 6
-MOST_KINDS = 40
 _THUMB_PX = 320
 _NO_SCALE = HeatScale(cold=0.0, hot=1.0)
 _DRAWN = {Label.GOOD: State.GO, Label.BAD: State.NO_GO}
@@ -132,7 +132,7 @@ def nearest(here: Here, me: Me, ticket: str) -> Response:
         note = (
             N_("The labelled pictures are being looked through. Examples come later.")
             if busy
-            else N_("No data set here holds the pictures that the inspector in use was taught.")
+            else here.insight.why_unknown(gauge)
         )
     elif record.bundle_sha256 not in gauge.family:
         note = N_("This part was judged by a different inspector from the one in use.")
@@ -227,12 +227,26 @@ def _digits(found: list[Near]) -> int:
 
 
 def _kinds(here: Services) -> list[str]:
-    """What number keys stand for: the kinds of the data set that the inspector comes from, then others in use."""
-    known = here.insight.known()
-    names = [known.dataset] if known is not None else here.datasets.names()
-    listed = [kind for name in names for kind in here.datasets.kinds(name)]
-    named = sorted({each.defect for each in here.review.decisions.standing().values() if each.defect})
-    return list(dict.fromkeys([*listed, *named]))[:MOST_KINDS]
+    """What number keys stand for: the kinds of the data set that the inspector was trained on, then others in use.
+
+    No other data set supplies any. Of decisions, those about parts of the same product do.
+    """
+    gauge, known = here.insight.gauge(), here.insight.known()
+    if gauge is None:
+        return _named(here)[:MOST_KINDS]
+    if known is None and here.insight.worker.busy():
+        return here.review.keys.kept(gauge.graph)  # a key that got its meaning now might have another one in a minute
+    if known is None:
+        return here.review.keys.extend(gauge.graph, "", listed=(), others=_named(here))
+    name = known.dataset
+    listed = here.datasets.listed_kinds(name) if name in here.datasets.names() else []
+    used = sorted({picture.defect for picture in known.pictures if picture.defect})
+    return here.review.keys.extend(gauge.graph, name, listed=listed, others=[*used, *_named(here)])
+
+
+def _named(here: Services) -> list[str]:
+    decisions = [each for each in here.review.decisions.standing().values() if each.defect]
+    return sorted({each.defect for each in decisions if each.defect and here.review.desk.comparable(each)})
 
 
 def _waiting(here: Services) -> int:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from gonogo import bundle
 from gonogo.errors import BundleError
+from gonogo.evaluate import auroc_interval
 from gonogo.schema import Label, OperatingPoint, State
 from gonogo.server import pages
 from gonogo.server.jobs import Job, Phase, Roi
@@ -129,6 +130,9 @@ def _piece(here: Services, job: Job, me: Visitor) -> str:
         progress=job.progress(),
         figures=[] if found is None else _figures(found),
         auroc=None if found is None else found.auroc,
+        auroc_range=None
+        if found is None or found.auroc is None
+        else auroc_interval(found.auroc, found.parts_good, found.parts_bad),
         promise=_promise(made),
         made=made.is_dir(),
         in_use=active == made,
