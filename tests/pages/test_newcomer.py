@@ -197,7 +197,7 @@ def test_a_newcomer_gets_from_photographs_to_an_inspector_that_learns_from_revie
     settled(page)
     page.locator(".settings summary").click()
     expect(page.get_by_label("Order")).to_have_value("doubt")
-    expect(page.locator("#ranking")).to_have_text("plates-1.inspector is least sure of these.", timeout=60_000)
+    expect(page.locator("#ranking")).to_have_text("Sorted by the uncertainty of plates-1.inspector.", timeout=60_000)
 
     # The line runs; the station page changes with every part
     operator = new_page(Role.OPERATOR)
