@@ -202,7 +202,7 @@ def test_a_newcomer_gets_from_photographs_to_an_inspector_that_learns_from_revie
     # The line runs; the station page changes with every part
     operator = new_page(Role.OPERATOR)
     operator.goto("/station")
-    expect(operator.locator(".verdict .word").first).to_have_text("Ready")
+    expect(operator.locator(".verdict .word").first).to_have_text("No station")
     with station(space):
         for number, kind in enumerate(LINE):
             write_beside(space.root / "incoming" / f"L-{number:02d}.png", encode_png(plate(rng, kind)))
