@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,9 @@ def desk(app: FastAPI) -> Any:
     with Ledger.open(services.workspace.ledger) as ledger:
         for number in range(9):
             record(ledger, 300 + number, DOUBTFUL_RED, rng=rng, judge=judge, part=f"D-{number}")
+    services.insight.known()  # the number keys have their kinds once the inspector's own data set is judged
+    while services.insight.worker.busy():
+        threading.Event().wait(0.02)
     return services.review.desk
 
 
