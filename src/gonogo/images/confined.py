@@ -133,7 +133,7 @@ class _Pool:
                 worker = _started()
             try:
                 told, pixels = worker.ask(data, name)
-            except BaseException as error:
+            except BaseException as error:  # raised again below, an interruption too
                 status = _status_of(worker)
                 if isinstance(error, EOFError):
                     raise _ended(name, status) from None

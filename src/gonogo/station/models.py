@@ -164,7 +164,7 @@ class ModelSlot:
                 shutil.copytree(place, partial, dirs_exist_ok=True)
             try:
                 return self._loader(target)
-            except Exception:
+            except Exception:  # raised again: only the copy that cannot be opened is removed
                 if self.model is None or target != self.model.path:
                     shutil.rmtree(target, ignore_errors=True)
                 raise
@@ -191,7 +191,7 @@ class ModelSlot:
             mark.write_text(attempt, encoding="utf-8")
         try:
             yield
-        except Exception:
+        except Exception:  # raised again: it did not end the worker, so the mark goes
             mark.unlink(missing_ok=True)
             raise
         mark.unlink(missing_ok=True)
