@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := train,line,server,dev
+EXTRAS := finetune,line,server,dev
 UV := $(shell command -v uv 2>/dev/null)
 ifeq ($(UV),)
 UV := .uv/bin/uv
@@ -11,9 +11,10 @@ endif
 # Every test that starts a process would compile its imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow test-pages test-attack lint chaos bench pins clean
+.PHONY: setup setup-demo demo test test-slow test-pages test-attack lint chaos bench pins clean
 
 setup: $(VENV)/.ready
+setup-demo: $(VENV)/.ready-demo
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
@@ -24,7 +25,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt | $(filter .uv/bin/uv,$(UV))
 	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
-demo: setup
+# The demonstration needs neither torch nor what the line and the server need.
+$(VENV)/.ready-demo: pyproject.toml constraints.txt | $(filter .uv/bin/uv,$(UV))
+	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	test -e $(VENV)/.ready || $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[train]'
+	touch $@
+
+demo: setup-demo
 	$(BIN)/gonogo demo --out demo --overwrite
 
 # A process per core with one thread each: threads that share cores wait for each other.

@@ -20,10 +20,12 @@ from gonogo.errors import BundleError, InputError, UnfitError
 from gonogo.inspector import Inspector
 from gonogo.model import IMAGENET, FeatureNetwork, MapHead, Network, Pool, load_backbone, pool_map
 from gonogo.operate import Request, operate
-from gonogo.train import Distillation, Lessons, Source, distil, make_lessons, watch_teacher
+from gonogo.source import Source
+from gonogo.train import Distillation, Lessons, distil, make_lessons, watch_teacher
 from gonogo.train import distilling as module
 from gonogo.train.distilling import softened_divergence
-from gonogo.workflow import CascadeOptions, DistillingOptions, cascade, distill
+from gonogo.workflow import CascadeOptions, cascade
+from gonogo.workflow.distilling import DistillingOptions, distill
 from gonogo.workflow.cascading import outer_score
 from gonogo.workflow.quantising import quantise
 

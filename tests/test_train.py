@@ -29,12 +29,12 @@ from gonogo.model import (
 )
 from gonogo.runtime import compile_graph
 from gonogo.schema import Box, Frame, Label
+from gonogo.source import Source, labels, masked
 from gonogo.train import (
     METRICS,
     Cells,
     FineTuning,
     Pooled,
-    Source,
     balanced_loss,
     cell_targets,
     defect_maps,
@@ -43,8 +43,6 @@ from gonogo.train import (
     fit_mean,
     fit_score,
     gather_cells,
-    labels,
-    masked,
     pooled_features,
     restore_statistics,
 )

@@ -53,20 +53,32 @@ class Golden(Strict):
     score: float = Field(allow_inf_nan=False)
 
 
+class Evidence(Strict):
+    """One kind of evidence that counts, see `gonogo.evidence`."""
+
+    kind: Literal["context", "memory", "cells"]
+    weight: float = Field(ge=0, allow_inf_nan=False)
+    auroc: float | None = None
+    """What it alone reaches on parts left out; ``None`` where one class is missing."""
+
+
 class Classifier(Strict):
     """What the graph is made of."""
 
     backbone: str
     cuts: tuple[str, ...] = Field(strict=False)
-    pool: Literal["mean", "max", "lse"]
+    pool: Literal["mean", "max", "lse", "evidence"]
+    """``evidence``: each kind's map has a pooling of its own, see `gonogo.evidence`."""
     sharpness: float
     """Of log-sum-exp pooling."""
     bias: float
-    """``score = pool(heatmap) + bias``."""
+    """``score = pool(heatmap) + bias``; with evidence ``sum of the pooled maps + bias``."""
     weights: str
     """Where the training started from."""
     context: bool = False
     """Whether every cell of the heat map also holds what the picture as a whole says, the same in all."""
+    evidence: tuple[Evidence, ...] = Field(default=(), strict=False)
+    """The kinds in the order of their maps in the output ``evidence``."""
 
 
 class Revision(Strict):
@@ -367,6 +379,11 @@ def model_card(manifest: Manifest) -> str:
         "",
         f"- Network: {manifest.classifier.backbone} cut at {', '.join(manifest.classifier.cuts)}, "
         f"{manifest.classifier.pool} pooling, started from {manifest.classifier.weights}",
+        *(
+            f"- Evidence: {each.kind}, weight {each.weight:.3g}"
+            + ("" if each.auroc is None else f", AUROC alone {each.auroc:.3f} on parts left out")
+            for each in manifest.classifier.evidence
+        ),
         f"- Input: the region of interest ({manifest.recipe.roi}) as {width} x {height} RGB, uint8",
         f"- Arithmetic: {manifest.precision} on {manifest.proven_on.get('processor', 'unknown')}, "
         f"OpenVINO {manifest.proven_on.get('openvino', 'unknown')}",

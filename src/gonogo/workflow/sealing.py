@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,19 +15,18 @@ from pydantic import JsonValue
 import gonogo
 from gonogo import bundle, images, operating_point, runtime
 from gonogo.bundle import Bundle, Classifier, Golden, Manifest
-from gonogo.config import Recipe, settings
+from gonogo.config import Recipe, Reduction, settings
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
 from gonogo.errors import InputError
-from gonogo.evaluate import Evaluation, evaluate, require_judged
-from gonogo.export import check_parity, export_classifier, measure_shift
+from gonogo.evaluate import evaluate, require_judged
 from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
-from gonogo.model import SHARPNESS, Network
 from gonogo.progress import track
 from gonogo.roi import Roi
+from gonogo.runtime import Graph
 from gonogo.schema import Box, Frame, Label, OperatingPoint, Verdict
-from gonogo.train import Source
-from gonogo.workflow.options import Promise, TrainingOptions
+from gonogo.source import Source
+from gonogo.workflow.options import Promise
 
 GOLDEN_PIXELS = 500_000
 """Golden frames are reduced to about this size: they are replayed at every start."""
@@ -53,56 +53,55 @@ def certify(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A trained classifier as a graph, ready to be sealed."""
+
+    graph: ov.Model
+    source: Source
+    """The pictures that it learned from, at the size that it looks at."""
+    classifier: Classifier
+    shift_xy: tuple[float, float]
+    """Where a cell of the map looks, see `gonogo.schema.Verdict`."""
+    check: Callable[[Graph], float]
+    """Holds the compiled graph against what was trained; returns the largest difference in score."""
+    auroc: float | None
+    """On parts that were left out of the training, where both classes are there."""
+    facts: Mapping[str, JsonValue] = field(default_factory=dict)
+    """For the manifest."""
+
+
 def fill_bundle(
     folder: Path,
     name: str,
-    network: Network,
-    source: Source,
+    built: Built,
     search: Roi | None,
-    options: TrainingOptions,
-    facts: dict[str, JsonValue],
     *,
-    shift_xy: tuple[float, float] | None,
-) -> Evaluation:
-    """Export, check, judge val for the colour scale and the golden frames, certify, seal.
-
-    ``shift_xy`` is where a cell of the map looks, where it was taught that; measured where ``None``.
-    """
-    dataset = source.dataset
-    recipe = Recipe(size_wh=source.size_wh, roi=method_of(search), reduction=options.reduction)
-    model = export_classifier(network, source.size_wh, labels=(Label.GOOD.value, Label.BAD.value))
+    reduction: Reduction,
+    promise: Promise,
+    facts: Mapping[str, JsonValue],
+) -> Bundle:
+    """Write the graph, check it, judge val for the colour scale and the golden frames, certify, seal."""
+    dataset = built.source.dataset
     try:
-        ov.save_model(model, folder / bundle.CLASSIFIER, compress_to_fp16=False)
+        ov.save_model(built.graph, folder / bundle.CLASSIFIER, compress_to_fp16=False)
     except RuntimeError as error:  # all that OpenVINO says when the disk is full
         raise InputError(f"{folder}: the graph cannot be written ({error}). Free some space.") from error
     machine = settings()
     graph = runtime.compile_graph(folder / bundle.CLASSIFIER, device=machine.device, threads=machine.threads)
-    val = dataset.split(Split.VAL)
-    facts["parity"] = check_parity(network, graph, track(source.plain(val), "torch against OpenVINO", total=len(val)))
     manifest = Manifest(
         name=name.removesuffix(bundle.SUFFIX),
         created=now(),
         gonogo_version=gonogo.__version__,
-        recipe=recipe,
-        classifier=Classifier(
-            backbone=options.backbone,
-            cuts=network.features.stack.cuts,
-            pool=network.head.pool.value,
-            sharpness=SHARPNESS,
-            bias=float(network.head.bias.detach()),
-            weights=Path(options.weights).name,
-            context=network.head.context is not None,
-        ),
+        recipe=Recipe(size_wh=built.source.size_wh, roi=method_of(search), reduction=reduction),
+        classifier=built.classifier,
         proven_on=runtime.environment(device=machine.device, threads=machine.threads),
         heat_scale=HeatScale(cold=0.0, hot=1.0),
-        training=facts,
+        training={**facts, **built.facts, "parity": built.check(graph)},
         data_fingerprint=fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)),
     )
     draft = Inspector(bundle.write_manifest(folder, manifest), graph, search)
-    if shift_xy is None:
-        shift_xy = measure_shift(network.features, source.size_wh)
-    finished = seal(draft, dataset, options.promise, shift_xy)
-    return evaluate(Inspector(finished, graph, search), dataset, (Split.VAL,), with_regions=False)
+    return seal(draft, dataset, promise, built.shift_xy)
 
 
 def seal(draft: Inspector, dataset: Dataset, promise: Promise, shift_xy: tuple[float, float]) -> Bundle:
@@ -143,7 +142,8 @@ def _golden(inspector: Inspector, dataset: Dataset, judged: Sequence[tuple[Sampl
     """
     chosen: dict[str, Sample] = {}
     for label in Label:
-        ranked = _ranked((sample, verdict) for sample, verdict in judged if sample.label is label)
+        if not (ranked := _ranked((sample, verdict) for sample, verdict in judged if sample.label is label)):
+            continue
         chosen |= {f"{label}-low": ranked[0], f"{label}-high": ranked[-1]}
     if inspector.cascade is not None:
         for name, asked in (("student", False), ("teacher", True)):

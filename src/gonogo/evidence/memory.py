@@ -1,0 +1,125 @@
+"""Memory: how far each place of a part is from anything seen on good parts.
+
+After PatchCore (Roth et al., 2022, "Towards Total Recall in Industrial Anomaly Detection"): patches are the joined
+features of a cell, averaged over its 3 x 3 neighbourhood and standardised; a greedy coreset keeps those that cover the
+others best. Good pictures alone suffice, and the size is bounded whatever their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from gonogo.evidence.grid import FeatureMap, neighbourhood_means
+
+KEPT = 1000
+"""Patches that a memory holds at most."""
+CANDIDATES = 12_000
+"""Patches drawn at random, of which they are chosen."""
+NEAREST = 1.0
+"""Distances below one standard deviation count as one: closer than that, rounding would be all that is left of them."""
+PROJECTED = 64
+"""Dimensions of the random projection in which they are chosen."""
+COUNTED_SHARE = 0.01
+"""Share of a picture's cells, those farthest from anything kept, whose mean distance is the picture's score."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Kept patches of good parts. Pooling: the mean of the largest hundredth of the cells."""
+
+    channels: slice
+    """Which of the joined channels are compared."""
+    centre: Float32[np.ndarray, " channels"]
+    scale: Float32[np.ndarray, " channels"]
+    patches: Float32[np.ndarray, "kept channels"]
+    """Standardised."""
+
+    def distances(self, joined_map: FeatureMap) -> Float32[np.ndarray, "rows columns"]:
+        """The Euclidean distance of each cell's patch to the nearest kept one, in standard deviations.
+
+        Args:
+            joined_map: Joined features on the grid of stride 16, see `gonogo.evidence.grid.joined`.
+        """
+        smooth = neighbourhood_means(joined_map[self.channels].astype(np.float32))
+        cells = (smooth.reshape(len(smooth), -1).T - self.centre) / self.scale
+        lengths = (self.patches**2).sum(1)
+        squares = (lengths - 2 * cells @ self.patches.T).min(1) + (cells**2).sum(1)
+        distances: Float32[np.ndarray, "rows columns"] = np.sqrt(np.maximum(squares, NEAREST**2)).reshape(
+            smooth.shape[1:]
+        )
+        return distances
+
+
+def counted_cells(cells: int) -> int:
+    """How many cells count in the pooling."""
+    return max(1, round(COUNTED_SHARE * cells))
+
+
+def pool_largest(values: Float32[np.ndarray, "rows columns"]) -> float:
+    """The mean of the largest hundredth of the cells."""
+    return float(np.sort(values, axis=None)[-counted_cells(values.size) :].mean(dtype=np.float64))
+
+
+def draw_patches(
+    joined_maps: Iterable[FeatureMap], count: int, rng: np.random.Generator
+) -> Float32[np.ndarray, "candidates all_channels"]:
+    """Patches at random places, the same number of every picture, `CANDIDATES` in all.
+
+    Args:
+        joined_maps: Joined features of good pictures.
+        count: How many pictures there are.
+        rng: Draws the places.
+    """
+    each = -(-CANDIDATES // count)
+    drawn = []
+    for features in joined_maps:
+        smooth = neighbourhood_means(features.astype(np.float32)).reshape(len(features), -1)
+        chosen = rng.permutation(smooth.shape[1])[:each]
+        drawn.append(smooth[:, chosen].T)
+    patches = np.concatenate(drawn)
+    return patches if len(patches) <= CANDIDATES else patches[rng.choice(len(patches), CANDIDATES, replace=False)]
+
+
+def fit_memory(
+    candidates: Float32[np.ndarray, "candidates all_channels"], channels: slice, rng: np.random.Generator
+) -> Memory:
+    """Keep the patches that cover the candidates best.
+
+    Args:
+        candidates: Patches of good pictures, see `draw_patches`.
+        channels: Which of the joined channels are compared.
+        rng: Of the random projection.
+    """
+    own = candidates[:, channels]
+    centre, scale = own.mean(0), own.std(0) + np.float32(1e-6)
+    standard = (own - centre) / scale
+    projection = rng.standard_normal((standard.shape[1], PROJECTED)).astype(np.float32) / np.sqrt(PROJECTED)
+    kept = greedy_coreset((standard @ projection).astype(np.float32), KEPT)
+    return Memory(channels=channels, centre=centre, scale=scale, patches=np.ascontiguousarray(standard[kept]))
+
+
+def greedy_coreset(points: Float32[np.ndarray, "points dimensions"], count: int) -> np.ndarray:
+    """Indices of points chosen one by one, each the farthest from those chosen before (k-centre greedy).
+
+    Source: Gonzalez (1985); the largest distance left is at most twice the smallest possible.
+    """
+    if len(points) <= count:
+        return np.arange(len(points))
+    lengths = (points**2).sum(1)
+    chosen = np.zeros(count, np.int64)
+    chosen[0] = int(np.argmin(lengths))
+    nearest = np.full(len(points), np.inf, np.float32)
+    for number in range(1, count):
+        last = points[chosen[number - 1]]
+        np.minimum(nearest, lengths - 2 * (points @ last) + last @ last, out=nearest)
+        chosen[number] = int(np.argmax(nearest))
+    return chosen
+
+
+def memory_scores(memory: Memory, joined_maps: Iterable[FeatureMap]) -> Float64[np.ndarray, " samples"]:
+    """The pooled distance of each picture."""
+    return np.array([pool_largest(memory.distances(each)) for each in joined_maps], dtype=np.float64)
