@@ -25,8 +25,8 @@ from gonogo.train import Distillation, Lessons, distil, make_lessons, watch_teac
 from gonogo.train import distilling as module
 from gonogo.train.distilling import softened_divergence
 from gonogo.workflow import CascadeOptions, cascade
-from gonogo.workflow.distilling import DistillingOptions, distill
 from gonogo.workflow.cascading import outer_score
+from gonogo.workflow.distilling import DistillingOptions, distill
 from gonogo.workflow.quantising import quantise
 
 VIEWS = Augmentation(crops=1, rotations=2)
