@@ -11,6 +11,7 @@ import typer
 
 from gonogo.cli.experiment_roi import roi
 from gonogo.cli.train import (
+    CropsOption,
     DeviceOption,
     MasksOption,
     NormalisationName,
@@ -19,6 +20,7 @@ from gonogo.cli.train import (
     RoiBackboneOption,
     RoiOption,
     RoiWeightsOption,
+    RotationsOption,
     SizeOption,
     WindowOption,
     require_fine_tuning,
@@ -48,8 +50,8 @@ def seeds(
     pool: PoolOption = PoolName.AUTO,
     masks: MasksOption = True,
     size: SizeOption = None,
-    crops: Annotated[int, typer.Option(min=1, help="Augmentation: crops per picture.")] = 2,
-    rotations: Annotated[int, typer.Option(min=1, help="Augmentation: rotations per crop.")] = 4,
+    crops: CropsOption = None,
+    rotations: RotationsOption = None,
     roi: RoiOption = "none",
     roi_backbone: RoiBackboneOption = None,
     roi_weights: RoiWeightsOption = None,
@@ -71,7 +73,7 @@ def seeds(
     from gonogo.experiments import seed_study, summary
     from gonogo.train import FineTuning
 
-    require_fine_tuning(finetune=finetune, window=window, device=device)
+    require_fine_tuning(finetune, window=window, device=device, crops=crops, rotations=rotations, pool=pool)
     options = training_options(
         backbone=backbone,
         weights=weights,

@@ -45,13 +45,16 @@ class PoolName(StrEnum):
 
 
 PoolOption = Annotated[
-    PoolName, typer.Option(help="How the map becomes a score; auto: lse where masks teach the head, else mean.")
+    PoolName,
+    typer.Option(help="Fine-tuning: how the map becomes a score; auto: lse where masks teach the head, else mean."),
 ]
 MasksOption = Annotated[
     bool, typer.Option("--masks/--no-masks", help="Teach the head where parts are bad, if bad pictures carry masks.")
 ]
 
 
+CropsOption = Annotated[int | None, typer.Option(min=1, help="Fine-tuning: crops per picture (2 where omitted).")]
+RotationsOption = Annotated[int | None, typer.Option(min=1, help="Fine-tuning: rotations per crop (4 where omitted).")]
 WindowOption = Annotated[
     float | None,
     typer.Option(
@@ -114,8 +117,8 @@ def training_options(
     pool: PoolName,
     masks: bool,
     size: str | None,
-    crops: int,
-    rotations: int,
+    crops: int | None,
+    rotations: int | None,
     roi: str,
     roi_backbone: str | None,
     roi_weights: str | None,
@@ -135,7 +138,7 @@ def training_options(
         pool=pool.known(),
         masks=masks,
         size_wh=parse_size(size),
-        augmentation=Augmentation(crops=crops, rotations=rotations, window=window),
+        augmentation=Augmentation(crops=crops or 2, rotations=rotations or 4, window=window),
         device=device,
         roi=roi,
         locator=LocatorOptions(
@@ -170,8 +173,8 @@ def train(
     reduction: Annotated[
         str, typer.Option(help="Judge pictures at 1/N of their size (JPEGs unpack faster).", metavar="1|2|4|8")
     ] = "1",
-    crops: Annotated[int, typer.Option(min=1, help="Augmentation: crops per picture.")] = 2,
-    rotations: Annotated[int, typer.Option(min=1, help="Augmentation: rotations per crop.")] = 4,
+    crops: CropsOption = None,
+    rotations: RotationsOption = None,
     roi: RoiOption = "none",
     roi_backbone: RoiBackboneOption = None,
     roi_weights: RoiWeightsOption = None,
@@ -194,7 +197,7 @@ def train(
     from gonogo.progress import console
     from gonogo.workflow import Promise, train_inspector
 
-    require_fine_tuning(finetune=finetune, window=window, device=device)
+    require_fine_tuning(finetune, window=window, device=device, crops=crops, rotations=rotations, pool=pool)
     options = training_options(
         backbone=backbone,
         weights=weights,
@@ -234,7 +237,15 @@ def _fine_tuning(epochs: int, batch: int, learning_rate: float) -> FineTuning:
     return FineTuning(epochs=epochs, batch=batch, learning_rate=learning_rate)
 
 
-def require_fine_tuning(*, finetune: bool, window: float | None, device: str) -> None:
+def require_fine_tuning(
+    finetune: bool,
+    *,
+    window: float | None,
+    device: str,
+    crops: int | None,
+    rotations: int | None,
+    pool: PoolName,
+) -> None:
     """Refuse what would be ignored.
 
     Raises:
@@ -242,7 +253,14 @@ def require_fine_tuning(*, finetune: bool, window: float | None, device: str) ->
     """
     from gonogo.errors import InputError
 
-    given = ["--window"] * (window is not None) + ["--device"] * (device != "cpu")
+    options = {
+        "--window": window is not None,
+        "--device": device != "cpu",
+        "--crops": crops is not None,
+        "--rotations": rotations is not None,
+        "--pool": pool is not PoolName.AUTO,
+    }
+    given = [name for name, there in options.items() if there]
     if given and not finetune:
         raise InputError(f"{' and '.join(given)}: an option of fine-tuning, which was not asked for. Add --finetune.")
 
