@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from gonogo import images
 from gonogo.dataset import Dataset, Split

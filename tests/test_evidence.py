@@ -24,7 +24,7 @@ from gonogo.evidence.blend import fit_blend
 from gonogo.evidence.cells import DEFECTIVE, SOUND
 from gonogo.evidence.context import context_scores, fit_context, pooled_vector
 from gonogo.evidence.grid import joined, neighbourhood_means
-from gonogo.evidence.memory import KEPT, draw_patches, fit_memory, greedy_coreset
+from gonogo.evidence.memory import FULL, draw_patches, fit_memory, greedy_coreset
 
 WIDTHS = (3, 4, 5)
 ROWS, COLUMNS = 4, 6
@@ -165,7 +165,7 @@ def test_a_coreset_covers_every_cluster(rng: np.random.Generator) -> None:
 def test_a_memory_is_bounded_whatever_the_number_of_pictures(rng: np.random.Generator) -> None:
     maps = [rng.normal(size=(6, 12, 12)).astype(np.float32) for _ in range(40)]
     memory = fit_memory(draw_patches(maps, len(maps), rng), slice(0, 6), rng)
-    assert len(memory.patches) == KEPT
+    assert len(memory.patches) == FULL.kept
     assert memory.distances(maps[0]).mean() < memory.distances(maps[0] + 5).mean()
 
 

@@ -12,7 +12,7 @@ from gonogo.evidence.blend import Blend, balanced_losses, fit_blend, standard_bl
 from gonogo.evidence.cells import Cells, draw_cells, fit_cells, pool_log_sum_exp
 from gonogo.evidence.context import Context, context_scores, fit_context
 from gonogo.evidence.judge import Weighted
-from gonogo.evidence.memory import Memory, draw_patches, fit_memory, memory_scores
+from gonogo.evidence.memory import FULL, TRIED, Memory, MemorySize, draw_patches, fit_memory, memory_scores
 from gonogo.evidence.table import FeatureTable
 from gonogo.progress import track
 
@@ -92,7 +92,7 @@ def _scores_left_out(
     columns = {name: np.zeros(len(table.bad)) for name in names}
     for seen, unseen in track(folds, "weighing the evidence on parts left out"):
         for strides in STRIDE_SETS:
-            memory = _fit_memory(table, seen, strides, seed)
+            memory = _fit_memory(table, seen, strides, seed, TRIED)
             columns[_memory_name(strides)][unseen] = memory_scores(memory, table.maps(unseen))
         if both:
             columns["context"][unseen] = context_scores(_fit_context(table, seen), table.vectors[unseen])
@@ -126,13 +126,15 @@ def _memory_name(strides: tuple[int, ...]) -> str:
     return f"memory {strides}"
 
 
-def _fit_memory(table: FeatureTable, rows: np.ndarray, strides: tuple[int, ...], seed: int) -> Memory:
+def _fit_memory(
+    table: FeatureTable, rows: np.ndarray, strides: tuple[int, ...], seed: int, size: MemorySize = FULL
+) -> Memory:
     good = rows[table.bad[rows] == 0]
     rng = np.random.default_rng(seed)
     channels = slice(
         0, sum(width for width, stride in zip(table.widths, (8, 16, 32), strict=True) if stride in strides)
     )
-    return fit_memory(draw_patches(table.maps(good), len(good), rng), channels, rng)
+    return fit_memory(draw_patches(table.maps(good), len(good), rng, size), channels, rng, size)
 
 
 def _fit_context(table: FeatureTable, rows: np.ndarray) -> Context:

@@ -15,10 +15,20 @@ from jaxtyping import Float32, Float64
 
 from gonogo.evidence.grid import FeatureMap, neighbourhood_means
 
-KEPT = 1000
-"""Patches that a memory holds at most."""
-CANDIDATES = 12_000
-"""Patches drawn at random, of which they are chosen."""
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySize:
+    """How many patches a memory keeps, of how many."""
+
+    candidates: int = 12_000
+    """Drawn at random."""
+    kept: int = 1000
+    """Chosen of them, at most."""
+
+
+FULL = MemorySize()
+TRIED = MemorySize(candidates=6_000, kept=500)
+"""For memories that only say how well parts left out are told apart."""
 NEAREST = 1.0
 """Distances below one standard deviation count as one: closer than that, rounding would be all that is left of them."""
 PROJECTED = 64
@@ -65,27 +75,32 @@ def pool_largest(values: Float32[np.ndarray, "rows columns"]) -> float:
 
 
 def draw_patches(
-    joined_maps: Iterable[FeatureMap], count: int, rng: np.random.Generator
+    joined_maps: Iterable[FeatureMap], count: int, rng: np.random.Generator, size: MemorySize = FULL
 ) -> Float32[np.ndarray, "candidates all_channels"]:
-    """Patches at random places, the same number of every picture, `CANDIDATES` in all.
+    """Patches at random places, the same number of every picture.
 
     Args:
         joined_maps: Joined features of good pictures.
         count: How many pictures there are.
         rng: Draws the places.
+        size: How many in all.
     """
-    each = -(-CANDIDATES // count)
+    each = -(-size.candidates // count)
     drawn = []
     for features in joined_maps:
         smooth = neighbourhood_means(features.astype(np.float32)).reshape(len(features), -1)
         chosen = rng.permutation(smooth.shape[1])[:each]
         drawn.append(smooth[:, chosen].T)
     patches = np.concatenate(drawn)
-    return patches if len(patches) <= CANDIDATES else patches[rng.choice(len(patches), CANDIDATES, replace=False)]
+    most = size.candidates
+    return patches if len(patches) <= most else patches[rng.choice(len(patches), most, replace=False)]
 
 
 def fit_memory(
-    candidates: Float32[np.ndarray, "candidates all_channels"], channels: slice, rng: np.random.Generator
+    candidates: Float32[np.ndarray, "candidates all_channels"],
+    channels: slice,
+    rng: np.random.Generator,
+    size: MemorySize = FULL,
 ) -> Memory:
     """Keep the patches that cover the candidates best.
 
@@ -93,12 +108,13 @@ def fit_memory(
         candidates: Patches of good pictures, see `draw_patches`.
         channels: Which of the joined channels are compared.
         rng: Of the random projection.
+        size: How many are kept.
     """
     own = candidates[:, channels]
     centre, scale = own.mean(0), own.std(0) + np.float32(1e-6)
     standard = (own - centre) / scale
     projection = rng.standard_normal((standard.shape[1], PROJECTED)).astype(np.float32) / np.sqrt(PROJECTED)
-    kept = greedy_coreset((standard @ projection).astype(np.float32), KEPT)
+    kept = greedy_coreset((standard @ projection).astype(np.float32), size.kept)
     return Memory(channels=channels, centre=centre, scale=scale, patches=np.ascontiguousarray(standard[kept]))
 
 
