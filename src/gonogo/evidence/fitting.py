@@ -78,7 +78,9 @@ def fit_evidence(table: FeatureTable, tried: OutOfFold, *, seed: int) -> Weighte
 
 
 def losses_out_of_fold(tried: OutOfFold, bad: Int[np.ndarray, " samples"]) -> Float64[np.ndarray, " samples"]:
-    """Each picture's class-balanced loss in nats, out of fold."""
+    """Each picture's class-balanced loss in nats, out of fold; all 0 where there is one class only."""
+    if len(np.unique(bad)) < 2:
+        return np.zeros(len(bad))
     return balanced_losses(tried.blended, bad)
 
 
