@@ -23,6 +23,7 @@ from gonogo.ledger import Ledger, VerdictRecord, View
 from gonogo.schema import State
 from gonogo.server import Options, Workspace, create_app
 from gonogo.server.access import Role
+from gonogo.server.feed import MAX_PER_PERSON
 from gonogo.server.services import Services
 
 PASSWORD = "violet gasket 41 harbour"
@@ -71,7 +72,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         space = Workspace.open(Path(folder) / "plant")
-        prepare(space)
+        prepare(space, arguments.pages)
         command = [sys.executable, "-m", "gonogo", "serve", str(space.root), "--port", str(arguments.port)]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
@@ -82,19 +83,20 @@ def main() -> None:
     print(json.dumps(figures))  # noqa: T201
 
 
-def prepare(space: Workspace) -> None:
-    """An administrator whose password is `PASSWORD`."""
+def prepare(space: Workspace, pages: int) -> None:
+    """As many operators as the pages need, whose password is `PASSWORD`."""
     services: Services = create_app(space, options=Options()).state.services
-    user, password = services.people.add("admin", Role.ADMIN)
-    services.people.change_password(user, password, PASSWORD)
+    for number in range(-(-pages // MAX_PER_PERSON)):
+        user, password = services.people.add(f"operator {number}", Role.OPERATOR)
+        services.people.change_password(user, password, PASSWORD)
     services.close()
 
 
 def _watch(server: subprocess.Popen[bytes], space: Workspace, arguments: argparse.Namespace) -> dict[str, float]:
     address = f"http://127.0.0.1:{arguments.port}"
-    cookies = log_in(address)
+    sessions = [log_in(address, f"operator {number}") for number in range(-(-arguments.pages // MAX_PER_PERSON))]
     begun, duration_s = time.monotonic(), arguments.minutes * 60
-    pages = [Page(address, cookies, begun + duration_s) for _ in range(arguments.pages)]
+    pages = [Page(address, sessions[number // MAX_PER_PERSON], begun + duration_s) for number in range(arguments.pages)]
     for page in pages:
         page.start()
     process, number = psutil.Process(server.pid), 0
@@ -125,8 +127,8 @@ def _watch(server: subprocess.Popen[bytes], space: Workspace, arguments: argpars
     }
 
 
-def log_in(address: str) -> httpx.Cookies:
-    """Wait for the server, log in as the administrator."""
+def log_in(address: str, name: str) -> httpx.Cookies:
+    """Wait for the server, log in."""
     for _ in range(200):
         try:
             httpx.get(f"{address}/health")
@@ -135,7 +137,7 @@ def log_in(address: str) -> httpx.Cookies:
             time.sleep(0.1)
     with httpx.Client(headers={"origin": address}) as client:
         csrf = client.get(f"{address}/login").text.split('name="csrf" content="')[1].split('"')[0]
-        client.post(f"{address}/login", data={"name": "admin", "password": PASSWORD, "csrf": csrf})
+        client.post(f"{address}/login", data={"name": name, "password": PASSWORD, "csrf": csrf})
         return client.cookies
 
 

@@ -38,6 +38,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Compiled graphs and features of a test run stay out of the user's cache."""
     patch = pytest.MonkeyPatch()
     patch.setenv("GONOGO_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("GONOGO_KEY_FILE", str(tmp_path_factory.mktemp("key") / "cache.key"))
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import http.client
+import os
+import socket
 import threading
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +23,7 @@ from gonogo.capture import (
     HealthCheck,
     HealthLimits,
     LiveVideo,
+    Matching,
     Mishap,
     PushCamera,
     Trouble,
@@ -27,6 +33,7 @@ from gonogo.capture import (
     suggest_limits,
 )
 from gonogo.capture.genicam import to_rgb
+from gonogo.capture.push import CAPTURED_AT
 from gonogo.config import Limits
 from gonogo.errors import InputError
 from gonogo.schema import Frame
@@ -133,8 +140,9 @@ def test_a_folder_gives_the_picture_named_as_the_trigger_and_moves_it_on(tmp_pat
     assert np.array_equal(first.frame, frame)
     assert first.data == (tmp_path / "A1.png").read_bytes()
     camera.settle("A1", stored=True)
-    camera.acquire("A2.PNG#0123456789ab", timeout_s=0.1)
-    camera.settle("A2.PNG#0123456789ab", stored=False)
+    second = f"A2.PNG#{hashlib.sha256((tmp_path / 'A2.PNG').read_bytes()).hexdigest()[:12]}"
+    camera.acquire(second, timeout_s=0.1)
+    camera.settle(second, stored=False)
     assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*.*"))] == [
         "done/A1.png",
         "failed/A2.PNG",
@@ -190,16 +198,88 @@ def test_a_trigger_cannot_lead_out_of_the_folder(tmp_path: Path, frame: Frame, n
     assert _trouble(FolderCamera(tmp_path / "in", stable_s=0.0), name) is Trouble.NO_FRAME
 
 
-def test_by_any_name_the_oldest_is_given_and_what_lay_there_before_is_put_aside(tmp_path: Path, frame: Frame) -> None:
+def _quiet(folder: Path, **changes: object) -> FolderCamera:
+    """A camera for pictures of any name, whose start lies long enough back."""
+    rule = Matching.model_validate({"any_name": True, "latest_s": 0.3, **changes})
+    camera = FolderCamera(folder, matching=rule, stable_s=0.0)
+    time.sleep(0.35)
+    return camera
+
+
+def _soon(do: Callable[[], object]) -> threading.Timer:
+    timer = threading.Timer(0.05, do)
+    timer.start()
+    return timer
+
+
+def test_by_any_name_a_trigger_takes_the_picture_that_comes_after_it(tmp_path: Path, frame: Frame) -> None:
     _put(tmp_path, "stale.png", frame)
-    camera = FolderCamera(tmp_path, any_name=True, stable_s=0.0)
+    camera = _quiet(tmp_path)
     assert (tmp_path / "failed" / "stale.png").is_file()
-    _put(tmp_path, "z.png", frame)
-    time.sleep(0.02)
-    _put(tmp_path, "a.png", frame)
-    assert [camera.acquire(f"T{i}", timeout_s=0.1).path for i in (1,)] == [tmp_path / "z.png"]
+    timer = _soon(lambda: _put(tmp_path, "z.png", frame))
+    assert camera.acquire("T1", timeout_s=5.0).path == tmp_path / "z.png"
+    timer.join()
     camera.settle("T1", stored=True)
-    assert camera.acquire("T2", timeout_s=0.1).path == tmp_path / "a.png"
+    assert (tmp_path / "done" / "z.png").is_file()
+
+
+def test_by_any_name_a_leftover_is_put_aside_and_never_given_to_the_next_part(tmp_path: Path, frame: Frame) -> None:
+    camera = _quiet(tmp_path)
+    assert _trouble(camera, "T1") is Trouble.NO_FRAME
+    _put(tmp_path, "of-t1.png", frame)
+    assert _trouble(camera, "T2") in (Trouble.NO_FRAME, Trouble.UNMATCHED)
+    assert (tmp_path / "failed" / "of-t1.png").is_file()
+    assert camera.matcher.counts()["late"] == 1
+
+
+def test_by_any_name_a_trigger_whose_name_a_picture_carries_takes_that_one(tmp_path: Path, frame: Frame) -> None:
+    camera = _quiet(tmp_path)
+    for name in ("T2", "T1"):
+        _put(tmp_path, f"{name}.png", frame + (name == "T1"))
+    assert camera.acquire("T1", timeout_s=0.1).path == tmp_path / "T1.png"
+
+
+def test_a_modification_time_is_a_capture_time_only_where_the_settings_say_so(tmp_path: Path, frame: Frame) -> None:
+    camera = FolderCamera(tmp_path, mtime_is_capture_time=True, stable_s=0.0)
+    came_s = time.monotonic()
+    camera.matcher.expect("T1", came_s=came_s, window_s=0.2)
+    _put(tmp_path, "early.png", frame)
+    os.utime(tmp_path / "early.png", (time.time() - 60, time.time() - 60))
+    _put(tmp_path, "right.png", frame + 1)
+    os.utime(tmp_path / "right.png", ns=(time.time_ns(), time.time_ns()))
+    assert camera.acquire("T1", timeout_s=5.0).path == tmp_path / "right.png"
+
+
+def test_a_folder_picture_replaced_since_its_trigger_is_not_judged_under_it(tmp_path: Path, frame: Frame) -> None:
+    camera = FolderCamera(tmp_path, stable_s=0.0)
+    path = _put(tmp_path, "A.png", frame)
+    first = f"A.png#{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    _put(tmp_path, "A.png", frame + 1)
+    second = f"A.png#{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    assert _trouble(camera, first) is Trouble.UNMATCHED
+    camera.settle(first, stored=True)
+    assert path.is_file()
+    assert camera.acquire(second, timeout_s=0.1).path == path
+
+
+def test_a_picture_that_comes_under_a_name_in_use_waits_for_its_own_trigger(tmp_path: Path, frame: Frame) -> None:
+    camera = FolderCamera(tmp_path, stable_s=0.0)
+    path = _put(tmp_path, "A.png", frame)
+    camera.acquire("A", timeout_s=0.1)
+    path.unlink()
+    _put(tmp_path, "A.png", frame + 1)
+    camera.settle("A", stored=True)
+    assert not (tmp_path / "done" / "A.png").exists()
+
+
+def test_late_pictures_of_finished_triggers_leave_the_folder_and_are_counted(tmp_path: Path, frame: Frame) -> None:
+    camera = FolderCamera(tmp_path, stable_s=0.0)
+    assert _trouble(camera, "A") is Trouble.NO_FRAME
+    _put(tmp_path, "A.png", frame)
+    _put(tmp_path, "B.png", frame)
+    camera.settle("B", stored=False)
+    assert (tmp_path / "failed" / "A.png").is_file()
+    assert camera.matcher.counts()["late"] == 1
 
 
 # --- HTTP push
@@ -212,22 +292,63 @@ def _post(port: int, path: str, body: bytes, **headers: str) -> int:
 
 
 def test_pushed_pictures_find_their_triggers_whatever_the_order(frame: Frame) -> None:
-    camera, dark = PushCamera(token="secret", waiting=3), (frame // 2).astype(np.uint8)
+    camera, dark = PushCamera(token="secret"), (frame // 2).astype(np.uint8)
     try:
         data, allowed = images.encode_png(frame), {"Authorization": "Bearer secret"}
         assert _post(camera.port, "/frames/B", images.encode_png(dark), **allowed) == 202
         assert _post(camera.port, "/frames/A", data, **allowed) == 202
         assert camera.acquire("A", timeout_s=0.1).data == data
         assert np.array_equal(camera.acquire("B", timeout_s=0.1).frame, dark)
-        assert _post(camera.port, "/frames", data, **allowed) == 202
-        assert camera.acquire("C", timeout_s=0.1).data == data
+        assert _post(camera.port, "/frames", data, **allowed) == 400
         assert _trouble(camera, "D") is Trouble.NO_FRAME
     finally:
         camera.close()
 
 
+def test_a_pushed_picture_belongs_to_the_trigger_before_its_stated_capture_time(frame: Frame) -> None:
+    camera = PushCamera()
+    try:
+        data = images.encode_png(frame)
+        camera.matcher.expect("A", came_s=time.monotonic(), window_s=10.0)
+        stated = datetime.now(UTC).isoformat()
+        assert (
+            _post(camera.port, "/frames", images.encode_png(frame + 1), **{CAPTURED_AT: "2020-01-01T00:00:00Z"}) == 202
+        )
+        assert _post(camera.port, "/frames", data, **{CAPTURED_AT: stated}) == 202
+        assert _post(camera.port, "/frames", data, **{CAPTURED_AT: "yesterday"}) == 400
+        assert _post(camera.port, "/frames", data, **{CAPTURED_AT: "2026-01-31T14:00:00"}) == 400
+        assert camera.acquire("A", timeout_s=5.0).data == data
+    finally:
+        camera.close()
+
+
+def test_a_late_pushed_picture_is_not_the_next_parts(frame: Frame) -> None:
+    camera = PushCamera(matching=Matching(any_name=True, latest_s=0.3))
+    try:
+        time.sleep(0.35)
+        assert _trouble(camera, "T1") is Trouble.NO_FRAME
+        timer = _soon(lambda: _post(camera.port, "/frames", images.encode_png(frame)))
+        assert _trouble(camera, "T2", timeout_s=1.0) in (Trouble.UNMATCHED, Trouble.NO_FRAME)
+        timer.join()
+    finally:
+        camera.close()
+
+
+def test_pictures_that_are_still_being_sent_count_against_the_memory(frame: Frame) -> None:
+    camera = PushCamera(matching=Matching(max_waiting_mb=1))
+    try:
+        with socket.create_connection(("127.0.0.1", camera.port)) as slow:
+            slow.sendall(b"POST /frames/A HTTP/1.1\r\nContent-Length: 900000\r\n\r\n")
+            while (ticket := camera.matcher.reserve(200_000)) is not None:
+                camera.matcher.release(ticket)
+                time.sleep(0.01)
+            assert _post(camera.port, "/frames/B", b"x" * 200_000) == 503
+    finally:
+        camera.close()
+
+
 def test_a_push_without_token_without_place_too_large_or_too_many_is_refused(frame: Frame) -> None:
-    camera = PushCamera(token="secret", waiting=1, limits=Limits(max_file_bytes=100_000))
+    camera = PushCamera(token="secret", matching=Matching(max_waiting=1), limits=Limits(max_file_bytes=100_000))
     try:
         allowed = {"Authorization": "Bearer secret"}
         assert _post(camera.port, "/frames/A", b"x") == 401

@@ -155,7 +155,7 @@ def test_a_foreign_imagefolder_needs_to_say_which_label_is_good(tmp_path: Path, 
     save(tmp_path / "src/y.jpg", draw())
     rows = [{"file_name": "x.jpg", "label": "ok", "shift": 2}, {"file_name": "y.jpg", "label": "bent", "split": "dev"}]
     (tmp_path / "src/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(DatasetError, match=r"metadata\.jsonl, line 1.*--good"):
+    with pytest.raises(DatasetError, match=r"metadata\.jsonl, line 2.*--good"):
         import_folder(tmp_path / "src", tmp_path / "out")
     samples = import_folder(tmp_path / "src", tmp_path / "out", ImportOptions(good="ok")).dataset.samples
     assert [(sample.label, sample.defect) for sample in samples] == [(Label.GOOD, None), (Label.BAD, "bent")]

@@ -34,6 +34,7 @@ from gonogo.model import (
     load_backbone,
 )
 from gonogo.model.locator import Sightings, make_head
+from gonogo.operate import golden
 from gonogo.roi import LearnedRecipe, conformal_margin, outward_residual, parts_needed
 from gonogo.roi.learned import judge_sighting
 from gonogo.runtime import Graph, compile_graph
@@ -42,7 +43,7 @@ from gonogo.train import Locating, Places, choose_presence, fit_scaling, locatin
 from gonogo.train.box_losses import BoxLoss
 from gonogo.train.locating import LOOSE_STEPS, least_presence
 from gonogo.train.views import View, plain_view, random_view
-from gonogo.workflow import LocatorOptions, TrainingOptions, find_regions, region, sealing, train_inspector
+from gonogo.workflow import LocatorOptions, TrainingOptions, find_regions, region, train_inspector
 from plates import SIZE_WH, empty_frame, make_plates, plate_frame
 
 # --- views
@@ -761,7 +762,7 @@ def test_a_classical_recipe_is_carried_into_the_bundle_and_judges_quads(plates: 
 def test_a_golden_frame_is_kept_whole_where_a_fixed_region_does_not_shrink_with_it(
     plates: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sealing, "GOLDEN_PIXELS", SIZE_WH[0] * SIZE_WH[1] // 4)
+    monkeypatch.setattr(golden, "GOLDEN_PIXELS", SIZE_WH[0] * SIZE_WH[1] // 4)
     (tmp_path / "fixed.toml").write_text('method = "fixed"\nbox_xyxy = [10, 10, 120, 90]\n')
     train_inspector(plates, tmp_path / "fixed.inspector", replace(OPTIONS, roi=str(tmp_path / "fixed.toml")))
     verdict = Inspector.load(tmp_path / "fixed.inspector").inspect(plates.load(plates.samples[0]))

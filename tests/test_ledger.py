@@ -731,3 +731,19 @@ def test_survey_would_say_what_it_missed(filled: Path, monkeypatch: pytest.Monke
     assert blind.found == 0
     assert len(blind.missed) == 3
     assert replace(blind, missed=()).false_alarms == 0
+
+
+def test_a_new_ledger_its_log_and_its_frames_are_for_this_user_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with Ledger.open(tmp_path / "line.ledger") as ledger:
+            digest = ledger.frames.put(b"a frame")
+            ledger.append_action(Action(action="label", who="anna"))
+            files = [path for path in tmp_path.rglob("*") if path.is_file()]
+            folders = [path for path in tmp_path.rglob("*") if path.is_dir()]
+            assert ledger.frames.path(digest) in files
+            assert {path.suffix for path in files} >= {".ledger", ".ledger-wal", ".ledger-shm"}
+            assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+            assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
+    finally:
+        os.umask(before)

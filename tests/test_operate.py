@@ -41,12 +41,8 @@ def gauge(made: tuple[Path, Dataset], tmp_path: Path) -> Inspector:
 ASKED = Request(max_escape=0.05, max_overkill=0.05)
 
 
-def test_operate_writes_a_revision_and_leaves_graph_and_golden_frames_alone(
-    gauge: Inspector, made: tuple[Path, Dataset]
-) -> None:
-    before = {
-        name: (gauge.path / name).read_bytes() for name in ("classifier.xml", "classifier.bin", "golden/good.png")
-    }
+def test_operate_writes_a_revision_and_leaves_the_graph_alone(gauge: Inspector, made: tuple[Path, Dataset]) -> None:
+    before = {name: (gauge.path / name).read_bytes() for name in ("classifier.xml", "classifier.bin")}
     first = operate(gauge, made[1], ASKED)
     assert not first.refusals
     assert first.bundle.manifest.revisions == ()
@@ -56,6 +52,24 @@ def test_operate_writes_a_revision_and_leaves_graph_and_golden_frames_alone(
     assert manifest.operating_point == second.point != first.point
     assert {name: (gauge.path / name).read_bytes() for name in before} == before
     assert Inspector.load(gauge.path).bundle_sha256 == second.bundle.sha256
+
+
+def test_golden_frames_are_chosen_anew_beside_both_thresholds_and_of_every_kind(
+    gauge: Inspector, made: tuple[Path, Dataset]
+) -> None:
+    for request in (ASKED, Request(max_escape=0.2, max_overkill=0.05, joint=False)):
+        point = operate(Inspector.load(gauge.path), made[1], request).point
+        opened = bundle.read(gauge.path)
+        scores = {each.file.removeprefix("golden/").removesuffix(".png"): each.score for each in opened.manifest.golden}
+        assert {f"golden/{name}.png" for name in scores} == {n for n in opened.digests if n.startswith("golden/")}
+        judged = evaluate(Inspector.load(gauge.path), made[1], (Split.VAL, Split.CALIBRATE), with_regions=False)
+        for line in (point.go_below, point.no_go_above):
+            seen = [picture.score for picture in judged.pictures if picture.score is not None]
+            assert max(score for score in seen if score < line) in scores.values()
+            assert min(score for score in seen if score >= line) in scores.values()
+        for kind in ("crack", "hole"):
+            least = min(p.score for p in judged.pictures if p.defect == kind and p.score is not None)
+            assert least in scores.values()
 
 
 def test_the_certificate_names_its_scores_its_data_and_how_it_was_chosen(

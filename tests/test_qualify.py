@@ -1,18 +1,26 @@
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from gonogo import bundle as bundles
+from gonogo import operating_point as points
 from gonogo.cli import app
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import InputError, UnfitError
 from gonogo.inspector import Inspector
-from gonogo.operate import Request, operate
+from gonogo.operate import EVIDENCE, SCORES, Request, operate, recount
+from gonogo.operate.scores import read_scores
+from gonogo.operate.setting import derive
+from gonogo.operating_point import Costs
 from gonogo.report import qualification
 from gonogo.report.qualification import Qualification, print_pdf, qualify, write_qualification
 from gonogo.schema import Label
@@ -162,7 +170,10 @@ def test_a_leak_does_not_qualify(made: tuple[Path, Dataset]) -> None:
 def test_calibration_parts_counted_several_times_do_not_qualify(made: tuple[Path, Dataset], tmp_path: Path) -> None:
     fewer = Dataset(root=made[1].root, samples=made[1].samples[:-61])  # neither the last calibrate part nor the test
     fewer = Dataset(root=made[1].root, samples=(*fewer.samples, *made[1].split(Split.TEST)))
-    assert failed(qualify(Inspector.load(made[0]), fewer)) == ["Calibration data as certified"]
+    assert failed(qualify(Inspector.load(made[0]), fewer)) == [
+        "Calibration pictures score as stored",
+        "Calibration data as certified",
+    ]
 
 
 def test_what_was_refused_or_never_certified_does_not_qualify(made: tuple[Path, Dataset], tmp_path: Path) -> None:
@@ -174,6 +185,120 @@ def test_what_was_refused_or_never_certified_does_not_qualify(made: tuple[Path, 
     refused = qualify(Inspector.load(never), made[1])
     assert failed(refused) == ["Escape limit certified", "Overkill limit certified"]
     assert "no threshold is certified" in write(refused, never, made[1], tmp_path / "q.html").text.lower()
+
+
+def revise(copy: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a copied bundle's manifest and seal it again, as whoever can write the folder may."""
+    record = json.loads((copy / bundles.MANIFEST).read_text())
+    change(record)
+    bundles.write_manifest(copy, bundles.Manifest.model_validate_json(json.dumps(record)))
+
+
+def _manifest(copy: Path) -> bundles.Manifest:
+    return bundles.Manifest.model_validate_json((copy / bundles.MANIFEST).read_bytes())
+
+
+@pytest.fixture
+def copy(made: tuple[Path, Dataset], tmp_path: Path) -> Path:
+    shutil.copytree(made[0], tmp_path / "copy.inspector")
+    return tmp_path / "copy.inspector"
+
+
+def test_a_threshold_that_was_edited_and_sealed_again_does_not_qualify(
+    made: tuple[Path, Dataset], copy: Path, tmp_path: Path
+) -> None:
+    point = Inspector.load(copy).operating_point
+    assert point is not None
+    assert point.escape.allowed is not None
+    rows = json.loads((copy / SCORES).read_text())["calibrate"]
+    bad = sorted(row["score"] for row in rows if row["label"] == "bad")
+    bolder = bad[point.escape.allowed + 2]  # two more bad parts lie below it
+    revise(copy, lambda record: record["operating_point"].update(go_below=bolder))
+    found = qualify(Inspector.load(copy), made[1])
+    assert failed(found) == ["Thresholds follow from the stored scores"]
+    (detail,) = (each.detail for each in found.findings if not each.passed)
+    assert f"go_below: the bundle says {bolder!r}" in detail
+    assert "of 100 bad parts lie below go, at most" in detail
+    assert "who changed the bundle" in write(found, copy, made[1], tmp_path / "q.html").text
+
+
+def test_a_claim_for_a_kind_that_was_edited_does_not_qualify(made: tuple[Path, Dataset], copy: Path) -> None:
+    evidence = json.loads((copy / EVIDENCE).read_text())
+    evidence["kinds"]["crack"]["max_rate"] = 0.01
+    (copy / EVIDENCE).write_text(json.dumps(evidence))
+    bundles.write_manifest(copy, _manifest(copy))
+    assert failed(qualify(Inspector.load(copy), made[1])) == ["Thresholds follow from the stored scores"]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(max_escape=0.1, max_overkill=0.1, joint=False, costs=Costs(escape=500, overkill=5, review=1)),
+        Request(max_escape=0.4, max_overkill=0.4, joint=False),  # thresholds that cross and meet
+        Request(max_escape=0.1, max_overkill=0.1, joint=True, merge_near_duplicates=True),
+        Request(max_escape=0.001, max_overkill=0.1),
+    ],
+)
+def test_whatever_was_asked_the_thresholds_are_derived_again(
+    made: tuple[Path, Dataset], copy: Path, request_: Request
+) -> None:
+    operated = operate(Inspector.load(copy), made[1], request_)
+    found = recount(Inspector.load(copy), made[1])
+    assert found is not None
+    assert found.thresholds == found.scores == ()
+    assert found.pictures == (260 if request_.costs else 200)
+    if request_.max_escape == 0.4:
+        assert operated.point.go_below == operated.point.no_go_above
+    revise(copy, lambda record: record["operating_point"]["escape"].update(best_rate=0.02))
+    found = recount(Inspector.load(copy), made[1])
+    assert found is not None
+    assert found.thresholds
+
+
+def test_stored_scores_that_are_not_those_of_the_pictures_do_not_qualify(
+    made: tuple[Path, Dataset], copy: Path
+) -> None:
+    def higher(record: dict[str, Any]) -> None:
+        """What somebody does who wants a bolder threshold, and edits the evidence to match."""
+        for row in record["calibrate"]:
+            row["score"] += 5.0 * (row["label"] == "bad")
+
+    record = json.loads((copy / SCORES).read_text())
+    higher(record)
+    (copy / SCORES).write_text(json.dumps(record))
+    bundles.write_manifest(copy, _manifest(copy))
+    stored = read_scores(bundles.read(copy))
+    assert stored is not None
+    request = Request(max_escape=0.1, max_overkill=0.1, guard=0.05, bad_share=0.02, per_kind=True, joint=False)
+    point, _ = derive(stored.evaluation(Split.VAL), stored.evaluation(Split.CALIBRATE), request, 0.02)
+    revise(copy, lambda record: record.update(operating_point=points.to_json(point)))
+    found = qualify(Inspector.load(copy), made[1])
+    assert failed(found) == ["Calibration pictures score as stored"]
+    (detail,) = (each.detail for each in found.findings if not each.passed)
+    assert "then" in detail
+    assert "and 96 more" in detail
+
+
+def test_a_part_stored_as_several_does_not_qualify(made: tuple[Path, Dataset], copy: Path) -> None:
+    one = [
+        s.model_copy(update={"part": "calibrate-1"}) if s.part in ("calibrate-3", "calibrate-5") else s
+        for s in made[1].samples
+    ]
+    found = recount(Inspector.load(copy), Dataset(root=made[1].root, samples=tuple(one)))
+    assert found is not None
+    assert found.scores == tuple(
+        f"images/calibrate-{number:03d}.png: part calibrate-1 counts as several" for number in (3, 5)
+    )
+
+
+def test_a_bundle_without_stored_scores_is_told_so_and_does_not_qualify(made: tuple[Path, Dataset], copy: Path) -> None:
+    (copy / SCORES).unlink()
+    bundles.write_manifest(copy, _manifest(copy))
+    found = qualify(Inspector.load(copy), made[1])
+    assert failed(found) == ["Thresholds follow from the stored scores"]
+    (detail,) = (each.detail for each in found.findings if not each.passed)
+    assert "stores no calibration scores" in detail
+    assert "Run gonogo operate." in detail
 
 
 def test_the_command_writes_the_page_and_exits_with_1_where_it_does_not_qualify(

@@ -18,7 +18,7 @@ from gonogo.server.pages import CAUSES
 from gonogo.server.people import People
 from gonogo.server.services import Services
 from gonogo.server.setup import first_administrator
-from gonogo.server.throttle import ACCOUNT_FREE, LONGEST_BLOCK_S, Throttle
+from gonogo.server.throttle import ACCOUNT_FREE, FIRST_BLOCK_S, LONGEST_BLOCK_S, Throttle
 from gonogo.station.messages import Cause
 from server_kit import PASSWORD, WEAK_HASHER, XSS, Browser, Clock, add_person, make_app, text_of
 
@@ -136,16 +136,18 @@ def test_a_password_hashed_with_older_parameters_is_hashed_anew_at_login(app: Fa
 
 def test_failed_logins_block_the_account_and_the_wait_grows(app: FastAPI, clock: Clock) -> None:
     throttle: Throttle = app.state.services.throttle
+    here, elsewhere = (throttle.of_login("anna", address, None) for address in ("10.0.0.9", "10.0.0.7"))
+    assert [throttle.begin(here) for _ in range(ACCOUNT_FREE)] == [0.0] * ACCOUNT_FREE
     waits = []
-    for _ in range(ACCOUNT_FREE + 8):
-        throttle.failed("anna", "10.0.0.9")
-        waits.append(throttle.wait_s("anna", "10.0.0.7"))
-    assert waits[: ACCOUNT_FREE - 1] == [0.0] * (ACCOUNT_FREE - 1)
-    assert waits[ACCOUNT_FREE - 1] > 0
+    for _ in range(8):
+        waits.append(throttle.begin(elsewhere))
+        clock.now += waits[-1]
+        assert throttle.begin(here) == 0
+    assert waits[0] == FIRST_BLOCK_S
     assert waits == sorted(waits)
     assert waits[-1] == LONGEST_BLOCK_S
     clock.now += LONGEST_BLOCK_S + 1
-    assert throttle.wait_s("anna", "10.0.0.7") == 0
+    assert throttle.begin(elsewhere) == 0
 
 
 def test_the_throttle_treats_names_that_do_not_exist_the_same(app: FastAPI) -> None:
@@ -238,7 +240,7 @@ def test_what_cannot_be_recorded_is_not_done(app: FastAPI, admin: Browser, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(app.state.services.book, "act", full)
-    assert admin.post("/people", name="Berta", role="admin").status_code == 500
+    assert admin.post("/people", name="Berta", role="admin").status_code == 507
     assert "Berta" not in [user.name for user in app.state.services.people.all()]
 
 

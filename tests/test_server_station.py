@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ from tiny_bundle import BAD_RED, GOOD_RED
 def plant(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     root = tmp_path_factory.mktemp("plant") / "workspace"
     fill(Workspace.open(root))
-    return make_app(root)
+    app = make_app(root)
+    last = rows_of(app)[-1].at
+    app.state.services.feed.now = lambda: last + timedelta(seconds=12)  # else slow tests would find it old
+    return app
 
 
 @pytest.fixture
@@ -108,11 +112,74 @@ def raise_error() -> None:
     raise LedgerError("line.ledger: cannot be read")
 
 
-def test_an_empty_workspace_is_ready_and_says_what_to_do(tmp_path: Path) -> None:
-    browser = Browser(make_app(tmp_path / "workspace"))
+def test_a_workspace_without_a_station_says_so_and_one_with_a_station_is_ready(tmp_path: Path) -> None:
+    app = make_app(tmp_path / "workspace")
+    browser = Browser(app)
     browser.login("operator")
-    assert '<p class="word long">Ready</p>' in browser.get("/station").text
+    assert '<p class="word long">No station</p>' in browser.get("/station").text
     assert "No inspector yet" in browser.get("/").text
+    beat(app.state.services.workspace)
+    assert '<p class="word long">Ready</p>' in browser.get("/station").text
+
+
+def test_the_age_of_a_verdict_stands_beside_it(plant: FastAPI, browser: Browser) -> None:
+    at = rows_of(plant)[-1].at.isoformat()
+    assert f'<span class="age" data-at="{at}">12 seconds ago</span>' in browser.get("/station").text
+
+
+@pytest.mark.parametrize("later", [timedelta(seconds=61), timedelta(hours=30), timedelta(hours=-1)])
+def test_an_old_verdict_is_not_shown_as_the_present_one(plant: FastAPI, later: timedelta) -> None:
+    feed, space = plant.state.services.feed, plant.state.services.workspace
+    browser = Browser(plant)
+    browser.login("operator")
+    before, last = feed.now, rows_of(plant)[-1].at
+    try:
+        feed.now = lambda: last + later
+        alone = browser.get("/station")
+        assert '<p class="word long">No station</p>' in alone.text
+        beat(space)
+        idle = browser.get("/station")
+        assert '<p class="word long">Waiting</p>' in idle.text
+        for page in (alone, idle):
+            assert "panel no_go" not in page.text
+            assert 'data-current="no"' in page.text
+            assert "Last verdict: No-go" in text_of(page)
+        assert "No part at present" in text_of(browser.get("/"))
+    finally:
+        feed.now = before
+        (space.station_state / "status.json").unlink(missing_ok=True)
+
+
+def test_a_verdict_from_before_the_stations_start_is_not_the_present_one(plant: FastAPI, browser: Browser) -> None:
+    space, last = plant.state.services.workspace, rows_of(plant)[-1].at
+    status = space.station_state / "status.json"
+    try:
+        beat(space)
+        told = json.loads(status.read_text())
+        status.write_text(json.dumps({**told, "since": (last + timedelta(seconds=1)).isoformat()}))
+        assert "No part since the station was started" in text_of(browser.get("/station"))
+        status.write_text(json.dumps({**told, "since": (last - timedelta(seconds=1)).isoformat()}))
+        assert "panel no_go" in browser.get("/station").text
+        status.write_text('["no status"]')
+        assert browser.get("/station").status_code == 200
+    finally:
+        status.unlink()
+
+
+def test_the_stream_turns_neutral_when_the_verdict_has_become_old(tmp_path: Path) -> None:
+    app = make_app(tmp_path / "workspace")
+    feed = app.state.services.feed
+    with running(app) as address, Ledger.open(app.state.services.workspace.ledger) as ledger:
+        record(ledger, 1, GOOD_RED - 20, rng=np.random.default_rng(0))
+        last = next(iter(ledger.verdicts())).at
+        feed.now = lambda: last + timedelta(seconds=1)
+        stream = Stream(address, log_in(address, "operator"))
+        number, said = stream.wait("station")
+        assert (said["state"], said["now"]) == ("go", (last + timedelta(seconds=1)).isoformat())
+        feed.now = lambda: last + timedelta(seconds=61)
+        _, said = stream.wait("station", after=number + 1)
+        assert said["state"] is None
+        assert "panel go" not in said["pieces"]["verdict"]
 
 
 @pytest.mark.parametrize("name", [name for name in XSS if name.isprintable()])

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -59,8 +60,10 @@ from gonogo.station.backlog import Backlog, Owed
 from gonogo.station.challenge import ACKNOWLEDGE, CHALLENGE
 from gonogo.station.chaos import failures, kill_lane, kill_whole_lane, storm
 from gonogo.station.chaos_bench import bench, settings_for
+from gonogo.station.chaos_pictures import LANES, MISHAPS, number_of, picture_lane, picture_of
 from gonogo.station.fake_bundle import write_fake_bundle
 from gonogo.station.http import StationServer
+from gonogo.station.own_ledger import station_lock
 from gonogo.station.shift_page import subline
 from gonogo.station.shift_report import gather, parse_shifts
 from gonogo.station.triggers import parse_trigger, read_lines, watch_folder
@@ -199,6 +202,43 @@ def test_a_repeated_trigger_gets_the_stored_verdict_and_the_camera_is_left_alone
     assert (again.state, again.row, again.repeated) == (first.state, first.row, True)
     with line.ledger() as ledger:
         assert ledger.count() == 1
+
+
+@pytest.mark.parametrize("again", [{"part": "P2"}, {"part": "P1", "lot": "L2"}, {"product": "fake"}])
+def test_a_used_id_with_another_part_lot_or_product_is_a_fault(tmp_path: Path, again: dict[str, str]) -> None:
+    line = Line(tmp_path)
+    first = line.judge("A1", part="P1", lot="L1")
+    assert first.state is State.GO
+    other = line.judge("A1", **again)
+    assert (other.state, other.cause, other.part) == (State.FAULT, Cause.REUSED_ID, again.get("part"))
+    assert "was used before" in other.reason
+    for same in ({"part": "P1", "lot": "L1"}, {"part": "P1"}, {}):
+        repeat = line.judge("A1", **same)
+        assert (repeat.state, repeat.row, repeat.repeated) == (State.GO, first.row, True)
+
+
+def test_a_verdict_that_another_station_of_the_name_recorded_first_is_a_fault(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+
+    def steal(frame: Frame) -> Verdict:
+        if not other:
+            other.append(Line(tmp_path / "other", inspect=None))
+            with line.ledger() as ledger, other[0].ledger() as theirs:
+                other[0].judge("A")
+                row = theirs.find("s1", "A")
+                assert row is not None
+                digest = row.record.views[0].frame_sha256
+                assert digest is not None
+                ledger.frames.put(theirs.frames.read(digest))
+                ledger.append_verdict(row.record)
+        return Verdict(state=State.GO, score=-90.0, reason="good")
+
+    other: list[Line] = []
+    assert line.slot.model is not None
+    line.slot.model = replace(line.slot.model, inspect=steal)
+    answer = line.judge("A")
+    assert (answer.state, answer.cause) == (State.FAULT, Cause.REUSED_ID)
+    assert line.judge("A").state is State.FAULT
 
 
 @pytest.mark.parametrize(
@@ -494,6 +534,25 @@ def test_a_clock_that_is_set_back_does_not_put_off_the_next_test(tmp_path: Path)
     assert line.judge("B").state is State.GO
 
 
+def test_the_self_test_recovers_from_a_clock_that_is_set_back(tmp_path: Path) -> None:
+    (tmp_path / "known").mkdir()
+    (tmp_path / "known" / "bad.png").write_bytes(images.encode_png(fake_frame(1, bad=True)))
+    line = Line(tmp_path, extra='[challenge]\nevery_s = 3600.0\ngrace_s = 600.0\npictures = "known"\n')
+    moment = [line.moment]
+
+    def tick() -> datetime:
+        moment[0] += timedelta(microseconds=1)
+        return moment[0]
+
+    assert line.station.challenges is not None
+    line.station.challenges._now = tick  # a clock that goes on between two looks at it
+    line.moment -= timedelta(days=1)
+    moment[0] = line.moment
+    assert line.judge("A").cause is Cause.CHALLENGE
+    line.station.idle()
+    assert line.judge("B").state is State.GO
+
+
 def test_pictures_of_known_bad_parts_are_judged_by_the_station_itself_when_due(tmp_path: Path) -> None:
     (tmp_path / "known").mkdir()
     (tmp_path / "known" / "bad.png").write_bytes(images.encode_png(fake_frame(1, bad=True)))
@@ -628,6 +687,79 @@ def test_the_restart_budget_is_a_sliding_window() -> None:
     assert budget.allows()
 
 
+def test_the_gate_answers_a_used_id_with_another_part_by_a_fault_and_raises_an_alarm(
+    tormented: StationSettings,
+) -> None:
+    with bench(tormented) as line:
+        line.ready()
+        line.plc.fire(line.gate.submit, "A", part="P1", lot="L1")
+        assert line.plc.wait("A").state is State.GO
+        line.plc.fire(line.gate.submit, "A", part="P2", lot="L1")
+        other = line.plc.wait("A", answers=2)
+        assert (other.state, other.cause, other.part) == (State.FAULT, Cause.REUSED_ID, "P2")
+        line.plc.fire(line.gate.submit, "A", part="P1", lot="L1")
+        assert line.plc.wait("A", answers=3).state is State.GO
+        assert "P2" in line.gate.reused
+        line.plc.fire(line.gate.submit, "B", part="P1")
+        line.plc.fire(line.gate.submit, "B", part="P2")  # before the first has its answer
+        assert line.plc.wait("B", answers=2).state is State.FAULT
+        while line.gate.metrics.events["reused_ids"] != 2 or line.gate.unrecorded:
+            time.sleep(0.01)
+        while not any("used for two parts" in alarm for alarm in json.loads(line.gate.published[0]).get("alarms", ())):
+            time.sleep(0.01)
+    with Ledger.open(tormented.ledger, create=False) as ledger:
+        noted = [row.record.details["trigger_id"] for row in ledger.actions(Where(action="reused_id"))]
+    assert noted == ["A", "B"]
+
+
+def test_a_picture_that_a_later_trigger_may_own_is_a_fault_whatever_the_worker_knew(tmp_path: Path) -> None:
+    gate = Gate(settings(tmp_path), ["true"], lambda _: None)
+    first = Trigger(id="A", at=NOW, due_s=101.0)
+    for trigger in (first, replace(first, id="B", due_s=101.2)):
+        gate._notices.came(trigger, None)
+    judged = Answer(trigger_id="A", state=State.GO, reason="", row=1)
+    assert gate._notices.contested(first, replace(judged, sole_until_s=100.3))
+    assert not gate._notices.contested(first, replace(judged, sole_until_s=100.1))
+    assert not gate._notices.contested(first, judged)
+
+
+def test_two_stations_of_one_name_on_one_ledger_are_refused_whatever_their_state_folders(tmp_path: Path) -> None:
+    first = settings(tmp_path)
+    second = first.model_copy(update={"state_dir": tmp_path / "another state"})
+    stop = threading.Event()
+    command = [sys.executable, "-c", "raise SystemExit(3)"]
+    trigger = parse_settings((tmp_path / "station.toml").read_text().replace('"stdin"', '"timer"\nevery_s = 900.0'))
+    first = first.model_copy(update={"trigger": trigger.trigger})
+    runner = threading.Thread(target=run, args=(first, command), kwargs={"complain": print, "stop": stop})
+    runner.start()
+    while read_status(first.state_dir) is None:
+        time.sleep(0.01)
+    with pytest.raises(UnfitError, match="another station named s1"):
+        run(second, command, complain=print)
+    stop.set()
+    runner.join()
+
+
+def test_a_worker_whose_name_another_station_uses_on_the_ledger_records_nothing(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.station._ledger.forget()
+    program = (
+        "import fcntl, sys; file = open(sys.argv[1], 'ab'); fcntl.lockf(file, fcntl.LOCK_EX); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    lock = str(station_lock(line.settings.ledger, "s1"))
+    with subprocess.Popen(
+        [sys.executable, "-c", program, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        answer = line.judge("A")
+        assert (answer.state, answer.cause, answer.row) == (State.FAULT, Cause.LEDGER, None)
+        assert "another station named s1" in answer.reason
+        other.communicate("")
+    assert line.judge("B").state is State.GO
+
+
 # --- chaos, seeded and small
 
 
@@ -663,6 +795,26 @@ def test_no_failure_ever_lets_a_part_pass(tmp_path: Path, group: str, count: int
     found = failures(tmp_path / "a", group, count, 14)
     assert found.done[f"{group}_failures"] == count
     assert found.sound, found.examples
+
+
+@pytest.mark.parametrize(
+    "lane",
+    ["push-time", "folder-name", *(pytest.param(each, marks=pytest.mark.slow) for each in sorted(LANES))],
+)
+def test_every_verdict_is_on_its_own_parts_picture_whatever_comes_late_twice_or_never(
+    tmp_path: Path, lane: str
+) -> None:
+    found = picture_lane(tmp_path / "a", lane, 40, 15)
+    assert found.done["rows"] == found.done["triggers"] == 40
+    assert found.done["judged"] > 0
+    assert sum(found.done[mishap] for mishap in MISHAPS) > 0
+    assert found.sound, found.examples
+
+
+def test_a_rendered_picture_tells_which_part_it_shows() -> None:
+    for number in (0, 1, 4711, 2**20 - 1):
+        for bad in (False, True):
+            assert number_of(picture_of(number, bad=bad, exposure=1)) == number
 
 
 # --- triggers, answers, HTTP

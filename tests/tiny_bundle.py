@@ -67,10 +67,10 @@ def make_parts(root: Path, rng: np.random.Generator, *, kinds: tuple[str, ...] =
     return dataset
 
 
-def make_bundle(root: Path, dataset: Dataset) -> Bundle:
+def make_bundle(root: Path, dataset: Dataset, model: ov.Model | None = None) -> Bundle:
     """Sealed, with one golden frame and no operating point."""
     root.mkdir(parents=True)
-    ov.save_model(graph(), root / bundle.CLASSIFIER, compress_to_fp16=False)
+    ov.save_model(model or graph(), root / bundle.CLASSIFIER, compress_to_fp16=False)
     draft = Manifest(
         name="tiny",
         created="2026-01-01T00:00:00+00:00",

@@ -28,9 +28,10 @@ from pydantic import Field, JsonValue, ValidationError, field_serializer, field_
 
 from gonogo import images, operating_point
 from gonogo.config import Recipe, Strict
-from gonogo.errors import BundleError
-from gonogo.files import folder_beside, write_beside
+from gonogo.errors import BundleError, InputError
+from gonogo.files import folder_beside, plain_files, write_beside
 from gonogo.heatmap import HeatScale
+from gonogo.quantisation import Quantisation
 from gonogo.runtime import Precision
 from gonogo.schema import Frame, OperatingPoint
 
@@ -44,6 +45,8 @@ GOLDEN = "golden"
 ROI_RECIPE = "roi.toml"
 CASCADE = "cascade"
 TEACHER = f"{CASCADE}/teacher.xml"
+_MOST_BYTES = 8_000_000_000
+_LONGEST_SEAL = 4_000_000
 
 
 class Golden(Strict):
@@ -88,85 +91,6 @@ class Revision(Strict):
     """When, UTC, ISO 8601."""
     operating_point: JsonValue
     bundle_sha256: str
-
-
-class Counted(Strict):
-    """So many of so many parts, and the exact one-sided upper bound of their rate at the section's confidence."""
-
-    count: int = Field(ge=0)
-    of: int = Field(gt=0)
-    at_most: float = Field(ge=0, le=1)
-
-
-class Quantisation(Strict):
-    """The bundle of full precision that this one was made from, and how far their judgements agree.
-
-    Made by ``gonogo quantize``. Operating point, golden scores and heat scale are the quantised graph's own.
-    """
-
-    source_sha256: str
-    """Names the bundle it was made from."""
-    arithmetic: Literal["int8", "bf16"]
-    """``bf16``: the same graph, everything else in the manifest's ``precision``."""
-    int8_layers: int = Field(ge=0)
-    """Convolutions and matrix products in INT8."""
-    float_layers: int = Field(ge=0)
-    """Those left in the manifest's ``precision``."""
-    nncf: str
-    """Version of the tool; empty for ``bf16``."""
-    preset: str
-    """``performance`` or ``mixed``; empty for ``bf16``."""
-    calibration_pictures: int = Field(ge=0)
-    """Pictures from train and val that the ranges of the INT8 numbers were taken from."""
-    splits: tuple[str, ...] = Field(strict=False)
-    """Where the compared parts come from."""
-    confidence: float
-    flips: Counted
-    """Parts that went from go to no-go or back."""
-    moves: Counted
-    """Parts that went into or out of review."""
-    test_flips: Counted | None = None
-    """Flips among the parts that set no threshold either."""
-    test_moves: Counted | None = None
-    pointing_pictures: int = Field(ge=0)
-    """Compared pictures with a marked defect."""
-    pointing_before: float | None
-    """Share of them whose hottest point lies on the mark, before and after."""
-    pointing_after: float | None
-    map_correlation: float | None
-    """Median correlation of the two defect maps over pictures not judged go."""
-    map_correlation_low: float | None
-    """What all but 5 % of those pictures exceed."""
-
-    def sentences(self) -> list[str]:
-        """The same for people."""
-        int8 = f"{self.int8_layers} layers in INT8, {self.float_layers} not"
-        lines = [
-            f"Made from bundle {self.source_sha256[:16]}: {int8 if self.arithmetic == 'int8' else 'BF16'}.",
-            f"Compared on parts of {' and '.join(self.splits)}, which trained neither:",
-            f"Go became no-go or the reverse: {self._said(self.flips)}.",
-            f"Went into or out of review: {self._said(self.moves)}.",
-        ]
-        if self.test_flips is not None and self.test_moves is not None and self.test_flips.of < self.flips.of:
-            lines += [
-                "On the test parts alone, which set no threshold either: "
-                f"{self._said(self.test_flips)}; review {self._said(self.test_moves)}."
-            ]
-        if self.pointing_before is not None and self.pointing_after is not None:
-            lines += [
-                f"Hottest point on the marked defect: {self.pointing_after:.1%}, before {self.pointing_before:.1%} "
-                f"({self.pointing_pictures} pictures)."
-            ]
-        if self.map_correlation is not None and self.map_correlation_low is not None:
-            lines += [
-                f"Correlation of the defect maps: median {self.map_correlation:.3f}, 95 % of the pictures above "
-                f"{self.map_correlation_low:.3f}."
-            ]
-        return lines
-
-    def _said(self, counted: Counted) -> str:
-        bound, sure = operating_point.percent(counted.at_most), operating_point.percent(self.confidence)
-        return f"{counted.count} of {counted.of}, at most {bound} of later parts at {sure} confidence"
 
 
 class Tally(Strict):
@@ -267,6 +191,30 @@ class Bundle:
     manifest: Manifest
     sha256: str
     """Names this exact bundle: the SHA-256 of its seal."""
+    digests: Mapping[str, str]
+    """The SHA-256 of every sealed file, by its name in the bundle."""
+
+    def data(self, name: str) -> bytes:
+        """The bytes of one sealed file, checked in memory: what is used is what was checked, whatever is written later.
+
+        Raises:
+            BundleError: there is no such file in the seal, or it was changed since the bundle was opened.
+        """
+        expected = self.digests.get(name)
+        try:
+            found = (self.root / name).read_bytes() if expected else b""
+        except OSError as error:
+            raise BundleError(
+                f"{self.root / name}: cannot be read ({error.strerror}). Copy the bundle again."
+            ) from error
+        if expected is None or hashlib.sha256(found).hexdigest() != expected:
+            what = "was changed while the bundle was being opened" if expected else "is missing"
+            raise BundleError(f"{self.root}: {name} {what}. Copy the bundle again from where it was made.")
+        return found
+
+    def graph(self, name: str) -> tuple[bytes, bytes]:
+        """The ``.xml`` and the ``.bin`` of one sealed graph, by the name of the ``.xml``; see `data`."""
+        return self.data(name), self.data(str(Path(name).with_suffix(".bin")))
 
     @property
     def classifier(self) -> Path:
@@ -285,7 +233,10 @@ class Bundle:
 
     def golden(self) -> list[tuple[str, Frame, float]]:
         """File name, frame and expected score of every golden frame."""
-        return [(each.file, images.load(self.root / each.file), each.score) for each in self.manifest.golden]
+        return [
+            (each.file, images.decode(self.data(each.file), name=str(self.root / each.file)), each.score)
+            for each in self.manifest.golden
+        ]
 
 
 def read(root: str | os.PathLike[str]) -> Bundle:
@@ -300,33 +251,47 @@ def read(root: str | os.PathLike[str]) -> Bundle:
             f"{root}: expected a bundle (a folder with {SEAL}), found "
             f"{'a folder without one' if root.is_dir() else 'no such folder'}. Make one with: gonogo train"
         )
-    sealed = (root / SEAL).read_bytes()
-    expected = _seal_text(root)
+    try:
+        _require_plain(root)
+        sealed = (root / SEAL).read_bytes()
+        digests = _digests(root)
+    except OSError as error:
+        raise BundleError(f"{root}: the bundle cannot be read ({error.strerror or error}).") from error
+    expected = _seal_text(digests)
     if sealed != expected:
         raise BundleError(
             f"{root}: the bundle was changed after it was sealed ({_difference(sealed, expected)}). "
             "Copy it again from where it was made; nothing was loaded."
         )
     try:
-        manifest = Manifest.model_validate_json((root / MANIFEST).read_bytes())
+        data = (root / MANIFEST).read_bytes()
+        manifest = Manifest.model_validate_json(data)
     except (ValidationError, OSError) as error:
         raise BundleError(f"{root / MANIFEST}: not a manifest of format {FORMAT} ({_first(error)}).") from error
-    return Bundle(root=root, manifest=manifest, sha256=hashlib.sha256(sealed).hexdigest())
+    if hashlib.sha256(data).hexdigest() != digests.get(MANIFEST):
+        raise BundleError(f"{root}: {MANIFEST} was changed while the bundle was being opened. Open it again.")
+    return Bundle(root=root, manifest=manifest, sha256=hashlib.sha256(sealed).hexdigest(), digests=digests)
 
 
 def write_manifest(root: Path, manifest: Manifest) -> Bundle:
     """Write manifest and model card into a folder that holds the other files, and seal it."""
     write_beside(root / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
     write_beside(root / MODEL_CARD, model_card(manifest).encode())
-    sealed = _seal_text(root)
+    digests = _digests(root)
+    sealed = _seal_text(digests)
     write_beside(root / SEAL, sealed)
-    return Bundle(root=root, manifest=manifest, sha256=hashlib.sha256(sealed).hexdigest())
+    return Bundle(root=root, manifest=manifest, sha256=hashlib.sha256(sealed).hexdigest(), digests=digests)
 
 
 def replace_operating_point(
-    bundle: Bundle, point: OperatingPoint, *, now: str, files: Mapping[str, bytes | None] | None = None
+    bundle: Bundle,
+    point: OperatingPoint,
+    *,
+    now: str,
+    files: Mapping[str, bytes | None] | None = None,
+    golden: tuple[Golden, ...] | None = None,
 ) -> Bundle:
-    """Put a new operating point into a bundle as a new revision; graph and golden frames stay untouched.
+    """Put a new operating point into a bundle as a new revision; the graph stays untouched.
 
     The old point is kept in the manifest's history. The whole folder is replaced at once.
 
@@ -335,6 +300,7 @@ def replace_operating_point(
         point: The new operating point.
         now: UTC, ISO 8601.
         files: What else belongs to the new revision, by file name; ``None`` removes the file of the old one.
+        golden: What is stated of new golden frames, whose pictures are among the files; the old ones where omitted.
     """
     before = bundle.manifest
     history = before.revisions
@@ -342,6 +308,8 @@ def replace_operating_point(
         replaced = operating_point.to_json(before.operating_point)
         history = (*history, Revision(replaced=now, operating_point=replaced, bundle_sha256=bundle.sha256))
     manifest = before.model_copy(update={"operating_point": point, "revisions": history})
+    if golden is not None:
+        manifest = manifest.model_copy(update={"golden": golden})
     with folder_beside(bundle.root, replace=True) as partial:
         shutil.copytree(bundle.root, partial, dirs_exist_ok=True)
         for name, data in (files or {}).items():
@@ -408,9 +376,27 @@ def _origins(manifest: Manifest) -> list[str]:
     return lines
 
 
-def _seal_text(root: Path) -> bytes:
-    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir())
-    return "".join(f"{_sha256(root / name)}  {name}\n" for name in files if name != SEAL).encode()
+def _require_plain(root: Path) -> None:
+    """Refuse what must not even be opened: devices, FIFOs, links that lead nowhere, more bytes than any bundle has."""
+    try:
+        names = plain_files(root)
+    except InputError as error:
+        raise BundleError(str(error)) from error
+    sizes = {name: (root / name).stat().st_size for name in names}
+    largest = max(sizes, key=lambda name: sizes[name])
+    if sum(sizes.values()) > _MOST_BYTES or sizes[SEAL] > _LONGEST_SEAL:
+        raise BundleError(
+            f"{root}: expected at most {_MOST_BYTES // 10**9} GB, found {sum(sizes.values()) / 1e9:,.0f} GB; the "
+            f"largest file is {largest}. Copy the bundle again from where it was made."
+        )
+
+
+def _digests(root: Path) -> dict[str, str]:
+    return {name: _sha256(root / name) for name in plain_files(root) if name != SEAL}
+
+
+def _seal_text(digests: Mapping[str, str]) -> bytes:
+    return "".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()
 
 
 def _sha256(path: Path) -> str:

@@ -36,7 +36,7 @@ class Cascade:
         Raises:
             BundleError: the guard's files are missing or malformed.
         """
-        rule, known = opened.manifest.cascade, drift.read(opened.root / bundle.CASCADE)
+        rule, known = opened.manifest.cascade, drift.read_sealed(opened, bundle.CASCADE)
         if rule is None or known is None:
             raise BundleError(f"{opened.root}: expected a cascade with its guard, found none. Make it anew.")
         return cls(rule, opened.manifest.classifier.bias, teacher, known)

@@ -54,6 +54,8 @@ class Settings(BaseModel):
 
     cache_dir: Path = Path.home() / ".cache" / "gonogo"
     """Compiled graphs and downloaded weights; safe to delete."""
+    key_file: Path = Path.home() / ".config" / "gonogo" / "cache.key"
+    """Vouches for the compiled graphs; made on first use, for this user's eyes only; safe to delete."""
     device: str = "CPU"
     """OpenVINO device name."""
     threads: int = Field(default=0, ge=0)

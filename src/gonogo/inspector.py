@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import time
@@ -15,6 +14,7 @@ import numpy as np
 from gonogo import bundle, drift, images, roi, runtime
 from gonogo.bundle import Bundle
 from gonogo.cascade import Cascade, Outputs
+from gonogo.compiled import CompiledCache
 from gonogo.config import Recipe, Settings, settings
 from gonogo.errors import BundleError, ImageError, UnlocatedError
 from gonogo.heatmap import HeatScale
@@ -34,11 +34,14 @@ class Inspector:
         self.roi = search or roi.WholeRoi()
         self.cascade = cascade
         self._graph = graph
-        self.drift = drift.read(opened.root)
+        self.drift = drift.read_sealed(opened)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, machine: Settings | None = None, replay: bool = True) -> Inspector:
-        """Open a bundle, compile its graph and replay its golden frames.
+        """Open a bundle, compile its graphs and replay its golden frames.
+
+        A graph compiled at an earlier start is taken from the cache where it proves to be this bundle's own; one that
+        does not reproduce the golden frames is compiled anew from the sealed file, which then decides.
 
         Args:
             path: The bundle's folder.
@@ -50,21 +53,30 @@ class Inspector:
         """
         machine = machine or settings()
         opened = bundle.read(path)
-        compiled = functools.partial(
-            runtime.compile_graph,
-            device=machine.device,
-            precision=opened.manifest.precision,
-            threads=machine.threads,
-            cache_dir=machine.cache_dir / "openvino",
-        )
-        search = None if opened.manifest.recipe.roi == "none" else roi.open_roi(opened.roi, compiled=compiled)
-        cascade = None
-        if (rule := opened.manifest.cascade) is not None:
-            cascade = Cascade.of(opened, compiled(opened.teacher, precision=rule.precision))
-        inspector = cls(opened, compiled(opened.classifier), search, cascade=cascade)
-        if replay:
-            inspector._replay(runtime.environment(device=machine.device, threads=machine.threads))
+        graphs = _Graphs(opened, machine)
+        inspector = cls._assembled(opened, graphs)
+        if not replay:
+            return inspector
+        environment = runtime.environment(device=machine.device, threads=machine.threads)
+        try:
+            inspector._replay(environment)
+        except BundleError:
+            if not graphs.forget_kept():
+                raise
+            inspector = cls._assembled(opened, graphs)
+            inspector._replay(environment)
         return inspector
+
+    @classmethod
+    def _assembled(cls, opened: Bundle, graphs: _Graphs) -> Inspector:
+        """Everything that judges, from sealed bytes or compiled from them earlier."""
+        search = cascade = None
+        if opened.manifest.recipe.roi != "none":
+            text = opened.data(bundle.ROI_RECIPE).decode(errors="replace")
+            search = roi.open_roi(opened.roi, text=text, compiled=lambda network: graphs(network.name))
+        if (rule := opened.manifest.cascade) is not None:
+            cascade = Cascade.of(opened, graphs(bundle.TEACHER, rule.precision))
+        return cls(opened, graphs(bundle.CLASSIFIER), search, cascade=cascade)
 
     @property
     def path(self) -> Path:
@@ -257,6 +269,38 @@ class Inspector:
                     f"({'on the same kind of machine' if exact else f'tolerance {manifest.score_tolerance:g}'}). "
                     f"This device ({environment['device']}) does not reproduce the bundle; certify it here anew."
                 )
+
+
+class _Graphs:
+    """The compiled graphs of one bundle on this machine, by the name of their ``.xml``."""
+
+    def __init__(self, opened: Bundle, machine: Settings) -> None:
+        self._opened, self._machine = opened, machine
+        self._cache = CompiledCache(folder=machine.cache_dir / "compiled", key_file=machine.key_file)
+        self._kept: list[str] = []
+
+    def __call__(self, name: str, precision: runtime.Precision | None = None) -> Graph:
+        place = runtime.Place(
+            name=str(self._opened.root.resolve() / name),
+            bundle_sha256=self._opened.sha256,
+            sealed=lambda: self._opened.graph(name),
+            cache=self._cache,
+        )
+        graph = runtime.open_graph(
+            place,
+            device=self._machine.device,
+            precision=precision or self._opened.manifest.precision,
+            threads=self._machine.threads,
+        )
+        self._kept += [place.name] * graph.kept
+        return graph
+
+    def forget_kept(self) -> bool:
+        """Remove the graphs that came from the cache, so that they are compiled anew; whether there were any."""
+        for place in self._kept:
+            self._cache.discard(place)
+        found, self._kept = bool(self._kept), []
+        return found
 
 
 def _fault(reason: object, timings_ms: Mapping[str, float] | None = None) -> Verdict:

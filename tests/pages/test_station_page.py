@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import numpy as np
 from fastapi import FastAPI
@@ -94,3 +95,32 @@ def test_nothing_in_a_verdict_is_executed(app: FastAPI, new_page: Callable[..., 
             record(ledger, 200 + number, BAD_RED, rng=rng, part=name, lot=name, station=name, reason=name)
             expect(page.locator(".verdict .reason").first).to_have_text(name)
             assert not pwned(page)
+
+
+def test_the_age_counts_on_and_the_page_turns_neutral(app: FastAPI, new_page: Callable[..., Page]) -> None:
+    feed = app.state.services.feed
+    with Ledger.open(app.state.services.workspace.ledger) as ledger:
+        record(ledger, 300, GOOD_RED - 20, rng=np.random.default_rng(3))
+        last = next(iter(ledger.verdicts(newest_first=True, limit=1))).at
+    feed.now = lambda: last + timedelta(seconds=5)
+    page = new_page(Role.OPERATOR)
+    page.goto("/station")
+    expect(page.locator(".panel.go .age")).to_have_text("5 seconds ago")
+    expect(page.locator(".panel.go .age")).not_to_have_text("5 seconds ago")
+    feed.now = lambda: last + timedelta(minutes=12)
+    expect(page.locator(".verdict .word").first).to_have_text("No station")
+    expect(page.locator(".verdict .age")).to_have_text("12 minutes ago")
+    expect(page.locator(".panel.go")).to_have_count(0)
+
+
+def test_a_burst_is_announced_by_its_last_part(app: FastAPI, new_page: Callable[..., Page]) -> None:
+    page = new_page(Role.OPERATOR)
+    page.goto("/station")
+    expect(page.locator(".pill")).to_have_text("Live")
+    rng = np.random.default_rng(4)
+    with Ledger.open(app.state.services.workspace.ledger) as ledger:
+        for number in range(400, 404):
+            record(ledger, number, GOOD_RED - 20, rng=rng)
+            expect(page.locator(".verdict [data-part]")).to_have_text(f"P-{number:04d}")
+        record(ledger, 404, BAD_RED + 20, rng=rng)
+    expect(page.locator("#announce")).to_have_text("No-go, P-0404")

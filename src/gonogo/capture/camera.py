@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from gonogo.errors import GonogoError
 from gonogo.schema import Frame
+
+if TYPE_CHECKING:
+    from gonogo.capture.matching import PictureMatcher
 
 
 class Trouble(StrEnum):
@@ -19,6 +22,8 @@ class Trouble(StrEnum):
     """The device, stream or folder is gone or does not answer."""
     NO_FRAME = "no_frame"
     """The camera answers, but gave no picture in time."""
+    UNMATCHED = "unmatched"
+    """A picture came, but it cannot be told which part it shows."""
     UNREADABLE = "unreadable"
     """A picture came that cannot be decoded."""
     FROZEN = "frozen"
@@ -49,6 +54,8 @@ class Acquired:
     """When it arrived, UTC."""
     path: Path | None = None
     """The file it came in, where it came in one."""
+    sole_until_s: float | None = None
+    """See `gonogo.capture.deliveries.Matched`."""
 
 
 class Camera(Protocol):
@@ -70,6 +77,13 @@ class Camera(Protocol):
 
     def close(self) -> None:
         """Let the device go."""
+
+
+@runtime_checkable
+class MatchingCamera(Protocol):
+    """A camera whose pictures come by themselves, and must be told of every trigger and every fault."""
+
+    matcher: PictureMatcher[Any]
 
 
 def now() -> datetime:

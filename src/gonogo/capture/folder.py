@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import time
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from gonogo import images
 from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
+from gonogo.capture.deliveries import Delivered, Matched, Matching
+from gonogo.capture.matching import PictureMatcher
 from gonogo.config import Limits
 from gonogo.errors import ImageError, InputError
 
 _POLL_S = 0.02
+_SWEEP_S = 1.0
+_CLOCK_STEP_S = 0.01  # how far a file's times may lie behind the clock
+_REMEMBERED = 4_096
+_Identity = tuple[int, int, int] | None
+_Found = TypeVar("_Found")
+_DIGEST = re.compile(r"#([0-9a-f]{12})$")
 DONE, FAILED = "done", "failed"
 
 
 class FolderCamera:
     """Gives the picture whose file name is the trigger's, once its size has stopped changing.
 
-    A trigger ``A17`` is given ``A17.png`` (any picture suffix) or a file named ``A17``; what follows a ``#`` in the
-    trigger id is left out, see `picture_name`. With ``any_name`` the oldest picture in the folder is given instead.
+    A trigger ``A17`` is given ``A17.png`` (any picture suffix) or a file named ``A17``. What follows a ``#`` in the
+    trigger id is left out; twelve hexadecimal digits there are the beginning of the file's SHA-256, and a file with
+    another one is another part's picture.
 
-    A judged picture moves to ``done/``, one that could not be recorded to ``failed/``; with ``keep`` it stays. With
-    ``any_name``, pictures that lie there at the start move to ``failed/``: nobody can tell which parts they show.
+    With ``any_name``, or where the files' modification times are capture times, pictures may have other names; see
+    `gonogo.capture.matching` for which one a trigger is given then. The folder must be on a local disk.
+
+    A judged picture moves to ``done/``, a leftover and one that could not be recorded to ``failed/``; with ``keep`` it
+    stays. Where pictures may have any name, those that lie there at the start move to ``failed/``: nobody can tell
+    which parts they show.
     """
 
     def __init__(
@@ -30,54 +48,138 @@ class FolderCamera:
         folder: Path,
         *,
         any_name: bool = False,
+        matching: Matching | None = None,
+        mtime_is_capture_time: bool = False,
         keep: bool = False,
         stable_s: float = 0.1,
         limits: Limits | None = None,
     ) -> None:
-        if any_name and keep:
-            raise InputError(f"{folder}: any_name needs the pictures to be moved; leave keep out.")
+        rule = matching or Matching(any_name=any_name)
+        if (rule.any_name or mtime_is_capture_time) and keep:
+            raise InputError(f"{folder}: pictures of any name must be moved once they are judged; leave keep out.")
         self._folder = folder
-        self._any_name = any_name
+        self._named_only = not rule.any_name and not mtime_is_capture_time
+        self._mtime_is_capture_time = mtime_is_capture_time
         self._keep = keep
         self._stable_s = stable_s
         self._limits = limits or Limits()
-        self._given: dict[str, Path] = {}
-        if any_name:
+        self._given: dict[str, tuple[Path, _Identity]] = {}
+        self._offered: set[tuple[Path, _Identity]] = set()
+        self._left: list[Delivered[Path]] = []
+        self.matcher: PictureMatcher[Path] = PictureMatcher(rule, name_of=picture_name, discard=self._left.append)
+        self._watch = Stability(stable_s)
+        self._finished: OrderedDict[str, str] = OrderedDict()
+        self._swept_s = 0.0
+        if not self._named_only:
             self._clear()
 
     def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
         """Wait for the trigger's file; see `Camera.acquire`."""
-        deadline = time.monotonic() + timeout_s
-        watch = Stability(self._stable_s)
-        while True:
-            path = self._find(trigger_id)
-            if path is not None and watch.stable(path):
-                self._given = {trigger_id: path}
-                return self._read(path)
-            if time.monotonic() >= deadline:
-                found = "a picture that is still growing" if path is not None else "none"
-                wanted = "a picture" if self._any_name else f"a picture named {picture_name(trigger_id)}"
-                raise CaptureError(
-                    Trouble.NO_FRAME, f"{self._folder}: expected {wanted} within {timeout_s:.2f} s, found {found}"
-                )
-            time.sleep(_POLL_S)
+        until_s = time.monotonic() + timeout_s
+        if self._named_only:
+            self._finish(trigger_id, "late")
+            return self._read(trigger_id, self._wait_for_name(trigger_id, until_s, timeout_s))
+        self._offer_new()
+        try:
+            matched = self.matcher.take(trigger_id, until_s=until_s, poll=self._offer_new, poll_s=_POLL_S)
+        finally:
+            self._move_leftovers()
+        return self._read(trigger_id, matched.picture.content, matched)
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
         """Move the picture on; a move that fails is an error, as the picture would be found again."""
         if self._keep:
             return
         try:
-            path = self._given.pop(trigger_id, None) or (
-                None if self._any_name else named(self._folder, picture_name(trigger_id))
-            )
-            if path is not None and path.exists():
+            path, given = self._given.pop(trigger_id, (None, None))
+            if path is None and self._named_only:
+                path = named(self._folder, picture_name(trigger_id))
+                given = None if path is None or not _is_of(path, trigger_id) else _identity(path)
+            # Another picture may have come under the same name meanwhile; it waits for its own trigger.
+            if path is not None and given is not None and _identity(path) == given:
                 move_on(path, DONE if stored else FAILED)
         except OSError as error:
             told = f"{self._folder}: the picture of {trigger_id} cannot be moved on ({error.strerror or error})"
             raise CaptureError(Trouble.CAMERA_LOST, told) from error
+        if self._named_only:
+            self._sweep()
 
     def close(self) -> None:
         """Nothing to let go."""
+
+    def _wait_for_name(self, trigger_id: str, until_s: float, timeout_s: float) -> Path:
+        watch = Stability(self._stable_s)
+        while True:
+            path = self._seek(lambda: named(self._folder, picture_name(trigger_id)))
+            if path is not None and watch.stable(path):
+                return path
+            if time.monotonic() >= until_s:
+                found = "a picture that is still growing" if path is not None else "none"
+                wanted = f"a picture named {picture_name(trigger_id)}"
+                told = f"{self._folder}: expected {wanted} within {timeout_s:.2f} s, found {found}"
+                raise CaptureError(Trouble.NO_FRAME, told)
+            time.sleep(_POLL_S)
+
+    def _finish(self, trigger_id: str, reason: str) -> None:
+        """A picture that comes under this name from now on is a leftover; a name with a ``#`` may be used again."""
+        if "#" not in trigger_id:
+            self._finished[trigger_id] = reason
+            while len(self._finished) > _REMEMBERED:
+                self._finished.popitem(last=False)
+
+    def _sweep(self) -> None:
+        """Move pictures on whose triggers have had their verdicts, at most once a second."""
+        if time.monotonic() - self._swept_s < _SWEEP_S:
+            return
+        self._swept_s = time.monotonic()
+        for path in self._seek(lambda: pictures(self._folder)):
+            reason = self._finished.get(path.stem) or self._finished.get(path.name)
+            if reason and path not in [given[0] for given in self._given.values()] and self._watch.stable(path):
+                self.matcher.count(reason)
+                move_on(path, FAILED)
+
+    def _offer_new(self) -> None:
+        """Show the matcher what has come since."""
+        self._move_leftovers()
+        present = set()
+        for path in self._seek(lambda: pictures(self._folder)):
+            identity = _identity(path)
+            if identity is None:
+                continue
+            present.add((path, identity))
+            if (path, identity) in self._offered or not self._watch.stable(path):
+                continue
+            try:
+                self._offer(path)
+            except OSError:
+                continue  # moved on meanwhile
+            self._offered.add((path, identity))
+        self._offered &= present
+        self._move_leftovers()
+
+    def _offer(self, path: Path) -> None:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        stat = path.stat()
+        # The time of the last change of the file's entry is when it came here, whatever its modification time says.
+        arrived_s = min(time.monotonic(), self.matcher.to_monotonic(stat.st_ctime) + _CLOCK_STEP_S)
+        captured_s = self.matcher.to_monotonic(stat.st_mtime) if self._mtime_is_capture_time else None
+        names = frozenset((path.name, path.stem))
+        if captured_s is None and not self.matcher.rule.any_name:
+            return
+        self.matcher.put(
+            Delivered(content=path, digest=digest, arrived_s=arrived_s, names=names, captured_s=captured_s)
+        )
+
+    def _move_leftovers(self) -> None:
+        while self._left:
+            path = self._left.pop().content
+            try:
+                if path.exists():
+                    move_on(path, FAILED)
+            except OSError as error:
+                told = f"{path}: the leftover picture cannot be moved on ({error.strerror or error})"
+                raise CaptureError(Trouble.CAMERA_LOST, told) from error
 
     def _clear(self) -> None:
         try:
@@ -87,27 +189,38 @@ class FolderCamera:
             told = f"{self._folder}: cannot be cleared ({error.strerror or error})"
             raise CaptureError(Trouble.CAMERA_LOST, told) from error
 
-    def _find(self, trigger_id: str) -> Path | None:
-        wanted = picture_name(trigger_id)
+    def _seek(self, look: Callable[[], _Found]) -> _Found:
         try:
-            if not self._any_name:
-                return named(self._folder, wanted)
-            return oldest(self._folder)
+            return look()
         except OSError as error:
             raise CaptureError(
                 Trouble.CAMERA_LOST, f"{self._folder}: cannot be read ({error.strerror or error})"
             ) from error
 
-    def _read(self, path: Path) -> Acquired:
+    def _read(self, trigger_id: str, path: Path, matched: Matched[Path] | None = None) -> Acquired:
+        self._given = {trigger_id: (path, _identity(path))}
+        self._finish(trigger_id, "doubled")
+        sole_until_s = None if matched is None else matched.sole_until_s
+        digest = "" if matched is None else matched.picture.digest
         try:
             data = images.read_bytes(path, limits=self._limits)
+            if not hashlib.sha256(data).hexdigest().startswith(digest or wanted_digest(trigger_id)):
+                told = f"{path}: another picture has come under this name since the trigger"
+                raise CaptureError(Trouble.UNMATCHED, told)
             return Acquired(
-                frame=images.decode(data, name=path.name, limits=self._limits), data=data, at=now(), path=path
+                frame=images.decode(data, name=path.name, limits=self._limits),
+                data=data,
+                at=now(),
+                path=path,
+                sole_until_s=sole_until_s,
             )
         except ImageError as error:
             if not self._keep and path.exists():
                 move_on(path, FAILED)
             raise CaptureError(Trouble.UNREADABLE, str(error)) from error
+        except CaptureError:
+            self._given.clear()  # it waits for its own trigger
+            raise
 
 
 class Stability:
@@ -139,6 +252,25 @@ def picture_name(trigger_id: str) -> str:
     return trigger_id.partition("#")[0]
 
 
+def wanted_digest(trigger_id: str) -> str:
+    """How the SHA-256 of the trigger's picture begins; empty where its id does not say."""
+    found = _DIGEST.search(trigger_id)
+    return "" if found is None else found[1]
+
+
+def _is_of(path: Path, trigger_id: str) -> bool:
+    wanted = wanted_digest(trigger_id)
+    return not wanted or hashlib.sha256(path.read_bytes()).hexdigest().startswith(wanted)
+
+
+def _identity(path: Path) -> _Identity:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 def named(folder: Path, name: str) -> Path | None:
     """The picture of that name, with or without its suffix; ``None`` where there is none.
 
@@ -150,15 +282,6 @@ def named(folder: Path, name: str) -> Path | None:
     folder.stat()  # a missing folder is another trouble than a missing picture
     candidates = (name, *(name + suffix for suffix in images.SUFFIXES), *(name + s.upper() for s in images.SUFFIXES))
     return next((folder / each for each in candidates if (folder / each).is_file()), None)
-
-
-def oldest(folder: Path) -> Path | None:
-    """The picture that has lain there longest; ``None`` where there is none.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
-    return min(pictures(folder), default=None, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 def pictures(folder: Path) -> list[Path]:

@@ -7,10 +7,11 @@ import itertools
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gonogo import images
 from gonogo.capture.camera import Camera
+from gonogo.capture.deliveries import Matching
 from gonogo.capture.fake import FakeCamera
 from gonogo.capture.folder import FolderCamera
 from gonogo.capture.push import PushCamera
@@ -26,27 +27,36 @@ DECODED = 64
 """Pictures that a fake camera keeps decoded."""
 
 
-class FolderSettings(Strict):
+class FolderSettings(Matching):
     """Pictures that another program puts into a folder."""
 
     kind: Literal["folder"]
     folder: Path
-    any_name: bool = False
-    """Take the oldest picture; otherwise the one named as the trigger."""
+    mtime_is_capture_time: bool = False
+    """The program that writes a picture sets its file's modification time to the moment at which it was taken."""
     keep: bool = False
     """Leave the pictures where they are; otherwise they move to ``done/`` and ``failed/``."""
     stable_s: float = Field(default=0.1, ge=0, le=10)
     """How long a file must not have changed before it is read."""
 
 
-class PushSettings(Strict):
+class PushSettings(Matching):
     """Pictures that are sent over HTTP."""
 
     kind: Literal["push"]
     host: str = "127.0.0.1"
     port: Port
     token_file: Path | None = None
-    """A file whose first line is the bearer token; ``None`` asks for none."""
+    """A file whose first line is the bearer token."""
+    allow_without_token: bool = False
+    """Take pictures from every program that can reach the port."""
+    hosts: tuple[str, ...] = ()
+    """Names under which this machine is reached, besides its addresses and its own name."""
+
+    @model_validator(mode="after")
+    def _asks_for_a_token(self) -> PushSettings:
+        require_token("POST /frames", self.token_file, allowed_without=self.allow_without_token)
+        return self
 
 
 class VideoFileSettings(Strict):
@@ -104,13 +114,22 @@ def open_camera(settings: CameraSettings, *, limits: Limits | None = None) -> Ca
     """
     match settings:
         case FolderSettings():
-            keep, stable_s = settings.keep, settings.stable_s
             return FolderCamera(
-                settings.folder, any_name=settings.any_name, keep=keep, stable_s=stable_s, limits=limits
+                settings.folder,
+                matching=settings,
+                mtime_is_capture_time=settings.mtime_is_capture_time,
+                keep=settings.keep,
+                stable_s=settings.stable_s,
+                limits=limits,
             )
         case PushSettings():
             return PushCamera(
-                host=settings.host, port=settings.port, token=read_token(settings.token_file), limits=limits
+                host=settings.host,
+                port=settings.port,
+                token=read_token(settings.token_file),
+                hosts=settings.hosts,
+                matching=settings,
+                limits=limits,
             )
         case VideoFileSettings():
             return VideoFile(str(settings.file), loop=settings.loop, limits=limits)
@@ -124,6 +143,19 @@ def open_camera(settings: CameraSettings, *, limits: Limits | None = None) -> Ca
             return GenicamCamera(settings.name, pixel_format=settings.pixel_format)
         case FakeSettings():
             return _from_folder(settings.pictures)
+
+
+def require_token(what: str, file: Path | None, *, allowed_without: bool) -> None:
+    """Hold settings to what they must say of a port that takes something.
+
+    Raises:
+        ValueError: they name no token, and do not say that none is needed.
+    """
+    if file is None and not allowed_without:
+        raise ValueError(
+            f"{what} needs a token: expected token_file, a file with a secret that senders repeat "
+            "(openssl rand -hex 32 makes one), or allow_without_token = true"
+        )
 
 
 def read_token(path: Path | None) -> str | None:

@@ -71,6 +71,42 @@ def import_(
         typer.echo(note)
 
 
+@app.command("add")
+def add_(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A folder of photographs; it is not changed.")],
+    dataset: Folder,
+    good: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The folder of good parts; every other one is a defect kind.")
+    ] = None,
+    mask_suffix: Annotated[
+        str | None, typer.Option(metavar="SUFFIX", help="NAME + this beside a picture NAME.* is its defect mask.")
+    ] = None,
+    part_regex: Annotated[str | None, typer.Option(help="Its first group in a picture's path names the part.")] = None,
+    lot_regex: Annotated[str | None, typer.Option(help="Its first group in a picture's path names the lot.")] = None,
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Take pictures that no folder labels.")] = False,
+    splits: Splits = None,
+    seed: Seed = 0,
+    split_within_lots: WithinLots = False,
+) -> None:
+    """Add photographs to a data set; what is there stays as it is, in its split."""
+    from gonogo.dataset import ImportOptions, add_folder
+
+    options = ImportOptions(
+        good=good,
+        mask_suffix=mask_suffix,
+        unlabelled=unlabelled,
+        part_regex=part_regex,
+        lot_regex=lot_regex,
+        fractions=_fractions(splits),
+        seed=seed,
+        split_within_lots=split_within_lots,
+    )
+    added = add_folder(source, dataset, options)
+    _print_counts(added.dataset)
+    for note in added.notes:
+        typer.echo(note)
+
+
 @app.command("check")
 def check_(dataset: Folder, as_json: AsJson = False) -> None:
     """Say whether a data set is fit to train on: counts, unreadable pictures, duplicates, leaks. Exit 1 if unfit."""

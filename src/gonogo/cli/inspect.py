@@ -28,6 +28,8 @@ def inspect(
     from gonogo.progress import console
 
     files = list(images.find(*photos))
+    if skipped := images.others(*photos):
+        console.print(skipped)
     if not files:
         raise InputError(f"{', '.join(map(str, photos))}: no pictures ({', '.join(images.SUFFIXES)}) found there.")
     names = _heatmap_names(files, photos)

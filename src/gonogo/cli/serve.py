@@ -21,6 +21,13 @@ def serve(
     name: Annotated[
         list[str] | None, typer.Option(help="A name that browsers reach it by, besides its address; repeatable.")
     ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of a reverse proxy whose X-Forwarded-For and X-Forwarded-Proto are believed; "
+            "repeatable."
+        ),
+    ] = None,
 ) -> None:
     """Serve the pages: station, review, label, understand, people.
 
@@ -30,6 +37,7 @@ def serve(
 
     from gonogo.errors import InputError
     from gonogo.server import Options, Workspace, create_app
+    from gonogo.server.connections import ConnectionLimits, parse_networks, tls_context, uvicorn_options
     from gonogo.server.setup import first_administrator
 
     if (tls_cert is None) != (tls_key is None):
@@ -37,6 +45,8 @@ def serve(
     for file in (tls_cert, tls_key):
         if file is not None and not file.is_file():
             raise InputError(f"{file}: expected a PEM file, found none.")
+    limits = ConnectionLimits(proxies=parse_networks(proxy or ()))
+    context = None if tls_cert is None or tls_key is None else tls_context(tls_cert, tls_key)
     options = Options(names=(*(name or ()), host), tls=tls_cert is not None)
     app = create_app(Workspace.open(workspace), options=options)
     password = first_administrator(app.state.services)
@@ -49,11 +59,6 @@ def serve(
         app,
         host=host,
         port=port,
-        ssl_certfile=tls_cert,
-        ssl_keyfile=tls_key,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,  # nobody in front of it is trusted to say who is asking
         timeout_graceful_shutdown=3,
-        limit_concurrency=400,
+        **uvicorn_options(limits, tls=context),
     )

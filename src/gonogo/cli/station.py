@@ -118,19 +118,20 @@ def chaos(
     kills: Annotated[int, typer.Option(min=0, help="How often a process is killed.")] = 1000,
     triggers: Annotated[int, typer.Option(min=0, help="Triggers in the storm.")] = 10_000,
     failures: Annotated[int, typer.Option(min=0, help="Failures of each kind.")] = 100,
+    pictures: Annotated[int, typer.Option(min=0, help="Triggers whose pictures may go astray.")] = 10_000,
     share: Annotated[float, typer.Option(min=0.001, max=1.0, help="Share of all these counts.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
     lanes: Annotated[int, typer.Option(min=1, help="Stations that run side by side.")] = 3,
 ) -> None:
-    """Torment stations and count what they do wrong: kills, storms of triggers, failures. Exit code 1 if anything."""
+    """Torment stations and count what they do wrong: kills, storms, failures, pictures. Exit code 1 if anything."""
     import tempfile
 
     from gonogo.errors import UnfitError
     from gonogo.station.chaos import progress_ticker, run_all
 
-    counts = {"kills": kills, "triggers": triggers, "failing": failures}
+    counts = {"kills": kills, "triggers": triggers, "failing": failures, "pictures": pictures}
     counts = {name: max(1, round(share * count)) for name, count in counts.items()}
-    total = counts["kills"] + counts["triggers"] + 4 * counts["failing"]
+    total = counts["kills"] + counts["triggers"] + 4 * counts["failing"] + counts["pictures"]
     with tempfile.TemporaryDirectory(prefix="gonogo-chaos-") as folder:
         found = run_all(Path(folder), **counts, seed=seed, lanes=lanes, tick=progress_ticker(total))
     for each in found.values():

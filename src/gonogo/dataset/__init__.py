@@ -1,7 +1,8 @@
 """Labelled pictures: reading, importing, checking and splitting them."""
 
 from gonogo.dataset.checking import Check, check, counts, require_trainable
-from gonogo.dataset.importing import Imported, ImportOptions, import_folder
+from gonogo.dataset.importing import Imported, ImportOptions, add_folder, import_folder
+from gonogo.dataset.layouts import label_named
 from gonogo.dataset.reading import with_groups
 from gonogo.dataset.records import Dataset, Sample, Split, fingerprint, locked, write_metadata
 from gonogo.dataset.splits import Fractions, assign_splits, resplit
@@ -14,11 +15,13 @@ __all__ = [
     "Imported",
     "Sample",
     "Split",
+    "add_folder",
     "assign_splits",
     "check",
     "counts",
     "fingerprint",
     "import_folder",
+    "label_named",
     "locked",
     "require_trainable",
     "resplit",

@@ -71,6 +71,25 @@ def counts(dataset: Dataset) -> dict[tuple[str, str, str], int]:
     }
 
 
+def torn_parts(samples: Sequence[Sample]) -> str | None:
+    """Named parts that have good and bad pictures, as a sentence; ``None`` where there are none.
+
+    One part may look good from one side. More often its name is that of a lot, and then a whole lot counts as one part.
+    """
+    seen: dict[str, dict[Label, str]] = {}
+    for sample in samples:
+        if sample.part is not None and sample.label is not None:
+            seen.setdefault(sample.part, {}).setdefault(sample.label, sample.file_name)
+    torn = {part: files for part, files in seen.items() if len(files) > 1}
+    if not torn:
+        return None
+    part, files = next(iter(torn.items()))
+    return (
+        f"{len(torn)} parts have good and bad pictures, for example part {part} ({files[Label.GOOD]} and "
+        f"{files[Label.BAD]}). If that is the name of a lot, import again with --lot-regex in place of --part-regex."
+    )
+
+
 def missing_for_training(dataset: Dataset, *, good_only: bool = False) -> list[str]:
     """What a data set lacks before anything can be learned from it, by its records alone; empty where nothing.
 
@@ -175,6 +194,8 @@ def _warnings(
     alike = len(_leaks(samples, "look-alikes", near)) - len(_leaks(samples, "", _of_unnamed_parts(samples, near)))
     if alike:
         yield f"{alike} groups of look-alikes stand in several splits; their parts are named, and the names decide."
+    if (of_parts := torn_parts(dataset.samples)) is not None:
+        yield of_parts
     torn = [members for members in _members(near) if {samples[row].label for row in members} >= set(Label)]
     if torn:
         good = next(samples[row].file_name for row in torn[0] if samples[row].label is Label.GOOD)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,10 +15,11 @@ from pydantic import ValidationError
 
 from gonogo import images
 from gonogo.dataset.annotations import Annotations, beside, marked_in, read_annotations
+from gonogo.dataset.checking import torn_parts
 from gonogo.dataset.layouts import Found, read_layout
-from gonogo.dataset.reading import Reading, Unreadable, near_groups, read_all
-from gonogo.dataset.records import Dataset, Sample, write_metadata
-from gonogo.dataset.splits import Fractions, gaps, resplit
+from gonogo.dataset.reading import Reading, Unreadable, near_groups, read_all, read_pictures
+from gonogo.dataset.records import Dataset, Sample, locked, write_metadata
+from gonogo.dataset.splits import Fractions, assign_splits, complete_splits, gaps, merge_groups, resplit
 from gonogo.errors import DatasetError
 from gonogo.files import folder_beside
 from gonogo.schema import Label
@@ -66,6 +69,10 @@ class _Intake:
     empty_masks: int = 0
     several_boxes: int = 0
     boxes: int = 0
+    given: dict[Path, tuple[Label, str | None]] = field(default_factory=dict)
+    """Labels for pictures that a data set held without one."""
+    held: frozenset[Path] = frozenset()
+    """Pictures that the data set holds already."""
 
 
 def import_folder(source: Path, out: Path, options: ImportOptions | None = None) -> Imported:
@@ -79,6 +86,56 @@ def import_folder(source: Path, out: Path, options: ImportOptions | None = None)
             ``out`` exists; the message names the files.
     """
     options = options or ImportOptions()
+    intake = _Intake()
+    with folder_beside(out) as folder:
+        annotations = _take_all(source, folder, options, intake)
+        samples = tuple(_sample(record) for record in intake.records)
+        samples, split_notes = _with_splits(samples, intake.readings, options)
+        write_metadata(folder, samples)
+    notes = (*_notes(intake, annotations, source, samples), *split_notes)
+    return Imported(dataset=Dataset(root=out, samples=samples), notes=notes)
+
+
+def add_folder(source: Path, root: Path, options: ImportOptions | None = None) -> Imported:
+    """Add a folder of photographs to a data set, read as by `import_folder`.
+
+    Pictures that are there stay as they are and keep their split; one without a label takes the label that an added
+    copy has. New pictures of a known part, lot or near-duplicate join its split, others fill the splits up. Either all
+    pictures are added or none.
+
+    Raises:
+        InputError: as `import_folder`, or no data set there; nothing was changed.
+    """
+    options, before = options or ImportOptions(), Dataset.read(root)
+    old = read_pictures(before)
+    intake = _Intake(held=frozenset(before.path(sample) for sample in before.samples))
+    for sample, reading in zip(before.samples, old, strict=True):
+        item = Found(path=before.path(sample), label=sample.label, defect=sample.defect)
+        intake.first_with.setdefault(reading.pixels_sha256, item)
+    intake.names |= {path.relative_to(root / "images").with_suffix("").as_posix().lower() for path in intake.held
+                     if path.is_relative_to(root / "images")}  # fmt: skip
+    folder = Path(tempfile.mkdtemp(dir=root, prefix=".adding."))
+    try:
+        annotations = _take_all(source, folder, options, intake)
+        new = tuple(_sample(record) for record in intake.records)
+        new = _grouped(before.samples, old, new, intake.readings)
+        with locked(root):
+            samples = _joined(root, before, new, intake, options)
+            _move_in(folder, root)
+            write_metadata(root, samples)
+    except OSError as error:
+        raise DatasetError(f"{root}: cannot be written ({error.strerror or error}). Free some space.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    told = [f"{len(new)} pictures were added to {root}."]
+    if intake.given:
+        told.append(f"{len(intake.given)} pictures that had no label were given one.")
+    notes = (*told, *_notes(intake, annotations, source, samples))
+    return Imported(dataset=Dataset(root=root, samples=samples), notes=notes)
+
+
+def _take_all(source: Path, folder: Path, options: ImportOptions, intake: _Intake) -> Annotations:
+    """Copy the pictures of a source into a folder and note their records; the boxes that were found."""
     if options.annotations is not None:
         annotations = read_annotations(options.annotations)
     else:
@@ -89,21 +146,67 @@ def import_folder(source: Path, out: Path, options: ImportOptions | None = None)
         mask_suffix=options.mask_suffix,
         unlabelled=options.unlabelled or bool(annotations),
     )
-    intake = _Intake()
-    with folder_beside(out) as folder:
-        readings = read_all([(item.path, item.mask) for item in found], "Reading pictures", keep_data=True)
-        for item, reading in zip(found, readings, strict=True):
-            _take(item, reading, source, folder, annotations, options, intake)
-        _refuse(intake.faults, source)
-        if options.annotations is not None and not intake.boxes:
-            raise DatasetError(
-                f"{options.annotations}: expected boxes for pictures of {source}, found none for any of them. "
-                "Check --annotations and --object; pictures are matched by file name."
-            )
-        samples = tuple(_sample(record) for record in intake.records)
-        samples, split_notes = _with_splits(samples, intake.readings, options)
-        write_metadata(folder, samples)
-    return Imported(dataset=Dataset(root=out, samples=samples), notes=(*_notes(intake, annotations), *split_notes))
+    readings = read_all([(item.path, item.mask) for item in found], "Reading pictures", keep_data=True)
+    for item, reading in zip(found, readings, strict=True):
+        _take(item, reading, source, folder, annotations, options, intake)
+    _refuse(intake.faults, source)
+    if options.annotations is not None and not intake.boxes:
+        raise DatasetError(
+            f"{options.annotations}: expected boxes for pictures of {source}, found none for any of them. "
+            "Check --annotations and --object; pictures are matched by file name."
+        )
+    return annotations
+
+
+def _grouped(
+    before: Sequence[Sample], old: Sequence[Reading], new: Sequence[Sample], readings: Sequence[Reading]
+) -> tuple[Sample, ...]:
+    """New samples with a near-duplicate group: that of the old pictures they look like, or a number of their own."""
+    near = near_groups([*old, *readings])
+    known: dict[int, int] = {}
+    for sample, number in zip(before, near, strict=False):
+        if sample.group is not None:
+            known.setdefault(number, sample.group)
+    free = max((sample.group for sample in before if sample.group is not None), default=-1) + 1
+    for number in near:
+        if number not in known:
+            known[number], free = free, free + 1
+    pairs = zip(new, near[len(old) :], strict=True)
+    return tuple(sample.model_copy(update={"group": known[number]}) for sample, number in pairs)
+
+
+def _joined(
+    root: Path, before: Dataset, new: Sequence[Sample], intake: _Intake, options: ImportOptions
+) -> tuple[Sample, ...]:
+    """The records as they are now and the new ones, with labels given and splits filled up."""
+    now = Dataset.read(root)
+    names = {sample.file_name for sample in now.samples}
+    taken = [sample.file_name for sample in new if sample.file_name in names or (root / sample.file_name).exists()]
+    if taken or not {sample.file_name for sample in before.samples} <= names:
+        raise DatasetError(f"{root}: someone else changed the data set meanwhile; nothing was added. Add again.")
+    given = {path.relative_to(root).as_posix(): label for path, label in intake.given.items()}
+    kept = [
+        sample.model_copy(update={"label": given[sample.file_name][0], "defect": given[sample.file_name][1]})
+        if sample.label is None and sample.file_name in given
+        else sample
+        for sample in now.samples
+    ]
+    samples = (*kept, *(sample.model_copy(update={"split": None}) for sample in new))
+    if now.samples and all(sample.split is None for sample in now.samples):
+        return samples  # training makes the splits of such a data set
+    fractions = options.fractions or Fractions()
+    if not options.split_within_lots:
+        return complete_splits(samples, fractions, options.seed)
+    near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(samples)]
+    return assign_splits(samples, merge_groups(samples, near, by_lot=False), fractions, options.seed, keep=True)
+
+
+def _move_in(folder: Path, root: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            target = root / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
 
 
 def _take(
@@ -122,7 +225,10 @@ def _take(
     first = intake.first_with.setdefault(reading.pixels_sha256, item)
     if first is not item:
         intake.copies += 1
-        if (first.label, first.defect) != (item.label, item.defect):
+        if first.path in intake.held and None in (first.label, item.label):
+            if item.label is not None:
+                intake.given[first.path] = (item.label, item.defect)
+        elif (first.label, first.defect) != (item.label, item.defect):
             intake.faults.append(
                 f"{first.path} ({_named(first)}) and {item.path} ({_named(item)}) are the same picture under different "
                 "labels. Keep the one that is right."
@@ -245,8 +351,8 @@ def _with_splits(
     return samples, [*notes, *gaps(samples, fractions)]
 
 
-def _notes(intake: _Intake, annotations: Annotations) -> list[str]:
-    notes = []
+def _notes(intake: _Intake, annotations: Annotations, source: Path, samples: Sequence[Sample]) -> list[str]:
+    notes = [note for note in (images.others(source), torn_parts(samples)) if note]
     if intake.copies:
         notes.append(f"{intake.copies} exact copies of other pictures were left out.")
     if intake.empty_masks:

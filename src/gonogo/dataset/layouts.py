@@ -13,6 +13,21 @@ from gonogo.dataset.records import METADATA, Split, read_lines
 from gonogo.errors import DatasetError
 from gonogo.schema import Label
 
+_GOOD = {"good", "ok", "okay", "go", "pass", "passed", "accept", "accepted", "conforming", "gut", "gutteil", "gutteile"}
+_GOOD |= {"io", "inordnung"}
+_BAD = {"bad", "nok", "notok", "nogo", "ng", "fail", "failed", "reject", "rejected", "defect", "defects", "defective"}
+_BAD |= {"nonconforming", "schlecht", "schlechtteil", "schlechtteile", "nio", "nichtinordnung", "niok", "ausschuss"}
+
+
+def label_named(name: str) -> Label | None:
+    """The label that a word stands for, in any case: good, OK, pass, gut and their opposites; ``None`` for others.
+
+    >>> label_named("OK"), label_named("Not_OK"), label_named("n.i.O."), label_named("scratch")
+    (<Label.GOOD: 'good'>, <Label.BAD: 'bad'>, <Label.BAD: 'bad'>, None)
+    """
+    plain = "".join(sign for sign in name.casefold() if sign.isalnum())
+    return Label.GOOD if plain in _GOOD else Label.BAD if plain in _BAD else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
@@ -49,7 +64,7 @@ def read_layout(
         return _not_empty(tuple(_image_folder(source, good)), source)
     if (source / "train" / "good").is_dir() and (source / "test").is_dir() and good is None:
         return _not_empty(tuple(_mvtec(source)), source)
-    if good is not None or (source / "good").is_dir() or (source / "bad").is_dir():
+    if good is not None or any(label_named(folder.name) for folder in _subfolders(source)):
         return _not_empty(tuple(_class_folders(source, good=good, mask_suffix=mask_suffix)), source)
     pictures, masks = _pictures(source, mask_suffix)
     if pictures and not unlabelled:
@@ -98,6 +113,8 @@ def _label_of(value: object, good: str | None, where: str) -> tuple[Label | None
         return Label.GOOD, None
     if value == "bad":
         return Label.BAD, None
+    if good is None and (label := label_named(str(value))) is not None:
+        return label, None
     if good is None:
         raise DatasetError(
             f"{where}: expected label good, bad or null, found {value!r}. Say which one is good with --good NAME; "
@@ -126,7 +143,7 @@ def _mvtec(source: Path) -> Iterator[Found]:
 
 
 def _class_folders(source: Path, *, good: str | None, mask_suffix: str | None) -> Iterator[Found]:
-    good_name = good or "good"
+    good_name = good or _good_folder(source)
     if not (source / good_name).is_dir():
         raise DatasetError(
             f"{source}: expected a folder {good_name}/ of good parts, found {_listed(_subfolders(source))}. "
@@ -141,7 +158,7 @@ def _class_folders(source: Path, *, good: str | None, mask_suffix: str | None) -
             inner = path.relative_to(folder).parts
             if folder.name == good_name:
                 label, defect = Label.GOOD, None
-            elif folder.name == "bad":
+            elif label_named(folder.name) is Label.BAD:
                 label, defect = Label.BAD, inner[0] if len(inner) > 1 else None
             elif good is not None:
                 label, defect = Label.BAD, folder.name
@@ -151,6 +168,17 @@ def _class_folders(source: Path, *, good: str | None, mask_suffix: str | None) -
                     "Move it under bad/, or name the good folder with --good good to take every other folder as a kind."
                 )
             yield Found(path=path, label=label, defect=defect, mask=masks.get(path))
+
+
+def _good_folder(source: Path) -> str:
+    """The folder of good parts by its name: good, OK, pass, gut, in any case."""
+    named = [folder.name for folder in _subfolders(source) if label_named(folder.name) is Label.GOOD]
+    if len(named) > 1:
+        raise DatasetError(
+            f"{source}: expected one folder of good parts, found {', '.join(named)}. Name it with --good NAME, and put "
+            "the others into it or elsewhere."
+        )
+    return named[0] if named else "good"
 
 
 def _pictures(folder: Path, mask_suffix: str | None) -> tuple[list[Path], dict[Path, Path]]:

@@ -91,9 +91,9 @@ def _equal_pairs(readings: Sequence[Reading]) -> list[tuple[int, int]]:
 def _read(picture: Path, mask: Path | None, keep_data: bool) -> Reading | Unreadable:
     try:
         data = images.read_bytes(picture)
-        frame = images.decode(data, name=str(picture))
+        frame = images.decode_confined(data, name=str(picture))
         height, width = frame.shape[:2]
-        marks = mask is not None and bool(images.load_mask(mask, shape_hw=(height, width)).any())
+        marks = mask is not None and bool(images.load_mask_confined(mask, shape_hw=(height, width)).any())
     except ImageError as error:
         return Unreadable(reason=str(error))
     digest = hashlib.sha256(f"{width}x{height}".encode() + frame.tobytes()).hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gonogo.drift.alarm import DriftTest, Watch, fit_watches
 from gonogo.drift.guard import Guard, Taught, fit_guard
-from gonogo.drift.records import DRIFT, TAUGHT, Reference, read, to_files
+from gonogo.drift.records import DRIFT, TAUGHT, Reference, read, read_sealed, to_files
 from gonogo.drift.signs import Signs, distance_of, observe
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "fit_watches",
     "observe",
     "read",
+    "read_sealed",
     "to_files",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +12,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
+from gonogo.bundle import Bundle
 from gonogo.config import Strict
 from gonogo.drift.alarm import Watch
 from gonogo.drift.guard import NEIGHBOURS, Guard, Taught
@@ -74,11 +77,21 @@ def read(bundle: Path) -> Reference | None:
     Raises:
         BundleError: the files are malformed.
     """
-    if not (bundle / DRIFT).is_file():
+    return _read(bundle, lambda name: (bundle / name).read_bytes()) if (bundle / DRIFT).is_file() else None
+
+
+def read_sealed(opened: Bundle, folder: str = "") -> Reference | None:
+    """Read the reference of an opened bundle, or of a folder in it, from bytes that match its seal; see `read`."""
+    prefix = f"{folder}/" if folder else ""
+    if f"{prefix}{DRIFT}" not in opened.digests:
         return None
+    return _read(opened.root / folder, lambda name: opened.data(f"{prefix}{name}"))
+
+
+def _read(bundle: Path, data: Callable[[str], bytes]) -> Reference:
     try:
-        record = _Record.model_validate_json((bundle / DRIFT).read_bytes())
-        directions = np.load(bundle / TAUGHT, allow_pickle=False)
+        record = _Record.model_validate_json(data(DRIFT))
+        directions = _array(data(TAUGHT))
     except (ValidationError, OSError, ValueError) as error:
         what = str(error).splitlines()[0]
         raise BundleError(f"{bundle}: {DRIFT} or {TAUGHT} is malformed ({what}). Run gonogo operate again.") from error
@@ -94,3 +107,21 @@ def read(bundle: Path) -> Reference | None:
         bad_share=record.bad_share,
         parts=record.parts,
     )
+
+
+def _array(data: bytes) -> np.ndarray:
+    """The array in an ``.npy`` file; one whose header claims another size than the file has is refused before that.
+
+    Raises:
+        ValueError: no such file.
+    """
+    file = io.BytesIO(data)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("expected version 1.0 of the format")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    claimed, held = math.prod(shape) * dtype.itemsize, len(data) - file.tell()
+    if dtype.hasobject or claimed != held:
+        raise ValueError(f"expected an array of {held:,} bytes, found a header for {claimed:,}")
+    file.seek(0)
+    array: np.ndarray = np.load(file, allow_pickle=False)
+    return array

@@ -1,9 +1,6 @@
 """Safe decoding and encoding, and the one way a region is cut out: the pre-processing that training and line share."""
 
 from gonogo.images.codec import (
-    FORMATS,
-    SUFFIXES,
-    Header,
     decode,
     decode_sized,
     encode_jpeg,
@@ -11,26 +8,33 @@ from gonogo.images.codec import (
     find,
     load,
     load_mask,
+    others,
     read_bytes,
-    read_header,
     reduce,
 )
+from gonogo.images.confined import CostlyImageError, decode_confined, load_confined, load_mask_confined
+from gonogo.images.headers import FORMATS, SUFFIXES, Header, read_header
 from gonogo.images.regions import crop_resize, cut, in_frame, pixel_window, rectify, seen_region, within
 
 __all__ = [
     "FORMATS",
     "SUFFIXES",
+    "CostlyImageError",
     "Header",
     "crop_resize",
     "cut",
     "decode",
+    "decode_confined",
     "decode_sized",
     "encode_jpeg",
     "encode_png",
     "find",
     "in_frame",
     "load",
+    "load_confined",
     "load_mask",
+    "load_mask_confined",
+    "others",
     "pixel_window",
     "read_bytes",
     "read_header",

@@ -8,93 +8,44 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from gonogo.config import Limits, Reduction
 from gonogo.errors import ImageError
+from gonogo.images.headers import SUFFIXES, Header, read_header
 from gonogo.images.regions import averaged
+from gonogo.images.structure import JPEG_START
 from gonogo.schema import Frame, Mask
 
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp")
-
+_BY_PILLOW = ("GIF", "AVIF", "HEIF")
 _READ_AT = {
     1: cv2.IMREAD_COLOR_RGB,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_COLOR_RGB,  # the reduction's own bit alone: grey is 0
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4 | cv2.IMREAD_COLOR_RGB,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_COLOR_RGB,
 }
-
-_CHANNELS = {
-    "1": 1,
-    "L": 1,
-    "P": 1,
-    "I;16": 1,
-    "I;16B": 1,
-    "I;16L": 1,
-    "LA": 2,
-    "PA": 2,
-    "RGB": 3,
-    "RGBA": 4,
-    "CMYK": 4,
-}
-_CHANNELS |= {"YCbCr": 3, "I": 1, "RGBX": 4}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """What a picture's header says of it, read without decoding."""
-
-    format: str
-    width: int
-    height: int
-    mode: str
-    decoded_bytes: int
-
-
-def read_header(data: bytes, *, name: str = "picture") -> Header:
-    """Read size, format and depth from encoded bytes without decoding them.
-
-    Raises:
-        ImageError: not one of `FORMATS`, or a header that cannot be read.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own bomb warning: the limits below decide
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-                width, height = picture.size
-                mode, kind = picture.mode, picture.format or "?"
-    except UnidentifiedImageError:
-        raise ImageError(
-            f"{name}: expected a JPEG, PNG, BMP, TIFF or WebP picture, found {_describe(data)}. "
-            "Remove the file or save it again as one of these."
-        ) from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: far more pixels than a camera gives ({error}). Reduce the picture.") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise ImageError(f"{name}: the picture's header is damaged ({error}). Copy the file again.") from error
-    if mode not in _CHANNELS:
-        raise ImageError(
-            f"{name}: expected 8 or 16 bit samples, found Pillow mode {mode!r}. Save it as 8 or 16 bit grey or colour."
-        )
-    depth = 2 if mode.startswith("I") else 1
-    decoded = width * height * max(3, _CHANNELS[mode]) * depth
-    return Header(format=kind, width=width, height=height, mode=mode, decoded_bytes=decoded)
+_UNCHECKED = "Could not determine subsampling"
+"""simplejpeg's word for a JPEG whose colours are thinned out in an unusual way, such as CMYK at 4:2:0: OpenCV reads it,
+and damage inside its data goes unseen."""
+_TINY = 16
+"""Pixels. Below, several reductions give the same size and simplejpeg does not take the one that was meant."""
+_ABOUT = (".xml", ".json", ".jsonl", ".txt", ".csv", ".md", ".html", ".yaml", ".toml", ".db", ".ini")
+_JPEG_END = b"\xff\xd9"
 
 
 def decode(data: bytes, *, name: str = "picture", limits: Limits | None = None, reduction: Reduction = 1) -> Frame:
-    """Decode JPEG, PNG, BMP, TIFF or WebP bytes to uint8 RGB, turned as its EXIF orientation says.
+    """Decode a picture of one of `FORMATS` to uint8 RGB, turned as its EXIF orientation says.
 
     Grey becomes three equal channels, 16 bit keeps its upper byte, palettes are resolved, alpha is dropped. Of several
-    pages the first is read.
+    pages the first is read. A JPEG of which a piece is missing or damaged is refused, as far as that can be seen.
 
     A JPEG is reduced while it is unpacked, which saves time; other formats are unpacked whole, then reduced.
 
@@ -124,15 +75,12 @@ def decode_sized(
     limits = limits or Limits()
     header = _checked_header(data, name=name, limits=limits)
     at_once = reduction if header.format == "JPEG" else 1
-    try:
-        frame = cv2.imdecode(np.frombuffer(data, np.uint8), _READ_AT[at_once])
-    except cv2.error as error:
-        raise ImageError(f"{name}: OpenCV could not decode this {header.format} ({error.err}).") from error
-    if frame is None:
-        raise ImageError(
-            f"{name}: the {header.format} data are truncated or damaged "
-            f"(the header promises {header.width} x {header.height} pixels). Copy the file again from the camera."
-        )
+    if data.startswith(JPEG_START):
+        frame = _decode_jpeg(data, header, name=name, reduction=at_once)
+    elif header.format in _BY_PILLOW:
+        frame = _decode_by_pillow(data, header, name=name)
+    else:
+        frame = _decode_by_opencv(data, header, name=name)
     promised = reduced_size((header.height, header.width), at_once)
     turned = frame.shape[:2] != promised  # by its EXIF orientation
     if turned and frame.shape[:2] != promised[::-1]:
@@ -197,7 +145,12 @@ def load_mask(path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None 
     Raises:
         ImageError: unreadable, or of another size than its picture.
     """
-    red, green, blue = np.moveaxis(load(path), 2, 0)
+    return mask_of(load(path), path, shape_hw=shape_hw)
+
+
+def mask_of(frame: Frame, path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None = None) -> Mask:
+    """The mask in a decoded picture; see `load_mask`."""
+    red, green, blue = np.moveaxis(frame, 2, 0)
     mask: Mask = (red | green | blue) >= 128  # the highest bit is set where a channel has it; a maximum is far slower
     if shape_hw is not None and mask.shape != shape_hw:
         raise ImageError(
@@ -233,6 +186,25 @@ def find(*roots: str | os.PathLike[str]) -> Iterator[Path]:
             raise ImageError(f"{root}: no such file or folder. Check the path.")
 
 
+def others(*roots: str | os.PathLike[str]) -> str:
+    """What `find` leaves out of folders, as a sentence; empty where there is nothing to say.
+
+    Hidden files and data about pictures (``.xml``, ``.json``, ``.txt``, ...) are not counted.
+    """
+    files = (path for root in map(Path, roots) if root.is_dir() for path in root.rglob("*"))
+    kinds = Counter(
+        path.suffix.lower() or "without a suffix"
+        for path in files
+        if path.is_file() and path.suffix.lower() not in (*SUFFIXES, *_ABOUT) and not path.name.startswith(".")
+    )
+    if not kinds:
+        return ""
+    shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(8))
+    if kinds.total() == 1:
+        return f"1 file is not a picture that gonogo reads and was skipped: {shown}."
+    return f"{kinds.total()} files are not pictures that gonogo reads and were skipped: {shown}."
+
+
 def _is_picture(path: Path, root: Path) -> bool:
     hidden = any(piece.startswith(".") for piece in path.relative_to(root).parts)
     return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
@@ -257,9 +229,58 @@ def _checked_header(data: bytes, *, name: str, limits: Limits) -> Header:
     return header
 
 
-def _describe(data: bytes) -> str:
-    head = data[:24]
-    return f"text starting with {head.decode()!r}" if head.isascii() else f"{len(data):,} bytes of something else"
+def _decode_jpeg(data: bytes, header: Header, *, name: str, reduction: Reduction) -> Frame:
+    """Decode a JPEG with every warning of libjpeg taken for an error; the pixels are those that OpenCV gives."""
+    if not header.complete:
+        raise _damaged(header, name, "scans are missing at its end")
+    tiny = reduction > 1 and min(header.height, header.width) <= _TINY
+    height, width = reduced_size((header.height, header.width), 1 if tiny else reduction)
+    factor = 1 if tiny else reduction
+    try:
+        frame = simplejpeg.decode_jpeg(data, min_height=height, min_width=width, min_factor=factor, strict=True)
+    except (ValueError, MemoryError) as error:
+        if _UNCHECKED not in str(error) or _JPEG_END not in data:
+            raise _damaged(header, name, str(error)) from error
+        return _decode_by_opencv(data, header, name=name, reduction=reduction)
+    if tiny:
+        return _decode_by_opencv(data, header, name=name, reduction=reduction)
+    return _upright(np.asarray(frame, np.uint8), header.orientation)
+
+
+def _decode_by_opencv(data: bytes, header: Header, *, name: str, reduction: Reduction = 1) -> Frame:
+    try:
+        frame = cv2.imdecode(np.frombuffer(data, np.uint8), _READ_AT[reduction])
+    except cv2.error as error:
+        raise ImageError(f"{name}: OpenCV could not decode this {header.format} ({error.err}).") from error
+    if frame is None:
+        raise _damaged(header, name)
+    return np.asarray(frame, np.uint8)
+
+
+def _decode_by_pillow(data: bytes, header: Header, *, name: str) -> Frame:
+    try:
+        with Image.open(io.BytesIO(data), formats=(header.format,)) as picture:
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), np.uint8)
+    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, MemoryError) as error:
+        raise _damaged(header, name, str(error)) from error
+
+
+def _damaged(header: Header, name: str, why: str = "") -> ImageError:
+    return ImageError(
+        f"{name}: the {header.format} data are truncated or damaged{f' ({why})' if why else ''} "
+        f"(the header promises {header.width} x {header.height} pixels). Copy the file again from the camera."
+    )
+
+
+def _upright(frame: Frame, orientation: int) -> Frame:
+    """Turn and mirror a frame as its EXIF orientation says."""
+    if orientation >= 5:
+        frame = frame.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        frame = frame[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        frame = frame[::-1]
+    return frame
 
 
 def _encode(picture: UInt8[np.ndarray, "height width *channels"], suffix: str, options: list[int]) -> bytes:

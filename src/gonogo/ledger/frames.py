@@ -132,14 +132,14 @@ def _make_folders(folder: Path, *, below: Path) -> None:
         return
     _make_folders(folder.parent, below=below)
     with contextlib.suppress(FileExistsError):
-        folder.mkdir()
+        folder.mkdir(mode=0o700)
     sync_folder(folder.parent)
 
 
 def _write_durably(path: Path, data: bytes) -> None:
     partial = path.with_name(f".{path.name[:8]}.{secrets.token_hex(4)}")
     try:
-        with partial.open("xb") as file:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

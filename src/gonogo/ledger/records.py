@@ -92,6 +92,8 @@ class VerdictRecord(Strict):
     """Unique within the station, for ever."""
     part: Name | None = None
     lot: Name | None = None
+    product: Name | None = None
+    """What the line said was being made."""
     state: State
     """At least as severe as the worst of the views; see `worst`."""
     score: Finite | None

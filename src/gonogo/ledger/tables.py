@@ -170,6 +170,8 @@ def create(path: Path) -> None:
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # SQLite gives the log and the index beside it the mode of the file itself.
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         _fill(partial)
         # A link, unlike a rename, does not replace a ledger that another process made meanwhile.
         os.link(partial, path)

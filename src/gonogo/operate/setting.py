@@ -19,7 +19,9 @@ from gonogo.drift import Reference
 from gonogo.errors import DatasetError, UnfitError
 from gonogo.evaluate import Evaluation, evaluate, require_judged
 from gonogo.inspector import Inspector
+from gonogo.operate.golden import choose_golden, replaced_files
 from gonogo.operate.measuring import Recorder, make_reference
+from gonogo.operate.scores import scores_file
 from gonogo.operate.trust import doubts, exposures, merged, refuse_leaks
 from gonogo.operating_point import Costs, DialPoint, KindClaims
 from gonogo.operating_point.dial import RATES
@@ -123,8 +125,23 @@ def operate(inspector: Inspector, dataset: Dataset, request: Request | None = No
     )
     record = json.dumps(_evidence(made, dataset), indent=2, allow_nan=False).encode() + b"\n"
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    files = {**drift.to_files(reference), EVIDENCE: record}
-    return replace(made, bundle=bundles.replace_operating_point(inspector.bundle, point, now=now, files=files))
+    golden, frames = choose_golden(inspector, dataset, (*val.pictures, *calibrate.pictures), point)
+    files = {
+        **drift.to_files(reference),
+        EVIDENCE: record,
+        **scores_file(request, calibrate, val=None if request.costs is None else val, bad_share=bad_share),
+        **replaced_files(inspector, frames),
+    }
+    revised = bundles.replace_operating_point(inspector.bundle, point, now=now, files=files, golden=golden)
+    return replace(made, bundle=revised)
+
+
+def derive(
+    val: Evaluation, calibrate: Evaluation, request: Request, bad_share: float | None
+) -> tuple[OperatingPoint, KindClaims | None]:
+    """The operating point that follows from judged pictures and a request; a function of these alone."""
+    max_escape, max_overkill = _choose(val, calibrate, request, bad_share)
+    return _certify(calibrate, request, max_escape, max_overkill)
 
 
 def dial_to_json(setting: DialPoint) -> dict[str, Any]:

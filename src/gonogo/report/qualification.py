@@ -22,7 +22,7 @@ from gonogo.errors import InputError
 from gonogo.evaluate import Evaluation, Judge, Rate, evaluate, quantiles_ms
 from gonogo.files import write_beside
 from gonogo.inspector import Inspector
-from gonogo.operate import EVIDENCE
+from gonogo.operate import EVIDENCE, recount
 from gonogo.operating_point import bad_among_accepted, clopper_pearson
 from gonogo.report import svg, words
 from gonogo.report.page import render
@@ -32,6 +32,7 @@ from gonogo.schema import Claim, Label, OperatingPoint, Prediction, State
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge", "msedge")
 _PRINTING_S = 120
 _EXAMPLES, _LIMIT_SAMPLES = 3, 6
+_DIFFERENCES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,13 @@ def qualify(inspector: Inspector, dataset: Dataset) -> Qualification:
     splits = tuple(_count(dataset, split) for split in Split)
     point = inspector.operating_point
     return Qualification(
-        findings=(*_certificate(point), _same_data(point, splits), *_leaks(checked, dataset), *_against(point, test)),
+        findings=(
+            *_certificate(point),
+            *_recounted(inspector, dataset),
+            _same_data(point, splits),
+            *_leaks(checked, dataset),
+            *_against(point, test),
+        ),
         test=test,
         splits=splits,
         checked=checked,
@@ -141,6 +148,39 @@ def _certificate(point: OperatingPoint | None) -> list[Finding]:
         Finding(what=f"{title} certified", passed=claim.holds, detail=words.promise(claim))
         for title, claim in (("Escape limit", point.escape), ("Overkill limit", point.overkill))
     ]
+
+
+def _recounted(inspector: Inspector, dataset: Dataset) -> list[Finding]:
+    if inspector.operating_point is None:
+        return []
+    thresholds, scores = "Thresholds follow from the stored scores", "Calibration pictures score as stored"
+    found = recount(inspector, dataset)
+    if found is None:
+        detail = (
+            "The bundle stores no calibration scores: an earlier version of gonogo certified it, so its thresholds "
+            "cannot be counted again. Run gonogo operate."
+        )
+        return [Finding(what=thresholds, passed=False, detail=detail)]
+    tolerance = inspector.bundle.manifest.score_tolerance
+    return [
+        _no_difference(
+            thresholds,
+            found.thresholds,
+            "Certified again on the stored scores, for what was asked, the operating point comes out equal.",
+        ),
+        _no_difference(
+            scores,
+            found.scores,
+            f"All {found.pictures} pictures were judged again: same parts, same labels, scores within {tolerance:g}.",
+        ),
+    ]
+
+
+def _no_difference(what: str, differences: Sequence[str], same: str) -> Finding:
+    listed = "; ".join(differences[:_DIFFERENCES])
+    more = f"; and {len(differences) - _DIFFERENCES} more" if len(differences) > _DIFFERENCES else ""
+    detail = f"{listed}{more}. Run gonogo operate, and find out who changed the bundle." if differences else same
+    return Finding(what=what, passed=not differences, detail=detail)
 
 
 def _same_data(point: OperatingPoint | None, splits: Sequence[SplitCount]) -> Finding:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gonogo.errors import RecipeError
 from gonogo.roi.classical import ClassicalRoi, FixedRoi, Roi
 from gonogo.roi.learned import NETWORK, LearnedRoi
-from gonogo.roi.recipe import FixedRecipe, LearnedRecipe, RoiRecipe, read_recipe
+from gonogo.roi.recipe import FixedRecipe, LearnedRecipe, RoiRecipe, parse_recipe, read_recipe
 
 if TYPE_CHECKING:
     from gonogo.runtime import Graph
@@ -47,6 +47,13 @@ def make_roi(recipe: RoiRecipe, *, folder: Path | None = None, compiled: Callabl
     return LearnedRoi(recipe, compiled(network))
 
 
-def open_roi(path: Path, *, compiled: Callable[[Path], Graph] | None = None) -> Roi:
-    """Read a recipe's file and make what carries it out; see `make_roi`."""
-    return make_roi(read_recipe(path), folder=path.parent, compiled=compiled)
+def open_roi(path: Path, *, text: str | None = None, compiled: Callable[[Path], Graph] | None = None) -> Roi:
+    """Read a recipe's file and make what carries it out; see `make_roi`.
+
+    Args:
+        path: The recipe's file.
+        text: What is in it, for a caller who has read and checked it.
+        compiled: How the network of a learned recipe is compiled; for the CPU where omitted.
+    """
+    recipe = read_recipe(path) if text is None else parse_recipe(text, name=str(path))
+    return make_roi(recipe, folder=path.parent, compiled=compiled)

@@ -16,7 +16,8 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from gonogo.errors import GonogoError
+from gonogo.errors import GonogoError, LedgerError
+from gonogo.files import disk_is_full
 from gonogo.server import pages
 from gonogo.server.access import Kind, Role, Route
 from gonogo.server.guard import GuardedRoute, guard_kwargs, identify
@@ -24,6 +25,7 @@ from gonogo.server.language import N_, RefusedError, translations
 from gonogo.server.routes import PUBLIC_PATHS, ROUTES
 from gonogo.server.services import Options, Services
 from gonogo.server.shell import HEADERS, Shell
+from gonogo.server.views import account
 from gonogo.server.workspace import Workspace
 
 STATIC = Path(__file__).parent / "static"
@@ -38,8 +40,12 @@ _REFUSALS = {
     422: N_("Something in this request is missing or malformed."),
     429: N_("Too many requests. Wait a little."),
     500: N_("Something went wrong here. It was logged; nothing was changed."),
-    503: N_("Too many pages are open. Close some and try again."),
+    503: N_("The server is busy. Wait a few seconds and try again."),
+    507: N_("The disk is full. Nothing was changed. Free some space, then try again."),
 }
+
+
+_LEDGER = N_("The ledger cannot be written or read. Nothing was changed. Check its disk, then try again.")
 
 
 class UndeclaredRouteError(GonogoError):
@@ -120,18 +126,21 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _malformed(request: Request, error: Exception) -> Response:
+    if request.url.path == "/login":
+        return await run_in_threadpool(account.incomplete_login, request)
     return await run_in_threadpool(_tell, request, 422)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     if isinstance(error, RefusedError) and request.scope.get("gonogo.kind") is Kind.FORM:
         return await run_in_threadpool(pages.refuse, request, error)
-    return await run_in_threadpool(_tell, request, 422, error)
+    code = 507 if disk_is_full(error) else 503 if isinstance(error, LedgerError) else 422
+    return await run_in_threadpool(_tell, request, code, error)
 
 
 async def _broke(request: Request, error: Exception) -> Response:
     # Starlette raises it again after this answer, so that uvicorn logs the traceback. It also answers outside `Shell`.
-    answer = await run_in_threadpool(_tell, request, 500)
+    answer = await run_in_threadpool(_tell, request, 507 if disk_is_full(error) else 500)
     answer.headers.update({**HEADERS, "Cache-Control": "no-store"})
     return answer
 
@@ -145,9 +154,9 @@ def _tell(request: Request, status_code: int, error: Exception | None = None, he
     if isinstance(error, RefusedError):
         message = error.text(language)
     else:
-        known = _REFUSALS.get(status_code, _REFUSALS[400])
+        known = _LEDGER if status_code == 503 and error else _REFUSALS.get(status_code, _REFUSALS[400])
         # What failed inside may name files: that is for people who are logged in.
-        told = str(error) if error and request.state.visitor.role else ""
+        told = str(error) if error and status_code != 507 and request.state.visitor.role else ""
         message = told or translations(language).gettext(known)
     if kind in (Kind.PAGE, Kind.FORM) or (kind is None and "text/html" in request.headers.get("accept", "")):
         answer: Response = pages.page(

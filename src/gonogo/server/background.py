@@ -11,20 +11,23 @@ import uvicorn
 from fastapi import FastAPI
 
 from gonogo.errors import GonogoError
+from gonogo.server.connections import ConnectionLimits, uvicorn_options
 
 
 @contextmanager
-def running(app: FastAPI, *, port: int = 0) -> Iterator[str]:
+def running(app: FastAPI, *, port: int = 0, limits: ConnectionLimits | None = None) -> Iterator[str]:
     """Serve an app on this machine while the block runs; yields its address.
 
     Args:
         app: From `gonogo.server.create_app`; it is shut down at the end.
         port: Which port; 0 takes a free one.
+        limits: What clients may take; None for the limits of ``gonogo serve``.
 
     Raises:
         GonogoError: the server did not start.
     """
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=1))
+    options = uvicorn_options(limits or ConnectionLimits())
+    server = uvicorn.Server(uvicorn.Config(app, port=port, timeout_graceful_shutdown=1, **options))
     thread = threading.Thread(target=server.run, name="gonogo-server", daemon=True)
     thread.start()
     while not server.started:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gonogo.errors import GonogoError
@@ -21,11 +22,16 @@ RECENT = 60
 FAULTS = 5
 """Faults listed with their cause."""
 POLL_S = 0.25
+CURRENT_S = 60.0
+"""A verdict that is older is no longer shown as the present one."""
+_CLOCK_SLACK_S = 5.0  # a verdict from the future is old: the clock was set back since
+MAX_PER_PERSON = 4
+"""Live pages of one person or key; a browser keeps at most six connections to one server."""
 _TALLY_SHARE = 20  # counting takes at most a twentieth of the time, however many rows the day has
 
 
 class TooManyStreamsError(GonogoError):
-    """Every place for a live page is taken."""
+    """Every place for a live page, or every one of this person's, is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +46,8 @@ class StationStatus:
     """What needs a person, one sentence each."""
     at: datetime
     """When it said so, to the minute while it is alive."""
+    since: datetime | None
+    """When it was started."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +68,10 @@ class Snapshot:
     """``None`` where no station has run here."""
     problem: str = ""
     """Why the ledger cannot be read; empty where it can."""
+    idle: bool = False
+    """Whether the newest verdict is too old to be the present one, or from before the station's start."""
+    at: datetime
+    """When this was read."""
 
     @property
     def last(self) -> Row[VerdictRecord] | None:
@@ -70,6 +82,11 @@ class Snapshot:
     def believable(self) -> bool:
         """Whether what it shows is the present."""
         return not self.problem and (self.station is None or self.station.alive)
+
+    @property
+    def current(self) -> Row[VerdictRecord] | None:
+        """The newest verdict, where it is the present one."""
+        return self.last if self.believable and not self.idle else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,29 +108,35 @@ class Feed:
         self._poller: asyncio.Task[None] | None = None
         self._rows: tuple[object, tuple[Row[VerdictRecord], ...], tuple[Row[VerdictRecord], ...]] | None = None
         self._counted: _Count | None = None
-        self.watchers = 0
+        self._watchers: Counter[str] = Counter()
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
-    def full(self) -> bool:
-        """Whether no further page can be served."""
-        return self.watchers >= self._max_streams
+    def watchers(self) -> int:
+        """Live pages that are open."""
+        return self._watchers.total()
 
     @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
+    async def watched(self, who: str) -> AsyncIterator[None]:
         """Keep the feed running while the block runs.
 
+        Args:
+            who: Whose page it is.
+
         Raises:
-            TooManyStreamsError: it is full.
+            TooManyStreamsError: there is no place, or this person has taken theirs.
         """
-        if self.full:
-            raise TooManyStreamsError(f"expected at most {self._max_streams} live pages, found one more.")
-        self.watchers += 1
+        for limit, taken in ((self._max_streams, self.watchers), (MAX_PER_PERSON, self._watchers[who])):
+            if taken >= limit:
+                raise TooManyStreamsError(f"expected at most {limit} live pages, found one more.")
+        self._watchers[who] += 1
         if self._poller is None:
             self._poller = asyncio.create_task(self._poll())
         try:
             yield
         finally:
-            self.watchers -= 1
+            self._watchers[who] -= 1
+            self._watchers += Counter()  # drops those who watch no longer
             if self.watchers == 0:
                 await self.stop()
 
@@ -140,13 +163,13 @@ class Feed:
     def read(self) -> Snapshot:
         """A snapshot of now."""
         since = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-        station = self._station()
+        station, now = self._station(), self.now()
         try:
             recent, faults = self._read_rows(since)
             last = recent[-1].seq if recent else 0
             counted = self._count(since, last)
         except GonogoError as error:
-            return Snapshot(version=0, since=since, station=station, problem=str(error))
+            return Snapshot(version=0, since=since, station=station, problem=str(error), at=now)
         return Snapshot(
             version=last,
             recent=recent,
@@ -155,6 +178,8 @@ class Feed:
             causes=counted.causes,
             faults=faults,
             station=station,
+            idle=bool(recent) and _is_old(recent[-1], station, now),
+            at=now,
         )
 
     def _read_rows(self, since: datetime) -> tuple[tuple[Row[VerdictRecord], ...], tuple[Row[VerdictRecord], ...]]:
@@ -195,6 +220,7 @@ class Feed:
             alarms=tuple(str(alarm) for alarm in status["alarms"]),
             # Every beat would otherwise be a change worth sending.
             at=beat.replace(second=0, microsecond=0) if status["alive"] else beat,
+            since=datetime.fromisoformat(status["since"]) if "since" in status else None,
         )
 
     async def _poll(self) -> None:
@@ -202,10 +228,17 @@ class Feed:
         version = self._latest.version if self._latest else 0
         while True:
             found = await asyncio.to_thread(self.read)
-            looks = (found.version, found.since, found.counts, found.station, found.problem)
+            looks = (found.version, found.since, found.counts, found.station, found.problem, found.idle)
             if looks != shown:
                 shown, version = looks, version + 1
                 self._latest = Snapshot(**{**vars(found), "version": version})
                 self._changed.set()
                 self._changed = asyncio.Event()
             await asyncio.sleep(POLL_S)
+
+
+def _is_old(row: Row[VerdictRecord], station: StationStatus | None, now: datetime) -> bool:
+    age = now - row.at
+    if not timedelta(seconds=-_CLOCK_SLACK_S) <= age <= timedelta(seconds=CURRENT_S):
+        return True
+    return station is not None and station.since is not None and row.at < station.since

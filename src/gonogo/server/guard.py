@@ -94,6 +94,11 @@ def session_cookie(services: Services) -> str:
     return "__Host-gonogo" if services.options.tls else "gonogo"
 
 
+def device_cookie(services: Services) -> str:
+    """The cookie by which a device is known that has logged in before; it opens nothing by itself."""
+    return session_cookie(services) + "-device"
+
+
 def is_own_address(host: str, allowed: frozenset[str]) -> bool:
     """Whether a Host header names this server.
 

@@ -25,6 +25,7 @@ STATE_NAMES = {State.GO: N_("Go"), State.NO_GO: N_("No-go"), State.REVIEW: N_("R
 CAUSES: Mapping[str, str] = {
     Cause.CAMERA_LOST: N_("Camera lost"),
     Cause.NO_FRAME: N_("No picture"),
+    Cause.UNMATCHED: N_("Picture of another part?"),
     Cause.UNREADABLE: N_("Unreadable picture"),
     Cause.FROZEN: N_("Frozen picture"),
     Cause.DARK: N_("Too dark"),
@@ -38,6 +39,7 @@ CAUSES: Mapping[str, str] = {
     Cause.PROCESS: N_("Worker died"),
     Cause.LEDGER: N_("Not recorded"),
     Cause.DISK_FULL: N_("Disk full"),
+    Cause.REUSED_ID: N_("Id used twice"),
     Cause.CHALLENGE: N_("Challenge part"),
 }
 """The station's causes of a fault, for people."""
@@ -141,6 +143,7 @@ def environment(language: str) -> Environment:
         # A chosen share, without needless decimals.
         "level": lambda share: numbers.format_percent(share, "0.####\N{NO-BREAK SPACE}%", locale=language),
         "moment": lambda at: _moment(at, language),
+        "ago": lambda at, now: str(dates.format_timedelta(at - now, add_direction=True, locale=language)),
         "clock": lambda at: dates.format_time(_local(at), "HH:mm:ss", locale=language),
     }
     return made

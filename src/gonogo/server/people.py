@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import argon2
-from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 from gonogo.server.access import Role
+from gonogo.server.hashing import Hashing
 from gonogo.server.language import N_, RefusedError
 from gonogo.server.store import Store
 
@@ -21,7 +21,6 @@ LONGEST_NAME = 64
 
 _FIELDS = "id, name, role, must_change, disabled, created_at, language, theme"
 _COMMON = ("password", "passwort", "1234567890", "0123456789", "qwertzuiop", "qwertyuiop", "gonogo", "letmein")
-_HASHING_AT_ONCE = 2  # argon2 takes 64 MiB and a core each
 
 
 class WrongPasswordError(RefusedError):
@@ -43,12 +42,16 @@ class User:
     theme: str | None
 
 
+Record: TypeAlias = Callable[[User], object]
+"""Records a change; called within its transaction with the person concerned."""
+
+
 class People:
     """Everyone who may log in."""
 
     def __init__(self, store: Store, *, hasher: argon2.PasswordHasher, now: Callable[[], float] = time.time) -> None:
-        self._store, self._hasher, self._now = store, hasher, now
-        self._hashing = threading.BoundedSemaphore(_HASHING_AT_ONCE)
+        self._store, self._now = store, now
+        self.hashing = Hashing(hasher)
         self._nobody = hasher.hash(secrets.token_urlsafe())
 
     def all(self) -> list[User]:
@@ -66,8 +69,13 @@ class People:
             raise RefusedError(N_("There is no such person."))
         return _user(rows[0])
 
-    def add(self, name: str, role: Role) -> tuple[User, str]:
+    def add(self, name: str, role: Role, *, record: Record = lambda user: None) -> tuple[User, str]:
         """Add a person.
+
+        Args:
+            name: The name they log in with.
+            role: What they may do.
+            record: Called within the transaction; if it raises, nothing changes.
 
         Returns:
             The person and their one-time password, which is kept nowhere.
@@ -75,11 +83,11 @@ class People:
         Raises:
             RefusedError: the name is unusable or taken.
         """
-        name = unicodedata.normalize("NFKC", name).strip()
+        name = normalized_name(name)
         if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
             raise RefusedError(N_("A name has 1 to %(longest)s printable characters."), longest=LONGEST_NAME)
         password = one_time_password()
-        hashed = self._hash(password)
+        hashed = self.hashing.hash(password)
         with self._store.transaction():
             if self._store.run("SELECT 1 FROM users WHERE name = ?", name):
                 raise RefusedError(N_("%(name)s exists already."), name=name)
@@ -88,22 +96,30 @@ class People:
                 name, role.value, hashed, self._now(),
             )  # fmt: skip
             ((user_id,),) = self._store.run("SELECT id FROM users WHERE name = ?", name)
-        return self.find(user_id), password
+            user = self.find(user_id)
+            record(user)
+        return user, password
 
     def check(self, name: str, password: str) -> User | None:
         """The person with this name and password, or ``None``; takes as long for a name that does not exist."""
-        name = unicodedata.normalize("NFKC", name).strip()[: LONGEST_NAME + 1]
+        name = normalized_name(name)
         found = self._store.run(f"SELECT {_FIELDS}, password_hash FROM users WHERE name = ?", name)
         user = _user(found[0][:-1]) if found else None
         stored = str(found[0][-1]) if found else self._nobody
-        if not self._matches(stored, password) or user is None or user.disabled:
+        if not self.hashing.matches(stored, password[:LONGEST_PASSWORD]) or user is None or user.disabled:
             return None
-        if self._hasher.check_needs_rehash(stored):
-            self._store.run("UPDATE users SET password_hash = ? WHERE id = ?", self._hash(password), user.id)
+        if self.hashing.outdated(stored):
+            self._store.run("UPDATE users SET password_hash = ? WHERE id = ?", self.hashing.hash(password), user.id)
         return user
 
-    def change_password(self, user: User, old: str, new: str) -> None:
+    def change_password(self, user: User, old: str, new: str, *, record: Record = lambda user: None) -> None:
         """Set one's own password.
+
+        Args:
+            user: Whose it is.
+            old: The present one.
+            new: The one to have from now on.
+            record: Called within the transaction; if it raises, nothing changes.
 
         Raises:
             WrongPasswordError: the old one is wrong.
@@ -112,13 +128,17 @@ class People:
         if self.check(user.name, old) is None:
             raise WrongPasswordError(N_("The present password is not right."))
         _strong_enough(user.name, old, new)
-        self._set_password(user.id, new, must_change=False)
+        self._set_password(user, new, must_change=False, record=record)
 
-    def reset_password(self, user_id: int) -> str:
-        """Give a person a new one-time password and end their sessions."""
-        self.find(user_id)
+    def reset_password(self, user_id: int, *, record: Record = lambda user: None) -> str:
+        """Give a person a new one-time password and end their sessions.
+
+        Args:
+            user_id: Whose it is.
+            record: Called within the transaction; if it raises, nothing changes.
+        """
         password = one_time_password()
-        self._set_password(user_id, password, must_change=True)
+        self._set_password(self.find(user_id), password, must_change=True, record=record)
         return password
 
     def set_role(self, user_id: int, role: Role) -> None:
@@ -147,13 +167,14 @@ class People:
         """Keep a person's language and colours; ``None`` follows the browser."""
         self._store.run("UPDATE users SET language = ?, theme = ? WHERE id = ?", language, theme, user_id)
 
-    def _set_password(self, user_id: int, password: str, *, must_change: bool) -> None:
-        hashed = self._hash(password)
+    def _set_password(self, user: User, password: str, *, must_change: bool, record: Record) -> None:
+        hashed = self.hashing.hash(password)  # before the transaction: every page waits for those
         with self._store.transaction():
             self._store.run(
-                "UPDATE users SET password_hash = ?, must_change = ? WHERE id = ?", hashed, must_change, user_id
+                "UPDATE users SET password_hash = ?, must_change = ? WHERE id = ?", hashed, must_change, user.id
             )
-            self._end_sessions(user_id)
+            self._end_sessions(user.id)
+            record(user)
 
     def _end_sessions(self, user_id: int) -> None:
         self._store.run("DELETE FROM sessions WHERE user_id = ?", user_id)
@@ -162,16 +183,14 @@ class People:
         if not self._store.run("SELECT 1 FROM users WHERE role = ? AND NOT disabled", Role.ADMIN.value):
             raise RefusedError(N_("Nobody would be left to manage people. Make someone else administrator first."))
 
-    def _hash(self, password: str) -> str:
-        with self._hashing:
-            return self._hasher.hash(password)
+    def close(self) -> None:
+        """End the hashing pool."""
+        self.hashing.close()
 
-    def _matches(self, stored: str, password: str) -> bool:
-        with self._hashing:
-            try:
-                return self._hasher.verify(stored, password[:LONGEST_PASSWORD])
-            except (VerifyMismatchError, InvalidHashError):
-                return False
+
+def normalized_name(name: str) -> str:
+    """A name as it is stored and looked up: one form for its full-width, composed and decomposed spellings."""
+    return unicodedata.normalize("NFKC", name).strip()[: LONGEST_NAME + 1]
 
 
 def one_time_password() -> str:

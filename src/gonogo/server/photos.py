@@ -35,7 +35,7 @@ class Photos:
         with self._lock:
             if key in self._sizes:
                 return self._sizes[key]
-        frame = images.load(path)
+        frame = images.load_confined(path)
         return self._know(key, (frame.shape[1], frame.shape[0]))
 
     def jpeg(self, path: Path, width: int) -> bytes:
@@ -51,7 +51,7 @@ class Photos:
             if key in self._drawn:
                 self._drawn.move_to_end(key)
                 return self._drawn[key]
-        frame = images.load(path)
+        frame = images.load_confined(path)
         self._know((path, changed), (frame.shape[1], frame.shape[0]))
         drawn = images.encode_jpeg(reduced(frame, width)[0], quality=88)
         with self._lock:

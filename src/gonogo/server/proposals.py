@@ -87,7 +87,7 @@ class Proposals:
             ImageError: an unreadable picture.
         """
         records = self._datasets.read(dataset)
-        frame = images.load(records.root / records.find(file).file_name)
+        frame = images.load_confined(records.root / records.find(file).file_name)
         with self._lock:
             for roi, source in self._methods(dataset, records):
                 located = roi.locate(frame)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import argon2
 from fastapi import Depends, Request
+from pydantic import Field
 
 from gonogo.server.access import Role
 from gonogo.server.book import Book
@@ -118,6 +119,7 @@ class Services:
         self.jobs.close()
         self.doubts.close()
         self.proposals.close()
+        self.people.close()
         self.book.close()
         self.store.close()
 
@@ -149,6 +151,8 @@ def _visitor(request: Request) -> Visitor:
     return found
 
 
+RowNumber = Annotated[int, Field(ge=0, lt=2**63)]
+"""A row's number in a database, as an argument of a handler: SQLite holds none that is larger."""
 Here = Annotated[Services, Depends(_services)]
 """The services, as an argument of a handler."""
 Me = Annotated[Visitor, Depends(_visitor)]

@@ -7,16 +7,17 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, TypeAlias
 
 from gonogo import images
 from gonogo.config import Limits
-from gonogo.dataset import Sample
-from gonogo.errors import ImageError
-from gonogo.files import write_beside
+from gonogo.dataset import Sample, label_named
+from gonogo.errors import ImageError, InputError
+from gonogo.files import free_bytes, write_beside
+from gonogo.images import CostlyImageError
 from gonogo.schema import Label
 from gonogo.server.access import MIB
 from gonogo.server.datasets import LONGEST_KIND, Records
@@ -27,8 +28,19 @@ MOST_BYTES = 1024 * MIB
 """Of one upload, as it is sent."""
 MOST_UNPACKED_BYTES = 4 * MOST_BYTES
 MOST_MEMBERS = 20_000
+MOST_PICTURES = 100_000
+"""In one data set."""
+MOST_DATASET_BYTES = 200 * 1024 * MIB
+LEAST_FREE_BYTES = 1024 * MIB
+"""Left on the disk: stations record on it too, and without space every part is a fault."""
+MOST_COSTLY = 3
+"""Pictures of one upload that took too long to decode; after that the rest is not tried."""
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""The others may unpack a few kilobytes to gigabytes at one go."""
+_PICTURE_STARTS = (b"\xff\xd8", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"GIF8")
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')  # a data set may be copied to a Windows PC
 _LONGEST_NAME = 120
+_MOST_NAMED = 20
 _UNPACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, OSError, EOFError, ValueError)
 """All that a damaged member may raise; NotImplementedError, for a method unknown here, is a RuntimeError."""
 
@@ -53,6 +65,10 @@ class Taken:
     added: int = 0
     copies: int = 0
     """Files that the data set holds already, byte for byte."""
+    labelled: int = 0
+    """Those of them that had no label and took the one of their folder."""
+    unknown_folders: list[str] = field(default_factory=list)
+    """Folders that were to be labels and say neither good nor bad; their pictures have no label."""
     refused: list[Refused] = field(default_factory=list)
 
 
@@ -66,7 +82,8 @@ def take(
         dataset: Whose pictures they become.
         sent: Files with their names or relative paths; archives are unpacked.
         who: Who sent them.
-        by_folder: Take labels from the folders that pictures lie in: ``good``, ``bad`` or ``bad/<kind>``.
+        by_folder: Take labels from the folders that pictures lie in: ``good``, ``bad`` or ``bad/<kind>``, or words that
+            `label_named` knows; pictures that are there without a label take them too.
 
     Raises:
         RefusedError: no such data set.
@@ -75,7 +92,9 @@ def take(
     taken = Taken()
     new = list(_stored(here.datasets.read(dataset), _items(sent), taken, by_folder=by_folder))
     with here.datasets.changing(dataset) as draft:
+        told = [sample for sample in new if sample.file_name in draft.samples]
         new = [sample for sample in new if sample.file_name not in draft.samples]
+        draft.put(_labelled(told, draft.samples, taken))
         here.book.act(
             "upload", who, dataset=dataset, pictures=len(new), refused=len(taken.refused), by_folder=by_folder
         )
@@ -93,26 +112,99 @@ def _stored(records: Records, items: Iterable[Item], taken: Taken, *, by_folder:
     for path in lying:
         if path.is_file():
             held.setdefault(path.stat().st_size, []).append(path)
+    room = _Room(records.root, sum(map(len, held.values())), sum(size * len(paths) for size, paths in held.items()))
+    for name, data in _readable(items, taken):
+        twin = next((path for path in held.get(len(data), []) if path.read_bytes() == data), None)
+        if twin is not None and twin.relative_to(records.root).as_posix() in records.samples:
+            taken.copies += 1
+            if by_folder:
+                yield _as_said(name, twin.relative_to(records.root).as_posix(), taken)
+            continue
+        if twin is None and (full := room.against(len(data))):
+            taken.refused.append(Refused(name=name, reason=full))
+            return
+        path = twin or _reserved(folder, _plain(name), stems)
+        if twin is None:
+            _write(path, data)
+            room.take(len(data))
+        held.setdefault(len(data), []).append(path)
+        file = path.relative_to(records.root).as_posix()
+        yield _as_said(name, file, taken) if by_folder else Sample(file_name=file)
+
+
+def _readable(items: Iterable[Item], taken: Taken) -> Iterator[tuple[str, bytes]]:
+    """The pictures that can be decoded; what is wrong with the others is noted."""
+    costly = 0
     for item in items:
         if isinstance(item, Refused):
             taken.refused.append(item)
             continue
         name, data = item
         try:
-            images.decode(data, name=PurePosixPath(name).name)
+            images.decode_confined(data, name=PurePosixPath(name).name)
         except ImageError as error:
             taken.refused.append(Refused(name=name, reason=str(error)))
+            costly += isinstance(error, CostlyImageError)
+        else:
+            yield name, data
+        if costly == MOST_COSTLY:
+            taken.refused.append(Refused(name=name, reason=N_("Several files took too long; the rest was left out.")))
+            return
+
+
+def _as_said(name: str, file: str, taken: Taken) -> Sample:
+    """A record with the label that the picture's folders say."""
+    label, defect = _label_of(name)
+    folder = PurePosixPath(name.replace("\\", "/")).parent.name
+    if label is None and folder and folder not in taken.unknown_folders and len(taken.unknown_folders) < _MOST_NAMED:
+        taken.unknown_folders.append(folder[:LONGEST_KIND])
+    return Sample(file_name=file, label=label, defect=defect)
+
+
+def _labelled(told: Iterable[Sample], there: Mapping[str, Sample], taken: Taken) -> Iterator[Sample]:
+    """Pictures that lay there without a label and now have that of their folder; a label that is there stays."""
+    for sample in told:
+        known = there[sample.file_name]
+        if sample.label is None or known.present is False:
             continue
-        twin = next((path for path in held.get(len(data), []) if path.read_bytes() == data), None)
-        if twin is not None and twin.relative_to(records.root).as_posix() in records.samples:
-            taken.copies += 1
-            continue
-        path = twin or _reserved(folder, _plain(name), stems)
-        if twin is None:
-            write_beside(path, data)
-        held.setdefault(len(data), []).append(path)
-        label, defect = _label_of(name) if by_folder else (None, None)
-        yield Sample(file_name=path.relative_to(records.root).as_posix(), label=label, defect=defect)
+        if known.label is None:
+            taken.labelled += 1
+            yield known.model_copy(update={"label": sample.label, "defect": sample.defect})
+        elif known.label is not sample.label:
+            reason = N_("It is there already, with the other label, which was kept.")
+            taken.refused.append(Refused(name=sample.file_name, reason=reason))
+
+
+@dataclass
+class _Room:
+    """How much more a data set may take."""
+
+    root: Path
+    pictures: int
+    taken_bytes: int
+
+    def against(self, size: int) -> str:
+        """Why a picture of so many bytes may not be stored; empty where it may."""
+        if self.pictures >= MOST_PICTURES:
+            return N_("The data set holds as many pictures as it may; the rest was left out.")
+        if self.taken_bytes + size > MOST_DATASET_BYTES:
+            return N_("The data set takes as much space as it may; the rest was left out.")
+        if free_bytes(self.root) - size < LEAST_FREE_BYTES:
+            return N_("The disk is nearly full; the rest was left out. Free some space first.")
+        return ""
+
+    def take(self, size: int) -> None:
+        """One more picture is stored."""
+        self.pictures, self.taken_bytes = self.pictures + 1, self.taken_bytes + size
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Fill a reserved place; where the disk is full, give the name back."""
+    try:
+        write_beside(path, data)
+    except InputError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _items(sent: Iterable[tuple[str, BinaryIO]]) -> Iterator[Item]:
@@ -163,7 +255,9 @@ def unpacked(
         most = min(left, Limits().max_file_bytes)
         try:
             with archive.open(member) as opened:
-                data = opened.read(most + 1)  # what the archive says of its size may be a lie
+                data = opened.read(32)
+                if _may_be_picture(data):  # nothing else is worth unpacking
+                    data += opened.read(most + 1 - len(data))  # what the archive says of its size may be a lie
         except _UNPACKING as error:
             yield Refused(name=member.filename, reason=f"{member.filename}: cannot be unpacked ({error}).")
             continue
@@ -186,9 +280,15 @@ def _against(member: zipfile.ZipInfo) -> str:
         return N_("It is a link, not a file.")
     if member.flag_bits & 1:
         return N_("It is encrypted.")
+    if member.compress_type not in _PACKED:
+        return N_("It is packed in an unusual way. Pack the archive again with the usual method (Deflate).")
     if member.file_size > Limits().max_file_bytes:
         return N_("The file is too large for one picture.")
     return ""
+
+
+def _may_be_picture(head: bytes) -> bool:
+    return head.startswith(_PICTURE_STARTS) or head[4:8] == b"ftyp"
 
 
 def _is_hidden(name: str) -> bool:
@@ -232,13 +332,11 @@ def _tries(stem: str) -> Iterator[str]:
 
 
 def _label_of(name: str) -> tuple[Label | None, str | None]:
-    """What the folders say: ``good``, ``bad`` or ``bad/<kind>``; anything else says nothing."""
+    """What the folders say: good, bad or bad/KIND, or other words for them; anything else says nothing."""
     folders = PurePosixPath(name.replace("\\", "/")).parts[:-1]
-    lower = [folder.lower() for folder in folders]
-    if lower and lower[-1] == "good":
-        return Label.GOOD, None
-    if lower and lower[-1] == "bad":
-        return Label.BAD, None
-    if len(lower) > 1 and lower[-2] == "bad" and folders[-1].isprintable():
+    labels = [label_named(folder) for folder in folders]
+    if labels and labels[-1] is not None:
+        return labels[-1], None
+    if len(labels) > 1 and labels[-2] is Label.BAD and folders[-1].isprintable():
         return Label.BAD, folders[-1][:LONGEST_KIND]
     return None, None

@@ -7,9 +7,14 @@ from pathlib import Path
 
 from gonogo.errors import InputError
 from gonogo.files import write_beside
+from gonogo.names import readable
 from gonogo.station.settings import read_settings
 
 _MARK = "server.db"
+
+
+def _is_text(name: str) -> bool:
+    return readable(name) == name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +91,18 @@ class Workspace:
 
     def bundle_paths(self) -> list[Path]:
         """Every bundle, by name."""
-        return sorted(path for path in self.bundles.glob("*.inspector") if path.is_dir())
+        return sorted(path for path in self.bundles.glob("*.inspector") if path.is_dir() and _is_text(path.name))
+
+    def odd_bundles(self) -> list[Path]:
+        """What is named like a bundle and is no folder, or has a name that no page can show."""
+        return sorted(set(self.bundles.glob("*.inspector")) - set(self.bundle_paths()))
 
     def active_bundle(self) -> Path | None:
         """The bundle in use, or ``None``."""
         pointer = self.root / "active"
         if not pointer.is_file():
             return None
-        path = self.root / pointer.read_text("utf-8").strip()
+        path = self.root / pointer.read_text("utf-8", errors="replace").strip()
         return path if path in self.bundle_paths() else None
 
     def activate(self, name: str) -> None:

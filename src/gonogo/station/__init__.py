@@ -8,13 +8,13 @@ whatever fails becomes a fault within the window. ``docs/station.md`` tells the 
 from gonogo.station.answers import AnswerError, Port, Sender
 from gonogo.station.cycle import FOLLOWS, Cycle, Step
 from gonogo.station.fakes import FakePlc, fake_frame, fake_model
-from gonogo.station.gate import Gate, Health
+from gonogo.station.gate import Gate
 from gonogo.station.judging import ANSWERED_FAULT, Station, ViewParts
 from gonogo.station.messages import Answer, Cause, Trigger
 from gonogo.station.models import Model, ModelSlot, Swap
 from gonogo.station.running import run, worker_command
 from gonogo.station.settings import EXAMPLE, StationSettings, parse_settings, read_settings
-from gonogo.station.status import read_status
+from gonogo.station.status import Health, read_status
 
 __all__ = [
     "ANSWERED_FAULT",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gonogo import images
 from gonogo.ledger import Action, Ledger, Where
+from gonogo.names import readable
 from gonogo.schema import State
 from gonogo.station.models import Model
 from gonogo.station.settings import ChallengeSettings
@@ -63,7 +64,10 @@ class Challenges:
 
     def standing(self) -> Standing:
         """What holds now."""
-        now, grace = self._now(), timedelta(seconds=self._settings.grace_s)
+        return self._standing_at(self._now())
+
+    def _standing_at(self, now: datetime) -> Standing:
+        grace = timedelta(seconds=self._settings.grace_s)
         due = self._since + timedelta(seconds=self._settings.every_s)
         held = ""
         if self._since > now + grace:  # else a clock that was set back would put the test off
@@ -82,7 +86,9 @@ class Challenges:
 
     def picture_due(self) -> Path | None:
         """The picture of a known bad part that is to be judged now, or ``None``."""
-        if self._settings.pictures is None or self._failed or self._now() < self.standing().next_due:
+        # One look at the clock: where it was set back the test is due now, which is after an earlier look.
+        now = self._now()
+        if self._settings.pictures is None or self._failed or now < self._standing_at(now).next_due:
             return None
         files = list(images.find(self._settings.pictures))
         return files[next(self._turn) % len(files)] if files else None
@@ -91,14 +97,19 @@ class Challenges:
         """Judge one picture of a known bad part; the action records what came of it."""
         if model is None:
             return self.result(path.name, State.FAULT, None, "no bundle is loaded", about=None)
-        verdict = model.inspect(images.load(path))
+        frame = images.load(path)
+        try:
+            verdict = model.inspect(frame)
+        except Exception as error:  # noqa: BLE001  the edge of judging: a test that fails holds the station, no worker
+            reason = f"not judged ({type(error).__name__}: {error})"
+            return self.result(path.name, State.FAULT, None, reason, about=None, sha256=model.sha256)
         return self.result(path.name, verdict.state, verdict.score, verdict.reason, about=None, sha256=model.sha256)
 
     def result(
         self, part: str, state: State, score: float | None, reason: str, *, about: int | None, sha256: str | None = None
     ) -> Action:
         """The record of one test."""
-        passed = self.passes(state)
+        passed, part, reason = self.passes(state), readable(part), readable(reason)
         told = "" if passed else f"the known bad part {part} was judged {state.value} ({reason})"
         return Action(
             action=CHALLENGE,

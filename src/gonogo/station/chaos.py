@@ -21,6 +21,7 @@ from pathlib import Path
 from gonogo.schema import State
 from gonogo.station.backlog import UNRECORDED
 from gonogo.station.chaos_bench import PATIENCE_S, Bench, Findings, bench, check, patiently, settings_for
+from gonogo.station.chaos_pictures import LANES, picture_lane
 from gonogo.station.chaos_station import StationProcess
 from gonogo.station.fakes import FakePlc
 from gonogo.station.settings import StationSettings
@@ -166,17 +167,19 @@ def run_all(
     kills: int,
     triggers: int,
     failing: int,
+    pictures: int,
     seed: int,
     lanes: int = 3,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, Findings]:
-    """Everything: kills in several lanes side by side, a storm, failures of each kind.
+    """Everything: kills in several lanes side by side, a storm, failures of each kind, pictures gone astray.
 
     Args:
         folder: Where the stations live; must be empty.
         kills: How often a process is killed: a tenth of them gate and worker together, a tenth with a real bundle.
         triggers: How many triggers the storm has.
         failing: How many failures of each kind.
+        pictures: How many triggers whose pictures may come late, twice, under a wrong name, unasked or never.
         seed: Of everything random.
         lanes: Stations that run side by side.
         tick: Called after every kill, trigger and failure.
@@ -194,6 +197,9 @@ def run_all(
             ("kills", partial(kill_lane, folder / f"kill-{lane}", share, seed + 2 + lane, real=False, tick=tick))
         )
     jobs += [("failures", partial(failures, folder / group, group, failing, seed, tick=tick)) for group in KINDS]
+    for way, part in LANES.items():
+        count = max(1, round(part * pictures))
+        jobs.append(("pictures", partial(picture_lane, folder / way, way, count, seed, tick=tick)))
     found: dict[str, Findings] = {}
     with ThreadPoolExecutor(max_workers=lanes) as pool:
         for (name, _), result in zip(jobs, pool.map(lambda job: job[1](), jobs), strict=True):

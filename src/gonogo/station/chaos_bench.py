@@ -15,9 +15,10 @@ from gonogo.schema import State
 from gonogo.station.answers import Sender
 from gonogo.station.chaos_fork import ForkedWorker
 from gonogo.station.fakes import FakePlc
-from gonogo.station.gate import Gate, Health
+from gonogo.station.gate import Gate
 from gonogo.station.judging import ANSWERED_FAULT
 from gonogo.station.settings import StationSettings, parse_settings
+from gonogo.station.status import Health
 from gonogo.station.watchdog import spawn
 
 PATIENCE_S = 600.0
@@ -124,17 +125,24 @@ heartbeat_s = 0.5
 
 
 @contextlib.contextmanager
-def bench(settings: StationSettings, *, real: bool = False) -> Iterator[Bench]:
+def bench(settings: StationSettings, *, real: bool = False, cameras: bool = False) -> Iterator[Bench]:
     """Run a station under torment until the block ends, then let it answer and record what is left.
 
     Args:
         settings: The station's.
         real: With a real bundle, and workers that are started as a line starts them; else with a fake one and workers
             that are forked, which costs a tenth.
+        cameras: With the cameras that the settings name, and a fake bundle.
     """
     plc = FakePlc()
     toml = settings.state_dir.parent / "station.toml"
-    command = [sys.executable, "-m", "gonogo.station.chaos_worker", str(toml), "real" if real else "fake"]
+    command = [
+        sys.executable,
+        "-m",
+        "gonogo.station.chaos_worker",
+        str(toml),
+        "real" if real else "cameras" if cameras else "fake",
+    ]
     sender: list[Sender] = []
     gate = Gate(settings, command, lambda answer: sender[0].send(answer), spawn=spawn if real else ForkedWorker)
     sender.append(Sender(plc, gate.acknowledged, gate.undelivered))

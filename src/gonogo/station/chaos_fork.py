@@ -26,7 +26,7 @@ class ForkedWorker:
         """Fork one.
 
         Args:
-            command: What would start it; its last two words are the settings and ``fake`` or ``real``.
+            command: What would start it; its last two words are the settings and ``fake``, ``real`` or ``cameras``.
         """
         theirs_in, ours_in = _FORKS.Pipe(duplex=False)
         ours_out, theirs_out = _FORKS.Pipe(duplex=False)
@@ -70,4 +70,4 @@ def _work(toml: str, kind: str, jobs: Connection, results: Connection) -> None:
 
     os.setsid()
     sys.stdin, sys.stdout = _stream(jobs, "r"), _stream(results, "w")
-    main(lambda: chaos_worker.build(read_settings(Path(toml)), real=kind == "real"))
+    main(lambda: chaos_worker.build(read_settings(Path(toml)), kind))

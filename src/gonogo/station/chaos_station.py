@@ -72,8 +72,9 @@ class StationProcess:
 def main() -> None:
     """Run the station on standard input and output; the first line names the worker."""
     from gonogo.station.answers import LinePort, Sender
-    from gonogo.station.gate import Gate, Health
+    from gonogo.station.gate import Gate
     from gonogo.station.settings import read_settings
+    from gonogo.station.status import Health
     from gonogo.station.triggers import Source, read_lines
 
     toml = Path(sys.argv[1])

@@ -24,6 +24,7 @@ from gonogo.station.judging import Station, ViewParts
 from gonogo.station.messages import Answer, Trigger
 from gonogo.station.models import Model, ModelSlot, load
 from gonogo.station.settings import StationSettings, read_settings
+from gonogo.station.worker import build as build_from_settings
 from gonogo.station.worker import main
 
 HEALTH = HealthLimits(darkest=40.0, sharpness=0.38, size_wh=(160, 120))
@@ -55,10 +56,12 @@ class TormentedStation(Station):
             return super().judge(trigger)
 
 
-def build(settings: StationSettings, *, real: bool) -> Station:
-    """The station; with a real bundle where asked, else with a fake model that starts faster."""
+def build(settings: StationSettings, kind: str) -> Station:
+    """The station: ``real`` has a real bundle, ``cameras`` real cameras, ``fake`` neither, which starts faster."""
+    if kind == "cameras":
+        return build_from_settings(settings, loader=fake_model)
     camera = FakeCamera(frame_of, mishap_of, delay_s=0.03, hang_s=_HANG_S)
-    loader = load if real else fake_model
+    loader = load if kind == "real" else fake_model
     slot = ModelSlot(
         settings.bundle, settings.state_dir / "bundles", loader=lambda path: _tormented(loader(path), station)
     )
@@ -106,4 +109,4 @@ def _mishap(station: TormentedStation, trigger_id: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main(lambda: build(read_settings(Path(sys.argv[1])), real=sys.argv[2] == "real"))
+    main(lambda: build(read_settings(Path(sys.argv[1])), sys.argv[2]))

@@ -87,6 +87,7 @@ def _camera(view: ViewSettings) -> str:
         count = sum(1 for _ in settings.folder.iterdir())
         return f"{settings.folder} is there, {count} entries"
     if isinstance(settings, PushSettings):
+        read_token(settings.token_file)
         return f"waits for pictures at {settings.host}:{settings.port}"
     camera = open_camera(settings)
     try:

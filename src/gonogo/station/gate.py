@@ -13,59 +13,26 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
+from gonogo.names import clean_name, readable
 from gonogo.schema import State
 from gonogo.station.backlog import UNRECORDED, Backlog, Owed
-from gonogo.station.messages import Answer, Cause, Trigger, clean_name, fault
+from gonogo.station.messages import Answer, Cause, Trigger, fault
 from gonogo.station.metrics import Metrics
+from gonogo.station.notices import Notices
+from gonogo.station.pending import InHand, Pending, RecordedAnswers, Reply
 from gonogo.station.settings import StationSettings
-from gonogo.station.status import publish
+from gonogo.station.status import Health, publish
 from gonogo.station.watchdog import RestartBudget, Spawn, WorkerProcess, spawn
 
-Reply = Callable[[Answer], None]
 _TICK_S = 0.1
 _NOTES = 1_000
 _LAST_RECORDS_S = 5.0  # how long the end waits for records; what is left is on disk for the next run
-_REMEMBERED = 5_000
+_ALARM_S = 3_600.0  # for how long a reused id is shown as an alarm
 _RETRY_S = 1.0  # how long a ledger that failed is left alone
-
-
-class Health(StrEnum):
-    """What the status shows first."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    HELD = "held"
-    """Running, but nothing may pass until a person acknowledges."""
-    DOWN = "down"
-    """No worker, and no restart left: every part is a fault."""
-    STOPPED = "stopped"
-
-
-@dataclass(kw_only=True, eq=False)
-class _Pending:
-    """A trigger on its way."""
-
-    trigger: Trigger
-    came_s: float
-    replies: list[Reply] = field(default_factory=list)
-    answer: Answer | None = None
-    """What the line was told, where it was told before the record was made."""
-    owed: bool = False
-    """A fault of this part is in the backlog."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _InHand:
-    """What the worker is doing."""
-
-    pending: _Pending | None
-    """The part that is judged; ``None`` for everything else."""
-    since_s: float
 
 
 class Gate:
@@ -89,18 +56,20 @@ class Gate:
         self._backlog = Backlog(settings.state_dir / UNRECORDED)
         self._budget = RestartBudget(settings.watchdog.restarts, settings.watchdog.within_s)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, Pending] = {}
         """Parts without an answer or without a record."""
-        self._recorded_answers: dict[str, Answer] = {}
-        self._unanswered: dict[str, _Pending] = {}
+        self._recorded_answers = RecordedAnswers()
+        self._notices = Notices(settings.window_s)
+        self._reused = ("", 0.0)
+        self._unanswered: dict[str, Pending] = {}
         """Those without an answer; the first is due first."""
         for owed in self._backlog:  # an earlier run may have told the line of them: until then they stay faults
             told = fault(owed.trigger, owed.cause, owed.reason)
-            self._pending[owed.trigger.id] = _Pending(trigger=owed.trigger, came_s=0.0, answer=told, owed=True)
-        self._waiting: deque[_Pending] = deque()
+            self._pending[owed.trigger.id] = Pending(trigger=owed.trigger, came_s=0.0, answer=told, owed=True)
+        self._waiting: deque[Pending] = deque()
         self._worker: WorkerProcess | None = None
         self._ready = False
-        self._in_hand: _InHand | None = None
+        self._in_hand: InHand | None = None
         self._told: dict[str, Any] = {}
         self._last_idle_s = self._last_published_s = 0.0
         self._notes: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_NOTES)
@@ -125,9 +94,13 @@ class Gate:
         Raises:
             ValueError: a name that the ledger cannot take.
         """
-        for name in (trigger_id, part, lot, product):
-            if name is not None:
-                clean_name(name)
+        try:
+            for name in (trigger_id, part, lot, product):
+                if name is not None:
+                    clean_name(name)
+        except ValueError:
+            self._inbox.put(lambda: self.metrics.events.update(refused=1))
+            raise
         came_s = time.monotonic()
         due_s = came_s + self.settings.window_s
         trigger = Trigger(id=trigger_id, part=part, lot=lot, product=product, at=datetime.now(UTC), due_s=due_s)
@@ -179,9 +152,15 @@ class Gate:
         return len(self._backlog) + self._backlog.lost
 
     @property
-    def backlog_trouble(self) -> str:
-        """Why the list of unrecorded faults is not safe on disk; empty where it is."""
-        return self._backlog.trouble
+    def backlog_alarms(self) -> list[str]:
+        """What a person must know of the faults that are not on record."""
+        return self._backlog.alarms
+
+    @property
+    def reused(self) -> str:
+        """That a trigger's id was used for two parts lately; empty otherwise."""
+        why, at_s = self._reused
+        return why if why and time.monotonic() - at_s < _ALARM_S else ""
 
     @property
     def health(self) -> Health:
@@ -191,6 +170,11 @@ class Gate:
         if not self._ready:
             return Health.STARTING
         return Health.HELD if self._told.get("held") else Health.RUNNING
+
+    @property
+    def faulting(self) -> str:
+        """Why every part is a fault at present though the worker runs; empty where parts are judged."""
+        return "; ".join(map(str, self._told.get("troubles", ()))) or self.metrics.faulting
 
     # --- the gate's own thread
 
@@ -220,20 +204,10 @@ class Gate:
 
     def _trigger(self, trigger: Trigger, came_s: float, reply: Reply | None) -> None:
         self.metrics.events["triggers"] += 1
-        recorded = self._recorded_answers.get(trigger.id)
-        known = self._pending.get(trigger.id)
-        if recorded is not None:
-            self.metrics.events["repeats"] += 1
-            self._tell(replace(recorded, repeated=True), [reply] if reply else [], came_s)
+        if self._repeated(trigger, came_s, [reply] if reply else []):
             return
-        if known is not None:
-            self.metrics.events["repeats"] += 1
-            if known.answer is None:
-                known.replies += [reply] if reply else []
-            else:
-                self._tell(replace(known.answer, repeated=True), [reply] if reply else [], came_s)
-            return
-        pending = _Pending(trigger=trigger, came_s=came_s, replies=[reply] if reply else [])
+        self._notices.came(trigger, self._worker if self._ready else None)
+        pending = Pending(trigger=trigger, came_s=came_s, replies=[reply] if reply else [])
         self._pending[trigger.id] = self._unanswered[trigger.id] = pending
         if len(self._waiting) >= self.settings.queue:
             self.metrics.events["overruns"] += 1
@@ -245,13 +219,41 @@ class Gate:
         else:
             self._waiting.append(pending)
 
-    def _fault(self, pending: _Pending, cause: Cause, reason: str) -> None:
+    def _repeated(self, trigger: Trigger, came_s: float, replies: list[Reply]) -> bool:
+        """Answer a trigger whose id has come before; another part under the same id is a fault."""
+        recorded, known = self._recorded_answers.get(trigger.id), self._pending.get(trigger.id)
+        if known is not None:
+            first, answer = known.trigger, known.answer
+        elif recorded is not None:
+            first, answer = recorded
+        else:
+            return False
+        self.metrics.events["repeats"] += 1
+        reused = trigger.unlike(part=first.part, lot=first.lot, product=first.product)
+        if reused:
+            self._alarm_reused(trigger, reused)
+            self._tell(fault(trigger, Cause.REUSED_ID, reused), replies, came_s)
+            if known is not None and answer is None:  # one id for two parts on their way: neither may pass
+                self._give_up(known, Cause.REUSED_ID, reused)
+        elif answer is not None:
+            self._tell(replace(answer, repeated=True), replies, came_s)
+        elif known is not None:
+            known.replies += replies
+        return True
+
+    def _alarm_reused(self, trigger: Trigger, why: str) -> None:
+        self.metrics.events["reused_ids"] += 1
+        self._reused = f"A trigger's id was used for two parts: {why}", time.monotonic()
+        names = {"part": trigger.part, "lot": trigger.lot, "product": trigger.product}
+        self._note("reused_id", {"trigger_id": trigger.id, "why": why, **names})
+
+    def _fault(self, pending: Pending, cause: Cause, reason: str) -> None:
         """Owe the record of a fault, on disk, and only then answer it."""
         self._owe(pending, cause, reason, answered=True)
         pending.answer = fault(pending.trigger, cause, reason)
         self._give(pending.answer, pending)
 
-    def _owe(self, pending: _Pending, cause: Cause, reason: str, *, answered: bool) -> None:
+    def _owe(self, pending: Pending, cause: Cause, reason: str, *, answered: bool) -> None:
         if pending.owed:
             return
         owed = Owed(trigger=pending.trigger, cause=cause, reason=reason, answered=answered)
@@ -259,12 +261,14 @@ class Gate:
         if not pending.owed:  # too many to remember: counted, shown, and never a go
             self._pending.pop(pending.trigger.id, None)
 
-    def _give(self, answer: Answer, pending: _Pending) -> None:
+    def _give(self, answer: Answer, pending: Pending) -> None:
         self._unanswered.pop(pending.trigger.id, None)
         self._tell(answer, pending.replies, pending.came_s)
 
     def _tell(self, answer: Answer, replies: Sequence[Reply], came_s: float) -> None:
         self.metrics.answered(answer, (time.monotonic() - came_s) * 1e3)
+        if answer.state is State.FAULT and not answer.repeated:
+            self._notices.faulted(self._worker if self._ready else None)
         self._send(answer)
         for reply in replies:
             reply(answer)
@@ -276,9 +280,10 @@ class Gate:
         self._watch(now_s)
         if now_s - self._last_published_s >= self.settings.watchdog.heartbeat_s:
             self._last_published_s = now_s
+            self._backlog.mend()
             publish(self, self.health)
 
-    def _close_window(self, pending: _Pending) -> None:
+    def _close_window(self, pending: Pending) -> None:
         """The time of a part is over: it is a fault, whatever may still come of it."""
         in_hand = self._in_hand is not None and self._in_hand.pending is pending
         if not self._ready:
@@ -287,9 +292,13 @@ class Gate:
             cause, told = Cause.LATE, f"no verdict within {self.settings.window_s:g} s"
         else:
             cause, told = Cause.LATE, f"still waiting after {self.settings.window_s:g} s"
-        if not in_hand and not pending.owed:
+        self._give_up(pending, cause, told)
+
+    def _give_up(self, pending: Pending, cause: Cause, reason: str) -> None:
+        """Answer a part that is in hand or waits."""
+        if pending in self._waiting:
             self._waiting.remove(pending)
-        self._fault(pending, cause, told)
+        self._fault(pending, cause, reason)
 
     def _watch(self, now_s: float) -> None:
         dog = self.settings.watchdog
@@ -316,10 +325,15 @@ class Gate:
             self._died()
         elif "ready" in said:
             self._ready, self._told = True, said
+            self._notices.started(who, [pending.trigger for pending in self._waiting])
         else:
+            self._notices.heard(who)
             in_hand, self._in_hand = self._in_hand, None
             if "answer" in said:
-                self._answered(in_hand, Answer.from_json(said["answer"]))
+                answer = replace(Answer.from_json(said["answer"]), sole_until_s=said.get("sole_until_s"))
+                self._answered(in_hand, answer)
+            elif "unrecordable" in said:
+                self._set_aside()
             elif "bundles" in said:
                 self._told = said
             elif said["noted"]:
@@ -327,7 +341,7 @@ class Gate:
             else:
                 self._retry_s = time.monotonic() + _RETRY_S
 
-    def _answered(self, in_hand: _InHand | None, answer: Answer) -> None:
+    def _answered(self, in_hand: InHand | None, answer: Answer) -> None:
         assert in_hand is not None, "the worker answers only what it was given"
         if in_hand.pending is None:
             self._recorded(answer)
@@ -339,16 +353,15 @@ class Gate:
             self._fault(pending, Cause.LATE, f"no verdict within {self.settings.window_s:g} s")
         elif answer.row is None:  # a fault that could not be recorded
             self._fault(pending, answer.cause or Cause.LEDGER, answer.reason)
+        elif answer.state is not State.FAULT and self._notices.contested(pending.trigger, answer):
+            self._fault(pending, Cause.UNMATCHED, "another part came before this picture, which may show either")
         else:
             del self._pending[answer.trigger_id]
-            self._remember(answer)
+            if answer.cause is Cause.REUSED_ID:
+                self._alarm_reused(pending.trigger, answer.reason)
+            else:
+                self._recorded_answers.add(pending.trigger, answer)
             self._give(answer, pending)
-
-    def _remember(self, answer: Answer) -> None:
-        """So that a repeat gets its verdict even while the worker is away; older ones are looked up in the ledger."""
-        self._recorded_answers[answer.trigger_id] = answer
-        if len(self._recorded_answers) > _REMEMBERED:
-            self._recorded_answers.pop(next(iter(self._recorded_answers)))
 
     def _recorded(self, answer: Answer) -> None:
         """A fault of the backlog is on record, or was found to have its verdict there; or the ledger failed again."""
@@ -363,6 +376,7 @@ class Gate:
 
     def _died(self) -> None:
         assert self._worker is not None, "it is the one that died"
+        who = self._worker
         self.metrics.events["restarts"] += 1
         told = f"the worker died ({self._worker.obituary()}) with this part in hand"
         in_hand, self._in_hand = self._in_hand, None
@@ -371,15 +385,38 @@ class Gate:
             # Not judged again, as it may be what killed the worker; but its verdict may be on record already.
             pending = in_hand.pending
             self._owe(pending, Cause.PROCESS, told, answered=pending.answer is not None)
+        elif in_hand is not None and in_hand.job == "fault":
+            self._bury(who)
+        elif in_hand is not None and in_hand.job == "note" and who.crashed:
+            self._notes.popleft()  # what killed this worker must not kill the next one
         self._note("worker_restarted", {"reason": told})
         self._watch(time.monotonic())
+
+    def _bury(self, who: WorkerProcess) -> None:
+        """A worker died with a record of the backlog in hand: it must not kill another one."""
+        if self._backlog.is_deadly(crashed=who.crashed):
+            self._set_aside()
+        else:
+            self._backlog.done(recorded=False)  # killed from outside: the others go first
+
+    def _set_aside(self) -> None:
+        """The oldest record of the backlog goes into a file for a person; its part stays a fault."""
+        owed = self._backlog.give_up()
+        pending = self._pending.pop(owed.trigger.id, None)
+        if pending is None:
+            return
+        answer = pending.answer or fault(owed.trigger, owed.cause, owed.reason)
+        self._recorded_answers.add(owed.trigger, answer)
+        if pending.answer is None:
+            self._give(answer, pending)
 
     def _undelivered(self, answer: Answer, why: str) -> None:
         self.metrics.events["undelivered"] += 1
         self._note("undelivered", {"trigger_id": answer.trigger_id, "row": answer.row, "why": why})
 
     def _note(self, action: str, details: dict[str, Any]) -> None:
-        self._notes.append((action, details))
+        said = {key: readable(value) if isinstance(value, str) else value for key, value in details.items()}
+        self._notes.append((action, said))
 
     def _pump(self) -> None:
         """Give the worker its next job, where it has none: parts and records in turn, the housekeeping once a beat."""
@@ -402,9 +439,9 @@ class Gate:
             action, details = self._notes[0]
             self._do({"do": "note", "action": action, "details": details})
 
-    def _do(self, job: dict[str, Any], *, pending: _Pending | None = None) -> None:
+    def _do(self, job: dict[str, Any], *, pending: Pending | None = None) -> None:
         assert self._worker is not None, "checked by the caller"
-        self._in_hand = _InHand(pending=pending, since_s=time.monotonic())
+        self._in_hand = InHand(pending=pending, job=str(job["do"]), since_s=time.monotonic())
         self._worker.send(job)  # where nobody takes it, the end of the worker is heard next
 
     def _is_answered(self, owed: Owed) -> bool:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+from collections.abc import Collection
+from email.message import Message
 from http import HTTPStatus
 
-from gonogo.capture.push import authorised
+from gonogo.capture.access import authorised, foreign
+from gonogo.capture.bounded_server import BoundedServer, ServerLimits
 from gonogo.errors import InputError
-from gonogo.station.gate import Gate, Health
+from gonogo.station.gate import Gate
 from gonogo.station.messages import Answer
+from gonogo.station.status import Health
 from gonogo.station.triggers import parse_trigger
 
 _LONGEST_BODY = 4_096
@@ -20,10 +24,13 @@ _READ_TIMEOUT_S = 5.0
 class StationServer:
     """``GET /status``, ``/metrics`` and ``/health``; ``POST /trigger``, whose response is the answer."""
 
-    def __init__(self, gate: Gate, *, host: str, port: int, token: str | None, triggers: bool) -> None:
-        self._gate, self._token, self._triggers = gate, token, triggers
+    def __init__(
+        self, gate: Gate, *, host: str, port: int, token: str | None, triggers: bool, hosts: Collection[str] = ()
+    ) -> None:
+        self._gate, self._token, self._triggers, self._hosts = gate, token, triggers, hosts
         try:
-            self._server = http.server.ThreadingHTTPServer((host, port), self._handler())
+            limits = ServerLimits(answer_s=2 * gate.settings.window_s + 5.0)
+            self._server = BoundedServer((host, port), self._handler(), limits=limits)
         except OSError as error:
             raise InputError(f"{host}:{port}: cannot listen there ({error}). Choose another port.") from error
         self._server.daemon_threads = True
@@ -47,15 +54,20 @@ class StationServer:
             return HTTPStatus.OK, "text/plain; version=0.0.4", self._gate.published[1]
         if path == "/health":
             health = self._gate.health
-            well = health in (Health.RUNNING, Health.HELD)
-            return (HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE), "text/plain", health.value
+            if health not in (Health.RUNNING, Health.HELD):
+                return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", health.value
+            if why := self._gate.faulting:
+                return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"faulting: {why}"
+            return HTTPStatus.OK, "text/plain", health.value
         return HTTPStatus.NOT_FOUND, "text/plain", "expected /status, /metrics or /health"
 
-    def post(self, path: str, body: bytes, authorization: str | None) -> tuple[HTTPStatus, str, str]:
+    def post(self, path: str, body: bytes, headers: Message) -> tuple[HTTPStatus, str, str]:
         """Status, content type and body of a POST; waits for the answer."""
         if path != "/trigger" or not self._triggers:
             return HTTPStatus.NOT_FOUND, "text/plain", "expected /trigger at a station that is triggered by HTTP"
-        if not authorised(authorization, self._token):
+        if why := foreign(headers, self._hosts):
+            return HTTPStatus.FORBIDDEN, "text/plain", why
+        if not authorised(headers.get("Authorization"), self._token):
             return HTTPStatus.UNAUTHORIZED, "text/plain", "expected the station's token"
         answers: list[Answer] = []
         came = threading.Event()
@@ -85,15 +97,15 @@ class StationServer:
 
             def do_POST(self) -> None:
                 length = self.headers.get("Content-Length", "")
-                if not length.isdigit() or int(length) > _LONGEST_BODY:
+                if not length.isascii() or not length.isdecimal() or int(length) > _LONGEST_BODY:
                     self.close_connection = True
                     self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text/plain", "expected a short trigger")
                     return
                 body = self.rfile.read(int(length))
-                self._answer(*server.post(self.path, body, self.headers.get("Authorization")))
+                self._answer(*server.post(self.path, body, self.headers))
 
             def _answer(self, status: HTTPStatus, kind: str, text: str) -> None:
-                data = text.encode()
+                data = text.encode(errors="backslashreplace")
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(data)))

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import errno
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from gonogo.capture import Camera, CaptureError, HealthLimits, Trouble
 from gonogo.errors import GonogoError
+from gonogo.files import free_bytes
 from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Row, VerdictRecord, View, Where, worst
 from gonogo.ledger.frames import frames_folder
+from gonogo.names import readable
 from gonogo.schema import State, Verdict
 from gonogo.station.challenge import Challenges
 from gonogo.station.cycle import Cycle, Step
 from gonogo.station.messages import Answer, Cause, Trigger, fault
-from gonogo.station.models import Model, ModelSlot, Swap
+from gonogo.station.models import ModelSlot, Swap
+from gonogo.station.outcomes import Outcome, answer_of, ledger_cause, sole_until, stage_times
 from gonogo.station.own_ledger import Opener, OwnLedger, open_ledger
 from gonogo.station.settings import StationSettings
 from gonogo.station.views import Shot, ViewThread
@@ -38,20 +38,6 @@ class ViewParts:
     slot: ModelSlot
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Outcome:
-    """What is known of a part when its record is written."""
-
-    state: State
-    reason: str
-    cause: Cause | None
-    views: tuple[View, ...] = ()
-    model: Model | None = None
-    late: bool = False
-    acquired_at: datetime | None = None
-    judged_at: datetime | None = None
-
-
 class Station:
     """Judges one part at a time. Every method gives an answer; none lets a failure become anything but a fault."""
 
@@ -65,7 +51,7 @@ class Station:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.settings = settings
-        self._ledger = OwnLedger(settings.ledger, settings.state_dir, open_ledger)
+        self._ledger = OwnLedger(settings.ledger, settings.state_dir, open_ledger, station=settings.station)
         self._clock, self._now = clock, now
         self._parts = views
         frames = FrameStore(frames_folder(settings.ledger))
@@ -80,6 +66,8 @@ class Station:
     def start(self) -> None:
         """Open the ledger and load the bundles; what fails is shown and tried again, never fatal."""
         self._follow_last_pictures()
+        for view in self._views:
+            view.open()
         for slot in self._slots:
             self._tell_swap(slot.start(), at_start=True)
 
@@ -99,16 +87,38 @@ class Station:
         """The bundles in use."""
         return tuple(self._slots)
 
+    def expect(self, trigger_id: str, came_s: float) -> None:
+        """A trigger has come, to be judged later or never; call from any thread."""
+        for view in self._views:
+            view.expect(trigger_id, came_s, self.settings.camera_timeout_s)
+
+    def faulted(self, at_s: float) -> None:
+        """A part was answered ``fault``, so that its pictures may be left over; call from any thread."""
+        for view in self._views:
+            view.faulted(at_s)
+
+    def pictures(self) -> dict[str, dict[str, int]]:
+        """Leftover pictures of each view by reason, and how many wait."""
+        return {view.name: pictures for view in self._views if (pictures := view.pictures())}
+
     def judge(self, trigger: Trigger) -> Answer:
         """The whole way of one part: look up, acquire, inspect, commit; what comes back may be answered."""
+        self.expect(trigger.id, trigger.due_s - self.settings.window_s)
+        answer = self._judge(trigger)
+        if answer.state is State.FAULT and not answer.repeated:
+            self.faulted(time.monotonic())
+        return answer
+
+    def _judge(self, trigger: Trigger) -> Answer:
         cycle = Cycle(self._clock)
         try:
-            stored = self._stored(trigger)
+            stored = self._stored(trigger, same_part=True)
         except (GonogoError, OSError) as error:
             cycle.to(Step.ANSWERING)
-            return fault(trigger, _ledger_cause(error), f"the ledger cannot be read: {error}")
+            return fault(trigger, ledger_cause(error), f"the ledger cannot be read: {error}")
         if stored is not None:
-            self._settle(trigger, stored=True)
+            if stored.cause is not Cause.REUSED_ID:
+                self._settle(trigger, stored=True)
             cycle.to(Step.ANSWERING)
             return stored
         outcome = self._refused(trigger)
@@ -123,8 +133,9 @@ class Station:
         kept = all(shot.frame_sha256 is not None for shot in shots)
         self._settle(trigger, stored=answer.row is not None and kept)
         cycle.to(Step.ANSWERING)
-        timings_ms = {**_stage_times(shots, outcome), **cycle.timings_ms}
-        return replace(answer, timings_ms={stage: round(took, 3) for stage, took in timings_ms.items()})
+        timings_ms = {**stage_times(shots, outcome), **cycle.timings_ms}
+        rounded = {stage: round(took, 3) for stage, took in timings_ms.items()}
+        return replace(answer, timings_ms=rounded, sole_until_s=sole_until(shots))
 
     def record_fault(self, trigger: Trigger, cause: Cause, reason: str, *, answered: bool) -> Answer:
         """Put a fault on record that was raised outside, unless the part has its verdict already.
@@ -139,14 +150,14 @@ class Station:
             stored = self._stored(trigger)
             if stored is None:
                 self._settle(trigger, stored=False)
-                return self._append(trigger, _Outcome(state=State.FAULT, reason=reason, cause=cause), {})
+                return self._append(trigger, Outcome(state=State.FAULT, reason=reason, cause=cause), {})
             if answered and stored.state is not State.FAULT:
                 details = {"trigger_id": trigger.id, "cause": cause.value, "reason": reason}
                 self.note(Action(action=ANSWERED_FAULT, who=self.settings.station, about=stored.row, details=details))
                 return stored.as_fault(cause, reason)
         except (GonogoError, OSError) as error:
             self._ledger.forget()
-            return fault(trigger, _ledger_cause(error), f"the fault ({reason}) cannot be recorded: {error}")
+            return fault(trigger, ledger_cause(error), f"the fault ({reason}) cannot be recorded: {error}")
         return stored
 
     def note(self, action: Action) -> None:
@@ -186,12 +197,16 @@ class Station:
         except (GonogoError, OSError):
             self._ledger.forget()  # a picture that cannot be read any more cannot be compared with either
 
-    def _stored(self, trigger: Trigger) -> Answer | None:
+    def _stored(self, trigger: Trigger, *, same_part: bool = False) -> Answer | None:
         row = self._ledger.open().find(self.settings.station, trigger.id)
-        return None if row is None else self._answer_again(row)
+        if row is None:
+            return None
+        record = row.record
+        reused = trigger.unlike(part=record.part, lot=record.lot, product=record.product) if same_part else ""
+        return answer_of(row).as_reused(trigger, reused) if reused else self._answer_again(row)
 
     def _answer_again(self, row: Row[VerdictRecord]) -> Answer:
-        answer = replace(_answer(row), repeated=True)
+        answer = replace(answer_of(row), repeated=True)
         if answer.state is State.FAULT:
             return answer
         told = next(self._ledger.open().actions(Where(about=row.seq, action=ANSWERED_FAULT), limit=1), None)
@@ -200,24 +215,41 @@ class Station:
         details = told.record.details
         return answer.as_fault(Cause(str(details["cause"])), f"answered as a fault before: {details['reason']}")
 
-    def _refused(self, trigger: Trigger) -> _Outcome | None:
+    @property
+    def troubles(self) -> list[str]:
+        """Why every part is a fault at present, one sentence each; none where parts are judged."""
+        found = [f"no bundle is loaded: {slot.trouble}" for slot in self._slots if slot.model is None]
+        found += [self._without_space()]
+        try:
+            self._ledger.open().head()
+        except (GonogoError, OSError) as error:
+            self._ledger.forget()
+            found.append(f"the ledger cannot be used: {error}")
+        return [readable(each) for each in found if each]
+
+    def _without_space(self) -> str:
+        free = free_bytes(self.settings.ledger.parent)
+        if free >= self.settings.min_free_mb * 1_000_000:
+            return ""
+        return f"{free / 1e6:,.0f} MB of disk are left, {self.settings.min_free_mb:,} are needed"
+
+    def _refused(self, trigger: Trigger) -> Outcome | None:
         """Why this part is not even looked at; ``None`` where it is."""
-        free = shutil.disk_usage(_existing(self.settings.ledger.parent)).free
-        if free < self.settings.min_free_mb * 1_000_000:
-            told = f"{free / 1e6:,.0f} MB of disk are left, {self.settings.min_free_mb:,} are needed"
-            return _Outcome(state=State.FAULT, reason=told, cause=Cause.DISK_FULL)
+        if told := self._without_space():
+            return Outcome(state=State.FAULT, reason=told, cause=Cause.DISK_FULL)
         for slot in self._slots:
             if slot.model is None:
                 told = f"no bundle is loaded: {slot.trouble}"
-                return _Outcome(state=State.FAULT, reason=told, cause=Cause.MODEL)
+                return Outcome(state=State.FAULT, reason=told, cause=Cause.MODEL)
             if trigger.product is not None and trigger.product != slot.model.name:
                 told = f"the line makes {trigger.product!r}, the bundle judges {slot.model.name!r}"
-                return _Outcome(state=State.FAULT, reason=told, cause=Cause.MODEL, model=slot.model)
+                return Outcome(state=State.FAULT, reason=told, cause=Cause.MODEL, model=slot.model)
         return None
 
     def _shoot(self, trigger: Trigger) -> list[Shot]:
         left_s = max(0.0, min(self.settings.camera_timeout_s, trigger.due_s - self._clock() - _RESERVE_S))
-        shots = [view.shoot(trigger.id, timeout_s=left_s) for view in self._views]
+        came_s, window_s = trigger.due_s - self.settings.window_s, self.settings.camera_timeout_s
+        shots = [view.shoot(trigger.id, timeout_s=left_s, came_s=came_s, window_s=window_s) for view in self._views]
         until = time.monotonic() + left_s + _RESERVE_S
         for shot, view in zip(shots, self._views, strict=True):
             if not shot.taken.wait(max(0.0, until - time.monotonic())):
@@ -226,14 +258,14 @@ class Station:
                 shot.problem = CaptureError(Trouble.CAMERA_LOST, told)
         return shots
 
-    def _inspect(self, trigger: Trigger, shots: list[Shot]) -> _Outcome:
+    def _inspect(self, trigger: Trigger, shots: list[Shot]) -> Outcome:
         # Whoever waits in vain for one view need not judge the others: the part is a fault.
         judged = all(shot.problem is None for shot in shots)
         verdicts = [self._judge_shot(shot, parts, judged) for shot, parts in zip(shots, self._parts, strict=True)]
         judged_at = self._now()
         views, problem = self._views_of(shots, verdicts)
         state = worst(view.state for view in views)
-        outcome = _Outcome(
+        outcome = Outcome(
             state=state,
             reason=next(view.reason for view in views if view.state is state),
             cause=None,
@@ -272,11 +304,12 @@ class Station:
             elif shot.store_error is not None:
                 told = f"the frame cannot be stored: {shot.store_error}"
                 verdict = replace(verdict, state=State.FAULT, reason=told)
-                cause = cause or _ledger_cause(shot.store_error)
+                cause = cause or ledger_cause(shot.store_error)
+            verdict = replace(verdict, reason=readable(verdict.reason))
             views.append(View.of(verdict, frame_sha256=shot.frame_sha256, name=parts.name))
         return tuple(views), cause
 
-    def _limited(self, trigger: Trigger, outcome: _Outcome) -> _Outcome:
+    def _limited(self, trigger: Trigger, outcome: Outcome) -> Outcome:
         """What the station's own rules make of a judgement: too late, or nothing may pass."""
         if outcome.state is State.FAULT:
             return outcome
@@ -293,18 +326,19 @@ class Station:
             return replace(outcome, state=State.FAULT, cause=Cause.CHALLENGE, reason=f"nothing may pass: {held}")
         return outcome
 
-    def _commit(self, trigger: Trigger, outcome: _Outcome, cycle: Cycle, shots: list[Shot]) -> Answer:
+    def _commit(self, trigger: Trigger, outcome: Outcome, cycle: Cycle, shots: list[Shot]) -> Answer:
         try:
-            answer = self._append(trigger, outcome, {**_stage_times(shots, outcome), **cycle.timings_ms})
-        except DuplicateTrigger as duplicate:
-            return self._answer_again(duplicate.row)
-        except (GonogoError, OSError) as error:
+            answer = self._append(trigger, outcome, {**stage_times(shots, outcome), **cycle.timings_ms})
+        except DuplicateTrigger as duplicate:  # recorded since it was looked up, so not by this station
+            told = "another station of the same name has recorded a verdict under this id"
+            return self.record_fault(trigger, Cause.REUSED_ID, f"{told} (row {duplicate.row.seq})", answered=True)
+        except (GonogoError, OSError, ValueError) as error:
             self._ledger.forget()
-            return fault(trigger, _ledger_cause(error), f"the verdict cannot be recorded: {error}")
+            return fault(trigger, ledger_cause(error), readable(f"the verdict cannot be recorded: {error}"))
         self._tell_challenge(trigger, outcome, answer)
         return answer
 
-    def _append(self, trigger: Trigger, outcome: _Outcome, timings_ms: Mapping[str, float]) -> Answer:
+    def _append(self, trigger: Trigger, outcome: Outcome, timings_ms: Mapping[str, float]) -> Answer:
         model = outcome.model
         row = self._ledger.open().append_verdict(
             VerdictRecord(
@@ -312,15 +346,16 @@ class Station:
                 trigger_id=trigger.id,
                 part=trigger.part,
                 lot=trigger.lot,
+                product=trigger.product,
                 state=outcome.state,
                 score=max((view.score for view in outcome.views if view.score is not None), default=None),
-                reason=outcome.reason,
+                reason=readable(outcome.reason),
                 cause=None if outcome.cause is None else outcome.cause.value,
                 late=outcome.late,
                 go_below=None if model is None else model.go_below,
                 no_go_above=None if model is None else model.no_go_above,
                 bundle_sha256=None if model is None else model.sha256,
-                bundle=None if model is None else str(model.path),
+                bundle=None if model is None else readable(str(model.path)),
                 device="" if model is None else model.device,
                 views=outcome.views,
                 triggered_at=trigger.at,
@@ -329,9 +364,9 @@ class Station:
                 timings_ms=timings_ms,
             )
         )
-        return _answer(row)
+        return answer_of(row)
 
-    def _tell_challenge(self, trigger: Trigger, outcome: _Outcome, answer: Answer) -> None:
+    def _tell_challenge(self, trigger: Trigger, outcome: Outcome, answer: Answer) -> None:
         if self.challenges is None or not self.challenges.is_challenge(trigger.part) or not outcome.views:
             return
         judged = worst(view.state for view in outcome.views)
@@ -348,7 +383,7 @@ class Station:
 
     def _tell_swap(self, swap: Swap, *, at_start: bool = False) -> None:
         action = "bundle_refused" if swap.refused else "started" if at_start else "bundle_swapped"
-        details = {"before": swap.before, "after": swap.after, "refused": swap.refused}
+        details = {"before": swap.before, "after": swap.after, "refused": readable(swap.refused)}
         try:
             self.note(Action(action=action, who=self.settings.station, details=details))
         except (GonogoError, OSError):
@@ -357,41 +392,3 @@ class Station:
     def _settle(self, trigger: Trigger, *, stored: bool) -> None:
         for view in self._views:
             view.settle(trigger.id, stored=stored)
-
-
-def _answer(row: Row[VerdictRecord]) -> Answer:
-    record = row.record
-    return Answer(
-        trigger_id=record.trigger_id,
-        part=record.part,
-        state=record.state,
-        reason=record.reason,
-        cause=None if record.cause is None else Cause(record.cause),
-        score=record.score,
-        row=row.seq,
-    )
-
-
-def _stage_times(shots: list[Shot], outcome: _Outcome) -> dict[str, float]:
-    """The slowest view's time in each of its own stages, and what the network took in all."""
-    stages: dict[str, float] = {}
-    for shot in shots:
-        for name, duration in shot.timings_ms.items():
-            stages[name] = max(stages.get(name, 0.0), duration)
-    judged = [view.timings_ms["total"] for view in outcome.views if "total" in view.timings_ms]
-    return {**stages, "judge": sum(judged)} if judged else stages
-
-
-def _ledger_cause(error: BaseException | None) -> Cause:
-    """Whether it was the disk that is full, or anything else that keeps the ledger from recording."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return Cause.DISK_FULL
-        if type(error).__name__ == "FullError":  # apsw's name for SQLITE_FULL
-            return Cause.DISK_FULL
-        error = error.__cause__
-    return Cause.LEDGER
-
-
-def _existing(folder: Path) -> Path:
-    return next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))

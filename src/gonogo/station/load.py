@@ -21,11 +21,12 @@ from gonogo.ledger import Ledger, verify
 from gonogo.schema import Frame, State
 from gonogo.station.answers import Sender
 from gonogo.station.fakes import FakePlc
-from gonogo.station.gate import Gate, Health
+from gonogo.station.gate import Gate
 from gonogo.station.messages import Answer, Cause
 from gonogo.station.models import Model, load
 from gonogo.station.running import worker_command
 from gonogo.station.settings import StationSettings, parse_settings
+from gonogo.station.status import Health
 
 SHARE = 0.8
 _WARM_UP = 20

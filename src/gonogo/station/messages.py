@@ -9,14 +9,13 @@ from typing import Any
 
 from gonogo.schema import State
 
-NAME_LENGTH = 200
-
 
 class Cause(StrEnum):
     """Why a part is a fault. The first group comes from the camera, see `gonogo.capture.Trouble`."""
 
     CAMERA_LOST = "camera_lost"
     NO_FRAME = "no_frame"
+    UNMATCHED = "unmatched"
     UNREADABLE = "unreadable"
     FROZEN = "frozen"
     DARK = "dark"
@@ -37,6 +36,8 @@ class Cause(StrEnum):
     LEDGER = "ledger"
     """The verdict could not be recorded."""
     DISK_FULL = "disk_full"
+    REUSED_ID = "reused_id"
+    """The trigger's id was used before, for another part."""
     CHALLENGE = "challenge"
     """A known bad part was not rejected, or its test is overdue: nothing passes until a person acknowledges."""
 
@@ -55,6 +56,17 @@ class Trigger:
     """When it came, UTC."""
     due_s: float
     """When the answer must be out, on the machine's monotonic clock (shared by all processes until a restart)."""
+
+    def unlike(self, *, part: str | None, lot: str | None, product: str | None) -> str:
+        """How this trigger differs from an earlier one with its id; empty where it names nothing else."""
+        before = {"part": part, "lot": lot, "product": product}
+        now = {name: getattr(self, name) for name in before}
+        differing = [
+            f"{name} {before[name] or 'none'}, now {now[name]}"
+            for name in before
+            if now[name] is not None and now[name] != before[name]
+        ]
+        return f"id {self.id} was used before: {'; '.join(differing)}" if differing else ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -82,6 +94,8 @@ class Answer:
     repeated: bool = False
     """This trigger had its verdict already; this is the stored one."""
     timings_ms: dict[str, float] = field(default_factory=dict)
+    sole_until_s: float | None = None
+    """For the gate alone: the picture is this part's only where no other trigger came before this moment, monotonic."""
 
     def __post_init__(self) -> None:
         if (self.state is State.FAULT) != (self.cause is not None):
@@ -91,13 +105,17 @@ class Answer:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "sole_until_s"}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Answer:
         """From what `to_json` gave."""
         cause = values["cause"]
         return cls(**{**values, "state": State(values["state"]), "cause": None if cause is None else Cause(cause)})
+
+    def as_reused(self, trigger: Trigger, why: str) -> Answer:
+        """The answer to a trigger whose id was used for another part, whose verdict this is."""
+        return replace(self.as_fault(Cause.REUSED_ID, why), part=trigger.part, score=None, repeated=False)
 
     def as_fault(self, cause: Cause, reason: str) -> Answer:
         """The same trigger answered as a fault instead."""
@@ -107,16 +125,3 @@ class Answer:
 def fault(trigger: Trigger, cause: Cause, reason: str) -> Answer:
     """A fault that is not on record yet."""
     return Answer(trigger_id=trigger.id, part=trigger.part, state=State.FAULT, cause=cause, reason=reason)
-
-
-def clean_name(text: str) -> str:
-    """A name as the ledger takes it: one line, no control characters, not too long.
-
-    Raises:
-        ValueError: it is not one; says why.
-    """
-    if not 0 < len(text) <= NAME_LENGTH:
-        raise ValueError(f"expected 1 to {NAME_LENGTH} characters, found {len(text)}")
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise ValueError(f"expected one line without control characters, found {text!r}")
-    return text

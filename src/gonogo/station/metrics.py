@@ -14,6 +14,7 @@ from gonogo.station.messages import Answer
 
 _REMEMBERED = 2_000
 _SHOWN = 20
+_FAULTING_AFTER = 3  # faults in a row, after which a station is not healthy until a part is judged
 
 
 class Metrics:
@@ -26,6 +27,8 @@ class Metrics:
         self.faults: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
         """triggers, repeats, overruns, restarts, stalls, acknowledged, undelivered."""
+        self.faults_in_a_row = 0
+        """Parts since the last one that was judged."""
         self.status_trouble = ""
         """Why status and metrics could not be written last; empty where they were."""
         self._durations_ms: dict[str, deque[float]] = {}
@@ -37,6 +40,8 @@ class Metrics:
         self.answers[answer.state] += 1
         if answer.cause is not None:
             self.faults[answer.cause.value] += 1
+        if not answer.repeated:
+            self.faults_in_a_row = self.faults_in_a_row + 1 if answer.state is State.FAULT else 0
         self._latest.appendleft(
             {
                 "trigger_id": answer.trigger_id,
@@ -73,16 +78,30 @@ class Metrics:
         """The last answers, newest first."""
         return list(self._latest)
 
-    def prometheus(self, gauges: Mapping[str, float]) -> str:
+    @property
+    def faulting(self) -> str:
+        """That every part has been a fault lately; empty where parts are judged."""
+        count = self.faults_in_a_row
+        if count < _FAULTING_AFTER:
+            return ""
+        causes = list(dict.fromkeys(each["cause"] for each in self.latest()[:count] if each["cause"]))
+        return f"the last {count} parts were all faults ({', '.join(causes)})"
+
+    def prometheus(self, gauges: Mapping[str, float], pictures: Mapping[str, Mapping[str, int]] = {}) -> str:
         """Text exposition format 0.0.4.
 
         Args:
             gauges: Present values to add, by name without the ``gonogo_station_`` in front.
+            pictures: Leftover pictures of each view by reason, and how many wait.
         """
         lines: list[str] = []
         self._counter(lines, "answers_total", "Answers given", "state", {s.value: self.answers[s] for s in State})
         self._counter(lines, "faults_total", "Faults by cause", "cause", dict(self.faults))
         self._counter(lines, "events_total", "What else happened", "event", dict(self.events))
+        leftovers = Counter[str]()
+        for counts in pictures.values():
+            leftovers.update({reason: count for reason, count in counts.items() if reason != "waiting"})
+        self._counter(lines, "leftover_pictures_total", "Pictures that were not used", "reason", leftovers)
         name = "gonogo_station_stage_seconds"
         lines += [f"# HELP {name} Duration of each stage of a part.", f"# TYPE {name} summary"]
         for stage, quantiles in self.stages().items():

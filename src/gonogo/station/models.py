@@ -6,16 +6,19 @@ import contextlib
 import hashlib
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gonogo.errors import GonogoError, InputError
-from gonogo.files import folder_beside
+from gonogo.errors import InputError
+from gonogo.files import folder_beside, plain_files
+from gonogo.names import readable
 from gonogo.schema import Frame, Verdict
 
 _SEAL = "SHA256SUMS"
 _KEPT = 5
+_ATTEMPT = "attempt"
+"""Names the bundle that is being loaded; left behind by a worker that this ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +99,10 @@ class ModelSlot:
         self._tried = self._signature()
         swap = self._attempt()
         if self._next is None:
-            for folder in sorted(self._copies.glob("*/"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
+            for folder in self._good_copies():
                 try:
                     self._next = self._accepted(self._loader(folder))
-                except GonogoError:
+                except Exception:  # noqa: BLE001  a copy may be damaged in any way; the next one may be whole
                     continue
                 swap = Swap(before=None, after=self._next.sha256, refused=swap.refused)
                 break
@@ -141,7 +144,7 @@ class ModelSlot:
         try:
             self._next = self._accepted(self._loaded())
         except Exception as error:  # noqa: BLE001  a bundle may be damaged in any way; the one in use judges on
-            return Swap(before=before, after=before, refused=str(error) or type(error).__name__)
+            return Swap(before=before, after=before, refused=readable(str(error)) or type(error).__name__)
         return Swap(before=before, after=self._next.sha256, refused="")
 
     def _loaded(self) -> Model:
@@ -150,25 +153,72 @@ class ModelSlot:
         if not seal.is_file():
             told = f"{self._source}: expected a bundle or a text file with its path, found neither ({place})."
             raise InputError(told)
+        plain_files(place)  # a FIFO or a device must not even be copied
         target = self._copies / hashlib.sha256(seal.read_bytes()).hexdigest()[:32]
-        if target.is_dir():
-            with contextlib.suppress(GonogoError):
+        with self._attempting(target):
+            if target.is_dir():
+                with contextlib.suppress(Exception):
+                    return self._loader(target)
+            # Always anew otherwise: two bundles with one seal differ where one of them is damaged.
+            with folder_beside(target, replace=True) as partial:
+                shutil.copytree(place, partial, dirs_exist_ok=True)
+            try:
                 return self._loader(target)
-        # Always anew otherwise: two bundles with one seal differ where one of them is damaged.
-        with folder_beside(target, replace=True) as partial:
-            shutil.copytree(place, partial, dirs_exist_ok=True)
+            except Exception:
+                if self.model is None or target != self.model.path:
+                    shutil.rmtree(target, ignore_errors=True)
+                raise
+
+    @contextlib.contextmanager
+    def _attempting(self, target: Path) -> Iterator[None]:
+        """Load a bundle that may end the worker: the next worker finds the mark that is left then.
+
+        Raises:
+            InputError: it ended a worker before, and another bundle has proven itself here.
+        """
+        mark, attempt = self._copies / _ATTEMPT, f"{target.name} {_digest(self._signature())}"
+        if _proof(target).exists():  # it was in use here; whatever killed a worker meanwhile was something else
+            yield
+            return
+        with contextlib.suppress(OSError):
+            if mark.read_text(encoding="utf-8") == attempt and any(_proof(it).exists() for it in self._folders()):
+                raise InputError(
+                    f"{self._source}: this bundle ended the worker while it was loaded. The last good one judges on; "
+                    "to try this one again, copy it there anew."
+                )
+        with contextlib.suppress(OSError):
+            self._copies.mkdir(parents=True, exist_ok=True)
+            mark.write_text(attempt, encoding="utf-8")
         try:
-            return self._loader(target)
-        except GonogoError:
-            if self.model is None or target != self.model.path:
-                shutil.rmtree(target, ignore_errors=True)
+            yield
+        except Exception:
+            mark.unlink(missing_ok=True)
             raise
+        mark.unlink(missing_ok=True)
+
+    def _folders(self) -> list[Path]:
+        """Copies, the newest first."""
+        return sorted(self._copies.glob("*/"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+    def _good_copies(self) -> list[Path]:
+        """Copies that may judge where the bundle at its place cannot: those that were in use here, the last one first.
+
+        Copies from versions that kept no proof count where there is none with one.
+        """
+        try:
+            marked = (self._copies / _ATTEMPT).read_text(encoding="utf-8").partition(" ")[0]
+        except (OSError, UnicodeDecodeError):
+            marked = ""
+        folders = self._folders()
+        return [it for it in folders if _proof(it).exists()] or [it for it in folders if it.name != marked]
 
     def _take(self, swap: Swap) -> None:
         self.trouble = swap.refused
         if self._next is not None:
             self.model, self._next = self._next, None
             self.model.path.touch()  # the newest copy is the last good one
+            with contextlib.suppress(OSError):
+                _proof(self.model.path).touch()
             self._prune()
 
     def _accepted(self, model: Model) -> Model:
@@ -189,13 +239,22 @@ class ModelSlot:
         """Changes whenever another bundle, or another state of it, lies there."""
         try:
             place = self._resolved()
-            stats = [path.stat() for path in sorted(place.rglob("*"))]
+            stats = [path.lstat() for path in sorted(place.rglob("*"))]
             return (str(place), *((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats))
         except (OSError, UnicodeDecodeError) as error:
             return (str(error),)
 
     def _prune(self) -> None:
-        folders = sorted(self._copies.glob("*/"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        for folder in folders[_KEPT:]:
+        for folder in self._folders()[_KEPT:]:
             if self.model is None or folder != self.model.path:
+                _proof(folder).unlink(missing_ok=True)
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _proof(folder: Path) -> Path:
+    """There where a copy has been in use."""
+    return folder.with_name(f"{folder.name}.proven")
+
+
+def _digest(signature: tuple[object, ...]) -> str:
+    return hashlib.sha256(repr(signature).encode(errors="backslashreplace")).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import signal
 import sys
@@ -15,6 +16,7 @@ from gonogo.errors import UnfitError
 from gonogo.station.answers import Port, Sender, open_port
 from gonogo.station.gate import Gate
 from gonogo.station.http import StationServer
+from gonogo.station.own_ledger import same_name, station_lock
 from gonogo.station.settings import HttpTrigger, StationSettings
 from gonogo.station.triggers import open_source
 
@@ -40,7 +42,7 @@ def run(
         InputError: a port or a token file cannot be used.
         UnfitError: this station runs already, or its gate or its source of triggers ended by itself.
     """
-    with _alone(settings.state_dir):
+    with _alone(settings.state_dir), _only_of_its_name(settings):
         _run(settings, worker, complain, port, stop or threading.Event())
 
 
@@ -59,7 +61,7 @@ def _run(
         http = settings.http
         triggers = isinstance(settings.trigger, HttpTrigger)
         server = StationServer(
-            gate, host=http.host, port=http.port, token=read_token(http.token_file), triggers=triggers
+            gate, host=http.host, port=http.port, token=read_token(http.token_file), triggers=triggers, hosts=http.hosts
         )
     source = open_source(settings.trigger, gate.submit, complain)
     if threading.current_thread() is threading.main_thread():
@@ -94,6 +96,20 @@ def _alone(state_dir: Path) -> Iterator[None]:
                 f"{state_dir}: a station is running on it already. Stop that one, or give this one its own state_dir."
             )
             raise UnfitError(told) from error
+        yield
+
+
+@contextmanager
+def _only_of_its_name(settings: StationSettings) -> Iterator[None]:
+    """Refuse a second station of the same name on the same ledger at once; its worker would be refused the ledger."""
+    lock = station_lock(settings.ledger, settings.station)
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # the ledger's disk is not there; the worker holds the ledger once it is
+            file = held.enter_context(lock.open("ab"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UnfitError(same_name(settings.ledger, settings.station)) from error
         yield
 
 

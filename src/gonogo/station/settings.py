@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias, cast
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gonogo.capture import CameraSettings, HealthLimits
-from gonogo.capture.settings import Port
+from gonogo.capture.settings import Port, require_token
 from gonogo.config import Strict
 from gonogo.errors import InputError
 
@@ -93,6 +93,10 @@ class HttpSettings(Strict):
     port: Port
     token_file: Path | None = None
     """Asked of ``POST /trigger``; metrics and status are free to read."""
+    allow_without_token: bool = False
+    """Take triggers from every program that can reach the port."""
+    hosts: tuple[str, ...] = ()
+    """Names under which this machine is reached, besides its addresses and its own name."""
 
 
 class WatchdogSettings(Strict):
@@ -178,6 +182,9 @@ class StationSettings(Strict):
             )
         if isinstance(self.trigger, HttpTrigger) and self.http is None:
             raise ValueError("trigger: an HTTP trigger needs [http] with a port")
+        if isinstance(self.trigger, HttpTrigger) and self.http is not None:
+            without = self.http.allow_without_token
+            require_token("http: POST /trigger", self.http.token_file, allowed_without=without)
         return self
 
 
@@ -273,6 +280,7 @@ kind = "stdout"
 
 [http]                             # GET /status, /metrics, /health; POST /trigger
 port = 8791
+# token_file = "station.token"       # needed where [trigger] is http
 
 [watchdog]
 restarts = 5

@@ -24,6 +24,7 @@ _SHOWN_PER_KIND, _LOTS_SHOWN, _EVENTS_SHOWN = 3, 8, 30
 CAUSES = {
     Cause.CAMERA_LOST: "camera lost",
     Cause.NO_FRAME: "no picture came",
+    Cause.UNMATCHED: "picture may be another part's",
     Cause.UNREADABLE: "picture unreadable",
     Cause.FROZEN: "camera frozen",
     Cause.DARK: "picture too dark",
@@ -37,6 +38,7 @@ CAUSES = {
     Cause.PROCESS: "program restarted",
     Cause.LEDGER: "could not be recorded",
     Cause.DISK_FULL: "disk full",
+    Cause.REUSED_ID: "id used for two parts",
     Cause.CHALLENGE: "test with a known bad part failed or overdue",
 }
 """Causes as a shift leader calls them."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from gonogo.capture.folder import Stability, pictures
+from gonogo.names import readable
 from gonogo.station.settings import FolderTrigger, StdinTrigger, TimerTrigger, TriggerSettings
 
 
@@ -101,7 +102,9 @@ def watch_folder(
             except OSError:
                 continue  # moved on meanwhile
             known.add(mark)
-            _submit(submit, complain, f"{path.name}#{digest}", part=path.stem)
+            # A name that is no text is escaped: its part is answered, if only with a fault.
+            name, part = (text.encode(errors="backslashreplace").decode() for text in (path.name, path.stem))
+            _submit(submit, complain, f"{name}#{digest}", part=part)
         known &= present
 
 
@@ -141,7 +144,9 @@ def parse_trigger(text: str) -> dict[str, str]:
         raise ValueError("expected a flat JSON object, found one that is nested without end") from error
     unknown = sorted(set(values) - {"id", "part", "lot", "product"})
     if unknown or not isinstance(values.get("id"), str):
-        raise ValueError(f"expected id and perhaps part, lot and product, found {', '.join(unknown) or 'no id'}")
+        raise ValueError(
+            f"expected id and perhaps part, lot and product, found {readable(', '.join(unknown)) or 'no id'}"
+        )
     given = {key: value for key, value in values.items() if value is not None}
     if not all(isinstance(value, str) for value in given.values()):
         raise ValueError("expected text in every field")
@@ -152,4 +157,4 @@ def _submit(submit: Submit, complain: Callable[[str], None], trigger_id: str, **
     try:
         submit(trigger_id, **names)
     except ValueError as error:
-        complain(f"not a trigger: {error}")
+        complain(f"not a trigger: {ascii(trigger_id)[:60]}: {error}")

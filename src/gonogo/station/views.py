@@ -5,13 +5,25 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
-from gonogo.capture import Acquired, Camera, CaptureError, HealthCheck, HealthLimits, Trouble, measure
+from gonogo.capture import (
+    Acquired,
+    Camera,
+    CaptureError,
+    HealthCheck,
+    HealthLimits,
+    MatchingCamera,
+    PictureMatcher,
+    Trouble,
+    measure,
+)
 from gonogo.errors import GonogoError
 from gonogo.ledger import FrameStore
 from gonogo.schema import Frame
@@ -25,6 +37,8 @@ class Shot:
 
     trigger_id: str
     timeout_s: float
+    came_s: float
+    window_s: float
     taken: threading.Event = field(default_factory=threading.Event)
     """Set when ``acquired`` is known, or the ``problem`` that there is no picture."""
     kept: threading.Event = field(default_factory=threading.Event)
@@ -48,7 +62,9 @@ class ViewThread:
         self.frames = frames
         self._check = HealthCheck(limits)
         self._camera: Camera | None = None
-        self._jobs: queue.SimpleQueue[Shot | tuple[str, bool] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Shot | tuple[str, bool] | Literal["open"] | None] = queue.SimpleQueue()
+        self._counted: Counter[str] = Counter()
+        """Leftovers of the camera's earlier openings."""
         self._busy_since: float | None = None
         self.last_error = ""
         threading.Thread(target=self._run, name=f"view {name}", daemon=True).start()
@@ -63,9 +79,42 @@ class ViewThread:
         """The picture before the next one, from an earlier run; call before the first `shoot`."""
         self._check.before = frame
 
-    def shoot(self, trigger_id: str, *, timeout_s: float) -> Shot:
-        """Ask for a picture; returns at once."""
-        shot = Shot(trigger_id=trigger_id, timeout_s=timeout_s)
+    @property
+    def matcher(self) -> PictureMatcher[Any] | None:
+        """What matches pictures to triggers, where the camera's pictures come by themselves."""
+        camera = self._camera
+        return camera.matcher if isinstance(camera, MatchingCamera) else None
+
+    def open(self) -> None:
+        """Open the camera before the first part; one that fails is tried again for each part."""
+        self._jobs.put("open")
+
+    def expect(self, trigger_id: str, came_s: float, window_s: float) -> None:
+        """A trigger has come, whose picture may be on its way already; call from any thread."""
+        if (matcher := self.matcher) is not None:
+            matcher.expect(trigger_id, came_s=came_s, window_s=window_s)
+
+    def faulted(self, at_s: float) -> None:
+        """A part was answered ``fault``, so that its picture may be left over; call from any thread."""
+        if (matcher := self.matcher) is not None:
+            matcher.faulted(at_s)
+
+    def pictures(self) -> dict[str, int]:
+        """Leftover pictures by reason and how many wait; empty for a camera that exposes on request."""
+        counts = {} if (matcher := self.matcher) is None else matcher.counts()
+        names = {**self._counted, **counts}
+        return {name: self._counted[name] + counts.get(name, 0) for name in names}
+
+    def shoot(self, trigger_id: str, *, timeout_s: float, came_s: float, window_s: float) -> Shot:
+        """Ask for a picture; returns at once.
+
+        Args:
+            trigger_id: Whose.
+            timeout_s: How long to wait for it.
+            came_s: When the trigger came, monotonic.
+            window_s: How long after its trigger a picture may be taken.
+        """
+        shot = Shot(trigger_id=trigger_id, timeout_s=timeout_s, came_s=came_s, window_s=window_s)
         self._jobs.put(shot)
         return shot
 
@@ -86,6 +135,8 @@ class ViewThread:
                 self._busy_since = time.monotonic()
                 self._shoot(job)
                 self._busy_since = None
+            elif job == "open":
+                self._open()
             elif self._camera is not None:
                 try:
                     self._camera.settle(job[0], stored=job[1])
@@ -94,11 +145,18 @@ class ViewThread:
         if self._camera is not None:
             self._camera.close()
 
+    def _open(self) -> None:
+        try:
+            self._camera = self._camera or self._opener()
+        except Exception as error:  # noqa: BLE001  a driver may raise anything; the first part says what is wrong
+            self.last_error = f"{type(error).__name__}: {error}"
+
     def _shoot(self, shot: Shot) -> None:
         start = time.perf_counter()
         with self._problems_of(shot):
             if self._camera is None:
                 self._camera = self._opener()
+            self.expect(shot.trigger_id, shot.came_s, shot.window_s)
             shot.acquired = self._camera.acquire(shot.trigger_id, timeout_s=shot.timeout_s)
             shot.timings_ms["acquire"] = (time.perf_counter() - start) * 1e3
         shot.taken.set()
@@ -137,6 +195,7 @@ class ViewThread:
         shot.timings_ms["store"] = (time.perf_counter() - start) * 1e3
 
     def _reopen_next_time(self) -> None:
+        self._counted = Counter({name: count for name, count in self.pictures().items() if name != "waiting"})
         camera, self._camera = self._camera, None
         if camera is not None:
             try:

@@ -11,6 +11,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import IO, Any, Protocol
 
+RESTART_ME = 70
+"""Exit code of a worker that wants to be replaced, as a camera's driver hangs."""
+_FROM_OUTSIDE = (0, RESTART_ME, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
+
 
 class RestartBudget:
     """At most so many restarts within so many seconds."""
@@ -65,6 +69,7 @@ class WorkerProcess:
         self.started_s = time.monotonic()
         self._hear = hear
         self._process = child
+        self._last_words = ""
         threading.Thread(target=self._listen, name="worker", daemon=True).start()
 
     @property
@@ -97,15 +102,25 @@ class WorkerProcess:
             self._process.wait()
 
     def obituary(self) -> str:
-        """How it ended."""
+        """How it ended, and why, where it could say so."""
         code = self._process.wait()
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        told = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return f"{told}: {self._last_words}" if self._last_words else told
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it ended by an error of its own, not by a signal from outside; waits for its end."""
+        return self._process.wait() not in _FROM_OUTSIDE
 
     def _listen(self) -> None:
         assert self._process.stdout is not None, "opened with a pipe"
         for line in self._process.stdout:
             try:
-                self._hear(self, json.loads(line))
+                said = json.loads(line)
             except json.JSONDecodeError:
                 break  # cut off in the middle of a message
+            if "dying" in said:
+                self._last_words = str(said["dying"])
+            else:
+                self._hear(self, said)
         self._hear(self, None)

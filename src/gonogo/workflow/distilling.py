@@ -135,11 +135,10 @@ def _lessons(
     """What the student learns from, and what its progress is measured on."""
     machine, manifest = settings(), teacher.bundle.manifest
     graph = runtime.compile_graph(
-        teacher.bundle.classifier,
+        teacher.bundle.graph(bundle.CLASSIFIER),
         device=machine.device,
         precision=manifest.precision,
         threads=machine.threads,
-        cache_dir=machine.cache_dir / "openvino",
         many=True,
     )
     shown = Source(dataset=source.dataset, size_wh=teacher.recipe.size_wh, regions=source.regions)

@@ -14,20 +14,21 @@ import openvino as ov
 
 import gonogo
 from gonogo import bundle, drift, runtime
-from gonogo.bundle import Bundle, Counted, Golden, Quantisation
+from gonogo.bundle import Bundle, Golden
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import BundleError, InputError, UnfitError
-from gonogo.evaluate import Agreement, Rate, compare
+from gonogo.evaluate import Agreement, Rate, compare, evaluate
 from gonogo.files import folder_beside
 from gonogo.inspector import Inspector
-from gonogo.operate import EVIDENCE, Request, operate
+from gonogo.operate import EVIDENCE, SCORES, Request, operate
 from gonogo.operating_point import parts_needed, percent
 from gonogo.progress import track
+from gonogo.quantisation import Counted, Quantisation
 from gonogo.runtime import Graph, Picture
 from gonogo.workflow.comparing import promise_of, promised, require_same_data
 from gonogo.workflow.int8 import Int8, Preset, to_int8
-from gonogo.workflow.sealing import certify, now, scale_of
+from gonogo.workflow.sealing import certify_on, now, scale_of, write_evidence
 
 Arithmetic = Literal["int8", "bf16"]
 
@@ -108,7 +109,7 @@ def quantise(
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
     _require_fit(source, dataset, options)
     made = None
-    model = ov.Core().read_model(source.bundle.classifier)
+    model = ov.Core().read_model(*source.bundle.graph(bundle.CLASSIFIER))
     if options.arithmetic == "int8":
         fed = _fed(source, dataset, options)
         pictures = pictures or fed
@@ -236,7 +237,10 @@ def _fed(source: Inspector, dataset: Dataset, options: QuantisingOptions) -> lis
 def _compile(opened: Bundle) -> Graph:
     machine = settings()
     return runtime.compile_graph(
-        opened.classifier, device=machine.device, precision=opened.manifest.precision, threads=machine.threads
+        opened.graph(bundle.CLASSIFIER),
+        device=machine.device,
+        precision=opened.manifest.precision,
+        threads=machine.threads,
     )
 
 
@@ -244,7 +248,7 @@ def _copy(source: Path, folder: Path) -> None:
     """Everything but the graph, and what was said of it: the operating point's evidence, the features of the taught."""
     graph = Path(bundle.CLASSIFIER)
     own = (graph.name, graph.with_suffix(".bin").name, bundle.MANIFEST, bundle.MODEL_CARD, bundle.SEAL)
-    left = shutil.ignore_patterns(*own, drift.DRIFT, drift.TAUGHT, EVIDENCE)
+    left = shutil.ignore_patterns(*own, drift.DRIFT, drift.TAUGHT, EVIDENCE, SCORES)
     shutil.copytree(source, folder, dirs_exist_ok=True, ignore=left)
 
 
@@ -307,8 +311,12 @@ def _with_point(inspector: Inspector, dataset: Dataset, source: Bundle) -> Bundl
         limits = promise_of(point)
         request = replace(request, max_escape=limits.max_escape, max_overkill=limits.max_overkill)
         return operate(inspector, dataset, request).bundle
-    certified = certify(inspector, dataset, promise_of(point))
-    manifest = inspector.bundle.manifest.model_copy(update={"operating_point": certified})
+    calibrate, val = (
+        evaluate(inspector, dataset, (split,), with_regions=False) for split in (Split.CALIBRATE, Split.VAL)
+    )
+    certified = certify_on(calibrate, promise_of(point))
+    golden = write_evidence(inspector, dataset, promise_of(point), calibrate, val.pictures, certified)
+    manifest = inspector.bundle.manifest.model_copy(update={"operating_point": certified, "golden": golden})
     return bundle.write_manifest(inspector.path, manifest)
 
 

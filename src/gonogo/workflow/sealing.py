@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,23 +12,22 @@ import openvino as ov
 from pydantic import JsonValue
 
 import gonogo
-from gonogo import bundle, images, operating_point, runtime
+from gonogo import bundle, operating_point, runtime
 from gonogo.bundle import Bundle, Classifier, Golden, Manifest
 from gonogo.config import Recipe, Reduction, settings
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
 from gonogo.errors import InputError
-from gonogo.evaluate import evaluate, require_judged
+from gonogo.evaluate import Evaluation, evaluate, require_judged
+from gonogo.files import write_beside
 from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
+from gonogo.operate import Request, choose_golden, scores_file
 from gonogo.progress import track
 from gonogo.roi import Roi
 from gonogo.runtime import Graph
-from gonogo.schema import Box, Frame, Label, OperatingPoint, Verdict
+from gonogo.schema import Label, OperatingPoint, Prediction, Verdict
 from gonogo.source import Source
 from gonogo.workflow.options import Promise
-
-GOLDEN_PIXELS = 500_000
-"""Golden frames are reduced to about this size: they are replayed at every start."""
 
 
 def certify(
@@ -41,6 +39,11 @@ def certify(
         DatasetError: no labelled picture in the split, or too many that cannot be judged.
     """
     judged = evaluate(inspector, dataset, splits, with_regions=False)
+    return certify_on(judged, promise)
+
+
+def certify_on(judged: Evaluation, promise: Promise) -> OperatingPoint:
+    """Certify an operating point on judged calibration pictures; see `certify`."""
     require_judged(judged, then="train again")
     return operating_point.certify(
         judged.scores(Label.GOOD),
@@ -105,18 +108,51 @@ def fill_bundle(
 
 
 def seal(draft: Inspector, dataset: Dataset, promise: Promise, shift_xy: tuple[float, float]) -> Bundle:
-    """Certify a draft on calibrate, judge val for the colour scale and the golden frames, write all that into it."""
-    point = certify(draft, dataset, promise)
+    """Certify a draft on calibrate, judge val for the colour scale, choose golden frames, write all that into it."""
+    calibrate = evaluate(draft, dataset, (Split.CALIBRATE,), with_regions=False)
+    point = certify_on(calibrate, promise)
     val = dataset.split(Split.VAL)
     judged = [(sample, draft.inspect(dataset.load(sample))) for sample in track(val, "judging val")]
     finished = draft.bundle.manifest.model_copy(
         update={
             "operating_point": point,
             "heat_scale": scale_of(judged, draft.bias, point, shift_xy),
-            "golden": _golden(draft, dataset, judged),
+            "golden": write_evidence(draft, dataset, promise, calibrate, _predictions(judged), point),
         }
     )
     return bundle.write_manifest(draft.path, finished)
+
+
+def write_evidence(
+    draft: Inspector,
+    dataset: Dataset,
+    promise: Promise,
+    calibrate: Evaluation,
+    val: Sequence[Prediction],
+    point: OperatingPoint,
+) -> tuple[Golden, ...]:
+    """Write the scores that the point follows from and golden frames chosen for it, and say what they must score."""
+    golden, files = choose_golden(draft, dataset, (*val, *calibrate.pictures), point)
+    for name, data in {**files, **scores_file(Request(**asdict(promise), guard=None), calibrate)}.items():
+        write_beside(draft.path / name, data)
+    for old in {each.file for each in draft.bundle.manifest.golden} - {*files}:
+        (draft.path / old).unlink(missing_ok=True)
+    return golden
+
+
+def _predictions(judged: Sequence[tuple[Sample, Verdict]]) -> list[Prediction]:
+    return [
+        Prediction(
+            file=sample.file_name,
+            part=sample.part_id,
+            label=sample.label,
+            defect=sample.defect,
+            state=verdict.state,
+            score=verdict.score,
+        )
+        for sample, verdict in judged
+        if sample.label is not None
+    ]
 
 
 def method_of(search: Roi | None) -> Literal["none", "fixed", "classical", "learned"]:
@@ -133,49 +169,6 @@ def scale_of(
         for label in Label
     }
     return fit_scale(maps[Label.GOOD], maps[Label.BAD], bias, point.go_below, shift_xy=shift_xy)
-
-
-def _golden(inspector: Inspector, dataset: Dataset, judged: Sequence[tuple[Sample, Verdict]]) -> tuple[Golden, ...]:
-    """Keep the extremes of both classes on val as golden frames, with the scores they must give.
-
-    Of a cascade also the clearest part that either network judged.
-    """
-    chosen: dict[str, Sample] = {}
-    for label in Label:
-        if not (ranked := _ranked((sample, verdict) for sample, verdict in judged if sample.label is label)):
-            continue
-        chosen |= {f"{label}-low": ranked[0], f"{label}-high": ranked[-1]}
-    if inspector.cascade is not None:
-        for name, asked in (("student", False), ("teacher", True)):
-            chosen[name] = _ranked((sample, verdict) for sample, verdict in judged if bool(verdict.doubt) is asked)[0]
-    kept = []
-    (inspector.path / bundle.GOLDEN).mkdir()
-    for name, sample in chosen.items():
-        whole = dataset.load(sample)
-        frame, expected = _reduced(whole), inspector.inspect(whole)
-        found = inspector.inspect(frame)
-        if found.score is None or bool(found.doubt) is not bool(expected.doubt):
-            # A region fixed in pixels, or one found, or a score trusted, by a hair's breadth.
-            frame, found = whole, expected
-        assert found.score is not None, "it was judged a moment ago"
-        file = f"{bundle.GOLDEN}/{name}.png"
-        (inspector.path / file).write_bytes(images.encode_png(frame))
-        kept.append(Golden(file=file, score=found.score))
-    return tuple(kept)
-
-
-def _ranked(judged: Iterable[tuple[Sample, Verdict]]) -> list[Sample]:
-    """The samples that have a score, the lowest first."""
-    scored = [(verdict.score, sample.file_name, sample) for sample, verdict in judged if verdict.score is not None]
-    return [sample for _, _, sample in sorted(scored)]
-
-
-def _reduced(frame: Frame) -> Frame:
-    height, width = frame.shape[:2]
-    factor = math.sqrt(GOLDEN_PIXELS / (height * width))
-    if factor >= 1:
-        return frame
-    return images.crop_resize(frame, Box.whole(frame), (round(width * factor), round(height * factor)))
 
 
 def plain(value: object) -> JsonValue:

@@ -14,10 +14,11 @@ from gonogo import bundle, drift
 from gonogo.bundle import Manifest
 from gonogo.drift import Reference
 from gonogo.errors import GonogoError
-from gonogo.operate import EVIDENCE
+from gonogo.operate import EVIDENCE, SCORES
 from gonogo.schema import OperatingPoint
 
-_ABOUT_LIMITS = (bundle.MANIFEST, bundle.MODEL_CARD, drift.DRIFT, drift.TAUGHT, EVIDENCE)
+_ABOUT_LIMITS = (bundle.MANIFEST, bundle.MODEL_CARD, drift.DRIFT, drift.TAUGHT, EVIDENCE, SCORES)
+_FOLDERS_ABOUT_LIMITS = (f"{bundle.GOLDEN}/", "revisions/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ class Gauges:
 def _read(path: Path, seal: bytes) -> Gauge:
     opened = bundle.read(path)
     evidence = json.loads((path / EVIDENCE).read_bytes()) if (path / EVIDENCE).is_file() else {}
-    files = [line for line in seal.decode().splitlines() if line.partition("  ")[2] not in _ABOUT_LIMITS]
+    files = [line for line in seal.decode().splitlines() if not _about_limits(line.partition("  ")[2])]
     recipe = opened.manifest.recipe.model_dump_json()
     return Gauge(
         path=path,
@@ -84,3 +85,8 @@ def _read(path: Path, seal: bytes) -> Gauge:
         reference=drift.read(path),
         evidence=evidence,
     )
+
+
+def _about_limits(name: str) -> bool:
+    """Whether a file belongs to a certification, not to what judges."""
+    return name in _ABOUT_LIMITS or name.startswith(_FOLDERS_ABOUT_LIMITS)

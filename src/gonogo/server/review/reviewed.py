@@ -30,6 +30,7 @@ REVIEWED = "reviewed"
 _FOLDER = "images"
 _COLLECT_SHARE = 20  # collecting takes at most a twentieth of the time, however many decisions there are
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp"}
+_SUFFIXES |= {"MPO": ".jpg", "GIF": ".gif", "AVIF": ".avif", "HEIF": ".heic"}
 
 
 class Collector:

@@ -13,6 +13,8 @@ const heat = station.querySelector("[data-heat]");
 const announce = document.getElementById("announce");
 let shown = { seq: pictures.dataset.seq, pictures: Number(pictures.dataset.count ?? 0) };
 let announcedAt = 0;
+let announcing; // a timer: what a burst ends with is told as well
+let serverAhead = 0; // milliseconds from this page's own steady clock to the server's
 
 function showPictures() {
   const heated = heat.getAttribute("aria-pressed") === "true";
@@ -30,6 +32,30 @@ function showPictures() {
   });
 }
 
+function setClock(now) {
+  serverAhead = Date.parse(now) - performance.now();
+  showAges();
+}
+
+/** How long ago each verdict was given, by the server's clock: this computer's may be wrong. */
+function showAges() {
+  const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+  const format = new Intl.RelativeTimeFormat(document.documentElement.lang, { numeric: "always" });
+  for (const element of station.querySelectorAll("[data-at]")) {
+    const age = Math.max(0, (serverAhead + performance.now() - Date.parse(element.dataset.at)) / 1000);
+    const [unit, seconds] = units.find(([, length]) => age >= length) ?? units.at(-1);
+    element.textContent = format.format(-Math.floor(age / seconds), unit);
+  }
+}
+
+function tell() {
+  clearTimeout(announcing);
+  announcing = undefined;
+  announcedAt = Date.now();
+  const part = station.querySelector(".verdict [data-part]")?.textContent;
+  announce.textContent = [station.querySelector(".verdict .word").textContent, part].filter(Boolean).join(", ");
+}
+
 function show(said) {
   for (const [name, html] of Object.entries(said.pieces)) {
     station.querySelector(`[data-piece="${name}"]`).innerHTML = html; // escaped by the server's templates
@@ -38,11 +64,11 @@ function show(said) {
     shown = { seq: said.seq, pictures: said.pictures };
     showPictures();
   }
-  const now = Date.now();
-  if (now - announcedAt > ANNOUNCE_MS) {
-    announcedAt = now;
-    announce.textContent = station.querySelector(".verdict .word").textContent;
-  }
+  station.dataset.current = said.state ? "yes" : "no";
+  setClock(said.now);
+  const wait = announcedAt + ANNOUNCE_MS - Date.now();
+  if (wait <= 0) tell();
+  else announcing ??= setTimeout(tell, wait);
 }
 
 function feed(state, heardAt) {
@@ -53,6 +79,8 @@ function feed(state, heardAt) {
   station.querySelector('[data-piece="verdict"]').toggleAttribute("inert", state === "lost");
   if (state === "lost") {
     lost.querySelector("[data-lost-since]").textContent = heardAt.toLocaleTimeString(document.documentElement.lang);
+    clearTimeout(announcing);
+    announcing = undefined;
     announce.textContent = lost.querySelector(".word").textContent;
   }
 }
@@ -67,4 +95,6 @@ document.addEventListener("keydown", (event) => {
   if (event.key.toLowerCase() === "h" && !typing(event)) toggleHeat();
 });
 if (shown.seq) showPictures();
+setClock(station.dataset.now);
+setInterval(showAges, 1000);
 follow(station.dataset.events, { station: show }, feed);

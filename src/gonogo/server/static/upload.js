@@ -16,7 +16,8 @@ const token = document.querySelector('meta[name="csrf"]').content;
 
 const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 const waiting = [];
-const sum = { files: 0, sent: 0, added: 0, copies: 0, refused: 0 };
+const sum = { files: 0, sent: 0, added: 0, copies: 0, labelled: 0, refused: 0 };
+const unknown = new Set();
 let busy = false;
 
 function* batches(files) {
@@ -75,6 +76,8 @@ async function work() {
       const told = await deliver(batch);
       sum.added += told.added;
       sum.copies += told.copies;
+      sum.labelled += told.labelled;
+      for (const folder of told.unknown_folders) unknown.add(folder);
       for (const { name, reason } of told.refused) refuse(name, reason);
     } catch (error) {
       for (const { path } of batch) refuse(path, error.message);
@@ -86,8 +89,10 @@ async function work() {
   }
   const lines = [fill(box.dataset.added, { count: sum.added })];
   if (sum.copies) lines.push(fill(box.dataset.copies, { count: sum.copies }));
+  if (sum.labelled) lines.push(fill(box.dataset.labelled, { count: sum.labelled }));
+  if (unknown.size) lines.push(fill(box.dataset.unknown, { folders: [...unknown].join(", ") }));
   state.textContent = lines.join(" · ");
-  done.hidden = sum.added === 0;
+  done.hidden = sum.added + sum.labelled === 0;
   busy = false;
 }
 

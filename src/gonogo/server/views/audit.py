@@ -7,12 +7,14 @@ from fastapi.responses import Response
 
 from gonogo.ledger import Kind, Where
 from gonogo.server import pages
-from gonogo.server.services import Here
+from gonogo.server.services import Here, RowNumber
 
 PAGE_ROWS = 50
 
 
-def audit_page(request: Request, here: Here, who: str = "", action: str = "", before: int | None = None) -> Response:
+def audit_page(
+    request: Request, here: Here, who: str = "", action: str = "", before: RowNumber | None = None
+) -> Response:
     """One page of actions, newest first."""
     where = Where(who=who or None, action=action or None)
     with here.book.reading() as ledger:

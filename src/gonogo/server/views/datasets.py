@@ -121,6 +121,8 @@ def upload(
     return pages.answer(
         added=taken.added,
         copies=taken.copies,
+        labelled=taken.labelled,
+        unknown_folders=taken.unknown_folders,
         refused=[{"name": refused.name, "reason": tell(refused.reason)} for refused in taken.refused],
     )
 

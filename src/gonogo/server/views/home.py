@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from gonogo import bundle
 from gonogo.errors import BundleError
 from gonogo.ledger import Where
+from gonogo.names import readable
 from gonogo.schema import OperatingPoint, State
 from gonogo.server import pages
 from gonogo.server.services import Here
@@ -38,9 +39,15 @@ def overview(request: Request, here: Here) -> Response:
         "home.html",
         snapshot=snapshot,
         waiting=waiting,
-        bundles=[_installed(path, path == active) for path in here.workspace.bundle_paths()],
+        bundles=[_installed(path, path == active) for path in here.workspace.bundle_paths()]
+        + [_odd(path) for path in here.workspace.odd_bundles()],
         datasets=sorted(path.name for path in here.workspace.datasets.iterdir() if path.is_dir()),
     )
+
+
+def _odd(path: Path) -> Installed:
+    told = "not a folder" if not path.is_dir() else "its name is no line of text"
+    return Installed(name=readable(path.name), active=False, sha256="", point=None, problem=f"Not a bundle: {told}.")
 
 
 def _installed(path: Path, active: bool) -> Installed:

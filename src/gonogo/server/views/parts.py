@@ -6,10 +6,10 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from gonogo.ledger import VerdictRecord
-from gonogo.server.services import Here
+from gonogo.server.services import Here, RowNumber
 
 
-def picture(here: Here, seq: int, view: int = 0, heat: bool = False, width: int = 960) -> Response:
+def picture(here: Here, seq: RowNumber, view: int = 0, heat: bool = False, width: int = 960) -> Response:
     """A view of the part in row ``seq`` as JPEG; see `gonogo.server.pictures.Pictures.jpeg`."""
     with here.book.reading() as ledger:
         row = ledger.row(seq)

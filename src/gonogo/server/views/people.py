@@ -10,7 +10,9 @@ from fastapi.responses import RedirectResponse, Response
 from gonogo.server import pages
 from gonogo.server.access import Role
 from gonogo.server.language import N_
-from gonogo.server.services import Here, Me
+from gonogo.server.people import User
+from gonogo.server.services import Here, Me, RowNumber
+from gonogo.server.views.account import turn_to_hash
 
 Line = Annotated[str, Form(max_length=200)]
 AnyRole = Annotated[Role, Form()]
@@ -23,13 +25,16 @@ def people_page(request: Request, here: Here) -> Response:
 
 def add_person(request: Request, here: Here, me: Me, name: Line, role: AnyRole) -> Response:
     """Add a person; their one-time password is shown this once."""
-    with here.store.transaction():
-        user, password = here.people.add(name, role)
+
+    def record(user: User) -> None:
         here.book.act("user_added", me.name, user=user.name, role=role)
+
+    with turn_to_hash(here):
+        user, password = here.people.add(name, role, record=record)
     return _people_page(request, here, about=user.name, secret=password)
 
 
-def set_role(request: Request, here: Here, me: Me, user_id: int, role: AnyRole) -> Response:
+def set_role(request: Request, here: Here, me: Me, user_id: RowNumber, role: AnyRole) -> Response:
     """Give a person another role."""
     user = here.people.find(user_id)
     with here.store.transaction():
@@ -38,22 +43,23 @@ def set_role(request: Request, here: Here, me: Me, user_id: int, role: AnyRole) 
     return pages.back(request, "/people", pages.gettext_of(me)(N_("The role was changed.")))
 
 
-def disable(request: Request, here: Here, me: Me, user_id: int) -> Response:
+def disable(request: Request, here: Here, me: Me, user_id: RowNumber) -> Response:
     """Let a person in no longer."""
     return _set_disabled(request, here, me, user_id, True)
 
 
-def enable(request: Request, here: Here, me: Me, user_id: int) -> Response:
+def enable(request: Request, here: Here, me: Me, user_id: RowNumber) -> Response:
     """Let a person in again."""
     return _set_disabled(request, here, me, user_id, False)
 
 
-def reset_password(request: Request, here: Here, me: Me, user_id: int) -> Response:
+def reset_password(request: Request, here: Here, me: Me, user_id: RowNumber) -> Response:
     """Give a person a new one-time password, shown this once."""
     user = here.people.find(user_id)
-    with here.store.transaction():
-        password = here.people.reset_password(user_id)
-        here.book.act("password_reset", me.name, user=user.name)
+    with turn_to_hash(here):
+        password = here.people.reset_password(
+            user_id, record=lambda user: here.book.act("password_reset", me.name, user=user.name)
+        )
     if me.user is not None and me.user.id == user_id:
         return RedirectResponse("/login", 303)
     return _people_page(request, here, about=user.name, secret=password)
@@ -69,7 +75,7 @@ def issue_token(
     return _people_page(request, here, about=token.name, secret=secret)
 
 
-def revoke_token(request: Request, here: Here, me: Me, token_id: int) -> Response:
+def revoke_token(request: Request, here: Here, me: Me, token_id: RowNumber) -> Response:
     """End a token for good."""
     with here.store.transaction():
         token = here.sessions.revoke(token_id)
@@ -77,7 +83,7 @@ def revoke_token(request: Request, here: Here, me: Me, token_id: int) -> Respons
     return pages.back(request, "/people", pages.gettext_of(me)(N_("The key was revoked.")))
 
 
-def _set_disabled(request: Request, here: Here, me: Me, user_id: int, disabled: bool) -> Response:
+def _set_disabled(request: Request, here: Here, me: Me, user_id: RowNumber, disabled: bool) -> Response:
     user = here.people.find(user_id)
     with here.store.transaction():
         here.people.set_disabled(user_id, disabled)

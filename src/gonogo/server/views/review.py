@@ -149,7 +149,7 @@ def taught_picture(here: Here, number: int) -> Response:
     if known is None or not 0 <= number < len(known.pictures):
         raise HTTPException(404)
     shown = known.pictures[number]
-    small, factor = reduced(images.load(known.root / shown.file), _THUMB_PX)
+    small, factor = reduced(images.load_confined(known.root / shown.file), _THUMB_PX)
     region = None if shown.box_xyxy is None else scaled(Box.from_xyxy(shown.box_xyxy), factor, factor)
     verdict = Verdict(state=_DRAWN[shown.label], score=shown.score, reason="", region=region)
     drawn = images.encode_jpeg(overlay(small, verdict, _NO_SCALE), quality=85)

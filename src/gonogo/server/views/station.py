@@ -12,10 +12,11 @@ from fastapi.responses import Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from gonogo.ledger import VerdictRecord
 from gonogo.server import pages
-from gonogo.server.feed import Snapshot
+from gonogo.server.feed import Snapshot, TooManyStreamsError
 from gonogo.server.guard import GuardedRoute, identify
 from gonogo.server.services import Here, Me, Services
 from gonogo.server.trend import draw
@@ -33,8 +34,6 @@ def station_page(request: Request, here: Here, me: Me) -> Response:
 
 async def events(request: Request, here: Here, me: Me) -> Response:
     """Server-sent events: ``station`` when something changed, ``beat`` every two seconds, ``goodbye`` at the end."""
-    if here.feed.full:
-        raise HTTPException(503, headers={"Retry-After": "30"})
     route = request.scope["route"]
     assert isinstance(route, GuardedRoute)
 
@@ -42,34 +41,49 @@ async def events(request: Request, here: Here, me: Me) -> Response:
         visitor = await run_in_threadpool(identify, here, request)
         return visitor.role in route.declared.roles
 
-    return EventSourceResponse(_stream(here, me.language, welcome), send_timeout=_SEND_TIMEOUT_S)
+    return _LivePage(here, me.name, _stream(here, me.language, welcome))
+
+
+class _LivePage(EventSourceResponse):
+    """A stream that takes its place before its first byte, so that it can be refused, and always gives it back."""
+
+    def __init__(self, here: Services, who: str, content: AsyncIterator[ServerSentEvent]) -> None:
+        super().__init__(content, send_timeout=_SEND_TIMEOUT_S)
+        self._here, self._who = here, who
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with self._here.feed.watched(self._who):
+                await super().__call__(scope, receive, send)
+        except TooManyStreamsError as error:
+            raise HTTPException(503, headers={"Retry-After": "30"}) from error
 
 
 async def _stream(
     here: Services, language: str, welcome: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[ServerSentEvent]:
-    async with here.feed.watched():
-        seen, asked_at = -1, time.monotonic()
-        while True:
-            snapshot = await here.feed.next(seen, BEAT_S)
-            if time.monotonic() - asked_at > BEAT_S:  # a person who was locked out sees nothing further
-                asked_at = time.monotonic()
-                if not await welcome():
-                    yield ServerSentEvent(event="goodbye", data="")
-                    return
-            if snapshot is None:
-                yield ServerSentEvent(event="beat", data="")
-                continue
-            seen = snapshot.version
-            pieces = await run_in_threadpool(_pieces, snapshot, language)
-            last = snapshot.last
-            said = {
-                "pieces": pieces,
-                "state": last.record.state if last and snapshot.believable else None,
-                "seq": last.seq if last else None,
-                "pictures": _pictures(last.record) if last else 0,
-            }
-            yield ServerSentEvent(event="station", data=json.dumps(said))
+    seen, asked_at = -1, time.monotonic()
+    while True:
+        snapshot = await here.feed.next(seen, BEAT_S)
+        if time.monotonic() - asked_at > BEAT_S:  # a person who was locked out sees nothing further
+            asked_at = time.monotonic()
+            if not await welcome():
+                yield ServerSentEvent(event="goodbye", data="")
+                return
+        if snapshot is None:
+            yield ServerSentEvent(event="beat", data="")
+            continue
+        seen = snapshot.version
+        pieces = await run_in_threadpool(_pieces, snapshot, language)
+        last = snapshot.last
+        said = {
+            "pieces": pieces,
+            "state": snapshot.current.record.state if snapshot.current else None,
+            "now": here.feed.now().isoformat(),
+            "seq": last.seq if last else None,
+            "pictures": _pictures(last.record) if last else 0,
+        }
+        yield ServerSentEvent(event="station", data=json.dumps(said))
 
 
 @functools.lru_cache(maxsize=8)

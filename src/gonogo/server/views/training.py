@@ -18,7 +18,7 @@ from gonogo.server import pages
 from gonogo.server.jobs import Job, Phase, Roi
 from gonogo.server.language import N_, RefusedError
 from gonogo.server.recipes import EFFORT_NAMES, Effort
-from gonogo.server.services import Here, Me, Services, Visitor
+from gonogo.server.services import Here, Me, RowNumber, Services, Visitor
 
 PHASE_NAMES = {
     Phase.QUEUED: N_("waiting"),
@@ -62,7 +62,7 @@ def start(
     return RedirectResponse(f"/training/{job.asked.number}", 303)
 
 
-def job_page(request: Request, here: Here, me: Me, number: int) -> Response:
+def job_page(request: Request, here: Here, me: Me, number: RowNumber) -> Response:
     """One run, live until it is over."""
     job = here.jobs.find(number)
     return pages.page(
@@ -75,7 +75,7 @@ def job_page(request: Request, here: Here, me: Me, number: int) -> Response:
     )
 
 
-def state(here: Here, me: Me, number: int) -> Response:
+def state(here: Here, me: Me, number: RowNumber) -> Response:
     """How far a run is, as a piece of its page, and the end of its log."""
     job = here.jobs.find(number)
     return pages.answer(
@@ -83,7 +83,7 @@ def state(here: Here, me: Me, number: int) -> Response:
     )
 
 
-def cancel(request: Request, here: Here, me: Me, number: int) -> Response:
+def cancel(request: Request, here: Here, me: Me, number: RowNumber) -> Response:
     """End a run."""
     asked = here.jobs.find(number).asked
     here.book.act("training_cancelled", me.name, dataset=asked.dataset, bundle=asked.bundle, run=number)
@@ -91,7 +91,7 @@ def cancel(request: Request, here: Here, me: Me, number: int) -> Response:
     return pages.back(request, f"/training/{number}", pages.gettext_of(me)(N_("The run is being cancelled.")))
 
 
-def report(here: Here, number: int) -> Response:
+def report(here: Here, number: RowNumber) -> Response:
     """The evaluation report, under a policy that runs nothing; see `Route.sandboxed`."""
     job = here.jobs.find(number)
     if not job.report.is_file():

@@ -1,0 +1,124 @@
+"""Golden frames: pictures whose exact scores a bundle must reproduce at every start, chosen at each certification."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from gonogo import bundle, images
+from gonogo.bundle import Golden
+from gonogo.dataset import Dataset
+from gonogo.inspector import Inspector
+from gonogo.schema import Box, Frame, Label, OperatingPoint, Prediction
+
+GOLDEN_PIXELS = 500_000
+"""Golden frames are reduced to about this size: they are replayed at every start."""
+
+Chosen = tuple[tuple[Golden, ...], dict[str, bytes]]
+"""What the manifest says of the golden frames, and their files by name."""
+
+
+def choose_golden(
+    inspector: Inspector, dataset: Dataset, pictures: Sequence[Prediction], point: OperatingPoint | None
+) -> Chosen:
+    """Choose golden frames among judged pictures and state the scores they must give.
+
+    The extremes of both classes; the pictures next to each threshold, on either side, where a changed graph first
+    changes a verdict; the least conspicuous picture of every defect kind. Of a cascade also the clearest picture that
+    either network judged.
+
+    Args:
+        inspector: What judged them.
+        dataset: Where they lie.
+        pictures: Judged pictures with their labels.
+        point: The operating point they are chosen for.
+    """
+    names = {} if inspector.cascade is None else dict(_either_network(inspector, dataset, pictures))
+    names |= _extremes(pictures) | _beside_thresholds(pictures, point) | _kinds(pictures)
+    chosen: dict[str, str] = {}
+    for name, file in names.items():
+        if file not in chosen.values():
+            chosen[name] = file
+    golden, files = [], {}
+    for name, file in chosen.items():
+        frame, score = _frame_and_score(inspector, dataset, file)
+        kept = f"{bundle.GOLDEN}/{name}.png"
+        files[kept] = images.encode_png(frame)
+        golden.append(Golden(file=kept, score=score))
+    return tuple(golden), files
+
+
+def _extremes(pictures: Sequence[Prediction]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for label in Label:
+        ranked = _ranked([picture for picture in pictures if picture.label is label])
+        if ranked:
+            found |= {f"{label}-low": ranked[0][1], f"{label}-high": ranked[-1][1]}
+    return found
+
+
+def _beside_thresholds(pictures: Sequence[Prediction], point: OperatingPoint | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    ranked = _ranked(pictures)
+    for name, line in () if point is None else (("go", point.go_below), ("no-go", point.no_go_above)):
+        if not math.isfinite(line):
+            continue
+        below = [file for score, file in ranked if score < line]
+        above = [file for score, file in ranked if score >= line]
+        found |= {f"{name}-line-below": below[-1]} if below else {}
+        found |= {f"{name}-line-above": above[0]} if above else {}
+    return found
+
+
+def _kinds(pictures: Sequence[Prediction]) -> dict[str, str]:
+    kinds = sorted({picture.defect for picture in pictures if picture.defect is not None})
+    found = {}
+    for number, kind in enumerate(kinds, start=1):
+        if ranked := _ranked([picture for picture in pictures if picture.defect == kind]):
+            found[f"kind-{number:02d}"] = ranked[0][1]
+    return found
+
+
+def _either_network(
+    inspector: Inspector, dataset: Dataset, pictures: Sequence[Prediction]
+) -> Iterator[tuple[str, str]]:
+    missing = {False: "student", True: "teacher"}
+    for _, file in _ranked(pictures):
+        if not missing:
+            return
+        doubted = bool(inspector.inspect(_load(dataset, file)).doubt)
+        if doubted in missing:
+            yield missing.pop(doubted), file
+
+
+def _ranked(pictures: Sequence[Prediction]) -> list[tuple[float, str]]:
+    """Score and file of the pictures that have a score, the lowest first."""
+    return sorted((picture.score, picture.file) for picture in pictures if picture.score is not None)
+
+
+def _frame_and_score(inspector: Inspector, dataset: Dataset, file: str) -> tuple[Frame, float]:
+    whole = _load(dataset, file)
+    frame, expected = _reduced(whole), inspector.inspect(whole)
+    found = inspector.inspect(frame)
+    if found.score is None or bool(found.doubt) is not bool(expected.doubt):
+        # A region fixed in pixels, or one found, or a score trusted, by a hair's breadth.
+        frame, found = whole, expected
+    assert found.score is not None, "it was judged a moment ago"
+    return frame, found.score
+
+
+def _load(dataset: Dataset, file: str) -> Frame:
+    return dataset.load(next(sample for sample in dataset.samples if sample.file_name == file))
+
+
+def _reduced(frame: Frame) -> Frame:
+    height, width = frame.shape[:2]
+    factor = math.sqrt(GOLDEN_PIXELS / (height * width))
+    if factor >= 1:
+        return frame
+    return images.crop_resize(frame, Box.whole(frame), (round(width * factor), round(height * factor)))
+
+
+def replaced_files(inspector: Inspector, files: dict[str, bytes]) -> dict[str, bytes | None]:
+    """The files of new golden frames, and ``None`` for each of the old ones that has no successor of its name."""
+    return {**{each.file: None for each in inspector.bundle.manifest.golden}, **files}

@@ -1,0 +1,139 @@
+"""Counting again: whether the thresholds follow from the stored scores, and the scores from the pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from gonogo.dataset import Dataset, Split
+from gonogo.errors import BundleError
+from gonogo.evaluate import Evaluation, evaluate
+from gonogo.inspector import Inspector
+from gonogo.operate.scores import Judged, StoredScores, read_scores
+from gonogo.operate.setting import EVIDENCE, Request, derive
+from gonogo.operating_point import Costs, KindClaims
+from gonogo.schema import Label, OperatingPoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recount:
+    """What counting again found. Nothing may differ."""
+
+    pictures: int
+    """Judged again."""
+    thresholds: tuple[str, ...]
+    """In what the bundle's operating point is not the one that its stored scores give."""
+    scores: tuple[str, ...]
+    """In what the pictures, judged again, are not what was stored of them."""
+
+
+def recount(inspector: Inspector, dataset: Dataset) -> Recount | None:
+    """Certify again on the scores that the bundle stores, and judge their pictures again.
+
+    Args:
+        inspector: With an operating point.
+        dataset: The one it was certified on.
+
+    Returns:
+        What differs; ``None`` where the bundle stores no scores: it was certified by an earlier version.
+
+    Raises:
+        BundleError: what is stored is malformed.
+        DatasetError: the calibrate split holds no labelled picture.
+    """
+    point, stored = inspector.operating_point, read_scores(inspector.bundle)
+    if point is None or stored is None:
+        return None
+    request = _request(stored, inspector)
+    calibrate, val = stored.evaluation(Split.CALIBRATE), stored.evaluation(Split.VAL)
+    derived, kinds = derive(val, calibrate, request, stored.bad_share)
+    thresholds = [*_differences(point, derived), *_evidence_differences(inspector, stored, kinds)]
+    if thresholds:
+        thresholds += _wrong_side(calibrate, point)
+    pictures, scores = 0, list[str]()
+    for split, rows in ((Split.CALIBRATE, stored.calibrate), (Split.VAL, stored.val)):
+        if rows:
+            again = evaluate(inspector, dataset, (split,), with_regions=False)
+            pictures += len(again.pictures)
+            scores += _judged_otherwise(rows, again, inspector.bundle.manifest.score_tolerance)
+    if not stored.calibrate:
+        scores.append("no calibrate picture is stored")
+    return Recount(pictures=pictures, thresholds=tuple(thresholds), scores=tuple(scores))
+
+
+def _request(stored: StoredScores, inspector: Inspector) -> Request:
+    asked: dict[str, Any] = dict(stored.request)
+    try:
+        costs = None if asked.get("costs") is None else Costs(**asked["costs"])
+        return Request(**{**asked, "costs": costs})
+    except TypeError as error:
+        raise BundleError(
+            f"{inspector.path}: what was asked at the certification cannot be read ({error}). Run gonogo operate again."
+        ) from error
+
+
+def _differences(point: OperatingPoint, derived: OperatingPoint) -> list[str]:
+    names = [field.name for field in fields(OperatingPoint)]
+    return [
+        f"{name}: the bundle says {_said(getattr(point, name))}, its stored scores give {_said(getattr(derived, name))}"
+        for name in names
+        if getattr(point, name) != getattr(derived, name)
+    ]
+
+
+def _said(value: object) -> str:
+    return repr(value) if isinstance(value, float | bool | str) else str(value)
+
+
+def _evidence_differences(inspector: Inspector, stored: StoredScores, kinds: KindClaims | None) -> list[str]:
+    if EVIDENCE not in inspector.bundle.digests:
+        return [] if kinds is None else [f"claims for each kind: {EVIDENCE} is missing"]
+    evidence = json.loads(inspector.bundle.data(EVIDENCE))
+    said: Mapping[str, Any] = evidence.get("kinds") or {}
+    derived = {} if kinds is None else {kind: asdict(claim) for kind, claim in kinds.claims.items()}
+    differing = sorted(kind for kind in {*said, *derived} if said.get(kind) != derived.get(kind))
+    found = [f"claims for each kind: those of {', '.join(differing)} differ"] if differing else []
+    if evidence.get("request") != dict(stored.request):
+        found.append(f"what was asked: {EVIDENCE} and the stored scores differ")
+    return found
+
+
+def _wrong_side(calibrate: Evaluation, point: OperatingPoint) -> list[str]:
+    """How many parts lie on the wrong side of the bundle's thresholds, where its claims allow fewer."""
+    found = []
+    bad, good = calibrate.scores(Label.BAD), calibrate.scores(Label.GOOD)
+    for claim, below, of, side in (
+        (point.escape, int(np.sum(bad < point.go_below)), len(bad), "bad parts lie below go"),
+        (point.overkill, int(np.sum(good > point.no_go_above)), len(good), "good parts lie above no-go"),
+    ):
+        if claim.allowed is not None and below > claim.allowed:
+            found.append(f"{below} of {of} {side}, at most {claim.allowed} may")
+    return found
+
+
+def _judged_otherwise(stored: Sequence[Judged], again: Evaluation, tolerance: float) -> list[str]:
+    before, now = {row.file: row for row in stored}, {row.file: row for row in again.pictures}
+    found = [f"{name}: stored, but not in the split" for name in sorted({*before} - {*now})]
+    found += [f"{name}: in the split, but not stored" for name in sorted({*now} - {*before})]
+    if len(before) < len(stored):
+        found.append(f"{len(stored) - len(before)} pictures are stored twice")
+    counted_as: dict[str, str] = {}
+    for name in sorted({*before} & {*now}):
+        old, new = before[name], now[name]
+        if (old.label, old.defect) != (new.label, new.defect):
+            found.append(f"{name}: stored as {_label(old)}, labelled {_label(new)}")
+        if counted_as.setdefault(new.part, old.part) != old.part:
+            found.append(f"{name}: part {new.part} counts as several")
+        if (old.score is None) is not (new.score is None):
+            found.append(f"{name}: {'a fault' if old.score is None else 'judged'} then, not now")
+        elif old.score is not None and new.score is not None and not abs(old.score - new.score) <= tolerance:
+            found.append(f"{name}: scored {old.score:.6g} then, {new.score:.6g} now (tolerance {tolerance:g})")
+    return found
+
+
+def _label(row: Any) -> str:
+    return row.label.value if row.defect is None else f"{row.label.value} ({row.defect})"

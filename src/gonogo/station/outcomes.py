@@ -1,0 +1,62 @@
+"""What is known of a part before it is on record, and what its record tells the line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from gonogo.files import disk_is_full
+from gonogo.ledger import Row, VerdictRecord, View
+from gonogo.schema import State
+from gonogo.station.messages import Answer, Cause
+from gonogo.station.models import Model
+from gonogo.station.views import Shot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What is known of a part when its record is written."""
+
+    state: State
+    reason: str
+    cause: Cause | None
+    views: tuple[View, ...] = ()
+    model: Model | None = None
+    late: bool = False
+    acquired_at: datetime | None = None
+    judged_at: datetime | None = None
+
+
+def answer_of(row: Row[VerdictRecord]) -> Answer:
+    """What a recorded verdict tells the line."""
+    record = row.record
+    return Answer(
+        trigger_id=record.trigger_id,
+        part=record.part,
+        state=record.state,
+        reason=record.reason,
+        cause=None if record.cause is None else Cause(record.cause),
+        score=record.score,
+        row=row.seq,
+    )
+
+
+def stage_times(shots: list[Shot], outcome: Outcome) -> dict[str, float]:
+    """The slowest view's time in each of its own stages, and what the network took in all."""
+    stages: dict[str, float] = {}
+    for shot in shots:
+        for name, duration in shot.timings_ms.items():
+            stages[name] = max(stages.get(name, 0.0), duration)
+    judged = [view.timings_ms["total"] for view in outcome.views if "total" in view.timings_ms]
+    return {**stages, "judge": sum(judged)} if judged else stages
+
+
+def sole_until(shots: list[Shot]) -> float | None:
+    """The pictures are the part's only where no other trigger came before this moment; see `gonogo.capture.Matched`."""
+    found = [shot.acquired.sole_until_s for shot in shots if shot.acquired is not None]
+    return max((moment for moment in found if moment is not None), default=None)
+
+
+def ledger_cause(error: BaseException | None) -> Cause:
+    """Whether it was the disk that is full, or anything else that keeps the ledger from recording."""
+    return Cause.DISK_FULL if disk_is_full(error) else Cause.LEDGER
