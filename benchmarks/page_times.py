@@ -30,6 +30,7 @@ from gonogo.ledger import Action, Ledger, VerdictRecord, View
 from gonogo.progress import track
 from gonogo.schema import Label, State
 from gonogo.server import Workspace
+from gonogo.server.access import Role
 from gonogo.server.jobs import Asked, Phase, Status, write_status
 from gonogo.server.recipes import Effort
 from gonogo.server.routes import PICTURE, ROUTES
@@ -48,7 +49,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         space = Workspace.open(Path(folder) / "plant")
-        prepare(space, 1)
+        prepare(space, 1, role=Role.ADMIN)
         fill(space, equip(space, arguments.demo), arguments.parts)
         hand_over(space)
         command = [sys.executable, "-m", "gonogo", "serve", str(space.root), "--port", str(arguments.port)]
@@ -154,7 +155,7 @@ def measure(address: str, visits: int, server: psutil.Process) -> tuple[dict[str
     times: dict[str, list[float]] = {}
     processor: defaultdict[str, float] = defaultdict(float)
     routes = [route for route in ROUTES if route.method == "GET" and route.path not in STREAMS]
-    with httpx.Client(cookies=log_in(address, "operator 0"), timeout=120) as client:
+    with httpx.Client(cookies=log_in(address, f"{Role.ADMIN} 0"), timeout=120) as client:
         dealt = deal(client, address)
         wait_for_background(client, address)
         for _ in track(range(visits), "visiting"):

@@ -83,11 +83,11 @@ def main() -> None:
     print(json.dumps(figures))  # noqa: T201
 
 
-def prepare(space: Workspace, pages: int) -> None:
-    """As many operators as the pages need, whose password is `PASSWORD`."""
+def prepare(space: Workspace, pages: int, *, role: Role = Role.OPERATOR) -> None:
+    """As many people of a role as the pages need, whose password is `PASSWORD`."""
     services: Services = create_app(space, options=Options()).state.services
     for number in range(-(-pages // MAX_PER_PERSON)):
-        user, password = services.people.add(f"operator {number}", Role.OPERATOR)
+        user, password = services.people.add(f"{role} {number}", role)
         services.people.change_password(user, password, PASSWORD)
     services.close()
 
