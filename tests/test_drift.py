@@ -61,11 +61,11 @@ def test_no_limit_is_passed_more_often_than_it_says() -> None:
 @pytest.mark.parametrize(
     ("shift", "meaning"),
     [
-        ({"brightness": -2.0}, "darker"),
-        ({"brightness": 2.0}, "brighter"),
-        ({"sharpness": -2.0}, "less sharp"),
-        ({"score": 2.0}, "scores are higher"),
-        ({"distance": 2.0}, "unlike those that were taught"),
+        ({"brightness": -2.0}, "Darker"),
+        ({"brightness": 2.0}, "Brighter"),
+        ({"sharpness": -2.0}, "Less sharp"),
+        ({"score": 2.0}, "Scores higher"),
+        ({"distance": 2.0}, "Unlike anything in training"),
     ],
 )
 def test_a_change_is_found_within_a_hundred_parts_and_named(
@@ -263,4 +263,4 @@ def test_a_line_of_dimmed_parts_raises_the_alarm_through_the_inspector(made: tup
         assert seen is not None
         test = test.update(seen)
     assert test.alarm
-    assert any("darker" in reason for reason in test.reasons)
+    assert any("Darker" in reason for reason in test.reasons)

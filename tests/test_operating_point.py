@@ -164,7 +164,7 @@ def test_too_few_bad_parts_let_nothing_pass_and_say_how_many_are_missing() -> No
     assert point.escape.parts_missing == 299 - 40
     assert point.escape.best_rate == pytest.approx(1 - 0.05 ** (1 / 40))
     assert point.overkill.holds
-    assert "259 more are needed. These can certify 7.22 %." in describe(point.escape)
+    assert "259 more are needed in the calibrate split. These can certify 7.22 %." in describe(point.escape)
 
 
 def test_what_is_offered_instead_is_then_granted() -> None:

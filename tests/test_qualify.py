@@ -181,7 +181,7 @@ def test_what_was_refused_or_never_certified_does_not_qualify(made: tuple[Path, 
     found = qualify(Inspector.load(never), made[1])
     assert "Certified limits" in failed(found)
     assert "Not set: the bundle holds no drift limits." in write(found, never, made[1], tmp_path / "q.html").text
-    operate(Inspector.load(never), made[1], Request())
+    operate(Inspector.load(never), made[1], Request(max_escape=0.01, max_overkill=0.01))
     refused = qualify(Inspector.load(never), made[1])
     assert failed(refused) == ["Escape limit certified", "Overkill limit certified"]
     assert "no threshold is certified" in write(refused, never, made[1], tmp_path / "q.html").text.lower()

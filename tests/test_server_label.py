@@ -78,11 +78,39 @@ def test_who_comes_second_on_one_picture_is_told_who_was_first_and_what(
     late = save(berta, row, label="bad", defect="crack")
     assert late.status_code == 409
     told = late.json()
-    assert "engineer has changed this picture" in told["message"]
+    assert "engineer changed this picture" in told["message"]
     assert (told["row"]["label"], told["row"]["labelled_by"]) == ("good", "engineer")
     assert stored(app).samples[0].label is Label.GOOD
     assert save(berta, told["row"], label="bad", defect="crack").status_code == 200
     assert stored(app).samples[0].label is Label.BAD
+
+
+def test_a_conflict_with_oneself_is_told_as_such(anna: Browser, rng: np.random.Generator) -> None:
+    row = with_pictures(anna, rng)[0]
+    assert save(anna, row, label="good").status_code == 200
+    assert save(anna, row, label="bad").json()["message"] == "You changed this picture in another tab."
+
+
+def look(browser: Browser, place: str, file: str, following: str = "") -> dict[str, Any]:
+    body = {"place": place, "file": file, "since": 0, "next": following}
+    found: dict[str, Any] = browser.call("/datasets/part/look", body).json()
+    return found
+
+
+def test_the_next_picture_is_set_aside_for_one_person_only(
+    anna: Browser, berta: Browser, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [row["file"] for row in with_pictures(anna, rng, 4)]
+    assert look(anna, "a", files[0], files[1])["held"] == []
+    second = look(berta, "b", "", files[1])
+    assert second["held"] == sorted(files[:2])
+    assert second["others"] == {files[0]: "engineer"}  # the next one is not open yet
+    assert look(berta, "b", files[2], files[3])["held"] == sorted(files[:2])
+    assert look(anna, "a", files[0], files[3])["held"] == sorted(files[2:])  # refused: it is another's
+    assert look(berta, "b", files[2], "")["held"] == [files[0]]
+    assert look(anna, "a", files[0], files[3])["held"] == [files[2]]
+    monkeypatch.setattr("gonogo.server.views.label.PRESENT_S", -1.0)
+    assert look(berta, "b", files[2], files[3])["held"] == []  # the other has gone silent
 
 
 def test_two_people_on_different_pictures_never_conflict(app: FastAPI, anna: Browser, rng: np.random.Generator) -> None:

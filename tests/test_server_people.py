@@ -17,6 +17,7 @@ from gonogo.server.language import LANGUAGES, RefusedError, choose
 from gonogo.server.pages import CAUSES
 from gonogo.server.people import People
 from gonogo.server.services import Services
+from gonogo.server.sessions import Notice
 from gonogo.server.setup import first_administrator
 from gonogo.server.throttle import ACCOUNT_FREE, FIRST_BLOCK_S, LONGEST_BLOCK_S, Throttle
 from gonogo.station.messages import Cause
@@ -86,7 +87,7 @@ def test_a_disabled_person_is_refused_like_an_unknown_one(app: FastAPI, admin: B
 def test_names_are_compared_without_regard_to_case_and_way_of_typing(app: FastAPI) -> None:
     add_person(app, "Jörg", Role.OPERATOR)
     assert Browser(app).login(" jo\u0308RG ").status_code == 303
-    with pytest.raises(RefusedError, match="exists already"):
+    with pytest.raises(RefusedError, match="already exists"):
         app.state.services.people.add("jörg", Role.ADMIN)
 
 
@@ -120,7 +121,10 @@ def test_changing_a_password_needs_the_present_one_and_slows_down_guessing_it(ap
     browser = Browser(app)
     browser.login("operator")
     for _ in range(ACCOUNT_FREE):
-        assert "not right" in browser.post("/password", old="guess", new="seven lanterns", again="seven lanterns").text
+        assert (
+            "Wrong current password"
+            in browser.post("/password", old="guess", new="seven lanterns", again="seven lanterns").text
+        )
     assert "Too many" in browser.post("/password", old=PASSWORD, new="seven lanterns", again="seven lanterns").text
 
 
@@ -165,7 +169,7 @@ def test_one_address_that_tries_many_names_is_blocked_too(app: FastAPI) -> None:
 def test_the_last_administrator_can_neither_leave_nor_be_locked_out(app: FastAPI, admin: Browser) -> None:
     own = user_id(app, "admin")
     admin.post(f"/people/{own}/disable")
-    assert "Nobody would be left" in admin.get("/people").text
+    assert "At least one administrator must remain" in admin.get("/people").text
     admin.post(f"/people/{own}/role", role="operator")
     assert app.state.services.people.find(own).role is Role.ADMIN
     assert admin.get("/people").status_code == 200
@@ -182,7 +186,7 @@ def test_a_new_role_counts_at_once(app: FastAPI, admin: Browser) -> None:
 
 
 def test_a_person_added_on_the_page_logs_in_with_the_password_shown_once(app: FastAPI, admin: Browser) -> None:
-    answer = admin.post("/people", name="Berta", role="reviewer")
+    answer = admin.get(admin.post("/people", name="Berta", role="reviewer").headers["location"])
     shown = re.search(r'<code id="secret">([^<]+)</code>', answer.text)
     assert shown is not None
     assert Browser(app).login("Berta", shown[1]).status_code == 303
@@ -190,7 +194,7 @@ def test_a_person_added_on_the_page_logs_in_with_the_password_shown_once(app: Fa
 
 
 def test_a_key_is_shown_once_works_until_revoked_and_is_kept_as_a_hash(app: FastAPI, admin: Browser) -> None:
-    answer = admin.post("/tokens", name="mes", role="auditor", days="30")
+    answer = admin.get(admin.post("/tokens", name="mes", role="auditor", days="30").headers["location"])
     secret = re.search(r'<code id="secret">([^<]+)</code>', answer.text)[1]  # type: ignore[index]
     program = Browser(app)
     bearer = {"authorization": f"Bearer {secret}"}
@@ -200,6 +204,84 @@ def test_a_key_is_shown_once_works_until_revoked_and_is_kept_as_a_hash(app: Fast
     assert secret.encode() not in kept.read_bytes() + kept.with_name("server.db-wal").read_bytes()
     admin.post("/tokens/1/revoke")
     assert program.client.get("/audit", headers=bearer).status_code == 401
+
+
+def test_loading_a_page_again_makes_no_second_key_and_shows_none_again(app: FastAPI, admin: Browser) -> None:
+    made = admin.post("/tokens", name="mes", role="auditor", days="30")
+    assert made.status_code == 303
+    assert made.headers["location"].startswith("/people?once=")
+    other = Browser(app)
+    other.login("admin")
+    assert "secret" not in other.get(made.headers["location"]).text  # another session's secret
+    first, again = (admin.get(made.headers["location"]) for _ in range(2))
+    assert "You won't see it again. Copy it now." in text_of(first)
+    assert 'id="secret"' not in again.text
+    assert len(app.state.services.sessions.tokens()) == 1
+    reset = admin.post(f"/people/{user_id(app, 'operator')}/password")
+    assert 'id="secret"' in admin.get(reset.headers["location"]).text
+
+
+def test_a_secret_that_nobody_fetched_is_forgotten(app: FastAPI, admin: Browser, clock: Clock) -> None:
+    made = admin.post("/tokens", name="mes", role="auditor", days="30").headers["location"]
+    clock.now += 601
+    assert 'id="secret"' not in admin.get(made).text
+
+
+def test_a_program_that_makes_a_key_finds_it_in_the_answer(app: FastAPI) -> None:
+    _, secret = app.state.services.sessions.issue("mes", Role.ADMIN, days=3, created_by="admin")
+    bearer = {"authorization": f"Bearer {secret}"}
+    answer = Browser(app).client.post("/tokens", data={"name": "scada", "role": "auditor", "days": "3"}, headers=bearer)
+    assert app.state.services.sessions.bearer(answer.json()["secret"]).name == "scada"
+
+
+def send_from(browser: Browser, page: str, to: str, **fields: str) -> str:
+    """Send a form from a page as a browser does; returns where it leads."""
+    headers = {"origin": "http://testserver", "referer": f"http://testserver{page}"}
+    answer = browser.client.post(to, data={"csrf": browser.csrf, **fields}, headers=headers)
+    assert answer.status_code == 303
+    return str(answer.headers["location"])
+
+
+def test_the_language_switch_leads_back_to_a_page_wherever_it_stands(app: FastAPI, admin: Browser) -> None:
+    app.state.services.datasets.create("part")
+    for page in ("/people", "/audit?who=anna&action=deploy", "/datasets/part/label?file=images%2F1.png"):
+        assert send_from(admin, page, "/taste", language="de") == page
+    for form in ("/tokens", "/people/1/role", "/datasets/part/train", "/logout", "/nothing", "/label/keys"):
+        assert send_from(admin, form, "/taste", language="en") == "/"
+
+
+@pytest.mark.parametrize(
+    ("page", "form", "fields"),
+    [
+        ("/people", "/people", {"name": "anna & <b>", "role": "engineer"}),
+        ("/people", "/tokens", {"name": "mes", "role": "auditor", "days": "5000"}),
+        ("/people", "/tokens", {"name": "mes", "role": "auditor", "days": "many"}),
+        ("/datasets", "/datasets", {"name": "not a name"}),
+        ("/datasets/part", "/datasets/part/train", {"inspector": "../x", "effort": "quick", "weights": "none"}),
+    ],
+)
+def test_a_refused_form_comes_back_as_it_was_typed(
+    app: FastAPI, admin: Browser, page: str, form: str, fields: dict[str, str]
+) -> None:
+    app.state.services.datasets.create("part")
+    add_person(app, "anna & <b>", Role.OPERATOR)
+    assert send_from(admin, page, form, **fields) == page
+    shown = admin.get(page)
+    assert "toast failed" in shown.text
+    part = shown.text[shown.text.index(f'action="{form}"') :]
+    for name, value in fields.items():
+        chosen = rf'name="{name}"[^>]*value="{re.escape(html.escape(value, quote=False))}"'
+        picked = rf'value="{re.escape(value)}"[^>]*(selected|checked)'
+        assert re.search(f"{chosen}|{picked}", part.split("</form>")[0]), name
+    assert "toast failed" not in admin.get(page).text
+
+
+def test_a_refused_form_keeps_no_password_and_nothing_long(app: FastAPI, admin: Browser) -> None:
+    sessions = app.state.services.sessions
+    token = admin.client.cookies["gonogo"]
+    fields = {"password": PASSWORD, "old": PASSWORD, "name": "anna", "more": "x" * 5000}
+    sessions.leave_notice(token, Notice(text="no", failed=True, form="/x", fields=fields))
+    assert sessions.take_notice(token).fields == {"name": "anna"}
 
 
 def test_a_key_that_shall_live_for_ever_is_refused(admin: Browser) -> None:
@@ -245,7 +327,7 @@ def test_what_cannot_be_recorded_is_not_done(app: FastAPI, admin: Browser, monke
 
 
 def test_no_password_or_key_is_written_to_the_ledger(app: FastAPI, admin: Browser) -> None:
-    answer = admin.post("/tokens", name="mes", role="auditor", days="30")
+    answer = admin.get(admin.post("/tokens", name="mes", role="auditor", days="30").headers["location"])
     secret = re.search(r'<code id="secret">([^<]+)</code>', answer.text)[1]  # type: ignore[index]
     Browser(app).login("operator", "a password typed wrong")
     with Ledger.open(app.state.services.workspace.ledger, read_only=True) as ledger:
@@ -301,9 +383,9 @@ def test_the_language_is_the_persons_then_the_browsers_then_english(
 def test_pages_and_refusals_speak_german_to_a_german_browser(app: FastAPI) -> None:
     browser = Browser(app, accept_language="de-DE,de;q=0.9")
     assert 'lang="de"' in browser.get("/login").text
-    assert "Name oder Passwort stimmt nicht." in browser.login("operator", "wrong").text
+    assert "Name oder Passwort falsch" in browser.login("operator", "wrong").text
     browser.login("operator")
-    assert "Das dürfen Sie nicht." in browser.get("/people").text
+    assert "Sie haben keine Berechtigung für diese Seite" in browser.get("/people").text
 
 
 def test_a_person_chooses_language_and_colours(app: FastAPI) -> None:

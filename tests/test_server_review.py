@@ -20,7 +20,7 @@ from gonogo.schema import Label, State
 from gonogo.server import Options, Workspace, create_app
 from gonogo.server.access import Role
 from gonogo.server.review import BLIND_CHECK, REVIEWED
-from gonogo.server.review.desk import LEASE_S
+from gonogo.server.review.desk import CHECK_SHARE, LEASE_S, Desk
 from server_kit import WEAK_HASHER, XSS, Browser, Clock, add_person, fill, make_app, record, text_of
 from tiny_bundle import BAD_RED, GOOD_RED
 
@@ -109,7 +109,7 @@ def test_a_decision_sent_twice_counts_once(app: FastAPI) -> None:
     assert len(reviews(app)) == 1
     refused = decide(browser, ticket, "good")
     assert refused.status_code == 422
-    assert "Take that back first" in refused.json()["message"]
+    assert "Undo that first" in refused.json()["message"]
 
 
 def test_a_decision_sent_by_many_threads_at_once_counts_once(app: FastAPI) -> None:
@@ -163,7 +163,7 @@ def test_the_second_of_two_reviewers_is_told_who_decided_and_nothing_is_doubled(
     assert decide(two, quick, "bad", "crack").status_code == 200
     answer = decide(one, late, "good")
     assert answer.status_code == 409
-    assert "engineer has decided this part already: bad, crack" in answer.json()["message"]
+    assert "engineer already decided this part: bad, crack" in answer.json()["message"]
     assert [said.who for said in reviews(app)] == ["engineer"]
 
 
@@ -258,6 +258,33 @@ def test_blind_checks_look_like_any_part_and_leave_the_decision_alone(app: FastA
     assert (rate.count, rate.of) == (1, 2)
 
 
+@pytest.mark.parametrize("together", [1, 5])
+def test_blind_checks_come_at_the_promised_rate_however_many_parts_a_page_asks_for(app: FastAPI, together: int) -> None:
+    add_doubtful(app, 160)
+    desk = app.state.services.review.desk
+    desk.check_share, desk.dice = CHECK_SHARE, random.Random(11)
+    new, checks = 0, 0
+    while new < 150:
+        for each in desk.deal("reviewer", want=together)[0]:
+            desk.decide("reviewer", each.ticket, Label.GOOD, None)
+            new, checks = new + (not each.blind), checks + each.blind
+    assert 8 <= checks <= 24
+    assert checks == len(reviews(app, BLIND_CHECK))
+
+
+def test_a_blind_check_that_is_due_outlives_a_restart_and_comes_after_the_last_part(app: FastAPI) -> None:
+    decided_before(app)
+    desk = app.state.services.review.desk
+    desk.check_share = 1.0
+    while (found := desk.deal("reviewer", want=1)[0]) and not found[0].blind:
+        desk.check_share = 0.0  # due once, after the first part
+        desk.decide("reviewer", found[0].ticket, Label.GOOD, None)
+        desk = Desk(app.state.services.store, desk._book, desk._decisions, now=desk._now, check_share=0.0)
+    assert found[0].blind
+    desk.decide("reviewer", found[0].ticket, Label.GOOD, None)
+    assert not any(each.blind for _ in range(20) for each in desk.deal("reviewer", want=1)[0])
+
+
 def test_a_blind_check_taken_back_is_not_counted(app: FastAPI) -> None:
     decided_before(app)
     desk = app.state.services.review.desk
@@ -335,7 +362,9 @@ def test_reviewed_pictures_are_copied_once_and_never_beside_their_own_proof(app:
     copied = [s for s in services.datasets.read("tiny").samples.values() if s.file_name.startswith("reviewed/")]
     assert len(copied) == 1
     assert copied[0].split is Split.TRAIN
-    assert "1 were there already, 1 show parts that prove the set" in text_of(browser.get("/review"))
+    assert "Already there: 1. Held back, because their parts validate, calibrate or test the set: 1." in text_of(
+        browser.get("/review")
+    )
     assert browser.post("/review/copy", dataset="../..").headers["location"] == "/"
 
 

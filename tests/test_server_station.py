@@ -258,6 +258,16 @@ def test_the_trend_keeps_every_mark_inside_and_higher_scores_higher(plant: FastA
     assert trend.go_y is not None
     assert trend.no_go_y is not None
     assert trend.no_go_y < trend.go_y
+
+
+def test_the_threshold_lines_stay_when_the_last_part_is_a_fault(plant: FastAPI) -> None:
+    rows = plant.state.services.feed.read().recent
+    number = next(n for n, row in enumerate(rows) if row.record.state is State.FAULT)
+    until_fault = draw(rows[: number + 1])
+    assert rows[number].record.go_below is None
+    assert until_fault.go_y is not None
+    assert until_fault.no_go_y is not None
+    assert draw(rows[number : number + 1]).go_y is None  # nothing is known of any limits
     assert draw(()).marks == ()
 
 

@@ -131,7 +131,7 @@ def test_a_run_that_is_cancelled_ends_and_the_next_one_begins(space: Workspace, 
     browser = engineer(make_app(space.root))
     for name in ("first", "second"):
         browser.post("/datasets/discs/train", inspector=name, effort="thorough", weights="none")
-    assert "Waiting: one run at a time" in text_of(browser.get("/training/2"))
+    assert "Queued: 1 run ahead" in text_of(browser.get("/training/2"))
     until = time.monotonic() + LONGEST_S
     while browser.client.get("/training/1/state").json()["phase"] == "queued" and time.monotonic() < until:
         time.sleep(0.1)
@@ -141,7 +141,9 @@ def test_a_run_that_is_cancelled_ends_and_the_next_one_begins(space: Workspace, 
     assert not (space.bundles / "first.inspector").exists()
     browser.post("/training/2/cancel")
     assert wait(browser, 2)["phase"] == "cancelled"
-    assert "This training run is over" in text_of(browser.post("/training/2/cancel") and browser.get("/training/2"))
+    assert "This training run has already ended" in text_of(
+        browser.post("/training/2/cancel") and browser.get("/training/2")
+    )
 
 
 @pytest.mark.usefixtures("idle")
@@ -164,7 +166,7 @@ def test_a_run_whose_process_died_is_said_to_have_failed(space: Workspace) -> No
         assert is_worked_on(folder)
         assert jobs.find(1).status.phase is Phase.TRAINING, "its lock is held, whatever became of the server"
     assert jobs.find(1).status.phase is Phase.FAILED
-    assert "ended without a word" in jobs.find(1).status.problem
+    assert "exited unexpectedly" in jobs.find(1).status.problem
 
 
 @pytest.mark.usefixtures("idle")
@@ -207,7 +209,7 @@ def test_every_effort_is_a_command_that_gonogo_takes() -> None:
     for effort in Effort:
         for weights in (None, Path("mobilenet_v2.safetensors")):
             train.make_context("train", ["data", "--out", "a.inspector", *arguments(effort, weights)])
-    with pytest.raises(RefusedError, match="begins with its backbone"):
+    with pytest.raises(RefusedError, match="named after its backbone"):
         arguments(Effort.QUICK, Path("mine.safetensors"))
 
 

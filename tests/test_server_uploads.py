@@ -44,7 +44,7 @@ def test_a_data_set_is_begun_and_listed(anna: Browser) -> None:
     assert anna.get("/datasets/part").status_code == 200
     again = anna.post("/datasets", name="part")
     assert again.headers["location"] == "/"
-    assert "There is a data set part already" in anna.get("/").text
+    assert "The data set part already exists." in anna.get("/").text
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "../x", ".hidden", "a b", "ä", "a" * 65, "<b>"])
@@ -116,7 +116,7 @@ def test_names_that_lead_out_of_an_archive_are_refused(
 ) -> None:
     answer = upload(anna, {"a.zip": zipped({name: encode_png(photo(rng))})}).json()
     assert answer["added"] == 0
-    assert "leads out of the archive" in answer["refused"][0]["reason"]
+    assert "leads outside the archive" in answer["refused"][0]["reason"]
     root = app.state.services.workspace.root
     assert not list(root.parent.rglob("*evil*"))
 
@@ -142,7 +142,7 @@ def test_an_archive_bomb_is_cut_off() -> None:
     bomb = io.BytesIO(zipped({f"{number}.bmp": b"BM" + bytes(999_998) for number in range(50)}))
     items = list(unpacked("bomb.zip", bomb, most_bytes=3_500_000))
     assert sum(isinstance(item, tuple) for item in items) == 3
-    assert "more than is allowed" in items[-1].reason  # type: ignore[union-attr]
+    assert "larger than allowed" in items[-1].reason  # type: ignore[union-attr]
     crowd = io.BytesIO(zipped({f"{number}.png": b"" for number in range(30)}))
     (only,) = unpacked("crowd.zip", crowd, most_members=20)
     assert "too many files" in only.reason  # type: ignore[union-attr]

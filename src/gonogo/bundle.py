@@ -7,6 +7,8 @@
     drift.json, taught.npy what later parts are compared with; written by ``gonogo operate``
     cascade/               the second graph, and the guard that sends strange parts to it, where there is one
     evidence.json          how the operating point was chosen and certified; the same
+    scores.json            the scores that the operating point follows from
+    revisions/             what belonged to earlier operating points, golden frames too, each file named by its hash
     MODEL_CARD.md          the same for people
     SHA256SUMS             the seal: the hash of every other file, as ``sha256sum -c`` reads it
 
@@ -17,6 +19,7 @@ changed, added or missing file, or a change to the seal itself, is found before 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -29,7 +32,7 @@ from pydantic import Field, JsonValue, ValidationError, field_serializer, field_
 from gonogo import images, operating_point
 from gonogo.config import Recipe, Strict
 from gonogo.errors import BundleError, InputError
-from gonogo.files import folder_beside, plain_files, write_beside
+from gonogo.files import folder_beside, plain_files, read_regular, write_beside
 from gonogo.heatmap import HeatScale
 from gonogo.quantisation import Quantisation
 from gonogo.runtime import Precision
@@ -43,6 +46,7 @@ SEAL = "SHA256SUMS"
 MODEL_CARD = "MODEL_CARD.md"
 GOLDEN = "golden"
 ROI_RECIPE = "roi.toml"
+REVISIONS = "revisions"
 CASCADE = "cascade"
 TEACHER = f"{CASCADE}/teacher.xml"
 _MOST_BYTES = 8_000_000_000
@@ -91,6 +95,10 @@ class Revision(Strict):
     """When, UTC, ISO 8601."""
     operating_point: JsonValue
     bundle_sha256: str
+    files: Mapping[str, str] | None = None
+    """The files that belonged to it, and where the bundle keeps them now; ``None``: none were kept then."""
+    golden: tuple[Golden, ...] | None = Field(default=None, strict=False)
+    """What was stated of its golden frames, which are among the files; ``None``: they were not chosen for it."""
 
 
 class Tally(Strict):
@@ -202,7 +210,7 @@ class Bundle:
         """
         expected = self.digests.get(name)
         try:
-            found = (self.root / name).read_bytes() if expected else b""
+            found = read_regular(self.root / name, most_bytes=_MOST_BYTES) if expected else b""
         except OSError as error:
             raise BundleError(
                 f"{self.root / name}: cannot be read ({error.strerror}). Copy the bundle again."
@@ -303,15 +311,28 @@ def replace_operating_point(
         golden: What is stated of new golden frames, whose pictures are among the files; the old ones where omitted.
     """
     before = bundle.manifest
+    belonging = {
+        name: f"{REVISIONS}/{bundle.digests[name]}{Path(name).suffix}" for name in files or {} if name in bundle.digests
+    }
     history = before.revisions
     if before.operating_point is not None:
         replaced = operating_point.to_json(before.operating_point)
-        history = (*history, Revision(replaced=now, operating_point=replaced, bundle_sha256=bundle.sha256))
+        revision = Revision(
+            replaced=now,
+            operating_point=replaced,
+            bundle_sha256=bundle.sha256,
+            files=belonging,
+            golden=None if golden is None else before.golden,
+        )
+        history = (*history, revision)
     manifest = before.model_copy(update={"operating_point": point, "revisions": history})
     if golden is not None:
         manifest = manifest.model_copy(update={"golden": golden})
     with folder_beside(bundle.root, replace=True) as partial:
         shutil.copytree(bundle.root, partial, dirs_exist_ok=True)
+        for name, kept in belonging.items():
+            if kept not in bundle.digests:
+                write_beside(partial / kept, bundle.data(name))
         for name, data in (files or {}).items():
             if data is None:
                 (partial / name).unlink(missing_ok=True)
@@ -337,8 +358,8 @@ def model_card(manifest: Manifest) -> str:
     if point is None:
         lines += ["No operating point was certified: every part goes to review."]
     else:
-        lines += [f"- {operating_point.describe(claim)}" for claim in (point.escape, point.overkill)]
-        lines += [f"- Go below a score of {point.go_below:g}, no-go above {point.no_go_above:g}, review between."]
+        lines += [f"- {sentence}" for sentence in operating_point.describe_point(point)]
+        lines += [f"- {_thresholds(point)}"]
     lines += [
         "",
         "The promise holds for parts drawn from the same process as the calibration parts, photographed the same way.",
@@ -363,6 +384,14 @@ def model_card(manifest: Manifest) -> str:
         lines += ["## Against the bundle of full precision", ""]
         lines += [*(f"- {each}" for each in manifest.quantisation.sentences()), ""]
     return "\n".join(lines)
+
+
+def _thresholds(point: OperatingPoint) -> str:
+    if point.go_below == -math.inf:
+        return "No thresholds yet: every part goes to review."
+    if point.no_go_above == math.inf:
+        return f"Go below a score of {point.go_below:g}, review from there; no part is rejected automatically."
+    return f"Go below a score of {point.go_below:g}, no-go above {point.no_go_above:g}, review between."
 
 
 def _origins(manifest: Manifest) -> list[str]:

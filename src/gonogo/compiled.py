@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gonogo.errors import GonogoError
-from gonogo.files import private_folder, write_beside
+from gonogo.files import private_folder, read_regular, write_beside
 
 MOST_FILES = 24
 """Kept at most; the longest unused are removed. One graph of one bundle is one file, whatever revision it is of."""
@@ -55,7 +55,7 @@ class CompiledCache:
 
     def read(self, place: str, binding: Binding) -> bytes | None:
         """The compiled graph, or ``None`` where there is none made by this user from exactly this."""
-        data, key = _read_regular(self.file(place), MOST_BYTES), self._key()
+        data, key = _read(self.file(place), MOST_BYTES), self._key()
         head = len(_MAGIC) + hashlib.sha256().digest_size
         if data is None or key is None or not data.startswith(_MAGIC):
             return None
@@ -86,7 +86,7 @@ class CompiledCache:
 
     def _key(self) -> bytes | None:
         """The key, unless somebody else could have read or written it."""
-        found = _read_regular(self.key_file, _KEY_BYTES, private=True)
+        found = _read(self.key_file, _KEY_BYTES, private=True)
         return found if found is not None and len(found) == _KEY_BYTES else None
 
     def _new_key(self) -> bytes | None:
@@ -118,27 +118,9 @@ def _code(key: bytes, binding: Binding, blob: bytes) -> bytes:
     return code.digest()
 
 
-def _read_regular(path: Path, most: int, *, private: bool = False) -> bytes | None:
-    """The bytes of a regular file, read once; ``None`` for a link, a device, a file too large, or none.
-
-    Args:
-        path: The file.
-        most: Largest size in bytes.
-        private: Also ``None`` where the file is not this user's own, or is open to anybody else.
-    """
+def _read(path: Path, most: int, *, private: bool = False) -> bytes | None:
+    """The bytes of a regular file, read once; ``None`` where it is none, too large or, if ``private``, exposed."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_regular(path, most_bytes=most, follow=False, private=private)
     except OSError:
         return None
-    try:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > most:
-            return None
-        if private and (found.st_uid != os.geteuid() or found.st_mode & 0o077):
-            return None
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read(most)
-    except OSError:
-        return None
-    finally:
-        os.close(handle)

@@ -35,6 +35,10 @@ class BundleError(InputError):
     """A bundle is incomplete, was changed after it was sealed, or does not reproduce its golden scores."""
 
 
+class MissingExtraError(InputError):
+    """A command needs a package that only an optional extra installs; the message names the extra."""
+
+
 class LedgerError(InputError):
     """A ledger, or a frame beside it, cannot be opened, read or written; nothing was recorded."""
 

@@ -1,12 +1,18 @@
-"""Writing files and folders so that a final name never holds half a thing: write beside, then rename."""
+"""Reading files that are what they should be, and writing so that a final name never holds half a thing.
+
+Reading refuses pipes and devices without waiting for them, and more bytes than expected. Writing goes beside the final
+name, then renames.
+"""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import stat
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +22,95 @@ import numpy as np
 
 from gonogo.errors import InputError
 from gonogo.names import readable
+
+MOST_TEXT_BYTES = 256_000_000
+"""Largest text file that is read at once: records of a million pictures."""
+MOST_SETTINGS_BYTES = 1_000_000
+"""Largest file of settings, recipes or tokens."""
+
+
+def read_regular(path: Path, *, most_bytes: int, follow: bool = True, private: bool = False) -> bytes:
+    """Read a regular file, without ever waiting for a writer or a device.
+
+    Args:
+        path: What to read.
+        most_bytes: Refuse a file with more.
+        follow: Whether the file may be a link to one.
+        private: Refuse a file that is not this user's own, or that anybody else may open.
+
+    Raises:
+        OSError: missing or unreadable, not a regular file, or too large; ``strerror`` says which.
+    """
+    require_regular(path)  # opening alone can move a device
+    flags = os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0) | (0 if follow else os.O_NOFOLLOW)
+    handle = os.open(path, flags)
+    with os.fdopen(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):  # put in its place since it was looked at
+            raise _not_regular(path, found.st_mode)
+        if private and (found.st_uid != os.geteuid() or found.st_mode & 0o077):
+            raise OSError(0, "expected a file that only this user may open", str(path))
+        data = file.read(found.st_size + 1) if found.st_size <= most_bytes else b""
+        if len(data) > found.st_size:  # it grows, or its size is not known beforehand
+            data += file.read(most_bytes - found.st_size)
+    if found.st_size > most_bytes or len(data) > most_bytes:
+        raise OSError(0, f"{max(found.st_size, len(data)):,} bytes, more than the {most_bytes:,} allowed", str(path))
+    return data
+
+
+def require_regular(path: Path) -> None:
+    """Refuse a folder, a pipe, a socket or a device before anything opens it.
+
+    Raises:
+        OSError: that, or missing.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise _not_regular(path, mode)
+
+
+def kind_of(mode: int) -> str:
+    """What a file's mode says it is, for messages."""
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe (FIFO)", stat.S_ISSOCK: "a socket"}
+    return next((name for is_kind, name in kinds.items() if is_kind(mode)), "a device")
+
+
+def _not_regular(path: Path, mode: int) -> OSError:
+    return OSError(0, f"expected a regular file, found {kind_of(mode)}", str(path))
+
+
+def read_text(path: Path, *, most_bytes: int = MOST_TEXT_BYTES) -> str:
+    """Read a UTF-8 text file; line ends become ``\\n``.
+
+    Raises:
+        OSError: as `read_regular`.
+        UnicodeDecodeError: not UTF-8.
+    """
+    return read_regular(path, most_bytes=most_bytes).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON from outside.
+
+    Raises:
+        ValueError: not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML from outside.
+
+    Raises:
+        tomllib.TOMLDecodeError: not TOML, or nested too deeply.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("nested too deeply") from None
 
 
 def private_folder(path: Path) -> None:
@@ -34,11 +129,13 @@ def write_beside(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write a file under a temporary name in the same folder, flush it to disk, then rename it.
 
     Raises:
-        InputError: the disk is full or the place is not writable; nothing is left under either name.
+        InputError: the disk is full or the place is not writable; nothing is left under either name. A pipe or a device
+            already there is left alone: a rename would replace it.
     """
     partial: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _require_replaceable(path)
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -96,10 +193,10 @@ def folder_beside(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         InputError: ``path`` exists and ``replace`` is false, or the disk is full.
     """
-    if path.exists() and not replace:
-        raise InputError(f"{path}: already exists. Choose another name or remove it first.")
     partial: Path | None = None
     try:
+        if path.exists() and not replace:
+            raise InputError(f"{path}: already exists. Choose another name or remove it first.")
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         partial.chmod(0o755)
@@ -140,8 +237,10 @@ def plain_files(root: Path) -> list[str]:
 
 
 def _no_plain_file(root: Path, path: str, kind: int) -> InputError:
-    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a link to a folder"}
-    found = "a name that is no line of text" if kind == stat.S_IFREG else kinds.get(kind, "a device")
+    if stat.S_ISREG(kind):
+        found = "a name that is no line of text"
+    else:
+        found = "a link to a folder" if stat.S_ISDIR(kind) else kind_of(kind)
     return InputError(f"{_shown(root, path)}: expected a plain file, found {found}. Copy the folder again without it.")
 
 
@@ -159,7 +258,16 @@ def _swap(partial: Path, path: Path) -> None:
     shutil.rmtree(retired)
 
 
+def _require_replaceable(path: Path) -> None:
+    try:
+        require_regular(path)
+    except FileNotFoundError:
+        return
+
+
 def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(
-        f"{path}: cannot be written ({error.strerror or error}). Free some space or choose another place."
-    )
+    return InputError(f"{path}: cannot be written ({error.strerror or error}). {_next_step(error)}")
+
+
+def _next_step(error: OSError) -> str:
+    return "Free some space or choose another place." if disk_is_full(error) else "Choose another place."

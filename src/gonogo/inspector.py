@@ -167,7 +167,9 @@ class Inspector:
                 frame, size_wh = images.decode_sized(data, name=name, limits=self.recipe.limits, reduction=reduction)
         except ImageError as error:
             return None, _fault(error, timings_ms)
-        return frame, self._judge(frame, None, size_wh, timings_ms)
+        verdict = self._judge(frame, None, size_wh, timings_ms)
+        timings_ms["total"] += timings_ms["decode"]
+        return frame, verdict
 
     def _judge(
         self, frame: Frame, located: Located | None, size_wh: tuple[int, int], timings_ms: dict[str, float]

@@ -259,6 +259,7 @@ class Verdict:
     doubt: str = ""
     """In a cascade: why the second network was asked; empty where the first one's answer stands."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    """How long each stage took; ``total`` is the whole, decoding included where a file or encoded bytes were judged."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Page, expect
 
+from gonogo.server import pages
 from gonogo.server.access import Kind, Role
 from gonogo.server.routes import ROUTES
 from pages.conftest import log_in, pwned, violations
@@ -45,7 +48,7 @@ def test_a_wrong_password_is_said_so_and_nothing_else(new_page: Callable[..., Pa
     page.get_by_label("Name").fill("operator")
     page.get_by_label("Password").fill("wrong")
     page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("alert")).to_have_text("Name or password is not right.")
+    expect(page.get_by_role("alert")).to_have_text("Wrong name or password")
     expect(page.get_by_label("Password")).to_be_focused()
 
 
@@ -56,7 +59,7 @@ def test_a_one_time_password_must_be_changed_first(app: FastAPI, new_page: Calla
     page.goto("/station")
     expect(page.get_by_role("heading", name="Change password")).to_be_visible()
     expect(page.get_by_role("navigation")).to_have_count(0)
-    page.get_by_label("Present password").fill(once)
+    page.get_by_label("Current password").fill(once)
     page.get_by_label("New password", exact=False).first.fill("seven brass lanterns")
     page.get_by_label("New password again").fill("seven brass lanterns")
     page.get_by_role("button", name="Change password").click()
@@ -67,7 +70,7 @@ def test_a_wrong_role_is_told_so_and_sees_no_link_there(new_page: Callable[..., 
     page = new_page(Role.OPERATOR)
     expect(page.get_by_role("link", name="People")).to_have_count(0)
     page.goto("/people")
-    expect(page.get_by_text("You may not do this.")).to_be_visible()
+    expect(page.get_by_text("You don't have permission for this page")).to_be_visible()
 
 
 def test_an_administrator_adds_and_locks_out_a_person(new_page: Callable[..., Page]) -> None:
@@ -84,9 +87,9 @@ def test_an_administrator_adds_and_locks_out_a_person(new_page: Callable[..., Pa
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("row", name="Berta").get_by_role("button", name="Lock out")).to_be_visible()
     page.get_by_role("row", name="Berta").get_by_role("button", name="Lock out").click()
-    page.get_by_role("dialog").get_by_role("button", name="Yes, go on").click()
+    page.get_by_role("dialog").get_by_role("button", name="Lock out").click()
     expect(page.get_by_text("The person can no longer log in.")).to_be_visible()
-    expect(page.get_by_role("row", name="Berta").get_by_role("button", name="Let in again")).to_be_visible()
+    expect(page.get_by_role("row", name="Berta").get_by_role("button", name="Unlock")).to_be_visible()
 
 
 def test_language_and_colours_are_chosen_in_the_menu(new_page: Callable[..., Page]) -> None:
@@ -97,6 +100,64 @@ def test_language_and_colours_are_chosen_in_the_menu(new_page: Callable[..., Pag
     page.get_by_role("button", name="Apply").click()
     expect(page.get_by_role("heading", name="Überblick")).to_be_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
+
+
+def test_a_key_survives_neither_a_reload_nor_a_switch_of_language_and_is_made_once(
+    app: FastAPI, new_page: Callable[..., Page]
+) -> None:
+    page = new_page(Role.ADMIN)
+    page.goto("/people")
+    form = page.locator("form.card", has=page.get_by_role("heading", name="New key"))
+    form.get_by_label("Name of the program").fill("mes")
+    form.get_by_role("button", name="Create key").click()
+    expect(page.get_by_text("You won't see it again. Copy it now.")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("heading", name="People and keys")).to_be_visible()
+    expect(page.locator("#secret")).to_have_count(0)
+    page.locator(".me summary").click()
+    page.get_by_label("Language").select_option("de")
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_role("heading", name="Personen und Schlüssel")).to_be_visible()
+    assert len(app.state.services.sessions.tokens()) == 1
+
+
+def test_the_dialogs_buttons_say_what_they_do(app: FastAPI, new_page: Callable[..., Page]) -> None:
+    (app.state.services.workspace.root / "active").unlink()
+    page = new_page(Role.ENGINEER)
+    page.goto("/training")
+    page.get_by_role("button", name="Deploy").first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Deploy tiny.inspector?")
+    expect(dialog.get_by_role("button")).to_have_text(["Cancel", "Deploy"])
+    dialog.get_by_role("button", name="Deploy").click()
+    expect(page.get_by_text("The inspector is now in use.")).to_be_visible()
+
+
+def test_the_current_page_stays_in_sight_in_the_menu_of_a_telephone(new_page: Callable[..., Page]) -> None:
+    page = new_page(Role.ADMIN, viewport={"width": 1280, "height": 800})
+    hidden = []
+    for route in PAGES:
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.goto(route.example_path)
+        page.set_viewport_size({"width": 375, "height": 800})  # as when a telephone is turned
+        current = page.locator(".bar nav [aria-current]")
+        if current.count():
+            page.wait_for_timeout(100)
+            left, right = current.evaluate("(a) => [a.getBoundingClientRect().left, a.getBoundingClientRect().right]")
+            hidden += [route.path] if left < 0 or right > 375 else []
+    assert hidden == []
+
+
+def test_every_clock_shows_plant_time_with_24_hours(new_page: Callable[..., Page]) -> None:
+    page = new_page(Role.OPERATOR, timezone_id="America/New_York", locale="en-US")
+    told = page.evaluate(
+        "import('/static/gonogo.js').then(({ clock }) => clock(new Date('2026-03-01T20:05:09Z')))",
+    )
+    offset_min = int(page.locator("body").get_attribute("data-offset-min") or "x")
+    expected = datetime(2026, 3, 1, 20, 5, 9, tzinfo=UTC) + timedelta(minutes=offset_min)
+    assert told == expected.strftime("%H:%M:%S")
+    for script in (Path(pages.__file__).parent / "static").glob("*.js"):
+        assert "toLocaleTimeString" not in script.read_text("utf-8"), script.name
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 375)])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,7 +157,7 @@ def test_two_people_on_one_picture_lose_nothing(app: FastAPI, dataset: Path, new
     saved(anna)
     berta.keyboard.press("b")
     dialog = berta.get_by_role("dialog")
-    expect(dialog).to_contain_text("engineer has changed this picture in the meantime.")
+    expect(dialog).to_contain_text("engineer changed this picture in the meantime.")
     expect(dialog.locator("#conflict-theirs")).to_have_text("Good")
     expect(dialog.locator("#conflict-mine")).to_have_text("Bad")
     assert violations(berta) == []
@@ -176,7 +178,7 @@ def test_two_people_are_led_to_different_pictures(dataset: Path, new_page: Calla
     anna.wait_for_function("() => document.getElementById('position').textContent")
     anna.wait_for_timeout(300)
     anna.keyboard.press("g")
-    expect(anna.locator("#file")).to_have_text("images/2.png")
+    expect(anna.locator("#file")).to_have_text(re.compile("images/[23].png"))  # 1 is open, one may be set aside
 
 
 def test_a_lost_connection_is_shown_and_nothing_is_lost(dataset: Path, new_page: Callable[..., Page]) -> None:
@@ -265,23 +267,23 @@ def test_kinds_and_keys_are_edited_and_used(dataset: Path, new_page: Callable[..
     page = new_page(Role.ENGINEER)
     opened(page)
     page.get_by_role("button", name="Edit kinds").click()
-    page.get_by_label("One on each line").fill("scratch\ncrack")
-    page.get_by_role("dialog").get_by_role("button", name="Keep").click()
+    page.get_by_label("One per line").fill("scratch\ncrack")
+    page.get_by_role("dialog").get_by_role("button", name="Save").click()
     expect(page.get_by_role("button", name="crack")).to_be_visible()
     page.keyboard.press("2")
     expect(page.locator("#file")).to_have_text("images/1.png")
     expect_in(page, lambda: Dataset.read(dataset).samples[0].defect == "crack")
 
     page.locator(".settings summary").click()
-    page.get_by_role("button", name="Keys").click()
+    page.get_by_role("button", name="Keyboard shortcuts").click()
     dialog = page.get_by_role("dialog")
     assert violations(page) == []
     dialog.get_by_label("Good", exact=True).fill("b")
-    dialog.get_by_role("button", name="Keep").click()
-    expect(page.get_by_text("Two actions have the same key.")).to_be_visible()
-    page.get_by_role("button", name="Keys").click()
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog.get_by_text("Two actions have the same key.")).to_be_visible()
+    expect(dialog.get_by_label("Good", exact=True)).to_have_value("b")  # nothing typed is lost
     dialog.get_by_label("Good", exact=True).fill("k")
-    dialog.get_by_role("button", name="Keep").click()
+    page.keyboard.press("Enter")
     expect(page.locator(".good kbd")).to_have_text("K")
     settled(page)
     page.keyboard.press("k")
@@ -302,6 +304,127 @@ def test_undo_goes_back_through_pictures(dataset: Path, new_page: Callable[..., 
     page.keyboard.press("u")
     expect(page.locator("#file")).to_have_text("images/1.png")
     expect_in(page, lambda: labels(dataset)[:3] == [Label.GOOD, None, None])
+
+
+def test_undo_works_after_a_reload_and_leaves_what_others_said(
+    app: FastAPI, dataset: Path, new_page: Callable[..., Page]
+) -> None:
+    page = new_page(Role.ENGINEER)
+    opened(page)
+    for number in range(2):
+        expect(page.locator("#file")).to_have_text(f"images/{number}.png")
+        settled(page)
+        page.keyboard.press("g")
+    expect_in(page, lambda: labels(dataset)[:2] == [Label.GOOD] * 2)
+    saved(page)
+    with app.state.services.datasets.changing("part") as draft:
+        sample = draft.before.find("images/1.png")
+        draft.put([sample.model_copy(update={"label": Label.BAD, "labelled_by": "Berta"})])
+    page.reload()
+    settled(page)
+    page.keyboard.press("u")
+    expect(page.get_by_text("Berta just labelled this picture.")).to_be_visible()
+    page.keyboard.press("u")
+    expect(page.locator("#file")).to_have_text("images/0.png")
+    expect_in(page, lambda: labels(dataset)[:2] == [None, Label.BAD])
+
+
+def test_the_last_label_is_shown(dataset: Path, new_page: Callable[..., Page]) -> None:
+    samples = Dataset.read(dataset).samples
+    write_metadata(dataset, [*(each.model_copy(update={"label": Label.GOOD}) for each in samples[:-1]), samples[-1]])
+    page = new_page(Role.ENGINEER)
+    opened(page)
+    expect(page.locator("#file")).to_have_text("images/5.png")
+    page.keyboard.press("b")
+    expect(page.get_by_text("All pictures are labelled.")).to_be_visible()
+    expect(page.locator("#verdict")).to_have_text("Bad")
+    expect(page.locator("[data-do=bad]")).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_second_person_begins_and_goes_on_with_pictures_of_their_own(
+    app: FastAPI, dataset: Path, new_page: Callable[..., Page]
+) -> None:
+    add_person(app, "Berta", Role.ENGINEER)
+    one, two = new_page(Role.ENGINEER), new_page()
+    log_in(two, "Berta")
+    opened(one)
+    opened(two)
+    file = [page.locator("#file") for page in (one, two)]
+    expect(file[0]).to_have_text("images/0.png")
+    assert file[1].inner_text() not in ("images/0.png", "images/1.png")  # the second is set aside for the first
+    seen: list[set[str]] = [set(), set()]
+    for _ in range(3):
+        for number, page in enumerate((one, two)):
+            settled(page)
+            seen[number].add(file[number].inner_text())
+            page.keyboard.press("g")
+            saved(page)
+    assert not seen[0] & seen[1]
+    expect_in(one, lambda: labels(dataset) == [Label.GOOD] * 6)
+
+
+def test_nobody_is_told_about_themselves_after_a_reload(dataset: Path, new_page: Callable[..., Page]) -> None:
+    page = new_page(Role.ENGINEER)
+    opened(page)
+    page.goto("/datasets/part/label")
+    settled(page)
+    expect(page.locator("#file")).to_have_text("images/0.png")
+    expect(page.locator("#about")).to_be_empty()
+    again = page.context.new_page()
+    opened(again, "images/0.png")
+    expect(again.locator("#about")).to_have_text("You also have this picture open in another tab.")
+
+
+@pytest.mark.parametrize(("key", "label"), [("m", Label.GOOD), ("t", Label.BAD)])
+def test_keys_answer_a_conflict_and_go_on_afterwards(
+    app: FastAPI, dataset: Path, new_page: Callable[..., Page], key: str, label: Label
+) -> None:
+    page = new_page(Role.ENGINEER)
+    opened(page)
+    page.locator(".settings summary").click()
+    page.get_by_label("After each decision").click()
+    page.get_by_label("After each decision").click()  # has the focus when the keys are pressed
+    page.route("**/look", lambda route: route.abort())
+    with app.state.services.datasets.changing("part") as draft:
+        sample = draft.before.find("images/0.png")
+        draft.put([sample.model_copy(update={"label": Label.BAD, "labelled_by": "Berta"})])
+    page.keyboard.press("g")
+    expect(page.get_by_text("Berta changed this picture in the meantime.")).to_be_visible()
+    page.wait_for_timeout(500)
+    page.keyboard.press(key)
+    expect(page.locator("#conflict")).to_be_hidden()
+    expect_in(page, lambda: labels(dataset)[0] is label)
+    expect(page.locator("#stage")).to_be_focused()
+    expect(page.locator("#file")).to_have_text("images/1.png")
+    settled(page)
+    page.keyboard.press("b")
+    expect_in(page, lambda: labels(dataset)[1] is Label.BAD)
+
+
+def test_the_data_set_page_counts_what_was_just_uploaded(dataset: Path, new_page: Callable[..., Page]) -> None:
+    page = new_page(Role.ENGINEER)
+    page.goto("/datasets/part")
+    figures = page.locator("#figures dd")
+    expect(figures.first).to_have_text("6")
+    page.get_by_label("Name of the inspector").fill("mine")
+    page.get_by_label("Use folder names").check()
+    rng = np.random.default_rng(8)
+    frames = [encode_png(rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)) for _ in range(20)]
+    names = [f"{'good' if number < 10 else 'bad/crack'}/{number}.png" for number in range(20)]
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, frame in zip(names, frames, strict=True):
+            file.writestr(name, frame)
+    expect(page.get_by_text("10 more good pictures needed")).to_be_visible()
+    expect(page.get_by_role("button", name="Train")).to_be_disabled()
+    page.locator("#files").set_input_files(
+        files=[{"name": "more.zip", "mimeType": "application/zip", "buffer": archive.getvalue()}]
+    )
+    expect(figures.first).to_have_text("26")
+    expect(page.get_by_text("more good pictures needed")).to_have_count(0)
+    expect(page.get_by_text("crack · 10")).to_be_visible()
+    expect(page.get_by_role("button", name="Train")).to_be_enabled()
+    expect(page.get_by_label("Name of the inspector")).to_have_value("mine")  # what is being typed stays
 
 
 def test_an_unreadable_picture_is_said_so_and_passed(dataset: Path, new_page: Callable[..., Page]) -> None:

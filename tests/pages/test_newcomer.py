@@ -117,27 +117,27 @@ def train(page: Page, name: str) -> None:
     page.get_by_role("button", name="Train").dblclick()
     expect(page.get_by_role("heading", name=name)).to_be_visible()
     page.reload()
-    expect(page.get_by_role("heading", name="On pictures it had never seen")).to_be_visible(timeout=LONGEST_MS)
+    expect(page.get_by_role("heading", name="On unseen test pictures")).to_be_visible(timeout=LONGEST_MS)
 
 
 def deploy(page: Page) -> None:
     page.wait_for_load_state()  # before the script is there, no dialog asks
     page.get_by_role("button", name="Deploy").click()
-    page.get_by_role("dialog").get_by_role("button", name="Yes, go on").click()
-    expect(page.get_by_text("The inspector is in use.")).to_be_visible()
+    page.get_by_role("dialog").get_by_role("button", name="Deploy").click()
+    expect(page.get_by_text("The inspector is now in use.")).to_be_visible()
 
 
 def begin(page: Page, dataset: str) -> None:
     page.get_by_role("link", name="Data sets").click()
     page.get_by_label("Name").fill(dataset)
-    page.get_by_role("button", name="Begin").click()
+    page.get_by_role("button", name="Create").click()
     expect(page.get_by_role("heading", name=dataset)).to_be_visible()
 
 
 def upload(page: Page, dataset: str, files: Path | list[Path], count: int, *, sorted_by_folder: bool = False) -> None:
     begin(page, dataset)
     if sorted_by_folder:
-        page.get_by_label("Folders named good, bad or bad/KIND are labels").check()
+        page.get_by_label("Use folder names (good, bad, bad/KIND) as labels").check()
     page.locator("#files").set_input_files(files)
     expect(page.locator("#upload-state")).to_have_text(f"Added: {count}")
 
@@ -231,14 +231,14 @@ def test_a_newcomer_gets_from_photographs_to_an_inspector_that_learns_from_revie
                 expect(reviewer.locator("[data-facts] dd").first).not_to_have_text(shown)
                 expect(reviewer.locator("#desk")).to_have_attribute("aria-busy", "false")
         decisions_saved(reviewer)
-        expect(reviewer.get_by_text("Nothing waits for you")).to_be_visible()
+        expect(reviewer.get_by_text("All caught up")).to_be_visible()
 
         # What they said teaches the next one
         page.goto("/review")
-        page.get_by_text("Keys, and what happens to a decision").click()
-        page.get_by_label("Add them to the training pictures of").select_option("plates")
+        page.get_by_text("Keyboard shortcuts, and what happens to a decision").click()
+        page.get_by_label("Add them to the training split of").select_option("plates")
         page.get_by_role("button", name="Add", exact=True).click()
-        expect(page.get_by_text(f"{len(LINE)} pictures were added")).to_be_visible()
+        expect(page.get_by_text(f"Pictures added: {len(LINE)}.")).to_be_visible()
         train(page, "plates-2.inspector")
 
         # Is it better? On a sorted batch that neither was made with

@@ -113,7 +113,40 @@ def test_the_last_decision_is_taken_back_with_one_key(app: FastAPI, desk: Any, n
     assert [each.label for each in said(app)] == [Label.BAD, None, Label.GOOD]
     page.keyboard.press("u")
     page.keyboard.press("u")
-    expect(page.get_by_text("There is nothing to take back.")).to_be_visible()
+    expect(page.get_by_text("Nothing to undo.")).to_be_visible()
+
+
+def test_a_decision_is_undone_after_a_reload(app: FastAPI, desk: Any, new_page: Callable[..., Page]) -> None:
+    page = new_page(Role.REVIEWER)
+    open_desk(page)
+    first = part_of(page)
+    press(page, "b")
+    saved(page)
+    page.reload()
+    ready(page)
+    assert part_of(page) != first
+    press(page, "u")
+    assert part_of(page) == first
+    press(page, "g")
+    saved(page)
+    assert [each.label for each in said(app)] == [Label.BAD, None, Label.GOOD]
+    other = new_page(Role.ENGINEER)
+    open_desk(other)
+    expect(other.locator("[data-undo]")).to_be_disabled()
+
+
+def test_blind_checks_come_in_steady_work(app: FastAPI, desk: Any, new_page: Callable[..., Page]) -> None:
+    with app.state.services.book.reading() as ledger:
+        waiting = [row.seq for row in ledger.verdicts(Where(states=(State.REVIEW,), undecided=True))]
+    for seq in waiting[:4]:
+        app.state.services.book.act(REVIEW, "anna", about=seq, label=Label.BAD)
+    page = new_page(Role.REVIEWER)
+    open_desk(page)  # five parts, no check among them
+    desk.check_share = 1.0  # from now on the page asks for one part at a time
+    for _ in range(8):
+        press(page, "b")
+    saved(page)
+    assert said(app, BLIND_CHECK)
 
 
 def test_parts_in_hand_are_looked_at_in_any_order(desk: Any, new_page: Callable[..., Page]) -> None:
@@ -203,9 +236,7 @@ def test_two_reviewers_have_different_parts_and_the_slower_one_is_told(
     press(quick, "b")
     saved(quick)
     slow.keyboard.press("g")
-    expect(
-        slow.get_by_text("Berta has decided this part already: bad. Your decision was not recorded.")
-    ).to_be_visible()
+    expect(slow.get_by_text("Berta already decided this part: bad. Your decision was not recorded.")).to_be_visible()
     saved(slow)
     assert [each.who for each in said(app) if each.about == desk_seq(app, page_part)] == ["Berta"]
 
@@ -223,14 +254,12 @@ def test_decisions_made_without_a_connection_are_kept_and_sent_later(
     page.context.set_offline(True)
     press(page, "b")
     press(page, "g")
-    expect(page.locator("[data-outbox]")).to_have_text(
-        "No connection. Decisions kept here, sent as soon as possible: 2", timeout=15_000
-    )
+    expect(page.locator("[data-outbox]")).to_have_text("No connection. Decisions waiting to be sent: 2", timeout=15_000)
     assert said(app) == []
     press(page, "u")  # was never sent: nothing has to be taken back on the server
     press(page, "1")
     page.context.set_offline(False)
-    expect(page.get_by_text("Connected again. Everything that was kept is saved.")).to_be_visible()
+    expect(page.get_by_text("Connected again. Every decision is saved.")).to_be_visible()
     saved(page)
     assert [(each.label, each.defect) for each in said(app)] == [(Label.BAD, None), (Label.BAD, "crack")]
 
@@ -256,7 +285,7 @@ def test_an_empty_desk_says_so_and_fills_by_itself(app: FastAPI, desk: Any, new_
         app.state.services.book.act(REVIEW, "anna", about=row.seq, label=Label.GOOD)
     page = new_page(Role.REVIEWER)
     page.goto("/review")
-    expect(page.get_by_text("Nothing waits for you")).to_be_visible()
+    expect(page.get_by_text("All caught up")).to_be_visible()
     assert violations(page) == []
     with Ledger.open(space.ledger) as ledger:
         record(ledger, 900, DOUBTFUL_RED, rng=np.random.default_rng(1), part="late")
@@ -340,8 +369,8 @@ def test_an_engineer_applies_new_limits_from_the_slider(app: FastAPI, new_page: 
     open_understand(page)
     page.get_by_role("slider").press("ArrowRight")
     expect(page.locator(".chosen")).to_have_attribute("data-max-escape", "0.15")
-    page.get_by_role("button", name="Certify and use these limits").click()
-    page.get_by_role("dialog").get_by_role("button", name="Yes, go on").click()
+    page.get_by_role("button", name="Apply these limits to tiny.inspector").click()
+    page.get_by_role("dialog").get_by_role("button", name="Apply").click()
     expect(page.get_by_text("engineer set the limits of tiny.inspector")).to_be_visible(timeout=90_000)
     expect(page.locator("section", has=page.locator("#now")).get_by_text("At most 15")).to_be_visible()
     assert app.state.services.insight.gauge().point.escape.max_rate == 0.15
@@ -356,7 +385,7 @@ def test_reviewed_pictures_are_added_to_a_data_set_with_one_click(
     saved(page)
     page.locator(".help summary").click()
     page.get_by_role("button", name="Add").click()
-    expect(page.get_by_text("1 pictures were added, 0 were there already")).to_be_visible()
+    expect(page.get_by_text("Pictures added: 1. Already there: 0.")).to_be_visible()
     assert REVIEWED in app.state.services.datasets.names()
     copied = [name for name in app.state.services.datasets.read("tiny").samples if name.startswith("reviewed/")]
     assert len(copied) == 1

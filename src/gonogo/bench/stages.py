@@ -42,9 +42,9 @@ def measure_stages(inspector: Inspector, encoded: bytes, *, repeats: int) -> lis
     verdicts = [inspector.inspect_encoded(encoded) for _ in range(repeats + 3)][3:]
     names = dict.fromkeys(name for verdict in verdicts for name in verdict.timings_ms)
     times = {name: Times(ms=np.array([verdict.timings_ms.get(name, 0.0) for verdict in verdicts])) for name in names}
-    whole = times["decode"].ms + times["total"].ms
-    inside = [times[name].ms for name in names if name not in ("decode", "total")]
-    times["the rest"] = Times(ms=times.pop("total").ms - np.sum(inside, axis=0))
+    whole = times.pop("total").ms
+    inside = [times[name].ms for name in names if name != "total"]
+    times["the rest"] = Times(ms=whole - np.sum(inside, axis=0))
     total = float(np.median(whole))
     rows = [Row.timed("stages", name, found, found.median_ms / total) for name, found in times.items()]
     rows.append(Row.timed("stages", "judgement", Times(ms=whole), 1.0))

@@ -18,6 +18,7 @@ from gonogo.capture.push import PushCamera
 from gonogo.capture.video import VideoFile, rtsp, v4l2
 from gonogo.config import Limits, Strict
 from gonogo.errors import InputError
+from gonogo.files import MOST_SETTINGS_BYTES, read_text
 from gonogo.schema import Frame
 
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
@@ -167,7 +168,7 @@ def read_token(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_text(path, most_bytes=MOST_SETTINGS_BYTES).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected a file with a token, found one that cannot be read ({error}).") from error
     if not lines[0].strip():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+from typing import Annotated
 
 import typer
 
-from gonogo.cli import dataset, experiment, ledger, roi, station
+from gonogo.cli import dataset, edge, experiment, ledger, roi, station
 from gonogo.cli.bench import bench
 from gonogo.cli.cascade import cascade
 from gonogo.cli.demo import demo
@@ -24,9 +24,6 @@ from gonogo.cli.replay import replay
 from gonogo.cli.serve import serve
 from gonogo.cli.synth import synth
 from gonogo.cli.train import train
-from gonogo.errors import InputError, UnfitError
-
-TRAINING_PACKAGES = ("torch", "torchvision", "sklearn", "safetensors", "nncf")
 
 app = typer.Typer(
     name="gonogo",
@@ -34,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # as markup, [views.health] would vanish from a text
 )
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(roi.app, name="roi")
@@ -52,21 +49,14 @@ app.command()(serve)
 app.command()(bench)
 
 
+@app.callback()
+def _gonogo(
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error, too.")] = False,
+) -> None:
+    """Inspect photographs of parts: go, no-go or review, with a proven escape rate."""
+    # `edge.run` looks for --debug itself, as errors of the command line's own parsing come before this.
+
+
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 unfit or below what was asked, 2 bad input, 130 interrupted."""
-    try:
-        app()
-    except InputError as error:
-        print(f"gonogo: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
-    except UnfitError as error:
-        print(f"gonogo: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
-    except ModuleNotFoundError as error:
-        if error.name not in TRAINING_PACKAGES:
-            raise
-        told = (
-            f"this command needs {error.name}, which the line side leaves out. Install it: pip install 'gonogo[train]'"
-        )
-        print(f"gonogo: {told}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+    """Run the command line and exit: 0 done, 1 the answer is no, 2 bad input, 70 a fault in gonogo, 130 interrupted."""
+    edge.run(app)

@@ -24,10 +24,12 @@ def bench(
         Path | None, typer.Option(help="The Python of an environment with Keras, to compare with.")
     ] = None,
     anomalib: Annotated[Path | None, typer.Option(help="The Python of an environment with anomalib.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = len(os.sched_getaffinity(0)),
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Number of rendering processes.")] = len(
+        os.sched_getaffinity(0)
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Time whole judgements against the bare network, the training framework and other runtimes, by turns."""
+    """Time judgements against the bare network, the training framework and other runtimes."""
     from gonogo.bench.study import FULL, QUICK, Peers, run_bench
     from gonogo.progress import console
 

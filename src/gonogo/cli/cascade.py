@@ -12,24 +12,27 @@ from gonogo.cli.distill import AsJsonOption, SplitOption, known_split, tell
 
 def cascade(
     student: Annotated[Path, typer.Argument(help="The fast bundle (gonogo distill).", metavar="STUDENT")],
-    teacher: Annotated[Path, typer.Argument(help="The bundle that is asked in doubt.", metavar="TEACHER")],
+    teacher: Annotated[
+        Path, typer.Argument(help="The bundle that judges when the student is unsure.", metavar="TEACHER")
+    ],
     dataset: Annotated[Path, typer.Argument(help="The data set both were trained on.", metavar="DATASET")],
-    out: Annotated[Path, typer.Option(help="The bundle to make, with both networks in it.")],
+    out: Annotated[Path, typer.Option(help="The bundle to create, with both networks in it.")],
     risk_share: Annotated[
         float,
         typer.Option(min=1e-3, max=1.0, help="Share of each promised rate that the student's clear answers may use."),
     ] = 0.1,
     strange: Annotated[
-        float, typer.Option(min=1e-3, max=0.5, help="Ordinary parts that are asked about for being unlike all taught.")
+        float,
+        typer.Option(min=1e-3, max=0.5, help="Share of ordinary parts sent to the teacher as out of distribution."),
     ] = 0.02,
     split: SplitOption = "test",
     as_json: AsJsonOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
 ) -> None:
-    """Make one bundle of two: clear answers of the student stand, the teacher judges the rest and all that is strange.
+    """Combine two bundles: the student decides clear parts, the teacher judges all others.
 
-    What is clear is chosen on val; the one score that comes of both is certified on calibrate for the teacher's
-    promise. Exit code 1 where it cannot be made.
+    What is clear is chosen on val. The combined score is certified on calibrate for the teacher's promise. Exit code 1
+    where that promise cannot be made.
     """
     from gonogo.dataset import Dataset
     from gonogo.evaluate import quantiles_ms
@@ -47,7 +50,7 @@ def cascade(
         timings[name] = {"mean": float(total_ms.mean()), "p99": quantiles_ms(total_ms)[1]}
     told = "; ".join(f"{name} {each['mean']:.1f} ms mean, {each['p99']:.1f} ms p99" for name, each in timings.items())
     wrote = (
-        f"The teacher was asked about {made.asked} of {pictures} pictures. Per judgement, without decoding: {told}.\n"
+        f"The teacher was asked about {made.asked} of {pictures} pictures. Per judgement, decoding included: {told}.\n"
         f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}"
     )
     more = {"pictures": pictures, "asked": made.asked, "total_ms": timings}

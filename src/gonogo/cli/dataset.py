@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Labelled pictures: import, check and split them.", no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A data set folder.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same splits.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed: the same seed gives the same splits.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Splits = Annotated[
     str | None,
     typer.Option(help="train/val/calibrate/test, 50/10/25/15 by default; three numbers are train/val/test."),
 ]
-WithinLots = Annotated[bool, typer.Option("--split-within-lots", help="Let one lot stand in several splits.")]
+WithinLots = Annotated[bool, typer.Option("--split-within-lots", help="Allow one lot in several splits.")]
 
 
 @app.callback()
@@ -30,12 +30,13 @@ def _dataset() -> None:
 @app.command("import")
 def import_(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A folder of photographs; it is not changed.")],
-    out: Annotated[Path, typer.Option(help="The data set folder to make.")],
+    out: Annotated[Path, typer.Option(help="The data set folder to create.")],
     good: Annotated[
         str | None, typer.Option(metavar="NAME", help="The folder of good parts; every other one is a defect kind.")
     ] = None,
     mask_suffix: Annotated[
-        str | None, typer.Option(metavar="SUFFIX", help="NAME + this beside a picture NAME.* is its defect mask.")
+        str | None,
+        typer.Option(metavar="SUFFIX", help="The defect mask of a picture NAME.* is the file NAME + SUFFIX beside it."),
     ] = None,
     annotations: Annotated[
         Path | None, typer.Option(help="Boxes: COCO .json, CVAT .xml, a folder of Pascal VOC .xml or YOLO .txt.")
@@ -43,9 +44,15 @@ def import_(
     object_name: Annotated[
         str | None, typer.Option("--object", metavar="NAME", help="Only boxes of this name count.")
     ] = None,
-    part_regex: Annotated[str | None, typer.Option(help="Its first group in a picture's path names the part.")] = None,
-    lot_regex: Annotated[str | None, typer.Option(help="Its first group in a picture's path names the lot.")] = None,
-    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Take pictures that no folder labels.")] = False,
+    part_regex: Annotated[
+        str | None,
+        typer.Option(help="Regular expression; its first group, matched in a picture's path, names the part."),
+    ] = None,
+    lot_regex: Annotated[
+        str | None,
+        typer.Option(help="Regular expression; its first group, matched in a picture's path, names the lot."),
+    ] = None,
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Include pictures that no folder labels.")] = False,
     splits: Splits = None,
     seed: Seed = 0,
     split_within_lots: WithinLots = False,
@@ -69,6 +76,7 @@ def import_(
     _print_counts(imported.dataset)
     for note in imported.notes:
         typer.echo(note)
+    _print_shortfalls(imported.dataset, seed)
 
 
 @app.command("add")
@@ -109,7 +117,10 @@ def add_(
 
 @app.command("check")
 def check_(dataset: Folder, as_json: AsJson = False) -> None:
-    """Say whether a data set is fit to train on: counts, unreadable pictures, duplicates, leaks. Exit 1 if unfit."""
+    """Check whether a data set is fit to train on.
+
+    Reports counts, unreadable pictures, duplicates and leaks. Exit code 1 if it is unfit.
+    """
     import json
 
     from gonogo.dataset import Dataset, check
@@ -145,12 +156,29 @@ def check_(dataset: Folder, as_json: AsJson = False) -> None:
 
 
 @app.command("split")
-def split_(dataset: Folder, splits: Splits = None, seed: Seed = 0, split_within_lots: WithinLots = False) -> None:
-    """Split a data set anew; pictures stay, metadata.jsonl is replaced."""
+def split_(
+    dataset: Folder,
+    splits: Splits = None,
+    seed: Seed = 0,
+    split_within_lots: WithinLots = False,
+    for_escape: Annotated[
+        float | None,
+        typer.Option(
+            help="Choose the splits so that calibrate can certify this escape rate at 95 %.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Split a data set again: pictures stay where they are, metadata.jsonl is replaced.
+
+    Do it before any score is seen: parts that were judged to certify or to test certify nothing under another split.
+    """
     from dataclasses import replace
 
     from gonogo.dataset import Dataset, Fractions, locked, resplit, with_groups
+    from gonogo.errors import InputError
 
+    if for_escape is not None and splits is not None:
+        raise InputError("--for-escape chooses the splits: leave out --splits.")
     fractions = _fractions(splits) or Fractions()
     groups = {sample.file_name: sample.group for sample in with_groups(Dataset.read(dataset))}
     with locked(dataset):
@@ -158,9 +186,15 @@ def split_(dataset: Folder, splits: Splits = None, seed: Seed = 0, split_within_
         grouped = [
             sample.model_copy(update={"group": groups.get(sample.file_name, sample.group)}) for sample in data.samples
         ]
+        if for_escape is not None:
+            from gonogo.operate.planning import as_text, fractions_for_escape
+
+            fractions = fractions_for_escape(grouped, for_escape, seed=seed, within_lots=split_within_lots)
+            typer.echo(f"Splits: {as_text(fractions)}")
         data = replace(data, samples=resplit(grouped, fractions, seed, within_lots=split_within_lots))
         data.write()
     _print_counts(data)
+    _print_shortfalls(data, seed)
 
 
 @app.command("export-coco")
@@ -177,7 +211,7 @@ def export_coco(dataset: Folder, out: Annotated[Path, typer.Option(help="The .js
 def measure_duplicates(
     dataset: Folder,
     copies: Annotated[int, typer.Option(min=1, help="Pictures to re-shoot.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of the choice and the copies.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the choice and the copies.")] = 0,
     sheet: Annotated[Path | None, typer.Option(help="Draw the most doubtful merged pairs here.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -208,6 +242,20 @@ def _fractions(text: str | None) -> Fractions | None:
     from gonogo.dataset import Fractions
 
     return None if text is None else Fractions.parse(text)
+
+
+def _print_shortfalls(dataset: Dataset, seed: int) -> None:
+    """What the calibrate split lacks for the default limits, said before any score is seen."""
+    from gonogo.dataset.judged import refuse_redealt
+    from gonogo.errors import DatasetError
+    from gonogo.operate.planning import shortfalls
+
+    for each in shortfalls(dataset, seed=seed):
+        typer.echo(each.sentence().replace("split DATASET", f"split {dataset.root}"))
+    try:
+        refuse_redealt(dataset)
+    except DatasetError as error:
+        typer.echo(f"note: {error}")
 
 
 def _print_counts(dataset: Dataset) -> None:

@@ -12,7 +12,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("demo"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove a folder an earlier run made.")] = False,
 ) -> None:
-    """Render parts, train on them, judge unseen ones, write a report: needs nothing but gonogo itself."""
+    """Render parts, train on them, judge unseen ones and write a report."""
     import shutil
 
     from rich.console import Console

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from gonogo.dataset import Split
     from gonogo.workflow import Compared
 
-SplitOption = Annotated[str, typer.Option(help="Where the two are compared: test, val or calibrate.")]
+SplitOption = Annotated[str, typer.Option(help="Split on which the two are compared: test, val or calibrate.")]
 AsJsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def distill(
     bundle: Annotated[Path, typer.Argument(help="The teacher: a certified inspector.", metavar="BUNDLE")],
     dataset: Annotated[Path, typer.Argument(help="The data set it was trained on.", metavar="DATASET")],
-    out: Annotated[Path, typer.Option(help="The student's bundle to make.")],
+    out: Annotated[Path, typer.Option(help="The student's bundle to create.")],
     student: Annotated[str, typer.Option(help="torchvision backbone.")] = "mobilenet_v3_small",
     weights: Annotated[str, typer.Option(help="safetensors file, 'imagenet' (downloads) or 'none'.")] = "none",
     normalisation: Annotated[
@@ -45,15 +45,17 @@ def distill(
     rotations: Annotated[int, typer.Option(min=1, help="Rotations per crop.")] = 4,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the pictures.")] = 40,
     batch: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 16,
-    learning_rate: Annotated[float, typer.Option(min=0.0, help="The highest of the schedule.")] = 0.03,
-    temperature: Annotated[float, typer.Option(min=0.1, help="Softens the logits of both.")] = 2.0,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="Highest learning rate of the schedule.")] = 0.03,
+    temperature: Annotated[
+        float, typer.Option(min=0.1, help="Temperature that softens the logits of student and teacher.")
+    ] = 2.0,
     label_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Weight of the labels against the teacher's verdicts.")
     ] = 0.5,
     map_weight: Annotated[float, typer.Option(min=0.0, help="Weight of the defect maps.")] = 1.0,
-    near_weight: Annotated[float, typer.Option(min=0.0, help="More weight for parts at the go threshold.")] = 1.0,
+    near_weight: Annotated[float, typer.Option(min=0.0, help="Extra weight of parts near the go threshold.")] = 1.0,
     split: SplitOption = "test",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     as_json: AsJsonOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
 ) -> None:
@@ -148,14 +150,14 @@ def _print(compared: Compared, who: str, console: Console) -> None:
     from rich import box
     from rich.table import Table
 
-    from gonogo.operating_point import describe
+    from gonogo.operating_point import describe_point
     from gonogo.report import words
     from gonogo.schema import Label, State
 
     both = (compared.itself, compared.teacher)
     for side, name in zip(both, (who, "the teacher"), strict=True):
-        for claim in (side.point.escape, side.point.overkill):
-            console.print(f"{name.capitalize()}: {describe(claim)}")
+        for sentence in describe_point(side.point):
+            console.print(f"{name.capitalize()}: {sentence}")
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column(f"on {compared.split.value}")
     for name in (who, "the teacher"):

@@ -27,14 +27,15 @@ def simulate_drift(
     dataset: Annotated[Path, typer.Argument(help="Labelled parts to draw lines from.", metavar="DATASET")],
     split: Annotated[str, typer.Option(help="Which split to draw from, or all.")] = "test",
     new_kind: Annotated[
-        list[str] | None, typer.Option(help="A defect kind that was not taught; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option(help="A defect kind that was not in training; may be repeated.", show_default=False),
     ] = None,
-    lines: Annotated[int, typer.Option(min=1, help="Lines to simulate.")] = 200,
-    length: Annotated[int, typer.Option(min=100, help="Parts of a line on which nothing changes.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
+    lines: Annotated[int, typer.Option(min=1, help="Number of lines to simulate.")] = 200,
+    length: Annotated[int, typer.Option(min=100, help="Number of parts per line on which nothing changes.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Dim the lamp by 20 %, defocus the lens, let in a new defect kind: when does the alarm come?
+    """Measure how soon the drift alarm notices a dimmer lamp, a defocused lens or a new defect kind.
 
     Parts are drawn with replacement, bad ones as often as the bundle expects. A change comes after 500 parts.
     """

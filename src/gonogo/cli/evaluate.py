@@ -19,15 +19,16 @@ def evaluate(
     dataset: Annotated[Path, typer.Argument(help="A data set with labels.", metavar="DATASET")],
     split: Annotated[
         list[str],
-        typer.Option(help="Which split to judge, train, val, calibrate or test; may be given more than once."),
+        typer.Option(help="Split to judge: train, val, calibrate or test; may be repeated."),
     ] = ["test"],  # noqa: B006 - Typer wants a list as the default and never changes it
     report: Annotated[Path | None, typer.Option(help="Write an HTML report here.", metavar="FILE")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
-    """Judge every labelled picture of a split and print how many mistakes were made, with exact intervals."""
+    """Judge the labelled pictures of a split and print the error rates with exact intervals."""
     from rich.console import Console
 
     from gonogo.dataset import Dataset, Split
+    from gonogo.dataset.judged import record_judged
     from gonogo.evaluate import evaluate as judge_all
     from gonogo.inspector import Inspector
     from gonogo.progress import console as messages
@@ -40,18 +41,41 @@ def evaluate(
     data = Dataset.read(dataset)
     inspector = Inspector.load(bundle)
     evaluation = judge_all(inspector, data, [Split(name) for name in dict.fromkeys(split)])
+    record_judged(data, evaluation.splits)
     if report is not None:
         write_report(evaluation, inspector, data, report)
         messages.print(f"Report written to {report}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
-        typer.echo(json.dumps(evaluation.to_json(), allow_nan=False))
+        typer.echo(json.dumps({**evaluation.to_json(), "summary": _summary(evaluation)}, allow_nan=False))
         return
     console = Console()
     console.print(words.headline(evaluation), style="bold", markup=False, highlight=False)
     console.print(words.subline(evaluation), markup=False, highlight=False)
+    console.print(words.which_is_the_promise(evaluation), markup=False, highlight=False)
     for warning in words.warnings(evaluation):
         console.print(warning, style="yellow", markup=False, highlight=False)
     console.print(_table(evaluation))
+    console.print(_summary(evaluation), markup=False, highlight=False, soft_wrap=True)
+
+
+def _summary(evaluation: Evaluation) -> str:
+    """What became of the parts and what judged them, in one line."""
+    from gonogo.operating_point import to_json
+
+    escape, overkill = evaluation.escape, evaluation.overkill
+    told = (
+        f"{len(evaluation.parts)} parts: {escape.count} of {escape.of} bad parts passed, {overkill.count} of "
+        f"{overkill.of} good parts rejected, {evaluation.review.count} to review, {evaluation.fault.count} not judged"
+    )
+    point = evaluation.operating_point
+    shown = {} if point is None else to_json(point)
+    limits = [
+        f"{name} {shown[key]:.3f}"
+        for name, key in (("go below", "go_below"), ("no-go above", "no_go_above"))
+        if shown.get(key) is not None
+    ]
+    bundle = f"bundle {evaluation.bundle_sha256[:16]}"
+    return f"{told} ({', '.join([bundle, *(limits or ['no thresholds'])])})"
 
 
 def _table(evaluation: Evaluation) -> Table:
@@ -82,7 +106,9 @@ def _table(evaluation: Evaluation) -> Table:
         table.add_row("  mean IoU with the labelled box", words.number(regions.mean_iou), "", "")
     if regions.refused.of:
         row("pictures without one whole part refused", regions.refused)
-    table.add_row("AUROC", words.number(evaluation.auroc), "", "")
+    low, high = evaluation.auroc_range
+    between = words.UNDEFINED if evaluation.auroc is None else f"{words.number(low)} to {words.number(high)}"
+    table.add_row("AUROC", words.number(evaluation.auroc), between, "")
     if regions.placements:
         table.add_row("  had it been found exactly", words.number(regions.labelled.auroc), "", "")
     table.add_row("average precision", words.number(evaluation.average_precision), "", "")

@@ -46,8 +46,12 @@ def roi(
     parts: Annotated[
         int | None, typer.Option(min=50, help="Rendered boards; 2,000 where omitted, with --quick fewer.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, whatever is finished in --out.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = len(os.sched_getaffinity(0)),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start again, even where stages are finished in --out.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Number of rendering processes.")] = len(
+        os.sched_getaffinity(0)
+    ),
     timing: Annotated[bool, typer.Option("--timing", help="Only time the regions on one 1080p frame.")] = False,
     recipe: Annotated[
         Path | None, typer.Option(help="With --timing: a classical recipe instead of a tuned one.")

@@ -17,8 +17,8 @@ def gauge(
         Path,
         typer.Argument(
             metavar="STUDY.CSV",
-            help="Columns appraiser, trial, part, decision (good, bad, review), reference (good, bad); optionally "
-            "reference_value and picture_sha256.",
+            help="CSV with the columns appraiser, trial, part, decision (good, bad, review), reference (good, bad); "
+            "optionally reference_value and picture_sha256.",
         ),
     ],
     report: Annotated[Path | None, typer.Option(help="Write the study as one HTML page.")] = None,

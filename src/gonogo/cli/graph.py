@@ -18,20 +18,25 @@ if TYPE_CHECKING:
 
 
 def graph(
-    bundle: Annotated[Path, typer.Argument(help="The inspector to look into.", metavar="BUNDLE")],
+    bundle: Annotated[Path, typer.Argument(help="The inspector to examine.", metavar="BUNDLE")],
     against: Annotated[
-        Path | None, typer.Option(help="Another inspector beside it, for example the one it was quantised from.")
+        Path | None, typer.Option(help="Another inspector to compare with, for example the one it was quantized from.")
     ] = None,
-    runs: Annotated[int, typer.Option("--time", min=0, help="Time every layer over so many runs.", metavar="RUNS")] = 0,
+    runs: Annotated[
+        int, typer.Option("--time", min=0, help="Time every layer over this many runs.", metavar="RUNS")
+    ] = 0,
     from_torch: Annotated[
-        bool, typer.Option("--from-torch", help="Also what torch runs for one picture (needs gonogo[train]).")
+        bool,
+        typer.Option(
+            "--from-torch", help="Also list the operations that torch runs for one picture (needs gonogo[train])."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show what became of a network on its way to this processor: sizes, fused and vanished operations, arithmetic.
+    """Show how a network runs on this processor: sizes, fused and removed operations, arithmetic.
 
     'Executed' operations are layers of their own, 'fused' ones are computed inside another layer at no or little cost,
-    'gone' ones were folded into constants or absorbed.
+    'gone' ones were folded into constants or removed.
     """
     from rich.console import Console
 

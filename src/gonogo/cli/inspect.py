@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,21 +11,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from gonogo.bundle import Bundle
     from gonogo.pool import Done, Job
 
 
 def inspect(
     bundle: Annotated[Path, typer.Argument(help="The inspector, for example tile.inspector.")],
     photos: Annotated[list[Path], typer.Argument(help="Photographs or folders of them.")],
-    heatmaps: Annotated[Path | None, typer.Option(help="Folder for the photographs with their heat drawn on.")] = None,
+    heatmaps: Annotated[
+        Path | None, typer.Option(help="Folder for copies of the photographs with the heat map drawn on.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per picture, a line each.")] = False,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes, each pinned to a core: for throughput. 1 gives the shortest delay.")
+        int,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="Number of processes, each pinned to a core: more throughput. 1 gives the shortest delay.",
+        ),
     ] = 1,
 ) -> None:
-    """Judge photographs: go, no-go, review or fault, with the evidence."""
+    """Judge photographs: go, no-go, review or fault, with the evidence.
+
+    Exit code 1 where a picture could not be judged (fault), 2 where one could not be read.
+    """
     from gonogo import images, pool
-    from gonogo.errors import InputError
+    from gonogo.errors import InputError, UnfitError
     from gonogo.progress import console
 
     files = list(images.find(*photos))
@@ -34,25 +46,67 @@ def inspect(
         raise InputError(f"{', '.join(map(str, photos))}: no pictures ({', '.join(images.SUFFIXES)}) found there.")
     names = _heatmap_names(files, photos)
     jobs = [pool.Job(file=file, heatmap=None if heatmaps is None else heatmaps / names[file]) for file in files]
-    unread = 0
-    for done in _judged(bundle, jobs, workers):
+    unread, states = 0, Counter[str]()
+    opened, judged = _judged(bundle, jobs, workers)
+    for done in judged:
         unread += not done.readable
-        _report(done, as_json=as_json)
+        states[done.verdict.state.value] += 1
+        _report(done, opened, as_json=as_json)
+    typer.echo(json.dumps(_summary(opened, states)) if as_json else _summary_line(opened, states))
     if heatmaps is not None:
         console.print(f"Wrote {len(files) - unread} heat maps to {heatmaps}")
     if unread:
         raise InputError(f"{unread} of {len(files)} pictures could not be read; each is named above with its reason.")
+    if states["fault"]:
+        raise UnfitError(f"{states['fault']} of {len(files)} pictures could not be judged; each is named above.")
 
 
-def _judged(bundle: Path, jobs: list[Job], workers: int) -> Iterator[Done]:
+def _judged(bundle: Path, jobs: list[Job], workers: int) -> tuple[Bundle, Iterator[Done]]:
+    from gonogo import bundle as bundles
     from gonogo import pool
     from gonogo.inspector import Inspector
 
     if workers > 1:
-        yield from pool.judge_files(bundle, jobs, workers=workers)
-        return
+        return bundles.read(bundle), pool.judge_files(bundle, jobs, workers=workers)
     inspector = Inspector.load(bundle)
-    yield from (pool.judge(inspector, job) for job in jobs)
+    return inspector.bundle, (pool.judge(inspector, job) for job in jobs)
+
+
+def _thresholds(opened: Bundle) -> dict[str, float | None]:
+    """Both thresholds; ``None`` where none is certified or it is out of every score's reach."""
+    from gonogo.operating_point import to_json
+
+    point = opened.manifest.operating_point
+    shown: dict[str, Any] = {} if point is None else to_json(point)
+    return {name: shown.get(name) for name in ("go_below", "no_go_above")}
+
+
+def _summary(opened: Bundle, states: Counter[str]) -> dict[str, Any]:
+    """The last object of ``--json``: how many pictures got which verdict, and what judged them."""
+    from gonogo.schema import State
+
+    return {
+        "summary": True,
+        "pictures": states.total(),
+        **{state.value: states[state.value] for state in State},
+        "bundle": str(opened.root),
+        "bundle_sha256": opened.sha256,
+        **_thresholds(opened),
+    }
+
+
+def _summary_line(opened: Bundle, states: Counter[str]) -> str:
+    """The same in one line of text."""
+    from gonogo.schema import State
+
+    counts = ", ".join(f"{states[state.value]} {state.value.replace('_', '-')}" for state in State)
+    pictures = "1 picture" if states.total() == 1 else f"{states.total()} pictures"
+    limits = [
+        f"{name} {value:.3f}"
+        for name, value in zip(("go below", "no-go above"), _thresholds(opened).values(), strict=True)
+        if value is not None
+    ]
+    return f"{pictures}: {counts} ({', '.join([f'bundle {opened.sha256[:16]}', *(limits or ['no thresholds'])])})"
 
 
 def _heatmap_names(files: list[Path], roots: list[Path]) -> dict[Path, Path]:
@@ -74,7 +128,7 @@ def _heatmap_names(files: list[Path], roots: list[Path]) -> dict[Path, Path]:
     return taken
 
 
-def _report(done: Done, *, as_json: bool) -> None:
+def _report(done: Done, opened: Bundle, *, as_json: bool) -> None:
     verdict, file = done.verdict, done.job.file
     if not as_json:
         score = "" if verdict.score is None else f"{verdict.score:9.3f}"
@@ -91,5 +145,7 @@ def _report(done: Done, *, as_json: bool) -> None:
         "heatmap_file": str(done.job.heatmap) if done.job.heatmap is not None and done.readable else None,
         "reason": verdict.reason,
         "timings_ms": {stage: round(duration, 3) for stage, duration in verdict.timings_ms.items()},
+        "bundle_sha256": opened.sha256,
+        **_thresholds(opened),
     }
     typer.echo(json.dumps(row))

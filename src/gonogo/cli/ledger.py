@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from gonogo.ledger import Record, Row
 
-app = typer.Typer(help="The record of every verdict: list, show, verify, anchor, export, retain.", no_args_is_help=True)
+app = typer.Typer(help="The record of every verdict: list, verify, export, delete old frames.", no_args_is_help=True)
 
 _Ledger = Annotated[Path, typer.Argument(help="The ledger, for example line1.ledger.", metavar="LEDGER")]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
@@ -24,7 +24,7 @@ def list_rows(
     station: Annotated[str | None, typer.Option(help="Only this station.")] = None,
     part: Annotated[str | None, typer.Option(help="Only this part.")] = None,
     lot: Annotated[str | None, typer.Option(help="Only this lot.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many rows.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Largest number of rows.")] = 50,
     as_json: _Json = False,
 ) -> None:
     """Show the latest rows, the newest first."""
@@ -69,10 +69,10 @@ def verify(
     anchor: Annotated[
         list[Path] | None, typer.Option(help="A file of anchors kept elsewhere; may be repeated.", show_default=False)
     ] = None,
-    frames: Annotated[bool, typer.Option("--frames", help="Read every stored frame, too.")] = False,
+    frames: Annotated[bool, typer.Option("--frames", help="Also read every stored frame.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Look for any sign of tampering. Exit code 0: untouched, 1: something was found, 2: no ledger."""
+    """Look for signs of tampering. Exit code 0: none, 1: something was found, 2: no ledger."""
     from gonogo.errors import UnfitError
     from gonogo.ledger import read_anchors
     from gonogo.ledger import verify as find_tampering
@@ -95,7 +95,7 @@ def verify(
 def anchor(
     ledger: _Ledger, to: Annotated[Path, typer.Option(help="The file to append to; keep it out of the line's reach.")]
 ) -> None:
-    """Publish the ledger's head: everything up to it can be proved later."""
+    """Publish the ledger's head, so that everything up to it can be proved later."""
     from gonogo.ledger import Ledger, publish_anchor
 
     with Ledger.open(ledger, create=False, read_only=True) as opened:
@@ -118,8 +118,10 @@ def export(
 
 @app.command()
 def time(
-    rows: Annotated[int, typer.Option(min=1000, help="Parts in the ledger.")] = 100_000,
-    folder: Annotated[Path | None, typer.Option(help="On which disk; the current folder's if omitted.")] = None,
+    rows: Annotated[int, typer.Option(min=1000, help="Number of parts in the ledger.")] = 100_000,
+    folder: Annotated[
+        Path | None, typer.Option(help="Measure the disk of this folder. [default: the current folder]")
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """Time commits, the queries of the pages, and verification on this disk, with made-up parts."""
@@ -138,12 +140,14 @@ def time(
 @app.command()
 def retain(
     ledger: _Ledger,
-    keep_days: Annotated[float, typer.Option(min=1, help="Frames of the last so many days stay.")],
-    keep_bad: Annotated[bool, typer.Option("--keep-bad", help="Frames of bad parts stay for ever.")] = False,
-    who: Annotated[str, typer.Option(help="Who orders it, for the record.")] = "gonogo ledger retain",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    keep_days: Annotated[float, typer.Option(min=1, help="Keep the frames of this many days.")],
+    keep_bad: Annotated[bool, typer.Option("--keep-bad", help="Keep the frames of bad parts for good.")] = False,
+    who: Annotated[
+        str, typer.Option(help="Name of the person who orders it, for the record.")
+    ] = "gonogo ledger retain",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be deleted.")] = False,
 ) -> None:
-    """Delete old frames; their rows stay, and a tombstone says what went."""
+    """Delete old frames. Their rows stay, and a row records what was deleted."""
     from gonogo.ledger import Ledger, Policy
     from gonogo.ledger import retain as let_go
 

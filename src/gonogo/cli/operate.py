@@ -14,23 +14,26 @@ if TYPE_CHECKING:
     from gonogo.operate import Operated
     from gonogo.operating_point import Costs
 
+MAX_ESCAPE_HELP = (
+    "Largest share of bad parts judged go. [default: 0.05; with too few bad parts for that, the best rate that their "
+    "number allows, if it is at most 0.15]"
+)
+MAX_OVERKILL_HELP = "Largest share of good parts judged no-go. [default: as for --max-escape]"
 _MOST = 0.3
 """With costs and no limit of one's own: the most lenient limit on the dial."""
 
 
 def operate(
     bundle: Annotated[Path, typer.Argument(help="The inspector to set; it is revised.", metavar="BUNDLE")],
-    dataset: Annotated[Path, typer.Argument(help="The data set it was trained on.", metavar="DATASET")],
-    max_escape: Annotated[
-        float | None, typer.Option(help="Largest share of bad parts judged go. [default: 0.01]", show_default=False)
+    dataset: Annotated[
+        Path | None, typer.Argument(help="The data set it was trained on.", metavar="[DATASET]", show_default=False)
     ] = None,
-    max_overkill: Annotated[
-        float | None, typer.Option(help="Largest share of good parts judged no-go. [default: 0.02]", show_default=False)
-    ] = None,
-    confidence: Annotated[float, typer.Option(help="Of the promise.")] = 0.95,
+    max_escape: Annotated[float | None, typer.Option(help=MAX_ESCAPE_HELP, show_default=False)] = None,
+    max_overkill: Annotated[float | None, typer.Option(help=MAX_OVERKILL_HELP, show_default=False)] = None,
+    confidence: Annotated[float, typer.Option(help="Confidence of the promise.")] = 0.95,
     joint: Annotated[
         bool, typer.Option("--joint/--each", help="Both limits together at this confidence, or each for itself.")
-    ] = True,
+    ] = False,
     costs: Annotated[
         str | None,
         typer.Option(help="Choose the cheapest limits: escape=500,overkill=5,review=1.", show_default=False),
@@ -48,11 +51,22 @@ def operate(
         bool, typer.Option("--merge-near-duplicates", help="Count pictures that look like one part as one part.")
     ] = False,
     dial: Annotated[Path | None, typer.Option(help="Draw the dial here, .html or .svg.", metavar="FILE")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write the limits even where less is promised than before.")
+    ] = False,
+    revisions: Annotated[
+        bool, typer.Option("--revisions", help="List the limits that were in force, and stop.")
+    ] = False,
+    restore: Annotated[
+        int | None,
+        typer.Option(help="Put the limits of this revision back in force, and stop.", metavar="N", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Choose the limits on the val split, certify them once on the calibrate split, and revise the bundle.
 
-    Exit code 1 where something that was asked cannot be promised; those parts then go to review.
+    Exit code 1 where something that was asked cannot be promised; those parts then go to review. Where less would be
+    promised than before, nothing is written unless --force is given.
     """
     from gonogo.dataset import Dataset
     from gonogo.inspector import Inspector
@@ -60,10 +74,16 @@ def operate(
     from gonogo.operate import operate as set_gauge
     from gonogo.report.dial import write_dial
 
+    if revisions or restore is not None:
+        from gonogo.cli.revisions import show_revisions
+
+        return show_revisions(bundle, restore, force=force, as_json=as_json)
+    if dataset is None:
+        raise InputError("operate: expected the data set that the inspector was trained on. Name it after the bundle.")
     weighed = None if costs is None else _costs(costs)
     request = Request(
-        max_escape=max_escape if max_escape is not None else _MOST if weighed else 0.01,
-        max_overkill=max_overkill if max_overkill is not None else _MOST if weighed else 0.02,
+        max_escape=_MOST if weighed and max_escape is None else max_escape,
+        max_overkill=_MOST if weighed and max_overkill is None else max_overkill,
         confidence=confidence,
         joint=joint,
         per_kind=per_kind,
@@ -74,7 +94,7 @@ def operate(
     )
     if dial is not None and dial.suffix.lower() not in (".html", ".svg"):
         raise InputError(f"--dial {dial}: expected a name that ends in .html or .svg.")
-    made = set_gauge(Inspector.load(bundle), Dataset.read(dataset), request)
+    made = set_gauge(Inspector.load(bundle), Dataset.read(dataset), request, force=force)
     if dial is not None:
         write_dial(made, dial)
     if as_json:
@@ -83,6 +103,7 @@ def operate(
         _print(made, dial)
     if made.refusals:
         raise UnfitError(f"{' '.join(made.refusals)} {_consequence(made)}")
+    return None
 
 
 def _costs(text: str) -> Costs:
@@ -138,13 +159,13 @@ def _as_json(made: Operated) -> dict[str, Any]:
 def _print(made: Operated, dial: Path | None) -> None:
     from rich.console import Console
 
-    from gonogo.operating_point import describe
+    from gonogo.operating_point import describe_point
 
     console = Console(markup=False, highlight=False, soft_wrap=True)
     point = made.point
-    for claim in (point.escape, point.overkill):
+    for claim, sentence in zip((point.escape, point.overkill), describe_point(point), strict=True):
         if claim.holds:
-            console.print(describe(claim))
+            console.print(sentence)
     if point.escape.holds and point.overkill.holds and point.joint:
         console.print("Both hold together at this confidence.")
     if made.kinds is not None:

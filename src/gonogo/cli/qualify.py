@@ -18,13 +18,15 @@ def qualify(
     ] = None,
 ) -> None:
     """Examine certificate, splits and test, and write one printable page. Exit code 1 where it does not qualify."""
-    from gonogo.dataset import Dataset
+    from gonogo.dataset import Dataset, Split
+    from gonogo.dataset.judged import record_judged
     from gonogo.errors import UnfitError
     from gonogo.inspector import Inspector
     from gonogo.report import qualification
 
     inspector, data = Inspector.load(bundle), Dataset.read(dataset)
     found = qualification.qualify(inspector, data)
+    record_judged(data, (Split.TEST,))
     qualification.write_qualification(found, inspector, data, out)
     for finding in found.findings:
         typer.echo(f"{'pass' if finding.passed else 'FAIL'}  {finding.what}: {finding.detail}")

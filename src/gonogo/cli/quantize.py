@@ -30,13 +30,13 @@ class PresetName(StrEnum):
 def quantize(
     bundle: Annotated[Path, typer.Argument(help="The certified inspector; it is left as it is.", metavar="BUNDLE")],
     dataset: Annotated[Path, typer.Argument(help="The data set it was trained on.", metavar="DATASET")],
-    out: Annotated[Path, typer.Option(help="The bundle to make, for example tile8.inspector.")],
+    out: Annotated[Path, typer.Option(help="The bundle to create, for example tile8.inspector.")],
     arithmetic: Annotated[
         ArithmeticName, typer.Option(help="INT8 layers with the rest in FP32, or the same graph in BF16.")
     ] = ArithmeticName.INT8,
     max_flips: Annotated[float, typer.Option(help="Allowed bound on parts that go from go to no-go or back.")] = 0.005,
     max_moves: Annotated[float, typer.Option(help="Allowed bound on parts that go into or out of review.")] = 0.02,
-    confidence: Annotated[float, typer.Option(help="Of both bounds.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="Confidence of both bounds.")] = 0.95,
     max_pointing_loss: Annotated[
         float, typer.Option(help="Allowed share of marked defects that the hottest point no longer lies on.")
     ] = 0.02,
@@ -44,26 +44,29 @@ def quantize(
         float, typer.Option(help="Median correlation of the defect maps asked for where no defect is marked.")
     ] = 0.9,
     split: Annotated[
-        list[str], typer.Option(help="Whose parts are compared, calibrate or test; may be given more than once.")
+        list[str], typer.Option(help="Split whose parts are compared, calibrate or test; may be repeated.")
     ] = ["calibrate", "test"],  # noqa: B006 - Typer wants a list as the default and never changes it
-    pictures: Annotated[int, typer.Option(min=1, help="From train and val, to take the INT8 ranges from.")] = 300,
+    pictures: Annotated[
+        int, typer.Option(min=1, help="Number of pictures from train and val that set the INT8 ranges.")
+    ] = 300,
     preset: Annotated[
         PresetName, typer.Option(help="'mixed' for activations that go below zero (other than ReLU).")
     ] = PresetName.PERFORMANCE,
     control: Annotated[
-        bool, typer.Option("--control/--no-control", help="Put back the layers that make the scores drift most.")
+        bool,
+        typer.Option("--control/--no-control", help="Keep the layers that change the scores most in full precision."),
     ] = True,
-    seed: Annotated[int, typer.Option(help="Of the choice of pictures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the choice of pictures.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Make a bundle that computes in INT8 or BF16, certify it anew, and prove that it judges parts as before.
+    """Make a bundle that computes in INT8 or BF16, certify it and prove that it judges as before.
 
     Exit code 1, and nothing written, where more verdicts may differ than is allowed.
     """
     from gonogo.dataset import Dataset, Split
     from gonogo.inspector import Inspector
-    from gonogo.operating_point import describe
+    from gonogo.operating_point import describe_point
     from gonogo.progress import console
     from gonogo.workflow import Allowed, QuantisingOptions, quantise
 
@@ -95,8 +98,8 @@ def quantize(
         return
     for line in manifest.quantisation.sentences():
         typer.echo(line)
-    for claim in (manifest.operating_point.escape, manifest.operating_point.overkill):
-        typer.echo(describe(claim))
+    for sentence in describe_point(manifest.operating_point):
+        typer.echo(sentence)
     for change in made.agreement.changes:
         typer.echo(f"  {change}")
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 def replay(
     ledger: Annotated[Path, typer.Argument(help="The ledger, for example line1.ledger.", metavar="LEDGER")],
-    bundle: Annotated[Path | None, typer.Option(help="Judge with this; else with what judged each part then.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="The bundle that judges. [default: the one that judged each part then]")
+    ] = None,
     station: Annotated[str | None, typer.Option(help="Only this station.", show_default=False)] = None,
     lot: Annotated[str | None, typer.Option(help="Only this lot.", show_default=False)] = None,
-    since: Annotated[datetime | None, typer.Option(help="Only from this time on, UTC.", show_default=False)] = None,
-    until: Annotated[datetime | None, typer.Option(help="Only before this time, UTC.", show_default=False)] = None,
-    after: Annotated[int, typer.Option(min=0, help="Go on after this row.")] = 0,
+    since: Annotated[
+        datetime | None, typer.Option(help="Only rows from this time on, UTC.", show_default=False)
+    ] = None,
+    until: Annotated[datetime | None, typer.Option(help="Only rows before this time, UTC.", show_default=False)] = None,
+    after: Annotated[int, typer.Option(min=0, help="Continue after this row.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; the last is the summary.")] = False,
 ) -> None:
     """Judge stored frames again and list every verdict that would change.

@@ -50,7 +50,7 @@ def tune_(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set with boxes.")],
     out: Annotated[Path, typer.Option(help="The recipe to write (TOML).")],
     trials: Annotated[int, typer.Option(min=1, help="Random recipes to start from, then as many again nearby.")] = 400,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same recipe.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed: the same seed gives the same recipe.")] = 0,
     folds: Annotated[
         int | None,
         typer.Option(
@@ -59,7 +59,7 @@ def tune_(
             "recipe written is tuned on all pictures. [default: 5 where the data set has no splits]",
         ),
     ] = None,
-    limit_s: Annotated[float, typer.Option(min=1, help="Stop searching after so many seconds (each fold).")] = 300.0,
+    limit_s: Annotated[float, typer.Option(min=1, help="Stop searching after this many seconds (each fold).")] = 300.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Search a recipe against labelled boxes, and say how well it finds the part in pictures it was not tuned on.

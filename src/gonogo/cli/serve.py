@@ -10,14 +10,14 @@ import typer
 
 def serve(
     workspace: Annotated[
-        Path, typer.Argument(help="Folder of data sets, inspectors and the ledger; made where there is none.")
+        Path, typer.Argument(help="Folder of data sets, inspectors and the ledger; created if missing.")
     ],
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 for every one of this machine.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM: serve https.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, PEM.")] = None,
     name: Annotated[
         list[str] | None, typer.Option(help="A name that browsers reach it by, besides its address; repeatable.")
     ] = None,

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from gonogo.dataset import Dataset
 
-app = typer.Typer(help="One inspection position on a line: run, check, chaos, load, week.", no_args_is_help=True)
+app = typer.Typer(help="One inspection position on a line: run, check, stress, measure.", no_args_is_help=True)
 
 _Toml = Annotated[Path, typer.Argument(help="The station's settings.", metavar="STATION.TOML")]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -21,7 +21,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 @app.command()
 def run(station: _Toml) -> None:
-    """Run the station until it is told to stop (SIGTERM, Ctrl-C, or the end of standard input)."""
+    """Run the station until SIGTERM, Ctrl-C or the end of standard input."""
     from gonogo.station import read_settings, worker_command
     from gonogo.station import run as run_station
 
@@ -31,7 +31,7 @@ def run(station: _Toml) -> None:
 
 @app.command()
 def check(station: _Toml, as_json: _Json = False) -> None:
-    """Try out everything the station needs: ledger, bundles, cameras. Nothing is recorded."""
+    """Test everything the station needs: ledger, bundles, cameras. Nothing is recorded."""
     from gonogo.errors import UnfitError
     from gonogo.station import read_settings
     from gonogo.station.checking import check_station
@@ -74,7 +74,7 @@ def limits(
 
 @app.command()
 def status(station: _Toml, as_json: _Json = False) -> None:
-    """Show what the running station says of itself."""
+    """Show the status of the running station."""
     from gonogo.errors import UnfitError
     from gonogo.station import read_settings, read_status
 
@@ -97,8 +97,8 @@ def status(station: _Toml, as_json: _Json = False) -> None:
 @app.command()
 def acknowledge(
     station: _Toml,
-    who: Annotated[str, typer.Option(help="Who takes the responsibility.")],
-    note: Annotated[str, typer.Option(help="What was found and done.")] = "",
+    who: Annotated[str, typer.Option(help="Name of the person responsible.")],
+    note: Annotated[str, typer.Option(help="What was found and what was done about it.")] = "",
 ) -> None:
     """Let parts pass again after a failed or overdue test with a known bad part."""
     from gonogo.ledger import Action, Ledger
@@ -115,15 +115,18 @@ def acknowledge(
 
 @app.command()
 def chaos(
-    kills: Annotated[int, typer.Option(min=0, help="How often a process is killed.")] = 1000,
-    triggers: Annotated[int, typer.Option(min=0, help="Triggers in the storm.")] = 10_000,
-    failures: Annotated[int, typer.Option(min=0, help="Failures of each kind.")] = 100,
-    pictures: Annotated[int, typer.Option(min=0, help="Triggers whose pictures may go astray.")] = 10_000,
-    share: Annotated[float, typer.Option(min=0.001, max=1.0, help="Share of all these counts.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
-    lanes: Annotated[int, typer.Option(min=1, help="Stations that run side by side.")] = 3,
+    kills: Annotated[int, typer.Option(min=0, help="Number of kills.")] = 1000,
+    triggers: Annotated[int, typer.Option(min=0, help="Number of triggers in the storm.")] = 10_000,
+    failures: Annotated[int, typer.Option(min=0, help="Number of failures of each kind.")] = 100,
+    pictures: Annotated[int, typer.Option(min=0, help="Number of triggers whose pictures may go astray.")] = 10_000,
+    share: Annotated[float, typer.Option(min=0.001, max=1.0, help="Multiply all these counts by this.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 1,
+    lanes: Annotated[int, typer.Option(min=1, help="Number of stations that run side by side.")] = 3,
 ) -> None:
-    """Torment stations and count what they do wrong: kills, storms, failures, pictures. Exit code 1 if anything."""
+    """Stress stations with kills, trigger storms, failures and stray pictures, and count what goes wrong.
+
+    Exit code 1 if anything does.
+    """
     import tempfile
 
     from gonogo.errors import UnfitError
@@ -146,10 +149,10 @@ def chaos(
 
 @app.command()
 def load(
-    minutes: Annotated[float, typer.Option(min=0.05, help="For how long four fifths of the capacity are held.")] = 10.0,
-    bundle: Annotated[Path | None, typer.Option(help="What judges; a fake bundle where omitted.")] = None,
+    minutes: Annotated[float, typer.Option(min=0.05, help="Minutes at 80 % of the measured capacity.")] = 10.0,
+    bundle: Annotated[Path | None, typer.Option(help="The bundle that judges. [default: a fake one]")] = None,
     photos: Annotated[Path | None, typer.Option(help="Folder of photographs to judge.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Where to put the ledger; its disk is measured.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder for the ledger; its disk is measured.")] = None,
 ) -> None:
     """Measure how many parts a station can judge here, then hold 80 % of it. The last line is the figures, as JSON."""
     import tempfile
@@ -174,7 +177,7 @@ def load(
 
 @app.command()
 def week(
-    bundle: Annotated[Path, typer.Option(help="What judges.")],
+    bundle: Annotated[Path, typer.Option(help="The bundle that judges.")],
     out: Annotated[Path, typer.Option(help="New folder for the ledger and the page.")],
     dataset: Annotated[
         Path | None, typer.Option(help="Labelled pictures of parts; rendered boards where omitted.")
@@ -183,7 +186,7 @@ def week(
         Path | None, typer.Option(help="Replaces the bundle on Wednesday; the same one issued anew where omitted.")
     ] = None,
     parts: Annotated[int, typer.Option(min=100, help="Parts in the week.")] = 3000,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 1,
 ) -> None:
     """Simulate a week of a line faster than real time and write the shift leader's page."""
     from gonogo.dataset import Dataset
@@ -209,7 +212,7 @@ def report(
     zone: Annotated[str, typer.Option(help="Time zone of the plant, for example Europe/Berlin.")] = "UTC",
     shifts: Annotated[str, typer.Option(help="Hours at which shifts begin.")] = "6,14,22",
 ) -> None:
-    """Write the shift leader's page about some time on one station."""
+    """Write the shift leader's page about one station and a period of time."""
     from gonogo.station.shift_page import write_shift_page
     from gonogo.station.shift_report import gather, parse_shifts
 

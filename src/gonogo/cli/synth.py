@@ -15,18 +15,21 @@ Type = TypeVar("Type", bound=StrEnum)
 
 
 def synth(
-    out: Annotated[Path | None, typer.Option(help="The data set folder to make.", show_default=False)] = None,
-    parts: Annotated[int, typer.Option(min=1, help="How many parts, one picture each.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Which series; one seed, one picture, always.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="The data set folder to create.", show_default=False)] = None,
+    parts: Annotated[int, typer.Option(min=1, help="Number of parts, one picture each.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed: the same seed renders the same pictures.")] = 1,
     difficulty: Annotated[
         float, typer.Option(min=0, max=1, help="0 is plain, 1 is hard: contrast, width, clutter, pose, light, noise.")
     ] = 0.5,
     size: Annotated[str, typer.Option(metavar="WxH", help="Size of the pictures in pixels.")] = "640x480",
-    bad_share: Annotated[float, typer.Option(min=0, max=1, help="How many of the parts are bad.")] = 0.5,
-    no_chip_share: Annotated[float, typer.Option(min=0, max=1, help="How many boards have no chip.")] = 0.02,
-    two_chips_share: Annotated[float, typer.Option(min=0, max=1, help="How many boards have two chips.")] = 0.02,
+    bad_share: Annotated[float, typer.Option(min=0, max=1, help="Share of bad parts.")] = 0.5,
+    no_chip_share: Annotated[float, typer.Option(min=0, max=1, help="Share of boards without a chip.")] = 0.02,
+    two_chips_share: Annotated[float, typer.Option(min=0, max=1, help="Share of boards with two chips.")] = 0.02,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; the pictures do not depend on it. [default: one per core]")
+        int | None,
+        typer.Option(
+            min=1, max=1024, help="Number of processes; the pictures do not depend on it. [default: one per core]"
+        ),
     ] = None,
     splits: Annotated[
         str | None, typer.Option(help="train/val/calibrate/test, 50/10/25/15 by default; dealt by whole lots.")

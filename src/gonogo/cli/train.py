@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from gonogo.cli.operate import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP
+
 if TYPE_CHECKING:
     from gonogo.config import Reduction
     from gonogo.model import Normalisation, Pool
@@ -23,8 +25,12 @@ RoiOption = Annotated[
         metavar="none|learned|FILE",
     ),
 ]
-RoiBackboneOption = Annotated[str | None, typer.Option(help="Of a learned region; as --backbone where omitted.")]
-RoiWeightsOption = Annotated[str | None, typer.Option(help="Of a learned region; as --weights where omitted.")]
+RoiBackboneOption = Annotated[
+    str | None, typer.Option(help="Backbone of a learned region. [default: that of --backbone]")
+]
+RoiWeightsOption = Annotated[
+    str | None, typer.Option(help="Weights of a learned region. [default: those of --weights]")
+]
 
 
 class PoolName(StrEnum):
@@ -153,7 +159,7 @@ def training_options(
 
 def train(
     dataset: Annotated[Path, typer.Argument(help="Data set folder, made by 'gonogo dataset import'.")],
-    out: Annotated[Path, typer.Option(help="The bundle to make, for example tile.inspector.")],
+    out: Annotated[Path, typer.Option(help="The bundle to create, for example tile.inspector.")],
     backbone: Annotated[
         str, typer.Option(help="efficientnet_lite0, 1 or 2, or a torchvision backbone (needs gonogo[finetune]).")
     ] = "efficientnet_lite0",
@@ -179,21 +185,24 @@ def train(
     roi_backbone: RoiBackboneOption = None,
     roi_weights: RoiWeightsOption = None,
     finetune: Annotated[bool, typer.Option("--finetune", help="Train the whole network, not the head alone.")] = False,
-    epochs: Annotated[int, typer.Option(min=1, help="Of fine-tuning.")] = 24,
-    batch: Annotated[int, typer.Option(min=1, help="Of fine-tuning.")] = 12,
-    learning_rate: Annotated[float, typer.Option(min=0.0, help="Of fine-tuning.")] = 1e-3,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of fine-tuning epochs.")] = 24,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures per fine-tuning step.")] = 12,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="Highest learning rate of fine-tuning.")] = 1e-3,
     window: WindowOption = None,
     device: DeviceOption = "cpu",
-    max_escape: Annotated[float, typer.Option(help="Escape rate to certify.")] = 0.05,
-    max_overkill: Annotated[float, typer.Option(help="Overkill rate to certify.")] = 0.05,
-    confidence: Annotated[float, typer.Option(help="Of each certified rate.")] = 0.95,
-    joint: Annotated[bool, typer.Option("--joint", help="Certify both rates together at this confidence.")] = False,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    max_escape: Annotated[float | None, typer.Option(help=MAX_ESCAPE_HELP, show_default=False)] = None,
+    max_overkill: Annotated[float | None, typer.Option(help=MAX_OVERKILL_HELP, show_default=False)] = None,
+    confidence: Annotated[float, typer.Option(help="Confidence of each certified rate.")] = 0.95,
+    joint: Annotated[
+        bool, typer.Option("--joint/--each", help="Certify both rates together at this confidence, or each for itself.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
 ) -> None:
     """Train an inspector, certify its thresholds and seal it in a bundle."""
     from gonogo.dataset import Dataset
-    from gonogo.operating_point import describe
+    from gonogo.operate.planning import shortfalls
+    from gonogo.operating_point import describe_point
     from gonogo.progress import console
     from gonogo.workflow import Promise, train_inspector
 
@@ -221,13 +230,16 @@ def train(
         fine_tuning=_fine_tuning(epochs, batch, learning_rate) if finetune else None,
         promise=Promise(max_escape=max_escape, max_overkill=max_overkill, confidence=confidence, joint=joint),
     )
-    made = train_inspector(Dataset.read(dataset), out, options, overwrite=overwrite)
+    data = Dataset.read(dataset)
+    for each in shortfalls(data, options.promise):  # before any score is seen
+        console.print(each.sentence().replace("split DATASET", f"split {dataset}"), markup=False, soft_wrap=True)
+    made = train_inspector(data, out, options, overwrite=overwrite)
     point = made.bundle.manifest.operating_point
     assert point is not None, "training always certifies"
-    if made.auroc is not None:
-        console.print(f"AUROC on pictures left out of the training: {made.auroc:.4f}")
-    for claim in (point.escape, point.overkill):
-        console.print(describe(claim))
+    if made.unseen is not None:
+        console.print(made.unseen.sentence())
+    for sentence in describe_point(point):
+        console.print(sentence)
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")
 
 

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 from gonogo.dataset.records import Dataset, Sample, read_lines
 from gonogo.errors import DatasetError, InputError
-from gonogo.files import write_beside
+from gonogo.files import MOST_TEXT_BYTES, parse_json, read_regular, read_text, write_beside
 from gonogo.progress import track
 
 Xyxy: TypeAlias = tuple[float, float, float, float]
@@ -188,7 +188,7 @@ def _cvat_box(box: ElementTree.Element) -> Marked:
 
 def _coco(path: Path) -> Annotations:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path))
         names = {item["id"]: str(item["name"]) for item in content["categories"]}
         files = {item["id"]: str(item["file_name"]) for item in content["images"]}
         marked: dict[str, list[Marked]] = {name: [] for name in files.values()}
@@ -226,6 +226,6 @@ def _class_names(path: Path) -> list[str]:
 
 def _xml(path: Path) -> ElementTree.Element:
     try:
-        return ElementTree.parse(path).getroot()
+        return ElementTree.fromstring(read_regular(path, most_bytes=MOST_TEXT_BYTES))
     except (OSError, ElementTree.ParseError) as error:
         raise DatasetError(f"{path}: expected XML ({error}). Export it again.") from error

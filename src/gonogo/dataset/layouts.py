@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from gonogo import images
 from gonogo.dataset.records import METADATA, Split, read_lines
 from gonogo.errors import DatasetError
+from gonogo.files import parse_json
 from gonogo.schema import Label
 
 _GOOD = {"good", "ok", "okay", "go", "pass", "passed", "accept", "accepted", "conforming", "gut", "gutteil", "gutteile"}
@@ -86,8 +86,8 @@ def _image_folder(source: Path, good: str | None) -> Iterator[Found]:
 
 def _from_record(line: str, path: Path, good: str | None, where: str) -> Found:
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
+        record = parse_json(line)
+    except ValueError as error:
         raise DatasetError(f"{where}: expected a JSON object ({error}). Correct the line.") from error
     name = record.pop("file_name", None) if isinstance(record, dict) else None
     if not isinstance(name, str):

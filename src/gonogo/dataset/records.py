@@ -8,7 +8,6 @@ A data set is a folder of pictures plus ``metadata.jsonl`` in the Hugging Face i
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from gonogo import images
 from gonogo.errors import DatasetError
-from gonogo.files import write_beside
+from gonogo.files import parse_json, read_text, write_beside
 from gonogo.schema import Box, Frame, Label, Mask
 
 METADATA = "metadata.jsonl"
@@ -188,7 +187,7 @@ def fingerprint(dataset: Dataset, samples: Sequence[Sample]) -> str:
     digests = []
     for sample in samples:
         record = sample.model_dump_json().encode()
-        digests.append(hashlib.sha256(record + b"\0" + dataset.path(sample).read_bytes()).hexdigest())
+        digests.append(hashlib.sha256(record + b"\0" + images.read_bytes(dataset.path(sample))).hexdigest())
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
 
 
@@ -199,7 +198,7 @@ def read_lines(path: Path) -> list[str]:
         DatasetError: unreadable, or not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8").split("\n")
+        return read_text(path).split("\n")
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error}). Check the file.") from error
     except UnicodeDecodeError as error:
@@ -208,10 +207,10 @@ def read_lines(path: Path) -> list[str]:
 
 def _parse(line: str, path: Path, number: int) -> Sample:
     try:
-        return Sample.model_validate(json.loads(line))
+        return Sample.model_validate(parse_json(line))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise DatasetError(f"{path}, line {number}: {where}: {first['msg']}. Correct the line.") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise DatasetError(f"{path}, line {number}: expected a JSON object ({error}). Correct the line.") from error

@@ -22,13 +22,13 @@ one finds changes that move every part a little. Chosen by ``docs/drift.md``."""
 MIN_REFERENCE = 30
 _ONE_SIDED = ("distance",)
 _NAMES = {
-    ("score", True): "scores are higher than at calibration",
-    ("score", False): "scores are lower than at calibration",
-    ("distance", True): "parts look unlike those that were taught",
-    ("brightness", True): "pictures are brighter than at calibration: look at the lamp and the exposure",
-    ("brightness", False): "pictures are darker than at calibration: look at the lamp and the exposure",
-    ("sharpness", True): "pictures have more fine detail than at calibration: look at focus, gain and noise",
-    ("sharpness", False): "pictures are less sharp than at calibration: look at focus, lens and vibration",
+    ("score", True): "Scores higher than at calibration",
+    ("score", False): "Scores lower than at calibration",
+    ("distance", True): "Unlike anything in training",
+    ("brightness", True): "Brighter than at calibration: check the lamp and the exposure",
+    ("brightness", False): "Darker than at calibration: check the lamp and the exposure",
+    ("sharpness", True): "More fine detail than at calibration: check focus, gain and noise",
+    ("sharpness", False): "Less sharp than at calibration: check focus, lens and vibration",
 }
 
 

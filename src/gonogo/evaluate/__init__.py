@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gonogo.evaluate.agreement import Agreement, Change, compare
-from gonogo.evaluate.curves import Curve, auroc, average_precision, precision_recall, roc
+from gonogo.evaluate.curves import Curve, auroc, auroc_interval, average_precision, precision_recall, roc
 from gonogo.evaluate.evaluation import Evaluation, Fault, quantiles_ms
 from gonogo.evaluate.judging import Judge, evaluate, require_judged
 from gonogo.evaluate.placement import RIGHT_IOU, Placement, labelled_place
@@ -26,6 +26,7 @@ __all__ = [
     "Regions",
     "Verdicts",
     "auroc",
+    "auroc_interval",
     "average_precision",
     "compare",
     "evaluate",

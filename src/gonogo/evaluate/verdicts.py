@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from gonogo.evaluate.curves import auroc, average_precision
+import numpy as np
+
+from gonogo.evaluate.curves import auroc, auroc_interval, average_precision
 from gonogo.evaluate.rates import Rate, scores_of
 from gonogo.schema import Label, Prediction, Scores, State
 
@@ -34,10 +36,30 @@ class Verdicts:
         """The scores of the parts with this label, faults left out."""
         return scores_of(self.parts, label)
 
+    def calibration_scores(self, label: Label) -> Scores:
+        """One score for each part with this label, those that could not be judged included.
+
+        A part of which any picture is a fault is never go: a bad one stands above every threshold (``+inf``). A good
+        one is rejected by those of its pictures that were judged, and by none where none was (``-inf``). So the parts
+        that certify are as many as the split holds, whatever could be judged. No threshold in force changes this.
+        """
+        groups: defaultdict[str, list[Prediction]] = defaultdict(list)
+        for picture in self.pictures:
+            groups[picture.part].append(picture)
+        bad = {part.part for part in self.parts if part.label is Label.BAD}
+        wanted = [group for part, group in groups.items() if (part in bad) is (label is Label.BAD)]
+        return np.array([_calibration_score(group, label) for group in wanted], dtype=np.float64)
+
     @cached_property
     def auroc(self) -> float | None:
         """See `gonogo.evaluate.auroc`."""
         return auroc(self.scores(Label.GOOD), self.scores(Label.BAD))
+
+    @property
+    def auroc_range(self) -> tuple[float, float]:
+        """See `gonogo.evaluate.auroc_interval`; everything where the area is undefined."""
+        good, bad = len(self.scores(Label.GOOD)), len(self.scores(Label.BAD))
+        return (0.0, 1.0) if self.auroc is None else auroc_interval(self.auroc, good, bad)
 
     @cached_property
     def average_precision(self) -> float | None:
@@ -74,6 +96,13 @@ class Verdicts:
 
     def _rate(self, hits: Iterable[bool]) -> Rate:
         return Rate.of_outcomes(hits, confidence=self.confidence)
+
+
+def _calibration_score(pictures: list[Prediction], label: Label) -> float:
+    scores = [picture.score for picture in pictures if picture.score is not None]
+    if label is Label.BAD and len(scores) < len(pictures):
+        return math.inf
+    return max(scores, default=-math.inf)
 
 
 def worst_of_part(pictures: list[Prediction]) -> Prediction:

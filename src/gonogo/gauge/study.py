@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from gonogo.errors import InputError
+from gonogo.files import MOST_TEXT_BYTES, read_regular
 
 REQUIRED = ("appraiser", "trial", "part", "decision", "reference")
 OPTIONAL = ("reference_value", "picture_sha256", "picture")
@@ -108,7 +110,8 @@ def read_study(path: str | Path) -> Study:
 
 def _rows(path: Path) -> Iterator[_Row]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        text = read_regular(path, most_bytes=MOST_TEXT_BYTES).decode("utf-8-sig")
+        with io.StringIO(text, newline="") as file:
             reader = csv.DictReader(file, strict=True)
             missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
             if missing:

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 
 from gonogo.config import Limits, Reduction
 from gonogo.errors import ImageError
+from gonogo.files import read_regular
 from gonogo.images.headers import SUFFIXES, Header, read_header
 from gonogo.images.regions import averaged
 from gonogo.images.structure import JPEG_START
@@ -125,12 +126,7 @@ def read_bytes(path: str | os.PathLike[str], *, limits: Limits | None = None) ->
     limits = limits or Limits()
     path = Path(path)
     try:
-        size = path.stat().st_size
-        if size > limits.max_file_bytes:
-            raise ImageError(
-                f"{path}: {size:,} bytes, more than the {limits.max_file_bytes:,} allowed for one picture."
-            )
-        return path.read_bytes()
+        return read_regular(path, most_bytes=limits.max_file_bytes)
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error}).") from error
 

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from gonogo.config import Strict
 from gonogo.errors import InputError, LedgerError, UnfitError
+from gonogo.files import read_text
 from gonogo.ledger.frames import sync_folder
 from gonogo.ledger.records import Digest, Moment
 
@@ -54,7 +55,7 @@ def read_anchors(path: Path) -> tuple[Anchor, ...]:
         InputError: unreadable, empty or malformed.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected an anchor file ({error}). Check the path.") from error
     anchors = tuple(_parse(line, path, number) for number, line in enumerate(lines, start=1) if line.strip())

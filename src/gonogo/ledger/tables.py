@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gonogo.errors import LedgerError
+from gonogo.files import require_regular
 from gonogo.ledger.frames import sync_folder
 from gonogo.ledger.records import NO_HASH, Kind, Opened, body_of, row_hash
 
@@ -146,6 +147,7 @@ def require_sqlite_file(path: Path) -> None:
         LedgerError: missing, unreadable or something else.
     """
     try:
+        require_regular(path)
         with path.open("rb") as file:
             found = file.read(len(MAGIC))
     except OSError as error:

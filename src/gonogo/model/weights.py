@@ -11,6 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from gonogo.errors import WeightsError
+from gonogo.files import require_regular
 from gonogo.model.backbones import Architecture, FeatureStack, architecture, feature_stack
 
 
@@ -49,6 +50,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"--weights: expected a safetensors file, 'imagenet' or 'none', found no file {path}.")
     try:
+        require_regular(path)
         tensors = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(

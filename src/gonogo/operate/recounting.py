@@ -13,8 +13,9 @@ from gonogo.dataset import Dataset, Split
 from gonogo.errors import BundleError
 from gonogo.evaluate import Evaluation, evaluate
 from gonogo.inspector import Inspector
+from gonogo.operate.records import EVIDENCE
 from gonogo.operate.scores import Judged, StoredScores, read_scores
-from gonogo.operate.setting import EVIDENCE, Request, derive
+from gonogo.operate.setting import Request, derive
 from gonogo.operating_point import Costs, KindClaims
 from gonogo.schema import Label, OperatingPoint
 

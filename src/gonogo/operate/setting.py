@@ -15,33 +15,31 @@ from gonogo import drift
 from gonogo import operating_point as points
 from gonogo.bundle import Bundle
 from gonogo.dataset import Dataset, Split
+from gonogo.dataset.judged import refuse_redealt
 from gonogo.drift import Reference
 from gonogo.errors import DatasetError, UnfitError
 from gonogo.evaluate import Evaluation, evaluate, require_judged
 from gonogo.inspector import Inspector
+from gonogo.operate.certifying import certify_judged, note_judged
 from gonogo.operate.golden import choose_golden, replaced_files
 from gonogo.operate.measuring import Recorder, make_reference
+from gonogo.operate.planning import shortfalls
+from gonogo.operate.records import EVIDENCE
+from gonogo.operate.restoring import refuse_losses
 from gonogo.operate.scores import scores_file
-from gonogo.operate.trust import doubts, exposures, merged, refuse_leaks
-from gonogo.operating_point import Costs, DialPoint, KindClaims
+from gonogo.operate.trust import doubts, exposures, merged, refuse_leaks, refuse_other_data
+from gonogo.operating_point import Costs, DialPoint, KindClaims, Loss, Promise
 from gonogo.operating_point.dial import RATES
 from gonogo.schema import Label, OperatingPoint, Scores
 
-EVIDENCE = "evidence.json"
 UNNAMED = "unnamed"
 """Stands for bad parts whose defect kind nobody named."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is asked of the gauge."""
+class Request(Promise):
+    """What is asked of the gauge. With costs, the limits are the highest that may be chosen."""
 
-    max_escape: float = 0.01
-    """Without costs the limit to certify; with costs the highest that may be chosen."""
-    max_overkill: float = 0.02
-    confidence: float = 0.95
-    joint: bool = True
-    """Both bounds together at this confidence (half the risk each), rather than each for itself."""
     per_kind: bool = False
     """The escape limit for each defect kind by itself, too."""
     costs: Costs | None = None
@@ -74,7 +72,8 @@ class Operated:
     @property
     def refusals(self) -> tuple[str, ...]:
         """What was asked and cannot be promised, with what is missing; empty where everything is."""
-        refused = [points.describe(c) for c in (self.point.escape, self.point.overkill) if not c.holds]
+        told = zip((self.point.escape, self.point.overkill), points.describe_point(self.point), strict=True)
+        refused = [sentence for claim, sentence in told if not claim.holds]
         if self.kinds is not None:
             refused += [
                 f"Nothing is promised of {kind} for itself: {missing} more bad parts of it are needed."
@@ -83,21 +82,27 @@ class Operated:
         return tuple(refused)
 
 
-def operate(inspector: Inspector, dataset: Dataset, request: Request | None = None) -> Operated:
+def operate(inspector: Inspector, dataset: Dataset, request: Request | None = None, *, force: bool = False) -> Operated:
     """Choose on val, certify once on calibrate, and write a new revision of the bundle.
 
-    Where a limit cannot be certified, the revision says so and those parts go to review: see `Operated.refusals`.
+    Where a limit cannot be certified, the revision says so and those parts go to review: see `Operated.refusals`. A
+    promise in force is not given up for that: then nothing is written, unless ``force``.
 
     Args:
         inspector: What judges; its bundle is replaced on disk, so load it again afterwards.
         dataset: Labelled and split; the one the inspector was trained on.
         request: What is asked; the defaults of `Request` where omitted.
+        force: Write the revision even where it promises less than is promised now, without having been asked to.
 
     Raises:
-        DatasetError: a split lacks labelled parts, a calibration picture cannot be judged, or a part is in two splits.
+        DatasetError: a split lacks labelled parts, a calibration picture cannot be judged, a part is in two splits, or
+            it is not the data set that the inspector was trained on.
+        UnfitError: the new revision would promise less; the bundle was not changed.
     """
     request = request or Request()
+    refuse_other_data(inspector.bundle, dataset)
     refuse_leaks(dataset)
+    refuse_redealt(dataset)
     recorder = Recorder(inspector, dataset)
     val = evaluate(recorder, dataset, (Split.VAL,), with_regions=False)
     calibrate = _judge_calibrate(recorder, dataset)
@@ -106,11 +111,16 @@ def operate(inspector: Inspector, dataset: Dataset, request: Request | None = No
         calibrate = merged(calibrate, alike)
     bad_share = request.bad_share if request.bad_share is not None else _bad_share(val)
     max_escape, max_overkill = _choose(val, calibrate, request, bad_share)
-    point, kinds = _certify(calibrate, request, max_escape, max_overkill)
+    point, kinds = _certify(calibrate, replace(request, max_escape=max_escape, max_overkill=max_overkill))
+    note_judged(dataset, point)
+    lost = _lost(inspector.bundle, request, point)
+    if not force:
+        refuse_losses(inspector.bundle, [loss for loss in lost if loss.gone or not _asked(request, loss)])
     reference, lacking = make_reference(
         recorder, val, calibrate, guard_share=request.guard, bad_share=request.bad_share
     )
-    trust = doubts(inspector.bundle, dataset, calibrate, alike, merging=request.merge_near_duplicates)
+    lacking += [each.sentence() for each in shortfalls(dataset, request) if request.costs is None]
+    trust = doubts(dataset, calibrate, alike, merging=request.merge_near_duplicates)
     made = Operated(
         bundle=inspector.bundle,
         request=request,
@@ -121,7 +131,7 @@ def operate(inspector: Inspector, dataset: Dataset, request: Request | None = No
         bad_share=bad_share,
         reference=reference,
         calibrate=calibrate,
-        warnings=(*trust, *lacking),
+        warnings=(*trust, *lacking, *(f"Less is promised than before. {loss.sentence}" for loss in lost)),
     )
     record = json.dumps(_evidence(made, dataset), indent=2, allow_nan=False).encode() + b"\n"
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -141,7 +151,7 @@ def derive(
 ) -> tuple[OperatingPoint, KindClaims | None]:
     """The operating point that follows from judged pictures and a request; a function of these alone."""
     max_escape, max_overkill = _choose(val, calibrate, request, bad_share)
-    return _certify(calibrate, request, max_escape, max_overkill)
+    return _certify(calibrate, replace(request, max_escape=max_escape, max_overkill=max_overkill))
 
 
 def dial_to_json(setting: DialPoint) -> dict[str, Any]:
@@ -191,13 +201,30 @@ def _bad_share(val: Evaluation) -> float | None:
     return bad / len(val.parts) if 0 < bad < len(val.parts) else None
 
 
+def _lost(bundle: Bundle, request: Request, point: OperatingPoint) -> list[Loss]:
+    """What the bundle promises now and would no longer."""
+    lost = points.losses(bundle.manifest.operating_point, point)
+    file = bundle.root / EVIDENCE
+    before = json.loads(file.read_bytes()).get("kinds") if file.is_file() else None
+    if before and not request.per_kind:
+        sentence = (
+            "Now: the escape limit holds for each kind of defect. Then: for all together (keep it with --per-kind)."
+        )
+        lost.append(Loss(about="kinds", gone=False, sentence=sentence))
+    return lost
+
+
+def _asked(request: Request, loss: Loss) -> bool:
+    """Whether a weaker promise is just what somebody asked for."""
+    return getattr(request, f"max_{loss.about}", None) is not None
+
+
 def _choose(val: Evaluation, calibrate: Evaluation, request: Request, bad_share: float | None) -> tuple[float, float]:
-    """The limits to certify: those asked for, or the cheapest by the val scores."""
+    """The limits to certify: those asked for, those that the counts allow, or the cheapest by the val scores."""
+    limits = request.limits(good_parts=calibrate.count(Label.GOOD), bad_parts=calibrate.count(Label.BAD))
     if request.costs is None:
-        return request.max_escape, request.max_overkill
-    escapes, overkills = (
-        sorted({*(rate for rate in RATES if rate < most), most}) for most in (request.max_escape, request.max_overkill)
-    )
+        return limits
+    escapes, overkills = (sorted({*(rate for rate in RATES if rate < most), most}) for most in limits)
     settings = _dial(val, calibrate, request, bad_share, escapes, overkills)
     if not settings:
         raise DatasetError(
@@ -207,26 +234,16 @@ def _choose(val: Evaluation, calibrate: Evaluation, request: Request, bad_share:
     try:
         chosen = points.cheapest(settings, request.costs)
     except UnfitError:  # then the most lenient limits are asked for, and refused with what is missing
-        return request.max_escape, request.max_overkill
+        return limits
     return chosen.escape.max_rate, chosen.overkill.max_rate
 
 
-def _certify(
-    calibrate: Evaluation, request: Request, max_escape: float, max_overkill: float
-) -> tuple[OperatingPoint, KindClaims | None]:
-    point = points.certify(
-        calibrate.scores(Label.GOOD),
-        calibrate.scores(Label.BAD),
-        max_escape=max_escape,
-        max_overkill=max_overkill,
-        confidence=request.confidence,
-        joint=request.joint,
-        data_fingerprint=calibrate.data_fingerprint,
-    )
+def _certify(calibrate: Evaluation, request: Request) -> tuple[OperatingPoint, KindClaims | None]:
+    point = certify_judged(calibrate, request)
     if not request.per_kind:
         return point, None
     named = [part.defect or UNNAMED for part in calibrate.parts if part.label is Label.BAD]
-    kinds = points.certify_kinds(point, calibrate.scores(Label.BAD), named)
+    kinds = points.certify_kinds(point, calibrate.calibration_scores(Label.BAD), named)
     return kinds.point, kinds
 
 

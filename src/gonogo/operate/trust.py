@@ -13,6 +13,22 @@ from gonogo.evaluate import Evaluation
 from gonogo.progress import track
 
 
+def refuse_other_data(bundle: Bundle, dataset: Dataset) -> None:
+    """Refuse to certify on another data set than the inspector was trained on, or on one that has changed since.
+
+    Of another one nobody knows which of its parts were used in training, or whether it shows the same product at all.
+
+    Raises:
+        DatasetError: train and val are not, record by record and byte by byte, what the bundle names.
+    """
+    if bundle.manifest.data_fingerprint != fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)):
+        raise DatasetError(
+            f"{dataset.root}: expected the data set that {bundle.root} was trained on, found another one, or one whose "
+            "train or val pictures have changed since. It certifies nothing for this inspector: name the right data "
+            "set, or train again on this one."
+        )
+
+
 def refuse_leaks(dataset: Dataset) -> None:
     """Refuse calibration parts that the inspector was trained on or chosen by.
 
@@ -59,9 +75,7 @@ def merged(judged: Evaluation, groups: tuple[tuple[str, ...], ...]) -> Evaluatio
     return replace(judged, pictures=tuple(replace(p, part=renamed[p.part]) for p in judged.pictures))
 
 
-def doubts(
-    bundle: Bundle, dataset: Dataset, judged: Evaluation, groups: tuple[tuple[str, ...], ...], *, merging: bool
-) -> list[str]:
+def doubts(dataset: Dataset, judged: Evaluation, groups: tuple[tuple[str, ...], ...], *, merging: bool) -> list[str]:
     """What a reader must know before believing the certificate, in sentences."""
     samples = _samples(dataset, judged)
     found = []
@@ -89,11 +103,6 @@ def doubts(
         found.append(
             f"The calibration parts name {len(lots) or 'no'} lot{'' if len(lots) == 1 else 's'}: "
             "nothing here shows that the promise carries over to other lots."
-        )
-    if bundle.manifest.data_fingerprint != fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)):
-        found.append(
-            "This is not, or no longer, the data set that the inspector was trained on. The promise holds only if none "
-            "of its calibration parts was used in training."
         )
     return found
 

@@ -4,17 +4,39 @@ from __future__ import annotations
 
 from gonogo.operating_point.audit import AuditTest, bad_among_accepted
 from gonogo.operating_point.binomial import allowed_errors, best_rate, clopper_pearson, parts_needed, upper_bound
-from gonogo.operating_point.claims import KindClaims, LineBound, certify_kinds, describe, line_bound, percent
+from gonogo.operating_point.claims import (
+    KindClaims,
+    LineBound,
+    certify_kinds,
+    describe,
+    line_bound,
+    percent,
+    vacuous,
+)
 from gonogo.operating_point.dial import Costs, DialPoint, cheapest, dial
+from gonogo.operating_point.promise import (
+    DEFAULT_RATE,
+    MOST_RATE,
+    Loss,
+    Promise,
+    describe_point,
+    losses,
+    missing_for_default,
+    rate_by_counts,
+)
 from gonogo.operating_point.records import from_json, to_json
 from gonogo.operating_point.rule import certify, worst_per_part
 
 __all__ = [
+    "DEFAULT_RATE",
+    "MOST_RATE",
     "AuditTest",
     "Costs",
     "DialPoint",
     "KindClaims",
     "LineBound",
+    "Loss",
+    "Promise",
     "allowed_errors",
     "bad_among_accepted",
     "best_rate",
@@ -23,12 +45,17 @@ __all__ = [
     "cheapest",
     "clopper_pearson",
     "describe",
+    "describe_point",
     "dial",
     "from_json",
     "line_bound",
+    "losses",
+    "missing_for_default",
     "parts_needed",
     "percent",
+    "rate_by_counts",
     "to_json",
     "upper_bound",
+    "vacuous",
     "worst_per_part",
 ]

@@ -15,6 +15,11 @@ from gonogo.operating_point.binomial import upper_bound
 from gonogo.operating_point.rule import make_claim, risk, threshold
 from gonogo.schema import Claim, OperatingPoint
 
+NOTHING_REJECTED = (
+    "No part is rejected automatically, so nothing is promised about good parts. That takes a certified escape limit."
+)
+NOTHING_PASSED = "No part is passed automatically, so nothing is promised about bad parts."
+
 
 def describe(claim: Claim) -> str:
     """A claim, made or refused, in a sentence that a person at the line can read."""
@@ -28,8 +33,15 @@ def describe(claim: Claim) -> str:
     best = f"These can certify {percent(claim.best_rate)}." if claim.parts else "There are none."
     return (
         f"That at most {rate} of {of} parts {wrong} cannot be certified at {sure} confidence with {claim.parts} {of} "
-        f"parts: {claim.parts_missing} more are needed. {best}"
+        f"parts: {claim.parts_missing} more are needed in the calibrate split. {best}"
     )
+
+
+def vacuous(point: OperatingPoint, claim: Claim) -> bool:
+    """Whether a claim holds only because nothing can happen: no part is ever rejected, or none is ever passed."""
+    if claim.error == "escape":
+        return claim.holds and point.go_below == -math.inf
+    return claim.holds and point.no_go_above == math.inf
 
 
 def percent(rate: float) -> str:

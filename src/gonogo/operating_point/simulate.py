@@ -17,6 +17,7 @@ from scipy import stats
 
 from gonogo.operating_point.audit import AuditTest, bet, kept_back
 from gonogo.operating_point.binomial import clopper_pearson
+from gonogo.operating_point.promise import rate_by_counts
 from gonogo.operating_point.rule import certify, meet, threshold
 from gonogo.schema import Scores
 
@@ -34,6 +35,8 @@ class Population:
     pictures: int = 1
     step: float = 0.0
     """Scores are rounded to multiples of this, as an INT8 graph does; 0 leaves them continuous."""
+    fault_share: float = 0.0
+    """Share of the parts that cannot be judged, whatever they would have scored: neither go nor no-go."""
 
     def draw(self, parts: int, rng: np.random.Generator) -> Float64[np.ndarray, "parts pictures"]:
         """Picture scores of so many fresh parts."""
@@ -43,11 +46,13 @@ class Population:
 
     def below(self, score: float) -> float:
         """Exact probability that a part scores below this."""
-        return self._cdf((math.ceil(score / self.step - 1e-9) - 0.5) * self.step if self.step else score)
+        judged = self._cdf((math.ceil(score / self.step - 1e-9) - 0.5) * self.step if self.step else score)
+        return (1.0 - self.fault_share) * judged
 
     def above(self, score: float) -> float:
         """Exact probability that a part scores above this."""
-        return 1.0 - self._cdf((math.floor(score / self.step + 1e-9) + 0.5) * self.step if self.step else score)
+        below = self._cdf((math.floor(score / self.step + 1e-9) + 0.5) * self.step if self.step else score)
+        return (1.0 - self.fault_share) * (1.0 - below)
 
     def _cdf(self, score: float) -> float:
         """Of the worst unrounded score: the part effect integrated in closed form, the worst noise numerically."""
@@ -102,8 +107,16 @@ SCENARIOS: tuple[Scenario, ...] = (
         bad=_BAD_REPEATED,
         count_pictures=True,
     ),
+    Scenario(name="45 bad parts, limit by counts", bad_parts=45, max_escape=rate_by_counts(45, 0.05)),
+    Scenario(
+        name="the same, 4 % faults",
+        good=Population(mean=0.0, fault_share=0.04),
+        bad=Population(mean=3.0, fault_share=0.04),
+        bad_parts=45,
+        max_escape=rate_by_counts(45, 0.05),
+    ),
 )
-"""The first is the headline; the last shows what goes wrong where pictures are counted as parts."""
+"""The first is the headline; "each counted" shows what goes wrong where pictures are counted as parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +194,13 @@ def _calibration_scores(scenario: Scenario, rng: np.random.Generator) -> tuple[S
     bad = scenario.bad.draw(scenario.bad_parts, rng)
     if scenario.count_pictures:
         return good.ravel(), bad.ravel()
-    return good.max(axis=1), bad.max(axis=1)
+    good_parts, bad_parts = good.max(axis=1), bad.max(axis=1)
+    # As `Evaluation.calibration_scores` counts them: a fault is never no-go, and never go.
+    if scenario.good.fault_share:
+        good_parts[rng.random(len(good_parts)) < scenario.good.fault_share] = -math.inf
+    if scenario.bad.fault_share:
+        bad_parts[rng.random(len(bad_parts)) < scenario.bad.fault_share] = math.inf
+    return good_parts, bad_parts
 
 
 def _naive(bad: Scores, max_escape: float) -> float:

@@ -23,7 +23,7 @@ from gonogo.evaluate import Evaluation, Judge, Rate, evaluate, quantiles_ms
 from gonogo.files import write_beside
 from gonogo.inspector import Inspector
 from gonogo.operate import EVIDENCE, recount
-from gonogo.operating_point import bad_among_accepted, clopper_pearson
+from gonogo.operating_point import bad_among_accepted, clopper_pearson, vacuous
 from gonogo.report import svg, words
 from gonogo.report.page import render
 from gonogo.report.pictures import Album, Card, data_uri, thumbnails
@@ -145,7 +145,11 @@ def _certificate(point: OperatingPoint | None) -> list[Finding]:
             Finding(what="Certified limits", passed=False, detail="There is no operating point. Run gonogo operate.")
         ]
     return [
-        Finding(what=f"{title} certified", passed=claim.holds, detail=words.promise(claim))
+        Finding(
+            what=f"{title} certified",
+            passed=claim.holds and not vacuous(point, claim),
+            detail=words.promise(claim, point),
+        )
         for title, claim in (("Escape limit", point.escape), ("Overkill limit", point.overkill))
     ]
 
@@ -235,7 +239,7 @@ def _against(point: OperatingPoint | None, test: Evaluation) -> list[Finding]:
             (point.escape, test.escape, "bad parts were passed"),
             (point.overkill, test.overkill, "good parts were rejected"),
         )
-        if claim.holds
+        if claim.holds and not vacuous(point, claim)
     ]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 from gonogo.dataset import Split
-from gonogo.evaluate import Evaluation, Placement, Rate, Regions
+from gonogo.evaluate import Evaluation, Placement, Rate, Regions, auroc_interval
+from gonogo.operating_point import DEFAULT_RATE, missing_for_default, vacuous
+from gonogo.operating_point.claims import NOTHING_PASSED, NOTHING_REJECTED
 from gonogo.schema import Claim, Label, OperatingPoint, State
 
 UNDEFINED = "–"  # noqa: RUF001 - an en dash is what a printed table shows
@@ -67,6 +69,33 @@ def headline(evaluation: Evaluation) -> str:
     )
 
 
+def which_is_the_promise(evaluation: Evaluation) -> str:
+    """Three figures bound the escape rate: which of them is promised, and what the other two are."""
+    escape, point = evaluation.escape, evaluation.operating_point
+    test = (
+        f"This test alone bounds the escape rate by {percent_up(escape.at_most)} (one-sided) or {interval(escape)} "
+        f"(two-sided, beside every count), at {level(escape.confidence)} confidence."
+        if escape.of
+        else ""
+    )
+    if point is None or not point.escape.holds or vacuous(point, point.escape):
+        return f"Nothing is promised about bad parts. {test}".strip()
+    claim = point.escape
+    promised = (
+        f"The promise is one figure: at most {level(claim.max_rate)} of bad parts are passed, at "
+        f"{level(claim.confidence)} confidence, certified on {parts(claim.parts, 'bad calibration ')}."
+    )
+    return f"{promised} {test} With so few parts it can contradict the promise, not replace it." if test else promised
+
+
+def tells_apart(area: float | None, good_parts: int, bad_parts: int) -> str:
+    """An area under the ROC curve as a share of pairs with its interval, a dash where it is undefined."""
+    if area is None:
+        return UNDEFINED
+    low, high = auroc_interval(area, good_parts, bad_parts)
+    return f"{percent(area)} ({percent(low)} to {percent(high)})"
+
+
 def subline(evaluation: Evaluation) -> str:
     """What the good parts cost, and who looked at the rest."""
     overkill, review, fault = evaluation.overkill, evaluation.review, evaluation.fault
@@ -106,8 +135,10 @@ def warnings(evaluation: Evaluation) -> list[str]:
     return found
 
 
-def promise(claim: Claim) -> str:
-    """A claim of the operating point, or why it refuses to make it."""
+def promise(claim: Claim, point: OperatingPoint | None = None) -> str:
+    """A claim of the operating point, or why it refuses to make it; nothing vacuous is promised."""
+    if point is not None and vacuous(point, claim):
+        return NOTHING_PASSED if claim.error == "escape" else NOTHING_REJECTED
     subject, verb, line = {
         "escape": ("bad", "passed", "below the go line"),
         "overkill": ("good", "rejected", "above the no-go line"),
@@ -117,11 +148,25 @@ def promise(claim: Claim) -> str:
         return (
             f"At most {rate} of {subject} parts are {verb}, with {confidence} confidence. Proven on "
             f"{parts(claim.parts, f'{subject} calibration ')}, of which at most {claim.allowed} may lie {line}."
+            f"{by_counts(claim, joint=point is not None and point.joint)}"
         )
+    lacking = f"{claim.parts_missing} more are needed in the calibrate split"
     return (
         f"Not promised. {parts(claim.parts, f'{subject} calibration ')} cannot show that at most {rate} "
-        f"of {subject} parts are {verb} with {confidence} confidence: {claim.parts_missing} more are needed. The best "
+        f"of {subject} parts are {verb} with {confidence} confidence: {lacking}. The best "
         f"that can be shown with these is {percent_up(claim.best_rate)}. Until then nothing is {verb} automatically."
+    )
+
+
+def by_counts(claim: Claim, *, joint: bool) -> str:
+    """That the number of parts set the limit, where it did."""
+    missing = missing_for_default(claim, joint=joint)
+    subject = "bad" if claim.error == "escape" else "good"
+    return (
+        f" No limit was asked for: this is the best that so few parts can show; {level(DEFAULT_RATE)} takes {missing} "
+        f"more {subject} parts in the calibrate split."
+        if missing
+        else ""
     )
 
 

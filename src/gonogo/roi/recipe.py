@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 
 from gonogo.config import Strict
 from gonogo.errors import RecipeError
-from gonogo.files import write_beside
+from gonogo.files import MOST_SETTINGS_BYTES, parse_toml, read_text, write_beside
 from gonogo.roi.steps import Step, require_mask
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -127,7 +127,7 @@ def read_recipe(path: str | Path) -> RoiRecipe:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, most_bytes=MOST_SETTINGS_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: expected a recipe in TOML, found a file that cannot be read ({error}).") from error
     return parse_recipe(text, name=str(path))
@@ -136,7 +136,7 @@ def read_recipe(path: str | Path) -> RoiRecipe:
 def parse_recipe(text: str, *, name: str = "recipe") -> RoiRecipe:
     """A recipe out of TOML text; see `read_recipe`."""
     try:
-        return _RECIPE.validate_python(tomllib.loads(text))
+        return _RECIPE.validate_python(parse_toml(text))
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{name}: expected TOML ({error}). Correct the line.") from error
     except ValidationError as error:

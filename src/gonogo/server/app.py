@@ -31,18 +31,21 @@ from gonogo.server.workspace import Workspace
 STATIC = Path(__file__).parent / "static"
 
 _REFUSALS = {
-    400: N_("This request cannot be understood."),
+    400: N_("Invalid request."),
     401: N_("Please log in first."),
-    403: N_("You may not do this. Your role, or the time since you opened this page, does not allow it."),
-    404: N_("There is nothing here."),
-    405: N_("This address does not take that."),
-    413: N_("That is more than this server takes at once."),
+    403: N_("You don't have permission for this page"),
+    404: N_("Not found."),
+    405: N_("This address does not accept this kind of request."),
+    413: N_("The request is too large."),
     422: N_("Something in this request is missing or malformed."),
     429: N_("Too many requests. Wait a little."),
-    500: N_("Something went wrong here. It was logged; nothing was changed."),
+    500: N_("Internal error. It was logged; nothing was changed."),
     503: N_("The server is busy. Wait a few seconds and try again."),
     507: N_("The disk is full. Nothing was changed. Free some space, then try again."),
 }
+
+_NOT_TAKEN = N_("You don't have permission for this, or the page was open for too long. Reload it and try again.")
+"""A change without the session's CSRF token, or by a role that may not make it."""
 
 
 _LEDGER = N_("The ledger cannot be written or read. Nothing was changed. Check its disk, then try again.")
@@ -128,6 +131,9 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _malformed(request: Request, error: Exception) -> Response:
     if request.url.path == "/login":
         return await run_in_threadpool(account.incomplete_login, request)
+    if request.scope.get("gonogo.kind") is Kind.FORM and request.state.visitor.user is not None:
+        said = RefusedError(N_("Something in this form is missing or malformed."))
+        return await run_in_threadpool(pages.refuse, request, said)
     return await run_in_threadpool(_tell, request, 422)
 
 
@@ -155,6 +161,8 @@ def _tell(request: Request, status_code: int, error: Exception | None = None, he
         message = error.text(language)
     else:
         known = _LEDGER if status_code == 503 and error else _REFUSALS.get(status_code, _REFUSALS[400])
+        if status_code == 403 and kind in (Kind.FORM, Kind.CALL):
+            known = _NOT_TAKEN
         # What failed inside may name files: that is for people who are logged in.
         told = str(error) if error and status_code != 507 and request.state.visitor.role else ""
         message = told or translations(language).gettext(known)

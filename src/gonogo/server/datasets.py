@@ -104,7 +104,7 @@ class Datasets:
         """
         name = checked_name(name)
         if (self._root / name).exists():
-            raise RefusedError(N_("There is a data set %(name)s already."), name=name)
+            raise RefusedError(N_("The data set %(name)s already exists."), name=name)
         write_beside(self._root / name / METADATA, b"")
 
     def root_of(self, name: str) -> Path:
@@ -148,13 +148,17 @@ class Datasets:
     def kinds(self, name: str) -> list[str]:
         """The defect kinds of a data set: those listed for its number keys, then others in use."""
         records = self.read(name)
-        path = records.root / KINDS
-        try:
-            listed = _KIND_LIST.validate_json(path.read_bytes()) if path.is_file() else []
-        except (OSError, ValidationError) as error:
-            raise InputError(f"{path}: expected a list of names ({error}). Correct or remove it.") from error
+        listed = self.listed_kinds(name)
         used = {sample.defect for sample in records.samples.values() if sample.defect}
         return [*listed, *sorted(used - set(listed))]
+
+    def listed_kinds(self, name: str) -> list[str]:
+        """The defect kinds to which somebody gave number keys, in their order."""
+        path = self.root_of(name) / KINDS
+        try:
+            return _KIND_LIST.validate_json(path.read_bytes()) if path.is_file() else []
+        except (OSError, ValidationError) as error:
+            raise InputError(f"{path}: expected a list of names ({error}). Correct or remove it.") from error
 
     def set_kinds(self, name: str, kinds: Iterable[str]) -> list[str]:
         """Name the defect kinds, in the order of their number keys; those in use stay.
@@ -167,7 +171,7 @@ class Datasets:
             if len(kind) > LONGEST_KIND or not kind.isprintable():
                 raise RefusedError(N_("A kind has 1 to %(longest)s printable characters."), longest=LONGEST_KIND)
         if len(chosen) > MOST_KINDS:
-            raise RefusedError(N_("At most %(most)s kinds can be told apart."), most=MOST_KINDS)
+            raise RefusedError(N_("A data set has at most %(most)s kinds of defect."), most=MOST_KINDS)
         write_beside(self.root_of(name) / KINDS, _KIND_LIST.dump_json(chosen))
         return self.kinds(name)
 
@@ -211,7 +215,7 @@ def checked_name(name: str) -> str:
     """
     name = name.strip()
     if not _NAME.fullmatch(name):
-        raise RefusedError(N_("A name here has 1 to 64 letters a to z, digits, hyphens and underscores."))
+        raise RefusedError(N_("A name has 1 to 64 characters: letters a to z, digits, hyphens and underscores."))
     return name
 
 

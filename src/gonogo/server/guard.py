@@ -126,7 +126,9 @@ async def _same_origin_and_session(
     sent = request.headers.get(CSRF_HEADER)
     if sent is None and request.headers.get("content-type", "").split(";")[0].strip() == _FORM:
         body = await _read(receive, most_bytes)
-        sent = parse_qs(body.decode("latin-1")).get(CSRF_FIELD, [""])[0]
+        fields = parse_qs(body.decode("latin-1"), encoding="utf-8")
+        sent = fields.get(CSRF_FIELD, [""])[0]
+        request.scope["gonogo.fields"] = {name: values[-1] for name, values in fields.items() if name != CSRF_FIELD}
         receive = _again(body, receive)
     if visitor.session is None or not services.sessions.csrf_matches(visitor.session, sent or ""):
         raise HTTPException(403)

@@ -192,7 +192,7 @@ class Jobs:
             status = read_status(folder)  # it may have ended in between
             if not status.phase.over:
                 status = status.model_copy(
-                    update={"phase": Phase.FAILED, "problem": N_("The training process ended without a word.")}
+                    update={"phase": Phase.FAILED, "problem": N_("The training process exited unexpectedly.")}
                 )
         return Job(folder=folder, asked=asked, status=status, cancelling=(folder / "cancel").exists())
 
@@ -209,9 +209,9 @@ class Jobs:
             jobs = self.all()
             waiting = [job for job in jobs if not job.status.phase.over]
             if (self._space.bundles / made).exists() or any(job.asked.bundle == made for job in waiting):
-                raise RefusedError(N_("There is an inspector %(name)s already. Choose another name."), name=made)
+                raise RefusedError(N_("The inspector %(name)s already exists. Choose another name."), name=made)
             if len(waiting) >= _MOST_WAITING:
-                raise RefusedError(N_("Too many training runs wait already."))
+                raise RefusedError(N_("Queue full (limit %(limit)s)"), limit=_MOST_WAITING)
             number = jobs[0].asked.number + 1 if jobs else 1
             asked = Asked(
                 number=number,
@@ -238,7 +238,7 @@ class Jobs:
         with self._lock:
             job = self.find(number)
             if job.status.phase.over:
-                raise RefusedError(N_("This training run is over."))
+                raise RefusedError(N_("This training run has already ended."))
             (job.folder / "cancel").touch()
             if job.status.phase is Phase.QUEUED and not is_worked_on(job.folder):
                 write_status(job.folder, Status(phase=Phase.CANCELLED, ended_at=datetime.now(UTC)))
@@ -264,6 +264,11 @@ class Jobs:
     def trained_on(self, dataset: str) -> Path | None:
         """The newest inspector that was trained on a data set here, else the one in use."""
         return self.made_from(dataset) or self._space.active_bundle()
+
+    def snapshots(self, name: str) -> list[Job]:
+        """Runs whose labels an inspector may have been made with: the one that made it first, then the others."""
+        done = [job for job in self.all() if job.status.phase is Phase.DONE and job.snapshot.is_dir()]
+        return sorted(done, key=lambda job: job.asked.bundle != name)
 
     def taught(self, name: str) -> Taught | None:
         """What an inspector was made with; ``None`` where it was not made here."""

@@ -158,7 +158,7 @@ def _mask(before: Sample, decision: Decision, label: Label | None) -> dict[str, 
     imported = extra.get("mask_before") if drawn else before.mask_file_name
     polygons = decision.polygons
     if label is not Label.BAD and polygons:
-        raise RefusedError(N_("Only a bad part has outlined defects."))
+        raise RefusedError(N_("Only a bad part can have outlined defects."))
     if label is not Label.BAD and imported:
         polygons = ()
     if polygons is None:
@@ -193,7 +193,7 @@ def _inside(box_xyxy: tuple[float, float, float, float], size_wh: tuple[int, int
     inside = Box.from_xyxy(box_xyxy).intersection(Box.whole_of(*size_wh))
     if inside.width < _LEAST_SIDE_PX or inside.height < _LEAST_SIDE_PX:
         raise RefusedError(
-            N_("The box must lie in the picture, which has %(width)s x %(height)s pixels, and hold at least one."),
+            N_("The box must lie inside the picture of %(width)s x %(height)s pixels and cover at least one pixel."),
             width=size_wh[0],
             height=size_wh[1],
         )

@@ -6,19 +6,21 @@ import datetime
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from babel import dates, numbers
 from fastapi import Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from starlette.routing import Match
 
 import gonogo
 from gonogo.schema import State
-from gonogo.server.access import ROLE_NAMES, Role
+from gonogo.server.access import ROLE_NAMES, Kind, Role
 from gonogo.server.language import LANGUAGE_NAMES, N_, RefusedError, translations
 from gonogo.server.services import Services, Visitor
+from gonogo.server.sessions import Notice
 from gonogo.station.messages import Cause
 
 STATE_NAMES = {State.GO: N_("Go"), State.NO_GO: N_("No-go"), State.REVIEW: N_("Review"), State.FAULT: N_("Fault")}
@@ -28,21 +30,23 @@ CAUSES: Mapping[str, str] = {
     Cause.UNMATCHED: N_("Picture of another part?"),
     Cause.UNREADABLE: N_("Unreadable picture"),
     Cause.FROZEN: N_("Frozen picture"),
-    Cause.DARK: N_("Too dark"),
-    Cause.SATURATED: N_("Too bright"),
-    Cause.BLURRED: N_("Blurred"),
+    Cause.DARK: N_("Too dark: check the lamp"),
+    Cause.SATURATED: N_("Too bright: check the lamp"),
+    Cause.BLURRED: N_("Blurred: check the focus"),
     Cause.WRONG_SIZE: N_("Wrong picture size"),
     Cause.MODEL: N_("No inspector"),
     Cause.INSPECTOR: N_("Not judged"),
     Cause.LATE: N_("Too late"),
-    Cause.OVERRUN: N_("Too many parts waiting"),
-    Cause.PROCESS: N_("Worker died"),
+    Cause.OVERRUN: N_("Queue full"),
+    Cause.PROCESS: N_("Worker process died"),
     Cause.LEDGER: N_("Not recorded"),
     Cause.DISK_FULL: N_("Disk full"),
     Cause.REUSED_ID: N_("Id used twice"),
     Cause.CHALLENGE: N_("Challenge part"),
 }
 """The station's causes of a fault, for people."""
+_MOMENTS = {"en": "d MMM yyyy, HH:mm:ss", "de": "d. MMM yyyy, HH:mm:ss"}
+_NO_TIME = datetime.timedelta()
 
 
 def page(request: Request, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
@@ -61,7 +65,8 @@ def page(request: Request, template: str, *, status_code: int = 200, **values: A
             for route in request.app.state.table
             if route.menu and visitor.role in route.roles and not (visitor.user and visitor.user.must_change)
         ],
-        notice=notice and {"failed": notice.startswith("!"), "text": notice.lstrip("!")},
+        notice=notice,
+        typed=functools.partial(_typed, notice),
         **values,
     )
     return HTMLResponse(text, status_code)
@@ -74,20 +79,34 @@ def fill(language: str, template: str, **values: Any) -> Markup:
 
 def back(request: Request, to: str, message: str) -> RedirectResponse:
     """Answer a form: go to a page, which shows the message once."""
-    _leave(request, message.lstrip("!"))
+    _leave(request, Notice(text=message))
     return RedirectResponse(to, 303)
 
 
 def refuse(request: Request, error: RefusedError) -> Response:
-    """Answer a form that asked for something impossible: back to the page it came from, which says why."""
-    _leave(request, "!" + error.text(request.state.visitor.language))
+    """Answer a form that asked for something impossible: back to the page it came from, which says why.
+
+    The form there is filled in as it was sent; see `page`'s ``typed``.
+    """
+    text, fields = error.text(request.state.visitor.language), request.scope.get("gonogo.fields", {})
+    _leave(request, Notice(text=text, failed=True, form=request.url.path, fields=fields))
     return RedirectResponse(came_from(request), 303)
 
 
 def came_from(request: Request) -> str:
-    """The path of the page that a form was sent from; ``/`` where the browser does not say."""
+    """The page that a form was sent from, with its query; ``/`` where the browser does not say, or it is no page.
+
+    An answer to a form may stand at an address that only takes forms; going there would end in a 405.
+    """
     referrer = urlsplit(request.headers.get("referer", "/"))
-    return inside(referrer.path) if referrer.netloc == request.headers.get("host") else "/"
+    if referrer.netloc != request.headers.get("host"):
+        return "/"
+    asked = {"type": "http", "method": "GET", "path": unquote(referrer.path), "root_path": ""}
+    for route in request.app.router.routes:
+        declared = getattr(route, "declared", None)
+        if declared is not None and declared.kind is Kind.PAGE and route.matches(asked)[0] is Match.FULL:
+            return inside(referrer.path + (f"?{referrer.query}" if referrer.query else ""))
+    return "/"
 
 
 def answer(**values: Any) -> JSONResponse:
@@ -106,11 +125,16 @@ def gettext_of(visitor: Visitor) -> Callable[[str], str]:
     return translations(visitor.language).gettext
 
 
-def _leave(request: Request, text: str) -> None:
+def _leave(request: Request, notice: Notice) -> None:
     services: Services = request.app.state.services
     visitor: Visitor = request.state.visitor
-    if visitor.user and visitor.session and text:
-        services.sessions.leave_notice(visitor.session, text)
+    if visitor.user and visitor.session and notice.text:
+        services.sessions.leave_notice(visitor.session, notice)
+
+
+def _typed(notice: Notice | None, form: str, field: str, default: str = "") -> str:
+    """What was typed into a field of a form that was refused just now."""
+    return notice.fields.get(field, default) if notice is not None and notice.form == form else default
 
 
 @functools.cache
@@ -134,6 +158,7 @@ def environment(language: str) -> Environment:
         "LANGUAGE_NAMES": LANGUAGE_NAMES,
         "language": language,
         "version": gonogo.__version__,
+        "offset_min": lambda: int((datetime.datetime.now().astimezone().utcoffset() or _NO_TIME).total_seconds() // 60),
     }
     made.filters |= {
         # For names from a table. ``_()`` in a template marks its text as safe, so it is for literal texts alone.
@@ -163,7 +188,7 @@ def _percent(language: str, share: float, digits: int = 1) -> str:
 
 
 def _moment(at: float | datetime.datetime, language: str) -> str:
-    return str(dates.format_datetime(_local(at), "d MMM yyyy, HH:mm:ss", locale=language))
+    return str(dates.format_datetime(_local(at), _MOMENTS[language], locale=language))
 
 
 def _local(at: float | datetime.datetime) -> datetime.datetime:

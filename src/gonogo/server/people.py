@@ -90,7 +90,7 @@ class People:
         hashed = self.hashing.hash(password)
         with self._store.transaction():
             if self._store.run("SELECT 1 FROM users WHERE name = ?", name):
-                raise RefusedError(N_("%(name)s exists already."), name=name)
+                raise RefusedError(N_("%(name)s already exists."), name=name)
             self._store.run(
                 "INSERT INTO users (name, role, password_hash, must_change, created_at) VALUES (?, ?, ?, 1, ?)",
                 name, role.value, hashed, self._now(),
@@ -126,7 +126,7 @@ class People:
             RefusedError: the new one is too easy.
         """
         if self.check(user.name, old) is None:
-            raise WrongPasswordError(N_("The present password is not right."))
+            raise WrongPasswordError(N_("Wrong current password"))
         _strong_enough(user.name, old, new)
         self._set_password(user, new, must_change=False, record=record)
 
@@ -181,7 +181,7 @@ class People:
 
     def _someone_manages(self) -> None:
         if not self._store.run("SELECT 1 FROM users WHERE role = ? AND NOT disabled", Role.ADMIN.value):
-            raise RefusedError(N_("Nobody would be left to manage people. Make someone else administrator first."))
+            raise RefusedError(N_("At least one administrator must remain. Make someone else administrator first."))
 
     def close(self) -> None:
         """End the hashing pool."""
@@ -207,10 +207,10 @@ def _strong_enough(name: str, old: str, new: str) -> None:
             longest=LONGEST_PASSWORD,
         )
     if new == old:
-        raise RefusedError(N_("The new password must differ from the present one."))
+        raise RefusedError(N_("The new password must differ from the current one."))
     plain = new.casefold()
     if len(set(new)) < 5 or name.casefold() in plain or any(word in plain for word in _COMMON):
-        raise RefusedError(N_("That password is easily guessed. Several unrelated words make a good one."))
+        raise RefusedError(N_("That password is easy to guess. Several unrelated words work well."))
 
 
 def _user(row: tuple[int, str, str, int, int, float, str | None, str | None]) -> User:

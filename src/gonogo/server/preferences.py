@@ -40,7 +40,7 @@ class Preferences:
             raise RefusedError(N_("There is no such action."))
         used = [key for key in chosen.values() if key]
         if any(len(key) != 1 or not key.isprintable() or key.isspace() or key.isdigit() for key in used):
-            raise RefusedError(N_("A key is one letter or sign. Digits belong to the kinds."))
+            raise RefusedError(N_("A shortcut is one letter or symbol. Digits are reserved for the kinds of defect."))
         if len(set(used)) < len(used):
             raise RefusedError(N_("Two actions have the same key."))
         with self._store.transaction():

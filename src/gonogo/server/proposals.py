@@ -93,7 +93,7 @@ class Proposals:
                 located = roi.locate(frame)
                 if located.present and located.box is not None:
                     return Proposal(located=located, source=source)
-        return Proposal(located=Located(present=False, reason=N_("No part was found; draw the box.")), source="")
+        return Proposal(located=Located(present=False, reason=N_("No part found. Draw the box yourself.")), source="")
 
     def close(self) -> None:
         """Wait for the search in the background: a thread in the middle of it would end the process with an error."""

@@ -36,9 +36,9 @@ EFFORT_NAMES = {
     Effort.THOROUGH: N_("Thorough"),
 }
 EFFORT_WORDS = {
-    Effort.QUICK: N_("Seconds to a minute: small pictures. To see whether it works at all."),
-    Effort.STANDARD: N_("Minutes. Good for most parts."),
-    Effort.THOROUGH: N_("The whole network is trained: an hour or more. For fine defects and a few hundred labels."),
+    Effort.QUICK: N_("Takes up to a minute, on small pictures. For a first try."),
+    Effort.STANDARD: N_("Takes minutes. Suits most parts."),
+    Effort.THOROUGH: N_("Trains the whole network: takes an hour or more. For fine defects and a few hundred labels."),
 }
 
 
@@ -78,7 +78,7 @@ def backbone_of(file: str) -> str:
     found = max((name for name in BACKBONES if file.startswith(name)), key=len, default=None)
     if found is None:
         raise RefusedError(
-            N_("%(file)s: the name of a weights file begins with its backbone, one of %(names)s."),
+            N_("%(file)s: a weights file must be named after its backbone, one of %(names)s."),
             file=file[:100],
             names=", ".join(BACKBONES),
         )

@@ -83,6 +83,9 @@ class Services:
         book = Book(workspace.ledger)
         datasets, jobs = Datasets(workspace.datasets), Jobs(workspace)
         jobs.tend()
+        insight = Insight.start(workspace, book, datasets, jobs)
+        review = Review.start(store, book, datasets, now=options.now)
+        review.desk.comparable = lambda decision: insight.same_product(decision.bundle_sha256)
         return cls(
             workspace=workspace,
             options=options,
@@ -96,8 +99,8 @@ class Services:
             preferences=Preferences(store),
             datasets=datasets,
             rows=Rows(),
-            review=Review.start(store, book, datasets, now=options.now),
-            insight=Insight.start(workspace, book, datasets, jobs),
+            review=review,
+            insight=insight,
             photos=Photos(),
             jobs=jobs,
             doubts=Doubts(datasets, jobs.trained_on),

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from gonogo.server.access import Role
 from gonogo.server.language import N_, RefusedError
 from gonogo.server.store import Store, digest
@@ -19,6 +21,9 @@ IDLE_SESSION_S = 4 * 3600
 _SEEN_EVERY_S = 300  # how exactly the last use is kept: each update is a commit
 LONGEST_TOKEN_DAYS = 366
 TOKEN_PREFIX = "gonogo_"
+_SHOWN_S = 600
+_MOST_FIELDS, _LONGEST_FIELD = 20, 400
+_SECRET_FIELDS = frozenset({"password", "old", "new", "again"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +39,34 @@ class Token:
     revoked: bool
 
 
+class Notice(BaseModel):
+    """A line for the next page of a session, and what was typed into a form that was refused."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    failed: bool = False
+    form: str = ""
+    """Where the form is sent to."""
+    fields: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Once:
+    """A secret that is shown on one page, once."""
+
+    about: str
+    """Whom or what it is for."""
+    secret: str
+    until: float
+
+
 class Sessions:
     """Logged-in people and programs."""
 
     def __init__(self, store: Store, *, now: Callable[[], float] = time.time) -> None:
         self._store, self._now = store, now
+        self._once: dict[tuple[bytes, str], Once] = {}
 
     def begin(self, user_id: int) -> str:
         """Start a session for a person who has just proven who they are; returns its secret."""
@@ -74,17 +102,41 @@ class Sessions:
         """Log out."""
         self._store.run("DELETE FROM sessions WHERE token_sha256 = ?", digest(token))
 
-    def leave_notice(self, token: str, text: str) -> None:
-        """Keep one line for the next page of this session."""
-        self._store.run("UPDATE sessions SET notice = ? WHERE token_sha256 = ?", text, digest(token))
+    def leave_notice(self, token: str, notice: Notice) -> None:
+        """Keep a notice for the next page of this session; of what was typed only short values, and no passwords."""
+        short = {
+            name: value
+            for name, value in list(notice.fields.items())[:_MOST_FIELDS]
+            if len(value) <= _LONGEST_FIELD and name not in _SECRET_FIELDS
+        }
+        kept = notice.model_copy(update={"fields": short}).model_dump_json()
+        self._store.run("UPDATE sessions SET notice = ? WHERE token_sha256 = ?", kept, digest(token))
 
-    def take_notice(self, token: str) -> str | None:
-        """The line that was left, once."""
+    def take_notice(self, token: str) -> Notice | None:
+        """The notice that was left, once."""
         found = self._store.run("SELECT notice FROM sessions WHERE token_sha256 = ?", digest(token))
         if not found or found[0][0] is None:
             return None
         self._store.run("UPDATE sessions SET notice = NULL WHERE token_sha256 = ?", digest(token))
-        return str(found[0][0])
+        try:
+            return Notice.model_validate_json(found[0][0])
+        except ValidationError:  # left by an earlier version, as plain text
+            return Notice(text=str(found[0][0]))
+
+    def show_once(self, token: str, about: str, secret: str) -> str:
+        """Keep a secret for one page of this session, in memory alone and for a few minutes; returns its number.
+
+        So the answer to the form that made it can be a redirect: loading the page again makes nothing anew.
+        """
+        number, now = secrets.token_urlsafe(9), self._now()
+        self._once = {key: each for key, each in self._once.items() if each.until > now}
+        self._once[digest(token), number] = Once(about=about, secret=secret, until=now + _SHOWN_S)
+        return number
+
+    def take_once(self, token: str, number: str) -> Once | None:
+        """A secret that was kept by `show_once`, once."""
+        found = self._once.pop((digest(token), number), None)
+        return found if found is not None and found.until > self._now() else None
 
     def csrf(self, token: str) -> str:
         """What forms and scripts of this session must send along; useless in any other session."""
@@ -107,7 +159,7 @@ class Sessions:
         if not 1 <= len(name) <= 64 or not name.isprintable():
             raise RefusedError(N_("A name has 1 to %(longest)s printable characters."), longest=64)
         if not 1 <= days <= LONGEST_TOKEN_DAYS:
-            raise RefusedError(N_("A key lives 1 to %(longest)s days."), longest=LONGEST_TOKEN_DAYS)
+            raise RefusedError(N_("A key is valid for 1 to %(longest)s days."), longest=LONGEST_TOKEN_DAYS)
         secret, now = TOKEN_PREFIX + secrets.token_urlsafe(32), self._now()
         with self._store.transaction():
             self._store.run(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gonogo.dataset import Dataset, Fractions, Sample, with_groups, write_metadata
 from gonogo.dataset.checking import missing_for_training
+from gonogo.dataset.judged import JUDGED
 from gonogo.dataset.splits import complete_splits
 from gonogo.errors import GonogoError, UnfitError
 from gonogo.files import write_beside
@@ -88,6 +89,7 @@ def _snapshot(datasets: Datasets, job: Job) -> Path:
     files = [file for sample in used for file in (sample.file_name, sample.mask_file_name) if file is not None]
     for top in {file.split("/")[0] for file in files}:
         (folder / top).symlink_to(before.root / top)
+    (folder / JUDGED).symlink_to(before.root / JUDGED)  # what is seen of these pictures is seen of the data set's
     write_metadata(folder, used)
     return folder
 

@@ -40,7 +40,9 @@ class Trend:
 def draw(recent: Sequence[Row[VerdictRecord]]) -> Trend:
     """Lay out the last verdicts, oldest first; one without a score lies on the upper edge."""
     records = [row.record for row in recent]
-    go, no_go = (records[-1].go_below, records[-1].no_go_above) if records else (None, None)
+    # A fault was judged by no limits: those of the last part that was stay in force.
+    judged = [record for record in records if record.go_below is not None or record.no_go_above is not None]
+    go, no_go = (judged[-1].go_below, judged[-1].no_go_above) if judged else (None, None)
     scores = [value for value in (*(record.score for record in records), go, no_go) if _finite(value)]
     low, high = (min(scores), max(scores)) if scores else (0.0, 1.0)
     pad = 0.08 * (high - low) or 1.0

@@ -244,7 +244,7 @@ def unpacked(
         return
     members = [member for member in archive.infolist() if not member.is_dir() and not _is_hidden(member.filename)]
     if len(members) > most_members:
-        yield Refused(name=name, reason=N_("The archive holds too many files."))
+        yield Refused(name=name, reason=N_("The archive contains too many files."))
         return
     left = most_bytes
     for member in members:
@@ -263,7 +263,7 @@ def unpacked(
             continue
         left -= len(data)
         if left < 0:
-            yield Refused(name=name, reason=N_("The archive unpacks to more than is allowed; the rest was left out."))
+            yield Refused(name=name, reason=N_("The unpacked archive is larger than allowed; the rest was skipped."))
             return
         if len(data) > most:
             yield Refused(name=member.filename, reason=N_("The file is too large for one picture."))
@@ -275,7 +275,7 @@ def _against(member: zipfile.ZipInfo) -> str:
     """Why a file in an archive is not even opened; empty where it may be."""
     path = PurePosixPath(member.filename.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", member.filename):
-        return N_("Its name leads out of the archive.")
+        return N_("Its path leads outside the archive.")
     if stat.S_ISLNK(member.external_attr >> 16):
         return N_("It is a link, not a file.")
     if member.flag_bits & 1:

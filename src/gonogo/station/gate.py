@@ -211,7 +211,7 @@ class Gate:
         self._pending[trigger.id] = self._unanswered[trigger.id] = pending
         if len(self._waiting) >= self.settings.queue:
             self.metrics.events["overruns"] += 1
-            told = f"{len(self._waiting)} parts were waiting already, no more than that may"
+            told = f"Queue full (limit {self.settings.queue})"
             self._fault(pending, Cause.OVERRUN, told)
         elif self.health is Health.DOWN:
             told = "the worker keeps dying and may not be restarted yet"

@@ -13,6 +13,7 @@ from gonogo.capture import CameraSettings, HealthLimits
 from gonogo.capture.settings import Port, require_token
 from gonogo.config import Strict
 from gonogo.errors import InputError
+from gonogo.files import MOST_SETTINGS_BYTES, parse_toml, read_text
 
 Seconds: TypeAlias = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -197,7 +198,7 @@ def read_settings(path: str | Path) -> StationSettings:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, most_bytes=MOST_SETTINGS_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: expected a station's settings in TOML, found a file that cannot be read ({error}). "
@@ -210,7 +211,7 @@ def parse_settings(text: str, *, name: str = "station.toml", folder: Path = Path
     """Settings out of TOML text; see `read_settings`."""
     try:
         # By way of JSON: strict reading then takes a path or a pair from the text or list that stands for it.
-        found = StationSettings.model_validate_json(json.dumps(tomllib.loads(text), default=str))
+        found = StationSettings.model_validate_json(json.dumps(parse_toml(text), default=str))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{name}: expected TOML ({error}). Correct the line.") from error
     except ValidationError as error:

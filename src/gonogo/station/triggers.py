@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import sys
 import threading
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from gonogo.capture.folder import Stability, pictures
+from gonogo.files import parse_json
 from gonogo.names import readable
 from gonogo.station.settings import FolderTrigger, StdinTrigger, TimerTrigger, TriggerSettings
 
@@ -138,10 +138,7 @@ def parse_trigger(text: str) -> dict[str, str]:
     """
     if not text.startswith("{"):
         return {"id": text}
-    try:
-        values = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("expected a flat JSON object, found one that is nested without end") from error
+    values = parse_json(text)
     unknown = sorted(set(values) - {"id", "part", "lot", "product"})
     if unknown or not isinstance(values.get("id"), str):
         raise ValueError(

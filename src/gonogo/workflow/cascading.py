@@ -141,8 +141,8 @@ def _rule(
     go_below = expected.go_below if math.isfinite(expected.go_below) else 0.0
     no_go_above = expected.no_go_above if math.isfinite(expected.no_go_above) else max(0.0, go_below)
     good, bad = seen.scores(Label.GOOD), seen.scores(Label.BAD)
-    ask_from = outer_score(bad, risk_share * promise.max_escape)
-    ask_to = -outer_score(-good, risk_share * promise.max_overkill)
+    ask_from = outer_score(bad, risk_share * expected.escape.max_rate)
+    ask_to = -outer_score(-good, risk_share * expected.overkill.max_rate)
     if ask_from > ask_to:  # the student tells them apart with room to spare
         ask_from = ask_to = (ask_from + ask_to) / 2
     manifest = teacher.bundle.manifest

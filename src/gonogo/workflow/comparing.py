@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scipy import stats
 
 from gonogo import operating_point as points
 from gonogo.bundle import Comparison, Tally
-from gonogo.dataset import Dataset, Sample, Split, fingerprint
+from gonogo.dataset import Dataset, Sample, Split
+from gonogo.dataset.judged import refuse_redealt
 from gonogo.errors import DatasetError, UnfitError
 from gonogo.evaluate import Evaluation, Rate, evaluate
 from gonogo.inspector import Inspector
-from gonogo.operate.trust import refuse_leaks
+from gonogo.operate.trust import refuse_leaks, refuse_other_data
 from gonogo.operating_point import DialPoint
-from gonogo.progress import console
 from gonogo.schema import Label, OperatingPoint, Prediction, Scores, State
 from gonogo.workflow.options import Promise
 
@@ -138,33 +138,31 @@ def expected_point(good: Scores, bad: Scores, dataset: Dataset, promise: Promise
             "that could be judged. Split again: gonogo dataset split."
         )
     calibrate = dataset.split(Split.CALIBRATE)
+    good_parts, bad_parts = _parts(calibrate, Label.GOOD), _parts(calibrate, Label.BAD)
+    max_escape, max_overkill = promise.limits(good_parts=good_parts, bad_parts=bad_parts)
     return points.dial(
         good,
         bad,
-        good_parts=_parts(calibrate, Label.GOOD),
-        bad_parts=_parts(calibrate, Label.BAD),
+        good_parts=good_parts,
+        bad_parts=bad_parts,
         bad_share=0.5,  # the thresholds do not depend on it
-        max_escapes=[promise.max_escape],
-        max_overkills=[promise.max_overkill],
+        max_escapes=[max_escape],
+        max_overkills=[max_overkill],
         confidence=promise.confidence,
         joint=promise.joint,
     )[0]
 
 
-def require_same_data(dataset: Dataset, *inspectors: Inspector, said: Callable[[str], None] = console.print) -> None:
-    """Refuse splits that leak; say so where a bundle was not trained on this very data set.
+def require_same_data(dataset: Dataset, *inspectors: Inspector) -> None:
+    """Refuse splits that leak, and a data set that is not the one a bundle was trained on: it certifies nothing.
 
     Raises:
-        DatasetError: a part is in calibrate and in train or val.
+        DatasetError: a part is in calibrate and in train or val, or the fingerprint is not the bundle's.
     """
     refuse_leaks(dataset)
-    known = fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL))
+    refuse_redealt(dataset)
     for inspector in inspectors:
-        if inspector.bundle.manifest.data_fingerprint != known and inspector.recipe.roi == "none":
-            said(
-                f"{inspector.path} was not trained on this data set as it is now. The promise holds only if none of "
-                "its calibration parts was used in training."
-            )
+        refuse_other_data(inspector.bundle, dataset)
 
 
 def _parts(samples: Sequence[Sample], label: Label) -> int:

@@ -108,7 +108,9 @@ def distill(
         copy_roi(teacher.path, partial)
         # Its cells were taught what lies under them: the teacher's shift is out of the lessons.
         built = built_network(network, source, options.backbone, options.weights, shift_xy=(0.0, 0.0))
-        fill_bundle(partial, out.name, built, search, reduction=reduction, promise=promise, facts=facts)
+        fill_bundle(
+            partial, out.name, built, search, reduction=reduction, promise=promise, facts=facts, trained_on=dataset
+        )
         student = Inspector.load(partial)
         compared = compare(student, teacher, dataset, options.split)
         manifest = student.bundle.manifest.model_copy(update={"distilled": compared.record()})

@@ -33,7 +33,7 @@ from gonogo.schema import Label
 from gonogo.source import Source, labels, masked
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.picture_size import sizes_to_try, usual_region_wh
-from gonogo.workflow.sealing import Built
+from gonogo.workflow.sealing import Built, Unseen
 
 USUAL_WH = (224, 224)
 MOST_TRIED_PICTURES = 240
@@ -85,7 +85,7 @@ def train_evidence(source: Source, options: TrainingOptions) -> Built:
         classifier=_described(best, weighted, aurocs),
         shift_xy=best.shift_xy,
         check=lambda graph: check_evidence(weighted, best.backbone, graph, best.source, samples),
-        auroc=aurocs.get("all"),
+        unseen=Unseen.of(best.tried.blended, best.table.bad),
         facts=_facts(best, aurocs),
     )
 

@@ -10,7 +10,6 @@ import torch
 
 from gonogo.bundle import Classifier
 from gonogo.dataset import Split
-from gonogo.evaluate.curves import auroc
 from gonogo.export import check_parity, export_classifier, network_shift
 from gonogo.model import SHARPNESS, Network, architecture
 from gonogo.progress import track
@@ -20,7 +19,7 @@ from gonogo.source import Source, labels
 from gonogo.train import fine_tune, training_device
 from gonogo.workflow.fitting import frozen_gear, settled
 from gonogo.workflow.options import TrainingOptions
-from gonogo.workflow.sealing import Built
+from gonogo.workflow.sealing import Built, Unseen
 
 
 def train_fine_tuned(source: Source, options: TrainingOptions, work: Path) -> tuple[Built, list[dict[str, float]]]:
@@ -70,7 +69,6 @@ def built_network(
 
     with torch.no_grad():
         scores = np.array([float(network(torch.from_numpy(picture[None]))[0][0]) for picture in source.plain(val)])
-    bad = labels(val)
     return Built(
         graph=export_classifier(network, source.size_wh, labels=(Label.GOOD.value, Label.BAD.value)),
         source=source,
@@ -85,5 +83,5 @@ def built_network(
         ),
         shift_xy=shift_xy or network_shift(network.features, source.size_wh),
         check=lambda graph: check_parity(network, graph, pictures()),
-        auroc=auroc(scores[bad == 0], scores[bad == 1]),
+        unseen=Unseen.of(scores, labels(val)),
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gonogo.augment import Augmentation
 from gonogo.config import Reduction
+from gonogo.operating_point import Promise
 
 if TYPE_CHECKING:  # torch, which only fine-tuning and learned regions need
     from gonogo.model import Normalisation, Pool
@@ -15,16 +16,7 @@ if TYPE_CHECKING:  # torch, which only fine-tuning and learned regions need
 MISS_RATE = 0.01
 """Of the conformal margin of a learned region."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Promise:
-    """What an operating point is asked to certify."""
-
-    max_escape: float = 0.05
-    max_overkill: float = 0.05
-    confidence: float = 0.95
-    joint: bool = False
-    """Both bounds together at this confidence, rather than each for itself."""
+__all__ = ["LocatorOptions", "Promise", "TrainingOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)

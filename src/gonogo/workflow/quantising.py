@@ -248,7 +248,7 @@ def _copy(source: Path, folder: Path) -> None:
     """Everything but the graph, and what was said of it: the operating point's evidence, the features of the taught."""
     graph = Path(bundle.CLASSIFIER)
     own = (graph.name, graph.with_suffix(".bin").name, bundle.MANIFEST, bundle.MODEL_CARD, bundle.SEAL)
-    left = shutil.ignore_patterns(*own, drift.DRIFT, drift.TAUGHT, EVIDENCE, SCORES)
+    left = shutil.ignore_patterns(*own, drift.DRIFT, drift.TAUGHT, EVIDENCE, SCORES, bundle.REVISIONS)
     shutil.copytree(source, folder, dirs_exist_ok=True, ignore=left)
 
 
@@ -314,7 +314,7 @@ def _with_point(inspector: Inspector, dataset: Dataset, source: Bundle) -> Bundl
     calibrate, val = (
         evaluate(inspector, dataset, (split,), with_regions=False) for split in (Split.CALIBRATE, Split.VAL)
     )
-    certified = certify_on(calibrate, promise_of(point))
+    certified = certify_on(dataset, calibrate, promise_of(point))
     golden = write_evidence(inspector, dataset, promise_of(point), calibrate, val.pictures, certified)
     manifest = inspector.bundle.manifest.model_copy(update={"operating_point": certified, "golden": golden})
     return bundle.write_manifest(inspector.path, manifest)

@@ -8,24 +8,27 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import openvino as ov
+from jaxtyping import Int
 from pydantic import JsonValue
 
 import gonogo
-from gonogo import bundle, operating_point, runtime
+from gonogo import bundle, runtime
 from gonogo.bundle import Bundle, Classifier, Golden, Manifest
 from gonogo.config import Recipe, Reduction, settings
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
 from gonogo.errors import InputError
-from gonogo.evaluate import Evaluation, evaluate, require_judged
+from gonogo.evaluate import Evaluation, auroc, evaluate, require_judged
+from gonogo.evaluate.curves import auroc_interval
 from gonogo.files import write_beside
 from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
-from gonogo.operate import Request, choose_golden, scores_file
+from gonogo.operate import Request, certify_judged, choose_golden, note_judged, scores_file
 from gonogo.progress import track
 from gonogo.roi import Roi
 from gonogo.runtime import Graph
-from gonogo.schema import Label, OperatingPoint, Prediction, Verdict
+from gonogo.schema import Label, OperatingPoint, Prediction, Scores, Verdict
 from gonogo.source import Source
 from gonogo.workflow.options import Promise
 
@@ -39,21 +42,38 @@ def certify(
         DatasetError: no labelled picture in the split, or too many that cannot be judged.
     """
     judged = evaluate(inspector, dataset, splits, with_regions=False)
-    return certify_on(judged, promise)
+    return certify_on(dataset, judged, promise)
 
 
-def certify_on(judged: Evaluation, promise: Promise) -> OperatingPoint:
+def certify_on(dataset: Dataset, judged: Evaluation, promise: Promise) -> OperatingPoint:
     """Certify an operating point on judged calibration pictures; see `certify`."""
     require_judged(judged, then="train again")
-    return operating_point.certify(
-        judged.scores(Label.GOOD),
-        judged.scores(Label.BAD),
-        max_escape=promise.max_escape,
-        max_overkill=promise.max_overkill,
-        confidence=promise.confidence,
-        joint=promise.joint,
-        data_fingerprint=judged.data_fingerprint,
-    )
+    point = certify_judged(judged, promise)
+    note_judged(dataset, point)
+    return point
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unseen:
+    """How well pictures that were left out of the training are told apart."""
+
+    auroc: float
+    good: int
+    bad: int
+
+    @classmethod
+    def of(cls, scores: Scores, bad: Int[np.ndarray, " samples"]) -> Unseen | None:
+        """From the scores of labelled pictures; ``None`` where they are of one class."""
+        area = auroc(scores[bad == 0], scores[bad == 1])
+        return None if area is None else cls(auroc=area, good=int((bad == 0).sum()), bad=int((bad == 1).sum()))
+
+    def sentence(self) -> str:
+        """The same for people."""
+        low, high = auroc_interval(self.auroc, self.good, self.bad)
+        return (
+            f"AUROC on pictures left out of the training: {self.auroc:.4f} "
+            f"({low:.4f} to {high:.4f}; {self.good} good and {self.bad} bad pictures)"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +88,8 @@ class Built:
     """Where a cell of the map looks, see `gonogo.schema.Verdict`."""
     check: Callable[[Graph], float]
     """Holds the compiled graph against what was trained; returns the largest difference in score."""
-    auroc: float | None
-    """On parts that were left out of the training, where both classes are there."""
+    unseen: Unseen | None
+    """How well pictures that were left out of the training are told apart; ``None`` where they are of one class."""
     facts: Mapping[str, JsonValue] = field(default_factory=dict)
     """For the manifest."""
 
@@ -83,8 +103,13 @@ def fill_bundle(
     reduction: Reduction,
     promise: Promise,
     facts: Mapping[str, JsonValue],
+    trained_on: Dataset,
 ) -> Bundle:
-    """Write the graph, check it, judge val for the colour scale and the golden frames, certify, seal."""
+    """Write the graph, check it, judge val for the colour scale and the golden frames, certify, seal.
+
+    ``trained_on`` is the whole data set, where the source leaves out pictures without a region: its fingerprint names
+    it later.
+    """
     dataset = built.source.dataset
     try:
         ov.save_model(built.graph, folder / bundle.CLASSIFIER, compress_to_fp16=False)
@@ -101,7 +126,7 @@ def fill_bundle(
         proven_on=runtime.environment(device=machine.device, threads=machine.threads),
         heat_scale=HeatScale(cold=0.0, hot=1.0),
         training={**facts, **built.facts, "parity": built.check(graph)},
-        data_fingerprint=fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)),
+        data_fingerprint=_fingerprint(trained_on),
     )
     draft = Inspector(bundle.write_manifest(folder, manifest), graph, search)
     return seal(draft, dataset, promise, built.shift_xy)
@@ -110,7 +135,7 @@ def fill_bundle(
 def seal(draft: Inspector, dataset: Dataset, promise: Promise, shift_xy: tuple[float, float]) -> Bundle:
     """Certify a draft on calibrate, judge val for the colour scale, choose golden frames, write all that into it."""
     calibrate = evaluate(draft, dataset, (Split.CALIBRATE,), with_regions=False)
-    point = certify_on(calibrate, promise)
+    point = certify_on(dataset, calibrate, promise)
     val = dataset.split(Split.VAL)
     judged = [(sample, draft.inspect(dataset.load(sample))) for sample in track(val, "judging val")]
     finished = draft.bundle.manifest.model_copy(
@@ -153,6 +178,10 @@ def _predictions(judged: Sequence[tuple[Sample, Verdict]]) -> list[Prediction]:
         for sample, verdict in judged
         if sample.label is not None
     ]
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    return fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL))
 
 
 def method_of(search: Roi | None) -> Literal["none", "fixed", "classical", "learned"]:

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from gonogo.bundle import Bundle
 from gonogo.config import Reduction
 from gonogo.dataset import Dataset, Split, require_trainable
+from gonogo.dataset.judged import refuse_redealt
 from gonogo.errors import InputError
 from gonogo.files import folder_beside
 from gonogo.images.geometry import side_lengths
@@ -20,7 +21,7 @@ from gonogo.source import Source
 from gonogo.workflow.evidence_training import train_evidence
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.region import IDENTITY, find_regions, keep_roi
-from gonogo.workflow.sealing import fill_bundle, method_of, plain
+from gonogo.workflow.sealing import Unseen, fill_bundle, method_of, plain
 
 PROBED = 16
 """Training pictures that a reduction is tried on."""
@@ -35,8 +36,8 @@ class Trained:
     """What a training run made."""
 
     bundle: Bundle
-    auroc: float | None
-    """On pictures that were left out of the training; ``None`` where they are of one class."""
+    unseen: Unseen | None
+    """How well pictures that were left out of the training are told apart; ``None`` where they are of one class."""
     history: list[dict[str, float]]
     """One row per epoch of fine-tuning; empty without."""
 
@@ -63,6 +64,7 @@ def train_inspector(
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
     options = options or TrainingOptions()
     require_trainable(dataset, good_only=options.fine_tuning is None)
+    refuse_redealt(dataset)
     work = out.with_name(f"{out.name}.work")
     search = keep_roi(options.roi, dataset, work / "roi", options.locator)
     source = make_source(dataset, search, options.size_wh or USUAL_WH)
@@ -78,10 +80,19 @@ def train_inspector(
     with folder_beside(out, replace=overwrite) as partial:
         if search is not None:
             shutil.copytree(work / "roi", partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(IDENTITY))
-        fill_bundle(partial, out.name, built, search, reduction=options.reduction, promise=options.promise, facts=facts)
+        fill_bundle(
+            partial,
+            out.name,
+            built,
+            search,
+            reduction=options.reduction,
+            promise=options.promise,
+            facts=facts,
+            trained_on=dataset,
+        )
     shutil.rmtree(work, ignore_errors=True)
     sealed = Inspector.load(out).bundle  # opened as a user would, golden frames and all
-    return Trained(bundle=sealed, auroc=built.auroc, history=history)
+    return Trained(bundle=sealed, unseen=built.unseen, history=history)
 
 
 def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) -> Source:

@@ -18,7 +18,7 @@ from gonogo.operate import EVIDENCE, SCORES
 from gonogo.schema import OperatingPoint
 
 _ABOUT_LIMITS = (bundle.MANIFEST, bundle.MODEL_CARD, drift.DRIFT, drift.TAUGHT, EVIDENCE, SCORES)
-_FOLDERS_ABOUT_LIMITS = (f"{bundle.GOLDEN}/", "revisions/")
+_FOLDERS_ABOUT_LIMITS = (f"{bundle.GOLDEN}/", f"{bundle.REVISIONS}/")
 
 
 @dataclass(frozen=True, kw_only=True)

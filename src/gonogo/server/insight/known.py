@@ -18,6 +18,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
+from gonogo.dataset.judged import record_judged
+from gonogo.errors import DatasetError
 from gonogo.evaluate import Evaluation
 from gonogo.files import write_beside
 from gonogo.inspector import Inspector
@@ -25,6 +27,7 @@ from gonogo.schema import FeatureVector, Label, OperatingPoint, Prediction, Stat
 from gonogo.server.datasets import Datasets
 from gonogo.server.insight.gauges import Gauge
 from gonogo.server.insight.tasks import Task, Worker
+from gonogo.server.jobs import Jobs
 from gonogo.server.language import N_
 
 MOST_TAUGHT = 1000
@@ -66,8 +69,8 @@ class Known:
     dataset: str
     root: Path
     graph: str
-    exact: bool
-    """Whether this is, byte for byte, what the bundle was trained on; else it has changed since."""
+    run: int | None
+    """The training run whose labels these are, where the data set has changed since; ``None``: as they are now."""
     pictures: tuple[Picture, ...]
     directions: Float32[np.ndarray, "pictures channels"]
     """Feature vectors of unit length; a row of zeros where a picture could not be judged."""
@@ -130,20 +133,31 @@ def _state(point: OperatingPoint | None, score: float | None) -> State:
     return State.REVIEW if point is None else point.state(score)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    name: str
+    dataset: Dataset
+    run: int | None
+
+
 class Library:
     """What is known of each bundle's pictures."""
 
-    def __init__(self, datasets: Datasets, cache: Path, worker: Worker) -> None:
-        self._datasets, self._cache, self._worker = datasets, cache, worker
+    def __init__(self, datasets: Datasets, jobs: Jobs, cache: Path, worker: Worker) -> None:
+        self._datasets, self._jobs, self._cache, self._worker = datasets, jobs, cache, worker
         self._lock = threading.Lock()
         self._known: dict[str, tuple[object, Known | None]] = {}
+
+    def names(self) -> list[str]:
+        """The data sets of the workspace."""
+        return self._datasets.names()
 
     def of(self, gauge: Gauge) -> Known | None:
         """What is known so far; what is not, or no longer, is worked out in the background.
 
         Returns:
-            ``None`` until it is worked out for the first time, and where no data set of the workspace has labelled
-            pictures for it.
+            ``None`` until it is worked out for the first time, and where nothing here holds exactly the pictures and
+            labels that the bundle was trained on: another data set would speak of other parts.
         """
         now = self._as_it_is()
         with self._lock:
@@ -161,30 +175,27 @@ class Library:
         chosen = self._choose(gauge)
         known = None
         try:
-            known = None if chosen is None else self._judge(gauge, *chosen, task)
+            known = None if chosen is None else self._judge(gauge, chosen, task)
         finally:  # a failure is not tried again before something has changed
             with self._lock:
-                self._known[gauge.graph] = (now, known or self._known.get(gauge.graph, (None, None))[1])
+                self._known[gauge.graph] = (now, known)
 
-    def _choose(self, gauge: Gauge) -> tuple[str, bool] | None:
-        """The data set that the bundle was trained on, else the one with the most labelled training pictures."""
-        best: tuple[int, str] | None = None
+    def _choose(self, gauge: Gauge) -> _Source | None:
+        """The data set that the bundle was trained on, as it is now or as the training run wrote it down."""
         for name in self._datasets.names():
-            dataset = self._datasets.read(name).dataset
-            taught = dataset.split(Split.TRAIN, Split.VAL)
-            labelled = sum(sample.label is not None for sample in dataset.samples if sample.split is not Split.TRAIN)
-            if not taught or not labelled:
-                continue
+            if _trained(gauge, dataset := self._datasets.read(name).dataset):
+                return _Source(name=name, dataset=dataset, run=None)
+        for job in self._jobs.snapshots(gauge.name):
             try:
-                if fingerprint(dataset, taught) == gauge.manifest.data_fingerprint:
-                    return name, True
-            except OSError:
+                dataset = Dataset.read(job.snapshot)
+            except DatasetError:
                 continue
-            best = max(best or (0, ""), (len(taught), name))
-        return None if best is None else (best[1], False)
+            if _trained(gauge, dataset):
+                return _Source(name=job.asked.dataset, dataset=dataset, run=job.asked.number)
+        return None
 
-    def _judge(self, gauge: Gauge, name: str, exact: bool, task: Task) -> Known:
-        dataset = self._datasets.read(name).dataset
+    def _judge(self, gauge: Gauge, source: _Source, task: Task) -> Known:
+        name, dataset = source.name, source.dataset
         samples = _chosen(dataset)
         path = self._cache / f"known-{gauge.graph[:16]}-{name}.npz"
         before = _read(path)
@@ -200,6 +211,7 @@ class Library:
             picture, vector = found
             pictures.append(_described(picture, sample))
             vectors.append(vector)
+        record_judged(dataset, (Split.CALIBRATE, Split.TEST))  # the pages show their scores
         width = max((len(vector) for vector in vectors), default=0)
         rows = [vector if len(vector) == width else np.zeros(width, np.float32) for vector in vectors]
         directions = np.stack(rows) if rows else np.zeros((0, 0), np.float32)
@@ -209,10 +221,19 @@ class Library:
             dataset=name,
             root=dataset.root,
             graph=gauge.graph,
-            exact=exact,
+            run=source.run,
             pictures=tuple(pictures),
             directions=directions,
         )
+
+
+def _trained(gauge: Gauge, dataset: Dataset) -> bool:
+    """Whether the bundle was trained on exactly these pictures and labels."""
+    taught = dataset.split(Split.TRAIN, Split.VAL)
+    try:
+        return bool(taught) and fingerprint(dataset, taught) == gauge.manifest.data_fingerprint
+    except OSError:
+        return False
 
 
 def _chosen(dataset: Dataset) -> list[Sample]:

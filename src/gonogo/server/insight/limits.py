@@ -7,21 +7,20 @@ of the calibrate split, only how many parts it has: ``docs/proof.md`` says why.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gonogo import operating_point as points
 from gonogo.dataset import Split
 from gonogo.evaluate import Evaluation, Rate
-from gonogo.operating_point import DialPoint
+from gonogo.operating_point import DialPoint, Promise
 from gonogo.operating_point.dial import RATES
 from gonogo.schema import Label, OperatingPoint, Scores, State
 from gonogo.server.insight.gauges import Gauge
 from gonogo.server.insight.known import Known
 from gonogo.server.insight.line import LinePart
 
-_CONFIDENCE, _JOINT = 0.95, True
 _ASSUMED_BAD_SHARE = 0.02
 _STATES = (State.GO, State.REVIEW, State.NO_GO)
 
@@ -81,6 +80,8 @@ class Dial:
         now = self.now
         in_force = now is not None and (now.escape.max_rate, now.overkill.max_rate) == asked
         limits = now if now is not None and in_force else expected
+        if now is not None and in_force:  # what was certified, so that both name the same shortfall
+            point = replace(point, escape=now.escape, overkill=now.overkill)
         good, bad = shares(limits, self.good), shares(limits, self.bad)
         claim = point.escape
         return Setting(
@@ -104,17 +105,21 @@ def make_dial(gauge: Gauge, known: Known, bad_share: float | None = None) -> Dia
     good, bad = val.scores(Label.GOOD), val.scores(Label.BAD)
     if not len(good) or not len(bad) or not calibrate.parts:
         return None
-    asked = gauge.evidence.get("request", {})
-    confidence, joint = float(asked.get("confidence", _CONFIDENCE)), bool(asked.get("joint", _JOINT))
+    now, asked = gauge.point, Promise()
+    confidence = asked.confidence if now is None else now.escape.confidence
+    joint = asked.joint if now is None else now.joint
+    good_parts, bad_parts = calibrate.count(Label.GOOD), calibrate.count(Label.BAD)
+    if now is not None and gauge.evidence.get("request", {}).get("merge_near_duplicates"):
+        good_parts, bad_parts = now.overkill.parts, now.escape.parts
+    first = asked.limits(good_parts=good_parts, bad_parts=bad_parts)
+    max_escape, max_overkill = first if now is None else (now.escape.max_rate, now.overkill.max_rate)
     share = bad_share if bad_share is not None else gauge.evidence.get("bad_share") or _ASSUMED_BAD_SHARE
-    now = gauge.point
-    escapes = sorted({*RATES, *([] if now is None else [now.escape.max_rate])})
-    overkills = sorted({*RATES, *([] if now is None else [now.overkill.max_rate])})
+    escapes, overkills = sorted({*RATES, max_escape}), sorted({*RATES, max_overkill})
     grid = points.dial(
         good,
         bad,
-        good_parts=calibrate.count(Label.GOOD),
-        bad_parts=calibrate.count(Label.BAD),
+        good_parts=good_parts,
+        bad_parts=bad_parts,
         bad_share=share,
         max_escapes=escapes,
         max_overkills=overkills,
@@ -124,8 +129,8 @@ def make_dial(gauge: Gauge, known: Known, bad_share: float | None = None) -> Dia
     return Dial(
         escapes=tuple(escapes),
         overkills=tuple(overkills),
-        escape_now=_nearest(escapes, 0.05 if now is None else now.escape.max_rate),
-        overkill_now=_nearest(overkills, 0.05 if now is None else now.overkill.max_rate),
+        escape_now=_nearest(escapes, max_escape),
+        overkill_now=_nearest(overkills, max_overkill),
         bad_share=share,
         confidence=confidence,
         joint=joint,

@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 
 from gonogo import operate
-from gonogo.errors import DatasetError
+from gonogo.dataset import Dataset, Split
+from gonogo.errors import DatasetError, UnfitError
 from gonogo.inspector import Inspector
 from gonogo.operate import Request
 from gonogo.schema import Frame, Verdict
@@ -16,6 +17,7 @@ from gonogo.server.insight.gauges import Gauge
 from gonogo.server.insight.known import Known
 from gonogo.server.insight.mistakes import LIMITS_SET
 from gonogo.server.insight.tasks import Task, Worker
+from gonogo.server.jobs import Jobs
 from gonogo.server.language import N_, RefusedError
 
 ASKED = "operating_point_asked"
@@ -24,8 +26,8 @@ ASKED = "operating_point_asked"
 class Setter:
     """Certifies limits and writes them into the bundle as a new revision."""
 
-    def __init__(self, book: Book, datasets: Datasets, worker: Worker) -> None:
-        self._book, self._datasets, self._worker = book, datasets, worker
+    def __init__(self, book: Book, datasets: Datasets, jobs: Jobs, worker: Worker) -> None:
+        self._book, self._datasets, self._jobs, self._worker = book, datasets, jobs, worker
 
     def start(
         self, gauge: Gauge, known: Known, who: str, *, max_escape: float, max_overkill: float, bad_share: float
@@ -47,7 +49,7 @@ class Setter:
         )
 
     def _set(self, gauge: Gauge, known: Known, request: Request, who: str, task: Task) -> None:
-        dataset = self._datasets.read(known.dataset).dataset
+        dataset = self._dataset(known)
         inspector = _Counted.load(gauge.path)
         assert isinstance(inspector, _Counted), "a class method gives its own class"
         if inspector.bundle_sha256 != gauge.sha256:
@@ -55,7 +57,7 @@ class Setter:
         inspector.count(task, sum(each.label is not None and each.split is not None for each in dataset.samples))
         try:
             made = operate.operate(inspector, dataset, request)
-        except DatasetError as error:
+        except (DatasetError, UnfitError) as error:
             raise RefusedError(N_("The limits were not set: %(why)s"), why=str(error)) from error
         self._book.act(
             LIMITS_SET,
@@ -67,6 +69,24 @@ class Setter:
             max_overkill=request.max_overkill,
             promised=not made.refusals,
         )
+
+    def _dataset(self, known: Known) -> Dataset:
+        """The pictures and labels that the inspector was trained on.
+
+        Raises:
+            RefusedError: a calibration picture has another label by now.
+        """
+        if known.run is None:
+            return self._datasets.read(known.dataset).dataset
+        dataset = Dataset.read(self._jobs.find(known.run).snapshot)
+        now = self._datasets.read(known.dataset).samples if known.dataset in self._datasets.names() else {}
+        for sample in dataset.split(Split.CALIBRATE):
+            later = now.get(sample.file_name)
+            if later is not None and (later.label, later.part) != (sample.label, sample.part):
+                raise RefusedError(
+                    N_("Calibration pictures have other labels now than when this inspector was trained. Train again.")
+                )
+        return dataset
 
 
 class _Counted(Inspector):
@@ -88,8 +108,9 @@ class _Counted(Inspector):
 
 
 def _request(gauge: Gauge, max_escape: float, max_overkill: float, bad_share: float) -> Request:
-    """As the gauge was set before, with new limits."""
+    """As the gauge was set before, with new limits: as ``gonogo operate`` wrote it down, else as training did."""
+    point = gauge.point
+    kept: dict[str, object] = {} if point is None else {"confidence": point.escape.confidence, "joint": point.joint}
     before: Mapping[str, object] = gauge.evidence.get("request", {})
-    same = ("confidence", "joint", "per_kind", "guard", "merge_near_duplicates")
-    kept = {name: before[name] for name in same if name in before}
+    kept |= {name: before[name] for name in ("per_kind", "guard", "merge_near_duplicates") if name in before}
     return Request(max_escape=max_escape, max_overkill=max_overkill, bad_share=bad_share, **kept)  # type: ignore[arg-type]

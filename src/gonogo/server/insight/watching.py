@@ -32,13 +32,13 @@ SHOWN = 240
 """Parts drawn."""
 ALARM_AT = 2 / RISK
 MEANINGS = (
-    N_("scores are higher than at calibration"),
-    N_("scores are lower than at calibration"),
-    N_("parts look unlike those that were taught"),
-    N_("pictures are brighter than at calibration: look at the lamp and the exposure"),
-    N_("pictures are darker than at calibration: look at the lamp and the exposure"),
-    N_("pictures have more fine detail than at calibration: look at focus, gain and noise"),
-    N_("pictures are less sharp than at calibration: look at focus, lens and vibration"),
+    N_("Scores higher than at calibration"),
+    N_("Scores lower than at calibration"),
+    N_("Unlike anything in training"),
+    N_("Brighter than at calibration: check the lamp and the exposure"),
+    N_("Darker than at calibration: check the lamp and the exposure"),
+    N_("More fine detail than at calibration: check focus, gain and noise"),
+    N_("Less sharp than at calibration: check focus, lens and vibration"),
 )
 """What `gonogo.drift.Watch.meaning` says, marked for translation."""
 

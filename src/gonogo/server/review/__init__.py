@@ -9,6 +9,7 @@ from gonogo.server.book import Book
 from gonogo.server.datasets import Datasets
 from gonogo.server.review.decisions import BLIND_CHECK, Decision, Decisions
 from gonogo.server.review.desk import Deal, Desk, GoneError, TakenError
+from gonogo.server.review.keys import KindKeys
 from gonogo.server.review.reviewed import REVIEWED, Collector, Copied
 from gonogo.server.store import Store
 
@@ -20,6 +21,7 @@ class Review:
     decisions: Decisions
     desk: Desk
     collector: Collector
+    keys: KindKeys
 
     @classmethod
     def start(cls, store: Store, book: Book, datasets: Datasets, *, now: Callable[[], float]) -> Review:
@@ -29,6 +31,7 @@ class Review:
             decisions=decisions,
             desk=Desk(store, book, decisions, now=now),
             collector=Collector(book, decisions, datasets),
+            keys=KindKeys(store),
         )
 
 

@@ -17,13 +17,15 @@ from gonogo.ledger import REVIEW, Action, Ledger, Row, VerdictRecord, Where
 from gonogo.schema import Label, State
 from gonogo.server.book import Book
 from gonogo.server.language import N_, RefusedError
-from gonogo.server.review.decisions import BLIND_CHECK, Decisions
+from gonogo.server.review.decisions import BLIND_CHECK, Decision, Decisions
 from gonogo.server.store import Store
 
 LEASE_S = 120.0
 """How long a part stays with a person whose page has gone silent."""
 CHECK_SHARE = 0.1
 """Blind checks for each new part."""
+_MOST_OWED = 3
+"""Blind checks kept for later while no decided part can be shown again."""
 MOST_HELD = 8
 _KEEP_S = 86_400.0
 _RESCAN_S = 60.0
@@ -38,6 +40,7 @@ CREATE TABLE IF NOT EXISTS deals (
   until REAL NOT NULL,
   answer INTEGER
 ) STRICT;
+CREATE TABLE IF NOT EXISTS owed_checks (who TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 
 
@@ -79,6 +82,8 @@ class Desk:
         self._store, self._book, self._decisions, self._now = store, book, decisions, now
         self.check_share = check_share
         self.dice = dice or random.Random(secrets.randbits(64))
+        self.comparable: Callable[[Decision], bool] = lambda each: True
+        """Whether a decided part may come back as a blind check: it belongs to the product at hand."""
         self._deciding = threading.Lock()
         self._floor, self._floor_until = 0, 0.0
         store.run(_TABLE)
@@ -115,7 +120,7 @@ class Desk:
         """
         found = self._deals("ticket = ? AND who = ?", ticket, who)
         if not found:
-            raise GoneError(N_("This part was handed out too long ago. It will be shown again; decide it then."))
+            raise GoneError(N_("This part was assigned to you too long ago. It will be shown again."))
         return found[0]
 
     def decide(self, who: str, ticket: str, label: Label, defect: str | None, *, took_ms: int | None = None) -> None:
@@ -135,7 +140,7 @@ class Desk:
                 expected = ledger.decision(deal.seq) if deal.blind else None
             if standing is not None and standing.record.details.get("ticket") != ticket:
                 self._store.run("DELETE FROM deals WHERE ticket = ?", ticket)
-                raise TakenError(_taken(standing), who=standing.record.who, defect=standing.record.defect or "")
+                raise _taken(standing, who)
             if standing is None:
                 known = {} if expected is None else {"expected": str(expected.record.label), "by": expected.record.who}
                 standing = self._book.act(
@@ -163,22 +168,36 @@ class Desk:
                 with self._book.reading() as ledger:
                     standing = None if deal.blind else ledger.decision(deal.seq)
                 if standing is not None and standing.seq != deal.answer:
-                    raise TakenError(_taken(standing), who=standing.record.who, defect=standing.record.defect or "")
+                    raise _taken(standing, who)
                 self._book.act(BLIND_CHECK if deal.blind else REVIEW, who, about=deal.seq, ticket=ticket)
             self._floor = min(self._floor, deal.seq - 1)
             self._renew(deal, self._now() + LEASE_S)
 
     def _fresh(self, who: str, count: int, until: float) -> list[Deal]:
         lent = {
-            seq for (seq,) in self._store.run("SELECT seq FROM deals WHERE answer IS NULL AND until >= ?", self._now())
+            seq
+            for (seq,) in self._store.run(
+                "SELECT seq FROM deals WHERE answer IS NULL AND (until >= ? OR who = ?)", self._now(), who
+            )
         }
+        rows = iter(self._waiting(lent, count))
         made: list[Deal] = []
-        for row in self._waiting(lent, count):
-            made.append(self._make(who, row.seq, until, blind=False))
-            if len(made) < count and self.dice.random() < self.check_share:
-                seq = self._checkable(who, {each.seq for each in made} | lent)
-                made += [] if seq is None else [self._make(who, seq, until, blind=True)]
-        return made[:count]
+        # Pages ask for one part at a time, so a check that is due is remembered until the next time they ask.
+        owed = before = sum(owed for (owed,) in self._store.run("SELECT count FROM owed_checks WHERE who = ?", who))
+        while len(made) < count:
+            seq = self._checkable(who, {each.seq for each in made} | lent) if owed else None
+            row = next(rows, None) if seq is None else None
+            if seq is not None:
+                made.append(self._make(who, seq, until, blind=True))
+                owed -= 1
+            elif row is not None:
+                made.append(self._make(who, row.seq, until, blind=False))
+                owed = min(_MOST_OWED, owed + (self.dice.random() < self.check_share))
+            else:
+                break
+        if owed != before:
+            self._store.run("INSERT OR REPLACE INTO owed_checks VALUES (?, ?)", who, owed)
+        return made
 
     def _waiting(self, lent: set[int], count: int) -> list[Row[VerdictRecord]]:
         if self._now() > self._floor_until:  # somebody may have taken a decision back by other means
@@ -195,7 +214,7 @@ class Desk:
         known = [
             each
             for each in self._decisions.standing().values()
-            if each.seq not in asked and each.state is State.REVIEW and each.frames_sha256
+            if each.seq not in asked and each.state is State.REVIEW and each.frames_sha256 and self.comparable(each)
         ]
         others = [each for each in known if each.who != who]
         # Of one's own not the last few, which are still remembered.
@@ -228,7 +247,7 @@ class Desk:
         given = ledger.row(deal.answer or 0)
         said = given.record if given is not None else None
         if not isinstance(said, Action) or (said.label, said.defect) != (label, defect):
-            raise RefusedError(N_("You have decided this part already. Take that back first."))
+            raise RefusedError(N_("You already decided this part. Undo that first."))
 
     def _deals(self, condition: str, *values: str | int | float) -> list[Deal]:
         rows = self._store.run(
@@ -240,9 +259,14 @@ class Desk:
         ]
 
 
-def _taken(standing: Row[Action]) -> str:
-    if standing.record.label is Label.GOOD:
-        return N_("%(who)s has decided this part already: good. Your decision was not recorded.")
-    if standing.record.defect is None:
-        return N_("%(who)s has decided this part already: bad. Your decision was not recorded.")
-    return N_("%(who)s has decided this part already: bad, %(defect)s. Your decision was not recorded.")
+def _taken(standing: Row[Action], who: str) -> TakenError:
+    said = standing.record
+    if said.who == who:
+        return TakenError(N_("You already decided this part in another tab."))
+    if said.label is Label.GOOD:
+        message = N_("%(who)s already decided this part: good. Your decision was not recorded.")
+    elif said.defect is None:
+        message = N_("%(who)s already decided this part: bad. Your decision was not recorded.")
+    else:
+        message = N_("%(who)s already decided this part: bad, %(defect)s. Your decision was not recorded.")
+    return TakenError(message, who=said.who, defect=said.defect or "")

@@ -39,10 +39,20 @@ export async function send(path, body = {}, { quiet = false } = {}) {
   throw Object.assign(new Error(message), { status: answer.status });
 }
 
-/** Ask in the page's dialog; resolves to whether the person said yes. */
-export function confirmed(question) {
+/**
+ * Ask in the page's dialog; resolves to whether the person said yes.
+ *
+ * @param {string} question
+ * @param {{yes: string, no: string, danger: boolean}} options what the buttons say, and whether yes ends something
+ */
+export function confirmed(question, { yes, no, danger = false } = {}) {
   const dialog = document.getElementById("confirm");
   document.getElementById("confirm-text").textContent = question;
+  for (const [value, said] of [["yes", yes], ["no", no]]) {
+    const button = dialog.querySelector(`[value="${value}"]`);
+    button.textContent = said ?? button.dataset.default;
+    if (value === "yes") button.className = danger ? "danger" : "";
+  }
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((resolve) => {
@@ -50,9 +60,11 @@ export function confirmed(question) {
   });
 }
 
+const FIELDS = "input:not([type=checkbox], [type=radio], [type=range]), select, textarea, dialog, [contenteditable]";
+
 /** Whether a key press belongs to a field that is being filled in, and so is no shortcut. */
 export function typing(event) {
-  return event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, dialog, [contenteditable]") !== null;
+  return event.ctrlKey || event.metaKey || event.altKey || Boolean(event.target.closest?.(FIELDS));
 }
 
 document.addEventListener("submit", async (event) => {
@@ -60,7 +72,8 @@ document.addEventListener("submit", async (event) => {
   if (form.method === "dialog") return;
   if (form.dataset.confirm && !form.dataset.sure) {
     event.preventDefault();
-    if (!(await confirmed(form.dataset.confirm))) return;
+    const { confirm, yes, no } = form.dataset;
+    if (!(await confirmed(confirm, { yes, no, danger: "danger" in form.dataset }))) return;
     form.dataset.sure = "yes";
     form.requestSubmit();
     return;
@@ -102,4 +115,19 @@ document.addEventListener("keydown", (event) => {
 });
 
 for (const line of document.querySelectorAll("#toasts .toast:not(.failed)")) setTimeout(() => line.remove(), 6000);
-document.querySelector(".bar nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
+/** A time as every page writes it: plant time, 24 hours. */
+export function clock(date) {
+  const plant = new Date(date.getTime() + Number(document.body.dataset.offsetMin) * 60000);
+  return plant.toISOString().slice(11, 19);
+}
+
+// On a narrow screen the pages scroll sideways: the current one stays in sight, however the screen is turned.
+const menu = document.querySelector(".bar nav ul");
+if (menu) {
+  new ResizeObserver(() => {
+    const current = menu.querySelector("[aria-current]")?.getBoundingClientRect();
+    const box = menu.getBoundingClientRect();
+    if (current) menu.scrollLeft += current.left + current.width / 2 - (box.left + box.width / 2);
+  }).observe(menu);
+}

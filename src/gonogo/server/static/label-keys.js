@@ -33,9 +33,9 @@ export function listen(root, stage, actions, keys, kind) {
   const always = fixed(stage);
   document.addEventListener("keydown", (event) => {
     if (typing(event) || document.querySelector("dialog[open]")) return;
-    const button = event.target.closest("button, a, summary") !== null;
+    const button = Boolean(event.target.closest?.("button, a, summary, input"));
     const arrow = ARROWS[event.key];
-    if (arrow && !event.target.closest("#strip")) {
+    if (arrow && !event.target.closest?.("#strip")) {
       stage.nudge(...arrow.map((value) => value * (event.shiftKey ? 10 : 1)));
     } else if (event.key in always && !(button && (event.key === "Enter" || event.key === " "))) {
       always[event.key]();

@@ -16,6 +16,7 @@ export class Order {
     this.by = "file";
     this.doubt = {};
     this.others = {}; // by file: who else has it open
+    this.held = new Set(); // open or set aside elsewhere
   }
 
   /** Every file in the order shown: as uploaded, or the open ones by doubt and then the others. */
@@ -26,12 +27,12 @@ export class Order {
     return files.map((file) => [rank(file), file]).sort((one, other) => (one[0] === other[0] ? 0 : one[0] - other[0])).map(([, file]) => file);
   }
 
-  /** The next picture that nobody has labelled and nobody else has open. */
+  /** The next picture that nobody has labelled and nobody else has open or comes to next. */
   upcoming(from) {
     const files = this.files();
     const start = this.by === "file" ? files.indexOf(from) : -1;
     const around = [...files.slice(start + 1), ...files.slice(0, start + 1)].filter((file) => file !== from && !decided(this.rows.get(file)));
-    return around.find((file) => !this.others[file]) ?? around[0];
+    return around.find((file) => !this.held.has(file));
   }
 
   /** The picture so many places on; none beyond the ends. */

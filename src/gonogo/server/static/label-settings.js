@@ -4,23 +4,44 @@ import { send } from "./gonogo.js";
 
 const at = (id) => document.getElementById(id);
 
-/** `send`, or nothing where it was refused: the person was told. */
-const sent = (path, body) => send(path, body).catch(() => null);
-
-function ask(dialog, ready) {
-  dialog.returnValue = "no";
+/**
+ * Open a dialog; what the server refuses is said in it, and everything typed stays.
+ *
+ * @param {HTMLDialogElement} dialog
+ * @param {function(string): Promise<void>} save told "yes" or "reset"
+ */
+function ask(dialog, save) {
+  const wrong = dialog.querySelector(".alert");
+  const form = dialog.querySelector("form");
+  const settle = async (chosen) => {
+    try {
+      await save(chosen);
+      dialog.close(chosen);
+    } catch (error) {
+      if (error.status === undefined) throw error;
+      wrong.textContent = error.message;
+      wrong.hidden = false;
+    }
+  };
+  wrong.hidden = true;
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    settle("yes");
+  };
+  // Only one button sends the form, so Enter in a field never means another.
+  form.querySelector('[value="no"]').onclick = () => dialog.close("no");
+  const reset = form.querySelector('[value="reset"]');
+  if (reset) reset.onclick = () => settle("reset");
   dialog.showModal();
-  dialog.addEventListener("close", () => ready(dialog.returnValue), { once: true });
 }
 
 /** @param {string} path @param {function(): string[]} now @param {function(string[]): void} changed */
 export function editKinds(path, now, changed) {
   at("edit-kinds").addEventListener("click", () => {
     at("kinds-text").value = now().join("\n");
-    ask(at("kinds-dialog"), async (chosen) => {
-      if (chosen !== "yes") return;
-      const told = await sent(path, { kinds: at("kinds-text").value.split("\n") });
-      if (told) changed(told.kinds);
+    ask(at("kinds-dialog"), async () => {
+      const told = await send(path, { kinds: at("kinds-text").value.split("\n") }, { quiet: true });
+      changed(told.kinds);
     });
   });
 }
@@ -33,10 +54,8 @@ export function editKeys(now, changed) {
   at("edit-keys").addEventListener("click", () => {
     for (const input of inputs) input.value = now()[input.name];
     ask(dialog, async (chosen) => {
-      if (chosen === "no" || !chosen) return;
       const keys = chosen === "reset" ? {} : Object.fromEntries(inputs.map((input) => [input.name, input.value]));
-      const told = await sent("/label/keys", { keys });
-      if (!told) return;
+      const told = await send("/label/keys", { keys }, { quiet: true });
       changed(told.keys);
       for (const sign of document.querySelectorAll("[data-key]")) sign.textContent = told.keys[sign.dataset.key].toUpperCase();
     });

@@ -13,6 +13,7 @@ import { Strip } from "./label-strip.js";
 import { words } from "./label-words.js";
 
 const LOOK_MS = 4000;
+const MOST_TRIES = 5; // to set the next picture aside
 const SETTLE_MS = 700; // after drawing, before saving
 const VALUES = ["label", "defect", "present", "box_xyxy", "quad", "polygons"];
 
@@ -20,7 +21,12 @@ const root = document.getElementById("label");
 const text = root.dataset;
 const at = (id) => document.getElementById(id);
 const fill = (line, values) => line.replace(/\{(\w+)\}/g, (_, name) => values[name]);
-const place = crypto.getRandomValues(new Uint32Array(2)).join("-");
+const undoName = `gonogo undo ${text.path} ${text.me}`;
+const MOST_UNDO = 50;
+
+/** What this tab is to the server: the same one after a reload, so that nobody is told about themselves. */
+const place = sessionStorage.getItem("gonogo place") ?? crypto.getRandomValues(new Uint32Array(2)).join("-");
+sessionStorage.setItem("gonogo place", place);
 
 let keys = JSON.parse(text.keys);
 let kinds = JSON.parse(text.kinds);
@@ -29,7 +35,7 @@ let version = 0;
 let current = "";
 let kept = null; // the shown picture's values when they were last saved
 let settling = 0;
-const undo = []; // {file, before}
+const undo = JSON.parse(sessionStorage.getItem(undoName) ?? "[]"); // {file, before}; outlives a reload
 const visited = [];
 
 const stage = new Stage(at("stage"), { changed: drawn });
@@ -74,10 +80,16 @@ function commit() {
   const row = rows.get(current);
   if (!row || same(valuesOf(row), kept)) return;
   undo.push({ file: current, before: kept });
+  keepUndo();
   kept = valuesOf(row);
   saver.put(current, kept);
   strip.mark(row);
   count();
+}
+
+function keepUndo() {
+  undo.splice(0, Math.max(0, undo.length - MOST_UNDO));
+  sessionStorage.setItem(undoName, JSON.stringify(undo));
 }
 
 function change(values) {
@@ -201,7 +213,8 @@ function about() {
   const row = rows.get(current) ?? {};
   const lines = [];
   if (row.labelled_by) lines.push(row.labelled_by === text.me ? text.byMe : fill(text.by, { who: row.labelled_by }));
-  if (order.others[current]) lines.push(fill(text.others, { who: order.others[current] }));
+  const other = order.others[current];
+  if (other) lines.push(other === text.me ? text.othersMe : fill(text.others, { who: other }));
   at("about").textContent = lines.join(" · ");
 }
 
@@ -223,7 +236,8 @@ function step(by) {
 function onwards() {
   const next = order.upcoming(current);
   if (next) open(next);
-  else if (decided(rows.get(current))) toast(text.allDone);
+  else if ([...rows.values()].every(decided)) toast(text.allDone);
+  else if (decided(rows.get(current))) toast(text.allHeld);
 }
 
 function decide(values) {
@@ -238,18 +252,24 @@ function decide(values) {
   if (values.present === false) change({ box_xyxy: null, quad: null });
   commit();
   at("announce").textContent = words(rows.get(current), text);
+  refresh(); // also where nothing follows: the last label must be seen
   if (fresh && at("advance").checked) onwards();
-  else refresh();
 }
 
 function takeBack() {
   commit();
-  const last = undo.pop();
+  let last = undo.pop();
+  while (last && !rows.has(last.file)) last = undo.pop();
+  keepUndo();
   if (!last) {
     toast(text.nothing);
     return;
   }
   const row = { ...rows.get(last.file) };
+  if (!saver.holds(last.file) && row.labelled_by && row.labelled_by !== text.me) {
+    toast(fill(text.changed, { who: row.labelled_by })); // theirs stays
+    return;
+  }
   for (const key of VALUES) {
     if (last.before[key] === null) delete row[key];
     else row[key] = last.before[key];
@@ -295,21 +315,30 @@ async function propose() {
 
 // What others do
 
+/** Tell the server what is shown and what comes next; where somebody else has that already, the one after it. */
 async function look() {
+  for (let tries = 0; tries < MOST_TRIES; tries += 1) {
+    const next = order.upcoming(current) ?? "";
+    if (!(await lookOnce(next)) || (order.upcoming(current) ?? "") === next) return;
+  }
+}
+
+async function lookOnce(next) {
   let told;
   try {
     const answer = await fetch(`${text.path}/look`, {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-CSRF-Token": document.querySelector('meta[name="csrf"]').content },
-      body: JSON.stringify({ place, file: current, since: version }),
+      body: JSON.stringify({ place, file: current, since: version, next }),
     });
-    if (!answer.ok) return;
+    if (!answer.ok) return false;
     told = await answer.json();
   } catch {
-    return; // the next look tells
+    return false; // the next look tells
   }
   version = told.version;
   order.others = told.others;
+  order.held = new Set(told.held);
   for (const row of told.rows) {
     const mine = rows.get(row.file);
     if (saver.holds(row.file) || (row.file === current && settling) || mine?.revision === row.revision) continue;
@@ -322,6 +351,7 @@ async function look() {
   }
   if (told.rows.length) count();
   about();
+  return true;
 }
 
 function ranked({ bundle, problem, waiting }) {
@@ -407,7 +437,10 @@ function remember(input, name) {
   const property = input.type === "checkbox" ? "checked" : "value";
   if (property === "checked" && stored !== null) input.checked = stored === "true";
   else if (stored !== null && ![...input.options].some((option) => option.value === stored && option.disabled)) input.value = stored;
-  input.addEventListener("change", () => localStorage.setItem(name, String(input[property])));
+  input.addEventListener("change", () => {
+    localStorage.setItem(name, String(input[property]));
+    if (property === "value") input.blur(); // a list that has the focus would take every key
+  });
 }
 addEventListener("pagehide", commit);
 
@@ -416,6 +449,7 @@ version = told.version;
 for (const row of told.rows) rows.set(row.file, row);
 listKinds();
 order.choose(at("order").value);
+await look(); // who has what, before the first picture is chosen
 const first = rows.has(text.file) ? text.file : (order.upcoming("") ?? rows.keys().next().value);
 if (first) await open(first);
 else location.replace(text.path);

@@ -21,8 +21,10 @@ let hand = []; // parts fetched, not decided
 let place = 0; // which of them is shown
 let shown = null;
 let shownAt = Infinity;
-let said = []; // decided here, for taking back
+const SAID = `gonogo.review.said.${desk.dataset.person}`;
+let said = JSON.parse(sessionStorage.getItem(SAID) ?? "[]"); // decided in this tab, for undoing; outlives a reload
 let refilling = false;
+let again = false; // asked for while it was under way
 let decided = 0;
 const lastSaid = { state: "saved" };
 
@@ -74,8 +76,12 @@ async function nearest(part) {
 }
 
 async function refill() {
-  if (refilling) return;
+  if (refilling) {
+    again = true;
+    return;
+  }
   refilling = true;
+  again = false;
   try {
     const holding = [...hand.map((part) => part.ticket), ...outbox.tickets()];
     const dealt = await send("/review/deal", { want: Math.max(0, AHEAD - hand.length), holding: holding.slice(-100) }, { quiet: true });
@@ -91,6 +97,7 @@ async function refill() {
   } finally {
     refilling = false;
   }
+  if (again) await refill();
 }
 
 /* Showing */
@@ -117,7 +124,10 @@ function show(part) {
   find("no-picture").hidden = !shown || shown.views.length > 0;
   find("facts").innerHTML = shown?.facts ?? ""; // escaped by the server's templates
   find("nearest").innerHTML = shown?.nearest ?? "";
-  for (const button of document.querySelectorAll("[data-label], [data-step]")) button.disabled = !shown;
+  for (const button of document.querySelectorAll("[data-label], [data-step]")) {
+    if (!shown && button === document.activeElement) button.blur(); // else no key would be heard
+    button.disabled = !shown;
+  }
   shownAt = Infinity;
   desk.setAttribute("aria-busy", String(Boolean(shown)));
   showPlace();
@@ -178,9 +188,10 @@ function decide(label, defect = null) {
 function takeBack() {
   const last = said.pop();
   if (!last) return toast(desk.dataset.nothing);
-  const { part } = last;
+  const part = last.part.ready ? last.part : prepare(last.part); // after a reload its pictures must be fetched anew
   if (!outbox.dropLast(part.ticket)) outbox.add("/review/undo", { ticket: part.ticket });
-  decided -= 1;
+  decided = Math.max(0, decided - 1);
+  hand = hand.filter((each) => each.ticket !== part.ticket); // after a reload it may have been sent again
   hand.splice(Math.max(0, hand.indexOf(shown)), 0, part);
   show(part);
   showSaid();
@@ -188,6 +199,8 @@ function takeBack() {
 }
 
 function showSaid() {
+  const kept = said.map(({ part: { ticket, part, views, facts }, text }) => ({ part: { ticket, part, views, facts }, text }));
+  sessionStorage.setItem(SAID, JSON.stringify(kept));
   const last = said.at(-1);
   find("last").textContent = last?.text ?? "";
   find("undo").disabled = !last;
@@ -199,7 +212,7 @@ function refused({ body }, error) {
   toast(error.message, { failed: true });
   const before = said.length;
   said = said.filter((each) => each.part.ticket !== body.ticket);
-  decided -= before - said.length;
+  decided = Math.max(0, decided - (before - said.length));
   hand = hand.filter((part) => part.ticket !== body.ticket);
   if (shown && !hand.includes(shown)) show(hand[Math.min(place, hand.length - 1)]);
   showSaid();
@@ -295,5 +308,6 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refill();
 });
 show(null);
+showSaid();
 find("idle").hidden = true; // nothing is known yet
 refill().then(() => (find("idle").hidden = Boolean(shown)));

@@ -1,6 +1,6 @@
 // The station page: puts in place what the server sends, loads the picture, and says when the feed stops.
 
-import { typing } from "./gonogo.js";
+import { clock, typing } from "./gonogo.js";
 import { follow } from "./live.js";
 
 const ANNOUNCE_MS = 3000; // a screen reader cannot keep up with the line
@@ -78,7 +78,7 @@ function feed(state, heardAt) {
   lost.hidden = state !== "lost";
   station.querySelector('[data-piece="verdict"]').toggleAttribute("inert", state === "lost");
   if (state === "lost") {
-    lost.querySelector("[data-lost-since]").textContent = heardAt.toLocaleTimeString(document.documentElement.lang);
+    lost.querySelector("[data-lost-since]").textContent = clock(heardAt);
     clearTimeout(announcing);
     announcing = undefined;
     announce.textContent = lost.querySelector(".word").textContent;

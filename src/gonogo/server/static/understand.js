@@ -41,7 +41,7 @@ document.addEventListener("input", (event) => {
 
 async function apply(button) {
   const { maxEscape, maxOverkill, badShare } = find(".chosen").dataset;
-  if (!(await confirmed(button.dataset.question))) return;
+  if (!(await confirmed(button.dataset.question, { yes: button.dataset.yes }))) return;
   button.disabled = true;
   try {
     await send("/understand/apply", { max_escape: Number(maxEscape), max_overkill: Number(maxOverkill), bad_share: Number(badShare) });

@@ -94,7 +94,24 @@ async function work() {
   state.textContent = lines.join(" · ");
   done.hidden = sum.added + sum.labelled === 0;
   busy = false;
+  await freshen();
 }
+
+/** Bring the page's figures up to date; what is being typed into its forms stays. */
+async function freshen() {
+  const answer = await fetch(location.href).catch(() => null);
+  if (!answer?.ok) return; // the next visit shows them
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const old of document.querySelectorAll("[data-fresh]")) {
+    const fresh = page.querySelector(`[data-fresh="${old.dataset.fresh}"]`);
+    if (!fresh) continue;
+    if (old.selected !== undefined) old.disabled = fresh.disabled; // an option that may be chosen
+    else old.replaceWith(document.adoptNode(fresh));
+  }
+}
+addEventListener("pageshow", (event) => {
+  if (event.persisted) freshen();
+});
 
 function add(found) {
   const files = found.filter(({ file, path }) => {

@@ -71,7 +71,7 @@ def login(
         return answer
     if user is None:
         here.book.act("login_failed", name, address=address)
-        failure = pages.gettext_of(me)(N_("Name or password is not right."))
+        failure = pages.gettext_of(me)(N_("Wrong name or password"))
         return _login_page(request, here, me, next, name=name, failure=failure, status_code=401)
     here.throttle.succeeded(subjects)
     here.book.act("login", user.name, address=address, role=user.role)
@@ -110,7 +110,7 @@ def change_password(request: Request, here: Here, me: Me, old: Text, new: Text, 
     user = _person(me)
     try:
         if new != again:
-            raise RefusedError(N_("The two new passwords differ."))
+            raise RefusedError(N_("The new passwords do not match."))
         with turn_to_hash(here):
             _change_password(here, user, old, new)
     except RefusedError as error:
@@ -159,7 +159,7 @@ def _change_password(here: Services, user: User, old: str, new: str) -> None:
 
 def _person(me: Visitor) -> User:
     if me.user is None:
-        raise RefusedError(N_("This is for people. A key has no password and no settings."))
+        raise RefusedError(N_("Only people can do this. A key has no password and no settings."))
     return me.user
 
 

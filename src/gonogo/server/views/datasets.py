@@ -28,10 +28,10 @@ NEEDED = {Label.GOOD: 2 * MIN_TRAIN_PER_LABEL, Label.BAD: 2 * MIN_TRAIN_PER_LABE
 BOXES_FOR_ROI = 40
 """From here on the region can be learned: half of them train, and twenty is the least that teaches."""
 SPLIT_NAMES = {
-    Split.TRAIN: N_("to train"),
-    Split.VAL: N_("to choose"),
-    Split.CALIBRATE: N_("to certify"),
-    Split.TEST: N_("to test"),
+    Split.TRAIN: N_("for training"),
+    Split.VAL: N_("for validation"),
+    Split.CALIBRATE: N_("for calibration"),
+    Split.TEST: N_("for testing"),
 }
 
 Line = Annotated[str, Form(max_length=200)]
@@ -83,7 +83,7 @@ def create(request: Request, here: Here, me: Me, name: Line) -> Response:
     """Begin a data set."""
     name = checked_name(name)
     if name in here.datasets.names():
-        raise RefusedError(N_("There is a data set %(name)s already."), name=name)
+        raise RefusedError(N_("The data set %(name)s already exists."), name=name)
     here.book.act("dataset_created", me.name, dataset=name)
     here.datasets.create(name)
     return RedirectResponse(f"/datasets/{name}", 303)

@@ -50,7 +50,7 @@ KEY_NAMES = {
     "copy": N_("Copy the last box"),
     "propose": N_("Propose a box"),
     "box": N_("Draw a box"),
-    "quad": N_("Draw a turned box"),
+    "quad": N_("Draw a rotated box"),
     "polygon": N_("Outline a defect"),
     "resize": N_("Arrows move or resize"),
     "clear": N_("Remove the box"),
@@ -61,6 +61,7 @@ KEY_NAMES = {
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
     file: str
+    next: str
     who: str
     at: float
 
@@ -72,15 +73,21 @@ class _Presence:
         self._seen: dict[str, dict[str, _Seen]] = defaultdict(dict)
         self._lock = threading.Lock()
 
-    def look(self, dataset: str, place: str, who: str, file: str) -> dict[str, str]:
-        """Note what a browser shows; returns who has which other pictures open."""
+    def look(self, dataset: str, place: str, who: str, file: str, following: str) -> tuple[dict[str, str], list[str]]:
+        """Note what a browser shows, and set aside for it what it will show next, unless another has that already.
+
+        Returns:
+            Who has which other pictures open, and every picture that is open or set aside elsewhere.
+        """
         now = time.monotonic()
         with self._lock:
             seen = self._seen[dataset]
-            seen[place] = _Seen(file=file, who=who, at=now)
             for other in [key for key, each in seen.items() if now - each.at > PRESENT_S]:
                 del seen[other]
-            return {each.file: each.who for key, each in seen.items() if key != place}
+            others = [each for key, each in seen.items() if key != place]
+            held = {name for each in others for name in (each.file, each.next) if name}
+            seen[place] = _Seen(file=file, next="" if following in held else following, who=who, at=now)
+            return {each.file: each.who for each in others if each.file}, sorted(held)
 
 
 _presence = _Presence()
@@ -95,6 +102,8 @@ class Look(BaseModel):
     file: Annotated[str, Field(max_length=1000)]
     since: int
     """The version that the page knows."""
+    next: Annotated[str, Field(max_length=1000)] = ""
+    """What it will show next, if nobody else has that."""
 
 
 class Keys(BaseModel):
@@ -130,9 +139,9 @@ def samples(here: Here, name: str) -> Response:
 def look(here: Here, me: Me, name: str, body: Look) -> Response:
     """Say which picture is open here; answers what others changed, and what they have open."""
     records = here.datasets.read(name)
-    others = _presence.look(f"{here.workspace.root}/{name}", body.place, me.name, body.file)
+    others, held = _presence.look(f"{here.workspace.root}/{name}", body.place, me.name, body.file, body.next)
     rows = [row(sample) for sample in records.since(body.since)]
-    return pages.answer(version=records.version, rows=rows, others=others)
+    return pages.answer(version=records.version, rows=rows, others=others, held=held)
 
 
 def save(here: Here, me: Me, name: str, body: Decision) -> Response:
@@ -142,7 +151,9 @@ def save(here: Here, me: Me, name: str, body: Decision) -> Response:
     except ConflictError as conflict:
         theirs = row(conflict.theirs)
         tell = translations(me.language).gettext
-        message = tell(N_("%(who)s has changed this picture in the meantime."))
+        message = tell(N_("%(who)s changed this picture in the meantime."))
+        if theirs.get("labelled_by") == me.name:
+            message = tell(N_("You changed this picture in another tab."))
         return JSONResponse({"message": message % {"who": theirs.get("labelled_by", "?")}, "row": theirs}, 409)
     return pages.answer(row=row(saved))
 
@@ -187,6 +198,6 @@ def doubt(here: Here, me: Me, name: str) -> Response:
 def set_keys(here: Here, me: Me, body: Keys) -> Response:
     """Keep this person's keys for this page."""
     if me.user is None:
-        raise RefusedError(N_("This is for people. A key has no password and no settings."))
+        raise RefusedError(N_("Only people can do this. A key has no password and no settings."))
     here.preferences.set_keys(me.user.id, "label", KEYS, body.keys)
     return pages.answer(keys=here.preferences.keys(me.user.id, "label", KEYS))

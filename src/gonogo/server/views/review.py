@@ -21,10 +21,10 @@ from gonogo.server.insight.known import Near
 from gonogo.server.language import N_, RefusedError
 from gonogo.server.pictures import reduced
 from gonogo.server.review import REVIEWED, GoneError, TakenError
+from gonogo.server.review.keys import MOST_KINDS
 from gonogo.server.services import Here, Me, Services
 
 NEIGHBOURS = 6
-MOST_KINDS = 40
 _THUMB_PX = 320
 _NO_SCALE = HeatScale(cold=0.0, hot=1.0)
 _DRAWN = {Label.GOOD: State.GO, Label.BAD: State.NO_GO}
@@ -93,7 +93,7 @@ def deal(here: Here, me: Me, body: Wish, background: BackgroundTasks) -> Respons
 def decide(here: Here, me: Me, body: Said, background: BackgroundTasks) -> Response:
     """Take a decision into the ledger, and soon after into the data set."""
     if body.defect is not None and body.label is not Label.BAD:
-        raise RefusedError(N_("Only a bad part has a kind of defect."))
+        raise RefusedError(N_("Only a bad part can have a kind of defect."))
     try:
         here.review.desk.decide(me.name, body.ticket, body.label, body.defect, took_ms=body.ms)
     except (TakenError, GoneError) as error:
@@ -132,10 +132,10 @@ def nearest(here: Here, me: Me, ticket: str) -> Response:
         note = (
             N_("The labelled pictures are being looked through. Examples come later.")
             if busy
-            else N_("No data set here holds the pictures that the inspector in use was taught.")
+            else here.insight.why_unknown(gauge)
         )
     elif record.bundle_sha256 not in gauge.family:
-        note = N_("Another inspector than the one in use judged this part.")
+        note = N_("This part was judged by a different inspector from the one in use.")
     else:
         found = _near(here, record)
         note = "" if found else N_("This part cannot be compared: its picture or its inspector is gone.")
@@ -160,14 +160,17 @@ def copy_reviewed(request: Request, here: Here, me: Me, dataset: Annotated[str, 
     """Add the reviewed pictures to the training part of another data set."""
     here.review.collector.run(at_once=True)
     if not here.review.collector.there():
-        raise RefusedError(N_("Nothing was decided yet."))
+        raise RefusedError(N_("Nothing decided yet."))
     if dataset == REVIEWED:
         raise RefusedError(N_("Choose another data set."))
     here.datasets.root_of(dataset)
     here.book.act("reviewed_copied", me.name, dataset=dataset)
     copied = here.review.collector.copy_into(dataset)
     told = pages.gettext_of(me)(
-        N_("%(added)s pictures were added, %(there)s were there already, %(held_back)s show parts that prove the set.")
+        N_(
+            "Pictures added: %(added)s. Already there: %(there)s. "
+            "Held back, because their parts validate, calibrate or test the set: %(held_back)s."
+        )
     )
     values = {"added": copied.added, "there": copied.there, "held_back": copied.held_back}
     answer: RedirectResponse = pages.back(request, "/review", told % values)
@@ -224,12 +227,26 @@ def _digits(found: list[Near]) -> int:
 
 
 def _kinds(here: Services) -> list[str]:
-    """What number keys stand for: the kinds of the data set that the inspector comes from, then others in use."""
-    known = here.insight.known()
-    names = [known.dataset] if known is not None else here.datasets.names()
-    listed = [kind for name in names for kind in here.datasets.kinds(name)]
-    named = sorted({each.defect for each in here.review.decisions.standing().values() if each.defect})
-    return list(dict.fromkeys([*listed, *named]))[:MOST_KINDS]
+    """What number keys stand for: the kinds of the data set that the inspector was trained on, then others in use.
+
+    No other data set supplies any. Of decisions, those about parts of the same product do.
+    """
+    gauge, known = here.insight.gauge(), here.insight.known()
+    if gauge is None:
+        return _named(here)[:MOST_KINDS]
+    if known is None and here.insight.worker.busy():
+        return here.review.keys.kept(gauge.graph)  # a key that got its meaning now might have another one in a minute
+    if known is None:
+        return here.review.keys.extend(gauge.graph, "", listed=(), others=_named(here))
+    name = known.dataset
+    listed = here.datasets.listed_kinds(name) if name in here.datasets.names() else []
+    used = sorted({picture.defect for picture in known.pictures if picture.defect})
+    return here.review.keys.extend(gauge.graph, name, listed=listed, others=[*used, *_named(here)])
+
+
+def _named(here: Services) -> list[str]:
+    decisions = [each for each in here.review.decisions.standing().values() if each.defect]
+    return sorted({each.defect for each in decisions if each.defect and here.review.desk.comparable(each)})
 
 
 def _waiting(here: Services) -> int:

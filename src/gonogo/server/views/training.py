@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from gonogo import bundle
 from gonogo.errors import BundleError
+from gonogo.evaluate import auroc_interval
 from gonogo.schema import Label, OperatingPoint, State
 from gonogo.server import pages
 from gonogo.server.jobs import Job, Phase, Roi
@@ -21,13 +22,13 @@ from gonogo.server.recipes import EFFORT_NAMES, Effort
 from gonogo.server.services import Here, Me, RowNumber, Services, Visitor
 
 PHASE_NAMES = {
-    Phase.QUEUED: N_("waiting"),
-    Phase.SPLITTING: N_("sharing out the pictures"),
-    Phase.TRAINING: N_("training"),
-    Phase.JUDGING: N_("judging the test pictures"),
-    Phase.DONE: N_("done"),
-    Phase.FAILED: N_("failed"),
-    Phase.CANCELLED: N_("cancelled"),
+    Phase.QUEUED: N_("Queued"),
+    Phase.SPLITTING: N_("Splitting the pictures"),
+    Phase.TRAINING: N_("Training"),
+    Phase.JUDGING: N_("Judging the test pictures"),
+    Phase.DONE: N_("Done"),
+    Phase.FAILED: N_("Failed"),
+    Phase.CANCELLED: N_("Stopped"),
 }
 _WORK = (Phase.SPLITTING, Phase.TRAINING, Phase.JUDGING)
 
@@ -88,7 +89,7 @@ def cancel(request: Request, here: Here, me: Me, number: RowNumber) -> Response:
     asked = here.jobs.find(number).asked
     here.book.act("training_cancelled", me.name, dataset=asked.dataset, bundle=asked.bundle, run=number)
     here.jobs.cancel(number)
-    return pages.back(request, f"/training/{number}", pages.gettext_of(me)(N_("The run is being cancelled.")))
+    return pages.back(request, f"/training/{number}", pages.gettext_of(me)(N_("The training run is stopping.")))
 
 
 def report(here: Here, number: RowNumber) -> Response:
@@ -110,7 +111,7 @@ def deploy(request: Request, here: Here, me: Me, inspector: Line) -> Response:
         "deploy", me.name, bundle=inspector, bundle_sha256=opened.sha256, before=active.name if active else None
     )
     here.workspace.activate(inspector)
-    return pages.back(request, pages.came_from(request), pages.gettext_of(me)(N_("The inspector is in use.")))
+    return pages.back(request, pages.came_from(request), pages.gettext_of(me)(N_("The inspector is now in use.")))
 
 
 def _piece(here: Services, job: Job, me: Visitor) -> str:
@@ -129,6 +130,9 @@ def _piece(here: Services, job: Job, me: Visitor) -> str:
         progress=job.progress(),
         figures=[] if found is None else _figures(found),
         auroc=None if found is None else found.auroc,
+        auroc_range=None
+        if found is None or found.auroc is None
+        else auroc_interval(found.auroc, found.parts_good, found.parts_bad),
         promise=_promise(made),
         made=made.is_dir(),
         in_use=active == made,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from fastapi.responses import Response
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field
 
-from gonogo.dataset import Split
+from gonogo.dataset import Dataset, Split
+from gonogo.errors import DatasetError
+from gonogo.operate.planning import Shortfall, shortfalls
+from gonogo.operating_point import DEFAULT_RATE, Promise, missing_for_default
 from gonogo.report import svg
 from gonogo.schema import Label
 from gonogo.server import pages
@@ -37,7 +41,7 @@ SVG_WORDS = (
 """What `gonogo.report.svg` writes into its drawings, marked for translation."""
 SIGN_NAMES = {
     "score": N_("Score"),
-    "distance": N_("Distance from what was taught"),
+    "distance": N_("Distance from the training pictures"),
     "brightness": N_("Brightness"),
     "sharpness": N_("Sharpness"),
 }
@@ -79,6 +83,10 @@ def understand_page(request: Request, here: Here, me: Me, second: str = "") -> R
         "understand.html",
         gauge=gauge,
         known=known,
+        unknown="" if gauge is None else here.insight.why_unknown(gauge),
+        by_counts=partial(missing_for_default, joint=bool(gauge and gauge.point and gauge.point.joint)),
+        usual_rate=DEFAULT_RATE,
+        lacking=_lacking(gauge, known),
         dial=dial,
         setting=None if dial is None else _setting_piece(me.language, dial, dial.escape_now, dial.overkill_now, line),
         tables=_tables(gauge, known),
@@ -107,7 +115,7 @@ def setting(
     """What other limits would lead to, as a piece of the page; those in force where none are named."""
     gauge, known = here.insight.gauge(), here.insight.known()
     if bad_share is not None and not 0 < bad_share < 1:
-        raise RefusedError(N_("The share of bad parts lies between 0 and 100 %%."))
+        raise RefusedError(N_("The share of bad parts must lie between 0 and 100 %%."))
     dial = None if gauge is None or known is None else make_dial(gauge, known, bad_share)
     if gauge is None or dial is None:
         return pages.answer(html="")
@@ -122,7 +130,8 @@ def apply(here: Here, me: Me, body: Limits) -> Response:
     """Certify these limits once, and put them into the bundle as a new revision."""
     gauge, known = here.insight.gauge(), here.insight.known()
     if gauge is None or known is None:
-        raise RefusedError(N_("There is nothing to choose from yet."))
+        why = N_("There is nothing to choose from yet.")
+        raise RefusedError(why if gauge is None or here.insight.worker.busy() else here.insight.why_unknown(gauge))
     here.insight.setter.start(
         gauge, known, me.name, max_escape=body.max_escape, max_overkill=body.max_overkill, bad_share=body.bad_share
     )
@@ -182,6 +191,23 @@ def _line_drawing(chosen: Setting, dial: Dial, scores: list[float], say: Callabl
     return svg.histogram(
         np.array(scores), np.empty(0), chosen.limits, title=title, say=say, also=[*dial.good, *dial.bad]
     )
+
+
+def _lacking(gauge: Gauge | None, known: Known | None) -> list[Shortfall]:
+    """What the calibrate split lacks for the limits that were refused."""
+    point = None if gauge is None else gauge.point
+    if known is None or point is None or (point.escape.holds and point.overkill.holds):
+        return []
+    asked = Promise(
+        max_escape=point.escape.max_rate,
+        max_overkill=point.overkill.max_rate,
+        confidence=point.escape.confidence,
+        joint=point.joint,
+    )
+    try:
+        return shortfalls(Dataset.read(known.root), asked)
+    except DatasetError:
+        return []  # it is being changed
 
 
 def _tables(gauge: Gauge | None, known: Known | None) -> list[dict[str, Any]]:

@@ -1,0 +1,219 @@
+"""The command line's edge: values are checked before a command sees them, and whatever goes wrong gets its exit code.
+
+What the surroundings cause (no such folder, a full disk, a number too large, text that is not UTF-8, a missing package)
+is one line and exit code 2. What only a fault in gonogo can cause keeps its traceback and has an exit code of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import io
+import math
+import os
+import stat
+import sys
+import traceback
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.main import get_command
+
+from gonogo.cli import extras
+from gonogo.errors import GonogoError, UnfitError
+from gonogo.files import kind_of
+
+DEBUG = "GONOGO_DEBUG"
+LARGEST_INTEGER = 2**31 - 1
+"""Options that state no range of their own end here; counts and seeds of every library used take it."""
+LARGEST_FLOAT = 1e12
+LONGEST_TEXT = 4096
+"""Characters of an option's text."""
+_SHOWN = 300
+_ENVIRONMENT = (OSError, OverflowError, UnicodeError, RecursionError, MemoryError)
+
+
+class Exit(IntEnum):
+    """Exit codes of the program; see docs/cli.md."""
+
+    DONE = 0
+    UNFIT = 1
+    """The input is well formed, but the answer is no: unfit, not certified, below what was asked."""
+    BAD_INPUT = 2
+    """Wrong usage, unusable input, a missing package, or surroundings that do not allow it."""
+    FAULT = 70
+    """A fault in gonogo itself; the traceback is printed."""
+    INTERRUPTED = 130
+
+
+def run(app: typer.Typer) -> None:
+    """Run the command line and end the process with one of the codes of `Exit`."""
+    _escape_what_cannot_be_printed()
+    debug = _debug_asked_for()
+    try:
+        program(app)()
+    except Exception as error:  # noqa: BLE001  the edge of the process: every error gets a message and an exit code
+        code, message = explained(error, command=_first_word())
+        if debug or code is Exit.FAULT:
+            traceback.print_exception(error)
+        print(f"gonogo: {message}", file=sys.stderr)  # noqa: T201
+        sys.exit(code)
+
+
+@functools.cache
+def program(app: typer.Typer) -> Any:
+    """The whole command line, its parameters guarded; built once."""
+    return guarded(get_command(app))
+
+
+def explained(error: Exception, *, command: str) -> tuple[Exit, str]:
+    """The exit code and the one line that an error becomes.
+
+    Args:
+        error: What ended a command.
+        command: The first word after ``gonogo``.
+    """
+    if isinstance(error, UnfitError):
+        return Exit.UNFIT, str(error)
+    if isinstance(error, GonogoError):
+        return Exit.BAD_INPUT, str(error)
+    if isinstance(error, ImportError):
+        extra = extras.extra_of(error.name or "", command)
+        if extra is not None:
+            return Exit.BAD_INPUT, extras.missing(error.name or "", extra)
+    if isinstance(error, _ENVIRONMENT):
+        return Exit.BAD_INPUT, f"{_cause(error)} Add --debug for the traceback."
+    return Exit.FAULT, (
+        f"unexpected {type(error).__name__}. This is a fault in gonogo: please report it with the lines above."
+    )
+
+
+def _cause(error: Exception) -> str:
+    """What the surroundings refused, in a sentence."""
+    match error:
+        case OSError():
+            where = "" if error.filename is None else f"{shortened(error.filename)}: "
+            return f"{where}{error.strerror or str(error) or type(error).__name__}."
+        case UnicodeEncodeError():
+            found = error.object[error.start : error.end]
+            return f"expected a name or text that can be written as {error.encoding}, found {found!r}. Rename it."
+        case UnicodeDecodeError():
+            found_byte = error.object[error.start]
+            return f"expected {error.encoding} text, found byte {found_byte:#04x} at {error.start}. Save it as UTF-8."
+        case RecursionError():
+            return "the input is nested too deeply. Check the files that were named."
+        case MemoryError():
+            return "not enough memory. Use smaller numbers or pictures, or a machine with more of it."
+        case _:
+            return f"a number or time is too large ({error}). Use a smaller one."
+
+
+def guarded(command: Any, words: tuple[str, ...] = ()) -> Any:
+    """The same command, groups and all, whose parameters refuse values that nothing behind them can use.
+
+    Before a command begins, the packages that it needs are looked for.
+
+    Args:
+        command: A command of Typer's own copy of Click; it is changed.
+        words: How it is called, behind ``gonogo``.
+    """
+    for parameter in command.params:
+        parameter.callback = _checked_then(parameter.callback)
+    subcommands = getattr(command, "commands", None)
+    if subcommands is None:
+        command.callback = _equipped(command.callback, words)
+    for name, each in (subcommands or {}).items():
+        guarded(each, (*words, name))
+    return command
+
+
+def _equipped(work: Callable[..., Any], words: tuple[str, ...]) -> Callable[..., Any]:
+    @functools.wraps(work)
+    def run_equipped(*args: Any, **named: Any) -> Any:
+        extras.require_for(words)
+        return work(*args, **named)
+
+    return run_equipped
+
+
+def _checked_then(callback: Callable[..., Any] | None) -> Callable[..., Any]:
+    def check(context: Any, parameter: Any, value: Any) -> Any:
+        for each in value if isinstance(value, list | tuple) else (value,):
+            problem = _problem(each)
+            if problem is not None:
+                raise typer.BadParameter(problem, ctx=context, param=parameter)
+        return value if callback is None else callback(context, parameter, value)
+
+    return check
+
+
+def _problem(value: object) -> str | None:
+    """What is wrong with a value whatever it is used for; ``None`` where nothing is."""
+    if isinstance(value, Path):
+        return path_problem(value)
+    if isinstance(value, str):
+        return _text_problem(value)
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        return f"expected a whole number between -{LARGEST_INTEGER} and {LARGEST_INTEGER}, found {shortened(value)}."
+    if isinstance(value, float) and not (math.isfinite(value) and abs(value) <= LARGEST_FLOAT):
+        return f"expected a finite number between -{LARGEST_FLOAT:g} and {LARGEST_FLOAT:g}, found {value:g}."
+    return None
+
+
+def _text_problem(text: str) -> str | None:
+    if len(text) > LONGEST_TEXT:
+        return f"expected at most {LONGEST_TEXT:,} characters, found {len(text):,}."
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return f"expected UTF-8 text, found {text!r}."
+    return None
+
+
+def path_problem(path: Path) -> str | None:
+    """Why a path can be neither read nor written, found without opening it; ``None`` where it may be.
+
+    Devices, pipes and sockets are refused: reading them may never end, and replacing one by a file would destroy it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ENOTDIR:
+            return f"{shortened(path)}: expected a place inside a folder, found one below a file."
+        return f"{shortened(path)}: {error.strerror or error}."
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return None
+    return f"{shortened(path)}: expected a regular file or a folder, found {kind_of(mode)}."
+
+
+def shortened(value: object) -> str:
+    """A value as text, its middle left out where it is long."""
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 2 :]}"
+
+
+def _escape_what_cannot_be_printed() -> None:
+    """A file name that is not UTF-8 is printed with escapes instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _debug_asked_for() -> bool:
+    """Whether tracebacks are wanted: ``--debug`` before the command, or the environment variable."""
+    return os.environ.get(DEBUG, "") not in ("", "0") or "--debug" in _before_command()
+
+
+def _before_command() -> list[str]:
+    words = sys.argv[1:]
+    first = next((index for index, word in enumerate(words) if not word.startswith("-")), len(words))
+    return words[:first]
+
+
+def _first_word() -> str:
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "")

@@ -1,0 +1,99 @@
+"""Which extra brings which optional package, and the one line that says so where a package is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from gonogo.errors import MissingExtraError
+
+MODULES = {
+    "nncf": ("train",),
+    "safetensors": ("train",),
+    "sklearn": ("train",),
+    "torch": ("train",),
+    "torchvision": ("train",),
+    "apsw": ("line", "server"),
+    "av": ("line",),
+    "pillow_heif": ("heif",),
+    "pyarrow": ("line",),
+    "argon2": ("server",),
+    "babel": ("server",),
+    "fastapi": ("server",),
+    "multipart": ("server",),
+    "python_multipart": ("server",),
+    "sse_starlette": ("server",),
+    "starlette": ("server",),
+    "uvicorn": ("server",),
+    "onnxruntime": ("dev",),
+    "onnxscript": ("dev",),
+    "psutil": ("dev",),
+}
+"""The extras that bring a module, by its top-level name; the first is the usual one."""
+
+
+_TRAINING = ("train", ("torch", "torchvision", "sklearn", "safetensors"))
+_LINE = ("line", ("apsw",))
+NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
+    ("demo",): _TRAINING,
+    ("train",): _TRAINING,
+    ("distill",): _TRAINING,
+    ("cascade",): _TRAINING,
+    ("quantize",): ("train", (*_TRAINING[1], "nncf")),
+    ("experiment",): _TRAINING,
+    ("bench",): _TRAINING,
+    ("replay",): _LINE,
+    ("ledger",): _LINE,
+    ("station",): _LINE,
+    ("station", "limits"): ("line", ()),
+    ("serve",): (
+        "server",
+        ("apsw", "argon2", "babel", "fastapi", "python_multipart", "sse_starlette", "starlette", "uvicorn"),
+    ),
+}
+"""What a command or a group of commands cannot do without, by its words: the extra, and its modules."""
+
+
+def require_for(words: tuple[str, ...]) -> None:
+    """Check that the modules which a command needs are installed, before it begins its work.
+
+    Args:
+        words: The command, without its options: ``("ledger", "list")``.
+
+    Raises:
+        MissingExtraError: one is not installed; names the extra.
+    """
+    extra, modules = NEEDS.get(words) or NEEDS.get(words[:1]) or ("", ())
+    require(extra, *modules)
+
+
+def require(extra: str, *modules: str) -> None:
+    """Check that optional modules can be imported.
+
+    Raises:
+        MissingExtraError: one cannot; names the extra.
+    """
+    for module in modules:
+        try:
+            found = importlib.util.find_spec(module) is not None
+        except (ImportError, ValueError):
+            found = False
+        if not found:
+            raise MissingExtraError(missing(module, extra))
+
+
+def missing(module: str, extra: str) -> str:
+    """What to do about a module that is not installed."""
+    return f"this command needs {module}, which is not installed. Install it: pip install 'gonogo[{extra}]'"
+
+
+def extra_of(module: str, command: str) -> str | None:
+    """The extra to install for a missing module; ``None`` for one that no extra brings.
+
+    Args:
+        module: The missing module, with or without its submodules.
+        command: The first word of the command, as some packages belong to several extras.
+    """
+    extras = MODULES.get(module.partition(".")[0])
+    if extras is None:
+        return None
+    return "server" if command == "serve" and "server" in extras else extras[0]

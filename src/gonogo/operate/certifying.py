@@ -1,0 +1,50 @@
+"""The one way from judged calibration parts to an operating point, for training, ``gonogo operate`` and the pages."""
+
+from __future__ import annotations
+
+import math
+
+from gonogo import operating_point as points
+from gonogo.dataset import Dataset, Split
+from gonogo.dataset.judged import JUDGED, record_judged
+from gonogo.evaluate import Evaluation
+from gonogo.operating_point import Promise
+from gonogo.progress import console
+from gonogo.schema import Label, OperatingPoint
+
+
+def certify_judged(calibrate: Evaluation, promise: Promise) -> OperatingPoint:
+    """Certify a promise on the calibrate split.
+
+    A limit that the promise leaves open follows from the number of parts, before any score is looked at; parts that
+    could not be judged stay in that number: see `gonogo.evaluate.Evaluation.calibration_scores`.
+
+    Args:
+        calibrate: The calibration pictures as the inspector judges them.
+        promise: What is asked.
+    """
+    max_escape, max_overkill = promise.limits(
+        good_parts=calibrate.count(Label.GOOD), bad_parts=calibrate.count(Label.BAD)
+    )
+    return points.certify(
+        calibrate.calibration_scores(Label.GOOD),
+        calibrate.calibration_scores(Label.BAD),
+        max_escape=max_escape,
+        max_overkill=max_overkill,
+        confidence=promise.confidence,
+        joint=promise.joint,
+        data_fingerprint=calibrate.data_fingerprint,
+    )
+
+
+def note_judged(dataset: Dataset, point: OperatingPoint) -> None:
+    """Write down that the calibrate parts have set a threshold; without one nothing of their scores was seen."""
+    if point.go_below == -math.inf:
+        return
+    if not record_judged(dataset, (Split.CALIBRATE,), certified=True):
+        console.print(
+            f"{dataset.root / JUDGED} cannot be written: nothing will remember that these parts have certified.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )

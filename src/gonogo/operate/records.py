@@ -1,0 +1,3 @@
+"""Names of what `gonogo operate` writes into a bundle."""
+
+EVIDENCE = "evidence.json"

@@ -1,0 +1,65 @@
+"""Going back: an earlier operating point of a bundle, with the files that belonged to it, as a new revision."""
+
+from __future__ import annotations
+
+import datetime
+
+from gonogo import bundle as bundles
+from gonogo import drift
+from gonogo import operating_point as points
+from gonogo.bundle import Bundle
+from gonogo.errors import InputError, UnfitError
+from gonogo.operate.records import EVIDENCE
+from gonogo.operate.scores import SCORES
+from gonogo.operating_point import Loss
+
+BELONGING = (EVIDENCE, SCORES, drift.DRIFT, drift.TAUGHT)
+
+
+def restore(bundle: Bundle, number: int, *, force: bool = False) -> Bundle:
+    """Put an earlier operating point back in force; the present one is kept in the history.
+
+    Args:
+        bundle: What to revise.
+        number: Which revision, from 1; they are listed by ``gonogo operate BUNDLE --revisions``.
+        force: Write it even where nothing would be left of a promise in force.
+
+    Raises:
+        InputError: there is no such revision.
+        UnfitError: a promise in force would be gone; nothing was written.
+    """
+    history = bundle.manifest.revisions
+    if not 1 <= number <= len(history):
+        raise InputError(
+            f"{bundle.root}: expected the number of an earlier revision, 1 to {len(history)}, found {number}. "
+            "List them with: gonogo operate BUNDLE --revisions"
+            if history
+            else f"{bundle.root}: there is no earlier revision to restore."
+        )
+    wanted = history[number - 1]
+    point = points.from_json(wanted.operating_point)
+    if not force:
+        refuse_losses(bundle, [loss for loss in points.losses(bundle.manifest.operating_point, point) if loss.gone])
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    files: dict[str, bytes | None] = {EVIDENCE: None, SCORES: None}
+    if wanted.files is not None:
+        frames = () if wanted.golden is None else (each.file for each in bundle.manifest.golden)
+        files = {
+            name: bundle.data(wanted.files[name]) if name in wanted.files else None
+            for name in sorted({*BELONGING, *frames, *wanted.files})
+        }
+    return bundles.replace_operating_point(bundle, point, now=now, files=files, golden=wanted.golden)
+
+
+def refuse_losses(bundle: Bundle, lost: list[Loss]) -> None:
+    """Refuse to write a bundle that would promise less than it does.
+
+    Raises:
+        UnfitError: something would be lost.
+    """
+    if lost:
+        said = " ".join(loss.sentence for loss in lost)
+        raise UnfitError(
+            f"{bundle.root}: this would leave less than is promised now. {said} The bundle was not changed. "
+            "Pass --force to write it all the same; the present limits can be restored later."
+        )

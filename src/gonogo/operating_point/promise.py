@@ -1,0 +1,115 @@
+"""What an operating point is asked to certify: limits that somebody chose, or the ones that the counts allow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gonogo.operating_point.binomial import allowed_errors, best_rate, parts_needed
+from gonogo.operating_point.claims import NOTHING_PASSED, NOTHING_REJECTED, describe, percent, vacuous
+from gonogo.operating_point.rule import risk
+from gonogo.schema import Claim, OperatingPoint
+
+DEFAULT_RATE = 0.05
+"""Largest escape rate and largest overkill rate where nobody asks for another."""
+MOST_RATE = 0.15
+"""Where nobody asks and the counts do not allow `DEFAULT_RATE`: the largest rate that is certified in its place."""
+_DIGITS = 1e4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """What is asked of training, of ``gonogo operate`` and of the pages alike."""
+
+    max_escape: float | None = None
+    """Largest share of bad parts judged go; ``None``: not asked for, see `rate_by_counts`."""
+    max_overkill: float | None = None
+    """Largest share of good parts judged no-go; ``None``: not asked for, see `rate_by_counts`."""
+    confidence: float = 0.95
+    joint: bool = False
+    """Both bounds together at this confidence (half the risk each), rather than each for itself."""
+
+    def limits(self, *, good_parts: int, bad_parts: int) -> tuple[float, float]:
+        """The escape and the overkill limit to certify with so many calibration parts.
+
+        The counts decide, never a score, so that the proof holds. Parts that cannot be judged count.
+        """
+        delta = risk(self.confidence, joint=self.joint)
+        return (
+            rate_by_counts(bad_parts, delta) if self.max_escape is None else self.max_escape,
+            rate_by_counts(good_parts, delta) if self.max_overkill is None else self.max_overkill,
+        )
+
+
+def rate_by_counts(parts: int, delta: float) -> float:
+    """The rate to certify where nobody asked for one: a function of the number of parts alone.
+
+    `DEFAULT_RATE` where so many parts can certify it; else the best rate that they can, rounded up to a hundredth of a
+    percent, if it is at most `MOST_RATE`; else `DEFAULT_RATE`, which is then refused with the number that is missing.
+    """
+    if allowed_errors(parts, DEFAULT_RATE, delta) is not None:
+        return DEFAULT_RATE
+    best = math.ceil(best_rate(parts, delta) * _DIGITS - 1e-9) / _DIGITS
+    if best > MOST_RATE or allowed_errors(parts, best, delta) is None:
+        return DEFAULT_RATE
+    return best
+
+
+def missing_for_default(claim: Claim, *, joint: bool) -> int:
+    """How many more parts `DEFAULT_RATE` takes, where the counts set a more lenient limit; 0 elsewhere."""
+    delta = risk(claim.confidence, joint=joint)
+    if not claim.holds or claim.max_rate <= DEFAULT_RATE or claim.max_rate != rate_by_counts(claim.parts, delta):
+        return 0
+    return parts_needed(DEFAULT_RATE, delta) - claim.parts
+
+
+def describe_point(point: OperatingPoint) -> tuple[str, str]:
+    """Both claims of an operating point in sentences, the escape claim first; nothing vacuous is said."""
+    told = []
+    for claim in (point.escape, point.overkill):
+        if vacuous(point, claim):
+            told.append(NOTHING_PASSED if claim.error == "escape" else NOTHING_REJECTED)
+            continue
+        sentence, of = describe(claim), "bad" if claim.error == "escape" else "good"
+        if missing := missing_for_default(claim, joint=point.joint):
+            sentence += (
+                f" No limit was asked for: this is the best one that {claim.parts} {of} parts can certify. "
+                f"{percent(DEFAULT_RATE)} takes {missing} more {of} parts in the calibrate split."
+            )
+        told.append(sentence)
+    return told[0], told[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """One thing that was promised and would no longer be."""
+
+    about: str
+    """``escape`` or ``overkill``; ``confidence`` where the same limit holds with less of it."""
+    gone: bool
+    """Whether nothing would be left of it, rather than a weaker promise."""
+    sentence: str
+
+
+def losses(before: OperatingPoint | None, after: OperatingPoint) -> list[Loss]:
+    """What an operating point promises that another one does not; empty where nothing is lost."""
+    if before is None:
+        return []
+    found = []
+    for old, new in ((before.escape, after.escape), (before.overkill, after.overkill)):
+        if not old.holds or vacuous(before, old):
+            continue
+        what = "of bad parts escape" if old.error == "escape" else "of good parts are rejected"
+        stood = f"Now: at most {percent(old.max_rate)} {what}"
+        if not new.holds or vacuous(after, new):
+            found.append(Loss(about=old.error, gone=True, sentence=f"{stood}. Then: nothing is promised about this."))
+        elif new.max_rate > old.max_rate:
+            then = f"at most {percent(new.max_rate)}"
+            found.append(Loss(about=old.error, gone=False, sentence=f"{stood}. Then: {then}."))
+        if new.confidence < old.confidence:
+            then = f"{percent(old.confidence)} confidence. Then: {percent(new.confidence)}"
+            found.append(Loss(about="confidence", gone=False, sentence=f"{stood}, with {then}."))
+    if before.joint and not after.joint and before.escape.holds and before.overkill.holds:
+        sentence = "Now: both limits hold together. Then: each for itself (keep it with --joint)."
+        found.append(Loss(about="confidence", gone=False, sentence=sentence))
+    return found

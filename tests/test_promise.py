@@ -1,0 +1,284 @@
+"""What is promised where nobody asked for a limit, what is not given up silently, and the way back."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from gonogo import bundle
+from gonogo import operating_point as points
+from gonogo.cli import app
+from gonogo.dataset import Dataset, Split
+from gonogo.drift import read as read_drift
+from gonogo.errors import InputError, UnfitError
+from gonogo.evaluate import Evaluation, auroc, auroc_interval
+from gonogo.inspector import Inspector
+from gonogo.operate import EVIDENCE, Request, certify_judged, operate, restore
+from gonogo.operating_point import Promise, certify, describe_point, losses, rate_by_counts
+from gonogo.operating_point.simulate import SCENARIOS, simulate
+from gonogo.report import words
+from gonogo.schema import Label, OperatingPoint, Prediction, State
+from gonogo.workflow import TrainingOptions
+from tiny_bundle import make_bundle, make_parts
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
+    folder = tmp_path_factory.mktemp("promise")
+    dataset = make_parts(folder / "parts", np.random.default_rng(3))
+    make_bundle(folder / "tiny.inspector", dataset)
+    return folder / "tiny.inspector", dataset
+
+
+@pytest.fixture
+def gauge(made: tuple[Path, Dataset], tmp_path: Path) -> Path:
+    shutil.copytree(made[0], tmp_path / "tiny.inspector")
+    return tmp_path / "tiny.inspector"
+
+
+def run(*arguments: str | Path) -> object:
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+# One default everywhere
+
+
+def test_training_operate_and_the_pages_ask_for_the_same_where_nobody_says_otherwise() -> None:
+    asked, trained = Request(), TrainingOptions().promise
+    assert isinstance(asked, Promise)
+    assert {field.name: getattr(asked, field.name) for field in fields(Promise)} == {
+        field.name: getattr(trained, field.name) for field in fields(Promise)
+    }
+    assert not asked.joint
+    assert asked.limits(good_parts=59, bad_parts=59) == (0.05, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("parts", "rate"),
+    [(1000, 0.05), (59, 0.05), (58, 0.0504), (45, 0.0645), (19, 0.1459), (18, 0.05), (0, 0.05)],
+)
+def test_a_limit_that_nobody_asked_for_follows_from_the_number_of_parts_alone(parts: int, rate: float) -> None:
+    assert rate_by_counts(parts, 0.05) == rate
+    claim = certify(np.zeros(100), np.zeros(parts), max_escape=rate, max_overkill=0.05, confidence=0.95).escape
+    assert claim.holds is (parts >= 19)
+
+
+def test_a_rate_by_counts_is_said_as_plainly_as_a_refusal() -> None:
+    rng = np.random.default_rng(1)
+    point = certify(rng.normal(0, 1, 400), rng.normal(4, 1, 45), max_escape=0.0645, max_overkill=0.05, confidence=0.95)
+    escape, overkill = describe_point(point)
+    assert "At most 6.45 % of bad parts escape" in escape
+    assert "No limit was asked for" in escape
+    assert "5 % takes 14 more bad parts" in escape
+    assert "No limit was asked for" not in overkill
+
+
+def judged(good: list[float | None], bad: list[float | None]) -> Evaluation:
+    rows = [
+        Prediction(
+            file=f"{label}-{number}",
+            part=f"{label}-{number}",
+            label=label,
+            defect=None,
+            state=State.FAULT if score is None else State.REVIEW,
+            score=score,
+        )
+        for label, scores in ((Label.GOOD, good), (Label.BAD, bad))
+        for number, score in enumerate(scores)
+    ]
+    return Evaluation(
+        pictures=tuple(rows),
+        faults=(),
+        timings_ms={},
+        splits=(Split.CALIBRATE,),
+        unlabelled=0,
+        data_fingerprint="",
+        bundle_sha256="",
+        operating_point=None,
+    )
+
+
+def test_parts_that_could_not_be_judged_stay_in_the_count() -> None:
+    good: list[float | None] = [float(number) for number in range(-60, 0)]
+    bad: list[float | None] = [float(number) for number in range(1, 60)]
+    bad[3] = None  # 59 parts, 58 scores
+    point = certify_judged(judged(good, bad), Promise())
+    assert (point.escape.parts, point.escape.max_rate) == (59, 0.05)
+    good[5] = None
+    assert certify_judged(judged(good, bad), Promise()).overkill.parts == 60
+
+
+def test_a_bad_part_of_which_a_picture_faulted_is_never_go_and_a_good_one_is_rejected_by_what_was_judged() -> None:
+    def row(label: Label, score: float | None, state: State) -> Prediction:
+        return Prediction(file="", part=str(label), label=label, defect=None, state=state, score=score)
+
+    rows = judged([], [])
+    both = (None, State.FAULT), (3.0, State.NO_GO)
+    for label, expected in ((Label.BAD, math.inf), (Label.GOOD, 3.0)):
+        pictures = tuple(row(label, score, state) for score, state in both)
+        found = Evaluation(**{**vars(rows), "pictures": pictures}).calibration_scores(label)
+        assert found.tolist() == [expected]
+
+
+def test_the_rule_keeps_its_promise_at_the_limit_that_the_counts_give() -> None:
+    scenario = next(each for each in SCENARIOS if each.name == "45 bad parts, limit by counts")
+    assert scenario.max_escape == 0.0645
+    found = simulate(scenario, draws=1500, rng=np.random.default_rng(7))
+    assert not found.refuted
+    assert 0.02 < found.violations / found.draws < 0.07, "it is used up, not wasted"
+
+
+# Nothing is switched off silently
+
+
+def test_operate_does_not_switch_off_what_training_certified(gauge: Path, made: tuple[Path, Dataset]) -> None:
+    operate(Inspector.load(gauge), made[1], Request(max_escape=0.05, max_overkill=0.05))
+    before = bundle.read(gauge)
+    result = run("operate", gauge, made[1].root)
+    assert result.exit_code == 0, result.output  # type: ignore[attr-defined]
+    after = bundle.read(gauge).manifest.operating_point
+    assert after is not None
+    assert before.manifest.operating_point == after
+
+
+def test_a_promise_in_force_is_given_up_only_with_force(gauge: Path, made: tuple[Path, Dataset]) -> None:
+    operate(Inspector.load(gauge), made[1], Request())
+    before = bundle.read(gauge).sha256
+    refused = run("operate", gauge, made[1].root, "--max-escape", "0.001")
+    assert isinstance(refused.exception, UnfitError)  # type: ignore[attr-defined]
+    for text in ("Now: at most 5 % of bad parts escape. Then: nothing", "was not changed", "--force"):
+        assert text in str(refused.exception)  # type: ignore[attr-defined]
+    assert bundle.read(gauge).sha256 == before
+    forced = run("operate", gauge, made[1].root, "--max-escape", "0.001", "--force")
+    assert "every part goes to review" in str(forced.exception)  # type: ignore[attr-defined]
+    assert bundle.read(gauge).sha256 != before
+
+
+def test_a_limit_is_not_loosened_unless_somebody_asks_for_that_very_limit(
+    gauge: Path, made: tuple[Path, Dataset]
+) -> None:
+    operate(Inspector.load(gauge), made[1], Request(max_escape=0.03, joint=False))
+    with pytest.raises(UnfitError, match=r"Now: at most 3 % of bad parts escape\. Then: at most 5 %"):
+        operate(Inspector.load(gauge), made[1], Request())
+    found = operate(Inspector.load(gauge), made[1], Request(max_escape=0.04))
+    assert any("Less is promised than before. Now: at most 3 %" in warning for warning in found.warnings)
+    operate(Inspector.load(gauge), made[1], Request(max_escape=0.05, joint=True))
+    with pytest.raises(UnfitError, match="--joint"):
+        operate(Inspector.load(gauge), made[1], Request(max_escape=0.05))
+    with pytest.raises(UnfitError, match="90 %"):
+        operate(Inspector.load(gauge), made[1], Request(max_escape=0.05, joint=True, confidence=0.9))
+
+
+def test_the_promise_of_each_kind_is_not_dropped_silently(gauge: Path, made: tuple[Path, Dataset]) -> None:
+    operate(Inspector.load(gauge), made[1], Request(max_escape=0.1, per_kind=True))
+    with pytest.raises(UnfitError, match="--per-kind"):
+        operate(Inspector.load(gauge), made[1], Request(max_escape=0.1))
+
+
+def test_an_earlier_revision_is_restored_with_the_files_that_belonged_to_it(
+    gauge: Path, made: tuple[Path, Dataset]
+) -> None:
+    first = operate(Inspector.load(gauge), made[1], Request(max_escape=0.05, guard=0.1))
+    evidence = (gauge / EVIDENCE).read_bytes()
+    second = operate(Inspector.load(gauge), made[1], Request(max_escape=0.1, guard=None))
+    assert read_drift(gauge).guard is None  # type: ignore[union-attr]
+    listed = json.loads(run("operate", gauge, "--revisions", "--json").stdout)["revisions"]  # type: ignore[attr-defined]
+    assert [row["bundle_sha256"] for row in listed] == [first.bundle.sha256, second.bundle.sha256]
+    assert [row["replaced"] is None for row in listed] == [False, True]
+    result = run("operate", gauge, "--restore", "1")
+    assert result.exit_code == 0, result.output  # type: ignore[attr-defined]
+    assert "Revision 1 is in force again, as revision 3." in result.stdout  # type: ignore[attr-defined]
+    manifest = Inspector.load(gauge).bundle.manifest
+    assert manifest.operating_point == first.point
+    assert (gauge / EVIDENCE).read_bytes() == evidence
+    assert read_drift(gauge).guard == first.reference.guard  # type: ignore[union-attr]
+    assert len(manifest.revisions) == 2
+    restore(bundle.read(gauge), 2)
+    assert bundle.read(gauge).manifest.operating_point == second.point
+
+
+def test_restoring_a_revision_that_promises_nothing_takes_force(gauge: Path, made: tuple[Path, Dataset]) -> None:
+    operate(Inspector.load(gauge), made[1], Request(max_escape=0.001))
+    operate(Inspector.load(gauge), made[1], Request())
+    assert isinstance(run("operate", gauge, "--restore", "1").exception, UnfitError)  # type: ignore[attr-defined]
+    assert run("operate", gauge, "--restore", "1", "--force").exit_code == 0  # type: ignore[attr-defined]
+    for number in ("0", "3", "-1"):
+        assert isinstance(run("operate", gauge, "--restore", number).exception, InputError)  # type: ignore[attr-defined]
+    assert isinstance(run("operate", gauge).exception, InputError)  # type: ignore[attr-defined]
+
+
+# Nothing vacuous
+
+
+def point_of(escape: bool, overkill: bool) -> OperatingPoint:
+    rng = np.random.default_rng(2)
+    good, bad = rng.normal(0, 1, 100 if overkill else 10), rng.normal(5, 1, 100 if escape else 10)
+    return certify(good, bad, max_escape=0.05, max_overkill=0.05, confidence=0.95)
+
+
+def test_nothing_is_said_of_rejected_parts_where_no_part_can_be_rejected() -> None:
+    refused = point_of(escape=False, overkill=True)
+    assert refused.overkill.holds
+    assert refused.no_go_above == math.inf
+    assert "No part is rejected automatically" in describe_point(refused)[1]
+    assert "At most 5 % of good parts" in describe_point(point_of(escape=True, overkill=True))[1]
+
+
+def test_a_vacuous_promise_is_no_loss() -> None:
+    empty, full = point_of(escape=False, overkill=True), point_of(escape=True, overkill=True)
+    assert losses(empty, full) == []
+    assert [loss.about for loss in losses(full, empty)] == ["escape", "overkill"]
+    assert all(loss.gone for loss in losses(full, empty))
+    assert losses(None, empty) == []
+
+
+def test_the_model_card_says_nothing_of_infinite_thresholds(gauge: Path, made: tuple[Path, Dataset]) -> None:
+    operate(Inspector.load(gauge), made[1], Request(max_escape=0.001))
+    card = (gauge / bundle.MODEL_CARD).read_text()
+    assert "inf" not in card.split("## Facts")[0].replace("information", "")
+    assert "No thresholds yet: every part goes to review." in card
+    assert "No part is rejected automatically" in card
+    assert points.vacuous(
+        bundle.read(gauge).manifest.operating_point, bundle.read(gauge).manifest.operating_point.overkill
+    )  # type: ignore[arg-type, union-attr]
+
+
+def test_a_report_names_the_one_figure_that_is_the_promise() -> None:
+    rows = judged([float(number) for number in range(-20, 0)], [float(number) for number in range(5, 23)])
+    rng = np.random.default_rng(3)
+    point = certify(rng.normal(-5, 1, 100), rng.normal(12, 1, 100), max_escape=0.05, max_overkill=0.05, confidence=0.95)
+    told = words.which_is_the_promise(Evaluation(**{**vars(rows), "operating_point": point})).replace(words.SPACE, " ")
+    for text in ("The promise is one figure: at most 5 %", "15.4 % (one-sided)", "0 % to 18.5 % (two-sided"):
+        assert text in told
+    refused = point_of(escape=False, overkill=True)
+    told = words.which_is_the_promise(Evaluation(**{**vars(rows), "operating_point": refused}))
+    assert told.startswith("Nothing is promised about bad parts.")
+    assert "No part is rejected automatically" in words.promise(refused.overkill, refused)
+
+
+def test_one_good_and_one_bad_part_show_next_to_nothing_of_how_well_they_are_told_apart() -> None:
+    assert auroc_interval(1.0, 1, 1) == pytest.approx((0.025, 1.0))
+    assert auroc_interval(0.0, 1, 1) == pytest.approx((0.0, 0.975))
+    low, high = auroc_interval(0.9, 400, 100)
+    assert 0.75 < low < 0.85
+    assert 0.94 < high < 0.98
+    assert auroc_interval(0.5, 0, 0) == (0.0, 1.0)
+    told = words.tells_apart(1.0, 1, 1).replace(words.SPACE, " ")
+    assert told == "100 % (2.5 % to 100 %)"
+
+
+def test_the_interval_of_the_area_holds_the_true_one_in_at_least_as_many_draws_as_it_says() -> None:
+    rng, missed = np.random.default_rng(5), 0
+    true = 0.760_250_013_4  # of two normal distributions one standard deviation apart
+    for _ in range(400):
+        good, bad = rng.normal(0, 1, 12), rng.normal(1, 1, 7)
+        low, high = auroc_interval(auroc(good, bad) or 0.0, 12, 7)
+        missed += not low <= true <= high
+    assert missed <= 20
