@@ -267,4 +267,4 @@ def _sentence(best: Trial, aurocs: dict[str, float]) -> str:
     if not aurocs:
         return f"{seen} No bad part to learn from: judged by the distance to good parts alone."
     kinds = ", ".join(f"{kind} {value:.3f}" for kind, value in aurocs.items() if kind != "all")
-    return f"{seen} AUROC on parts left out: {aurocs['all']:.3f} ({kinds} alone)."
+    return f"{seen} AUROC of each kind of evidence alone, on pictures left out: {kinds}."
