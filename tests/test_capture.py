@@ -177,7 +177,7 @@ def test_a_growing_file_is_not_read_before_it_is_complete(tmp_path: Path, frame:
 
     writer = threading.Thread(target=grow)
     writer.start()
-    acquired = FolderCamera(tmp_path, stable_s=0.1).acquire("A1", timeout_s=5.0)
+    acquired = FolderCamera(tmp_path, stable_s=1.0).acquire("A1", timeout_s=60.0)
     writer.join()
     assert np.array_equal(acquired.frame, frame)
 

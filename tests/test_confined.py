@@ -23,7 +23,7 @@ def decode(data, **more):
     while data == b"loop":
         pass
     if data == b"memory":
-        bytearray(confined.MEMORY_BYTES + 1)
+        bytearray(2 * confined.MEMORY_BYTES)
     if data == b"crash":
         os.abort()
     if data == b"write":

@@ -17,6 +17,7 @@ import pytest
 
 from gonogo import images
 from gonogo.capture import PushCamera
+from gonogo.capture.deliveries import Matching
 from gonogo.errors import InputError
 from gonogo.ledger import Ledger, Where
 from gonogo.names import clean_name, readable
@@ -308,3 +309,53 @@ def test_triggers_and_pictures_over_http_need_a_token_unless_told_otherwise(
     separator = ", " if "push" in after else "\n"
     for told in ('token_file = "token"', "allow_without_token = true"):
         assert parse_settings(text.replace("port = 0", f"port = 0{separator}{told}"), folder=tmp_path)
+
+
+LARGE = 2**63 + 1
+REFUSED_TRIGGERS = (
+    f'{{"id": {LARGE}}}',
+    f'{{"id": {"9" * 4_000}}}',
+    f'{{"id": "A", "part": {LARGE}}}',
+    '{"id": ' + "[" * 4_000,
+    '{"id": ' + '{"id": ' * 500,
+    '{"id": NaN}',
+    '{"id": "A", "lot": "' + "a" * 3_000 + '"}',
+    '{"id": "A", "seed": 1}',
+    "a" * 4_000,
+)
+
+
+def test_numbers_beyond_64_bits_deep_json_and_long_paths_are_refused_by_a_stations_ports(tmp_path: Path) -> None:
+    long = "/" + "a" * 5_000
+    lengths = (str(LARGE), "9" * 5_000, "-1", "0x10", "1e3", "٣")
+    with bench(settings_for(tmp_path / "line")) as line:
+        server = StationServer(line.gate, host="127.0.0.1", port=0, token=None, triggers=True)
+        camera = PushCamera(matching=Matching(any_name=True))
+        try:
+            line.ready()
+            for body in REFUSED_TRIGGERS:
+                assert 400 <= ask(server.port, "/trigger", body.encode())[0] < 500, body[:40]
+            for port, place in ((server.port, "/trigger"), (camera.port, "/frames/A")):
+                for path in (long, place + long, f"{place}?{long}", "/%00", "/%ff%fe", "//"):
+                    assert 400 <= ask(port, path, b"\xff")[0] < 500, path[:40]
+                for length in lengths:
+                    assert 400 <= _status_for(port, place, {"Content-Length": length.encode()}) < 500, length[:40]
+            for moment in ("9" * 5_000, f"{LARGE}-01-01T00:00:00Z", "10000-01-01T00:00:00Z", "2026-01-31T14:00:00"):
+                assert ask(camera.port, "/frames", b"picture", Captured_At=moment)[0] == 400, moment[:40]
+            for moment in ("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"):
+                assert ask(camera.port, "/frames", b"picture", Captured_At=moment)[0] in (202, 503)
+            line.plc.fire(line.gate.submit, "part-1")
+            assert line.plc.wait("part-1").state is State.GO
+            assert line.gate.metrics.events["restarts"] == 0
+        finally:
+            camera.close()
+            server.close()
+
+
+def _status_for(port: int, path: str, headers: dict[str, bytes]) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.putrequest("POST", path)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    return connection.getresponse().status

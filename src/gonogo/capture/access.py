@@ -5,14 +5,25 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import socket
+import sys
 from collections.abc import Collection
 from email.message import Message
 from urllib.parse import urlsplit
+
+_DIGITS = 19  # of a length that nobody sends; Python refuses to read thousands of them
 
 
 def authorised(header: str | None, token: str | None) -> bool:
     """Whether an ``Authorization`` header carries the bearer token; always, where none is asked for."""
     return token is None or hmac.compare_digest((header or "").encode(), f"Bearer {token}".encode())
+
+
+def content_length(headers: Message) -> int | None:
+    """How many bytes a request says it brings; ``None`` where it does not say so in digits."""
+    said = headers.get("Content-Length", "")
+    if not (said.isascii() and said.isdecimal()):
+        return None
+    return int(said) if len(said) < _DIGITS else sys.maxsize
 
 
 def foreign(headers: Message, hosts: Collection[str]) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime
 from http import HTTPStatus
 
 from gonogo import images
-from gonogo.capture.access import authorised, foreign
+from gonogo.capture.access import authorised, content_length, foreign
 from gonogo.capture.bounded_server import BoundedServer
 from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
 from gonogo.capture.deliveries import Delivered, Matching
@@ -115,10 +115,10 @@ class PushCamera:
                     name = clean_name(name) if name else name
                 except ValueError as error:
                     return HTTPStatus.BAD_REQUEST, str(error)
-                length = self.headers.get("Content-Length", "")
-                if not (length.isascii() and length.isdecimal()):
+                length = content_length(self.headers)
+                if length is None:
                     return HTTPStatus.LENGTH_REQUIRED, "expected the header Content-Length"
-                if not 0 < int(length) <= camera._limits.max_file_bytes:
+                if not 0 < length <= camera._limits.max_file_bytes:
                     return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected 1 to {camera._limits.max_file_bytes} bytes"
                 try:
                     captured_at = _moment(self.headers.get(CAPTURED_AT))
@@ -129,7 +129,7 @@ class PushCamera:
                         f"expected /frames/TRIGGER or the header {CAPTURED_AT}: nothing ties this picture to its part"
                     )
                     return HTTPStatus.BAD_REQUEST, told
-                return self._keep(name, captured_at, int(length))
+                return self._keep(name, captured_at, length)
 
             def _keep(self, name: str, captured_at: datetime | None, length: int) -> tuple[HTTPStatus, str]:
                 ticket = camera.matcher.reserve(

@@ -13,7 +13,9 @@ from gonogo.cli.operate import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP
 
 if TYPE_CHECKING:
     from gonogo.config import Reduction
+    from gonogo.dataset import Dataset
     from gonogo.model import Normalisation, Pool
+    from gonogo.operating_point import Promise
     from gonogo.train import FineTuning
     from gonogo.workflow import TrainingOptions
 
@@ -201,7 +203,6 @@ def train(
 ) -> None:
     """Train an inspector, certify its thresholds and seal it in a bundle."""
     from gonogo.dataset import Dataset
-    from gonogo.operate.planning import shortfalls
     from gonogo.operating_point import describe_point
     from gonogo.progress import console
     from gonogo.workflow import Promise, train_inspector
@@ -231,8 +232,7 @@ def train(
         promise=Promise(max_escape=max_escape, max_overkill=max_overkill, confidence=confidence, joint=joint),
     )
     data = Dataset.read(dataset)
-    for each in shortfalls(data, options.promise):  # before any score is seen
-        console.print(each.sentence().replace("split DATASET", f"split {dataset}"), markup=False, soft_wrap=True)
+    _print_shortfalls(data, options.promise)
     made = train_inspector(data, out, options, overwrite=overwrite)
     point = made.bundle.manifest.operating_point
     assert point is not None, "training always certifies"
@@ -241,6 +241,15 @@ def train(
     for sentence in describe_point(point):
         console.print(sentence)
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")
+
+
+def _print_shortfalls(data: Dataset, promise: Promise) -> None:
+    """What the calibrate split lacks, said before any score is seen."""
+    from gonogo.operate.planning import shortfalls
+    from gonogo.progress import console
+
+    for each in shortfalls(data, promise):
+        console.print(each.sentence().replace("split DATASET", f"split {data.root}"), markup=False, soft_wrap=True)
 
 
 def _fine_tuning(epochs: int, batch: int, learning_rate: float) -> FineTuning:

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from email.message import Message
 from http import HTTPStatus
 
-from gonogo.capture.access import authorised, foreign
+from gonogo.capture.access import authorised, content_length, foreign
 from gonogo.capture.bounded_server import BoundedServer, ServerLimits
 from gonogo.errors import InputError
 from gonogo.station.gate import Gate
@@ -96,12 +96,12 @@ class StationServer:
                 self._answer(*server.get(self.path))
 
             def do_POST(self) -> None:
-                length = self.headers.get("Content-Length", "")
-                if not length.isascii() or not length.isdecimal() or int(length) > _LONGEST_BODY:
+                length = content_length(self.headers)
+                if length is None or length > _LONGEST_BODY:
                     self.close_connection = True
                     self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text/plain", "expected a short trigger")
                     return
-                body = self.rfile.read(int(length))
+                body = self.rfile.read(length)
                 self._answer(*server.post(self.path, body, self.headers))
 
             def _answer(self, status: HTTPStatus, kind: str, text: str) -> None:
