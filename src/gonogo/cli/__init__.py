@@ -26,7 +26,14 @@ from gonogo.cli.synth import synth
 from gonogo.cli.train import train
 from gonogo.errors import InputError, UnfitError
 
-TRAINING_PACKAGES = ("torch", "torchvision", "sklearn", "safetensors", "nncf")
+EXTRAS = {
+    "nncf": "train",
+    "sklearn": "train",
+    "safetensors": "finetune",
+    "torch": "finetune",
+    "torchvision": "finetune",
+}
+"""The extra that brings a module, by its top-level name."""
 
 app = typer.Typer(
     name="gonogo",
@@ -63,10 +70,10 @@ def main() -> None:
         print(f"gonogo: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except ModuleNotFoundError as error:
-        if error.name not in TRAINING_PACKAGES:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRAS:
             raise
-        told = (
-            f"this command needs {error.name}, which the line side leaves out. Install it: pip install 'gonogo[train]'"
-        )
+        extra = EXTRAS[module]
+        told = f"this command needs {module}, which is not installed. Install it: pip install 'gonogo[{extra}]'"
         print(f"gonogo: {told}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
