@@ -81,6 +81,26 @@ def trained(discs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def fine_tuned(discs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose network was made by torch, with log-sum-exp pooling. Copy it before changing it."""
+    from gonogo.augment import PLAIN
+    from gonogo.train import FineTuning
+    from gonogo.workflow import TrainingOptions, train_inspector
+
+    out = tmp_path_factory.mktemp("bundles") / "tuned.inspector"
+    options = TrainingOptions(
+        backbone="resnet18",
+        weights="none",
+        cuts=("layer1",),
+        size_wh=(64, 64),
+        augmentation=PLAIN,
+        fine_tuning=FineTuning(epochs=1),
+    )
+    train_inspector(discs, out, options)
+    return out
+
+
+@pytest.fixture(scope="session")
 def magnetic_tile() -> Path:
     folder = SHARED / "data" / "magnetic_tile"
     if not folder.is_dir():

@@ -144,6 +144,10 @@ class Cascade(Strict):
     """Added to the student's score where it is clearly bad."""
     student_shift_xy: tuple[float, float] = Field(default=(0.0, 0.0), strict=False)
     """Where the cells of the student's map look; those of the teacher's by the manifest's heat scale."""
+    map_scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """The student's map times this and plus ``map_offset`` is in the unit of the teacher's."""
+    map_offset: float | None = Field(default=None, allow_inf_nan=False)
+    """``None``: both maps are logits of cells, and the student's moves with its score."""
     compared: Comparison | None = None
     pictures: int = Field(default=0, ge=0)
     """Judged for the comparison."""

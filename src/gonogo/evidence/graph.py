@@ -116,7 +116,10 @@ def _memory(memory: Memory, weight: float, on_grid: ov.Node) -> ov.Node:
     cells = ops.divide(
         ops.subtract(flat, _constant(memory.centre[None, :, None])), _constant(memory.scale[None, :, None])
     )
-    products = ops.matmul(_constant(-2 * memory.patches[None]), cells, False, False)  # 1 x kept x cells
+    coordinates = cells
+    if memory.directions is not None:
+        coordinates = ops.matmul(_constant(memory.directions[None]), cells, False, False)
+    products = ops.matmul(_constant(-2 * memory.patches[None]), coordinates, False, False)  # 1 x kept x cells
     nearest = ops.reduce_min(
         ops.add(products, _constant((memory.patches**2).sum(1)[None, :, None])), _axes(1), keep_dims=True
     )
@@ -144,10 +147,16 @@ def _summed(fine: ov.Output | ov.Node, factor: float) -> ov.Node:
 
 def _repeated(coarse: ov.Output | ov.Node) -> ov.Node:
     """Every cell as four cells of the next finer grid."""
-    _, channels, rows, columns = coarse.shape
-    single = ops.reshape(coarse, ops.constant(np.array([1, channels, rows, 1, columns, 1])), False)
-    spread = ops.broadcast(single, ops.constant(np.array([1, channels, rows, 2, columns, 2])))
-    return ops.reshape(spread, ops.constant(np.array([1, channels, 2 * rows, 2 * columns])), False)
+    _, _, rows, columns = coarse.shape
+    return ops.interpolate(
+        coarse,
+        ops.constant(np.array([2 * rows, 2 * columns])),
+        "nearest",
+        "sizes",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+        axes=_axes(2, 3),
+    )
 
 
 def _constant(values: object) -> ov.Node:

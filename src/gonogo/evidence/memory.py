@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 from jaxtyping import Float32, Float64
 
 from gonogo.evidence.grid import FeatureMap, neighbourhood_means
@@ -33,6 +34,8 @@ NEAREST = 1.0
 """Distances below one standard deviation count as one: closer than that, rounding would be all that is left of them."""
 PROJECTED = 64
 """Dimensions of the random projection in which they are chosen."""
+DIRECTIONS = 128
+"""Main directions of the kept patches that they are rounded to, where they have more than twice as many channels."""
 COUNTED_SHARE = 0.01
 """Share of a picture's cells, those farthest from anything kept, whose mean distance is the picture's score."""
 
@@ -45,8 +48,10 @@ class Memory:
     """Which of the joined channels are compared."""
     centre: Float32[np.ndarray, " channels"]
     scale: Float32[np.ndarray, " channels"]
-    patches: Float32[np.ndarray, "kept channels"]
-    """Standardised."""
+    patches: Float32[np.ndarray, "kept coordinates"]
+    """Standardised; along ``directions`` where there are some, else along the channels."""
+    directions: Float32[np.ndarray, "coordinates channels"] | None = None
+    """Orthonormal. Only the kept patches are confined to them: what a cell has besides counts in full."""
 
     def distances(self, joined_map: FeatureMap) -> Float32[np.ndarray, "rows columns"]:
         """The Euclidean distance of each cell's patch to the nearest kept one, in standard deviations.
@@ -57,7 +62,8 @@ class Memory:
         smooth = neighbourhood_means(joined_map[self.channels].astype(np.float32))
         cells = (smooth.reshape(len(smooth), -1).T - self.centre) / self.scale
         lengths = (self.patches**2).sum(1)
-        squares = (lengths - 2 * cells @ self.patches.T).min(1) + (cells**2).sum(1)
+        coordinates = cells if self.directions is None else cells @ self.directions.T
+        squares = (lengths - 2 * coordinates @ self.patches.T).min(1) + (cells**2).sum(1)
         distances: Float32[np.ndarray, "rows columns"] = np.sqrt(np.maximum(squares, NEAREST**2)).reshape(
             smooth.shape[1:]
         )
@@ -115,7 +121,24 @@ def fit_memory(
     standard = (own - centre) / scale
     projection = rng.standard_normal((standard.shape[1], PROJECTED)).astype(np.float32) / np.sqrt(PROJECTED)
     kept = greedy_coreset((standard @ projection).astype(np.float32), size.kept)
-    return Memory(channels=channels, centre=centre, scale=scale, patches=np.ascontiguousarray(standard[kept]))
+    patches, directions = np.ascontiguousarray(standard[kept]), None
+    if patches.shape[1] > 2 * DIRECTIONS:
+        directions = main_directions(patches, DIRECTIONS)
+        patches = patches @ directions.T
+    return Memory(channels=channels, centre=centre, scale=scale, patches=patches, directions=directions)
+
+
+def main_directions(
+    patches: Float32[np.ndarray, "kept channels"], count: int
+) -> Float32[np.ndarray, "coordinates channels"]:
+    """The orthonormal directions that the patches lie along best (their first right singular vectors).
+
+    At most as many as there are patches. They make the one large matrix product of a judgement a small one.
+    """
+    first = max(0, len(patches) - count)
+    _, vectors = scipy.linalg.eigh(patches @ patches.T, subset_by_index=(first, len(patches) - 1))
+    found: Float32[np.ndarray, "coordinates channels"] = np.ascontiguousarray(np.linalg.qr(patches.T @ vectors)[0].T)
+    return found
 
 
 def greedy_coreset(points: Float32[np.ndarray, "points dimensions"], count: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from gonogo.train.cells import (
     fit_score,
     gather_cells,
 )
-from gonogo.train.distilling import Distillation, Lessons, Seen, distil, make_lessons, watch_teacher
+from gonogo.train.distilling import Distillation, Lessons, Seen, cell_units, distil, make_lessons, watch_teacher
 from gonogo.train.features import Maps, Pooled, feature_maps, pooled_features, stream_maps
 from gonogo.train.finetune import METRICS, FineTuning, fine_tune
 from gonogo.train.head import Head, balanced_loss, cross_validated_loss, fit_map, fit_mean
@@ -41,6 +41,7 @@ __all__ = [
     "Pooled",
     "Seen",
     "balanced_loss",
+    "cell_units",
     "choose_presence",
     "compute_places",
     "cross_validated_loss",

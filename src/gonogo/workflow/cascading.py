@@ -146,6 +146,7 @@ def _rule(
     if ask_from > ask_to:  # the student tells them apart with room to spare
         ask_from = ask_to = (ask_from + ask_to) / 2
     manifest = teacher.bundle.manifest
+    map_scale, map_offset = _map_unit(student, teacher)
     return bundle.Cascade(
         student_sha256=student.bundle_sha256,
         teacher=manifest.classifier,
@@ -156,7 +157,21 @@ def _rule(
         good_shift=go_below - ask_from,
         bad_shift=no_go_above - ask_to,
         student_shift_xy=student.heat_scale.shift_xy,
+        map_scale=map_scale,
+        map_offset=map_offset,
     )
+
+
+def _map_unit(student: Inspector, teacher: Inspector) -> tuple[float, float | None]:
+    """Scale and offset that bring the student's map to the heat scale of the teacher's.
+
+    ``(1, None)`` where the cells of both maps are logits, and so of one unit as they are.
+    """
+    if not any(each.bundle.manifest.classifier.evidence for each in (student, teacher)):
+        return 1.0, None
+    own, wanted = student.heat_scale, teacher.heat_scale
+    scale = (wanted.hot - wanted.cold) / (own.hot - own.cold)
+    return scale, wanted.cold - scale * own.cold
 
 
 def _known(recorder: Recorder, seen: Evaluation, share: float) -> Reference:

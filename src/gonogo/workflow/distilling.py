@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,7 +24,7 @@ from gonogo.model import FeatureNetwork, MapHead, Network, Normalisation, Pool, 
 from gonogo.operating_point import worst_per_part
 from gonogo.schema import Label, Scores
 from gonogo.source import Source
-from gonogo.train import Distillation, Lessons, Seen, distil, make_lessons, watch_teacher
+from gonogo.train import Distillation, Lessons, Seen, cell_units, distil, make_lessons, watch_teacher
 from gonogo.workflow.comparing import Compared, compare, expected_point, promise_of, promised, require_same_data
 from gonogo.workflow.fine_tuned import built_network
 from gonogo.workflow.region import copy_roi
@@ -162,7 +163,8 @@ def _lessons(
             seen,
             seed=options.seed,
             grid=(defect_map.shape[1], defect_map.shape[2]),
-            bias=teacher.bias,
+            scale=scale,
+            bias=bias,
             shift_xy=teacher.heat_scale.shift_xy,
             threshold=expected.go_below if expected.escape.holds else None,
             near_weight=options.recipe.near_weight,
@@ -174,8 +176,18 @@ def _lessons(
     # The certified threshold comes from the calibrate split, which must not shape the student: val says where it lies.
     good, bad = _of_parts(val, val_seen)
     expected = expected_point(good, bad, source.dataset, promise_of(promised(teacher)))
+    scale, bias = _cell_units(teacher, expected.go_below, bad)
     train_seen = watch(train, options.augmentation)
     return write(train, options.augmentation, train_seen), write(val, PLAIN, val_seen)
+
+
+def _cell_units(teacher: Inspector, go_below: float, bad: Scores) -> tuple[float, float]:
+    """Scale and bias that make logits of the cells of the teacher's map."""
+    if not teacher.bundle.manifest.classifier.evidence:
+        return 1.0, teacher.bias
+    scale = teacher.heat_scale
+    passes = go_below if math.isfinite(go_below) else 0.0
+    return cell_units(cold=scale.cold, hot=scale.hot, go_below=passes, bad_score=float(np.median(bad)))
 
 
 def _of_parts(samples: Sequence[Sample], seen: Seen) -> tuple[Scores, Scores]:

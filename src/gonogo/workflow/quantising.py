@@ -287,7 +287,7 @@ def _certified(folder: Path, name: str, source: Inspector, dataset: Dataset, opt
         for sample in track(dataset.split(Split.VAL), "judging val")
     ]
     assert opened.manifest.operating_point is not None, "it was certified a moment ago"
-    scale = scale_of(judged, inspector.bias, opened.manifest.operating_point, before.heat_scale.shift_xy)
+    scale = scale_of(judged, inspector, opened.manifest.operating_point, before.heat_scale.shift_xy)
     manifest = opened.manifest.model_copy(update={"heat_scale": scale})
     return Inspector(bundle.write_manifest(folder, manifest), graph, source.roi)
 

@@ -141,7 +141,7 @@ def seal(draft: Inspector, dataset: Dataset, promise: Promise, shift_xy: tuple[f
     finished = draft.bundle.manifest.model_copy(
         update={
             "operating_point": point,
-            "heat_scale": scale_of(judged, draft.bias, point, shift_xy),
+            "heat_scale": scale_of(judged, draft, point, shift_xy),
             "golden": write_evidence(draft, dataset, promise, calibrate, _predictions(judged), point),
         }
     )
@@ -190,14 +190,20 @@ def method_of(search: Roi | None) -> Literal["none", "fixed", "classical", "lear
 
 
 def scale_of(
-    judged: Sequence[tuple[Sample, Verdict]], bias: float, point: OperatingPoint, shift_xy: tuple[float, float]
+    judged: Sequence[tuple[Sample, Verdict]], inspector: Inspector, point: OperatingPoint, shift_xy: tuple[float, float]
 ) -> HeatScale:
-    """The heat scale that fits the maps of judged val pictures, see `gonogo.heatmap.fit_scale`."""
+    """The heat scale that fits the maps of judged val pictures, see `gonogo.heatmap.fit_scale`.
+
+    The cells of an evidence map are not logits of the part: no threshold on the score says which of them are cold.
+    """
     maps = {
         label: [verdict.heatmap for sample, verdict in judged if sample.label is label and verdict.heatmap is not None]
         for label in Label
     }
-    return fit_scale(maps[Label.GOOD], maps[Label.BAD], bias, point.go_below, shift_xy=shift_xy)
+    manifest = inspector.bundle.manifest
+    maker = manifest.classifier if manifest.cascade is None else manifest.cascade.teacher
+    go_below = None if maker.evidence else point.go_below
+    return fit_scale(maps[Label.GOOD], maps[Label.BAD], inspector.bias, go_below, shift_xy=shift_xy)
 
 
 def plain(value: object) -> JsonValue:
