@@ -28,6 +28,7 @@ from pydantic import Field, JsonValue, ValidationError, field_serializer, field_
 
 from gonogo import images, operating_point
 from gonogo.config import Recipe, Strict
+from gonogo.defect_kinds import KnownKinds
 from gonogo.errors import BundleError
 from gonogo.files import folder_beside, write_beside
 from gonogo.heatmap import HeatScale
@@ -79,6 +80,8 @@ class Classifier(Strict):
     """Whether every cell of the heat map also holds what the picture as a whole says, the same in all."""
     evidence: tuple[Evidence, ...] = Field(default=(), strict=False)
     """The kinds in the order of their maps in the output ``evidence``."""
+    defect_kinds: KnownKinds | None = None
+    """What the output ``kinds`` tells apart; ``None`` where there is no such output."""
 
 
 class Revision(Strict):
@@ -384,6 +387,7 @@ def model_card(manifest: Manifest) -> str:
             + ("" if each.auroc is None else f", AUROC alone {each.auroc:.3f} on parts left out")
             for each in manifest.classifier.evidence
         ),
+        *_known_kinds(manifest.classifier),
         f"- Input: the region of interest ({manifest.recipe.roi}) as {width} x {height} RGB, uint8",
         f"- Arithmetic: {manifest.precision} on {manifest.proven_on.get('processor', 'unknown')}, "
         f"OpenVINO {manifest.proven_on.get('openvino', 'unknown')}",
@@ -395,6 +399,16 @@ def model_card(manifest: Manifest) -> str:
         lines += ["## Against the bundle of full precision", ""]
         lines += [*(f"- {each}" for each in manifest.quantisation.sentences()), ""]
     return "\n".join(lines)
+
+
+def _known_kinds(classifier: Classifier) -> list[str]:
+    known = classifier.defect_kinds
+    if known is None:
+        return []
+    return [
+        f"- Defect kinds that it names: {', '.join(known.names)}; {known.named_right:.1%} right on bad parts left out "
+        f"of the training, each kind weighing the same; none where the likeliest has less than {known.least_share:.0%}"
+    ]
 
 
 def _origins(manifest: Manifest) -> list[str]:

@@ -360,7 +360,7 @@ class Station:
 
 
 def _answer(row: Row[VerdictRecord]) -> Answer:
-    record = row.record
+    record, named = row.record, row.record.named
     return Answer(
         trigger_id=record.trigger_id,
         part=record.part,
@@ -368,6 +368,8 @@ def _answer(row: Row[VerdictRecord]) -> Answer:
         reason=record.reason,
         cause=None if record.cause is None else Cause(record.cause),
         score=record.score,
+        kind=None if named is None else named.kind,
+        kind_share=None if named is None else named.kind_share,
         row=row.seq,
     )
 
