@@ -76,6 +76,12 @@ SizeOption = Annotated[
 ]
 
 
+SheetOption = Annotated[
+    Path | None,
+    typer.Option(help="Where training pictures as the network sees them are shown; beside the bundle where omitted."),
+]
+
+
 def parse_size(text: str | None) -> tuple[int, int] | None:
     """Width and height from ``224`` or ``640x320``.
 
@@ -170,6 +176,7 @@ def train(
     pool: PoolOption = PoolName.AUTO,
     masks: MasksOption = True,
     size: SizeOption = None,
+    sheet: SheetOption = None,
     reduction: Annotated[
         str, typer.Option(help="Judge pictures at 1/N of their size (JPEGs unpack faster).", metavar="1|2|4|8")
     ] = "1",
@@ -196,6 +203,7 @@ def train(
     from gonogo.operating_point import describe
     from gonogo.progress import console
     from gonogo.workflow import Promise, train_inspector
+    from gonogo.workflow.training_sheet import sheet_of
 
     require_fine_tuning(finetune, window=window, device=device, crops=crops, rotations=rotations, pool=pool)
     options = training_options(
@@ -221,13 +229,15 @@ def train(
         fine_tuning=_fine_tuning(epochs, batch, learning_rate) if finetune else None,
         promise=Promise(max_escape=max_escape, max_overkill=max_overkill, confidence=confidence, joint=joint),
     )
-    made = train_inspector(Dataset.read(dataset), out, options, overwrite=overwrite)
+    sheet = sheet or sheet_of(out)
+    made = train_inspector(Dataset.read(dataset), out, options, overwrite=overwrite, sheet=sheet)
     point = made.bundle.manifest.operating_point
     assert point is not None, "training always certifies"
     if made.auroc is not None:
         console.print(f"AUROC on pictures left out of the training: {made.auroc:.4f}")
     for claim in (point.escape, point.overkill):
         console.print(describe(claim))
+    console.print(f"What the network sees: {sheet}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")
 
 

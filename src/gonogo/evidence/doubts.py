@@ -3,54 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from gonogo.dataset import Sample
+from gonogo.dataset.doubts import Doubt, Doubts
 from gonogo.evidence.fitting import LEAST_BAD_PARTS, OutOfFold
 from gonogo.evidence.table import FeatureTable
 from gonogo.schema import Label
 
 FARTHEST = 3.0
-"""Standard deviations of good parts beyond which one labelled good is doubted where there are no bad ones to compare."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Doubt:
-    """A picture whose label the evidence contradicts."""
-
-    sample: Sample
-    score: float
-    """Out of fold: positive speaks for bad, negative for good."""
-    likely: Label
-
-    def to_json(self) -> dict[str, Any]:
-        """Ready for ``json.dumps``."""
-        return {
-            "file": self.sample.file_name,
-            "part": self.sample.part_id,
-            "split": None if self.sample.split is None else self.sample.split.value,
-            "label": None if self.sample.label is None else self.sample.label.value,
-            "defect": self.sample.defect,
-            "score": self.score,
-            "likely": self.likely.value,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Doubts:
-    """All doubted labels of a data set, the most contradicted first."""
-
-    found: tuple[Doubt, ...]
-    pictures: int
-    """Labelled pictures that were scored."""
-    bad_pictures: int
-    auroc: float | None
-    """Of the scores against the labels as they are; ``None`` where the labels were compared with good parts alone."""
-    unreadable: tuple[str, ...] = ()
-    """Labelled pictures that could not be read or in which the part was not found."""
+"""Where there are no bad parts to compare with: standard deviations of good parts beyond which one is doubted."""
 
 
 def doubtful(
@@ -74,7 +37,8 @@ def doubtful(
     against = np.where(table.bad == 1, -excess, excess)
     if not both:
         against[table.bad == 1] = -1.0
-    order = sorted(np.flatnonzero(against > 0), key=lambda row: (-against[row], samples[row].file_name))
+    rows = (int(row) for row in np.flatnonzero(against > 0))
+    order = sorted(rows, key=lambda row: (-against[row], samples[row].file_name))
     return Doubts(
         found=tuple(
             Doubt(

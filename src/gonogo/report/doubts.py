@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from gonogo.dataset import Dataset
-from gonogo.evidence.doubts import Doubt, Doubts
+from gonogo.dataset.doubts import Doubt, Doubts
 from gonogo.files import write_beside
 from gonogo.report.page import render
 from gonogo.report.pictures import data_uri

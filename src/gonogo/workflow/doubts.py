@@ -8,9 +8,10 @@ from gonogo import roi, runtime
 from gonogo.backbone import pretrained
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Sample
+from gonogo.dataset.doubts import Doubts
 from gonogo.errors import DatasetError, ImageError
 from gonogo.evidence import gather_features, measure_shift, out_of_fold
-from gonogo.evidence.doubts import Doubts, doubtful
+from gonogo.evidence.doubts import doubtful
 from gonogo.progress import track
 from gonogo.roi import Roi
 from gonogo.schema import Label
