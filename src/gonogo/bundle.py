@@ -31,6 +31,7 @@ from pydantic import Field, JsonValue, ValidationError, field_serializer, field_
 
 from gonogo import images, operating_point
 from gonogo.config import Recipe, Strict
+from gonogo.defect_kinds import KnownKinds
 from gonogo.errors import BundleError, InputError
 from gonogo.files import folder_beside, plain_files, read_regular, write_beside
 from gonogo.heatmap import HeatScale
@@ -86,6 +87,8 @@ class Classifier(Strict):
     """Whether every cell of the heat map also holds what the picture as a whole says, the same in all."""
     evidence: tuple[Evidence, ...] = Field(default=(), strict=False)
     """The kinds in the order of their maps in the output ``evidence``."""
+    defect_kinds: KnownKinds | None = None
+    """What the output ``kinds`` tells apart; ``None`` where there is no such output."""
 
 
 class Revision(Strict):
@@ -377,6 +380,7 @@ def model_card(manifest: Manifest) -> str:
             + ("" if each.auroc is None else f", AUROC alone {each.auroc:.3f} on parts left out")
             for each in manifest.classifier.evidence
         ),
+        *_known_kinds(manifest.classifier),
         f"- Input: the region of interest ({manifest.recipe.roi}) as {width} x {height} RGB, uint8",
         f"- Arithmetic: {manifest.precision} on {manifest.proven_on.get('processor', 'unknown')}, "
         f"OpenVINO {manifest.proven_on.get('openvino', 'unknown')}",
@@ -396,6 +400,16 @@ def _thresholds(point: OperatingPoint) -> str:
     if point.no_go_above == math.inf:
         return f"Go below a score of {point.go_below:g}, review from there; no part is rejected automatically."
     return f"Go below a score of {point.go_below:g}, no-go above {point.no_go_above:g}, review between."
+
+
+def _known_kinds(classifier: Classifier) -> list[str]:
+    known = classifier.defect_kinds
+    if known is None:
+        return []
+    return [
+        f"- Defect kinds that it names: {', '.join(known.names)}; {known.named_right:.1%} right on bad parts left out "
+        f"of the training, each kind weighing the same; none where the likeliest has less than {known.least_share:.0%}"
+    ]
 
 
 def _origins(manifest: Manifest) -> list[str]:

@@ -16,6 +16,7 @@ from gonogo.bundle import Bundle
 from gonogo.cascade import Cascade, Outputs
 from gonogo.compiled import CompiledCache
 from gonogo.config import Recipe, Settings, settings
+from gonogo.defect_kinds import UNLIKE
 from gonogo.errors import BundleError, ImageError, UnlocatedError
 from gonogo.heatmap import HeatScale
 from gonogo.images.geometry import relocated, scaled
@@ -196,7 +197,9 @@ class Inspector:
                     outputs = self._graph(picture)
                 outputs, doubt = self._second_opinion(outputs, frame, cut_out, timings_ms)
                 score = float(outputs["score"][0])
-                state, reason = self._guarded(*self._decide(score), outputs["feature_vector"][0])
+                decided = self._decide(score)
+                state, reason = self._guarded(*decided, outputs["feature_vector"][0])
+                kind, kind_share = self._kind(state, outputs, strange=state is not decided[0], asked=bool(doubt))
         except Exception as error:  # noqa: BLE001  the edge of judging: whatever went wrong, the answer is a fault
             return replace(_fault(f"not judged: {error}", timings_ms), box=box, region=region)
         return Verdict(
@@ -208,6 +211,8 @@ class Inspector:
             heatmap=outputs["heatmap"][0],
             shift_xy=self.heat_scale.shift_xy if self.cascade is None or doubt else self.cascade.rule.student_shift_xy,
             feature_vector=outputs["feature_vector"][0],
+            kind=kind,
+            kind_share=kind_share,
             doubt=doubt,
             timings_ms=timings_ms,
         )
@@ -257,6 +262,23 @@ class Inspector:
             f"unlike everything taught (distance {distance:.3f}, ordinary parts stay within {guard.farthest:.3f}): "
             f"a person decides; otherwise {reason}",
         )
+
+    def _kind(
+        self, state: State, outputs: Outputs, *, strange: bool, asked: bool
+    ) -> tuple[str, float | None] | tuple[None, None]:
+        """The likeliest defect kind with its share, where kinds are known; never for a go.
+
+        Args:
+            state: The verdict.
+            outputs: Of the network whose answer counts.
+            strange: It was found unlike everything taught.
+            asked: In a cascade: this is the second network's answer.
+        """
+        rule = self.bundle.manifest.cascade
+        known = (rule.teacher if rule is not None and asked else self.bundle.manifest.classifier).defect_kinds
+        if known is None or state is State.GO:
+            return None, None
+        return (UNLIKE, None) if strange else known.name(outputs["kinds"][0])
 
     def _replay(self, environment: dict[str, str]) -> None:
         """Judge the golden frames; bit-equal where the bundle was proven, within its tolerance elsewhere."""

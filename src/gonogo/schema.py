@@ -256,6 +256,10 @@ class Verdict:
     Strided convolutions with symmetric padding look up and left of it, by nearly half a cell.
     """
     feature_vector: FeatureVector | None = None
+    kind: str | None = None
+    """For a no-go or a review, where the inspector knows defect kinds: the likeliest one, or that it is unlike any."""
+    kind_share: float | None = None
+    """Share of that kind, 0 to 1; ``None`` where it is unlike any known kind."""
     doubt: str = ""
     """In a cascade: why the second network was asked; empty where the first one's answer stands."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
@@ -273,6 +277,8 @@ class Prediction:
     state: State
     score: float | None
     """``None`` for a fault."""
+    kind: str | None = None
+    """The defect kind that the verdict names, see `Verdict`."""
     pointing_hit: bool | None = None
     """Whether the hottest point lies on the mask; ``None`` without a mask."""
     centre_hit: bool | None = None

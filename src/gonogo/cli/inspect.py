@@ -129,10 +129,13 @@ def _heatmap_names(files: list[Path], roots: list[Path]) -> dict[Path, Path]:
 
 
 def _report(done: Done, opened: Bundle, *, as_json: bool) -> None:
+    from gonogo.defect_kinds import describe
+
     verdict, file = done.verdict, done.job.file
     if not as_json:
         score = "" if verdict.score is None else f"{verdict.score:9.3f}"
-        typer.echo(f"{verdict.state.value:7s}{score:10s}  {file}  {verdict.reason}")
+        kind = "" if verdict.kind is None else f"; kind: {describe(verdict.kind, verdict.kind_share)}"
+        typer.echo(f"{verdict.state.value:7s}{score:10s}  {file}  {verdict.reason}{kind}")
         return
     from gonogo.images.geometry import corners_of
 
@@ -140,6 +143,8 @@ def _report(done: Done, opened: Bundle, *, as_json: bool) -> None:
         "file": str(file),
         "state": verdict.state.value,
         "score": verdict.score,
+        "kind": verdict.kind,
+        "kind_share": verdict.kind_share,
         "box_xyxy": None if verdict.box is None else list(verdict.box.xyxy),
         "region_xy": None if verdict.region is None else corners_of(verdict.region).tolist(),
         "heatmap_file": str(done.job.heatmap) if done.job.heatmap is not None and done.readable else None,

@@ -84,6 +84,12 @@ SizeOption = Annotated[
 ]
 
 
+SheetOption = Annotated[
+    Path | None,
+    typer.Option(help="Where training pictures as the network sees them are shown; beside the bundle where omitted."),
+]
+
+
 def parse_size(text: str | None) -> tuple[int, int] | None:
     """Width and height from ``224`` or ``640x320``.
 
@@ -178,6 +184,7 @@ def train(
     pool: PoolOption = PoolName.AUTO,
     masks: MasksOption = True,
     size: SizeOption = None,
+    sheet: SheetOption = None,
     reduction: Annotated[
         str, typer.Option(help="Judge pictures at 1/N of their size (JPEGs unpack faster).", metavar="1|2|4|8")
     ] = "1",
@@ -206,6 +213,7 @@ def train(
     from gonogo.operating_point import describe_point
     from gonogo.progress import console
     from gonogo.workflow import Promise, train_inspector
+    from gonogo.workflow.training_sheet import sheet_of
 
     require_fine_tuning(finetune, window=window, device=device, crops=crops, rotations=rotations, pool=pool)
     options = training_options(
@@ -231,15 +239,16 @@ def train(
         fine_tuning=_fine_tuning(epochs, batch, learning_rate) if finetune else None,
         promise=Promise(max_escape=max_escape, max_overkill=max_overkill, confidence=confidence, joint=joint),
     )
-    data = Dataset.read(dataset)
+    data, sheet = Dataset.read(dataset), sheet or sheet_of(out)
     _print_shortfalls(data, options.promise)
-    made = train_inspector(data, out, options, overwrite=overwrite)
+    made = train_inspector(data, out, options, overwrite=overwrite, sheet=sheet)
     point = made.bundle.manifest.operating_point
     assert point is not None, "training always certifies"
     if made.unseen is not None:
         console.print(made.unseen.sentence())
     for sentence in describe_point(point):
         console.print(sentence)
+    console.print(f"What the network sees: {sheet}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")
 
 

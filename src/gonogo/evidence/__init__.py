@@ -8,17 +8,20 @@ to the score, the weighted maps to the heat map.
 from gonogo.evidence.fitting import OutOfFold, fit_evidence, losses_out_of_fold, out_of_fold
 from gonogo.evidence.graph import PREFIX, classifier_graph, describe_classifier
 from gonogo.evidence.judge import Judgement, Weighted, judge, pool
+from gonogo.evidence.kinds import DefectKinds, fit_defect_kinds
 from gonogo.evidence.shift import measure_shift
 from gonogo.evidence.table import FeatureTable, gather_features
 
 __all__ = [
     "PREFIX",
+    "DefectKinds",
     "FeatureTable",
     "Judgement",
     "OutOfFold",
     "Weighted",
     "classifier_graph",
     "describe_classifier",
+    "fit_defect_kinds",
     "fit_evidence",
     "gather_features",
     "judge",

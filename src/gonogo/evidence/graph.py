@@ -11,6 +11,7 @@ from openvino import opset13 as ops
 from gonogo.evidence.cells import SHARPNESS, Cells
 from gonogo.evidence.context import Context
 from gonogo.evidence.judge import Weighted
+from gonogo.evidence.kinds import DefectKinds
 from gonogo.evidence.memory import NEAREST, Memory, counted_cells
 
 PREFIX = "evidence/"
@@ -21,7 +22,8 @@ def classifier_graph(features: ov.Model, weighted: Weighted, *, labels: tuple[st
     """Build the evidence on a backbone's graph.
 
     Outputs: ``logits`` (1 x 2), ``score`` (1), ``heatmap`` (1 x rows x columns), ``feature_vector`` (1 x channels) and
-    ``evidence`` (1 x kinds x rows x columns), whose maps add up to ``heatmap``.
+    ``evidence`` (1 x kinds x rows x columns), whose maps add up to ``heatmap``. Where defect kinds are known also
+    ``kinds`` (1 x defect kinds), their logits against a part without a defect.
 
     Args:
         features: From ``frame`` to ``stride_8``, ``stride_16`` and ``stride_32``, see `gonogo.backbone.Backbone`.
@@ -48,6 +50,8 @@ def classifier_graph(features: ov.Model, weighted: Weighted, *, labels: tuple[st
     results = []
     # Logits first, because that is the output Model API reads the classes from.
     outputs = {"logits": logits, "score": score, "heatmap": heatmap, "feature_vector": vector, "evidence": stacked}
+    if weighted.defect_kinds is not None:
+        outputs["kinds"] = _defect_kinds(weighted.defect_kinds, maps, vector)
     for name, node in outputs.items():
         node.output(0).get_tensor().set_names({name})
         results.append(ops.result(node))
@@ -137,6 +141,12 @@ def _cells(cells: Cells, weight: float, on_grid: ov.Node) -> tuple[ov.Node, ov.N
     mean = ops.reduce_mean(ops.exp(ops.subtract(scaled, highest)), _axes(1, 2, 3), keep_dims=False)
     pooled = ops.divide(ops.add(ops.log(mean), ops.squeeze(highest, _axes(1, 2, 3))), _constant(sharpness))
     return node, pooled
+
+
+def _defect_kinds(kinds: DefectKinds, maps: Sequence[ov.Output], means: ov.Node) -> ov.Node:
+    highest = [ops.reduce_max(each, _axes(2, 3), keep_dims=False) for each in maps]
+    vector = ops.concat([means, *highest], axis=1)
+    return ops.add(ops.matmul(vector, _constant(kinds.weight), False, True), _constant(kinds.bias[None]))
 
 
 def _summed(fine: ov.Output | ov.Node, factor: float) -> ov.Node:

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from gonogo.evidence.cells import SHARPNESS, Cells, pool_log_sum_exp
-from gonogo.evidence.context import Context
+from gonogo.evidence.context import Context, pooled_vector
 from gonogo.evidence.grid import FeatureMap, joined
+from gonogo.evidence.kinds import DefectKinds
 from gonogo.evidence.memory import Memory, pool_largest
 
 
@@ -28,6 +29,8 @@ class Weighted:
     cells: Cells | None = None
     cells_weight: float = 0.0
     bias: float
+    defect_kinds: DefectKinds | None = None
+    """Names the kind of a defect; adds nothing to the score."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -44,6 +47,8 @@ class Judgement:
     evidence: Float32[np.ndarray, "kinds rows columns"]
     """The map of each kind, its weight included."""
     feature_vector: Float32[np.ndarray, " channels"]
+    defect_kinds: Float32[np.ndarray, " defect_kinds"] | None = None
+    """Logits of the known defect kinds, where there are any."""
 
     @property
     def heatmap(self) -> Float32[np.ndarray, "rows columns"]:
@@ -69,6 +74,7 @@ def judge(weighted: Weighted, maps: Sequence[FeatureMap]) -> Judgement:
         score=sum(pooled) + weighted.bias,
         evidence=stacked,
         feature_vector=np.concatenate([each.mean((1, 2)) for each in maps]),
+        defect_kinds=None if weighted.defect_kinds is None else weighted.defect_kinds.logits(pooled_vector(maps)),
     )
 
 

@@ -36,6 +36,8 @@ class FeatureTable:
     """The part that each picture shows."""
     targets: Int8[np.ndarray, "samples rows columns"] | None
     """Which cells are defective, see `cell_targets`; ``None`` where masks are left out."""
+    defects: tuple[str | None, ...] = ()
+    """The labelled defect kind of each picture; empty where kinds are left aside."""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -104,4 +106,5 @@ def gather_features(
         bad=labels(samples),
         parts=tuple(sample.part_id for sample in samples),
         targets=targets,
+        defects=tuple(sample.defect for sample in samples),
     )

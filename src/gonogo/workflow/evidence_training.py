@@ -13,12 +13,14 @@ from gonogo.backbone import PACKAGES, Backbone, pretrained
 from gonogo.bundle import Classifier, Evidence
 from gonogo.config import settings
 from gonogo.dataset import Sample, Split
+from gonogo.defect_kinds import KnownKinds
 from gonogo.errors import ParityError
 from gonogo.evidence import (
     FeatureTable,
     OutOfFold,
     Weighted,
     classifier_graph,
+    fit_defect_kinds,
     fit_evidence,
     gather_features,
     judge,
@@ -74,9 +76,12 @@ def train_evidence(source: Source, options: TrainingOptions) -> Built:
         table = _table(best.backbone, best.source, samples, best.shift_xy, options, "computing features")
         best = replace(best, table=table, tried=out_of_fold(table, seed=options.seed))
     weighted = fit_evidence(best.table, best.tried, seed=options.seed)
+    weighted = replace(weighted, defect_kinds=fit_defect_kinds(best.table, seed=options.seed))
     width, height = best.source.size_wh
     aurocs = best.tried.aurocs(best.table.bad)
     console.print(_sentence(best, aurocs))
+    if weighted.defect_kinds is not None:
+        console.print(_sentence_of_kinds(weighted.defect_kinds.known), markup=False, highlight=False)
     return Built(
         graph=classifier_graph(
             best.backbone.graph((width, height)), weighted, labels=(Label.GOOD.value, Label.BAD.value)
@@ -121,6 +126,8 @@ def check_evidence(
         expected = judge(weighted, backbone.reference(picture))
         for difference in (expected.score - found["score"][0], np.abs(expected.heatmap - found["heatmap"][0]).max()):
             worst = float(np.maximum(worst, abs(difference)))  # hands NaN on
+        if expected.defect_kinds is not None:
+            worst = float(np.maximum(worst, np.abs(expected.defect_kinds - found["kinds"][0]).max()))
     if not worst <= PARITY_TOLERANCE:
         raise ParityError(
             f"the graph differs from its plain reference by {worst:.2e}, more than the {PARITY_TOLERANCE:.0e} allowed. "
@@ -249,6 +256,7 @@ def _described(best: Trial, weighted: Weighted, aurocs: dict[str, float]) -> Cla
             Evidence(kind=kind, weight=weights[kind], auroc=aurocs.get(kind))  # type: ignore[arg-type]
             for kind in weighted.kinds
         ),
+        defect_kinds=None if weighted.defect_kinds is None else weighted.defect_kinds.known,
     )
 
 
@@ -268,3 +276,10 @@ def _sentence(best: Trial, aurocs: dict[str, float]) -> str:
         return f"{seen} No bad part to learn from: judged by the distance to good parts alone."
     kinds = ", ".join(f"{kind} {value:.3f}" for kind, value in aurocs.items() if kind != "all")
     return f"{seen} AUROC of each kind of evidence alone, on pictures left out: {kinds}."
+
+
+def _sentence_of_kinds(known: KnownKinds) -> str:
+    return (
+        f"It names {len(known.names)} defect kinds ({', '.join(known.names)}): {known.named_right:.0%} right on bad "
+        f"parts left out; unlike any of them where the likeliest has a share below {known.least_share:.0%}."
+    )

@@ -22,6 +22,7 @@ from gonogo.workflow.evidence_training import train_evidence
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.region import IDENTITY, find_regions, keep_roi
 from gonogo.workflow.sealing import Unseen, fill_bundle, method_of, plain
+from gonogo.workflow.training_sheet import write_training_sheet
 
 PROBED = 16
 """Training pictures that a reduction is tried on."""
@@ -43,7 +44,12 @@ class Trained:
 
 
 def train_inspector(
-    dataset: Dataset, out: Path, options: TrainingOptions | None = None, *, overwrite: bool = False
+    dataset: Dataset,
+    out: Path,
+    options: TrainingOptions | None = None,
+    *,
+    overwrite: bool = False,
+    sheet: Path | None = None,
 ) -> Trained:
     """Train an inspector on a data set and seal it in a bundle.
 
@@ -55,9 +61,11 @@ def train_inspector(
         out: The bundle's folder.
         options: What to train; the defaults of `TrainingOptions` where omitted.
         overwrite: Replace a bundle already there, once the new one is complete.
+        sheet: Where a sheet of training pictures as the network sees them goes, once the bundle is complete.
 
     Raises:
-        InputError: unfit data, unknown backbone, weights that do not fit, ``out`` exists.
+        InputError: unfit data, unknown backbone, weights that do not fit, ``out`` exists, or the sheet cannot be
+            written; the bundle is complete then.
         ParityError: the graph differs from what was trained.
     """
     if out.exists() and not overwrite:
@@ -92,6 +100,8 @@ def train_inspector(
         )
     shutil.rmtree(work, ignore_errors=True)
     sealed = Inspector.load(out).bundle  # opened as a user would, golden frames and all
+    if sheet is not None:
+        write_training_sheet(built.source, sheet)
     return Trained(bundle=sealed, unseen=built.unseen, history=history)
 
 
