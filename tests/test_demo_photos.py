@@ -60,7 +60,7 @@ def test_an_incomplete_package_is_named_and_nothing_is_left(tmp_path: Path) -> N
     source = stand_in(tmp_path / "data")
     cells = read_cells(source)
     (source / "images" / "cell0002.png").unlink()
-    with pytest.raises(DatasetError, match="expected 4 photographs, found 3 .*cell0002"):
+    with pytest.raises(DatasetError, match=r"expected 4 photographs, found 3 .*cell0002"):
         copy_cells(source, cells, tmp_path / "photos")
     assert not (tmp_path / "photos").exists()
     (source / "labels.csv").write_text("images/cell0001.png  0.0\n")

@@ -204,8 +204,8 @@ def copy_cells(source: Path, cells: Sequence[Cell], out: Path) -> None:
     missing = [cell.file for cell in cells if not (source / cell.file).is_file()]
     if missing:
         raise DatasetError(
-            f"{source}: expected {len(cells)} photographs, found {len(cells) - len(missing)} ({missing[0]} is missing). "
-            "Install the package again: pip install --force-reinstall elpv-dataset"
+            f"{source}: expected {len(cells)} photographs, found {len(cells) - len(missing)} "
+            f"({missing[0]} is missing). Install the package again: pip install --force-reinstall elpv-dataset"
         )
     with folder_beside(out) as folder:
         for cell in track(cells, "copying photographs"):
