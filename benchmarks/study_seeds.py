@@ -1,8 +1,8 @@
 """How well the default method judges parts that it never saw: ``python benchmarks/study_seeds.py --data FOLDER``.
 
-For every set, split and way of training (good parts alone, labels, labels and masks) the whole way of ``gonogo train`` and
-``gonogo evaluate`` is gone. Splits keep pictures of one part together. Rows are kept in ``OUT/seeds.jsonl`` as they
-finish; delete that file to begin anew. The last line is the means and 95 % intervals, as JSON.
+Every set, split and way of training (good parts alone, labels, labels and masks) goes the whole way of ``gonogo train``
+and ``gonogo evaluate``. Splits keep pictures of one part together. Rows are kept in ``OUT/seeds.jsonl`` as they finish;
+delete that file to begin anew. The last line is the means and 95 % intervals, as JSON.
 """
 
 from __future__ import annotations
@@ -98,9 +98,10 @@ def main() -> None:
     options = read_arguments(__doc__, extra=_options)
     given: Given = options.given
     rows = Rows.opened(given, "seeds")
-    ways = [Way(backbone=name, weights=file or "imagenet") for name, _, file in (
-        each.partition("=") for each in options.backbone or ["efficientnet_lite0"]
-    )]
+    ways = [
+        Way(backbone=name, weights=file or "imagenet")
+        for name, _, file in (each.partition("=") for each in options.backbone or ["efficientnet_lite0"])
+    ]
     for way in ways:
         for name in given.names:
             dataset = given.dataset(name)

@@ -26,8 +26,8 @@ SETS = {
     "aliens": ImportOptions(good="good"),
     "magnetic_tile": ImportOptions(good="MT_Free", mask_suffix=".png"),
 }
-"""How each folder of photographs is read. The exposures of one magnetic tile are found by its surface: the numbers in the
-file names are different for each exposure."""
+"""How each folder of photographs is read. The exposures of one magnetic tile are found by its surface: the numbers in
+the file names are different for each exposure."""
 RENDERED = "rendered"
 RENDERED_PARTS = 240
 QUICK_PICTURES = 60
@@ -51,6 +51,10 @@ class Given:
         chosen = tuple(name for name in names if not self.only or name in self.only)
         return chosen[:1] if self.quick else chosen
 
+    def features(self, name: str) -> Path:
+        """Folder of a set's features."""
+        return self.out / "features" / (f"{name}-quick" if self.quick else name)
+
     def dataset(self, name: str) -> Dataset:
         """A set's pictures, each with its near-duplicate group; imported on the first call."""
         folder = self.out / "sets" / name
@@ -69,7 +73,9 @@ def read_arguments(description: str | None, *, extra: Callable[[argparse.Argumen
     """The options that all studies share; ``given`` of the result is what was asked for."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, default=Path("study"), help="Folder for imported sets, features and rows.")
-    parser.add_argument("--data", type=Path, default=None, help="Folder of real photographs; boards are rendered without.")
+    parser.add_argument(
+        "--data", type=Path, default=None, help="Folder of real photographs; boards are rendered without."
+    )
     parser.add_argument("--only", action="append", default=[], help="Only this set; may be repeated.")
     parser.add_argument("--quick", action="store_true", help="The first set alone, few pictures, few repetitions.")
     if extra is not None:
@@ -95,7 +101,7 @@ def thinned(dataset: Dataset) -> Dataset:
 
 @dataclass
 class Rows:
-    """Rows of a study in a file, a line each, written as they finish: a run that was stopped goes on where it stopped."""
+    """Rows of a study in a file, a line each, written as they finish; a run that was stopped goes on from there."""
 
     path: Path
     rows: list[Row] = field(default_factory=list)

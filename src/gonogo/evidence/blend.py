@@ -61,5 +61,5 @@ def balanced_losses(
 ) -> Float64[np.ndarray, " samples"]:
     """Each part's cross entropy in nats, weighted so that their mean gives both classes half."""
     losses = np.logaddexp(0.0, np.where(bad == 1, -score, score))
-    share = bad.mean()
-    return np.asarray(losses * np.where(bad == 1, 0.5 / share, 0.5 / (1.0 - share)))
+    share = np.where(bad == 1, bad.mean(), 1.0 - bad.mean())
+    return np.asarray(losses * 0.5 / share)
