@@ -34,7 +34,7 @@ from gonogo.runtime import Graph
 from gonogo.schema import Label
 from gonogo.source import Source, labels, masked
 from gonogo.workflow.options import TrainingOptions
-from gonogo.workflow.picture_size import sizes_to_try, usual_region_wh
+from gonogo.workflow.picture_size import brings_more, sizes_to_try, usual_region_wh
 from gonogo.workflow.sealing import Built, Unseen
 
 USUAL_WH = (224, 224)
@@ -71,7 +71,7 @@ def train_evidence(source: Source, options: TrainingOptions) -> Built:
     """
     samples = source.dataset.split(Split.TRAIN, Split.VAL)
     sizes = [options.size_wh] if options.size_wh else _sizes(source, samples, options)
-    best = _best_trial(source, _some(samples, options.seed), open_backbones(options), sizes, options)
+    best = _best_trial(source, pictures_to_try(samples, options.seed), open_backbones(options), sizes, options)
     if len(best.table.bad) < len(samples):
         table = _table(best.backbone, best.source, samples, best.shift_xy, options, "computing features")
         best = replace(best, table=table, tried=out_of_fold(table, seed=options.seed))
@@ -155,8 +155,7 @@ def _best_trial(
     )
     for size_wh in sizes[1:]:
         other = _try(best.backbone, best.shift_xy, source, samples, size_wh, options)
-        gain = losses_out_of_fold(best.tried, best.table.bad) - losses_out_of_fold(other.tried, other.table.bad)
-        if gain.mean() > gain.std() / np.sqrt(len(gain)):
+        if brings_more(*(losses_out_of_fold(each.tried, each.table.bad) for each in (other, best))):
             best = other
     return best
 
@@ -219,7 +218,7 @@ def _gather(
     )
 
 
-def _some(samples: Sequence[Sample], seed: int) -> Sequence[Sample]:
+def pictures_to_try(samples: Sequence[Sample], seed: int) -> Sequence[Sample]:
     """As many pictures as sizes are tried on, half of them bad where there are as many, whole parts together."""
     if len(samples) <= MOST_TRIED_PICTURES:
         return samples
