@@ -87,7 +87,17 @@ def test_inspect_prints_one_object_per_picture(trained: Path, discs: Dataset, tm
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["file"] for row in rows] == [str(path) for path in chosen]
     for row in rows:
-        assert set(row) == {"file", "state", "score", "box_xyxy", "region_xy", "heatmap_file", "reason", "timings_ms"}
+        assert set(row) == {
+            "file",
+            "state",
+            "score",
+            "box_xyxy",
+            "region_xy",
+            "heatmap_file",
+            "reason",
+            "windows",
+            "timings_ms",
+        }
         assert row["box_xyxy"] == [0, 0, 96, 72]
         assert images.load(row["heatmap_file"]).shape == (72, 96, 3)
     assert {row["state"] for row in rows} <= {"go", "no_go", "review"}

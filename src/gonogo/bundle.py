@@ -384,7 +384,7 @@ def model_card(manifest: Manifest) -> str:
             + ("" if each.auroc is None else f", AUROC alone {each.auroc:.3f} on parts left out")
             for each in manifest.classifier.evidence
         ),
-        f"- Input: the region of interest ({manifest.recipe.roi}) as {width} x {height} RGB, uint8",
+        f"- Input: {_input(manifest.recipe)} as {width} x {height} RGB, uint8",
         f"- Arithmetic: {manifest.precision} on {manifest.proven_on.get('processor', 'unknown')}, "
         f"OpenVINO {manifest.proven_on.get('openvino', 'unknown')}",
         f"- Trained on data {manifest.data_fingerprint[:16] or 'unknown'}",
@@ -395,6 +395,13 @@ def model_card(manifest: Manifest) -> str:
         lines += ["## Against the bundle of full precision", ""]
         lines += [*(f"- {each}" for each in manifest.quantisation.sentences()), ""]
     return "\n".join(lines)
+
+
+def _input(recipe: Recipe) -> str:
+    region = f"the region of interest ({recipe.roi})"
+    if recipe.tiling is None:
+        return region
+    return f"windows of {region} at full resolution that overlap by {recipe.tiling.overlap_px} pixels or more, each"
 
 
 def _origins(manifest: Manifest) -> list[str]:

@@ -249,7 +249,10 @@ class Verdict:
     region: Region | None = None
     """What was cut out and judged: the part with its margin, as a box or a turned rectangle in frame pixels."""
     heatmap: DefectMap | None = None
-    """Defect evidence over ``region``, in score units; pooling it and adding the bias gives the score."""
+    """Defect evidence over ``region``, in score units; pooling it and adding the bias gives the score.
+
+    Judged in windows, this holds for the cells of the worst one, see `gonogo.tiling`.
+    """
     shift_xy: tuple[float, float] = (0.0, 0.0)
     """Where a cell of the heat map looks, in cells right of and below the middle of its square.
 
@@ -258,6 +261,8 @@ class Verdict:
     feature_vector: FeatureVector | None = None
     doubt: str = ""
     """In a cascade: why the second network was asked; empty where the first one's answer stands."""
+    windows: int = 1
+    """How many windows the region was judged in; ``timings_ms["network"]`` is the time of all of them."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
 

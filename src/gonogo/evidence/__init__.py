@@ -9,7 +9,7 @@ from gonogo.evidence.fitting import OutOfFold, fit_evidence, losses_out_of_fold,
 from gonogo.evidence.graph import PREFIX, classifier_graph, describe_classifier
 from gonogo.evidence.judge import Judgement, Weighted, judge, pool
 from gonogo.evidence.shift import measure_shift
-from gonogo.evidence.table import FeatureTable, gather_features
+from gonogo.evidence.table import FeatureTable, gather_features, store_features
 
 __all__ = [
     "PREFIX",
@@ -26,4 +26,5 @@ __all__ = [
     "measure_shift",
     "out_of_fold",
     "pool",
+    "store_features",
 ]

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 import gonogo
 from gonogo import bundle, images, operating_point, runtime
 from gonogo.bundle import Bundle, Classifier, Golden, Manifest
-from gonogo.config import Recipe, Reduction, settings
+from gonogo.config import Recipe, Reduction, Strict, Tiling, settings
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
 from gonogo.errors import InputError
 from gonogo.evaluate import evaluate, require_judged
@@ -69,6 +69,8 @@ class Built:
     """On parts that were left out of the training, where both classes are there."""
     facts: Mapping[str, JsonValue] = field(default_factory=dict)
     """For the manifest."""
+    tiling: Tiling | None = None
+    """Where the graph judges windows of a region."""
 
 
 def fill_bundle(
@@ -93,7 +95,7 @@ def fill_bundle(
         name=name.removesuffix(bundle.SUFFIX),
         created=now(),
         gonogo_version=gonogo.__version__,
-        recipe=Recipe(size_wh=built.source.size_wh, roi=method_of(search), reduction=reduction),
+        recipe=Recipe(size_wh=built.source.size_wh, roi=method_of(search), reduction=reduction, tiling=built.tiling),
         classifier=built.classifier,
         proven_on=runtime.environment(device=machine.device, threads=machine.threads),
         heat_scale=HeatScale(cold=0.0, hot=1.0),
@@ -152,7 +154,8 @@ def _golden(inspector: Inspector, dataset: Dataset, judged: Sequence[tuple[Sampl
     (inspector.path / bundle.GOLDEN).mkdir()
     for name, sample in chosen.items():
         whole = dataset.load(sample)
-        frame, expected = _reduced(whole), inspector.inspect(whole)
+        expected = inspector.inspect(whole)
+        frame = _reduced(whole) if inspector.recipe.tiling is None else whole  # fewer pixels would be other windows
         found = inspector.inspect(frame)
         if found.score is None or bool(found.doubt) is not bool(expected.doubt):
             # A region fixed in pixels, or one found, or a score trusted, by a hair's breadth.
@@ -180,6 +183,8 @@ def _reduced(frame: Frame) -> Frame:
 
 def plain(value: object) -> JsonValue:
     """Options as what JSON can hold."""
+    if isinstance(value, Strict):
+        return plain(value.model_dump())
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -21,6 +21,7 @@ from gonogo.workflow.evidence_training import train_evidence
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.region import IDENTITY, find_regions, keep_roi
 from gonogo.workflow.sealing import fill_bundle, method_of, plain
+from gonogo.workflow.tiled_training import say_windows, train_tiled
 
 PROBED = 16
 """Training pictures that a reduction is tried on."""
@@ -62,12 +63,16 @@ def train_inspector(
     if out.exists() and not overwrite:
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
     options = options or TrainingOptions()
+    if options.tiling is not None and options.fine_tuning is not None:
+        raise InputError("--tile: windows are judged by the evidence on frozen features. Leave out --finetune.")
     require_trainable(dataset, good_only=options.fine_tuning is None)
     work = out.with_name(f"{out.name}.work")
     search = keep_roi(options.roi, dataset, work / "roi", options.locator)
     source = make_source(dataset, search, options.size_wh or USUAL_WH)
     history: list[dict[str, float]] = []
-    if options.fine_tuning is None:
+    if options.tiling is not None:
+        built = train_tiled(source, options, options.tiling)
+    elif options.fine_tuning is None:
         built = train_evidence(source, options)
     else:
         from gonogo.workflow.fine_tuned import train_fine_tuned  # torch
@@ -80,8 +85,10 @@ def train_inspector(
             shutil.copytree(work / "roi", partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(IDENTITY))
         fill_bundle(partial, out.name, built, search, reduction=options.reduction, promise=options.promise, facts=facts)
     shutil.rmtree(work, ignore_errors=True)
-    sealed = Inspector.load(out).bundle  # opened as a user would, golden frames and all
-    return Trained(bundle=sealed, auroc=built.auroc, history=history)
+    inspector = Inspector.load(out)  # opened as a user would, golden frames and all
+    if options.tiling is not None:
+        say_windows(inspector, dataset)
+    return Trained(bundle=inspector.bundle, auroc=built.auroc, history=history)
 
 
 def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) -> Source:
