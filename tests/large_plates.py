@@ -1,4 +1,4 @@
-"""Photographs of large brushed plates with specks everywhere; bad ones carry one dark pit of twelve pixels."""
+"""Photographs of large brushed plates; bad ones carry one dark pit of twelve pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from gonogo.dataset import Dataset, Sample, Split
 from gonogo.images import encode_jpeg, encode_png
 from gonogo.schema import Frame, Label, Mask
 
+SIZE_WH = (2000, 1500)
 PIT_PX = 12
+DEPTH = 36
 
 
 def large_plate(
@@ -30,13 +32,13 @@ def large_plate(
     if bad:
         x, y = pit_xy or (int(rng.integers(20, width - 20)), int(rng.integers(20, height - 20)))
         cv2.circle(mask, (x, y), PIT_PX // 2, 255, -1)
-        picture[mask > 0] -= 60
+        picture[mask > 0] -= DEPTH
     grey = np.clip(picture, 0, 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2), mask > 0
 
 
 def make_large_plates(
-    root: Path, parts: dict[Split, tuple[int, int]], *, size_wh: tuple[int, int] = (2000, 1500), masks: bool = True
+    root: Path, parts: dict[Split, tuple[int, int]], *, size_wh: tuple[int, int] = SIZE_WH, masks: bool = True
 ) -> Dataset:
     """So many good and bad plates in each split."""
     rng = np.random.default_rng(11)

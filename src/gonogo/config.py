@@ -61,10 +61,10 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _windows_are_made_of_cells(self) -> Recipe:
         if self.tiling is not None and (
-            any(side % CELL_PX for side in self.size_wh) or self.tiling.overlap_px >= min(self.size_wh)
+            any(side % CELL_PX for side in self.size_wh) or 2 * self.tiling.overlap_px > min(self.size_wh)
         ):
             raise ValueError(
-                f"tiling: expected windows of whole cells of {CELL_PX} pixels, larger than their overlap, "
+                f"tiling: expected windows of whole cells of {CELL_PX} pixels, at least twice their overlap, "
                 f"found {self.size_wh[0]} x {self.size_wh[1]} with {self.tiling.overlap_px}"
             )
         return self

@@ -93,8 +93,8 @@ def cascade(
     options = options or CascadeOptions()
     if out.exists() and not overwrite:
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
-    promise = promise_of(promised(teacher))
     _require_fit(student, teacher)
+    promise = promise_of(promised(teacher))
     require_trainable(dataset)
     require_same_data(dataset, student, teacher)
     recorder = Recorder(student, dataset)

@@ -231,9 +231,9 @@ def say_windows(inspector: Inspector, dataset: Dataset) -> None:
 def _window_source(source: Source, samples: Sequence[Sample], options: TrainingOptions, tiling: Tiling) -> WindowSource:
     own = usual_region_wh(source, samples, options.reduction)
     window_wh = options.size_wh or _usual_window(own)
-    if any(side % CELL for side in window_wh) or tiling.overlap_px >= min(window_wh):
+    if any(side % CELL for side in window_wh) or 2 * tiling.overlap_px > min(window_wh):
         raise InputError(
-            f"--tile: expected windows whose sides are multiples of {CELL} and larger than their overlap of "
+            f"--tile: expected windows whose sides are multiples of {CELL} and at least twice their overlap of "
             f"{tiling.overlap_px} pixels, found {window_wh[0]} x {window_wh[1]}. Change --size or --overlap."
         )
     if all(side <= window for side, window in zip(own, window_wh, strict=True)) or any(
