@@ -295,3 +295,17 @@ def test_the_same_frame_gives_the_same_score_to_the_last_bit(tiled: Path, plates
     assert first.score == again.score
     assert np.array_equal(first.heatmap, again.heatmap)
     assert runtime.environment() == dict(inspector.bundle.manifest.proven_on)
+
+
+def test_of_many_windows_quantizing_keeps_the_worst_and_one_other() -> None:
+    from gonogo.workflow.quantising import _Tap
+
+    tap = _Tap(lambda picture: {"score": np.array([float(picture[0, 0, 0])])})  # type: ignore[arg-type]
+    for grey in (3, 9, 5, 1):
+        tap(np.full((4, 4, 3), grey, np.uint8))
+    worst, other = tap.taken(np.random.default_rng(0))
+    assert worst[0, 0, 0] == 9
+    assert other[0, 0, 0] in (1, 3, 5)
+    tap(np.full((4, 4, 3), 7, np.uint8))
+    assert [picture[0, 0, 0] for picture in tap.taken(np.random.default_rng(0))] == [7]
+    assert tap.taken(np.random.default_rng(0)) == []
