@@ -93,7 +93,7 @@ def test_inspect_prints_one_object_per_picture(trained: Path, discs: Dataset, tm
     assert summary["pictures"] == sum(summary[state] for state in ("go", "no_go", "review", "fault")) == 4
     assert thresholds.items() <= summary.items()
     assert [row["file"] for row in rows] == [str(path) for path in chosen]
-    fields = {"file", "state", "score", "box_xyxy", "region_xy", "heatmap_file", "reason", "timings_ms"}
+    fields = {"file", "state", "score", "box_xyxy", "region_xy", "heatmap_file", "reason", "windows", "timings_ms"}
     for row in rows:
         assert set(row) == fields | {"bundle_sha256", "go_below", "no_go_above"}
         assert row["bundle_sha256"] == summary["bundle_sha256"]

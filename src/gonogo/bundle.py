@@ -381,7 +381,7 @@ def model_card(manifest: Manifest) -> str:
             for each in manifest.classifier.evidence
         ),
         *_known_kinds(manifest.classifier),
-        f"- Input: the region of interest ({manifest.recipe.roi}) as {width} x {height} RGB, uint8",
+        f"- Input: {_input(manifest.recipe)} as {width} x {height} RGB, uint8",
         f"- Arithmetic: {manifest.precision} on {manifest.proven_on.get('processor', 'unknown')}, "
         f"OpenVINO {manifest.proven_on.get('openvino', 'unknown')}",
         f"- Trained on data {manifest.data_fingerprint[:16] or 'unknown'}",
@@ -410,6 +410,13 @@ def _known_kinds(classifier: Classifier) -> list[str]:
         f"- Defect kinds that it names: {', '.join(known.names)}; {known.named_right:.1%} right on bad parts left out "
         f"of the training, each kind weighing the same; none where the likeliest has less than {known.least_share:.0%}"
     ]
+
+
+def _input(recipe: Recipe) -> str:
+    region = f"the region of interest ({recipe.roi})"
+    if recipe.tiling is None:
+        return region
+    return f"windows of {region} at full resolution that overlap by {recipe.tiling.overlap_px} pixels or more, each"
 
 
 def _origins(manifest: Manifest) -> list[str]:

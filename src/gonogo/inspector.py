@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gonogo import bundle, drift, images, roi, runtime
+from gonogo import bundle, drift, images, roi, runtime, tiling
 from gonogo.bundle import Bundle
 from gonogo.cascade import Cascade, Outputs
 from gonogo.compiled import CompiledCache
@@ -21,8 +21,9 @@ from gonogo.errors import BundleError, ImageError, UnlocatedError
 from gonogo.heatmap import HeatScale
 from gonogo.images.geometry import relocated, scaled
 from gonogo.roi import Roi
-from gonogo.runtime import Graph
+from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, FeatureVector, Frame, Located, OperatingPoint, Region, State, Verdict
+from gonogo.tiling import Grid
 
 
 class Inspector:
@@ -192,9 +193,10 @@ class Inspector:
                     box, cut_out = self._at_full_size(located.box, size_wh), _require_part(located)
                     region = scaled(cut_out, self.recipe.reduction, self.recipe.reduction)
                 with _Timed(timings_ms, "resize"):
-                    picture = images.cut(frame, cut_out, self.recipe.size_wh)
+                    grid = None if self.recipe.tiling is None else tiling.grid_in(frame, cut_out, self.recipe)
+                    picture = images.cut(frame, cut_out, self.recipe.size_wh if grid is None else grid.size_wh)
                 with _Timed(timings_ms, "network"):
-                    outputs = self._graph(picture)
+                    outputs = self._graph(picture) if grid is None else self._judge_windows(picture, grid)
                 outputs, doubt = self._second_opinion(outputs, frame, cut_out, timings_ms)
                 score = float(outputs["score"][0])
                 decided = self._decide(score)
@@ -214,8 +216,14 @@ class Inspector:
             kind=kind,
             kind_share=kind_share,
             doubt=doubt,
+            windows=1 if grid is None else len(grid.corners),
             timings_ms=timings_ms,
         )
+
+    def _judge_windows(self, picture: Picture, grid: Grid) -> Outputs:
+        if self.cascade is not None:
+            raise ValueError("a cascade judges whole regions, and this bundle's recipe asks for windows")
+        return tiling.judge_windows(self._graph, picture, grid).outputs
 
     def _at_full_size(self, box: Box | None, size_wh: tuple[int, int]) -> Box | None:
         """A box found on the reduced frame, in pixels of the full-size one and inside it."""

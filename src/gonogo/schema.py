@@ -249,7 +249,10 @@ class Verdict:
     region: Region | None = None
     """What was cut out and judged: the part with its margin, as a box or a turned rectangle in frame pixels."""
     heatmap: DefectMap | None = None
-    """Defect evidence over ``region``, in score units; pooling it and adding the bias gives the score."""
+    """Defect evidence over ``region``, in score units; pooling it and adding the bias gives the score.
+
+    Judged in windows, this holds for the cells of the worst one, see `gonogo.tiling`.
+    """
     shift_xy: tuple[float, float] = (0.0, 0.0)
     """Where a cell of the heat map looks, in cells right of and below the middle of its square.
 
@@ -262,6 +265,8 @@ class Verdict:
     """Share of that kind, 0 to 1; ``None`` where it is unlike any known kind."""
     doubt: str = ""
     """In a cascade: why the second network was asked; empty where the first one's answer stands."""
+    windows: int = 1
+    """How many windows the region was judged in; ``timings_ms["network"]`` is the time of all of them."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     """How long each stage took; ``total`` is the whole, decoding included where a file or encoded bytes were judged."""
 

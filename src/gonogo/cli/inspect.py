@@ -149,6 +149,7 @@ def _report(done: Done, opened: Bundle, *, as_json: bool) -> None:
         "region_xy": None if verdict.region is None else corners_of(verdict.region).tolist(),
         "heatmap_file": str(done.job.heatmap) if done.job.heatmap is not None and done.readable else None,
         "reason": verdict.reason,
+        "windows": verdict.windows,
         "timings_ms": {stage: round(duration, 3) for stage, duration in verdict.timings_ms.items()},
         "bundle_sha256": opened.sha256,
         **_thresholds(opened),

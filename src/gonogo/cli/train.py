@@ -12,7 +12,7 @@ import typer
 from gonogo.cli.operate import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP
 
 if TYPE_CHECKING:
-    from gonogo.config import Reduction
+    from gonogo.config import Reduction, Tiling
     from gonogo.dataset import Dataset
     from gonogo.model import Normalisation, Pool
     from gonogo.operating_point import Promise
@@ -88,6 +88,40 @@ SheetOption = Annotated[
     Path | None,
     typer.Option(help="Where training pictures as the network sees them are shown; beside the bundle where omitted."),
 ]
+
+
+TileOption = Annotated[
+    bool,
+    typer.Option(
+        "--tile",
+        help="Large parts, small defects: judge the part in overlapping windows at full resolution, of --size pixels "
+        "(320 where omitted); the worst window counts. Takes as many times longer as there are windows.",
+    ),
+]
+OverlapOption = Annotated[
+    int | None,
+    typer.Option(
+        help="With --tile: pixels that neighbouring windows share at least, a multiple of 16 (64 where omitted)."
+    ),
+]
+
+
+def known_tiling(tile: bool, overlap: int | None) -> Tiling | None:
+    """How windows are cut, where they are asked for.
+
+    Raises:
+        InputError: an overlap without ``--tile``, or one that is no number of whole cells.
+    """
+    from gonogo.config import CELL_PX, Tiling
+    from gonogo.errors import InputError
+
+    if overlap is None:
+        return Tiling() if tile else None
+    if not tile:
+        raise InputError("--overlap: an option of --tile, which was not asked for. Add --tile.")
+    if overlap % CELL_PX or not 0 <= overlap <= 1024:
+        raise InputError(f"--overlap: expected a multiple of {CELL_PX} from 0 to 1024 pixels, found {overlap}.")
+    return Tiling(overlap_px=overlap)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -188,6 +222,8 @@ def train(
     reduction: Annotated[
         str, typer.Option(help="Judge pictures at 1/N of their size (JPEGs unpack faster).", metavar="1|2|4|8")
     ] = "1",
+    tile: TileOption = False,
+    overlap: OverlapOption = None,
     crops: CropsOption = None,
     rotations: RotationsOption = None,
     roi: RoiOption = "none",
@@ -236,6 +272,7 @@ def train(
     options = replace(
         options,
         reduction=known_reduction(reduction),
+        tiling=known_tiling(tile, overlap),
         fine_tuning=_fine_tuning(epochs, batch, learning_rate) if finetune else None,
         promise=Promise(max_escape=max_escape, max_overkill=max_overkill, confidence=confidence, joint=joint),
     )

@@ -10,7 +10,7 @@ from gonogo.evidence.graph import PREFIX, classifier_graph, describe_classifier
 from gonogo.evidence.judge import Judgement, Weighted, judge, pool
 from gonogo.evidence.kinds import DefectKinds, fit_defect_kinds
 from gonogo.evidence.shift import measure_shift
-from gonogo.evidence.table import FeatureTable, gather_features
+from gonogo.evidence.table import FeatureTable, gather_features, store_features
 
 __all__ = [
     "PREFIX",
@@ -29,4 +29,5 @@ __all__ = [
     "measure_shift",
     "out_of_fold",
     "pool",
+    "store_features",
 ]

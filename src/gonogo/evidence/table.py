@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from gonogo.evidence.context import pooled_vector
 from gonogo.evidence.grid import FeatureMap, joined
 from gonogo.files import vanishing_array
 from gonogo.progress import track
-from gonogo.runtime import Graph
+from gonogo.runtime import Graph, Picture
 from gonogo.source import Source, labels
 
 
@@ -81,26 +81,14 @@ def gather_features(
     Raises:
         ImageError: a picture or mask is unreadable.
     """
-    vectors: list[np.ndarray] = []
-    kept: np.ndarray | None = None
-    widths: tuple[int, ...] = ()
-    results = track(graph.stream(source.plain(samples)), message, total=len(samples))
-    for index, result in enumerate(results):
-        maps = [result[f"stride_{stride}"][0] for stride in (8, 16, 32)]
-        on_grid = joined(maps)
-        if kept is None:
-            kept = vanishing_array((len(samples), *on_grid.shape), np.float16, scratch)
-            widths = tuple(len(each) for each in maps)
-        kept[index] = on_grid
-        vectors.append(pooled_vector(maps))
-    assert kept is not None, "called with no samples"
+    vectors, kept, widths = store_features(graph, source.plain(samples), len(samples), scratch, message)
     targets = None
     if masks:
         shape = (kept.shape[2], kept.shape[3])
         marks = source.marks(samples, PLAIN, seed=0)
         targets = np.stack([cell_targets(each, shape, shift_xy) for each in marks])
     return FeatureTable(
-        vectors=np.stack(vectors).astype(np.float32),
+        vectors=vectors,
         joined=kept,
         widths=widths,
         bad=labels(samples),
@@ -108,3 +96,31 @@ def gather_features(
         targets=targets,
         defects=tuple(sample.defect for sample in samples),
     )
+
+
+def store_features(
+    graph: Graph, pictures: Iterable[Picture], count: int, scratch: Path, message: str
+) -> tuple[Float32[np.ndarray, "samples twice_channels"], Float16[np.ndarray, "samples _ _ _"], tuple[int, ...]]:
+    """Pooled vectors and joined features of some pictures, and the channels of each stride, see `FeatureTable`.
+
+    Args:
+        graph: A compiled backbone.
+        pictures: As the network sees them.
+        count: How many there are, at least one.
+        scratch: Folder for the joined features.
+        message: What the progress bar says.
+    """
+    vectors: list[np.ndarray] = []
+    kept: np.ndarray | None = None
+    widths: tuple[int, ...] = ()
+    results = track(graph.stream(pictures), message, total=count)
+    for index, result in enumerate(results):
+        maps = [result[f"stride_{stride}"][0] for stride in (8, 16, 32)]
+        on_grid = joined(maps)
+        if kept is None:
+            kept = vanishing_array((count, *on_grid.shape), np.float16, scratch)
+            widths = tuple(len(each) for each in maps)
+        kept[index] = on_grid
+        vectors.append(pooled_vector(maps))
+    assert kept is not None, "called with no pictures"
+    return np.stack(vectors).astype(np.float32), kept, widths

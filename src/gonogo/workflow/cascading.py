@@ -23,7 +23,15 @@ from gonogo.heatmap import HeatScale
 from gonogo.inspector import Inspector
 from gonogo.operate.measuring import ASSUMED_BAD_SHARE, Recorder
 from gonogo.schema import Label, Scores
-from gonogo.workflow.comparing import Compared, compare, expected_point, promise_of, promised, require_same_data
+from gonogo.workflow.comparing import (
+    Compared,
+    compare,
+    expected_point,
+    promise_of,
+    promised,
+    require_same_data,
+    require_whole_regions,
+)
 from gonogo.workflow.options import Promise
 from gonogo.workflow.region import ROI_FILES, copy_roi
 from gonogo.workflow.sealing import now, seal
@@ -85,8 +93,8 @@ def cascade(
     options = options or CascadeOptions()
     if out.exists() and not overwrite:
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
-    promise = promise_of(promised(teacher))
     _require_fit(student, teacher)
+    promise = promise_of(promised(teacher))
     require_trainable(dataset)
     require_same_data(dataset, student, teacher)
     recorder = Recorder(student, dataset)
@@ -193,6 +201,7 @@ def _require_fit(student: Inspector, teacher: Inspector) -> None:
     for each in (student, teacher):
         if each.cascade is not None:
             raise InputError(f"{each.path}: expected a bundle with one network, found a cascade. Give one of its two.")
+        require_whole_regions(each)
     if student.recipe.reduction != teacher.recipe.reduction:
         raise InputError(
             f"{student.path} judges pictures at 1/{student.recipe.reduction} of their size, {teacher.path} at "

@@ -25,7 +25,15 @@ from gonogo.operating_point import worst_per_part
 from gonogo.schema import Label, Scores
 from gonogo.source import Source
 from gonogo.train import Distillation, Lessons, Seen, cell_units, distil, make_lessons, watch_teacher
-from gonogo.workflow.comparing import Compared, compare, expected_point, promise_of, promised, require_same_data
+from gonogo.workflow.comparing import (
+    Compared,
+    compare,
+    expected_point,
+    promise_of,
+    promised,
+    require_same_data,
+    require_whole_regions,
+)
 from gonogo.workflow.fine_tuned import built_network
 from gonogo.workflow.region import copy_roi
 from gonogo.workflow.sealing import fill_bundle, plain
@@ -93,6 +101,7 @@ def distill(
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
     if teacher.cascade is not None:
         raise InputError(f"{teacher.path}: expected a bundle with one network, found a cascade. Give its teacher.")
+    require_whole_regions(teacher)
     promise = promise_of(promised(teacher))
     require_trainable(dataset)
     require_same_data(dataset, teacher)

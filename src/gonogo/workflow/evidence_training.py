@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,7 +30,7 @@ from gonogo.evidence import (
 )
 from gonogo.evidence.cells import SHARPNESS
 from gonogo.progress import console
-from gonogo.runtime import Graph
+from gonogo.runtime import Graph, Picture
 from gonogo.schema import Label
 from gonogo.source import Source, labels, masked
 from gonogo.workflow.options import TrainingOptions
@@ -87,7 +87,7 @@ def train_evidence(source: Source, options: TrainingOptions) -> Built:
             best.backbone.graph((width, height)), weighted, labels=(Label.GOOD.value, Label.BAD.value)
         ),
         source=best.source,
-        classifier=_described(best, weighted, aurocs),
+        classifier=described(best, weighted, aurocs),
         shift_xy=best.shift_xy,
         check=lambda graph: check_evidence(weighted, best.backbone, graph, best.source, samples),
         unseen=Unseen.of(best.tried.blended, best.table.bad),
@@ -119,9 +119,13 @@ def check_evidence(
     Raises:
         ParityError: it exceeds `PARITY_TOLERANCE`.
     """
+    return check_pictures(weighted, backbone, graph, source.plain(list(_alternating(samples))[:PARITY_PICTURES]))
+
+
+def check_pictures(weighted: Weighted, backbone: Backbone, graph: Graph, pictures: Iterable[Picture]) -> float:
+    """As `check_evidence`, on pictures as the network sees them."""
     worst = 0.0
-    chosen = list(_alternating(samples))[:PARITY_PICTURES]
-    for picture in source.plain(chosen):
+    for picture in pictures:
         found = graph(picture)
         expected = judge(weighted, backbone.reference(picture))
         for difference in (expected.score - found["score"][0], np.abs(expected.heatmap - found["heatmap"][0]).max()):
@@ -150,7 +154,7 @@ def _best_trial(
 ) -> Trial:
     """The smallest size that no larger one beats beyond the noise of its out-of-fold loss."""
     best = min(
-        (_try(each, _usual_shift(each), source, samples, sizes[0], options) for each in backbones),
+        (_try(each, usual_shift(each), source, samples, sizes[0], options) for each in backbones),
         key=lambda trial: float(losses_out_of_fold(trial.tried, trial.table.bad).mean()),
     )
     for size_wh in sizes[1:]:
@@ -181,7 +185,7 @@ def _try(
     )
 
 
-def _usual_shift(backbone: Backbone) -> tuple[float, float]:
+def usual_shift(backbone: Backbone) -> tuple[float, float]:
     """Where a cell of the stride-16 map looks; in cells, so that it hardly depends on the size."""
     graph = runtime.compile_graph(backbone.graph(USUAL_WH))
     return measure_shift(lambda picture: graph(picture)["stride_16"][0], USUAL_WH)
@@ -238,7 +242,8 @@ def _alternating(samples: Sequence[Sample]) -> Iterator[Sample]:
         yield from (kind[index] for kind in kinds if index < len(kind))
 
 
-def _described(best: Trial, weighted: Weighted, aurocs: dict[str, float]) -> Classifier:
+def described(best: Trial, weighted: Weighted, aurocs: dict[str, float]) -> Classifier:
+    """What the bundle says of the evidence."""
     weights = {
         "context": weighted.context_weight,
         "memory": weighted.memory_weight,

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 import gonogo
 from gonogo import bundle, runtime
 from gonogo.bundle import Bundle, Classifier, Golden, Manifest
-from gonogo.config import Recipe, Reduction, settings
+from gonogo.config import Recipe, Reduction, Strict, Tiling, settings
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
 from gonogo.errors import InputError
 from gonogo.evaluate import Evaluation, auroc, evaluate, require_judged
@@ -92,6 +92,8 @@ class Built:
     """How well pictures that were left out of the training are told apart; ``None`` where they are of one class."""
     facts: Mapping[str, JsonValue] = field(default_factory=dict)
     """For the manifest."""
+    tiling: Tiling | None = None
+    """Where the graph judges windows of a region."""
 
 
 def fill_bundle(
@@ -121,7 +123,7 @@ def fill_bundle(
         name=name.removesuffix(bundle.SUFFIX),
         created=now(),
         gonogo_version=gonogo.__version__,
-        recipe=Recipe(size_wh=built.source.size_wh, roi=method_of(search), reduction=reduction),
+        recipe=Recipe(size_wh=built.source.size_wh, roi=method_of(search), reduction=reduction, tiling=built.tiling),
         classifier=built.classifier,
         proven_on=runtime.environment(device=machine.device, threads=machine.threads),
         heat_scale=HeatScale(cold=0.0, hot=1.0),
@@ -208,6 +210,8 @@ def scale_of(
 
 def plain(value: object) -> JsonValue:
     """Options as what JSON can hold."""
+    if isinstance(value, Strict):
+        return plain(value.model_dump())
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -22,6 +22,7 @@ from gonogo.workflow.evidence_training import train_evidence
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.region import IDENTITY, find_regions, keep_roi
 from gonogo.workflow.sealing import Unseen, fill_bundle, method_of, plain
+from gonogo.workflow.tiled_training import say_windows, train_tiled
 from gonogo.workflow.training_sheet import write_training_sheet
 
 PROBED = 16
@@ -71,13 +72,17 @@ def train_inspector(
     if out.exists() and not overwrite:
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
     options = options or TrainingOptions()
+    if options.tiling is not None and options.fine_tuning is not None:
+        raise InputError("--tile: windows are judged by the evidence on frozen features. Leave out --finetune.")
     require_trainable(dataset, good_only=options.fine_tuning is None)
     refuse_redealt(dataset)
     work = out.with_name(f"{out.name}.work")
     search = keep_roi(options.roi, dataset, work / "roi", options.locator)
     source = make_source(dataset, search, options.size_wh or USUAL_WH)
     history: list[dict[str, float]] = []
-    if options.fine_tuning is None:
+    if options.tiling is not None:
+        built = train_tiled(source, options, options.tiling)
+    elif options.fine_tuning is None:
         built = train_evidence(source, options)
     else:
         from gonogo.workflow.fine_tuned import train_fine_tuned  # torch
@@ -99,10 +104,12 @@ def train_inspector(
             trained_on=dataset,
         )
     shutil.rmtree(work, ignore_errors=True)
-    sealed = Inspector.load(out).bundle  # opened as a user would, golden frames and all
+    inspector = Inspector.load(out)  # opened as a user would, golden frames and all
+    if options.tiling is not None:
+        say_windows(inspector, dataset)
     if sheet is not None:
         write_training_sheet(built.source, sheet)
-    return Trained(bundle=sealed, unseen=built.unseen, history=history)
+    return Trained(bundle=inspector.bundle, unseen=built.unseen, history=history)
 
 
 def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) -> Source:
