@@ -245,7 +245,7 @@ def test_what_cannot_be_recorded_is_not_saved(
 
     row = with_pictures(anna, rng, 1)[0]
     monkeypatch.setattr(app.state.services.book, "act", full)
-    assert save(anna, row, label="good").status_code == 422
+    assert save(anna, row, label="good").status_code == 503
     assert stored(app).samples[0].label is None
 
 

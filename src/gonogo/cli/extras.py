@@ -21,6 +21,7 @@ MODULES = {
     "argon2": ("server",),
     "babel": ("server",),
     "fastapi": ("server",),
+    "h11": ("server",),
     "multipart": ("server",),
     "python_multipart": ("server",),
     "sse_starlette": ("server",),
