@@ -48,7 +48,7 @@ from gonogo.train import (
 )
 from gonogo.train.finetune import settle
 from gonogo.train.head import CellLogit
-from gonogo.workflow import TrainingOptions, fine_tuned, train_inspector
+from gonogo.workflow import TrainingOptions, fine_tuned, sealing, train_inspector
 
 SIZE_WH = (64, 48)
 
@@ -535,3 +535,23 @@ def test_an_interrupted_run_is_taken_up_where_it_ended(
     resumed, again = tuned(source, tmp_path / "cut", RECIPE)
     assert [row["val_loss"] for row in again] == pytest.approx([row["val_loss"] for row in rows], rel=1e-3)
     assert torch.allclose(whole.head.conv.weight, resumed.head.conv.weight, atol=1e-4)
+
+
+@pytest.mark.parametrize(("scored", "kept"), [(-9.0, "efficientnet_lite0 evidence"), (9.0, "efficientnet_lite0 lse")])
+def test_fine_tuning_is_kept_only_if_it_is_better_on_pictures_that_fitted_nothing(
+    scored: float, kept: str, discs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[str]] = []
+    real = fine_tuned._losses_on
+
+    def losses(built: sealing.Built, held_out: list[Sample]) -> np.ndarray:
+        """What the comparison measures, the default method made worse by so much."""
+        used = built.source.dataset.split(Split.TRAIN, Split.VAL)
+        seen.append({sample.part_id for sample in used} & {sample.part_id for sample in held_out})
+        return real(built, held_out) + scored * (built.classifier.pool == "evidence")
+
+    monkeypatch.setattr(fine_tuned, "_losses_on", losses)
+    options = TrainingOptions(size_wh=(96, 64), augmentation=PLAIN, fine_tuning=replace(RECIPE, epochs=1))
+    made = train_inspector(discs, tmp_path / "x.inspector", options).bundle.manifest.classifier
+    assert seen == [set(), set()], "the pictures that are compared on fitted neither"
+    assert f"{made.backbone} {made.pool}" == kept

@@ -51,7 +51,7 @@ def sizes_to_try(region_wh: tuple[float, float], *, both_classes: bool) -> list[
     return list(dict.fromkeys(fitting_size(region_wh, budget) for budget in budgets))
 
 
-def brings_more(larger: Float64[np.ndarray, " pictures"], smaller: Float64[np.ndarray, " pictures"]) -> bool:
-    """Whether a larger size is worth its pixels: its out-of-fold losses are smaller beyond their standard error."""
-    gain = smaller - larger
+def brings_more(costly: Float64[np.ndarray, " pictures"], cheap: Float64[np.ndarray, " pictures"]) -> bool:
+    """Whether more pixels, or fine-tuning, are worth it: the losses are smaller by more than their standard error."""
+    gain = cheap - costly
     return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
