@@ -21,7 +21,8 @@ class KnownKinds(Strict):
 
     names: tuple[KindName, ...] = Field(min_length=2, strict=False)
     least_share: float = Field(ge=0, le=1)
-    """A part whose likeliest kind has a smaller share is unlike any known kind; see `gonogo.evidence.kinds`."""
+    """A part whose likeliest kind has a smaller share is unlike any known kind, and so is one that is likelier to have
+    no defect; see `gonogo.evidence.kinds`."""
     named_right: float = Field(ge=0, le=1)
     """Share of the bad pictures left out of the fit whose likeliest kind was the labelled one, every kind weighing the
     same."""
@@ -34,7 +35,7 @@ class KnownKinds(Strict):
         """
         share = shares(logits)
         best = int(np.argmax(share))
-        if not share[best] >= self.least_share:  # NaN is no share either
+        if not (share[best] >= self.least_share and logits[best] >= 0):  # NaN is no share either
             return UNLIKE, None
         return self.names[best], float(share[best])
 

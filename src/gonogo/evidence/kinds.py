@@ -3,8 +3,9 @@
 The classes are the labelled kinds and "no defect", taught by the good parts. So a part that shows nothing of any known
 kind has a small share of each, whether it is good or bad in a way that nobody has labelled.
 
-*Unlike any known kind* is a part whose likeliest kind has a share below that of nine in ten pictures named right, all
-of them judged by heads fitted without their parts: at most about a tenth of the right names is withheld.
+*Unlike any known kind* is a part that is likelier to have no defect than any kind of it, or whose likeliest kind has a
+share below a limit. The limit is the smallest share with which three in four names are right, but at least so large
+that a tenth of the right names is withheld, all of it on bad pictures judged by heads fitted without their parts.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int
+from jaxtyping import Bool, Float32, Float64, Int
 from pydantic import TypeAdapter, ValidationError
 from scipy.stats import binomtest
 
@@ -28,11 +29,11 @@ LEAST_PARTS = 3
 PENALTY_C = 0.03
 """scikit-learn's inverse strength of the L2 penalty, on standardised features and a class-balanced loss."""
 WITHHELD = 0.1
-"""Share of the right names that the limit may cost, see above."""
-LEAST_RIGHT = 0.5
-"""A head that names fewer pictures right, left out of the fit, every kind weighing the same, is left out."""
+"""Share of the right names that the limit costs at least, see above."""
+MOSTLY_RIGHT = 0.75
+"""Share of the names given to pictures left out that must be right."""
 CHANCE = 0.05
-"""So is one whose right names guessing among the kinds would explain with at least this probability."""
+"""A head whose right names guessing among the kinds would explain with at least this probability is none."""
 _FOLDS = 5
 _NO_DEFECT = 0
 
@@ -70,15 +71,24 @@ def fit_defect_kinds(table: FeatureTable, *, seed: int) -> DefectKinds | None:
     right = left_out[there].argmax(1) + 1 == kinds[there]
     named_right = float(np.mean([right[kinds[there] == kind].mean() for kind in range(1, len(names) + 1)]))
     guessing = binomtest(int(right.sum()), len(right), 1 / len(names), alternative="greater").pvalue
-    if named_right < LEAST_RIGHT or guessing >= CHANCE:
+    least_share = _least_share(left_out[there], right)
+    if least_share is None or guessing >= CHANCE:
         return None
-    least_share = float(np.quantile(left_out[there].max(1)[right], WITHHELD))
     weight, bias = _fit(vectors, kinds, len(names))
     return DefectKinds(
         known=KnownKinds(names=tuple(names), least_share=least_share, named_right=named_right),
         weight=weight.astype(np.float32),
         bias=bias.astype(np.float32),
     )
+
+
+def _least_share(left_out: Float64[np.ndarray, "pictures kinds"], right: Bool[np.ndarray, " pictures"]) -> float | None:
+    """The limit, from the shares of bad pictures left out; ``None`` where names are never right often enough."""
+    largest = left_out.max(1)
+    named = largest >= 1 - left_out.sum(1)  # likelier than no defect
+    largest, right = largest[named], right[named]
+    enough = [share for share in largest if right[largest >= share].mean() >= MOSTLY_RIGHT]
+    return max(float(min(enough)), float(np.quantile(largest[right], WITHHELD))) if enough else None
 
 
 def _teachable(table: FeatureTable) -> list[str]:
