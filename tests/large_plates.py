@@ -13,7 +13,7 @@ from gonogo.schema import Frame, Label, Mask
 
 SIZE_WH = (2000, 1500)
 PIT_PX = 12
-DEPTH = 36
+DEPTH = 34
 
 
 def large_plate(
