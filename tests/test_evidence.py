@@ -169,6 +169,14 @@ def test_a_memory_is_bounded_whatever_the_number_of_pictures(rng: np.random.Gene
     assert memory.distances(maps[0]).mean() < memory.distances(maps[0] + 5).mean()
 
 
+def test_stride_32_counts_a_third_in_a_memory_however_many_channels_it_has(rng: np.random.Generator) -> None:
+    patches = rng.normal(size=(500, 30)).astype(np.float32) * np.linspace(1, 9, 30, dtype=np.float32)
+    memory = fit_memory(patches, slice(0, 30), rng, coarse=20)
+    squares = np.square((patches - memory.centre) / memory.scale).mean(0)
+    assert squares[:10].sum() == pytest.approx(10, rel=1e-3)
+    assert squares[10:].sum() == pytest.approx(5, rel=1e-3)
+
+
 def test_good_parts_alone_give_a_memory_and_a_score_in_standard_deviations(rng: np.random.Generator) -> None:
     table = table_of([random_maps(rng) for _ in range(30)], [0] * 30)
     tried = out_of_fold(table, seed=0)

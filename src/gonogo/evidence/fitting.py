@@ -133,10 +133,9 @@ def _fit_memory(
 ) -> Memory:
     good = rows[table.bad[rows] == 0]
     rng = np.random.default_rng(seed)
-    channels = slice(
-        0, sum(width for width, stride in zip(table.widths, (8, 16, 32), strict=True) if stride in strides)
-    )
-    return fit_memory(draw_patches(table.maps(good), len(good), rng, size), channels, rng, size)
+    width = {stride: width for stride, width in zip((8, 16, 32), table.widths, strict=True) if stride in strides}
+    drawn = draw_patches(table.maps(good), len(good), rng, size)
+    return fit_memory(drawn, slice(0, sum(width.values())), rng, size, coarse=width.get(32, 0))
 
 
 def _fit_context(table: FeatureTable, rows: np.ndarray) -> Context:

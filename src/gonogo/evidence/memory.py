@@ -36,6 +36,8 @@ PROJECTED = 64
 """Dimensions of the random projection in which they are chosen."""
 DIRECTIONS = 128
 """Main directions of the kept patches that they are rounded to, where they have more than twice as many channels."""
+COARSE_SHARE = 1 / 3
+"""Of the mean squared length of a patch, what stride 32 brings at most."""
 COUNTED_SHARE = 0.01
 """Share of a picture's cells, those farthest from anything kept, whose mean distance is the picture's score."""
 
@@ -48,6 +50,7 @@ class Memory:
     """Which of the joined channels are compared."""
     centre: Float32[np.ndarray, " channels"]
     scale: Float32[np.ndarray, " channels"]
+    """Deviation over patches of good parts, more at stride 32, see `coarse_factors`."""
     patches: Float32[np.ndarray, "kept coordinates"]
     """Standardised; along ``directions`` where there are some, else along the channels."""
     directions: Float32[np.ndarray, "coordinates channels"] | None = None
@@ -107,6 +110,8 @@ def fit_memory(
     channels: slice,
     rng: np.random.Generator,
     size: MemorySize = FULL,
+    *,
+    coarse: int = 0,
 ) -> Memory:
     """Keep the patches that cover the candidates best.
 
@@ -115,9 +120,10 @@ def fit_memory(
         channels: Which of the joined channels are compared.
         rng: Of the random projection.
         size: How many are kept.
+        coarse: How many of them, the last ones, are of stride 32.
     """
     own = candidates[:, channels]
-    centre, scale = own.mean(0), own.std(0) + np.float32(1e-6)
+    centre, scale = own.mean(0), (own.std(0) + np.float32(1e-6)) * coarse_factors(own.shape[1] - coarse, coarse)
     standard = (own - centre) / scale
     projection = rng.standard_normal((standard.shape[1], PROJECTED)).astype(np.float32) / np.sqrt(PROJECTED)
     kept = greedy_coreset((standard @ projection).astype(np.float32), size.kept)
@@ -139,6 +145,24 @@ def main_directions(
     _, vectors = scipy.linalg.eigh(patches @ patches.T, subset_by_index=(first, len(patches) - 1))
     found: Float32[np.ndarray, "coordinates channels"] = np.ascontiguousarray(np.linalg.qr(patches.T @ vectors)[0].T)
     return found
+
+
+def coarse_factors(fine: int, coarse: int) -> Float32[np.ndarray, " channels"]:
+    """What standardised channels are divided by so that the coarsest stride counts `COARSE_SHARE` at most.
+
+    By their number alone the channels of stride 32 would count twice what those of strides 8 and 16 do together, and
+    they look at so much that they compare how pictures are composed: a good part in an unusual place would be far from
+    everything kept.
+
+    Args:
+        fine: Channels of the finer strides.
+        coarse: Channels of the coarsest one; 0 where it is not compared.
+    """
+    wanted = fine * COARSE_SHARE / (1 - COARSE_SHARE)
+    factors = np.ones(fine + coarse, np.float32)
+    if 0 < wanted < coarse:
+        factors[fine:] = np.sqrt(coarse / wanted)
+    return factors
 
 
 def greedy_coreset(points: Float32[np.ndarray, "points dimensions"], count: int) -> np.ndarray:
