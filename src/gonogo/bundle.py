@@ -388,6 +388,8 @@ def model_card(manifest: Manifest) -> str:
 
 def _thresholds(point: OperatingPoint) -> str:
     if point.go_below == -math.inf:
+        if point.no_go_above < math.inf:
+            return f"No-go above a score of {point.no_go_above:g}; every other part goes to review."
         return "No thresholds yet: every part goes to review."
     if point.no_go_above == math.inf:
         return f"Go below a score of {point.go_below:g}, review from there; no part is rejected automatically."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from gonogo.cli.operate import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP
+from gonogo.cli.operate import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP, GoWithoutPromiseOption, RejectOption
 
 if TYPE_CHECKING:
     from gonogo.config import Reduction
@@ -196,6 +196,8 @@ def train(
     joint: Annotated[
         bool, typer.Option("--joint/--each", help="Certify both rates together at this confidence, or each for itself.")
     ] = False,
+    reject: RejectOption = False,
+    go_without_promise: GoWithoutPromiseOption = False,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
 ) -> None:
@@ -228,7 +230,14 @@ def train(
         options,
         reduction=known_reduction(reduction),
         fine_tuning=_fine_tuning(epochs, batch, learning_rate) if finetune else None,
-        promise=Promise(max_escape=max_escape, max_overkill=max_overkill, confidence=confidence, joint=joint),
+        promise=Promise(
+            max_escape=max_escape,
+            max_overkill=max_overkill,
+            confidence=confidence,
+            joint=joint,
+            reject=reject,
+            go_without_promise=go_without_promise,
+        ),
     )
     data = Dataset.read(dataset)
     for each in shortfalls(data, options.promise):  # before any score is seen

@@ -12,6 +12,8 @@ from gonogo.operating_point.claims import (
     line_bound,
     percent,
     vacuous,
+    what_it_takes,
+    without_promise,
 )
 from gonogo.operating_point.dial import Costs, DialPoint, cheapest, dial
 from gonogo.operating_point.promise import (
@@ -57,5 +59,7 @@ __all__ = [
     "to_json",
     "upper_bound",
     "vacuous",
+    "what_it_takes",
+    "without_promise",
     "worst_per_part",
 ]
