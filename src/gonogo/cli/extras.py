@@ -36,6 +36,7 @@ _LINE = ("line", ("apsw",))
 NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
     ("demo",): _TRAINING,
     ("train",): _TRAINING,
+    ("learn",): _TRAINING,
     ("distill",): _TRAINING,
     ("cascade",): _TRAINING,
     ("quantize",): ("train", (*_TRAINING[1], "nncf")),

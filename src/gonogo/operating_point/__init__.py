@@ -15,7 +15,7 @@ from gonogo.operating_point.claims import (
     what_it_takes,
     without_promise,
 )
-from gonogo.operating_point.dial import Costs, DialPoint, cheapest, dial
+from gonogo.operating_point.dial import Costs, DialPoint, cheapest, dial, expected_point
 from gonogo.operating_point.promise import (
     DEFAULT_RATE,
     MOST_RATE,
@@ -49,6 +49,7 @@ __all__ = [
     "describe",
     "describe_point",
     "dial",
+    "expected_point",
     "from_json",
     "line_bound",
     "losses",

@@ -19,9 +19,10 @@ from gonogo.inspector import Inspector
 from gonogo.roi import Roi
 from gonogo.source import Source
 from gonogo.workflow.evidence_training import train_evidence
+from gonogo.workflow.made_with import write_made_with
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.region import IDENTITY, find_regions, keep_roi
-from gonogo.workflow.sealing import Unseen, fill_bundle, method_of, plain
+from gonogo.workflow.sealing import Approve, Unseen, fill_bundle, method_of, plain
 
 PROBED = 16
 """Training pictures that a reduction is tried on."""
@@ -43,7 +44,12 @@ class Trained:
 
 
 def train_inspector(
-    dataset: Dataset, out: Path, options: TrainingOptions | None = None, *, overwrite: bool = False
+    dataset: Dataset,
+    out: Path,
+    options: TrainingOptions | None = None,
+    *,
+    overwrite: bool = False,
+    approve: Approve | None = None,
 ) -> Trained:
     """Train an inspector on a data set and seal it in a bundle.
 
@@ -55,6 +61,7 @@ def train_inspector(
         out: The bundle's folder.
         options: What to train; the defaults of `TrainingOptions` where omitted.
         overwrite: Replace a bundle already there, once the new one is complete.
+        approve: Asked before the calibrate split is opened; what it raises ends the training, with nothing written.
 
     Raises:
         InputError: unfit data, unknown backbone, weights that do not fit, ``out`` exists.
@@ -80,6 +87,7 @@ def train_inspector(
     with folder_beside(out, replace=overwrite) as partial:
         if search is not None:
             shutil.copytree(work / "roi", partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(IDENTITY))
+        write_made_with(partial, dataset, built.left_out)
         fill_bundle(
             partial,
             out.name,
@@ -89,6 +97,7 @@ def train_inspector(
             promise=options.promise,
             facts=facts,
             trained_on=dataset,
+            approve=approve,
         )
     shutil.rmtree(work, ignore_errors=True)
     sealed = Inspector.load(out).bundle  # opened as a user would, golden frames and all
