@@ -180,7 +180,7 @@ class Manifest(Strict):
     golden: tuple[Golden, ...] = Field(default=(), strict=False)
     quantisation: Quantisation | None = None
     training: Mapping[str, JsonValue] = Field(default_factory=dict)
-    """How it was trained: options, seeds, metrics. For people; nothing reads it back."""
+    """How it was trained: options, seeds, metrics. For people; ``gonogo learn`` reads the options back."""
     data_fingerprint: str = ""
     """SHA-256 over the records and pictures that were trained on."""
     distilled: Comparison | None = None
@@ -396,6 +396,8 @@ def model_card(manifest: Manifest) -> str:
 
 def _thresholds(point: OperatingPoint) -> str:
     if point.go_below == -math.inf:
+        if point.no_go_above < math.inf:
+            return f"No-go above a score of {point.no_go_above:g}; every other part goes to review."
         return "No thresholds yet: every part goes to review."
     if point.no_go_above == math.inf:
         return f"Go below a score of {point.go_below:g}, review from there; no part is rejected automatically."

@@ -20,6 +20,7 @@ from gonogo.defect_kinds import UNLIKE
 from gonogo.errors import BundleError, ImageError, UnlocatedError
 from gonogo.heatmap import HeatScale
 from gonogo.images.geometry import relocated, scaled
+from gonogo.operating_point import without_promise
 from gonogo.roi import Roi
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, FeatureVector, Frame, Located, OperatingPoint, Region, State, Verdict
@@ -248,15 +249,9 @@ class Inspector:
         point = self.operating_point
         if point is None:
             return State.REVIEW, "no operating point is certified yet, so a person decides"
-        state = point.state(score)
-        if state is State.GO:
-            return state, f"score {score:.3f} is below the go threshold {point.go_below:.3f}"
-        if state is State.NO_GO:
-            return state, f"score {score:.3f} is above the no-go threshold {point.no_go_above:.3f}"
-        if not point.escape.holds:
-            missing = point.escape.parts_missing
-            return state, f"{missing} more bad parts are needed before any part may pass, so a person decides"
-        return state, f"score {score:.3f} is {_beyond(point)}: a person decides"
+        state, reason = _stated(point, score)
+        unpromised = without_promise(point)
+        return state, f"{reason}; {unpromised}" if unpromised else reason
 
     def _guarded(self, state: State, reason: str, vector: FeatureVector) -> tuple[State, str]:
         """Turn go and no-go into review for a part unlike everything taught; never the other way round."""
@@ -337,6 +332,19 @@ class _Graphs:
 
 def _fault(reason: object, timings_ms: Mapping[str, float] | None = None) -> Verdict:
     return Verdict(state=State.FAULT, score=None, reason=str(reason), timings_ms=timings_ms or {})
+
+
+def _stated(point: OperatingPoint, score: float) -> tuple[State, str]:
+    """The verdict for a finite score, and why."""
+    state = point.state(score)
+    if state is State.GO:
+        return state, f"score {score:.3f} is below the go threshold {point.go_below:.3f}"
+    if state is State.NO_GO:
+        return state, f"score {score:.3f} is above the no-go threshold {point.no_go_above:.3f}"
+    if not point.escape.holds and not point.go_without_promise:
+        missing = point.escape.parts_missing
+        return state, f"{missing} more bad parts are needed before any part may pass, so a person decides"
+    return state, f"score {score:.3f} is {_beyond(point)}: a person decides"
 
 
 def _beyond(point: OperatingPoint) -> str:

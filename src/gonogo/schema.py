@@ -215,6 +215,8 @@ class OperatingPoint:
     """Digest of the sorted calibration scores, good then bad, as little-endian float64."""
     data_fingerprint: str = ""
     """Digest of the calibration split that the scores came from."""
+    go_without_promise: bool = False
+    """Whether parts pass although no escape claim is made: somebody asked for that. False where the claim holds."""
 
     def __post_init__(self) -> None:
         if math.isnan(self.go_below) or math.isnan(self.no_go_above) or self.go_below > self.no_go_above:

@@ -40,6 +40,7 @@ _LINE = ("line", ("apsw",))
 NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
     ("demo",): _TRAINING,
     ("train",): _TRAINING,
+    ("learn",): _TRAINING,
     ("distill",): _FINE_TUNING,
     ("quantize",): ("train", ("nncf",)),
     ("experiment",): _TRAINING,

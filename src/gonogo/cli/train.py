@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from gonogo.cli.operate import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP
+from gonogo.cli.operate import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP, GoWithoutPromiseOption, RejectOption
 
 if TYPE_CHECKING:
     from gonogo.config import Reduction, Tiling
@@ -241,6 +241,8 @@ def train(
     joint: Annotated[
         bool, typer.Option("--joint/--each", help="Certify both rates together at this confidence, or each for itself.")
     ] = False,
+    reject: RejectOption = False,
+    go_without_promise: GoWithoutPromiseOption = False,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
 ) -> None:
@@ -274,7 +276,14 @@ def train(
         reduction=known_reduction(reduction),
         tiling=known_tiling(tile, overlap),
         fine_tuning=_fine_tuning(epochs, batch, learning_rate) if finetune else None,
-        promise=Promise(max_escape=max_escape, max_overkill=max_overkill, confidence=confidence, joint=joint),
+        promise=Promise(
+            max_escape=max_escape,
+            max_overkill=max_overkill,
+            confidence=confidence,
+            joint=joint,
+            reject=reject,
+            go_without_promise=go_without_promise,
+        ),
     )
     data, sheet = Dataset.read(dataset), sheet or sheet_of(out)
     _print_shortfalls(data, options.promise)

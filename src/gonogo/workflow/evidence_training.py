@@ -92,6 +92,7 @@ def train_evidence(source: Source, options: TrainingOptions) -> Built:
         check=lambda graph: check_evidence(weighted, best.backbone, graph, best.source, samples),
         unseen=Unseen.of(best.tried.blended, best.table.bad),
         facts=_facts(best, aurocs),
+        left_out={sample.file_name: float(score) for sample, score in zip(samples, best.tried.blended, strict=True)},
     )
 
 

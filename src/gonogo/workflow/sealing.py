@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import openvino as ov
@@ -94,6 +94,13 @@ class Built:
     """For the manifest."""
     tiling: Tiling | None = None
     """Where the graph judges windows of a region."""
+    left_out: Mapping[str, float] = field(default_factory=dict)
+    """Scores of train and val pictures by file name, from evidence fitted without their parts; may be empty."""
+
+
+Approve: TypeAlias = Callable[[Inspector, Built], Mapping[str, JsonValue]]
+"""Looks at a draft before the calibrate split is opened: raises where it must not be sealed, returns facts for the
+manifest. It must not look at calibrate either."""
 
 
 def fill_bundle(
@@ -106,6 +113,7 @@ def fill_bundle(
     promise: Promise,
     facts: Mapping[str, JsonValue],
     trained_on: Dataset,
+    approve: Approve | None = None,
 ) -> Bundle:
     """Write the graph, check it, judge val for the colour scale and the golden frames, certify, seal.
 
@@ -131,6 +139,10 @@ def fill_bundle(
         data_fingerprint=_fingerprint(trained_on),
     )
     draft = Inspector(bundle.write_manifest(folder, manifest), graph, search)
+    if approve is not None:
+        training = {**manifest.training, **approve(draft, built)}
+        manifest = manifest.model_copy(update={"training": training})
+        draft = Inspector(bundle.write_manifest(folder, manifest), graph, search)
     return seal(draft, dataset, promise, built.shift_xy)
 
 

@@ -19,9 +19,10 @@ from gonogo.inspector import Inspector
 from gonogo.roi import Roi
 from gonogo.source import Source
 from gonogo.workflow.evidence_training import train_evidence
+from gonogo.workflow.made_with import write_made_with
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.region import IDENTITY, find_regions, keep_roi
-from gonogo.workflow.sealing import Unseen, fill_bundle, method_of, plain
+from gonogo.workflow.sealing import Approve, Unseen, fill_bundle, method_of, plain
 from gonogo.workflow.tiled_training import say_windows, train_tiled
 from gonogo.workflow.training_sheet import write_training_sheet
 
@@ -51,6 +52,7 @@ def train_inspector(
     *,
     overwrite: bool = False,
     sheet: Path | None = None,
+    approve: Approve | None = None,
 ) -> Trained:
     """Train an inspector on a data set and seal it in a bundle.
 
@@ -63,6 +65,7 @@ def train_inspector(
         options: What to train; the defaults of `TrainingOptions` where omitted.
         overwrite: Replace a bundle already there, once the new one is complete.
         sheet: Where a sheet of training pictures as the network sees them goes, once the bundle is complete.
+        approve: Asked before the calibrate split is opened; what it raises ends the training, with nothing written.
 
     Raises:
         InputError: unfit data, unknown backbone, weights that do not fit, ``out`` exists, or the sheet cannot be
@@ -93,6 +96,7 @@ def train_inspector(
     with folder_beside(out, replace=overwrite) as partial:
         if search is not None:
             shutil.copytree(work / "roi", partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(IDENTITY))
+        write_made_with(partial, dataset, built.left_out)
         fill_bundle(
             partial,
             out.name,
@@ -102,6 +106,7 @@ def train_inspector(
             promise=options.promise,
             facts=facts,
             trained_on=dataset,
+            approve=approve,
         )
     shutil.rmtree(work, ignore_errors=True)
     inspector = Inspector.load(out)  # opened as a user would, golden frames and all
