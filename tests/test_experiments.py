@@ -6,6 +6,7 @@ import pytest
 
 from gonogo.augment import PLAIN
 from gonogo.dataset import Dataset, Fractions
+from gonogo.dataset.judged import judged_before
 from gonogo.experiments import seed_study, summary
 from gonogo.workflow import TrainingOptions
 
@@ -23,6 +24,7 @@ def exposures(discs: Dataset) -> Dataset:
 
 
 def test_a_seed_study_counts_parts_and_its_leaky_twin_counts_pictures(exposures: Dataset) -> None:
+    noted = judged_before(exposures)
     honest = seed_study(exposures, OPTIONS, [0, 1])
     leaky = seed_study(exposures, OPTIONS, [0], leaky=True)
     assert [row.seed for row in honest] == [0, 1]
@@ -31,6 +33,7 @@ def test_a_seed_study_counts_parts_and_its_leaky_twin_counts_pictures(exposures:
     found = summary(honest)
     assert found["head_auroc_parts"] == pytest.approx((honest[0].auroc_parts + honest[1].auroc_parts) / 2)
     assert "finetune_gain" not in found
+    assert judged_before(exposures) == noted
 
 
 def test_fine_tuning_is_compared_pair_by_pair(exposures: Dataset) -> None:

@@ -20,7 +20,7 @@ from gonogo.drift import read as read_drift
 from gonogo.errors import InputError, UnfitError
 from gonogo.evaluate import Evaluation, auroc, auroc_interval
 from gonogo.inspector import Inspector
-from gonogo.operate import EVIDENCE, Request, certify_judged, operate, restore
+from gonogo.operate import EVIDENCE, Request, certify_judged, operate, recount, restore
 from gonogo.operating_point import Promise, certify, describe_point, losses, rate_by_counts
 from gonogo.operating_point.simulate import SCENARIOS, simulate
 from gonogo.report import words
@@ -186,7 +186,7 @@ def test_an_earlier_revision_is_restored_with_the_files_that_belonged_to_it(
     gauge: Path, made: tuple[Path, Dataset]
 ) -> None:
     first = operate(Inspector.load(gauge), made[1], Request(max_escape=0.05, guard=0.1))
-    evidence = (gauge / EVIDENCE).read_bytes()
+    evidence, golden = (gauge / EVIDENCE).read_bytes(), frames(gauge)
     second = operate(Inspector.load(gauge), made[1], Request(max_escape=0.1, guard=None))
     assert read_drift(gauge).guard is None  # type: ignore[union-attr]
     listed = json.loads(run("operate", gauge, "--revisions", "--json").stdout)["revisions"]  # type: ignore[attr-defined]
@@ -198,10 +198,19 @@ def test_an_earlier_revision_is_restored_with_the_files_that_belonged_to_it(
     manifest = Inspector.load(gauge).bundle.manifest
     assert manifest.operating_point == first.point
     assert (gauge / EVIDENCE).read_bytes() == evidence
+    assert frames(gauge) == golden
+    found = recount(Inspector.load(gauge), made[1])
+    assert found is not None
+    assert (found.thresholds, found.scores) == ((), ())
     assert read_drift(gauge).guard == first.reference.guard  # type: ignore[union-attr]
     assert len(manifest.revisions) == 2
     restore(bundle.read(gauge), 2)
     assert bundle.read(gauge).manifest.operating_point == second.point
+    assert {each.file for each in bundle.read(gauge).manifest.golden} == frames(gauge).keys()
+
+
+def frames(gauge: Path) -> dict[str, bytes]:
+    return {path.relative_to(gauge).as_posix(): path.read_bytes() for path in (gauge / bundle.GOLDEN).iterdir()}
 
 
 def test_restoring_a_revision_that_promises_nothing_takes_force(gauge: Path, made: tuple[Path, Dataset]) -> None:

@@ -242,7 +242,7 @@ def test_a_claim_for_a_kind_that_was_edited_does_not_qualify(made: tuple[Path, D
 def test_whatever_was_asked_the_thresholds_are_derived_again(
     made: tuple[Path, Dataset], copy: Path, request_: Request
 ) -> None:
-    operated = operate(Inspector.load(copy), made[1], request_)
+    operated = operate(Inspector.load(copy), made[1], request_, force=True)
     found = recount(Inspector.load(copy), made[1])
     assert found is not None
     assert found.thresholds == found.scores == ()

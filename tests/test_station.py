@@ -858,7 +858,7 @@ def test_lines_are_triggers_and_everything_else_is_complained_about() -> None:
     assert len(complaints) == 3
     with pytest.raises(ValueError, match="expected id"):
         parse_trigger('{"part": "P"}')
-    with pytest.raises(ValueError, match="nested without end"):
+    with pytest.raises(ValueError, match="nested too deeply"):
         parse_trigger('{"id":' + "[" * 100_000)
 
 

@@ -21,7 +21,7 @@ def judged_before(dataset: Dataset) -> dict[str, Split]:
         DatasetError: the file is malformed.
     """
     path = dataset.root / JUDGED
-    if not path.is_file():
+    if dataset.study or not path.is_file():
         return {}
     try:
         rows = [json.loads(line) for line in read_lines(path) if line.strip()]
@@ -42,6 +42,8 @@ def record_judged(dataset: Dataset, splits: Sequence[Split], *, certified: bool 
     Returns:
         Whether it could be written; a data set may lie where nothing can be.
     """
+    if dataset.study:
+        return True
     before = judged_before(dataset)
     proving = {Split.CALIBRATE, Split.TEST} & set(splits)
     lines = []

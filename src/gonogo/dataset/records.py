@@ -98,6 +98,8 @@ class Dataset:
 
     root: Path
     samples: tuple[Sample, ...]
+    study: bool = False
+    """The splits are a study's, to be thrown away with its bundles: what it judges is not noted."""
 
     @classmethod
     def read(cls, root: str | Path) -> Dataset:

@@ -81,7 +81,7 @@ def seed_study(
     rows = []
     for seed in seeds:
         split = _split(grouped, fractions or Fractions(), seed, leaky=leaky)
-        data = Dataset(root=dataset.root, samples=split)
+        data = Dataset(root=dataset.root, samples=split, study=True)
         gears = {"head": None} if options.fine_tuning is None else {"head": None, "finetune": options.fine_tuning}
         for gear, tuning in gears.items():
             row = _run(data, replace(options, seed=seed, fine_tuning=tuning), gear)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -127,7 +127,7 @@ def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) 
         for sample in dataset.samples
         if sample.split not in (Split.TRAIN, Split.VAL) or sample.file_name in regions
     )
-    left = Dataset(root=dataset.root, samples=kept)
+    left = replace(dataset, samples=kept)
     require_trainable(left, good_only=True)
     return Source(dataset=left, size_wh=size_wh, regions=regions)
 
