@@ -123,7 +123,7 @@ def test_a_quantisation_calibrated_on_noise_is_refused_and_leaves_nothing(
     source: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
-    noise = [rng.integers(126, 130, (64, 64, 3), dtype=np.uint8) for _ in range(8)]
+    noise = [rng.integers(126, 130, (64, 96, 3), dtype=np.uint8) for _ in range(8)]
     options = replace(OPTIONS, control=False)
     with pytest.raises(UnfitError, match="nothing was written") as refusal:
         quantise(source, discs, tmp_path / "bad.inspector", options, pictures=noise)
