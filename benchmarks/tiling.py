@@ -190,6 +190,8 @@ def measure_whole(inspector: Inspector, root: Path, photographs: list[Photograph
     names = [each.name for each in sorted((root / "images").glob("*.jpg"))]
     for name in rng.permutation(names).tolist():
         kind = name in bad
+        if not name[0].isdigit():  # of this screw every photograph is labelled: it would tell the two apart
+            continue
         if splits.get(place_of(Path(name).stem)) is not Split.TEST or len(scores[kind]) >= most:
             continue
         verdict = inspector.inspect_file(root / "images" / name)[1]

