@@ -9,9 +9,7 @@ from gonogo.dataset import Dataset, Fractions
 from gonogo.experiments import seed_study, summary
 from gonogo.workflow import TrainingOptions
 
-OPTIONS = TrainingOptions(
-    backbone="resnet18", weights="none", cuts=("layer1",), size_wh=(64, 64), augmentation=PLAIN, seed=0
-)
+OPTIONS = TrainingOptions(size_wh=(64, 64), augmentation=PLAIN, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +34,7 @@ def test_a_seed_study_counts_parts_and_its_leaky_twin_counts_pictures(exposures:
 def test_fine_tuning_is_compared_pair_by_pair(exposures: Dataset) -> None:
     from gonogo.train import FineTuning
 
-    options = replace(OPTIONS, fine_tuning=FineTuning(epochs=1))
+    options = replace(OPTIONS, backbone="resnet18", weights="none", fine_tuning=FineTuning(epochs=1))
     rows = seed_study(exposures, options, [0, 1], fractions=Fractions.parse("50/20/10/20"))
     found = summary(rows)
     heads, tuned = rows[0::2], rows[1::2]

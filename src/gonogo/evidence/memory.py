@@ -34,7 +34,7 @@ NEAREST = 1.0
 """Distances below one standard deviation count as one: closer than that, rounding would be all that is left of them."""
 PROJECTED = 64
 """Dimensions of the random projection in which they are chosen."""
-DIRECTIONS = 128
+DIRECTIONS = 192
 """Main directions of the kept patches that they are rounded to, where they have more than twice as many channels."""
 COUNTED_SHARE = 0.01
 """Share of a picture's cells, those farthest from anything kept, whose mean distance is the picture's score."""
