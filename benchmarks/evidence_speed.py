@@ -4,7 +4,8 @@ EfficientNet-Lite0 with all three kinds of evidence at their full size: 1,000 ke
 three strides. Their numbers are random, as speed does not depend on what was learned. First, in FP32 at two input
 sizes, the whole graph and the whole judgement of a frame in memory against the bare backbone. Second, at 224 x 224 from
 a rendered JPEG of 1.2 megapixels, the whole judgement in FP32 and in INT8 against ResNet-50 with Grad-CAM in torch
-eager. By turns, as ratios of medians; the last line is the figures. ``QUICK=1`` takes fewer turns.
+eager. By turns, as ratios of medians; the last line is the figures. ``QUICK=1`` takes fewer turns. ``--one-thread``
+takes the processor time of one thread each, which other programs on the machine hardly change.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import openvino as ov
+import torch
 
 import gonogo
 from gonogo import bundle, images, roi, runtime
@@ -40,6 +43,7 @@ from gonogo.synthetic import write_dataset
 from gonogo.workflow.int8 import to_int8
 
 SIZES_WH = ((224, 224), (640, 320))
+Clock = Callable[[], float]
 CALIBRATED_ON = 8
 """Pictures that the INT8 ranges come from."""
 
@@ -78,7 +82,9 @@ def whole_graph(size_wh: tuple[int, int]) -> ov.Model:
     return classifier_graph(features, full_evidence(widths), labels=("good", "bad"))
 
 
-def inspector_of(model: ov.Model, size_wh: tuple[int, int], folder: Path, reduction: Reduction = 1) -> Inspector:
+def inspector_of(
+    model: ov.Model, size_wh: tuple[int, int], folder: Path, threads: int, reduction: Reduction = 1
+) -> Inspector:
     """An inspector that judges whole frames with a graph; it promises nothing."""
     folder.mkdir(parents=True)
     ov.save_model(model, folder / bundle.CLASSIFIER, compress_to_fp16=False)
@@ -101,16 +107,18 @@ def inspector_of(model: ov.Model, size_wh: tuple[int, int], folder: Path, reduct
         heat_scale=HeatScale(cold=0.0, hot=1.0),
         data_fingerprint="",
     )
-    return Inspector(bundle.write_manifest(folder, manifest), runtime.compile_graph(folder / bundle.CLASSIFIER))
+    return Inspector(
+        bundle.write_manifest(folder, manifest), runtime.compile_graph(folder / bundle.CLASSIFIER, threads=threads)
+    )
 
 
-def over_the_backbone(folder: Path, frame: Frame, repeats: int) -> dict[str, float]:
+def over_the_backbone(folder: Path, frame: Frame, repeats: int, threads: int, clock: Clock) -> dict[str, float]:
     """The graph and the judgement of a frame in memory, each against the bare backbone, in FP32."""
     found = {}
     for size_wh in SIZES_WH:
         name = f"{size_wh[0]}x{size_wh[1]}"
-        inspector = inspector_of(whole_graph(size_wh), size_wh, folder / name)
-        bare = runtime.compile_graph(pretrained("efficientnet_lite0").graph(size_wh))
+        inspector = inspector_of(whole_graph(size_wh), size_wh, folder / name, threads)
+        bare = runtime.compile_graph(pretrained("efficientnet_lite0").graph(size_wh), threads=threads)
         picture = images.crop_resize(frame, Box.whole(frame), size_wh)
         times = take_turns(
             {
@@ -119,13 +127,14 @@ def over_the_backbone(folder: Path, frame: Frame, repeats: int) -> dict[str, flo
                 "judgement": lambda inspector=inspector: inspector.inspect(frame),  # type: ignore[misc]
             },
             repeats=repeats,
+            clock=clock,
         )
         for part in ("graph", "judgement"):
             found[f"{part}_over_backbone_{name}"] = times[part].median_ms / times["bare"].median_ms
     return found
 
 
-def against_torch(folder: Path, encoded: bytes, repeats: int) -> dict[str, float]:
+def against_torch(folder: Path, encoded: bytes, repeats: int, threads: int, clock: Clock) -> dict[str, float]:
     """How many times as fast as torch eager with Grad-CAM, from the bytes of a JPEG."""
     size_wh = SIZES_WH[0]
     frame = images.decode(encoded)
@@ -138,9 +147,9 @@ def against_torch(folder: Path, encoded: bytes, repeats: int) -> dict[str, float
     model = whole_graph(size_wh)
     int8 = to_int8(model, fed).model
     judges = {
-        "fp32": inspector_of(model, size_wh, folder / "fp32"),
-        "int8": inspector_of(int8, size_wh, folder / "int8"),
-        "int8_reduced": inspector_of(int8, size_wh, folder / "int8_reduced", reduction=4),
+        "fp32": inspector_of(model, size_wh, folder / "fp32", threads),
+        "int8": inspector_of(int8, size_wh, folder / "int8", threads),
+        "int8_reduced": inspector_of(int8, size_wh, folder / "int8_reduced", threads, reduction=4),
     }
     contenders: dict[str, Callable[[], object]] = {
         name: lambda judge=judge: judge.inspect_encoded(encoded)  # type: ignore[misc]
@@ -148,7 +157,7 @@ def against_torch(folder: Path, encoded: bytes, repeats: int) -> dict[str, float
     }
     torch_whole = from_jpeg(GradCam(whole=True), roi.WholeRoi(), size_wh)
     contenders["torch"] = lambda: torch_whole(encoded)
-    times = take_turns(contenders, repeats=repeats)
+    times = take_turns(contenders, repeats=repeats, clock=clock)
     return {f"times_torch_{name}": times["torch"].median_ms / times[name].median_ms for name in judges}
 
 
@@ -157,7 +166,11 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     quick = os.environ.get("QUICK", "") not in ("", "0")
     parser.add_argument("--repeats", type=int, default=20 if quick else 150)
+    parser.add_argument("--one-thread", action="store_true", help="processor time of one thread each")
     asked = parser.parse_args(arguments)
+    threads, clock = (1, time.process_time) if asked.one_thread else (0, time.perf_counter)
+    if asked.one_thread:
+        torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         boards = folder / "boards"
@@ -166,9 +179,9 @@ def main(arguments: list[str]) -> None:
             boards, 8, seed=SEED, difficulty=0.0, size_wh=FRAME_WH, mix=MIX, workers=1, fractions=shares
         )
         encoded = dataset.path(dataset.split(*Split)[0]).read_bytes()
-        found = over_the_backbone(folder, images.decode(encoded), asked.repeats)
-        found |= against_torch(folder, encoded, asked.repeats)
-    facts = {"kept_patches": FULL.kept, "repeats": asked.repeats, "threads": len(os.sched_getaffinity(0))}
+        found = over_the_backbone(folder, images.decode(encoded), asked.repeats, threads, clock)
+        found |= against_torch(folder, encoded, asked.repeats, threads, clock)
+    facts = {"kept_patches": FULL.kept, "repeats": asked.repeats, "threads": threads or len(os.sched_getaffinity(0))}
     print(json.dumps({**{name: round(value, 3) for name, value in found.items()}, **facts}))  # noqa: T201
 
 

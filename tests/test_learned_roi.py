@@ -516,9 +516,7 @@ def test_the_least_presence_is_chosen_on_views_that_taught_nothing(monkeypatch: 
 
 LOCATING = Locating(views=6, steps=150, loss=BoxLoss.GIOU, presence_folds=2, presence_steps=60)
 LOCATOR = LocatorOptions(weights="none", size_wh=(64, 64), locating=LOCATING)
-OPTIONS = TrainingOptions(
-    backbone="resnet18", weights="none", cuts=("layer1",), size_wh=(32, 32), augmentation=PLAIN, locator=LOCATOR
-)
+OPTIONS = TrainingOptions(size_wh=(32, 32), augmentation=PLAIN, locator=LOCATOR)
 
 
 def must_not_train(*_: object) -> None:

@@ -34,7 +34,7 @@ NEAREST = 1.0
 """Distances below one standard deviation count as one: closer than that, rounding would be all that is left of them."""
 PROJECTED = 64
 """Dimensions of the random projection in which they are chosen."""
-DIRECTIONS = 128
+DIRECTIONS = 192
 """Main directions of the kept patches that they are rounded to, where they have more than twice as many channels."""
 COARSE_SHARE = 1 / 3
 """Of the mean squared length of a patch, what stride 32 brings at most."""
