@@ -74,10 +74,17 @@ class CompiledCache:
             private_folder(self.folder)
             key = self._key() or self._new_key()
             if key is not None:
+                self._clear(place)
                 write_beside(self.file(place), _MAGIC + _code(key, binding, blob) + blob, mode=0o600)
             self._prune()
         except (OSError, GonogoError):
             return
+
+    def _clear(self, place: str) -> None:
+        """Remove what is no file of ours, such as a pipe or a link: it would not be written over."""
+        with contextlib.suppress(OSError):
+            if not stat.S_ISREG(self.file(place).lstat().st_mode):
+                self.file(place).unlink()
 
     def discard(self, place: str) -> None:
         """Forget the graph of a place."""
