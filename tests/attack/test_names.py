@@ -18,6 +18,7 @@ import pytest
 
 from gonogo import images
 from gonogo.capture import PushCamera
+from gonogo.capture.deliveries import Matching
 from gonogo.ledger import Ledger, verify
 from gonogo.station import fake_frame
 from gonogo.station.chaos_bench import Bench, bench, patiently, settings_for
@@ -145,7 +146,7 @@ def through_http(line: Bench, count: int) -> Storm:
 def through_frames(count: int) -> dict[str, int]:
     """``POST /frames/NAME``: each is taken, or refused with its reason."""
     figures = dict.fromkeys(("tried", "answered", "refused", "silent"), 0)
-    camera = PushCamera(waiting=10**9)
+    camera = PushCamera(matching=Matching(max_waiting=1_000, keep_s=3_600.0))
     for name in names(count, 2):
         code, told = _ask(camera.port, "/frames/" + urllib.parse.quote(name, errors="surrogatepass"), b"picture")
         figures["tried"] += 1
