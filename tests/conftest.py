@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from gonogo import images
-from gonogo.augment import Augmentation
 from gonogo.dataset import Dataset
 from gonogo.schema import Frame
 
@@ -73,18 +72,29 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="session")
 def trained(discs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle trained on the discs from random weights in a few seconds. Copy it before changing it."""
-    from gonogo.model import Pool
+    """A bundle trained on the discs in a few seconds. Copy it before changing it."""
     from gonogo.workflow import TrainingOptions, train_inspector
 
     out = tmp_path_factory.mktemp("bundles") / "disc.inspector"
+    train_inspector(discs, out, TrainingOptions(size_wh=(96, 64)))
+    return out
+
+
+@pytest.fixture(scope="session")
+def fine_tuned(discs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose network was made by torch, with log-sum-exp pooling. Copy it before changing it."""
+    from gonogo.augment import PLAIN
+    from gonogo.train import FineTuning
+    from gonogo.workflow import TrainingOptions, train_inspector
+
+    out = tmp_path_factory.mktemp("bundles") / "tuned.inspector"
     options = TrainingOptions(
         backbone="resnet18",
         weights="none",
         cuts=("layer1",),
-        pool=Pool.LSE,
         size_wh=(64, 64),
-        augmentation=Augmentation(crops=1, rotations=2),
+        augmentation=PLAIN,
+        fine_tuning=FineTuning(epochs=1),
     )
     train_inspector(discs, out, options)
     return out

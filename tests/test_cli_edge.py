@@ -26,6 +26,7 @@ SLOW_START = {("bench",), ("experiment", "roi"), ("station", "week"), ("station"
 """Commands that compute for minutes before they look at their files."""
 EXTRA_OF = {
     "train": "train",
+    "learn": "train",
     "quantize": "train",
     "distill": "train",
     "cascade": "train",

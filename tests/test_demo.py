@@ -8,7 +8,6 @@ import pytest
 from gonogo.demo import OPTIONS, run_demo
 from gonogo.errors import InputError
 from gonogo.inspector import Inspector
-from gonogo.model import Pool
 from gonogo.synthetic.close_ups import close_up
 
 
@@ -20,7 +19,7 @@ def test_a_close_up_shows_the_chip_and_masks_its_defect() -> None:
 
 
 def test_the_demo_goes_the_whole_way(tmp_path: Path) -> None:
-    quick = replace(OPTIONS, fine_tuning=None, pool=Pool.MEAN, cuts=("layer1",), size_wh=(64, 64))
+    quick = replace(OPTIONS, size_wh=(64, 64))
     made = run_demo(tmp_path / "demo", parts=72, options=quick, workers=1)
     assert Inspector.load(made.bundle).operating_point is not None
     assert made.evaluation.parts

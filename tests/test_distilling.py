@@ -18,13 +18,16 @@ from gonogo.cli import app
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import BundleError, InputError, UnfitError
 from gonogo.inspector import Inspector
-from gonogo.model import IMAGENET, FeatureNetwork, MapHead, Network, Pool, load_backbone, pool_map
+from gonogo.model import IMAGENET, FeatureNetwork, MapHead, Network, Pool, load_backbone
 from gonogo.operate import Request, operate
-from gonogo.train import Distillation, Lessons, Source, distil, make_lessons, watch_teacher
+from gonogo.source import Source
+from gonogo.train import Distillation, Lessons, distil, make_lessons, watch_teacher
 from gonogo.train import distilling as module
-from gonogo.train.distilling import softened_divergence
-from gonogo.workflow import CascadeOptions, DistillingOptions, cascade, distill
+from gonogo.train.distilling import cell_units, softened_divergence
+from gonogo.workflow import CascadeOptions, cascade
+from gonogo.workflow import distilling as workflow
 from gonogo.workflow.cascading import outer_score
+from gonogo.workflow.distilling import DistillingOptions, distill
 from gonogo.workflow.quantising import quantise
 
 VIEWS = Augmentation(crops=1, rotations=2)
@@ -126,6 +129,26 @@ def test_a_map_lies_over_the_picture_as_the_teacher_looked_at_it() -> None:
     moved = module._on_grid(maps, (8, 8), (1.0, 0.0))[0, 0]
     assert moved.sum(0).argmax() - straight.sum(0).argmax() == 2
     assert np.allclose(moved.sum(1), straight.sum(1), atol=1e-5)
+
+
+def test_cells_of_an_evidence_map_become_logits_by_its_heat_scale() -> None:
+    scale, bias = cell_units(cold=8.0, hot=20.0, go_below=-1.0, bad_score=5.0)
+    assert scale * 8.0 + bias == pytest.approx(-1.0), "a cell at which heat begins just passes"
+    assert scale * 20.0 + bias == pytest.approx(5.0), "a hot one looks as bad as a typical bad part"
+    upright, _ = cell_units(cold=8.0, hot=20.0, go_below=5.0, bad_score=-1.0)
+    assert upright > 0, "heat stays heat where the scores overlap"
+
+
+def test_lessons_from_evidence_have_cells_in_the_unit_of_the_score(teacher: Inspector, discs: Dataset) -> None:
+    samples = {split: discs.split(split)[:12] for split in (Split.TRAIN, Split.VAL)}
+    few = Dataset(root=discs.root, samples=(*samples[Split.TRAIN], *samples[Split.VAL]))
+    source = Source(dataset=few, size_wh=(48, 48))
+    train, _ = workflow._lessons(teacher, source, small_network(), QUICK)
+    hottest = train.maps.max((2, 3))
+    good, bad = hottest[train.bad == 0], hottest[train.bad == 1]
+    assert np.median(bad) == pytest.approx(float(np.median(train.scores[train.bad == 1])), rel=0.6)
+    assert np.median(good) < np.median(bad) - 2.0
+    assert train.maps.min() > -100.0, "no cell teaches more than the score does"
 
 
 def test_classes_weigh_the_same_and_doubtful_parts_more() -> None:
@@ -238,8 +261,6 @@ def test_each_part_of_a_cascade_has_one_score_from_whoever_judged_it(
             clearly_good = first.score < rule.ask_from
             shift = rule.good_shift if clearly_good else rule.bad_shift
             assert found.score == pytest.approx(first.score + shift, abs=1e-4)
-        pooled = pool_map(torch.from_numpy(found.heatmap[None]), Pool.LSE) + joined.bias
-        assert float(pooled) == pytest.approx(found.score, abs=1e-4), "one scale, whoever judged"
         assert found.feature_vector is not None
         assert np.array_equal(found.feature_vector, first.feature_vector)  # type: ignore[arg-type]
     assert 0 < asked < len(discs.split(Split.VAL, Split.TEST))

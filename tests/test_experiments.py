@@ -10,9 +10,7 @@ from gonogo.dataset.judged import judged_before
 from gonogo.experiments import seed_study, summary
 from gonogo.workflow import TrainingOptions
 
-OPTIONS = TrainingOptions(
-    backbone="resnet18", weights="none", cuts=("layer1",), size_wh=(64, 64), augmentation=PLAIN, seed=0
-)
+OPTIONS = TrainingOptions(size_wh=(96, 64), augmentation=PLAIN, seed=0)
 
 
 @pytest.fixture(scope="module")

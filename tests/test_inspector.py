@@ -8,13 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from scipy import special
 
 import gonogo
-from gonogo import bundle, images
+from gonogo import bundle, images, runtime
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import BundleError, InputError
 from gonogo.evaluate import evaluate
+from gonogo.evidence import pool
+from gonogo.images import crop_resize
 from gonogo.inspector import Inspector
 from gonogo.operating_point import describe
 from gonogo.schema import Box, Frame, Label, Located, State
@@ -46,15 +47,25 @@ def test_it_tells_good_from_bad_and_certifies_it(inspector: Inspector, discs: Da
     assert "95 %" in describe(point.escape)
 
 
+def pooled_evidence(inspector: Inspector, frame: Frame) -> tuple[np.ndarray, float]:
+    """The maps of all kinds of evidence of a frame, and what their poolings add up to."""
+    made, recipe = inspector.bundle.manifest.classifier, inspector.recipe
+    picture = crop_resize(frame, Box.whole(frame), recipe.size_wh)
+    maps = runtime.compile_graph(inspector.bundle.classifier)(picture)["evidence"][0]
+    weights = {each.kind: each.weight for each in made.evidence}
+    return maps, sum(
+        pool(each.kind, one, weights.get("cells", 0.0)) for each, one in zip(made.evidence, maps, strict=True)
+    )
+
+
 def test_the_heat_map_explains_the_score(inspector: Inspector, discs: Dataset) -> None:
     for sample in discs.split(Split.TEST)[:6]:
         verdict = inspector.inspect(discs.load(sample))
         assert verdict.heatmap is not None
         assert verdict.score is not None
-        sharpness = inspector.bundle.manifest.classifier.sharpness
-        cells = sharpness * verdict.heatmap.astype(np.float64).ravel()
-        pooled = (special.logsumexp(cells) - np.log(len(cells))) / sharpness
-        assert pooled + inspector.bias == pytest.approx(verdict.score, rel=1e-5, abs=1e-4)
+        maps, pooled = pooled_evidence(inspector, discs.load(sample))
+        np.testing.assert_allclose(maps.sum(0), verdict.heatmap, atol=1e-5)
+        assert pooled + inspector.bias == pytest.approx(verdict.score, abs=1e-5)
 
 
 def test_the_hottest_point_lies_on_the_defect(inspector: Inspector, discs: Dataset) -> None:

@@ -43,7 +43,7 @@ from gonogo.train import Locating, Places, choose_presence, fit_scaling, locatin
 from gonogo.train.box_losses import BoxLoss
 from gonogo.train.locating import LOOSE_STEPS, least_presence
 from gonogo.train.views import View, plain_view, random_view
-from gonogo.workflow import LocatorOptions, TrainingOptions, find_regions, region, train_inspector
+from gonogo.workflow import LocatorOptions, TrainingOptions, find_regions, learned_region, region, train_inspector
 from plates import SIZE_WH, empty_frame, make_plates, plate_frame
 
 # --- views
@@ -516,9 +516,7 @@ def test_the_least_presence_is_chosen_on_views_that_taught_nothing(monkeypatch: 
 
 LOCATING = Locating(views=6, steps=150, loss=BoxLoss.GIOU, presence_folds=2, presence_steps=60)
 LOCATOR = LocatorOptions(weights="none", size_wh=(64, 64), locating=LOCATING)
-OPTIONS = TrainingOptions(
-    backbone="resnet18", weights="none", cuts=("layer1",), size_wh=(32, 32), augmentation=PLAIN, locator=LOCATOR
-)
+OPTIONS = TrainingOptions(size_wh=(32, 32), augmentation=PLAIN, locator=LOCATOR)
 
 
 def must_not_train(*_: object) -> None:
@@ -545,7 +543,7 @@ def learned(plates: Dataset, kept: Path, tmp_path_factory: pytest.TempPathFactor
     out = tmp_path_factory.mktemp("bundles") / "plate.inspector"
     shutil.copytree(kept, out.with_name(f"{out.name}.work") / "roi")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(region, "learn_roi", must_not_train)
+        patch.setattr(learned_region, "learn_roi", must_not_train)
         train_inspector(plates, out, replace(OPTIONS, roi="learned"))
     return out
 
@@ -558,7 +556,7 @@ def inspector(learned: Path) -> Inspector:
 def test_a_learned_region_is_not_learned_twice(
     plates: Dataset, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(region, "learn_roi", must_not_train)
+    monkeypatch.setattr(learned_region, "learn_roi", must_not_train)
     assert region.keep_roi("learned", plates, kept, LOCATOR) is not None
     fewer = Dataset(root=plates.root, samples=plates.samples[1:])
     for dataset, options in ((plates, replace(LOCATOR, seed=1)), (fewer, LOCATOR)):
@@ -689,17 +687,17 @@ def boxed_parts(plates: Dataset, boxes: Sequence[tuple[float, float, float, floa
 def test_ninety_nine_val_parts_prove_a_margin(plates: Dataset) -> None:
     samples = boxed_parts(plates, [(40.0 - 0.04 * number, 30.0, 80.0, 60.0) for number in range(99)])
     graph = Fixed(Box.from_xyxy((40, 30, 80, 60)))
-    proven = region.with_margin(WIDE, graph, plates, samples, 0.01)  # type: ignore[arg-type]
+    proven = learned_region.with_margin(WIDE, graph, plates, samples, 0.01)  # type: ignore[arg-type]
     assert proven.margin == pytest.approx(0.04 * 98 / 40, abs=1e-4)
     assert (proven.margin_miss_rate, proven.margin_parts) == (0.01, 99)
     samples[0] = samples[0].model_copy(update={"part": "p1"})
-    again = region.with_margin(WIDE, graph, plates, samples, 0.01)  # type: ignore[arg-type]
+    again = learned_region.with_margin(WIDE, graph, plates, samples, 0.01)  # type: ignore[arg-type]
     assert again == WIDE, "98 parts in 99 pictures"
 
 
 def test_a_margin_larger_than_the_part_is_not_written(plates: Dataset, tmp_path: Path) -> None:
     samples = boxed_parts(plates, [(10.0, 10.0, 120.0, 90.0)] * 99)
-    recipe = region.with_margin(WIDE, Fixed(Box.from_xyxy((40, 30, 60, 40))), plates, samples, 0.01)  # type: ignore[arg-type]
+    recipe = learned_region.with_margin(WIDE, Fixed(Box.from_xyxy((40, 30, 60, 40))), plates, samples, 0.01)  # type: ignore[arg-type]
     roi.write_recipe(tmp_path / "roi.toml", recipe)
     assert roi.read_recipe(tmp_path / "roi.toml") == WIDE
 
@@ -779,13 +777,13 @@ def test_parts_that_lie_about_are_learned_less_by_heart(
     def begin(_places: object, _scaling: object, recipe: Locating, **_: object) -> None:
         raise LearningError(recipe)
 
-    taught_range = region.taught_range
+    taught_range = learned_region.taught_range
     monkeypatch.setattr(
-        region, "taught_range", lambda *args: taught_range(*args).model_copy(update={"closer_below": 0.6 * small})
+        learned_region, "taught_range", lambda *args: taught_range(*args).model_copy(update={"closer_below": 0.6 * small})
     )
-    monkeypatch.setattr(region, "fit_locator", begin)
+    monkeypatch.setattr(learned_region, "fit_locator", begin)
     with pytest.raises(LearningError) as caught:
-        region.learn_roi(plates, tmp_path, LOCATOR)
+        learned_region.learn_roi(plates, tmp_path, LOCATOR)
     recipe: Locating = caught.value.args[0]
     assert recipe == (LOCATOR.locating.for_loose_parts() if small else LOCATOR.locating)
     assert (recipe.dropout > 0) is small

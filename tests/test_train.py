@@ -14,7 +14,8 @@ import torch
 from gonogo.augment import PLAIN, Augmentation, rotated, variant, variants
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.errors import InputError, ParityError, WeightsError
-from gonogo.export import check_parity, export_classifier, export_maps, export_pooled, measure_shift
+from gonogo.evidence.cells import cell_targets
+from gonogo.export import check_parity, export_classifier, export_maps, export_pooled, network_shift
 from gonogo.model import (
     ARCHITECTURES,
     IMAGENET,
@@ -29,28 +30,25 @@ from gonogo.model import (
 )
 from gonogo.runtime import compile_graph
 from gonogo.schema import Box, Frame, Label
+from gonogo.source import Source, labels, masked
 from gonogo.train import (
     METRICS,
     Cells,
     FineTuning,
     Pooled,
-    Source,
     balanced_loss,
-    cell_targets,
     defect_maps,
     discriminants,
     fine_tune,
     fit_mean,
     fit_score,
     gather_cells,
-    labels,
-    masked,
     pooled_features,
     restore_statistics,
 )
 from gonogo.train.finetune import settle
 from gonogo.train.head import CellLogit
-from gonogo.workflow import TrainingOptions, sealing, train_inspector
+from gonogo.workflow import TrainingOptions, fine_tuned, sealing, train_inspector
 
 SIZE_WH = (64, 48)
 
@@ -128,10 +126,10 @@ def test_the_shift_of_an_unpadded_pyramid_is_none_and_of_a_strided_one_is_up_and
             blurred = torch.nn.functional.avg_pool2d(shots.permute(0, 3, 1, 2).float(), 9, 1, 4)
             return blurred[:, :, ::8, ::8]
 
-    right, down = measure_shift(Halved(), (96, 96))  # type: ignore[arg-type]
+    right, down = network_shift(Halved(), (96, 96))  # type: ignore[arg-type]
     assert abs(right) < 0.1
     assert abs(down) < 0.1
-    right, down = measure_shift(Strided(), (96, 96))  # type: ignore[arg-type]
+    right, down = network_shift(Strided(), (96, 96))  # type: ignore[arg-type]
     assert right == pytest.approx(-0.44, abs=0.12)
     assert down == pytest.approx(-0.44, abs=0.12)
 
@@ -482,7 +480,7 @@ def test_a_window_beside_the_defect_does_not_teach_that_the_part_is_good_or_bad(
 def test_cells_that_masks_taught_look_where_they_were_taught_to_after_fine_tuning_too(
     discs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sealing, "measure_shift", lambda *_: (9.0, 9.0))
+    monkeypatch.setattr(fine_tuned, "network_shift", lambda *_: (9.0, 9.0))
     options = TrainingOptions(
         backbone="resnet18",
         weights="none",
@@ -493,7 +491,7 @@ def test_cells_that_masks_taught_look_where_they_were_taught_to_after_fine_tunin
     )
     taught = train_inspector(discs, tmp_path / "masks.inspector", options)
     features = FeatureNetwork(load_backbone("resnet18", weights="none", cuts=("layer1",)).eval(), IMAGENET)
-    assert taught.bundle.manifest.heat_scale.shift_xy == measure_shift(features, (64, 64))
+    assert taught.bundle.manifest.heat_scale.shift_xy == network_shift(features, (64, 64))
     unmarked = train_inspector(discs, tmp_path / "labels.inspector", replace(options, masks=False))
     assert unmarked.bundle.manifest.heat_scale.shift_xy == (9.0, 9.0), "nobody taught its cells"
 
@@ -537,3 +535,23 @@ def test_an_interrupted_run_is_taken_up_where_it_ended(
     resumed, again = tuned(source, tmp_path / "cut", RECIPE)
     assert [row["val_loss"] for row in again] == pytest.approx([row["val_loss"] for row in rows], rel=1e-3)
     assert torch.allclose(whole.head.conv.weight, resumed.head.conv.weight, atol=1e-4)
+
+
+@pytest.mark.parametrize(("scored", "kept"), [(-9.0, "efficientnet_lite0 evidence"), (9.0, "efficientnet_lite0 lse")])
+def test_fine_tuning_is_kept_only_if_it_is_better_on_pictures_that_fitted_nothing(
+    scored: float, kept: str, discs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[str]] = []
+    real = fine_tuned._losses_on
+
+    def losses(built: sealing.Built, held_out: list[Sample]) -> np.ndarray:
+        """What the comparison measures, the default method made worse by so much."""
+        used = built.source.dataset.split(Split.TRAIN, Split.VAL)
+        seen.append({sample.part_id for sample in used} & {sample.part_id for sample in held_out})
+        return real(built, held_out) + scored * (built.classifier.pool == "evidence")
+
+    monkeypatch.setattr(fine_tuned, "_losses_on", losses)
+    options = TrainingOptions(size_wh=(96, 64), augmentation=PLAIN, fine_tuning=replace(RECIPE, epochs=1))
+    made = train_inspector(discs, tmp_path / "x.inspector", options).bundle.manifest.classifier
+    assert seen == [set(), set()], "the pictures that are compared on fitted neither"
+    assert f"{made.backbone} {made.pool}" == kept

@@ -31,6 +31,7 @@ from pydantic import Field, JsonValue, ValidationError, field_serializer, field_
 
 from gonogo import images, operating_point
 from gonogo.config import Recipe, Strict
+from gonogo.defect_kinds import KnownKinds
 from gonogo.errors import BundleError, InputError
 from gonogo.files import folder_beside, plain_files, read_regular, write_beside
 from gonogo.heatmap import HeatScale
@@ -60,20 +61,34 @@ class Golden(Strict):
     score: float = Field(allow_inf_nan=False)
 
 
+class Evidence(Strict):
+    """One kind of evidence that counts, see `gonogo.evidence`."""
+
+    kind: Literal["context", "memory", "cells"]
+    weight: float = Field(ge=0, allow_inf_nan=False)
+    auroc: float | None = None
+    """What it alone reaches on parts left out; ``None`` where one class is missing."""
+
+
 class Classifier(Strict):
     """What the graph is made of."""
 
     backbone: str
     cuts: tuple[str, ...] = Field(strict=False)
-    pool: Literal["mean", "max", "lse"]
+    pool: Literal["mean", "max", "lse", "evidence"]
+    """``evidence``: each kind's map has a pooling of its own, see `gonogo.evidence`."""
     sharpness: float
     """Of log-sum-exp pooling."""
     bias: float
-    """``score = pool(heatmap) + bias``."""
+    """``score = pool(heatmap) + bias``; with evidence ``sum of the pooled maps + bias``."""
     weights: str
     """Where the training started from."""
     context: bool = False
     """Whether every cell of the heat map also holds what the picture as a whole says, the same in all."""
+    evidence: tuple[Evidence, ...] = Field(default=(), strict=False)
+    """The kinds in the order of their maps in the output ``evidence``."""
+    defect_kinds: KnownKinds | None = None
+    """What the output ``kinds`` tells apart; ``None`` where there is no such output."""
 
 
 class Revision(Strict):
@@ -132,6 +147,10 @@ class Cascade(Strict):
     """Added to the student's score where it is clearly bad."""
     student_shift_xy: tuple[float, float] = Field(default=(0.0, 0.0), strict=False)
     """Where the cells of the student's map look; those of the teacher's by the manifest's heat scale."""
+    map_scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """The student's map times this and plus ``map_offset`` is in the unit of the teacher's."""
+    map_offset: float | None = Field(default=None, allow_inf_nan=False)
+    """``None``: both maps are logits of cells, and the student's moves with its score."""
     compared: Comparison | None = None
     pictures: int = Field(default=0, ge=0)
     """Judged for the comparison."""
@@ -161,7 +180,7 @@ class Manifest(Strict):
     golden: tuple[Golden, ...] = Field(default=(), strict=False)
     quantisation: Quantisation | None = None
     training: Mapping[str, JsonValue] = Field(default_factory=dict)
-    """How it was trained: options, seeds, metrics. For people; nothing reads it back."""
+    """How it was trained: options, seeds, metrics. For people; ``gonogo learn`` reads the options back."""
     data_fingerprint: str = ""
     """SHA-256 over the records and pictures that were trained on."""
     distilled: Comparison | None = None
@@ -356,7 +375,13 @@ def model_card(manifest: Manifest) -> str:
         "",
         f"- Network: {manifest.classifier.backbone} cut at {', '.join(manifest.classifier.cuts)}, "
         f"{manifest.classifier.pool} pooling, started from {manifest.classifier.weights}",
-        f"- Input: the region of interest ({manifest.recipe.roi}) as {width} x {height} RGB, uint8",
+        *(
+            f"- Evidence: {each.kind}, weight {each.weight:.3g}"
+            + ("" if each.auroc is None else f", AUROC alone {each.auroc:.3f} on parts left out")
+            for each in manifest.classifier.evidence
+        ),
+        *_known_kinds(manifest.classifier),
+        f"- Input: {_input(manifest.recipe)} as {width} x {height} RGB, uint8",
         f"- Arithmetic: {manifest.precision} on {manifest.proven_on.get('processor', 'unknown')}, "
         f"OpenVINO {manifest.proven_on.get('openvino', 'unknown')}",
         f"- Trained on data {manifest.data_fingerprint[:16] or 'unknown'}",
@@ -371,10 +396,29 @@ def model_card(manifest: Manifest) -> str:
 
 def _thresholds(point: OperatingPoint) -> str:
     if point.go_below == -math.inf:
+        if point.no_go_above < math.inf:
+            return f"No-go above a score of {point.no_go_above:g}; every other part goes to review."
         return "No thresholds yet: every part goes to review."
     if point.no_go_above == math.inf:
         return f"Go below a score of {point.go_below:g}, review from there; no part is rejected automatically."
     return f"Go below a score of {point.go_below:g}, no-go above {point.no_go_above:g}, review between."
+
+
+def _known_kinds(classifier: Classifier) -> list[str]:
+    known = classifier.defect_kinds
+    if known is None:
+        return []
+    return [
+        f"- Defect kinds that it names: {', '.join(known.names)}; {known.named_right:.1%} right on bad parts left out "
+        f"of the training, each kind weighing the same; none where the likeliest has less than {known.least_share:.0%}"
+    ]
+
+
+def _input(recipe: Recipe) -> str:
+    region = f"the region of interest ({recipe.roi})"
+    if recipe.tiling is None:
+        return region
+    return f"windows of {region} at full resolution that overlap by {recipe.tiling.overlap_px} pixels or more, each"
 
 
 def _origins(manifest: Manifest) -> list[str]:

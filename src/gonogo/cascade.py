@@ -43,7 +43,7 @@ class Cascade:
 
     @property
     def bias(self) -> float:
-        """``score = pool(heatmap) + bias``, whoever judged."""
+        """``score = pool(heatmap) + bias``, whoever judged; with a map of evidence, of the teacher's answer only."""
         return self.rule.teacher.bias
 
     def doubt(self, student: Outputs) -> str:
@@ -57,13 +57,20 @@ class Cascade:
         return ""
 
     def settled(self, student: Outputs) -> Outputs:
-        """The student's clear answer in the cascade's unit; its map moves with its score."""
+        """The student's clear answer in the cascade's unit; its map moves with its score.
+
+        Where one of the two maps is of evidence, they differ in unit: then the student's is brought to the teacher's
+        heat scale, and what it pooled to stays stated by ``map_scale`` and ``map_offset``.
+        """
         clearly_good = float(student["score"][0]) < self.rule.ask_from
         shift = np.float32(self.rule.good_shift if clearly_good else self.rule.bad_shift)
+        offset = np.float32(self.rule.map_offset or 0.0)
+        if self.rule.map_offset is None:
+            offset = shift + np.float32(self._student_bias - self.bias)
         return {
             **student,
             "score": student["score"] + shift,
-            "heatmap": student["heatmap"] + (shift + np.float32(self._student_bias - self.bias)),
+            "heatmap": student["heatmap"] * np.float32(self.rule.map_scale) + offset,
         }
 
     def ask(self, frame: Frame, region: Region, student: Outputs) -> Outputs:

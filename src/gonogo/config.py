@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gonogo.errors import InputError
 
@@ -15,6 +15,9 @@ _PREFIX = "GONOGO_"
 
 Reduction: TypeAlias = Literal[1, 2, 4, 8]
 """A picture is judged at this fraction of its width and height: JPEG can be unpacked at these at once."""
+
+CELL_PX = 16
+"""Pixels per cell of the map of a window, along both axes."""
 
 
 class Strict(BaseModel):
@@ -33,18 +36,38 @@ class Limits(Strict):
     max_file_bytes: int = Field(default=256_000_000, gt=0)
 
 
+class Tiling(Strict):
+    """How a region is cut into windows: each is as large as the recipe's ``size_wh``, without being made smaller."""
+
+    overlap_px: int = Field(default=64, ge=0, le=1024, multiple_of=CELL_PX)
+    """Neighbouring windows share at least this many pixels along each axis: a defect this long lies wholly in one."""
+
+
 class Recipe(Strict):
     """How one product is inspected; part of every bundle."""
 
     size_wh: tuple[Annotated[int, Field(ge=32, le=2048)], Annotated[int, Field(ge=32, le=2048)]] = Field(
         default=(224, 224), strict=False
     )
-    """What the region of interest is resized to, width then height, in pixels."""
+    """What the region of interest is resized to, or with ``tiling`` a window of it; width then height, in pixels."""
     roi: Literal["none", "fixed", "classical", "learned"] = "none"
     """How the region of interest is found, see ``roi.toml`` in the bundle; ``none`` judges the whole picture."""
     reduction: Reduction = 1
     """What a picture is divided by before anything looks at it, where the region stays large enough."""
+    tiling: Tiling | None = None
+    """Judge the region in overlapping windows of ``size_wh`` pixels; ``None`` resizes it to them as a whole."""
     limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _windows_are_made_of_cells(self) -> Recipe:
+        if self.tiling is not None and (
+            any(side % CELL_PX for side in self.size_wh) or 2 * self.tiling.overlap_px > min(self.size_wh)
+        ):
+            raise ValueError(
+                f"tiling: expected windows of whole cells of {CELL_PX} pixels, at least twice their overlap, "
+                f"found {self.size_wh[0]} x {self.size_wh[1]} with {self.tiling.overlap_px}"
+            )
+        return self
 
 
 class Settings(BaseModel):

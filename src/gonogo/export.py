@@ -11,10 +11,12 @@ from contextlib import contextmanager
 import numpy as np
 import openvino as ov
 import torch
+from jaxtyping import Float32
 from openvino import opset13 as ops
 from torch import Tensor, nn
 
 from gonogo.errors import ParityError
+from gonogo.evidence import describe_classifier, measure_shift
 from gonogo.images import crop_resize
 from gonogo.model import FeatureNetwork, Locator, Network, Sightings, mean_vector
 from gonogo.runtime import Graph, Picture
@@ -72,7 +74,7 @@ def export_classifier(network: Network, size_wh: tuple[int, int], *, labels: tup
     # First, because that is the output Model API reads the classes from.
     results = [ops.result(logits), *graph.get_results()]
     whole = ov.Model(results, graph.get_parameters(), "gonogo")
-    _describe(whole, labels)
+    describe_classifier(whole, labels)
     return whole
 
 
@@ -148,49 +150,15 @@ def traced_operations(network: nn.Module, size_wh: tuple[int, int]) -> dict[str,
     return dict(kinds.most_common())
 
 
-def measure_shift(features: FeatureNetwork, size_wh: tuple[int, int], *, seed: int = 0) -> tuple[float, float]:
-    """Where a cell of the feature map really looks: ``(right, down)`` of the middle of its square, in cells.
+def network_shift(features: FeatureNetwork, size_wh: tuple[int, int]) -> tuple[float, float]:
+    """Where the cells of a network's finest feature map look, see `gonogo.evidence.measure_shift`."""
 
-    Strided convolutions with symmetric padding look up and left of it, unless the weights learned otherwise, so this is
-    measured: a small patch is changed in blurred noise and the centroid of the change in the features (squared) is
-    compared with the patch. Mean over seeded places.
-    """
-    rng = np.random.default_rng(seed)
-    width, height = size_wh
-    shifts = []
-    with torch.no_grad():
-        for _ in range(24):
-            noise = rng.normal(127.5, 60, (1, 3, height, width)).astype(np.float32)
-            blurred = nn.functional.avg_pool2d(torch.from_numpy(noise), 5, 1, 2).clamp(0, 255)
-            x, y = rng.integers(width * 2 // 7, width * 5 // 7), rng.integers(height * 2 // 7, height * 5 // 7)
-            poked = blurred.clone()
-            poked[:, :, y - 3 : y + 4, x - 3 : x + 4] = 255 - poked[:, :, y - 3 : y + 4, x - 3 : x + 4]
-            before, after = (features(each.byte().permute(0, 2, 3, 1)) for each in (blurred, poked))
-            change = (after - before).abs().sum(1)[0].double().square()
-            rows, columns = change.shape
-            down = float((change.sum(1) * torch.arange(rows)).sum() / change.sum())
-            right = float((change.sum(0) * torch.arange(columns)).sum() / change.sum())
-            shifts.append(((x + 0.5) / width * columns - 0.5 - right, (y + 0.5) / height * rows - 0.5 - down))
-    right, down = np.mean(shifts, axis=0)
-    return round(float(right), 3), round(float(down), 3)
+    def maps(picture: Picture) -> Float32[np.ndarray, "channels rows columns"]:
+        with torch.no_grad():
+            found: Float32[np.ndarray, "channels rows columns"] = features(torch.from_numpy(picture[None]))[0].numpy()
+        return found
 
-
-def _describe(graph: ov.Model, labels: tuple[str, str]) -> None:
-    """Model API metadata: pre-processing is inside the graph, so it asks for nothing but RGB and a resize."""
-    facts = {
-        "model_type": "Classification",
-        "labels": " ".join(labels),
-        "multilabel": "False",
-        "hierarchical": "False",
-        "output_raw_scores": "True",
-        "resize_type": "standard",
-        "interpolation": "LINEAR",
-        "reverse_input_channels": "True",  # these tools hand over OpenCV's BGR
-        "mean_values": "",
-        "scale_values": "",
-    }
-    for key, value in facts.items():
-        graph.set_rt_info(value, ["model_info", key])
+    return measure_shift(maps, size_wh)
 
 
 class _Pooled(nn.Module):

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gonogo.errors import InputError
 from gonogo.names import readable
 
@@ -145,6 +147,19 @@ def write_beside(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         if partial is not None:
             Path(partial).unlink(missing_ok=True)
         raise _unwritable(path, error) from error
+
+
+def vanishing_array(shape: tuple[int, ...], dtype: type[np.generic], folder: Path) -> np.ndarray[Any, Any]:
+    """An array on disk, for what can be larger than memory; its file is gone when the array is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=folder)
+    os.close(handle)
+    try:
+        return np.memmap(name, dtype, "w+", shape=shape)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    finally:
+        Path(name).unlink()  # the mapping keeps the space until it is released
 
 
 def disk_is_full(error: BaseException | None) -> bool:

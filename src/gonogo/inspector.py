@@ -11,17 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from gonogo import bundle, drift, images, roi, runtime
+from gonogo import bundle, drift, images, roi, runtime, tiling
 from gonogo.bundle import Bundle
 from gonogo.cascade import Cascade, Outputs
 from gonogo.compiled import CompiledCache
 from gonogo.config import Recipe, Settings, settings
+from gonogo.defect_kinds import UNLIKE
 from gonogo.errors import BundleError, ImageError, UnlocatedError
 from gonogo.heatmap import HeatScale
 from gonogo.images.geometry import relocated, scaled
+from gonogo.operating_point import without_promise
 from gonogo.roi import Roi
-from gonogo.runtime import Graph
+from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, FeatureVector, Frame, Located, OperatingPoint, Region, State, Verdict
+from gonogo.tiling import Grid
 
 
 class Inspector:
@@ -191,12 +194,15 @@ class Inspector:
                     box, cut_out = self._at_full_size(located.box, size_wh), _require_part(located)
                     region = scaled(cut_out, self.recipe.reduction, self.recipe.reduction)
                 with _Timed(timings_ms, "resize"):
-                    picture = images.cut(frame, cut_out, self.recipe.size_wh)
+                    grid = None if self.recipe.tiling is None else tiling.grid_in(frame, cut_out, self.recipe)
+                    picture = images.cut(frame, cut_out, self.recipe.size_wh if grid is None else grid.size_wh)
                 with _Timed(timings_ms, "network"):
-                    outputs = self._graph(picture)
+                    outputs = self._graph(picture) if grid is None else self._judge_windows(picture, grid)
                 outputs, doubt = self._second_opinion(outputs, frame, cut_out, timings_ms)
                 score = float(outputs["score"][0])
-                state, reason = self._guarded(*self._decide(score), outputs["feature_vector"][0])
+                decided = self._decide(score)
+                state, reason = self._guarded(*decided, outputs["feature_vector"][0])
+                kind, kind_share = self._kind(state, outputs, strange=state is not decided[0], asked=bool(doubt))
         except Exception as error:  # noqa: BLE001  the edge of judging: whatever went wrong, the answer is a fault
             return replace(_fault(f"not judged: {error}", timings_ms), box=box, region=region)
         return Verdict(
@@ -208,9 +214,17 @@ class Inspector:
             heatmap=outputs["heatmap"][0],
             shift_xy=self.heat_scale.shift_xy if self.cascade is None or doubt else self.cascade.rule.student_shift_xy,
             feature_vector=outputs["feature_vector"][0],
+            kind=kind,
+            kind_share=kind_share,
             doubt=doubt,
+            windows=1 if grid is None else len(grid.corners),
             timings_ms=timings_ms,
         )
+
+    def _judge_windows(self, picture: Picture, grid: Grid) -> Outputs:
+        if self.cascade is not None:
+            raise ValueError("a cascade judges whole regions, and this bundle's recipe asks for windows")
+        return tiling.judge_windows(self._graph, picture, grid).outputs
 
     def _at_full_size(self, box: Box | None, size_wh: tuple[int, int]) -> Box | None:
         """A box found on the reduced frame, in pixels of the full-size one and inside it."""
@@ -235,15 +249,9 @@ class Inspector:
         point = self.operating_point
         if point is None:
             return State.REVIEW, "no operating point is certified yet, so a person decides"
-        state = point.state(score)
-        if state is State.GO:
-            return state, f"score {score:.3f} is below the go threshold {point.go_below:.3f}"
-        if state is State.NO_GO:
-            return state, f"score {score:.3f} is above the no-go threshold {point.no_go_above:.3f}"
-        if not point.escape.holds:
-            missing = point.escape.parts_missing
-            return state, f"{missing} more bad parts are needed before any part may pass, so a person decides"
-        return state, f"score {score:.3f} is {_beyond(point)}: a person decides"
+        state, reason = _stated(point, score)
+        unpromised = without_promise(point)
+        return state, f"{reason}; {unpromised}" if unpromised else reason
 
     def _guarded(self, state: State, reason: str, vector: FeatureVector) -> tuple[State, str]:
         """Turn go and no-go into review for a part unlike everything taught; never the other way round."""
@@ -257,6 +265,23 @@ class Inspector:
             f"unlike everything taught (distance {distance:.3f}, ordinary parts stay within {guard.farthest:.3f}): "
             f"a person decides; otherwise {reason}",
         )
+
+    def _kind(
+        self, state: State, outputs: Outputs, *, strange: bool, asked: bool
+    ) -> tuple[str, float | None] | tuple[None, None]:
+        """The likeliest defect kind with its share, where kinds are known; never for a go.
+
+        Args:
+            state: The verdict.
+            outputs: Of the network whose answer counts.
+            strange: It was found unlike everything taught.
+            asked: In a cascade: this is the second network's answer.
+        """
+        rule = self.bundle.manifest.cascade
+        known = (rule.teacher if rule is not None and asked else self.bundle.manifest.classifier).defect_kinds
+        if known is None or state is State.GO:
+            return None, None
+        return (UNLIKE, None) if strange else known.name(outputs["kinds"][0])
 
     def _replay(self, environment: dict[str, str]) -> None:
         """Judge the golden frames; bit-equal where the bundle was proven, within its tolerance elsewhere."""
@@ -307,6 +332,19 @@ class _Graphs:
 
 def _fault(reason: object, timings_ms: Mapping[str, float] | None = None) -> Verdict:
     return Verdict(state=State.FAULT, score=None, reason=str(reason), timings_ms=timings_ms or {})
+
+
+def _stated(point: OperatingPoint, score: float) -> tuple[State, str]:
+    """The verdict for a finite score, and why."""
+    state = point.state(score)
+    if state is State.GO:
+        return state, f"score {score:.3f} is below the go threshold {point.go_below:.3f}"
+    if state is State.NO_GO:
+        return state, f"score {score:.3f} is above the no-go threshold {point.no_go_above:.3f}"
+    if not point.escape.holds and not point.go_without_promise:
+        missing = point.escape.parts_missing
+        return state, f"{missing} more bad parts are needed before any part may pass, so a person decides"
+    return state, f"score {score:.3f} is {_beyond(point)}: a person decides"
 
 
 def _beyond(point: OperatingPoint) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ Precision = Literal["f32", "bf16"]
 """What the arithmetic is done in; an INT8 graph runs its quantised layers in INT8 and the rest in this."""
 
 Picture = UInt8[np.ndarray, "height width 3"]
+
+_streamed: deque[ov.CompiledModel] = deque(maxlen=2)
+"""Kept a little longer than they are used: OpenVINO ends the process where one of its threads, still on its way out of
+the last request, is the one to let go of a graph ("Resource deadlock avoided": a thread that waits for itself)."""
 
 # One thread pool: OpenCV's would fight OpenVINO's for the same cores.
 cv2.setNumThreads(1)
@@ -50,6 +55,7 @@ class Graph:
     def stream(self, pictures: Iterable[Picture]) -> Iterator[dict[str, np.ndarray]]:
         """Judge many pictures with several requests in flight; results come in order."""
         done: dict[int, dict[str, np.ndarray]] = {}
+        _streamed.append(self._compiled)
         queue = ov.AsyncInferQueue(self._compiled)
 
         def keep(request: ov.InferRequest, index: int) -> None:

@@ -215,6 +215,8 @@ class OperatingPoint:
     """Digest of the sorted calibration scores, good then bad, as little-endian float64."""
     data_fingerprint: str = ""
     """Digest of the calibration split that the scores came from."""
+    go_without_promise: bool = False
+    """Whether parts pass although no escape claim is made: somebody asked for that. False where the claim holds."""
 
     def __post_init__(self) -> None:
         if math.isnan(self.go_below) or math.isnan(self.no_go_above) or self.go_below > self.no_go_above:
@@ -249,15 +251,24 @@ class Verdict:
     region: Region | None = None
     """What was cut out and judged: the part with its margin, as a box or a turned rectangle in frame pixels."""
     heatmap: DefectMap | None = None
-    """Defect evidence over ``region``, in score units; pooling it and adding the bias gives the score."""
+    """Defect evidence over ``region``, in score units; pooling it and adding the bias gives the score.
+
+    Judged in windows, this holds for the cells of the worst one, see `gonogo.tiling`.
+    """
     shift_xy: tuple[float, float] = (0.0, 0.0)
     """Where a cell of the heat map looks, in cells right of and below the middle of its square.
 
     Strided convolutions with symmetric padding look up and left of it, by nearly half a cell.
     """
     feature_vector: FeatureVector | None = None
+    kind: str | None = None
+    """For a no-go or a review, where the inspector knows defect kinds: the likeliest one, or that it is unlike any."""
+    kind_share: float | None = None
+    """Share of that kind, 0 to 1; ``None`` where it is unlike any known kind."""
     doubt: str = ""
     """In a cascade: why the second network was asked; empty where the first one's answer stands."""
+    windows: int = 1
+    """How many windows the region was judged in; ``timings_ms["network"]`` is the time of all of them."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     """How long each stage took; ``total`` is the whole, decoding included where a file or encoded bytes were judged."""
 
@@ -273,6 +284,8 @@ class Prediction:
     state: State
     score: float | None
     """``None`` for a fault."""
+    kind: str | None = None
+    """The defect kind that the verdict names, see `Verdict`."""
     pointing_hit: bool | None = None
     """Whether the hottest point lies on the mask; ``None`` without a mask."""
     centre_hit: bool | None = None

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gonogo.augment import PLAIN, Augmentation
 from gonogo.config import Reduction
 from gonogo.dataset import Dataset, Fractions, Split
 from gonogo.errors import GonogoError, InputError
 from gonogo.inspector import Inspector
-from gonogo.model import Pool
 from gonogo.progress import console
 from gonogo.roi import write_recipe
 from gonogo.roi.scoring import read_examples
@@ -68,7 +66,7 @@ def given(folder: Path, dataset: Path) -> Contenders:
 
 
 def make(folder: Path, *, workers: int) -> Contenders:
-    """Render boards, teach a ResNet-50 and a small network by masks on random features, quantise both, join them.
+    """Render boards, fit evidence on random features of a ResNet-50 and of a small network, quantise both, join them.
 
     Whatever is in the folder from an earlier call is taken as it is.
 
@@ -88,13 +86,11 @@ def make(folder: Path, *, workers: int) -> Contenders:
             recipe, tune(read_examples(dataset, taught, side_px=320), trials=40, side_px=320, limit_s=25).recipe
         )
     steps: dict[str, Callable[[Path], object]] = {
-        FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(recipe, "resnet50", 224, PLAIN)),
+        FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(recipe, "resnet50", 224)),
         REFERENCE: lambda out: quantise(
             Inspector.load(folder / f"{FULL_PRECISION}.inspector"), dataset, out, _quantising()
         ),
-        SMALL_FULL_PRECISION: lambda out: train_inspector(
-            dataset, out, _training(recipe, "resnet18", 144, Augmentation())
-        ),
+        SMALL_FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(recipe, "resnet18", 160)),
         SMALL: lambda out: quantise(
             Inspector.load(folder / f"{SMALL_FULL_PRECISION}.inspector"), dataset, out, _quantising()
         ),
@@ -122,13 +118,11 @@ def make(folder: Path, *, workers: int) -> Contenders:
     return Contenders(bundles=bundles, dataset=dataset, missing=missing)
 
 
-def _training(recipe: Path, backbone: str, side: int, views: Augmentation) -> TrainingOptions:
+def _training(recipe: Path, backbone: str, side: int) -> TrainingOptions:
     return TrainingOptions(
         backbone=backbone,
         weights="none",
-        pool=Pool.LSE,
         size_wh=(side, side),
-        augmentation=views,
         roi=str(recipe),
         reduction=REDUCTION,
         promise=PROMISE,

@@ -16,6 +16,7 @@ from gonogo.cli.evaluate import evaluate
 from gonogo.cli.gauge import gauge
 from gonogo.cli.graph import graph
 from gonogo.cli.inspect import inspect
+from gonogo.cli.learn import learn
 from gonogo.cli.operate import operate
 from gonogo.cli.proof import simulate_guarantee
 from gonogo.cli.qualify import qualify
@@ -40,6 +41,7 @@ app.add_typer(station.app, name="station")
 app.add_typer(ledger.app, name="ledger")
 for command in (demo, train, inspect, evaluate, operate, qualify, synth, gauge, simulate_guarantee, simulate_drift):
     app.command()(command)
+app.command()(learn)
 app.command()(quantize)
 app.command()(graph)
 app.command()(replay)

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gonogo.cli.doubts import doubts
+
 if TYPE_CHECKING:
     from gonogo.dataset import Dataset, Fractions
 
 app = typer.Typer(help="Labelled pictures: import, check and split them.", no_args_is_help=True)
+app.command()(doubts)
 
 Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A data set folder.")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed: the same seed gives the same splits.")]

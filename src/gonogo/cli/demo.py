@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from gonogo.demo import Demo, PhotoDemo
+
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("demo"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to make; demo, or demo-photos with --photos, where omitted.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove a folder an earlier run made.")] = False,
+    photos: Annotated[
+        bool,
+        typer.Option("--photos", help="2,624 real photographs of solar cells instead: needs the extra photos."),
+    ] = False,
+    only_write: Annotated[
+        bool, typer.Option("--only-write", help="With --photos: write the photographs as a folder and stop.")
+    ] = False,
 ) -> None:
-    """Render parts, train on them, judge unseen ones and write a report."""
+    """Make parts, train on them, judge unseen ones and write a report: rendered parts, or real photographs."""
     import shutil
 
+    from gonogo.demo import run_demo, run_photo_demo, write_photos
+    from gonogo.errors import InputError
+
+    out = out or Path("demo-photos" if photos else "demo")
+    if only_write and not photos:
+        raise InputError("--only-write: writes the photographs of --photos. Add --photos, or leave it out.")
+    if overwrite and any((out / name).exists() for name in ("chip.inspector", "cells.inspector")):
+        shutil.rmtree(out)
+    if only_write:
+        write_photos(out)
+        return
+    if photos:
+        _show_photos(run_photo_demo(out))
+    else:
+        _show(run_demo(out))
+
+
+def _show(made: Demo) -> None:
     from rich.console import Console
 
-    from gonogo.demo import run_demo
     from gonogo.report import words
 
-    if overwrite and (out / "chip.inspector").is_dir():
-        shutil.rmtree(out)
-    made = run_demo(out)
     console = Console()
     console.print(words.headline(made.evaluation), style="bold", markup=False, highlight=False)
     console.print(words.subline(made.evaluation), markup=False, highlight=False)
@@ -34,5 +60,31 @@ def demo(
     }
     for what, place in places.items():
         console.print(f"{what:16s} {place}", markup=False, highlight=False, soft_wrap=True)
-    images = out / "dataset" / "images"  # beside the photographs themselves lie their masks
+    images = made.folder / "dataset" / "images"  # beside the photographs themselves lie their masks
     console.print(f"{made.duration_s:.0f} s. Next: gonogo inspect {made.bundle} {images}", markup=False)
+
+
+def _show_photos(made: PhotoDemo) -> None:
+    """The figures of all cells beside those of the cells that the experts were sure of, then as for any demo."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from gonogo.demo.photos import PUBLISHED
+    from gonogo.report import words
+    from gonogo.schema import Label
+
+    table = Table("test split", "good", "bad", "AUROC", "escapes", "overkill", "to a person", "accuracy without review")
+    for name, group, accuracy in made.groups:
+        rates = [group.escape, group.overkill, group.review, accuracy]
+        counts = [str(group.count(label)) for label in (Label.GOOD, Label.BAD)]
+        shown = [f"{words.percent(rate.value)} ({words.interval(rate)})" for rate in rates]
+        table.add_row(name, *counts, words.number(group.auroc), *shown)
+    console = Console()
+    console.print(table)
+    published = ", ".join(f"{name} {words.percent(share)}" for name, share in PUBLISHED)
+    console.print(
+        f"Published accuracies without review, on random splits: {published}. Here look-alikes stay in one split.",
+        markup=False,
+        highlight=False,
+    )
+    _show(made)

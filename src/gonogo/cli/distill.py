@@ -69,8 +69,8 @@ def distill(
     from gonogo.inspector import Inspector
     from gonogo.model import Pool
     from gonogo.train import Distillation
-    from gonogo.workflow import DistillingOptions
-    from gonogo.workflow import distill as teach
+    from gonogo.workflow.distilling import DistillingOptions
+    from gonogo.workflow.distilling import distill as teach
 
     options = DistillingOptions(
         backbone=student,

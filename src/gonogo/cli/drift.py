@@ -137,13 +137,16 @@ def _observe(
 ) -> list[Signs]:
     from gonogo.drift import observe
     from gonogo.progress import track
+    from gonogo.tiling import seen_size
 
     assert inspector.drift is not None, "checked by the caller"
     signs = []
     for sample in track(samples, name):
         frame = dataset.load(sample)
         frame = frame if change is None else change(frame)
-        seen = observe(frame, inspector.inspect(frame), inspector.drift.taught, inspector.recipe.size_wh)
+        verdict = inspector.inspect(frame)
+        size_wh = seen_size(frame, verdict.region, inspector.recipe)
+        seen = observe(frame, verdict, inspector.drift.taught, size_wh)
         if seen is not None:
             signs.append(seen)
     return signs

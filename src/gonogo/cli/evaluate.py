@@ -99,6 +99,9 @@ def _table(evaluation: Evaluation) -> Table:
     if evaluation.localisation.pointing.of:
         row("hottest point on the defect", evaluation.localisation.pointing)
         row("  middle of the picture on it", evaluation.localisation.centre)
+    if evaluation.naming is not None:
+        row("defect kind named right", evaluation.naming.right)
+        row("  unlike any known kind", evaluation.naming.unlike)
     regions = evaluation.regions
     if regions.placements:
         row("part found", regions.found)

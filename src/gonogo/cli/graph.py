@@ -28,7 +28,9 @@ def graph(
     from_torch: Annotated[
         bool,
         typer.Option(
-            "--from-torch", help="Also list the operations that torch runs for one picture (needs gonogo[train])."
+            "--from-torch",
+            help="Also list the operations that torch runs for one picture of a fine-tuned or distilled bundle "
+            "(needs gonogo[finetune]).",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -44,8 +46,8 @@ def graph(
     from gonogo.anatomy import dissect
 
     opened = [bundles.read(path) for path in ([bundle] if against is None else [bundle, against])]
-    found = {str(each.root): dissect(each, runs=runs) for each in opened}
     traced = _traced(opened[0]) if from_torch else None
+    found = {str(each.root): dissect(each, runs=runs) for each in opened}
     if as_json:
         typer.echo(json.dumps({"torch": traced, "bundles": {name: each.to_json() for name, each in found.items()}}))
         return
@@ -62,6 +64,13 @@ def graph(
 
 
 def _traced(opened: Bundle) -> Mapping[str, int]:
+    from gonogo.errors import InputError
+
+    if opened.manifest.classifier.evidence:
+        raise InputError(
+            f"{opened.root}: expected a fine-tuned or distilled bundle, found one whose graph was built without torch. "
+            "Leave out --from-torch."
+        )
     import torch
 
     from gonogo.export import traced_operations

@@ -81,6 +81,16 @@ def _thresholds(opened: Bundle) -> dict[str, float | None]:
     return {name: shown.get(name) for name in ("go_below", "no_go_above")}
 
 
+def _shown(opened: Bundle) -> dict[str, Any]:
+    """What every object of ``--json`` says of the bundle."""
+    point = opened.manifest.operating_point
+    return {
+        "bundle_sha256": opened.sha256,
+        **_thresholds(opened),
+        "go_without_promise": point is not None and point.go_without_promise,
+    }
+
+
 def _summary(opened: Bundle, states: Counter[str]) -> dict[str, Any]:
     """The last object of ``--json``: how many pictures got which verdict, and what judged them."""
     from gonogo.schema import State
@@ -90,8 +100,7 @@ def _summary(opened: Bundle, states: Counter[str]) -> dict[str, Any]:
         "pictures": states.total(),
         **{state.value: states[state.value] for state in State},
         "bundle": str(opened.root),
-        "bundle_sha256": opened.sha256,
-        **_thresholds(opened),
+        **_shown(opened),
     }
 
 
@@ -106,6 +115,9 @@ def _summary_line(opened: Bundle, states: Counter[str]) -> str:
         for name, value in zip(("go below", "no-go above"), _thresholds(opened).values(), strict=True)
         if value is not None
     ]
+    point = opened.manifest.operating_point
+    if point is not None and point.go_without_promise:
+        limits.append("go without a promise")
     return f"{pictures}: {counts} ({', '.join([f'bundle {opened.sha256[:16]}', *(limits or ['no thresholds'])])})"
 
 
@@ -129,10 +141,13 @@ def _heatmap_names(files: list[Path], roots: list[Path]) -> dict[Path, Path]:
 
 
 def _report(done: Done, opened: Bundle, *, as_json: bool) -> None:
+    from gonogo.defect_kinds import describe
+
     verdict, file = done.verdict, done.job.file
     if not as_json:
         score = "" if verdict.score is None else f"{verdict.score:9.3f}"
-        typer.echo(f"{verdict.state.value:7s}{score:10s}  {file}  {verdict.reason}")
+        kind = "" if verdict.kind is None else f"; kind: {describe(verdict.kind, verdict.kind_share)}"
+        typer.echo(f"{verdict.state.value:7s}{score:10s}  {file}  {verdict.reason}{kind}")
         return
     from gonogo.images.geometry import corners_of
 
@@ -140,12 +155,14 @@ def _report(done: Done, opened: Bundle, *, as_json: bool) -> None:
         "file": str(file),
         "state": verdict.state.value,
         "score": verdict.score,
+        "kind": verdict.kind,
+        "kind_share": verdict.kind_share,
         "box_xyxy": None if verdict.box is None else list(verdict.box.xyxy),
         "region_xy": None if verdict.region is None else corners_of(verdict.region).tolist(),
         "heatmap_file": str(done.job.heatmap) if done.job.heatmap is not None and done.readable else None,
         "reason": verdict.reason,
+        "windows": verdict.windows,
         "timings_ms": {stage: round(duration, 3) for stage, duration in verdict.timings_ms.items()},
-        "bundle_sha256": opened.sha256,
-        **_thresholds(opened),
+        **_shown(opened),
     }
     typer.echo(json.dumps(row))

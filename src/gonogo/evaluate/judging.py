@@ -209,6 +209,7 @@ def predict(dataset: Dataset, sample: Sample, frame: Frame | None, verdict: Verd
         defect=sample.defect if sample.label is Label.BAD else None,
         state=verdict.state,
         score=verdict.score if verdict.state is not State.FAULT else None,
+        kind=verdict.kind,
     )
     if frame is not None and sample.label is Label.BAD:
         mask = dataset.load_mask(sample, (frame.shape[0], frame.shape[1]))

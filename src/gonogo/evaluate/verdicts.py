@@ -115,10 +115,12 @@ def worst_of_part(pictures: list[Prediction]) -> Prediction:
     worst = max(pictures, key=lambda picture: -math.inf if picture.score is None else picture.score)
     state = max((picture.state for picture in pictures), key=_SEVERITY.index)
     defects = [p.defect for p in (worst, *pictures) if p.defect is not None]
+    kinds = [p.kind for p in (worst, *pictures) if p.kind is not None]
     return replace(
         worst,
         label=Label.BAD if any(picture.label is Label.BAD for picture in pictures) else Label.GOOD,
         defect=defects[0] if defects else None,
         state=state,
+        kind=kinds[0] if kinds and state is not State.FAULT else None,
         score=max(scores) if scores and state is not State.FAULT else None,
     )

@@ -66,6 +66,9 @@ class View(Strict):
     score: Finite | None
     """``None`` where the inspector did not judge this picture."""
     reason: str
+    kind: str | None = None
+    """The likeliest defect kind, or that it is unlike any known kind; see `gonogo.schema.Verdict`."""
+    kind_share: Finite | None = None
     box_xyxy: tuple[Finite, Finite, Finite, Finite] | None = None
     """The region that was judged, in frame pixels."""
     timings_ms: Mapping[str, Finite] = Field(default_factory=dict)
@@ -79,6 +82,8 @@ class View(Strict):
             state=verdict.state,
             score=verdict.score,
             reason=verdict.reason,
+            kind=verdict.kind,
+            kind_share=verdict.kind_share,
             box_xyxy=None if verdict.box is None else verdict.box.xyxy,
             timings_ms=dict(verdict.timings_ms),
         )
@@ -118,6 +123,17 @@ class VerdictRecord(Strict):
     acquired_at: Moment | None = None
     judged_at: Moment | None = None
     timings_ms: Mapping[str, Finite] = Field(default_factory=dict)
+
+    @property
+    def named(self) -> View | None:
+        """The view that names the part's defect kind: of those that name one, the one with the highest score.
+
+        ``None`` where none does, and for a go or a fault, whatever its views say.
+        """
+        if self.state not in (State.NO_GO, State.REVIEW):
+            return None
+        naming = (view for view in self.views if view.kind is not None and view.score is not None)
+        return max(naming, key=lambda view: view.score or 0.0, default=None)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

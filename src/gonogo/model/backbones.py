@@ -14,6 +14,8 @@ from torch.nn import functional
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from gonogo.errors import InputError
+from gonogo.model.lite import NAMES as LITE_NAMES
+from gonogo.model.lite import build_lite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,8 @@ class Normalisation:
 
 IMAGENET = Normalisation(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 """torchvision's usual one."""
+LITE = Normalisation(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
+"""EfficientNet-Lite's."""
 SYMMETRIC = Normalisation(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
 """To [-1, 1]: TensorFlow's and Keras' MobileNets, Inception."""
 
@@ -45,6 +49,12 @@ class Architecture:
     side: int = 224
     """The picture side it was made for, in pixels."""
     normalisation: Normalisation = IMAGENET
+    packaged: bool = False
+    """Whether the ImageNet weights come with a package, not by torchvision's download."""
+
+
+def _lite(name: str) -> Callable[..., nn.Module]:
+    return lambda weights=None: build_lite(name, random=weights is None)
 
 
 def _inception_v3(weights: object = None) -> nn.Module:
@@ -64,6 +74,12 @@ ARCHITECTURES = {
         last="features",
         fine=("features.4.0.block.0", "features.6.0.block.0"),
     ),
+    **{
+        name: Architecture(
+            build=_lite(name), last="stride_32", fine=("stride_8", "stride_16"), normalisation=LITE, packaged=True
+        )
+        for name in LITE_NAMES
+    },
     "inception_v3": Architecture(
         build=_inception_v3, last="Mixed_7c", fine=("Mixed_5d", "Mixed_6e"), side=299, normalisation=SYMMETRIC
     ),

@@ -88,6 +88,8 @@ def batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 def _downloaded(name: str, chosen: Architecture) -> nn.Module:
+    if chosen.packaged:
+        return chosen.build(weights="imagenet")
     try:
         return chosen.build(weights=torchvision.models.get_model_weights(name).IMAGENET1K_V1)
     except OSError as error:

@@ -33,13 +33,15 @@ def certify_judged(calibrate: Evaluation, promise: Promise) -> OperatingPoint:
         max_overkill=max_overkill,
         confidence=promise.confidence,
         joint=promise.joint,
+        reject=promise.reject,
+        go_without_promise=promise.go_without_promise,
         data_fingerprint=calibrate.data_fingerprint,
     )
 
 
 def note_judged(dataset: Dataset, point: OperatingPoint) -> None:
     """Write down that the calibrate parts have set a threshold; without one nothing of their scores was seen."""
-    if point.go_below == -math.inf:
+    if point.go_below == -math.inf and point.no_go_above == math.inf:
         return
     if not record_judged(dataset, (Split.CALIBRATE,), certified=True):
         console.print(

@@ -98,7 +98,8 @@ def _ranked(pictures: Sequence[Prediction]) -> list[tuple[float, str]]:
 
 def _frame_and_score(inspector: Inspector, dataset: Dataset, file: str) -> tuple[Frame, float]:
     whole = _load(dataset, file)
-    frame, expected = _reduced(whole), inspector.inspect(whole)
+    expected = inspector.inspect(whole)
+    frame = _reduced(whole) if inspector.recipe.tiling is None else whole  # fewer pixels would be other windows
     found = inspector.inspect(frame)
     if found.score is None or bool(found.doubt) is not bool(expected.doubt):
         # A region fixed in pixels, or one found, or a score trusted, by a hair's breadth.

@@ -15,6 +15,7 @@ from gonogo.inspector import Inspector
 from gonogo.progress import track
 from gonogo.roi import Roi
 from gonogo.schema import FeatureVector, Frame, Label, Located, OperatingPoint, Verdict
+from gonogo.tiling import seen_size
 
 ASSUMED_BAD_SHARE = 0.05
 """Most bad parts that arrive while nothing has changed, where nobody says."""
@@ -43,7 +44,7 @@ class Recorder:
         """See `gonogo.evaluate.Judge`."""
         frame, verdict = self._inspector.inspect_file(path)
         if frame is not None and verdict.feature_vector is not None:
-            seen = drift.observe(frame, verdict, self.taught, self._inspector.recipe.size_wh)
+            seen = drift.observe(frame, verdict, self.taught, seen_size(frame, verdict.region, self._inspector.recipe))
             if seen is not None:
                 file = path.relative_to(self._root).as_posix()
                 self.vectors[file], self.signs[file] = verdict.feature_vector, seen

@@ -49,7 +49,7 @@ def recount(inspector: Inspector, dataset: Dataset) -> Recount | None:
     point, stored = inspector.operating_point, read_scores(inspector.bundle)
     if point is None or stored is None:
         return None
-    request = _request(stored, inspector)
+    request = request_of(stored, inspector)
     calibrate, val = stored.evaluation(Split.CALIBRATE), stored.evaluation(Split.VAL)
     derived, kinds = derive(val, calibrate, request, stored.bad_share)
     thresholds = [*_differences(point, derived), *_evidence_differences(inspector, stored, kinds)]
@@ -66,7 +66,12 @@ def recount(inspector: Inspector, dataset: Dataset) -> Recount | None:
     return Recount(pictures=pictures, thresholds=tuple(thresholds), scores=tuple(scores))
 
 
-def _request(stored: StoredScores, inspector: Inspector) -> Request:
+def request_of(stored: StoredScores, inspector: Inspector) -> Request:
+    """What was asked when stored scores were certified.
+
+    Raises:
+        BundleError: it cannot be read.
+    """
     asked: dict[str, Any] = dict(stored.request)
     try:
         costs = None if asked.get("costs") is None else Costs(**asked["costs"])

@@ -73,7 +73,11 @@ class Operated:
     def refusals(self) -> tuple[str, ...]:
         """What was asked and cannot be promised, with what is missing; empty where everything is."""
         told = zip((self.point.escape, self.point.overkill), points.describe_point(self.point), strict=True)
-        refused = [sentence for claim, sentence in told if not claim.holds]
+        refused = [
+            sentence
+            for claim, sentence in told
+            if not claim.holds and not (claim.error == "escape" and self.point.go_without_promise)
+        ]
         if self.kinds is not None:
             refused += [
                 f"Nothing is promised of {kind} for itself: {missing} more bad parts of it are needed."

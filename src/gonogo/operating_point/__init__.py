@@ -12,8 +12,10 @@ from gonogo.operating_point.claims import (
     line_bound,
     percent,
     vacuous,
+    what_it_takes,
+    without_promise,
 )
-from gonogo.operating_point.dial import Costs, DialPoint, cheapest, dial
+from gonogo.operating_point.dial import Costs, DialPoint, cheapest, dial, expected_point
 from gonogo.operating_point.promise import (
     DEFAULT_RATE,
     MOST_RATE,
@@ -47,6 +49,7 @@ __all__ = [
     "describe",
     "describe_point",
     "dial",
+    "expected_point",
     "from_json",
     "line_bound",
     "losses",
@@ -57,5 +60,7 @@ __all__ = [
     "to_json",
     "upper_bound",
     "vacuous",
+    "what_it_takes",
+    "without_promise",
     "worst_per_part",
 ]

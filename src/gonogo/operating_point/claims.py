@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gonogo.errors import InputError, UnfitError
-from gonogo.operating_point.binomial import upper_bound
+from gonogo.operating_point.binomial import parts_needed, upper_bound
 from gonogo.operating_point.rule import make_claim, risk, threshold
 from gonogo.schema import Claim, OperatingPoint
 
+TAKES = (0.15, 0.1, 0.05, 0.02, 0.01)
+"""Rates that `what_it_takes` names."""
 NOTHING_REJECTED = (
     "No part is rejected automatically, so nothing is promised about good parts. That takes a certified escape limit."
 )
+NOTHING_KNOWN = "nothing is known about escapes"
 NOTHING_PASSED = "No part is passed automatically, so nothing is promised about bad parts."
 
 
@@ -42,6 +45,28 @@ def vacuous(point: OperatingPoint, claim: Claim) -> bool:
     if claim.error == "escape":
         return claim.holds and point.go_below == -math.inf
     return claim.holds and point.no_go_above == math.inf
+
+
+def without_promise(point: OperatingPoint) -> str:
+    """What every verdict says where parts pass although no escape limit is certified; empty elsewhere."""
+    if not point.go_without_promise:
+        return ""
+    parts = point.escape.parts
+    few = f"{parts} bad calibration part{'' if parts == 1 else 's'} cannot certify an escape limit"
+    return f"go without a promise: {few if parts else NOTHING_KNOWN}"
+
+
+def what_it_takes(claim: Claim, *, joint: bool = False) -> str:
+    """How many parts would certify which rate, in one sentence, for a claim that is not made."""
+    delta = risk(claim.confidence, joint=joint)
+    of = "bad" if claim.error == "escape" else "good"
+    wrong = "of bad parts escape" if claim.error == "escape" else "of good parts are rejected"
+    rates = [rate for rate in TAKES if parts_needed(rate, delta) > claim.parts]
+    told = [f"{parts_needed(rate, delta)} would certify that at most {percent(rate)} {wrong}" for rate in rates[:1]]
+    told += [f"{parts_needed(rate, delta)}: {percent(rate)}" for rate in rates[1:]]
+    return (
+        f"Of independent {of} parts in the calibrate split, {'; '.join(told)} ({percent(claim.confidence)} confidence)."
+    )
 
 
 def percent(rate: float) -> str:

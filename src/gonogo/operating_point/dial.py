@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gonogo.errors import InputError, UnfitError
-from gonogo.operating_point.rule import make_claim, meet, sorted_scores
-from gonogo.schema import Claim, Scores
+from gonogo.operating_point.promise import Promise
+from gonogo.operating_point.rule import make_claim, meet, sorted_scores, unpromised
+from gonogo.schema import Claim, OperatingPoint, Scores
 
 RATES: tuple[float, ...] = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
 """The limits a dial offers unless told otherwise."""
@@ -112,6 +113,46 @@ def dial(
         for b in max_overkills
     ]
     return tuple(_point(good, bad, a, b, bad_share) for a in escapes for b in overkills)
+
+
+def expected_point(
+    good: ArrayLike, bad: ArrayLike, promise: Promise, *, good_parts: int, bad_parts: int
+) -> OperatingPoint:
+    """The operating point to expect, before any calibration score has been looked at.
+
+    What is certified is exact, for it follows from the numbers of calibration parts; the thresholds are estimates from
+    other scores, as in `dial`, and `reject` and `go_without_promise` act as in `certify`.
+
+    Args:
+        good: One score per good part that neither fitted nor will certify the inspector.
+        bad: The same for bad parts; may be empty where no escape claim can be made.
+        promise: What will be certified.
+        good_parts: Good parts in the calibrate split.
+        bad_parts: Bad parts in the calibrate split.
+
+    Raises:
+        InputError: no scores of a class that a threshold is to be estimated from, or a score is not finite.
+    """
+    max_escape, max_overkill = promise.limits(good_parts=good_parts, bad_parts=bad_parts)
+    asked = {"confidence": promise.confidence, "joint": promise.joint}
+    escape = make_claim("escape", bad_parts, max_escape, **asked)  # type: ignore[arg-type]
+    overkill = make_claim("overkill", good_parts, max_overkill, **asked)  # type: ignore[arg-type]
+    good = _finite(good, "good")
+    most_good = -_expected(np.sort(-good), overkill)
+    if escape.holds:
+        go_below, no_go_above = meet(_expected(_finite(bad, "bad"), escape), most_good)
+    else:
+        go_below, no_go_above = unpromised(
+            most_good, sorted_scores(bad, "bad"), reject=promise.reject, go_without_promise=promise.go_without_promise
+        )
+    return OperatingPoint(
+        go_below=go_below,
+        no_go_above=no_go_above,
+        escape=escape,
+        overkill=overkill,
+        joint=promise.joint,
+        go_without_promise=not escape.holds and go_below > -math.inf,
+    )
 
 
 def cheapest(points: Sequence[DialPoint], costs: Costs) -> DialPoint:

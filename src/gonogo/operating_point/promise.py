@@ -6,7 +6,16 @@ import math
 from dataclasses import dataclass
 
 from gonogo.operating_point.binomial import allowed_errors, best_rate, parts_needed
-from gonogo.operating_point.claims import NOTHING_PASSED, NOTHING_REJECTED, describe, percent, vacuous
+from gonogo.operating_point.claims import (
+    NOTHING_KNOWN,
+    NOTHING_PASSED,
+    NOTHING_REJECTED,
+    describe,
+    percent,
+    vacuous,
+    what_it_takes,
+    without_promise,
+)
 from gonogo.operating_point.rule import risk
 from gonogo.schema import Claim, OperatingPoint
 
@@ -28,6 +37,11 @@ class Promise:
     confidence: float = 0.95
     joint: bool = False
     """Both bounds together at this confidence (half the risk each), rather than each for itself."""
+    reject: bool = False
+    """Where no escape limit can be certified: reject above the no-go threshold all the same, rather than review."""
+    go_without_promise: bool = False
+    """Where no escape limit can be certified: pass parts that look like good ones all the same. Every verdict says so.
+    """
 
     def limits(self, *, good_parts: int, bad_parts: int) -> tuple[float, float]:
         """The escape and the overkill limit to certify with so many calibration parts.
@@ -65,10 +79,10 @@ def missing_for_default(claim: Claim, *, joint: bool) -> int:
 
 def describe_point(point: OperatingPoint) -> tuple[str, str]:
     """Both claims of an operating point in sentences, the escape claim first; nothing vacuous is said."""
-    told = []
-    for claim in (point.escape, point.overkill):
+    told = [] if point.escape.holds else [_unpromised(point)]
+    for claim in (point.escape, point.overkill)[len(told) :]:
         if vacuous(point, claim):
-            told.append(NOTHING_PASSED if claim.error == "escape" else NOTHING_REJECTED)
+            told.append(NOTHING_PASSED if claim.error == "escape" else _nothing_rejected(point))
             continue
         sentence, of = describe(claim), "bad" if claim.error == "escape" else "good"
         if missing := missing_for_default(claim, joint=point.joint):
@@ -78,6 +92,24 @@ def describe_point(point: OperatingPoint) -> tuple[str, str]:
             )
         told.append(sentence)
     return told[0], told[1]
+
+
+def _unpromised(point: OperatingPoint) -> str:
+    """What is said of escapes where no escape claim is made."""
+    said = without_promise(point)
+    told = f"{said[0].upper()}{said[1:]}. " if said else ""
+    if point.escape.parts:
+        return f"{told}{describe(point.escape)} {what_it_takes(point.escape, joint=point.joint)}"
+    none = f"{NOTHING_KNOWN[0].upper()}{NOTHING_KNOWN[1:]}: there is no bad part in the calibrate split."
+    return f"{told or none + ' '}{what_it_takes(point.escape, joint=point.joint)}"
+
+
+def _nothing_rejected(point: OperatingPoint) -> str:
+    """What is said of good parts where none is rejected: also what ``--reject`` would promise, which is certified."""
+    if point.escape.holds:
+        return NOTHING_REJECTED
+    certified = describe(point.overkill).replace("are rejected", "would be rejected", 1)
+    return f"No part is rejected automatically. With --reject: {certified[0].lower()}{certified[1:]}"
 
 
 @dataclass(frozen=True, kw_only=True)

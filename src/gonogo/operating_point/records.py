@@ -43,6 +43,7 @@ class _Record(Strict):
     joint: bool
     scores_sha256: _Digest
     data_fingerprint: str
+    go_without_promise: bool = False
 
 
 def to_json(point: OperatingPoint) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def to_json(point: OperatingPoint) -> dict[str, Any]:
         "joint": point.joint,
         "scores_sha256": point.scores_sha256,
         "data_fingerprint": point.data_fingerprint,
+        "go_without_promise": point.go_without_promise,
     }
 
 
@@ -75,7 +77,8 @@ def from_json(record: object) -> OperatingPoint:
     if go_below > no_go_above:
         raise _malformed(f"expected go_below <= no_go_above, found {go_below} and {no_go_above}")
     escape, overkill = Claim(**read.escape.model_dump()), Claim(**read.overkill.model_dump())
-    _check_support(escape, read.joint, reachable=read.go_below is not None)
+    _check_without_promise(escape, overkill, read)
+    _check_support(escape, read.joint, reachable=read.go_below is not None and not read.go_without_promise)
     _check_support(overkill, read.joint, reachable=read.no_go_above is not None)
     return OperatingPoint(
         go_below=go_below,
@@ -85,7 +88,18 @@ def from_json(record: object) -> OperatingPoint:
         joint=read.joint,
         scores_sha256=read.scores_sha256,
         data_fingerprint=read.data_fingerprint,
+        go_without_promise=read.go_without_promise,
     )
+
+
+def _check_without_promise(escape: Claim, overkill: Claim, read: _Record) -> None:
+    """Going without a promise is for points without an escape claim, whose threshold comes from good parts."""
+    if not read.go_without_promise:
+        return
+    if escape.holds:
+        raise _malformed("go_without_promise: expected false where an escape limit is certified, found true")
+    if not overkill.holds or read.go_below is None:
+        raise _malformed("go_without_promise: expected a threshold certified on good parts, found none")
 
 
 def _check_support(claim: Claim, joint: bool, *, reachable: bool) -> None:

@@ -23,6 +23,8 @@ def certify(
     confidence: float,
     joint: bool = False,
     choices: int = 1,
+    reject: bool = False,
+    go_without_promise: bool = False,
     data_fingerprint: str = "",
 ) -> OperatingPoint:
     """Find the two thresholds that certify an escape and an overkill rate with the least review.
@@ -32,8 +34,8 @@ def certify(
     of n calibration scores fell into a region of at least that probability, which happens with probability at most
     ``BinomCDF(k; n, max_escape) <= delta``. No distribution is assumed; ties make it safer because the comparison is
     strict. The no-go threshold is the same rule on the negated good scores. Where there are too few parts for a claim,
-    its threshold moves out of reach and the claim says how many more are needed; without the escape claim there is no
-    gauge yet, and every part goes to review.
+    its threshold moves out of reach and the claim says how many more are needed. Without the escape claim every part
+    goes to review, except as ``reject`` and ``go_without_promise`` say.
 
     Args:
         good: One score per good calibration part; higher is worse. Parts must be independent: see `worst_per_part`.
@@ -44,6 +46,9 @@ def certify(
         joint: Give each claim half of the risk, so that both hold together (Bonferroni).
         choices: How many settings of each limit were compared *on these same scores* before this one was picked. The
             risk is shared among them, so that the claim survives the picking. 1 where the limits were chosen elsewhere.
+        reject: Without an escape claim: reject above the no-go threshold all the same, rather than review.
+        go_without_promise: Without an escape claim: pass parts below the no-go threshold all the same, none of them as
+            bad as a bad calibration part. Nothing passes where the overkill claim cannot be made either.
         data_fingerprint: Digest of the calibration split, kept as evidence.
 
     Raises:
@@ -54,9 +59,11 @@ def certify(
         raise InputError(f"choices: expected 1 or more settings compared, found {choices}.")
     escape = make_claim("escape", len(bad), max_escape, confidence=confidence, joint=joint, choices=choices)
     overkill = make_claim("overkill", len(good), max_overkill, confidence=confidence, joint=joint, choices=choices)
-    go_below, no_go_above = meet(threshold(bad, escape.allowed), -threshold(np.sort(-good), overkill.allowed))
-    if not escape.holds:
-        no_go_above = math.inf
+    most_good = -threshold(np.sort(-good), overkill.allowed)
+    if escape.holds:
+        go_below, no_go_above = meet(threshold(bad, escape.allowed), most_good)
+    else:
+        go_below, no_go_above = unpromised(most_good, bad, reject=reject, go_without_promise=go_without_promise)
     return OperatingPoint(
         go_below=go_below,
         no_go_above=no_go_above,
@@ -65,7 +72,23 @@ def certify(
         joint=joint,
         scores_sha256=scores_digest(good, bad),
         data_fingerprint=data_fingerprint,
+        go_without_promise=not escape.holds and go_below > -math.inf,
     )
+
+
+def unpromised(no_go_above: float, bad: Scores, *, reject: bool, go_without_promise: bool) -> tuple[float, float]:
+    """Both thresholds where no escape claim can be made; they come from good parts alone.
+
+    Args:
+        no_go_above: The certified no-go threshold; ``inf`` where the overkill claim cannot be made either.
+        bad: Scores of the bad calibration parts, ascending; too few for a claim, possibly none.
+        reject: See `certify`.
+        go_without_promise: See `certify`.
+    """
+    go_below = -math.inf
+    if go_without_promise and no_go_above < math.inf:
+        go_below = min(no_go_above, float(bad[0])) if len(bad) else no_go_above
+    return go_below, no_go_above if reject else math.inf
 
 
 def make_claim(

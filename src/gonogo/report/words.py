@@ -6,7 +6,7 @@ import math
 
 from gonogo.dataset import Split
 from gonogo.evaluate import Evaluation, Placement, Rate, Regions, auroc_interval
-from gonogo.operating_point import DEFAULT_RATE, missing_for_default, vacuous
+from gonogo.operating_point import DEFAULT_RATE, missing_for_default, vacuous, what_it_takes, without_promise
 from gonogo.operating_point.claims import NOTHING_PASSED, NOTHING_REJECTED
 from gonogo.schema import Claim, Label, OperatingPoint, State
 
@@ -79,7 +79,9 @@ def which_is_the_promise(evaluation: Evaluation) -> str:
         else ""
     )
     if point is None or not point.escape.holds or vacuous(point, point.escape):
-        return f"Nothing is promised about bad parts. {test}".strip()
+        unpromised = "" if point is None else without_promise(point)
+        told = f"{unpromised[0].upper()}{unpromised[1:]}. " if unpromised else ""
+        return f"{told}Nothing is promised about bad parts. {test}".strip()
     claim = point.escape
     promised = (
         f"The promise is one figure: at most {level(claim.max_rate)} of bad parts are passed, at "
@@ -151,10 +153,14 @@ def promise(claim: Claim, point: OperatingPoint | None = None) -> str:
             f"{by_counts(claim, joint=point is not None and point.joint)}"
         )
     lacking = f"{claim.parts_missing} more are needed in the calibrate split"
+    until = f"Until then nothing is {verb} automatically."
+    if claim.error == "escape" and point is not None and (unpromised := without_promise(point)):
+        until = f"Parts pass all the same, because that was asked for: {unpromised}."
     return (
         f"Not promised. {parts(claim.parts, f'{subject} calibration ')} cannot show that at most {rate} "
         f"of {subject} parts are {verb} with {confidence} confidence: {lacking}. The best "
-        f"that can be shown with these is {percent_up(claim.best_rate)}. Until then nothing is {verb} automatically."
+        f"that can be shown with these is {percent_up(claim.best_rate)}. {until} "
+        f"{what_it_takes(claim, joint=point is not None and point.joint)}"
     )
 
 

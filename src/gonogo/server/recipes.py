@@ -45,41 +45,25 @@ EFFORT_WORDS = {
 def arguments(effort: Effort, weights: Path | None) -> list[str]:
     """The options of ``gonogo train`` for an effort.
 
-    Random weights say something only in early layers, or when the whole network is trained; pretrained ones are best
-    left as they are while there are few pictures.
-
     Args:
         effort: What was chosen.
-        weights: A safetensors file named after its backbone, with ``_to_LAYER`` where it ends early; ``None``: random.
+        weights: A safetensors file named after its backbone, with ``_to_LAYER`` where it ends early; ``None``: those
+            that come with the package.
 
     Raises:
         RefusedError: the file's name does not begin with a backbone's.
     """
-    if weights is None:
-        common = ["--backbone", "resnet18", "--weights", "none", "--pool", "lse"]
-        return (
-            common
-            + {
-                Effort.QUICK: ["--cut", "layer1", "--size", "96", "--crops", "1", "--rotations", "2"],
-                Effort.STANDARD: [
-                    *("--cut", "layer2", "--size", "128", "--crops", "2", "--rotations", "4"),
-                    *("--finetune", "--epochs", "20", "--learning-rate", "0.003"),
-                ],
-                Effort.THOROUGH: [
-                    *("--cut", "layer3", "--size", "224", "--crops", "2", "--rotations", "4"),
-                    *("--finetune", "--epochs", "40", "--learning-rate", "0.003"),
-                ],
-            }[effort]
-        )
-    common = ["--backbone", backbone_of(weights.name), "--weights", str(weights)]
-    _, _, cut = weights.stem.partition("_to_")
-    if cut:
-        common += ["--cut", cut]
+    common: list[str] = []
+    if weights is not None:
+        common = ["--backbone", backbone_of(weights.name), "--weights", str(weights)]
+        _, _, cut = weights.stem.partition("_to_")
+        if cut:
+            common += ["--cut", cut]
     return (
         common
         + {
-            Effort.QUICK: ["--size", "128", "--crops", "1", "--rotations", "1"],
-            Effort.STANDARD: ["--crops", "2", "--rotations", "4"],
+            Effort.QUICK: ["--size", "128"],
+            Effort.STANDARD: [],
             Effort.THOROUGH: ["--crops", "2", "--rotations", "4", "--finetune", "--epochs", "24"],
         }[effort]
     )

@@ -99,7 +99,7 @@ def _split(labelled: Sequence[Sample], root: Path) -> tuple[Sample, ...]:
     for fractions in _FEW:
         for seed in range(_SEEDS):
             samples = complete_splits(labelled, fractions, seed)
-            lacking = missing_for_training(Dataset(root=root, samples=samples))
+            lacking = missing_for_training(Dataset(root=root, samples=samples), good_only=True)
             if not lacking:
                 return samples
             missing = missing or lacking

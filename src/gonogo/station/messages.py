@@ -89,6 +89,9 @@ class Answer:
     """Given for a fault, and only for a fault."""
     part: str | None = None
     score: float | None = None
+    kind: str | None = None
+    """For a no-go or a review, where the bundle knows defect kinds: the likeliest one, or that it is unlike any."""
+    kind_share: float | None = None
     row: int | None = None
     """The ledger's row that records it; ``None`` only for a fault that could not be recorded yet."""
     repeated: bool = False
@@ -119,7 +122,7 @@ class Answer:
 
     def as_fault(self, cause: Cause, reason: str) -> Answer:
         """The same trigger answered as a fault instead."""
-        return replace(self, state=State.FAULT, cause=cause, reason=reason)
+        return replace(self, state=State.FAULT, cause=cause, reason=reason, kind=None, kind_share=None)
 
 
 def fault(trigger: Trigger, cause: Cause, reason: str) -> Answer:

@@ -29,7 +29,7 @@ class Outcome:
 
 def answer_of(row: Row[VerdictRecord]) -> Answer:
     """What a recorded verdict tells the line."""
-    record = row.record
+    record, named = row.record, row.record.named
     return Answer(
         trigger_id=record.trigger_id,
         part=record.part,
@@ -37,6 +37,8 @@ def answer_of(row: Row[VerdictRecord]) -> Answer:
         reason=record.reason,
         cause=None if record.cause is None else Cause(record.cause),
         score=record.score,
+        kind=None if named is None else named.kind,
+        kind_share=None if named is None else named.kind_share,
         row=row.seq,
     )
 

@@ -4,13 +4,12 @@ from gonogo.train.box_losses import BoxLoss
 from gonogo.train.cells import (
     Cells,
     Discriminant,
-    cell_targets,
     defect_maps,
     discriminants,
     fit_score,
     gather_cells,
 )
-from gonogo.train.distilling import Distillation, Lessons, Seen, distil, make_lessons, watch_teacher
+from gonogo.train.distilling import Distillation, Lessons, Seen, cell_units, distil, make_lessons, watch_teacher
 from gonogo.train.features import Maps, Pooled, feature_maps, pooled_features, stream_maps
 from gonogo.train.finetune import METRICS, FineTuning, fine_tune
 from gonogo.train.head import Head, balanced_loss, cross_validated_loss, fit_map, fit_mean
@@ -25,7 +24,6 @@ from gonogo.train.locating import (
     sight,
 )
 from gonogo.train.precision import training_device
-from gonogo.train.source import Marks, Source, labels, masked
 from gonogo.train.statistics import restore_statistics
 
 __all__ = [
@@ -39,13 +37,11 @@ __all__ = [
     "Lessons",
     "Locating",
     "Maps",
-    "Marks",
     "Places",
     "Pooled",
     "Seen",
-    "Source",
     "balanced_loss",
-    "cell_targets",
+    "cell_units",
     "choose_presence",
     "compute_places",
     "cross_validated_loss",
@@ -60,9 +56,7 @@ __all__ = [
     "fit_scaling",
     "fit_score",
     "gather_cells",
-    "labels",
     "make_lessons",
-    "masked",
     "pooled_features",
     "probe_error",
     "restore_statistics",

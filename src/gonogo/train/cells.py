@@ -7,9 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TypeAlias
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float16, Float32, Float64, Int, Int8
@@ -21,21 +19,13 @@ from torch.nn import functional
 from gonogo.augment import Augmentation
 from gonogo.dataset import Sample
 from gonogo.errors import InputError
+from gonogo.evidence.cells import DEFECTIVE, SOUND, cell_targets
 from gonogo.model import Pool, on_finest, pool_map
 from gonogo.progress import track
 from gonogo.runtime import Graph
+from gonogo.source import Source
 from gonogo.train.features import Pooled, stream_maps
 from gonogo.train.head import CellLogit, Head, best_bias
-from gonogo.train.source import Marks, Source
-
-Targets: TypeAlias = Int8[np.ndarray, "rows columns"]
-
-DEFECTIVE, SOUND, UNASKED = 1, 0, -1
-
-LEAST_COVERED = 0.3
-"""Share of a cell's square that a mask must cover for the cell to be defective."""
-OF_MOST_COVERED = 0.6
-"""Where no square is covered so far, those covered at least this much of the most covered one are defective."""
 
 KEPT = 24
 """Cells of each kind that are kept of a picture, over all its views: neighbours say nearly the same."""
@@ -68,32 +58,6 @@ class Discriminant:
     bias: float
     strength: float
     """The L2 penalty it was fitted with."""
-
-
-def cell_targets(marks: Marks | None, shape: tuple[int, int], shift_xy: tuple[float, float]) -> Targets:
-    """Which cells of a map are defective, sound, or not to be asked.
-
-    Cells that the mask covers little, and neighbours of covered ones, belong to neither side: they see some of the
-    defect.
-
-    Args:
-        marks: The mask as the network's picture shows it; ``None``: nobody knows where the part is bad.
-        shape: Rows and columns of the map.
-        shift_xy: Where a cell looks, in cells right of and below the middle of its square, see `HeatScale`.
-
-    Returns:
-        `DEFECTIVE`, `SOUND` or `UNASKED` per cell.
-    """
-    if marks is None:
-        return np.full(shape, UNASKED, np.int8)
-    targets = np.full(shape, SOUND, np.int8)
-    if not marks.any():
-        return targets
-    covered = _coverage(marks, shape, shift_xy)
-    targets[cv2.dilate((covered > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0] = UNASKED
-    least = min(LEAST_COVERED, OF_MOST_COVERED * float(covered.max()))
-    targets[(covered > 0) & (covered >= least)] = DEFECTIVE
-    return targets
 
 
 def cell_loss(cell_logits: Tensor, targets: Tensor) -> Tensor:
@@ -252,22 +216,6 @@ def _features_of(
     rows, columns = cells.T
     parts = [each[:, rows * each.shape[1] // shape[0], columns * each.shape[2] // shape[1]] for each in maps]
     return np.concatenate(parts).T.astype(np.float16)
-
-
-def _coverage(
-    marks: Marks, shape: tuple[int, int], shift_xy: tuple[float, float]
-) -> Float32[np.ndarray, "rows columns"]:
-    """The share of each cell's square that is marked, the squares moved to where the cells look."""
-    height, width = marks.shape
-    rows, columns = shape
-    right, down = shift_xy[0] * width / columns, shift_xy[1] * height / rows
-    moved = cv2.warpAffine(
-        marks.astype(np.float32) / 255,
-        np.array([[1, 0, -right], [0, 1, -down]]),
-        (width, height),
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return np.asarray(cv2.resize(moved, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _weights(cells: Cells) -> Float64[np.ndarray, " cells"]:

@@ -33,11 +33,11 @@ from gonogo.model import Network, batch_norms
 from gonogo.progress import console, track
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box
+from gonogo.source import Source, labels
 from gonogo.train.checkpoint import RunState, resume, run_identity, save
 from gonogo.train.finetune import METRICS, FineTuning, learning_rate
 from gonogo.train.head import class_weights
 from gonogo.train.precision import reduced_precision
-from gonogo.train.source import Source, labels
 from gonogo.train.statistics import restore_statistics
 
 MOST_GRADIENT = 5.0
@@ -46,6 +46,8 @@ STATISTICS_MOMENTUM = 0.1
 """Of batch normalisations. MobileNetV3 comes with 0.01, made for a million pictures: after a few hundred steps its
 statistics would still be those it started with."""
 VALIDATED_AT_ONCE = 32
+LEAST_CONTRAST = 1.0
+"""Least logits between a cell that just passes and a hot one, see `cell_units`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ class Lessons:
     scores: Float32[np.ndarray, "samples views"]
     """The teacher's."""
     maps: Float32[np.ndarray, "samples views rows columns"]
-    """The teacher's with its bias, on the student's grid."""
+    """The teacher's as logits of single cells, on the student's grid."""
     weights: Float32[np.ndarray, "samples views"]
     """Mean 1 over all of them."""
 
@@ -142,6 +144,7 @@ def make_lessons(
     *,
     seed: int,
     grid: tuple[int, int],
+    scale: float = 1.0,
     bias: float,
     shift_xy: tuple[float, float],
     threshold: float | None,
@@ -157,7 +160,9 @@ def make_lessons(
         seen: What the teacher saw.
         seed: See there.
         grid: Rows and columns of the student's map.
-        bias: The teacher's.
+        scale: See ``bias``.
+        bias: ``scale * map + bias`` is the logit of a cell: 1 and the teacher's bias where each cell of its map is one
+            but for the bias; see `cell_units` for maps of evidence.
         shift_xy: Where a cell of the teacher's map looks, see `gonogo.heatmap.HeatScale`.
         threshold: The teacher's go threshold; ``None`` weighs all parts alike.
         near_weight: See `Distillation`.
@@ -171,9 +176,25 @@ def make_lessons(
         pictures=_stored(views, (len(samples), augmentation.views), source.size_wh, scratch),
         bad=bad,
         scores=seen.scores,
-        maps=_on_grid(seen.maps, grid, shift_xy) + np.float32(bias),
+        maps=np.float32(scale) * _on_grid(seen.maps, grid, shift_xy) + np.float32(bias),
         weights=_weights(bad, seen.scores, threshold, near_weight),
     )
+
+
+def cell_units(*, cold: float, hot: float, go_below: float, bad_score: float) -> tuple[float, float]:
+    """Scale and bias that make logits of the cells of an evidence map, which are in units of their own.
+
+    A cell on the cold end of the teacher's heat scale is one that just passes, one on its hot end looks as bad as a
+    typical bad part as a whole: the hottest place of a part makes its score, for a student as well.
+
+    Args:
+        cold: The value on the teacher's map at which heat begins.
+        hot: The hottest cell of its typical bad part.
+        go_below: The score below which a part is good.
+        bad_score: The score of a typical bad part; at least `LEAST_CONTRAST` above the other.
+    """
+    scale = max(bad_score - go_below, LEAST_CONTRAST) / (hot - cold)
+    return scale, go_below - scale * cold
 
 
 def distil(

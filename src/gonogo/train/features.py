@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +13,10 @@ from jaxtyping import Float16, Float32, Int
 
 from gonogo.augment import Augmentation
 from gonogo.dataset import Sample, fingerprint
-from gonogo.files import write_beside
+from gonogo.files import vanishing_array, write_beside
 from gonogo.progress import track
 from gonogo.runtime import Graph
-from gonogo.train.source import Source, labels
+from gonogo.source import Source, labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +92,10 @@ def store_maps(
     results: Iterator[Float32[np.ndarray, "channels rows columns"]], count: int, *, scratch: Path
 ) -> Float16[np.ndarray, "count channels rows columns"]:
     """Keep feature maps as float16 in a file that vanishes with the array: they can be larger than memory."""
-    scratch.mkdir(parents=True, exist_ok=True)
     maps: np.ndarray | None = None
     for index, features in enumerate(results):
         if maps is None:
-            handle, name = tempfile.mkstemp(dir=scratch)
-            os.close(handle)
-            maps = np.memmap(name, np.float16, "w+", shape=(count, *features.shape))
-            Path(name).unlink()  # the mapping keeps the space until it is released
+            maps = vanishing_array((count, *features.shape), np.float16, scratch)
         maps[index] = features
     assert maps is not None, "called with no samples"
     return maps

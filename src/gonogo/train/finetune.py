@@ -19,14 +19,15 @@ from torch.nn.utils import clip_grad_norm_
 
 from gonogo.augment import Augmentation
 from gonogo.dataset import Sample
+from gonogo.evidence.cells import cell_targets
 from gonogo.model import Network, pool_map
 from gonogo.progress import console, track
 from gonogo.runtime import Picture
-from gonogo.train.cells import cell_loss, cell_targets
+from gonogo.source import Source, labels
+from gonogo.train.cells import cell_loss
 from gonogo.train.checkpoint import RunState, resume, run_identity, save
 from gonogo.train.head import CellLogit, best_bias, class_weights
 from gonogo.train.precision import device_of, reduced_precision, training_device
-from gonogo.train.source import Source, labels
 from gonogo.train.statistics import restore_statistics
 
 METRICS = "metrics.jsonl"

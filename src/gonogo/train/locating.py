@@ -16,14 +16,12 @@ from torch.nn import functional
 
 from gonogo.ahead import ahead
 from gonogo.dataset import Dataset, Sample
-from gonogo.images.geometry import Corners, upright
 from gonogo.model.locator import COLOURS, EdgesHead, LocatorHead, RegressionHead, Scaling, Sightings, make_head
 from gonogo.progress import track
 from gonogo.runtime import Graph, Picture
-from gonogo.schema import Box
+from gonogo.source import generator_of, labelled_box, labelled_corners
 from gonogo.train.box_losses import BoxLoss
 from gonogo.train.features import store_maps
-from gonogo.train.source import generator_of
 from gonogo.train.views import View, plain_view, random_view
 
 STEPS, FROM_PIXELS_STEPS = 1100, 2200
@@ -257,17 +255,6 @@ def probe_error(places: Places, groups: Sequence[str], *, penalty: float = 10.0)
         guess = unseen @ (seen.T @ np.linalg.solve(gram, boxes[fold != held_out] - middle)) + middle
         errors.append(np.abs(guess - boxes[fold == held_out]).mean())
     return float(np.mean(errors))
-
-
-def labelled_box(sample: Sample) -> Box | None:
-    """Where a sample's one whole part is; ``None`` where it shows none, whatever else is marked on it."""
-    box = sample.box
-    return None if box is None or box.area <= 0 or sample.present is False else box
-
-
-def labelled_corners(sample: Sample) -> Corners | None:
-    """The corners of a sample's turned rectangle, in the order in which locators give them."""
-    return None if sample.quad is None else upright(np.array(sample.quad, np.float64))
 
 
 def _views(dataset: Dataset, sample: Sample, size_wh: tuple[int, int], views: int, seed: int) -> list[View]:

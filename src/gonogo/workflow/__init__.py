@@ -2,10 +2,9 @@
 
 from gonogo.workflow.cascading import Cascaded, CascadeOptions, cascade
 from gonogo.workflow.comparing import Compared, compare
-from gonogo.workflow.distilling import Distilled, DistillingOptions, distill
-from gonogo.workflow.options import Promise, TrainingOptions
+from gonogo.workflow.options import LocatorOptions, Promise, TrainingOptions
 from gonogo.workflow.quantising import Allowed, Quantised, QuantisingOptions, quantise
-from gonogo.workflow.region import LocatorOptions, find_regions, learn_roi, place_roi
+from gonogo.workflow.region import find_regions, place_roi
 from gonogo.workflow.sealing import certify
 from gonogo.workflow.training import Trained, train_inspector
 
@@ -14,8 +13,6 @@ __all__ = [
     "CascadeOptions",
     "Cascaded",
     "Compared",
-    "Distilled",
-    "DistillingOptions",
     "LocatorOptions",
     "Promise",
     "Quantised",
@@ -25,9 +22,7 @@ __all__ = [
     "cascade",
     "certify",
     "compare",
-    "distill",
     "find_regions",
-    "learn_roi",
     "place_roi",
     "quantise",
     "train_inspector",

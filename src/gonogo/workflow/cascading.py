@@ -23,9 +23,17 @@ from gonogo.heatmap import HeatScale
 from gonogo.inspector import Inspector
 from gonogo.operate.measuring import ASSUMED_BAD_SHARE, Recorder
 from gonogo.schema import Label, Scores
-from gonogo.workflow.comparing import Compared, compare, expected_point, promise_of, promised, require_same_data
-from gonogo.workflow.distilling import ROI_FILES, copy_roi
+from gonogo.workflow.comparing import (
+    Compared,
+    compare,
+    expected_point,
+    promise_of,
+    promised,
+    require_same_data,
+    require_whole_regions,
+)
 from gonogo.workflow.options import Promise
+from gonogo.workflow.region import ROI_FILES, copy_roi
 from gonogo.workflow.sealing import now, seal
 
 TAIL = 0.1
@@ -85,8 +93,8 @@ def cascade(
     options = options or CascadeOptions()
     if out.exists() and not overwrite:
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
-    promise = promise_of(promised(teacher))
     _require_fit(student, teacher)
+    promise = promise_of(promised(teacher))
     require_trainable(dataset)
     require_same_data(dataset, student, teacher)
     recorder = Recorder(student, dataset)
@@ -146,6 +154,7 @@ def _rule(
     if ask_from > ask_to:  # the student tells them apart with room to spare
         ask_from = ask_to = (ask_from + ask_to) / 2
     manifest = teacher.bundle.manifest
+    map_scale, map_offset = _map_unit(student, teacher)
     return bundle.Cascade(
         student_sha256=student.bundle_sha256,
         teacher=manifest.classifier,
@@ -156,7 +165,21 @@ def _rule(
         good_shift=go_below - ask_from,
         bad_shift=no_go_above - ask_to,
         student_shift_xy=student.heat_scale.shift_xy,
+        map_scale=map_scale,
+        map_offset=map_offset,
     )
+
+
+def _map_unit(student: Inspector, teacher: Inspector) -> tuple[float, float | None]:
+    """Scale and offset that bring the student's map to the heat scale of the teacher's.
+
+    ``(1, None)`` where the cells of both maps are logits, and so of one unit as they are.
+    """
+    if not any(each.bundle.manifest.classifier.evidence for each in (student, teacher)):
+        return 1.0, None
+    own, wanted = student.heat_scale, teacher.heat_scale
+    scale = (wanted.hot - wanted.cold) / (own.hot - own.cold)
+    return scale, wanted.cold - scale * own.cold
 
 
 def _known(recorder: Recorder, seen: Evaluation, share: float) -> Reference:
@@ -178,6 +201,7 @@ def _require_fit(student: Inspector, teacher: Inspector) -> None:
     for each in (student, teacher):
         if each.cascade is not None:
             raise InputError(f"{each.path}: expected a bundle with one network, found a cascade. Give one of its two.")
+        require_whole_regions(each)
     if student.recipe.reduction != teacher.recipe.reduction:
         raise InputError(
             f"{student.path} judges pictures at 1/{student.recipe.reduction} of their size, {teacher.path} at "

@@ -11,7 +11,7 @@ from gonogo import operating_point as points
 from gonogo.bundle import Comparison, Tally
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.dataset.judged import refuse_redealt
-from gonogo.errors import DatasetError, UnfitError
+from gonogo.errors import DatasetError, InputError, UnfitError
 from gonogo.evaluate import Evaluation, Rate, evaluate
 from gonogo.inspector import Inspector
 from gonogo.operate.trust import refuse_leaks, refuse_other_data
@@ -151,6 +151,19 @@ def expected_point(good: Scores, bad: Scores, dataset: Dataset, promise: Promise
         confidence=promise.confidence,
         joint=promise.joint,
     )[0]
+
+
+def require_whole_regions(inspector: Inspector) -> None:
+    """Refuse a bundle that judges windows, for what looks at whole regions only.
+
+    Raises:
+        InputError: its recipe has ``tiling``.
+    """
+    if inspector.recipe.tiling is not None:
+        raise InputError(
+            f"{inspector.path}: expected a bundle that judges the region as a whole, found one with windows (--tile). "
+            "Neither distillation nor a cascade works with windows; make it faster with: gonogo quantize"
+        )
 
 
 def require_same_data(dataset: Dataset, *inspectors: Inspector) -> None:

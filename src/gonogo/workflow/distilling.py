@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from gonogo import bundle, roi, runtime
+from gonogo import bundle, runtime
 from gonogo.augment import PLAIN, Augmentation
 from gonogo.bundle import Bundle
 from gonogo.config import Reduction, settings
@@ -22,13 +23,21 @@ from gonogo.inspector import Inspector
 from gonogo.model import FeatureNetwork, MapHead, Network, Normalisation, Pool, architecture, load_backbone
 from gonogo.operating_point import worst_per_part
 from gonogo.schema import Label, Scores
-from gonogo.train import Distillation, Lessons, Seen, Source, distil, make_lessons, watch_teacher
-from gonogo.workflow.comparing import Compared, compare, expected_point, promise_of, promised, require_same_data
-from gonogo.workflow.options import TrainingOptions
+from gonogo.source import Source
+from gonogo.train import Distillation, Lessons, Seen, cell_units, distil, make_lessons, watch_teacher
+from gonogo.workflow.comparing import (
+    Compared,
+    compare,
+    expected_point,
+    promise_of,
+    promised,
+    require_same_data,
+    require_whole_regions,
+)
+from gonogo.workflow.fine_tuned import built_network
+from gonogo.workflow.region import copy_roi
 from gonogo.workflow.sealing import fill_bundle, plain
 from gonogo.workflow.training import make_source, require_resolution
-
-ROI_FILES = (roi.RECIPE, roi.NETWORK, str(Path(roi.NETWORK).with_suffix(".bin")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +101,7 @@ def distill(
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
     if teacher.cascade is not None:
         raise InputError(f"{teacher.path}: expected a bundle with one network, found a cascade. Give its teacher.")
+    require_whole_regions(teacher)
     promise = promise_of(promised(teacher))
     require_trainable(dataset)
     require_same_data(dataset, teacher)
@@ -104,31 +114,19 @@ def distill(
     train, val = _lessons(teacher, source, network, options)
     history = distil(network, train, val, options.recipe, seed=options.seed, work=work)
     facts: dict[str, JsonValue] = {"options": plain(asdict(options)), "distillation": [dict(row) for row in history]}
-    made = TrainingOptions(
-        backbone=options.backbone,
-        weights=options.weights,
-        pool=options.pool,
-        reduction=reduction,
-        promise=promise,
-        seed=options.seed,
-    )
     with folder_beside(out, replace=overwrite) as partial:
         copy_roi(teacher.path, partial)
         # Its cells were taught what lies under them: the teacher's shift is out of the lessons.
-        fill_bundle(partial, out.name, network, source, search, made, facts, shift_xy=(0.0, 0.0), trained_on=dataset)
+        built = built_network(network, source, options.backbone, options.weights, shift_xy=(0.0, 0.0))
+        fill_bundle(
+            partial, out.name, built, search, reduction=reduction, promise=promise, facts=facts, trained_on=dataset
+        )
         student = Inspector.load(partial)
         compared = compare(student, teacher, dataset, options.split)
         manifest = student.bundle.manifest.model_copy(update={"distilled": compared.record()})
         bundle.write_manifest(partial, manifest)
     shutil.rmtree(work, ignore_errors=True)
     return Distilled(bundle=Inspector.load(out).bundle, compared=compared, history=history)
-
-
-def copy_roi(source: Path, target: Path) -> None:
-    """Copy what finds the part, where there is anything, from one bundle into another."""
-    for name in ROI_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
 
 
 def _student(source: Source, options: DistillingOptions) -> Network:
@@ -174,7 +172,8 @@ def _lessons(
             seen,
             seed=options.seed,
             grid=(defect_map.shape[1], defect_map.shape[2]),
-            bias=teacher.bias,
+            scale=scale,
+            bias=bias,
             shift_xy=teacher.heat_scale.shift_xy,
             threshold=expected.go_below if expected.escape.holds else None,
             near_weight=options.recipe.near_weight,
@@ -186,8 +185,18 @@ def _lessons(
     # The certified threshold comes from the calibrate split, which must not shape the student: val says where it lies.
     good, bad = _of_parts(val, val_seen)
     expected = expected_point(good, bad, source.dataset, promise_of(promised(teacher)))
+    scale, bias = _cell_units(teacher, expected.go_below, bad)
     train_seen = watch(train, options.augmentation)
     return write(train, options.augmentation, train_seen), write(val, PLAIN, val_seen)
+
+
+def _cell_units(teacher: Inspector, go_below: float, bad: Scores) -> tuple[float, float]:
+    """Scale and bias that make logits of the cells of the teacher's map."""
+    if not teacher.bundle.manifest.classifier.evidence:
+        return 1.0, teacher.bias
+    scale = teacher.heat_scale
+    passes = go_below if math.isfinite(go_below) else 0.0
+    return cell_units(cold=scale.cold, hot=scale.hot, go_below=passes, bad_score=float(np.median(bad)))
 
 
 def _of_parts(samples: Sequence[Sample], seen: Seen) -> tuple[Scores, Scores]:

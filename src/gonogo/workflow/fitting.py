@@ -11,13 +11,13 @@ from gonogo import runtime
 from gonogo.augment import PLAIN, Augmentation
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Sample, Split
-from gonogo.export import export_features, export_maps, export_pooled, measure_shift
+from gonogo.export import export_features, export_maps, export_pooled, network_shift
 from gonogo.model import SHARPNESS, FeatureNetwork, MapHead, Network, Pool, architecture, load_backbone
 from gonogo.progress import console
+from gonogo.source import Source, masked
 from gonogo.train import (
     Head,
     Pooled,
-    Source,
     cross_validated_loss,
     defect_maps,
     discriminants,
@@ -26,7 +26,6 @@ from gonogo.train import (
     fit_mean,
     fit_score,
     gather_cells,
-    masked,
     pooled_features,
     stream_maps,
 )
@@ -83,7 +82,7 @@ def _fit_on_cells(source: Source, features: FeatureNetwork, options: TrainingOpt
     pooled = _pooled_pair(source, features, options)
     context = fit_mean(*pooled).weight
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
-    shift_xy = measure_shift(features, source.size_wh)
+    shift_xy = network_shift(features, source.size_wh)
     graph = runtime.compile_graph(export_maps(features, source.size_wh), many=True)
     cells = gather_cells(graph, source, train, options.augmentation, seed=options.seed, shift_xy=shift_xy)
     tried = discriminants(cells)

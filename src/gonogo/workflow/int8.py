@@ -16,6 +16,7 @@ import numpy as np
 import openvino as ov
 
 from gonogo.errors import UnfitError
+from gonogo.evidence import PREFIX
 from gonogo.progress import console, track
 from gonogo.runtime import Picture
 from gonogo.schema import Scores
@@ -130,13 +131,20 @@ def _score(compiled: ov.CompiledModel, picture: Picture) -> float:
 
 
 def _head(model: ov.Model) -> list[str]:
-    """What follows the feature maps: the defect map's convolutions, the context, the pooling, the feature vector."""
-    backbone = {node.get_friendly_name() for node in _with_all_before(_feature_maps(model))}
-    return [
+    """What follows the feature maps: all of the evidence, or the defect map's convolutions, the context, the pooling.
+
+    The operations of an evidence graph say by their names whether they belong to it.
+    """
+    computing = [
         node.get_friendly_name()
         for node in model.get_ordered_ops()
-        if node.get_friendly_name() not in backbone and node.get_type_name() not in ("Constant", "Parameter", "Result")
+        if node.get_type_name() not in ("Constant", "Parameter", "Result")
     ]
+    evidence = [name for name in computing if name.startswith(PREFIX)]
+    if evidence:
+        return evidence
+    backbone = {node.get_friendly_name() for node in _with_all_before(_feature_maps(model))}
+    return [name for name in computing if name not in backbone]
 
 
 def _feature_maps(model: ov.Model) -> list[ov.Node]:

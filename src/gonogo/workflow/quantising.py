@@ -34,6 +34,8 @@ Arithmetic = Literal["int8", "bf16"]
 
 PICTURES = 300
 """As many as NNCF itself asks for."""
+TAKEN_WINDOWS = 2
+"""Of a picture that is judged in windows; the INT8 ranges need no more of each."""
 _LISTED = 40
 
 
@@ -211,10 +213,22 @@ class _Tap:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self.fed: list[Picture] = []
+        self.scores: list[float] = []
 
     def __call__(self, picture: Picture) -> dict[str, np.ndarray]:
+        answer = self._graph(picture)
         self.fed.append(picture.copy())
-        return self._graph(picture)
+        self.scores.append(float(answer["score"][0]))
+        return answer
+
+    def taken(self, rng: np.random.Generator) -> list[Picture]:
+        """What was fed since the last call: of many windows the worst and one other, at random."""
+        fed, worst = self.fed, int(np.argmax(self.scores)) if self.scores else 0
+        self.fed, self.scores = [], []
+        if len(fed) <= TAKEN_WINDOWS:
+            return fed
+        other = (worst + 1 + int(rng.integers(len(fed) - 1))) % len(fed)
+        return [fed[worst], fed[other]]
 
 
 def _fed(source: Inspector, dataset: Dataset, options: QuantisingOptions) -> list[Picture]:
@@ -227,11 +241,13 @@ def _fed(source: Inspector, dataset: Dataset, options: QuantisingOptions) -> lis
     chosen = [*bad, *(sample for sample in order if sample.file_name not in names)][: options.pictures]
     tap = _Tap(_compile(source.bundle))
     watched = Inspector(source.bundle, cast(Graph, tap), source.roi)
+    fed = []
     for sample in track(chosen, "calibration pictures"):
         watched.inspect_file(dataset.path(sample))
-    if not tap.fed:
+        fed += tap.taken(rng)
+    if not fed:
         raise InputError(f"{dataset.root}: not one of {len(chosen)} pictures from train and val could be judged.")
-    return tap.fed
+    return fed
 
 
 def _compile(opened: Bundle) -> Graph:
@@ -287,7 +303,7 @@ def _certified(folder: Path, name: str, source: Inspector, dataset: Dataset, opt
         for sample in track(dataset.split(Split.VAL), "judging val")
     ]
     assert opened.manifest.operating_point is not None, "it was certified a moment ago"
-    scale = scale_of(judged, inspector.bias, opened.manifest.operating_point, before.heat_scale.shift_xy)
+    scale = scale_of(judged, inspector, opened.manifest.operating_point, before.heat_scale.shift_xy)
     manifest = opened.manifest.model_copy(update={"heat_scale": scale})
     return Inspector(bundle.write_manifest(folder, manifest), graph, source.roi)
 

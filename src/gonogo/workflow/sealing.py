@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
+import numpy as np
 import openvino as ov
+from jaxtyping import Int
 from pydantic import JsonValue
 
 import gonogo
 from gonogo import bundle, runtime
 from gonogo.bundle import Bundle, Classifier, Golden, Manifest
-from gonogo.config import Recipe, settings
+from gonogo.config import Recipe, Reduction, Strict, Tiling, settings
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
 from gonogo.errors import InputError
-from gonogo.evaluate import Evaluation, evaluate, require_judged
-from gonogo.export import check_parity, export_classifier, measure_shift
+from gonogo.evaluate import Evaluation, auroc, evaluate, require_judged
+from gonogo.evaluate.curves import auroc_interval
 from gonogo.files import write_beside
 from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
-from gonogo.model import SHARPNESS, Network
 from gonogo.operate import Request, certify_judged, choose_golden, note_judged, scores_file
 from gonogo.progress import track
 from gonogo.roi import Roi
-from gonogo.schema import Label, OperatingPoint, Prediction, Verdict
-from gonogo.train import Source
-from gonogo.workflow.options import Promise, TrainingOptions
+from gonogo.runtime import Graph
+from gonogo.schema import Label, OperatingPoint, Prediction, Scores, Verdict
+from gonogo.source import Source
+from gonogo.workflow.options import Promise
 
 
 def certify(
@@ -51,58 +53,97 @@ def certify_on(dataset: Dataset, judged: Evaluation, promise: Promise) -> Operat
     return point
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unseen:
+    """How well pictures that were left out of the training are told apart."""
+
+    auroc: float
+    good: int
+    bad: int
+
+    @classmethod
+    def of(cls, scores: Scores, bad: Int[np.ndarray, " samples"]) -> Unseen | None:
+        """From the scores of labelled pictures; ``None`` where they are of one class."""
+        area = auroc(scores[bad == 0], scores[bad == 1])
+        return None if area is None else cls(auroc=area, good=int((bad == 0).sum()), bad=int((bad == 1).sum()))
+
+    def sentence(self) -> str:
+        """The same for people."""
+        low, high = auroc_interval(self.auroc, self.good, self.bad)
+        return (
+            f"AUROC on pictures left out of the training: {self.auroc:.4f} "
+            f"({low:.4f} to {high:.4f}; {self.good} good and {self.bad} bad pictures)"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A trained classifier as a graph, ready to be sealed."""
+
+    graph: ov.Model
+    source: Source
+    """The pictures that it learned from, at the size that it looks at."""
+    classifier: Classifier
+    shift_xy: tuple[float, float]
+    """Where a cell of the map looks, see `gonogo.schema.Verdict`."""
+    check: Callable[[Graph], float]
+    """Holds the compiled graph against what was trained; returns the largest difference in score."""
+    unseen: Unseen | None
+    """How well pictures that were left out of the training are told apart; ``None`` where they are of one class."""
+    facts: Mapping[str, JsonValue] = field(default_factory=dict)
+    """For the manifest."""
+    tiling: Tiling | None = None
+    """Where the graph judges windows of a region."""
+    left_out: Mapping[str, float] = field(default_factory=dict)
+    """Scores of train and val pictures by file name, from evidence fitted without their parts; may be empty."""
+
+
+Approve: TypeAlias = Callable[[Inspector, Built], Mapping[str, JsonValue]]
+"""Looks at a draft before the calibrate split is opened: raises where it must not be sealed, returns facts for the
+manifest. It must not look at calibrate either."""
+
+
 def fill_bundle(
     folder: Path,
     name: str,
-    network: Network,
-    source: Source,
+    built: Built,
     search: Roi | None,
-    options: TrainingOptions,
-    facts: dict[str, JsonValue],
     *,
-    shift_xy: tuple[float, float] | None,
-    trained_on: Dataset | None = None,
-) -> Evaluation:
-    """Export, check, judge val for the colour scale and the golden frames, certify, seal.
+    reduction: Reduction,
+    promise: Promise,
+    facts: Mapping[str, JsonValue],
+    trained_on: Dataset,
+    approve: Approve | None = None,
+) -> Bundle:
+    """Write the graph, check it, judge val for the colour scale and the golden frames, certify, seal.
 
-    ``shift_xy`` is where a cell of the map looks, where it was taught that; measured where ``None``. ``trained_on`` is
-    the whole data set, where the source leaves out pictures without a region: its fingerprint names it later.
+    ``trained_on`` is the whole data set, where the source leaves out pictures without a region: its fingerprint names
+    it later.
     """
-    dataset = source.dataset
-    recipe = Recipe(size_wh=source.size_wh, roi=method_of(search), reduction=options.reduction)
-    model = export_classifier(network, source.size_wh, labels=(Label.GOOD.value, Label.BAD.value))
+    dataset = built.source.dataset
     try:
-        ov.save_model(model, folder / bundle.CLASSIFIER, compress_to_fp16=False)
+        ov.save_model(built.graph, folder / bundle.CLASSIFIER, compress_to_fp16=False)
     except RuntimeError as error:  # all that OpenVINO says when the disk is full
         raise InputError(f"{folder}: the graph cannot be written ({error}). Free some space.") from error
     machine = settings()
     graph = runtime.compile_graph(folder / bundle.CLASSIFIER, device=machine.device, threads=machine.threads)
-    val = dataset.split(Split.VAL)
-    facts["parity"] = check_parity(network, graph, track(source.plain(val), "torch against OpenVINO", total=len(val)))
     manifest = Manifest(
         name=name.removesuffix(bundle.SUFFIX),
         created=now(),
         gonogo_version=gonogo.__version__,
-        recipe=recipe,
-        classifier=Classifier(
-            backbone=options.backbone,
-            cuts=network.features.stack.cuts,
-            pool=network.head.pool.value,
-            sharpness=SHARPNESS,
-            bias=float(network.head.bias.detach()),
-            weights=Path(options.weights).name,
-            context=network.head.context is not None,
-        ),
+        recipe=Recipe(size_wh=built.source.size_wh, roi=method_of(search), reduction=reduction, tiling=built.tiling),
+        classifier=built.classifier,
         proven_on=runtime.environment(device=machine.device, threads=machine.threads),
         heat_scale=HeatScale(cold=0.0, hot=1.0),
-        training=facts,
-        data_fingerprint=_fingerprint(trained_on or dataset),
+        training={**facts, **built.facts, "parity": built.check(graph)},
+        data_fingerprint=_fingerprint(trained_on),
     )
     draft = Inspector(bundle.write_manifest(folder, manifest), graph, search)
-    if shift_xy is None:
-        shift_xy = measure_shift(network.features, source.size_wh)
-    finished = seal(draft, dataset, options.promise, shift_xy)
-    return evaluate(Inspector(finished, graph, search), dataset, (Split.VAL,), with_regions=False)
+    if approve is not None:
+        training = {**manifest.training, **approve(draft, built)}
+        manifest = manifest.model_copy(update={"training": training})
+        draft = Inspector(bundle.write_manifest(folder, manifest), graph, search)
+    return seal(draft, dataset, promise, built.shift_xy)
 
 
 def seal(draft: Inspector, dataset: Dataset, promise: Promise, shift_xy: tuple[float, float]) -> Bundle:
@@ -114,7 +155,7 @@ def seal(draft: Inspector, dataset: Dataset, promise: Promise, shift_xy: tuple[f
     finished = draft.bundle.manifest.model_copy(
         update={
             "operating_point": point,
-            "heat_scale": scale_of(judged, draft.bias, point, shift_xy),
+            "heat_scale": scale_of(judged, draft, point, shift_xy),
             "golden": write_evidence(draft, dataset, promise, calibrate, _predictions(judged), point),
         }
     )
@@ -163,18 +204,26 @@ def method_of(search: Roi | None) -> Literal["none", "fixed", "classical", "lear
 
 
 def scale_of(
-    judged: Sequence[tuple[Sample, Verdict]], bias: float, point: OperatingPoint, shift_xy: tuple[float, float]
+    judged: Sequence[tuple[Sample, Verdict]], inspector: Inspector, point: OperatingPoint, shift_xy: tuple[float, float]
 ) -> HeatScale:
-    """The heat scale that fits the maps of judged val pictures, see `gonogo.heatmap.fit_scale`."""
+    """The heat scale that fits the maps of judged val pictures, see `gonogo.heatmap.fit_scale`.
+
+    The cells of an evidence map are not logits of the part: no threshold on the score says which of them are cold.
+    """
     maps = {
         label: [verdict.heatmap for sample, verdict in judged if sample.label is label and verdict.heatmap is not None]
         for label in Label
     }
-    return fit_scale(maps[Label.GOOD], maps[Label.BAD], bias, point.go_below, shift_xy=shift_xy)
+    manifest = inspector.bundle.manifest
+    maker = manifest.classifier if manifest.cascade is None else manifest.cascade.teacher
+    go_below = None if maker.evidence else point.go_below
+    return fit_scale(maps[Label.GOOD], maps[Label.BAD], inspector.bias, go_below, shift_xy=shift_xy)
 
 
 def plain(value: object) -> JsonValue:
     """Options as what JSON can hold."""
+    if isinstance(value, Strict):
+        return plain(value.model_dump())
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

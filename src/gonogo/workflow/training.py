@@ -1,4 +1,4 @@
-"""From a data set to a sealed bundle: region, frozen gear, fine-tuning, sealing."""
+"""From a data set to a sealed bundle: region, training, sealing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
 from pydantic import JsonValue
 
 from gonogo.bundle import Bundle
@@ -14,22 +13,25 @@ from gonogo.config import Reduction
 from gonogo.dataset import Dataset, Split, require_trainable
 from gonogo.dataset.judged import refuse_redealt
 from gonogo.errors import InputError
-from gonogo.evaluate import Evaluation
 from gonogo.files import folder_beside
 from gonogo.images.geometry import side_lengths
 from gonogo.inspector import Inspector
-from gonogo.model import architecture
 from gonogo.roi import Roi
-from gonogo.train import Source, fine_tune, training_device
-from gonogo.workflow.fitting import frozen_gear, settled
+from gonogo.source import Source
+from gonogo.workflow.evidence_training import train_evidence
+from gonogo.workflow.made_with import write_made_with
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.region import IDENTITY, find_regions, keep_roi
-from gonogo.workflow.sealing import fill_bundle, method_of, plain
+from gonogo.workflow.sealing import Approve, Unseen, fill_bundle, method_of, plain
+from gonogo.workflow.tiled_training import say_windows, train_tiled
+from gonogo.workflow.training_sheet import write_training_sheet
 
 PROBED = 16
 """Training pictures that a reduction is tried on."""
 ENOUGH = 0.9
 """A region may be this much smaller than the network's input before a reduction is refused."""
+USUAL_WH = (224, 224)
+"""What sources look at until the size is chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,73 +39,82 @@ class Trained:
     """What a training run made."""
 
     bundle: Bundle
-    val: Evaluation
+    unseen: Unseen | None
+    """How well pictures that were left out of the training are told apart; ``None`` where they are of one class."""
     history: list[dict[str, float]]
     """One row per epoch of fine-tuning; empty without."""
 
 
 def train_inspector(
-    dataset: Dataset, out: Path, options: TrainingOptions | None = None, *, overwrite: bool = False
+    dataset: Dataset,
+    out: Path,
+    options: TrainingOptions | None = None,
+    *,
+    overwrite: bool = False,
+    sheet: Path | None = None,
+    approve: Approve | None = None,
 ) -> Trained:
     """Train an inspector on a data set and seal it in a bundle.
 
-    Trains on the train split, chooses on val, certifies on calibrate; test is never looked at.
+    Learns from train and val, certifies on calibrate; test is never looked at. torch is needed for fine-tuning, learned
+    regions and torchvision's backbones only.
 
     Args:
         dataset: Labelled and split pictures.
         out: The bundle's folder.
         options: What to train; the defaults of `TrainingOptions` where omitted.
         overwrite: Replace a bundle already there, once the new one is complete.
+        sheet: Where a sheet of training pictures as the network sees them goes, once the bundle is complete.
+        approve: Asked before the calibrate split is opened; what it raises ends the training, with nothing written.
 
     Raises:
-        InputError: unfit data, unknown backbone, weights that do not fit, ``out`` exists.
-        ParityError: the exported graph differs from the trained network.
+        InputError: unfit data, unknown backbone, weights that do not fit, ``out`` exists, or the sheet cannot be
+            written; the bundle is complete then.
+        ParityError: the graph differs from what was trained.
     """
     if out.exists() and not overwrite:
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
-    require_trainable(dataset)
+    options = options or TrainingOptions()
+    if options.tiling is not None and options.fine_tuning is not None:
+        raise InputError("--tile: windows are judged by the evidence on frozen features. Leave out --finetune.")
+    require_trainable(dataset, good_only=options.fine_tuning is None)
     refuse_redealt(dataset)
-    options = settled(options or TrainingOptions(), dataset)
-    training_device(options.device)
-    torch.manual_seed(options.seed)
-    side = architecture(options.backbone).side
     work = out.with_name(f"{out.name}.work")
     search = keep_roi(options.roi, dataset, work / "roi", options.locator)
-    source = make_source(dataset, search, options.size_wh or (side, side))
-    require_resolution(source, options.reduction, method_of(search))
-    network, head = frozen_gear(source, options)
+    source = make_source(dataset, search, options.size_wh or USUAL_WH)
     history: list[dict[str, float]] = []
-    if options.fine_tuning is not None:
-        train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
-        history = fine_tune(
-            network,
-            source,
-            train,
-            val,
-            options.fine_tuning,
-            options.augmentation,
-            cells=head.cells,
-            seed=options.seed,
-            work=work,
-            device=options.device,
-        )
-    facts: dict[str, JsonValue] = {
-        "options": plain(asdict(options)),
-        "head_strength": head.strength,
-        "head_val_loss": head.val_loss,
-        "fine_tuning": [dict(row) for row in history],
-    }
+    if options.tiling is not None:
+        built = train_tiled(source, options, options.tiling)
+    elif options.fine_tuning is None:
+        built = train_evidence(source, options)
+    else:
+        from gonogo.workflow.fine_tuned import train_fine_tuned  # torch
+
+        built, history = train_fine_tuned(source, options, work)
+    require_resolution(built.source, options.reduction, method_of(search))
+    facts: dict[str, JsonValue] = {"options": plain(asdict(options)), "fine_tuning": [dict(row) for row in history]}
     with folder_beside(out, replace=overwrite) as partial:
         if search is not None:
             shutil.copytree(work / "roi", partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(IDENTITY))
-        # Masks taught each cell where it looks; the features, measured after fine-tuning, may have moved elsewhere.
-        taught = None if head.cells is None else head.cells.shift_xy
-        made = fill_bundle(
-            partial, out.name, network, source, search, options, facts, shift_xy=taught, trained_on=dataset
+        write_made_with(partial, dataset, built.left_out)
+        fill_bundle(
+            partial,
+            out.name,
+            built,
+            search,
+            reduction=options.reduction,
+            promise=options.promise,
+            facts=facts,
+            trained_on=dataset,
+            approve=approve,
         )
     shutil.rmtree(work, ignore_errors=True)
-    sealed = Inspector.load(out).bundle  # opened as a user would, golden frames and all
-    return Trained(bundle=sealed, val=made, history=history)
+    inspector = Inspector.load(out)  # opened as a user would, golden frames and all
+    if options.tiling is not None:
+        say_windows(inspector, dataset)
+    if sheet is not None:
+        write_training_sheet(built.source, sheet)
+    return Trained(bundle=inspector.bundle, unseen=built.unseen, history=history)
 
 
 def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) -> Source:
@@ -117,7 +128,7 @@ def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) 
         if sample.split not in (Split.TRAIN, Split.VAL) or sample.file_name in regions
     )
     left = replace(dataset, samples=kept)
-    require_trainable(left)
+    require_trainable(left, good_only=True)
     return Source(dataset=left, size_wh=size_wh, regions=regions)
 
 

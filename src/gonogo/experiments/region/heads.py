@@ -20,7 +20,8 @@ from gonogo.roi import FIXED_MARGIN, conformal_margin
 from gonogo.runtime import Graph, compile_graph
 from gonogo.train import BoxLoss, Locating, Places, compute_places, fit_locator, fit_scaling, sight
 from gonogo.workflow import LocatorOptions
-from gonogo.workflow.region import MISS_RATE, locator_features
+from gonogo.workflow.learned_region import input_wh, locator_features
+from gonogo.workflow.options import MISS_RATE
 
 Boxes = Float64[np.ndarray, "pictures 4"]
 
@@ -117,10 +118,10 @@ def compare_heads(
     best: list[Run] = []
     for seed in seeds:
         for count in labels:
-            grid = partial(bench.runs, count, seed, tuple(_grid(options.locating, table_steps)))
+            grid = partial(bench.runs, count, seed, tuple(_grid(options.locating or Locating(), table_steps)))
             for run in pieces.once(f"heads-seed{seed}-{count}", list[Run], grid):
                 table.setdefault((run.head, run.loss, run.labels), []).append(run.measured)
-        shipped = partial(bench.runs, best_labels, seed, (options.locating,), margins=True)
+        shipped = partial(bench.runs, best_labels, seed, (options.locating or Locating(),), margins=True)
         best += pieces.once(f"heads-seed{seed}-shipped", list[Run], shipped)
     return HeadStudy(
         rows=[_row(key, runs) for key, runs in table.items()],
@@ -138,7 +139,7 @@ class _Bench:
     @cached_property
     def _graph(self) -> Graph:
         features = locator_features(self._options)[0]
-        return compile_graph(export_features(features, self._options.input_wh), many=True)
+        return compile_graph(export_features(features, input_wh(self._options)), many=True)
 
     @cached_property
     def _test(self) -> Places:
@@ -153,12 +154,12 @@ class _Bench:
         order = np.random.default_rng(seed).permutation(len(samples))[:most]
         chosen = [samples[index] for index in order]
         scratch = settings().cache_dir / "scratch"
-        size_wh = self._options.input_wh
+        size_wh = input_wh(self._options)
         return compute_places(self._graph, self._dataset, chosen, size_wh, views=views, seed=seed, scratch=scratch)
 
     def runs(self, labels: int, seed: int, recipes: Sequence[Locating], *, margins: bool = False) -> list[Run]:
         """Train each recipe on the features of the same so many boards."""
-        train = self._places(Split.TRAIN, self._options.locating.views_of(labels), seed, labels)
+        train = self._places(Split.TRAIN, (self._options.locating or Locating()).views_of(labels), seed, labels)
         scaling = fit_scaling(train)
         runs = []
         for recipe in recipes:

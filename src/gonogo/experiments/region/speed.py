@@ -23,7 +23,7 @@ from gonogo.roi.tuning import tune
 from gonogo.schema import Box
 from gonogo.synthetic import render, write_dataset
 from gonogo.workflow import LocatorOptions
-from gonogo.workflow.region import locator_features
+from gonogo.workflow.learned_region import input_wh, locator_features
 
 FRAME_WH = (1920, 1080)
 
@@ -66,7 +66,7 @@ def time_regions(recipe: Path | None, options: LocatorOptions, *, repeats: int =
     frame = images.decode(encoded)
     search = make_roi(_quick_recipe() if recipe is None else read_recipe(recipe))
     classical = time_roi(search, encoded, repeats=repeats)
-    size_wh, features = options.input_wh, locator_features(options)[0]
+    size_wh, features = input_wh(options), locator_features(options)[0]
     with torch.no_grad():
         channels = features(torch.zeros(1, size_wh[1], size_wh[0], 3, dtype=torch.uint8)).shape[1]
     locator = Locator(

@@ -16,7 +16,8 @@ from gonogo.progress import console
 from gonogo.roi import ClassicalRoi, Roi, open_roi
 from gonogo.roi.scoring import RoiScore, read_examples, score
 from gonogo.roi.tuning import tune
-from gonogo.workflow import LocatorOptions, learn_roi
+from gonogo.workflow import LocatorOptions
+from gonogo.workflow.learned_region import learn_roi
 
 SIDE_PX = 320
 

@@ -25,6 +25,7 @@ from gonogo.server.insight.gauges import Gauge
 from gonogo.server.insight.line import Line, LinePart
 from gonogo.server.insight.tasks import Task, Worker
 from gonogo.server.language import N_
+from gonogo.tiling import seen_size
 
 AT_ONCE = 120
 """Parts looked at for each visit, the newest."""
@@ -132,7 +133,9 @@ class Watchman:
                 frame = ledger.frames.load(part.frame_sha256, limits=inspector.recipe.limits)
         except GonogoError:  # retention took it
             return None
-        return drift.observe(frame, inspector.inspect(frame), inspector.drift.taught, inspector.recipe.size_wh)
+        verdict = inspector.inspect(frame)
+        size_wh = seen_size(frame, verdict.region, inspector.recipe)
+        return drift.observe(frame, verdict, inspector.drift.taught, size_wh)
 
     def _path(self, key: str) -> Path:
         return self._cache / f"drift-{key[:16]}.json"

@@ -14,6 +14,7 @@ from jaxtyping import Int, UInt8
 from gonogo.ahead import ahead
 from gonogo.augment import PLAIN, Augmentation, lit, variant, variants
 from gonogo.dataset import Dataset, Sample
+from gonogo.images.geometry import Corners, upright
 from gonogo.runtime import Picture
 from gonogo.schema import Box, Frame, Label, Region
 
@@ -123,3 +124,14 @@ def labels(samples: Sequence[Sample]) -> Int[np.ndarray, " samples"]:
 def generator_of(seed: int, sample: Sample) -> np.random.Generator:
     """Random numbers that depend on a seed and a sample's name, not on the other samples."""
     return np.random.default_rng((seed, zlib.crc32(sample.file_name.encode())))
+
+
+def labelled_box(sample: Sample) -> Box | None:
+    """Where a sample's one whole part is; ``None`` where it shows none, whatever else is marked on it."""
+    box = sample.box
+    return None if box is None or box.area <= 0 or sample.present is False else box
+
+
+def labelled_corners(sample: Sample) -> Corners | None:
+    """The corners of a sample's turned rectangle, in the order in which locators give them."""
+    return None if sample.quad is None else upright(np.array(sample.quad, np.float64))

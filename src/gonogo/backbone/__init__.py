@@ -1,0 +1,34 @@
+"""Pretrained feature extractors without torch: read, built as OpenVINO graphs, and computed again in numpy.
+
+A backbone turns a picture (uint8 RGB, height x width x 3, sides multiples of 32) into feature maps at strides 8, 16
+and 32. It never learns here; what is fitted on its features is in `gonogo.evidence`.
+"""
+
+from gonogo.backbone.efficientnet_lite import Conv, EfficientNetLite, efficientnet_lite
+from gonogo.backbone.graph import feature_nodes, features_graph, frame_input, weight_constant
+from gonogo.backbone.packages import PACKAGES, WeightsPackage, package_file
+from gonogo.backbone.pretrained import Backbone, Pretrained, pretrained
+from gonogo.backbone.reference import reference_features
+from gonogo.backbone.weights_file import read_arrays
+
+STRIDES = (8, 16, 32)
+"""Pixels of the picture per cell of each feature map, along both axes."""
+
+__all__ = [
+    "PACKAGES",
+    "STRIDES",
+    "Backbone",
+    "Conv",
+    "EfficientNetLite",
+    "Pretrained",
+    "WeightsPackage",
+    "efficientnet_lite",
+    "feature_nodes",
+    "features_graph",
+    "frame_input",
+    "package_file",
+    "pretrained",
+    "read_arrays",
+    "reference_features",
+    "weight_constant",
+]

@@ -1,0 +1,73 @@
+"""A backbone as an OpenVINO graph, made of OpenVINO's own operations."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+from gonogo.backbone.efficientnet_lite import MEAN, SCALE, Block, Conv, EfficientNetLite
+from gonogo.errors import InputError
+
+
+def frame_input(size_wh: tuple[int, int]) -> ov.Node:
+    """The input of every graph: one picture, uint8, 1 x height x width x 3, named ``frame``.
+
+    Raises:
+        InputError: a side that is not a multiple of 32.
+    """
+    width, height = size_wh
+    if width % 32 or height % 32 or min(size_wh) < 32:
+        raise InputError(f"--size: expected width and height as multiples of 32, found {width}x{height}.")
+    frame = ops.parameter([1, height, width, 3], np.uint8, name="frame")
+    frame.output(0).get_tensor().set_names({"frame"})
+    return frame
+
+
+def feature_nodes(backbone: EfficientNetLite, frame: ov.Node) -> list[ov.Node]:
+    """The feature maps at strides 8, 16 and 32 of a picture, each 1 x channels x rows x columns."""
+    pixels = ops.convert(ops.transpose(frame, ops.constant(np.array([0, 3, 1, 2]))), np.float32)
+    node = ops.divide(ops.subtract(pixels, ops.constant(np.float32(MEAN))), ops.constant(np.float32(SCALE)))
+    taps = []
+    for block in backbone.blocks:
+        node = _block(block, node)
+        if block.tap is not None:
+            taps.append(node)
+    return taps
+
+
+def features_graph(backbone: EfficientNetLite, size_wh: tuple[int, int]) -> ov.Model:
+    """The backbone alone, with outputs ``stride_8``, ``stride_16`` and ``stride_32``."""
+    frame = frame_input(size_wh)
+    results = []
+    for stride, node in zip((8, 16, 32), feature_nodes(backbone, frame), strict=True):
+        node.output(0).get_tensor().set_names({f"stride_{stride}"})
+        results.append(ops.result(node))
+    return ov.Model(results, [frame], backbone.name)
+
+
+def weight_constant(values: np.ndarray) -> ov.Node:
+    """A constant computed with in FP32, and kept as FP16 in the file where that loses nothing."""
+    halved = values.astype(np.float16)
+    if not np.array_equal(halved.astype(np.float32), values):
+        return ops.constant(values.astype(np.float32))
+    return ops.convert(ops.constant(halved), np.float32)
+
+
+def _block(block: Block, node: ov.Node) -> ov.Node:
+    before = node
+    for conv in block.convs:
+        node = _conv(conv, node)
+    return ops.add(node, before) if block.residual else node
+
+
+def _conv(conv: Conv, node: ov.Node) -> ov.Node:
+    """ "Same" padding as TensorFlow means it: where it is odd, the larger half comes after."""
+    strides, none = [conv.stride, conv.stride], [0, 0]
+    if conv.depthwise:
+        weight = weight_constant(conv.weight[:, :, None])
+        node = ops.group_convolution(node, weight, strides, none, none, [1, 1], auto_pad="same_upper")
+    else:
+        node = ops.convolution(node, weight_constant(conv.weight), strides, none, none, [1, 1], auto_pad="same_upper")
+    node = ops.add(node, ops.constant(conv.bias[None, :, None, None]))
+    return ops.clamp(node, 0.0, 6.0) if conv.relu6 else node

@@ -1,0 +1,47 @@
+"""A backbone computed in plain numpy: slow, simple, and the measure that the OpenVINO graph is held against."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from gonogo.backbone.efficientnet_lite import MEAN, SCALE, Conv, EfficientNetLite
+
+FeatureMap = Float32[np.ndarray, "channels rows columns"]
+
+
+def reference_features(
+    backbone: EfficientNetLite, picture: UInt8[np.ndarray, "height width 3"]
+) -> list[Float32[np.ndarray, "_ _ _"]]:
+    """The feature maps at strides 8, 16 and 32 of one picture, each channels x rows x columns."""
+    features = (picture.transpose(2, 0, 1).astype(np.float32) - np.float32(MEAN)) / np.float32(SCALE)
+    taps = []
+    for block in backbone.blocks:
+        before = features
+        for conv in block.convs:
+            features = _conv(conv, features)
+        if block.residual:
+            features = features + before
+        if block.tap is not None:
+            taps.append(features)
+    return taps
+
+
+def _conv(conv: Conv, features: FeatureMap) -> FeatureMap:
+    windows = _windows(features, conv.weight.shape[-1], conv.stride)
+    if conv.depthwise:
+        result = np.einsum("crsij,cij->crs", windows, conv.weight[:, 0], optimize=True)
+    else:
+        result = np.tensordot(conv.weight, windows, axes=([1, 2, 3], [0, 3, 4]))
+    result = result + conv.bias[:, None, None]
+    return np.asarray(np.clip(result, 0.0, 6.0) if conv.relu6 else result, np.float32)
+
+
+def _windows(features: FeatureMap, size: int, stride: int) -> Float32[np.ndarray, "channels rows columns size size"]:
+    """Every window that a "same" padded convolution looks through; odd padding has its larger half after."""
+    padding = []
+    for side in features.shape[1:]:
+        total = max(0, (-(-side // stride) - 1) * stride + size - side)
+        padding.append((total // 2, total - total // 2))
+    padded = np.pad(features, [(0, 0), *padding])
+    return np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))[:, ::stride, ::stride]

@@ -1,0 +1,57 @@
+"""``gonogo dataset doubts``: labels that are probably wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def doubts(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set folder.")],
+    out: Annotated[Path | None, typer.Option(help="Write a page with their pictures here.", metavar="FILE")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    most: Annotated[int, typer.Option(min=1, help="How many are shown at most.")] = 40,
+    roi: Annotated[str, typer.Option(help="A recipe's file, as for gonogo train.", metavar="none|FILE")] = "none",
+    size: Annotated[
+        str | None, typer.Option(help="Pixels that the network looks at.", metavar="SIDE|WIDTHxHEIGHT")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+) -> None:
+    """List the labels that scores of parts left out contradict most. For cleaning labels before a training."""
+    from gonogo.cli.train import parse_size
+    from gonogo.dataset import Dataset
+    from gonogo.progress import console
+    from gonogo.report.doubts import write_doubts
+    from gonogo.workflow.doubts import find_doubts, open_search
+
+    size_wh, search = parse_size(size), open_search(roi)
+    data = Dataset.read(dataset)
+    found = find_doubts(data, search=search, size_wh=size_wh, seed=seed)
+    if out is not None:
+        write_doubts(found, data, out, most=most)
+        console.print(f"Page written to {out}", markup=False, highlight=False, soft_wrap=True)
+    shown = found.found[:most]
+    if as_json:
+        content = {
+            "pictures": found.pictures,
+            "bad_pictures": found.bad_pictures,
+            "auroc": found.auroc,
+            "doubts": len(found.found),
+            "shown": [doubt.to_json() for doubt in shown],
+            "unreadable": list(found.unreadable),
+        }
+        typer.echo(json.dumps(content, indent=1, allow_nan=False))
+        return
+    for doubt in shown:
+        kind = "" if doubt.sample.defect is None else f" ({doubt.sample.defect})"
+        typer.echo(
+            f"{doubt.score:9.3f}  {doubt.sample.file_name}  labelled {doubt.sample.label}{kind}, likely {doubt.likely}"
+        )
+    typer.echo(
+        f"{len(found.found)} of {found.pictures} labels contradict what the other parts teach"
+        f"{f', {len(shown)} are shown' if len(shown) < len(found.found) else ''}. All splits were looked at, calibrate "
+        "and test included: correct labels before training, not after a certificate."
+    )

@@ -1,0 +1,116 @@
+"""``gonogo learn``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gonogo.workflow.learning import Learned
+
+
+def learn(
+    bundle: Annotated[Path, typer.Argument(help="The inspector to train again; it stays as it is.", metavar="BUNDLE")],
+    source: Annotated[
+        Path,
+        typer.Option(
+            "--from",
+            help="The data set it was trained on, grown since; or a ledger, whose decided pictures are added to "
+            "--dataset.",
+            metavar="DATASET|LEDGER",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The new bundle to write.", metavar="NEW")],
+    dataset: Annotated[
+        Path | None,
+        typer.Option(
+            help="With a ledger: the data set the inspector was trained on. Its train split grows if NEW is written.",
+            metavar="DATASET",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write NEW even where it is not promoted.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Train an inspector again with what review brought, and write it if it is as safe and needs less review.
+
+    Exit code 1 where it is not promoted; it is then written only with --force.
+    """
+    from gonogo.errors import UnfitError
+    from gonogo.inspector import Inspector
+    from gonogo.workflow.learning import learn as learn_again
+
+    data = _dataset(source, dataset)
+    found = learn_again(Inspector.load(bundle), source, out, dataset=data, overwrite=overwrite, force=force)
+    if as_json:
+        typer.echo(json.dumps(_as_json(found), allow_nan=False))
+    else:
+        _print(found, out)
+    if found.bundle is None:
+        raise UnfitError(f"{bundle} stays in force; {out} was not written. {' '.join(found.tried.reasons)}")
+
+
+def _dataset(source: Path, dataset: Path | None) -> Any:
+    """The data set that a ledger's pictures are added to; ``None`` where the source is a data set itself.
+
+    Raises:
+        InputError: a ledger without a data set, or two data sets.
+    """
+    from gonogo.dataset import Dataset
+    from gonogo.errors import InputError
+
+    if source.is_file() and dataset is None:
+        raise InputError(f"--from {source}: a ledger takes the data set the inspector was trained on: add --dataset.")
+    if not source.is_file() and dataset is not None:
+        raise InputError(f"--from {source}: expected a ledger beside --dataset, found {_kind(source)}.")
+    return None if dataset is None else Dataset.read(dataset)
+
+
+def _kind(path: Path) -> str:
+    return "a folder" if path.is_dir() else "no such file"
+
+
+def _as_json(found: Learned) -> dict[str, Any]:
+    grown = found.grown
+    return {
+        "bundle": None if found.bundle is None else str(found.bundle.root),
+        "bundle_sha256": None if found.bundle is None else found.bundle.sha256,
+        "promoted": found.promoted,
+        "reasons": list(found.tried.reasons),
+        "new_pictures": found.new,
+        "from_ledger": grown
+        and {
+            "added": len(grown.added),
+            "already_there": grown.there,
+            "held_back": grown.held_back,
+            "deleted": grown.gone,
+        },
+        "compared": found.tried.to_json(),
+    }
+
+
+def _print(found: Learned, out: Path) -> None:
+    from rich.console import Console
+
+    from gonogo.operating_point import describe_point
+
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    if (grown := found.grown) is not None:
+        console.print(
+            f"From the ledger: {len(grown.added)} pictures for the train split, {grown.there} there already, "
+            f"{grown.held_back} held back (their parts choose, certify or test), {grown.gone} deleted."
+        )
+    console.print(f"{found.new} pictures are new to the inspector. {found.tried.sentence()}")
+    if found.bundle is None:
+        return
+    point = found.bundle.manifest.operating_point
+    assert point is not None, "training always certifies"
+    for sentence in describe_point(point):
+        console.print(sentence)
+    for reason in found.tried.reasons:
+        console.print(f"Not promoted, written all the same: {reason}", style="yellow")
+    console.print(f"Wrote {out} ({found.bundle.sha256[:16]}).")

@@ -1,0 +1,254 @@
+"""The whole way on real photographs: 2,624 solar cells, photographed by their own electroluminescence.
+
+The photographs are those of the package ``elpv-dataset`` (Buerhop-Lutz et al., EU PVSEC 2018; Deitsch et al., Solar
+Energy 185, 2019). Experts said of each cell whether it is defective and whether they were sure, which makes four
+probabilities: 0, 1/3, 2/3 and 1. A cell above one half is bad here, every other one good.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gonogo.dataset import Dataset, ImportOptions, import_folder
+from gonogo.dataset.records import METADATA, read_lines
+from gonogo.dataset.splits import Fractions
+from gonogo.demo.steps import Demo, draw, finish
+from gonogo.errors import DatasetError, InputError
+from gonogo.evaluate import Evaluation, Rate, Verdicts
+from gonogo.files import folder_beside, write_beside
+from gonogo.operate import Request
+from gonogo.progress import console, track
+from gonogo.schema import Label, Prediction, Scores
+from gonogo.workflow import TrainingOptions
+
+PACKAGE = "elpv_dataset"
+LICENCE = (
+    "The photographs of elpv-dataset (ZAE Bayern) are licensed under CC BY-NC-SA 4.0: not for commercial use, to be "
+    "shared alike and with their authors named. See https://creativecommons.org/licenses/by-nc-sa/4.0/"
+)
+SPLITS = Fractions.parse("45/5/25/25")
+"""A quarter is tested, as in the published work; a quarter proves, because more proof makes the go line less strict."""
+OPTIONS = TrainingOptions()
+PROMISE = Request(max_escape=0.05, max_overkill=0.05, joint=False)
+PUBLISHED = (("ResNet-152", 0.9013), ("VGG-19", 0.8842), ("support vector machine", 0.8244))
+"""Accuracies without review. The first from https://pmc.ncbi.nlm.nih.gov/articles/PMC12391306 (with oversampling,
+generated pictures and a moved threshold), the others from Deitsch et al. (1,968 cells train, 656 test, drawn at
+random)."""
+SHOWN = 24
+"""Heat maps drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One photograph of the package."""
+
+    file: str
+    """Path of the photograph in the package's data folder."""
+    probability: float
+    """Of a defect, by the experts."""
+    silicon: str
+    """``mono`` or ``poly``."""
+
+    @property
+    def label(self) -> Label:
+        """Bad above one half."""
+        return Label.BAD if self.probability > 0.5 else Label.GOOD
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The cell as a line of ``metadata.jsonl``."""
+        return {
+            "file_name": self.file,
+            "label": self.label.value,
+            "part": Path(self.file).stem,
+            "probability": round(self.probability, 3),
+            "silicon": self.silicon,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoDemo(Demo):
+    """What the demo on photographs made."""
+
+    sure: Verdicts
+    """The same judgements without the cells that the experts were unsure of."""
+    accuracy: Rate
+    """Correct verdicts if there were no review: bad above one threshold, chosen on calibrate."""
+    sure_accuracy: Rate
+
+    @property
+    def groups(self) -> tuple[tuple[str, Verdicts, Rate], ...]:
+        """What is reported: all cells and the sure ones, each with its accuracy."""
+        return ("all cells", self.evaluation, self.accuracy), ("sure cells", self.sure, self.sure_accuracy)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures under flat names."""
+        return {
+            name.replace(" ", "_"): {
+                "good": group.count(Label.GOOD),
+                "bad": group.count(Label.BAD),
+                "auroc": group.auroc,
+                **group.escape.to_json("escape_rate"),
+                **group.overkill.to_json("overkill_rate"),
+                **group.review.to_json("review_rate"),
+                **accuracy.to_json("accuracy_without_review"),
+            }
+            for name, group, accuracy in self.groups
+        }
+
+
+def run_photo_demo(
+    out: Path, *, options: TrainingOptions = OPTIONS, choose: Callable[[Sequence[Cell]], Sequence[Cell]] = tuple
+) -> PhotoDemo:
+    """Import the photographs, train, certify, judge the test cells, write report and pictures into a new folder.
+
+    Args:
+        out: The folder to make; must not exist.
+        options: How to train.
+        choose: Which of the cells take part; all of them where omitted.
+
+    Raises:
+        InputError: the package is not installed, or ``out`` exists or cannot be written.
+    """
+    start = time.monotonic()
+    with folder_beside(out) as folder:
+        write_photos(folder / "photos", choose=choose)
+        imported = import_folder(folder / "photos", folder / "dataset", ImportOptions(fractions=SPLITS))
+        for note in imported.notes:
+            console.print(note, markup=False, highlight=False)
+        finished = finish(imported.dataset, folder, "cells.inspector", options, PROMISE)
+        draw(finished, imported.dataset, _chosen(imported.dataset, finished.judged), folder / "heatmaps")
+        calibrate = finished.operated.calibrate
+        threshold = best_threshold(calibrate.scores(Label.GOOD), calibrate.scores(Label.BAD))
+        sure = sure_cells(imported.dataset, finished.judged)
+        made = PhotoDemo(
+            folder=out,
+            bundle=out / "cells.inspector",
+            report=out / "report.html",
+            qualification=out / "qualification.html",
+            heatmaps=out / "heatmaps",
+            evaluation=finished.judged,
+            sure=sure,
+            accuracy=accuracy_above(threshold, finished.judged.parts),
+            sure_accuracy=accuracy_above(threshold, sure.parts),
+            duration_s=time.monotonic() - start,
+        )
+        write_beside(folder / "figures.json", json.dumps(made.to_json(), indent=2).encode() + b"\n")
+    return made
+
+
+def write_photos(out: Path, *, choose: Callable[[Sequence[Cell]], Sequence[Cell]] = tuple) -> None:
+    """Write the package's photographs and what the experts said of them as a folder that ``dataset import`` reads.
+
+    Raises:
+        InputError: the package is not installed or incomplete, or ``out`` exists or cannot be written.
+    """
+    source = find_photos()
+    console.print(LICENCE, markup=False, highlight=False)
+    copy_cells(source, choose(read_cells(source)), out)
+
+
+def find_photos() -> Path:
+    """The data folder of the package, which is located, not imported: no code of it runs.
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or found.origin is None:
+        raise InputError(
+            "--photos: expected the package elpv-dataset (real photographs, 90 MB, CC BY-NC-SA 4.0), found none. "
+            "Install it: pip install 'gonogo[photos]'"
+        )
+    return Path(found.origin).parent / "data"
+
+
+def read_cells(source: Path) -> tuple[Cell, ...]:
+    """Read the package's list of photographs: file, probability of a defect, kind of silicon.
+
+    Raises:
+        DatasetError: the list is missing or malformed.
+    """
+    path = source / "labels.csv"
+    cells = []
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            file, probability, silicon = line.split()
+            cells.append(Cell(file=file, probability=float(probability), silicon=silicon))
+        except ValueError as error:
+            raise DatasetError(
+                f"{path}, line {number}: expected a file, a probability and mono or poly, found {line[:60]!r}. "
+                "Install the package again: pip install --force-reinstall elpv-dataset"
+            ) from error
+    return tuple(cells)
+
+
+def copy_cells(source: Path, cells: Sequence[Cell], out: Path) -> None:
+    """Copy photographs and write ``metadata.jsonl`` beside them.
+
+    Raises:
+        InputError: a photograph is missing, or ``out`` exists or cannot be written.
+    """
+    missing = [cell.file for cell in cells if not (source / cell.file).is_file()]
+    if missing:
+        raise DatasetError(
+            f"{source}: expected {len(cells)} photographs, found {len(cells) - len(missing)} "
+            f"({missing[0]} is missing). Install the package again: pip install --force-reinstall elpv-dataset"
+        )
+    with folder_beside(out) as folder:
+        for cell in track(cells, "copying photographs"):
+            place = folder / cell.file
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / cell.file, place)
+        lines = "".join(f"{json.dumps(cell.record)}\n" for cell in cells)
+        write_beside(folder / METADATA, lines.encode())
+
+
+def sure_cells(dataset: Dataset, judged: Evaluation) -> Verdicts:
+    """The judgements of the cells that the experts were sure of, either way."""
+    sure = {sample.file_name for sample in dataset.samples if _probability(sample) in (0.0, 1.0)}
+    return Verdicts(pictures=tuple(each for each in judged.pictures if each.file in sure), confidence=judged.confidence)
+
+
+def best_threshold(good: Scores, bad: Scores) -> float:
+    """The score above which most verdicts are right if everything above it is bad and the rest good."""
+    scores = np.unique(np.concatenate([good, bad]))
+    cuts = np.concatenate([[-np.inf], (scores[1:] + scores[:-1]) / 2, [np.inf]])
+    right = np.searchsorted(np.sort(good), cuts) + len(bad) - np.searchsorted(np.sort(bad), cuts)
+    return float(cuts[int(np.argmax(right))])
+
+
+def accuracy_above(threshold: float, parts: Sequence[Prediction]) -> Rate:
+    """How many are right if everything above a threshold is bad and the rest good; a fault is never right."""
+    return Rate.of_outcomes(
+        part.score is not None and (part.score > threshold) == (part.label is Label.BAD) for part in parts
+    )
+
+
+def _probability(sample: object) -> float | None:
+    return getattr(sample, "probability", None)
+
+
+def _chosen(dataset: Dataset, judged: Evaluation) -> list[str]:
+    """Test pictures in turn from each probability and kind of silicon, the worst first, spread over the file order."""
+    tested = {each.file for each in judged.pictures}
+    groups: dict[tuple[float, str], list[str]] = {}
+    for sample in dataset.samples:
+        if sample.file_name in tested:
+            key = (-(_probability(sample) or 0.0), str(getattr(sample, "silicon", "")))
+            groups.setdefault(key, []).append(sample.file_name)
+    rng = np.random.default_rng(0)
+    mixed = [rng.permutation(names).tolist() for _, names in sorted(groups.items())]
+    return [name for turn in zip_longest(*mixed) for name in turn if name is not None][:SHOWN]

@@ -1,0 +1,84 @@
+"""From a data set to a report: the steps that every demo shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gonogo import images
+from gonogo.dataset import Dataset, Split
+from gonogo.evaluate import Evaluation, evaluate
+from gonogo.files import write_beside
+from gonogo.heatmap import overlay
+from gonogo.inspector import Inspector
+from gonogo.operate import Operated, Request, operate
+from gonogo.report import write_report
+from gonogo.report.dial import write_dial
+from gonogo.report.qualification import qualify, write_qualification
+from gonogo.schema import Box
+from gonogo.workflow import TrainingOptions, train_inspector
+
+ON_SHEET = 5
+TILE_WH = (200, 200)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """What a demo made, and where."""
+
+    folder: Path
+    bundle: Path
+    report: Path
+    qualification: Path
+    heatmaps: Path
+    evaluation: Evaluation
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A trained and certified inspector, and what it made of the test parts."""
+
+    inspector: Inspector
+    operated: Operated
+    judged: Evaluation
+
+
+def finish(dataset: Dataset, folder: Path, name: str, options: TrainingOptions, promise: Request) -> Finished:
+    """Train, certify, judge the test parts, and write report and qualification.
+
+    Args:
+        dataset: Labelled and split.
+        folder: Where everything is written.
+        name: Of the bundle.
+        options: How to train.
+        promise: What to certify.
+
+    Raises:
+        InputError: unfit data, or ``folder`` cannot be written.
+    """
+    trained = train_inspector(dataset, folder / name, options)
+    operated = operate(Inspector.load(trained.bundle.root), dataset, promise)
+    write_dial(operated, folder / "dial.html")
+    inspector = Inspector.load(operated.bundle.root)
+    judged = evaluate(inspector, dataset, (Split.TEST,))
+    write_report(judged, inspector, dataset, folder / "report.html")
+    examined = qualify(inspector, dataset)
+    write_qualification(examined, inspector, dataset, folder / "qualification.html")
+    return Finished(inspector=inspector, operated=operated, judged=judged)
+
+
+def draw(finished: Finished, dataset: Dataset, names: Sequence[str], folder: Path) -> None:
+    """Heat maps of some pictures, and the first few on one sheet: photographs above, heat below."""
+    inspector = finished.inspector
+    columns = []
+    for name in names:
+        frame, verdict = inspector.inspect_file(dataset.root / name)
+        if frame is not None:
+            drawn = overlay(frame, verdict, inspector.heat_scale)
+            write_beside(folder / f"{verdict.state}-{Path(name).stem}.jpg", images.encode_jpeg(drawn))
+            columns.append(np.vstack([images.crop_resize(each, Box.whole(each), TILE_WH) for each in (frame, drawn)]))
+    write_beside(folder.with_name("sheet.jpg"), images.encode_jpeg(np.hstack(columns[:ON_SHEET])))

@@ -1,0 +1,33 @@
+"""Three kinds of evidence on frozen features, weighed into one score and one map, without torch.
+
+*Context* (a logistic head on what the whole picture holds), *memory* (distance to patches of good parts) and *cells*
+(a discriminant taught by masks) each give a map over the grid of stride 16 and a pooling; the weighted poolings add up
+to the score, the weighted maps to the heat map.
+"""
+
+from gonogo.evidence.fitting import OutOfFold, fit_evidence, losses_out_of_fold, out_of_fold
+from gonogo.evidence.graph import PREFIX, classifier_graph, describe_classifier
+from gonogo.evidence.judge import Judgement, Weighted, judge, pool
+from gonogo.evidence.kinds import DefectKinds, fit_defect_kinds
+from gonogo.evidence.shift import measure_shift
+from gonogo.evidence.table import FeatureTable, gather_features, store_features
+
+__all__ = [
+    "PREFIX",
+    "DefectKinds",
+    "FeatureTable",
+    "Judgement",
+    "OutOfFold",
+    "Weighted",
+    "classifier_graph",
+    "describe_classifier",
+    "fit_defect_kinds",
+    "fit_evidence",
+    "gather_features",
+    "judge",
+    "losses_out_of_fold",
+    "measure_shift",
+    "out_of_fold",
+    "pool",
+    "store_features",
+]

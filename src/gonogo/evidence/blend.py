@@ -1,0 +1,65 @@
+"""How much each kind of evidence counts: weights that are never negative, from scores on parts not fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int
+from scipy.optimize import minimize
+
+PENALTY = 1.0
+"""Of the squared weights, against a loss that counts as many parts of each class as there are bad ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend:
+    """``score = weights . pooled evidence + bias``."""
+
+    weights: Float64[np.ndarray, " evidence"]
+    bias: float
+
+
+def fit_blend(scores: Float64[np.ndarray, "samples evidence"], bad: Int[np.ndarray, " samples"]) -> Blend:
+    """Logistic regression with weights of at least zero on standardised scores.
+
+    The good parts together weigh as much as the bad ones, each of which weighs 1: with few bad parts the penalty keeps
+    the weights near what the evidence agrees on.
+
+    Args:
+        scores: Out-of-fold scores, one column for each kind of evidence.
+        bad: 1 for a bad part, 0 for a good one; both must be there.
+    """
+    good = scores[bad == 0]
+    centre, scale = good.mean(0), good.std(0) + 1e-9
+    standard = (scores - centre) / scale
+    sign = np.where(bad == 1, 1.0, -1.0)
+    importance = np.where(bad == 1, 1.0, bad.sum() / (bad == 0).sum())
+
+    def loss(parameters: Float64[np.ndarray, " _"]) -> tuple[float, Float64[np.ndarray, " _"]]:
+        weights, bias = parameters[:-1], parameters[-1]
+        margin = sign * (standard @ weights + bias)
+        pull = -importance * sign / (1.0 + np.exp(np.minimum(margin, 500.0)))
+        gradient = np.append(standard.T @ pull + PENALTY * weights, pull.sum())
+        return float(importance @ np.logaddexp(0.0, -margin) + 0.5 * PENALTY * weights @ weights), gradient
+
+    start = np.zeros(scores.shape[1] + 1)
+    bounds = [(0.0, None)] * scores.shape[1] + [(None, None)]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    weights = found[:-1] / scale
+    return Blend(weights=weights, bias=float(found[-1] - weights @ centre))
+
+
+def standard_blend(scores: Float64[np.ndarray, "samples evidence"]) -> Blend:
+    """The sum of standardised scores: 0 for the average good part, in standard deviations of good parts."""
+    scale = scores.std(0) + 1e-9
+    return Blend(weights=1.0 / scale, bias=-float((scores.mean(0) / scale).sum()))
+
+
+def balanced_losses(
+    score: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, " samples"]
+) -> Float64[np.ndarray, " samples"]:
+    """Each part's cross entropy in nats, weighted so that their mean gives both classes half."""
+    losses = np.logaddexp(0.0, np.where(bad == 1, -score, score))
+    counts = np.bincount(bad, minlength=2)
+    return np.asarray(losses * 0.5 * len(bad) / counts[bad])

@@ -1,0 +1,164 @@
+"""Cells: a discriminant between defective and sound cells, where masks say which are which."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Float64, Int, Int8
+
+from gonogo.evidence.grid import FeatureMap
+from gonogo.source import Marks
+
+Targets: TypeAlias = Int8[np.ndarray, "rows columns"]
+
+DEFECTIVE, SOUND, UNASKED = 1, 0, -1
+
+LEAST_COVERED = 0.3
+"""Share of a cell's square that a mask must cover for the cell to be defective."""
+OF_MOST_COVERED = 0.6
+"""Where no square is covered so far, those covered at least this much of the most covered one are defective."""
+
+SHARPNESS = 2.0
+"""The ``r`` of log-sum-exp pooling: 0 would be the mean, infinity the maximum."""
+KEPT = 24
+"""Cells of each kind that are kept of a picture: neighbours say nearly the same."""
+SHRINKAGE = 3e-3
+"""Added to the spread of sound cells in every direction, as a share of the mean spread."""
+PENALTY = 1e-2
+"""Weight of the L2 penalty on whitened features, per mean loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """The logit of each cell by itself. Pooling: log-sum-exp with `SHARPNESS`."""
+
+    weight: Float32[np.ndarray, " channels"]
+    bias: float
+
+    def logits(self, joined_map: FeatureMap) -> Float32[np.ndarray, "rows columns"]:
+        """The logit of every cell on the grid of stride 16, its bias left out."""
+        found: Float32[np.ndarray, "rows columns"] = np.tensordot(self.weight, joined_map.astype(np.float32), 1)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellSample:
+    """Single cells of some pictures."""
+
+    features: Float32[np.ndarray, "cells channels"]
+    defective: Int[np.ndarray, " cells"]
+    picture: Int[np.ndarray, " cells"]
+    """Number of the picture that a cell was seen in."""
+
+
+def pool_log_sum_exp(values: Float32[np.ndarray, "rows columns"], sharpness: float = SHARPNESS) -> float:
+    """``log(mean(exp(r v))) / r`` (Pinheiro and Collobert, 2015, equation 6), between mean and maximum."""
+    scaled = sharpness * values.astype(np.float64)
+    highest = scaled.max()
+    return float((highest + math.log(np.exp(scaled - highest).mean())) / sharpness)
+
+
+def cell_targets(marks: Marks | None, shape: tuple[int, int], shift_xy: tuple[float, float]) -> Targets:
+    """Which cells of a map are defective, sound, or not to be asked.
+
+    Cells that the mask covers little, and neighbours of covered ones, belong to neither side: they see some of the
+    defect.
+
+    Args:
+        marks: The mask as the network's picture shows it; ``None``: it is unknown where the part is bad.
+        shape: Rows and columns of the map.
+        shift_xy: Where a cell looks, in cells right of and below the middle of its square, see `HeatScale`.
+
+    Returns:
+        `DEFECTIVE`, `SOUND` or `UNASKED` per cell.
+    """
+    if marks is None:
+        return np.full(shape, UNASKED, np.int8)
+    targets = np.full(shape, SOUND, np.int8)
+    if not marks.any():
+        return targets
+    covered = coverage(marks, shape, shift_xy)
+    targets[cv2.dilate((covered > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0] = UNASKED
+    least = min(LEAST_COVERED, OF_MOST_COVERED * float(covered.max()))
+    targets[(covered > 0) & (covered >= least)] = DEFECTIVE
+    return targets
+
+
+def coverage(
+    marks: Marks, shape: tuple[int, int], shift_xy: tuple[float, float]
+) -> Float32[np.ndarray, "rows columns"]:
+    """The share of each cell's square that is marked, the squares moved to where the cells look."""
+    height, width = marks.shape
+    rows, columns = shape
+    right, down = shift_xy[0] * width / columns, shift_xy[1] * height / rows
+    moved = cv2.warpAffine(
+        marks.astype(np.float32) / 255,
+        np.array([[1, 0, -right], [0, 1, -down]]),
+        (width, height),
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(cv2.resize(moved, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def draw_cells(joined_maps: Sequence[FeatureMap], targets: Sequence[Targets], rng: np.random.Generator) -> CellSample:
+    """Some defective and some sound cells of each picture, drawn at random."""
+    features, defective, picture = [], [], []
+    for number, (each, wanted) in enumerate(zip(joined_maps, targets, strict=True)):
+        for kind in (SOUND, DEFECTIVE):
+            rows, columns = rng.permutation(np.argwhere(wanted == kind))[:KEPT].T
+            features.append(each[:, rows, columns].T.astype(np.float32))
+            defective.append(np.full(len(rows), kind))
+            picture.append(np.full(len(rows), number))
+    return CellSample(
+        features=np.concatenate(features), defective=np.concatenate(defective), picture=np.concatenate(picture)
+    )
+
+
+def fit_cells(sample: CellSample) -> Cells:
+    """Logistic regression on cells, whitened by the covariance of the sound ones.
+
+    So the penalty is small for directions in which sound surface hardly varies (as in Fisher's discriminant) and large
+    for those of its texture and lighting. Every picture weighs the same, however many cells it gave, and so do both
+    kinds of cells.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    weights = _weights(sample)
+    centre, whitening = _whitening(sample, weights)
+    model = LogisticRegression(C=1.0 / (2.0 * PENALTY), max_iter=100, tol=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the penalty leaves little to gain by the rest
+        model.fit((sample.features - centre) @ whitening, sample.defective, sample_weight=weights)
+    weight = (whitening @ model.coef_[0]).astype(np.float32)
+    return Cells(weight=weight, bias=float(model.intercept_[0] - weight.astype(np.float64) @ centre))
+
+
+def _weights(sample: CellSample) -> Float64[np.ndarray, " cells"]:
+    """Half for either kind, evenly over the pictures that have some of it."""
+    weights = np.zeros(len(sample.picture))
+    for kind in (SOUND, DEFECTIVE):
+        there = sample.defective == kind
+        each = 1.0 / np.bincount(sample.picture[there])[sample.picture[there]]
+        weights[there] = 0.5 * each / each.sum()
+    return weights
+
+
+def _whitening(
+    sample: CellSample, weights: Float64[np.ndarray, " cells"]
+) -> tuple[Float32[np.ndarray, " channels"], Float32[np.ndarray, "channels channels"]]:
+    """Mean of the sound cells, and the matrix that gives them unit covariance, short of `SHRINKAGE`."""
+    there = sample.defective == SOUND
+    share = (2 * weights[there]).astype(np.float32)
+    sound = sample.features[there]
+    centre = share @ sound
+    sound = (sound - centre) * np.sqrt(share)[:, None]
+    values, vectors = np.linalg.eigh(sound.T @ sound)
+    values = np.maximum(values, 0.0)
+    return centre, (vectors / np.sqrt(values + SHRINKAGE * values.mean() + 1e-12)).astype(np.float32)

@@ -1,0 +1,149 @@
+"""Fitting the evidence, and its weights on parts that it was not fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int
+
+from gonogo.evidence.blend import Blend, balanced_losses, fit_blend, standard_blend
+from gonogo.evidence.cells import Cells, draw_cells, fit_cells, pool_log_sum_exp
+from gonogo.evidence.context import Context, context_scores, fit_context
+from gonogo.evidence.judge import Weighted
+from gonogo.evidence.memory import FULL, TRIED, Memory, MemorySize, draw_patches, fit_memory, memory_scores
+from gonogo.evidence.table import FeatureTable
+from gonogo.progress import track
+
+FOLDS = 5
+LEAST_BAD_PARTS = 2
+"""Bad parts without which nothing but the memory can be tried on parts left out."""
+STRIDE_SETS = ((8, 16, 32), (8, 16))
+"""Strides that a memory may compare."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfFold:
+    """Scores of every picture by evidence that was fitted without its part."""
+
+    kinds: tuple[str, ...]
+    scores: Float64[np.ndarray, "samples kinds"]
+    memory_strides: tuple[int, ...]
+    blend: Blend
+
+    @property
+    def blended(self) -> Float64[np.ndarray, " samples"]:
+        """The score as the inspector would give it."""
+        blended: Float64[np.ndarray, " samples"] = self.scores @ self.blend.weights + self.blend.bias
+        return blended
+
+    def aurocs(self, bad: Int[np.ndarray, " samples"]) -> dict[str, float]:
+        """What each kind alone and all together reach; empty where a class is missing."""
+        from sklearn.metrics import roc_auc_score
+
+        if len(np.unique(bad)) < 2:
+            return {}
+        columns = {kind: self.scores[:, number] for number, kind in enumerate(self.kinds)}
+        return {name: float(roc_auc_score(bad, score)) for name, score in {**columns, "all": self.blended}.items()}
+
+
+def out_of_fold(table: FeatureTable, *, seed: int) -> OutOfFold:
+    """Score every picture by evidence fitted on the other parts, and weigh the kinds by these scores."""
+    bad_parts = len({part for part, bad in zip(table.parts, table.bad, strict=True) if bad})
+    columns = _scores_left_out(table, list(_folds(table, bad_parts, seed)), seed, both=bad_parts >= LEAST_BAD_PARTS)
+    best = min(STRIDE_SETS, key=lambda strides: _memory_loss(columns[_memory_name(strides)], table.bad))
+    chosen = {"memory" if name == _memory_name(best) else name: column for name, column in columns.items()}
+    kinds = tuple(kind for kind in ("context", "memory", "cells") if kind in chosen)
+    scores = np.stack([chosen[kind] for kind in kinds], axis=1)
+    blend = fit_blend(scores, table.bad) if bad_parts >= LEAST_BAD_PARTS else standard_blend(scores)
+    return OutOfFold(kinds=kinds, scores=scores, memory_strides=best, blend=blend)
+
+
+def fit_evidence(table: FeatureTable, tried: OutOfFold, *, seed: int) -> Weighted:
+    """Fit every kind that counts on all pictures, with the weights found out of fold."""
+    everything = np.arange(len(table.bad))
+    weight = dict(zip(tried.kinds, tried.blend.weights, strict=True))
+    context = _fit_context(table, everything) if weight.get("context", 0.0) > 0 else None
+    cells = _fit_cells(table, everything, seed) if weight.get("cells", 0.0) > 0 else None
+    return Weighted(
+        memory=_fit_memory(table, everything, tried.memory_strides, seed),
+        memory_weight=float(weight["memory"]),
+        context=context,
+        context_weight=float(weight.get("context", 0.0)),
+        cells=cells,
+        cells_weight=float(weight.get("cells", 0.0)),
+        bias=tried.blend.bias,
+    )
+
+
+def losses_out_of_fold(tried: OutOfFold, bad: Int[np.ndarray, " samples"]) -> Float64[np.ndarray, " samples"]:
+    """Each picture's class-balanced loss in nats, out of fold; all 0 where there is one class only."""
+    if len(np.unique(bad)) < 2:
+        return np.zeros(len(bad))
+    return balanced_losses(tried.blended, bad)
+
+
+def _scores_left_out(
+    table: FeatureTable, folds: Sequence[tuple[np.ndarray, np.ndarray]], seed: int, *, both: bool
+) -> Mapping[str, Float64[np.ndarray, " samples"]]:
+    """Columns of out-of-fold scores: a memory for each set of strides, and what labels and masks allow."""
+    masked_parts = {part for part, there in zip(table.parts, table.has_defective_cells, strict=True) if there}
+    names = [_memory_name(strides) for strides in STRIDE_SETS]
+    names += ["context"] * both + ["cells"] * (len(masked_parts) >= LEAST_BAD_PARTS)
+    columns = {name: np.zeros(len(table.bad)) for name in names}
+    for seen, unseen in track(folds, "weighing the evidence on parts left out"):
+        for strides in STRIDE_SETS:
+            memory = _fit_memory(table, seen, strides, seed, TRIED)
+            columns[_memory_name(strides)][unseen] = memory_scores(memory, table.maps(unseen))
+        if both:
+            columns["context"][unseen] = context_scores(_fit_context(table, seen), table.vectors[unseen])
+        if "cells" in columns:
+            cells = _fit_cells(table, seen, seed)
+            columns["cells"][unseen] = [pool_log_sum_exp(cells.logits(each)) for each in table.maps(unseen)]
+    return columns
+
+
+def _folds(table: FeatureTable, bad_parts: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pictures seen and pictures left out, by part; both classes spread evenly, masked bad parts too."""
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    parts = np.unique(table.parts, return_inverse=True)[1]
+    if bad_parts < LEAST_BAD_PARTS:
+        yield from GroupKFold(min(FOLDS, len(np.unique(parts[table.bad == 0])))).split(parts, groups=parts)
+        return
+    splitter = StratifiedGroupKFold(min(FOLDS, bad_parts), shuffle=True, random_state=seed)
+    yield from splitter.split(parts, table.bad + table.has_defective_cells, parts)
+
+
+def _memory_loss(scores: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, " samples"]) -> float:
+    """How badly a memory alone tells the classes apart; 0 where there is only one, so that the first set stands."""
+    if len(np.unique(bad)) < 2:
+        return 0.0
+    blend = fit_blend(scores[:, None], bad)
+    return float(balanced_losses(scores * blend.weights[0] + blend.bias, bad).mean())
+
+
+def _memory_name(strides: tuple[int, ...]) -> str:
+    return f"memory {strides}"
+
+
+def _fit_memory(
+    table: FeatureTable, rows: np.ndarray, strides: tuple[int, ...], seed: int, size: MemorySize = FULL
+) -> Memory:
+    good = rows[table.bad[rows] == 0]
+    rng = np.random.default_rng(seed)
+    width = {stride: width for stride, width in zip((8, 16, 32), table.widths, strict=True) if stride in strides}
+    drawn = draw_patches(table.maps(good), len(good), rng, size)
+    return fit_memory(drawn, slice(0, sum(width.values())), rng, size, coarse=width.get(32, 0))
+
+
+def _fit_context(table: FeatureTable, rows: np.ndarray) -> Context:
+    return fit_context(table.vectors[rows], table.bad[rows])
+
+
+def _fit_cells(table: FeatureTable, rows: np.ndarray, seed: int) -> Cells:
+    assert table.targets is not None, "asked for where masks are"
+    chosen = rows[(table.bad[rows] == 0) | table.has_defective_cells[rows]]
+    targets = [table.targets[row] for row in chosen]
+    return fit_cells(draw_cells(list(table.maps(chosen)), targets, np.random.default_rng(seed)))

@@ -1,0 +1,91 @@
+"""The whole judgement in plain numpy: three kinds of evidence, their poolings, one score, one map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from gonogo.evidence.cells import SHARPNESS, Cells, pool_log_sum_exp
+from gonogo.evidence.context import Context, pooled_vector
+from gonogo.evidence.grid import FeatureMap, joined
+from gonogo.evidence.kinds import DefectKinds
+from gonogo.evidence.memory import Memory, pool_largest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighted:
+    """The evidence that counts, each kind with its weight; one that has nothing to say is ``None``.
+
+    ``score = sum over the kinds of weight * pooling(map) + bias``.
+    """
+
+    memory: Memory
+    memory_weight: float
+    context: Context | None = None
+    context_weight: float = 0.0
+    cells: Cells | None = None
+    cells_weight: float = 0.0
+    bias: float
+    defect_kinds: DefectKinds | None = None
+    """Names the kind of a defect; adds nothing to the score."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds in the order of their maps."""
+        names = (("context", self.context), ("memory", self.memory), ("cells", self.cells))
+        return tuple(name for name, there in names if there is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What the graph computes of one picture."""
+
+    score: float
+    evidence: Float32[np.ndarray, "kinds rows columns"]
+    """The map of each kind, its weight included."""
+    feature_vector: Float32[np.ndarray, " channels"]
+    defect_kinds: Float32[np.ndarray, " defect_kinds"] | None = None
+    """Logits of the known defect kinds, where there are any."""
+
+    @property
+    def heatmap(self) -> Float32[np.ndarray, "rows columns"]:
+        """The sum of the maps."""
+        total: Float32[np.ndarray, "rows columns"] = self.evidence.sum(0)
+        return total
+
+
+def judge(weighted: Weighted, maps: Sequence[FeatureMap]) -> Judgement:
+    """Judge one picture from its feature maps at strides 8, 16 and 32."""
+    on_grid = joined(maps)
+    evidence = []
+    for kind in weighted.kinds:
+        if kind == "context" and weighted.context is not None:
+            evidence.append(weighted.context_weight * weighted.context.contributions(maps))
+        elif kind == "cells" and weighted.cells is not None:
+            evidence.append(weighted.cells_weight * weighted.cells.logits(on_grid))
+        else:
+            evidence.append(weighted.memory_weight * weighted.memory.distances(on_grid))
+    stacked = np.stack(evidence).astype(np.float32)
+    pooled = [pool(kind, each, weighted.cells_weight) for kind, each in zip(weighted.kinds, stacked, strict=True)]
+    return Judgement(
+        score=sum(pooled) + weighted.bias,
+        evidence=stacked,
+        feature_vector=np.concatenate([each.mean((1, 2)) for each in maps]),
+        defect_kinds=None if weighted.defect_kinds is None else weighted.defect_kinds.logits(pooled_vector(maps)),
+    )
+
+
+def pool(kind: str, weighted_map: Float32[np.ndarray, "rows columns"], cells_weight: float) -> float:
+    """What a map, its weight included, adds to the score.
+
+    Sum and mean of the largest are unmoved by a factor; log-sum-exp of a map multiplied by a weight has the sharpness
+    divided by it.
+    """
+    if kind == "context":
+        return float(weighted_map.sum(dtype=np.float64))
+    if kind == "memory":
+        return pool_largest(weighted_map)
+    return pool_log_sum_exp(weighted_map, SHARPNESS / cells_weight)

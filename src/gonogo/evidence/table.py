@@ -1,0 +1,126 @@
+"""The features of a data set: every picture once through the backbone, kept on disk while evidence is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float16, Float32, Int, Int8
+
+from gonogo.augment import PLAIN
+from gonogo.dataset import Sample
+from gonogo.evidence.cells import DEFECTIVE, cell_targets
+from gonogo.evidence.context import pooled_vector
+from gonogo.evidence.grid import FeatureMap, joined
+from gonogo.files import vanishing_array
+from gonogo.progress import track
+from gonogo.runtime import Graph, Picture
+from gonogo.source import Source, labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureTable:
+    """Features of labelled pictures."""
+
+    vectors: Float32[np.ndarray, "samples twice_channels"]
+    """Means and maxima, see `gonogo.evidence.context.pooled_vector`."""
+    joined: Float16[np.ndarray, "samples channels rows columns"]
+    """All channels on the grid of stride 16; lies on disk."""
+    widths: tuple[int, ...]
+    """Channels of each stride."""
+    bad: Int[np.ndarray, " samples"]
+    """1 for a bad part, 0 for a good one."""
+    parts: tuple[str, ...]
+    """The part that each picture shows."""
+    targets: Int8[np.ndarray, "samples rows columns"] | None
+    """Which cells are defective, see `cell_targets`; ``None`` where masks are left out."""
+    defects: tuple[str | None, ...] = ()
+    """The labelled defect kind of each picture; empty where kinds are left aside."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.joined.shape[2], self.joined.shape[3]
+
+    @property
+    def has_defective_cells(self) -> Bool[np.ndarray, " samples"]:
+        """Which pictures have a cell that a mask says is defective."""
+        if self.targets is None:
+            return np.zeros(len(self.bad), bool)
+        return np.asarray((self.targets == DEFECTIVE).any((1, 2)))
+
+    def maps(self, rows: Sequence[int] | Int[np.ndarray, " chosen"]) -> Iterator[FeatureMap]:
+        """The joined features of some pictures, one after the other."""
+        for row in rows:
+            yield self.joined[row].astype(np.float32)
+
+
+def gather_features(
+    graph: Graph,
+    source: Source,
+    samples: Sequence[Sample],
+    *,
+    shift_xy: tuple[float, float],
+    masks: bool,
+    scratch: Path,
+    message: str = "computing features",
+) -> FeatureTable:
+    """Compute the features of labelled pictures.
+
+    Args:
+        graph: A compiled backbone, see `gonogo.backbone.Backbone.graph`.
+        source: Gives the pictures and their masks.
+        samples: Labelled samples.
+        shift_xy: Where a cell of the stride-16 map looks, see `measure_shift`.
+        masks: Whether masks say which cells are defective.
+        scratch: Folder for the features while they are needed; they can be larger than memory.
+        message: What the progress bar says.
+
+    Raises:
+        ImageError: a picture or mask is unreadable.
+    """
+    vectors, kept, widths = store_features(graph, source.plain(samples), len(samples), scratch, message)
+    targets = None
+    if masks:
+        shape = (kept.shape[2], kept.shape[3])
+        marks = source.marks(samples, PLAIN, seed=0)
+        targets = np.stack([cell_targets(each, shape, shift_xy) for each in marks])
+    return FeatureTable(
+        vectors=vectors,
+        joined=kept,
+        widths=widths,
+        bad=labels(samples),
+        parts=tuple(sample.part_id for sample in samples),
+        targets=targets,
+        defects=tuple(sample.defect for sample in samples),
+    )
+
+
+def store_features(
+    graph: Graph, pictures: Iterable[Picture], count: int, scratch: Path, message: str
+) -> tuple[Float32[np.ndarray, "samples twice_channels"], Float16[np.ndarray, "samples _ _ _"], tuple[int, ...]]:
+    """Pooled vectors and joined features of some pictures, and the channels of each stride, see `FeatureTable`.
+
+    Args:
+        graph: A compiled backbone.
+        pictures: As the network sees them.
+        count: How many there are, at least one.
+        scratch: Folder for the joined features.
+        message: What the progress bar says.
+    """
+    vectors: list[np.ndarray] = []
+    kept: np.ndarray | None = None
+    widths: tuple[int, ...] = ()
+    results = track(graph.stream(pictures), message, total=count)
+    for index, result in enumerate(results):
+        maps = [result[f"stride_{stride}"][0] for stride in (8, 16, 32)]
+        on_grid = joined(maps)
+        if kept is None:
+            kept = vanishing_array((count, *on_grid.shape), np.float16, scratch)
+            widths = tuple(len(each) for each in maps)
+        kept[index] = on_grid
+        vectors.append(pooled_vector(maps))
+    assert kept is not None, "called with no pictures"
+    return np.stack(vectors).astype(np.float32), kept, widths

@@ -1,0 +1,79 @@
+"""EfficientNet-Lite as a torch network, for fine-tuning: the same operations as the graph of `gonogo.backbone`."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gonogo.backbone import Conv, EfficientNetLite, efficientnet_lite
+
+NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+
+
+class SameConv(nn.Sequential):
+    """A convolution with TensorFlow's "same" padding, a normalisation that is the identity at first, and ReLU6."""
+
+    def __init__(self, conv: Conv) -> None:
+        outputs, inputs, size, _ = conv.weight.shape
+        groups = outputs if conv.depthwise else 1
+        layer = nn.Conv2d(inputs * groups, outputs, size, conv.stride, groups=groups, bias=False)
+        norm = nn.BatchNorm2d(outputs, eps=1e-3)
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(conv.weight))
+            norm.bias.copy_(torch.from_numpy(conv.bias))
+            norm.weight.fill_((1.0 + norm.eps) ** 0.5)
+        pads = [nn.ZeroPad2d(_padding(size, conv.stride))] if size > 1 else []
+        super().__init__(*pads, layer, norm, *([nn.ReLU6()] if conv.relu6 else []))
+
+
+class LiteBlock(nn.Module):
+    """Convolutions one after the other, around which the input is added where it fits."""
+
+    def __init__(self, convs: tuple[Conv, ...], *, residual: bool) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(*map(SameConv, convs))
+        self.residual = residual
+
+    def forward(self, features: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _ _"]:
+        """One feature map to the next."""
+        found: Tensor = self.convs(features)
+        return found + features if self.residual else found
+
+
+def build_lite(name: str, *, random: bool = False) -> nn.Module:
+    """An EfficientNet-Lite up to its last block; nodes ``stride_8``, ``stride_16`` and ``stride_32`` end its stages.
+
+    Args:
+        name: One of `NAMES`.
+        random: Weights as torch draws them instead of ImageNet's.
+
+    Raises:
+        InputError: the package of the weights is not installed.
+    """
+    network = _stages(efficientnet_lite(name))
+    if random:
+        for module in network.modules():
+            if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
+                module.reset_parameters()
+    return network
+
+
+def _stages(lite: EfficientNetLite) -> nn.Sequential:
+    stages: OrderedDict[str, nn.Module] = OrderedDict()
+    waiting: list[nn.Module] = []
+    for block in lite.blocks:
+        waiting.append(LiteBlock(block.convs, residual=block.residual))
+        if block.tap is not None:
+            stages[f"stride_{block.tap}"] = nn.Sequential(*waiting)
+            waiting = []
+    return nn.Sequential(stages)
+
+
+def _padding(size: int, stride: int) -> tuple[int, int, int, int]:
+    """Left, right, top, bottom for sides that the stride divides; the larger half comes after."""
+    total = size - stride
+    before, after = total // 2, total - total // 2
+    return before, after, before, after

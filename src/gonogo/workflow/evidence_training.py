@@ -1,0 +1,290 @@
+"""Training without torch: frozen features, three kinds of evidence, weighed on parts left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pydantic import JsonValue
+
+from gonogo import runtime
+from gonogo.backbone import PACKAGES, Backbone, pretrained
+from gonogo.bundle import Classifier, Evidence
+from gonogo.config import settings
+from gonogo.dataset import Sample, Split
+from gonogo.defect_kinds import KnownKinds
+from gonogo.errors import ParityError
+from gonogo.evidence import (
+    FeatureTable,
+    OutOfFold,
+    Weighted,
+    classifier_graph,
+    fit_defect_kinds,
+    fit_evidence,
+    gather_features,
+    judge,
+    losses_out_of_fold,
+    measure_shift,
+    out_of_fold,
+)
+from gonogo.evidence.cells import SHARPNESS
+from gonogo.progress import console
+from gonogo.runtime import Graph, Picture
+from gonogo.schema import Label
+from gonogo.source import Source, labels, masked
+from gonogo.workflow.options import TrainingOptions
+from gonogo.workflow.picture_size import brings_more, sizes_to_try, usual_region_wh
+from gonogo.workflow.sealing import Built, Unseen
+
+USUAL_WH = (224, 224)
+MOST_TRIED_PICTURES = 240
+"""Pictures that sizes are tried on."""
+PARITY_PICTURES = 4
+"""Pictures that the graph is held against its plain reference on: that computes a picture in about a second."""
+PARITY_TOLERANCE = 1e-3
+"""Largest difference in score, as a share of the deviation of the scores of good parts, or in absolute terms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One backbone at one size, and what its evidence reaches on parts left out."""
+
+    backbone: Backbone
+    source: Source
+    shift_xy: tuple[float, float]
+    table: FeatureTable
+    tried: OutOfFold
+
+
+def train_evidence(source: Source, options: TrainingOptions) -> Built:
+    """Choose the size, fit the evidence on train and val, and build the graph.
+
+    Nothing is learned from calibrate or test.
+
+    Args:
+        source: Gives the pictures; its size is replaced by the chosen one.
+        options: What to train.
+
+    Raises:
+        InputError: no such backbone, its package is not installed, or a size that is no multiple of 32.
+    """
+    samples = source.dataset.split(Split.TRAIN, Split.VAL)
+    sizes = [options.size_wh] if options.size_wh else _sizes(source, samples, options)
+    best = _best_trial(source, pictures_to_try(samples, options.seed), open_backbones(options), sizes, options)
+    if len(best.table.bad) < len(samples):
+        table = _table(best.backbone, best.source, samples, best.shift_xy, options, "computing features")
+        best = replace(best, table=table, tried=out_of_fold(table, seed=options.seed))
+    weighted = fit_evidence(best.table, best.tried, seed=options.seed)
+    weighted = replace(weighted, defect_kinds=fit_defect_kinds(best.table, seed=options.seed))
+    width, height = best.source.size_wh
+    aurocs = best.tried.aurocs(best.table.bad)
+    console.print(_sentence(best, aurocs))
+    if weighted.defect_kinds is not None:
+        console.print(_sentence_of_kinds(weighted.defect_kinds.known), markup=False, highlight=False)
+    return Built(
+        graph=classifier_graph(
+            best.backbone.graph((width, height)), weighted, labels=(Label.GOOD.value, Label.BAD.value)
+        ),
+        source=best.source,
+        classifier=described(best, weighted, aurocs),
+        shift_xy=best.shift_xy,
+        check=lambda graph: check_evidence(weighted, best.backbone, graph, best.source, samples),
+        unseen=Unseen.of(best.tried.blended, best.table.bad),
+        facts=_facts(best, aurocs),
+        left_out={sample.file_name: float(score) for sample, score in zip(samples, best.tried.blended, strict=True)},
+    )
+
+
+def open_backbones(options: TrainingOptions) -> list[Backbone]:
+    """The backbone that is asked for, once for each input normalisation that its weights may expect.
+
+    Raises:
+        InputError: no such backbone, or its package is not installed.
+    """
+    if options.backbone in PACKAGES and options.weights == "imagenet":
+        return [pretrained(options.backbone)]
+    from gonogo.workflow.torch_backbone import torch_backbones  # torch
+
+    return torch_backbones(options)
+
+
+def check_evidence(
+    weighted: Weighted, backbone: Backbone, graph: Graph, source: Source, samples: Sequence[Sample]
+) -> float:
+    """Hold the compiled graph against the plain reference, on pictures of both classes.
+
+    Returns:
+        The largest absolute difference in score.
+
+    Raises:
+        ParityError: it exceeds `PARITY_TOLERANCE`.
+    """
+    return check_pictures(weighted, backbone, graph, source.plain(list(_alternating(samples))[:PARITY_PICTURES]))
+
+
+def check_pictures(weighted: Weighted, backbone: Backbone, graph: Graph, pictures: Iterable[Picture]) -> float:
+    """As `check_evidence`, on pictures as the network sees them."""
+    worst = 0.0
+    for picture in pictures:
+        found = graph(picture)
+        expected = judge(weighted, backbone.reference(picture))
+        for difference in (expected.score - found["score"][0], np.abs(expected.heatmap - found["heatmap"][0]).max()):
+            worst = float(np.maximum(worst, abs(difference)))  # hands NaN on
+        if expected.defect_kinds is not None:
+            worst = float(np.maximum(worst, np.abs(expected.defect_kinds - found["kinds"][0]).max()))
+    if not worst <= PARITY_TOLERANCE:
+        raise ParityError(
+            f"the graph differs from its plain reference by {worst:.2e}, more than the {PARITY_TOLERANCE:.0e} allowed. "
+            "This is a fault of OpenVINO on this processor or of gonogo: please report it."
+        )
+    return worst
+
+
+def _sizes(source: Source, samples: Sequence[Sample], options: TrainingOptions) -> list[tuple[int, int]]:
+    region_wh = usual_region_wh(source, samples, options.reduction)
+    return sizes_to_try(region_wh, both_classes=bool(labels(samples).any()))
+
+
+def _best_trial(
+    source: Source,
+    samples: Sequence[Sample],
+    backbones: Sequence[Backbone],
+    sizes: Sequence[tuple[int, int]],
+    options: TrainingOptions,
+) -> Trial:
+    """The smallest size that no larger one beats beyond the noise of its out-of-fold loss."""
+    best = min(
+        (_try(each, usual_shift(each), source, samples, sizes[0], options) for each in backbones),
+        key=lambda trial: float(losses_out_of_fold(trial.tried, trial.table.bad).mean()),
+    )
+    for size_wh in sizes[1:]:
+        other = _try(best.backbone, best.shift_xy, source, samples, size_wh, options)
+        if brings_more(*(losses_out_of_fold(each.tried, each.table.bad) for each in (other, best))):
+            best = other
+    return best
+
+
+def _try(
+    backbone: Backbone,
+    shift_xy: tuple[float, float],
+    source: Source,
+    samples: Sequence[Sample],
+    size_wh: tuple[int, int],
+    options: TrainingOptions,
+) -> Trial:
+    sized = replace(source, size_wh=size_wh)
+    graph = runtime.compile_graph(backbone.graph(size_wh), many=True)
+    name = f"features at {size_wh[0]} x {size_wh[1]}"
+    table = _gather(graph, sized, samples, shift_xy, options, name)
+    return Trial(
+        backbone=backbone,
+        source=sized,
+        shift_xy=shift_xy,
+        table=table,
+        tried=out_of_fold(table, seed=options.seed),
+    )
+
+
+def usual_shift(backbone: Backbone) -> tuple[float, float]:
+    """Where a cell of the stride-16 map looks; in cells, so that it hardly depends on the size."""
+    graph = runtime.compile_graph(backbone.graph(USUAL_WH))
+    return measure_shift(lambda picture: graph(picture)["stride_16"][0], USUAL_WH)
+
+
+def _table(
+    backbone: Backbone,
+    source: Source,
+    samples: Sequence[Sample],
+    shift_xy: tuple[float, float],
+    options: TrainingOptions,
+    message: str,
+) -> FeatureTable:
+    graph = runtime.compile_graph(backbone.graph(source.size_wh), many=True)
+    return _gather(graph, source, samples, shift_xy, options, message)
+
+
+def _gather(
+    graph: Graph,
+    source: Source,
+    samples: Sequence[Sample],
+    shift_xy: tuple[float, float],
+    options: TrainingOptions,
+    message: str,
+) -> FeatureTable:
+    return gather_features(
+        graph,
+        source,
+        samples,
+        shift_xy=shift_xy,
+        masks=options.masks and masked(samples),
+        scratch=settings().cache_dir / "scratch",
+        message=message,
+    )
+
+
+def pictures_to_try(samples: Sequence[Sample], seed: int) -> Sequence[Sample]:
+    """As many pictures as sizes are tried on, half of them bad where there are as many, whole parts together."""
+    if len(samples) <= MOST_TRIED_PICTURES:
+        return samples
+    order = np.random.default_rng(seed).permutation(len(samples))
+    taken: list[Sample] = []
+    for label, most in ((Label.BAD, MOST_TRIED_PICTURES // 2), (Label.GOOD, MOST_TRIED_PICTURES)):
+        for index in order:
+            if samples[index].label is label and len(taken) < most:
+                taken.append(samples[index])
+    return taken
+
+
+def _alternating(samples: Sequence[Sample]) -> Iterator[Sample]:
+    """Bad and good pictures by turns."""
+    kinds = [[sample for sample in samples if sample.label is label] for label in (Label.BAD, Label.GOOD)]
+    for index in range(max(map(len, kinds))):
+        yield from (kind[index] for kind in kinds if index < len(kind))
+
+
+def described(best: Trial, weighted: Weighted, aurocs: dict[str, float]) -> Classifier:
+    """What the bundle says of the evidence."""
+    weights = {
+        "context": weighted.context_weight,
+        "memory": weighted.memory_weight,
+        "cells": weighted.cells_weight,
+    }
+    return Classifier(
+        backbone=best.backbone.name,
+        cuts=("stride_8", "stride_16", "stride_32"),
+        pool="evidence",
+        sharpness=SHARPNESS,
+        bias=weighted.bias,
+        weights=best.backbone.weights,
+        evidence=tuple(
+            Evidence(kind=kind, weight=weights[kind], auroc=aurocs.get(kind))  # type: ignore[arg-type]
+            for kind in weighted.kinds
+        ),
+        defect_kinds=None if weighted.defect_kinds is None else weighted.defect_kinds.known,
+    )
+
+
+def _facts(best: Trial, aurocs: dict[str, float]) -> dict[str, JsonValue]:
+    return {
+        "auroc_on_parts_left_out": dict(aurocs),
+        "memory_strides": list(best.tried.memory_strides),
+        "pictures": len(best.table.bad),
+        "bad_pictures": int(best.table.bad.sum()),
+    }
+
+
+def _sentence(best: Trial, aurocs: dict[str, float]) -> str:
+    width, height = best.source.size_wh
+    seen = f"The network sees {width} x {height} pixels."
+    if not aurocs:
+        return f"{seen} No bad part to learn from: judged by the distance to good parts alone."
+    kinds = ", ".join(f"{kind} {value:.3f}" for kind, value in aurocs.items() if kind != "all")
+    return f"{seen} AUROC of each kind of evidence alone, on pictures left out: {kinds}."
+
+
+def _sentence_of_kinds(known: KnownKinds) -> str:
+    return (
+        f"It names {len(known.names)} defect kinds ({', '.join(known.names)}): {known.named_right:.0%} right on bad "
+        f"parts left out; unlike any of them where the likeliest has a share below {known.least_share:.0%}."
+    )

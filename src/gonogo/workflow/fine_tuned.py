@@ -1,0 +1,143 @@
+"""Training with torch: a head fitted on a backbone as it comes, then the whole network fine-tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from gonogo import runtime
+from gonogo.bundle import Classifier
+from gonogo.dataset import Sample, Split
+from gonogo.dataset.splits import deal_folds
+from gonogo.evidence.blend import balanced_losses
+from gonogo.export import check_parity, export_classifier, network_shift
+from gonogo.model import SHARPNESS, Network, architecture
+from gonogo.progress import console, track
+from gonogo.runtime import Picture
+from gonogo.schema import Label
+from gonogo.source import Source, labels
+from gonogo.train import fine_tune, training_device
+from gonogo.workflow.evidence_training import train_evidence
+from gonogo.workflow.fitting import frozen_gear, settled
+from gonogo.workflow.options import TrainingOptions
+from gonogo.workflow.picture_size import brings_more
+from gonogo.workflow.sealing import Built, Unseen
+
+LEAST_COMPARED = 5
+"""Pictures of each class that a comparison with the frozen backbone takes."""
+
+
+def train_fine_tuned(source: Source, options: TrainingOptions, work: Path) -> tuple[Built, list[dict[str, float]]]:
+    """Fine-tune the whole network, and return it only if it is better on pictures that fitted nothing.
+
+    Half of val, by part, chooses the epoch; the other half fits nothing. On it the fine-tuned network is compared with
+    the default method on the same backbone as it comes, fitted on train and the first half. Where that is as good, or
+    the other half is too small to tell, the default method is trained on everything and returned. Random weights have
+    no frozen features worth comparing: then the fine-tuned network is returned in any case.
+
+    Returns:
+        What is ready to be sealed, and one row per epoch.
+
+    Raises:
+        InputError: unknown backbone, weights that do not fit, or no such device.
+    """
+    if options.weights == "none":
+        return _fine_tuned(source, options, work)
+    fitted, held_out = _without_half_of_val(source, options.seed)
+    tuned, history = _fine_tuned(fitted, options, work)
+    counts = np.bincount(labels(held_out), minlength=2)
+    if counts.min() < LEAST_COMPARED:
+        console.print(
+            f"Fine-tuning cannot be compared: expected at least {LEAST_COMPARED} good and bad pictures in half of val, "
+            f"found {counts[0]} good and {counts[1]} bad. The default method is kept. Add parts, or split again with a "
+            "larger val."
+        )
+        return train_evidence(source, options), history
+    frozen = train_evidence(fitted, options)
+    before, after = (_losses_on(each, held_out) for each in (frozen, tuned))
+    told = (
+        f"(loss {after.mean():.3f} with fine-tuning, {before.mean():.3f} without, on {len(held_out)} pictures that "
+        "fitted neither)"
+    )
+    if brings_more(after, before):
+        console.print(f"Fine-tuning is kept {told}.")
+        return tuned, history
+    console.print(f"Fine-tuning brought nothing {told}: the default method is kept.")
+    return train_evidence(source, options), history
+
+
+def _without_half_of_val(source: Source, seed: int) -> tuple[Source, list[Sample]]:
+    """The source without half of val, and that half; whole parts together."""
+    val = source.dataset.split(Split.VAL)
+    held_out = [sample for sample, fold in zip(val, deal_folds(val, 2, seed=seed), strict=True) if fold == 1]
+    names = {sample.file_name for sample in held_out}
+    left = tuple(sample for sample in source.dataset.samples if sample.file_name not in names)
+    return replace(source, dataset=replace(source.dataset, samples=left)), held_out
+
+
+def _losses_on(built: Built, samples: Sequence[Sample]) -> Float64[np.ndarray, " samples"]:
+    """Class-balanced cross entropy in nats of some pictures."""
+    graph = runtime.compile_graph(built.graph)
+    scores = np.array([float(graph(picture)["score"][0]) for picture in built.source.plain(samples)])
+    return balanced_losses(scores, labels(samples))
+
+
+def _fine_tuned(source: Source, options: TrainingOptions, work: Path) -> tuple[Built, list[dict[str, float]]]:
+    tuning = options.fine_tuning
+    assert tuning is not None, "asked for"
+    options = settled(options, source.dataset)
+    training_device(options.device)
+    torch.manual_seed(options.seed)
+    side = architecture(options.backbone).side
+    source = Source(dataset=source.dataset, size_wh=options.size_wh or (side, side), regions=source.regions)
+    network, head = frozen_gear(source, options)
+    train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
+    history = fine_tune(
+        network,
+        source,
+        train,
+        val,
+        tuning,
+        options.augmentation,
+        cells=head.cells,
+        seed=options.seed,
+        work=work,
+        device=options.device,
+    )
+    # Masks taught each cell where it looks; the features, measured after fine-tuning, may have moved elsewhere.
+    shift_xy = None if head.cells is None else head.cells.shift_xy
+    return built_network(network, source, options.backbone, options.weights, shift_xy=shift_xy), history
+
+
+def built_network(
+    network: Network, source: Source, backbone: str, weights: str, *, shift_xy: tuple[float, float] | None
+) -> Built:
+    """A trained network as a graph, with what the bundle says of it."""
+    val = source.dataset.split(Split.VAL)
+
+    def pictures() -> Iterable[Picture]:
+        return track(source.plain(val), "torch against OpenVINO", total=len(val))
+
+    with torch.no_grad():
+        scores = np.array([float(network(torch.from_numpy(picture[None]))[0][0]) for picture in source.plain(val)])
+    return Built(
+        graph=export_classifier(network, source.size_wh, labels=(Label.GOOD.value, Label.BAD.value)),
+        source=source,
+        classifier=Classifier(
+            backbone=backbone,
+            cuts=network.features.stack.cuts,
+            pool=network.head.pool.value,
+            sharpness=SHARPNESS,
+            bias=float(network.head.bias.detach()),
+            weights=Path(weights).name,
+            context=network.head.context is not None,
+        ),
+        shift_xy=shift_xy or network_shift(network.features, source.size_wh),
+        check=lambda graph: check_parity(network, graph, pictures()),
+        unseen=Unseen.of(scores, labels(val)),
+    )

@@ -1,0 +1,226 @@
+"""Learning where the part is, with torch: from labelled boxes to a network and its proven margin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import torch
+from jaxtyping import Float64
+
+from gonogo import roi, runtime
+from gonogo.config import settings
+from gonogo.dataset import Dataset, Sample, Split
+from gonogo.dataset.splits import deal_folds
+from gonogo.errors import DatasetError, InputError
+from gonogo.export import check_locator_parity, export_features, export_locator
+from gonogo.images.geometry import area_and_aspect, as_quad, corners_of_box
+from gonogo.model import (
+    PIXELS_SIDE,
+    FeatureNetwork,
+    Locator,
+    Pixels,
+    Scaling,
+    architecture,
+    load_backbone,
+    strided_cuts,
+)
+from gonogo.progress import console, track
+from gonogo.roi import LearnedRecipe
+from gonogo.roi.learned import CLOSER_BELOW, FILLED, SMALL, closer_scale
+from gonogo.runtime import Graph
+from gonogo.source import labelled_box, labelled_corners
+from gonogo.train import Locating, Places, choose_presence, compute_places, fit_locator, fit_scaling, probe_error
+from gonogo.workflow.normalisation import candidates
+from gonogo.workflow.options import LocatorOptions
+from gonogo.workflow.region import taught
+
+LEAST_PICTURES = 20
+"""Fewer labelled boxes than this teach nothing worth having."""
+STRIDES = (8, 16)
+"""The locator looks at the backbone's last feature maps of these strides: fine enough for edges, wide enough for
+objects."""
+SLACK = 1.5
+"""The taught range reaches beyond the labelled parts by this factor, either way."""
+
+
+def input_wh(options: LocatorOptions) -> tuple[int, int]:
+    """What the picture is resized to."""
+    side = PIXELS_SIDE if options.weights == "none" else architecture(options.backbone).side
+    return options.size_wh or (side, side)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenBackbone:
+    """A backbone ready to compute the locator's features."""
+
+    network: FeatureNetwork
+    graph: Graph
+
+
+def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> LearnedRecipe:
+    """Train a locator on the train split's boxes, calibrate its margin on val, write both into a folder.
+
+    Pictures labelled ``present: false`` teach it to refuse; every labelled picture gives further ones, see
+    `gonogo.train.views`.
+
+    Args:
+        dataset: Labelled boxes.
+        folder: Where ``roi.toml`` and ``roi.xml`` go; exists.
+        options: What to train.
+
+    Raises:
+        DatasetError: fewer than `LEAST_PICTURES` boxes to learn from.
+        ParityError: the exported graph differs from the trained network.
+    """
+    train = taught(dataset, Split.TRAIN)
+    boxed = [sample for sample in train if labelled_box(sample) is not None]
+    if len(boxed) < LEAST_PICTURES:
+        raise DatasetError(
+            f"{dataset.root}: --roi learned needs at least {LEAST_PICTURES} training pictures with a box, found "
+            f"{len(boxed)}. Draw more boxes, or use --roi RECIPE.toml (gonogo roi tune) or --roi none."
+        )
+    locating = options.locating or Locating()
+    recipe = taught_range(boxed, dataset, input_wh(options))
+    if recipe.closer_below:
+        locating = locating.for_loose_parts()
+    views = locating.views_of(len(train))
+    backbone, places = _frozen(dataset, train, views, options)
+    scaling = fit_scaling(places)
+    head = fit_locator(places, scaling, locating, seed=options.seed)
+    locator = Locator(backbone.network, head, scaling).eval()
+    model = export_locator(locator, input_wh(options))
+    try:
+        ov.save_model(model, folder / roi.NETWORK, compress_to_fp16=False)
+    except RuntimeError as error:  # all that OpenVINO says when the disk is full
+        raise InputError(f"{folder}: the graph cannot be written ({error}). Free some space.") from error
+    machine = settings()
+    graph = runtime.compile_graph(folder / roi.NETWORK, device=machine.device, threads=machine.threads)
+    held_out = [sample for sample in taught(dataset, Split.VAL) if labelled_box(sample) is not None]
+    check_locator_parity(locator, graph, (dataset.load(sample) for sample in (held_out or boxed)[:8]))
+    recipe = _with_presence(recipe, train, places, scaling, locating, seed=options.seed)
+    recipe = with_margin(recipe, graph, dataset, held_out, options.miss_rate)
+    roi.write_recipe(folder / roi.RECIPE, recipe, comment=_remark(recipe, len(boxed)))
+    return recipe
+
+
+def taught_range(boxed: Sequence[Sample], dataset: Dataset, size_wh: tuple[int, int]) -> LearnedRecipe:
+    """A recipe with the range of sizes and aspects that the labelled parts have, and some slack."""
+    turned = all(sample.quad is not None for sample in boxed)
+    areas, aspects, scales = [], [], []
+    for sample in track(boxed, "measuring boxes"):
+        assert sample.box is not None, "only samples with a box are asked for"
+        height, width = dataset.load(sample).shape[:2]
+        area, aspect = area_and_aspect(as_quad(_truth(sample, turned=turned)), (width, height))
+        areas.append(area)
+        aspects.append(aspect)
+        scales.append(closer_scale(sample.box, (width, height)))
+    return LearnedRecipe(
+        size_wh=size_wh,
+        turned=turned,
+        # Nothing but views of small parts teaches the closer look. Such parts do not lie in a fixture: their box is
+        # harder to find, and worth twice the time.
+        closer_below=CLOSER_BELOW if min(scales) * FILLED < SMALL else 0.0,
+        area=(min(areas) / SLACK, min(1.0, max(areas) * SLACK)),
+        aspect=(max(1.0, min(aspects) / SLACK), max(aspects) * SLACK),
+    )
+
+
+def with_margin(
+    recipe: LearnedRecipe, graph: Graph, dataset: Dataset, held_out: Sequence[Sample], miss_rate: float
+) -> LearnedRecipe:
+    """The recipe with a margin proven on parts that trained nothing; with the article's 5 % where they are too few."""
+    search = roi.LearnedRoi(recipe, graph)
+    worst: dict[str, float] = {}
+    for sample in track(held_out, "calibrating the margin"):
+        residual = roi.outward_residual(search.locate(dataset.load(sample)), _truth(sample, turned=recipe.turned))
+        worst[sample.part_id] = max(residual, worst.get(sample.part_id, -np.inf))
+    margin = roi.conformal_margin(list(worst.values()), miss_rate)
+    if margin is not None and margin.share > 1:  # more than a recipe may ask for
+        console.print(f"Margin: {roi.FIXED_MARGIN:.0%}, unproven: it would take {margin.share:.0%}. Train longer.")
+        return recipe
+    if margin is None:
+        console.print(
+            f"Margin: {roi.FIXED_MARGIN:.0%}, unproven. To prove that the whole part lies inside with a probability of "
+            f"{1 - miss_rate:.0%} takes {roi.parts_needed(miss_rate)} val parts with a box that are found; there are "
+            f"{sum(map(np.isfinite, worst.values()))} of {len(worst)}."
+        )
+        return recipe
+    console.print(
+        f"Margin: {margin.share:.2%}; it contains the whole part with a probability of at least {1 - miss_rate:.0%}, "
+        f"by {margin.parts} val parts."
+    )
+    return recipe.model_copy(
+        update={"margin": margin.share, "margin_miss_rate": margin.miss_rate, "margin_parts": margin.parts}
+    )
+
+
+def locator_features(options: LocatorOptions) -> list[FeatureNetwork]:
+    """The backbone with each input normalisation that its weights may have been made for."""
+    normalisations = candidates(options.normalisation, options.backbone, options.weights)
+    if options.weights == "none":
+        return [FeatureNetwork(Pixels(), normalisations[0]).eval()]
+    cuts = options.cuts or strided_cuts(options.backbone, STRIDES, architecture(options.backbone).side)
+    stack = load_backbone(options.backbone, weights=options.weights, cuts=cuts, seed=options.seed).eval()
+    return [FeatureNetwork(stack, each).eval() for each in normalisations]
+
+
+def _frozen(
+    dataset: Dataset, train: Sequence[Sample], views: int, options: LocatorOptions
+) -> tuple[FrozenBackbone, Places]:
+    """The backbone with the input normalisation that its weights were made for, and the training views' features."""
+    size_wh, scratch = input_wh(options), settings().cache_dir / "scratch"
+    torch.manual_seed(options.seed)
+    networks = locator_features(options)
+    found = [
+        FrozenBackbone(network=each, graph=runtime.compile_graph(export_features(each, size_wh), many=True))
+        for each in networks
+    ]
+    if len(found) > 1:
+        probes = [sample for sample in train if labelled_box(sample) is not None][:200]
+        groups = [sample.part_id for sample in probes]
+        errors = [
+            probe_error(compute_places(each.graph, dataset, probes, size_wh, views=1, seed=0, scratch=scratch), groups)
+            for each in found
+        ]
+        found = [found[int(np.argmin(errors))]]
+    return found[0], compute_places(
+        found[0].graph, dataset, train, size_wh, views=views, seed=options.seed, scratch=scratch
+    )
+
+
+def _with_presence(
+    recipe: LearnedRecipe,
+    train: Sequence[Sample],
+    places: Places,
+    scaling: Scaling,
+    locating: Locating,
+    *,
+    seed: int,
+) -> LearnedRecipe:
+    """The recipe with the least presence that cross-validation within the training pictures chooses."""
+    folds = deal_folds(train, locating.presence_folds, seed=seed)
+    if len(np.unique(folds)) < 2:
+        return recipe
+    views = np.repeat(folds, len(places.maps) // len(train))
+    presence = choose_presence(places, scaling, views, locating, seed=seed)
+    console.print(f"Least presence: {presence:.2f}, by cross-validation on the training pictures.")
+    return recipe.model_copy(update={"least_presence": presence})
+
+
+def _truth(sample: Sample, *, turned: bool) -> Float64[np.ndarray, "4 2"]:
+    corners = labelled_corners(sample) if turned else None
+    if corners is not None:
+        return corners
+    assert sample.box is not None, "only samples with a box are asked for"
+    return corners_of_box(sample.box)
+
+
+def _remark(recipe: LearnedRecipe, pictures: int) -> str:
+    proven = (
+        f"proven on {recipe.margin_parts} parts" if recipe.margin_miss_rate is not None else "unproven, the usual 5 %"
+    )
+    return f"Learned from {pictures} labelled boxes by gonogo train --roi learned; margin {proven}."

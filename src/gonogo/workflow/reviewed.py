@@ -1,0 +1,146 @@
+"""Pictures that review brought, as records for the train split of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gonogo import images
+from gonogo.dataset import Dataset, Sample, Split
+from gonogo.dataset.records import locked
+from gonogo.errors import GonogoError
+from gonogo.files import write_beside
+from gonogo.workflow.made_with import sha256_of
+
+FOLDER = "reviewed"
+"""Where they lie in the data set, each named by the SHA-256 of its bytes; the pages use the same names."""
+_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp"}
+_SUFFIXES |= {"MPO": ".jpg", "GIF": ".gif", "AVIF": ".avif", "HEIF": ".heic"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """One picture, and what a person said of its part."""
+
+    sha256: str
+    data: bytes
+    sample: Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grown:
+    """A data set with what review brought. Its records are not written yet; the pictures lie in their place."""
+
+    dataset: Dataset
+    added: tuple[Sample, ...]
+    """New records, or records with another label than before; all in train."""
+    written: tuple[Path, ...]
+    """Picture files that were not there before."""
+    there: int
+    """Pictures that the data set holds already, with the same label."""
+    held_back: int
+    """Pictures of parts that certify or test: learning from them would spoil the proof."""
+    gone: int
+    """Decided pictures that retention has deleted."""
+
+    def keep(self) -> None:
+        """Write the records; those that changed meanwhile stay as they are."""
+        if not self.added:
+            return
+        with locked(self.dataset.root):
+            now = Dataset.read(self.dataset.root)
+            fresh = {sample.file_name: sample for sample in self.added}
+            known = [fresh.pop(sample.file_name, sample) for sample in now.samples]
+            Dataset(root=now.root, samples=(*known, *fresh.values())).write()
+
+    def discard(self) -> None:
+        """Remove the pictures again."""
+        for path in self.written:
+            path.unlink(missing_ok=True)
+
+
+def grow(dataset: Dataset, ledger: Path) -> Grown:
+    """Add the decided pictures of a ledger to the train split.
+
+    Parts come to a person because they are doubtful or because a rule picks them, so they are no random sample of the
+    line: nothing can be certified or tested on them. Pictures of parts in val, calibrate or test are held back.
+
+    Raises:
+        LedgerError: no ledger.
+        MissingExtraError: the package that reads it is not installed.
+    """
+    decided, gone = _decided(ledger)
+    proving = [sample for sample in dataset.samples if sample.split not in (None, Split.TRAIN)]
+    parts = {sample.part for sample in proving if sample.part is not None}
+    digests = {sha256_of(dataset.path(sample)): sample for sample in dataset.samples if dataset.path(sample).is_file()}
+    added, written, there, held_back = dict[str, Sample](), list[Path](), 0, 0
+    for each in decided:
+        known = digests.get(each.sha256)
+        if each.sample.part in parts or (known is not None and known.split not in (None, Split.TRAIN)):
+            held_back += 1
+        elif known is not None and (known.split, known.label) == (Split.TRAIN, each.sample.label):
+            there += 1
+        elif known is not None:
+            said = {"label": each.sample.label, "defect": each.sample.defect, "split": Split.TRAIN}
+            added[known.file_name] = known.model_copy(update=said)
+        else:
+            path = dataset.path(each.sample)
+            if not path.is_file():
+                path.parent.mkdir(exist_ok=True)
+                write_beside(path, each.data)
+                written.append(path)
+            added[each.sample.file_name] = each.sample
+    kept = [added.get(sample.file_name, sample) for sample in dataset.samples]
+    names = {sample.file_name for sample in dataset.samples}
+    return Grown(
+        dataset=Dataset(root=dataset.root, samples=(*kept, *(s for name, s in added.items() if name not in names))),
+        added=tuple(added.values()),
+        written=tuple(written),
+        there=there,
+        held_back=held_back,
+        gone=gone,
+    )
+
+
+def _decided(path: Path) -> tuple[list[Decided], int]:
+    """Every decided picture, the latest decision about it last to say, and how many are gone."""
+    from gonogo.ledger import REVIEW, Ledger, VerdictRecord, Where  # apsw, of the extra line
+
+    found, gone = dict[str, Decided](), 0
+    with Ledger.open(path, create=False, read_only=True) as ledger:
+        for row in ledger.actions(Where(action=REVIEW, latest=True)):
+            said = row.record
+            verdict = None if said.about is None or said.label is None else ledger.row(said.about)
+            if verdict is None or not isinstance(verdict.record, VerdictRecord):
+                continue  # taken back
+            judged = verdict.record
+            for view in judged.views:
+                if view.frame_sha256 is None:
+                    continue
+                try:
+                    data = ledger.frames.read(view.frame_sha256)
+                    suffix = _SUFFIXES[images.read_header(data).format]
+                except (GonogoError, KeyError):
+                    gone += 1
+                    continue
+                record = {
+                    "file_name": f"{FOLDER}/{view.frame_sha256}{suffix}",
+                    "label": said.label,
+                    "defect": said.defect,
+                    "part": judged.part or f"{judged.station} {judged.trigger_id}",
+                    "lot": judged.lot,
+                    "split": Split.TRAIN,
+                    "decision_row": row.seq,
+                    "labelled_by": said.who,
+                }
+                sample = Sample.model_validate(record)
+                found[view.frame_sha256] = Decided(sha256=view.frame_sha256, data=data, sample=sample)
+    return list(found.values()), gone
+
+
+def learned_anew(dataset: Dataset, known: dict[str, str]) -> Iterator[Sample]:
+    """Train and val pictures that are new, or labelled otherwise, by the label that each digest had."""
+    for sample in dataset.split(Split.TRAIN, Split.VAL):
+        if sample.label is not None and known.get(sha256_of(dataset.path(sample))) != sample.label.value:
+            yield sample

@@ -1,0 +1,332 @@
+"""Training on windows: every picture is cut as the inspector will cut it, and each window teaches for itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gonogo import images, runtime
+from gonogo.ahead import ahead
+from gonogo.backbone import Backbone
+from gonogo.config import CELL_PX, Reduction, Tiling, settings
+from gonogo.dataset import Dataset, Sample, Split
+from gonogo.errors import InputError, UnfitError
+from gonogo.evidence import (
+    FeatureTable,
+    OutOfFold,
+    classifier_graph,
+    fit_evidence,
+    losses_out_of_fold,
+    out_of_fold,
+    store_features,
+)
+from gonogo.evidence.cells import cell_targets
+from gonogo.images.geometry import scaled, side_lengths
+from gonogo.inspector import Inspector
+from gonogo.progress import console, track
+from gonogo.runtime import Picture
+from gonogo.schema import Frame, Label
+from gonogo.source import Marks, Source, generator_of
+from gonogo.tiling import Grid, cut_windows, grid_of
+from gonogo.workflow.evidence_training import (
+    PARITY_PICTURES,
+    Trial,
+    check_pictures,
+    described,
+    open_backbones,
+    usual_shift,
+)
+from gonogo.workflow.options import TrainingOptions
+from gonogo.workflow.picture_size import CELL, usual_region_wh
+from gonogo.workflow.sealing import Built, Unseen
+
+USUAL_SIDE = 320
+"""Of a window, in pixels, where the region is as large."""
+MOST_WINDOWS = 1200
+"""That are learned from; of more, some of each good picture are drawn at random, and bad ones up to half as many."""
+LEAST_MARKED = 64
+"""Marked pixels that make a window bad: one that sees the rim of a defect only teaches nothing. Where no window of a
+picture sees as many, the one that sees the most is bad."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """The windows of one picture that are learned from."""
+
+    sample: Sample
+    grid: Grid
+    chosen: tuple[int, ...]
+    """Numbers of windows, ascending."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSource:
+    """Gives upright regions at full resolution, and where to cut windows out of them."""
+
+    source: Source
+    window_wh: tuple[int, int]
+    tiling: Tiling
+    reduction: Reduction
+
+    def upright(self, sample: Sample) -> tuple[Picture, Grid]:
+        """A sample's region as the inspector will set it upright, and its windows."""
+        return self._upright(sample, self.source.dataset.load(sample))
+
+    def marks(self, sample: Sample) -> tuple[Picture, Grid] | None:
+        """The mask of a bad sample, 255 inside and 0 outside, cut as its picture; ``None`` where it has none."""
+        if sample.label is not Label.BAD or sample.mask_file_name is None:
+            return None
+        frame = self.source.dataset.load(sample)
+        mask = self.source.dataset.load_mask(sample, (frame.shape[0], frame.shape[1]))
+        assert mask is not None, "it is named"
+        return self._upright(sample, np.repeat(mask[..., None] * np.uint8(255), 3, axis=2))
+
+    def pictures(self, cuts: Sequence[Cut]) -> Iterator[Picture]:
+        """The chosen windows of every picture in order."""
+
+        def make(cut: Cut) -> list[Picture]:
+            return _chosen(self.upright(cut.sample)[0], cut)
+
+        for windows in ahead(make, cuts, workers=1):
+            yield from windows
+
+    def window_marks(self, cuts: Sequence[Cut]) -> Iterator[Marks]:
+        """What each of `pictures` shows of its sample's mask."""
+        width, height = self.window_wh
+        for cut in cuts:
+            found = self.marks(cut.sample)
+            if found is None:
+                yield from [np.zeros((height, width), np.uint8)] * len(cut.chosen)
+            else:
+                yield from (window[..., 0] for window in _chosen(found[0], cut))
+
+    def _upright(self, sample: Sample, frame: Frame) -> tuple[Picture, Grid]:
+        region = self.source.region(sample, frame)
+        if self.reduction > 1:
+            frame, region = images.reduce(frame, self.reduction), scaled(region, 1 / self.reduction, 1 / self.reduction)
+        seen = side_lengths(images.seen_region(frame, region))
+        grid = grid_of(seen, self.window_wh, self.tiling.overlap_px)
+        return images.cut(frame, region, grid.size_wh), grid
+
+
+def _unseen(table: FeatureTable, aurocs: dict[str, float]) -> Unseen | None:
+    """How well parts left out are told apart, each by its worst window."""
+    if "all" not in aurocs:
+        return None
+    bad = {part for part, is_bad in zip(table.parts, table.bad, strict=True) if is_bad}
+    return Unseen(auroc=aurocs["all"], good=len(set(table.parts) - bad), bad=len(bad))
+
+
+def train_tiled(source: Source, options: TrainingOptions, tiling: Tiling) -> Built:
+    """Fit the evidence on windows of train and val, and build the graph of one window.
+
+    All windows of a good part are good. Of a bad part with a mask those that hold marked pixels are bad, the others are
+    left out: a mask need not show everything. A bad part without a mask teaches nothing, as nobody knows which of its
+    windows is bad.
+
+    Args:
+        source: Gives the pictures.
+        options: What to train; ``size_wh`` is a window's.
+        tiling: How the windows overlap.
+
+    Raises:
+        InputError: no such backbone, its package is not installed, or windows that do not fit the pictures.
+    """
+    samples = source.dataset.split(Split.TRAIN, Split.VAL)
+    windows = _window_source(source, samples, options, tiling)
+    cuts = choose_windows(windows, samples, seed=options.seed)
+    trials = [_try(backbone, windows, cuts, options) for backbone in open_backbones(options)]
+    best = trials[0] if len(trials) == 1 else min(trials, key=_loss)
+    weighted = fit_evidence(best.table, best.tried, seed=options.seed)
+    aurocs = aurocs_by_part(best.tried, best.table)
+    usual = int(np.median([len(cut.grid.corners) for cut in cuts]))
+    console.print(_sentence(windows, usual, best.table, aurocs))
+    shown = _for_parity(cuts)
+    return Built(
+        graph=classifier_graph(
+            best.backbone.graph(windows.window_wh), weighted, labels=(Label.GOOD.value, Label.BAD.value)
+        ),
+        source=best.source,
+        classifier=described(best, weighted, aurocs),
+        shift_xy=best.shift_xy,
+        check=lambda graph: check_pictures(weighted, best.backbone, graph, windows.pictures(shown)),
+        unseen=_unseen(best.table, aurocs),
+        facts={
+            "auroc_on_parts_left_out": dict(aurocs),
+            "memory_strides": list(best.tried.memory_strides),
+            "pictures": len(cuts),
+            "windows_learned_from": len(best.table.bad),
+            "bad_windows": int(best.table.bad.sum()),
+            "windows_of_a_picture": usual,
+        },
+        tiling=tiling,
+    )
+
+
+def choose_windows(windows: WindowSource, samples: Sequence[Sample], *, seed: int) -> list[Cut]:
+    """Which windows of which pictures are learned from, at most about `MOST_WINDOWS`.
+
+    Raises:
+        UnfitError: there is no good picture.
+    """
+    good = [sample for sample in samples if sample.label is Label.GOOD]
+    marked = [sample for sample in samples if sample.label is Label.BAD and sample.mask_file_name is not None]
+    if unknown := sum(sample.label is Label.BAD for sample in samples) - len(marked):
+        console.print(
+            f"{unknown} bad pictures have no mask: nobody knows which of their windows are bad, so these teach nothing."
+        )
+    if not good:
+        raise UnfitError("--tile: expected good pictures in train and val, found none. Import some.")
+
+    def cut_marked(sample: Sample) -> Cut:
+        found = windows.marks(sample)
+        assert found is not None, "asked for where there is a mask"
+        return Cut(sample=sample, grid=found[1], chosen=bad_windows(*found))
+
+    def cut_good(sample: Sample) -> Cut:
+        grid = windows.upright(sample)[1]
+        drawn = generator_of(seed, sample).permutation(len(grid.corners))[:each]
+        return Cut(sample=sample, grid=grid, chosen=tuple(sorted(map(int, drawn))))
+
+    found = [cut for cut in track(ahead(cut_marked, marked), "cutting bad pictures", total=len(marked)) if cut.chosen]
+    bad = _fewer(found, MOST_WINDOWS // 2, seed)
+    each = max(1, (MOST_WINDOWS - sum(len(cut.chosen) for cut in bad)) // len(good))
+    return [*track(ahead(cut_good, good), "cutting good pictures", total=len(good)), *bad]
+
+
+def bad_windows(marks: Picture, grid: Grid) -> tuple[int, ...]:
+    """Numbers of the windows that see enough of what is marked."""
+    seen = np.array([int((window[..., 0] > 127).sum()) for window in cut_windows(marks, grid)])
+    if not seen.any():
+        return ()
+    return tuple(map(int, np.flatnonzero(seen >= min(LEAST_MARKED, int(seen.max())))))
+
+
+def aurocs_by_part(tried: OutOfFold, table: FeatureTable) -> dict[str, float]:
+    """What each kind alone and all together reach, a part's score being that of its worst window."""
+    from sklearn.metrics import roc_auc_score
+
+    if len(np.unique(table.bad)) < 2:
+        return {}
+    parts, of_part = np.unique(table.parts, return_inverse=True)
+    bad = np.zeros(len(parts), np.int64)
+    np.maximum.at(bad, of_part, table.bad)
+    columns = {kind: tried.scores[:, number] for number, kind in enumerate(tried.kinds)}
+    found = {}
+    for name, scores in {**columns, "all": tried.blended}.items():
+        worst = np.full(len(parts), -np.inf)
+        np.maximum.at(worst, of_part, scores)
+        found[name] = float(roc_auc_score(bad, worst))
+    return found
+
+
+def say_windows(inspector: Inspector, dataset: Dataset) -> None:
+    """Print in how many windows a part is judged, and how long that takes here."""
+    frame = dataset.load(dataset.split(Split.VAL, Split.TRAIN)[0])
+    started = time.perf_counter()
+    verdict = inspector.inspect(frame)
+    took_ms = (time.perf_counter() - started) * 1e3
+    width, height = inspector.recipe.size_wh
+    console.print(
+        f"A picture of {frame.shape[1]} x {frame.shape[0]} pixels is judged in {verdict.windows} windows of {width} x "
+        f"{height}, in {took_ms:.0f} ms on this machine."
+    )
+
+
+def _window_source(source: Source, samples: Sequence[Sample], options: TrainingOptions, tiling: Tiling) -> WindowSource:
+    own = usual_region_wh(source, samples, options.reduction)
+    window_wh = options.size_wh or _usual_window(own)
+    if any(side % CELL for side in window_wh) or 2 * tiling.overlap_px > min(window_wh):
+        raise InputError(
+            f"--tile: expected windows whose sides are multiples of {CELL} and at least twice their overlap of "
+            f"{tiling.overlap_px} pixels, found {window_wh[0]} x {window_wh[1]}. Change --size or --overlap."
+        )
+    if all(side <= window for side, window in zip(own, window_wh, strict=True)) or any(
+        side < window - CELL_PX for side, window in zip(own, window_wh, strict=True)
+    ):
+        raise InputError(
+            f"--tile: the usual region has {own[0]:.0f} x {own[1]:.0f} pixels, which windows of {window_wh[0]} x "
+            f"{window_wh[1]} do not divide. Choose a smaller --size, or leave out --tile."
+        )
+    return WindowSource(source=source, window_wh=window_wh, tiling=tiling, reduction=options.reduction)
+
+
+def _usual_window(region_wh: tuple[float, float]) -> tuple[int, int]:
+    width, height = (min(USUAL_SIDE, max(CELL, int(side) // CELL * CELL)) for side in region_wh)
+    return width, height
+
+
+def _try(backbone: Backbone, windows: WindowSource, cuts: Sequence[Cut], options: TrainingOptions) -> Trial:
+    """One backbone, and what its evidence reaches on parts left out."""
+    shift_xy = usual_shift(backbone)
+    width, height = windows.window_wh
+    graph = runtime.compile_graph(backbone.graph(windows.window_wh), many=True)
+    count = sum(len(cut.chosen) for cut in cuts)
+    message = f"features of windows of {width} x {height}"
+    scratch = settings().cache_dir / "scratch"
+    vectors, kept, widths = store_features(graph, windows.pictures(cuts), count, scratch, message)
+    bad = np.repeat([int(cut.sample.label is Label.BAD) for cut in cuts], [len(cut.chosen) for cut in cuts])
+    targets = None
+    if options.masks and bad.any():
+        shape = (kept.shape[2], kept.shape[3])
+        targets = np.stack([cell_targets(each, shape, shift_xy) for each in windows.window_marks(cuts)])
+    table = FeatureTable(
+        vectors=vectors,
+        joined=kept,
+        widths=widths,
+        bad=bad,
+        parts=tuple(cut.sample.part_id for cut in cuts for _ in cut.chosen),
+        targets=targets,
+    )
+    return Trial(
+        backbone=backbone,
+        source=replace(windows.source, size_wh=windows.window_wh),
+        shift_xy=shift_xy,
+        table=table,
+        tried=out_of_fold(table, seed=options.seed),
+    )
+
+
+def _loss(trial: Trial) -> float:
+    bad = trial.table.bad
+    return float(losses_out_of_fold(trial.tried, bad).mean()) if len(np.unique(bad)) > 1 else 0.0
+
+
+def _fewer(cuts: Sequence[Cut], most: int, seed: int) -> list[Cut]:
+    """The same pictures with at most so many windows in all, the same share of each."""
+    total = sum(len(cut.chosen) for cut in cuts)
+    if total <= most:
+        return list(cuts)
+    fewer = []
+    for cut in cuts:
+        kept = max(1, int(len(cut.chosen) * most / total))
+        drawn = generator_of(seed, cut.sample).permutation(cut.chosen)[:kept]
+        fewer.append(replace(cut, chosen=tuple(sorted(map(int, drawn)))))
+    return fewer
+
+
+def _for_parity(cuts: Sequence[Cut]) -> list[Cut]:
+    """One window each of some pictures, the first good and the last bad ones."""
+    half = PARITY_PICTURES // 2
+    chosen = cuts if len(cuts) <= PARITY_PICTURES else [*cuts[:half], *cuts[-half:]]
+    return [replace(cut, chosen=cut.chosen[:1]) for cut in chosen]
+
+
+def _chosen(upright: Picture, cut: Cut) -> list[Picture]:
+    windows = list(cut_windows(upright, cut.grid))
+    return [np.ascontiguousarray(windows[number]) for number in cut.chosen]
+
+
+def _sentence(windows: WindowSource, usual: int, table: FeatureTable, aurocs: dict[str, float]) -> str:
+    width, height = windows.window_wh
+    seen = (
+        f"The network sees {usual} windows of {width} x {height} pixels of a usual picture, and learned from "
+        f"{len(table.bad)}, {int(table.bad.sum())} of them bad."
+    )
+    if not aurocs:
+        return f"{seen} No bad window to learn from: judged by the distance to good parts alone."
+    kinds = ", ".join(f"{kind} {value:.3f}" for kind, value in aurocs.items() if kind != "all")
+    return f"{seen} AUROC on parts left out, by their worst window: {aurocs['all']:.3f} ({kinds} alone)."
