@@ -10,8 +10,8 @@ from contextlib import contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Keep NumPy's matrix products on the calling thread inside the block.
 
-    The products of one picture take a millisecond. Shared between threads they take no less on an idle machine and ten
-    times as much on a busy one, where each thread waits for the others by spinning.
+    The products of one picture take one to three milliseconds on one thread. Shared between two threads on a busy
+    machine they took ten times as much processor time, because each thread waits for the other by spinning.
     """
     from threadpoolctl import threadpool_limits  # of the extra train
 
