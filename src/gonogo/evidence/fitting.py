@@ -14,6 +14,7 @@ from gonogo.evidence.context import Context, context_scores, fit_context
 from gonogo.evidence.judge import Weighted
 from gonogo.evidence.memory import FULL, TRIED, Memory, MemorySize, draw_patches, fit_memory, memory_scores
 from gonogo.evidence.table import FeatureTable
+from gonogo.evidence.threads import one_blas_thread
 from gonogo.progress import track
 
 FOLDS = 5
@@ -48,6 +49,7 @@ class OutOfFold:
         return {name: float(roc_auc_score(bad, score)) for name, score in {**columns, "all": self.blended}.items()}
 
 
+@one_blas_thread()
 def out_of_fold(table: FeatureTable, *, seed: int) -> OutOfFold:
     """Score every picture by evidence fitted on the other parts, and weigh the kinds by these scores."""
     bad_parts = len({part for part, bad in zip(table.parts, table.bad, strict=True) if bad})
@@ -60,6 +62,7 @@ def out_of_fold(table: FeatureTable, *, seed: int) -> OutOfFold:
     return OutOfFold(kinds=kinds, scores=scores, memory_strides=best, blend=blend)
 
 
+@one_blas_thread()
 def fit_evidence(table: FeatureTable, tried: OutOfFold, *, seed: int) -> Weighted:
     """Fit every kind that counts on all pictures, with the weights found out of fold."""
     everything = np.arange(len(table.bad))
