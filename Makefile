@@ -73,6 +73,20 @@ chaos: setup
 bench: setup
 	$(BIN)/gonogo bench --out bench$(if $(QUICK), --quick)
 
+# Studies of the default method on the photographs in the folder DATA, on rendered boards without; QUICK=1 takes a few
+# minutes. What is finished in study/ is kept. The last line is the figures, as JSON.
+# ARGS goes to the study, for example ARGS='--backbone mobilenet_v2=FILE' or ARGS='--only cookies'.
+.PHONY: study-seeds study-curves study-ablation
+STUDY = --out study$(if $(DATA), --data $(DATA))$(if $(QUICK), --quick) $(ARGS)
+study-seeds: setup
+	$(BIN)/python benchmarks/study_seeds.py $(STUDY)
+
+study-curves: setup
+	$(BIN)/python benchmarks/study_curves.py $(STUDY)
+
+study-ablation: setup
+	$(BIN)/python benchmarks/study_ablation.py $(STUDY)
+
 # Writes constraints.txt anew from the newest versions that fit together.
 pins: | $(filter .uv/bin/uv,$(UV))
 	$(UV) pip compile --quiet --upgrade --all-extras --no-header --no-annotate --output-file constraints.txt pyproject.toml
