@@ -779,7 +779,9 @@ def test_parts_that_lie_about_are_learned_less_by_heart(
 
     taught_range = learned_region.taught_range
     monkeypatch.setattr(
-        learned_region, "taught_range", lambda *args: taught_range(*args).model_copy(update={"closer_below": 0.6 * small})
+        learned_region,
+        "taught_range",
+        lambda *args: taught_range(*args).model_copy(update={"closer_below": 0.6 * small}),
     )
     monkeypatch.setattr(learned_region, "fit_locator", begin)
     with pytest.raises(LearningError) as caught:
