@@ -29,7 +29,6 @@ from gonogo.backbone import pretrained
 from gonogo.bench.clock import take_turns
 from gonogo.bench.making import FRAME_WH, MIX, SEED
 from gonogo.bench.rivals import GradCam, from_jpeg
-from gonogo.bundle import Classifier, Evidence, Manifest
 from gonogo.config import Recipe, Reduction
 from gonogo.dataset import Fractions, Split
 from gonogo.evidence import Weighted, classifier_graph
@@ -38,6 +37,7 @@ from gonogo.evidence.context import Context
 from gonogo.evidence.memory import DIRECTIONS, FULL, Memory, main_directions
 from gonogo.heatmap import HeatScale
 from gonogo.inspector import Inspector
+from gonogo.manifest import Classifier, Evidence, Manifest
 from gonogo.schema import Box, Frame
 from gonogo.synthetic import write_dataset
 from gonogo.workflow.int8 import to_int8

@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 
 from gonogo import bundle as bundles
 from gonogo import operating_point as points
-from gonogo.bundle import model_card
 from gonogo.cli import app
 from gonogo.dataset import Dataset, Split
 from gonogo.dataset.judged import judged_before
 from gonogo.errors import InputError, UnfitError
 from gonogo.evaluate import evaluate
 from gonogo.inspector import Inspector
+from gonogo.model_card import model_card
 from gonogo.operate import Request, operate, recount
 from gonogo.operating_point import Promise, describe_point
 from gonogo.report import words

@@ -17,6 +17,7 @@ from gonogo.evaluate import evaluate
 from gonogo.evidence import pool
 from gonogo.images import crop_resize
 from gonogo.inspector import Inspector
+from gonogo.manifest import Manifest
 from gonogo.operating_point import describe
 from gonogo.schema import Box, Frame, Label, Located, State
 
@@ -32,7 +33,7 @@ def copy(trained: Path, tmp_path: Path) -> Path:
 
 
 def reseal(root: Path, **changes: object) -> None:
-    manifest = bundle.Manifest.model_validate_json((root / bundle.MANIFEST).read_bytes())
+    manifest = Manifest.model_validate_json((root / bundle.MANIFEST).read_bytes())
     bundle.write_manifest(root, manifest.model_copy(update=changes))
 
 

@@ -30,6 +30,7 @@ from gonogo.evidence.context import pooled_vector
 from gonogo.evidence.graph import PREFIX
 from gonogo.inspector import Inspector
 from gonogo.ledger import VerdictRecord, View
+from gonogo.manifest import Manifest
 from gonogo.schema import State, Verdict
 from tests.test_evidence import Maps, as_frame, features_as_input, random_maps, table_of
 
@@ -237,7 +238,7 @@ def test_a_bundle_that_knows_no_kinds_judges_as_before(inspector: Path, painted:
         shutil.move(tmp_path / f"graph{suffix}", (old / bundle.CLASSIFIER).with_suffix(suffix))
     stated = json.loads((old / bundle.MANIFEST).read_text())
     del stated["classifier"]["defect_kinds"]
-    manifest = bundle.Manifest.model_validate_json(json.dumps(stated))
+    manifest = Manifest.model_validate_json(json.dumps(stated))
     bundle.write_manifest(old, manifest)
     before, after = Inspector.load(old), Inspector.load(inspector)
     for sample in painted.split(Split.TEST)[:8]:

@@ -18,6 +18,7 @@ import pytest
 from gonogo import bundle, drift
 from gonogo.cli import main
 from gonogo.errors import BundleError
+from gonogo.manifest import Golden
 from gonogo.server import Workspace
 from gonogo.station import Model, ModelSlot, fake_model
 from gonogo.station.fake_bundle import write_fake_bundle
@@ -120,7 +121,7 @@ def test_an_odd_bundle_is_refused_by_name(what: str, copy: Callable[[Path], Path
 @pytest.mark.parametrize("file", ["../secret.png", "/dev/zero", "golden/../../x.png", "golden/none.png"])
 def test_a_golden_frame_lies_in_its_bundle(file: str, good: Path) -> None:
     opened = bundle.read(good)
-    golden = (bundle.Golden(file=file, score=0.0),)
+    golden = (Golden(file=file, score=0.0),)
     odd = replace(opened, manifest=opened.manifest.model_copy(update={"golden": golden}))
     with pytest.raises(BundleError, match=f"{re.escape(file)} is missing"):
         odd.golden()

@@ -10,11 +10,11 @@ from scipy import special
 
 from gonogo import images
 from gonogo.augment import Augmentation
-from gonogo.bundle import Classifier
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.evidence import pool
 from gonogo.heatmap import DefectMap
 from gonogo.inspector import Inspector
+from gonogo.manifest import Classifier
 from gonogo.schema import Label
 from gonogo.train import Distillation
 from gonogo.workflow import (

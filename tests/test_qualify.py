@@ -17,6 +17,7 @@ from gonogo.cli import app
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import InputError, UnfitError
 from gonogo.inspector import Inspector
+from gonogo.manifest import Manifest
 from gonogo.operate import EVIDENCE, SCORES, Request, operate, recount
 from gonogo.operate.scores import read_scores
 from gonogo.operate.setting import derive
@@ -191,11 +192,11 @@ def revise(copy: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change a copied bundle's manifest and seal it again, as whoever can write the folder may."""
     record = json.loads((copy / bundles.MANIFEST).read_text())
     change(record)
-    bundles.write_manifest(copy, bundles.Manifest.model_validate_json(json.dumps(record)))
+    bundles.write_manifest(copy, Manifest.model_validate_json(json.dumps(record)))
 
 
-def _manifest(copy: Path) -> bundles.Manifest:
-    return bundles.Manifest.model_validate_json((copy / bundles.MANIFEST).read_bytes())
+def _manifest(copy: Path) -> Manifest:
+    return Manifest.model_validate_json((copy / bundles.MANIFEST).read_bytes())
 
 
 @pytest.fixture

@@ -9,12 +9,13 @@ import openvino as ov
 from openvino import opset13 as op
 
 from gonogo import bundle, runtime
-from gonogo.bundle import Bundle, Classifier, Golden, Manifest
+from gonogo.bundle import Bundle
 from gonogo.config import Recipe
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
 from gonogo.heatmap import HeatScale
 from gonogo.images import encode_png
 from gonogo.inspector import Inspector
+from gonogo.manifest import Classifier, Golden, Manifest
 from gonogo.schema import Frame, Label
 
 SIDE = 32

@@ -12,6 +12,7 @@ import tiny_bundle
 from gonogo import bundle
 from gonogo.bundle import Bundle
 from gonogo.dataset import Dataset
+from gonogo.manifest import Manifest
 
 
 def graph(weights: np.ndarray | None = None) -> ov.Model:
@@ -41,4 +42,4 @@ def zeroed() -> ov.Model:
 
 def reseal(root: Path) -> Bundle:
     """Seal a folder again after its files were changed, as whoever can write it may."""
-    return bundle.write_manifest(root, bundle.Manifest.model_validate_json((root / bundle.MANIFEST).read_bytes()))
+    return bundle.write_manifest(root, Manifest.model_validate_json((root / bundle.MANIFEST).read_bytes()))

@@ -13,6 +13,7 @@ import numpy as np
 from gonogo import bundle, drift, images
 from gonogo.drift import Reference
 from gonogo.errors import BundleError
+from gonogo.manifest import CascadeRule
 from gonogo.runtime import Graph
 from gonogo.schema import Frame, Region
 
@@ -23,7 +24,7 @@ Outputs = dict[str, np.ndarray]
 class Cascade:
     """What happens after the student's graph. Not thread-safe, as graphs are not."""
 
-    def __init__(self, rule: bundle.Cascade, student_bias: float, teacher: Graph, known: Reference) -> None:
+    def __init__(self, rule: CascadeRule, student_bias: float, teacher: Graph, known: Reference) -> None:
         self.rule = rule
         self._student_bias = student_bias
         self._teacher = teacher

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from gonogo import bundle, images
-from gonogo.bundle import Golden
 from gonogo.dataset import Dataset
 from gonogo.inspector import Inspector
+from gonogo.manifest import Golden
 from gonogo.schema import Box, Frame, Label, OperatingPoint, Prediction
 
 GOLDEN_PIXELS = 500_000

@@ -12,11 +12,11 @@ from pathlib import Path
 import cv2
 
 from gonogo import bundle, images
-from gonogo.bundle import Manifest
 from gonogo.errors import GonogoError
 from gonogo.heatmap import HeatScale, overlay
 from gonogo.inspector import Inspector
 from gonogo.ledger import VerdictRecord, View
+from gonogo.manifest import Manifest
 from gonogo.schema import Box, Frame, Region, Verdict
 from gonogo.server.book import Book
 

@@ -21,6 +21,7 @@ from gonogo.evaluate import Evaluation, evaluate
 from gonogo.files import folder_beside
 from gonogo.heatmap import HeatScale
 from gonogo.inspector import Inspector
+from gonogo.manifest import CascadeRule, Manifest
 from gonogo.operate.measuring import ASSUMED_BAD_SHARE, Recorder
 from gonogo.schema import Label, Scores
 from gonogo.workflow.comparing import (
@@ -142,7 +143,7 @@ def _rule(
     dataset: Dataset,
     promise: Promise,
     risk_share: float,
-) -> bundle.Cascade:
+) -> CascadeRule:
     """The band of student scores that goes to the teacher, and where the rest lie on the teacher's scale."""
     expected = expected_point(judged.scores(Label.GOOD), judged.scores(Label.BAD), dataset, promise)
     # Without a promise of its own a side has no threshold to keep to: zero, where good and bad are equally likely.
@@ -155,7 +156,7 @@ def _rule(
         ask_from = ask_to = (ask_from + ask_to) / 2
     manifest = teacher.bundle.manifest
     map_scale, map_offset = _map_unit(student, teacher)
-    return bundle.Cascade(
+    return CascadeRule(
         student_sha256=student.bundle_sha256,
         teacher=manifest.classifier,
         size_wh=manifest.recipe.size_wh,
@@ -218,7 +219,7 @@ def _require_fit(student: Inspector, teacher: Inspector) -> None:
         )
 
 
-def _require_both_heard(rule: bundle.Cascade, known: Reference, recorder: Recorder, seen: Evaluation) -> None:
+def _require_both_heard(rule: CascadeRule, known: Reference, recorder: Recorder, seen: Evaluation) -> None:
     """A cascade in which one of the two never decides is no better than the other alone."""
     assert known.guard is not None, "made a moment ago"
     unsure = [
@@ -245,10 +246,10 @@ def _copy(student: Bundle, teacher: Bundle, known: Reference, folder: Path) -> N
         (folder / bundle.CASCADE / name).write_bytes(data)
 
 
-def _draft(student: Bundle, rule: bundle.Cascade, name: str) -> bundle.Manifest:
+def _draft(student: Bundle, rule: CascadeRule, name: str) -> Manifest:
     """The student's manifest without what belongs to the student alone."""
     machine, before = settings(), student.manifest
-    return bundle.Manifest(
+    return Manifest(
         name=name.removesuffix(bundle.SUFFIX),
         created=now(),
         gonogo_version=gonogo.__version__,

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from scipy import stats
 
 from gonogo import operating_point as points
-from gonogo.bundle import Comparison, Tally
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.dataset.judged import refuse_redealt
 from gonogo.errors import DatasetError, InputError, UnfitError
 from gonogo.evaluate import Evaluation, Rate, evaluate
 from gonogo.inspector import Inspector
+from gonogo.manifest import Comparison, Tally
 from gonogo.operate.trust import refuse_leaks, refuse_other_data
 from gonogo.operating_point import DialPoint
 from gonogo.schema import Label, OperatingPoint, Prediction, Scores, State

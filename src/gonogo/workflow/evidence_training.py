@@ -10,7 +10,6 @@ from pydantic import JsonValue
 
 from gonogo import runtime
 from gonogo.backbone import PACKAGES, Backbone, pretrained
-from gonogo.bundle import Classifier, Evidence
 from gonogo.config import settings
 from gonogo.dataset import Sample, Split
 from gonogo.defect_kinds import KnownKinds
@@ -29,6 +28,7 @@ from gonogo.evidence import (
     out_of_fold,
 )
 from gonogo.evidence.cells import SHARPNESS
+from gonogo.manifest import Classifier, Evidence
 from gonogo.progress import console
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Label

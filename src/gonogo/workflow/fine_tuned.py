@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float64
 
 from gonogo import runtime
-from gonogo.bundle import Classifier
 from gonogo.dataset import Sample, Split
 from gonogo.dataset.splits import deal_folds
 from gonogo.evidence.blend import balanced_losses
 from gonogo.export import check_parity, export_classifier, network_shift
+from gonogo.manifest import Classifier
 from gonogo.model import SHARPNESS, Network, architecture
 from gonogo.progress import console, track
 from gonogo.runtime import Picture

@@ -14,13 +14,14 @@ import openvino as ov
 
 import gonogo
 from gonogo import bundle, drift, runtime
-from gonogo.bundle import Bundle, Golden
+from gonogo.bundle import Bundle
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import BundleError, InputError, UnfitError
 from gonogo.evaluate import Agreement, Rate, compare, evaluate
 from gonogo.files import folder_beside
 from gonogo.inspector import Inspector
+from gonogo.manifest import Golden
 from gonogo.operate import EVIDENCE, SCORES, Request, operate
 from gonogo.operating_point import parts_needed, percent
 from gonogo.progress import track

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 import gonogo
 from gonogo import bundle, runtime
-from gonogo.bundle import Bundle, Classifier, Golden, Manifest
+from gonogo.bundle import Bundle
 from gonogo.config import Recipe, Reduction, Strict, Tiling, settings
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
 from gonogo.errors import InputError
@@ -24,6 +24,7 @@ from gonogo.evaluate.curves import auroc_interval
 from gonogo.files import write_beside
 from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
+from gonogo.manifest import Classifier, Golden, Manifest
 from gonogo.operate import Request, certify_judged, choose_golden, note_judged, scores_file
 from gonogo.progress import track
 from gonogo.roi import Roi

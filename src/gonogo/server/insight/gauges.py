@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from gonogo import bundle, drift
-from gonogo.bundle import Manifest
 from gonogo.drift import Reference
 from gonogo.errors import GonogoError
+from gonogo.manifest import Manifest
 from gonogo.operate import EVIDENCE, SCORES
 from gonogo.schema import OperatingPoint
 
