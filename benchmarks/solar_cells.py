@@ -38,10 +38,9 @@ def main() -> None:
     dataset = Dataset.read(given.dataset)
     table = features(dataset, (given.size, given.size))
     sure = np.array([getattr(sample, "probability", None) in (0.0, 1.0) for sample in dataset.samples])
-    groups = tuple(f"group {sample.group}" for sample in dataset.samples)
     found = {
-        "random_folds": measured(table, sure),
-        "look_alikes_together": measured(replace(table, parts=groups), sure),
+        "random_folds": measured(replace(table, groups=tuple(range(len(sure)))), sure),
+        "look_alikes_together": measured(table, sure),
     }
     print(json.dumps({"size": given.size, **found}))  # noqa: T201
 
@@ -59,7 +58,7 @@ def measured(table: FeatureTable, sure: np.ndarray) -> dict[str, Any]:
     """AUROC and accuracy over all cells and over the sure ones."""
     tried = out_of_fold(table, seed=0)
     score, bad = tried.blended, table.bad == 1
-    parts = np.unique(table.parts, return_inverse=True)[1]
+    parts = np.unique(table.groups, return_inverse=True)[1]
     fold = np.random.default_rng(0).integers(0, FOLDS, parts.max() + 1)[parts]
     right = np.zeros(len(bad), bool)
     for number in range(FOLDS):

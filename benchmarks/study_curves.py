@@ -28,9 +28,9 @@ ALLOWED = 0.01
 
 def drawn(table: FeatureTable, seen: np.ndarray, count: int, seed: int) -> np.ndarray:
     """The good pictures and those of some bad parts."""
-    bad_parts = sorted({table.parts[row] for row in seen if table.bad[row]})
+    bad_parts = sorted({table.groups[row] for row in seen if table.bad[row]})
     taken = set(np.random.default_rng(seed).permutation(bad_parts)[:count])
-    return np.array([row for row in seen if not table.bad[row] or table.parts[row] in taken])
+    return np.array([row for row in seen if not table.bad[row] or table.groups[row] in taken])
 
 
 def measure(features: Features, seen: np.ndarray, unseen: np.ndarray, count: int, seed: int) -> Row:
@@ -56,7 +56,7 @@ def runs(
     """Count, fold, draw, and the pictures of either side; counts that no fold can give are left out."""
     table = features.at(features.sizes()[0])
     sides = list(folds(table))
-    fewest = min(len({table.parts[row] for row in seen if table.bad[row]}) for seen, _ in sides)
+    fewest = min(len({table.groups[row] for row in seen if table.bad[row]}) for seen, _ in sides)
     for count in counts:
         if count <= fewest:
             for draw in range(draws if count else 1):

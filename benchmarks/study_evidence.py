@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
-from study_sets import groups_of
 
 from gonogo import runtime
 from gonogo.backbone import pretrained
-from gonogo.dataset import Dataset
+from gonogo.dataset import Dataset, groups_of
 from gonogo.evidence import (
     FeatureTable,
     OutOfFold,
@@ -72,7 +71,7 @@ class Features:
             joined=np.load(file.with_suffix(".npy"), mmap_mode="r"),
             widths=tuple(int(width) for width in held["widths"]),
             bad=held["bad"],
-            parts=tuple(str(group) for group in groups_of(self.dataset.samples)),
+            groups=groups_of(self.dataset.samples, by_lot=False),
             targets=held["targets"] if held["targets"].size else None,
         )
 
@@ -96,7 +95,7 @@ class Features:
 
 def folds(table: FeatureTable) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pictures to learn from and pictures to judge, `FOLDS` times; pictures of one part stay together."""
-    parts = np.unique(table.parts, return_inverse=True)[1]
+    parts = np.unique(table.groups, return_inverse=True)[1]
     yield from StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(parts, table.bad, parts)
 
 
@@ -107,7 +106,7 @@ def chosen(table: FeatureTable, rows: Sequence[int] | np.ndarray) -> FeatureTabl
         vectors=table.vectors[rows],
         joined=table.joined[rows],
         bad=table.bad[rows],
-        parts=tuple(table.parts[row] for row in rows),
+        groups=tuple(table.groups[row] for row in rows),
         targets=None if table.targets is None else table.targets[rows],
     )
 

@@ -16,7 +16,6 @@ import numpy as np
 from scipy import stats
 
 from gonogo.dataset import Dataset, ImportOptions, Sample, import_folder, with_groups
-from gonogo.dataset.splits import merge_groups
 from gonogo.progress import console
 from gonogo.schema import Label
 from gonogo.synthetic import write_close_ups
@@ -83,12 +82,6 @@ def read_arguments(description: str | None, *, extra: Callable[[argparse.Argumen
     options = parser.parse_args()
     options.given = Given(out=options.out, data=options.data, quick=options.quick, only=tuple(options.only))
     return options
-
-
-def groups_of(samples: Sequence[Sample]) -> np.ndarray:
-    """A number per picture; pictures of one part or of near-duplicates share it."""
-    near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(samples)]
-    return np.array(merge_groups(samples, near, by_lot=False))
 
 
 def thinned(dataset: Dataset) -> Dataset:

@@ -49,7 +49,7 @@ def table_of(pictures: Sequence[Maps], bad: Sequence[int], *, defect: tuple[int,
         joined=np.stack([joined(maps) for maps in pictures]).astype(np.float16),
         widths=WIDTHS,
         bad=np.array(bad),
-        parts=tuple(f"p{number}" for number in range(len(bad))),
+        groups=tuple(range(len(bad))),
         targets=targets,
     )
 

@@ -5,7 +5,7 @@ from gonogo.dataset.importing import Imported, ImportOptions, add_folder, import
 from gonogo.dataset.layouts import label_named
 from gonogo.dataset.reading import with_groups
 from gonogo.dataset.records import Dataset, Sample, Split, fingerprint, locked, write_metadata
-from gonogo.dataset.splits import Fractions, assign_splits, resplit
+from gonogo.dataset.splits import Fractions, assign_splits, groups_of, resplit
 
 __all__ = [
     "Check",
@@ -20,6 +20,7 @@ __all__ = [
     "check",
     "counts",
     "fingerprint",
+    "groups_of",
     "import_folder",
     "label_named",
     "locked",

@@ -19,7 +19,7 @@ from gonogo.dataset.checking import torn_parts
 from gonogo.dataset.layouts import Found, read_layout
 from gonogo.dataset.reading import Reading, Unreadable, near_groups, read_all, read_pictures
 from gonogo.dataset.records import Dataset, Sample, locked, write_metadata
-from gonogo.dataset.splits import Fractions, assign_splits, complete_splits, gaps, merge_groups, resplit
+from gonogo.dataset.splits import Fractions, assign_splits, complete_splits, gaps, groups_of, resplit
 from gonogo.errors import DatasetError
 from gonogo.files import folder_beside
 from gonogo.schema import Label
@@ -197,8 +197,7 @@ def _joined(
     fractions = options.fractions or Fractions()
     if not options.split_within_lots:
         return complete_splits(samples, fractions, options.seed)
-    near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(samples)]
-    return assign_splits(samples, merge_groups(samples, near, by_lot=False), fractions, options.seed, keep=True)
+    return assign_splits(samples, groups_of(samples, by_lot=False), fractions, options.seed, keep=True)
 
 
 def _move_in(folder: Path, root: Path) -> None:

@@ -67,13 +67,18 @@ def merge_groups(samples: Sequence[Sample], near: Sequence[int], *, by_lot: bool
     return tuple(int(number) for number in component[: len(samples)])
 
 
+def groups_of(samples: Sequence[Sample], *, by_lot: bool = True) -> tuple[int, ...]:
+    """A number per picture by what the data set records; pictures of one part, lot or near-duplicate group share it."""
+    near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(samples)]
+    return merge_groups(samples, near, by_lot=by_lot)
+
+
 def deal_folds(samples: Sequence[Sample], folds: int, *, seed: int = 0) -> Int[np.ndarray, " pictures"]:
     """A fold number per picture for cross-validation; pictures of one part, lot or near-duplicate group share it.
 
     With fewer such groups than folds, some folds stay empty.
     """
-    near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(samples)]
-    groups = np.array(merge_groups(samples, near))
+    groups = np.array(groups_of(samples))
     names = np.random.default_rng(seed).permutation(np.unique(groups))
     fold: Int[np.ndarray, " pictures"] = np.argsort(names)[groups] % folds
     return fold

@@ -31,7 +31,7 @@ def doubtful(
         tried: From `gonogo.evidence.out_of_fold` on that table.
         unreadable: Handed on.
     """
-    bad_parts = {part for part, bad in zip(table.parts, table.bad, strict=True) if bad}
+    bad_parts = {group for group, bad in zip(table.groups, table.bad, strict=True) if bad}
     both = len(bad_parts) >= LEAST_BAD_PARTS
     excess = tried.blended if both else tried.blended - FARTHEST
     against = np.where(table.bad == 1, -excess, excess)

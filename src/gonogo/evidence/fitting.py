@@ -52,7 +52,7 @@ class OutOfFold:
 @one_blas_thread()
 def out_of_fold(table: FeatureTable, *, seed: int) -> OutOfFold:
     """Score every picture by evidence fitted on the other parts, and weigh the kinds by these scores."""
-    bad_parts = len({part for part, bad in zip(table.parts, table.bad, strict=True) if bad})
+    bad_parts = len({group for group, bad in zip(table.groups, table.bad, strict=True) if bad})
     columns = _scores_left_out(table, list(_folds(table, bad_parts, seed)), seed, both=bad_parts >= LEAST_BAD_PARTS)
     best = min(STRIDE_SETS, key=lambda strides: _memory_loss(columns[_memory_name(strides)], table.bad))
     chosen = {"memory" if name == _memory_name(best) else name: column for name, column in columns.items()}
@@ -91,7 +91,7 @@ def _scores_left_out(
     table: FeatureTable, folds: Sequence[tuple[np.ndarray, np.ndarray]], seed: int, *, both: bool
 ) -> Mapping[str, Float64[np.ndarray, " samples"]]:
     """Columns of out-of-fold scores: a memory for each set of strides, and what labels and masks allow."""
-    masked_parts = {part for part, there in zip(table.parts, table.has_defective_cells, strict=True) if there}
+    masked_parts = {group for group, there in zip(table.groups, table.has_defective_cells, strict=True) if there}
     names = [_memory_name(strides) for strides in STRIDE_SETS]
     names += ["context"] * both + ["cells"] * (len(masked_parts) >= LEAST_BAD_PARTS)
     columns = {name: np.zeros(len(table.bad)) for name in names}
@@ -111,7 +111,7 @@ def _folds(table: FeatureTable, bad_parts: int, seed: int) -> Iterator[tuple[np.
     """Pictures seen and pictures left out, by part; both classes spread evenly, masked bad parts too."""
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-    parts = np.unique(table.parts, return_inverse=True)[1]
+    parts = np.unique(table.groups, return_inverse=True)[1]
     if bad_parts < LEAST_BAD_PARTS:
         yield from GroupKFold(min(FOLDS, len(np.unique(parts[table.bad == 0])))).split(parts, groups=parts)
         return

@@ -65,7 +65,7 @@ def fit_defect_kinds(table: FeatureTable, *, seed: int) -> DefectKinds | None:
     kinds[table.bad == 0] = _NO_DEFECT
     rows = np.flatnonzero(kinds >= 0)
     vectors, kinds = table.vectors[rows], kinds[rows]
-    parts = np.unique([table.parts[row] for row in rows], return_inverse=True)[1]
+    parts = np.unique([table.groups[row] for row in rows], return_inverse=True)[1]
     left_out = shares(_logits_left_out(vectors, kinds, parts, len(names), seed))
     there = kinds != _NO_DEFECT
     right = left_out[there].argmax(1) + 1 == kinds[there]
@@ -93,11 +93,11 @@ def _least_share(left_out: Float64[np.ndarray, "pictures kinds"], right: Bool[np
 
 def _teachable(table: FeatureTable) -> list[str]:
     """The kinds with enough bad parts, in alphabetical order."""
-    parts: defaultdict[str, set[str]] = defaultdict(set)
-    for defect, part, bad in zip(table.defects, table.parts, table.bad, strict=False):
+    groups: defaultdict[str, set[int]] = defaultdict(set)
+    for defect, group, bad in zip(table.defects, table.groups, table.bad, strict=False):
         if bad and defect is not None and _printable(defect):
-            parts[defect].add(part)
-    return sorted(defect for defect, there in parts.items() if len(there) >= LEAST_PARTS)
+            groups[defect].add(group)
+    return sorted(defect for defect, there in groups.items() if len(there) >= LEAST_PARTS)
 
 
 def _printable(name: str) -> bool:

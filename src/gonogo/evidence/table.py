@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float16, Float32, Int, Int8
 
 from gonogo.augment import PLAIN
-from gonogo.dataset import Sample
+from gonogo.dataset import Sample, groups_of
 from gonogo.evidence.cells import DEFECTIVE, cell_targets
 from gonogo.evidence.context import pooled_vector
 from gonogo.evidence.grid import FeatureMap, joined
@@ -32,8 +32,8 @@ class FeatureTable:
     """Channels of each stride."""
     bad: Int[np.ndarray, " samples"]
     """1 for a bad part, 0 for a good one."""
-    parts: tuple[str, ...]
-    """The part that each picture shows."""
+    groups: tuple[int, ...]
+    """A number per picture; pictures of one part, and of parts that look alike, share it and are left out together."""
     targets: Int8[np.ndarray, "samples rows columns"] | None
     """Which cells are defective, see `cell_targets`; ``None`` where masks are left out."""
     defects: tuple[str | None, ...] = ()
@@ -92,7 +92,7 @@ def gather_features(
         joined=kept,
         widths=widths,
         bad=labels(samples),
-        parts=tuple(sample.part_id for sample in samples),
+        groups=groups_of(samples, by_lot=False),
         targets=targets,
         defects=tuple(sample.defect for sample in samples),
     )

@@ -222,6 +222,7 @@ def options_of(inspector: Inspector) -> TrainingOptions:
         masks=bool(stated["masks"]),
         size_wh=None if size is None else (int(size[0]), int(size[1])),  # type: ignore[index, arg-type]
         reduction=inspector.recipe.reduction,
+        tiling=inspector.recipe.tiling,
         normalisation=_normalisation(stated["normalisation"]),
         roi=_roi(inspector),
         locator=LocatorOptions(

@@ -12,12 +12,13 @@ from gonogo import images, runtime
 from gonogo.ahead import ahead
 from gonogo.backbone import Backbone
 from gonogo.config import CELL_PX, Reduction, Tiling, settings
-from gonogo.dataset import Dataset, Sample, Split
+from gonogo.dataset import Dataset, Sample, Split, groups_of
 from gonogo.errors import InputError, UnfitError
 from gonogo.evidence import (
     FeatureTable,
     OutOfFold,
     classifier_graph,
+    fit_defect_kinds,
     fit_evidence,
     losses_out_of_fold,
     out_of_fold,
@@ -116,8 +117,8 @@ def _unseen(table: FeatureTable, aurocs: dict[str, float]) -> Unseen | None:
     """How well parts left out are told apart, each by its worst window."""
     if "all" not in aurocs:
         return None
-    bad = {part for part, is_bad in zip(table.parts, table.bad, strict=True) if is_bad}
-    return Unseen(auroc=aurocs["all"], good=len(set(table.parts) - bad), bad=len(bad))
+    bad = {part for part, is_bad in zip(table.groups, table.bad, strict=True) if is_bad}
+    return Unseen(auroc=aurocs["all"], good=len(set(table.groups) - bad), bad=len(bad))
 
 
 def train_tiled(source: Source, options: TrainingOptions, tiling: Tiling) -> Built:
@@ -141,6 +142,7 @@ def train_tiled(source: Source, options: TrainingOptions, tiling: Tiling) -> Bui
     trials = [_try(backbone, windows, cuts, options) for backbone in open_backbones(options)]
     best = trials[0] if len(trials) == 1 else min(trials, key=_loss)
     weighted = fit_evidence(best.table, best.tried, seed=options.seed)
+    weighted = replace(weighted, defect_kinds=fit_defect_kinds(best.table, seed=options.seed))
     aurocs = aurocs_by_part(best.tried, best.table)
     usual = int(np.median([len(cut.grid.corners) for cut in cuts]))
     console.print(_sentence(windows, usual, best.table, aurocs))
@@ -163,7 +165,15 @@ def train_tiled(source: Source, options: TrainingOptions, tiling: Tiling) -> Bui
             "windows_of_a_picture": usual,
         },
         tiling=tiling,
+        left_out=_worst_left_out(cuts, best.tried),
     )
+
+
+def _worst_left_out(cuts: Sequence[Cut], tried: OutOfFold) -> dict[str, float]:
+    """By file name, the score of each picture's worst window among those learned from, fitted without its part."""
+    ends = np.cumsum([len(cut.chosen) for cut in cuts])
+    windows = np.split(tried.blended, ends[:-1])
+    return {cut.sample.file_name: float(scores.max()) for cut, scores in zip(cuts, windows, strict=True)}
 
 
 def choose_windows(windows: WindowSource, samples: Sequence[Sample], *, seed: int) -> list[Cut]:
@@ -211,7 +221,7 @@ def aurocs_by_part(tried: OutOfFold, table: FeatureTable) -> dict[str, float]:
 
     if len(np.unique(table.bad)) < 2:
         return {}
-    parts, of_part = np.unique(table.parts, return_inverse=True)
+    parts, of_part = np.unique(table.groups, return_inverse=True)
     bad = np.zeros(len(parts), np.int64)
     np.maximum.at(bad, of_part, table.bad)
     columns = {kind: tried.scores[:, number] for number, kind in enumerate(tried.kinds)}
@@ -264,11 +274,11 @@ def _try(backbone: Backbone, windows: WindowSource, cuts: Sequence[Cut], options
     shift_xy = usual_shift(backbone)
     width, height = windows.window_wh
     graph = runtime.compile_graph(backbone.graph(windows.window_wh), many=True)
-    count = sum(len(cut.chosen) for cut in cuts)
+    counts = [len(cut.chosen) for cut in cuts]
     message = f"features of windows of {width} x {height}"
     scratch = settings().cache_dir / "scratch"
-    vectors, kept, widths = store_features(graph, windows.pictures(cuts), count, scratch, message)
-    bad = np.repeat([int(cut.sample.label is Label.BAD) for cut in cuts], [len(cut.chosen) for cut in cuts])
+    vectors, kept, widths = store_features(graph, windows.pictures(cuts), sum(counts), scratch, message)
+    bad = np.repeat([int(cut.sample.label is Label.BAD) for cut in cuts], counts)
     targets = None
     if options.masks and bad.any():
         shape = (kept.shape[2], kept.shape[3])
@@ -278,8 +288,9 @@ def _try(backbone: Backbone, windows: WindowSource, cuts: Sequence[Cut], options
         joined=kept,
         widths=widths,
         bad=bad,
-        parts=tuple(cut.sample.part_id for cut in cuts for _ in cut.chosen),
+        groups=tuple(np.repeat(groups_of([cut.sample for cut in cuts], by_lot=False), counts).tolist()),
         targets=targets,
+        defects=tuple(cut.sample.defect for cut in cuts for _ in cut.chosen),
     )
     return Trial(
         backbone=backbone,
