@@ -19,10 +19,13 @@ from gonogo.errors import ImageError, InputError
 from gonogo.evidence import pool
 from gonogo.heatmap import hottest_point
 from gonogo.inspector import Inspector
+from gonogo.operating_point import Promise
 from gonogo.schema import Box, Label, Located, State
 from gonogo.source import Source
 from gonogo.tiling import grid_of, judge_windows
 from gonogo.workflow import CascadeOptions, TrainingOptions, cascade, train_inspector
+from gonogo.workflow.learning import options_of
+from gonogo.workflow.made_with import read_made_with, sha256_of
 from gonogo.workflow.sealing import plain
 from gonogo.workflow.tiled_training import Cut, WindowSource, bad_windows
 from large_plates import large_plate, make_large_plates
@@ -310,3 +313,13 @@ def test_of_many_windows_quantizing_keeps_the_worst_and_one_other() -> None:
     tap(np.full((4, 4, 3), 7, np.uint8))
     assert [picture[0, 0, 0] for picture in tap.taken(np.random.default_rng(0))] == [7]
     assert tap.taken(np.random.default_rng(0)) == []
+
+
+def test_what_it_was_trained_with_comes_back_with_its_windows_and_the_score_of_each_picture(
+    tiled: Path, plates: Dataset
+) -> None:
+    inspector = Inspector.load(tiled)
+    assert options_of(inspector) == replace(TILED, promise=Promise())
+    known = read_made_with(inspector.bundle).by_digest
+    learned = plates.split(Split.TRAIN, Split.VAL)
+    assert all(known[sha256_of(plates.path(sample))].score is not None for sample in learned)
