@@ -95,7 +95,14 @@ def test_inspect_prints_one_object_per_picture(trained: Path, discs: Dataset, tm
     assert [row["file"] for row in rows] == [str(path) for path in chosen]
     fields = {"file", "state", "score", "box_xyxy", "region_xy", "heatmap_file", "reason", "windows", "timings_ms"}
     for row in rows:
-        assert set(row) == fields | {"bundle_sha256", "go_below", "no_go_above", "go_without_promise"}
+        assert set(row) == fields | {
+            "bundle_sha256",
+            "go_below",
+            "no_go_above",
+            "go_without_promise",
+            "kind",
+            "kind_share",
+        }
         assert row["bundle_sha256"] == summary["bundle_sha256"]
         assert thresholds.items() <= row.items()
         stages = {stage: took for stage, took in row["timings_ms"].items() if stage != "total"}

@@ -28,11 +28,11 @@ EXTRA_OF = {
     "train": "train",
     "learn": "train",
     "quantize": "train",
-    "distill": "train",
-    "cascade": "train",
+    "distill": "finetune",
     "experiment": "train",
     "demo": "train",
-    "bench": "train",
+    "bench": "finetune",
+    "experiment roi": "finetune",
     "serve": "server",
     "station": "line",
     "ledger": "line",
@@ -233,7 +233,7 @@ def test_on_the_base_install_every_command_works_or_names_its_extra_in_one_line(
     runs = [[*words, *kit.arguments(command, {}, usual(command, place))] for words, command in chosen]
     for (words, _), (code, told) in zip(chosen, without_extras(runs), strict=True):
         assert code == 2, (words, told)
-        extra = None if words == ("station", "limits") else EXTRA_OF.get(words[0])
+        extra = None if words == ("station", "limits") else EXTRA_OF.get(" ".join(words), EXTRA_OF.get(words[0]))
         assert (f"pip install 'gonogo[{extra}]'" in told) == (extra is not None), (words, told)
         assert len(told.splitlines()) == 1, (words, told)
 

@@ -444,7 +444,7 @@ def test_splitting_keeps_what_people_label_meanwhile(
 def test_the_check_command_fails_on_an_unfit_data_set(tmp_path: Path, draw: Draw) -> None:
     save(tmp_path / "src/good/a.jpg", draw())
     import_folder(tmp_path / "src", tmp_path / "out")
-    with pytest.raises(UnfitError, match="no bad one"):
+    with pytest.raises(UnfitError, match="at least 5 good pictures"):
         CliRunner().invoke(app, ["check", str(tmp_path / "out")], catch_exceptions=False, standalone_mode=False)
 
 

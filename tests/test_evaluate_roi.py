@@ -297,7 +297,7 @@ def options() -> Callable[..., object]:
             "cut": ["layer1"],
             "pool": PoolName.MEAN,
             "masks": False,
-            "size": 64,
+            "size": "64",
             "crops": 1,
             "rotations": 1,
             "roi": "learned",

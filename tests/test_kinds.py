@@ -199,7 +199,7 @@ def test_inspect_prints_the_kind_and_its_json_has_it(inspector: Path, painted: D
     assert expected.kind is not None
     text = CliRunner().invoke(app, ["inspect", str(inspector), str(bad)])
     assert f"kind: {describe(expected.kind, expected.kind_share)}" in text.output
-    row = json.loads(CliRunner().invoke(app, ["inspect", str(inspector), str(bad), "--json"]).stdout)
+    row = json.loads(CliRunner().invoke(app, ["inspect", str(inspector), str(bad), "--json"]).stdout.splitlines()[0])
     assert (row["kind"], row["kind_share"]) == (expected.kind, pytest.approx(expected.kind_share))
 
 

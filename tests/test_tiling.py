@@ -45,7 +45,7 @@ def plates(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def tiled(plates: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tiled") / "plate.inspector"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gonogo.workflow.sealing.GOLDEN_PIXELS", 1000)  # golden frames would be made smaller
+        patch.setattr("gonogo.operate.golden.GOLDEN_PIXELS", 1000)  # golden frames would be made smaller
         train_inspector(plates, out, TILED)
     return out
 
@@ -232,7 +232,7 @@ def test_the_command_learns_from_good_parts_where_no_mask_says_which_windows_are
     assert [each.kind for each in manifest.classifier.evidence] == ["memory"]
     assert manifest.training["auroc_on_parts_left_out"] == {}
     found = CliRunner().invoke(app, ["inspect", str(out), str(plates.path(plates.samples[0])), "--json"])
-    row = json.loads(found.stdout)
+    row = json.loads(found.stdout.splitlines()[0])
     assert row["windows"] == 6
     assert row["timings_ms"]["network"] > 0
 

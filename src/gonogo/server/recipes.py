@@ -10,6 +10,9 @@ from gonogo.server.language import N_, RefusedError
 BACKBONES = (
     "densenet121",
     "efficientnet_b0",
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
     "inception_v3",
     "mobilenet_v2",
     "mobilenet_v3_large",
