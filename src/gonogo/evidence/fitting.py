@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -116,7 +117,12 @@ def _folds(table: FeatureTable, bad_parts: int, seed: int) -> Iterator[tuple[np.
         yield from GroupKFold(min(FOLDS, len(np.unique(parts[table.bad == 0])))).split(parts, groups=parts)
         return
     splitter = StratifiedGroupKFold(min(FOLDS, bad_parts), shuffle=True, random_state=seed)
-    yield from splitter.split(parts, table.bad + table.has_defective_cells, parts)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")  # a few masked parts: spread as they are
+        folds: list[tuple[np.ndarray, np.ndarray]] = list(
+            splitter.split(parts, table.bad + table.has_defective_cells, parts)
+        )
+    yield from folds
 
 
 def _memory_loss(scores: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, " samples"]) -> float:
