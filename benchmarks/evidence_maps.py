@@ -54,7 +54,7 @@ def main() -> None:
 
 def _tinted(picture: Frame, map_: np.ndarray) -> Frame:
     low, high = float(map_.min()), float(map_.max())
-    level = np.uint8(255 * (map_ - low) / max(high - low, 1e-9))
+    level = (255 * (map_ - low) / max(high - low, 1e-9)).astype(np.uint8)
     wide = cv2.resize(level, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_CUBIC)
     colours = cv2.cvtColor(cv2.applyColorMap(wide, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
     return np.asarray(cv2.addWeighted(picture, 0.45, colours, 0.55, 0), np.uint8)
