@@ -197,13 +197,13 @@ def test_one_bad_part_is_judged_by_the_memory_alone(rng: np.random.Generator) ->
 
 def test_pictures_of_one_part_are_left_out_together(rng: np.random.Generator) -> None:
     """Twins of one part, whose noise is the same: a memory that held one would know the other."""
-    pictures, parts = [], []
+    pictures, groups = [], []
     for number in range(24):
         maps = random_maps(rng)
         pictures += [maps, [each.copy() for each in maps]]
-        parts += [f"p{number}"] * 2
+        groups += [number] * 2
     twins = table_of(pictures, [0] * 48)
-    grouped = FeatureTable(**{**twins.__dict__, "parts": tuple(parts)})
+    grouped = FeatureTable(**{**twins.__dict__, "groups": tuple(groups)})
     assert out_of_fold(grouped, seed=0).scores.mean() > out_of_fold(twins, seed=0).scores.mean() + 0.5
 
 
