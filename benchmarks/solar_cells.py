@@ -20,7 +20,7 @@ import numpy as np
 from gonogo import runtime
 from gonogo.backbone import pretrained
 from gonogo.config import settings
-from gonogo.dataset import Dataset
+from gonogo.dataset import Dataset, groups_of
 from gonogo.demo.photos import best_threshold
 from gonogo.evaluate import Rate, auroc
 from gonogo.evidence import FeatureTable, gather_features, measure_shift, out_of_fold
@@ -38,9 +38,10 @@ def main() -> None:
     dataset = Dataset.read(given.dataset)
     table = features(dataset, (given.size, given.size))
     sure = np.array([getattr(sample, "probability", None) in (0.0, 1.0) for sample in dataset.samples])
+    groups = groups_of(dataset.samples, by_lot=False)
     found = {
-        "random_folds": measured(replace(table, groups=tuple(range(len(sure)))), sure),
-        "look_alikes_together": measured(table, sure),
+        "random_folds": measured(table, sure),
+        "look_alikes_together": measured(replace(table, groups=groups), sure),
     }
     print(json.dumps({"size": given.size, **found}))  # noqa: T201
 

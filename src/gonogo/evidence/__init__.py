@@ -10,7 +10,7 @@ from gonogo.evidence.graph import PREFIX, classifier_graph, describe_classifier
 from gonogo.evidence.judge import Judgement, Weighted, judge, pool
 from gonogo.evidence.kinds import DefectKinds, fit_defect_kinds
 from gonogo.evidence.shift import measure_shift
-from gonogo.evidence.table import FeatureTable, gather_features, store_features
+from gonogo.evidence.table import FeatureTable, gather_features, part_numbers, store_features
 
 __all__ = [
     "PREFIX",
@@ -28,6 +28,7 @@ __all__ = [
     "losses_out_of_fold",
     "measure_shift",
     "out_of_fold",
+    "part_numbers",
     "pool",
     "store_features",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float16, Float32, Int, Int8
 
 from gonogo.augment import PLAIN
-from gonogo.dataset import Sample, groups_of
+from gonogo.dataset import Sample
 from gonogo.evidence.cells import DEFECTIVE, cell_targets
 from gonogo.evidence.context import pooled_vector
 from gonogo.evidence.grid import FeatureMap, joined
@@ -33,7 +33,7 @@ class FeatureTable:
     bad: Int[np.ndarray, " samples"]
     """1 for a bad part, 0 for a good one."""
     groups: tuple[int, ...]
-    """A number per picture; pictures of one part, and of parts that look alike, share it and are left out together."""
+    """A number per picture; pictures of one part share it and are left out together, see `part_numbers`."""
     targets: Int8[np.ndarray, "samples rows columns"] | None
     """Which cells are defective, see `cell_targets`; ``None`` where masks are left out."""
     defects: tuple[str | None, ...] = ()
@@ -55,6 +55,11 @@ class FeatureTable:
         """The joined features of some pictures, one after the other."""
         for row in rows:
             yield self.joined[row].astype(np.float32)
+
+
+def part_numbers(samples: Sequence[Sample]) -> tuple[int, ...]:
+    """A number per picture; pictures of one part share it, and so do look-alikes whose parts nobody named."""
+    return tuple(np.unique([sample.part_id for sample in samples], return_inverse=True)[1].tolist())
 
 
 def gather_features(
@@ -92,7 +97,7 @@ def gather_features(
         joined=kept,
         widths=widths,
         bad=labels(samples),
-        groups=groups_of(samples, by_lot=False),
+        groups=part_numbers(samples),
         targets=targets,
         defects=tuple(sample.defect for sample in samples),
     )

@@ -12,7 +12,7 @@ from gonogo import images, runtime
 from gonogo.ahead import ahead
 from gonogo.backbone import Backbone
 from gonogo.config import CELL_PX, Reduction, Tiling, settings
-from gonogo.dataset import Dataset, Sample, Split, groups_of
+from gonogo.dataset import Dataset, Sample, Split
 from gonogo.errors import InputError, UnfitError
 from gonogo.evidence import (
     FeatureTable,
@@ -22,6 +22,7 @@ from gonogo.evidence import (
     fit_evidence,
     losses_out_of_fold,
     out_of_fold,
+    part_numbers,
     store_features,
 )
 from gonogo.evidence.cells import cell_targets
@@ -288,7 +289,7 @@ def _try(backbone: Backbone, windows: WindowSource, cuts: Sequence[Cut], options
         joined=kept,
         widths=widths,
         bad=bad,
-        groups=tuple(np.repeat(groups_of([cut.sample for cut in cuts], by_lot=False), counts).tolist()),
+        groups=tuple(np.repeat(part_numbers([cut.sample for cut in cuts]), counts).tolist()),
         targets=targets,
         defects=tuple(cut.sample.defect for cut in cuts for _ in cut.chosen),
     )
