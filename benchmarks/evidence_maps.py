@@ -1,8 +1,8 @@
-"""The maps of each kind of evidence and their sum, for one photograph: ``python benchmarks/evidence_maps.py BUNDLE PHOTO OUT``.
+"""The maps of each kind of evidence and their sum, for one photograph.
 
-Draws one row: the region as the network sees it, each kind's map with what its pooling adds to the score, and their sum,
-which is the heat map. Blue is the lowest value of a map, red its highest. The last line states, as JSON, by how much the
-poolings and the bias miss the score.
+``python benchmarks/evidence_maps.py BUNDLE PHOTO OUT`` draws one row: the region as the network sees it, each kind's map
+with what its pooling adds to the score, and their sum, which is the heat map. Blue is the lowest value of a map, red its
+highest. The last line states, as JSON, by how much the poolings and the bias miss the score.
 """
 
 from __future__ import annotations

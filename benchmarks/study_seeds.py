@@ -15,13 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from study_sets import Given, Row, Rows, interval, read_arguments
-
 from gonogo.dataset import Dataset, Fractions, Split, resplit
 from gonogo.evaluate import evaluate
 from gonogo.inspector import Inspector
 from gonogo.schema import Label
 from gonogo.workflow import TrainingOptions, train_inspector
+from study_sets import Given, Row, Rows, interval, read_arguments
 
 SEEDS = 5
 FRACTIONS = Fractions(train=0.63, val=0.08, calibrate=0.04, test=0.25)

@@ -3,11 +3,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from gonogo.experiments import seed_study, summary
 
 from gonogo.augment import PLAIN
 from gonogo.dataset import Dataset, Fractions
 from gonogo.dataset.judged import judged_before
-from gonogo.experiments import seed_study, summary
 from gonogo.workflow import TrainingOptions
 
 OPTIONS = TrainingOptions(size_wh=(96, 64), augmentation=PLAIN, seed=0)
