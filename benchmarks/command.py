@@ -1,4 +1,4 @@
-"""What the commands of this folder share: figures in the last line, errors in one line, the exit codes of ``gonogo``."""
+"""What the commands of this folder share: figures in the last line, errors in one line, gonogo's exit codes."""
 
 from __future__ import annotations
 

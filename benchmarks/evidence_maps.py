@@ -1,8 +1,8 @@
 """The maps of each kind of evidence and their sum, for one photograph.
 
-``python benchmarks/evidence_maps.py BUNDLE PHOTO OUT`` draws one row: the region as the network sees it, each kind's map
-with what its pooling adds to the score, and their sum, which is the heat map. Blue is the lowest value of a map, red its
-highest. The last line states, as JSON, by how much the poolings and the bias miss the score.
+``python benchmarks/evidence_maps.py BUNDLE PHOTO OUT`` draws one row: the region as the network sees it, each kind's
+map with what its pooling adds to the score, and their sum, which is the heat map. Blue is the lowest value of a map,
+red its highest. The last line states, as JSON, by how much the poolings and the bias miss the score.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
 
 def _tinted(picture: Frame, map_: np.ndarray) -> Frame:
     low, high = float(map_.min()), float(map_.max())
-    level = np.uint8(255 * (map_ - low) / max(high - low, 1e-9))
+    level = (255 * (map_ - low) / max(high - low, 1e-9)).astype(np.uint8)
     wide = cv2.resize(level, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_CUBIC)
     colours = cv2.cvtColor(cv2.applyColorMap(wide, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
     return np.asarray(cv2.addWeighted(picture, 0.45, colours, 0.55, 0), np.uint8)
