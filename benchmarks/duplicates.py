@@ -1,6 +1,6 @@
 """How well near-duplicates are found, measured: re-shot copies that should be, different pictures that should not.
 
-``make duplicates DATASET=FOLDER``, or ``python benchmarks/duplicates.py DATASET --sheet FILE.png``; rendered boards
+``make duplicates ARGS=DATASET``, or ``python benchmarks/duplicates.py DATASET --sheet FILE.png``; rendered boards
 without a data set. ``QUICK=1`` re-shoots 20 pictures, not 200. The last line is the figures, as JSON.
 """
 

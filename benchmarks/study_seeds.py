@@ -148,7 +148,7 @@ def ways(options: argparse.Namespace) -> list[Way]:
         cuts=tuple(options.cut),
         size_wh=_size(options.size),
         augmentation=augmentation,
-        normalisation=_normalisation(options),
+        normalisation=_normalisation(options.normalisation),
     )
     words = [f"{name} {value}" for name, value in vars(options).items() if name in _VARYING and value]
     variant = ", ".join([*words, *(["leaky"] if options.leaky else [])])

@@ -345,6 +345,8 @@ def main() -> None:
     given = _arguments()
     if given.bundle is None and given.dataset is not None:
         raise InputError("--dataset: expected --bundle with it. Pass the bundle that judges these parts.")
+    if given.out.exists():
+        raise InputError(f"{given.out}: exists already. Delete it, or choose another --out.")
     given.out.mkdir(parents=True)
     bundle = given.bundle or write_fake_bundle(given.out / "fake.inspector").root
     parts = given.parts or (450 if given.quick else 3000)
