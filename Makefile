@@ -11,7 +11,7 @@ endif
 # Every test that starts a process would compile its imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup setup-demo setup-photos demo demo-photos test test-slow test-pages test-attack lint chaos bench pins clean
+.PHONY: setup setup-demo setup-photos demo demo-photos test test-slow test-pages test-attack lint pins clean
 
 setup: $(VENV)/.ready
 setup-demo: $(VENV)/.ready-demo
@@ -65,27 +65,69 @@ lint: setup
 test-attack: setup
 	QUICK=$(QUICK) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m attack tests/attack
 
-# Kills, storms and failures; QUICK=1 makes a twentieth of them. The last line is the figures, as JSON.
-chaos: setup
-	$(BIN)/gonogo station chaos$(if $(QUICK), --share 0.05)
+# Everything that measures lies in benchmarks/. Each target takes QUICK=1, most a minute or two then; ARGS goes to the
+# command, for example ARGS='--bundle part.inspector --photos photos'. The last line is the figures, as JSON.
+.PHONY: bench chaos load week guarantee drift tampering ledger-timing duplicates
+MEASURE = PYTHONPATH=benchmarks $(BIN)/python -m
+QUICKLY = $(if $(QUICK), --quick) $(ARGS)
 
-# QUICK=1 takes a few minutes.
+# Whole judgements against the bare network, torch and other runtimes.
 bench: setup
-	$(BIN)/gonogo bench --out bench$(if $(QUICK), --quick)
+	$(MEASURE) bench --out bench$(QUICKLY)
+
+# Kills, trigger storms, failures and stray pictures; QUICK=1 makes a twentieth of them.
+chaos: setup
+	$(MEASURE) chaos$(QUICKLY)
+
+# A station held at 80 % of its capacity for ten minutes.
+load: setup
+	$(MEASURE) load_test$(QUICKLY)
+
+# A week of a line, faster than real time, and the shift leader's page about it.
+week: setup
+	$(MEASURE) week --out week$(QUICKLY)
+
+# Thousands of calibrations where the true rates are known: how often is the promise broken?
+guarantee: setup
+	$(MEASURE) guarantee$(QUICKLY)
+
+# How soon the drift alarm finds a change; ARGS='BUNDLE DATASET' for other parts than rendered ones.
+drift: setup
+	$(MEASURE) drift$(QUICKLY)
+
+# Random edits of a ledger: is every one found?
+tampering: setup
+	$(MEASURE) tampering$(QUICKLY)
+
+# Commits, queries and verification of a ledger on this disk.
+ledger-timing: setup
+	$(MEASURE) ledger_timing$(QUICKLY)
+
+# Re-shot copies: how many does the search for near-duplicates find? ARGS=DATASET for other pictures than rendered ones.
+duplicates: setup
+	$(MEASURE) duplicates$(QUICKLY)
 
 # Studies of the default method on the photographs in the folder DATA, on rendered boards without; QUICK=1 takes a few
-# minutes. What is finished in study/ is kept. The last line is the figures, as JSON.
-# ARGS goes to the study, for example ARGS='--backbone mobilenet_v2=FILE' or ARGS='--only cookies'.
-.PHONY: study-seeds study-curves study-ablation
-STUDY = --out study$(if $(DATA), --data $(DATA))$(if $(QUICK), --quick) $(ARGS)
+# minutes. What is finished in study/ is kept. ARGS='--backbone mobilenet_v2=FILE', ARGS='--only cookies', ...
+.PHONY: study-roi study-seeds study-curves study-ablation
+STUDY = --out study$(if $(DATA), --data $(DATA))$(QUICKLY)
+study-roi: setup
+	$(MEASURE) study_roi --out study/roi$(QUICKLY)
+
 study-seeds: setup
-	$(BIN)/python benchmarks/study_seeds.py $(STUDY)
+	$(MEASURE) study_seeds $(STUDY)
 
 study-curves: setup
-	$(BIN)/python benchmarks/study_curves.py $(STUDY)
+	$(MEASURE) study_curves $(STUDY)
 
 study-ablation: setup
-	$(BIN)/python benchmarks/study_ablation.py $(STUDY)
+	$(MEASURE) study_ablation $(STUDY)
+
+# Smaller measurements; the first lines of benchmarks/NAME.py tell what ARGS each needs.
+MEASUREMENTS = evidence-speed evidence-maps training-speed tiling solar-cells noise-calibration streams page-times screenshots
+.PHONY: $(MEASUREMENTS)
+$(MEASUREMENTS): setup
+	QUICK=$(QUICK) $(MEASURE) $(subst -,_,$@) $(ARGS)
 
 # Writes constraints.txt anew from the newest versions that fit together.
 pins: | $(filter .uv/bin/uv,$(UV))

@@ -24,11 +24,11 @@ import openvino as ov
 import torch
 
 import gonogo
+from bench.clock import take_turns
+from bench.making import FRAME_WH, MIX, SEED
+from bench.rivals import GradCam, from_jpeg
 from gonogo import bundle, images, roi, runtime
 from gonogo.backbone import pretrained
-from gonogo.bench.clock import take_turns
-from gonogo.bench.making import FRAME_WH, MIX, SEED
-from gonogo.bench.rivals import GradCam, from_jpeg
 from gonogo.config import Recipe, Reduction
 from gonogo.dataset import Fractions, Split
 from gonogo.evidence import Weighted, classifier_graph

@@ -21,7 +21,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 import psutil
-from streams import log_in, prepare
 
 from gonogo.dataset import Dataset, Sample, Split, write_metadata
 from gonogo.images import encode_png
@@ -34,6 +33,7 @@ from gonogo.server.access import Role
 from gonogo.server.jobs import Asked, Phase, Status, write_status
 from gonogo.server.recipes import Effort
 from gonogo.server.routes import PICTURE, ROUTES
+from streams import log_in, prepare
 
 STREAMS = ("/station/events",)
 

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import cv2
 from fastapi import FastAPI
-from page_times import equip
 from playwright.sync_api import Page, sync_playwright
 
 from gonogo import images
@@ -39,6 +38,7 @@ from gonogo.server.recipes import Effort
 from gonogo.server.review import BLIND_CHECK
 from gonogo.server.routes import ROUTES
 from gonogo.server.services import Services
+from page_times import equip
 
 CHROMIUM = "/usr/bin/chromium"
 SIZES_WH = ((375, 812), (1280, 800), (2560, 1440))

@@ -12,12 +12,12 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from study_evidence import FOLDS, Change, Features, SizeWh, aurocs, chosen, fit, folds, scores
-from study_sets import Given, Row, Rows, interval, read_arguments
 
 from gonogo.evidence import FeatureTable, OutOfFold, fit_evidence
 from gonogo.evidence.blend import fit_blend
 from gonogo.workflow.picture_size import CELL
+from study_evidence import FOLDS, Change, Features, SizeWh, aurocs, chosen, fit, folds, scores
+from study_sets import Given, Row, Rows, interval, read_arguments
 
 ALL, KINDS_OUT = "all pieces", "each kind left out"
 

@@ -13,12 +13,12 @@ import json
 from collections.abc import Iterator
 
 import numpy as np
-from study_evidence import Features, aurocs, chosen, fit, folds, scores
-from study_plot import plot
-from study_sets import Given, Row, Rows, read_arguments
 
 from gonogo.evidence import FeatureTable
 from gonogo.evidence.context import context_scores, fit_context
+from study_evidence import Features, aurocs, chosen, fit, folds, scores
+from study_plot import plot
+from study_sets import Given, Row, Rows, read_arguments
 
 COUNTS = (0, 1, 2, 5, 10, 20, 50)
 QUICK_COUNTS = (0, 2, 10)

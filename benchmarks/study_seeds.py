@@ -1,40 +1,58 @@
-"""How well the default method judges parts that it never saw: ``python benchmarks/study_seeds.py --data FOLDER``.
+"""How well inspectors judge parts that they never saw: ``python benchmarks/study_seeds.py --data FOLDER``.
 
 Every set, split and way of training (good parts alone, labels, labels and masks) goes the whole way of ``gonogo train``
-and ``gonogo evaluate``. Splits keep pictures of one part together. Rows are kept in ``OUT/seeds.jsonl`` as they finish;
-delete that file to begin anew. The last line is the means and 95 % intervals, as JSON.
+and ``gonogo evaluate``. Splits keep pictures of one part together. The default method is studied unless options ask for
+another one; ``--finetune`` compares fine-tuning with the head alone, split by split. Rows are kept in
+``OUT/seeds.jsonl`` as they finish; delete that file to begin anew. The last line is the means and 95 % intervals, as
+JSON.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from study_sets import Given, Row, Rows, interval, read_arguments
-
-from gonogo.dataset import Dataset, Fractions, Split, resplit
+from command import print_figures, run
+from gonogo.augment import Augmentation
+from gonogo.dataset import Dataset, Fractions, Sample, Split, assign_splits, resplit
 from gonogo.evaluate import evaluate
 from gonogo.inspector import Inspector
 from gonogo.schema import Label
 from gonogo.workflow import TrainingOptions, train_inspector
+from study_sets import Given, Row, Rows, interval, read_arguments
+
+if TYPE_CHECKING:  # torch, which only fine-tuning needs
+    from gonogo.model import Normalisation
 
 SEEDS = 5
 FRACTIONS = Fractions(train=0.63, val=0.08, calibrate=0.04, test=0.25)
 """Train and val are what the evidence learns from; hardly anything is set aside for proofs, which are not asked for."""
 GOOD_ONLY, LABELS, MASKS = "good only", "labels", "labels and masks"
+TUNED = "fine-tuned"
+FIGURES = ("auroc", "auroc_parts", "pointing", "pointing_centre", "pointing_rejected")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """A backbone and its weights."""
+    """How one inspector is made."""
 
-    backbone: str
-    weights: str = "imagenet"
+    options: TrainingOptions
+    variant: str = ""
+    """What differs from the default method, in the words of the command line."""
+    fractions: Fractions = FRACTIONS
+    leaky: bool = False
+    """Split picture by picture, so that exposures of one part stand on both sides. This overstates what an inspector
+    can do and exists only to compare with figures that were obtained so."""
+
+    def key(self, name: str, mode: str, seed: int) -> Row:
+        """What names a row."""
+        variant = self.variant or None
+        return {"set": name, "backbone": self.options.backbone, "variant": variant, "mode": mode, "seed": seed}
 
 
 def modes(dataset: Dataset) -> Iterator[str]:
@@ -45,52 +63,145 @@ def modes(dataset: Dataset) -> Iterator[str]:
         yield MASKS
 
 
+def deal(samples: Sequence[Sample], way: Way, seed: int) -> tuple[Sample, ...]:
+    """The samples in the splits of a seed."""
+    if not way.leaky:
+        return resplit(samples, way.fractions, seed, within_lots=False)
+    alone = [sample.model_copy(update={"group": None, "part": None}) for sample in samples]
+    return assign_splits(alone, range(len(alone)), way.fractions, seed)
+
+
 def measure(dataset: Dataset, way: Way, mode: str, seed: int) -> Row:
     """Split, train, evaluate on the test parts."""
-    samples = resplit(dataset.samples, FRACTIONS, seed, within_lots=False)
+    samples = deal(dataset.samples, way, seed)
     if mode == GOOD_ONLY:
         samples = tuple(each for each in samples if each.split is Split.TEST or each.label is Label.GOOD)
-    data = replace(dataset, samples=samples)
-    options = TrainingOptions(backbone=way.backbone, weights=way.weights, masks=mode == MASKS, seed=seed)
+    data = replace(dataset, samples=samples, study=True)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        bundle = train_inspector(data, Path(folder) / "study.inspector", options).bundle
+        options = replace(way.options, masks=mode == MASKS, seed=seed)
+        made = train_inspector(data, Path(folder) / "study.inspector", options)
         trained_s = time.monotonic() - start
-        judged = evaluate(Inspector.load(bundle.root), data, (Split.TEST,))
-        size = bundle.manifest.recipe.size_wh
-        weights = {each.kind: each.weight for each in bundle.manifest.classifier.evidence}
+        judged = evaluate(Inspector.load(made.bundle.root), data, (Split.TEST,))
+    manifest, point = made.bundle.manifest, made.bundle.manifest.operating_point
     alone = replace(judged, pictures=tuple(replace(each, part=each.file) for each in judged.pictures))
-    pointing = judged.localisation.pointing
+    pointing, losses = judged.localisation.pointing, [row["val_loss"] for row in made.history]
     return {
         "auroc": alone.auroc,
         "auroc_parts": judged.auroc,
         "pointing": pointing.value,
         "pointed_at": pointing.of,
-        "size_wh": list(size),
-        "weights": weights,
+        "pointing_centre": judged.localisation.centre.value,
+        "pointing_rejected": judged.localisation_rejected.pointing.value,
+        "escape_rate": judged.escape.value,
+        "review_rate": judged.review.value,
+        "certified": point is not None and point.escape.holds,
+        "bad_parts_calibrate": None if point is None else point.escape.parts,
+        "size_wh": list(manifest.recipe.size_wh),
+        "weights": {each.kind: each.weight for each in manifest.classifier.evidence},
         "trained_on": len(data.split(Split.TRAIN, Split.VAL)),
         "tested_on": len(judged.pictures),
+        "test_share": way.fractions.test,
         "trained_s": round(trained_s, 1),
+        "start_val_loss": losses[0] if losses else None,
+        "val_loss": min(losses, default=None),
     }
 
 
-def summary(rows: Rows) -> dict[str, dict[str, list[float]]]:
-    """Mean and interval of each figure, for each set, backbone and way of training."""
-    found: dict[str, dict[str, list[float]]] = {}
+def summary(rows: Rows) -> dict[str, dict[str, Any]]:
+    """Mean and interval of each figure, for each set, backbone, variant and way of training."""
+    found: dict[str, dict[str, Any]] = {}
     for row in rows.rows:
-        name = f"{row['set']}, {row['backbone']}, {row['mode']}"
-        alike = rows.where(set=row["set"], backbone=row["backbone"], mode=row["mode"])
-        found[name] = {"splits": [len(alike)]}
-        for figure in ("auroc", "auroc_parts", "pointing"):
-            values = [each[figure] for each in alike if each[figure] is not None]
-            if values:
-                found[name][figure] = [round(each, 4) for each in interval(values, test_share=FRACTIONS.test)]
+        key = {name: row.get(name) for name in ("set", "backbone", "variant", "mode")}
+        alike = rows.where(**key)
+        figures: dict[str, Any] = {"splits": len(alike)}
+        for figure in FIGURES:
+            _add(figures, figure, [each.get(figure) for each in alike], row)
+        if TUNED in (row.get("variant") or ""):
+            figures |= _gain(rows, key, alike)
+        found[", ".join(value for value in key.values() if value)] = figures
     return found
+
+
+def _gain(rows: Rows, key: Row, tuned: list[Row]) -> dict[str, Any]:
+    """What fine-tuning adds to the head alone, split by split."""
+    plain = key["variant"].replace(TUNED, "").strip(", ") or None
+    heads = {row["seed"]: row for row in rows.where(**{**key, "variant": plain})}
+    pairs = [(heads[row["seed"]], row) for row in tuned if row["seed"] in heads]
+    figures: dict[str, Any] = {"never_worse_on_val": all(row["val_loss"] <= row["start_val_loss"] for row in tuned)}
+    _add(figures, "gain", [row["auroc"] - head["auroc"] for head, row in pairs], tuned[0])
+    return figures
+
+
+def _add(figures: dict[str, Any], name: str, values: Sequence[float | None], row: Row) -> None:
+    known = [value for value in values if value is not None]
+    if known:
+        figures[name] = [round(each, 4) for each in interval(known, test_share=row.get("test_share", FRACTIONS.test))]
+
+
+def ways(options: argparse.Namespace) -> list[Way]:
+    """What the command line asks for: a way for each backbone, twice with ``--finetune``."""
+    from gonogo.train import FineTuning
+
+    augmentation = Augmentation(crops=options.crops or 2, rotations=options.rotations or 4, window=options.window)
+    plain = TrainingOptions(
+        cuts=tuple(options.cut),
+        size_wh=_size(options.size),
+        augmentation=augmentation,
+        normalisation=_normalisation(options.normalisation),
+    )
+    words = [f"{name} {value}" for name, value in vars(options).items() if name in _VARYING and value]
+    variant = ", ".join([*words, *(["leaky"] if options.leaky else [])])
+    fractions = Fractions.parse(options.splits) if options.splits else FRACTIONS
+    found = []
+    for backbone in options.backbone or ["efficientnet_lite0"]:
+        name, _, file = backbone.partition("=")
+        way = Way(
+            options=replace(plain, backbone=name, weights=file or "imagenet"),
+            variant=variant,
+            fractions=fractions,
+            leaky=options.leaky,
+        )
+        found.append(way)
+        if options.finetune:
+            tuning = FineTuning(epochs=options.epochs, learning_rate=options.learning_rate)
+            tuned = ", ".join(filter(None, (variant, TUNED)))
+            found.append(replace(way, options=replace(way.options, fine_tuning=tuning), variant=tuned))
+    return found
+
+
+_VARYING = ("splits", "cut", "size", "crops", "rotations", "window", "normalisation")
+
+
+def _normalisation(name: str | None) -> Normalisation | None:
+    if name is None:
+        return None
+    from gonogo.model import IMAGENET, SYMMETRIC
+
+    return {"imagenet": IMAGENET, "symmetric": SYMMETRIC}[name]
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, _, height = text.partition("x")
+    return int(width), int(height or width)
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", action="append", default=[], help="NAME or NAME=WEIGHTS_FILE; may be repeated.")
     parser.add_argument("--mode", action="append", default=[], choices=[GOOD_ONLY, LABELS, MASKS])
+    parser.add_argument("--splits", help="Shares train/val/calibrate/test, in place of 63/8/4/25.")
+    parser.add_argument("--leaky", action="store_true", help="Split by picture, not by part: overstates.")
+    parser.add_argument("--normalisation", choices=["imagenet", "symmetric"], help="Input that the weights expect.")
+    parser.add_argument("--cut", action="append", default=[], help="Feature map to cut at; may be repeated.")
+    parser.add_argument("--size", help="Input size, SIDE or WIDTHxHEIGHT.")
+    parser.add_argument("--crops", type=int, help="Crops of each training picture.")
+    parser.add_argument("--rotations", type=int, help="Rotations of each training picture.")
+    parser.add_argument("--window", type=float, help="Side of the crops of fine-tuning, as a share of the picture's.")
+    parser.add_argument("--finetune", action="store_true", help="Compare fine-tuning with the head alone.")
+    parser.add_argument("--epochs", type=int, default=24, help="Number of fine-tuning epochs.")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="Highest learning rate of fine-tuning.")
 
 
 def main() -> None:
@@ -98,20 +209,15 @@ def main() -> None:
     options = read_arguments(__doc__, extra=_options)
     given: Given = options.given
     rows = Rows.opened(given, "seeds")
-    ways = [
-        Way(backbone=name, weights=file or "imagenet")
-        for name, _, file in (each.partition("=") for each in options.backbone or ["efficientnet_lite0"])
-    ]
-    for way in ways:
+    for way in ways(options):
         for name in given.names:
             dataset = given.dataset(name)
             for seed in range(1 if given.quick else SEEDS):
                 for mode in modes(dataset):
                     if not options.mode or mode in options.mode:
-                        key = {"set": name, "backbone": way.backbone, "mode": mode, "seed": seed}
-                        rows.once(key, lambda: measure(dataset, way, mode, seed))  # noqa: B023
-    print(json.dumps(summary(rows)))  # noqa: T201
+                        rows.once(way.key(name, mode, seed), lambda: measure(dataset, way, mode, seed))  # noqa: B023
+    print_figures(summary(rows))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

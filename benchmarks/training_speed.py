@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from bench.clock import take_turns
 from gonogo.augment import PLAIN, Augmentation
-from gonogo.bench.clock import take_turns
 from gonogo.dataset import Dataset, Split
 from gonogo.export import export_maps, export_pooled
 from gonogo.model import FeatureNetwork, MapHead, Network, Pool, architecture, load_backbone

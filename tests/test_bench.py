@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench import stages
+from bench.clock import take_turns
+from bench.making import REFERENCE, given, make
+from bench.records import Benchmark, Row
+from bench.rivals import GradCam, peer
+from bench.starting import measure_start
+from bench.study import QUICK, fastest_as_safe, run_bench
+from bench.throughput import PROCESSES, measure_throughput
 from gonogo import images
-from gonogo.bench import stages
-from gonogo.bench.clock import take_turns
-from gonogo.bench.making import REFERENCE, given, make
-from gonogo.bench.records import Benchmark, Row
-from gonogo.bench.rivals import GradCam, peer
-from gonogo.bench.starting import measure_start
-from gonogo.bench.study import QUICK, fastest_as_safe, run_bench
-from gonogo.bench.throughput import PROCESSES, measure_throughput
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import GonogoError, ImageError, InputError
 from gonogo.inspector import Inspector
@@ -82,7 +82,7 @@ def test_a_benchmark_without_its_reference_says_why(
 
     shutil.copytree(discs.root, tmp_path / "boards")
     (tmp_path / "chip.toml").touch()
-    monkeypatch.setattr("gonogo.bench.making.train_inspector", refuse)
+    monkeypatch.setattr("bench.making.train_inspector", refuse)
     with pytest.raises(GonogoError, match=rf"{REFERENCE} could not be made: the exported graph differs .* --bundles"):
         make(tmp_path, workers=1)
 

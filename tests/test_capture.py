@@ -17,19 +17,16 @@ import pytest
 from gonogo import images
 from gonogo.capture import (
     CaptureError,
-    FakeCamera,
     FolderCamera,
     GenicamCamera,
     HealthCheck,
     HealthLimits,
     LiveVideo,
     Matching,
-    Mishap,
     PushCamera,
     Trouble,
     VideoFile,
     measure,
-    spoil,
     suggest_limits,
 )
 from gonogo.capture.genicam import to_rgb
@@ -37,8 +34,8 @@ from gonogo.capture.push import CAPTURED_AT
 from gonogo.config import Limits
 from gonogo.errors import InputError
 from gonogo.schema import Frame
-from gonogo.station import fake_frame
 from gonogo.synthetic import render
+from gonogo.testing import FakeCamera, Mishap, fake_frame, spoil
 
 
 def _trouble(camera: object, trigger_id: str = "A1", timeout_s: float = 0.05) -> Trouble:

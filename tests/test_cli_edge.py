@@ -22,17 +22,12 @@ from tests import command_kit as kit
 
 COMMANDS = [pytest.param(words, command, id=" ".join(words)) for words, command in kit.commands()]
 NUMBERS = (str(2**63), str(-(2**63) - 1), "9" * 400, "1e400", "nan", "-inf")
-SLOW_START = {("bench",), ("experiment", "roi"), ("station", "week"), ("station", "load")}
-"""Commands that compute for minutes before they look at their files."""
 EXTRA_OF = {
     "train": "train",
     "learn": "train",
     "quantize": "train",
     "distill": "finetune",
-    "experiment": "train",
     "demo": "train",
-    "bench": "finetune",
-    "experiment roi": "finetune",
     "serve": "server",
     "station": "line",
     "ledger": "line",
@@ -43,7 +38,7 @@ EXTRA_OF = {
 @pytest.fixture(scope="module", autouse=True)
 def imported() -> None:
     """Heavy packages are imported before any time limit: an import that is cut short breaks the process."""
-    for name in ("anatomy", "evaluate", "experiments", "operate", "replay", "report", "station.checking", "workflow"):
+    for name in ("anatomy", "evaluate", "operate", "replay", "report", "station.checking", "workflow"):
         importlib.import_module(f"gonogo.{name}")
 
 
@@ -104,7 +99,7 @@ def test_every_seed_refuses_a_negative_number_and_every_worker_count_ends_somewh
 def test_every_file_that_is_read_may_hold_anything(words: tuple[str, ...], command: object, place: Path) -> None:
     contents = kit.hostile_contents(place)
     for parameter in command.params:  # type: ignore[attr-defined]
-        if kit.kind(parameter) is not Path or parameter.name in kit.OUTPUTS or words in SLOW_START:
+        if kit.kind(parameter) is not Path or parameter.name in kit.OUTPUTS:
             continue
         for name, value in contents.items():
             if words == ("serve",) and Path(value).is_dir():
@@ -228,7 +223,7 @@ def without_extras(runs: list[list[str]]) -> list[tuple[int, str]]:
 
 
 def test_on_the_base_install_every_command_works_or_names_its_extra_in_one_line(place: Path) -> None:
-    computing = {("synth",), ("simulate-guarantee",), ("station", "example")}  # with what the base brings
+    computing = {("synth",), ("station", "example")}  # with what the base brings
     chosen = [(words, command) for words, command in kit.commands() if words not in computing]
     runs = [[*words, *kit.arguments(command, {}, usual(command, place))] for words, command in chosen]
     for (words, _), (code, told) in zip(chosen, without_extras(runs), strict=True):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from duplicates import main
 from gonogo import images
 from gonogo.cli.dataset import app, split_
 from gonogo.dataset import (
@@ -448,7 +449,9 @@ def test_the_check_command_fails_on_an_unfit_data_set(tmp_path: Path, draw: Draw
         CliRunner().invoke(app, ["check", str(tmp_path / "out")], catch_exceptions=False, standalone_mode=False)
 
 
-def test_the_duplicate_search_finds_nearly_all_reshot_copies(tmp_path: Path, draw: Draw) -> None:
+def test_the_duplicate_search_finds_nearly_all_reshot_copies(
+    tmp_path: Path, draw: Draw, capsys: pytest.CaptureFixture[str]
+) -> None:
     surfaces = [draw() for _ in range(12)]
     for number, surface in enumerate(surfaces):
         save(tmp_path / f"src/good/{number}.jpg", surface)
@@ -456,8 +459,8 @@ def test_the_duplicate_search_finds_nearly_all_reshot_copies(tmp_path: Path, dra
     options = ImportOptions(part_regex=r"(\w+)\.jpg")
     import_folder(tmp_path / "src", tmp_path / "out", options)
     sheet = tmp_path / "sheet.png"
-    command = ["measure-duplicates", str(tmp_path / "out"), "--copies", "10", "--json", "--sheet", str(sheet)]
-    measured = json.loads(CliRunner().invoke(app, command, catch_exceptions=False).output)
+    main([str(tmp_path / "out"), "--copies", "10", "--sheet", str(sheet)])
+    measured = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert measured["groups"] == 12
     assert measured["merged_across_parts"] == 1
     assert measured["suspects"][0][:2] == ["images/good/0.jpg", "images/good/again.jpg"]

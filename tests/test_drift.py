@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from drift import defocus, dim, mixture, run_lines, strange_parts
 from gonogo import drift
 from gonogo.bundle import SEAL
 from gonogo.dataset import Dataset, Split
 from gonogo.drift import DriftTest, Guard, Signs, Taught, Watch, fit_guard, fit_watches
 from gonogo.drift.guard import parts_for
-from gonogo.drift.simulate import defocus, dim, mixture, run_lines, strange_parts
 from gonogo.errors import BundleError, InputError
 from gonogo.inspector import Inspector
 from gonogo.operate import Request, operate

@@ -16,10 +16,11 @@ import pytest
 from gonogo import files, images
 from gonogo.errors import InputError, LedgerError
 from gonogo.schema import State
-from gonogo.station import Cause, FakePlc, Gate, Trigger, fake_frame
+from gonogo.station import Cause, Gate, Trigger
 from gonogo.station.backlog import Backlog, Owed
-from gonogo.station.chaos_bench import bench, patiently, settings_for
 from gonogo.station.http import StationServer
+from gonogo.testing import FakePlc, fake_frame
+from gonogo.testing.station import bench, patiently, settings_for
 from label_kit import upload
 from server_kit import Browser, make_app
 

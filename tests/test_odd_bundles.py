@@ -20,8 +20,8 @@ from gonogo.cli import main
 from gonogo.errors import BundleError
 from gonogo.manifest import Golden
 from gonogo.server import Workspace
-from gonogo.station import Model, ModelSlot, fake_model
-from gonogo.station.fake_bundle import write_fake_bundle
+from gonogo.station import Model, ModelSlot
+from gonogo.testing import fake_model, write_fake_bundle
 from server_kit import Browser, make_app
 
 Spoil = Callable[[Path], None]

@@ -33,8 +33,8 @@ from gonogo.operating_point import (
     worst_per_part,
 )
 from gonogo.operating_point.binomial import certifies
-from gonogo.operating_point.simulate import SCENARIOS, Population, Scenario, simulate
 from gonogo.schema import OperatingPoint, State
+from guarantee.simulate import SCENARIOS, Population, Scenario, simulate
 
 FIVE_PERCENT = {"max_escape": 0.05, "max_overkill": 0.05, "confidence": 0.95}
 shares = st.floats(0.001, 0.6)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gonogo.errors import InputError
 from gonogo.operating_point import AuditTest, bad_among_accepted
-from gonogo.operating_point.simulate import simulate_audits
+from guarantee.simulate import simulate_audits
 
 
 def audited(test: AuditTest, outcomes: list[bool]) -> AuditTest:

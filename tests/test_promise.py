@@ -22,10 +22,10 @@ from gonogo.evaluate import Evaluation, auroc, auroc_interval
 from gonogo.inspector import Inspector
 from gonogo.operate import EVIDENCE, Request, certify_judged, operate, recount, restore
 from gonogo.operating_point import Promise, certify, describe_point, losses, rate_by_counts
-from gonogo.operating_point.simulate import SCENARIOS, simulate
 from gonogo.report import words
 from gonogo.schema import Label, OperatingPoint, Prediction, State
 from gonogo.workflow import TrainingOptions
+from guarantee.simulate import SCENARIOS, simulate
 from tiny_bundle import make_bundle, make_parts
 
 

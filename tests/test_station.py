@@ -22,12 +22,11 @@ import pytest
 from typer.testing import CliRunner
 
 from gonogo import images
-from gonogo.capture import Camera, FakeCamera, HealthLimits, Mishap
+from gonogo.capture import Camera, HealthLimits
 from gonogo.cli import app
-from gonogo.dataset import Dataset, Sample
 from gonogo.errors import InputError, UnfitError
 from gonogo.ledger import Ledger, Where, verify
-from gonogo.schema import Frame, Label, State, Verdict
+from gonogo.schema import Frame, State, Verdict
 from gonogo.station import (
     ANSWERED_FAULT,
     EXAMPLE,
@@ -36,7 +35,6 @@ from gonogo.station import (
     AnswerError,
     Cause,
     Cycle,
-    FakePlc,
     Gate,
     Health,
     Model,
@@ -47,9 +45,6 @@ from gonogo.station import (
     Step,
     Trigger,
     ViewParts,
-    fake_frame,
-    fake_model,
-    load,
     parse_settings,
     read_status,
     run,
@@ -58,17 +53,13 @@ from gonogo.station import (
 from gonogo.station.answers import HttpPort, LinePort
 from gonogo.station.backlog import Backlog, Owed
 from gonogo.station.challenge import ACKNOWLEDGE, CHALLENGE
-from gonogo.station.chaos import failures, kill_lane, kill_whole_lane, storm
-from gonogo.station.chaos_bench import bench, settings_for
-from gonogo.station.chaos_pictures import LANES, MISHAPS, number_of, picture_lane, picture_of
-from gonogo.station.fake_bundle import write_fake_bundle
 from gonogo.station.http import StationServer
 from gonogo.station.own_ledger import station_lock
-from gonogo.station.shift_page import subline
-from gonogo.station.shift_report import gather, parse_shifts
+from gonogo.station.shift_report import parse_shifts
 from gonogo.station.triggers import parse_trigger, read_lines, watch_folder
 from gonogo.station.watchdog import RestartBudget
-from gonogo.station.week import simulate_week
+from gonogo.testing import FakeCamera, FakePlc, Mishap, fake_frame, fake_model, write_fake_bundle
+from gonogo.testing.station import bench, settings_for
 
 NOW = datetime(2026, 1, 12, 8, 0, tzinfo=UTC)
 
@@ -760,63 +751,6 @@ def test_a_worker_whose_name_another_station_uses_on_the_ledger_records_nothing(
     assert line.judge("B").state is State.GO
 
 
-# --- chaos, seeded and small
-
-
-def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
-    found = kill_lane(tmp_path / "a", 2, 11, real=False)
-    assert found.done["kills"] >= 2
-    assert found.sound, found.examples
-
-
-@pytest.mark.slow
-def test_killed_stations_lose_and_double_nothing(tmp_path: Path) -> None:
-    found = kill_whole_lane(tmp_path / "a", 1, 12)
-    assert found.sound, found.examples
-
-
-def test_a_storm_of_triggers_leaves_one_verdict_each(tmp_path: Path) -> None:
-    found = storm(tmp_path / "a", 120, 13)
-    assert found.done["triggers"] == found.done["rows"] == 120
-    assert found.done["repeats"] > 0
-    assert found.sound, found.examples
-
-
-@pytest.mark.parametrize(
-    ("group", "count"),
-    [
-        ("disk", 3),
-        ("process", 1),
-        pytest.param("camera", 9, marks=pytest.mark.slow),
-        pytest.param("model", 4, marks=pytest.mark.slow),
-    ],
-)
-def test_no_failure_ever_lets_a_part_pass(tmp_path: Path, group: str, count: int) -> None:
-    found = failures(tmp_path / "a", group, count, 14)
-    assert found.done[f"{group}_failures"] == count
-    assert found.sound, found.examples
-
-
-@pytest.mark.parametrize(
-    "lane",
-    ["push-time", "folder-name", *(pytest.param(each, marks=pytest.mark.slow) for each in sorted(LANES))],
-)
-def test_every_verdict_is_on_its_own_parts_picture_whatever_comes_late_twice_or_never(
-    tmp_path: Path, lane: str
-) -> None:
-    found = picture_lane(tmp_path / "a", lane, 40, 15)
-    assert found.done["rows"] == found.done["triggers"] == 40
-    assert found.done["judged"] > 0
-    assert sum(found.done[mishap] for mishap in MISHAPS) > 0
-    assert found.sound, found.examples
-
-
-def test_a_rendered_picture_tells_which_part_it_shows() -> None:
-    for number in (0, 1, 4711, 2**20 - 1):
-        for bad in (False, True):
-            assert number_of(picture_of(number, bad=bad, exposure=1)) == number
-
-
 # --- triggers, answers, HTTP
 
 
@@ -1054,76 +988,7 @@ def test_a_whole_station_runs_from_its_settings_with_a_real_bundle(tmp_path: Pat
     assert os.listdir(tmp_path / "state" / "bundles" / "0")  # noqa: PTH208
 
 
-# --- sustained load
-
-
-def test_a_station_under_load_misses_no_trigger_and_says_what_it_adds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(load, "_ROUNDS", 2)
-    monkeypatch.setattr(load, "_ROUND_MS", 20.0)
-    bundle = write_fake_bundle(tmp_path / "bundle").root
-    photos = load.example_photos(tmp_path / "photos")
-    found = load.measure_load(tmp_path / "load", bundle, photos, seconds=1.0)
-    assert (found.missed, found.fired > 0) == (0, True)
-    assert found.rate_per_s == pytest.approx(0.8 * found.capacity_per_s)
-    assert found.cycle_ms > found.bare_ms
-
-
-# --- the week
-
-
-@pytest.fixture(scope="module")
-def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("week")
-    bundle = write_fake_bundle(folder / "fake.inspector").root
-    samples = []
-    (folder / "parts").mkdir()
-    for number in range(40):
-        bad = number % 4 == 0
-        name = f"{number}.png"
-        (folder / "parts" / name).write_bytes(images.encode_png(fake_frame(number, bad=bad)))
-        label, defect = (Label.BAD, "crack" if number % 8 else "stain") if bad else (Label.GOOD, None)
-        samples.append(Sample(file_name=name, label=label, defect=defect))
-    dataset = Dataset(root=folder / "parts", samples=tuple(samples))
-    dataset.write()
-    return simulate_week(folder / "out", bundle, dataset, parts=450, seed=3)
-
-
-def test_a_week_is_told_from_its_ledger_alone(week: Path) -> None:
-    period = gather(week)
-    assert not period.broken
-    assert period.total.parts == 450
-    assert len(period.shifts) == 15
-    assert {kind.name for kind in period.kinds} <= {"crack", "stain", "other"}
-    assert {"dark", "camera_lost", "frozen", "challenge"} <= set(period.faults)
-    assert len(period.bundles) == 2
-    changes = [row.record.action for row in period.notable if row.record.action != "acknowledge"]
-    assert changes == ["started", "bundle_refused", "bundle_swapped"]
-    assert all(row.record.details["passed"] for row in period.challenges)
-    assert len(period.challenges) == 14
-    assert not any((part or "").startswith("CHALLENGE") for part in (kind.rows[0].record.part for kind in period.kinds))
-
-
-def test_the_shift_leaders_page_needs_nothing_beside_it(week: Path, tmp_path: Path) -> None:
-    out = tmp_path / "page.html"
-    result = CliRunner().invoke(
-        app, ["station", "report", str(week), "--out", str(out), "--zone", "Europe/Berlin", "--shifts", "6,14,22"]
-    )
-    assert result.exit_code == 0, result.output
-    page = out.read_text()
-    assert not re.search(r'(src|href)="(?!data:)', page)
-    for text in ("Shift by shift", "camera frozen", "Known bad parts", "picture too dark", "a new bundle was refused"):
-        assert text in page
-    assert page.count("data:image/jpeg") >= 6
-
-
-def test_the_first_lines_tell_what_passed_in_the_end(week: Path) -> None:
-    period = gather(week)
-    passed = period.total.states[State.GO]
-    asked = replace(period, reviews=replace(period.reviews, sent=5, good=3, bad=2, rejected_good=1))
-    assert f"In the end {passed + 4} parts" in subline(asked)
-    assert "In the end" not in subline(replace(period, reviews=replace(period.reviews, good=0, rejected_good=0)))
+# --- shifts
 
 
 def test_shifts_are_named_in_the_plants_own_time() -> None:
@@ -1134,9 +999,3 @@ def test_shifts_are_named_in_the_plants_own_time() -> None:
         parse_shifts("22,6", "UTC")
     with pytest.raises(InputError, match="time zone"):
         parse_shifts("6", "Nowhere/At all")
-
-
-def test_every_shift_decides_its_own_doubtful_parts(week: Path) -> None:
-    with Ledger.open(week, create=False, read_only=True) as ledger:
-        reviewers = {row.record.who for row in ledger.actions(Where(action="review"))}
-    assert reviewers == {"A. Frueh", "B. Spaet", "C. Nacht"}

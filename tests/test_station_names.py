@@ -22,13 +22,14 @@ from gonogo.errors import InputError
 from gonogo.ledger import Ledger, Where
 from gonogo.names import clean_name, readable
 from gonogo.schema import Frame, State, Verdict
-from gonogo.station import Cause, Gate, Trigger, fake_frame, parse_settings
+from gonogo.station import Cause, Gate, Trigger, parse_settings
 from gonogo.station.backlog import Backlog, Owed
 from gonogo.station.challenge import CHALLENGE
-from gonogo.station.chaos_bench import bench, settings_for
 from gonogo.station.http import StationServer
 from gonogo.station.settings import FolderTrigger
 from gonogo.station.triggers import watch_folder
+from gonogo.testing import fake_frame
+from gonogo.testing.station import bench, settings_for
 from test_station import Line
 
 NOW = datetime(2026, 1, 12, 8, 0, tzinfo=UTC)

@@ -1,4 +1,6 @@
-"""Keras ResNet-50 ``predict`` on one photograph, from its JPEG to two numbers: run by ``gonogo bench --keras PYTHON``.
+"""Keras ResNet-50 ``predict`` on one photograph, from its JPEG to two numbers.
+
+Run by ``make bench ARGS="--keras PYTHON"``.
 
 Needs an environment of its own with keras and a backend: ``pip install keras tensorflow``. Prints one JSON object.
 """

@@ -1,7 +1,7 @@
 """Judge many files on all cores: one process for each, pinned to it, with one inference thread.
 
 One process with several threads, or with several requests in flight, leaves part of the cores idle between the stages
-of a judgement; ``gonogo bench`` measures by how much.
+of a judgement; ``make bench`` measures by how much.
 """
 
 from __future__ import annotations

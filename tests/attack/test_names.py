@@ -20,11 +20,11 @@ from gonogo import images
 from gonogo.capture import PushCamera
 from gonogo.capture.deliveries import Matching
 from gonogo.ledger import Ledger, verify
-from gonogo.station import fake_frame
-from gonogo.station.chaos_bench import Bench, bench, patiently, settings_for
 from gonogo.station.http import StationServer
 from gonogo.station.settings import FolderTrigger
 from gonogo.station.triggers import read_lines, watch_folder
+from gonogo.testing import fake_frame
+from gonogo.testing.station import Bench, bench, patiently, settings_for
 
 pytestmark = pytest.mark.attack
 

@@ -1,4 +1,4 @@
-"""Cameras: one small interface, the real ones behind it, a fake one, and the check of what they give.
+"""Cameras: one small interface, the real ones behind it, and the check of what they give.
 
 ``Camera.acquire(trigger_id, timeout_s=...)`` gives an `Acquired` picture or raises a `CaptureError` that says what is
 wrong. `HealthCheck` refuses frozen, dark, saturated, blurred and wrongly sized pictures before anything judges them.
@@ -6,12 +6,12 @@ wrong. `HealthCheck` refuses frozen, dark, saturated, blurred and wrongly sized 
 
 from gonogo.capture.camera import Acquired, Camera, CaptureError, MatchingCamera, Trouble
 from gonogo.capture.deliveries import Matching
-from gonogo.capture.fake import FakeCamera, Mishap, spoil
 from gonogo.capture.folder import FolderCamera
 from gonogo.capture.genicam import GenicamCamera
 from gonogo.capture.health import HealthCheck, HealthLimits, PictureFacts, measure, suggest_limits
 from gonogo.capture.matching import PictureMatcher
 from gonogo.capture.push import PushCamera
+from gonogo.capture.repeating import RepeatingCamera
 from gonogo.capture.settings import CameraSettings, open_camera, read_token
 from gonogo.capture.video import LiveVideo, VideoFile, rtsp, v4l2
 
@@ -20,7 +20,6 @@ __all__ = [
     "Camera",
     "CameraSettings",
     "CaptureError",
-    "FakeCamera",
     "FolderCamera",
     "GenicamCamera",
     "HealthCheck",
@@ -28,17 +27,16 @@ __all__ = [
     "LiveVideo",
     "Matching",
     "MatchingCamera",
-    "Mishap",
     "PictureFacts",
     "PictureMatcher",
     "PushCamera",
+    "RepeatingCamera",
     "Trouble",
     "VideoFile",
     "measure",
     "open_camera",
     "read_token",
     "rtsp",
-    "spoil",
     "suggest_limits",
     "v4l2",
 ]

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from gonogo import images
 from gonogo.capture.camera import Camera
 from gonogo.capture.deliveries import Matching
-from gonogo.capture.fake import FakeCamera
 from gonogo.capture.folder import FolderCamera
 from gonogo.capture.push import PushCamera
+from gonogo.capture.repeating import RepeatingCamera
 from gonogo.capture.video import VideoFile, rtsp, v4l2
 from gonogo.config import Limits, Strict
 from gonogo.errors import InputError
 from gonogo.files import MOST_SETTINGS_BYTES, read_text
-from gonogo.schema import Frame
 
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
-
-
-DECODED = 64
-"""Pictures that a fake camera keeps decoded."""
 
 
 class FolderSettings(Matching):
@@ -143,7 +135,7 @@ def open_camera(settings: CameraSettings, *, limits: Limits | None = None) -> Ca
 
             return GenicamCamera(settings.name, pixel_format=settings.pixel_format)
         case FakeSettings():
-            return _from_folder(settings.pictures)
+            return RepeatingCamera(settings.pictures)
 
 
 def require_token(what: str, file: Path | None, *, allowed_without: bool) -> None:
@@ -174,17 +166,3 @@ def read_token(path: Path | None) -> str | None:
     if not lines[0].strip():
         raise InputError(f"{path}: expected a token in the first line, found an empty one.")
     return lines[0].strip()
-
-
-def _from_folder(folder: Path) -> FakeCamera:
-    files = list(images.find(folder))
-    if not files:
-        raise InputError(f"{folder}: expected pictures, found none.")
-    turn = itertools.count()
-
-    @functools.lru_cache(maxsize=DECODED)
-    def read(path: Path) -> tuple[Frame, bytes]:
-        data = images.read_bytes(path)
-        return images.decode(data, name=str(path)), data
-
-    return FakeCamera(lambda trigger_id: read(files[next(turn) % len(files)]))

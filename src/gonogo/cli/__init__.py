@@ -6,19 +6,16 @@ from typing import Annotated
 
 import typer
 
-from gonogo.cli import dataset, edge, experiment, ledger, roi, station
-from gonogo.cli.bench import bench
+from gonogo.cli import dataset, edge, ledger, roi, station
 from gonogo.cli.cascade import cascade
 from gonogo.cli.demo import demo
 from gonogo.cli.distill import distill
-from gonogo.cli.drift import simulate_drift
 from gonogo.cli.evaluate import evaluate
 from gonogo.cli.gauge import gauge
 from gonogo.cli.graph import graph
 from gonogo.cli.inspect import inspect
 from gonogo.cli.learn import learn
 from gonogo.cli.operate import operate
-from gonogo.cli.proof import simulate_guarantee
 from gonogo.cli.qualify import qualify
 from gonogo.cli.quantize import quantize
 from gonogo.cli.replay import replay
@@ -36,10 +33,9 @@ app = typer.Typer(
 )
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(roi.app, name="roi")
-app.add_typer(experiment.app, name="experiment")
 app.add_typer(station.app, name="station")
 app.add_typer(ledger.app, name="ledger")
-for command in (demo, train, inspect, evaluate, operate, qualify, synth, gauge, simulate_guarantee, simulate_drift):
+for command in (demo, train, inspect, evaluate, operate, qualify, synth, gauge):
     app.command()(command)
 app.command()(learn)
 app.command()(quantize)
@@ -48,7 +44,6 @@ app.command()(replay)
 app.command()(distill)
 app.command()(cascade)
 app.command()(serve)
-app.command()(bench)
 
 
 @app.callback()

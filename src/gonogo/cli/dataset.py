@@ -1,4 +1,4 @@
-"""``gonogo dataset``: import, check, split, export, measure. Heavy imports stay inside the functions."""
+"""``gonogo dataset``: import, check, split, export. Heavy imports stay inside the functions."""
 
 from __future__ import annotations
 
@@ -208,37 +208,6 @@ def export_coco(dataset: Folder, out: Annotated[Path, typer.Option(help="The .js
 
     boxes = export(Dataset.read(dataset), out)
     typer.echo(f"{boxes} boxes in {out}")
-
-
-@app.command("measure-duplicates")
-def measure_duplicates(
-    dataset: Folder,
-    copies: Annotated[int, typer.Option(min=1, help="Pictures to re-shoot.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the choice and the copies.")] = 0,
-    sheet: Annotated[Path | None, typer.Option(help="Draw the most doubtful merged pairs here.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure how many re-shot copies are found and what is merged wrongly, on this data set."""
-    import json
-    from dataclasses import asdict
-
-    from gonogo import images
-    from gonogo.dataset import Dataset, reshoot
-    from gonogo.files import write_beside
-
-    data = Dataset.read(dataset)
-    measured = reshoot.measure(data, copies=copies, seed=seed)
-    if sheet is not None and measured.suspects:
-        write_beside(sheet, images.encode_png(reshoot.sheet(data, measured.suspects)))
-    if as_json:
-        typer.echo(json.dumps(asdict(measured), indent=1))
-        return
-    for name, share in measured.caught.items():
-        typer.echo(f"{name:12} {share.hits:4} of {share.trials} found  ({share.low:.1%} to {share.high:.1%})")
-    typer.echo(f"{measured.pictures} pictures in {measured.groups} groups, {measured.merged_pairs} pairs merged")
-    if measured.merged_across_parts is not None:
-        typer.echo(f"of them {measured.merged_across_parts} between different named parts")
-    typer.echo(f"of them {measured.merged_across_kinds} between different labels or defect kinds")
 
 
 def _fractions(text: str | None) -> Fractions | None:

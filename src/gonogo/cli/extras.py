@@ -28,9 +28,6 @@ MODULES = {
     "sse_starlette": ("server",),
     "starlette": ("server",),
     "uvicorn": ("server",),
-    "onnxruntime": ("dev",),
-    "onnxscript": ("dev",),
-    "psutil": ("dev",),
 }
 """The extras that bring a module, by its top-level name; the first is the usual one."""
 
@@ -44,9 +41,6 @@ NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
     ("learn",): _TRAINING,
     ("distill",): _FINE_TUNING,
     ("quantize",): ("train", ("nncf",)),
-    ("experiment",): _TRAINING,
-    ("experiment", "roi"): _FINE_TUNING,
-    ("bench",): _FINE_TUNING,
     ("replay",): _LINE,
     ("ledger",): _LINE,
     ("station",): _LINE,

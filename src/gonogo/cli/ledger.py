@@ -117,27 +117,6 @@ def export(
 
 
 @app.command()
-def time(
-    rows: Annotated[int, typer.Option(min=1000, help="Number of parts in the ledger.")] = 100_000,
-    folder: Annotated[
-        Path | None, typer.Option(help="Measure the disk of this folder. [default: the current folder]")
-    ] = None,
-    as_json: _Json = False,
-) -> None:
-    """Time commits, the queries of the pages, and verification on this disk, with made-up parts."""
-    import tempfile
-    from dataclasses import asdict
-
-    from gonogo.ledger.timing import measure
-
-    with tempfile.TemporaryDirectory(dir=folder or Path.cwd(), prefix=".gonogo-time.") as place:
-        timings = measure(Path(place) / "time.ledger", rows=rows)
-    for timing in timings:
-        line = f"{timing.what:36s}median {timing.median_ms:9.1f} ms  p95 {timing.p95_ms:9.1f} ms"
-        typer.echo(json.dumps(asdict(timing)) if as_json else line)
-
-
-@app.command()
 def retain(
     ledger: _Ledger,
     keep_days: Annotated[float, typer.Option(min=1, help="Keep the frames of this many days.")],

@@ -1,4 +1,4 @@
-"""``gonogo station``: run one inspection position, try it out, torment it, simulate a week of it."""
+"""``gonogo station``: run one inspection position, try it out, report on it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import dataclasses
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from gonogo.dataset import Dataset
-
-app = typer.Typer(help="One inspection position on a line: run, check, stress, measure.", no_args_is_help=True)
+app = typer.Typer(help="One inspection position on a line: run, check, report.", no_args_is_help=True)
 
 _Toml = Annotated[Path, typer.Argument(help="The station's settings.", metavar="STATION.TOML")]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -114,95 +111,6 @@ def acknowledge(
 
 
 @app.command()
-def chaos(
-    kills: Annotated[int, typer.Option(min=0, help="Number of kills.")] = 1000,
-    triggers: Annotated[int, typer.Option(min=0, help="Number of triggers in the storm.")] = 10_000,
-    failures: Annotated[int, typer.Option(min=0, help="Number of failures of each kind.")] = 100,
-    pictures: Annotated[int, typer.Option(min=0, help="Number of triggers whose pictures may go astray.")] = 10_000,
-    share: Annotated[float, typer.Option(min=0.001, max=1.0, help="Multiply all these counts by this.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 1,
-    lanes: Annotated[int, typer.Option(min=1, help="Number of stations that run side by side.")] = 3,
-) -> None:
-    """Stress stations with kills, trigger storms, failures and stray pictures, and count what goes wrong.
-
-    Exit code 1 if anything does.
-    """
-    import tempfile
-
-    from gonogo.errors import UnfitError
-    from gonogo.station.chaos import progress_ticker, run_all
-
-    counts = {"kills": kills, "triggers": triggers, "failing": failures, "pictures": pictures}
-    counts = {name: max(1, round(share * count)) for name, count in counts.items()}
-    total = counts["kills"] + counts["triggers"] + 4 * counts["failing"] + counts["pictures"]
-    with tempfile.TemporaryDirectory(prefix="gonogo-chaos-") as folder:
-        found = run_all(Path(folder), **counts, seed=seed, lanes=lanes, tick=progress_ticker(total))
-    for each in found.values():
-        for example in each.examples:
-            typer.echo(f"wrong: {example}", err=True)
-    figures: dict[str, Any] = {name: {**each.done, "wrong": each.wrong} for name, each in found.items()}
-    figures["failures"]["slowest_fault_s"] = round(found["failures"].slowest_fault_s, 3)
-    typer.echo(json.dumps({"seed": seed, **figures}))
-    if not all(each.sound for each in found.values()):
-        raise UnfitError("the station lost, doubled, contradicted or wrongly passed something; see the figures above.")
-
-
-@app.command()
-def load(
-    minutes: Annotated[float, typer.Option(min=0.05, help="Minutes at 80 % of the measured capacity.")] = 10.0,
-    bundle: Annotated[Path | None, typer.Option(help="The bundle that judges. [default: a fake one]")] = None,
-    photos: Annotated[Path | None, typer.Option(help="Folder of photographs to judge.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Folder for the ledger; its disk is measured.")] = None,
-) -> None:
-    """Measure how many parts a station can judge here, then hold 80 % of it. The last line is the figures, as JSON."""
-    import tempfile
-
-    from gonogo.errors import InputError, UnfitError
-    from gonogo.station.load import example_photos, measure_load
-
-    if (bundle is None) != (photos is None):
-        raise InputError("expected --bundle and --photos together, or neither of them.")
-    with tempfile.TemporaryDirectory(prefix="gonogo-load-", dir=folder) as place:
-        root = Path(place)
-        if bundle is None or photos is None:
-            from gonogo.station.fake_bundle import write_fake_bundle
-
-            bundle, photos = write_fake_bundle(root / "fake.inspector").root, example_photos(root / "photos")
-        result = measure_load(root, bundle, photos, seconds=60 * minutes, tell=lambda text: typer.echo(text, err=True))
-    figures = {name: _rounded(value) for name, value in dataclasses.asdict(result).items()}
-    typer.echo(json.dumps({**figures, "sync_ms": _rounded(result.sync_ms)}))
-    if result.missed:
-        raise UnfitError(f"{result.missed} of {result.fired} triggers have no row of their own.")
-
-
-@app.command()
-def week(
-    bundle: Annotated[Path, typer.Option(help="The bundle that judges.")],
-    out: Annotated[Path, typer.Option(help="New folder for the ledger and the page.")],
-    dataset: Annotated[
-        Path | None, typer.Option(help="Labelled pictures of parts; rendered boards where omitted.")
-    ] = None,
-    update: Annotated[
-        Path | None, typer.Option(help="Replaces the bundle on Wednesday; the same one issued anew where omitted.")
-    ] = None,
-    parts: Annotated[int, typer.Option(min=100, help="Parts in the week.")] = 3000,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 1,
-) -> None:
-    """Simulate a week of a line faster than real time and write the shift leader's page."""
-    from gonogo.dataset import Dataset
-    from gonogo.station.shift_page import write_shift_page
-    from gonogo.station.shift_report import gather
-    from gonogo.station.week import simulate_week
-
-    data = Dataset.read(dataset) if dataset is not None else _rendered(out / "parts", seed)
-    ledger = simulate_week(out, bundle, data, parts=parts, seed=seed, update=update)
-    period = gather(ledger)
-    write_shift_page(period, ledger, out / "week.html")
-    states = {state.value: count for state, count in period.total.states.items()}
-    typer.echo(json.dumps({"page": str(out / "week.html"), "parts": period.total.parts, **states}))
-
-
-@app.command()
 def report(
     ledger: Annotated[Path, typer.Argument(help="The station's ledger.", metavar="LEDGER")],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")],
@@ -226,18 +134,6 @@ def report(
     )
     write_shift_page(period, ledger, out, shifts=calendar)
     typer.echo(f"Wrote {out}: {period.total.parts:,} parts")
-
-
-def _rendered(folder: Path, seed: int) -> Dataset:
-    from gonogo.dataset import Dataset
-    from gonogo.synthetic import Mix, write_dataset
-
-    write_dataset(folder, 240, seed=seed, mix=Mix(without_chip=0.0, with_two_chips=0.0))
-    return Dataset.read(folder)
-
-
-def _rounded(value: float | int | None) -> float | int | None:
-    return round(value, 3) if isinstance(value, float) else value
 
 
 def _counts(counts: dict[str, int]) -> str:

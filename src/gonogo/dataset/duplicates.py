@@ -7,7 +7,7 @@
 3. Parts in a fixture all look alike: where most *random* pairs agree, features that recur in random other pictures
    belong to the product, not to the part, and are dropped; and more agreement is asked for than random pairs show.
 
-How often it catches and how often it merges wrongly is measured by ``gonogo dataset measure-duplicates``.
+How often it catches and how often it merges wrongly is measured by ``make duplicates``.
 
 SIFT: Lowe, "Distinctive image features from scale-invariant keypoints", 2004. Square-root descriptors: Arandjelovic and
 Zisserman, "Three things everyone should know to improve object retrieval", 2012.

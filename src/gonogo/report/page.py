@@ -10,7 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import gonogo
@@ -54,10 +54,16 @@ def write_report(evaluation: Evaluation, inspector: Judge, dataset: Dataset, pat
     write_beside(Path(path), page.encode())
 
 
-def render(template: str, **values: Any) -> str:
-    """Fill one of the report templates; they all extend ``page.html`` and share its words, style and colour key."""
+def render(template: str, *, templates: Path | None = None, **values: Any) -> str:
+    """Fill one of the report templates; they all extend ``page.html`` and share its words, style and colour key.
+
+    Args:
+        template: Its file name.
+        templates: A folder of further templates, which may extend ``page.html`` too.
+        values: What the template shows, by name.
+    """
     return (
-        _environment()
+        _environment(templates)
         .get_template(template)
         .render(
             words=words,
@@ -70,9 +76,10 @@ def render(template: str, **values: Any) -> str:
 
 
 @functools.cache
-def _environment() -> Environment:
+def _environment(templates: Path | None) -> Environment:
+    own = PackageLoader("gonogo.report", "templates")
     environment = Environment(
-        loader=PackageLoader("gonogo.report", "templates"),
+        loader=own if templates is None else ChoiceLoader([own, FileSystemLoader(templates)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -7,7 +7,6 @@ whatever fails becomes a fault within the window. ``docs/station.md`` tells the 
 
 from gonogo.station.answers import AnswerError, Port, Sender
 from gonogo.station.cycle import FOLLOWS, Cycle, Step
-from gonogo.station.fakes import FakePlc, fake_frame, fake_model
 from gonogo.station.gate import Gate
 from gonogo.station.judging import ANSWERED_FAULT, Station, ViewParts
 from gonogo.station.messages import Answer, Cause, Trigger
@@ -24,7 +23,6 @@ __all__ = [
     "AnswerError",
     "Cause",
     "Cycle",
-    "FakePlc",
     "Gate",
     "Health",
     "Model",
@@ -37,8 +35,6 @@ __all__ = [
     "Swap",
     "Trigger",
     "ViewParts",
-    "fake_frame",
-    "fake_model",
     "parse_settings",
     "read_settings",
     "read_status",

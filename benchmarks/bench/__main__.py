@@ -1,0 +1,56 @@
+"""Time judgements against the bare network, the training framework and other runtimes: ``make bench``.
+
+``QUICK=1`` takes fewer turns and leaves out torch.compile. The report and the figures of every table lie in ``--out``.
+The last line is the figures, as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from bench.study import FULL, QUICK, Peers, run_bench
+from command import print_figures, run
+from gonogo.progress import console
+
+
+def main() -> None:
+    """Measure and print."""
+    given = _arguments()
+    found = run_bench(
+        given.out,
+        QUICK if given.quick else FULL,
+        bundles=given.bundles,
+        dataset=given.dataset,
+        photo=given.photo,
+        peers=Peers(keras=given.keras, anomalib=given.anomalib),
+        workers=given.workers,
+    )
+    for row in found.rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:9.3f}"
+        console.print(f"{row.table:11s}{row.name:48s}{ratio:9s}  {row.note}", markup=False, highlight=False)
+    print_figures(found.to_json())
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("bench"), help="Folder for the report, figures and bundles.")
+    parser.add_argument("--quick", action="store_true", help="Fewer repeats, without torch.compile.")
+    parser.add_argument(
+        "--bundles", type=Path, help="Time the bundles in this folder instead, with resnet50-int8.inspector in it."
+    )
+    parser.add_argument("--dataset", type=Path, help="The data set that those bundles learned from.")
+    parser.add_argument(
+        "--photo", type=Path, help="The picture that is judged over and over; a rendered board where omitted."
+    )
+    parser.add_argument("--keras", type=Path, help="The Python of an environment with Keras, to compare with.")
+    parser.add_argument("--anomalib", type=Path, help="The Python of an environment with anomalib.")
+    parser.add_argument(
+        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="Number of rendering processes."
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,339 @@
+"""Sustained load: how many parts a station can judge, and whether it holds four fifths of that without a miss.
+
+``make load``, or ``python benchmarks/load_test.py --bundle BUNDLE --photos FOLDER``. ``QUICK=1`` holds it for half a
+minute, not ten. Exit code 1 if a trigger was missed. The last line is the figures, as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from command import print_figures, run
+from gonogo import images
+from gonogo.capture.repeating import DECODED
+from gonogo.errors import InputError, UnfitError
+from gonogo.ledger import Ledger, verify
+from gonogo.schema import Frame, State
+from gonogo.station.answers import Sender
+from gonogo.station.gate import Gate
+from gonogo.station.messages import Answer, Cause
+from gonogo.station.models import Model, load
+from gonogo.station.running import worker_command
+from gonogo.station.settings import StationSettings, parse_settings
+from gonogo.station.status import Health
+from gonogo.testing import FakePlc, fake_frame, write_fake_bundle
+
+SHARE = 0.8
+_WARM_UP = 20
+_ROUNDS, _ROUND_MS = 15, 500.0
+_TENTHS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadResult:
+    """What a station bore."""
+
+    bare_ms: float
+    """Median time of ``inspect`` alone, called in a loop on the same frames."""
+    cycle_ms: float
+    """Median time per part when the next trigger follows each answer at once, with the ledger on the disk."""
+    cycle_in_memory_ms: float | None
+    """The same with the ledger in memory, where a sync costs nothing; ``None`` where there is no such place."""
+    overhead: float | None
+    """What the station adds to the bare ``inspect``, syncs left out, as a share of it. The median over rounds in which
+    all three take turns, so that what else the machine does meets them alike."""
+    capacity_per_s: float
+    rate_per_s: float
+    """What was then asked for, four fifths of it."""
+    fired: int
+    judged: int
+    """Answered with anything but a fault."""
+    missed: int
+    """Triggers without exactly one row; must be 0."""
+    faults: int
+    p50_ms: float
+    """Trigger to answer, as the line sees it."""
+    p99_ms: float
+    p99_first_ms: float
+    """Over the first tenth of the time."""
+    p99_last_ms: float
+    """Over the last tenth."""
+    memory_first_mb: float
+    """Gate and worker together, after the first tenth."""
+    memory_last_mb: float
+    seconds: float
+
+    @property
+    def sync_ms(self) -> float | None:
+        """What it costs that frame and row are on the disk before the answer."""
+        return None if self.cycle_in_memory_ms is None else self.cycle_ms - self.cycle_in_memory_ms
+
+
+def measure_load(
+    folder: Path, bundle: Path, photos: Path, *, seconds: float, tell: Callable[[str], None] = lambda text: None
+) -> LoadResult:
+    """Measure the capacity of a station with this bundle on this machine, then hold four fifths of it.
+
+    Args:
+        folder: Where the station lives; its ledger's disk is the one that is measured.
+        bundle: What judges.
+        photos: At least two photographs, decoded once and shown in turn by a fake camera.
+        seconds: For how long the load is held.
+        tell: Told what is going on.
+    """
+    frames = _keep_some(photos, folder / "photos")
+    photos = folder / "photos"
+    with _memory() as memory:
+        capacity = _capacity(folder / "capacity", memory, bundle, photos, frames, tell)
+    rate = SHARE * 1e3 / capacity["cycle_ms"]
+    tell(f"now {rate:.1f} parts/s for {seconds:.0f} s")
+    held = _hold(folder / "load", bundle, photos, rate, seconds, tell)
+    return LoadResult(**capacity, capacity_per_s=1e3 / capacity["cycle_ms"], rate_per_s=rate, seconds=seconds, **held)
+
+
+def _keep_some(photos: Path, kept: Path) -> list[Frame]:
+    """Copy as many photographs as the fake camera keeps decoded, so that no cycle pays for what a camera does."""
+    files = list(itertools.islice(images.find(photos), DECODED))
+    if len(files) < 2:
+        raise InputError(f"{photos}: expected at least two photographs, found {len(files)}.")
+    kept.mkdir(parents=True)
+    frames = []
+    for number, path in enumerate(files):
+        data = images.read_bytes(path)
+        frames.append(images.decode(data, name=str(path)))
+        (kept / f"{number:02d}{path.suffix}").write_bytes(data)
+    return frames
+
+
+def _capacity(
+    folder: Path, memory: Path | None, bundle: Path, photos: Path, frames: list[Frame], tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Time ``inspect`` alone, and whole cycles with the ledger in memory and on disk, in turns."""
+    model = load(bundle)
+    places = {"cycle_ms": folder} | ({} if memory is None else {"cycle_in_memory_ms": memory})
+    rounds: list[dict[str, float]] = []
+    with contextlib.ExitStack() as stack:
+        lines = {name: stack.enter_context(_cycling(place, bundle, photos)) for name, place in places.items()}
+        count = max(5, min(100, round(_ROUND_MS / _bare(model, frames, _WARM_UP))))
+        for line in lines.values():
+            line(_WARM_UP)
+        for _ in range(_ROUNDS):
+            took = {"bare_ms": _bare(model, frames, count)}
+            rounds.append(took | {name: line(count) for name, line in lines.items()})
+            tell(", ".join(f"{name} {ms:.2f}" for name, ms in rounds[-1].items()))
+    medians: dict[str, Any] = {name: float(np.median([each[name] for each in rounds])) for name in rounds[0]}
+    if memory is None:
+        return {**medians, "cycle_in_memory_ms": None, "overhead": None}
+    ratios = [each["cycle_in_memory_ms"] / each["bare_ms"] for each in rounds]
+    return {**medians, "overhead": float(np.median(ratios)) - 1}
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[Path | None]:
+    """A folder in memory, where a sync costs nothing; ``None`` where there is none."""
+    if not Path("/dev/shm").is_dir():
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="gonogo-load-", dir="/dev/shm") as place:
+        yield Path(place) / "station"
+
+
+def _bare(model: Model, frames: list[Frame], count: int) -> float:
+    """Median milliseconds of ``inspect`` alone."""
+    took: list[float] = []
+    for number in range(count):
+        start = time.perf_counter()
+        model.inspect(frames[number % len(frames)])
+        took.append((time.perf_counter() - start) * 1e3)
+    return float(np.median(took))
+
+
+def _settings(folder: Path, bundle: Path, photos: Path) -> StationSettings:
+    folder.mkdir(parents=True)
+    text = f"""
+station = "load"
+bundle = {str(bundle.resolve())!r}
+ledger = "load.ledger"
+state_dir = "state"
+min_free_mb = 1
+[[views]]
+camera = {{ kind = "fake", pictures = {str(photos.resolve())!r} }}
+health = {{ sharpness = 0.0, frozen = true }}
+[trigger]
+kind = "stdin"
+[answer]
+kind = "stdout"
+"""
+    (folder / "station.toml").write_text(text)
+    return parse_settings(text, folder=folder)
+
+
+@contextlib.contextmanager
+def _station(settings: StationSettings, send: Callable[[Answer], None]) -> Iterator[Gate]:
+    class Port:
+        def send(self, answer: Answer) -> None:
+            send(answer)
+
+    sender: list[Sender] = []
+    gate = Gate(
+        settings, worker_command(settings.state_dir.parent / "station.toml"), lambda answer: sender[0].send(answer)
+    )
+    sender.append(Sender(Port(), gate.acknowledged, gate.undelivered))
+    gate.start()
+    try:
+        until = time.monotonic() + 120
+        while gate.health is not Health.RUNNING:
+            if time.monotonic() > until:
+                raise InputError(f"the station has not started: {gate.told}")
+            time.sleep(0.01)
+        yield gate
+    finally:
+        gate.stop()
+        sender[0].close()
+
+
+@contextlib.contextmanager
+def _cycling(folder: Path, bundle: Path, photos: Path) -> Iterator[Callable[[int], float]]:
+    """A running station; what it gives sends so many parts through, each after the last one's answer.
+
+    The function's result is the median time per part in milliseconds.
+    """
+    settings, plc, numbers = _settings(folder, bundle, photos), FakePlc(), itertools.count()
+    with _station(settings, plc.send) as gate:
+
+        def cycle(count: int) -> float:
+            took: list[float] = []
+            for number in itertools.islice(numbers, count):
+                start = time.perf_counter()
+                plc.fire(gate.submit, f"c-{number}")
+                answer = plc.wait(f"c-{number}", timeout_s=60.0)
+                took.append((time.perf_counter() - start) * 1e3)
+                if answer.state is State.FAULT and answer.cause is not Cause.LATE:  # a busy machine is late at times
+                    raise InputError(f"the station answers {answer.cause}: {answer.reason}")
+            return float(np.median(took))
+
+        yield cycle
+
+
+def _hold(
+    folder: Path, bundle: Path, photos: Path, rate: float, seconds: float, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    settings = _settings(folder, bundle, photos)
+    fired_s: dict[str, float] = {}
+    waited: list[tuple[float, float, bool]] = []
+    lock = threading.Lock()
+
+    def take(answer: Answer) -> None:
+        came = time.perf_counter()
+        with lock:
+            waited.append((came, (came - fired_s[answer.trigger_id]) * 1e3, answer.state is State.FAULT))
+
+    memory: list[float] = []
+    with _station(settings, take) as gate:
+        start = time.perf_counter()
+        total = round(rate * seconds)
+        for number in range(total):
+            at = start + number / rate
+            time.sleep(max(0.0, at - time.perf_counter()))
+            fired_s[f"l-{number}"] = time.perf_counter()
+            gate.submit(f"l-{number}")
+            if number % max(1, total // (2 * _TENTHS)) == 0:
+                memory.append(_memory_mb(gate.worker_pid))
+                tell(f"{number} of {total} parts, {memory[-1]:.0f} MB")
+        while len(waited) < total and time.perf_counter() < start + seconds + 30:
+            time.sleep(0.01)
+    return _figures(settings, list(fired_s), waited, memory, start, seconds)
+
+
+def _figures(
+    settings: StationSettings,
+    fired: list[str],
+    waited: list[tuple[float, float, bool]],
+    memory: list[float],
+    start: float,
+    seconds: float,
+) -> dict[str, Any]:
+    with Ledger.open(settings.ledger, create=False, read_only=True) as ledger:
+        rows = [row.record.trigger_id for row in ledger.verdicts()]
+    if verify(settings.ledger):
+        raise InputError(f"{settings.ledger}: the chain is broken; see gonogo ledger verify.")
+    once = len(set(rows)) == len(rows)
+    took = np.array([each[1] for each in waited])
+    when = np.array([each[0] for each in waited]) - start
+    # Where nothing came in a tenth of the time, the whole stands for it.
+    first, last = (
+        took[tenth] if tenth.any() else took for tenth in (when < seconds / _TENTHS, when > seconds * (1 - 1 / _TENTHS))
+    )
+    return {
+        "fired": len(fired),
+        "judged": sum(not each[2] for each in waited),
+        "missed": len(set(fired) - set(rows)) + (0 if once else len(rows) - len(set(rows))),
+        "faults": sum(each[2] for each in waited),
+        "p50_ms": float(np.quantile(took, 0.5)),
+        "p99_ms": float(np.quantile(took, 0.99)),
+        "p99_first_ms": float(np.quantile(first, 0.99)),
+        "p99_last_ms": float(np.quantile(last, 0.99)),
+        "memory_first_mb": memory[min(2, len(memory) - 1)],
+        "memory_last_mb": memory[-1],
+    }
+
+
+def _memory_mb(worker: int | None) -> float:
+    """Resident memory of this process and the worker."""
+    pages = 0
+    for pid in ("self", worker):
+        if pid is not None:
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+def example_photos(folder: Path, count: int = 8) -> Path:
+    """A few pictures for a fake bundle, where nobody has given better ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        (folder / f"{number}.png").write_bytes(images.encode_png(fake_frame(number, size_wh=(640, 480))))
+    return folder
+
+
+def main() -> None:
+    """Measure and print."""
+    given = _arguments()
+    if (given.bundle is None) != (given.photos is None):
+        raise InputError("expected --bundle and --photos together, or neither of them.")
+    minutes = given.minutes or (0.5 if given.quick else 10.0)
+    with tempfile.TemporaryDirectory(prefix="gonogo-load-", dir=given.folder) as place:
+        root, bundle, photos = Path(place), given.bundle, given.photos
+        if bundle is None:
+            bundle, photos = write_fake_bundle(root / "fake.inspector").root, example_photos(root / "photos")
+        tell = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731, T201
+        result = measure_load(root, bundle, photos, seconds=60 * minutes, tell=tell)
+    figures = {**asdict(result), "sync_ms": result.sync_ms}
+    print_figures({name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()})
+    if result.missed:
+        raise UnfitError(f"{result.missed} of {result.fired} triggers have no row of their own.")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="Hold the load for half a minute.")
+    parser.add_argument("--minutes", type=float, help="How long to hold it, in place of 10.")
+    parser.add_argument("--bundle", type=Path, help="The bundle that judges; a fake one where omitted.")
+    parser.add_argument("--photos", type=Path, help="Folder of photographs to judge.")
+    parser.add_argument("--folder", type=Path, help="Folder for the ledger; its disk is measured.")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,6 +1,0 @@
-"""What the region of interest is worth, found by classical vision and by a network that learned the box."""
-
-from gonogo.experiments.region.speed import time_regions
-from gonogo.experiments.region.study import FULL, QUICK, Extent, RegionStudy, Stage, Weights, region_study
-
-__all__ = ["FULL", "QUICK", "Extent", "RegionStudy", "Stage", "Weights", "region_study", "time_regions"]

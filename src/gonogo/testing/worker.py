@@ -1,0 +1,113 @@
+"""A station's own worker with faults built in, named by the trigger.
+
+Trigger ids choose the mishap: ``camera-dark-7``, ``model-raise-7``, ``disk-full-7``, ``process-exit-7``; any other id
+is an ordinary part, and every part shown is a good one.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from gonogo.capture import HealthLimits
+from gonogo.schema import Frame, Verdict
+from gonogo.station.judging import Station, ViewParts
+from gonogo.station.messages import Answer, Trigger
+from gonogo.station.models import Model, ModelSlot, load
+from gonogo.station.settings import StationSettings, read_settings
+from gonogo.station.worker import build as build_from_settings
+from gonogo.station.worker import main
+from gonogo.testing.camera import FakeCamera, Mishap
+from gonogo.testing.model import fake_frame, fake_model
+
+HEALTH = HealthLimits(darkest=40.0, sharpness=0.38, size_wh=(160, 120))
+_SMALL_FILE = 2_048
+_HANG_S = 30.0
+
+
+def frame_of(trigger_id: str) -> Frame:
+    """The good part of a trigger."""
+    return fake_frame(zlib.crc32(trigger_id.encode()))
+
+
+def mishap_of(trigger_id: str) -> Mishap:
+    """What the camera does to a trigger's exposure."""
+    group, _, rest = trigger_id.partition("-")
+    name = rest.partition("-")[0]
+    return Mishap(name) if group == "camera" else Mishap.NONE
+
+
+class TormentedStation(Station):
+    """A station that hurts itself as the trigger says."""
+
+    current = ""
+
+    def judge(self, trigger: Trigger) -> Answer:
+        """Judge under the trigger's mishap."""
+        self.current = trigger.id
+        with _mishap(self, trigger.id):
+            return super().judge(trigger)
+
+
+def build(settings: StationSettings, kind: str) -> Station:
+    """The station: ``real`` has a real bundle, ``cameras`` real cameras, ``fake`` neither, which starts faster."""
+    if kind == "cameras":
+        return build_from_settings(settings, loader=fake_model)
+    camera = FakeCamera(frame_of, mishap_of, delay_s=0.03, hang_s=_HANG_S)
+    loader = load if kind == "real" else fake_model
+    slot = ModelSlot(
+        settings.bundle, settings.state_dir / "bundles", loader=lambda path: _tormented(loader(path), station)
+    )
+    view = ViewParts(name="main", open_camera=lambda: camera, health=HEALTH, slot=slot)
+    station = TormentedStation(settings, (view,))
+    return station
+
+
+def _tormented(model: Model, station: TormentedStation) -> Model:
+    def inspect(frame: Frame) -> Verdict:
+        if station.current.startswith("model-raise"):
+            raise RuntimeError("the fake network failed")
+        if station.current.startswith("model-slow"):
+            time.sleep(station.settings.window_s + 0.2)
+        if station.current.startswith("process-exit"):
+            os._exit(3)
+        if station.current.startswith("process-kill"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if station.current.startswith("process-hang"):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return model.inspect(frame)
+
+    return replace(model, inspect=inspect)
+
+
+@contextmanager
+def _mishap(station: TormentedStation, trigger_id: str) -> Iterator[None]:
+    if trigger_id.startswith("disk-full"):
+        # The kernel itself refuses to write beyond so many bytes of any file, the ledger's log included.
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (_SMALL_FILE, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    elif trigger_id.startswith("model-none"):
+        slot = station.slots[0]
+        model, slot.model = slot.model, None
+        try:
+            yield
+        finally:
+            slot.model = model
+    else:
+        yield
+
+
+if __name__ == "__main__":
+    main(lambda: build(read_settings(Path(sys.argv[1])), sys.argv[2]))
