@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gonogo.cli.doubts import doubts
+from gonogo.cli.synth import synth
 
 if TYPE_CHECKING:
     from gonogo.dataset import Dataset, Fractions
 
 app = typer.Typer(help="Labelled pictures: import, check and split them.", no_args_is_help=True)
-app.command()(doubts)
 
 Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A data set folder.")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed: the same seed gives the same splits.")]
@@ -239,6 +239,10 @@ def measure_duplicates(
     if measured.merged_across_parts is not None:
         typer.echo(f"of them {measured.merged_across_parts} between different named parts")
     typer.echo(f"of them {measured.merged_across_kinds} between different labels or defect kinds")
+
+
+for command in (synth, doubts):
+    app.command()(command)
 
 
 def _fractions(text: str | None) -> Fractions | None:

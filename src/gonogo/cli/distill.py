@@ -1,4 +1,4 @@
-"""``gonogo distill``: teach a smaller network what a bundle knows."""
+"""``gonogo bundle distill``: teach a smaller network what a bundle knows."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def distill(
         seed=seed,
     )
     made = teach(Inspector.load(bundle), Dataset.read(dataset), out, options, overwrite=overwrite)
-    wrote = f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo cascade {out} {bundle} {dataset} --out CASCADE"
+    wrote = (
+        f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo bundle cascade {out} {bundle} {dataset} --out CASCADE"
+    )
     tell(made.compared, out, "the student", wrote, {"epochs": len(made.history) - 1}, as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""``gonogo ledger``: look at a ledger, prove it untouched, export it, let old frames go."""
+"""``gonogo ledger``: look at a ledger, prove it untouched, export it, judge it again, let old frames go."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.replay import replay
+
 if TYPE_CHECKING:
     from gonogo.ledger import Record, Row
 
-app = typer.Typer(help="The record of every verdict: list, verify, export, delete old frames.", no_args_is_help=True)
+app = typer.Typer(
+    help="The record of every verdict: list, verify, export, judge again, delete old frames.", no_args_is_help=True
+)
 
 _Ledger = Annotated[Path, typer.Argument(help="The ledger, for example line1.ledger.", metavar="LEDGER")]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
@@ -155,6 +159,9 @@ def retain(
         done = let_go(opened, Policy(keep_days=keep_days, keep_bad=keep_bad), who=who, dry_run=dry_run)
     verb = "Would delete" if dry_run else "Deleted"
     typer.echo(f"{verb} {done.deleted} frames ({done.freed_bytes / 1e6:.1f} MB); {done.kept} stay")
+
+
+app.command()(replay)
 
 
 def _as_json(row: Row[Record]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.msa import msa
+
 if TYPE_CHECKING:
     from gonogo.dataset import Dataset
 
@@ -226,6 +228,9 @@ def report(
     )
     write_shift_page(period, ledger, out, shifts=calendar)
     typer.echo(f"Wrote {out}: {period.total.parts:,} parts")
+
+
+app.command()(msa)
 
 
 def _rendered(folder: Path, seed: int) -> Dataset:
