@@ -87,6 +87,11 @@ study-curves: setup
 study-ablation: setup
 	$(BIN)/python benchmarks/study_ablation.py $(STUDY)
 
+# Writes the commands and options of docs/cli.md from the program's own help.
+.PHONY: docs-cli
+docs-cli: setup
+	$(BIN)/python docs/make_cli.py
+
 # Writes constraints.txt anew from the newest versions that fit together.
 pins: | $(filter .uv/bin/uv,$(UV))
 	$(UV) pip compile --quiet --upgrade --all-extras --no-header --no-annotate --output-file constraints.txt pyproject.toml

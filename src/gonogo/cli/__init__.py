@@ -34,8 +34,9 @@ for group in (dataset, roi, bundle, station, ledger, experiment):
 for command in (demo, certify, evaluate, qualify, inspect, serve):
     app.command()(command)
 app.command(cls=SectionedCommand)(train)
-for command in (simulate_guarantee, simulate_drift, bench):
-    app.command()(command)
+app.command()(simulate_guarantee)
+app.command()(simulate_drift)
+app.command()(bench)
 
 
 def _print_version(wanted: bool) -> None:

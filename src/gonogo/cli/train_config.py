@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
+from pydantic.fields import FieldInfo
 
 from gonogo.cli.edge import LARGEST_INTEGER
 from gonogo.config import CELL_PX, Reduction, Strict, read_toml
@@ -19,6 +20,10 @@ from gonogo.errors import InputError
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
+
+
+_FILES = {"weights": ("imagenet", "none"), "roi_weights": ("imagenet", "none"), "roi": ("none", "learned")}
+"""Options that name a file, and the words that they take instead."""
 
 
 def _size(text: str) -> str:
@@ -110,14 +115,8 @@ def read_options(path: Path) -> dict[str, Any]:
             what was expected and what was found.
     """
     options = read_toml(path, TrainConfig, example="gonogo train --example-config").options(given_only=True)
-    for name, words in (
-        ("weights", ("imagenet", "none")),
-        ("roi_weights", ("imagenet", "none")),
-        ("roi", ("none", "learned")),
-    ):
-        if (value := options.get(name)) is not None and value not in words:
-            options[name] = str(path.parent / value)
-    return options
+    files = {name: value for name, value in options.items() if name in _FILES and value not in _FILES[name]}
+    return options | {name: str(path.parent / value) for name, value in files.items()}
 
 
 _HEAD = """\
@@ -133,22 +132,20 @@ def example(helps: dict[str, str]) -> str:
     Args:
         helps: The help text of each option, by its name.
     """
-    config = TrainConfig()
-    lines = [_HEAD, *_commented("seed", config.seed, helps["seed"])]
-    for name in TrainConfig.model_fields:
-        section = getattr(config, name)
-        if not isinstance(section, Strict):
-            continue
-        lines += [f"[{name}]"]
-        for key, field in type(section).model_fields.items():
-            value = getattr(section, key)
-            lines += _commented(
-                key, field.examples[0] if value is None and field.examples else value, helps[key], off=value is None
-            )
+    lines = [_HEAD]
+    for name, field in TrainConfig.model_fields.items():
+        if isinstance(field.default, Strict):
+            lines.append(f"[{name}]")
+            for key, inner in type(field.default).model_fields.items():
+                lines += _commented(key, inner, helps[key])
+        else:
+            lines += _commented(name, field, helps[name])
     return "\n".join(lines)
 
 
-def _commented(key: str, value: Any, text: str, *, off: bool = False) -> list[str]:
-    """A key below its explanation; ``off`` comments it out, as it has no default of its own."""
+def _commented(key: str, field: FieldInfo, text: str) -> list[str]:
+    """A key at its default below its help text; commented out, with an example, where there is no default."""
     explained = textwrap.wrap(text, width=110, initial_indent="# ", subsequent_indent="# ")
-    return [*explained, f"{'# ' if off else ''}{key} = {json.dumps(value)}", ""]
+    if field.default is None:
+        return [*explained, f"# {key} = {json.dumps((field.examples or [''])[0])}", ""]
+    return [*explained, f"{key} = {json.dumps(field.default)}", ""]
