@@ -241,10 +241,6 @@ def measure_duplicates(
     typer.echo(f"of them {measured.merged_across_kinds} between different labels or defect kinds")
 
 
-for command in (synth, doubts):
-    app.command()(command)
-
-
 def _fractions(text: str | None) -> Fractions | None:
     from gonogo.dataset import Fractions
 
@@ -283,3 +279,7 @@ def _print_counts(dataset: Dataset) -> None:
         numbers = [found.get((split, label, defect), 0) for split in columns]
         table.add_row(label, defect, *map(str, (*numbers, sum(numbers))))
     Console().print(table)
+
+
+for command in (synth, doubts):
+    app.command()(command)

@@ -161,9 +161,6 @@ def retain(
     typer.echo(f"{verb} {done.deleted} frames ({done.freed_bytes / 1e6:.1f} MB); {done.kept} stay")
 
 
-app.command()(replay)
-
-
 def _as_json(row: Row[Record]) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(row.body)
     return {"seq": row.seq, "kind": row.kind.value, "previous": row.previous, "sha256": row.sha256} | content
@@ -184,3 +181,6 @@ def _line(row: Row[Record]) -> str:
         said = " ".join(filter(None, (record.label, record.defect)))
         return f"{start}{record.action}{about} by {record.who} {said}".rstrip()
     return f"{start}{row.kind.value}"
+
+
+app.command()(replay)

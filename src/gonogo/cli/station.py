@@ -230,9 +230,6 @@ def report(
     typer.echo(f"Wrote {out}: {period.total.parts:,} parts")
 
 
-app.command()(msa)
-
-
 def _rendered(folder: Path, seed: int) -> Dataset:
     from gonogo.dataset import Dataset
     from gonogo.synthetic import Mix, write_dataset
@@ -247,3 +244,6 @@ def _rounded(value: float | int | None) -> float | int | None:
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
+
+
+app.command()(msa)
