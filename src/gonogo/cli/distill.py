@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gonogo.cli.train import NormalisationName, PoolName, known_reduction
+from gonogo.cli.train import known_reduction
+from gonogo.cli.train_options import NormalisationName, PoolName
 from gonogo.errors import InputError, UnfitError
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from gonogo.cli.experiment_roi import roi
-from gonogo.cli.train import (
+from gonogo.cli.train import require_fine_tuning, training_options
+from gonogo.cli.train_options import (
     CropsOption,
     DeviceOption,
     MasksOption,
@@ -23,8 +24,6 @@ from gonogo.cli.train import (
     RotationsOption,
     SizeOption,
     WindowOption,
-    require_fine_tuning,
-    training_options,
 )
 
 app = typer.Typer(help="Run the experiments that the documentation quotes.", no_args_is_help=True)

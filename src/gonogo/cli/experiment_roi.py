@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gonogo.cli.train import NormalisationName
+from gonogo.cli.train_options import NormalisationName
 
 if TYPE_CHECKING:
     from gonogo.experiments.region import RegionStudy

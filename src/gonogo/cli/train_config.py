@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field
 from pydantic.fields import FieldInfo
 
 from gonogo.cli.edge import LARGEST_INTEGER
+from gonogo.cli.train_options import parse_size
 from gonogo.config import CELL_PX, Reduction, Strict, read_toml
 from gonogo.errors import InputError
 
@@ -27,8 +28,6 @@ _FILES = {"weights": ("imagenet", "none"), "roi_weights": ("imagenet", "none"), 
 
 
 def _size(text: str) -> str:
-    from gonogo.cli.train import parse_size
-
     try:
         parse_size(text)
     except InputError as error:
