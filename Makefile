@@ -129,6 +129,11 @@ MEASUREMENTS = evidence-speed evidence-maps training-speed tiling solar-cells no
 $(MEASUREMENTS): setup
 	QUICK=$(QUICK) $(MEASURE) $(subst -,_,$@) $(ARGS)
 
+# Writes the commands and options of docs/cli.md from the program's own help.
+.PHONY: docs-cli
+docs-cli: setup
+	$(BIN)/python docs/make_cli.py
+
 # Writes constraints.txt anew from the newest versions that fit together.
 pins: | $(filter .uv/bin/uv,$(UV))
 	$(UV) pip compile --quiet --upgrade --all-extras --no-header --no-annotate --output-file constraints.txt pyproject.toml

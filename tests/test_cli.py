@@ -73,7 +73,9 @@ def test_a_wrong_environment_variable_is_named(trained: Path, discs: Dataset) ->
 
 
 def test_a_command_that_needs_the_training_packages_says_so_without_them(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['torch'] = None; sys.argv = ['gonogo', 'distill', 'x', 'y', '--out', 'z']\n"
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.argv = ['gonogo', 'bundle', 'distill', 'x', 'y', '--out', 'z']\n"
+    )
     code += "from gonogo.cli import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2

@@ -318,10 +318,22 @@ def test_too_few_val_parts_for_the_guard_say_how_many_it_takes(
 
 
 def test_the_commands_print_both_sides(trained: Path, student: Inspector, discs: Dataset, tmp_path: Path) -> None:
-    wrong = CliRunner().invoke(app, ["distill", str(trained), str(discs.root), "--out", "x", "--split", "train"])
+    wrong = CliRunner().invoke(
+        app, ["bundle", "distill", str(trained), str(discs.root), "--out", "x", "--split", "train"]
+    )
     assert isinstance(wrong.exception, InputError)
     out = tmp_path / "both.inspector"
-    command = ["cascade", str(student.path), str(trained), str(discs.root), "--out", str(out), "--strange", "0.05"]
+    command = [
+        "bundle",
+        "cascade",
+        str(student.path),
+        str(trained),
+        str(discs.root),
+        "--out",
+        str(out),
+        "--strange",
+        "0.05",
+    ]
     shown = CliRunner().invoke(app, command)
     assert shown.exit_code == 0, shown.output
     assert "The cascade is as safe as its teacher" in shown.output

@@ -126,7 +126,7 @@ def test_bad_parts_that_the_line_may_have_are_no_drift(rng: np.random.Generator)
 
 def test_too_few_reference_parts_make_no_alarm(rng: np.random.Generator) -> None:
     assert fit_watches(draw_signs(rng, 29), bad_share=0.02) == ()
-    with pytest.raises(InputError, match="gonogo operate"):
+    with pytest.raises(InputError, match="gonogo certify"):
         DriftTest.start(())
 
 
@@ -212,7 +212,7 @@ def test_malformed_reference_files_are_refused(made: tuple[Path, Dataset], tmp_p
     assert gauge.drift is not None
     for file, data in drift.to_files(gauge.drift).items():
         (tmp_path / file).write_bytes(b"{}" if file == name else data)
-    with pytest.raises(BundleError, match="gonogo operate"):
+    with pytest.raises(BundleError, match="gonogo certify"):
         drift.read(tmp_path)
 
 

@@ -287,7 +287,8 @@ def test_a_learned_recipe_without_a_proven_margin_survives_its_file(tmp_path: Pa
 @pytest.fixture
 def options() -> Callable[..., object]:
     pytest.importorskip("torch", reason="needs the train extra")
-    from gonogo.cli.train import NormalisationName, PoolName, training_options
+    from gonogo.cli.train import training_options
+    from gonogo.cli.train_options import NormalisationName, PoolName
 
     def made(**changed: object) -> object:
         usual: dict[str, object] = {

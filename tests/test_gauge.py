@@ -307,10 +307,10 @@ def test_a_study_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 def run(*arguments: str) -> str:
-    from gonogo.cli.gauge import gauge
+    from gonogo.cli.msa import msa
 
     app = typer.Typer()
-    app.command()(gauge)
+    app.command()(msa)
     result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
     assert result.exit_code == 0
     return result.stdout

@@ -180,9 +180,9 @@ def test_a_threshold_moved_by_hand_is_found_by_counting_again(tiny: tuple[Path, 
 
 def test_the_command_operates_without_a_promise_only_when_asked(tiny: tuple[Path, Dataset]) -> None:
     path, dataset = tiny
-    plain = CliRunner().invoke(app, ["operate", str(path), str(dataset.root)])
+    plain = CliRunner().invoke(app, ["certify", str(path), str(dataset.root)])
     assert plain.exit_code == 1
-    asked = CliRunner().invoke(app, ["operate", str(path), str(dataset.root), "--go-without-promise", "--reject"])
+    asked = CliRunner().invoke(app, ["certify", str(path), str(dataset.root), "--go-without-promise", "--reject"])
     assert asked.exit_code == 0, asked.output
     assert f"G{SAID[1:]}" in asked.output
 

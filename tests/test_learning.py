@@ -116,7 +116,7 @@ def test_an_inspector_that_is_not_better_is_not_sealed_and_leaves_everything_as_
     before = (copy / "parts" / "metadata.jsonl").read_bytes()
     missed = encode_png(render("scratch", np.random.default_rng(9), contrast=FAINT))
     ledger = decided(copy / "line.ledger", [(missed, "missed", Label.BAD)])
-    words = ["learn", str(copy / "old.inspector"), "--from", str(ledger), "--dataset", str(copy / "parts")]
+    words = ["bundle", "learn", str(copy / "old.inspector"), "--from", str(ledger), "--dataset", str(copy / "parts")]
     ended = CliRunner().invoke(app, [*words, "--out", str(copy / "new"), "--json"])
     assert ended.exit_code == 1
     said = json.loads(ended.stdout.splitlines()[0])
@@ -245,7 +245,7 @@ def test_a_bundle_that_says_too_little_and_a_ledger_without_a_data_set_are_refus
     ledger = decided(copy / "line.ledger", [])
     with pytest.raises(UnfitError, match="nothing new to learn"):
         learn(Inspector.load(old), copy / "parts", copy / "new")
-    ended = CliRunner().invoke(app, ["learn", str(old), "--from", str(ledger), "--out", str(copy / "new")])
+    ended = CliRunner().invoke(app, ["bundle", "learn", str(old), "--from", str(ledger), "--out", str(copy / "new")])
     assert "add --dataset" in str(ended.exception)
     with pytest.raises(InputError, match="already exists"):
         learn(Inspector.load(old), copy / "parts", old)

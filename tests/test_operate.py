@@ -107,7 +107,7 @@ def test_the_refusal_on_the_command_line_says_what_is_missing_and_exits_with_1(
     gauge: Inspector, made: tuple[Path, Dataset]
 ) -> None:
     asked = ["--max-escape", "0.01", "--joint", "--json"]
-    result = CliRunner().invoke(app, ["operate", str(gauge.path), str(made[1].root), *asked])
+    result = CliRunner().invoke(app, ["certify", str(gauge.path), str(made[1].root), *asked])
     assert isinstance(result.exception, UnfitError)
     for text in ("268 more are needed", "These can certify 3.63 %", "every part goes to review"):
         assert text in str(result.exception)
@@ -118,7 +118,7 @@ def test_the_refusal_on_the_command_line_says_what_is_missing_and_exits_with_1(
 
 
 def test_the_promise_and_the_review_rate_are_printed(gauge: Inspector, made: tuple[Path, Dataset]) -> None:
-    command = ["operate", str(gauge.path), str(made[1].root), "--joint"]
+    command = ["certify", str(gauge.path), str(made[1].root), "--joint"]
     result = CliRunner().invoke(app, [*command, "--bad-share", "0.1", "--dial", str(gauge.path.parent / "dial.html")])
     assert result.exit_code == 0
     for text in ("At most 5 % of bad parts escape", "Both hold together", "if 10.0% of them are bad, as you said"):
@@ -179,7 +179,7 @@ def test_the_limits_do_not_depend_on_the_calibration_scores(gauge: Inspector, ma
 
 @pytest.mark.parametrize("text", ["escape=1", "escape=1,overkill=2,review=x", "escape=1,overkill=2,escape=3", "1,2,3"])
 def test_malformed_costs_are_refused(gauge: Inspector, made: tuple[Path, Dataset], text: str) -> None:
-    result = CliRunner().invoke(app, ["operate", str(gauge.path), str(made[1].root), "--costs", text])
+    result = CliRunner().invoke(app, ["certify", str(gauge.path), str(made[1].root), "--costs", text])
     assert "expected escape=NUMBER" in str(result.exception)
 
 

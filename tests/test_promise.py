@@ -141,7 +141,7 @@ def test_the_rule_keeps_its_promise_at_the_limit_that_the_counts_give() -> None:
 def test_operate_does_not_switch_off_what_training_certified(gauge: Path, made: tuple[Path, Dataset]) -> None:
     operate(Inspector.load(gauge), made[1], Request(max_escape=0.05, max_overkill=0.05))
     before = bundle.read(gauge)
-    result = run("operate", gauge, made[1].root)
+    result = run("certify", gauge, made[1].root)
     assert result.exit_code == 0, result.output  # type: ignore[attr-defined]
     after = bundle.read(gauge).manifest.operating_point
     assert after is not None
@@ -151,12 +151,12 @@ def test_operate_does_not_switch_off_what_training_certified(gauge: Path, made: 
 def test_a_promise_in_force_is_given_up_only_with_force(gauge: Path, made: tuple[Path, Dataset]) -> None:
     operate(Inspector.load(gauge), made[1], Request())
     before = bundle.read(gauge).sha256
-    refused = run("operate", gauge, made[1].root, "--max-escape", "0.001")
+    refused = run("certify", gauge, made[1].root, "--max-escape", "0.001")
     assert isinstance(refused.exception, UnfitError)  # type: ignore[attr-defined]
     for text in ("Now: at most 5 % of bad parts escape. Then: nothing", "was not changed", "--force"):
         assert text in str(refused.exception)  # type: ignore[attr-defined]
     assert bundle.read(gauge).sha256 == before
-    forced = run("operate", gauge, made[1].root, "--max-escape", "0.001", "--force")
+    forced = run("certify", gauge, made[1].root, "--max-escape", "0.001", "--force")
     assert "every part goes to review" in str(forced.exception)  # type: ignore[attr-defined]
     assert bundle.read(gauge).sha256 != before
 
@@ -189,10 +189,10 @@ def test_an_earlier_revision_is_restored_with_the_files_that_belonged_to_it(
     evidence, golden = (gauge / EVIDENCE).read_bytes(), frames(gauge)
     second = operate(Inspector.load(gauge), made[1], Request(max_escape=0.1, guard=None))
     assert read_drift(gauge).guard is None  # type: ignore[union-attr]
-    listed = json.loads(run("operate", gauge, "--revisions", "--json").stdout)["revisions"]  # type: ignore[attr-defined]
+    listed = json.loads(run("certify", gauge, "--revisions", "--json").stdout)["revisions"]  # type: ignore[attr-defined]
     assert [row["bundle_sha256"] for row in listed] == [first.bundle.sha256, second.bundle.sha256]
     assert [row["replaced"] is None for row in listed] == [False, True]
-    result = run("operate", gauge, "--restore", "1")
+    result = run("certify", gauge, "--restore", "1")
     assert result.exit_code == 0, result.output  # type: ignore[attr-defined]
     assert "Revision 1 is in force again, as revision 3." in result.stdout  # type: ignore[attr-defined]
     manifest = Inspector.load(gauge).bundle.manifest
@@ -216,11 +216,11 @@ def frames(gauge: Path) -> dict[str, bytes]:
 def test_restoring_a_revision_that_promises_nothing_takes_force(gauge: Path, made: tuple[Path, Dataset]) -> None:
     operate(Inspector.load(gauge), made[1], Request(max_escape=0.001))
     operate(Inspector.load(gauge), made[1], Request())
-    assert isinstance(run("operate", gauge, "--restore", "1").exception, UnfitError)  # type: ignore[attr-defined]
-    assert run("operate", gauge, "--restore", "1", "--force").exit_code == 0  # type: ignore[attr-defined]
+    assert isinstance(run("certify", gauge, "--restore", "1").exception, UnfitError)  # type: ignore[attr-defined]
+    assert run("certify", gauge, "--restore", "1", "--force").exit_code == 0  # type: ignore[attr-defined]
     for number in ("0", "3", "-1"):
-        assert isinstance(run("operate", gauge, "--restore", number).exception, InputError)  # type: ignore[attr-defined]
-    assert isinstance(run("operate", gauge).exception, InputError)  # type: ignore[attr-defined]
+        assert isinstance(run("certify", gauge, "--restore", number).exception, InputError)  # type: ignore[attr-defined]
+    assert isinstance(run("certify", gauge).exception, InputError)  # type: ignore[attr-defined]
 
 
 # Nothing vacuous

@@ -299,7 +299,7 @@ def test_a_bundle_without_stored_scores_is_told_so_and_does_not_qualify(made: tu
     assert failed(found) == ["Thresholds follow from the stored scores"]
     (detail,) = (each.detail for each in found.findings if not each.passed)
     assert "stores no calibration scores" in detail
-    assert "Run gonogo operate." in detail
+    assert "Run gonogo certify." in detail
 
 
 def test_the_command_writes_the_page_and_exits_with_1_where_it_does_not_qualify(

@@ -206,7 +206,7 @@ def test_an_unfit_source_is_refused_before_any_work(
 
 
 def test_the_graph_command_accounts_for_every_stored_operation(int8: Inspector, source: Inspector) -> None:
-    command = ["graph", str(int8.path), "--against", str(source.path), "--time", "2", "--json"]
+    command = ["bundle", "graph", str(int8.path), "--against", str(source.path), "--time", "2", "--json"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
@@ -226,15 +226,15 @@ def test_the_graph_command_accounts_for_every_stored_operation(int8: Inspector, 
 def test_the_graph_command_shows_what_torch_ran_where_torch_made_the_network(
     source: Inspector, fine_tuned: Path
 ) -> None:
-    result = CliRunner().invoke(app, ["graph", str(fine_tuned), "--from-torch", "--json"])
+    result = CliRunner().invoke(app, ["bundle", "graph", str(fine_tuned), "--from-torch", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["torch"]["batch_norm"] == 5
-    refused = CliRunner().invoke(app, ["graph", str(source.path), "--from-torch"])
+    refused = CliRunner().invoke(app, ["bundle", "graph", str(source.path), "--from-torch"])
     assert isinstance(refused.exception, InputError)
     assert "without torch. Leave out --from-torch" in str(refused.exception)
 
 
 def test_the_graph_command_prints_tables_for_people(source: Inspector) -> None:
-    result = CliRunner().invoke(app, ["graph", str(source.path)])
+    result = CliRunner().invoke(app, ["bundle", "graph", str(source.path)])
     assert result.exit_code == 0, result.output
     assert " convolutions and matrix products, 0 of them in INT8" in " ".join(result.stdout.split())

@@ -97,7 +97,7 @@ def rejudged(path: Path, inspector: Inspector | None = None) -> list[Rejudged]:
 
 
 def run(*arguments: object) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["replay", *map(str, arguments)])
+    done = CliRunner().invoke(app, ["ledger", "replay", *map(str, arguments)])
     code = {InputError: 2, BundleError: 2, UnfitError: 1}.get(type(done.exception), done.exit_code)
     return code, done.stdout
 
@@ -210,7 +210,7 @@ def test_an_interrupted_replay_says_where_to_go_on(path: Path, monkeypatch: pyte
 
     loaded = Inspector.load  # the golden frame is judged before the line's
     monkeypatch.setattr(Inspector, "load", lambda *_: _armed(loaded(*_), monkeypatch, interrupted))
-    done = CliRunner().invoke(app, ["replay", str(path), "--json"])
+    done = CliRunner().invoke(app, ["ledger", "replay", str(path), "--json"])
     assert done.exit_code == 130
     last = json.loads(done.stdout)["last_seq"]
     assert f"--after {last}" in done.stderr

@@ -63,7 +63,7 @@ def test_training_judging_quantizing_and_qualifying_need_no_torch(discs: Dataset
         ["inspect", made, photo, "--json"],
         ["evaluate", made, discs.root, "--json", "--report", tmp_path / "report.html"],
         ["qualify", made, discs.root, "--out", tmp_path / "qualification.html"],
-        ["quantize", made, discs.root, "--out", small, "--pictures", "8", "--no-control", *anything],
+        ["bundle", "quantize", made, discs.root, "--out", small, "--pictures", "8", "--no-control", *anything],
     )
     trained, inspected, evaluated, qualified, quantized = ends
     assert trained[0] == 0, trained

@@ -4,7 +4,7 @@
     roi.toml               how the region of interest is found, where it is; roi.xml, .bin where a network finds it
     inspector.json         the manifest: recipe, operating point with its evidence, fingerprints
     golden/                a few frames whose exact scores the manifest states
-    drift.json, taught.npy what later parts are compared with; written by ``gonogo operate``
+    drift.json, taught.npy what later parts are compared with; written by ``gonogo certify``
     cascade/               the second graph, and the guard that sends strange parts to it, where there is one
     evidence.json          how the operating point was chosen and certified; the same
     scores.json            the scores that the operating point follows from

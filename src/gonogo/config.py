@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
+import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gonogo.errors import InputError
+from gonogo.files import MOST_SETTINGS_BYTES, parse_toml, read_text
 
 _PREFIX = "GONOGO_"
 
@@ -24,6 +26,46 @@ class Strict(BaseModel):
     """Base of everything read from a file: frozen, no unknown keys, no silent conversions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+Model = TypeVar("Model", bound=Strict)
+
+
+def read_toml(path: Path, model: type[Model], *, example: str) -> Model:
+    """Read a TOML file into a strict model.
+
+    Args:
+        path: The file.
+        model: What it holds.
+        example: The command that prints a file to start from, for the message where there is none.
+
+    Raises:
+        InputError: missing, not TOML, an unknown key, a wrong type, or a value out of range; names the file, the key,
+            what was expected and what was found.
+    """
+    try:
+        return model.model_validate(parse_toml(read_text(path, most_bytes=MOST_SETTINGS_BYTES)))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: expected TOML ({error}). Correct the line.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}). Start from: {example}") from error
+    except ValidationError as error:
+        raise InputError(f"{path}: {_first_problem(error, model)}. Correct the file.") from error
+
+
+def _first_problem(error: ValidationError, model: type[Strict]) -> str:
+    """Key, what was expected and what was found, of the first thing that is wrong."""
+    first = error.errors()[0]
+    where = [str(each) for each in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        section: Any = model
+        for name in where[:-1]:
+            section = section.model_fields[name].annotation
+        return f"{'.'.join(where)}: unknown key, expected one of {', '.join(section.model_fields)}"
+    if first["type"] == "model_type":
+        return f"{'.'.join(where)}: expected a table, found {first['input']!r}"
+    expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    return f"{'.'.join(where)}: {expected}, found {first['input']!r}"
 
 
 class Limits(Strict):

@@ -142,7 +142,7 @@ class Manifest(Strict):
     golden: tuple[Golden, ...] = Field(default=(), strict=False)
     quantisation: Quantisation | None = None
     training: Mapping[str, JsonValue] = Field(default_factory=dict)
-    """How it was trained: options, seeds, metrics. For people; ``gonogo learn`` reads the options back."""
+    """How it was trained: options, seeds, metrics. For people; ``gonogo bundle learn`` reads the options back."""
     data_fingerprint: str = ""
     """SHA-256 over the records and pictures that were trained on."""
     distilled: Comparison | None = None

@@ -21,7 +21,7 @@ class Counted(Strict):
 class Quantisation(Strict):
     """The bundle of full precision that this one was made from, and how far their judgements agree.
 
-    Made by ``gonogo quantize``. Operating point, golden scores and heat scale are the quantised graph's own.
+    Made by ``gonogo bundle quantize``. Operating point, golden scores and heat scale are the quantised graph's own.
     """
 
     source_sha256: str

@@ -37,7 +37,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def certified(parts: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With everything that a bundle may hold after ``gonogo operate``."""
+    """With everything that a bundle may hold after ``gonogo certify``."""
     made = make_weighted_bundle(tmp_path_factory.mktemp("made") / "weighted.inspector", parts)
     operate(Inspector.load(made.root), parts, Request(max_escape=0.1, max_overkill=0.1, guard=0.05))
     return made.root

@@ -6,49 +6,45 @@ from typing import Annotated
 
 import typer
 
-from gonogo.cli import dataset, edge, ledger, roi, station
-from gonogo.cli.cascade import cascade
+from gonogo import __version__
+from gonogo.cli import bundle, dataset, edge, ledger, roi, station
+from gonogo.cli.certify import certify
 from gonogo.cli.demo import demo
-from gonogo.cli.distill import distill
 from gonogo.cli.evaluate import evaluate
-from gonogo.cli.gauge import gauge
-from gonogo.cli.graph import graph
+from gonogo.cli.help_text import Entries, SectionedCommand
 from gonogo.cli.inspect import inspect
-from gonogo.cli.learn import learn
-from gonogo.cli.operate import operate
 from gonogo.cli.qualify import qualify
-from gonogo.cli.quantize import quantize
-from gonogo.cli.replay import replay
 from gonogo.cli.serve import serve
-from gonogo.cli.synth import synth
 from gonogo.cli.train import train
 
 app = typer.Typer(
     name="gonogo",
+    cls=Entries,
     help="A go/no-go gauge for photographs.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # as markup, [views.health] would vanish from a text
 )
-app.add_typer(dataset.app, name="dataset")
-app.add_typer(roi.app, name="roi")
-app.add_typer(station.app, name="station")
-app.add_typer(ledger.app, name="ledger")
-for command in (demo, train, inspect, evaluate, operate, qualify, synth, gauge):
+for group in (dataset, roi, bundle, station, ledger):
+    app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
+for command in (demo, certify, evaluate, qualify, inspect, serve):
     app.command()(command)
-app.command()(learn)
-app.command()(quantize)
-app.command()(graph)
-app.command()(replay)
-app.command()(distill)
-app.command()(cascade)
-app.command()(serve)
+app.command(cls=SectionedCommand)(train)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gonogo {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def _gonogo(
     debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error, too.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Inspect photographs of parts: go, no-go or review, with a proven escape rate."""
     # `edge.run` looks for --debug itself, as errors of the command line's own parsing come before this.

@@ -1,4 +1,4 @@
-"""``gonogo cascade``: a small network judges everything, a large one what the small one is not sure of."""
+"""``gonogo bundle cascade``: a small network judges everything, a large one what the small one is not sure of."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gonogo.cli.distill import AsJsonOption, SplitOption, known_split, tell
 
 
 def cascade(
-    student: Annotated[Path, typer.Argument(help="The fast bundle (gonogo distill).", metavar="STUDENT")],
+    student: Annotated[Path, typer.Argument(help="The fast bundle (gonogo bundle distill).", metavar="STUDENT")],
     teacher: Annotated[
         Path, typer.Argument(help="The bundle that judges when the student is unsure.", metavar="TEACHER")
     ],

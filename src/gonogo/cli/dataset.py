@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gonogo.cli.doubts import doubts
+from gonogo.cli.synth import synth
 
 if TYPE_CHECKING:
     from gonogo.dataset import Dataset, Fractions
 
 app = typer.Typer(help="Labelled pictures: import, check and split them.", no_args_is_help=True)
-app.command()(doubts)
 
 Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A data set folder.")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed: the same seed gives the same splits.")]
@@ -248,3 +248,7 @@ def _print_counts(dataset: Dataset) -> None:
         numbers = [found.get((split, label, defect), 0) for split in columns]
         table.add_row(label, defect, *map(str, (*numbers, sum(numbers))))
     Console().print(table)
+
+
+for command in (synth, doubts):
+    app.command()(command)

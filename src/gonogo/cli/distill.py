@@ -1,4 +1,4 @@
-"""``gonogo distill``: teach a smaller network what a bundle knows."""
+"""``gonogo bundle distill``: teach a smaller network what a bundle knows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gonogo.cli.train import NormalisationName, PoolName, known_reduction
+from gonogo.cli.train import known_reduction
+from gonogo.cli.train_options import NormalisationName, PoolName
 from gonogo.errors import InputError, UnfitError
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def distill(
         seed=seed,
     )
     made = teach(Inspector.load(bundle), Dataset.read(dataset), out, options, overwrite=overwrite)
-    wrote = f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo cascade {out} {bundle} {dataset} --out CASCADE"
+    wrote = (
+        f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo bundle cascade {out} {bundle} {dataset} --out CASCADE"
+    )
     tell(made.compared, out, "the student", wrote, {"epochs": len(made.history) - 1}, as_json=as_json)
 
 

@@ -21,7 +21,7 @@ def doubts(
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
     """List the labels that scores of parts left out contradict most. For cleaning labels before a training."""
-    from gonogo.cli.train import parse_size
+    from gonogo.cli.train_options import parse_size
     from gonogo.dataset import Dataset
     from gonogo.progress import console
     from gonogo.report.doubts import write_doubts

@@ -38,13 +38,13 @@ _LINE = ("line", ("apsw",))
 NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
     ("demo",): _TRAINING,
     ("train",): _TRAINING,
-    ("learn",): _TRAINING,
-    ("distill",): _FINE_TUNING,
-    ("quantize",): ("train", ("nncf",)),
-    ("replay",): _LINE,
+    ("bundle", "learn"): _TRAINING,
+    ("bundle", "distill"): _FINE_TUNING,
+    ("bundle", "quantize"): ("train", ("nncf",)),
     ("ledger",): _LINE,
     ("station",): _LINE,
     ("station", "limits"): ("line", ()),
+    ("station", "msa"): ("line", ()),
     ("serve",): (
         "server",
         ("apsw", "argon2", "babel", "fastapi", "python_multipart", "sse_starlette", "starlette", "uvicorn"),

@@ -1,4 +1,4 @@
-"""``gonogo graph``: what the conversion made of a network."""
+"""``gonogo bundle graph``: what the conversion made of a network."""
 
 from __future__ import annotations
 

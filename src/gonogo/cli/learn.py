@@ -1,4 +1,4 @@
-"""``gonogo learn``."""
+"""``gonogo bundle learn``."""
 
 from __future__ import annotations
 

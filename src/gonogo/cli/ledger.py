@@ -1,4 +1,4 @@
-"""``gonogo ledger``: look at a ledger, prove it untouched, export it, let old frames go."""
+"""``gonogo ledger``: look at a ledger, prove it untouched, export it, judge it again, let old frames go."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.replay import replay
+
 if TYPE_CHECKING:
     from gonogo.ledger import Record, Row
 
-app = typer.Typer(help="The record of every verdict: list, verify, export, delete old frames.", no_args_is_help=True)
+app = typer.Typer(
+    help="The record of every verdict: list, verify, export, judge again, delete old frames.", no_args_is_help=True
+)
 
 _Ledger = Annotated[Path, typer.Argument(help="The ledger, for example line1.ledger.", metavar="LEDGER")]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
@@ -156,3 +160,6 @@ def _line(row: Row[Record]) -> str:
         said = " ".join(filter(None, (record.label, record.defect)))
         return f"{start}{record.action}{about} by {record.who} {said}".rstrip()
     return f"{start}{row.kind.value}"
+
+
+app.command()(replay)

@@ -1,4 +1,4 @@
-"""``gonogo quantize``."""
+"""``gonogo bundle quantize``."""
 
 from __future__ import annotations
 

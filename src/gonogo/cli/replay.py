@@ -1,4 +1,4 @@
-"""``gonogo replay``: judge the stored frames of a ledger again."""
+"""``gonogo ledger replay``: judge the stored frames of a ledger again."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def replay(
                 if told is not None:
                     typer.echo(json.dumps(told) if as_json else _line(told))
         except KeyboardInterrupt:
-            typer.echo(f"Interrupted. Go on with: gonogo replay {ledger} --after {tally.last}", err=True)
+            typer.echo(f"Interrupted. Go on with: gonogo ledger replay {ledger} --after {tally.last}", err=True)
             raise typer.Exit(130) from None
         finally:
             typer.echo(json.dumps(tally.summary()) if as_json else tally.text())

@@ -1,4 +1,4 @@
-"""``gonogo operate BUNDLE --revisions`` and ``--restore N``: the limits that were in force before, and back to them."""
+"""``gonogo certify BUNDLE --revisions`` and ``--restore N``: the limits that were in force before, and back to them."""
 
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from gonogo.cli.msa import msa
+
 app = typer.Typer(help="One inspection position on a line: run, check, report.", no_args_is_help=True)
 
 _Toml = Annotated[Path, typer.Argument(help="The station's settings.", metavar="STATION.TOML")]
@@ -138,3 +140,6 @@ def report(
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
+
+
+app.command()(msa)

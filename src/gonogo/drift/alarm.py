@@ -114,7 +114,7 @@ class DriftTest:
         if not watches:
             raise InputError(
                 f"expected a bundle with drift limits, found none: they take {MIN_REFERENCE} good calibration parts "
-                "and are written by gonogo operate."
+                "and are written by gonogo certify."
             )
         tests = tuple(AuditTest(promised_rate=watch.rate, confidence=1.0 - RISK / 2) for watch in watches)
         return cls(watches=tuple(watches), tests=tests)

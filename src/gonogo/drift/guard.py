@@ -47,7 +47,7 @@ class Taught:
         if vector.shape != self.directions.shape[1:]:
             raise InputError(
                 f"expected a feature vector of {self.directions.shape[1]} numbers, found shape {vector.shape}. "
-                "These reference features belong to another network: run gonogo operate on this bundle."
+                "These reference features belong to another network: run gonogo certify on this bundle."
             )
         likeness = self.directions @ _unit(vector)
         nearest = np.partition(likeness, len(likeness) - NEIGHBOURS)[-NEIGHBOURS:]

@@ -94,11 +94,11 @@ def _read(bundle: Path, data: Callable[[str], bytes]) -> Reference:
         directions = _array(data(TAUGHT))
     except (ValidationError, OSError, ValueError) as error:
         what = str(error).splitlines()[0]
-        raise BundleError(f"{bundle}: {DRIFT} or {TAUGHT} is malformed ({what}). Run gonogo operate again.") from error
+        raise BundleError(f"{bundle}: {DRIFT} or {TAUGHT} is malformed ({what}). Run gonogo certify again.") from error
     if directions.ndim != 2 or directions.dtype != np.float16 or len(directions) < NEIGHBOURS:
         raise BundleError(
             f"{bundle / TAUGHT}: expected a float16 row per taught part, found {directions.dtype} {directions.shape}. "
-            "Run gonogo operate again."
+            "Run gonogo certify again."
         )
     return Reference(
         taught=Taught(directions=directions.astype(np.float32)),

@@ -1,4 +1,4 @@
-"""The one way from judged calibration parts to an operating point, for training, ``gonogo operate`` and the pages."""
+"""The one way from judged calibration parts to an operating point, for training, ``gonogo certify`` and the pages."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def request_of(stored: StoredScores, inspector: Inspector) -> Request:
         return Request(**{**asked, "costs": costs})
     except TypeError as error:
         raise BundleError(
-            f"{inspector.path}: what was asked at the certification cannot be read ({error}). Run gonogo operate again."
+            f"{inspector.path}: what was asked at the certification cannot be read ({error}). Run gonogo certify again."
         ) from error
 
 

@@ -21,7 +21,7 @@ def restore(bundle: Bundle, number: int, *, force: bool = False) -> Bundle:
 
     Args:
         bundle: What to revise.
-        number: Which revision, from 1; they are listed by ``gonogo operate BUNDLE --revisions``.
+        number: Which revision, from 1; they are listed by ``gonogo certify BUNDLE --revisions``.
         force: Write it even where nothing would be left of a promise in force.
 
     Raises:
@@ -32,7 +32,7 @@ def restore(bundle: Bundle, number: int, *, force: bool = False) -> Bundle:
     if not 1 <= number <= len(history):
         raise InputError(
             f"{bundle.root}: expected the number of an earlier revision, 1 to {len(history)}, found {number}. "
-            "List them with: gonogo operate BUNDLE --revisions"
+            "List them with: gonogo certify BUNDLE --revisions"
             if history
             else f"{bundle.root}: there is no earlier revision to restore."
         )

@@ -97,7 +97,7 @@ def read_scores(opened: Bundle) -> StoredScores | None:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise BundleError(
-            f"{opened.root / SCORES}: malformed ({where}: {first['msg']}). Run gonogo operate again."
+            f"{opened.root / SCORES}: malformed ({where}: {first['msg']}). Run gonogo certify again."
         ) from error
 
 

@@ -196,7 +196,7 @@ def _evidence(made: Operated, dataset: Dataset) -> dict[str, Any]:
 
 def _judge_calibrate(recorder: Recorder, dataset: Dataset) -> Evaluation:
     calibrate = evaluate(recorder, dataset, (Split.CALIBRATE,), with_regions=False)
-    require_judged(calibrate, then="run gonogo operate again")
+    require_judged(calibrate, then="run gonogo certify again")
     return calibrate
 
 

@@ -28,7 +28,7 @@ _DIGITS = 1e4
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """What is asked of training, of ``gonogo operate`` and of the pages alike."""
+    """What is asked of training, of ``gonogo certify`` and of the pages alike."""
 
     max_escape: float | None = None
     """Largest share of bad parts judged go; ``None``: not asked for, see `rate_by_counts`."""

@@ -142,7 +142,7 @@ def print_pdf(page: Path, pdf: Path) -> None:
 def _certificate(point: OperatingPoint | None) -> list[Finding]:
     if point is None:
         return [
-            Finding(what="Certified limits", passed=False, detail="There is no operating point. Run gonogo operate.")
+            Finding(what="Certified limits", passed=False, detail="There is no operating point. Run gonogo certify.")
         ]
     return [
         Finding(
@@ -162,7 +162,7 @@ def _recounted(inspector: Inspector, dataset: Dataset) -> list[Finding]:
     if found is None:
         detail = (
             "The bundle stores no calibration scores: an earlier version of gonogo certified it, so its thresholds "
-            "cannot be counted again. Run gonogo operate."
+            "cannot be counted again. Run gonogo certify."
         )
         return [Finding(what=thresholds, passed=False, detail=detail)]
     tolerance = inspector.bundle.manifest.score_tolerance
@@ -183,7 +183,7 @@ def _recounted(inspector: Inspector, dataset: Dataset) -> list[Finding]:
 def _no_difference(what: str, differences: Sequence[str], same: str) -> Finding:
     listed = "; ".join(differences[:_DIFFERENCES])
     more = f"; and {len(differences) - _DIFFERENCES} more" if len(differences) > _DIFFERENCES else ""
-    detail = f"{listed}{more}. Run gonogo operate, and find out who changed the bundle." if differences else same
+    detail = f"{listed}{more}. Run gonogo certify, and find out who changed the bundle." if differences else same
     return Finding(what=what, passed=not differences, detail=detail)
 
 
@@ -191,14 +191,14 @@ def _same_data(point: OperatingPoint | None, splits: Sequence[SplitCount]) -> Fi
     found = next(split for split in splits if split.name == Split.CALIBRATE)
     stated = "" if point is None else point.data_fingerprint
     if point is None or not stated or stated != found.fingerprint:
-        passed, detail = False, "is not the one that the certificate names. Run gonogo operate."
+        passed, detail = False, "is not the one that the certificate names. Run gonogo certify."
     elif point.escape.parts > found.bad or point.overkill.parts > found.good:
         passed, detail = (
             False,
             (
                 f"holds {found.good} good and {found.bad} bad parts, but the certificate counts "
                 f"{point.overkill.parts} and {point.escape.parts}: pictures of one part were counted several times. "
-                "Run gonogo operate."
+                "Run gonogo certify."
             ),
         )
     else:

@@ -230,7 +230,7 @@ def _require_both_heard(rule: CascadeRule, known: Reference, recorder: Recorder,
     if all(unsure):
         raise UnfitError(
             f"the student is sure of none of the {len(unsure)} val pictures, so the teacher alone is faster. Teach it "
-            "longer or choose a larger one (gonogo distill), or allow its answers more risk with --risk-share."
+            "longer or choose a larger one (gonogo bundle distill), or allow its answers more risk with --risk-share."
         )
     if not any(unsure):
         raise UnfitError(f"the student is sure of all {len(unsure)} val pictures: use it alone.")

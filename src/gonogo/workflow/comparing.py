@@ -109,7 +109,7 @@ def promised(teacher: Inspector) -> OperatingPoint:
         missing = "" if point is None else f" ({point.escape.parts_missing} more bad parts are needed)"
         raise UnfitError(
             f"{teacher.path}: expected a certified escape rate to hold the new bundle to, found none{missing}. "
-            "Certify it first: gonogo operate, with a limit that the calibration parts can prove."
+            "Certify it first: gonogo certify, with a limit that the calibration parts can prove."
         )
     return point
 
@@ -162,7 +162,7 @@ def require_whole_regions(inspector: Inspector) -> None:
     if inspector.recipe.tiling is not None:
         raise InputError(
             f"{inspector.path}: expected a bundle that judges the region as a whole, found one with windows (--tile). "
-            "Neither distillation nor a cascade works with windows; make it faster with: gonogo quantize"
+            "Neither distillation nor a cascade works with windows; make it faster with: gonogo bundle quantize"
         )
 
 

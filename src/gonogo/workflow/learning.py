@@ -191,7 +191,7 @@ def request_in_force(inspector: Inspector) -> Request:
     """
     stored, point = read_scores(inspector.bundle), inspector.operating_point
     if stored is None or point is None:
-        raise InputError(f"{inspector.path}: expected certified limits, found none. Run gonogo operate first.")
+        raise InputError(f"{inspector.path}: expected certified limits, found none. Run gonogo certify first.")
     request = request_of(stored, inspector)
     if request.costs is None:
         return request

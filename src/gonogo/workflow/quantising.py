@@ -187,7 +187,7 @@ def _require_fit(source: Inspector, dataset: Dataset, options: QuantisingOptions
     if source.cascade is not None:
         raise InputError(
             f"{source.path}: expected a bundle with one network, found a cascade. Quantise its student and its "
-            "teacher, then join those: gonogo cascade"
+            "teacher, then join those: gonogo bundle cascade"
         )
     if manifest.quantisation is not None or manifest.precision != "f32":
         raise InputError(
@@ -321,7 +321,7 @@ def _golden(inspector: Inspector) -> tuple[Golden, ...]:
 
 
 def _with_point(inspector: Inspector, dataset: Dataset, source: Bundle) -> Bundle:
-    """Certify as the source was: by ``gonogo operate``, guard and drift limits included, or by training alone."""
+    """Certify as the source was: by ``gonogo certify``, guard and drift limits included, or by training alone."""
     point = source.manifest.operating_point
     assert point is not None, "it was asked for before"
     if (request := _request(source)) is not None:
@@ -344,7 +344,7 @@ def _request(source: Bundle) -> Request | None:
     try:
         return Request(**{**json.loads(file.read_bytes())["request"], "costs": None})
     except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{file}: cannot be read ({error}). Certify the source anew: gonogo operate") from error
+        raise BundleError(f"{file}: cannot be read ({error}). Certify the source anew: gonogo certify") from error
 
 
 def _stated(

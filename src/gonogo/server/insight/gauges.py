@@ -32,7 +32,7 @@ class Gauge:
     """Names what gives the scores: equal for two revisions that differ in their limits only."""
     reference: Reference | None
     evidence: Mapping[str, Any]
-    """What ``gonogo operate`` wrote down; empty where it was never run."""
+    """What ``gonogo certify`` wrote down; empty where it was never run."""
 
     @property
     def name(self) -> str:

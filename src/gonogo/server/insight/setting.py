@@ -108,7 +108,7 @@ class _Counted(Inspector):
 
 
 def _request(gauge: Gauge, max_escape: float, max_overkill: float, bad_share: float) -> Request:
-    """As the gauge was set before, with new limits: as ``gonogo operate`` wrote it down, else as training did."""
+    """As the gauge was set before, with new limits: as ``gonogo certify`` wrote it down, else as training did."""
     point = gauge.point
     kept: dict[str, object] = {} if point is None else {"confidence": point.escape.confidence, "joint": point.joint}
     before: Mapping[str, object] = gauge.evidence.get("request", {})

@@ -1,4 +1,4 @@
-"""``gonogo gauge``: is the gauge, with its people, fit for use?"""
+"""``gonogo station msa``: is the gauge, with its people, fit for use?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gonogo.gauge import Appraiser, GaugeReport, Kappa, Share, Study
 
 
-def gauge(
+def msa(
     study_csv: Annotated[
         Path,
         typer.Argument(

@@ -1,4 +1,4 @@
-"""``gonogo operate``: set the two limits, certify them, and write them into the bundle."""
+"""``gonogo certify``: set the two limits, certify them, and write them into the bundle."""
 
 from __future__ import annotations
 
@@ -23,14 +23,18 @@ MAX_OVERKILL_HELP = "Largest share of good parts judged no-go. [default: as for 
 RejectOption = Annotated[
     bool,
     typer.Option(
-        "--reject",
+        "--reject/--no-reject",
+        show_default=False,
+        rich_help_panel="Promise",
         help="Where no escape limit can be certified: reject above the no-go threshold all the same. [default: review]",
     ),
 ]
 GoWithoutPromiseOption = Annotated[
     bool,
     typer.Option(
-        "--go-without-promise",
+        "--go-without-promise/--no-go-without-promise",
+        show_default=False,
+        rich_help_panel="Promise",
         help="Where no escape limit can be certified: pass parts below the no-go threshold all the same. Nothing is "
         "then known about escapes, and every verdict says so.",
     ),
@@ -39,10 +43,10 @@ _MOST = 0.3
 """With costs and no limit of one's own: the most lenient limit on the dial."""
 
 
-def operate(
+def certify(
     bundle: Annotated[Path, typer.Argument(help="The inspector to set; it is revised.", metavar="BUNDLE")],
     dataset: Annotated[
-        Path | None, typer.Argument(help="The data set it was trained on.", metavar="[DATASET]", show_default=False)
+        Path | None, typer.Argument(help="The data set it was trained on.", metavar="DATASET", show_default=False)
     ] = None,
     max_escape: Annotated[float | None, typer.Option(help=MAX_ESCAPE_HELP, show_default=False)] = None,
     max_overkill: Annotated[float | None, typer.Option(help=MAX_OVERKILL_HELP, show_default=False)] = None,
@@ -97,7 +101,7 @@ def operate(
 
         return show_revisions(bundle, restore, force=force, as_json=as_json)
     if dataset is None:
-        raise InputError("operate: expected the data set that the inspector was trained on. Name it after the bundle.")
+        raise InputError("certify: expected the data set that the inspector was trained on. Name it after the bundle.")
     weighed = None if costs is None else _costs(costs)
     request = Request(
         max_escape=_MOST if weighed and max_escape is None else max_escape,
