@@ -16,7 +16,7 @@ import pytest
 from gonogo import files, images
 from gonogo.errors import InputError, LedgerError
 from gonogo.schema import State
-from gonogo.station import Cause, FakePlc, Gate, Trigger, fake_frame
+from gonogo.station import Cause, FakePlc, Supervisor, Trigger, fake_frame
 from gonogo.station.backlog import Backlog, Owed
 from gonogo.station.chaos_bench import bench, patiently, settings_for
 from gonogo.station.http import StationServer
@@ -44,7 +44,7 @@ def shows(server: StationServer, code: int, text: str) -> Callable[[], bool]:
 def test_health_is_503_while_the_ledger_is_gone_and_200_when_it_is_back(tmp_path: Path) -> None:
     settings = settings_for(tmp_path / "line")
     with bench(settings) as line:
-        server = StationServer(line.gate, host="127.0.0.1", port=0, token=None, triggers=False)
+        server = StationServer(line.gate, host="127.0.0.1", port=0, token=None, triggers=False).start()
         line.ready()
         line.plc.fire(line.gate.submit, "part-1")
         assert line.plc.wait("part-1").state is State.GO
@@ -60,7 +60,7 @@ def test_health_is_503_while_the_ledger_is_gone_and_200_when_it_is_back(tmp_path
 
 def test_health_is_503_when_the_last_parts_were_all_faults(tmp_path: Path) -> None:
     with bench(settings_for(tmp_path / "line")) as line:
-        server = StationServer(line.gate, host="127.0.0.1", port=0, token=None, triggers=False)
+        server = StationServer(line.gate, host="127.0.0.1", port=0, token=None, triggers=False).start()
         line.ready()
         for number in range(3):
             assert health_of(server)[0] == 200
@@ -75,7 +75,7 @@ def test_health_is_503_when_the_last_parts_were_all_faults(tmp_path: Path) -> No
         server.close()
 
 
-def _published(gate: Gate) -> str:
+def _published(gate: Supervisor) -> str:
     gate.published = ("", "")
     patiently(lambda: bool(gate.published[1]), "nothing is published")
     return gate.published[1]
@@ -94,7 +94,7 @@ def test_the_alarm_of_a_full_disk_ends_when_there_is_space_again(
         return replace(path, target)
 
     monkeypatch.setattr(Path, "replace", fail)
-    gate = Gate(settings, [sys.executable, "-c", "raise SystemExit(3)"], FakePlc().send)
+    gate = Supervisor(settings, [sys.executable, "-c", "raise SystemExit(3)"], FakePlc().send)
     gate.start()
     alarms = lambda: json.loads(gate.published[0]).get("alarms", [])  # noqa: E731
     patiently(lambda: any("No space" in alarm for alarm in alarms()), "no alarm")

@@ -37,7 +37,6 @@ from gonogo.station import (
     Cause,
     Cycle,
     FakePlc,
-    Gate,
     Health,
     Model,
     ModelSlot,
@@ -45,6 +44,7 @@ from gonogo.station import (
     Station,
     StationSettings,
     Step,
+    Supervisor,
     Trigger,
     ViewParts,
     fake_frame,
@@ -628,7 +628,7 @@ def test_a_worker_that_stalls_is_killed_and_the_line_has_its_fault_long_before(t
 def test_a_worker_that_never_lives_makes_every_part_a_fault_and_the_station_says_so(tmp_path: Path) -> None:
     quiet = settings(tmp_path, extra="[watchdog]\nrestarts = 2\nwithin_s = 60.0\n")
     plc = FakePlc()
-    gate = Gate(quiet, [sys.executable, "-c", "raise SystemExit(3)"], plc.send)
+    gate = Supervisor(quiet, [sys.executable, "-c", "raise SystemExit(3)"], plc.send)
     gate.start()
     while gate.health is not Health.DOWN:
         time.sleep(0.01)
@@ -699,7 +699,7 @@ def test_the_gate_answers_a_used_id_with_another_part_by_a_fault_and_raises_an_a
         assert (other.state, other.cause, other.part) == (State.FAULT, Cause.REUSED_ID, "P2")
         line.plc.fire(line.gate.submit, "A", part="P1", lot="L1")
         assert line.plc.wait("A", answers=3).state is State.GO
-        assert "P2" in line.gate.reused
+        assert "P2" in line.gate._triggers.reused
         line.plc.fire(line.gate.submit, "B", part="P1")
         line.plc.fire(line.gate.submit, "B", part="P2")  # before the first has its answer
         assert line.plc.wait("B", answers=2).state is State.FAULT
@@ -713,7 +713,7 @@ def test_the_gate_answers_a_used_id_with_another_part_by_a_fault_and_raises_an_a
 
 
 def test_a_picture_that_a_later_trigger_may_own_is_a_fault_whatever_the_worker_knew(tmp_path: Path) -> None:
-    gate = Gate(settings(tmp_path), ["true"], lambda _: None)
+    gate = Supervisor(settings(tmp_path), ["true"], lambda _: None)
     first = Trigger(id="A", at=NOW, due_s=101.0)
     for trigger in (first, replace(first, id="B", due_s=101.2)):
         gate._notices.came(trigger, None)
@@ -863,7 +863,7 @@ def test_lines_are_triggers_and_everything_else_is_complained_about() -> None:
 
 
 def test_names_that_the_ledger_cannot_take_are_refused_at_the_gate(tmp_path: Path) -> None:
-    gate = Gate(settings(tmp_path), ["true"], lambda _: None)
+    gate = Supervisor(settings(tmp_path), ["true"], lambda _: None)
     for name in ("", "x" * 201, "two\nlines"):
         with pytest.raises(ValueError, match="expected"):
             gate.submit(name)
@@ -880,7 +880,7 @@ def test_an_answer_that_is_not_taken_is_told_and_the_others_go_on(tmp_path: Path
 
     delivered: list[str] = []
     told: list[tuple[str, str]] = []
-    sender = Sender(Port(), lambda: None, lambda answer, why: told.append((answer.trigger_id, why)))
+    sender = Sender(Port(), lambda: None, lambda answer, why: told.append((answer.trigger_id, why))).start()
     for name in ("a", "lost", "odd", "b"):
         sender.send(Answer(trigger_id=name, state=State.GO, reason="", row=1))
     sender.close()
@@ -918,7 +918,7 @@ def test_a_reply_that_is_no_http_counts_as_not_delivered() -> None:
 def test_a_disk_that_is_gone_does_not_take_the_gate_along(tmp_path: Path) -> None:
     gone = settings(tmp_path / "line")
     plc = FakePlc()
-    gate = Gate(gone, [sys.executable, "-c", "raise SystemExit(3)"], plc.send)
+    gate = Supervisor(gone, [sys.executable, "-c", "raise SystemExit(3)"], plc.send)
     shutil.rmtree(gone.state_dir)
     gate.start()
     while not gate.metrics.status_trouble:
@@ -952,7 +952,7 @@ def test_a_source_of_triggers_that_fails_ends_the_station_with_its_reason(
 def test_http_triggers_are_answered_and_status_and_metrics_are_shown(tmp_path: Path) -> None:
     tormented = settings_for(tmp_path / "line")
     with bench(tormented) as line:
-        server = StationServer(line.gate, host="127.0.0.1", port=0, token="secret", triggers=True)
+        server = StationServer(line.gate, host="127.0.0.1", port=0, token="secret", triggers=True).start()
 
         def ask(method: str, path: str, body: str = "", **headers: str) -> tuple[int, str]:
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
@@ -973,8 +973,8 @@ def test_http_triggers_are_answered_and_status_and_metrics_are_shown(tmp_path: P
             time.sleep(0.05)
         metrics = ask("GET", "/metrics")[1]
         server.close()
-    assert 'gonogo_station_answers_total{station="chaos",state="go"} 1' in metrics
-    assert re.search(r'stage_seconds\{station="chaos",stage="total",quantile="0.99"\} 0\.\d+', metrics)
+    assert 'gonogo_station_answers_total{state="go",station="chaos"} 1.0' in metrics
+    assert re.search(r'stage_seconds\{quantile="0.99",stage="total",station="chaos"\} 0\.\d+', metrics)
     assert all(re.fullmatch(r"# .*|[a-z_]+\{[^}]*\} [-+0-9.e]+", text) for text in metrics.strip().split("\n"))
 
 

@@ -131,7 +131,7 @@ def _ask(port: int, path: str, body: bytes) -> tuple[int, bytes]:
 def through_http(line: Bench, count: int) -> Storm:
     """``POST /trigger``, as an id alone and as JSON with every name in every field."""
     storm = Storm(line)
-    server = StationServer(line.gate, host="127.0.0.1", port=0, token=None, triggers=True)
+    server = StationServer(line.gate, host="127.0.0.1", port=0, token=None, triggers=True).start()
     for number, name in enumerate(names(count, 1)):
         fields = {"id": name, "part": name, "lot": name}
         plain = name.encode("utf-8", "surrogatepass")
@@ -146,7 +146,7 @@ def through_http(line: Bench, count: int) -> Storm:
 def through_frames(count: int) -> dict[str, int]:
     """``POST /frames/NAME``: each is taken, or refused with its reason."""
     figures = dict.fromkeys(("tried", "answered", "refused", "silent"), 0)
-    camera = PushCamera(matching=Matching(max_waiting=1_000, keep_s=3_600.0))
+    camera = PushCamera(matching=Matching(max_waiting=1_000, keep_s=3_600.0)).start()
     for name in names(count, 2):
         code, told = _ask(camera.port, "/frames/" + urllib.parse.quote(name, errors="surrogatepass"), b"picture")
         figures["tried"] += 1

@@ -10,6 +10,7 @@ import urllib.parse
 from collections.abc import Collection
 from datetime import datetime
 from http import HTTPStatus
+from typing import Self
 
 from gonogo import images
 from gonogo.capture.access import authorised, content_length, foreign
@@ -54,7 +55,12 @@ class PushCamera:
         except OSError as error:
             raise InputError(f"{host}:{port}: cannot listen there ({error}). Choose another.") from error
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, name="push-camera", daemon=True).start()
+        self._thread = threading.Thread(target=self._server.serve_forever, name="push-camera", daemon=True)
+
+    def start(self) -> Self:
+        """Take pictures from now on."""
+        self._thread.start()
+        return self
 
     @property
     def port(self) -> int:

@@ -15,10 +15,10 @@ from gonogo.schema import State
 from gonogo.station.answers import Sender
 from gonogo.station.chaos_fork import ForkedWorker
 from gonogo.station.fakes import FakePlc
-from gonogo.station.gate import Gate
 from gonogo.station.judging import ANSWERED_FAULT
 from gonogo.station.settings import StationSettings, parse_settings
 from gonogo.station.status import Health
+from gonogo.station.supervisor import Supervisor
 from gonogo.station.watchdog import spawn
 
 PATIENCE_S = 600.0
@@ -66,7 +66,7 @@ class Bench:
     """One station under torment: a gate in this process, its worker beside it, a fake controller in front."""
 
     settings: StationSettings
-    gate: Gate
+    gate: Supervisor
     plc: FakePlc
 
     def ready(self) -> None:
@@ -144,8 +144,8 @@ def bench(settings: StationSettings, *, real: bool = False, cameras: bool = Fals
         "real" if real else "cameras" if cameras else "fake",
     ]
     sender: list[Sender] = []
-    gate = Gate(settings, command, lambda answer: sender[0].send(answer), spawn=spawn if real else ForkedWorker)
-    sender.append(Sender(plc, gate.acknowledged, gate.undelivered))
+    gate = Supervisor(settings, command, lambda answer: sender[0].send(answer), spawn=spawn if real else ForkedWorker)
+    sender.append(Sender(plc, gate.acknowledged, gate.undelivered).start())
     gate.start()
     try:
         yield Bench(settings=settings, gate=gate, plc=plc)

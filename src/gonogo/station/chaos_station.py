@@ -72,22 +72,22 @@ class StationProcess:
 def main() -> None:
     """Run the station on standard input and output; the first line names the worker."""
     from gonogo.station.answers import LinePort, Sender
-    from gonogo.station.gate import Gate
     from gonogo.station.settings import read_settings
     from gonogo.station.status import Health
+    from gonogo.station.supervisor import Supervisor
     from gonogo.station.triggers import Source, read_lines
 
     toml = Path(sys.argv[1])
     settings = read_settings(toml)
     command = [sys.executable, "-m", "gonogo.station.chaos_worker", str(toml), "fake"]
     sender: list[Sender] = []
-    gate = Gate(settings, command, lambda answer: sender[0].send(answer))
-    sender.append(Sender(LinePort(sys.stdout), gate.acknowledged, gate.undelivered))
+    gate = Supervisor(settings, command, lambda answer: sender[0].send(answer))
+    sender.append(Sender(LinePort(sys.stdout), gate.acknowledged, gate.undelivered).start())
     gate.start()
     while gate.health is not Health.RUNNING:
         threading.Event().wait(0.005)
     print(json.dumps({"worker_pid": gate.worker_pid}), flush=True)  # noqa: T201
-    source = Source(lambda stopped: read_lines(sys.stdin, gate.submit, print, stopped))
+    source = Source(lambda stopped: read_lines(sys.stdin, gate.submit, print, stopped)).start()
     source.ended.wait()
     gate.stop()
     sender[0].close()

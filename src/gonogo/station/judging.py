@@ -67,7 +67,7 @@ class Station:
         """Open the ledger and load the bundles; what fails is shown and tried again, never fatal."""
         self._follow_last_pictures()
         for view in self._views:
-            view.open()
+            view.start()
         for slot in self._slots:
             self._tell_swap(slot.start(), at_start=True)
 

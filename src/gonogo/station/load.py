@@ -21,12 +21,12 @@ from gonogo.ledger import Ledger, verify
 from gonogo.schema import Frame, State
 from gonogo.station.answers import Sender
 from gonogo.station.fakes import FakePlc
-from gonogo.station.gate import Gate
 from gonogo.station.messages import Answer, Cause
 from gonogo.station.models import Model, load
 from gonogo.station.running import worker_command
 from gonogo.station.settings import StationSettings, parse_settings
 from gonogo.station.status import Health
+from gonogo.station.supervisor import Supervisor
 
 SHARE = 0.8
 _WARM_UP = 20
@@ -174,22 +174,22 @@ kind = "stdout"
 
 
 @contextlib.contextmanager
-def _station(settings: StationSettings, send: Callable[[Answer], None]) -> Iterator[Gate]:
+def _station(settings: StationSettings, send: Callable[[Answer], None]) -> Iterator[Supervisor]:
     class Port:
         def send(self, answer: Answer) -> None:
             send(answer)
 
     sender: list[Sender] = []
-    gate = Gate(
+    gate = Supervisor(
         settings, worker_command(settings.state_dir.parent / "station.toml"), lambda answer: sender[0].send(answer)
     )
-    sender.append(Sender(Port(), gate.acknowledged, gate.undelivered))
+    sender.append(Sender(Port(), gate.acknowledged, gate.undelivered).start())
     gate.start()
     try:
         until = time.monotonic() + 120
         while gate.health is not Health.RUNNING:
             if time.monotonic() > until:
-                raise InputError(f"the station has not started: {gate.told}")
+                raise InputError(f"the station has not started: {gate.report}")
             time.sleep(0.01)
         yield gate
     finally:

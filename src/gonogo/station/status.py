@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from gonogo.station.gate import Gate
+from gonogo.station.messages import WorkerReport
+from gonogo.station.metrics import Metrics
+from gonogo.station.settings import StationSettings
 
 STATUS, METRICS = "status.json", "metrics.prom"
 _BEATS_MISSED = 5.0
@@ -31,68 +32,86 @@ class Health(StrEnum):
     STOPPED = "stopped"
 
 
-def publish(gate: Gate, health: Health) -> None:
-    """Write both files; a disk that does not take them is shown by a beat that stands still."""
-    folder = gate.settings.state_dir
-    status = snapshot(gate, health)
-    gate.published = json.dumps(status, indent=1), prometheus(gate)
+@dataclass(frozen=True, kw_only=True)
+class StationState:
+    """A station at one moment, as its supervisor knows it."""
+
+    health: Health
+    worker_pid: int | None
+    report: WorkerReport
+    """The worker's last one."""
+    faulting: str
+    """Why every part is a fault though the worker runs; empty where parts are judged."""
+    alarms: tuple[str, ...]
+    """Of the triggers and of what is not on record."""
+    waiting: int
+    """Parts that wait for the worker."""
+    unrecorded: int
+    """Faults that are not on record yet."""
+
+
+def publish(settings: StationSettings, metrics: Metrics, state: StationState) -> tuple[str, str]:
+    """Write status and metrics; a disk that does not take them is shown by a beat that stands still.
+
+    Returns:
+        The text of both.
+    """
+    from gonogo.station.exposition import exposition  # here, as workers and pages start faster without it
+
+    folder = settings.state_dir
+    free = _free_bytes(folder)
+    status = json.dumps(snapshot(settings, metrics, state, free_bytes=free), indent=1)
+    text = exposition(metrics, state, free_bytes=free)
     try:
-        _replace(folder / STATUS, gate.published[0].encode())
-        _replace(folder / METRICS, gate.published[1].encode())
-        gate.metrics.status_trouble = ""
+        _replace(folder / STATUS, status.encode())
+        _replace(folder / METRICS, text.encode())
+        metrics.status_trouble = ""
     except OSError as error:
-        gate.metrics.events["status_not_written"] += 1
-        gate.metrics.status_trouble = f"{folder}: {error.strerror or error}"
+        metrics.events["status_not_written"] += 1
+        metrics.status_trouble = f"{folder}: {error.strerror or error}"
+    return status, text
 
 
-def snapshot(gate: Gate, health: Health) -> dict[str, Any]:
+def snapshot(settings: StationSettings, metrics: Metrics, state: StationState, *, free_bytes: int) -> dict[str, Any]:
     """The status as plain JSON values."""
-    metrics, told = gate.metrics, gate.told
-    alarms = [bundle["trouble"] for bundle in told.get("bundles", []) if bundle["trouble"]]
-    alarms += [
-        text for text in (told.get("held", ""), gate.reused, *gate.backlog_alarms, metrics.status_trouble) if text
-    ]
-    if gate.faulting:
-        alarms.append(f"every part is a fault: {gate.faulting}")
-    if health.value == "down":
-        alarms.append("the worker keeps dying and may not be restarted yet: every part is a fault")
+    report = state.report
     return {
         "station": metrics.station,
-        "health": health.value,
+        "health": state.health.value,
         "beat": datetime.now(UTC).isoformat(),
         "since": metrics.started.isoformat(),
         "pid": os.getpid(),
-        "worker_pid": gate.worker_pid,
-        "alarms": alarms,
-        "faulting": gate.faulting,
-        "answers": {state.value: count for state, count in metrics.answers.items()},
+        "worker_pid": state.worker_pid,
+        "alarms": _alarms(metrics, state),
+        "faulting": state.faulting,
+        "answers": {answer.value: count for answer, count in metrics.answers.items()},
         "faults": dict(metrics.faults),
         "events": dict(metrics.events),
-        "waiting": gate.waiting,
-        "unrecorded": gate.unrecorded,
+        "waiting": state.waiting,
+        "unrecorded": state.unrecorded,
         "stages": metrics.stages(),
         "latest": metrics.latest(),
-        "bundles": told.get("bundles", []),
-        "pictures": told.get("pictures", {}),
-        "challenge_due": told.get("challenge_due"),
-        "challenge_passed": told.get("challenge_passed"),
-        "ledger": str(gate.settings.ledger),
-        "free_mb": round(_free_bytes(gate) / 1e6),
+        "bundles": [asdict(bundle) for bundle in report.bundles],
+        "pictures": report.pictures,
+        "challenge_due": _iso(report.challenge_due),
+        "challenge_passed": _iso(report.challenge_passed),
+        "ledger": str(settings.ledger),
+        "free_mb": round(free_bytes / 1e6),
     }
 
 
-def prometheus(gate: Gate) -> str:
-    """The metrics as Prometheus text."""
-    health = gate.health.value
-    gauges = {
-        "up": float(health in ("running", "held") and not gate.faulting),
-        "held": float(health == "held"),
-        "waiting": float(gate.waiting),
-        "unrecorded": float(gate.unrecorded),
-        "beat_timestamp_seconds": time.time(),
-        "free_bytes": float(_free_bytes(gate)),
-    }
-    return gate.metrics.prometheus(gauges, gate.told.get("pictures", {}))
+def _alarms(metrics: Metrics, state: StationState) -> list[str]:
+    found = [bundle.trouble for bundle in state.report.bundles]
+    found += [state.report.held, *state.alarms, metrics.status_trouble]
+    if state.faulting:
+        found.append(f"every part is a fault: {state.faulting}")
+    if state.health is Health.DOWN:
+        found.append("the worker keeps dying and may not be restarted yet: every part is a fault")
+    return [each for each in found if each]
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
 
 
 def read_status(state_dir: Path) -> dict[str, Any] | None:
@@ -107,10 +126,10 @@ def read_status(state_dir: Path) -> dict[str, Any] | None:
     return {**status, "alive": status["health"] != "stopped" and abs(silent_s) < _BEATS_MISSED}
 
 
-def _free_bytes(gate: Gate) -> int:
-    """What is left for the state; 0 where its disk is gone, which must not take the gate along."""
+def _free_bytes(folder: Path) -> int:
+    """What is left for the state; 0 where its disk is gone, which must not stop the supervisor."""
     try:
-        return shutil.disk_usage(gate.settings.state_dir).free
+        return shutil.disk_usage(folder).free
     except OSError:
         return 0
 
