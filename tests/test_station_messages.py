@@ -24,11 +24,11 @@ from gonogo.station.messages import (
     FaultRecorded,
     FaultUnrecordable,
     Housekeep,
-    Judge,
-    Judged,
+    JudgePart,
     MessageError,
     NoteHandled,
     PartFaulted,
+    PartJudged,
     Ready,
     RecordFault,
     RecordNote,
@@ -53,7 +53,7 @@ REPORT = WorkerReport(
     challenge_due=NOW,
 )
 FOR_WORKER = [
-    Judge(trigger=TRIGGER),
+    JudgePart(trigger=TRIGGER),
     RecordFault(trigger=TRIGGER, cause=Cause.LATE, reason="slow", answered=True),
     RecordNote(action="undelivered", details={"row": 3, "why": "gone"}),
     Housekeep(),
@@ -62,7 +62,7 @@ FOR_WORKER = [
 ]
 FOR_SUPERVISOR = [
     Ready(report=REPORT),
-    Judged(answer=GO),
+    PartJudged(answer=GO),
     FaultRecorded(answer=FAULT),
     FaultUnrecordable(reason="no"),
     NoteHandled(retry=True),
@@ -95,9 +95,9 @@ def test_text_that_is_no_text_does_not_break_a_message() -> None:
         json.dumps({"message": {"kind": "housekeep"}}),
         json.dumps({"version": VERSION, "message": {"kind": "dance"}}),
         json.dumps({"version": VERSION, "message": {"kind": "housekeep", "more": 1}}),
-        json.dumps({"version": VERSION, "message": {"kind": "judge"}}),
+        json.dumps({"version": VERSION, "message": {"kind": "judge_part"}}),
         encode(Ready(report=REPORT)),
-        encode(Judge(trigger=TRIGGER))[:60],
+        encode(JudgePart(trigger=TRIGGER))[:60],
     ],
 )
 def test_a_message_of_another_version_kind_or_direction_is_an_error_that_says_what_was_expected(line: str) -> None:

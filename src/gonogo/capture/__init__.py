@@ -4,13 +4,13 @@
 wrong. `HealthCheck` refuses frozen, dark, saturated, blurred and wrongly sized pictures before anything judges them.
 """
 
-from gonogo.capture.camera import Acquired, Camera, CaptureError, MatchingCamera, Trouble
+from gonogo.capture.camera import Acquired, Camera, CaptureError, Trouble
 from gonogo.capture.deliveries import Matching
 from gonogo.capture.fake import FakeCamera, Mishap, spoil
 from gonogo.capture.folder import FolderCamera
 from gonogo.capture.genicam import GenicamCamera
 from gonogo.capture.health import HealthCheck, HealthLimits, PictureFacts, measure, suggest_limits
-from gonogo.capture.matching import PictureMatcher
+from gonogo.capture.matching import MatchingCamera, PictureMatcher
 from gonogo.capture.push import PushCamera
 from gonogo.capture.settings import CameraSettings, open_camera, read_token
 from gonogo.capture.video import LiveVideo, VideoFile, rtsp, v4l2

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from gonogo.errors import GonogoError, LedgerError
 from gonogo.ledger import tables
-from gonogo.ledger.anchors import Anchor
 from gonogo.ledger.frames import FrameStore, frames_folder
 from gonogo.ledger.queries import By, Where
 from gonogo.ledger.records import (
@@ -28,9 +27,6 @@ from gonogo.ledger.records import (
     record_of,
 )
 from gonogo.ledger.tables import apsw
-
-if TYPE_CHECKING:
-    from gonogo.ledger.verifying import Finding
 
 R = TypeVar("R", bound=Record)
 
@@ -249,12 +245,6 @@ class Ledger:
             values,
         )
         return {tuple(row[:-1]): row[-1] for row in found}
-
-    def verify(self, anchors: Sequence[Anchor] = (), *, frames: bool = False) -> list[Finding]:
-        """Every sign of tampering; see `gonogo.ledger.verify`."""
-        from gonogo.ledger.verifying import verify
-
-        return verify(self.path, anchors=anchors, frames=frames)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -155,10 +155,10 @@ class _Message:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge(_Message):
-    """Job: judge this part. Answered with `Judged`."""
+class JudgePart(_Message):
+    """Job: judge this part. Answered with `PartJudged`."""
 
-    kind: Literal["judge"] = "judge"
+    kind: Literal["judge_part"] = "judge_part"
     trigger: Trigger
 
 
@@ -245,10 +245,10 @@ class Ready(_Message):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged(_Message):
-    """Answers `Judge`."""
+class PartJudged(_Message):
+    """Answers `JudgePart`."""
 
-    kind: Literal["judged"] = "judged"
+    kind: Literal["part_judged"] = "part_judged"
     answer: Answer
 
 
@@ -295,10 +295,10 @@ class Dying(_Message):
 
 Notice: TypeAlias = ExpectPicture | PartFaulted
 """Handled at once, even while a part is judged."""
-Job: TypeAlias = Judge | RecordFault | RecordNote | Housekeep
+Job: TypeAlias = JudgePart | RecordFault | RecordNote | Housekeep
 """Done in turn; each has one answer."""
 ToWorker: TypeAlias = Job | Notice
-ToSupervisor: TypeAlias = Ready | Judged | FaultRecorded | FaultUnrecordable | NoteHandled | Reported | Dying
+ToSupervisor: TypeAlias = Ready | PartJudged | FaultRecorded | FaultUnrecordable | NoteHandled | Reported | Dying
 
 MessageT = TypeVar("MessageT")
 

@@ -24,9 +24,9 @@ from gonogo.station.messages import (
     FaultUnrecordable,
     Housekeep,
     Job,
-    Judge,
-    Judged,
+    JudgePart,
     NoteHandled,
+    PartJudged,
     Ready,
     RecordFault,
     RecordNote,
@@ -37,8 +37,9 @@ from gonogo.station.messages import (
 )
 from gonogo.station.metrics import Metrics
 from gonogo.station.notices import Notices
+from gonogo.station.publishing import publish
 from gonogo.station.settings import StationSettings
-from gonogo.station.status import Health, StationState, publish
+from gonogo.station.status import Health, StationState
 from gonogo.station.trigger_queue import Pending, Reply, TriggerQueue
 from gonogo.station.watchdog import RestartBudget, Spawn, WorkerProcess, spawn
 
@@ -272,7 +273,7 @@ class Supervisor:
             case Ready():
                 self._ready, self.report = True, said.report
                 self._notices.started(who, self._triggers.waiting_triggers)
-            case Judged():
+            case PartJudged():
                 assert in_hand is not None, "the worker answers only what it was given"
                 assert in_hand.pending is not None, "a part was given to be judged"
                 contested = self._notices.contested(in_hand.pending.trigger, said.answer)
@@ -299,7 +300,7 @@ class Supervisor:
         self._worker, self._ready = None, False
         if in_hand is not None:
             match in_hand.job:
-                case Judge():
+                case JudgePart():
                     assert in_hand.pending is not None, "a part was given to be judged"
                     self._triggers.died_with(in_hand.pending, reason)
                 case RecordFault():
@@ -328,7 +329,7 @@ class Supervisor:
         elif self._triggers.waiting:
             self._record_turn = True
             pending = self._triggers.take()
-            self._give(Judge(trigger=pending.trigger), pending=pending)
+            self._give(JudgePart(trigger=pending.trigger), pending=pending)
         elif self._notes and not ledger_rests:
             self._give(self._notes[0])
 

@@ -30,10 +30,10 @@ from gonogo.station.messages import (
     FaultUnrecordable,
     Housekeep,
     Job,
-    Judge,
-    Judged,
+    JudgePart,
     NoteHandled,
     PartFaulted,
+    PartJudged,
     Ready,
     RecordFault,
     RecordNote,
@@ -133,8 +133,8 @@ def report_of(station: Station) -> WorkerReport:
 
 def _do(station: Station, job: Job) -> ToSupervisor:
     match job:
-        case Judge():
-            return Judged(answer=station.judge(job.trigger))
+        case JudgePart():
+            return PartJudged(answer=station.judge(job.trigger))
         case RecordFault():
             try:
                 answer = station.record_fault(job.trigger, job.cause, job.reason, answered=job.answered)
