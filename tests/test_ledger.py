@@ -40,6 +40,7 @@ from gonogo.ledger import (
     View,
     Where,
     export,
+    formats,
     publish_anchor,
     read_anchors,
     retain,
@@ -123,7 +124,7 @@ def tampered(path: Path, *statements: str) -> None:
     connection.execute("DROP TRIGGER IF EXISTS entries_no_update; DROP TRIGGER IF EXISTS entries_no_delete")
     for statement in statements:
         connection.execute(statement)
-    for sql in tables.SCHEMA:
+    for sql in formats.SCHEMA:
         if sql.startswith("CREATE TRIGGER entries_no"):
             connection.execute(sql)
     connection.close()
