@@ -109,12 +109,15 @@ def test_a_worker_ends_at_a_message_that_it_does_not_know() -> None:
     from gonogo.station.worker import serve
 
     class Idle:
-        challenges, slots, troubles = None, (), ()
+        challenges, slots = None, ()
 
         def start(self) -> None: ...
 
         def pictures(self) -> dict[str, dict[str, int]]:
             return {}
+
+        def find_troubles(self) -> list[str]:
+            return []
 
     results = io.StringIO()
     with pytest.raises(MessageError, match="dance"):

@@ -166,9 +166,10 @@ def test_a_notice_that_fails_beside_a_judgement_ends_the_worker_with_its_traceba
     program = (
         "from gonogo.station.worker import main\n"
         "class Broken:\n"
-        "    challenges, slots, troubles = None, (), []\n"
+        "    challenges, slots = None, ()\n"
         "    def start(self): pass\n"
         "    def pictures(self): return {}\n"
+        "    def find_troubles(self): return []\n"
         "    def expect(self, trigger_id, came_s): raise RuntimeError('the shutter fell off')\n"
         "main(Broken)\n"
     )

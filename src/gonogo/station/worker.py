@@ -124,7 +124,7 @@ def report_of(station: Station) -> WorkerReport:
             for slot in station.slots
         ),
         pictures=station.pictures(),
-        troubles=tuple(station.troubles),
+        troubles=tuple(station.find_troubles()),
         held="" if challenge is None else challenge.held,
         challenge_due=None if challenge is None else challenge.next_due,
         challenge_passed=None if challenge is None else challenge.last_passed,
