@@ -134,6 +134,11 @@ $(MEASUREMENTS): setup
 docs-cli: setup
 	$(BIN)/python docs/make_cli.py
 
+# Size and shape of the package; the last line is the figures, as JSON. ARGS=--list names what was counted.
+.PHONY: house
+house: setup
+	$(BIN)/python benchmarks/house.py $(ARGS)
+
 # Writes constraints.txt anew from the newest versions that fit together.
 pins: | $(filter .uv/bin/uv,$(UV))
 	$(UV) pip compile --quiet --upgrade --all-extras --no-header --no-annotate --output-file constraints.txt pyproject.toml

@@ -27,12 +27,12 @@ from gonogo.errors import InputError, UnfitError
 from gonogo.ledger import Ledger, verify
 from gonogo.schema import Frame, State
 from gonogo.station.answers import Sender
-from gonogo.station.gate import Gate
 from gonogo.station.messages import Answer, Cause
 from gonogo.station.models import Model, load
 from gonogo.station.running import worker_command
 from gonogo.station.settings import StationSettings, parse_settings
 from gonogo.station.status import Health
+from gonogo.station.supervisor import Supervisor
 from gonogo.testing import FakePlc, fake_frame, write_fake_bundle
 
 SHARE = 0.8
@@ -71,7 +71,7 @@ class LoadResult:
     p99_last_ms: float
     """Over the last tenth."""
     memory_first_mb: float
-    """Gate and worker together, after the first tenth."""
+    """Supervisor and worker together, after the first tenth."""
     memory_last_mb: float
     seconds: float
 
@@ -181,26 +181,26 @@ kind = "stdout"
 
 
 @contextlib.contextmanager
-def _station(settings: StationSettings, send: Callable[[Answer], None]) -> Iterator[Gate]:
+def _station(settings: StationSettings, send: Callable[[Answer], None]) -> Iterator[Supervisor]:
     class Port:
         def send(self, answer: Answer) -> None:
             send(answer)
 
     sender: list[Sender] = []
-    gate = Gate(
+    supervisor = Supervisor(
         settings, worker_command(settings.state_dir.parent / "station.toml"), lambda answer: sender[0].send(answer)
     )
-    sender.append(Sender(Port(), gate.acknowledged, gate.undelivered))
-    gate.start()
+    sender.append(Sender(Port(), supervisor.acknowledged, supervisor.undelivered).start())
+    supervisor.start()
     try:
         until = time.monotonic() + 120
-        while gate.health is not Health.RUNNING:
+        while supervisor.health is not Health.RUNNING:
             if time.monotonic() > until:
-                raise InputError(f"the station has not started: {gate.told}")
+                raise InputError(f"the station has not started: {supervisor.report}")
             time.sleep(0.01)
-        yield gate
+        yield supervisor
     finally:
-        gate.stop()
+        supervisor.stop()
         sender[0].close()
 
 
@@ -211,13 +211,13 @@ def _cycling(folder: Path, bundle: Path, photos: Path) -> Iterator[Callable[[int
     The function's result is the median time per part in milliseconds.
     """
     settings, plc, numbers = _settings(folder, bundle, photos), FakePlc(), itertools.count()
-    with _station(settings, plc.send) as gate:
+    with _station(settings, plc.send) as supervisor:
 
         def cycle(count: int) -> float:
             took: list[float] = []
             for number in itertools.islice(numbers, count):
                 start = time.perf_counter()
-                plc.fire(gate.submit, f"c-{number}")
+                plc.fire(supervisor.submit, f"c-{number}")
                 answer = plc.wait(f"c-{number}", timeout_s=60.0)
                 took.append((time.perf_counter() - start) * 1e3)
                 if answer.state is State.FAULT and answer.cause is not Cause.LATE:  # a busy machine is late at times
@@ -241,16 +241,16 @@ def _hold(
             waited.append((came, (came - fired_s[answer.trigger_id]) * 1e3, answer.state is State.FAULT))
 
     memory: list[float] = []
-    with _station(settings, take) as gate:
+    with _station(settings, take) as supervisor:
         start = time.perf_counter()
         total = round(rate * seconds)
         for number in range(total):
             at = start + number / rate
             time.sleep(max(0.0, at - time.perf_counter()))
             fired_s[f"l-{number}"] = time.perf_counter()
-            gate.submit(f"l-{number}")
+            supervisor.submit(f"l-{number}")
             if number % max(1, total // (2 * _TENTHS)) == 0:
-                memory.append(_memory_mb(gate.worker_pid))
+                memory.append(_memory_mb(supervisor.worker_pid))
                 tell(f"{number} of {total} parts, {memory[-1]:.0f} MB")
         while len(waited) < total and time.perf_counter() < start + seconds + 30:
             time.sleep(0.01)

@@ -21,11 +21,11 @@ import numpy as np
 
 from command import print_figures, run
 from gonogo.errors import UnfitError
-from gonogo.ledger import tables
+from gonogo.ledger import formats
 from gonogo.ledger.anchors import Anchor
+from gonogo.ledger.formats import apsw
 from gonogo.ledger.records import NO_HASH, Kind, row_hash
 from gonogo.ledger.store import Ledger
-from gonogo.ledger.tables import apsw
 from gonogo.ledger.verifying import verify
 from gonogo.progress import track
 from ledger_timing import fill
@@ -102,7 +102,7 @@ def tamper(path: Path, rng: np.random.Generator) -> str:
     connection = apsw.Connection(str(path))
     try:
         connection.pragma("synchronous", "OFF")
-        guards = [sql for sql in tables.SCHEMA if sql.startswith("CREATE TRIGGER")]
+        guards = [sql for sql in formats.SCHEMA if sql.startswith("CREATE TRIGGER")]
         with connection:
             for sql in guards:
                 connection.execute(f"DROP TRIGGER {sql.split()[2]}")

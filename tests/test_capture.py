@@ -289,7 +289,7 @@ def _post(port: int, path: str, body: bytes, **headers: str) -> int:
 
 
 def test_pushed_pictures_find_their_triggers_whatever_the_order(frame: Frame) -> None:
-    camera, dark = PushCamera(token="secret"), (frame // 2).astype(np.uint8)
+    camera, dark = PushCamera(token="secret").start(), (frame // 2).astype(np.uint8)
     try:
         data, allowed = images.encode_png(frame), {"Authorization": "Bearer secret"}
         assert _post(camera.port, "/frames/B", images.encode_png(dark), **allowed) == 202
@@ -303,7 +303,7 @@ def test_pushed_pictures_find_their_triggers_whatever_the_order(frame: Frame) ->
 
 
 def test_a_pushed_picture_belongs_to_the_trigger_before_its_stated_capture_time(frame: Frame) -> None:
-    camera = PushCamera()
+    camera = PushCamera().start()
     try:
         data = images.encode_png(frame)
         camera.matcher.expect("A", came_s=time.monotonic(), window_s=10.0)
@@ -320,7 +320,7 @@ def test_a_pushed_picture_belongs_to_the_trigger_before_its_stated_capture_time(
 
 
 def test_a_late_pushed_picture_is_not_the_next_parts(frame: Frame) -> None:
-    camera = PushCamera(matching=Matching(any_name=True, latest_s=0.3))
+    camera = PushCamera(matching=Matching(any_name=True, latest_s=0.3)).start()
     try:
         time.sleep(0.35)
         assert _trouble(camera, "T1") is Trouble.NO_FRAME
@@ -332,7 +332,7 @@ def test_a_late_pushed_picture_is_not_the_next_parts(frame: Frame) -> None:
 
 
 def test_pictures_that_are_still_being_sent_count_against_the_memory(frame: Frame) -> None:
-    camera = PushCamera(matching=Matching(max_waiting_mb=1))
+    camera = PushCamera(matching=Matching(max_waiting_mb=1)).start()
     try:
         with socket.create_connection(("127.0.0.1", camera.port)) as slow:
             slow.sendall(b"POST /frames/A HTTP/1.1\r\nContent-Length: 900000\r\n\r\n")
@@ -345,7 +345,7 @@ def test_pictures_that_are_still_being_sent_count_against_the_memory(frame: Fram
 
 
 def test_a_push_without_token_without_place_too_large_or_too_many_is_refused(frame: Frame) -> None:
-    camera = PushCamera(token="secret", matching=Matching(max_waiting=1), limits=Limits(max_file_bytes=100_000))
+    camera = PushCamera(token="secret", matching=Matching(max_waiting=1), limits=Limits(max_file_bytes=100_000)).start()
     try:
         allowed = {"Authorization": "Bearer secret"}
         assert _post(camera.port, "/frames/A", b"x") == 401
@@ -391,14 +391,14 @@ def test_a_video_larger_than_the_limits_or_missing_is_refused(film: Path, tmp_pa
 
 
 def test_a_stream_gives_the_frame_that_comes_after_the_trigger_and_is_opened_again_at_its_end(film: Path) -> None:
-    camera = LiveVideo(str(film))
+    camera = LiveVideo(str(film)).start()
     shades = [int(camera.acquire(str(number), timeout_s=30).frame[0, 0, 0]) for number in range(4)]
     camera.close()
     assert set(shades) <= {40, 120, 200}
 
 
 def test_a_stream_that_cannot_be_opened_is_a_lost_camera(tmp_path: Path) -> None:
-    camera = LiveVideo(str(tmp_path / "nothing"))
+    camera = LiveVideo(str(tmp_path / "nothing")).start()
     time.sleep(0.05)
     assert _trouble(camera) is Trouble.CAMERA_LOST
     camera.close()

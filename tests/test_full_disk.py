@@ -16,7 +16,7 @@ import pytest
 from gonogo import files, images
 from gonogo.errors import InputError, LedgerError
 from gonogo.schema import State
-from gonogo.station import Cause, Gate, Trigger
+from gonogo.station import Cause, Supervisor, Trigger
 from gonogo.station.backlog import Backlog, Owed
 from gonogo.station.http import StationServer
 from gonogo.testing import FakePlc, fake_frame
@@ -45,41 +45,41 @@ def shows(server: StationServer, code: int, text: str) -> Callable[[], bool]:
 def test_health_is_503_while_the_ledger_is_gone_and_200_when_it_is_back(tmp_path: Path) -> None:
     settings = settings_for(tmp_path / "line")
     with bench(settings) as line:
-        server = StationServer(line.gate, host="127.0.0.1", port=0, token=None, triggers=False)
+        server = StationServer(line.supervisor, host="127.0.0.1", port=0, token=None, triggers=False).start()
         line.ready()
-        line.plc.fire(line.gate.submit, "part-1")
+        line.plc.fire(line.supervisor.submit, "part-1")
         assert line.plc.wait("part-1").state is State.GO
         patiently(shows(server, 200, "running"), "not healthy")
         settings.ledger.rename(tmp_path / "away")
         patiently(shows(server, 503, "ledger"), "healthy without a ledger")
-        patiently(lambda: "ledger" in str(json.loads(line.gate.published[0])["alarms"]), "no alarm")
+        patiently(lambda: "ledger" in str(json.loads(line.supervisor.published[0])["alarms"]), "no alarm")
         (tmp_path / "away").rename(settings.ledger)
         patiently(shows(server, 200, "running"), "not healthy again")
-        patiently(lambda: not json.loads(line.gate.published[0])["alarms"], "the alarm stays")
+        patiently(lambda: not json.loads(line.supervisor.published[0])["alarms"], "the alarm stays")
         server.close()
 
 
 def test_health_is_503_when_the_last_parts_were_all_faults(tmp_path: Path) -> None:
     with bench(settings_for(tmp_path / "line")) as line:
-        server = StationServer(line.gate, host="127.0.0.1", port=0, token=None, triggers=False)
+        server = StationServer(line.supervisor, host="127.0.0.1", port=0, token=None, triggers=False).start()
         line.ready()
         for number in range(3):
             assert health_of(server)[0] == 200
             name = f"model-raise-{number}"
-            line.plc.fire(line.gate.submit, name)
+            line.plc.fire(line.supervisor.submit, name)
             assert line.plc.wait(name).state is State.FAULT
         assert health_of(server) == (503, "faulting: the last 3 parts were all faults (inspector)")
-        assert 'gonogo_station_up{station="chaos"} 0' in _published(line.gate)
-        line.plc.fire(line.gate.submit, "part-1")
+        assert 'gonogo_station_up{station="chaos"} 0' in _published(line.supervisor)
+        line.plc.fire(line.supervisor.submit, "part-1")
         assert line.plc.wait("part-1").state is State.GO
         assert health_of(server) == (200, "running")
         server.close()
 
 
-def _published(gate: Gate) -> str:
-    gate.published = ("", "")
-    patiently(lambda: bool(gate.published[1]), "nothing is published")
-    return gate.published[1]
+def _published(supervisor: Supervisor) -> str:
+    supervisor.published = ("", "")
+    patiently(lambda: bool(supervisor.published[1]), "nothing is published")
+    return supervisor.published[1]
 
 
 def test_the_alarm_of_a_full_disk_ends_when_there_is_space_again(
@@ -95,13 +95,13 @@ def test_the_alarm_of_a_full_disk_ends_when_there_is_space_again(
         return replace(path, target)
 
     monkeypatch.setattr(Path, "replace", fail)
-    gate = Gate(settings, [sys.executable, "-c", "raise SystemExit(3)"], FakePlc().send)
-    gate.start()
-    alarms = lambda: json.loads(gate.published[0]).get("alarms", [])  # noqa: E731
+    supervisor = Supervisor(settings, [sys.executable, "-c", "raise SystemExit(3)"], FakePlc().send)
+    supervisor.start()
+    alarms = lambda: json.loads(supervisor.published[0]).get("alarms", [])  # noqa: E731
     patiently(lambda: any("No space" in alarm for alarm in alarms()), "no alarm")
     full[0] = False
     patiently(lambda: not any("No space" in alarm for alarm in alarms()), "the alarm stays")
-    gate.stop()
+    supervisor.stop()
 
 
 def test_the_list_of_faults_is_whole_again_when_the_disk_has_space(

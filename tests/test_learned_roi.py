@@ -44,6 +44,7 @@ from gonogo.train.box_losses import BoxLoss
 from gonogo.train.locating import LOOSE_STEPS, least_presence
 from gonogo.train.views import View, plain_view, random_view
 from gonogo.workflow import LocatorOptions, TrainingOptions, find_regions, learned_region, region, train_inspector
+from gonogo.workflow.locator_samples import locator_samples
 from plates import SIZE_WH, empty_frame, make_plates, plate_frame
 
 # --- views
@@ -652,7 +653,7 @@ def test_a_box_on_a_picture_without_a_whole_part_is_not_learned(plates: Dataset)
     marked = plates.samples[0].model_copy(update={"present": False})
     degenerate = plates.samples[1].model_copy(update={"box_xyxy": (5.0, 5.0, 5.0, 9.0), "quad": None})
     dataset = Dataset(root=plates.root, samples=(marked, degenerate, plates.samples[2]))
-    assert [sample.file_name for sample in region.taught(dataset, Split.TRAIN)] == [
+    assert [sample.file_name for sample in locator_samples(dataset, Split.TRAIN)] == [
         plates.samples[2].file_name,
         marked.file_name,
     ]

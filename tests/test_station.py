@@ -35,7 +35,6 @@ from gonogo.station import (
     AnswerError,
     Cause,
     Cycle,
-    Gate,
     Health,
     Model,
     ModelSlot,
@@ -43,6 +42,7 @@ from gonogo.station import (
     Station,
     StationSettings,
     Step,
+    Supervisor,
     Trigger,
     ViewParts,
     parse_settings,
@@ -556,7 +556,7 @@ def test_pictures_of_known_bad_parts_are_judged_by_the_station_itself_when_due(t
     assert [(test["part"], test["passed"]) for test in tests] == [("bad.png", True)]
 
 
-# --- the gate, with a real worker process
+# --- the supervisor, with a real worker process
 
 
 @pytest.fixture
@@ -569,7 +569,7 @@ def test_the_gate_answers_repeats_overruns_and_deaths_and_everything_ends_on_rec
 ) -> None:
     with bench(tormented) as line:
         line.ready()
-        fire, wait = (lambda name: line.plc.fire(line.gate.submit, name)), line.plc.wait
+        fire, wait = (lambda name: line.plc.fire(line.supervisor.submit, name)), line.plc.wait
         fire("part-1")
         first = wait("part-1")
         fire("part-1")
@@ -601,14 +601,14 @@ def test_a_worker_that_stalls_is_killed_and_the_line_has_its_fault_long_before(t
     tormented = settings_for(tmp_path / "line", window_s=0.4, stall_s=0.6)
     with bench(tormented) as line:
         line.ready()
-        line.plc.fire(line.gate.submit, "process-hang-1")
+        line.plc.fire(line.supervisor.submit, "process-hang-1")
         assert line.plc.wait("process-hang-1").state is State.FAULT
-        assert line.gate.metrics.events["stalls"] == 0
-        line.plc.fire(line.gate.submit, "process-hang-1")
-        while line.gate.metrics.events["restarts"] == 0:
+        assert line.supervisor.metrics.events["stalls"] == 0
+        line.plc.fire(line.supervisor.submit, "process-hang-1")
+        while line.supervisor.metrics.events["restarts"] == 0:
             time.sleep(0.01)
         line.ready()
-        line.plc.fire(line.gate.submit, "part-1")
+        line.plc.fire(line.supervisor.submit, "part-1")
         assert line.plc.wait("part-1", timeout_s=5).trigger_id == "part-1"
     with Ledger.open(tormented.ledger, create=False) as ledger:
         row = ledger.find("chaos", "process-hang-1")
@@ -619,15 +619,15 @@ def test_a_worker_that_stalls_is_killed_and_the_line_has_its_fault_long_before(t
 def test_a_worker_that_never_lives_makes_every_part_a_fault_and_the_station_says_so(tmp_path: Path) -> None:
     quiet = settings(tmp_path, extra="[watchdog]\nrestarts = 2\nwithin_s = 60.0\n")
     plc = FakePlc()
-    gate = Gate(quiet, [sys.executable, "-c", "raise SystemExit(3)"], plc.send)
-    gate.start()
-    while gate.health is not Health.DOWN:
+    supervisor = Supervisor(quiet, [sys.executable, "-c", "raise SystemExit(3)"], plc.send)
+    supervisor.start()
+    while supervisor.health is not Health.DOWN:
         time.sleep(0.01)
-    plc.fire(gate.submit, "A")
+    plc.fire(supervisor.submit, "A")
     answer = plc.wait("A")
     assert (answer.state, answer.cause) == (State.FAULT, Cause.PROCESS)
     assert "keeps dying" in answer.reason
-    gate.stop()
+    supervisor.stop()
     assert len(Backlog(quiet.state_dir / "unrecorded.jsonl")) == 1
 
 
@@ -639,7 +639,7 @@ def test_what_an_earlier_run_answered_but_could_not_record_is_recorded_by_the_ne
         Owed(trigger=trigger, cause=Cause.PROCESS, reason="died", answered=True)
     )
     with bench(tormented) as line:
-        line.plc.fire(line.gate.submit, "A")
+        line.plc.fire(line.supervisor.submit, "A")
         answer = line.plc.wait("A")
         assert (answer.state, answer.repeated) == (State.FAULT, True)
         line.ready()
@@ -683,20 +683,22 @@ def test_the_gate_answers_a_used_id_with_another_part_by_a_fault_and_raises_an_a
 ) -> None:
     with bench(tormented) as line:
         line.ready()
-        line.plc.fire(line.gate.submit, "A", part="P1", lot="L1")
+        line.plc.fire(line.supervisor.submit, "A", part="P1", lot="L1")
         assert line.plc.wait("A").state is State.GO
-        line.plc.fire(line.gate.submit, "A", part="P2", lot="L1")
+        line.plc.fire(line.supervisor.submit, "A", part="P2", lot="L1")
         other = line.plc.wait("A", answers=2)
         assert (other.state, other.cause, other.part) == (State.FAULT, Cause.REUSED_ID, "P2")
-        line.plc.fire(line.gate.submit, "A", part="P1", lot="L1")
+        line.plc.fire(line.supervisor.submit, "A", part="P1", lot="L1")
         assert line.plc.wait("A", answers=3).state is State.GO
-        assert "P2" in line.gate.reused
-        line.plc.fire(line.gate.submit, "B", part="P1")
-        line.plc.fire(line.gate.submit, "B", part="P2")  # before the first has its answer
+        assert "P2" in line.supervisor._triggers.reused
+        line.plc.fire(line.supervisor.submit, "B", part="P1")
+        line.plc.fire(line.supervisor.submit, "B", part="P2")  # before the first has its answer
         assert line.plc.wait("B", answers=2).state is State.FAULT
-        while line.gate.metrics.events["reused_ids"] != 2 or line.gate.unrecorded:
+        while line.supervisor.metrics.events["reused_ids"] != 2 or line.supervisor.unrecorded:
             time.sleep(0.01)
-        while not any("used for two parts" in alarm for alarm in json.loads(line.gate.published[0]).get("alarms", ())):
+        while not any(
+            "used for two parts" in alarm for alarm in json.loads(line.supervisor.published[0]).get("alarms", ())
+        ):
             time.sleep(0.01)
     with Ledger.open(tormented.ledger, create=False) as ledger:
         noted = [row.record.details["trigger_id"] for row in ledger.actions(Where(action="reused_id"))]
@@ -704,14 +706,14 @@ def test_the_gate_answers_a_used_id_with_another_part_by_a_fault_and_raises_an_a
 
 
 def test_a_picture_that_a_later_trigger_may_own_is_a_fault_whatever_the_worker_knew(tmp_path: Path) -> None:
-    gate = Gate(settings(tmp_path), ["true"], lambda _: None)
+    supervisor = Supervisor(settings(tmp_path), ["true"], lambda _: None)
     first = Trigger(id="A", at=NOW, due_s=101.0)
     for trigger in (first, replace(first, id="B", due_s=101.2)):
-        gate._notices.came(trigger, None)
+        supervisor._notices.came(trigger, None)
     judged = Answer(trigger_id="A", state=State.GO, reason="", row=1)
-    assert gate._notices.contested(first, replace(judged, sole_until_s=100.3))
-    assert not gate._notices.contested(first, replace(judged, sole_until_s=100.1))
-    assert not gate._notices.contested(first, judged)
+    assert supervisor._notices.contested(first, replace(judged, sole_until_s=100.3))
+    assert not supervisor._notices.contested(first, replace(judged, sole_until_s=100.1))
+    assert not supervisor._notices.contested(first, judged)
 
 
 def test_two_stations_of_one_name_on_one_ledger_are_refused_whatever_their_state_folders(tmp_path: Path) -> None:
@@ -797,10 +799,10 @@ def test_lines_are_triggers_and_everything_else_is_complained_about() -> None:
 
 
 def test_names_that_the_ledger_cannot_take_are_refused_at_the_gate(tmp_path: Path) -> None:
-    gate = Gate(settings(tmp_path), ["true"], lambda _: None)
+    supervisor = Supervisor(settings(tmp_path), ["true"], lambda _: None)
     for name in ("", "x" * 201, "two\nlines"):
         with pytest.raises(ValueError, match="expected"):
-            gate.submit(name)
+            supervisor.submit(name)
 
 
 def test_an_answer_that_is_not_taken_is_told_and_the_others_go_on(tmp_path: Path) -> None:
@@ -814,7 +816,7 @@ def test_an_answer_that_is_not_taken_is_told_and_the_others_go_on(tmp_path: Path
 
     delivered: list[str] = []
     told: list[tuple[str, str]] = []
-    sender = Sender(Port(), lambda: None, lambda answer, why: told.append((answer.trigger_id, why)))
+    sender = Sender(Port(), lambda: None, lambda answer, why: told.append((answer.trigger_id, why))).start()
     for name in ("a", "lost", "odd", "b"):
         sender.send(Answer(trigger_id=name, state=State.GO, reason="", row=1))
     sender.close()
@@ -852,15 +854,15 @@ def test_a_reply_that_is_no_http_counts_as_not_delivered() -> None:
 def test_a_disk_that_is_gone_does_not_take_the_gate_along(tmp_path: Path) -> None:
     gone = settings(tmp_path / "line")
     plc = FakePlc()
-    gate = Gate(gone, [sys.executable, "-c", "raise SystemExit(3)"], plc.send)
+    supervisor = Supervisor(gone, [sys.executable, "-c", "raise SystemExit(3)"], plc.send)
     shutil.rmtree(gone.state_dir)
-    gate.start()
-    while not gate.metrics.status_trouble:
+    supervisor.start()
+    while not supervisor.metrics.status_trouble:
         time.sleep(0.01)
-    plc.fire(gate.submit, "A")
+    plc.fire(supervisor.submit, "A")
     assert plc.wait("A").state is State.FAULT
-    assert json.loads(gate.published[0])["free_mb"] == 0
-    gate.stop()
+    assert json.loads(supervisor.published[0])["free_mb"] == 0
+    supervisor.stop()
 
 
 def test_a_second_station_on_the_same_state_is_refused(tmp_path: Path) -> None:
@@ -886,7 +888,7 @@ def test_a_source_of_triggers_that_fails_ends_the_station_with_its_reason(
 def test_http_triggers_are_answered_and_status_and_metrics_are_shown(tmp_path: Path) -> None:
     tormented = settings_for(tmp_path / "line")
     with bench(tormented) as line:
-        server = StationServer(line.gate, host="127.0.0.1", port=0, token="secret", triggers=True)
+        server = StationServer(line.supervisor, host="127.0.0.1", port=0, token="secret", triggers=True).start()
 
         def ask(method: str, path: str, body: str = "", **headers: str) -> tuple[int, str]:
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
@@ -907,8 +909,8 @@ def test_http_triggers_are_answered_and_status_and_metrics_are_shown(tmp_path: P
             time.sleep(0.05)
         metrics = ask("GET", "/metrics")[1]
         server.close()
-    assert 'gonogo_station_answers_total{station="chaos",state="go"} 1' in metrics
-    assert re.search(r'stage_seconds\{station="chaos",stage="total",quantile="0.99"\} 0\.\d+', metrics)
+    assert 'gonogo_station_answers_total{state="go",station="chaos"} 1.0' in metrics
+    assert re.search(r'stage_seconds\{quantile="0.99",stage="total",station="chaos"\} 0\.\d+', metrics)
     assert all(re.fullmatch(r"# .*|[a-z_]+\{[^}]*\} [-+0-9.e]+", text) for text in metrics.strip().split("\n"))
 
 

@@ -22,10 +22,11 @@ from gonogo.errors import InputError
 from gonogo.ledger import Ledger, Where
 from gonogo.names import clean_name, readable
 from gonogo.schema import Frame, State, Verdict
-from gonogo.station import Cause, Gate, Trigger, parse_settings
+from gonogo.station import Cause, Supervisor, Trigger, parse_settings
 from gonogo.station.backlog import Backlog, Owed
 from gonogo.station.challenge import CHALLENGE
 from gonogo.station.http import StationServer
+from gonogo.station.messages import Dying, ExpectPicture, decode_for_supervisor, encode
 from gonogo.station.settings import FolderTrigger
 from gonogo.station.triggers import watch_folder
 from gonogo.testing import fake_frame
@@ -67,12 +68,15 @@ def test_every_hostile_trigger_is_refused_and_the_worker_lives(tmp_path: Path) -
         line.ready()
         for name in HOSTILE:
             with pytest.raises(ValueError, match="expected"):
-                line.gate.submit(name)
+                line.supervisor.submit(name)
             with pytest.raises(ValueError, match="expected"):
-                line.gate.submit("A", part=name)
-        line.plc.fire(line.gate.submit, "part-1", part=ODD[3])
+                line.supervisor.submit("A", part=name)
+        line.plc.fire(line.supervisor.submit, "part-1", part=ODD[3])
         assert line.plc.wait("part-1").state is State.GO
-        assert (line.gate.metrics.events["refused"], line.gate.metrics.events["restarts"]) == (2 * len(HOSTILE), 0)
+        assert (line.supervisor.metrics.events["refused"], line.supervisor.metrics.events["restarts"]) == (
+            2 * len(HOSTILE),
+            0,
+        )
 
 
 def poisoned(trigger_id: str, **names: str) -> str:
@@ -95,9 +99,9 @@ def test_a_poisoned_backlog_of_an_earlier_run_is_recorded_in_escaped_form(tmp_pa
     with bench(settings) as line:
         line.ready()
         line.settled()
-        line.plc.fire(line.gate.submit, "part-1")
+        line.plc.fire(line.supervisor.submit, "part-1")
         assert line.plc.wait("part-1").state is State.GO
-        assert line.gate.metrics.events["restarts"] == 0
+        assert line.supervisor.metrics.events["restarts"] == 0
     with Ledger.open(settings.ledger, create=False) as ledger:
         rows = {row.record.trigger_id: row.record for row in ledger.verdicts()}
     assert rows["\\ud800"].reason == "d\\ud800ed"
@@ -109,38 +113,42 @@ def test_a_fault_that_the_ledger_will_never_take_is_set_aside_and_kills_no_worke
     settings = settings_for(tmp_path / "line")
     with bench(settings) as line:
         line.ready()
-        line.gate._backlog.add(
-            Owed(trigger=Trigger(id="\ud800", at=NOW, due_s=0.0), cause=Cause.LATE, reason="r", answered=True)
+        line.supervisor._triggers.backlog.add(
+            Owed(trigger=Trigger(id="two\nlines", at=NOW, due_s=0.0), cause=Cause.LATE, reason="r", answered=True)
         )
         line.settled()
-        assert line.gate.metrics.events["restarts"] == 0
-    assert '"\\ud800"' in (settings.state_dir / "unrecordable.jsonl").read_text()
-    assert "unrecordable.jsonl" in json.loads(line.gate.published[0])["alarms"][0]
+        assert line.supervisor.metrics.events["restarts"] == 0
+    assert '"two\\nlines"' in (settings.state_dir / "unrecordable.jsonl").read_text()
+    assert "unrecordable.jsonl" in json.loads(line.supervisor.published[0])["alarms"][0]
 
 
 def test_a_record_that_crashes_the_worker_is_not_given_to_the_next_one(tmp_path: Path) -> None:
     settings = settings_for(tmp_path / "line")
     script = (
-        "import sys, json, os\n"
-        "print(json.dumps({'ready': True, 'bundles': []}), flush=True)\n"
+        "import sys, os\n"
+        "from dataclasses import replace\n"
+        "from gonogo.station.messages import *\n"
+        "from gonogo.station.messages import decode_for_worker, encode\n"
+        "print(encode(Ready(report=WorkerReport())), end='', flush=True)\n"
         "for line in sys.stdin:\n"
-        "    job = json.loads(line)\n"
-        "    if job['do'] == 'fault' and job['trigger']['id'] == 'deadly': os.abort()\n"
-        "    row = {'trigger_id': job.get('trigger', {}).get('id'), 'state': 'fault', 'reason': 'r', 'cause': 'late',\n"
-        "           'part': None, 'score': None, 'row': 1, 'repeated': False, 'timings_ms': {}}\n"
-        "    print(json.dumps({'answer': row} if 'trigger' in job else {'noted': True} if job['do'] == 'note'\n"
-        "                     else {'bundles': []}), flush=True)\n"
+        "    match decode_for_worker(line):\n"
+        "        case RecordFault(trigger=Trigger(id='deadly')): os.abort()\n"
+        "        case RecordFault(trigger=trigger):\n"
+        "            told = FaultRecorded(answer=replace(fault(trigger, Cause.LATE, 'r'), row=1))\n"
+        "        case RecordNote(): told = NoteHandled(retry=False)\n"
+        "        case _: told = Reported(report=WorkerReport())\n"
+        "    print(encode(told), end='', flush=True)\n"
     )
     settings.state_dir.mkdir()
     backlog = Backlog(settings.state_dir / "unrecorded.jsonl")
     for name in ("deadly", "A"):
         backlog.add(Owed(trigger=Trigger(id=name, at=NOW, due_s=0.0), cause=Cause.LATE, reason="r", answered=True))
-    gate = Gate(settings, [sys.executable, "-c", script], lambda _: None)
-    gate.start()
-    while gate.unrecorded:
+    supervisor = Supervisor(settings, [sys.executable, "-c", script], lambda _: None)
+    supervisor.start()
+    while supervisor.unrecorded:
         time.sleep(0.01)
-    gate.stop()
-    assert gate.metrics.events["restarts"] == 1
+    supervisor.stop()
+    assert supervisor.metrics.events["restarts"] == 1
     assert "deadly" in (settings.state_dir / "unrecordable.jsonl").read_text()
 
 
@@ -155,24 +163,26 @@ def test_a_worker_that_fails_leaves_its_traceback_in_the_log_and_its_reason_in_t
     assert done.returncode == 1
     assert b"Traceback" in done.stderr
     assert b"fell off" in done.stderr
-    assert json.loads(done.stdout)["dying"] == "RuntimeError: the lens \\ud800 fell off"
+    assert decode_for_supervisor(done.stdout.decode()) == Dying(reason="RuntimeError: the lens \\ud800 fell off")
 
 
 def test_a_notice_that_fails_beside_a_judgement_ends_the_worker_with_its_traceback_as_well() -> None:
     program = (
         "from gonogo.station.worker import main\n"
         "class Broken:\n"
-        "    challenges, slots, troubles = None, (), []\n"
+        "    challenges, slots = None, ()\n"
         "    def start(self): pass\n"
         "    def pictures(self): return {}\n"
+        "    def find_troubles(self): return []\n"
         "    def expect(self, trigger_id, came_s): raise RuntimeError('the shutter fell off')\n"
         "main(Broken)\n"
     )
-    notice = json.dumps({"do": "expect", "trigger_id": "A", "came_s": 0.0}).encode() + b"\n"
+    notice = encode(ExpectPicture(trigger_id="A", came_s=0.0)).encode()
     done = subprocess.run([sys.executable, "-c", program], input=notice, capture_output=True, check=False)
     assert done.returncode == 1
     assert b"Traceback" in done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["dying"] == "RuntimeError: the shutter fell off"
+    last = done.stdout.decode().splitlines(keepends=True)[-1]
+    assert decode_for_supervisor(last) == Dying(reason="RuntimeError: the shutter fell off")
 
 
 def test_a_file_name_that_is_no_text_is_escaped_and_its_part_answered(tmp_path: Path) -> None:
@@ -183,7 +193,7 @@ def test_a_file_name_that_is_no_text_is_escaped_and_its_part_answered(tmp_path: 
     complaints: list[str] = []
     stopped = threading.Event()
 
-    def submit(trigger_id: str, *, part: str) -> None:  # as the gate does
+    def submit(trigger_id: str, *, part: str) -> None:  # as the supervisor does
         fired[clean_name(trigger_id)] = clean_name(part)
 
     settings = FolderTrigger(kind="folder", folder=tmp_path, stable_s=0.0, poll_s=0.01)
@@ -250,9 +260,9 @@ FOREIGN: tuple[dict[str, str], ...] = (
 
 @pytest.mark.parametrize("headers", FOREIGN)
 def test_a_page_of_another_site_can_neither_trigger_nor_send_pictures(tmp_path: Path, headers: dict[str, str]) -> None:
-    gate = Gate(settings_for(tmp_path / "line"), ["true"], lambda _: None)
-    server = StationServer(gate, host="127.0.0.1", port=0, token=None, triggers=True)
-    camera = PushCamera()
+    supervisor = Supervisor(settings_for(tmp_path / "line"), ["true"], lambda _: None)
+    server = StationServer(supervisor, host="127.0.0.1", port=0, token=None, triggers=True).start()
+    camera = PushCamera().start()
     try:
         assert ask(server.port, "/trigger", b"A", **headers)[0] == 403
         assert ask(camera.port, "/frames/A", b"picture", **headers)[0] == 403
@@ -264,7 +274,7 @@ def test_a_page_of_another_site_can_neither_trigger_nor_send_pictures(tmp_path: 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:80", "[::1]:80", "192.168.1.7", "line-pc", "LINE-PC:8791"])
 def test_the_machine_is_known_by_address_and_by_its_own_and_its_given_names(tmp_path: Path, host: str) -> None:
-    camera = PushCamera(hosts=("line-pc",))
+    camera = PushCamera(hosts=("line-pc",)).start()
     try:
         assert ask(camera.port, "/frames/A", b"picture", Host=host)[0] == 202
     finally:
@@ -273,8 +283,8 @@ def test_the_machine_is_known_by_address_and_by_its_own_and_its_given_names(tmp_
 
 @pytest.mark.parametrize("body", [b'{"id":"\\ud800"}', b'{"id":"A","\\ud800":1}', b"\xff\xfe", b"x" * 300, b""])
 def test_a_hostile_trigger_over_http_is_a_400_that_says_why(tmp_path: Path, body: bytes) -> None:
-    gate = Gate(settings_for(tmp_path / "line"), ["true"], lambda _: None)
-    server = StationServer(gate, host="127.0.0.1", port=0, token=None, triggers=True)
+    supervisor = Supervisor(settings_for(tmp_path / "line"), ["true"], lambda _: None)
+    server = StationServer(supervisor, host="127.0.0.1", port=0, token=None, triggers=True).start()
     try:
         code, text = ask(server.port, "/trigger", body)
         assert (code, bool(text)) == (400, True)
@@ -284,7 +294,7 @@ def test_a_hostile_trigger_over_http_is_a_400_that_says_why(tmp_path: Path, body
 
 
 def test_a_picture_with_a_name_that_no_trigger_can_have_is_refused() -> None:
-    camera = PushCamera()
+    camera = PushCamera().start()
     try:
         assert ask(camera.port, "/frames/" + "a" * 300, b"picture")[0] == 400
         assert ask(camera.port, "/frames/%00", b"picture")[0] == 400
@@ -330,8 +340,8 @@ def test_numbers_beyond_64_bits_deep_json_and_long_paths_are_refused_by_a_statio
     long = "/" + "a" * 5_000
     lengths = (str(LARGE), "9" * 5_000, "-1", "0x10", "1e3", "٣")
     with bench(settings_for(tmp_path / "line")) as line:
-        server = StationServer(line.gate, host="127.0.0.1", port=0, token=None, triggers=True)
-        camera = PushCamera(matching=Matching(any_name=True))
+        server = StationServer(line.supervisor, host="127.0.0.1", port=0, token=None, triggers=True).start()
+        camera = PushCamera(matching=Matching(any_name=True)).start()
         try:
             line.ready()
             for body in REFUSED_TRIGGERS:
@@ -345,9 +355,9 @@ def test_numbers_beyond_64_bits_deep_json_and_long_paths_are_refused_by_a_statio
                 assert ask(camera.port, "/frames", b"picture", Captured_At=moment)[0] == 400, moment[:40]
             for moment in ("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"):
                 assert ask(camera.port, "/frames", b"picture", Captured_At=moment)[0] in (202, 503)
-            line.plc.fire(line.gate.submit, "part-1")
+            line.plc.fire(line.supervisor.submit, "part-1")
             assert line.plc.wait("part-1").state is State.GO
-            assert line.gate.metrics.events["restarts"] == 0
+            assert line.supervisor.metrics.events["restarts"] == 0
         finally:
             camera.close()
             server.close()

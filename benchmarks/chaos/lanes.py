@@ -49,17 +49,17 @@ def kill_lane(folder: Path, kills: int, seed: int, *, real: bool, tick: Callable
         while found.done.get("kills", 0) < kills:
             if rng.random() < 0.9:  # the others die while they start
                 line.ready()
-                number = _traffic(line.plc, line.gate.submit, number, rng)
+                number = _traffic(line.plc, line.supervisor.submit, number, rng)
             else:
                 time.sleep(rng.uniform(0.0, 0.5))
-            pid = line.gate.worker_pid
+            pid = line.supervisor.worker_pid
             if pid is None:
                 continue
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 found.add("kills")
                 tick()
-            while line.gate.worker_pid == pid:
+            while line.supervisor.worker_pid == pid:
                 time.sleep(0.001)
         line.ready()
         for fired in list(line.plc.fired_s):
@@ -72,7 +72,7 @@ def kill_lane(folder: Path, kills: int, seed: int, *, real: bool, tick: Callable
 
 
 def kill_whole_lane(folder: Path, kills: int, seed: int, *, tick: Callable[[], None] = lambda: None) -> Findings:
-    """Kill gate and worker together, again and again, and repeat to the new station what got no answer."""
+    """Kill supervisor and worker together, again and again, and repeat to the new station what got no answer."""
     rng, found, plc = random.Random(seed), Findings(), FakePlc()
     settings = settings_for(folder)
     open_ids: list[str] = []
@@ -117,11 +117,11 @@ def storm(folder: Path, triggers: int, seed: int, *, tick: Callable[[], None] = 
             burst = rng.random() < 0.02
             if not burst:
                 _let_drain(line, fired, settings.queue // 2)
-            line.plc.fire(line.gate.submit, trigger_id)
+            line.plc.fire(line.supervisor.submit, trigger_id)
             fired.append(trigger_id)
             while rng.random() < 0.1:
                 found.add("repeats")
-                line.plc.fire(line.gate.submit, rng.choice(fired[-40:] if rng.random() < 0.7 else fired))
+                line.plc.fire(line.supervisor.submit, rng.choice(fired[-40:] if rng.random() < 0.7 else fired))
             tick()
         for trigger_id in fired:
             line.plc.wait(trigger_id, timeout_s=PATIENCE_S)
@@ -141,13 +141,13 @@ def failures(folder: Path, group: str, count: int, seed: int, *, tick: Callable[
         for number in range(count):
             kind = KINDS[group][number % len(KINDS[group])]
             trigger_id = f"{group}-{kind}-{number}"
-            line.plc.fire(line.gate.submit, f"part-{number}")  # a freeze needs a picture before it
+            line.plc.fire(line.supervisor.submit, f"part-{number}")  # a freeze needs a picture before it
             line.plc.wait(f"part-{number}", timeout_s=PATIENCE_S)
             line.ready()
             time.sleep(rng.uniform(0.0, 0.02))
             with _around(kind, settings):
                 names = {"product": "another product"} if kind == "product" else {}
-                line.plc.fire(line.gate.submit, trigger_id, **names)
+                line.plc.fire(line.supervisor.submit, trigger_id, **names)
                 answer = line.plc.wait(trigger_id, timeout_s=PATIENCE_S)
             waited_s = line.plc.waited_s(trigger_id)
             found.slowest_fault_s = max(found.slowest_fault_s, waited_s)
@@ -177,7 +177,7 @@ def run_all(
 
     Args:
         folder: Where the stations live; must be empty.
-        kills: How often a process is killed: a tenth of them gate and worker together, a tenth with a real bundle.
+        kills: How often a process is killed: a tenth of them both processes at once, a tenth with a real bundle.
         triggers: How many triggers the storm has.
         failing: How many failures of each kind.
         pictures: How many triggers whose pictures may come late, twice, under a wrong name, unasked or never.
@@ -248,7 +248,7 @@ def _recovered(line: Bench, number: int) -> None:
     for attempt in range(100):
         line.ready()
         trigger_id = f"after-{number}-{attempt}"
-        line.plc.fire(line.gate.submit, trigger_id)
+        line.plc.fire(line.supervisor.submit, trigger_id)
         if line.plc.wait(trigger_id, timeout_s=PATIENCE_S).state is State.GO:
             return
         time.sleep(0.1)

@@ -150,7 +150,7 @@ def picture_lane(
                 numbers[trigger_id] = number
                 if tie == "time" and rng.random() < 0.98:  # else two parts come within one exposure time
                     time.sleep(max(0.0, feeder.fed_s + 1.5 * _TAKEN_WITHIN_S - time.monotonic()))
-                line.plc.fire(line.gate.submit, trigger_id, part=trigger_id)
+                line.plc.fire(line.supervisor.submit, trigger_id, part=trigger_id)
                 _feed(feeder, rng, lane, number, found, first=number == burst[0])
                 if number % _KILL_EVERY == 0:
                     _kill_worker(line, found)
@@ -208,7 +208,7 @@ def _feed(feeder: _Feeder, rng: random.Random, lane: str, number: int, found: Fi
 
 
 def _kill_worker(line: Bench, found: Findings) -> None:
-    pid = line.gate.worker_pid
+    pid = line.supervisor.worker_pid
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

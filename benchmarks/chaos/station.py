@@ -1,4 +1,4 @@
-"""A whole station as one child process, gate and worker, so that both can be killed together."""
+"""A whole station as one child process, supervisor and worker, so that both can be killed together."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StationProcess:
         self._process.stdin.flush()
 
     def kill(self) -> None:
-        """Kill gate and worker at once, as a power switch would end them."""
+        """Kill supervisor and worker at once, as a power switch would end them."""
         os.kill(self._process.pid, signal.SIGKILL)
         if self._worker_pid is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -72,24 +72,24 @@ class StationProcess:
 def main() -> None:
     """Run the station on standard input and output; the first line names the worker."""
     from gonogo.station.answers import LinePort, Sender
-    from gonogo.station.gate import Gate
     from gonogo.station.settings import read_settings
     from gonogo.station.status import Health
+    from gonogo.station.supervisor import Supervisor
     from gonogo.station.triggers import Source, read_lines
 
     toml = Path(sys.argv[1])
     settings = read_settings(toml)
     command = [sys.executable, "-m", "gonogo.testing.worker", str(toml), "fake"]
     sender: list[Sender] = []
-    gate = Gate(settings, command, lambda answer: sender[0].send(answer))
-    sender.append(Sender(LinePort(sys.stdout), gate.acknowledged, gate.undelivered))
-    gate.start()
-    while gate.health is not Health.RUNNING:
+    supervisor = Supervisor(settings, command, lambda answer: sender[0].send(answer))
+    sender.append(Sender(LinePort(sys.stdout), supervisor.acknowledged, supervisor.undelivered).start())
+    supervisor.start()
+    while supervisor.health is not Health.RUNNING:
         threading.Event().wait(0.005)
-    print(json.dumps({"worker_pid": gate.worker_pid}), flush=True)  # noqa: T201
-    source = Source(lambda stopped: read_lines(sys.stdin, gate.submit, print, stopped))
+    print(json.dumps({"worker_pid": supervisor.worker_pid}), flush=True)  # noqa: T201
+    source = Source(lambda stopped: read_lines(sys.stdin, supervisor.submit, print, stopped)).start()
     source.ended.wait()
-    gate.stop()
+    supervisor.stop()
     sender[0].close()
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gonogo.errors import InputError
 from gonogo.files import MOST_SETTINGS_BYTES, parse_toml, read_text
@@ -112,10 +112,10 @@ class Recipe(Strict):
         return self
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """What belongs to this machine, not to the product: read from ``GONOGO_*`` environment variables."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
     cache_dir: Path = Path.home() / ".cache" / "gonogo"
     """Compiled graphs and downloaded weights; safe to delete."""
@@ -136,11 +136,9 @@ def settings() -> Settings:
     Raises:
         InputError: a variable holds what it may not.
     """
-    names = {name: _PREFIX + name.upper() for name in Settings.model_fields}
-    given = {name: os.environ[variable] for name, variable in names.items() if variable in os.environ}
     try:
-        return Settings.model_validate(given)
+        return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        variable = names[str(first["loc"][0])]
+        variable = f"{_PREFIX}{first['loc'][0]}".upper()
         raise InputError(f"{variable}: {first['msg']}, found {first['input']!r}. Correct or unset it.") from error

@@ -110,7 +110,7 @@ class Storm:
         if trigger_id in plc.answers:
             expected += len(plc.answers[trigger_id])
         try:
-            plc.fire(self.line.gate.submit, trigger_id, **given)
+            plc.fire(self.line.supervisor.submit, trigger_id, **given)
         except ValueError:
             self.figures["refused"] += 1
             raise  # the source says so, in a line
@@ -131,7 +131,7 @@ def _ask(port: int, path: str, body: bytes) -> tuple[int, bytes]:
 def through_http(line: Bench, count: int) -> Storm:
     """``POST /trigger``, as an id alone and as JSON with every name in every field."""
     storm = Storm(line)
-    server = StationServer(line.gate, host="127.0.0.1", port=0, token=None, triggers=True)
+    server = StationServer(line.supervisor, host="127.0.0.1", port=0, token=None, triggers=True).start()
     for number, name in enumerate(names(count, 1)):
         fields = {"id": name, "part": name, "lot": name}
         plain = name.encode("utf-8", "surrogatepass")
@@ -146,7 +146,7 @@ def through_http(line: Bench, count: int) -> Storm:
 def through_frames(count: int) -> dict[str, int]:
     """``POST /frames/NAME``: each is taken, or refused with its reason."""
     figures = dict.fromkeys(("tried", "answered", "refused", "silent"), 0)
-    camera = PushCamera(matching=Matching(max_waiting=1_000, keep_s=3_600.0))
+    camera = PushCamera(matching=Matching(max_waiting=1_000, keep_s=3_600.0)).start()
     for name in names(count, 2):
         code, told = _ask(camera.port, "/frames/" + urllib.parse.quote(name, errors="surrogatepass"), b"picture")
         figures["tried"] += 1
@@ -203,10 +203,10 @@ def test_no_name_kills_a_worker_or_goes_without_an_answer(
             "stdin": through_stdin(line, count).figures,
             "folder": through_folder(line, tmp_path / "incoming", count).figures,
         }
-        line.plc.fire(line.gate.submit, "the-last-part")
+        line.plc.fire(line.supervisor.submit, "the-last-part")
         assert line.plc.wait("the-last-part", timeout_s=6 * WINDOW_S).row is not None
         line.settled()
-        deaths = line.gate.metrics.events["restarts"]
+        deaths = line.supervisor.metrics.events["restarts"]
     with Ledger.open(settings.ledger, create=False) as ledger:
         rows = {row.record.trigger_id for row in ledger.verdicts()}
     answered = set(line.plc.answers)

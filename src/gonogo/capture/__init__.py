@@ -4,12 +4,12 @@
 wrong. `HealthCheck` refuses frozen, dark, saturated, blurred and wrongly sized pictures before anything judges them.
 """
 
-from gonogo.capture.camera import Acquired, Camera, CaptureError, MatchingCamera, Trouble
+from gonogo.capture.camera import Acquired, Camera, CaptureError, Trouble
 from gonogo.capture.deliveries import Matching
 from gonogo.capture.folder import FolderCamera
 from gonogo.capture.genicam import GenicamCamera
 from gonogo.capture.health import HealthCheck, HealthLimits, PictureFacts, measure, suggest_limits
-from gonogo.capture.matching import PictureMatcher
+from gonogo.capture.matching import MatchingCamera, PictureMatcher
 from gonogo.capture.push import PushCamera
 from gonogo.capture.repeating import RepeatingCamera
 from gonogo.capture.settings import CameraSettings, open_camera, read_token

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Protocol
 
 from gonogo.errors import GonogoError
 from gonogo.schema import Frame
-
-if TYPE_CHECKING:
-    from gonogo.capture.matching import PictureMatcher
 
 
 class Trouble(StrEnum):
@@ -77,13 +74,6 @@ class Camera(Protocol):
 
     def close(self) -> None:
         """Let the device go."""
-
-
-@runtime_checkable
-class MatchingCamera(Protocol):
-    """A camera whose pictures come by themselves, and must be told of every trigger and every fault."""
-
-    matcher: PictureMatcher[Any]
 
 
 def now() -> datetime:

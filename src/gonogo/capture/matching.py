@@ -24,7 +24,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic, Protocol, runtime_checkable
 
 from gonogo.capture.camera import CaptureError, Trouble
 from gonogo.capture.deliveries import LEFTOVERS, Content, Delivered, Matched, Matching
@@ -353,3 +353,10 @@ class PictureMatcher(Generic[Content]):
 
     def _wanted(self, asking: _Asking) -> str:
         return f"a picture of {asking.name}" if self.rule.any_name else f"a picture named {asking.name}"
+
+
+@runtime_checkable
+class MatchingCamera(Protocol):
+    """A camera whose pictures come by themselves, and must be told of every trigger and every fault."""
+
+    matcher: PictureMatcher[Any]

@@ -8,8 +8,10 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
+from typing import Self
 
 from gonogo import images
 from gonogo.capture.access import authorised, content_length, foreign
@@ -50,11 +52,16 @@ class PushCamera:
         self._hosts = hosts
         self.matcher: PictureMatcher[bytes] = PictureMatcher(matching or Matching())
         try:
-            self._server = BoundedServer((host, port), self._handler())
+            self._server = BoundedServer((host, port), type("Handler", (_Handler,), {"camera": self}))
         except OSError as error:
             raise InputError(f"{host}:{port}: cannot listen there ({error}). Choose another.") from error
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, name="push-camera", daemon=True).start()
+        self._thread = threading.Thread(target=self._server.serve_forever, name="push-camera", daemon=True)
+
+    def start(self) -> Self:
+        """Take pictures from now on."""
+        self._thread.start()
+        return self
 
     @property
     def port(self) -> int:
@@ -93,74 +100,99 @@ class PushCamera:
             )
         )
 
-    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
-        camera = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            timeout = _READ_TIMEOUT_S
-            _why = ""
+@dataclass(frozen=True, kw_only=True)
+class _Announced:
+    """What a request says of the picture in its body."""
 
-            def do_POST(self) -> None:
-                self._answer(*self._receive())
+    name: str
+    captured_at: datetime | None
+    size_bytes: int
 
-            def _receive(self) -> tuple[HTTPStatus, str]:
-                place, _, name = urllib.parse.unquote(self.path).lstrip("/").partition("/")
-                if place != "frames":
-                    return HTTPStatus.NOT_FOUND, "expected /frames or /frames/TRIGGER"
-                if why := foreign(self.headers, camera._hosts):
-                    return HTTPStatus.FORBIDDEN, why
-                if not authorised(self.headers.get("Authorization"), camera._token):
-                    return HTTPStatus.UNAUTHORIZED, "expected the token of this camera"
-                try:
-                    name = clean_name(name) if name else name
-                except ValueError as error:
-                    return HTTPStatus.BAD_REQUEST, str(error)
-                length = content_length(self.headers)
-                if length is None:
-                    return HTTPStatus.LENGTH_REQUIRED, "expected the header Content-Length"
-                if not 0 < length <= camera._limits.max_file_bytes:
-                    return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected 1 to {camera._limits.max_file_bytes} bytes"
-                try:
-                    captured_at = _moment(self.headers.get(CAPTURED_AT))
-                except ValueError as error:
-                    return HTTPStatus.BAD_REQUEST, str(error)
-                if not name and captured_at is None and not camera.matcher.rule.any_name:
-                    told = (
-                        f"expected /frames/TRIGGER or the header {CAPTURED_AT}: nothing ties this picture to its part"
-                    )
-                    return HTTPStatus.BAD_REQUEST, told
-                return self._keep(name, captured_at, length)
 
-            def _keep(self, name: str, captured_at: datetime | None, length: int) -> tuple[HTTPStatus, str]:
-                ticket = camera.matcher.reserve(
-                    length
-                )  # before it is read, so that many at once cannot fill the memory
-                if ticket is None:
-                    return HTTPStatus.SERVICE_UNAVAILABLE, "too many pictures are waiting for their triggers"
-                kept = False
-                try:
-                    data = self.rfile.read(length)
-                    kept = len(data) == length
-                    if kept:
-                        camera._put(name, captured_at, data, ticket)
-                finally:
-                    if not kept:
-                        camera.matcher.release(ticket)
-                return (HTTPStatus.ACCEPTED, "") if kept else (HTTPStatus.BAD_REQUEST, f"expected {length} bytes")
+class _RefusedError(Exception):
+    """Why a request is not taken, for its answer."""
 
-            def _answer(self, status: HTTPStatus, told: str) -> None:
-                self.close_connection = True  # an unread body must not be taken for the next request
-                body = told.encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "text/plain; charset=utf-8")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+    def __init__(self, status: HTTPStatus, why: str) -> None:
+        super().__init__(why)
+        self.status = status
 
-            def log_message(self, format: str, *args: object) -> None:
-                """Every request has its trigger; there is nothing to log."""
 
-        return Handler
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Receives pictures for the camera of its server."""
+
+    timeout = _READ_TIMEOUT_S
+    camera: PushCamera
+
+    def do_POST(self) -> None:
+        try:
+            self._receive(self._announced())
+        except _RefusedError as refused:
+            self._answer(refused.status, str(refused))
+        else:
+            self._answer(HTTPStatus.ACCEPTED, "")
+
+    def _announced(self) -> _Announced:
+        place, _, name = urllib.parse.unquote(self.path).lstrip("/").partition("/")
+        if place != "frames":
+            raise _RefusedError(HTTPStatus.NOT_FOUND, "expected /frames or /frames/TRIGGER")
+        self._require_access()
+        try:
+            name = clean_name(name) if name else name
+        except ValueError as error:
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from error
+        size_bytes = self._size_bytes()
+        try:
+            captured_at = _moment(self.headers.get(CAPTURED_AT))
+        except ValueError as error:
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from error
+        if not name and captured_at is None and not self.camera.matcher.rule.any_name:
+            why = f"expected /frames/TRIGGER or the header {CAPTURED_AT}: nothing ties this picture to its part"
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, why)
+        return _Announced(name=name, captured_at=captured_at, size_bytes=size_bytes)
+
+    def _require_access(self) -> None:
+        if why := foreign(self.headers, self.camera._hosts):
+            raise _RefusedError(HTTPStatus.FORBIDDEN, why)
+        if not authorised(self.headers.get("Authorization"), self.camera._token):
+            raise _RefusedError(HTTPStatus.UNAUTHORIZED, "expected the token of this camera")
+
+    def _size_bytes(self) -> int:
+        length, most = content_length(self.headers), self.camera._limits.max_file_bytes
+        if length is None:
+            raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "expected the header Content-Length")
+        if not 0 < length <= most:
+            raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected 1 to {most} bytes")
+        return length
+
+    def _receive(self, picture: _Announced) -> None:
+        matcher = self.camera.matcher
+        ticket = matcher.reserve(picture.size_bytes)  # before it is read, so that many at once cannot fill the memory
+        if ticket is None:
+            why = "too many pictures are waiting for their triggers"
+            raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, why)
+        kept = False
+        try:
+            data = self.rfile.read(picture.size_bytes)
+            if len(data) != picture.size_bytes:
+                raise _RefusedError(HTTPStatus.BAD_REQUEST, f"expected {picture.size_bytes} bytes")
+            self.camera._put(picture.name, picture.captured_at, data, ticket)
+            kept = True
+        finally:
+            if not kept:
+                matcher.release(ticket)
+
+    def _answer(self, status: HTTPStatus, text: str) -> None:
+        self.close_connection = True  # an unread body must not be taken for the next request
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Every request has its trigger; there is nothing to log."""
 
 
 def _moment(text: str | None) -> datetime | None:

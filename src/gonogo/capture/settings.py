@@ -123,13 +123,13 @@ def open_camera(settings: CameraSettings, *, limits: Limits | None = None) -> Ca
                 hosts=settings.hosts,
                 matching=settings,
                 limits=limits,
-            )
+            ).start()
         case VideoFileSettings():
             return VideoFile(str(settings.file), loop=settings.loop, limits=limits)
         case RtspSettings():
-            return rtsp(settings.url, limits=limits)
+            return rtsp(settings.url, limits=limits).start()
         case V4l2Settings():
-            return v4l2(settings.device, size_wh=settings.size_wh, rate_hz=settings.rate_hz, limits=limits)
+            return v4l2(settings.device, size_wh=settings.size_wh, rate_hz=settings.rate_hz, limits=limits).start()
         case GenicamSettings():
             from gonogo.capture.genicam import GenicamCamera
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -74,7 +74,7 @@ class LiveVideo:
         stall_s: float = 3.0,
         limits: Limits | None = None,
     ) -> None:
-        """Start following.
+        """Prepare; nothing is received before `start`.
 
         Args:
             url: ``rtsp://...`` or ``/dev/video0``.
@@ -90,7 +90,11 @@ class LiveVideo:
         self._newest: tuple[int, Frame] | None = None
         self._trouble = "not connected yet"
         self._stopped = threading.Event()
+
+    def start(self) -> Self:
+        """Follow the stream from now on."""
         threading.Thread(target=self._follow, name="live-video", daemon=True).start()
+        return self
 
     def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
         """The first frame that arrives from now on; see `Camera.acquire`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
@@ -14,9 +13,7 @@ from gonogo.errors import InputError, LedgerError, UnfitError
 from gonogo.files import read_text
 from gonogo.ledger.frames import sync_folder
 from gonogo.ledger.records import Digest, Moment
-
-if TYPE_CHECKING:
-    from gonogo.ledger.store import Ledger
+from gonogo.ledger.store import Ledger
 
 
 class Anchor(Strict):

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from gonogo.errors import GonogoError, LedgerError
-from gonogo.ledger import tables
-from gonogo.ledger.anchors import Anchor
+from gonogo.ledger import formats, tables
+from gonogo.ledger.formats import apsw
 from gonogo.ledger.frames import FrameStore, frames_folder
 from gonogo.ledger.queries import By, Where
 from gonogo.ledger.records import (
@@ -27,10 +27,6 @@ from gonogo.ledger.records import (
     body_of,
     record_of,
 )
-from gonogo.ledger.tables import apsw
-
-if TYPE_CHECKING:
-    from gonogo.ledger.verifying import Finding
 
 R = TypeVar("R", bound=Record)
 
@@ -65,7 +61,7 @@ class Ledger:
         timeout_s: float = 10.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> Self:
-        """Open a ledger, making a new one where there is none.
+        """Open a ledger, making a new one where there is none; one of an older format is brought up to date.
 
         Args:
             path: The ledger's file, on a local disk. Its frames lie in the folder of the same name plus ``-frames``.
@@ -82,15 +78,17 @@ class Ledger:
             tables.create(path)
         connection = tables.connect(path, read_only=read_only, timeout_s=timeout_s)
         try:
-            differences = tables.schema_differences(connection)
+            different = formats.differences(connection)
+            if not different and not read_only:
+                formats.migrate(connection)
         except apsw.Error as error:
             connection.close()
             raise LedgerError(f"{path}: cannot be read ({error}). Check it with: gonogo ledger verify") from error
-        if differences:
+        if different:
             connection.close()
             raise LedgerError(
-                f"{path}: expected a ledger of format {tables.FORMAT}, found another schema ({differences[0]}). "
-                "Check it with: gonogo ledger verify"
+                f"{path}: expected a ledger of format {formats.FORMAT} or older, found another schema "
+                f"({different[0]}). Check it with: gonogo ledger verify"
             )
         return cls(path, connection, now=now)
 
@@ -249,12 +247,6 @@ class Ledger:
             values,
         )
         return {tuple(row[:-1]): row[-1] for row in found}
-
-    def verify(self, anchors: Sequence[Anchor] = (), *, frames: bool = False) -> list[Finding]:
-        """Every sign of tampering; see `gonogo.ledger.verify`."""
-        from gonogo.ledger.verifying import verify
-
-        return verify(self.path, anchors=anchors, frames=frames)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

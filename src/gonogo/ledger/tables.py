@@ -1,8 +1,4 @@
-"""The file itself: its one table, and opening it with the one SQLite that is safe for it.
-
-Only the five stored columns exist on disk, and a row's hash covers them all. Everything else that queries need is a
-virtual column, computed from ``body`` and kept in indexes, so that no column can ever disagree with the record.
-"""
+"""The ledger's file: making one, and opening it with the one SQLite that is safe for it."""
 
 from __future__ import annotations
 
@@ -10,68 +6,17 @@ import os
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gonogo.errors import LedgerError
 from gonogo.files import require_regular
+from gonogo.ledger.formats import APPLICATION_ID, FORMAT, SCHEMA, apsw
 from gonogo.ledger.frames import sync_folder
 from gonogo.ledger.records import NO_HASH, Kind, Opened, body_of, row_hash
 
-try:
-    import apsw as apsw
-except ModuleNotFoundError as missing:
-    raise LedgerError(
-        "the ledger needs apsw, which carries a SQLite that is safe for it. Install it: pip install 'gonogo[line]'"
-    ) from missing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-FORMAT = 1
-APPLICATION_ID = 0x474E4C31  # "GNL1", so that file(1) and other tools can tell a ledger
 MAGIC = b"SQLite format 3\0"
 
 # Before it, a WAL that is reset while another process writes can corrupt the file.
 SAFE_SQLITE = (3, 51, 3)
-
-_TEXTS = ("station", "trigger_id", "part", "lot", "state", "cause", "bundle_sha256", "action", "who", "label", "defect")
-_VIRTUAL = {
-    "at": ("TEXT", "$.at"),
-    "score": ("REAL", "$.record.score"),
-    "about": ("INTEGER", "$.record.about"),
-    **{name: ("TEXT", f"$.record.{name}") for name in _TEXTS},
-}
-
-# AUTOINCREMENT remembers the highest number ever given, so that a tail cut by an ordinary tool shows by itself.
-SCHEMA = (
-    f"""CREATE TABLE entries (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind TEXT NOT NULL,
-    body TEXT NOT NULL,
-    previous TEXT NOT NULL,
-    sha256 TEXT NOT NULL,
-    {
-        ''',
-    '''.join(f"{name} {kind} AS (body ->> '{path}') VIRTUAL" for name, (kind, path) in _VIRTUAL.items())
-    }
-) STRICT""",
-    "CREATE UNIQUE INDEX entries_trigger ON entries (station, trigger_id) WHERE kind = 'verdict'",
-    "CREATE INDEX entries_tally ON entries (kind, at, state, lot, station, cause, bundle_sha256, action)",
-    "CREATE INDEX entries_kind ON entries (kind)",
-    "CREATE INDEX entries_state ON entries (kind, state)",
-    "CREATE INDEX entries_lot ON entries (lot) WHERE lot IS NOT NULL",
-    "CREATE INDEX entries_part ON entries (part) WHERE part IS NOT NULL",
-    "CREATE INDEX entries_action ON entries (action) WHERE action IS NOT NULL",
-    "CREATE INDEX entries_about ON entries (about, action) WHERE about IS NOT NULL",
-    "CREATE TRIGGER entries_no_update BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END",
-    "CREATE TRIGGER entries_no_delete BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END",
-    """CREATE TRIGGER entries_follow BEFORE INSERT ON entries
-WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM entries)
-  OR NEW.previous IS NOT coalesce((SELECT sha256 FROM entries ORDER BY seq DESC LIMIT 1), '"""
-    + NO_HASH
-    + """')
-BEGIN SELECT RAISE(ABORT, 'a row must follow the last one'); END""",
-)
 
 
 def connect(path: Path, *, read_only: bool, timeout_s: float) -> apsw.Connection:
@@ -215,31 +160,7 @@ def insert(connection: apsw.Connection, *, seq: int, kind: Kind, body: str, prev
     return digest
 
 
-def schema_differences(connection: apsw.Connection) -> list[str]:
-    """In what the file's schema is not the one that gonogo makes; empty when it is."""
-    found = set(_schema_rows(connection))
-    missing = [_title(sql) for sql in SCHEMA if sql not in found]
-    added = [_title(sql) for sql in found if sql not in SCHEMA]
-    differences = [f"missing or changed: {name}" for name in missing] + [f"not gonogo's: {name}" for name in added]
-    marks = {"application_id": APPLICATION_ID, "user_version": FORMAT, "encoding": "UTF-8"}
-    differences += [
-        f"{mark} is {connection.pragma(mark)!r}, expected {expected!r}"
-        for mark, expected in marks.items()
-        if connection.pragma(mark) != expected
-    ]
-    return differences
-
-
 def is_ledger(connection: apsw.Connection) -> bool:
     """Whether this is a ledger, be it changed, and not another program's database."""
     named = next(connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'entries'"))[0]
     return bool(named or connection.pragma("application_id") == APPLICATION_ID)
-
-
-def _schema_rows(connection: apsw.Connection) -> Iterable[str]:
-    sql = "SELECT CAST(sql AS BLOB) FROM sqlite_schema WHERE sql IS NOT NULL AND name <> 'sqlite_sequence'"
-    return (text.decode(errors="replace") for (text,) in connection.execute(sql))
-
-
-def _title(sql: str) -> str:
-    return " ".join(str(sql).split()[:4])[:60]

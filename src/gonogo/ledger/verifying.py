@@ -11,11 +11,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from gonogo.errors import LedgerError
-from gonogo.ledger import tables
+from gonogo.ledger import formats, tables
 from gonogo.ledger.anchors import Anchor
+from gonogo.ledger.formats import apsw
 from gonogo.ledger.frames import FrameStore, frames_folder
 from gonogo.ledger.records import NO_HASH, Opened, Tombstone, VerdictRecord, record_of, row_hash
-from gonogo.ledger.tables import apsw
 from gonogo.progress import track
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -126,7 +126,7 @@ class _Check:
     def _check_schema(self) -> None:
         if not tables.is_ledger(self._connection):
             raise LedgerError(f"{self._path}: expected a ledger, found another program's database. Check the path.")
-        for difference in tables.schema_differences(self._connection):
+        for difference in formats.differences(self._connection):
             self._add(Flaw.SCHEMA, None, difference)
 
     def _check_rows(self) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
+import tomli_w
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from gonogo.config import Strict
@@ -161,16 +161,6 @@ def write_recipe(path: str | Path, recipe: RoiRecipe, *, comment: str = "") -> N
 
 
 def recipe_as_toml(recipe: RoiRecipe, *, comment: str = "") -> str:
-    """A recipe as TOML text; JSON's numbers, strings and flat arrays are TOML's too."""
-    content = recipe.model_dump(mode="json", exclude_none=True)  # TOML has no null
-    steps: list[dict[str, Any]] = content.pop("steps", [])
-    lines = [f"# {line}".rstrip() for line in comment.splitlines()]
-    lines += [_pair(key, value) for key, value in content.items()]
-    for step in steps:
-        named = {"step": step.pop("step"), **step}
-        lines += ["", "[[steps]]", *(_pair(key, value) for key, value in named.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _pair(key: str, value: Any) -> str:
-    return f"{key} = {json.dumps(value)}"
+    """A recipe as TOML text."""
+    head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
+    return head + tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))  # TOML has no null

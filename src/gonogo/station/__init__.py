@@ -1,19 +1,19 @@
 """One inspection position on a line: trigger, camera, verdict, record, answer.
 
-A station is two processes. The `Gate` talks to the line, keeps the time and watches over the worker; the worker's
+A station is two processes. The `Supervisor` talks to the line, keeps the time and watches over the worker; the worker's
 `Station` acquires, judges and records. An answer other than ``fault`` exists only after its record is on the disk, and
 whatever fails becomes a fault within the window. ``docs/station.md`` tells the rest.
 """
 
 from gonogo.station.answers import AnswerError, Port, Sender
 from gonogo.station.cycle import FOLLOWS, Cycle, Step
-from gonogo.station.gate import Gate
 from gonogo.station.judging import ANSWERED_FAULT, Station, ViewParts
 from gonogo.station.messages import Answer, Cause, Trigger
 from gonogo.station.models import Model, ModelSlot, Swap
 from gonogo.station.running import run, worker_command
 from gonogo.station.settings import EXAMPLE, StationSettings, parse_settings, read_settings
 from gonogo.station.status import Health, read_status
+from gonogo.station.supervisor import Supervisor
 
 __all__ = [
     "ANSWERED_FAULT",
@@ -23,7 +23,6 @@ __all__ = [
     "AnswerError",
     "Cause",
     "Cycle",
-    "Gate",
     "Health",
     "Model",
     "ModelSlot",
@@ -32,6 +31,7 @@ __all__ = [
     "Station",
     "StationSettings",
     "Step",
+    "Supervisor",
     "Swap",
     "Trigger",
     "ViewParts",

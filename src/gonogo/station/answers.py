@@ -1,4 +1,4 @@
-"""Where answers go. A port delivers one answer or raises; the sender's thread keeps it off the gate's clock."""
+"""Where answers go. A port delivers one answer or raises; the sender's thread keeps it off the supervisor's clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import IO, Protocol
+from typing import IO, Protocol, Self
 
 from gonogo.capture import read_token
 from gonogo.errors import GonogoError, InputError
@@ -56,7 +56,7 @@ class HttpPort:
 
     def send(self, answer: Answer) -> None:
         """Post until it is taken."""
-        import http.client  # here, as workers start the faster without what only a gate may need
+        import http.client  # here, as workers start the faster without what only a supervisor may need
         import urllib.request
 
         headers = {"Content-Type": "application/json"}
@@ -104,7 +104,11 @@ class Sender:
         self._port, self._acknowledged, self._undelivered = port, acknowledged, undelivered
         self._queue: queue.Queue[Answer | None] = queue.Queue(maxsize=_WAITING)
         self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
+
+    def start(self) -> Self:
+        """Deliver from now on."""
         self._thread.start()
+        return self
 
     def send(self, answer: Answer) -> None:
         """Deliver soon; never blocks."""
@@ -119,7 +123,8 @@ class Sender:
             self._queue.put(None, timeout=timeout_s)
         except queue.Full:
             return
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         while (answer := self._queue.get()) is not None:

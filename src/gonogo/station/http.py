@@ -8,13 +8,14 @@ import threading
 from collections.abc import Collection
 from email.message import Message
 from http import HTTPStatus
+from typing import Self
 
 from gonogo.capture.access import authorised, content_length, foreign
 from gonogo.capture.bounded_server import BoundedServer, ServerLimits
 from gonogo.errors import InputError
-from gonogo.station.gate import Gate
 from gonogo.station.messages import Answer
 from gonogo.station.status import Health
+from gonogo.station.supervisor import Supervisor
 from gonogo.station.triggers import parse_trigger
 
 _LONGEST_BODY = 4_096
@@ -25,16 +26,28 @@ class StationServer:
     """``GET /status``, ``/metrics`` and ``/health``; ``POST /trigger``, whose response is the answer."""
 
     def __init__(
-        self, gate: Gate, *, host: str, port: int, token: str | None, triggers: bool, hosts: Collection[str] = ()
+        self,
+        supervisor: Supervisor,
+        *,
+        host: str,
+        port: int,
+        token: str | None,
+        triggers: bool,
+        hosts: Collection[str] = (),
     ) -> None:
-        self._gate, self._token, self._triggers, self._hosts = gate, token, triggers, hosts
+        self._supervisor, self._token, self._triggers, self._hosts = supervisor, token, triggers, hosts
         try:
-            limits = ServerLimits(answer_s=2 * gate.settings.window_s + 5.0)
+            limits = ServerLimits(answer_s=2 * supervisor.settings.window_s + 5.0)
             self._server = BoundedServer((host, port), self._handler(), limits=limits)
         except OSError as error:
             raise InputError(f"{host}:{port}: cannot listen there ({error}). Choose another port.") from error
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, name="station-http", daemon=True).start()
+        self._thread = threading.Thread(target=self._server.serve_forever, name="station-http", daemon=True)
+
+    def start(self) -> Self:
+        """Answer requests from now on."""
+        self._thread.start()
+        return self
 
     @property
     def port(self) -> int:
@@ -43,20 +56,21 @@ class StationServer:
 
     def close(self) -> None:
         """Stop listening."""
-        self._server.shutdown()
+        if self._thread.is_alive():  # one that never served would never hear of it
+            self._server.shutdown()
         self._server.server_close()
 
     def get(self, path: str) -> tuple[HTTPStatus, str, str]:
         """Status, content type and body of a GET."""
         if path == "/status":
-            return HTTPStatus.OK, "application/json", self._gate.published[0]
+            return HTTPStatus.OK, "application/json", self._supervisor.published[0]
         if path == "/metrics":
-            return HTTPStatus.OK, "text/plain; version=0.0.4", self._gate.published[1]
+            return HTTPStatus.OK, "text/plain; version=0.0.4", self._supervisor.published[1]
         if path == "/health":
-            health = self._gate.health
+            health = self._supervisor.health
             if health not in (Health.RUNNING, Health.HELD):
                 return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", health.value
-            if why := self._gate.faulting:
+            if why := self._supervisor.faulting:
                 return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"faulting: {why}"
             return HTTPStatus.OK, "text/plain", health.value
         return HTTPStatus.NOT_FOUND, "text/plain", "expected /status, /metrics or /health"
@@ -78,11 +92,15 @@ class StationServer:
 
         try:
             values = parse_trigger(body.decode("utf-8").strip())
-            self._gate.submit(values.pop("id"), **values, reply=take)
+            self._supervisor.submit(values.pop("id"), **values, reply=take)
         except ValueError as error:
             return HTTPStatus.BAD_REQUEST, "text/plain", str(error)
-        if not came.wait(2 * self._gate.settings.window_s + 1.0):
-            return HTTPStatus.GATEWAY_TIMEOUT, "text/plain", "the gate has not answered; treat the part as a fault"
+        if not came.wait(2 * self._supervisor.settings.window_s + 1.0):
+            return (
+                HTTPStatus.GATEWAY_TIMEOUT,
+                "text/plain",
+                "the supervisor has not answered; treat the part as a fault",
+            )
         return HTTPStatus.OK, "application/json", json.dumps(answers[0].to_json())
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:

@@ -67,7 +67,7 @@ class Station:
         """Open the ledger and load the bundles; what fails is shown and tried again, never fatal."""
         self._follow_last_pictures()
         for view in self._views:
-            view.open()
+            view.start()
         for slot in self._slots:
             self._tell_swap(slot.start(), at_start=True)
 
@@ -215,9 +215,8 @@ class Station:
         details = told.record.details
         return answer.as_fault(Cause(str(details["cause"])), f"answered as a fault before: {details['reason']}")
 
-    @property
-    def troubles(self) -> list[str]:
-        """Why every part is a fault at present, one sentence each; none where parts are judged."""
+    def find_troubles(self) -> list[str]:
+        """Why every part is a fault at present, one sentence each; none where parts are judged. Opens the ledger."""
         found = [f"no bundle is loaded: {slot.trouble}" for slot in self._slots if slot.model is None]
         found += [self._without_space()]
         try:

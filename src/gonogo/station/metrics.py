@@ -1,4 +1,4 @@
-"""Counts and durations of a running station, as a status for people and as Prometheus text for machines."""
+"""Counts and durations of a running station."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FAULTING_AFTER = 3  # faults in a row, after which a station is not healthy unt
 
 
 class Metrics:
-    """What the gate counts. Written by its own thread alone; every reading is a new object."""
+    """What the supervisor counts. Written by its own thread alone; every reading is a new object."""
 
     def __init__(self, station: str) -> None:
         self.station = station
@@ -32,7 +32,8 @@ class Metrics:
         self.status_trouble = ""
         """Why status and metrics could not be written last; empty where they were."""
         self._durations_ms: dict[str, deque[float]] = {}
-        self._sums: dict[str, tuple[int, float]] = {}
+        self.sums: dict[str, tuple[int, float]] = {}
+        """How often each stage was timed, and its total in milliseconds."""
         self._latest: deque[dict[str, Any]] = deque(maxlen=_SHOWN)
 
     def answered(self, answer: Answer, total_ms: float) -> None:
@@ -63,8 +64,8 @@ class Metrics:
         """How long the stages of one part took."""
         for stage, duration_ms in durations_ms.items():
             self._durations_ms.setdefault(stage, deque(maxlen=_REMEMBERED)).append(duration_ms)
-            count, total = self._sums.get(stage, (0, 0.0))
-            self._sums[stage] = count + 1, total + duration_ms
+            count, total = self.sums.get(stage, (0, 0.0))
+            self.sums[stage] = count + 1, total + duration_ms
 
     def stages(self) -> dict[str, dict[str, float]]:
         """Median and 99th percentile of each stage over the last 2,000 parts, in milliseconds."""
@@ -86,36 +87,3 @@ class Metrics:
             return ""
         causes = list(dict.fromkeys(each["cause"] for each in self.latest()[:count] if each["cause"]))
         return f"the last {count} parts were all faults ({', '.join(causes)})"
-
-    def prometheus(self, gauges: Mapping[str, float], pictures: Mapping[str, Mapping[str, int]] = {}) -> str:
-        """Text exposition format 0.0.4.
-
-        Args:
-            gauges: Present values to add, by name without the ``gonogo_station_`` in front.
-            pictures: Leftover pictures of each view by reason, and how many wait.
-        """
-        lines: list[str] = []
-        self._counter(lines, "answers_total", "Answers given", "state", {s.value: self.answers[s] for s in State})
-        self._counter(lines, "faults_total", "Faults by cause", "cause", dict(self.faults))
-        self._counter(lines, "events_total", "What else happened", "event", dict(self.events))
-        leftovers = Counter[str]()
-        for counts in pictures.values():
-            leftovers.update({reason: count for reason, count in counts.items() if reason != "waiting"})
-        self._counter(lines, "leftover_pictures_total", "Pictures that were not used", "reason", leftovers)
-        name = "gonogo_station_stage_seconds"
-        lines += [f"# HELP {name} Duration of each stage of a part.", f"# TYPE {name} summary"]
-        for stage, quantiles in self.stages().items():
-            for key, quantile in (("p50_ms", "0.5"), ("p99_ms", "0.99")):
-                labels = f'station="{self.station}",stage="{stage}",quantile="{quantile}"'
-                lines.append(f"{name}{{{labels}}} {quantiles[key] / 1e3:.9g}")
-            labels, (count, total) = f'station="{self.station}",stage="{stage}"', self._sums[stage]
-            lines += [f"{name}_sum{{{labels}}} {total / 1e3:.9g}", f"{name}_count{{{labels}}} {count}"]
-        for gauge, value in gauges.items():
-            full = f"gonogo_station_{gauge}"
-            lines += [f"# TYPE {full} gauge", f'{full}{{station="{self.station}"}} {value:.9g}']
-        return "\n".join(lines) + "\n"
-
-    def _counter(self, lines: list[str], name: str, told: str, label: str, values: Mapping[str, int]) -> None:
-        full = f"gonogo_station_{name}"
-        lines += [f"# HELP {full} {told}.", f"# TYPE {full} counter"]
-        lines += [f'{full}{{station="{self.station}",{label}="{key}"}} {value}' for key, value in values.items()]

@@ -1,4 +1,4 @@
-"""A whole station in this process: trigger source, gate, answer port, HTTP server; and its worker beside it."""
+"""A whole station in this process: trigger source, supervisor, answer port, HTTP server; and its worker beside it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from gonogo.capture import read_token
 from gonogo.errors import UnfitError
 from gonogo.station.answers import Port, Sender, open_port
-from gonogo.station.gate import Gate
 from gonogo.station.http import StationServer
 from gonogo.station.own_ledger import same_name, station_lock
 from gonogo.station.settings import HttpTrigger, StationSettings
+from gonogo.station.supervisor import Supervisor
 from gonogo.station.triggers import open_source
 
 
@@ -40,7 +40,7 @@ def run(
 
     Raises:
         InputError: a port or a token file cannot be used.
-        UnfitError: this station runs already, or its gate or its source of triggers ended by itself.
+        UnfitError: this station runs already, or its supervisor or its source of triggers ended by itself.
     """
     with _alone(settings.state_dir), _only_of_its_name(settings):
         _run(settings, worker, complain, port, stop or threading.Event())
@@ -54,34 +54,46 @@ def _run(
     stop: threading.Event,
 ) -> None:
     sender: Sender | None = None
-    gate = Gate(settings, worker, lambda answer: sender.send(answer) if sender is not None else None)
-    sender = Sender(port or open_port(settings.answer), gate.acknowledged, gate.undelivered)
-    server = None
-    if settings.http is not None:
-        http = settings.http
-        triggers = isinstance(settings.trigger, HttpTrigger)
-        server = StationServer(
-            gate, host=http.host, port=http.port, token=read_token(http.token_file), triggers=triggers, hosts=http.hosts
-        )
-    source = open_source(settings.trigger, gate.submit, complain)
+    supervisor = Supervisor(settings, worker, lambda answer: sender.send(answer) if sender is not None else None)
+    sender = Sender(port or open_port(settings.answer), supervisor.acknowledged, supervisor.undelivered)
+    server = _server(settings, supervisor)
+    source = open_source(settings.trigger, supervisor.submit, complain)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
-    gate.start()
+    for part in (sender, server, source, supervisor):
+        if part is not None:
+            part.start()
     while not stop.wait(0.1):
-        if not gate.alive or (source is not None and source.ended.is_set()):
+        if not supervisor.alive or (source is not None and source.ended.is_set()):
             break
-    died = not gate.alive
+    died = not supervisor.alive
     if source is not None:
         source.stop()
-    gate.stop()
+    supervisor.stop()
     sender.close()
     if server is not None:
         server.close()
     if died:
-        raise UnfitError("the gate ended by itself; the error above says why. Until it runs again, silence is a fault.")
+        raise UnfitError(
+            "the supervisor ended by itself; the error above says why. Until it runs again, silence is a fault."
+        )
     if source is not None and source.trouble:
         raise UnfitError(f"the source of triggers failed ({source.trouble}). Start the station again.")
+
+
+def _server(settings: StationSettings, supervisor: Supervisor) -> StationServer | None:
+    http = settings.http
+    if http is None:
+        return None
+    return StationServer(
+        supervisor,
+        host=http.host,
+        port=http.port,
+        token=read_token(http.token_file),
+        triggers=isinstance(settings.trigger, HttpTrigger),
+        hosts=http.hosts,
+    )
 
 
 @contextmanager

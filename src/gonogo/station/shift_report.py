@@ -11,7 +11,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gonogo.errors import InputError
-from gonogo.ledger import REVIEW, Action, Ledger, Row, VerdictRecord, Where, verify
+from gonogo.ledger import REVIEW, Action, Head, Ledger, Row, VerdictRecord, Where, verify
 from gonogo.schema import Label, State
 from gonogo.station.challenge import ACKNOWLEDGE, CHALLENGE
 from gonogo.station.judging import ANSWERED_FAULT
@@ -173,27 +173,16 @@ def gather(
         InputError: no such station, or no part in that time.
     """
     shifts = shifts or Shifts()
-    with Ledger.open(path, create=False, read_only=True) as ledger:
-        station = station or _only_station(ledger, path)
-        verdicts = list(ledger.verdicts(Where(station=station)))
-        actions = list(ledger.actions())
-        head = ledger.head()
-    # Known bad parts test the gauge; counted among the parts they would spoil every figure.
-    tests = {action.record.about for action in actions if action.record.action == CHALLENGE}
-    rows = [row for row in verdicts if _within(row.record.triggered_at, since, until) and row.seq not in tests]
-    if not rows:
-        raise InputError(f"{path}: station {station} has judged no part in that time.")
-    known = {row.seq: row for row in rows}
-    concerned = [action for action in actions if action.record.station == station or action.record.about in known]
-    within = [each for each in concerned if _within(each.at, since, until)]
-    decisions = {each.record.about: each for each in concerned if each.record.action == REVIEW}
-    total = _tallied(rows, lambda row: station)[0]
+    read = _read(path, station, since, until)
+    rows, known = read.rows, {row.seq: row for row in read.rows}
+    within = [each for each in read.actions if _within(each.at, since, until)]
+    decisions = {each.record.about: each for each in read.actions if each.record.action == REVIEW}
     names = {name: shifts.name(name) for name in {shifts.of(row.record.triggered_at) for row in rows}}
     return Period(
-        station=station,
+        station=read.station,
         since=since or rows[0].record.triggered_at,
         until=until or rows[-1].record.triggered_at,
-        total=total,
+        total=_tallied(rows, lambda row: read.station)[0],
         shifts=tuple(_tallied(rows, lambda row: names[shifts.of(row.record.triggered_at)])),
         lots=tuple(sorted(_tallied(rows, lambda row: row.record.lot), key=lambda lot: (lot.first_pass or 0, lot.name))),
         bundles=tuple(_tallied(rows, lambda row: row.record.bundle_sha256)),
@@ -203,11 +192,39 @@ def gather(
         challenges=tuple(each for each in within if each.record.action == CHALLENGE),
         notable=tuple(each for each in within if each.record.action in NOTABLE),
         faults=Counter(row.record.cause for row in rows if row.record.cause is not None),
-        late_answers=sum(each.record.action == ANSWERED_FAULT and each.record.about in known for each in concerned),
-        head_seq=head.seq,
-        head_sha256=head.sha256,
+        late_answers=sum(each.record.action == ANSWERED_FAULT and each.record.about in known for each in read.actions),
+        head_seq=read.head.seq,
+        head_sha256=read.head.sha256,
         broken=len(verify(path)),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """What a ledger holds of one station."""
+
+    station: str
+    rows: list[Row[VerdictRecord]]
+    """The parts of the time in question."""
+    actions: list[Row[Action]]
+    """Of the station, or about these parts; of all times."""
+    head: Head
+
+
+def _read(path: Path, station: str | None, since: datetime | None, until: datetime | None) -> _Read:
+    with Ledger.open(path, create=False, read_only=True) as ledger:
+        station = station or _only_station(ledger, path)
+        verdicts = list(ledger.verdicts(Where(station=station)))
+        actions = list(ledger.actions())
+        head = ledger.head()
+    # Challenge parts test the station; counted among the parts they would spoil every figure.
+    tests = {action.record.about for action in actions if action.record.action == CHALLENGE}
+    rows = [row for row in verdicts if _within(row.record.triggered_at, since, until) and row.seq not in tests]
+    if not rows:
+        raise InputError(f"{path}: station {station} has judged no part in that time.")
+    known = {row.seq for row in rows}
+    concerned = [action for action in actions if action.record.station == station or action.record.about in known]
+    return _Read(station=station, rows=rows, actions=concerned, head=head)
 
 
 NOTABLE = {

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, Self
 
 from gonogo.capture.folder import Stability, pictures
 from gonogo.files import parse_json
@@ -18,7 +18,7 @@ from gonogo.station.settings import FolderTrigger, StdinTrigger, TimerTrigger, T
 
 
 class Submit(Protocol):
-    """`Gate.submit`, as the sources see it."""
+    """`Supervisor.submit`, as the sources see it."""
 
     def __call__(
         self, trigger_id: str, *, part: str | None = None, lot: str | None = None, product: str | None = None
@@ -27,7 +27,7 @@ class Submit(Protocol):
 
 
 class Source:
-    """A running source of triggers."""
+    """A source of triggers, in a thread of its own."""
 
     def __init__(self, run: Callable[[threading.Event], None]) -> None:
         self.stopped = threading.Event()
@@ -37,7 +37,11 @@ class Source:
         """Set when no more triggers will come, as standard input is at its end."""
         self._run = run
         self._thread = threading.Thread(target=self._guarded, name="triggers", daemon=True)
+
+    def start(self) -> Self:
+        """Hand in triggers from now on."""
         self._thread.start()
+        return self
 
     def stop(self) -> None:
         """No more triggers from now on."""
@@ -53,7 +57,7 @@ class Source:
 
 
 def open_source(settings: TriggerSettings, submit: Submit, complain: Callable[[str], None]) -> Source | None:
-    """Start the source that is described; ``None`` for HTTP, which the station's own server receives.
+    """The source that is described, not started yet; ``None`` for HTTP, which the station's own server receives.
 
     Args:
         settings: Which one.

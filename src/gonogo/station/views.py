@@ -67,7 +67,6 @@ class ViewThread:
         """Leftovers of the camera's earlier openings."""
         self._busy_since: float | None = None
         self.last_error = ""
-        threading.Thread(target=self._run, name=f"view {name}", daemon=True).start()
 
     @property
     def stuck_s(self) -> float:
@@ -76,7 +75,7 @@ class ViewThread:
         return 0.0 if since is None else time.monotonic() - since
 
     def follow(self, frame: Frame) -> None:
-        """The picture before the next one, from an earlier run; call before the first `shoot`."""
+        """The picture before the next one, from an earlier run; call before `start`."""
         self._check.before = frame
 
     @property
@@ -85,9 +84,10 @@ class ViewThread:
         camera = self._camera
         return camera.matcher if isinstance(camera, MatchingCamera) else None
 
-    def open(self) -> None:
-        """Open the camera before the first part; one that fails is tried again for each part."""
+    def start(self) -> None:
+        """Start the thread and open the camera in it; one that fails is tried again for each part."""
         self._jobs.put("open")
+        threading.Thread(target=self._run, name=f"view {self.name}", daemon=True).start()
 
     def expect(self, trigger_id: str, came_s: float, window_s: float) -> None:
         """A trigger has come, whose picture may be on its way already; call from any thread."""

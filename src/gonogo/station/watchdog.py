@@ -1,15 +1,16 @@
-"""The worker as its gate sees it: a process that is started, fed, listened to, killed and started again."""
+"""The worker as its supervisor sees it: a process that is started, fed, listened to, killed and started again."""
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
+
+from gonogo.station.messages import Dying, MessageError, ToSupervisor, ToWorker, decode_for_supervisor, encode
 
 RESTART_ME = 70
 """Exit code of a worker that wants to be replaced, as a camera's driver hangs."""
@@ -63,13 +64,22 @@ def spawn(command: Sequence[str]) -> Child:
 
 
 class WorkerProcess:
-    """One run of the worker. ``hear`` is called from a thread with every message, and with ``None`` at its end."""
+    """One run of the worker: its process, and a thread that listens to it."""
 
-    def __init__(self, child: Child, hear: Callable[[WorkerProcess, dict[str, Any] | None], None]) -> None:
+    def __init__(self, child: Child, hear: Callable[[WorkerProcess, ToSupervisor | None], None]) -> None:
+        """Take over a process; nothing is heard of it before `start`.
+
+        Args:
+            child: The process.
+            hear: Called from a thread with every message, and with ``None`` at its end.
+        """
         self.started_s = time.monotonic()
         self._hear = hear
         self._process = child
         self._last_words = ""
+
+    def start(self) -> None:
+        """Listen from now on."""
         threading.Thread(target=self._listen, name="worker", daemon=True).start()
 
     @property
@@ -77,11 +87,11 @@ class WorkerProcess:
         """Its process id."""
         return self._process.pid
 
-    def send(self, job: dict[str, Any]) -> bool:
-        """Hand over a job; false where nobody takes it any more."""
+    def send(self, message: ToWorker) -> bool:
+        """Send a job or a notice; false where nobody takes it any more."""
         assert self._process.stdin is not None, "opened with a pipe"
         try:
-            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.write(encode(message))
             self._process.stdin.flush()
         except (OSError, ValueError):
             return False
@@ -115,12 +125,15 @@ class WorkerProcess:
     def _listen(self) -> None:
         assert self._process.stdout is not None, "opened with a pipe"
         for line in self._process.stdout:
-            try:
-                said = json.loads(line)
-            except json.JSONDecodeError:
+            if not line.endswith("\n"):
                 break  # cut off in the middle of a message
-            if "dying" in said:
-                self._last_words = str(said["dying"])
-            else:
-                self._hear(self, said)
+            try:
+                message = decode_for_supervisor(line)
+            except MessageError as error:
+                self._last_words = str(error)
+                self.kill()  # nothing it says can be relied upon
+                break
+            if isinstance(message, Dying):
+                self._last_words = message.reason
+            self._hear(self, message)
         self._hear(self, None)

@@ -1,14 +1,13 @@
-"""The worker process: reads jobs as JSON lines, judges, writes results as JSON lines; dies with its gate.
+"""The worker process: reads jobs, judges, writes results, and ends with its supervisor; see `gonogo.station.messages`.
 
-Run by the gate as ``python -m gonogo.station.worker station.toml``. Standard output carries results only; whatever a
-library prints goes to standard error.
+Run by the supervisor as ``python -m gonogo.station.worker station.toml``. Standard output carries messages
+only; what a library prints goes to standard error.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
-import json
 import os
 import queue
 import sys
@@ -17,13 +16,33 @@ import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from gonogo.errors import GonogoError
 from gonogo.ledger import Action
 from gonogo.names import readable
 from gonogo.station.judging import Station, ViewParts
-from gonogo.station.messages import Answer, Cause, Trigger
+from gonogo.station.messages import (
+    BundleReport,
+    Dying,
+    ExpectPicture,
+    FaultRecorded,
+    FaultUnrecordable,
+    Housekeep,
+    Job,
+    JudgePart,
+    NoteHandled,
+    PartFaulted,
+    PartJudged,
+    Ready,
+    RecordFault,
+    RecordNote,
+    Reported,
+    ToSupervisor,
+    WorkerReport,
+    decode_for_worker,
+    encode,
+)
 from gonogo.station.models import Loader, ModelSlot, load
 from gonogo.station.settings import StationSettings, read_settings
 from gonogo.station.watchdog import RESTART_ME
@@ -51,92 +70,93 @@ def serve(station: Station, jobs: IO[str], results: IO[str]) -> int:
 
     Returns:
         The exit code: 0 at the end of the jobs, `RESTART_ME` where a camera hangs.
+
+    Raises:
+        MessageError: a line is no message of this version.
     """
     station.start()
-    _tell(results, {"ready": True, **describe(station)})
+    _send(results, Ready(report=report_of(station)))
     for job in _jobs(station, jobs):
-        _tell(results, _do(station, job))
+        _send(results, _do(station, job))
         if station.stuck_s > station.settings.watchdog.stall_s:
             return RESTART_ME
     return 0
 
 
-def _jobs(station: Station, lines: IO[str]) -> Iterator[dict[str, Any]]:
-    """The jobs in turn; notices of triggers and faults are heard at once, even while a part is judged."""
-    jobs: queue.SimpleQueue[dict[str, Any] | BaseException | None] = queue.SimpleQueue()
+def _jobs(station: Station, lines: IO[str]) -> Iterator[Job]:
+    """The jobs in turn; notices are handled at once, even while a part is judged."""
+    jobs: queue.SimpleQueue[Job | BaseException | None] = queue.SimpleQueue()
 
     def read() -> None:
         end = None
         try:
             for line in lines:
-                said = json.loads(line)
-                match said["do"]:
-                    case "expect":
-                        station.expect(said["trigger_id"], said["came_s"])
-                    case "faulted":
-                        station.faulted(said["at_s"])
+                message = decode_for_worker(line)
+                match message:
+                    case ExpectPicture():
+                        station.expect(message.trigger_id, message.came_s)
+                    case PartFaulted():
+                        station.faulted(message.at_s)
                     case _:
-                        jobs.put(said)
+                        jobs.put(message)
         except BaseException as error:  # noqa: BLE001  raised again by the thread that leaves its traceback in the log
             end = error
         jobs.put(end)
 
     threading.Thread(target=read, name="jobs", daemon=True).start()
-    while isinstance(job := jobs.get(), dict):
+    while (job := jobs.get()) is not None:
+        if isinstance(job, BaseException):
+            raise job
         yield job
-    if job is not None:
-        raise job
 
 
-def describe(station: Station) -> dict[str, Any]:
-    """What the status shows of the worker."""
-    standing = None if station.challenges is None else station.challenges.standing()
-    return {
-        "bundles": [
-            {
-                "name": None if slot.model is None else slot.model.name,
-                "sha256": None if slot.model is None else slot.model.sha256,
-                "path": None if slot.model is None else str(slot.model.path),
-                "trouble": slot.trouble,
-            }
+def report_of(station: Station) -> WorkerReport:
+    """The state of a worker."""
+    challenge = None if station.challenges is None else station.challenges.standing()
+    return WorkerReport(
+        bundles=tuple(
+            BundleReport(
+                name=None if slot.model is None else slot.model.name,
+                sha256=None if slot.model is None else slot.model.sha256,
+                path=None if slot.model is None else str(slot.model.path),
+                trouble=slot.trouble,
+            )
             for slot in station.slots
-        ],
-        "pictures": station.pictures(),
-        "troubles": station.troubles,
-        "held": "" if standing is None else standing.held,
-        "challenge_due": None if standing is None else standing.next_due.isoformat(),
-        "challenge_passed": None
-        if standing is None or standing.last_passed is None
-        else standing.last_passed.isoformat(),
-    }
+        ),
+        pictures=station.pictures(),
+        troubles=tuple(station.find_troubles()),
+        held="" if challenge is None else challenge.held,
+        challenge_due=None if challenge is None else challenge.next_due,
+        challenge_passed=None if challenge is None else challenge.last_passed,
+    )
 
 
-def _do(station: Station, job: dict[str, Any]) -> dict[str, Any]:
-    match job["do"]:
-        case "judge":
-            answer = station.judge(Trigger.from_json(job["trigger"]))
-            return {**_result(answer), "sole_until_s": answer.sole_until_s}
-        case "fault":
-            trigger, cause = Trigger.from_json(job["trigger"]), Cause(job["cause"])
+def _do(station: Station, job: Job) -> ToSupervisor:
+    match job:
+        case JudgePart():
+            return PartJudged(answer=station.judge(job.trigger))
+        case RecordFault():
             try:
-                return _result(station.record_fault(trigger, cause, job["reason"], answered=job["answered"]))
+                answer = station.record_fault(job.trigger, job.cause, job.reason, answered=job.answered)
             except Exception as error:  # noqa: BLE001  the edge: what kills this worker would kill the next one as well
-                return {"unrecordable": _logged(error)}
-        case "note":
-            try:
-                station.note(Action(action=job["action"], who=station.settings.station, details=job["details"]))
-            except GonogoError:
-                return {"noted": False}
-            except Exception as error:  # noqa: BLE001  the edge: a note that no ledger takes goes to the log
-                _logged(error)
-            return {"noted": True}
-        case _:
+                return FaultUnrecordable(reason=_logged(error))
+            return FaultRecorded(answer=answer)
+        case RecordNote():
+            return NoteHandled(retry=not _noted(station, job))
+        case Housekeep():
             station.idle()
-            return describe(station)
+            return Reported(report=report_of(station))
 
 
-def _result(answer: Answer) -> dict[str, Any]:
-    return {"answer": answer.to_json()}
+def _noted(station: Station, note: RecordNote) -> bool:
+    """Whether a note is done with: on record, or one that no ledger will ever take."""
+    try:
+        station.note(Action(action=note.action, who=station.settings.station, details=note.details))
+    except GonogoError:
+        return False
+    except Exception as error:  # noqa: BLE001  the edge: a note that no ledger takes goes to the log
+        _logged(error)
+    return True
 
 
 def _logged(error: BaseException) -> str:
@@ -146,8 +166,8 @@ def _logged(error: BaseException) -> str:
     return readable(f"{type(error).__name__}: {error}")
 
 
-def _tell(results: IO[str], message: dict[str, Any]) -> None:
-    results.write(json.dumps(message) + "\n")
+def _send(results: IO[str], message: ToSupervisor) -> None:
+    results.write(encode(message))
     results.flush()
 
 
@@ -160,11 +180,11 @@ def main(make: Callable[[], Station]) -> None:
     try:
         code = serve(make(), sys.stdin, results)
     except (BrokenPipeError, KeyboardInterrupt):
-        code = 0  # the gate is gone or told to go: it answers for what is left
+        code = 0  # the supervisor is gone or told to go: it answers for what is left
     except BaseException as error:  # noqa: BLE001  the edge of the process; the exit below would swallow the traceback
         told = _logged(error)
         with contextlib.suppress(OSError):
-            _tell(results, {"dying": told})
+            _send(results, Dying(reason=told))
     finally:
         sys.stderr.flush()
         os._exit(code)

@@ -8,7 +8,7 @@ Everything behaves like the real thing and fails on demand. `gonogo.testing.stat
 
     with bench(settings_for(Path("line"))) as line:
         line.ready()
-        line.plc.fire(line.gate.submit, "part-1")
+        line.plc.fire(line.supervisor.submit, "part-1")
         assert line.plc.wait("part-1").state is State.GO
 
 It needs what a station needs: ``pip install 'gonogo[line]'``.

@@ -19,7 +19,7 @@ _FORKS.set_forkserver_preload(["gonogo.testing.worker"])
 
 
 class ForkedWorker:
-    """As much of `subprocess.Popen` as a gate needs."""
+    """As much of `subprocess.Popen` as a supervisor needs."""
 
     def __init__(self, command: Sequence[str]) -> None:
         """Fork one.

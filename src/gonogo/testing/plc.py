@@ -13,7 +13,7 @@ from gonogo.station.messages import Answer
 class FakePlc:
     """A line's controller: fires triggers, takes answers, and knows when each came.
 
-    It is an answer port and a source of triggers in one: give `send` to the gate, and the gate's ``submit`` to `fire`.
+    It is an answer port and a source of triggers in one: give `send` to the supervisor, and its ``submit`` to `fire`.
     """
 
     def __init__(self) -> None:

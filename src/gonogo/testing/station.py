@@ -1,4 +1,4 @@
-"""A station in a folder, for tests: its gate in this process, a worker that fails on demand, a fake controller.
+"""A station in a folder, for tests: its supervisor in this process, a worker that fails on demand, a fake controller.
 
 Trigger ids choose what fails; see `gonogo.testing.worker`.
 """
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gonogo.station.answers import Sender
-from gonogo.station.gate import Gate
 from gonogo.station.settings import StationSettings, parse_settings
 from gonogo.station.status import Health
+from gonogo.station.supervisor import Supervisor
 from gonogo.station.watchdog import spawn
 from gonogo.testing.fork import ForkedWorker
 from gonogo.testing.plc import FakePlc
@@ -26,19 +26,19 @@ PATIENCE_S = 600.0
 
 @dataclass(kw_only=True)
 class Bench:
-    """One station under torment: a gate in this process, its worker beside it, a fake controller in front."""
+    """One station under torment: a supervisor in this process, its worker beside it, a fake controller in front."""
 
     settings: StationSettings
-    gate: Gate
+    supervisor: Supervisor
     plc: FakePlc
 
     def ready(self) -> None:
         """Wait until the worker judges."""
-        patiently(lambda: self.gate.health in (Health.RUNNING, Health.HELD), "the station does not judge")
+        patiently(lambda: self.supervisor.health in (Health.RUNNING, Health.HELD), "the station does not judge")
 
     def settled(self) -> None:
         """Wait until every fault that the line was told of is on record."""
-        patiently(lambda: not self.gate.unrecorded, "faults are still to be recorded")
+        patiently(lambda: not self.supervisor.unrecorded, "faults are still to be recorded")
 
 
 def patiently(done: Callable[[], bool], otherwise: str) -> None:
@@ -107,11 +107,13 @@ def bench(settings: StationSettings, *, real: bool = False, cameras: bool = Fals
         "real" if real else "cameras" if cameras else "fake",
     ]
     sender: list[Sender] = []
-    gate = Gate(settings, command, lambda answer: sender[0].send(answer), spawn=spawn if real else ForkedWorker)
-    sender.append(Sender(plc, gate.acknowledged, gate.undelivered))
-    gate.start()
+    supervisor = Supervisor(
+        settings, command, lambda answer: sender[0].send(answer), spawn=spawn if real else ForkedWorker
+    )
+    sender.append(Sender(plc, supervisor.acknowledged, supervisor.undelivered).start())
+    supervisor.start()
     try:
-        yield Bench(settings=settings, gate=gate, plc=plc)
+        yield Bench(settings=settings, supervisor=supervisor, plc=plc)
     finally:
-        gate.stop()
+        supervisor.stop()
         sender[0].close()

@@ -34,9 +34,9 @@ from gonogo.roi.learned import CLOSER_BELOW, FILLED, SMALL, closer_scale
 from gonogo.runtime import Graph
 from gonogo.source import labelled_box, labelled_corners
 from gonogo.train import Locating, Places, choose_presence, compute_places, fit_locator, fit_scaling, probe_error
+from gonogo.workflow.locator_samples import locator_samples
 from gonogo.workflow.normalisation import candidates
 from gonogo.workflow.options import LocatorOptions
-from gonogo.workflow.region import taught
 
 LEAST_PICTURES = 20
 """Fewer labelled boxes than this teach nothing worth having."""
@@ -76,7 +76,7 @@ def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> Learne
         DatasetError: fewer than `LEAST_PICTURES` boxes to learn from.
         ParityError: the exported graph differs from the trained network.
     """
-    train = taught(dataset, Split.TRAIN)
+    train = locator_samples(dataset, Split.TRAIN)
     boxed = [sample for sample in train if labelled_box(sample) is not None]
     if len(boxed) < LEAST_PICTURES:
         raise DatasetError(
@@ -99,7 +99,7 @@ def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> Learne
         raise InputError(f"{folder}: the graph cannot be written ({error}). Free some space.") from error
     machine = settings()
     graph = runtime.compile_graph(folder / roi.NETWORK, device=machine.device, threads=machine.threads)
-    held_out = [sample for sample in taught(dataset, Split.VAL) if labelled_box(sample) is not None]
+    held_out = [sample for sample in locator_samples(dataset, Split.VAL) if labelled_box(sample) is not None]
     check_locator_parity(locator, graph, (dataset.load(sample) for sample in (held_out or boxed)[:8]))
     recipe = _with_presence(recipe, train, places, scaling, locating, seed=options.seed)
     recipe = with_margin(recipe, graph, dataset, held_out, options.miss_rate)

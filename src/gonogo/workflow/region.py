@@ -14,20 +14,11 @@ from gonogo.evaluate.placement import labelled_place
 from gonogo.progress import console, track
 from gonogo.roi import LearnedRecipe, Roi
 from gonogo.schema import Region
-from gonogo.source import labelled_box
+from gonogo.workflow.locator_samples import locator_samples
 from gonogo.workflow.options import LocatorOptions
 
 IDENTITY = "identity"
 ROI_FILES = (roi.RECIPE, roi.NETWORK, str(Path(roi.NETWORK).with_suffix(".bin")))
-
-
-def taught(dataset: Dataset, split: Split) -> list[Sample]:
-    """What a locator learns from, or is tried on: pictures with a box, and those labelled as showing no single part.
-
-    The latter belong to no split, see `gonogo.dataset.Dataset.without_part`.
-    """
-    boxed = (sample for sample in dataset.split(split) if labelled_box(sample) is not None)
-    return [*boxed, *dataset.without_part(taught=split is Split.TRAIN)]
 
 
 def find_regions(search: Roi, dataset: Dataset, samples: Sequence[Sample]) -> dict[str, Region]:
@@ -57,7 +48,10 @@ def find_regions(search: Roi, dataset: Dataset, samples: Sequence[Sample]) -> di
 
 def keep_roi(source: str, dataset: Dataset, folder: Path, options: LocatorOptions) -> Roi | None:
     """As `place_roi`, in a folder that outlives an interruption: the same call finds what it left there."""
-    learned_from = [sample.model_dump_json() for sample in (*taught(dataset, Split.TRAIN), *taught(dataset, Split.VAL))]
+    learned_from = [
+        sample.model_dump_json()
+        for sample in (*locator_samples(dataset, Split.TRAIN), *locator_samples(dataset, Split.VAL))
+    ]
     identity = hashlib.sha256(repr((source, options, learned_from)).encode()).hexdigest()
     stated = folder / IDENTITY
     if source == "learned" and stated.is_file() and stated.read_text() == identity:

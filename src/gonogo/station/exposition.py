@@ -1,0 +1,74 @@
+"""The metrics of a station for Prometheus, in its text format."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from gonogo.schema import State
+from gonogo.station.metrics import Metrics
+from gonogo.station.status import Health, StationState
+
+_PREFIX = "gonogo_station_"
+
+
+def exposition(metrics: Metrics, state: StationState, *, free_bytes: int) -> str:
+    """All metrics of a station, text format 0.0.4."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(metrics, state, free_bytes))
+    return generate_latest(registry).decode()
+
+
+class _Collector:
+    def __init__(self, metrics: Metrics, state: StationState, free_bytes: int) -> None:
+        self._metrics, self._state, self._free_bytes = metrics, state, free_bytes
+
+    def collect(self) -> Iterator[Metric]:
+        metrics = self._metrics
+        leftovers = Counter[str]()
+        for counts in self._state.report.pictures.values():
+            leftovers.update({reason: count for reason, count in counts.items() if reason != "waiting"})
+        answers = {state.value: metrics.answers[state] for state in State}
+        yield self._counter("answers", "Answers given.", "state", answers)
+        yield self._counter("faults", "Faults by cause.", "cause", metrics.faults)
+        yield self._counter("events", "Triggers, repeats, restarts and other events.", "event", metrics.events)
+        yield self._counter("leftover_pictures", "Pictures that were not used.", "reason", leftovers)
+        yield self._stages()
+        for name, text, value in self._gauges():
+            family = GaugeMetricFamily(_PREFIX + name, text, labels=("station",))
+            family.add_metric((metrics.station,), value)
+            yield family
+
+    def _counter(self, name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
+        family = CounterMetricFamily(_PREFIX + name, text, labels=("station", label))
+        for key, count in counts.items():
+            family.add_metric((self._metrics.station, key), count)
+        return family
+
+    def _stages(self) -> Metric:
+        name = f"{_PREFIX}stage_seconds"
+        family = Metric(name, "Duration of each stage of a part.", "summary")
+        for stage, quantiles in self._metrics.stages().items():
+            labels = {"station": self._metrics.station, "stage": stage}
+            for quantile, key in (("0.5", "p50_ms"), ("0.99", "p99_ms")):
+                family.add_sample(name, {**labels, "quantile": quantile}, quantiles[key] / 1e3)
+            count, total_ms = self._metrics.sums[stage]
+            family.add_sample(f"{name}_sum", labels, total_ms / 1e3)
+            family.add_sample(f"{name}_count", labels, count)
+        return family
+
+    def _gauges(self) -> tuple[tuple[str, str, float], ...]:
+        state = self._state
+        judging = state.health in (Health.RUNNING, Health.HELD) and not state.faulting
+        return (
+            ("up", "Whether parts are judged.", judging),
+            ("held", "Whether nothing may pass until a person acknowledges.", state.health is Health.HELD),
+            ("waiting", "Parts that wait for the worker.", state.waiting),
+            ("unrecorded", "Faults that are not on record yet.", state.unrecorded),
+            ("beat_timestamp_seconds", "When these metrics were written.", time.time()),
+            ("free_bytes", "Space left on the disk of the station's state.", self._free_bytes),
+        )

@@ -1,0 +1,94 @@
+"""Publishing what a station shows of itself; see `gonogo.station.status` for the files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gonogo.station.metrics import Metrics
+from gonogo.station.settings import StationSettings
+from gonogo.station.status import METRICS, STATUS, Health, StationState
+
+
+def publish(settings: StationSettings, metrics: Metrics, state: StationState) -> tuple[str, str]:
+    """Write status and metrics; a disk that does not take them is shown by a beat that stands still.
+
+    Returns:
+        The text of both.
+    """
+    from gonogo.station.exposition import exposition  # here, as workers start faster without it
+
+    folder = settings.state_dir
+    free = _free_bytes(folder)
+    status = json.dumps(snapshot(settings, metrics, state, free_bytes=free), indent=1)
+    text = exposition(metrics, state, free_bytes=free)
+    try:
+        _replace(folder / STATUS, status.encode())
+        _replace(folder / METRICS, text.encode())
+        metrics.status_trouble = ""
+    except OSError as error:
+        metrics.events["status_not_written"] += 1
+        metrics.status_trouble = f"{folder}: {error.strerror or error}"
+    return status, text
+
+
+def snapshot(settings: StationSettings, metrics: Metrics, state: StationState, *, free_bytes: int) -> dict[str, Any]:
+    """The status as plain JSON values."""
+    report = state.report
+    return {
+        "station": metrics.station,
+        "health": state.health.value,
+        "beat": datetime.now(UTC).isoformat(),
+        "since": metrics.started.isoformat(),
+        "pid": os.getpid(),
+        "worker_pid": state.worker_pid,
+        "alarms": _alarms(metrics, state),
+        "faulting": state.faulting,
+        "answers": {answer.value: count for answer, count in metrics.answers.items()},
+        "faults": dict(metrics.faults),
+        "events": dict(metrics.events),
+        "waiting": state.waiting,
+        "unrecorded": state.unrecorded,
+        "stages": metrics.stages(),
+        "latest": metrics.latest(),
+        "bundles": [asdict(bundle) for bundle in report.bundles],
+        "pictures": report.pictures,
+        "challenge_due": _iso(report.challenge_due),
+        "challenge_passed": _iso(report.challenge_passed),
+        "ledger": str(settings.ledger),
+        "free_mb": round(free_bytes / 1e6),
+    }
+
+
+def _alarms(metrics: Metrics, state: StationState) -> list[str]:
+    found = [bundle.trouble for bundle in state.report.bundles]
+    found += [state.report.held, *state.alarms, metrics.status_trouble]
+    if state.faulting:
+        found.append(f"every part is a fault: {state.faulting}")
+    if state.health is Health.DOWN:
+        found.append("the worker keeps dying and may not be restarted yet: every part is a fault")
+    return [each for each in found if each]
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _free_bytes(folder: Path) -> int:
+    """What is left for the state; 0 where its disk is gone, which must not stop the supervisor."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Whole or not at all, but not synced: a second later there is a newer one."""
+    partial = path.with_name(f".{path.name}.new")
+    partial.write_bytes(data)
+    partial.replace(path)

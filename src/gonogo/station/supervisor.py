@@ -1,0 +1,339 @@
+"""The supervisor: the only process of a station that talks to the line. It keeps the time and answers, always.
+
+The supervisor holds no camera, no network and no ledger, so nothing that may crash or hang can stop it. It hands
+triggers to the worker process one at a time, answers with what comes back, answers ``fault`` itself when the window
+closes first, and restarts the worker when it dies or stalls. It never makes up any other answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gonogo.names import clean_name, readable
+from gonogo.station.messages import (
+    Answer,
+    Dying,
+    FaultRecorded,
+    FaultUnrecordable,
+    Housekeep,
+    Job,
+    JudgePart,
+    NoteHandled,
+    PartJudged,
+    Ready,
+    RecordFault,
+    RecordNote,
+    Reported,
+    ToSupervisor,
+    Trigger,
+    WorkerReport,
+)
+from gonogo.station.metrics import Metrics
+from gonogo.station.notices import Notices
+from gonogo.station.publishing import publish
+from gonogo.station.settings import StationSettings
+from gonogo.station.status import Health, StationState
+from gonogo.station.trigger_queue import Pending, Reply, TriggerQueue
+from gonogo.station.watchdog import RestartBudget, Spawn, WorkerProcess, spawn
+
+_TICK_S = 0.1
+_NOTES = 1_000
+_LAST_RECORDS_S = 5.0  # how long the end waits for records; what is left is on disk for the next run
+_RETRY_S = 1.0  # how long a ledger that failed is left alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class InHand:
+    """What the worker is doing."""
+
+    job: Job
+    pending: Pending | None
+    """The part that is judged; ``None`` for every other job."""
+    since_s: float
+
+
+class Supervisor:
+    """Runs one station: one thread for the decisions, any number of threads that hand in triggers."""
+
+    def __init__(self, settings: StationSettings, worker: Sequence[str], send: Reply, *, spawn: Spawn = spawn) -> None:
+        """Prepare; nothing runs before `run` or `start`.
+
+        Args:
+            settings: The station's.
+            worker: The command that starts its worker.
+            send: Gives an answer to the line; called from the supervisor's thread and must not block.
+            spawn: How that command is started.
+        """
+        self.settings = settings
+        self.metrics = Metrics(settings.station)
+        self.published = ("{}", "")
+        """Status and metrics as last published; may be read from any thread."""
+        self.report = WorkerReport()
+        """The worker's last one."""
+        self._command, self._spawn = list(worker), spawn
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        self._triggers = TriggerQueue(
+            settings, self.metrics, send=send, on_fault=self._notify_fault, note=self._remember_note
+        )
+        self._budget = RestartBudget(settings.watchdog.restarts, settings.watchdog.within_s)
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._notices = Notices(settings.window_s)
+        self._worker: WorkerProcess | None = None
+        self._ready = False
+        self._in_hand: InHand | None = None
+        self._last_housekeeping_s = self._last_published_s = 0.0
+        self._notes: deque[RecordNote] = deque(maxlen=_NOTES)
+        self._record_turn = False
+        self._retry_s = 0.0
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # --- called from any thread
+
+    def submit(
+        self,
+        trigger_id: str,
+        *,
+        part: str | None = None,
+        lot: str | None = None,
+        product: str | None = None,
+        reply: Reply | None = None,
+    ) -> None:
+        """A part has arrived. Its answer goes to the station's answer port, and to ``reply``.
+
+        Raises:
+            ValueError: a name that the ledger cannot take.
+        """
+        try:
+            for name in (trigger_id, part, lot, product):
+                if name is not None:
+                    clean_name(name)
+        except ValueError:
+            self._inbox.put(lambda: self.metrics.events.update(refused=1))
+            raise
+        came_s = time.monotonic()
+        due_s = came_s + self.settings.window_s
+        trigger = Trigger(id=trigger_id, part=part, lot=lot, product=product, at=datetime.now(UTC), due_s=due_s)
+        self._inbox.put(lambda: self._accept(trigger, came_s, [] if reply is None else [reply]))
+
+    def undelivered(self, answer: Answer, why: str) -> None:
+        """An answer did not reach the line."""
+        self._inbox.put(lambda: self._undelivered(answer, why))
+
+    def acknowledged(self) -> None:
+        """An answer has reached the line."""
+        self._inbox.put(lambda: self.metrics.events.update(acknowledged=1))
+
+    def start(self) -> None:
+        """Run in a thread of its own until `stop`."""
+        self._thread = threading.Thread(target=self.run, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer what is on its way, then end."""
+        self._stopping.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the supervisor's thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The worker's process id, where there is one."""
+        worker = self._worker
+        return None if worker is None else worker.pid
+
+    @property
+    def unrecorded(self) -> int:
+        """Faults that the line was told of and the ledger was not yet."""
+        return len(self._triggers.backlog) + self._triggers.backlog.lost
+
+    @property
+    def health(self) -> Health:
+        """What the status shows first."""
+        if self._worker is None:
+            return Health.DOWN if not self._budget.allows() else Health.STARTING
+        if not self._ready:
+            return Health.STARTING
+        return Health.HELD if self.report.held else Health.RUNNING
+
+    @property
+    def faulting(self) -> str:
+        """Why every part is a fault at present though the worker runs; empty where parts are judged."""
+        return "; ".join(self.report.troubles) or self.metrics.faulting
+
+    # --- the supervisor's own thread
+
+    def run(self) -> None:
+        """Decide until `stop` is called, and then until every part on its way has its answer and its record."""
+        self._start_worker()
+        until_s = float("inf")
+        while True:
+            if self._stopping.is_set():
+                until_s = min(until_s, time.monotonic() + self.settings.window_s + _LAST_RECORDS_S)
+                may_record = self._triggers.has_unrecorded and self.health is not Health.DOWN
+                if not (self._triggers.has_unanswered or may_record) or time.monotonic() > until_s:
+                    break
+            with contextlib.suppress(queue.Empty):
+                self._inbox.get(timeout=self._triggers.left_s(_TICK_S))()
+            self._keep_time()
+            self._assign()
+        if self._worker is not None:
+            self._worker.stop(self.settings.window_s)
+        self._publish(Health.STOPPED)
+
+    def _accept(self, trigger: Trigger, came_s: float, replies: list[Reply]) -> None:
+        self.metrics.events["triggers"] += 1
+        if self._triggers.answer_repeat(trigger, came_s, replies):
+            return
+        self._notices.came(trigger, self._listening)
+        self._triggers.add(trigger, came_s, replies, down=self.health is Health.DOWN)
+
+    def _undelivered(self, answer: Answer, why: str) -> None:
+        self.metrics.events["undelivered"] += 1
+        self._remember_note("undelivered", {"trigger_id": answer.trigger_id, "row": answer.row, "why": why})
+
+    def _remember_note(self, action: str, details: Mapping[str, object]) -> None:
+        said = {key: readable(value) if isinstance(value, str) else value for key, value in details.items()}
+        self._notes.append(RecordNote(action=action, details=said))
+
+    def _notify_fault(self) -> None:
+        self._notices.faulted(self._listening)
+
+    def _keep_time(self) -> None:
+        in_hand = None if self._in_hand is None else self._in_hand.pending
+        self._triggers.close_windows(in_hand=in_hand, worker_ready=self._ready)
+        now_s = time.monotonic()
+        self._watch(now_s)
+        if now_s - self._last_published_s >= self.settings.watchdog.heartbeat_s:
+            self._last_published_s = now_s
+            self._triggers.backlog.mend()
+            self._publish(self.health)
+
+    def _publish(self, health: Health) -> None:
+        state = StationState(
+            health=health,
+            worker_pid=self.worker_pid,
+            report=self.report,
+            faulting=self.faulting,
+            alarms=tuple(each for each in (self._triggers.reused, *self._triggers.backlog.alarms) if each),
+            waiting=self._triggers.waiting,
+            unrecorded=self.unrecorded,
+        )
+        self.published = publish(self.settings, self.metrics, state)
+
+    # --- the worker
+
+    @property
+    def _listening(self) -> WorkerProcess | None:
+        """The worker, once it has started."""
+        return self._worker if self._ready else None
+
+    def _start_worker(self) -> None:
+        self._ready = False
+        self._worker = WorkerProcess(
+            self._spawn(self._command), lambda who, said: self._inbox.put(lambda: self._hear(who, said))
+        )
+        self._worker.start()
+
+    def _watch(self, now_s: float) -> None:
+        dog = self.settings.watchdog
+        if self._worker is None:
+            if self._budget.allows():
+                self._start_worker()
+                self._budget.spend()
+            return
+        silent = self._in_hand is not None and now_s - self._in_hand.since_s > dog.stall_s
+        unready = not self._ready and now_s - self._worker.started_s > dog.start_s
+        if silent or unready:
+            self.metrics.events["stalls"] += 1
+            self._worker.kill()
+
+    def _hear(self, who: WorkerProcess, said: ToSupervisor | None) -> None:
+        if who is not self._worker:
+            return
+        if said is None:
+            self._bury(who)
+            return
+        in_hand = self._in_hand
+        if not isinstance(said, Ready | Dying):
+            self._notices.heard(who)
+            self._in_hand = None
+        match said:
+            case Ready():
+                self._ready, self.report = True, said.report
+                self._notices.started(who, self._triggers.waiting_triggers)
+            case PartJudged():
+                assert in_hand is not None, "the worker answers only what it was given"
+                assert in_hand.pending is not None, "a part was given to be judged"
+                contested = self._notices.contested(in_hand.pending.trigger, said.answer)
+                self._triggers.judged(in_hand.pending, said.answer, contested=contested)
+            case FaultRecorded():
+                if not self._triggers.fault_recorded(said.answer):
+                    self._retry_s = time.monotonic() + _RETRY_S
+            case FaultUnrecordable():
+                self._triggers.set_aside()
+            case NoteHandled(retry=True):
+                self._retry_s = time.monotonic() + _RETRY_S
+            case NoteHandled():
+                self._notes.popleft()
+            case Reported():
+                self.report = said.report
+            case Dying():
+                pass  # its end is heard next, and its reason then
+
+    def _bury(self, who: WorkerProcess) -> None:
+        """The worker has ended: what it had in hand must neither be lost nor kill the next one."""
+        self.metrics.events["restarts"] += 1
+        reason = f"the worker died ({who.obituary()}) with this part in hand"
+        in_hand, self._in_hand = self._in_hand, None
+        self._worker, self._ready = None, False
+        if in_hand is not None:
+            match in_hand.job:
+                case JudgePart():
+                    assert in_hand.pending is not None, "a part was given to be judged"
+                    self._triggers.died_with(in_hand.pending, reason)
+                case RecordFault():
+                    self._triggers.recording_killed_worker(crashed=who.crashed)
+                case RecordNote():
+                    if who.crashed:
+                        self._notes.popleft()
+                case Housekeep():
+                    pass
+        self._remember_note("worker_restarted", {"reason": reason})
+        self._watch(time.monotonic())
+
+    def _assign(self) -> None:
+        """Give an idle worker its next job: parts and records in turn, the housekeeping once a beat."""
+        if not self._ready or self._in_hand is not None or self._worker is None:
+            return
+        now_s = time.monotonic()
+        ledger_rests = now_s < self._retry_s
+        record = None if ledger_rests else self._triggers.next_record()
+        if now_s - self._last_housekeeping_s >= self.settings.watchdog.heartbeat_s:
+            self._last_housekeeping_s = now_s
+            self._give(Housekeep())
+        elif record is not None and (self._record_turn or not self._triggers.waiting or not record.answered):
+            self._record_turn = False
+            self._give(record)
+        elif self._triggers.waiting:
+            self._record_turn = True
+            pending = self._triggers.take()
+            self._give(JudgePart(trigger=pending.trigger), pending=pending)
+        elif self._notes and not ledger_rests:
+            self._give(self._notes[0])
+
+    def _give(self, job: Job, *, pending: Pending | None = None) -> None:
+        assert self._worker is not None, "checked by the caller"
+        self._in_hand = InHand(job=job, pending=pending, since_s=time.monotonic())
+        self._worker.send(job)  # where nobody takes it, the end of the worker is heard next

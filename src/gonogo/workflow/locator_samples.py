@@ -1,0 +1,15 @@
+"""Which pictures of a data set a learned region of interest is trained on."""
+
+from __future__ import annotations
+
+from gonogo.dataset import Dataset, Sample, Split
+from gonogo.source import labelled_box
+
+
+def locator_samples(dataset: Dataset, split: Split) -> list[Sample]:
+    """Pictures that a locator is trained or tried on: those with a box, and those labelled as showing no single part.
+
+    The latter belong to no split, see `gonogo.dataset.Dataset.without_part`.
+    """
+    boxed = (sample for sample in dataset.split(split) if labelled_box(sample) is not None)
+    return [*boxed, *dataset.without_part(taught=split is Split.TRAIN)]
