@@ -27,12 +27,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gonogo import images, operating_point
+from gonogo import operating_point
 from gonogo.errors import BundleError, InputError
 from gonogo.files import folder_beside, plain_files, read_regular, write_beside
+from gonogo.images import Photograph
 from gonogo.manifest import Golden, Manifest, Revision
 from gonogo.model_card import model_card
-from gonogo.schema import Frame, OperatingPoint
+from gonogo.schema import OperatingPoint
 
 FORMAT = 1
 SUFFIX = ".inspector"
@@ -97,10 +98,10 @@ class Bundle:
         """The recipe of the region of interest; there unless the manifest's recipe says ``none``."""
         return self.root / ROI_RECIPE
 
-    def golden(self) -> list[tuple[str, Frame, float]]:
-        """File name, frame and expected score of every golden frame."""
+    def golden(self) -> list[tuple[str, Photograph, float]]:
+        """File name, photograph and expected score of every golden frame."""
         return [
-            (each.file, images.decode(self.data(each.file), name=str(self.root / each.file)), each.score)
+            (each.file, Photograph(self.data(each.file), name=str(self.root / each.file)), each.score)
             for each in self.manifest.golden
         ]
 

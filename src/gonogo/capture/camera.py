@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from gonogo.errors import GonogoError
-from gonogo.schema import Frame
+from gonogo.images import Photograph
 
 if TYPE_CHECKING:
     from gonogo.capture.matching import PictureMatcher
@@ -46,10 +46,8 @@ class CaptureError(GonogoError):
 class Acquired:
     """One picture from a camera."""
 
-    frame: Frame
-    """uint8 RGB, height x width x 3."""
-    data: bytes | None = None
-    """The encoded picture as it came; ``None`` where the camera gives pixels."""
+    photograph: Photograph
+    """Encoded as it came, not unpacked yet, or the pixels where the camera gives those."""
     at: datetime
     """When it arrived, UTC."""
     path: Path | None = None

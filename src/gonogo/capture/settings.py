@@ -19,7 +19,6 @@ from gonogo.capture.video import VideoFile, rtsp, v4l2
 from gonogo.config import Limits, Strict
 from gonogo.errors import InputError
 from gonogo.files import MOST_SETTINGS_BYTES, read_text
-from gonogo.schema import Frame
 
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
 
@@ -183,8 +182,7 @@ def _from_folder(folder: Path) -> FakeCamera:
     turn = itertools.count()
 
     @functools.lru_cache(maxsize=DECODED)
-    def read(path: Path) -> tuple[Frame, bytes]:
-        data = images.read_bytes(path)
-        return images.decode(data, name=str(path)), data
+    def read(path: Path) -> images.Photograph:
+        return images.Photograph(images.read_bytes(path), name=str(path))
 
     return FakeCamera(lambda trigger_id: read(files[next(turn) % len(files)]))

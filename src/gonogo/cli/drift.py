@@ -136,17 +136,17 @@ def _observe(
     inspector: Inspector, dataset: Dataset, samples: list[Sample], name: str, change: Any = None
 ) -> list[Signs]:
     from gonogo.drift import observe
+    from gonogo.images import Photograph, encode_png
     from gonogo.progress import track
-    from gonogo.tiling import seen_size
 
     assert inspector.drift is not None, "checked by the caller"
     signs = []
     for sample in track(samples, name):
-        frame = dataset.load(sample)
-        frame = frame if change is None else change(frame)
-        verdict = inspector.inspect(frame)
-        size_wh = seen_size(frame, verdict.region, inspector.recipe)
-        seen = observe(frame, verdict, inspector.drift.taught, size_wh)
+        photograph = Photograph(dataset.path(sample).read_bytes(), name=str(dataset.path(sample)))
+        if change is not None:
+            photograph = Photograph(encode_png(change(photograph.frame)))
+        verdict = inspector.inspect(photograph)
+        seen = observe(photograph, verdict, inspector.drift.taught, inspector.recipe)
         if seen is not None:
             signs.append(seen)
     return signs

@@ -76,9 +76,10 @@ def draw(finished: Finished, dataset: Dataset, names: Sequence[str], folder: Pat
     inspector = finished.inspector
     columns = []
     for name in names:
-        frame, verdict = inspector.inspect_file(dataset.root / name)
-        if frame is not None:
-            drawn = overlay(frame, verdict, inspector.heat_scale)
+        photograph, verdict = inspector.inspect_file(dataset.root / name)
+        if photograph is not None:
+            drawn = overlay(photograph.frame, verdict, inspector.heat_scale)
             write_beside(folder / f"{verdict.state}-{Path(name).stem}.jpg", images.encode_jpeg(drawn))
-            columns.append(np.vstack([images.crop_resize(each, Box.whole(each), TILE_WH) for each in (frame, drawn)]))
+            pair = [images.crop_resize(each, Box.whole(each), TILE_WH) for each in (photograph.frame, drawn)]
+            columns.append(np.vstack(pair))
     write_beside(folder.with_name("sheet.jpg"), images.encode_jpeg(np.hstack(columns[:ON_SHEET])))

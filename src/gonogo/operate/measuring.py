@@ -11,11 +11,11 @@ from gonogo.drift.alarm import MIN_REFERENCE
 from gonogo.drift.guard import parts_for
 from gonogo.evaluate import Evaluation
 from gonogo.heatmap import HeatScale
+from gonogo.images import Photograph
 from gonogo.inspector import Inspector
 from gonogo.progress import track
 from gonogo.roi import Roi
 from gonogo.schema import FeatureVector, Frame, Label, Located, OperatingPoint, Verdict
-from gonogo.tiling import seen_size
 
 ASSUMED_BAD_SHARE = 0.05
 """Most bad parts that arrive while nothing has changed, where nobody says."""
@@ -40,19 +40,19 @@ class Recorder:
                     vectors.append(verdict.feature_vector)
         return Taught.of(vectors)
 
-    def inspect_file(self, path: Path) -> tuple[Frame | None, Verdict]:
+    def inspect_file(self, path: Path) -> tuple[Photograph | None, Verdict]:
         """See `gonogo.evaluate.Judge`."""
-        frame, verdict = self._inspector.inspect_file(path)
-        if frame is not None and verdict.feature_vector is not None:
-            seen = drift.observe(frame, verdict, self.taught, seen_size(frame, verdict.region, self._inspector.recipe))
+        photograph, verdict = self._inspector.inspect_file(path)
+        if photograph is not None and verdict.feature_vector is not None:
+            seen = drift.observe(photograph, verdict, self.taught, self._inspector.recipe)
             if seen is not None:
                 file = path.relative_to(self._root).as_posix()
                 self.vectors[file], self.signs[file] = verdict.feature_vector, seen
-        return frame, verdict
+        return photograph, verdict
 
-    def inspect(self, frame: Frame, *, located: Located | None = None) -> Verdict:
+    def inspect(self, picture: Frame | Photograph, *, located: Located | None = None) -> Verdict:
         """See `gonogo.evaluate.Judge`; nothing of it is kept."""
-        return self._inspector.inspect(frame, located=located)
+        return self._inspector.inspect(picture, located=located)
 
     @property
     def roi(self) -> Roi:

@@ -91,7 +91,7 @@ def _camera(view: ViewSettings) -> str:
         return f"waits for pictures at {settings.host}:{settings.port}"
     camera = open_camera(settings)
     try:
-        frame = camera.acquire("check", timeout_s=5.0).frame
+        frame = camera.acquire("check", timeout_s=5.0).photograph.frame
         HealthCheck(view.health).require(frame)
     finally:
         camera.close()

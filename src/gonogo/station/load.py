@@ -17,6 +17,7 @@ import numpy as np
 from gonogo import images
 from gonogo.capture.settings import DECODED
 from gonogo.errors import InputError
+from gonogo.images import Photograph
 from gonogo.ledger import Ledger, verify
 from gonogo.schema import Frame, State
 from gonogo.station.answers import Sender
@@ -148,7 +149,7 @@ def _bare(model: Model, frames: list[Frame], count: int) -> float:
     took: list[float] = []
     for number in range(count):
         start = time.perf_counter()
-        model.inspect(frames[number % len(frames)])
+        model.inspect(Photograph(frames[number % len(frames)]))
         took.append((time.perf_counter() - start) * 1e3)
     return float(np.median(took))
 

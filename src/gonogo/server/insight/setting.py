@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from gonogo import operate
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import DatasetError, UnfitError
+from gonogo.images import Photograph
 from gonogo.inspector import Inspector
 from gonogo.operate import Request
-from gonogo.schema import Frame, Verdict
+from gonogo.schema import Verdict
 from gonogo.server.book import Book
 from gonogo.server.datasets import Datasets
 from gonogo.server.insight.gauges import Gauge
@@ -99,7 +100,7 @@ class _Counted(Inspector):
         """Tell this task from now on."""
         self.task, self.total = task, total
 
-    def inspect_file(self, path: str | os.PathLike[str]) -> tuple[Frame | None, Verdict]:
+    def inspect_file(self, path: str | os.PathLike[str]) -> tuple[Photograph | None, Verdict]:
         """See `gonogo.inspector.Inspector.inspect_file`."""
         if self.task is not None:
             self.judged += 1
