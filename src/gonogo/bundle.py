@@ -140,6 +140,12 @@ def read(root: str | os.PathLike[str]) -> Bundle:
     return Bundle(root=root, manifest=manifest, sha256=hashlib.sha256(sealed).hexdigest(), digests=digests)
 
 
+def draft(root: Path, manifest: Manifest) -> Bundle:
+    """A bundle that is still being made: neither its manifest nor its seal is written, but it can judge already."""
+    digests = _digests(root)
+    return Bundle(root=root, manifest=manifest, sha256=hashlib.sha256(_seal_text(digests)).hexdigest(), digests=digests)
+
+
 def write_manifest(root: Path, manifest: Manifest) -> Bundle:
     """Write manifest and model card into a folder that holds the other files, and seal it."""
     write_beside(root / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")

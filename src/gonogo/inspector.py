@@ -70,6 +70,15 @@ class Inspector:
         return inspector
 
     @classmethod
+    def of_draft(cls, opened: Bundle) -> Inspector:
+        """What judges with a bundle that is still being made, see `gonogo.bundle.draft`; nothing is replayed."""
+        return cls._assembled(opened, _Graphs(opened, settings()))
+
+    def revised(self, opened: Bundle) -> Inspector:
+        """The same graphs under another manifest."""
+        return Inspector(opened, self._graph, self.roi, cascade=self.cascade)
+
+    @classmethod
     def _assembled(cls, opened: Bundle, graphs: _Graphs) -> Inspector:
         """Everything that judges, from sealed bytes or compiled from them earlier."""
         search = cascade = None

@@ -8,8 +8,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from gonogo.errors import GonogoError
+from gonogo.config import Recipe
+from gonogo.errors import GonogoError, ImageError
 from gonogo.images import Photograph
+from gonogo.schema import Frame
 
 if TYPE_CHECKING:
     from gonogo.capture.matching import PictureMatcher
@@ -54,6 +56,18 @@ class Acquired:
     """The file it came in, where it came in one."""
     sole_until_s: float | None = None
     """See `gonogo.capture.deliveries.Matched`."""
+
+    def unpacked(self, recipe: Recipe) -> Frame:
+        """The pixels as a recipe wants them unpacked; a raw frame whole, as it is for the inspector to refuse one.
+
+        Raises:
+            CaptureError: they cannot be decoded.
+        """
+        photograph = self.photograph
+        try:
+            return photograph.frame if photograph.data is None else photograph.unpacked(recipe)
+        except ImageError as error:
+            raise CaptureError(Trouble.UNREADABLE, str(error)) from error
 
 
 class Camera(Protocol):

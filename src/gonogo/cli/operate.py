@@ -88,8 +88,8 @@ def operate(
     """
     from gonogo.dataset import Dataset
     from gonogo.inspector import Inspector
-    from gonogo.operate import Request
     from gonogo.operate import operate as set_gauge
+    from gonogo.operating_point import Promise
     from gonogo.report.dial import write_dial
 
     if revisions or restore is not None:
@@ -99,7 +99,7 @@ def operate(
     if dataset is None:
         raise InputError("operate: expected the data set that the inspector was trained on. Name it after the bundle.")
     weighed = None if costs is None else _costs(costs)
-    request = Request(
+    promise = Promise(
         max_escape=_MOST if weighed and max_escape is None else max_escape,
         max_overkill=_MOST if weighed and max_overkill is None else max_overkill,
         confidence=confidence,
@@ -114,9 +114,9 @@ def operate(
     )
     if dial is not None and dial.suffix.lower() not in (".html", ".svg"):
         raise InputError(f"--dial {dial}: expected a name that ends in .html or .svg.")
-    made = set_gauge(Inspector.load(bundle), Dataset.read(dataset), request, force=force)
+    made = set_gauge(Inspector.load(bundle), Dataset.read(dataset), promise, force=force)
     if dial is not None:
-        write_dial(made, dial)
+        write_dial(made, dial, bundle_name=made.bundle.root.name)
     if as_json:
         typer.echo(json.dumps(_as_json(made), allow_nan=False))
     else:
@@ -155,7 +155,7 @@ def _as_json(made: Operated) -> dict[str, Any]:
     from gonogo import operating_point as points
     from gonogo.operate import dial_to_json
 
-    reference = made.reference
+    guard = None if made.reference is None else made.reference.guard
     return {
         "bundle": str(made.bundle.root),
         "bundle_sha256": made.bundle.sha256,
@@ -171,8 +171,8 @@ def _as_json(made: Operated) -> dict[str, Any]:
             for kind, claim in (made.kinds.claims if made.kinds else {}).items()
         },
         "dial": [dial_to_json(setting) for setting in made.dial],
-        "guard": reference.guard and {"farthest": reference.guard.farthest, "share": reference.guard.share},
-        "drift_watches": len(reference.watches),
+        "guard": guard and {"farthest": guard.farthest, "share": guard.share},
+        "drift_watches": 0 if made.reference is None else len(made.reference.watches),
         "refusals": list(made.refusals),
         "warnings": list(made.warnings),
     }
@@ -195,7 +195,7 @@ def _print(made: Operated, dial: Path | None) -> None:
             said = f"at most {claim.max_rate:.3g} escape" if claim.holds else f"{claim.parts_missing} more are needed"
             console.print(f"  {kind}: {claim.parts} bad parts, {said}")
     if made.review_rate is not None and made.bad_share is not None:
-        assumed = "as in the val split" if made.request.bad_share is None else "as you said"
+        assumed = "as in the val split" if made.promise.bad_share is None else "as you said"
         console.print(
             f"Expected review: {made.review_rate:.1%} of parts if {made.bad_share:.1%} of them are bad, {assumed}."
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gonogo.capture import HealthCheck, measure, open_camera, read_token
 from gonogo.capture.settings import FolderSettings, PushSettings
+from gonogo.config import Recipe
 from gonogo.errors import GonogoError, UnfitError
 from gonogo.station.models import load
 from gonogo.station.own_ledger import OwnLedger
@@ -91,7 +92,7 @@ def _camera(view: ViewSettings) -> str:
         return f"waits for pictures at {settings.host}:{settings.port}"
     camera = open_camera(settings)
     try:
-        frame = camera.acquire("check", timeout_s=5.0).photograph.frame
+        frame = camera.acquire("check", timeout_s=5.0).unpacked(Recipe())
         HealthCheck(view.health).require(frame)
     finally:
         camera.close()

@@ -25,7 +25,7 @@ from gonogo.capture import (
     measure,
 )
 from gonogo.config import Recipe
-from gonogo.errors import GonogoError, ImageError
+from gonogo.errors import GonogoError
 from gonogo.ledger import FrameStore
 from gonogo.schema import Frame
 
@@ -163,7 +163,7 @@ class ViewThread:
                 self._camera = self._opener()
             self.expect(shot.trigger_id, shot.came_s, shot.window_s)
             acquired = self._camera.acquire(shot.trigger_id, timeout_s=shot.timeout_s)
-            shot.unpacked = _unpacked(acquired, shot.recipe)
+            shot.unpacked = acquired.unpacked(shot.recipe)
             shot.acquired = acquired
             shot.timings_ms["acquire"] = (time.perf_counter() - start) * 1e3
         shot.taken.set()
@@ -209,16 +209,3 @@ class ViewThread:
                 camera.close()
             except Exception as error:  # noqa: BLE001  the camera is lost already; what matters is to try anew
                 self.last_error = f"{type(error).__name__}: {error}"
-
-
-def _unpacked(acquired: Acquired, recipe: Recipe) -> Frame:
-    """The pixels of a picture; a raw frame whole, whatever the recipe: the inspector says why it refuses one.
-
-    Raises:
-        CaptureError: it cannot be decoded.
-    """
-    photograph = acquired.photograph
-    try:
-        return photograph.frame if photograph.data is None else photograph.unpacked(recipe)
-    except ImageError as error:
-        raise CaptureError(Trouble.UNREADABLE, str(error)) from error

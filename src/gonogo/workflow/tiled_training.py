@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -235,13 +234,14 @@ def aurocs_by_part(tried: OutOfFold, table: FeatureTable) -> dict[str, float]:
 
 def say_windows(inspector: Inspector, dataset: Dataset) -> None:
     """Print in how many windows a part is judged, and how long that takes here."""
-    frame = dataset.load(dataset.split(Split.VAL, Split.TRAIN)[0])
-    started = time.perf_counter()
-    verdict = inspector.inspect(frame)
-    took_ms = (time.perf_counter() - started) * 1e3
-    width, height = inspector.recipe.size_wh
+    path = dataset.path(dataset.split(Split.VAL, Split.TRAIN)[0])
+    photograph, verdict = inspector.inspect_file(path)
+    if photograph is None:
+        return
+    took_ms = verdict.timings_ms["total"] - verdict.timings_ms["decode"]
+    (width, height), (across, down) = inspector.recipe.size_wh, photograph.size_wh
     console.print(
-        f"A picture of {frame.shape[1]} x {frame.shape[0]} pixels is judged in {verdict.windows} windows of {width} x "
+        f"A picture of {across} x {down} pixels is judged in {verdict.windows} windows of {width} x "
         f"{height}, in {took_ms:.0f} ms on this machine."
     )
 
