@@ -21,8 +21,8 @@ from gonogo.errors import InputError, UnfitError
 from gonogo.evaluate import evaluate
 from gonogo.inspector import Inspector
 from gonogo.model_card import model_card
-from gonogo.operate import operate
-from gonogo.operating_point import Promise, describe_point, recount
+from gonogo.operate import operate, recount
+from gonogo.operating_point import Promise, describe_point
 from gonogo.report import words
 from gonogo.report.page import write_report
 from gonogo.report.qualification import qualify
