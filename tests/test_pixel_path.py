@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,14 +12,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from fastapi import FastAPI
 
-from gonogo import images
+from gonogo import bundle, images
 from gonogo.config import Recipe, ReducedBy, Reduction
 from gonogo.dataset import Dataset, Split
 from gonogo.images import Photograph
 from gonogo.inspector import Inspector
 from gonogo.ledger import Ledger, Where
+from gonogo.operate import operate
+from gonogo.operating_point import Promise
 from gonogo.replay import Rejudged, replay
 from gonogo.schema import Box, Frame, Label, Located, State
 from gonogo.server.workspace import Workspace
@@ -28,7 +30,7 @@ from gonogo.station.settings import parse_settings
 from gonogo.station.worker import build
 from label_kit import upload
 from server_kit import Browser, make_app
-from tiny_bundle import SIDE, make_bundle
+from tiny_bundle import SIDE, make_bundle, make_parts
 
 SIZES_WH = ((128, 96), (101, 77), (97, 64))
 FULL = Recipe(size_wh=(SIDE, SIDE))
@@ -125,8 +127,7 @@ def plant(request: pytest.FixtureRequest, tmp_path: Path, photographs: dict[str,
 
 
 def judge(station: Station, trigger_id: str) -> Answer:
-    answer = station.judge(Trigger(id=trigger_id, at=datetime.now(UTC), due_s=time.monotonic() + 20.0))
-    return answer
+    return station.judge(Trigger(id=trigger_id, at=datetime.now(UTC), due_s=time.monotonic() + 20.0))
 
 
 def test_every_encoded_entrance_gives_the_same_score(plant: Plant, tmp_path: Path) -> None:
@@ -225,6 +226,41 @@ def test_a_picture_is_unpacked_once_and_whole_only_for_somebody_who_looks(
     assert unpacked == [reduction if reduced_by == "decoder" else 1]
     assert photo.frame.shape == (77, 101, 3)
     assert unpacked == ([1] if recipe.encoded_only is False else [reduction, 1])
+
+
+@pytest.mark.parametrize("kind", list(RECIPES))
+def test_golden_frames_go_the_way_of_the_pictures_that_a_bundle_is_proven_for(kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    parts = make_parts(tmp_path / "parts", rng)
+    samples = []
+    for number, each in enumerate(parts.samples):
+        name = each.file_name
+        if number % 4 < 2:
+            name = name.replace(".png", ".jpg")
+            (parts.root / name).write_bytes(images.encode_jpeg(parts.load(each)))
+        samples.append(each.model_copy(update={"file_name": name}))
+    dataset = Dataset(root=parts.root, samples=tuple(samples))
+    dataset.write()
+    made = make_bundle(tmp_path / "tiny.inspector", dataset, recipe=RECIPES[kind])
+    certified = operate(Inspector.load(made.root), dataset, Promise(max_escape=0.2, max_overkill=0.2)).bundle
+    inspector = Inspector.load(certified.root)  # every golden frame is replayed
+    originals = {dataset.path(each).read_bytes() for each in dataset.samples}
+    kept = {each.file: certified.data(each.file) for each in certified.manifest.golden}
+    own_files = kind == "decoder"
+    assert all((data in originals) is own_files or not own_files for data in kept.values())
+    assert {Path(file).suffix for file in kept} == ({".jpg", ".png"} if own_files else {".png"})
+    for each in certified.manifest.golden:
+        assert inspector.inspect_encoded(kept[each.file]).score == each.score
+    card = (certified.root / bundle.MODEL_CARD).read_text()
+    assert ("raw frames are refused" in card) is own_files
+    assert ("encoded ones and raw frames alike" in card) is not own_files
+    recipe = json.loads((certified.root / bundle.MANIFEST).read_text())["recipe"]
+    assert recipe["reduced_by"] == RECIPES[kind].reduced_by
+
+
+def test_a_bundle_of_before_that_reduces_pictures_is_proven_for_encoded_ones() -> None:
+    assert Recipe.model_validate_json('{"size_wh": [32, 32], "reduction": 2}').encoded_only
+    assert not Recipe.model_validate_json('{"size_wh": [32, 32]}').encoded_only
 
 
 def _free_port() -> int:

@@ -68,9 +68,7 @@ def make_parts(root: Path, rng: np.random.Generator, *, kinds: tuple[str, ...] =
     return dataset
 
 
-def make_bundle(
-    root: Path, dataset: Dataset, model: ov.Model | None = None, *, recipe: Recipe | None = None
-) -> Bundle:
+def make_bundle(root: Path, dataset: Dataset, model: ov.Model | None = None, *, recipe: Recipe | None = None) -> Bundle:
     """Sealed, with one golden frame and no operating point."""
     root.mkdir(parents=True)
     ov.save_model(model or graph(), root / bundle.CLASSIFIER, compress_to_fp16=False)

@@ -35,8 +35,6 @@ GoWithoutPromiseOption = Annotated[
         "then known about escapes, and every verdict says so.",
     ),
 ]
-_MOST = 0.3
-"""With costs and no limit of one's own: the most lenient limit on the dial."""
 
 
 def operate(
@@ -100,8 +98,8 @@ def operate(
         raise InputError("operate: expected the data set that the inspector was trained on. Name it after the bundle.")
     weighed = None if costs is None else _costs(costs)
     promise = Promise(
-        max_escape=_MOST if weighed and max_escape is None else max_escape,
-        max_overkill=_MOST if weighed and max_overkill is None else max_overkill,
+        max_escape=max_escape,
+        max_overkill=max_overkill,
         confidence=confidence,
         joint=joint,
         reject=reject,

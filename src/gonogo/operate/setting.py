@@ -243,7 +243,7 @@ def _lost(bundle: Bundle, promise: Promise, point: OperatingPoint) -> list[Loss]
 
 def _asked(promise: Promise, loss: Loss) -> bool:
     """Whether a weaker promise is just what somebody asked for."""
-    return getattr(promise, f"max_{loss.about}", None) is not None
+    return promise.costs is not None or getattr(promise, f"max_{loss.about}", None) is not None
 
 
 def _choose(val: Evaluation, calibrate: Evaluation, promise: Promise, bad_share: float | None) -> tuple[float, float]:

@@ -24,6 +24,8 @@ DEFAULT_RATE = 0.05
 """Largest escape rate and largest overkill rate where nobody asks for another."""
 MOST_RATE = 0.15
 """Where nobody asks and the counts do not allow `DEFAULT_RATE`: the largest rate that is certified in its place."""
+MOST_RATE_BY_COSTS = 0.3
+"""Where costs choose and nobody sets a limit: the largest rate that they may choose."""
 _DIGITS = 1e4
 
 
@@ -72,8 +74,14 @@ class Promise:
     def limits(self, *, good_parts: int, bad_parts: int) -> tuple[float, float]:
         """The escape and the overkill limit to certify with so many calibration parts.
 
-        The counts decide, never a score, so that the proof holds. Parts that cannot be judged count.
+        The counts decide, never a score, so that the proof holds. Parts that cannot be judged count. With costs these
+        are the largest that may be chosen.
         """
+        if self.costs is not None:
+            return (
+                MOST_RATE_BY_COSTS if self.max_escape is None else self.max_escape,
+                MOST_RATE_BY_COSTS if self.max_overkill is None else self.max_overkill,
+            )
         delta = risk(self.confidence, joint=self.joint)
         return (
             rate_by_counts(bad_parts, delta) if self.max_escape is None else self.max_escape,
