@@ -225,8 +225,8 @@ def train(
     reduced_by: Annotated[
         str,
         typer.Option(
-            help="With --reduction: 'decoder' is fastest and judges encoded pictures only (files, JPEG cameras); 'mean' "
-            "judges the raw frames of a camera as well.",
+            help="With --reduction: 'decoder' is fastest and judges encoded pictures only (files, JPEG cameras); "
+            "'mean' judges the raw frames of a camera as well.",
             metavar="decoder|mean",
         ),
     ] = "decoder",
