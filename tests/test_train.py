@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ from gonogo.model import (
 )
 from gonogo.runtime import compile_graph
 from gonogo.schema import Box, Frame, Label
-from gonogo.source import Source, labels, masked
+from gonogo.source import Source, View, labels, masked
 from gonogo.train import (
     METRICS,
     Cells,
@@ -468,11 +469,13 @@ def test_a_window_beside_the_defect_does_not_teach_that_the_part_is_good_or_bad(
         rows = fine_tune(network, source, train, val, still, augmentation, seed=0, work=tmp_path / name, cells=cells)
         return rows[1]["train_loss"]
 
-    def beside(self: Source, samples: list[Sample], *_: object, **__: object) -> Iterator[np.ndarray]:
-        return iter([np.zeros((64, 64), np.uint8) for _ in samples])
+    drawn = Source.drawn
+
+    def beside(self: Source, *given: Any, **more: Any) -> Iterator[View]:
+        return (replace(view, marks=np.zeros((64, 64), np.uint8)) for view in drawn(self, *given, **more))
 
     assert loss("seen", Augmentation(window=1.0)) == pytest.approx(np.log(2), rel=1e-3)
-    monkeypatch.setattr(Source, "drawn_marks", beside)
+    monkeypatch.setattr(Source, "drawn", beside)
     assert loss("lost", Augmentation(window=1.0)) == pytest.approx(np.log(2) / 2, rel=1e-3), "the good ones alone"
 
 
