@@ -30,13 +30,14 @@ from gonogo.drift import observe
 from gonogo.drift.alarm import RISK, Watch
 from gonogo.drift.signs import Signs
 from gonogo.errors import InputError, UnfitError
+from gonogo.images import Photograph, encode_png
 from gonogo.inspector import Inspector
-from gonogo.operate import Request, operate
+from gonogo.operate import operate
+from gonogo.operating_point import Promise
 from gonogo.operating_point.audit import bet, kept_back
 from gonogo.progress import track
 from gonogo.schema import Frame, Label
 from gonogo.synthetic import write_close_ups
-from gonogo.tiling import seen_size
 from gonogo.workflow import TrainingOptions, train_inspector
 
 DIMMED = 0.8
@@ -189,7 +190,7 @@ def _trained(folder: Path) -> tuple[Path, Path]:
     write_close_ups(folder / "photos", _RENDERED_PARTS)
     dataset = import_folder(folder / "photos", folder / "parts", ImportOptions(mask_suffix="_mask.png")).dataset
     bundle = train_inspector(dataset, folder / "rendered.inspector", TrainingOptions()).bundle
-    operate(Inspector.load(bundle.root), dataset, Request(max_escape=0.1, max_overkill=0.1))
+    operate(Inspector.load(bundle.root), dataset, Promise(max_escape=0.1, max_overkill=0.1))
     return bundle.root, dataset.root
 
 
@@ -272,11 +273,11 @@ def _observe(
     assert inspector.drift is not None, "checked by the caller"
     signs = []
     for sample in track(samples, name):
-        frame = dataset.load(sample)
-        frame = frame if change is None else change(frame)
-        verdict = inspector.inspect(frame)
-        size_wh = seen_size(frame, verdict.region, inspector.recipe)
-        seen = observe(frame, verdict, inspector.drift.taught, size_wh)
+        photograph = Photograph(dataset.path(sample).read_bytes(), name=str(dataset.path(sample)))
+        if change is not None:
+            photograph = Photograph(encode_png(change(photograph.frame)))
+        verdict = inspector.inspect(photograph)
+        seen = observe(photograph, verdict, inspector.drift.taught, inspector.recipe)
         if seen is not None:
             signs.append(seen)
     return signs

@@ -27,7 +27,8 @@ from gonogo.evaluate import evaluate
 from gonogo.files import write_beside
 from gonogo.inspector import Inspector
 from gonogo.ledger import REVIEW, Action, Ledger, VerdictRecord, View
-from gonogo.operate import Request, operate
+from gonogo.operate import operate
+from gonogo.operating_point import Promise
 from gonogo.progress import track
 from gonogo.schema import Label, State, Verdict
 from gonogo.server import Options, Workspace, create_app
@@ -80,7 +81,7 @@ def furnish(space: Workspace, demo: Path) -> None:
     record_run(space, demo, judge, dataset, number=1)
     other = space.bundles / "chip-2.inspector"
     shutil.copytree(judge.path, other)
-    operate(Inspector.load(other), dataset, Request(max_escape=0.1, max_overkill=0.05, bad_share=0.05))
+    operate(Inspector.load(other), dataset, Promise(max_escape=0.1, max_overkill=0.05, bad_share=0.05))
     record_run(space, demo, Inspector.load(other), dataset, number=2)
     record_line(space, judge, dataset)
     begin_labelling(space, dataset)

@@ -34,7 +34,7 @@ from gonogo.train.precision import reduced_precision
 def frozen(graph: Graph, source: Source, pictures: int, augmentation: Augmentation, repeats: int) -> float:
     """Throughput over files as a share of the bare network's."""
     samples = source.dataset.split(Split.TRAIN)[: max(1, pictures // augmentation.views)]
-    in_memory = list(source.views(samples, augmentation, seed=0))
+    in_memory = [view.picture for view in source.views(samples, augmentation, seed=0)]
     times = take_turns(
         {
             "files": lambda: deque(stream_maps(graph, source, samples, augmentation, seed=0), maxlen=0),

@@ -10,7 +10,7 @@ import numpy as np
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.errors import ImageError
 from gonogo.heatmap import HeatScale
-from gonogo.images import encode_png, load, seen_region
+from gonogo.images import Photograph, encode_png, load, seen_region
 from gonogo.images.geometry import corners_of
 from gonogo.roi import Roi, WholeRoi
 from gonogo.schema import Box, Claim, Frame, Label, Located, OperatingPoint, State, Verdict
@@ -52,14 +52,15 @@ class BrightnessJudge:
         self.path = Path("tile.inspector")
         self.roi: Roi = WholeRoi()
 
-    def inspect_file(self, path: Path) -> tuple[Frame | None, Verdict]:
+    def inspect_file(self, path: Path) -> tuple[Photograph | None, Verdict]:
         try:
-            frame = load(path)
+            photograph = Photograph(load(path))
         except ImageError as error:
             return None, Verdict(state=State.FAULT, score=None, reason=str(error))
-        return frame, self.inspect(frame)
+        return photograph, self.inspect(photograph)
 
-    def inspect(self, frame: Frame, *, located: Located | None = None) -> Verdict:
+    def inspect(self, picture: Frame | Photograph, *, located: Located | None = None) -> Verdict:
+        frame = picture.frame if isinstance(picture, Photograph) else picture
         located = located or self.roi.locate(frame)
         if located.region is None:
             return Verdict(state=State.FAULT, score=None, reason=f"not judged: {located.reason}")

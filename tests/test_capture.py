@@ -31,7 +31,7 @@ from gonogo.capture import (
 )
 from gonogo.capture.genicam import to_rgb
 from gonogo.capture.push import CAPTURED_AT
-from gonogo.config import Limits
+from gonogo.config import Limits, Recipe
 from gonogo.errors import InputError
 from gonogo.schema import Frame
 from gonogo.synthetic import render
@@ -40,7 +40,7 @@ from gonogo.testing import FakeCamera, Mishap, fake_frame, spoil
 
 def _trouble(camera: object, trigger_id: str = "A1", timeout_s: float = 0.05) -> Trouble:
     with pytest.raises(CaptureError) as caught:
-        camera.acquire(trigger_id, timeout_s=timeout_s)  # type: ignore[attr-defined]
+        camera.acquire(trigger_id, timeout_s=timeout_s).unpacked(Recipe())  # type: ignore[attr-defined]
     return caught.value.trouble
 
 
@@ -134,8 +134,8 @@ def test_a_folder_gives_the_picture_named_as_the_trigger_and_moves_it_on(tmp_pat
     _put(tmp_path, "A1.png", frame)
     _put(tmp_path, "A2.PNG", frame)
     first = camera.acquire("A1", timeout_s=0.1)
-    assert np.array_equal(first.frame, frame)
-    assert first.data == (tmp_path / "A1.png").read_bytes()
+    assert np.array_equal(first.photograph.frame, frame)
+    assert first.photograph.data == (tmp_path / "A1.png").read_bytes()
     camera.settle("A1", stored=True)
     second = f"A2.PNG#{hashlib.sha256((tmp_path / 'A2.PNG').read_bytes()).hexdigest()[:12]}"
     camera.acquire(second, timeout_s=0.1)
@@ -176,7 +176,7 @@ def test_a_growing_file_is_not_read_before_it_is_complete(tmp_path: Path, frame:
     writer.start()
     acquired = FolderCamera(tmp_path, stable_s=1.0).acquire("A1", timeout_s=60.0)
     writer.join()
-    assert np.array_equal(acquired.frame, frame)
+    assert np.array_equal(acquired.photograph.frame, frame)
 
 
 def test_missing_pictures_missing_folders_and_damaged_pictures_are_told_apart(tmp_path: Path) -> None:
@@ -184,6 +184,7 @@ def test_missing_pictures_missing_folders_and_damaged_pictures_are_told_apart(tm
     assert _trouble(camera) is Trouble.NO_FRAME
     (tmp_path / "A1.png").write_bytes(b"not a picture")
     assert _trouble(camera) is Trouble.UNREADABLE
+    camera.settle("A1", stored=False)
     assert (tmp_path / "failed" / "A1.png").is_file()
     assert _trouble(FolderCamera(tmp_path / "gone")) is Trouble.CAMERA_LOST
 
@@ -294,8 +295,8 @@ def test_pushed_pictures_find_their_triggers_whatever_the_order(frame: Frame) ->
         data, allowed = images.encode_png(frame), {"Authorization": "Bearer secret"}
         assert _post(camera.port, "/frames/B", images.encode_png(dark), **allowed) == 202
         assert _post(camera.port, "/frames/A", data, **allowed) == 202
-        assert camera.acquire("A", timeout_s=0.1).data == data
-        assert np.array_equal(camera.acquire("B", timeout_s=0.1).frame, dark)
+        assert camera.acquire("A", timeout_s=0.1).photograph.data == data
+        assert np.array_equal(camera.acquire("B", timeout_s=0.1).photograph.frame, dark)
         assert _post(camera.port, "/frames", data, **allowed) == 400
         assert _trouble(camera, "D") is Trouble.NO_FRAME
     finally:
@@ -314,7 +315,7 @@ def test_a_pushed_picture_belongs_to_the_trigger_before_its_stated_capture_time(
         assert _post(camera.port, "/frames", data, **{CAPTURED_AT: stated}) == 202
         assert _post(camera.port, "/frames", data, **{CAPTURED_AT: "yesterday"}) == 400
         assert _post(camera.port, "/frames", data, **{CAPTURED_AT: "2026-01-31T14:00:00"}) == 400
-        assert camera.acquire("A", timeout_s=5.0).data == data
+        assert camera.acquire("A", timeout_s=5.0).photograph.data == data
     finally:
         camera.close()
 
@@ -379,10 +380,10 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_video_file_gives_its_frames_in_turn_and_then_no_more(film: Path) -> None:
     camera = VideoFile(str(film))
-    assert [int(camera.acquire(str(i), timeout_s=1).frame[0, 0, 0]) for i in range(3)] == [40, 120, 200]
+    assert [int(camera.acquire(str(i), timeout_s=1).photograph.frame[0, 0, 0]) for i in range(3)] == [40, 120, 200]
     assert _trouble(camera) is Trouble.NO_FRAME
     endless = VideoFile(str(film), loop=True)
-    assert [int(endless.acquire(str(i), timeout_s=1).frame[0, 0, 0]) for i in range(4)] == [40, 120, 200, 40]
+    assert [int(endless.acquire(str(i), timeout_s=1).photograph.frame[0, 0, 0]) for i in range(4)] == [40, 120, 200, 40]
 
 
 def test_a_video_larger_than_the_limits_or_missing_is_refused(film: Path, tmp_path: Path) -> None:
@@ -392,7 +393,7 @@ def test_a_video_larger_than_the_limits_or_missing_is_refused(film: Path, tmp_pa
 
 def test_a_stream_gives_the_frame_that_comes_after_the_trigger_and_is_opened_again_at_its_end(film: Path) -> None:
     camera = LiveVideo(str(film)).start()
-    shades = [int(camera.acquire(str(number), timeout_s=30).frame[0, 0, 0]) for number in range(4)]
+    shades = [int(camera.acquire(str(number), timeout_s=30).photograph.frame[0, 0, 0]) for number in range(4)]
     camera.close()
     assert set(shades) <= {40, 120, 200}
 
@@ -457,7 +458,7 @@ class _Aravis(SimpleNamespace):
 def test_a_genicam_camera_is_triggered_once_for_each_picture() -> None:
     aravis = _Aravis(frames=[bytes(range(8)), None])
     camera = GenicamCamera(aravis=aravis)
-    frame = camera.acquire("A", timeout_s=0.1).frame
+    frame = camera.acquire("A", timeout_s=0.1).photograph.frame
     assert frame.shape == (2, 4, 3)
     assert frame[1, 3].tolist() == [7, 7, 7]
     assert aravis.triggered == 1
@@ -492,10 +493,10 @@ def test_the_fake_camera_does_each_mishap_on_demand() -> None:
     first = camera.acquire("1", timeout_s=0.01)
     assert _trouble(camera) is Trouble.CAMERA_LOST
     assert _trouble(camera) is Trouble.NO_FRAME
-    assert camera.acquire("4", timeout_s=0.01).frame is first.frame
-    assert camera.acquire("5", timeout_s=0.01).frame.max() < 16
-    assert camera.acquire("6", timeout_s=0.01).frame.shape == (60, 160, 3)
-    assert np.array_equal(camera.acquire("7", timeout_s=0.01).frame, frames[0])
+    assert camera.acquire("4", timeout_s=0.01).photograph.frame is first.photograph.frame
+    assert camera.acquire("5", timeout_s=0.01).photograph.frame.max() < 16
+    assert camera.acquire("6", timeout_s=0.01).photograph.frame.shape == (60, 160, 3)
+    assert np.array_equal(camera.acquire("7", timeout_s=0.01).photograph.frame, frames[0])
     with pytest.raises(RuntimeError, match="crashed"):
         FakeCamera.of(frames, [Mishap.CRASH]).acquire("1", timeout_s=0.01)
 
@@ -503,5 +504,5 @@ def test_the_fake_camera_does_each_mishap_on_demand() -> None:
 def test_encoded_pictures_keep_their_bytes_and_spoiled_ones_do_not() -> None:
     data = images.encode_png(fake_frame(1))
     camera = FakeCamera(lambda _: data, lambda name: Mishap.DARK if name == "dark" else Mishap.NONE)
-    assert camera.acquire("a", timeout_s=0.01).data == data
-    assert camera.acquire("dark", timeout_s=0.01).data is None
+    assert camera.acquire("a", timeout_s=0.01).photograph.data == data
+    assert camera.acquire("dark", timeout_s=0.01).photograph.data is None

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from gonogo import images
 from gonogo.capture import CaptureError, FolderCamera, Trouble
 from gonogo.cli import app
-from gonogo.config import Limits, Reduction
+from gonogo.config import Limits, Recipe, Reduction
 from gonogo.errors import ImageError, InputError
 from gonogo.inspector import Inspector
 from gonogo.schema import Frame, State
@@ -198,9 +198,11 @@ def test_what_decoding_needs_counts_the_file_s_samples_and_the_frame(picture: Fr
 
 def test_a_station_is_given_a_fault_for_a_damaged_picture(picture: Frame, tmp_path: Path) -> None:
     (tmp_path / "A17.jpg").write_bytes(jpeg(picture)[:-60] + END)
+    camera = FolderCamera(tmp_path, stable_s=0.0)
     with pytest.raises(CaptureError, match="truncated or damaged") as caught:
-        FolderCamera(tmp_path, stable_s=0.0).acquire("A17", timeout_s=1.0)
+        camera.acquire("A17", timeout_s=1.0).unpacked(Recipe())
     assert caught.value.trouble is Trouble.UNREADABLE
+    camera.settle("A17", stored=False)
     assert (tmp_path / "failed" / "A17.jpg").exists()
 
 

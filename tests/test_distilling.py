@@ -19,7 +19,8 @@ from gonogo.dataset import Dataset, Split
 from gonogo.errors import BundleError, InputError, UnfitError
 from gonogo.inspector import Inspector
 from gonogo.model import IMAGENET, FeatureNetwork, MapHead, Network, Pool, load_backbone
-from gonogo.operate import Request, operate
+from gonogo.operate import operate
+from gonogo.operating_point import Promise
 from gonogo.source import Source
 from gonogo.train import Distillation, Lessons, distil, make_lessons, watch_teacher
 from gonogo.train import distilling as module
@@ -349,7 +350,7 @@ def test_the_limits_of_a_cascade_are_set_like_those_of_any_inspector(
     joined: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
     shutil.copytree(joined.path, tmp_path / "both.inspector")
-    request = Request(max_escape=0.06, max_overkill=0.06, joint=False, guard=0.05)
+    request = Promise(max_escape=0.06, max_overkill=0.06, joint=False, guard=0.05)
     made = operate(Inspector.load(tmp_path / "both.inspector"), discs, request)
     assert not made.refusals
     again = Inspector.load(tmp_path / "both.inspector")

@@ -15,9 +15,10 @@ from gonogo.dataset import Dataset, Split
 from gonogo.drift import DriftTest, Guard, Signs, Taught, Watch, fit_guard, fit_watches
 from gonogo.drift.guard import parts_for
 from gonogo.errors import BundleError, InputError
+from gonogo.images import Photograph
 from gonogo.inspector import Inspector
-from gonogo.operate import Request, operate
-from gonogo.operating_point import clopper_pearson
+from gonogo.operate import operate
+from gonogo.operating_point import Promise, clopper_pearson
 from gonogo.schema import Frame, State
 from tiny_bundle import make_bundle, make_frame, make_parts
 
@@ -34,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
     dataset = make_parts(folder / "parts", np.random.default_rng(5))
     bundle = folder / "tiny.inspector"
     make_bundle(bundle, dataset)
-    operate(Inspector.load(bundle), dataset, Request(max_escape=0.1, max_overkill=0.1, guard=0.05))
+    operate(Inspector.load(bundle), dataset, Promise(max_escape=0.1, max_overkill=0.1, guard=0.05))
     return bundle, dataset
 
 
@@ -234,7 +235,7 @@ def test_a_dimmer_lamp_is_darker_and_a_soft_lens_less_sharp(made: tuple[Path, Da
 
     def see(picture: Frame) -> Signs:
         assert gauge.drift is not None
-        found = drift.observe(picture, gauge.inspect(picture), gauge.drift.taught, gauge.recipe.size_wh)
+        found = drift.observe(Photograph(picture), gauge.inspect(picture), gauge.drift.taught, gauge.recipe)
         assert found is not None
         return found
 
@@ -249,7 +250,7 @@ def test_a_fault_has_no_signs(made: tuple[Path, Dataset]) -> None:
     assert gauge.drift is not None
     fault = gauge.inspect(np.zeros((4, 4), np.uint8))  # type: ignore[arg-type]
     assert fault.state is State.FAULT
-    assert drift.observe(np.zeros((4, 4, 3), np.uint8), fault, gauge.drift.taught, (32, 32)) is None
+    assert drift.observe(Photograph(np.zeros((4, 4, 3), np.uint8)), fault, gauge.drift.taught, gauge.recipe) is None
 
 
 def test_a_line_of_dimmed_parts_raises_the_alarm_through_the_inspector(made: tuple[Path, Dataset]) -> None:
@@ -259,7 +260,7 @@ def test_a_line_of_dimmed_parts_raises_the_alarm_through_the_inspector(made: tup
     dataset = made[1]
     for sample in dataset.split(Split.TEST)[::2] * 4:
         picture = dim(dataset.load(sample), 0.6)
-        seen = drift.observe(picture, gauge.inspect(picture), gauge.drift.taught, gauge.recipe.size_wh)
+        seen = drift.observe(Photograph(picture), gauge.inspect(picture), gauge.drift.taught, gauge.recipe)
         assert seen is not None
         test = test.update(seen)
     assert test.alarm

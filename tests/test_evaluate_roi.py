@@ -13,7 +13,7 @@ from gonogo import roi
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.errors import DatasetError
 from gonogo.evaluate import Evaluation, evaluate
-from gonogo.images import encode_png
+from gonogo.images import Photograph, encode_png
 from gonogo.images.geometry import Corners, area_of, as_quad, corners_of_box, shared_area
 from gonogo.report import write_report
 from gonogo.report.regions import sketch, worst
@@ -180,9 +180,9 @@ def test_without_a_search_nothing_is_said_of_regions_and_nothing_judged_twice(tm
     class Counting(BrightnessJudge):
         calls = 0
 
-        def inspect(self, frame: Frame, *, located: Located | None = None) -> Verdict:
+        def inspect(self, picture: Frame | Photograph, *, located: Located | None = None) -> Verdict:
             self.calls += 1
-            return super().inspect(frame, located=located)
+            return super().inspect(picture, located=located)
 
     dataset = boxed(tmp_path, {"a.png": (GOOD, 10, HERE), "b.png": (BAD, 200, HERE)})
     whole = Counting(operating_point(100, 150))

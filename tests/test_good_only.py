@@ -21,7 +21,7 @@ from gonogo.errors import InputError, UnfitError
 from gonogo.evaluate import evaluate
 from gonogo.inspector import Inspector
 from gonogo.model_card import model_card
-from gonogo.operate import Request, operate, recount
+from gonogo.operate import operate, recount
 from gonogo.operating_point import Promise, describe_point
 from gonogo.report import words
 from gonogo.report.page import write_report
@@ -130,7 +130,7 @@ def test_of_escapes_it_says_that_nothing_is_known_and_how_many_bad_parts_would_p
 
 def test_every_verdict_page_and_listing_says_that_it_goes_without_a_promise(tiny: tuple[Path, Dataset]) -> None:
     path, dataset = tiny
-    made = operate(Inspector.load(path), dataset, Request(go_without_promise=True, reject=True))
+    made = operate(Inspector.load(path), dataset, Promise(go_without_promise=True, reject=True))
     assert not made.refusals
     inspector = Inspector.load(path)
     test = evaluate(inspector, dataset, tuple(Split), with_regions=False)
@@ -156,8 +156,8 @@ def test_a_plain_verdict_asks_for_bad_parts_and_uses_up_no_calibration_part(tiny
     assert not judged_before(dataset)
 
 
-@pytest.mark.parametrize("asked", [Request(), Request(reject=True), Request(go_without_promise=True, reject=True)])
-def test_counting_again_gives_the_same_thresholds(tiny: tuple[Path, Dataset], asked: Request) -> None:
+@pytest.mark.parametrize("asked", [Promise(), Promise(reject=True), Promise(go_without_promise=True, reject=True)])
+def test_counting_again_gives_the_same_thresholds(tiny: tuple[Path, Dataset], asked: Promise) -> None:
     path, dataset = tiny
     operate(Inspector.load(path), dataset, asked)
     found = recount(Inspector.load(path), dataset)
@@ -167,7 +167,7 @@ def test_counting_again_gives_the_same_thresholds(tiny: tuple[Path, Dataset], as
 
 def test_a_threshold_moved_by_hand_is_found_by_counting_again(tiny: tuple[Path, Dataset]) -> None:
     path, dataset = tiny
-    operate(Inspector.load(path), dataset, Request(go_without_promise=True))
+    operate(Inspector.load(path), dataset, Promise(go_without_promise=True))
     manifest = bundles.read(path).manifest
     assert manifest.operating_point is not None
     moved = replace(manifest.operating_point, go_below=manifest.operating_point.go_below + 5)

@@ -16,9 +16,9 @@ from gonogo.dataset.records import Sample
 from gonogo.errors import DatasetError, UnfitError
 from gonogo.evaluate import evaluate
 from gonogo.inspector import Inspector
-from gonogo.operate import EVIDENCE, Request, operate
+from gonogo.operate import EVIDENCE, operate
 from gonogo.operate.trust import merged
-from gonogo.operating_point import Costs
+from gonogo.operating_point import Costs, Promise
 from gonogo.report.dial import write_dial
 from gonogo.schema import Label, State
 from tiny_bundle import make_bundle, make_parts
@@ -38,7 +38,7 @@ def gauge(made: tuple[Path, Dataset], tmp_path: Path) -> Inspector:
     return Inspector.load(tmp_path / "tiny.inspector")
 
 
-ASKED = Request(max_escape=0.05, max_overkill=0.05)
+ASKED = Promise(max_escape=0.05, max_overkill=0.05)
 
 
 def test_operate_writes_a_revision_and_leaves_the_graph_alone(gauge: Inspector, made: tuple[Path, Dataset]) -> None:
@@ -46,7 +46,7 @@ def test_operate_writes_a_revision_and_leaves_the_graph_alone(gauge: Inspector, 
     first = operate(gauge, made[1], ASKED)
     assert not first.refusals
     assert first.bundle.manifest.revisions == ()
-    second = operate(Inspector.load(gauge.path), made[1], Request(max_escape=0.1, max_overkill=0.1))
+    second = operate(Inspector.load(gauge.path), made[1], Promise(max_escape=0.1, max_overkill=0.1))
     manifest = bundle.read(gauge.path).manifest
     assert [revision.bundle_sha256 for revision in manifest.revisions] == [first.bundle.sha256]
     assert manifest.operating_point == second.point != first.point
@@ -57,7 +57,7 @@ def test_operate_writes_a_revision_and_leaves_the_graph_alone(gauge: Inspector, 
 def test_golden_frames_are_chosen_anew_beside_both_thresholds_and_of_every_kind(
     gauge: Inspector, made: tuple[Path, Dataset]
 ) -> None:
-    for request in (ASKED, Request(max_escape=0.2, max_overkill=0.05, joint=False)):
+    for request in (ASKED, Promise(max_escape=0.2, max_overkill=0.05, joint=False)):
         point = operate(Inspector.load(gauge.path), made[1], request).point
         opened = bundle.read(gauge.path)
         scores = {each.file.removeprefix("golden/").removesuffix(".png"): each.score for each in opened.manifest.golden}
@@ -95,7 +95,7 @@ def test_the_certificate_names_its_scores_its_data_and_how_it_was_chosen(
 
 
 def test_what_cannot_be_certified_sends_everything_to_review(gauge: Inspector, made: tuple[Path, Dataset]) -> None:
-    found = operate(gauge, made[1], Request(max_escape=0.01, joint=True))
+    found = operate(gauge, made[1], Promise(max_escape=0.01, joint=True))
     assert found.point.escape.parts_missing == 268
     assert (found.point.go_below, found.point.no_go_above) == (-math.inf, math.inf)
     assert found.review_rate == 1.0
@@ -127,7 +127,7 @@ def test_the_promise_and_the_review_rate_are_printed(gauge: Inspector, made: tup
 
 
 def test_each_kind_lowers_the_go_line_or_is_named_as_lacking(gauge: Inspector, made: tuple[Path, Dataset]) -> None:
-    each = Request(max_escape=0.1, max_overkill=0.1, joint=False)
+    each = Promise(max_escape=0.1, max_overkill=0.1, joint=False)
     plain = operate(gauge, made[1], each).point
     rarer = [
         sample.model_copy(update={"defect": "chip"})
@@ -137,7 +137,7 @@ def test_each_kind_lowers_the_go_line_or_is_named_as_lacking(gauge: Inspector, m
     ]
     dataset = Dataset(root=made[1].root, samples=tuple(rarer))
     found = operate(
-        Inspector.load(gauge.path), dataset, Request(max_escape=0.1, max_overkill=0.1, joint=False, per_kind=True)
+        Inspector.load(gauge.path), dataset, Promise(max_escape=0.1, max_overkill=0.1, joint=False, per_kind=True)
     )
     assert found.kinds is not None
     assert {kind: claim.holds for kind, claim in found.kinds.claims.items()} == {
@@ -153,7 +153,7 @@ def test_costs_choose_the_limits_on_val_and_calibrate_certifies_them(
     gauge: Inspector, made: tuple[Path, Dataset]
 ) -> None:
     def chosen(costs: Costs) -> tuple[float, float]:
-        asked = Request(max_escape=0.3, max_overkill=0.3, costs=costs, bad_share=0.05)
+        asked = Promise(max_escape=0.3, max_overkill=0.3, costs=costs, bad_share=0.05)
         point = operate(Inspector.load(gauge.path), made[1], asked).point
         assert point.escape.holds
         assert point.overkill.holds
@@ -166,7 +166,7 @@ def test_costs_choose_the_limits_on_val_and_calibrate_certifies_them(
 
 
 def test_the_limits_do_not_depend_on_the_calibration_scores(gauge: Inspector, made: tuple[Path, Dataset]) -> None:
-    costs = Request(max_escape=0.3, max_overkill=0.3, costs=Costs(escape=500, overkill=5, review=1), bad_share=0.05)
+    costs = Promise(max_escape=0.3, max_overkill=0.3, costs=Costs(escape=500, overkill=5, review=1), bad_share=0.05)
     usual = operate(gauge, made[1], costs).point
     # The same numbers of good and bad calibration parts, but every picture judged is another part's.
     calibrate = made[1].split(Split.CALIBRATE)
@@ -222,7 +222,7 @@ def test_pictures_of_unnamed_parts_are_searched_for_copies(gauge: Inspector, mad
 
 
 def test_the_dial_is_drawn_as_a_bare_picture_too(gauge: Inspector, made: tuple[Path, Dataset], tmp_path: Path) -> None:
-    write_dial(operate(gauge, made[1], ASKED), tmp_path / "dial.svg")
+    write_dial(operate(gauge, made[1], ASKED), tmp_path / "dial.svg", bundle_name="tile.inspector")
     drawn = (tmp_path / "dial.svg").read_text()
     assert drawn.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
     assert drawn.count("<circle") == 13  # twelve settings and the gauge

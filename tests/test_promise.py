@@ -20,7 +20,7 @@ from gonogo.drift import read as read_drift
 from gonogo.errors import InputError, UnfitError
 from gonogo.evaluate import Evaluation, auroc, auroc_interval
 from gonogo.inspector import Inspector
-from gonogo.operate import EVIDENCE, Request, certify_judged, operate, recount, restore
+from gonogo.operate import EVIDENCE, certify_judged, operate, recount, restore
 from gonogo.operating_point import Promise, certify, describe_point, losses, rate_by_counts
 from gonogo.report import words
 from gonogo.schema import Label, OperatingPoint, Prediction, State
@@ -51,7 +51,7 @@ def run(*arguments: str | Path) -> object:
 
 
 def test_training_operate_and_the_pages_ask_for_the_same_where_nobody_says_otherwise() -> None:
-    asked, trained = Request(), TrainingOptions().promise
+    asked, trained = Promise(), TrainingOptions().promise
     assert isinstance(asked, Promise)
     assert {field.name: getattr(asked, field.name) for field in fields(Promise)} == {
         field.name: getattr(trained, field.name) for field in fields(Promise)
@@ -139,7 +139,7 @@ def test_the_rule_keeps_its_promise_at_the_limit_that_the_counts_give() -> None:
 
 
 def test_operate_does_not_switch_off_what_training_certified(gauge: Path, made: tuple[Path, Dataset]) -> None:
-    operate(Inspector.load(gauge), made[1], Request(max_escape=0.05, max_overkill=0.05))
+    operate(Inspector.load(gauge), made[1], Promise(max_escape=0.05, max_overkill=0.05))
     before = bundle.read(gauge)
     result = run("certify", gauge, made[1].root)
     assert result.exit_code == 0, result.output  # type: ignore[attr-defined]
@@ -149,7 +149,7 @@ def test_operate_does_not_switch_off_what_training_certified(gauge: Path, made: 
 
 
 def test_a_promise_in_force_is_given_up_only_with_force(gauge: Path, made: tuple[Path, Dataset]) -> None:
-    operate(Inspector.load(gauge), made[1], Request())
+    operate(Inspector.load(gauge), made[1], Promise())
     before = bundle.read(gauge).sha256
     refused = run("certify", gauge, made[1].root, "--max-escape", "0.001")
     assert isinstance(refused.exception, UnfitError)  # type: ignore[attr-defined]
@@ -164,30 +164,30 @@ def test_a_promise_in_force_is_given_up_only_with_force(gauge: Path, made: tuple
 def test_a_limit_is_not_loosened_unless_somebody_asks_for_that_very_limit(
     gauge: Path, made: tuple[Path, Dataset]
 ) -> None:
-    operate(Inspector.load(gauge), made[1], Request(max_escape=0.03, joint=False))
+    operate(Inspector.load(gauge), made[1], Promise(max_escape=0.03, joint=False))
     with pytest.raises(UnfitError, match=r"Now: at most 3 % of bad parts escape\. Then: at most 5 %"):
-        operate(Inspector.load(gauge), made[1], Request())
-    found = operate(Inspector.load(gauge), made[1], Request(max_escape=0.04))
+        operate(Inspector.load(gauge), made[1], Promise())
+    found = operate(Inspector.load(gauge), made[1], Promise(max_escape=0.04))
     assert any("Less is promised than before. Now: at most 3 %" in warning for warning in found.warnings)
-    operate(Inspector.load(gauge), made[1], Request(max_escape=0.05, joint=True))
+    operate(Inspector.load(gauge), made[1], Promise(max_escape=0.05, joint=True))
     with pytest.raises(UnfitError, match="--joint"):
-        operate(Inspector.load(gauge), made[1], Request(max_escape=0.05))
+        operate(Inspector.load(gauge), made[1], Promise(max_escape=0.05))
     with pytest.raises(UnfitError, match="90 %"):
-        operate(Inspector.load(gauge), made[1], Request(max_escape=0.05, joint=True, confidence=0.9))
+        operate(Inspector.load(gauge), made[1], Promise(max_escape=0.05, joint=True, confidence=0.9))
 
 
 def test_the_promise_of_each_kind_is_not_dropped_silently(gauge: Path, made: tuple[Path, Dataset]) -> None:
-    operate(Inspector.load(gauge), made[1], Request(max_escape=0.1, per_kind=True))
+    operate(Inspector.load(gauge), made[1], Promise(max_escape=0.1, per_kind=True))
     with pytest.raises(UnfitError, match="--per-kind"):
-        operate(Inspector.load(gauge), made[1], Request(max_escape=0.1))
+        operate(Inspector.load(gauge), made[1], Promise(max_escape=0.1))
 
 
 def test_an_earlier_revision_is_restored_with_the_files_that_belonged_to_it(
     gauge: Path, made: tuple[Path, Dataset]
 ) -> None:
-    first = operate(Inspector.load(gauge), made[1], Request(max_escape=0.05, guard=0.1))
+    first = operate(Inspector.load(gauge), made[1], Promise(max_escape=0.05, guard=0.1))
     evidence, golden = (gauge / EVIDENCE).read_bytes(), frames(gauge)
-    second = operate(Inspector.load(gauge), made[1], Request(max_escape=0.1, guard=None))
+    second = operate(Inspector.load(gauge), made[1], Promise(max_escape=0.1, guard=None))
     assert read_drift(gauge).guard is None  # type: ignore[union-attr]
     listed = json.loads(run("certify", gauge, "--revisions", "--json").stdout)["revisions"]  # type: ignore[attr-defined]
     assert [row["bundle_sha256"] for row in listed] == [first.bundle.sha256, second.bundle.sha256]
@@ -214,8 +214,8 @@ def frames(gauge: Path) -> dict[str, bytes]:
 
 
 def test_restoring_a_revision_that_promises_nothing_takes_force(gauge: Path, made: tuple[Path, Dataset]) -> None:
-    operate(Inspector.load(gauge), made[1], Request(max_escape=0.001))
-    operate(Inspector.load(gauge), made[1], Request())
+    operate(Inspector.load(gauge), made[1], Promise(max_escape=0.001))
+    operate(Inspector.load(gauge), made[1], Promise())
     assert isinstance(run("certify", gauge, "--restore", "1").exception, UnfitError)  # type: ignore[attr-defined]
     assert run("certify", gauge, "--restore", "1", "--force").exit_code == 0  # type: ignore[attr-defined]
     for number in ("0", "3", "-1"):
@@ -249,7 +249,7 @@ def test_a_vacuous_promise_is_no_loss() -> None:
 
 
 def test_the_model_card_says_nothing_of_infinite_thresholds(gauge: Path, made: tuple[Path, Dataset]) -> None:
-    operate(Inspector.load(gauge), made[1], Request(max_escape=0.001))
+    operate(Inspector.load(gauge), made[1], Promise(max_escape=0.001))
     card = (gauge / bundle.MODEL_CARD).read_text()
     assert "inf" not in card.split("## Facts")[0].replace("information", "")
     assert "No thresholds yet: every part goes to review." in card

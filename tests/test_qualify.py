@@ -18,10 +18,10 @@ from gonogo.dataset import Dataset, Split
 from gonogo.errors import InputError, UnfitError
 from gonogo.inspector import Inspector
 from gonogo.manifest import Manifest
-from gonogo.operate import EVIDENCE, SCORES, Request, operate, recount
+from gonogo.operate import EVIDENCE, SCORES, operate, recount
 from gonogo.operate.scores import read_scores
 from gonogo.operate.setting import derive
-from gonogo.operating_point import Costs
+from gonogo.operating_point import Costs, Promise
 from gonogo.report import qualification
 from gonogo.report.qualification import Qualification, print_pdf, qualify, write_qualification
 from gonogo.schema import Label
@@ -68,7 +68,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
     dataset = make_parts(folder / "parts", np.random.default_rng(7))
     bundle = folder / "tiny.inspector"
     make_bundle(bundle, dataset)
-    request = Request(max_escape=0.1, max_overkill=0.1, guard=0.05, bad_share=0.02, per_kind=True, joint=False)
+    request = Promise(max_escape=0.1, max_overkill=0.1, guard=0.05, bad_share=0.02, per_kind=True, joint=False)
     operate(Inspector.load(bundle), dataset, request)
     return bundle, dataset
 
@@ -182,7 +182,7 @@ def test_what_was_refused_or_never_certified_does_not_qualify(made: tuple[Path, 
     found = qualify(Inspector.load(never), made[1])
     assert "Certified limits" in failed(found)
     assert "Not set: the bundle holds no drift limits." in write(found, never, made[1], tmp_path / "q.html").text
-    operate(Inspector.load(never), made[1], Request(max_escape=0.01, max_overkill=0.01))
+    operate(Inspector.load(never), made[1], Promise(max_escape=0.01, max_overkill=0.01))
     refused = qualify(Inspector.load(never), made[1])
     assert failed(refused) == ["Escape limit certified", "Overkill limit certified"]
     assert "no threshold is certified" in write(refused, never, made[1], tmp_path / "q.html").text.lower()
@@ -234,14 +234,14 @@ def test_a_claim_for_a_kind_that_was_edited_does_not_qualify(made: tuple[Path, D
 @pytest.mark.parametrize(
     "request_",
     [
-        Request(max_escape=0.1, max_overkill=0.1, joint=False, costs=Costs(escape=500, overkill=5, review=1)),
-        Request(max_escape=0.4, max_overkill=0.4, joint=False),  # thresholds that cross and meet
-        Request(max_escape=0.1, max_overkill=0.1, joint=True, merge_near_duplicates=True),
-        Request(max_escape=0.001, max_overkill=0.1),
+        Promise(max_escape=0.1, max_overkill=0.1, joint=False, costs=Costs(escape=500, overkill=5, review=1)),
+        Promise(max_escape=0.4, max_overkill=0.4, joint=False),  # thresholds that cross and meet
+        Promise(max_escape=0.1, max_overkill=0.1, joint=True, merge_near_duplicates=True),
+        Promise(max_escape=0.001, max_overkill=0.1),
     ],
 )
 def test_whatever_was_asked_the_thresholds_are_derived_again(
-    made: tuple[Path, Dataset], copy: Path, request_: Request
+    made: tuple[Path, Dataset], copy: Path, request_: Promise
 ) -> None:
     operated = operate(Inspector.load(copy), made[1], request_, force=True)
     found = recount(Inspector.load(copy), made[1])
@@ -270,7 +270,7 @@ def test_stored_scores_that_are_not_those_of_the_pictures_do_not_qualify(
     bundles.write_manifest(copy, _manifest(copy))
     stored = read_scores(bundles.read(copy))
     assert stored is not None
-    request = Request(max_escape=0.1, max_overkill=0.1, guard=0.05, bad_share=0.02, per_kind=True, joint=False)
+    request = Promise(max_escape=0.1, max_overkill=0.1, guard=0.05, bad_share=0.02, per_kind=True, joint=False)
     point, _ = derive(stored.evaluation(Split.VAL), stored.evaluation(Split.CALIBRATE), request, 0.02)
     revise(copy, lambda record: record.update(operating_point=points.to_json(point)))
     found = qualify(Inspector.load(copy), made[1])

@@ -20,8 +20,8 @@ from gonogo.evaluate.agreement import correlation
 from gonogo.evaluate.verdicts import Verdicts
 from gonogo.evidence import PREFIX
 from gonogo.inspector import Inspector
-from gonogo.operate import Request, operate
-from gonogo.operating_point import upper_bound
+from gonogo.operate import operate
+from gonogo.operating_point import Promise, upper_bound
 from gonogo.schema import Label, Prediction, State
 from gonogo.workflow import Allowed, QuantisingOptions, quantise
 from gonogo.workflow.int8 import drift, to_int8
@@ -37,7 +37,7 @@ def int8(trained: Path, discs: Dataset, tmp_path_factory: pytest.TempPathFactory
     """Made once, from a bundle that was set by `operate`, so that it has a guard and drift limits to make anew."""
     folder = tmp_path_factory.mktemp("int8")
     shutil.copytree(trained, folder / "disc.inspector")
-    request = Request(max_escape=0.05, max_overkill=0.05, joint=False, guard=0.1)
+    request = Promise(max_escape=0.05, max_overkill=0.05, joint=False, guard=0.1)
     operate(Inspector.load(folder / "disc.inspector"), discs, request)
     quantise(Inspector.load(folder / "disc.inspector"), discs, folder / "disc8.inspector", OPTIONS)
     return Inspector.load(folder / "disc8.inspector")

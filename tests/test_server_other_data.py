@@ -15,7 +15,8 @@ from gonogo import bundle
 from gonogo.dataset import Dataset, Sample, Split, write_metadata
 from gonogo.inspector import Inspector
 from gonogo.ledger import REVIEW, Ledger
-from gonogo.operate import Request, operate
+from gonogo.operate import operate
+from gonogo.operating_point import Promise
 from gonogo.schema import Label
 from gonogo.server import Workspace
 from server_kit import Browser, fill, make_app, record, text_of
@@ -29,7 +30,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     space = Workspace.open(root)
     fill(space)
     operate(
-        Inspector.load(space.bundles / "tiny.inspector"), Dataset.read(space.datasets / "tiny"), Request(guard=None)
+        Inspector.load(space.bundles / "tiny.inspector"), Dataset.read(space.datasets / "tiny"), Promise(guard=None)
     )
     other = make_parts(space.datasets / "boards", np.random.default_rng(9), kinds=("burn", "bridge"))
     write_metadata(other.root, [_more(sample) for sample in other.samples])
@@ -172,7 +173,7 @@ def test_parts_of_another_product_never_come_back_as_blind_checks(app: FastAPI) 
 def test_now_and_dial_name_the_same_shortfall_and_say_it_in_pictures(app: FastAPI) -> None:
     space = app.state.services.workspace
     path, tiny = space.bundles / "tiny.inspector", Dataset.read(space.datasets / "tiny")
-    operate(Inspector.load(path), tiny, Request(max_escape=0.02, max_overkill=0.02, guard=None), force=True)
+    operate(Inspector.load(path), tiny, Promise(max_escape=0.02, max_overkill=0.02, guard=None), force=True)
     learned(app)
     told = text_of(login(app).get("/understand")).replace("\N{NO-BREAK SPACE}", " ")
     assert told.count("49 more bad calibration parts are needed") == 2, "once under Now, once under Dial"

@@ -17,7 +17,8 @@ from gonogo.dataset import Dataset, Sample, Split, write_metadata
 from gonogo.evaluate import evaluate
 from gonogo.inspector import Inspector
 from gonogo.ledger import REVIEW, Ledger, Where
-from gonogo.operate import Request, operate
+from gonogo.operate import operate
+from gonogo.operating_point import Promise
 from gonogo.schema import Label, Prediction, State
 from gonogo.server import Workspace
 from gonogo.server.insight.comparing import Comparison, Pair, _by_part
@@ -28,7 +29,7 @@ from gonogo.server.review import BLIND_CHECK
 from server_kit import XSS, Browser, beat, file_safe, fill, make_app, record, text_of
 from tiny_bundle import BAD_RED, GOOD_RED, make_bundle
 
-ASKED = Request(max_escape=0.1, max_overkill=0.1, guard=None)
+ASKED = Promise(max_escape=0.1, max_overkill=0.1, guard=None)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fill(space, parts=0)
     path = space.bundles / "tiny.inspector"
     dataset = Dataset.read(space.datasets / "tiny")
-    operate(Inspector.load(path), dataset, Request(max_escape=0.2, max_overkill=0.2, guard=None))
+    operate(Inspector.load(path), dataset, Promise(max_escape=0.2, max_overkill=0.2, guard=None))
     operate(Inspector.load(path), dataset, ASKED)
     rng, judge = np.random.default_rng(4), Inspector.load(path)
     with Ledger.open(space.ledger) as ledger:
@@ -185,7 +186,7 @@ def test_the_heat_of_older_parts_is_still_drawn_after_new_limits(app: FastAPI) -
     services = app.state.services
     space = services.workspace
     operate(
-        Inspector.load(space.bundles / "tiny.inspector"), Dataset.read(space.datasets / "tiny"), Request(max_escape=0.3)
+        Inspector.load(space.bundles / "tiny.inspector"), Dataset.read(space.datasets / "tiny"), Promise(max_escape=0.3)
     )
     seq = judged(app, State.REVIEW)[0]
     browser = browse(app)
@@ -270,7 +271,7 @@ def test_two_bundles_are_compared_on_the_same_reviewed_parts(app: FastAPI) -> No
     space = services.workspace
     other = space.bundles / "other.inspector"
     shutil.copytree(space.bundles / "tiny.inspector", other)
-    operate(Inspector.load(other), Dataset.read(space.datasets / "tiny"), Request(max_escape=0.3, max_overkill=0.3))
+    operate(Inspector.load(other), Dataset.read(space.datasets / "tiny"), Promise(max_escape=0.3, max_overkill=0.3))
     for seq in judged(app, State.REVIEW, State.GO)[:6]:
         review(app, seq, Label.GOOD)
     browser = browse(app)
@@ -297,7 +298,7 @@ def test_two_bundles_are_compared_on_test_pictures_that_neither_was_made_with(ap
     other = space.bundles / "other.inspector"
     shutil.copytree(space.bundles / "tiny.inspector", other)
     tiny = Dataset.read(space.datasets / "tiny")
-    operate(Inspector.load(other), tiny, Request(max_escape=0.3, max_overkill=0.3))
+    operate(Inspector.load(other), tiny, Promise(max_escape=0.3, max_overkill=0.3))
     test = tiny.split(Split.TEST)
     snapshot = space.jobs / "0001" / "tiny"  # run 1 made tiny.inspector, let us say also with five of these pictures
     snapshot.mkdir()

@@ -184,7 +184,7 @@ def test_windows_are_bad_where_they_see_enough_of_a_mark_and_the_rim_of_one_is_l
 def test_golden_frames_stay_whole_and_recipe_and_model_card_say_that_windows_are_judged(tiled: Path) -> None:
     opened = Inspector.load(tiled).bundle
     assert opened.manifest.recipe == Recipe(size_wh=WINDOW_WH, tiling=Tiling(overlap_px=64))
-    assert [frame.shape for _, frame, _ in opened.golden()] == [(440, 640, 3)] * len(opened.manifest.golden)
+    assert [each.frame.shape for _, each, _ in opened.golden()] == [(440, 640, 3)] * len(opened.manifest.golden)
     assert opened.manifest.training["options"]["tiling"] == {"overlap_px": 64}  # type: ignore[index,call-overload]
     assert "windows" in (tiled / "MODEL_CARD.md").read_text()
     assert opened.manifest.training["windows_of_a_picture"] == 6
@@ -208,11 +208,12 @@ def test_a_reduced_picture_is_judged_in_fewer_windows(plates: Dataset, tmp_path:
     options = replace(TILED, reduction=2, size_wh=(160, 128), masks=False)
     made = train_inspector(plates, tmp_path / "a.inspector", options)
     inspector = Inspector.load(made.bundle.root)
-    verdict = inspector.inspect(plates.load(plates.samples[0]))
+    photograph, verdict = inspector.inspect_file(plates.path(plates.samples[0]))
     assert verdict.windows == 3 * 3
     assert verdict.region == Box(x1=0, y1=0, x2=640, y2=440)
-    frame = plates.load(plates.samples[0])
-    assert tiling.seen_size(frame, verdict.region, inspector.recipe) == (320, 224)
+    assert photograph is not None
+    frame = photograph.judged(inspector.recipe)
+    assert tiling.seen_size(frame, Box.whole(frame), inspector.recipe) == (320, 224)
 
 
 def test_the_command_learns_from_good_parts_where_no_mask_says_which_windows_are_bad_and_says_how_long_it_takes(

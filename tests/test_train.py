@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ from gonogo.model import (
 )
 from gonogo.runtime import compile_graph
 from gonogo.schema import Box, Frame, Label
-from gonogo.source import Source, labels, masked
+from gonogo.source import Source, View, labels, masked
 from gonogo.train import (
     METRICS,
     Cells,
@@ -258,21 +259,20 @@ def test_the_balanced_loss_does_not_care_how_many_are_good() -> None:
 def test_masks_go_the_way_of_their_pictures(source: Source) -> None:
     samples = [sample for sample in source.dataset.split(Split.TRAIN) if sample.label is Label.BAD][:6]
     turned = Augmentation(crops=2, rotations=3)
-    views, marks = list(source.views(samples, turned, seed=4)), list(source.marks(samples, turned, seed=4))
-    assert len(views) == len(marks) == 6 * turned.views
-    drawn, drawn_marks = list(source.drawn(samples, turned, seed=4)), list(source.drawn_marks(samples, turned, seed=4))
-    for picture, marked in zip([*views, *drawn], [*marks, *drawn_marks], strict=True):
-        assert marked is not None
-        inside, outside = picture[marked == 255].mean(), picture[marked == 0].mean()
+    views = list(source.views(samples, turned, seed=4, masks=True))
+    assert len(views) == 6 * turned.views
+    for view in [*views, *source.drawn(samples, turned, seed=4, masks=True)]:
+        assert view.marks is not None
+        inside, outside = view.picture[view.marks == 255].mean(), view.picture[view.marks == 0].mean()
         assert inside < outside - 30, "the spots are dark"
 
 
 def test_a_window_of_a_mask_is_that_of_its_picture_under_whatever_light(source: Source) -> None:
     samples = [sample for sample in source.dataset.split(Split.TRAIN) if sample.label is Label.BAD]
     windows = Augmentation(window=0.5)
-    drawn, marks = list(source.drawn(samples, windows, seed=4)), list(source.drawn_marks(samples, windows, seed=4))
+    views = list(source.drawn(samples, windows, seed=4, masks=True))
     shown = 0
-    for picture, marked in zip(drawn, marks, strict=True):
+    for picture, marked in [(view.picture, view.marks) for view in views]:
         assert marked is not None
         assert marked.min() == 0, "a mask is not lit"
         if (marked == 255).sum() > 50:
@@ -280,8 +280,8 @@ def test_a_window_of_a_mask_is_that_of_its_picture_under_whatever_light(source: 
             assert picture[marked == 255].mean() < picture[marked == 0].mean() - 15, "the spots are dark"
     assert len(samples) / 3 < shown < len(samples), "some windows lie beside the spot"
     again = list(source.drawn(samples, windows, seed=4))
-    assert all(np.array_equal(one, other) for one, other in zip(drawn, again, strict=True))
-    brightness = [picture.mean() for picture in drawn]
+    assert all(np.array_equal(one.picture, other.picture) for one, other in zip(views, again, strict=True))
+    brightness = [view.picture.mean() for view in views]
     assert np.ptp(brightness) > 40, "the light differs"
 
 
@@ -290,7 +290,7 @@ def test_a_good_part_has_no_defect_anywhere_and_a_bad_one_without_a_mask_may_hav
     good = next(sample for sample in samples if sample.label is Label.GOOD)
     bad = next(sample for sample in samples if sample.label is Label.BAD).model_copy(update={"mask_file_name": None})
     assert not masked([good, bad])
-    marks = list(source.marks([good, bad], PLAIN, seed=0))
+    marks = [view.marks for view in source.views([good, bad], PLAIN, seed=0, masks=True)]
     assert [set(np.unique(cell_targets(each, (4, 4), (0.0, 0.0)))) for each in marks] == [{0}, {-1}]
 
 
@@ -469,11 +469,13 @@ def test_a_window_beside_the_defect_does_not_teach_that_the_part_is_good_or_bad(
         rows = fine_tune(network, source, train, val, still, augmentation, seed=0, work=tmp_path / name, cells=cells)
         return rows[1]["train_loss"]
 
-    def beside(self: Source, samples: list[Sample], *_: object, **__: object) -> Iterator[np.ndarray]:
-        return iter([np.zeros((64, 64), np.uint8) for _ in samples])
+    drawn = Source.drawn
+
+    def beside(self: Source, *given: Any, **more: Any) -> Iterator[View]:
+        return (replace(view, marks=np.zeros((64, 64), np.uint8)) for view in drawn(self, *given, **more))
 
     assert loss("seen", Augmentation(window=1.0)) == pytest.approx(np.log(2), rel=1e-3)
-    monkeypatch.setattr(Source, "drawn_marks", beside)
+    monkeypatch.setattr(Source, "drawn", beside)
     assert loss("lost", Augmentation(window=1.0)) == pytest.approx(np.log(2) / 2, rel=1e-3), "the good ones alone"
 
 

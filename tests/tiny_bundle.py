@@ -68,7 +68,7 @@ def make_parts(root: Path, rng: np.random.Generator, *, kinds: tuple[str, ...] =
     return dataset
 
 
-def make_bundle(root: Path, dataset: Dataset, model: ov.Model | None = None) -> Bundle:
+def make_bundle(root: Path, dataset: Dataset, model: ov.Model | None = None, *, recipe: Recipe | None = None) -> Bundle:
     """Sealed, with one golden frame and no operating point."""
     root.mkdir(parents=True)
     ov.save_model(model or graph(), root / bundle.CLASSIFIER, compress_to_fp16=False)
@@ -76,17 +76,17 @@ def make_bundle(root: Path, dataset: Dataset, model: ov.Model | None = None) -> 
         name="tiny",
         created="2026-01-01T00:00:00+00:00",
         gonogo_version="0",
-        recipe=Recipe(size_wh=(SIDE, SIDE)),
+        recipe=recipe or Recipe(size_wh=(SIDE, SIDE)),
         classifier=Classifier(backbone="red", cuts=("grid",), pool="mean", sharpness=1.0, bias=0.0, weights="none"),
         proven_on=runtime.environment(),
         heat_scale=HeatScale(cold=GOOD_RED, hot=BAD_RED),
         data_fingerprint=fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)),
     )
     (root / bundle.GOLDEN).mkdir()
-    frame = dataset.load(dataset.samples[0])
-    (root / bundle.GOLDEN / "good.png").write_bytes(encode_png(frame))
+    data = encode_png(dataset.load(dataset.samples[0]))
+    (root / bundle.GOLDEN / "good.png").write_bytes(data)
     judge = Inspector(bundle.write_manifest(root, draft), runtime.compile_graph(root / bundle.CLASSIFIER))
-    score = judge.inspect(frame).score
+    score = judge.inspect_encoded(data).score
     assert score is not None
     return bundle.write_manifest(
         root, draft.model_copy(update={"golden": (Golden(file="golden/good.png", score=score),)})

@@ -15,12 +15,13 @@ from bench.clock import Times, take_turns
 from bench.records import Row
 from gonogo import images, runtime
 from gonogo.heatmap import overlay
+from gonogo.images import Photograph
 from gonogo.inspector import Inspector
 from gonogo.roi import ClassicalRoi
 from gonogo.roi.classical import reduced
 from gonogo.roi.steps import describe
 from gonogo.runtime import Graph
-from gonogo.schema import Box, Frame, Located
+from gonogo.schema import Box, Frame, Located, Verdict
 
 MEGAPIXELS = (0.3, 1.2, 5.0, 12.0, 20.0)
 REGIONS = (1, 2, 4, 8)
@@ -50,11 +51,19 @@ def measure_stages(inspector: Inspector, encoded: bytes, *, repeats: int) -> lis
     rows.append(Row.timed("stages", "judgement", Times(ms=whole), 1.0))
     frame = images.decode(encoded, reduction=inspector.recipe.reduction)
     inside_roi = dict(_roi_steps(inspector, frame))
-    aside = take_turns({**inside_roi, **_drawing(inspector, frame)}, repeats=repeats, description="stages")
+    drawing = _drawing(inspector, images.decode(encoded), verdicts[-1])
+    aside = take_turns({**inside_roi, **drawing}, repeats=repeats, description="stages")
     return rows + [
         Row.timed("roi" if name in inside_roi else "drawing", name, found, found.median_ms / total)
         for name, found in aside.items()
     ]
+
+
+def unpacked(inspector: Inspector, encoded: bytes) -> Photograph:
+    """A picture as it lies in memory: judging it unpacks nothing."""
+    photograph = Photograph(encoded)
+    photograph.judged(inspector.recipe)
+    return photograph
 
 
 def measure_sizes(inspector: Inspector, frame: Frame, *, repeats: int) -> list[Row]:
@@ -69,7 +78,7 @@ def measure_sizes(inspector: Inspector, frame: Frame, *, repeats: int) -> list[R
         found = take_turns(
             {
                 "whole": partial(inspector.inspect_encoded, encoded),
-                "frame": partial(inspector.inspect, large),
+                "frame": partial(inspector.inspect, unpacked(inspector, encoded)),
                 "network": partial(network, picture),
             },
             repeats=repeats,
@@ -90,8 +99,10 @@ def measure_regions(inspector: Inspector, frame: Frame, *, repeats: int) -> list
     corners = rng.uniform([0, 0], [width - side, height - side], (max(REGIONS), 2))
     places = [Located(present=True, box=Box(x1=x, y1=y, x2=x + side, y2=y + side)) for x, y in corners]
 
+    photograph = unpacked(inspector, images.encode_png(frame))
+
     def judged(count: int) -> Callable[[], object]:
-        return lambda: [inspector.inspect(frame, located=place) for place in places[:count]]
+        return lambda: [inspector.inspect(photograph, located=place) for place in places[:count]]
 
     found = take_turns({str(count): judged(count) for count in REGIONS}, repeats=repeats, description="regions")
     return [Row.timed("regions", name, each, each.median_ms / found["1"].median_ms) for name, each in found.items()]
@@ -175,8 +186,7 @@ def _roi_steps(inspector: Inspector, frame: Frame) -> Iterator[tuple[str, Callab
     yield "the whole search", partial(search.locate, frame)
 
 
-def _drawing(inspector: Inspector, frame: Frame) -> dict[str, Callable[[], object]]:
-    verdict = inspector.inspect(frame)
+def _drawing(inspector: Inspector, frame: Frame, verdict: Verdict) -> dict[str, Callable[[], object]]:
     small_hw = round(frame.shape[0] * DRAWN_WIDTH / frame.shape[1])
     drawn = overlay(frame, verdict, inspector.heat_scale)
     small = images.crop_resize(drawn, Box.whole(drawn), (DRAWN_WIDTH, small_hw))

@@ -132,7 +132,7 @@ class _Bench:
         self.encoded, self.frame = encoded, frame
         self.inspectors = {name: Inspector.load(path) for name, path in contenders.bundles.items()}
         for name, inspector in self.inspectors.items():
-            verdict = inspector.inspect(self.frame)
+            verdict = inspector.inspect_encoded(self.encoded)
             if verdict.state is State.FAULT:
                 raise InputError(f"--photo: expected a picture that {name} can judge, it says: {verdict.reason}.")
         self.reference = self.inspectors[REFERENCE]

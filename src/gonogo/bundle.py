@@ -27,12 +27,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gonogo import images, operating_point
+from gonogo import operating_point
 from gonogo.errors import BundleError, InputError
 from gonogo.files import folder_beside, plain_files, read_regular, write_beside
+from gonogo.images import Photograph
 from gonogo.manifest import Golden, Manifest, Revision
 from gonogo.model_card import model_card
-from gonogo.schema import Frame, OperatingPoint
+from gonogo.schema import OperatingPoint
 
 FORMAT = 1
 SUFFIX = ".inspector"
@@ -97,10 +98,10 @@ class Bundle:
         """The recipe of the region of interest; there unless the manifest's recipe says ``none``."""
         return self.root / ROI_RECIPE
 
-    def golden(self) -> list[tuple[str, Frame, float]]:
-        """File name, frame and expected score of every golden frame."""
+    def golden(self) -> list[tuple[str, Photograph, float]]:
+        """File name, photograph and expected score of every golden frame."""
         return [
-            (each.file, images.decode(self.data(each.file), name=str(self.root / each.file)), each.score)
+            (each.file, Photograph(self.data(each.file), name=str(self.root / each.file)), each.score)
             for each in self.manifest.golden
         ]
 
@@ -137,6 +138,12 @@ def read(root: str | os.PathLike[str]) -> Bundle:
     if hashlib.sha256(data).hexdigest() != digests.get(MANIFEST):
         raise BundleError(f"{root}: {MANIFEST} was changed while the bundle was being opened. Open it again.")
     return Bundle(root=root, manifest=manifest, sha256=hashlib.sha256(sealed).hexdigest(), digests=digests)
+
+
+def draft(root: Path, manifest: Manifest) -> Bundle:
+    """A bundle that is still being made: neither its manifest nor its seal is written, but it can judge already."""
+    digests = _digests(root)
+    return Bundle(root=root, manifest=manifest, sha256=hashlib.sha256(_seal_text(digests)).hexdigest(), digests=digests)
 
 
 def write_manifest(root: Path, manifest: Manifest) -> Bundle:

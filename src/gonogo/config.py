@@ -18,6 +18,9 @@ _PREFIX = "GONOGO_"
 Reduction: TypeAlias = Literal[1, 2, 4, 8]
 """A picture is judged at this fraction of its width and height: JPEG can be unpacked at these at once."""
 
+ReducedBy: TypeAlias = Literal["decoder", "mean"]
+"""What reduces a picture, see `Recipe.reduced_by`."""
+
 CELL_PX = 16
 """Pixels per cell of the map of a window, along both axes."""
 
@@ -96,9 +99,17 @@ class Recipe(Strict):
     """How the region of interest is found, see ``roi.toml`` in the bundle; ``none`` judges the whole picture."""
     reduction: Reduction = 1
     """What a picture is divided by before anything looks at it, where the region stays large enough."""
+    reduced_by: ReducedBy = "decoder"
+    """Where pictures are reduced: ``decoder`` reduces a JPEG while it is unpacked, which is fast and takes encoded
+    pictures only; ``mean`` unpacks every picture whole and averages its pixels, so that raw frames are judged alike."""
     tiling: Tiling | None = None
     """Judge the region in overlapping windows of ``size_wh`` pixels; ``None`` resizes it to them as a whole."""
     limits: Limits = Limits()
+
+    @property
+    def encoded_only(self) -> bool:
+        """Whether raw frames are refused: a decoder reduces a JPEG otherwise than an average over its pixels."""
+        return self.reduction > 1 and self.reduced_by == "decoder"
 
     @model_validator(mode="after")
     def _windows_are_made_of_cells(self) -> Recipe:

@@ -1,4 +1,4 @@
-"""The inspector: one frame in, one verdict out. The only way anything in gonogo judges a picture."""
+"""The inspector: one picture in, one verdict out. The only way anything in gonogo judges a picture."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from gonogo import bundle, drift, images, roi, runtime, tiling
 from gonogo.bundle import Bundle
 from gonogo.cascade import Cascade, Outputs
@@ -19,6 +17,7 @@ from gonogo.config import Recipe, Settings, settings
 from gonogo.defect_kinds import UNLIKE
 from gonogo.errors import BundleError, ImageError, UnlocatedError
 from gonogo.heatmap import HeatScale
+from gonogo.images import Photograph
 from gonogo.images.geometry import relocated, scaled
 from gonogo.operating_point import without_promise
 from gonogo.roi import Roi
@@ -71,6 +70,15 @@ class Inspector:
         return inspector
 
     @classmethod
+    def of_draft(cls, opened: Bundle) -> Inspector:
+        """What judges with a bundle that is still being made, see `gonogo.bundle.draft`; nothing is replayed."""
+        return cls._assembled(opened, _Graphs(opened, settings()))
+
+    def revised(self, opened: Bundle) -> Inspector:
+        """The same graphs under another manifest."""
+        return Inspector(opened, self._graph, self.roi, cascade=self.cascade)
+
+    @classmethod
     def _assembled(cls, opened: Bundle, graphs: _Graphs) -> Inspector:
         """Everything that judges, from sealed bytes or compiled from them earlier."""
         search = cascade = None
@@ -111,68 +119,61 @@ class Inspector:
         """``score = pool(heatmap) + bias``."""
         return self.bundle.manifest.classifier.bias if self.cascade is None else self.cascade.bias
 
-    def inspect(self, frame: Frame, *, located: Located | None = None) -> Verdict:
-        """Judge one frame.
+    def inspect(self, picture: Frame | Photograph, *, located: Located | None = None) -> Verdict:
+        """Judge one picture.
 
         Args:
-            frame: uint8 RGB, height x width x 3.
-            located: Where the part is, for a caller who knows; searched for where omitted.
+            picture: A raw frame (uint8 RGB, height x width x 3) or a photograph, raw or encoded.
+            located: Where the part is, in pixels of the full size, for a caller who knows; searched for where omitted.
 
         Returns:
-            The verdict; a judgement that could not be completed, or a part that was not found, is a ``fault`` with its
-            reason, never an exception.
+            The verdict, with places in pixels of the full size. A picture that cannot be decoded, a raw frame where the
+            bundle is proven for encoded pictures only, a judgement that could not be completed and a part that was not
+            found are each a ``fault`` with its reason, never an exception.
         """
+        recipe, timings_ms = self.recipe, dict[str, float]()
         try:
-            _require_frame(frame)
+            photograph = picture if isinstance(picture, Photograph) else Photograph(picture)
+            if photograph.data is not None:
+                with _Timed(timings_ms, "decode"):
+                    photograph.unpacked(recipe)
+            frame = photograph.judged(recipe)
         except ImageError as error:
-            return _fault(error)
-        size_wh = (frame.shape[1], frame.shape[0])
-        if (reduction := self.recipe.reduction) > 1:
-            frame = images.reduce(frame, reduction)
-            located = None if located is None else relocated(located, 1 / reduction)
-        return self._judge(frame, located, size_wh, {})
+            return _fault(error, timings_ms)
+        if located is not None and recipe.reduction > 1:
+            located = relocated(located, 1 / recipe.reduction)
+        verdict = self._judge(frame, located, photograph.size_wh, timings_ms)
+        timings_ms["total"] += timings_ms.get("decode", 0.0)
+        return verdict
 
     def inspect_encoded(self, data: bytes, *, name: str = "picture") -> Verdict:
         """Judge one encoded picture from its bytes, as they come from a file or a camera that sends JPEG.
 
-        Where the recipe reduces pictures, a JPEG is never unpacked at its full size.
+        Where the decoder reduces pictures, a JPEG is never unpacked at its full size.
 
         Args:
             data: A whole JPEG, PNG, BMP, TIFF or WebP file.
             name: What to call it in the reason of a fault.
 
         Returns:
-            As `inspect`, with places in pixels of the full-size picture; one that cannot be decoded is a ``fault`` too.
+            As `inspect`.
         """
-        return self._inspect_encoded(data, name)[1]
+        return self.inspect(Photograph(data, name=name))
 
-    def inspect_file(self, path: str | os.PathLike[str]) -> tuple[Frame | None, Verdict]:
-        """Read and judge one file; one that cannot be decoded is a ``fault`` that says why.
+    def inspect_file(self, path: str | os.PathLike[str]) -> tuple[Photograph | None, Verdict]:
+        """Read and judge one file; one that cannot be read or decoded is a ``fault`` that says why.
 
         Returns:
-            The frame at its full size (``None`` where it could not be decoded) and the verdict.
+            The photograph (``None`` where it could not be decoded), whose ``frame`` is unpacked at its full size only
+            when somebody looks at it, and the verdict.
         """
-        limits = self.recipe.limits
         try:
-            data = images.read_bytes(path, limits=limits)
+            data = images.read_bytes(path, limits=self.recipe.limits)
         except ImageError as error:
             return None, _fault(error)
-        frame, verdict = self._inspect_encoded(data, str(path))
-        if frame is not None and self.recipe.reduction > 1:
-            frame = images.decode(data, name=str(path), limits=limits)
-        return frame, verdict
-
-    def _inspect_encoded(self, data: bytes, name: str) -> tuple[Frame | None, Verdict]:
-        """The frame as it was judged, reduced where the recipe says so, and the verdict."""
-        reduction, timings_ms = self.recipe.reduction, dict[str, float]()
-        try:
-            with _Timed(timings_ms, "decode"):
-                frame, size_wh = images.decode_sized(data, name=name, limits=self.recipe.limits, reduction=reduction)
-        except ImageError as error:
-            return None, _fault(error, timings_ms)
-        verdict = self._judge(frame, None, size_wh, timings_ms)
-        timings_ms["total"] += timings_ms["decode"]
-        return frame, verdict
+        photograph = Photograph(data, name=str(path), limits=self.recipe.limits)
+        verdict = self.inspect(photograph)
+        return photograph if photograph.readable else None, verdict
 
     def _judge(
         self, frame: Frame, located: Located | None, size_wh: tuple[int, int], timings_ms: dict[str, float]
@@ -287,8 +288,8 @@ class Inspector:
         """Judge the golden frames; bit-equal where the bundle was proven, within its tolerance elsewhere."""
         manifest = self.bundle.manifest
         exact = environment == dict(manifest.proven_on)
-        for file, frame, expected in self.bundle.golden():
-            found = self.inspect(frame).score
+        for file, photograph, expected in self.bundle.golden():
+            found = self.inspect(photograph).score
             off = math.inf if found is None else abs(found - expected)
             if off > (0.0 if exact else manifest.score_tolerance):
                 raise BundleError(
@@ -351,12 +352,6 @@ def _beyond(point: OperatingPoint) -> str:
     if math.isinf(point.no_go_above):
         return f"not below the go threshold {point.go_below:.3f}"
     return f"between the thresholds {point.go_below:.3f} and {point.no_go_above:.3f}"
-
-
-def _require_frame(frame: Frame) -> None:
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise ImageError(f"expected a uint8 height x width x 3 RGB array, found {found}.")
 
 
 def _require_part(located: Located) -> Region:

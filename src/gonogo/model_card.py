@@ -42,6 +42,7 @@ def model_card(manifest: Manifest) -> str:
             for each in manifest.classifier.evidence
         ),
         *_known_kinds(manifest.classifier),
+        f"- {_pictures(manifest.recipe)}",
         f"- Input: {_input(manifest.recipe)} as {width} x {height} RGB, uint8",
         f"- Arithmetic: {manifest.precision} on {manifest.proven_on.get('processor', 'unknown')}, "
         f"OpenVINO {manifest.proven_on.get('openvino', 'unknown')}",
@@ -73,6 +74,16 @@ def _known_kinds(classifier: Classifier) -> list[str]:
         f"- Defect kinds that it names: {', '.join(known.names)}; {known.named_right:.1%} right on bad parts left out "
         f"of the training, each kind weighing the same; none where the likeliest has less than {known.least_share:.0%}"
     ]
+
+
+def _pictures(recipe: Recipe) -> str:
+    """Which pictures the promise is about."""
+    if recipe.reduction == 1:
+        return "Pictures: encoded ones and raw frames alike"
+    share = f"at 1/{recipe.reduction} of their width and height"
+    if recipe.encoded_only:
+        return f"Pictures: proven for encoded ones, {share}, as the decoder reduces them; raw frames are refused"
+    return f"Pictures: encoded ones and raw frames alike, {share}, each pixel the mean of those it stands for"
 
 
 def _input(recipe: Recipe) -> str:

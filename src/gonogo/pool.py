@@ -47,10 +47,10 @@ class Done:
 
 def judge(inspector: Inspector, job: Job) -> Done:
     """Judge one file, and draw its heat map where one is asked for."""
-    frame, verdict = inspector.inspect_file(job.file)
-    if frame is not None and job.heatmap is not None:
-        write_beside(job.heatmap, encode_jpeg(overlay(frame, verdict, inspector.heat_scale)))
-    return Done(job=job, verdict=verdict, readable=frame is not None)
+    photograph, verdict = inspector.inspect_file(job.file)
+    if photograph is not None and job.heatmap is not None:
+        write_beside(job.heatmap, encode_jpeg(overlay(photograph.frame, verdict, inspector.heat_scale)))
+    return Done(job=job, verdict=verdict, readable=photograph is not None)
 
 
 def judge_files(bundle: Path, jobs: Sequence[Job], *, workers: int) -> Iterator[Done]:

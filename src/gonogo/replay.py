@@ -109,7 +109,9 @@ def replay(
             continue
         judge = inspector or own.of(row)
         try:
-            frames = [ledger.frames.load(str(view.frame_sha256), limits=judge.recipe.limits) for view in judged]
+            frames = [ledger.frames.photograph(str(view.frame_sha256)) for view in judged]
+            for frame in frames:
+                frame.judged(judge.recipe)
         except GonogoError as error:
             retained = _tombstones(ledger) if retained is None else retained
             missing = {view.frame_sha256 for view in judged if not ledger.frames.holds(str(view.frame_sha256))}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,11 +16,21 @@ from gonogo.ahead import ahead
 from gonogo.augment import PLAIN, Augmentation, lit, variant, variants
 from gonogo.dataset import Dataset, Sample
 from gonogo.images.geometry import Corners, upright
-from gonogo.runtime import Picture
+from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, Frame, Label, Region
 
 Marks: TypeAlias = UInt8[np.ndarray, "height width"]
 """A defect mask as the network's picture shows it: 255 inside, 0 outside, between where it was resized."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What the network sees of a sample, and what that shows of its defect mask."""
+
+    picture: Picture
+    marks: Marks | None
+    """``None`` for a bad sample without a mask, as nobody knows where it is bad, and where masks are not asked for. A
+    good sample has no defect anywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,70 +56,86 @@ class Source:
 
     def plain(self, samples: Sequence[Sample]) -> Iterator[Picture]:
         """Each sample as the line would show it."""
-        return self.views(samples, PLAIN, seed=0)
+        return (view.picture for view in self.views(samples, PLAIN, seed=0))
 
-    def views(self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int) -> Iterator[Picture]:
-        """All views of each sample in order; a sample's views depend on the seed and its name, not on the others."""
+    def views(
+        self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int, masks: bool = False
+    ) -> Iterator[View]:
+        """All views of each sample in order; a sample's views depend on the seed and its name, not on the others.
 
-        def make(sample: Sample) -> list[Picture]:
-            frame = self.dataset.load(sample)
-            rng = generator_of(seed, sample)
-            return list(variants(frame, self.region(sample, frame), self.size_wh, augmentation, rng))
+        Args:
+            samples: Whose.
+            augmentation: Which views.
+            seed: Of what is random in them.
+            masks: Cut out the masks as well.
+        """
 
-        for pictures in ahead(make, samples, workers=1):
-            yield from pictures
+        def make(sample: Sample) -> list[View]:
+            frame, mask = self._read(sample, masks=masks)
+            pictures = self._variants(sample, frame, augmentation, seed)
+            if mask is None:
+                marks = self._unmarked(sample) if masks else None
+                return [View(picture=picture, marks=marks) for picture in pictures]
+            pairs = zip(pictures, self._variants(sample, mask, augmentation, seed), strict=True)
+            return [View(picture=picture, marks=marked[..., 0]) for picture, marked in pairs]
 
-    def drawn(self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int) -> Iterator[Picture]:
-        """One view of each sample, drawn at random."""
+        for views in ahead(make, samples, workers=1):
+            yield from views
 
-        def make(sample: Sample) -> Picture:
-            frame = self.dataset.load(sample)
+    def drawn(
+        self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int, masks: bool = False
+    ) -> Iterator[View]:
+        """One view of each sample, drawn at random; see `views`."""
+
+        def make(sample: Sample) -> View:
+            frame, mask = self._read(sample, masks=masks)
             rng = generator_of(seed, sample)
             picture = variant(frame, self.region(sample, frame), self.size_wh, augmentation, rng)
-            return picture if augmentation.window is None else lit(picture, rng)
+            picture = picture if augmentation.window is None else lit(picture, rng)
+            if mask is None:
+                return View(picture=picture, marks=self._unmarked(sample) if masks else None)
+            again = generator_of(seed, sample)  # the mask goes exactly the way of its picture, and is not lit
+            marked = variant(mask, self.region(sample, mask), self.size_wh, augmentation, again)
+            return View(picture=picture, marks=marked[..., 0])
 
         return ahead(make, samples, workers=1)
 
-    def marks(self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int) -> Iterator[Marks | None]:
-        """What each of `views` shows of its sample's defect mask: the mask goes exactly the way of its picture.
+    def _variants(
+        self, sample: Sample, frame: Frame, augmentation: Augmentation, seed: int
+    ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+        region, rng = self.region(sample, frame), generator_of(seed, sample)
+        return variants(frame, region, self.size_wh, augmentation, rng)
 
-        ``None`` for a bad sample without a mask: nobody knows where it is bad. A good one has no defect anywhere.
-        """
-        for sample in samples:
-            mask = self._mask(sample)
-            if mask is None:
-                yield from [self._unmarked(sample)] * augmentation.views
-                continue
-            rng = generator_of(seed, sample)
-            for view in variants(mask, self.region(sample, mask), self.size_wh, augmentation, rng):
-                yield view[..., 0]
-
-    def drawn_marks(
-        self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
-    ) -> Iterator[Marks | None]:
-        """What each of `drawn` shows of its sample's defect mask, see `marks`."""
-
-        def make(sample: Sample) -> Marks | None:
-            mask = self._mask(sample)
-            if mask is None:
-                return self._unmarked(sample)
-            rng = generator_of(seed, sample)
-            return variant(mask, self.region(sample, mask), self.size_wh, augmentation, rng)[..., 0]
-
-        return ahead(make, samples, workers=1)
-
-    def _mask(self, sample: Sample) -> Frame | None:
-        """A bad sample's mask as a black and white picture of its frame's size; ``None`` where it has none."""
-        if sample.label is not Label.BAD or sample.mask_file_name is None:
-            return None
-        frame = self.dataset.load(sample)
-        mask = self.dataset.load_mask(sample, (frame.shape[0], frame.shape[1]))
-        assert mask is not None, "it is named"
-        return np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
+    def _read(self, sample: Sample, *, masks: bool) -> tuple[Frame, Frame | None]:
+        """A sample's frame, and where asked for its mask, see `load_pair`."""
+        return load_pair(self.dataset, sample) if masks else (self.dataset.load(sample), None)
 
     def _unmarked(self, sample: Sample) -> Marks | None:
         width, height = self.size_wh
         return np.zeros((height, width), np.uint8) if sample.label is Label.GOOD else None
+
+
+def stream_views(graph: Graph, views: Iterable[View]) -> Iterator[tuple[dict[str, np.ndarray], Marks | None]]:
+    """What a graph answers to each view, in order, beside the view's marks; the next views are made meanwhile."""
+    waiting: deque[Marks | None] = deque()
+
+    def pictures() -> Iterator[Picture]:
+        for view in views:
+            waiting.append(view.marks)
+            yield view.picture
+
+    for result in graph.stream(pictures()):
+        yield result, waiting.popleft()
+
+
+def load_pair(dataset: Dataset, sample: Sample) -> tuple[Frame, Frame | None]:
+    """A sample's frame, and the mask of a bad one as a black and white picture of the same size, if it has one."""
+    frame = dataset.load(sample)
+    if sample.label is not Label.BAD or sample.mask_file_name is None:
+        return frame, None
+    mask = dataset.load_mask(sample, (frame.shape[0], frame.shape[1]))
+    assert mask is not None, "it is named"
+    return frame, np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
 
 
 def masked(samples: Sequence[Sample]) -> bool:

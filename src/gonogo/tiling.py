@@ -95,16 +95,12 @@ def grid_in(frame: Frame, region: Region, recipe: Recipe) -> Grid:
     return grid_of(side_lengths(images.seen_region(frame, region)), recipe.size_wh, recipe.tiling.overlap_px)
 
 
-def seen_size(frame: Frame, region: Region | None, recipe: Recipe) -> tuple[int, int]:
-    """Width and height at which the network sees a region of a full-size frame, all windows together.
+def seen_size(frame: Frame, region: Region, recipe: Recipe) -> tuple[int, int]:
+    """Width and height at which the network sees a region of a frame as it is judged, all windows together.
 
-    Without tiling that is the recipe's ``size_wh``, as it is where nothing was judged.
+    Without tiling that is the recipe's ``size_wh``.
     """
-    if recipe.tiling is None or region is None:
-        return recipe.size_wh
-    width, height = side_lengths(images.seen_region(frame, region))
-    own_wh = (width / recipe.reduction, height / recipe.reduction)
-    return grid_of(own_wh, recipe.size_wh, recipe.tiling.overlap_px).size_wh
+    return recipe.size_wh if recipe.tiling is None else grid_in(frame, region, recipe).size_wh
 
 
 def cut_windows(picture: Upright, grid: Grid) -> Iterator[Upright]:

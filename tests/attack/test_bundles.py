@@ -19,7 +19,8 @@ from gonogo.config import Settings
 from gonogo.dataset import Dataset
 from gonogo.errors import BundleError
 from gonogo.inspector import Inspector
-from gonogo.operate import Request, operate
+from gonogo.operate import operate
+from gonogo.operating_point import Promise
 from test_compiled import binding, exported
 from tiny_bundle import make_parts
 from weighted_bundle import make_weighted_bundle, reseal, zeroed
@@ -39,7 +40,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def certified(parts: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With everything that a bundle may hold after ``gonogo certify``."""
     made = make_weighted_bundle(tmp_path_factory.mktemp("made") / "weighted.inspector", parts)
-    operate(Inspector.load(made.root), parts, Request(max_escape=0.1, max_overkill=0.1, guard=0.05))
+    operate(Inspector.load(made.root), parts, Promise(max_escape=0.1, max_overkill=0.1, guard=0.05))
     return made.root
 
 

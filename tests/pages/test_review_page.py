@@ -15,7 +15,8 @@ from playwright.sync_api import Page, expect
 from gonogo.dataset import Dataset
 from gonogo.inspector import Inspector
 from gonogo.ledger import REVIEW, Ledger, Where
-from gonogo.operate import Request, operate
+from gonogo.operate import operate
+from gonogo.operating_point import Promise
 from gonogo.schema import Label, State
 from gonogo.server.access import Role
 from gonogo.server.review import BLIND_CHECK, REVIEWED
@@ -340,7 +341,7 @@ def test_both_pages_in_use_have_no_faults_in_accessibility(
 def set_limits(app: FastAPI) -> None:
     space = app.state.services.workspace
     inspector = Inspector.load(space.bundles / "tiny.inspector")
-    operate(inspector, Dataset.read(space.datasets / "tiny"), Request(max_escape=0.1, max_overkill=0.1, guard=None))
+    operate(inspector, Dataset.read(space.datasets / "tiny"), Promise(max_escape=0.1, max_overkill=0.1, guard=None))
 
 
 def open_understand(page: Page) -> None:

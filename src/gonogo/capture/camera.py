@@ -8,7 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from gonogo.errors import GonogoError
+from gonogo.config import Recipe
+from gonogo.errors import GonogoError, ImageError
+from gonogo.images import Photograph
 from gonogo.schema import Frame
 
 
@@ -43,16 +45,26 @@ class CaptureError(GonogoError):
 class Acquired:
     """One picture from a camera."""
 
-    frame: Frame
-    """uint8 RGB, height x width x 3."""
-    data: bytes | None = None
-    """The encoded picture as it came; ``None`` where the camera gives pixels."""
+    photograph: Photograph
+    """Encoded as it came, not unpacked yet, or the pixels where the camera gives those."""
     at: datetime
     """When it arrived, UTC."""
     path: Path | None = None
     """The file it came in, where it came in one."""
     sole_until_s: float | None = None
     """See `gonogo.capture.deliveries.Matched`."""
+
+    def unpacked(self, recipe: Recipe) -> Frame:
+        """The pixels as a recipe wants them unpacked; a raw frame whole, as it is for the inspector to refuse one.
+
+        Raises:
+            CaptureError: they cannot be decoded.
+        """
+        photograph = self.photograph
+        try:
+            return photograph.frame if photograph.data is None else photograph.unpacked(recipe)
+        except ImageError as error:
+            raise CaptureError(Trouble.UNREADABLE, str(error)) from error
 
 
 class Camera(Protocol):

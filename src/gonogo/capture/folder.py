@@ -208,8 +208,7 @@ class FolderCamera:
                 told = f"{path}: another picture has come under this name since the trigger"
                 raise CaptureError(Trouble.UNMATCHED, told)
             return Acquired(
-                frame=images.decode(data, name=path.name, limits=self._limits),
-                data=data,
+                photograph=images.Photograph(data, name=path.name),
                 at=now(),
                 path=path,
                 sole_until_s=sole_until_s,

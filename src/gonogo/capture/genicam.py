@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 
 from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
 from gonogo.errors import InputError
+from gonogo.images import Photograph
 from gonogo.schema import Frame
 
 _BUFFERS = 4
@@ -90,7 +91,7 @@ class GenicamCamera:
             frame = to_rgb(np.frombuffer(buffer.get_data(), np.uint8), size_wh, self._pixel_format)
         finally:
             self._stream.push_buffer(buffer)
-        return Acquired(frame=frame, at=now())
+        return Acquired(photograph=Photograph(frame), at=now())
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
         """Nothing to do."""

@@ -77,13 +77,17 @@ class HealthCheck:
         self.before: Frame | None = None
         """The picture before, which the next one must not equal."""
 
-    def require(self, frame: Frame) -> None:
+    def require(self, frame: Frame, *, size_wh: tuple[int, int] | None = None) -> None:
         """Check one picture.
+
+        Args:
+            frame: Its pixels as they are unpacked.
+            size_wh: Its full width and height where the decoder reduced it.
 
         Raises:
             CaptureError: it cannot be judged; says what was measured and what was expected.
         """
-        limits, (height, width) = self._limits, frame.shape[:2]
+        limits, (width, height) = self._limits, size_wh or (frame.shape[1], frame.shape[0])
         if limits.size_wh is not None and (width, height) != limits.size_wh:
             wanted = f"{limits.size_wh[0]} x {limits.size_wh[1]}"
             raise CaptureError(Trouble.WRONG_SIZE, f"expected {wanted} pixels, found {width} x {height}")

@@ -13,14 +13,14 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Self
 
-from gonogo import images
 from gonogo.capture.access import authorised, content_length, foreign
 from gonogo.capture.bounded_server import BoundedServer
-from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
+from gonogo.capture.camera import Acquired, now
 from gonogo.capture.deliveries import Delivered, Matching
 from gonogo.capture.matching import PictureMatcher
 from gonogo.config import Limits
-from gonogo.errors import ImageError, InputError
+from gonogo.errors import InputError
+from gonogo.images import Photograph
 from gonogo.names import clean_name
 
 CAPTURED_AT = "Captured-At"
@@ -71,12 +71,8 @@ class PushCamera:
     def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
         """Wait for the trigger's picture; see `Camera.acquire`."""
         matched = self.matcher.take(trigger_id, until_s=time.monotonic() + timeout_s)
-        data = matched.picture.content
-        try:
-            frame = images.decode(data, name=f"picture of {trigger_id}", limits=self._limits)
-        except ImageError as error:
-            raise CaptureError(Trouble.UNREADABLE, str(error)) from error
-        return Acquired(frame=frame, data=data, at=now(), sole_until_s=matched.sole_until_s)
+        photograph = Photograph(matched.picture.content, name=f"picture of {trigger_id}")
+        return Acquired(photograph=photograph, at=now(), sole_until_s=matched.sole_until_s)
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
         """Nothing to do: a picture leaves when it is taken."""

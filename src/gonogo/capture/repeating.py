@@ -9,10 +9,9 @@ from pathlib import Path
 from gonogo import images
 from gonogo.capture.camera import Acquired, now
 from gonogo.errors import InputError
-from gonogo.schema import Frame
 
 DECODED = 64
-"""Pictures that are kept decoded."""
+"""Pictures that are kept, unpacked once they were judged."""
 
 
 class RepeatingCamera:
@@ -32,8 +31,7 @@ class RepeatingCamera:
 
     def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
         """See `Camera.acquire`."""
-        frame, data = self._read(next(self._files))
-        return Acquired(frame=frame, data=data, at=now())
+        return Acquired(photograph=self._read(next(self._files)), at=now())
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
         """Nothing to do."""
@@ -42,6 +40,5 @@ class RepeatingCamera:
         """Nothing to let go."""
 
 
-def _read(path: Path) -> tuple[Frame, bytes]:
-    data = images.read_bytes(path)
-    return images.decode(data, name=str(path)), data
+def _read(path: Path) -> images.Photograph:
+    return images.Photograph(images.read_bytes(path), name=str(path))

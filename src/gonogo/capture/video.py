@@ -13,6 +13,7 @@ import numpy as np
 from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
 from gonogo.config import Limits
 from gonogo.errors import InputError
+from gonogo.images import Photograph
 from gonogo.schema import Frame
 
 _RETRY_S = 1.0
@@ -43,7 +44,7 @@ class VideoFile:
             frame = self._next()
         if frame is None:
             raise CaptureError(Trouble.NO_FRAME, f"{self._path}: the video is at its end")
-        return Acquired(frame=frame, at=now())
+        return Acquired(photograph=Photograph(frame), at=now())
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
         """Nothing to do."""
@@ -107,7 +108,7 @@ class LiveVideo:
                     trouble = Trouble.CAMERA_LOST if self._trouble else Trouble.NO_FRAME
                     raise CaptureError(trouble, f"{self._open[0]}: {self._trouble or f'no frame in {timeout_s:.2f} s'}")
                 self._changed.wait(left)
-            return Acquired(frame=self._newest[1], at=now())
+            return Acquired(photograph=Photograph(self._newest[1]), at=now())
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
         """Nothing to do."""

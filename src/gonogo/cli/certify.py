@@ -39,8 +39,6 @@ GoWithoutPromiseOption = Annotated[
         "then known about escapes, and every verdict says so.",
     ),
 ]
-_MOST = 0.3
-"""With costs and no limit of one's own: the most lenient limit on the dial."""
 
 
 def certify(
@@ -92,8 +90,8 @@ def certify(
     """
     from gonogo.dataset import Dataset
     from gonogo.inspector import Inspector
-    from gonogo.operate import Request
     from gonogo.operate import operate as set_gauge
+    from gonogo.operating_point import Promise
     from gonogo.report.dial import write_dial
 
     if revisions or restore is not None:
@@ -103,9 +101,9 @@ def certify(
     if dataset is None:
         raise InputError("certify: expected the data set that the inspector was trained on. Name it after the bundle.")
     weighed = None if costs is None else _costs(costs)
-    request = Request(
-        max_escape=_MOST if weighed and max_escape is None else max_escape,
-        max_overkill=_MOST if weighed and max_overkill is None else max_overkill,
+    promise = Promise(
+        max_escape=max_escape,
+        max_overkill=max_overkill,
         confidence=confidence,
         joint=joint,
         reject=reject,
@@ -118,9 +116,9 @@ def certify(
     )
     if dial is not None and dial.suffix.lower() not in (".html", ".svg"):
         raise InputError(f"--dial {dial}: expected a name that ends in .html or .svg.")
-    made = set_gauge(Inspector.load(bundle), Dataset.read(dataset), request, force=force)
+    made = set_gauge(Inspector.load(bundle), Dataset.read(dataset), promise, force=force)
     if dial is not None:
-        write_dial(made, dial)
+        write_dial(made, dial, bundle_name=made.bundle.root.name)
     if as_json:
         typer.echo(json.dumps(_as_json(made), allow_nan=False))
     else:
@@ -159,7 +157,7 @@ def _as_json(made: Operated) -> dict[str, Any]:
     from gonogo import operating_point as points
     from gonogo.operate import dial_to_json
 
-    reference = made.reference
+    guard = None if made.reference is None else made.reference.guard
     return {
         "bundle": str(made.bundle.root),
         "bundle_sha256": made.bundle.sha256,
@@ -175,8 +173,8 @@ def _as_json(made: Operated) -> dict[str, Any]:
             for kind, claim in (made.kinds.claims if made.kinds else {}).items()
         },
         "dial": [dial_to_json(setting) for setting in made.dial],
-        "guard": reference.guard and {"farthest": reference.guard.farthest, "share": reference.guard.share},
-        "drift_watches": len(reference.watches),
+        "guard": guard and {"farthest": guard.farthest, "share": guard.share},
+        "drift_watches": 0 if made.reference is None else len(made.reference.watches),
         "refusals": list(made.refusals),
         "warnings": list(made.warnings),
     }
@@ -199,7 +197,7 @@ def _print(made: Operated, dial: Path | None) -> None:
             said = f"at most {claim.max_rate:.3g} escape" if claim.holds else f"{claim.parts_missing} more are needed"
             console.print(f"  {kind}: {claim.parts} bad parts, {said}")
     if made.review_rate is not None and made.bad_share is not None:
-        assumed = "as in the val split" if made.request.bad_share is None else "as you said"
+        assumed = "as in the val split" if made.promise.bad_share is None else "as you said"
         console.print(
             f"Expected review: {made.review_rate:.1%} of parts if {made.bad_share:.1%} of them are bad, {assumed}."
         )

@@ -32,7 +32,7 @@ from gonogo.cli.train_options import (
 )
 
 if TYPE_CHECKING:
-    from gonogo.config import Reduction, Tiling
+    from gonogo.config import ReducedBy, Reduction, Tiling
     from gonogo.dataset import Dataset
     from gonogo.operating_point import Promise
     from gonogo.train import FineTuning
@@ -171,6 +171,15 @@ def train(
             help="Judge pictures at 1/N of their size (JPEGs unpack faster).", metavar="1|2|4|8", rich_help_panel=INPUT
         ),
     ] = "1",
+    reduced_by: Annotated[
+        str,
+        typer.Option(
+            help="With --reduction: 'decoder' is fastest and judges encoded pictures only (files, JPEG cameras); "
+            "'mean' judges the raw frames of a camera as well.",
+            metavar="decoder|mean",
+            rich_help_panel=INPUT,
+        ),
+    ] = "decoder",
     tile: TileOption = False,
     overlap: OverlapOption = None,
     masks: MasksOption = True,
@@ -249,6 +258,7 @@ def train(
     options = replace(
         options,
         reduction=known_reduction(reduction),
+        reduced_by=known_reducer(reduced_by),
         tiling=known_tiling(tile, overlap),
         fine_tuning=_fine_tuning(epochs, batch, learning_rate) if finetune else None,
         promise=Promise(
@@ -329,3 +339,18 @@ def known_reduction(text: str) -> Reduction:
     if found is None:
         raise InputError(f"--reduction: expected 1, 2, 4 or 8, found {text!r}.")
     return cast("Reduction", found)
+
+
+def known_reducer(text: str) -> ReducedBy:
+    """What reduces pictures, by its name.
+
+    Raises:
+        InputError: no such name.
+    """
+    from gonogo.config import ReducedBy
+    from gonogo.errors import InputError
+
+    found = next((value for value in get_args(ReducedBy) if value == text), None)
+    if found is None:
+        raise InputError(f"--reduced-by: expected decoder or mean, found {text!r}.")
+    return cast("ReducedBy", found)

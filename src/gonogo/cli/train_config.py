@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from gonogo.cli.edge import LARGEST_INTEGER
 from gonogo.cli.train_options import parse_size
-from gonogo.config import CELL_PX, Reduction, Strict, read_toml
+from gonogo.config import CELL_PX, ReducedBy, Reduction, Strict, read_toml
 from gonogo.errors import InputError
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -51,6 +51,7 @@ class InputSection(Strict):
 
     size: Annotated[str, AfterValidator(_size)] | None = Field(default=None, examples=["640x320"])
     reduction: Reduction = 1
+    reduced_by: ReducedBy = "decoder"
     tile: bool = False
     overlap: int | None = Field(default=None, ge=0, le=1024, multiple_of=CELL_PX, examples=[64])
     masks: bool = True

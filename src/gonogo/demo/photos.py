@@ -26,7 +26,7 @@ from gonogo.demo.steps import Demo, draw, finish
 from gonogo.errors import DatasetError, InputError
 from gonogo.evaluate import Evaluation, Rate, Verdicts
 from gonogo.files import folder_beside, write_beside
-from gonogo.operate import Request
+from gonogo.operating_point import Promise
 from gonogo.progress import console, track
 from gonogo.schema import Label, Prediction, Scores
 from gonogo.workflow import TrainingOptions
@@ -39,7 +39,7 @@ LICENCE = (
 SPLITS = Fractions.parse("45/5/25/25")
 """A quarter is tested, as in the published work; a quarter proves, because more proof makes the go line less strict."""
 OPTIONS = TrainingOptions()
-PROMISE = Request(max_escape=0.05, max_overkill=0.05, joint=False)
+PROMISE = Promise(max_escape=0.05, max_overkill=0.05, joint=False)
 PUBLISHED = (("ResNet-152", 0.9013), ("VGG-19", 0.8842), ("support vector machine", 0.8244))
 """Accuracies without review. The first from https://pmc.ncbi.nlm.nih.gov/articles/PMC12391306 (with oversampling,
 generated pictures and a moved threshold), the others from Deitsch et al. (1,968 cells train, 656 test, drawn at
@@ -128,7 +128,7 @@ def run_photo_demo(
             console.print(note, markup=False, highlight=False)
         finished = finish(imported.dataset, folder, "cells.inspector", options, PROMISE)
         draw(finished, imported.dataset, _chosen(imported.dataset, finished.judged), folder / "heatmaps")
-        calibrate = finished.operated.calibrate
+        calibrate = finished.certified.calibrate
         threshold = best_threshold(calibrate.scores(Label.GOOD), calibrate.scores(Label.BAD))
         sure = sure_cells(imported.dataset, finished.judged)
         made = PhotoDemo(

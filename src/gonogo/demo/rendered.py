@@ -14,7 +14,7 @@ from gonogo.dataset.splits import Fractions
 from gonogo.demo.steps import Demo, draw, finish
 from gonogo.evaluate import Evaluation
 from gonogo.files import folder_beside
-from gonogo.operate import Request
+from gonogo.operating_point import Promise
 from gonogo.synthetic import write_close_ups
 from gonogo.workflow import TrainingOptions
 
@@ -23,7 +23,7 @@ PARTS = 300
 SPLITS = Fractions.parse("20/10/45/25")
 """Most go where the proof is made: of the bad parts 45 % calibrate, more than the 59 that rates of 5 % ask for."""
 OPTIONS = TrainingOptions()
-PROMISE = Request(max_escape=0.05, max_overkill=0.05, joint=False, bad_share=0.05)
+PROMISE = Promise(max_escape=0.05, max_overkill=0.05, joint=False, bad_share=0.05)
 SHOWN = 20
 """Heat maps drawn."""
 

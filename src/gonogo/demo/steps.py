@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from gonogo.evaluate import Evaluation, evaluate
 from gonogo.files import write_beside
 from gonogo.heatmap import overlay
 from gonogo.inspector import Inspector
-from gonogo.operate import Operated, Request, operate
+from gonogo.operate import Certified
+from gonogo.operating_point import Promise
 from gonogo.report import write_report
 from gonogo.report.dial import write_dial
 from gonogo.report.qualification import qualify, write_qualification
@@ -43,11 +44,11 @@ class Finished:
     """A trained and certified inspector, and what it made of the test parts."""
 
     inspector: Inspector
-    operated: Operated
+    certified: Certified
     judged: Evaluation
 
 
-def finish(dataset: Dataset, folder: Path, name: str, options: TrainingOptions, promise: Request) -> Finished:
+def finish(dataset: Dataset, folder: Path, name: str, options: TrainingOptions, promise: Promise) -> Finished:
     """Train, certify, judge the test parts, and write report and qualification.
 
     Args:
@@ -60,15 +61,14 @@ def finish(dataset: Dataset, folder: Path, name: str, options: TrainingOptions, 
     Raises:
         InputError: unfit data, or ``folder`` cannot be written.
     """
-    trained = train_inspector(dataset, folder / name, options)
-    operated = operate(Inspector.load(trained.bundle.root), dataset, promise)
-    write_dial(operated, folder / "dial.html")
-    inspector = Inspector.load(operated.bundle.root)
+    trained = train_inspector(dataset, folder / name, replace(options, promise=promise))
+    write_dial(trained.certified, folder / "dial.html", bundle_name=name)
+    inspector = Inspector.load(trained.bundle.root)
     judged = evaluate(inspector, dataset, (Split.TEST,))
     write_report(judged, inspector, dataset, folder / "report.html")
     examined = qualify(inspector, dataset)
     write_qualification(examined, inspector, dataset, folder / "qualification.html")
-    return Finished(inspector=inspector, operated=operated, judged=judged)
+    return Finished(inspector=inspector, certified=trained.certified, judged=judged)
 
 
 def draw(finished: Finished, dataset: Dataset, names: Sequence[str], folder: Path) -> None:
@@ -76,9 +76,10 @@ def draw(finished: Finished, dataset: Dataset, names: Sequence[str], folder: Pat
     inspector = finished.inspector
     columns = []
     for name in names:
-        frame, verdict = inspector.inspect_file(dataset.root / name)
-        if frame is not None:
-            drawn = overlay(frame, verdict, inspector.heat_scale)
+        photograph, verdict = inspector.inspect_file(dataset.root / name)
+        if photograph is not None:
+            drawn = overlay(photograph.frame, verdict, inspector.heat_scale)
             write_beside(folder / f"{verdict.state}-{Path(name).stem}.jpg", images.encode_jpeg(drawn))
-            columns.append(np.vstack([images.crop_resize(each, Box.whole(each), TILE_WH) for each in (frame, drawn)]))
+            pair = [images.crop_resize(each, Box.whole(each), TILE_WH) for each in (photograph.frame, drawn)]
+            columns.append(np.vstack(pair))
     write_beside(folder.with_name("sheet.jpg"), images.encode_jpeg(np.hstack(columns[:ON_SHEET])))

@@ -10,9 +10,13 @@ import cv2
 import numpy as np
 
 from gonogo import images
+from gonogo.config import Recipe
 from gonogo.drift.guard import Taught
 from gonogo.errors import InputError
-from gonogo.schema import Frame, Verdict
+from gonogo.images import Photograph
+from gonogo.images.geometry import scaled
+from gonogo.schema import Verdict
+from gonogo.tiling import seen_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,21 +41,24 @@ class Signs:
                 raise InputError(f"{each.name}: expected a finite number, found {getattr(self, each.name)}.")
 
 
-def observe(frame: Frame, verdict: Verdict, taught: Taught, size_wh: tuple[int, int]) -> Signs | None:
-    """Measure one judged frame.
+def observe(photograph: Photograph, verdict: Verdict, taught: Taught, recipe: Recipe) -> Signs | None:
+    """Measure one judged photograph, by the pixels that were judged.
 
     Args:
-        frame: uint8, height x width x 3.
+        photograph: What was judged.
         verdict: Its verdict, with score, box and feature vector.
         taught: What the bundle was taught.
-        size_wh: The recipe's input size; what the network cannot see is not watched.
+        recipe: Of the bundle that judged; what the network cannot see is not watched.
 
     Returns:
         ``None`` for a fault: nothing was judged.
     """
     if verdict.score is None or verdict.feature_vector is None or verdict.region is None:
         return None
-    grey = cv2.cvtColor(images.cut(frame, verdict.region, size_wh), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    frame = photograph.judged(recipe)
+    region = scaled(verdict.region, 1 / recipe.reduction, 1 / recipe.reduction)
+    seen = images.cut(frame, region, seen_size(frame, region, recipe))
+    grey = cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY).astype(np.float32)
     soft = cv2.GaussianBlur(grey, (0, 0), 1.0)
     detail, left = (float(cv2.Laplacian(each, cv2.CV_32F).var()) for each in (grey, soft))
     return Signs(

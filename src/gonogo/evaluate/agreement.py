@@ -118,8 +118,8 @@ def compare(
     for sample in track(samples, "comparing verdicts"):
         seen = []
         for judge, kept in zip((before, after), rows, strict=True):
-            frame, verdict = judge.inspect_file(dataset.path(sample))
-            kept.append(predict(dataset, sample, frame, verdict, judge.heat_scale))
+            photograph, verdict = judge.inspect_file(dataset.path(sample))
+            kept.append(predict(dataset, sample, photograph, verdict, judge.heat_scale))
             seen.append(verdict)
         if seen[0].state is not State.GO and seen[0].heatmap is not None and seen[1].heatmap is not None:
             correlations.append(correlation(seen[0].heatmap, seen[1].heatmap))

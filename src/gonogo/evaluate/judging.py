@@ -17,7 +17,7 @@ from gonogo.evaluate.placement import Placement, labelled_place, place
 from gonogo.evaluate.rates import Rate
 from gonogo.evaluate.regions import Regions
 from gonogo.heatmap import HeatScale, hottest_point, spread
-from gonogo.images import in_frame, seen_region
+from gonogo.images import Photograph, in_frame, seen_region
 from gonogo.progress import track
 from gonogo.roi import Roi, RoiRecipe
 from gonogo.schema import Frame, Label, Located, Mask, OperatingPoint, Prediction, State, Verdict
@@ -29,11 +29,11 @@ MOST_FAULTS = 0.25
 class Judge(Protocol):
     """The part of `gonogo.inspector.Inspector` that evaluation and reports need."""
 
-    def inspect_file(self, path: Path) -> tuple[Frame | None, Verdict]:
+    def inspect_file(self, path: Path) -> tuple[Photograph | None, Verdict]:
         """Read and judge one picture; what cannot be read or judged is a fault, never an exception."""
 
-    def inspect(self, frame: Frame, *, located: Located | None = None) -> Verdict:
-        """Judge one frame, at a given place where there is one."""
+    def inspect(self, picture: Frame | Photograph, *, located: Located | None = None) -> Verdict:
+        """Judge one picture, at a given place where there is one."""
 
     @property
     def roi(self) -> Roi:
@@ -177,24 +177,26 @@ def require_files(dataset: Dataset, samples: Sequence[Sample]) -> None:
 
 
 def _judge(inspector: Judge, dataset: Dataset, sample: Sample, recipe: RoiRecipe | None) -> _Judged:
-    frame, verdict = inspector.inspect_file(dataset.path(sample))
-    prediction = predict(dataset, sample, frame, verdict, inspector.heat_scale)
+    photograph, verdict = inspector.inspect_file(dataset.path(sample))
+    prediction = predict(dataset, sample, photograph, verdict, inspector.heat_scale)
     placement = None
     truth = None if recipe is None else labelled_place(recipe, sample)
-    if frame is not None and truth is not None:
-        exact = inspector.inspect(frame, located=truth)
+    if photograph is not None and truth is not None:
+        exact = inspector.inspect(photograph, located=truth)
         labelled = replace(prediction, state=exact.state, score=exact.score)
-        placement = place(verdict, truth, frame.shape, judged=prediction, labelled=labelled)
+        placement = place(verdict, truth, photograph.shape_hw, judged=prediction, labelled=labelled)
     return _Judged(row=prediction, reason=verdict.reason, timings_ms=verdict.timings_ms, placement=placement)
 
 
-def predict(dataset: Dataset, sample: Sample, frame: Frame | None, verdict: Verdict, scale: HeatScale) -> Prediction:
+def predict(
+    dataset: Dataset, sample: Sample, photograph: Photograph | None, verdict: Verdict, scale: HeatScale
+) -> Prediction:
     """A verdict beside what a person said of the picture, and whether its heat lies on the marked defect.
 
     Args:
         dataset: Where the picture and its mask come from.
         sample: A labelled picture.
-        frame: What was judged; ``None`` where it could not be decoded.
+        photograph: What was judged; ``None`` where it could not be decoded.
         verdict: The judgement of it.
         scale: Of the inspector that judged.
 
@@ -211,10 +213,10 @@ def predict(dataset: Dataset, sample: Sample, frame: Frame | None, verdict: Verd
         score=verdict.score if verdict.state is not State.FAULT else None,
         kind=verdict.kind,
     )
-    if frame is not None and sample.label is Label.BAD:
-        mask = dataset.load_mask(sample, (frame.shape[0], frame.shape[1]))
+    if photograph is not None and sample.label is Label.BAD:
+        mask = dataset.load_mask(sample, photograph.shape_hw)
         if mask is not None and mask.any():
-            return _located(prediction, frame, verdict, mask, scale)
+            return _located(prediction, verdict, mask, scale)
     return prediction
 
 
@@ -222,16 +224,16 @@ def _refused(inspector: Judge, dataset: Dataset, samples: Sequence[Sample], conf
     """How many of these readable pictures the search refused."""
     regions = []
     for sample in track(samples, "Pictures without a part") if samples else ():
-        frame, verdict = inspector.inspect_file(dataset.path(sample))
-        if frame is not None:
+        photograph, verdict = inspector.inspect_file(dataset.path(sample))
+        if photograph is not None:
             regions.append(verdict.region)
     return Rate.of_outcomes((region is None for region in regions), confidence=confidence)
 
 
-def _located(prediction: Prediction, frame: Frame, verdict: Verdict, mask: Mask, scale: HeatScale) -> Prediction:
+def _located(prediction: Prediction, verdict: Verdict, mask: Mask, scale: HeatScale) -> Prediction:
     if verdict.heatmap is None or verdict.region is None:
         return prediction
-    region = seen_region(frame, verdict.region)
+    region = seen_region(np.broadcast_to(np.uint8(0), (*mask.shape, 3)), verdict.region)
     values = spread(verdict.heatmap, region, mask.shape, shift_xy=verdict.shift_xy)
     judged = np.isfinite(values)
     inside, heat = mask[judged], scale.heat(values[judged])

@@ -16,8 +16,8 @@ from gonogo.evidence.context import pooled_vector
 from gonogo.evidence.grid import FeatureMap, joined
 from gonogo.files import vanishing_array
 from gonogo.progress import track
-from gonogo.runtime import Graph, Picture
-from gonogo.source import Source, labels
+from gonogo.runtime import Graph
+from gonogo.source import Source, View, labels, stream_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,40 +86,54 @@ def gather_features(
     Raises:
         ImageError: a picture or mask is unreadable.
     """
-    vectors, kept, widths = store_features(graph, source.plain(samples), len(samples), scratch, message)
-    targets = None
-    if masks:
-        shape = (kept.shape[2], kept.shape[3])
-        marks = source.marks(samples, PLAIN, seed=0)
-        targets = np.stack([cell_targets(each, shape, shift_xy) for each in marks])
+    views = source.views(samples, PLAIN, seed=0, masks=masks)
+    stored = store_features(graph, views, len(samples), scratch, message, shift_xy=shift_xy if masks else None)
     return FeatureTable(
-        vectors=vectors,
-        joined=kept,
-        widths=widths,
+        vectors=stored.vectors,
+        joined=stored.joined,
+        widths=stored.widths,
         bad=labels(samples),
         groups=part_numbers(samples),
-        targets=targets,
+        targets=stored.targets,
         defects=tuple(sample.defect for sample in samples),
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredFeatures:
+    """Features of some views; the fields are those of `FeatureTable`."""
+
+    vectors: Float32[np.ndarray, "samples twice_channels"]
+    joined: Float16[np.ndarray, "samples channels rows columns"]
+    widths: tuple[int, ...]
+    targets: Int8[np.ndarray, "samples rows columns"] | None
+
+
 def store_features(
-    graph: Graph, pictures: Iterable[Picture], count: int, scratch: Path, message: str
-) -> tuple[Float32[np.ndarray, "samples twice_channels"], Float16[np.ndarray, "samples _ _ _"], tuple[int, ...]]:
-    """Pooled vectors and joined features of some pictures, and the channels of each stride, see `FeatureTable`.
+    graph: Graph,
+    views: Iterable[View],
+    count: int,
+    scratch: Path,
+    message: str,
+    *,
+    shift_xy: tuple[float, float] | None,
+) -> StoredFeatures:
+    """Compute the features of some views, and what the masks say of their cells.
 
     Args:
         graph: A compiled backbone.
-        pictures: As the network sees them.
+        views: What the network sees.
         count: How many there are, at least one.
         scratch: Folder for the joined features.
         message: What the progress bar says.
+        shift_xy: Where a cell of the stride-16 map looks; ``None`` where masks are left out.
     """
     vectors: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
     kept: np.ndarray | None = None
     widths: tuple[int, ...] = ()
-    results = track(graph.stream(pictures), message, total=count)
-    for index, result in enumerate(results):
+    results = track(stream_views(graph, views), message, total=count)
+    for index, (result, marks) in enumerate(results):
         maps = [result[f"stride_{stride}"][0] for stride in (8, 16, 32)]
         on_grid = joined(maps)
         if kept is None:
@@ -127,5 +141,12 @@ def store_features(
             widths = tuple(len(each) for each in maps)
         kept[index] = on_grid
         vectors.append(pooled_vector(maps))
+        if shift_xy is not None:
+            targets.append(cell_targets(marks, (on_grid.shape[1], on_grid.shape[2]), shift_xy))
     assert kept is not None, "called with no pictures"
-    return np.stack(vectors).astype(np.float32), kept, widths
+    return StoredFeatures(
+        vectors=np.stack(vectors).astype(np.float32),
+        joined=kept,
+        widths=widths,
+        targets=np.stack(targets) if targets else None,
+    )

@@ -14,6 +14,7 @@ from gonogo.images.codec import (
 )
 from gonogo.images.confined import CostlyImageError, decode_confined, load_confined, load_mask_confined
 from gonogo.images.headers import FORMATS, SUFFIXES, Header, read_header
+from gonogo.images.photograph import Photograph
 from gonogo.images.regions import crop_resize, cut, in_frame, pixel_window, rectify, seen_region, within
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "SUFFIXES",
     "CostlyImageError",
     "Header",
+    "Photograph",
     "crop_resize",
     "cut",
     "decode",

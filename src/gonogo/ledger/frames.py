@@ -16,6 +16,7 @@ import numpy as np
 from gonogo import images
 from gonogo.config import Limits
 from gonogo.errors import ImageError, LedgerError
+from gonogo.images import Photograph
 from gonogo.schema import Frame
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -95,6 +96,14 @@ class FrameStore:
             ImageError: not a picture within the limits.
         """
         return images.decode(self.read(digest), name=str(self.path(digest)), limits=limits)
+
+    def photograph(self, digest: str) -> Photograph:
+        """A stored frame, unpacked when it is looked at.
+
+        Raises:
+            LedgerError: missing, unreadable, or changed.
+        """
+        return Photograph(self.read(digest), name=str(self.path(digest)))
 
     def remove(self, digest: str) -> int:
         """Delete a stored frame and give the bytes freed; 0 where there was none."""

@@ -7,21 +7,23 @@ from gonogo.operate.golden import choose_golden
 from gonogo.operate.records import EVIDENCE
 from gonogo.operate.recounting import Recount, recount
 from gonogo.operate.restoring import restore
-from gonogo.operate.scores import SCORES, scores_file
-from gonogo.operate.setting import Operated, Request, dial_to_json, operate
+from gonogo.operate.scores import SCORES, promise_in_force
+from gonogo.operate.setting import Certified, Operated, certify, dial_to_json, operate, share_of_bad
 
 __all__ = [
     "EVIDENCE",
     "SCORES",
+    "Certified",
     "Operated",
     "Recount",
-    "Request",
+    "certify",
     "certify_judged",
     "choose_golden",
     "dial_to_json",
     "note_judged",
     "operate",
+    "promise_in_force",
     "recount",
     "restore",
-    "scores_file",
+    "share_of_bad",
 ]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from gonogo import bundle, images
 from gonogo.dataset import Dataset
+from gonogo.images import Photograph
 from gonogo.inspector import Inspector
 from gonogo.manifest import Golden
-from gonogo.schema import Box, Frame, Label, OperatingPoint, Prediction
+from gonogo.schema import Box, Frame, Label, OperatingPoint, Prediction, Verdict
 
 GOLDEN_PIXELS = 500_000
-"""Golden frames are reduced to about this size: they are replayed at every start."""
+"""Golden frames are reduced to about this size, as they are replayed at every start; see also `_kept`."""
 
 Chosen = tuple[tuple[Golden, ...], dict[str, bytes]]
 """What the manifest says of the golden frames, and their files by name."""
@@ -41,9 +43,9 @@ def choose_golden(
             chosen[name] = file
     golden, files = [], {}
     for name, file in chosen.items():
-        frame, score = _frame_and_score(inspector, dataset, file)
-        kept = f"{bundle.GOLDEN}/{name}.png"
-        files[kept] = images.encode_png(frame)
+        data, suffix, score = _kept(inspector, dataset, file)
+        kept = f"{bundle.GOLDEN}/{name}{suffix}"
+        files[kept] = data
         golden.append(Golden(file=kept, score=score))
     return tuple(golden), files
 
@@ -86,7 +88,7 @@ def _either_network(
     for _, file in _ranked(pictures):
         if not missing:
             return
-        doubted = bool(inspector.inspect(_load(dataset, file)).doubt)
+        doubted = bool(inspector.inspect(_photograph(dataset, file)).doubt)
         if doubted in missing:
             yield missing.pop(doubted), file
 
@@ -96,20 +98,32 @@ def _ranked(pictures: Sequence[Prediction]) -> list[tuple[float, str]]:
     return sorted((picture.score, picture.file) for picture in pictures if picture.score is not None)
 
 
-def _frame_and_score(inspector: Inspector, dataset: Dataset, file: str) -> tuple[Frame, float]:
-    whole = _load(dataset, file)
-    expected = inspector.inspect(whole)
-    frame = _reduced(whole) if inspector.recipe.tiling is None else whole  # fewer pixels would be other windows
+def _kept(inspector: Inspector, dataset: Dataset, file: str) -> tuple[bytes, str, float]:
+    """What a bundle keeps of a picture: the bytes of a file, its suffix, and the score that it must give.
+
+    Where the decoder reduces pictures, that is the picture's own file, so that the decoder is tried too.
+    """
+    own = _photograph(dataset, file)
+    expected = inspector.inspect(own)
+    if inspector.recipe.encoded_only:
+        assert own.data is not None, "it was read from a file"
+        return own.data, Path(file).suffix.lower(), _score(expected)
+    frame = _reduced(own.frame) if inspector.recipe.tiling is None else own.frame  # fewer pixels: other windows
     found = inspector.inspect(frame)
     if found.score is None or bool(found.doubt) is not bool(expected.doubt):
         # A region fixed in pixels, or one found, or a score trusted, by a hair's breadth.
-        frame, found = whole, expected
-    assert found.score is not None, "it was judged a moment ago"
-    return frame, found.score
+        frame, found = own.frame, expected
+    return images.encode_png(frame), ".png", _score(found)
 
 
-def _load(dataset: Dataset, file: str) -> Frame:
-    return dataset.load(next(sample for sample in dataset.samples if sample.file_name == file))
+def _score(verdict: Verdict) -> float:
+    assert verdict.score is not None, "it was judged a moment ago"
+    return verdict.score
+
+
+def _photograph(dataset: Dataset, file: str) -> Photograph:
+    path = dataset.path(next(sample for sample in dataset.samples if sample.file_name == file))
+    return Photograph(images.read_bytes(path), name=str(path))
 
 
 def _reduced(frame: Frame) -> Frame:
@@ -120,6 +134,6 @@ def _reduced(frame: Frame) -> Frame:
     return images.crop_resize(frame, Box.whole(frame), (round(width * factor), round(height * factor)))
 
 
-def replaced_files(inspector: Inspector, files: dict[str, bytes]) -> dict[str, bytes | None]:
+def replaced_files(inspector: Inspector, files: Mapping[str, bytes]) -> dict[str, bytes | None]:
     """The files of new golden frames, and ``None`` for each of the old ones that has no successor of its name."""
     return {**{each.file: None for each in inspector.bundle.manifest.golden}, **files}

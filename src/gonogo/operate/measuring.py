@@ -8,14 +8,14 @@ from gonogo import drift
 from gonogo.dataset import Dataset, Split
 from gonogo.drift import Reference, Signs, Taught
 from gonogo.drift.alarm import MIN_REFERENCE
-from gonogo.drift.guard import parts_for
+from gonogo.drift.guard import NEIGHBOURS, parts_for
 from gonogo.evaluate import Evaluation
 from gonogo.heatmap import HeatScale
+from gonogo.images import Photograph
 from gonogo.inspector import Inspector
 from gonogo.progress import track
 from gonogo.roi import Roi
-from gonogo.schema import FeatureVector, Frame, Label, Located, OperatingPoint, Verdict
-from gonogo.tiling import seen_size
+from gonogo.schema import DefectMap, FeatureVector, Frame, Label, Located, OperatingPoint, Verdict
 
 ASSUMED_BAD_SHARE = 0.05
 """Most bad parts that arrive while nothing has changed, where nobody says."""
@@ -29,30 +29,34 @@ class Recorder:
         self._root = dataset.root
         self.vectors: dict[str, FeatureVector] = {}
         self.signs: dict[str, Signs] = {}
+        self.maps: dict[str, DefectMap] = {}
+        """What was drawn of each judged picture."""
         self.taught = self._learn(dataset)
 
-    def _learn(self, dataset: Dataset) -> Taught:
+    def _learn(self, dataset: Dataset) -> Taught | None:
         vectors = []
         for sample in track(dataset.split(Split.TRAIN), "Recalling what was taught"):
             if sample.label is not None:
                 _, verdict = self._inspector.inspect_file(dataset.path(sample))
                 if verdict.feature_vector is not None:
                     vectors.append(verdict.feature_vector)
-        return Taught.of(vectors)
+        return Taught.of(vectors) if len(vectors) >= NEIGHBOURS else None
 
-    def inspect_file(self, path: Path) -> tuple[Frame | None, Verdict]:
+    def inspect_file(self, path: Path) -> tuple[Photograph | None, Verdict]:
         """See `gonogo.evaluate.Judge`."""
-        frame, verdict = self._inspector.inspect_file(path)
-        if frame is not None and verdict.feature_vector is not None:
-            seen = drift.observe(frame, verdict, self.taught, seen_size(frame, verdict.region, self._inspector.recipe))
+        photograph, verdict = self._inspector.inspect_file(path)
+        file = path.relative_to(self._root).as_posix()
+        if verdict.heatmap is not None:
+            self.maps[file] = verdict.heatmap
+        if photograph is not None and verdict.feature_vector is not None and self.taught is not None:
+            seen = drift.observe(photograph, verdict, self.taught, self._inspector.recipe)
             if seen is not None:
-                file = path.relative_to(self._root).as_posix()
                 self.vectors[file], self.signs[file] = verdict.feature_vector, seen
-        return frame, verdict
+        return photograph, verdict
 
-    def inspect(self, frame: Frame, *, located: Located | None = None) -> Verdict:
+    def inspect(self, picture: Frame | Photograph, *, located: Located | None = None) -> Verdict:
         """See `gonogo.evaluate.Judge`; nothing of it is kept."""
-        return self._inspector.inspect(frame, located=located)
+        return self._inspector.inspect(picture, located=located)
 
     @property
     def roi(self) -> Roi:
@@ -82,8 +86,10 @@ class Recorder:
 
 def make_reference(
     recorder: Recorder, val: Evaluation, calibrate: Evaluation, *, guard_share: float | None, bad_share: float | None
-) -> tuple[Reference, list[str]]:
+) -> tuple[Reference | None, list[str]]:
     """The guard from val, the drift limits from the good parts of calibrate; and what is lacking, in sentences."""
+    if recorder.taught is None:
+        return None, [f"No anomaly guard and no drift alarm: they take {NEIGHBOURS} judged training pictures."]
     distances: dict[str, float] = {}
     for picture in val.pictures:
         if (seen := recorder.signs.get(picture.file)) is not None:

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from gonogo.dataset import Dataset, Split
-from gonogo.errors import BundleError
 from gonogo.evaluate import Evaluation, evaluate
 from gonogo.inspector import Inspector
 from gonogo.operate.records import EVIDENCE
 from gonogo.operate.scores import Judged, StoredScores, read_scores
-from gonogo.operate.setting import Request, derive
-from gonogo.operating_point import Costs, KindClaims
+from gonogo.operate.setting import derive
+from gonogo.operating_point import KindClaims
 from gonogo.schema import Label, OperatingPoint
 
 
@@ -49,9 +48,8 @@ def recount(inspector: Inspector, dataset: Dataset) -> Recount | None:
     point, stored = inspector.operating_point, read_scores(inspector.bundle)
     if point is None or stored is None:
         return None
-    request = request_of(stored, inspector)
     calibrate, val = stored.evaluation(Split.CALIBRATE), stored.evaluation(Split.VAL)
-    derived, kinds = derive(val, calibrate, request, stored.bad_share)
+    derived, kinds = derive(val, calibrate, stored.promise, stored.bad_share)
     thresholds = [*_differences(point, derived), *_evidence_differences(inspector, stored, kinds)]
     if thresholds:
         thresholds += _wrong_side(calibrate, point)
@@ -64,22 +62,6 @@ def recount(inspector: Inspector, dataset: Dataset) -> Recount | None:
     if not stored.calibrate:
         scores.append("no calibrate picture is stored")
     return Recount(pictures=pictures, thresholds=tuple(thresholds), scores=tuple(scores))
-
-
-def request_of(stored: StoredScores, inspector: Inspector) -> Request:
-    """What was asked when stored scores were certified.
-
-    Raises:
-        BundleError: it cannot be read.
-    """
-    asked: dict[str, Any] = dict(stored.request)
-    try:
-        costs = None if asked.get("costs") is None else Costs(**asked["costs"])
-        return Request(**{**asked, "costs": costs})
-    except TypeError as error:
-        raise BundleError(
-            f"{inspector.path}: what was asked at the certification cannot be read ({error}). Run gonogo certify again."
-        ) from error
 
 
 def _differences(point: OperatingPoint, derived: OperatingPoint) -> list[str]:

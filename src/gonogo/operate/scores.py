@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Literal
+from dataclasses import asdict, replace
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
 from gonogo.bundle import Bundle
 from gonogo.config import Strict
 from gonogo.dataset import Split
-from gonogo.errors import BundleError
+from gonogo.errors import BundleError, InputError
 from gonogo.evaluate import Evaluation
+from gonogo.operating_point import Costs, Promise
 from gonogo.schema import Label, Prediction, State
 
 SCORES = "scores.json"
@@ -46,6 +47,22 @@ class StoredScores(Strict):
     val: tuple[Judged, ...] = Field(default=(), strict=False)
     """Where costs chose the limits: the pictures they were weighed on."""
 
+    @property
+    def promise(self) -> Promise:
+        """What was asked.
+
+        Raises:
+            BundleError: it cannot be read.
+        """
+        asked: dict[str, Any] = dict(self.request)
+        try:
+            costs = None if asked.get("costs") is None else Costs(**asked["costs"])
+            return Promise(**{**asked, "costs": costs})
+        except TypeError as error:
+            raise BundleError(
+                f"{SCORES}: what was asked at the certification cannot be read ({error}). Run gonogo certify again."
+            ) from error
+
     def evaluation(self, split: Split) -> Evaluation:
         """The judgements of calibrate or val, as the evaluation that they were."""
         rows = self.val if split is Split.VAL else self.calibrate
@@ -61,20 +78,37 @@ class StoredScores(Strict):
         )
 
 
+def promise_in_force(opened: Bundle) -> Promise:
+    """What a bundle was certified for; limits that costs chose are kept as they are.
+
+    Raises:
+        InputError: it is not certified.
+        BundleError: what it stores is malformed.
+    """
+    stored, point = read_scores(opened), opened.manifest.operating_point
+    if point is None:
+        raise InputError(f"{opened.root}: expected certified limits, found none. Run gonogo certify first.")
+    limits: dict[str, Any] = {"max_escape": point.escape.max_rate, "max_overkill": point.overkill.max_rate}
+    if stored is None:  # certified before scores were kept
+        return Promise(**limits, confidence=point.escape.confidence, joint=point.joint, guard=None)
+    promise = stored.promise
+    return promise if promise.costs is None else replace(promise, costs=None, **limits)
+
+
 def scores_file(
-    request: object, calibrate: Evaluation, *, val: Evaluation | None = None, bad_share: float | None = None
+    promise: Promise, calibrate: Evaluation, *, val: Evaluation | None = None, bad_share: float | None = None
 ) -> dict[str, bytes]:
     """The file to put into a bundle, by name.
 
     Args:
-        request: A dataclass: what was asked.
+        promise: What was asked.
         calibrate: What the operating point was certified on, near-duplicates merged as they were counted.
         val: What costs chose the limits on, where they did.
         bad_share: See `StoredScores.bad_share`.
     """
     record = {
         "format": 1,
-        "request": asdict(request),  # type: ignore[call-overload]
+        "request": asdict(promise),
         "bad_share": bad_share,
         "data_fingerprint": calibrate.data_fingerprint,
         "calibrate": _rows(calibrate),

@@ -1,11 +1,11 @@
-"""The act of setting a gauge."""
+"""Certification: the one way from a promise to an operating point."""
 
 from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from gonogo.drift import Reference
 from gonogo.errors import DatasetError, UnfitError
 from gonogo.evaluate import Evaluation, evaluate, require_judged
 from gonogo.inspector import Inspector
+from gonogo.manifest import Golden
 from gonogo.operate.certifying import certify_judged, note_judged
 from gonogo.operate.golden import choose_golden, replaced_files
 from gonogo.operate.measuring import Recorder, make_reference
@@ -28,36 +29,20 @@ from gonogo.operate.records import EVIDENCE
 from gonogo.operate.restoring import refuse_losses
 from gonogo.operate.scores import scores_file
 from gonogo.operate.trust import doubts, exposures, merged, refuse_leaks, refuse_other_data
-from gonogo.operating_point import Costs, DialPoint, KindClaims, Loss, Promise
+from gonogo.operating_point import DialPoint, KindClaims, Loss, Promise
 from gonogo.operating_point.dial import RATES
-from gonogo.schema import Label, OperatingPoint, Scores
+from gonogo.schema import DefectMap, Label, OperatingPoint, Scores
 
 UNNAMED = "unnamed"
 """Stands for bad parts whose defect kind nobody named."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request(Promise):
-    """What is asked of the gauge. With costs, the limits are the highest that may be chosen."""
+class Certified:
+    """What a certification found, and what it puts into the bundle; nothing of it is written yet."""
 
-    per_kind: bool = False
-    """The escape limit for each defect kind by itself, too."""
-    costs: Costs | None = None
-    bad_share: float | None = None
-    """Share of bad parts that arrive at the gauge; that of the val split, which is seldom true, where omitted."""
-    guard: float | None = 0.02
-    """Most ordinary parts that may go to a person for being unlike everything taught; ``None`` for no guard."""
-    merge_near_duplicates: bool = False
-    """Count calibration pictures that look like one part as one part."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Operated:
-    """What came of it."""
-
-    bundle: Bundle
-    """The new revision."""
-    request: Request
+    promise: Promise
+    """What was asked."""
     point: OperatingPoint
     kinds: KindClaims | None
     dial: tuple[DialPoint, ...]
@@ -65,9 +50,16 @@ class Operated:
     review_rate: float | None
     """Expected from the val scores at ``bad_share``, without the guard."""
     bad_share: float | None
-    reference: Reference
+    reference: Reference | None
+    """What later parts are compared with; ``None`` where too few training pictures could be judged."""
+    val: Evaluation
     calibrate: Evaluation
+    maps: Mapping[str, DefectMap]
+    """The defect map of each val and calibrate picture, by file name."""
     warnings: tuple[str, ...]
+    golden: tuple[Golden, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Scores, evidence, reference and golden frames, by their names in the bundle."""
 
     @property
     def refusals(self) -> tuple[str, ...]:
@@ -86,76 +78,112 @@ class Operated:
         return tuple(refused)
 
 
-def operate(inspector: Inspector, dataset: Dataset, request: Request | None = None, *, force: bool = False) -> Operated:
-    """Choose on val, certify once on calibrate, and write a new revision of the bundle.
+@dataclass(frozen=True, kw_only=True)
+class Operated(Certified):
+    """A certification that was written into its bundle."""
 
-    Where a limit cannot be certified, the revision says so and those parts go to review: see `Operated.refusals`. A
+    bundle: Bundle
+    """The new revision."""
+
+
+def operate(inspector: Inspector, dataset: Dataset, promise: Promise | None = None, *, force: bool = False) -> Operated:
+    """Certify a bundle anew, see `certify`, and write the outcome into it as a new revision.
+
+    Where a limit cannot be certified, the revision says so and those parts go to review: see `Certified.refusals`. A
     promise in force is not given up for that: then nothing is written, unless ``force``.
 
     Args:
         inspector: What judges; its bundle is replaced on disk, so load it again afterwards.
         dataset: Labelled and split; the one the inspector was trained on.
-        request: What is asked; the defaults of `Request` where omitted.
+        promise: What is asked; the defaults of `Promise` where omitted.
         force: Write the revision even where it promises less than is promised now, without having been asked to.
 
     Raises:
-        DatasetError: a split lacks labelled parts, a calibration picture cannot be judged, a part is in two splits, or
-            it is not the data set that the inspector was trained on.
+        DatasetError: as `certify`, or it is not the data set that the inspector was trained on.
         UnfitError: the new revision would promise less; the bundle was not changed.
     """
-    request = request or Request()
     refuse_other_data(inspector.bundle, dataset)
+    made = certify(inspector, dataset, promise, force=force)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    files = {drift.DRIFT: None, drift.TAUGHT: None, **replaced_files(inspector, made.files)}
+    revised = bundles.replace_operating_point(inspector.bundle, made.point, now=now, files=files, golden=made.golden)
+    return Operated(**{each.name: getattr(made, each.name) for each in fields(Certified)}, bundle=revised)
+
+
+def certify(
+    inspector: Inspector, dataset: Dataset, promise: Promise | None = None, *, force: bool = False
+) -> Certified:
+    """Choose limits on val and certify them once on calibrate: the one way to an operating point.
+
+    Training calls this for a draft, `operate` for a finished bundle; each picture is judged once. Nothing is written,
+    but that the calibrate parts have set a threshold is noted beside the data set.
+
+    Args:
+        inspector: What judges.
+        dataset: Labelled and split; the one the inspector was trained on.
+        promise: What is asked; the defaults of `Promise` where omitted.
+        force: Go on even where less would be promised than the inspector's bundle promises now.
+
+    Raises:
+        DatasetError: a split lacks labelled parts, too many calibration pictures cannot be judged, or a part is in two
+            splits.
+        UnfitError: less would be promised than now.
+    """
+    promise = promise or Promise()
     refuse_leaks(dataset)
     refuse_redealt(dataset)
     recorder = Recorder(inspector, dataset)
     val = evaluate(recorder, dataset, (Split.VAL,), with_regions=False)
-    calibrate = _judge_calibrate(recorder, dataset)
+    calibrate = evaluate(recorder, dataset, (Split.CALIBRATE,), with_regions=False)
+    require_judged(calibrate, then="certify or train again")
     alike = exposures(dataset, calibrate)
-    if request.merge_near_duplicates:
+    if promise.merge_near_duplicates:
         calibrate = merged(calibrate, alike)
-    bad_share = request.bad_share if request.bad_share is not None else _bad_share(val)
-    max_escape, max_overkill = _choose(val, calibrate, request, bad_share)
-    point, kinds = _certify(calibrate, replace(request, max_escape=max_escape, max_overkill=max_overkill))
+    bad_share = promise.bad_share if promise.bad_share is not None else share_of_bad(val)
+    max_escape, max_overkill = _choose(val, calibrate, promise, bad_share)
+    point, kinds = _certify(calibrate, replace(promise, max_escape=max_escape, max_overkill=max_overkill))
     note_judged(dataset, point)
-    lost = _lost(inspector.bundle, request, point)
+    lost = _lost(inspector.bundle, promise, point)
     if not force:
-        refuse_losses(inspector.bundle, [loss for loss in lost if loss.gone or not _asked(request, loss)])
+        refuse_losses(inspector.bundle, [loss for loss in lost if loss.gone or not _asked(promise, loss)])
     reference, lacking = make_reference(
-        recorder, val, calibrate, guard_share=request.guard, bad_share=request.bad_share
+        recorder, val, calibrate, guard_share=promise.guard, bad_share=promise.bad_share
     )
-    lacking += [each.sentence() for each in shortfalls(dataset, request) if request.costs is None]
-    trust = doubts(dataset, calibrate, alike, merging=request.merge_near_duplicates)
-    made = Operated(
-        bundle=inspector.bundle,
-        request=request,
+    lacking += [each.sentence() for each in shortfalls(dataset, promise) if promise.costs is None]
+    trust = doubts(dataset, calibrate, alike, merging=promise.merge_near_duplicates)
+    found = Certified(
+        promise=promise,
         point=point,
         kinds=kinds,
-        dial=_dial(val, calibrate, request, bad_share, sorted({*RATES, max_escape}), [max_overkill]),
+        dial=_dial(val, calibrate, promise, bad_share, sorted({*RATES, max_escape}), [max_overkill]),
         review_rate=_review_rate(val, point, bad_share),
         bad_share=bad_share,
         reference=reference,
+        val=val,
         calibrate=calibrate,
+        maps=recorder.maps,
         warnings=(*trust, *lacking, *(f"Less is promised than before. {loss.sentence}" for loss in lost)),
     )
-    record = json.dumps(_evidence(made, dataset), indent=2, allow_nan=False).encode() + b"\n"
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     golden, frames = choose_golden(inspector, dataset, (*val.pictures, *calibrate.pictures), point)
-    files = {
-        **drift.to_files(reference),
-        EVIDENCE: record,
-        **scores_file(request, calibrate, val=None if request.costs is None else val, bad_share=bad_share),
-        **replaced_files(inspector, frames),
+    return replace(found, golden=golden, files={**_records(found, dataset), **frames})
+
+
+def _records(made: Certified, dataset: Dataset) -> dict[str, bytes]:
+    """What the bundle keeps of a certification beside the golden frames, by file name."""
+    val = None if made.promise.costs is None else made.val
+    return {
+        **({} if made.reference is None else drift.to_files(made.reference)),
+        EVIDENCE: json.dumps(_evidence(made, dataset), indent=2, allow_nan=False).encode() + b"\n",
+        **scores_file(made.promise, made.calibrate, val=val, bad_share=made.bad_share),
     }
-    revised = bundles.replace_operating_point(inspector.bundle, point, now=now, files=files, golden=golden)
-    return replace(made, bundle=revised)
 
 
 def derive(
-    val: Evaluation, calibrate: Evaluation, request: Request, bad_share: float | None
+    val: Evaluation, calibrate: Evaluation, promise: Promise, bad_share: float | None
 ) -> tuple[OperatingPoint, KindClaims | None]:
-    """The operating point that follows from judged pictures and a request; a function of these alone."""
-    max_escape, max_overkill = _choose(val, calibrate, request, bad_share)
-    return _certify(calibrate, replace(request, max_escape=max_escape, max_overkill=max_overkill))
+    """The operating point that follows from judged pictures and a promise; a function of these alone."""
+    max_escape, max_overkill = _choose(val, calibrate, promise, bad_share)
+    return _certify(calibrate, replace(promise, max_escape=max_escape, max_overkill=max_overkill))
 
 
 def dial_to_json(setting: DialPoint) -> dict[str, Any]:
@@ -172,11 +200,11 @@ def dial_to_json(setting: DialPoint) -> dict[str, Any]:
     }
 
 
-def _evidence(made: Operated, dataset: Dataset) -> dict[str, Any]:
+def _evidence(made: Certified, dataset: Dataset) -> dict[str, Any]:
     samples = [sample for sample in dataset.split(Split.CALIBRATE) if sample.label is not None]
     return {
         "format": 1,
-        "request": asdict(made.request),
+        "request": asdict(made.promise),
         "calibrate": {
             "pictures": len(samples),
             "parts_good": made.point.overkill.parts,
@@ -194,23 +222,18 @@ def _evidence(made: Operated, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _judge_calibrate(recorder: Recorder, dataset: Dataset) -> Evaluation:
-    calibrate = evaluate(recorder, dataset, (Split.CALIBRATE,), with_regions=False)
-    require_judged(calibrate, then="run gonogo certify again")
-    return calibrate
-
-
-def _bad_share(val: Evaluation) -> float | None:
+def share_of_bad(val: Evaluation) -> float | None:
+    """Share of bad parts; ``None`` where there are good or bad ones only."""
     bad = val.count(Label.BAD)
     return bad / len(val.parts) if 0 < bad < len(val.parts) else None
 
 
-def _lost(bundle: Bundle, request: Request, point: OperatingPoint) -> list[Loss]:
+def _lost(bundle: Bundle, promise: Promise, point: OperatingPoint) -> list[Loss]:
     """What the bundle promises now and would no longer."""
     lost = points.losses(bundle.manifest.operating_point, point)
     file = bundle.root / EVIDENCE
     before = json.loads(file.read_bytes()).get("kinds") if file.is_file() else None
-    if before and not request.per_kind:
+    if before and not promise.per_kind:
         sentence = (
             "Now: the escape limit holds for each kind of defect. Then: for all together (keep it with --per-kind)."
         )
@@ -218,33 +241,33 @@ def _lost(bundle: Bundle, request: Request, point: OperatingPoint) -> list[Loss]
     return lost
 
 
-def _asked(request: Request, loss: Loss) -> bool:
+def _asked(promise: Promise, loss: Loss) -> bool:
     """Whether a weaker promise is just what somebody asked for."""
-    return getattr(request, f"max_{loss.about}", None) is not None
+    return promise.costs is not None or getattr(promise, f"max_{loss.about}", None) is not None
 
 
-def _choose(val: Evaluation, calibrate: Evaluation, request: Request, bad_share: float | None) -> tuple[float, float]:
+def _choose(val: Evaluation, calibrate: Evaluation, promise: Promise, bad_share: float | None) -> tuple[float, float]:
     """The limits to certify: those asked for, those that the counts allow, or the cheapest by the val scores."""
-    limits = request.limits(good_parts=calibrate.count(Label.GOOD), bad_parts=calibrate.count(Label.BAD))
-    if request.costs is None:
+    limits = promise.limits(good_parts=calibrate.count(Label.GOOD), bad_parts=calibrate.count(Label.BAD))
+    if promise.costs is None:
         return limits
     escapes, overkills = (sorted({*(rate for rate in RATES if rate < most), most}) for most in limits)
-    settings = _dial(val, calibrate, request, bad_share, escapes, overkills)
+    settings = _dial(val, calibrate, promise, bad_share, escapes, overkills)
     if not settings:
         raise DatasetError(
             f"expected good and bad parts in the val split to weigh the costs, found {val.count(Label.GOOD)} good and "
             f"{val.count(Label.BAD)} bad. Choose the limits yourself with --max-escape and --max-overkill."
         )
     try:
-        chosen = points.cheapest(settings, request.costs)
+        chosen = points.cheapest(settings, promise.costs)
     except UnfitError:  # then the most lenient limits are asked for, and refused with what is missing
         return limits
     return chosen.escape.max_rate, chosen.overkill.max_rate
 
 
-def _certify(calibrate: Evaluation, request: Request) -> tuple[OperatingPoint, KindClaims | None]:
-    point = certify_judged(calibrate, request)
-    if not request.per_kind:
+def _certify(calibrate: Evaluation, promise: Promise) -> tuple[OperatingPoint, KindClaims | None]:
+    point = certify_judged(calibrate, promise)
+    if not promise.per_kind:
         return point, None
     named = [part.defect or UNNAMED for part in calibrate.parts if part.label is Label.BAD]
     kinds = points.certify_kinds(point, calibrate.calibration_scores(Label.BAD), named)
@@ -254,7 +277,7 @@ def _certify(calibrate: Evaluation, request: Request) -> tuple[OperatingPoint, K
 def _dial(
     val: Evaluation,
     calibrate: Evaluation,
-    request: Request,
+    promise: Promise,
     bad_share: float | None,
     max_escapes: Sequence[float],
     max_overkills: Sequence[float],
@@ -270,8 +293,8 @@ def _dial(
         bad_share=bad_share,
         max_escapes=max_escapes,
         max_overkills=max_overkills,
-        confidence=request.confidence,
-        joint=request.joint,
+        confidence=promise.confidence,
+        joint=promise.joint,
     )
 
 

@@ -15,10 +15,11 @@ from gonogo.operating_point.claims import (
     what_it_takes,
     without_promise,
 )
-from gonogo.operating_point.dial import Costs, DialPoint, cheapest, dial, expected_point
+from gonogo.operating_point.dial import DialPoint, cheapest, dial, expected_point
 from gonogo.operating_point.promise import (
     DEFAULT_RATE,
     MOST_RATE,
+    Costs,
     Loss,
     Promise,
     describe_point,

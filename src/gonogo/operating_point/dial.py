@@ -10,27 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gonogo.errors import InputError, UnfitError
-from gonogo.operating_point.promise import Promise
+from gonogo.operating_point.promise import Costs, Promise
 from gonogo.operating_point.rule import make_claim, meet, sorted_scores, unpromised
 from gonogo.schema import Claim, OperatingPoint, Scores
 
 RATES: tuple[float, ...] = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
 """The limits a dial offers unless told otherwise."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Costs:
-    """What one mistake costs, in any one currency; a correct verdict costs nothing."""
-
-    escape: float
-    overkill: float
-    review: float
-
-    def __post_init__(self) -> None:
-        for name in ("escape", "overkill", "review"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0.0):
-                raise InputError(f"cost of {name}: expected a number that is not negative, found {value}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from gonogo.errors import InputError
 from gonogo.operating_point.binomial import allowed_errors, best_rate, parts_needed
 from gonogo.operating_point.claims import (
     NOTHING_KNOWN,
@@ -23,12 +24,29 @@ DEFAULT_RATE = 0.05
 """Largest escape rate and largest overkill rate where nobody asks for another."""
 MOST_RATE = 0.15
 """Where nobody asks and the counts do not allow `DEFAULT_RATE`: the largest rate that is certified in its place."""
+MOST_RATE_BY_COSTS = 0.3
+"""Where costs choose and nobody sets a limit: the largest rate that they may choose."""
 _DIGITS = 1e4
 
 
 @dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What one mistake costs, in any one currency; a correct verdict costs nothing."""
+
+    escape: float
+    overkill: float
+    review: float
+
+    def __post_init__(self) -> None:
+        for name in ("escape", "overkill", "review"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0.0):
+                raise InputError(f"cost of {name}: expected a number that is not negative, found {value}.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Promise:
-    """What is asked of training, of ``gonogo certify`` and of the pages alike."""
+    """What a certification is asked for: the only such type, for training, the command and the pages alike."""
 
     max_escape: float | None = None
     """Largest share of bad parts judged go; ``None``: not asked for, see `rate_by_counts`."""
@@ -42,12 +60,28 @@ class Promise:
     go_without_promise: bool = False
     """Where no escape limit can be certified: pass parts that look like good ones all the same. Every verdict says so.
     """
+    per_kind: bool = False
+    """The escape limit for each defect kind by itself, too."""
+    costs: Costs | None = None
+    """Choose the cheapest limits on the val split; ``max_escape`` and ``max_overkill`` are then the highest allowed."""
+    bad_share: float | None = None
+    """Share of bad parts on the line; that of the val split, which is seldom true, where omitted."""
+    guard: float | None = 0.02
+    """Most ordinary parts that may go to review for being out of distribution; ``None`` for no such check."""
+    merge_near_duplicates: bool = False
+    """Count calibration pictures that look like one part as one part."""
 
     def limits(self, *, good_parts: int, bad_parts: int) -> tuple[float, float]:
         """The escape and the overkill limit to certify with so many calibration parts.
 
-        The counts decide, never a score, so that the proof holds. Parts that cannot be judged count.
+        The counts decide, never a score, so that the proof holds. Parts that cannot be judged count. With costs these
+        are the largest that may be chosen.
         """
+        if self.costs is not None:
+            return (
+                MOST_RATE_BY_COSTS if self.max_escape is None else self.max_escape,
+                MOST_RATE_BY_COSTS if self.max_overkill is None else self.max_overkill,
+            )
         delta = risk(self.confidence, joint=self.joint)
         return (
             rate_by_counts(bad_parts, delta) if self.max_escape is None else self.max_escape,

@@ -9,12 +9,12 @@ from markupsafe import Markup
 
 from gonogo.errors import InputError
 from gonogo.files import write_beside
-from gonogo.operate import Operated
+from gonogo.operate import Certified
 from gonogo.report import svg
 from gonogo.report.page import render
 
 
-def write_dial(made: Operated, path: Path) -> None:
+def write_dial(made: Certified, path: Path, *, bundle_name: str) -> None:
     """Draw certified escape rate against review rate, the chosen setting marked, as ``.html`` or ``.svg``.
 
     Raises:
@@ -31,10 +31,10 @@ def write_dial(made: Operated, path: Path) -> None:
         head, _, rest = page.partition(">")
         write_beside(path, f"{head}><style>{style}</style>{rest}\n".encode())
         return
-    write_beside(path, render("dial.html", made=made, plot=plot, bundle_name=made.bundle.root.name).encode())
+    write_beside(path, render("dial.html", made=made, plot=plot, bundle_name=bundle_name).encode())
 
 
-def dial_plot(made: Operated) -> Markup:
+def dial_plot(made: Certified) -> Markup:
     """The curve over all limits, and the gauge itself as it was certified."""
     point = made.point
     gauge = svg.Mark(x=point.escape.max_rate, y=made.review_rate or 0.0, style="go" if point.escape.holds else "no_go")

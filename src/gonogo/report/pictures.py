@@ -121,15 +121,15 @@ def _ranked(evaluation: Evaluation, label: Label, state: State) -> list[Predicti
 
 
 def _card(inspector: Judge, dataset: Dataset, sample: Sample, part: Prediction) -> Card | None:
-    frame, verdict = inspector.inspect_file(dataset.path(sample))
-    if frame is None:
+    photograph, verdict = inspector.inspect_file(dataset.path(sample))
+    if photograph is None:
         return None
-    mask = dataset.load_mask(sample, (frame.shape[0], frame.shape[1]))
-    photograph, heat = thumbnails(frame, verdict, mask, inspector.heat_scale)
+    mask = dataset.load_mask(sample, photograph.shape_hw)
+    plain, heat = thumbnails(photograph.frame, verdict, mask, inspector.heat_scale)
     return Card(
         part=part,
         verdict=verdict,
-        photograph=data_uri(photograph),
+        photograph=data_uri(plain),
         heat=data_uri(heat),
         marked=mask is not None and bool(mask.any()),
     )

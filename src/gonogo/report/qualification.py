@@ -369,11 +369,11 @@ def _album(title: str, note: str, total: int, cards: Sequence[Card | None]) -> A
 
 
 def _card(inspector: Judge, dataset: Dataset, sample: Sample) -> Card | None:
-    frame, verdict = inspector.inspect_file(dataset.path(sample))
-    if frame is None or sample.label is None:
+    photograph, verdict = inspector.inspect_file(dataset.path(sample))
+    if photograph is None or sample.label is None:
         return None
-    mask = dataset.load_mask(sample, (frame.shape[0], frame.shape[1]))
-    photograph, heat = thumbnails(frame, verdict, mask, inspector.heat_scale)
+    mask = dataset.load_mask(sample, photograph.shape_hw)
+    plain, heat = thumbnails(photograph.frame, verdict, mask, inspector.heat_scale)
     return Card(
         part=Prediction(
             file=sample.file_name,
@@ -384,7 +384,7 @@ def _card(inspector: Judge, dataset: Dataset, sample: Sample) -> Card | None:
             score=verdict.score,
         ),
         verdict=verdict,
-        photograph=data_uri(photograph),
+        photograph=data_uri(plain),
         heat=data_uri(heat),
         marked=mask is not None and bool(mask.any()),
     )

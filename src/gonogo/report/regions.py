@@ -43,14 +43,14 @@ def region_cards(placements: Sequence[Placement], inspector: Judge, dataset: Dat
     cards = []
     for placement in track(worst(placements), "Drawing regions"):
         sample = samples[placement.judged.file]
-        frame, verdict = inspector.inspect_file(dataset.path(sample))
+        photograph, verdict = inspector.inspect_file(dataset.path(sample))
         truth = None if recipe is None else labelled_place(recipe, sample)
-        if frame is None or truth is None or truth.box is None:
+        if photograph is None or truth is None or truth.box is None:
             continue
         turned = verdict.region is not None and not isinstance(verdict.region, Box)
         outlines = [(truth.box, DRAWN_RGB), (truth.quad if turned else None, DRAWN_RGB)]
         outlines += [(verdict.region, CUT_RGB), (verdict.box, FOUND_RGB)]
-        picture = sketch(frame, [(shape, rgb) for shape, rgb in outlines if shape is not None])
+        picture = sketch(photograph.frame, [(shape, rgb) for shape, rgb in outlines if shape is not None])
         reason = verdict.reason if verdict.region is None else ""
         cards.append(RegionCard(placement=placement, photograph=data_uri(picture), reason=reason))
     return tuple(cards)

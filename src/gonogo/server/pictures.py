@@ -14,6 +14,7 @@ import cv2
 from gonogo import bundle, images
 from gonogo.errors import GonogoError
 from gonogo.heatmap import HeatScale, overlay
+from gonogo.images import Photograph
 from gonogo.inspector import Inspector
 from gonogo.ledger import VerdictRecord, View
 from gonogo.manifest import Manifest
@@ -67,8 +68,8 @@ class Pictures:
         with self._book.reading() as ledger:
             if not ledger.frames.holds(shown.frame_sha256):
                 return None
-            frame = ledger.frames.load(shown.frame_sha256)
-        drawn = self._draw(frame, shown, record if heat else None, width)
+            photograph = ledger.frames.photograph(shown.frame_sha256)
+        drawn = self._draw(photograph, shown, record if heat else None, width)
         self._remember(key, drawn)
         return drawn
 
@@ -84,30 +85,30 @@ class Pictures:
         with self._book.reading() as ledger:
             if not ledger.frames.holds(shown.frame_sha256):
                 return None
-            frame = ledger.frames.load(shown.frame_sha256)
-        return self._judge(inspector, shown, frame)
+            photograph = ledger.frames.photograph(shown.frame_sha256)
+        return self._judge(inspector, shown, photograph)
 
-    def _judge(self, inspector: Inspector, shown: View, frame: Frame) -> Verdict:
+    def _judge(self, inspector: Inspector, shown: View, photograph: Photograph) -> Verdict:
         key = (str(shown.frame_sha256), inspector.bundle_sha256)
         with self._remembering:
             known = self._verdicts.get(key)
         if known is not None:
             return known
         with self._judging:
-            found = inspector.inspect(frame)
+            found = inspector.inspect(photograph)
         with self._remembering:
             self._verdicts[key] = found
             while len(self._verdicts) > _VERDICTS:
                 self._verdicts.popitem(last=False)
         return found
 
-    def _draw(self, frame: Frame, shown: View, record: VerdictRecord | None, width: int) -> bytes:
-        small, factor = reduced(frame, width)
+    def _draw(self, photograph: Photograph, shown: View, record: VerdictRecord | None, width: int) -> bytes:
+        small, factor = reduced(photograph.frame, width)
         box = None if shown.box_xyxy is None else Box.from_xyxy(shown.box_xyxy)
         judged, scale = Verdict(state=shown.state, score=shown.score, reason=shown.reason, region=box), _NO_SCALE
         inspector = self._inspector(record) if record is not None else None
         if inspector is not None:
-            again = self._judge(inspector, shown, frame)
+            again = self._judge(inspector, shown, photograph)
             judged = replace(judged, region=again.region, heatmap=again.heatmap, shift_xy=again.shift_xy)
             scale = inspector.heat_scale
         region = None if judged.region is None else _scaled(judged.region, factor)

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from gonogo import images
+from gonogo.images import Photograph
 from gonogo.ledger import Action, Ledger, Where
 from gonogo.names import readable
 from gonogo.schema import State
@@ -97,9 +98,10 @@ class Challenges:
         """Judge one picture of a known bad part; the action records what came of it."""
         if model is None:
             return self.result(path.name, State.FAULT, None, "no bundle is loaded", about=None)
-        frame = images.load(path)
+        photograph = Photograph(images.read_bytes(path), name=str(path))
+        photograph.unpacked(model.recipe)
         try:
-            verdict = model.inspect(frame)
+            verdict = model.inspect(photograph)
         except Exception as error:  # noqa: BLE001  the edge of judging: a test that fails holds the station, no worker
             reason = f"not judged ({type(error).__name__}: {error})"
             return self.result(path.name, State.FAULT, None, reason, about=None, sha256=model.sha256)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from gonogo import bundle as bundles
 from gonogo.capture import HealthCheck, measure, open_camera, read_token
 from gonogo.capture.settings import FolderSettings, PushSettings
 from gonogo.errors import GonogoError, UnfitError
@@ -36,7 +37,7 @@ def check_station(settings: StationSettings) -> list[Finding]:
     found += [_try("token", partial(_token, file)) for file in tokens if file is not None]
     for source in dict.fromkeys(view.bundle or settings.bundle for view in settings.views):
         found.append(_try(f"bundle {source.name}", partial(_bundle, settings, source)))
-    found += [_try(f"camera of view {view.name}", partial(_camera, view)) for view in settings.views]
+    found += [_try(f"camera of view {view.name}", partial(_camera, settings, view)) for view in settings.views]
     return found
 
 
@@ -72,27 +73,34 @@ def _token(file: Path) -> str:
     return f"{file} holds one"
 
 
+def _place(source: Path) -> Path:
+    """Where a bundle lies: the source itself, or the folder that a file names."""
+    return source.parent / source.read_text(encoding="utf-8").strip() if source.is_file() else source
+
+
 def _bundle(settings: StationSettings, source: Path) -> str:
-    place = source.parent / source.read_text(encoding="utf-8").strip() if source.is_file() else source
-    model = load(place)
+    model = load(_place(source))
     if source == settings.bundle and settings.bundle_sha256 not in (None, model.sha256):
         raise UnfitError(f"expected bundle {settings.bundle_sha256}, found {model.sha256}.")
     passes = "lets nothing pass" if model.go_below is None else f"go below {model.go_below:.4g}"
     return f"{model.name} {model.sha256[:16]}: golden frames reproduced, {passes}"
 
 
-def _camera(view: ViewSettings) -> str:
-    settings = view.camera
-    if isinstance(settings, FolderSettings):
-        count = sum(1 for _ in settings.folder.iterdir())
-        return f"{settings.folder} is there, {count} entries"
-    if isinstance(settings, PushSettings):
-        read_token(settings.token_file)
-        return f"waits for pictures at {settings.host}:{settings.port}"
-    camera = open_camera(settings)
+def _camera(settings: StationSettings, view: ViewSettings) -> str:
+    source = view.camera
+    if isinstance(source, FolderSettings):
+        count = sum(1 for _ in source.folder.iterdir())
+        return f"{source.folder} is there, {count} entries"
+    if isinstance(source, PushSettings):
+        read_token(source.token_file)
+        return f"waits for pictures at {source.host}:{source.port}"
+    recipe = bundles.read(_place(view.bundle or settings.bundle)).manifest.recipe
+    camera = open_camera(source)
     try:
-        frame = camera.acquire("check", timeout_s=5.0).frame
-        HealthCheck(view.health).require(frame)
+        acquired = camera.acquire("check", timeout_s=5.0)
+        frame = acquired.unpacked(recipe)
+        HealthCheck(view.health).require(frame, size_wh=acquired.photograph.size_wh)
+        acquired.photograph.judged(recipe)  # a raw frame is refused where the decoder reduces pictures
     finally:
         camera.close()
     facts = measure(frame)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from gonogo.capture import Camera, CaptureError, HealthLimits, Trouble
+from gonogo.config import Recipe
 from gonogo.errors import GonogoError
 from gonogo.files import free_bytes
 from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Row, VerdictRecord, View, Where, worst
@@ -65,11 +66,11 @@ class Station:
 
     def start(self) -> None:
         """Open the ledger and load the bundles; what fails is shown and tried again, never fatal."""
-        self._follow_last_pictures()
         for view in self._views:
             view.start()
         for slot in self._slots:
             self._tell_swap(slot.start(), at_start=True)
+        self._follow_last_pictures()
 
     def close(self) -> None:
         """Let cameras and ledger go."""
@@ -189,11 +190,11 @@ class Station:
         """A camera that froze does not thaw because the worker was started anew: its last picture is remembered."""
         try:
             rows = list(self._ledger.open().verdicts(Where(station=self.settings.station), newest_first=True, limit=20))
-            for view in self._views:
+            for view, parts in zip(self._views, self._parts, strict=True):
                 seen = [each.frame_sha256 for row in rows for each in row.record.views if each.name == view.name]
                 digest = next(filter(None, seen), None)
                 if digest is not None:
-                    view.follow(view.frames.load(digest))
+                    view.follow(view.frames.photograph(digest).unpacked(_recipe(parts)))
         except (GonogoError, OSError):
             self._ledger.forget()  # a picture that cannot be read any more cannot be compared with either
 
@@ -248,7 +249,10 @@ class Station:
     def _shoot(self, trigger: Trigger) -> list[Shot]:
         left_s = max(0.0, min(self.settings.camera_timeout_s, trigger.due_s - self._clock() - _RESERVE_S))
         came_s, window_s = trigger.due_s - self.settings.window_s, self.settings.camera_timeout_s
-        shots = [view.shoot(trigger.id, timeout_s=left_s, came_s=came_s, window_s=window_s) for view in self._views]
+        shots = [
+            view.shoot(trigger.id, timeout_s=left_s, came_s=came_s, window_s=window_s, recipe=_recipe(parts))
+            for view, parts in zip(self._views, self._parts, strict=True)
+        ]
         until = time.monotonic() + left_s + _RESERVE_S
         for shot, view in zip(shots, self._views, strict=True):
             if not shot.taken.wait(max(0.0, until - time.monotonic())):
@@ -284,7 +288,7 @@ class Station:
         assert model is not None, "refused before"
         assert acquired is not None, "no problem means a picture"
         try:
-            return model.inspect(acquired.frame)
+            return model.inspect(acquired.photograph)
         except Exception as error:  # noqa: BLE001  the edge of judging: whatever went wrong, the part is a fault
             return Verdict(state=State.FAULT, score=None, reason=f"not judged ({type(error).__name__}: {error})")
 
@@ -391,3 +395,8 @@ class Station:
     def _settle(self, trigger: Trigger, *, stored: bool) -> None:
         for view in self._views:
             view.settle(trigger.id, stored=stored)
+
+
+def _recipe(parts: ViewParts) -> Recipe:
+    """How the view's bundle wants its pictures unpacked."""
+    return Recipe() if parts.slot.model is None else parts.slot.model.recipe

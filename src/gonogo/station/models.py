@@ -7,13 +7,15 @@ import hashlib
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from gonogo.config import Recipe
 from gonogo.errors import InputError
 from gonogo.files import folder_beside, plain_files
+from gonogo.images import Photograph
 from gonogo.names import readable
-from gonogo.schema import Frame, Verdict
+from gonogo.schema import Verdict
 
 _SEAL = "SHA256SUMS"
 _KEPT = 5
@@ -32,7 +34,9 @@ class Model:
     """``None``: nothing can pass."""
     no_go_above: float | None
     device: str
-    inspect: Callable[[Frame], Verdict]
+    inspect: Callable[[Photograph], Verdict]
+    recipe: Recipe = field(default_factory=Recipe)
+    """How it wants its pictures unpacked."""
 
 
 Loader = Callable[[Path], Model]
@@ -58,6 +62,7 @@ def load(path: Path) -> Model:
         no_go_above=no_go_above,
         device=settings().device,
         inspect=inspector.inspect,
+        recipe=inspector.recipe,
     )
 
 

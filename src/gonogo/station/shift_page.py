@@ -178,10 +178,10 @@ class _Gallery:
         if view is None or view.frame_sha256 is None or inspector is None:
             return None
         try:
-            frame = self._frames.load(view.frame_sha256)
+            shown = self._frames.photograph(view.frame_sha256)
+            photograph, heat = thumbnails(shown.frame, inspector.inspect(shown), None, inspector.heat_scale)
         except GonogoError:
             return None  # retention has let it go
-        photograph, heat = thumbnails(frame, inspector.inspect(frame), None, inspector.heat_scale)
         return Picture(row=row, photograph=data_uri(photograph), heat=data_uri(heat))
 
     def _inspector(self, bundle: str | None) -> Inspector | None:

@@ -24,6 +24,7 @@ from gonogo.capture import (
     Trouble,
     measure,
 )
+from gonogo.config import Recipe
 from gonogo.errors import GonogoError
 from gonogo.ledger import FrameStore
 from gonogo.schema import Frame
@@ -39,11 +40,14 @@ class Shot:
     timeout_s: float
     came_s: float
     window_s: float
+    recipe: Recipe
     taken: threading.Event = field(default_factory=threading.Event)
     """Set when ``acquired`` is known, or the ``problem`` that there is no picture."""
     kept: threading.Event = field(default_factory=threading.Event)
     """Set when ``frame_sha256`` or ``store_error`` is known, and whether the picture has a ``problem``."""
     acquired: Acquired | None = None
+    unpacked: Frame | None = None
+    """The pixels whose health is checked: as they are judged, or the raw frame."""
     problem: CaptureError | None = None
     """Why the picture cannot be judged; there may be one all the same."""
     frame_sha256: str | None = None
@@ -75,7 +79,7 @@ class ViewThread:
         return 0.0 if since is None else time.monotonic() - since
 
     def follow(self, frame: Frame) -> None:
-        """The picture before the next one, from an earlier run; call before `start`."""
+        """The picture before the next one, from an earlier run, as it is unpacked; call before `start`."""
         self._check.before = frame
 
     @property
@@ -105,7 +109,7 @@ class ViewThread:
         names = {**self._counted, **counts}
         return {name: self._counted[name] + counts.get(name, 0) for name in names}
 
-    def shoot(self, trigger_id: str, *, timeout_s: float, came_s: float, window_s: float) -> Shot:
+    def shoot(self, trigger_id: str, *, timeout_s: float, came_s: float, window_s: float, recipe: Recipe) -> Shot:
         """Ask for a picture; returns at once.
 
         Args:
@@ -113,8 +117,9 @@ class ViewThread:
             timeout_s: How long to wait for it.
             came_s: When the trigger came, monotonic.
             window_s: How long after its trigger a picture may be taken.
+            recipe: How its picture is unpacked, once: for the check of its health and for the verdict.
         """
-        shot = Shot(trigger_id=trigger_id, timeout_s=timeout_s, came_s=came_s, window_s=window_s)
+        shot = Shot(trigger_id=trigger_id, timeout_s=timeout_s, came_s=came_s, window_s=window_s, recipe=recipe)
         self._jobs.put(shot)
         return shot
 
@@ -157,13 +162,15 @@ class ViewThread:
             if self._camera is None:
                 self._camera = self._opener()
             self.expect(shot.trigger_id, shot.came_s, shot.window_s)
-            shot.acquired = self._camera.acquire(shot.trigger_id, timeout_s=shot.timeout_s)
+            acquired = self._camera.acquire(shot.trigger_id, timeout_s=shot.timeout_s)
+            shot.unpacked = acquired.unpacked(shot.recipe)
+            shot.acquired = acquired
             shot.timings_ms["acquire"] = (time.perf_counter() - start) * 1e3
         shot.taken.set()
-        if shot.acquired is not None:
+        if shot.acquired is not None and shot.unpacked is not None:
             start = time.perf_counter()
             with self._problems_of(shot):
-                self._check.require(shot.acquired.frame)
+                self._check.require(shot.unpacked, size_wh=shot.acquired.photograph.size_wh)
             shot.timings_ms["health"] = (time.perf_counter() - start) * 1e3
         if not shot.abandoned:
             self._keep(shot)
@@ -187,9 +194,9 @@ class ViewThread:
             return
         start = time.perf_counter()
         try:
-            acquired = shot.acquired
-            data = acquired.data
-            shot.frame_sha256 = self.frames.put_frame(acquired.frame) if data is None else self.frames.put(data)
+            photograph = shot.acquired.photograph
+            data = photograph.data
+            shot.frame_sha256 = self.frames.put_frame(photograph.frame) if data is None else self.frames.put(data)
         except (GonogoError, OSError) as error:
             shot.store_error = error
         shot.timings_ms["store"] = (time.perf_counter() - start) * 1e3

@@ -10,8 +10,8 @@ from enum import StrEnum
 import cv2
 import numpy as np
 
-from gonogo import images
 from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
+from gonogo.images import Photograph
 from gonogo.schema import Frame
 
 
@@ -37,6 +37,10 @@ class Mishap(StrEnum):
     """The driver raises what nobody expects."""
 
 
+SPOILING = (Mishap.DARK, Mishap.SATURATED, Mishap.BLURRED, Mishap.WRONG_SIZE)
+"""The mishaps that change the pixels."""
+
+
 class FakeCamera:
     """Gives ``frames(trigger_id)``, spoiled as ``plan(trigger_id)`` says.
 
@@ -45,7 +49,7 @@ class FakeCamera:
 
     def __init__(
         self,
-        frames: Callable[[str], Frame | bytes | tuple[Frame, bytes]],
+        frames: Callable[[str], Frame | bytes | Photograph],
         plan: Callable[[str], Mishap] = lambda trigger_id: Mishap.NONE,
         *,
         delay_s: float = 0.2,
@@ -55,7 +59,7 @@ class FakeCamera:
         """Make one.
 
         Args:
-            frames: The picture of a trigger, as pixels, as an encoded file, or as both.
+            frames: The picture of a trigger: pixels, an encoded file, or a photograph, which may be unpacked already.
             plan: What goes wrong with it.
             delay_s: How late a delayed frame is.
             hang_s: How long a hanging driver blocks.
@@ -89,14 +93,10 @@ class FakeCamera:
         if mishap is Mishap.FREEZE and self._before is not None:
             return self._before
         given = self._frames(trigger_id)
-        if isinstance(given, tuple):
-            frame, data = given
-        elif isinstance(given, bytes):
-            frame, data = images.decode(given), given
-        else:
-            frame, data = given, None
-        spoiled = spoil(frame, mishap)
-        acquired = Acquired(frame=spoiled, data=data if spoiled is frame else None, at=now())
+        photograph = given if isinstance(given, Photograph) else Photograph(given)
+        if mishap in SPOILING:
+            photograph = Photograph(spoil(photograph.frame, mishap))
+        acquired = Acquired(photograph=photograph, at=now())
         self._before = acquired
         return acquired
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gonogo.errors import BundleError
+from gonogo.images import Photograph
 from gonogo.schema import Box, Frame, State, Verdict
 from gonogo.station.models import Model
 
@@ -25,8 +26,8 @@ def fake_model(
     if seal.strip() == b"broken":
         raise BundleError(f"{path}: the fake bundle is broken, as was asked for.")
 
-    def inspect(frame: Frame) -> Verdict:
-        start = time.perf_counter()
+    def inspect(photograph: Photograph) -> Verdict:
+        start, frame = time.perf_counter(), photograph.frame
         score = judge(frame)
         state = State.GO if score < -20 else State.NO_GO if score > 20 else State.REVIEW
         timings_ms = {"total": (time.perf_counter() - start) * 1e3}

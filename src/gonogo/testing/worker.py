@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gonogo.capture import HealthLimits
+from gonogo.images import Photograph
 from gonogo.schema import Frame, Verdict
 from gonogo.station.judging import Station, ViewParts
 from gonogo.station.messages import Answer, Trigger
@@ -72,7 +73,7 @@ def build(settings: StationSettings, kind: str) -> Station:
 
 
 def _tormented(model: Model, station: TormentedStation) -> Model:
-    def inspect(frame: Frame) -> Verdict:
+    def inspect(photograph: Photograph) -> Verdict:
         if station.current.startswith("model-raise"):
             raise RuntimeError("the fake network failed")
         if station.current.startswith("model-slow"):
@@ -83,7 +84,7 @@ def _tormented(model: Model, station: TormentedStation) -> Model:
             os.kill(os.getpid(), signal.SIGKILL)
         if station.current.startswith("process-hang"):
             os.kill(os.getpid(), signal.SIGSTOP)
-        return model.inspect(frame)
+        return model.inspect(photograph)
 
     return replace(model, inspect=inspect)
 

@@ -24,7 +24,7 @@ from gonogo.model import Pool, on_finest, pool_map
 from gonogo.progress import track
 from gonogo.runtime import Graph
 from gonogo.source import Source
-from gonogo.train.features import Pooled, stream_maps
+from gonogo.train.features import Pooled, stream_marked_maps
 from gonogo.train.head import CellLogit, Head, best_bias
 
 KEPT = 24
@@ -106,9 +106,8 @@ def gather_cells(
     rng = np.random.default_rng(seed)
     most = math.ceil(KEPT / augmentation.views)
     features, defective, view = [], [], []
-    results = stream_maps(graph, source, samples, augmentation, seed=seed)
-    marks = source.marks(samples, augmentation, seed=seed)
-    for number, (maps, marked) in enumerate(zip(results, marks, strict=True)):
+    results = stream_marked_maps(graph, source, samples, augmentation, seed=seed)
+    for number, (maps, marked) in enumerate(results):
         targets = cell_targets(marked, max((each.shape[1], each.shape[2]) for each in maps), shift_xy)
         for kind in (SOUND, DEFECTIVE):
             chosen = rng.permutation(np.argwhere(targets == kind))[:most]

@@ -120,7 +120,7 @@ def watch_teacher(
         with np.load(file, allow_pickle=False) as stored:
             return Seen(scores=stored["scores"], maps=stored["maps"])
     total = len(samples) * augmentation.views
-    views = source.views(samples, augmentation, seed=seed)
+    views = (view.picture for view in source.views(samples, augmentation, seed=seed))
     scores, maps = [], []
     for found in track(graph.stream(views), "the teacher judges", total=total):
         scores.append(found["score"][0])
@@ -168,9 +168,8 @@ def make_lessons(
         near_weight: See `Distillation`.
         scratch: Folder for the pictures, which can be larger than memory.
     """
-    views = track(
-        source.views(samples, augmentation, seed=seed), "cutting out views", total=len(samples) * augmentation.views
-    )
+    pictures = (view.picture for view in source.views(samples, augmentation, seed=seed))
+    views = track(pictures, "cutting out views", total=len(samples) * augmentation.views)
     bad = labels(samples)
     return Lessons(
         pictures=_stored(views, (len(samples), augmentation.views), source.size_wh, scratch),

@@ -16,7 +16,7 @@ from gonogo.dataset import Sample, fingerprint
 from gonogo.files import vanishing_array, write_beside
 from gonogo.progress import track
 from gonogo.runtime import Graph
-from gonogo.source import Source, labels
+from gonogo.source import Marks, Source, labels, stream_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +117,19 @@ def stream_maps(
         yield [found[0] for found in result.values()]
 
 
+def stream_marked_maps(
+    graph: Graph, source: Source, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
+) -> Iterator[tuple[list[Float32[np.ndarray, "_ _ _"]], Marks | None]]:
+    """As `stream_maps`, each with what its view shows of the sample's mask."""
+    views = source.views(samples, augmentation, seed=seed, masks=True)
+    results = stream_views(graph, views)
+    for result, marks in track(results, "computing features", total=len(samples) * augmentation.views):
+        yield [found[0] for found in result.values()], marks
+
+
 def _stream(
     graph: Graph, source: Source, samples: Sequence[Sample], augmentation: Augmentation, seed: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    results = graph.stream(source.views(samples, augmentation, seed=seed))
+    views = source.views(samples, augmentation, seed=seed)
+    results = (result for result, _ in stream_views(graph, views))
     yield from track(results, "computing features", total=len(samples) * augmentation.views)

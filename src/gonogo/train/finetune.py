@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -209,27 +209,26 @@ def _train_epoch(
     place = device_of(network)
     bad = torch.from_numpy(labels(samples)).float().to(place)
     weights = class_weights(bad)
-    views = source.drawn(samples, augmentation, seed=seed + epoch)
-    marks = source.drawn_marks(samples, augmentation, seed=seed + epoch) if cells is not None else repeat(None)
+    views = source.drawn(samples, augmentation, seed=seed + epoch, masks=cells is not None)
     batches = math.ceil(len(train) / recipe.batch)
     total = 0.0
-    shown = track(_batched(zip(views, marks, strict=False), recipe.batch), f"epoch {epoch}", total=batches)
+    shown = track(_batched(views, recipe.batch), f"epoch {epoch}", total=batches)
     for step, batch in enumerate(shown):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, epoch - 1 + (step + 1) / batches)
         chosen = slice(step * recipe.batch, step * recipe.batch + len(batch))
         with reduced_precision(place):
-            maps = network.features.maps(torch.from_numpy(np.stack([picture for picture, _ in batch])).to(place))
+            maps = network.features.maps(torch.from_numpy(np.stack([view.picture for view in batch])).to(place))
         score, _ = network.head(*(each.float() for each in maps))
         weight = weights[chosen]
         if augmentation.window is not None:  # a window beside the defect shows no bad part
-            seen = torch.tensor([marked is None or bool(marked.any()) for _, marked in batch], device=place)
+            seen = torch.tensor([view.marks is None or bool(view.marks.any()) for view in batch], device=place)
             weight = weight * (seen | (bad[chosen] == 0))
         loss = functional.binary_cross_entropy_with_logits(score, bad[chosen], weight=weight)
         if cells is not None:
             local = network.head.local(*(each.float() for each in maps))
             shape = (local.shape[1], local.shape[2])
-            targets = np.stack([cell_targets(marked, shape, cells.shift_xy) for _, marked in batch])
+            targets = np.stack([cell_targets(view.marks, shape, cells.shift_xy) for view in batch])
             loss = loss + recipe.cell_weight * cell_loss(local + cells.bias, torch.from_numpy(targets).to(place))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -5,7 +5,6 @@ from gonogo.workflow.comparing import Compared, compare
 from gonogo.workflow.options import LocatorOptions, Promise, TrainingOptions
 from gonogo.workflow.quantising import Allowed, Quantised, QuantisingOptions, quantise
 from gonogo.workflow.region import find_regions, place_roi
-from gonogo.workflow.sealing import certify
 from gonogo.workflow.training import Trained, train_inspector
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "Trained",
     "TrainingOptions",
     "cascade",
-    "certify",
     "compare",
     "find_regions",
     "place_roi",

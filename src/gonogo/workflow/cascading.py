@@ -12,7 +12,7 @@ import numpy as np
 import gonogo
 from gonogo import bundle, drift, runtime
 from gonogo.bundle import Bundle
-from gonogo.config import settings
+from gonogo.config import Recipe, settings
 from gonogo.dataset import Dataset, Split, require_trainable
 from gonogo.drift import Reference
 from gonogo.drift.guard import parts_for
@@ -29,13 +29,12 @@ from gonogo.workflow.comparing import (
     compare,
     expected_point,
     promise_of,
-    promised,
     require_same_data,
     require_whole_regions,
 )
 from gonogo.workflow.options import Promise
 from gonogo.workflow.region import ROI_FILES, copy_roi
-from gonogo.workflow.sealing import now, seal
+from gonogo.workflow.sealing import certify_draft, now
 
 TAIL = 0.1
 """Share of the val parts of a class, the outermost, from which the tail of their scores is estimated."""
@@ -95,7 +94,7 @@ def cascade(
     if out.exists() and not overwrite:
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
     _require_fit(student, teacher)
-    promise = promise_of(promised(teacher))
+    promise = promise_of(teacher)
     require_trainable(dataset)
     require_same_data(dataset, student, teacher)
     recorder = Recorder(student, dataset)
@@ -106,17 +105,13 @@ def cascade(
     _require_both_heard(rule, known, recorder, seen)
     with folder_beside(out, replace=overwrite) as partial:
         _copy(student.bundle, teacher.bundle, known, partial)
-        draft = _draft(student.bundle, rule, out.name)
-        bundle.write_manifest(partial, draft)
-        inspector = Inspector.load(partial)
-        seal(inspector, dataset, promise, teacher.heat_scale.shift_xy)
-        compared = compare(Inspector.load(partial), teacher, dataset, options.split)
+        inspector = Inspector.of_draft(bundle.draft(partial, _draft(student.bundle, rule, out.name)))
+        draft = certify_draft(inspector, dataset, promise, teacher.heat_scale.shift_xy)
+        compared = compare(draft.inspector, teacher, dataset, options.split)
         made = Cascaded(bundle=inspector.bundle, compared=compared)
         pictures = len(compared.itself.judged.pictures)
         evidence = {"compared": compared.record(), "pictures": pictures, "asked": made.asked}
-        sealed = bundle.read(partial).manifest
-        finished = sealed.model_copy(update={"cascade": rule.model_copy(update=evidence)})
-        bundle.write_manifest(partial, finished)
+        draft.seal(cascade=rule.model_copy(update=evidence))
     return replace(made, bundle=Inspector.load(out).bundle)
 
 
@@ -190,7 +185,7 @@ def _known(recorder: Recorder, seen: Evaluation, share: float) -> Reference:
         if (signs := recorder.signs.get(picture.file)) is not None:
             distances[picture.part] = max(distances.get(picture.part, 0.0), signs.distance)
     guard = drift.fit_guard(list(distances.values()), share)
-    if guard is None:
+    if guard is None or recorder.taught is None:
         raise UnfitError(
             f"a guard that asks the teacher about at most {share:.3g} of ordinary parts takes {parts_for(share)} val "
             f"parts, found {len(distances)}. Allow a larger share with --strange, or label more parts."
@@ -203,10 +198,10 @@ def _require_fit(student: Inspector, teacher: Inspector) -> None:
         if each.cascade is not None:
             raise InputError(f"{each.path}: expected a bundle with one network, found a cascade. Give one of its two.")
         require_whole_regions(each)
-    if student.recipe.reduction != teacher.recipe.reduction:
+    if _reduced(student.recipe) != _reduced(teacher.recipe):
         raise InputError(
-            f"{student.path} judges pictures at 1/{student.recipe.reduction} of their size, {teacher.path} at "
-            f"1/{teacher.recipe.reduction}. One picture serves both: distil with the teacher's --reduction."
+            f"{student.path} judges pictures {_reduced(student.recipe)}, {teacher.path} {_reduced(teacher.recipe)}. "
+            f"One picture serves both: distil with the teacher's --reduction."
         )
     finders = [
         (each.recipe.roi, [(each.path / name).read_bytes() for name in ROI_FILES if (each.path / name).is_file()])
@@ -217,6 +212,13 @@ def _require_fit(student: Inspector, teacher: Inspector) -> None:
             f"{student.path} finds the part by {student.recipe.roi}, {teacher.path} by {teacher.recipe.roi} or with "
             "other settings. Both must judge the same region: distil the student from this teacher."
         )
+
+
+def _reduced(recipe: Recipe) -> str:
+    """How pictures are reduced before they are judged."""
+    if recipe.reduction == 1:
+        return "at their full size"
+    return f"at 1/{recipe.reduction} of their size, reduced by the {recipe.reduced_by}"
 
 
 def _require_both_heard(rule: CascadeRule, known: Reference, recorder: Recorder, seen: Evaluation) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy import stats
 
@@ -14,6 +14,7 @@ from gonogo.errors import DatasetError, InputError, UnfitError
 from gonogo.evaluate import Evaluation, Rate, evaluate
 from gonogo.inspector import Inspector
 from gonogo.manifest import Comparison, Tally
+from gonogo.operate import promise_in_force
 from gonogo.operate.trust import refuse_leaks, refuse_other_data
 from gonogo.operating_point import DialPoint
 from gonogo.schema import Label, OperatingPoint, Prediction, Scores, State
@@ -114,14 +115,15 @@ def promised(teacher: Inspector) -> OperatingPoint:
     return point
 
 
-def promise_of(point: OperatingPoint) -> Promise:
-    """What the operating point was asked to certify."""
-    return Promise(
-        max_escape=point.escape.max_rate,
-        max_overkill=point.overkill.max_rate,
-        confidence=point.escape.confidence,
-        joint=point.joint,
-    )
+def promise_of(teacher: Inspector) -> Promise:
+    """What a bundle that is made from this one must promise: the same limits, asked for in the same way.
+
+    Raises:
+        UnfitError: see `promised`.
+    """
+    point = promised(teacher)
+    limits = {"max_escape": point.escape.max_rate, "max_overkill": point.overkill.max_rate}
+    return replace(promise_in_force(teacher.bundle), costs=None, **limits)  # type: ignore[arg-type]
 
 
 def expected_point(good: Scores, bad: Scores, dataset: Dataset, promise: Promise) -> DialPoint:

@@ -30,7 +30,6 @@ from gonogo.workflow.comparing import (
     compare,
     expected_point,
     promise_of,
-    promised,
     require_same_data,
     require_whole_regions,
 )
@@ -102,7 +101,7 @@ def distill(
     if teacher.cascade is not None:
         raise InputError(f"{teacher.path}: expected a bundle with one network, found a cascade. Give its teacher.")
     require_whole_regions(teacher)
-    promise = promise_of(promised(teacher))
+    promise = promise_of(teacher)
     require_trainable(dataset)
     require_same_data(dataset, teacher)
     search = None if teacher.recipe.roi == "none" else teacher.roi
@@ -118,13 +117,19 @@ def distill(
         copy_roi(teacher.path, partial)
         # Its cells were taught what lies under them: the teacher's shift is out of the lessons.
         built = built_network(network, source, options.backbone, options.weights, shift_xy=(0.0, 0.0))
-        fill_bundle(
-            partial, out.name, built, search, reduction=reduction, promise=promise, facts=facts, trained_on=dataset
+        draft = fill_bundle(
+            partial,
+            out.name,
+            built,
+            search,
+            reduction=reduction,
+            reduced_by=teacher.recipe.reduced_by,
+            promise=promise,
+            facts=facts,
+            trained_on=dataset,
         )
-        student = Inspector.load(partial)
-        compared = compare(student, teacher, dataset, options.split)
-        manifest = student.bundle.manifest.model_copy(update={"distilled": compared.record()})
-        bundle.write_manifest(partial, manifest)
+        compared = compare(draft.inspector, teacher, dataset, options.split)
+        draft.seal(distilled=compared.record())
     shutil.rmtree(work, ignore_errors=True)
     return Distilled(bundle=Inspector.load(out).bundle, compared=compared, history=history)
 
@@ -184,7 +189,7 @@ def _lessons(
     val_seen = watch(val, PLAIN)
     # The certified threshold comes from the calibrate split, which must not shape the student: val says where it lies.
     good, bad = _of_parts(val, val_seen)
-    expected = expected_point(good, bad, source.dataset, promise_of(promised(teacher)))
+    expected = expected_point(good, bad, source.dataset, promise_of(teacher))
     scale, bias = _cell_units(teacher, expected.go_below, bad)
     train_seen = watch(train, options.augmentation)
     return write(train, options.augmentation, train_seen), write(val, PLAIN, val_seen)

@@ -20,9 +20,7 @@ from gonogo.errors import DatasetError, InputError, UnfitError
 from gonogo.evaluate import evaluate
 from gonogo.files import folder_beside
 from gonogo.inspector import Inspector
-from gonogo.operate import EVIDENCE, Request, operate
-from gonogo.operate.recounting import request_of
-from gonogo.operate.scores import read_scores
+from gonogo.operate import promise_in_force
 from gonogo.operate.trust import refuse_leaks
 from gonogo.operating_point import Promise
 from gonogo.schema import Label, OperatingPoint, Scores, State
@@ -160,13 +158,13 @@ def learn(
     """
     if out.exists() and not overwrite:
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
-    options, made_with, request = options_of(before), read_made_with(before.bundle), request_in_force(before)
+    options, made_with, promise = options_of(before), read_made_with(before.bundle), promise_in_force(before.bundle)
     grown = None if dataset is None else grow(dataset, source)
     data = Dataset.read(source) if grown is None else grown.dataset
     written = False
     try:
         learned = _learn(
-            _Run(before=before, data=data, made_with=made_with, request=request, force=force), options, out
+            _Run(before=before, data=data, made_with=made_with, promise=promise, force=force), options, out
         )
         written = learned.bundle is not None
     finally:
@@ -181,22 +179,6 @@ def to_a_person(side: Side) -> frozenset[str]:
     return frozenset(
         part.part for part in side.judged.parts if part.score is None or side.point.state(part.score) in states
     )
-
-
-def request_in_force(inspector: Inspector) -> Request:
-    """What the old inspector was certified for; limits that costs chose are kept as they are.
-
-    Raises:
-        InputError: it is not certified.
-    """
-    stored, point = read_scores(inspector.bundle), inspector.operating_point
-    if stored is None or point is None:
-        raise InputError(f"{inspector.path}: expected certified limits, found none. Run gonogo certify first.")
-    request = request_of(stored, inspector)
-    if request.costs is None:
-        return request
-    limits: dict[str, Any] = {"max_escape": point.escape.max_rate, "max_overkill": point.overkill.max_rate}
-    return replace(request, costs=None, **limits)
 
 
 def options_of(inspector: Inspector) -> TrainingOptions:
@@ -222,6 +204,7 @@ def options_of(inspector: Inspector) -> TrainingOptions:
         masks=bool(stated["masks"]),
         size_wh=None if size is None else (int(size[0]), int(size[1])),  # type: ignore[index, arg-type]
         reduction=inspector.recipe.reduction,
+        reduced_by=inspector.recipe.reduced_by,
         tiling=inspector.recipe.tiling,
         normalisation=_normalisation(stated["normalisation"]),
         roi=_roi(inspector),
@@ -245,7 +228,7 @@ class _Run:
     before: Inspector
     data: Dataset
     made_with: MadeWith
-    request: Request
+    promise: Promise
     force: bool
     tried: list[Tried] = field(default_factory=list)
 
@@ -310,7 +293,7 @@ class _Run:
                 "Train anew on this data set: gonogo train"
             )
         return points.expected_point(
-            scores[Label.GOOD], scores[Label.BAD], self.request, good_parts=len(good), bad_parts=len(bad)
+            scores[Label.GOOD], scores[Label.BAD], self.promise, good_parts=len(good), bad_parts=len(bad)
         )
 
 
@@ -324,16 +307,13 @@ def _learn(run: _Run, options: TrainingOptions, out: Path) -> Learned:
             f"{run.data.root}: nothing new to learn: {run.before.path} was trained on all of its labelled train "
             "and val pictures. Review parts, or label more."
         )
-    promise = Promise(**{name: getattr(run.request, name) for name in Promise.__dataclass_fields__})
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
         draft = Path(place) / out.name
         try:
-            train_inspector(run.data, draft, replace(options, promise=promise), approve=run.approve)
+            train_inspector(run.data, draft, replace(options, promise=run.promise), approve=run.approve)
         except NotBetterError as error:
             return Learned(bundle=None, tried=error.tried, new=new, grown=None)
-        if EVIDENCE in run.before.bundle.digests:  # limits for each kind, the guard and what drift is held against
-            operate(Inspector.load(draft), run.data, run.request)
         with folder_beside(out, replace=out.exists()) as partial:
             shutil.copytree(draft, partial, dirs_exist_ok=True)
     return Learned(bundle=Inspector.load(out).bundle, tried=run.tried[-1], new=new, grown=None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gonogo.augment import Augmentation
-from gonogo.config import Reduction, Tiling
+from gonogo.config import ReducedBy, Reduction, Tiling
 from gonogo.operating_point import Promise
 
 if TYPE_CHECKING:  # torch, which only fine-tuning and learned regions need
@@ -55,6 +55,8 @@ class TrainingOptions:
     """The backbone's own size where omitted."""
     reduction: Reduction = 1
     """Pictures are judged at this fraction of their size: a JPEG is then unpacked faster."""
+    reduced_by: ReducedBy = "decoder"
+    """``mean`` where raw frames are judged as well, see `gonogo.config.Recipe.reduced_by`."""
     tiling: Tiling | None = None
     """Judge regions in overlapping windows at full resolution, see `gonogo.tiling`; ``size_wh`` is then a window's."""
     normalisation: Normalisation | None = None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
@@ -17,19 +16,18 @@ from gonogo import bundle, drift, runtime
 from gonogo.bundle import Bundle
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Split
-from gonogo.errors import BundleError, InputError, UnfitError
-from gonogo.evaluate import Agreement, Rate, compare, evaluate
+from gonogo.errors import InputError, UnfitError
+from gonogo.evaluate import Agreement, Rate, compare
 from gonogo.files import folder_beside
 from gonogo.inspector import Inspector
-from gonogo.manifest import Golden
-from gonogo.operate import EVIDENCE, SCORES, Request, operate
+from gonogo.operate import EVIDENCE, SCORES
 from gonogo.operating_point import parts_needed, percent
 from gonogo.progress import track
 from gonogo.quantisation import Counted, Quantisation
 from gonogo.runtime import Graph, Picture
 from gonogo.workflow.comparing import promise_of, promised, require_same_data
 from gonogo.workflow.int8 import Int8, Preset, to_int8
-from gonogo.workflow.sealing import certify_on, now, scale_of, write_evidence
+from gonogo.workflow.sealing import Draft, certify_draft, now
 
 Arithmetic = Literal["int8", "bf16"]
 
@@ -120,12 +118,10 @@ def quantise(
     with folder_beside(out, replace=overwrite) as partial:
         _copy(source.path, partial)
         _save(model if made is None else made.model, partial)
-        certified = _certified(partial, out.name, source, dataset, options)
-        agreement = compare(source, certified, dataset, options.splits, confidence=options.allowed.confidence)
+        draft = _certified(partial, out.name, source, dataset, options)
+        agreement = compare(source, draft.inspector, dataset, options.splits, confidence=options.allowed.confidence)
         require_agreement(agreement, options.allowed, source.path)
-        manifest = certified.bundle.manifest
-        stated = _stated(source.bundle, agreement, options, made, len(pictures or ()), dataset)
-        bundle.write_manifest(partial, manifest.model_copy(update={"quantisation": stated}))
+        draft.seal(quantisation=_stated(source.bundle, agreement, options, made, len(pictures or ()), dataset))
     return Quantised(bundle=Inspector.load(out).bundle, agreement=agreement)
 
 
@@ -265,7 +261,7 @@ def _copy(source: Path, folder: Path) -> None:
     """Everything but the graph, and what was said of it: the operating point's evidence, the features of the taught."""
     graph = Path(bundle.CLASSIFIER)
     own = (graph.name, graph.with_suffix(".bin").name, bundle.MANIFEST, bundle.MODEL_CARD, bundle.SEAL)
-    left = shutil.ignore_patterns(*own, drift.DRIFT, drift.TAUGHT, EVIDENCE, SCORES, bundle.REVISIONS)
+    left = shutil.ignore_patterns(*own, drift.DRIFT, drift.TAUGHT, EVIDENCE, SCORES, bundle.GOLDEN, bundle.REVISIONS)
     shutil.copytree(source, folder, dirs_exist_ok=True, ignore=left)
 
 
@@ -276,11 +272,13 @@ def _save(model: ov.Model, folder: Path) -> None:
         raise InputError(f"{folder}: the graph cannot be written ({error}). Free some space.") from error
 
 
-def _certified(folder: Path, name: str, source: Inspector, dataset: Dataset, options: QuantisingOptions) -> Inspector:
-    """The quantised inspector with an operating point, golden scores and a heat scale of its own."""
-    machine = settings()
-    before = source.bundle.manifest
-    draft = before.model_copy(
+def _certified(folder: Path, name: str, source: Inspector, dataset: Dataset, options: QuantisingOptions) -> Draft:
+    """The quantised inspector with an operating point, golden scores and a heat scale of its own.
+
+    It is certified for what the source is certified for, in every other respect as the source was asked to be.
+    """
+    machine, before = settings(), source.bundle.manifest
+    manifest = before.model_copy(
         update={
             "name": name.removesuffix(bundle.SUFFIX),
             "created": now(),
@@ -288,63 +286,14 @@ def _certified(folder: Path, name: str, source: Inspector, dataset: Dataset, opt
             "precision": "bf16" if options.arithmetic == "bf16" else "f32",
             "proven_on": runtime.environment(device=machine.device, threads=machine.threads),
             "operating_point": None,
+            "golden": (),
             "revisions": (),
             "distilled": None,
         }
     )
-    opened = bundle.write_manifest(folder, draft)
-    graph = _compile(opened)
-    inspector = Inspector(opened, graph, source.roi)
-    draft = draft.model_copy(update={"golden": _golden(inspector)})
-    inspector = Inspector(bundle.write_manifest(folder, draft), graph, source.roi)
-    opened = _with_point(inspector, dataset, source.bundle)
-    inspector = Inspector(opened, graph, source.roi)
-    judged = [
-        (sample, inspector.inspect_file(dataset.path(sample))[1])
-        for sample in track(dataset.split(Split.VAL), "judging val")
-    ]
-    assert opened.manifest.operating_point is not None, "it was certified a moment ago"
-    scale = scale_of(judged, inspector, opened.manifest.operating_point, before.heat_scale.shift_xy)
-    manifest = opened.manifest.model_copy(update={"heat_scale": scale})
-    return Inspector(bundle.write_manifest(folder, manifest), graph, source.roi)
-
-
-def _golden(inspector: Inspector) -> tuple[Golden, ...]:
-    """The same golden frames with the scores they have now."""
-    kept = []
-    for file, frame, _ in inspector.bundle.golden():
-        score = inspector.inspect(frame).score
-        if score is None:
-            raise UnfitError(f"{file}: the quantised graph gives this golden frame no finite score.")
-        kept.append(Golden(file=file, score=score))
-    return tuple(kept)
-
-
-def _with_point(inspector: Inspector, dataset: Dataset, source: Bundle) -> Bundle:
-    """Certify as the source was: by ``gonogo certify``, guard and drift limits included, or by training alone."""
-    point = source.manifest.operating_point
-    assert point is not None, "it was asked for before"
-    if (request := _request(source)) is not None:
-        limits = promise_of(point)
-        request = replace(request, max_escape=limits.max_escape, max_overkill=limits.max_overkill)
-        return operate(inspector, dataset, request).bundle
-    calibrate, val = (
-        evaluate(inspector, dataset, (split,), with_regions=False) for split in (Split.CALIBRATE, Split.VAL)
-    )
-    certified = certify_on(dataset, calibrate, promise_of(point))
-    golden = write_evidence(inspector, dataset, promise_of(point), calibrate, val.pictures, certified)
-    manifest = inspector.bundle.manifest.model_copy(update={"operating_point": certified, "golden": golden})
-    return bundle.write_manifest(inspector.path, manifest)
-
-
-def _request(source: Bundle) -> Request | None:
-    file = source.root / EVIDENCE
-    if not file.is_file():
-        return None
-    try:
-        return Request(**{**json.loads(file.read_bytes())["request"], "costs": None})
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{file}: cannot be read ({error}). Certify the source anew: gonogo certify") from error
+    opened = bundle.draft(folder, manifest)
+    judge = Inspector(opened, _compile(opened), source.roi)
+    return certify_draft(judge, dataset, promise_of(source), before.heat_scale.shift_xy)
 
 
 def _stated(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -16,42 +16,21 @@ from pydantic import JsonValue
 import gonogo
 from gonogo import bundle, runtime
 from gonogo.bundle import Bundle
-from gonogo.config import Recipe, Reduction, Strict, Tiling, settings
-from gonogo.dataset import Dataset, Sample, Split, fingerprint
+from gonogo.config import Recipe, ReducedBy, Reduction, Strict, Tiling, settings
+from gonogo.dataset import Dataset, Split, fingerprint
 from gonogo.errors import InputError
-from gonogo.evaluate import Evaluation, auroc, evaluate, require_judged
+from gonogo.evaluate import auroc
 from gonogo.evaluate.curves import auroc_interval
 from gonogo.files import write_beside
 from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
-from gonogo.manifest import Classifier, Golden, Manifest
-from gonogo.operate import Request, certify_judged, choose_golden, note_judged, scores_file
-from gonogo.progress import track
+from gonogo.manifest import Classifier, Manifest
+from gonogo.operate import Certified, certify
 from gonogo.roi import Roi
 from gonogo.runtime import Graph
-from gonogo.schema import Label, OperatingPoint, Prediction, Scores, Verdict
+from gonogo.schema import Label, Scores
 from gonogo.source import Source
 from gonogo.workflow.options import Promise
-
-
-def certify(
-    inspector: Inspector, dataset: Dataset, promise: Promise, *, splits: Sequence[Split] = (Split.CALIBRATE,)
-) -> OperatingPoint:
-    """Judge the calibrate split through the inspector and certify an operating point on its scores.
-
-    Raises:
-        DatasetError: no labelled picture in the split, or too many that cannot be judged.
-    """
-    judged = evaluate(inspector, dataset, splits, with_regions=False)
-    return certify_on(dataset, judged, promise)
-
-
-def certify_on(dataset: Dataset, judged: Evaluation, promise: Promise) -> OperatingPoint:
-    """Certify an operating point on judged calibration pictures; see `certify`."""
-    require_judged(judged, then="train again")
-    point = certify_judged(judged, promise)
-    note_judged(dataset, point)
-    return point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,17 +90,17 @@ def fill_bundle(
     search: Roi | None,
     *,
     reduction: Reduction,
+    reduced_by: ReducedBy,
     promise: Promise,
     facts: Mapping[str, JsonValue],
     trained_on: Dataset,
     approve: Approve | None = None,
-) -> Bundle:
-    """Write the graph, check it, judge val for the colour scale and the golden frames, certify, seal.
+) -> Draft:
+    """Write the graph, check it, and certify it; see `certify_draft` for what is left to do.
 
-    ``trained_on`` is the whole data set, where the source leaves out pictures without a region: its fingerprint names
-    it later.
+    ``trained_on`` is the whole data set, where the source leaves out pictures without a region: it certifies, and its
+    fingerprint names it later.
     """
-    dataset = built.source.dataset
     try:
         ov.save_model(built.graph, folder / bundle.CLASSIFIER, compress_to_fp16=False)
     except RuntimeError as error:  # all that OpenVINO says when the disk is full
@@ -132,67 +111,53 @@ def fill_bundle(
         name=name.removesuffix(bundle.SUFFIX),
         created=now(),
         gonogo_version=gonogo.__version__,
-        recipe=Recipe(size_wh=built.source.size_wh, roi=method_of(search), reduction=reduction, tiling=built.tiling),
+        recipe=Recipe(
+            size_wh=built.source.size_wh,
+            roi=method_of(search),
+            reduction=reduction,
+            reduced_by=reduced_by,
+            tiling=built.tiling,
+        ),
         classifier=built.classifier,
         proven_on=runtime.environment(device=machine.device, threads=machine.threads),
         heat_scale=HeatScale(cold=0.0, hot=1.0),
         training={**facts, **built.facts, "parity": built.check(graph)},
         data_fingerprint=_fingerprint(trained_on),
     )
-    draft = Inspector(bundle.write_manifest(folder, manifest), graph, search)
+    inspector = Inspector(bundle.draft(folder, manifest), graph, search)
     if approve is not None:
-        training = {**manifest.training, **approve(draft, built)}
-        manifest = manifest.model_copy(update={"training": training})
-        draft = Inspector(bundle.write_manifest(folder, manifest), graph, search)
-    return seal(draft, dataset, promise, built.shift_xy)
+        training = {**manifest.training, **approve(inspector, built)}
+        inspector = inspector.revised(bundle.draft(folder, manifest.model_copy(update={"training": training})))
+    return certify_draft(inspector, trained_on, promise, built.shift_xy)
 
 
-def seal(draft: Inspector, dataset: Dataset, promise: Promise, shift_xy: tuple[float, float]) -> Bundle:
-    """Certify a draft on calibrate, judge val for the colour scale, choose golden frames, write all that into it."""
-    calibrate = evaluate(draft, dataset, (Split.CALIBRATE,), with_regions=False)
-    point = certify_on(dataset, calibrate, promise)
-    val = dataset.split(Split.VAL)
-    judged = [(sample, draft.inspect(dataset.load(sample))) for sample in track(val, "judging val")]
-    finished = draft.bundle.manifest.model_copy(
-        update={
-            "operating_point": point,
-            "heat_scale": scale_of(judged, draft, point, shift_xy),
-            "golden": write_evidence(draft, dataset, promise, calibrate, _predictions(judged), point),
-        }
-    )
-    return bundle.write_manifest(draft.path, finished)
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A certified bundle whose manifest is not written yet."""
+
+    inspector: Inspector
+    """Judges as the bundle will."""
+    certified: Certified
+
+    def seal(self, **facts: object) -> Bundle:
+        """Write the manifest, with these fields stated as well, and seal the folder."""
+        opened = self.inspector.bundle
+        return bundle.write_manifest(opened.root, opened.manifest.model_copy(update=facts))
 
 
-def write_evidence(
-    draft: Inspector,
-    dataset: Dataset,
-    promise: Promise,
-    calibrate: Evaluation,
-    val: Sequence[Prediction],
-    point: OperatingPoint,
-) -> tuple[Golden, ...]:
-    """Write the scores that the point follows from and golden frames chosen for it, and say what they must score."""
-    golden, files = choose_golden(draft, dataset, (*val, *calibrate.pictures), point)
-    for name, data in {**files, **scores_file(Request(**asdict(promise), guard=None), calibrate)}.items():
-        write_beside(draft.path / name, data)
-    for old in {each.file for each in draft.bundle.manifest.golden} - {*files}:
-        (draft.path / old).unlink(missing_ok=True)
-    return golden
+def certify_draft(inspector: Inspector, dataset: Dataset, promise: Promise, shift_xy: tuple[float, float]) -> Draft:
+    """Certify a draft and write what belongs to its operating point beside its graph; only `Draft.seal` is left.
 
-
-def _predictions(judged: Sequence[tuple[Sample, Verdict]]) -> list[Prediction]:
-    return [
-        Prediction(
-            file=sample.file_name,
-            part=sample.part_id,
-            label=sample.label,
-            defect=sample.defect,
-            state=verdict.state,
-            score=verdict.score,
-        )
-        for sample, verdict in judged
-        if sample.label is not None
-    ]
+    Raises:
+        DatasetError: as `gonogo.operate.certify`.
+    """
+    found = certify(inspector, dataset, promise)
+    folder, before = inspector.path, inspector.bundle.manifest
+    for name, data in found.files.items():
+        write_beside(folder / name, data)
+    scale = scale_of(found, before, inspector.bias, shift_xy)
+    stated = {"operating_point": found.point, "heat_scale": scale, "golden": found.golden}
+    return Draft(inspector=inspector.revised(bundle.draft(folder, before.model_copy(update=stated))), certified=found)
 
 
 def _fingerprint(dataset: Dataset) -> str:
@@ -204,21 +169,18 @@ def method_of(search: Roi | None) -> Literal["none", "fixed", "classical", "lear
     return "none" if search is None or search.recipe is None else search.recipe.method
 
 
-def scale_of(
-    judged: Sequence[tuple[Sample, Verdict]], inspector: Inspector, point: OperatingPoint, shift_xy: tuple[float, float]
-) -> HeatScale:
-    """The heat scale that fits the maps of judged val pictures, see `gonogo.heatmap.fit_scale`.
+def scale_of(found: Certified, manifest: Manifest, bias: float, shift_xy: tuple[float, float]) -> HeatScale:
+    """The heat scale that fits the maps of the judged val pictures, see `gonogo.heatmap.fit_scale`.
 
     The cells of an evidence map are not logits of the part: no threshold on the score says which of them are cold.
     """
     maps = {
-        label: [verdict.heatmap for sample, verdict in judged if sample.label is label and verdict.heatmap is not None]
+        label: [found.maps[each.file] for each in found.val.pictures if each.label is label and each.file in found.maps]
         for label in Label
     }
-    manifest = inspector.bundle.manifest
     maker = manifest.classifier if manifest.cascade is None else manifest.cascade.teacher
-    go_below = None if maker.evidence else point.go_below
-    return fit_scale(maps[Label.GOOD], maps[Label.BAD], inspector.bias, go_below, shift_xy=shift_xy)
+    go_below = None if maker.evidence else found.point.go_below
+    return fit_scale(maps[Label.GOOD], maps[Label.BAD], bias, go_below, shift_xy=shift_xy)
 
 
 def plain(value: object) -> JsonValue:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,13 +24,12 @@ from gonogo.evidence import (
     part_numbers,
     store_features,
 )
-from gonogo.evidence.cells import cell_targets
 from gonogo.images.geometry import scaled, side_lengths
 from gonogo.inspector import Inspector
 from gonogo.progress import console, track
 from gonogo.runtime import Picture
 from gonogo.schema import Frame, Label
-from gonogo.source import Marks, Source, generator_of
+from gonogo.source import Source, View, generator_of, load_pair
 from gonogo.tiling import Grid, cut_windows, grid_of
 from gonogo.workflow.evidence_training import (
     PARITY_PICTURES,
@@ -79,31 +77,29 @@ class WindowSource:
 
     def marks(self, sample: Sample) -> tuple[Picture, Grid] | None:
         """The mask of a bad sample, 255 inside and 0 outside, cut as its picture; ``None`` where it has none."""
-        if sample.label is not Label.BAD or sample.mask_file_name is None:
-            return None
-        frame = self.source.dataset.load(sample)
-        mask = self.source.dataset.load_mask(sample, (frame.shape[0], frame.shape[1]))
-        assert mask is not None, "it is named"
-        return self._upright(sample, np.repeat(mask[..., None] * np.uint8(255), 3, axis=2))
+        mask = load_pair(self.source.dataset, sample)[1]
+        return None if mask is None else self._upright(sample, mask)
 
     def pictures(self, cuts: Sequence[Cut]) -> Iterator[Picture]:
         """The chosen windows of every picture in order."""
+        return (view.picture for view in self.views(cuts))
 
-        def make(cut: Cut) -> list[Picture]:
-            return _chosen(self.upright(cut.sample)[0], cut)
+    def views(self, cuts: Sequence[Cut], *, masks: bool = False) -> Iterator[View]:
+        """The chosen windows of every picture in order, where asked for with what they show of its mask."""
+        width, height = self.window_wh
+
+        def make(cut: Cut) -> list[View]:
+            dataset, sample = self.source.dataset, cut.sample
+            frame, mask = load_pair(dataset, sample) if masks else (dataset.load(sample), None)
+            pictures = _chosen(self._upright(sample, frame)[0], cut)
+            if mask is None:
+                marks = [np.zeros((height, width), np.uint8) if masks else None] * len(pictures)
+            else:
+                marks = [window[..., 0] for window in _chosen(self._upright(sample, mask)[0], cut)]
+            return [View(picture=each, marks=marked) for each, marked in zip(pictures, marks, strict=True)]
 
         for windows in ahead(make, cuts, workers=1):
             yield from windows
-
-    def window_marks(self, cuts: Sequence[Cut]) -> Iterator[Marks]:
-        """What each of `pictures` shows of its sample's mask."""
-        width, height = self.window_wh
-        for cut in cuts:
-            found = self.marks(cut.sample)
-            if found is None:
-                yield from [np.zeros((height, width), np.uint8)] * len(cut.chosen)
-            else:
-                yield from (window[..., 0] for window in _chosen(found[0], cut))
 
     def _upright(self, sample: Sample, frame: Frame) -> tuple[Picture, Grid]:
         region = self.source.region(sample, frame)
@@ -236,13 +232,14 @@ def aurocs_by_part(tried: OutOfFold, table: FeatureTable) -> dict[str, float]:
 
 def say_windows(inspector: Inspector, dataset: Dataset) -> None:
     """Print in how many windows a part is judged, and how long that takes here."""
-    frame = dataset.load(dataset.split(Split.VAL, Split.TRAIN)[0])
-    started = time.perf_counter()
-    verdict = inspector.inspect(frame)
-    took_ms = (time.perf_counter() - started) * 1e3
-    width, height = inspector.recipe.size_wh
+    path = dataset.path(dataset.split(Split.VAL, Split.TRAIN)[0])
+    photograph, verdict = inspector.inspect_file(path)
+    if photograph is None:
+        return
+    took_ms = verdict.timings_ms["total"] - verdict.timings_ms["decode"]
+    (width, height), (across, down) = inspector.recipe.size_wh, photograph.size_wh
     console.print(
-        f"A picture of {frame.shape[1]} x {frame.shape[0]} pixels is judged in {verdict.windows} windows of {width} x "
+        f"A picture of {across} x {down} pixels is judged in {verdict.windows} windows of {width} x "
         f"{height}, in {took_ms:.0f} ms on this machine."
     )
 
@@ -278,19 +275,17 @@ def _try(backbone: Backbone, windows: WindowSource, cuts: Sequence[Cut], options
     counts = [len(cut.chosen) for cut in cuts]
     message = f"features of windows of {width} x {height}"
     scratch = settings().cache_dir / "scratch"
-    vectors, kept, widths = store_features(graph, windows.pictures(cuts), sum(counts), scratch, message)
     bad = np.repeat([int(cut.sample.label is Label.BAD) for cut in cuts], counts)
-    targets = None
-    if options.masks and bad.any():
-        shape = (kept.shape[2], kept.shape[3])
-        targets = np.stack([cell_targets(each, shape, shift_xy) for each in windows.window_marks(cuts)])
+    masks = bool(options.masks and bad.any())
+    views = windows.views(cuts, masks=masks)
+    stored = store_features(graph, views, sum(counts), scratch, message, shift_xy=shift_xy if masks else None)
     table = FeatureTable(
-        vectors=vectors,
-        joined=kept,
-        widths=widths,
+        vectors=stored.vectors,
+        joined=stored.joined,
+        widths=stored.widths,
         bad=bad,
         groups=tuple(np.repeat(part_numbers([cut.sample for cut in cuts]), counts).tolist()),
-        targets=targets,
+        targets=stored.targets,
         defects=tuple(cut.sample.defect for cut in cuts for _ in cut.chosen),
     )
     return Trial(

@@ -16,6 +16,7 @@ from gonogo.errors import InputError
 from gonogo.files import folder_beside
 from gonogo.images.geometry import side_lengths
 from gonogo.inspector import Inspector
+from gonogo.operate import Certified
 from gonogo.roi import Roi
 from gonogo.source import Source
 from gonogo.workflow.evidence_training import train_evidence
@@ -39,6 +40,7 @@ class Trained:
     """What a training run made."""
 
     bundle: Bundle
+    certified: Certified
     unseen: Unseen | None
     """How well pictures that were left out of the training are told apart; ``None`` where they are of one class."""
     history: list[dict[str, float]]
@@ -97,24 +99,26 @@ def train_inspector(
         if search is not None:
             shutil.copytree(work / "roi", partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(IDENTITY))
         write_made_with(partial, dataset, built.left_out)
-        fill_bundle(
+        draft = fill_bundle(
             partial,
             out.name,
             built,
             search,
             reduction=options.reduction,
+            reduced_by=options.reduced_by,
             promise=options.promise,
             facts=facts,
             trained_on=dataset,
             approve=approve,
         )
+        draft.seal()
     shutil.rmtree(work, ignore_errors=True)
     inspector = Inspector.load(out)  # opened as a user would, golden frames and all
     if options.tiling is not None:
         say_windows(inspector, dataset)
     if sheet is not None:
         write_training_sheet(built.source, sheet)
-    return Trained(bundle=inspector.bundle, unseen=built.unseen, history=history)
+    return Trained(bundle=inspector.bundle, certified=draft.certified, unseen=built.unseen, history=history)
 
 
 def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) -> Source:

@@ -14,6 +14,7 @@ import numpy as np
 from gonogo import operating_point as points
 from gonogo.dataset import Split
 from gonogo.evaluate import Evaluation, Rate
+from gonogo.operate import share_of_bad
 from gonogo.operating_point import DialPoint, Promise
 from gonogo.operating_point.dial import RATES
 from gonogo.schema import Label, OperatingPoint, Scores, State
@@ -21,7 +22,6 @@ from gonogo.server.insight.gauges import Gauge
 from gonogo.server.insight.known import Known
 from gonogo.server.insight.line import LinePart
 
-_ASSUMED_BAD_SHARE = 0.02
 _STATES = (State.GO, State.REVIEW, State.NO_GO)
 
 
@@ -113,7 +113,8 @@ def make_dial(gauge: Gauge, known: Known, bad_share: float | None = None) -> Dia
         good_parts, bad_parts = now.overkill.parts, now.escape.parts
     first = asked.limits(good_parts=good_parts, bad_parts=bad_parts)
     max_escape, max_overkill = first if now is None else (now.escape.max_rate, now.overkill.max_rate)
-    share = bad_share if bad_share is not None else gauge.evidence.get("bad_share") or _ASSUMED_BAD_SHARE
+    share = bad_share if bad_share is not None else gauge.evidence.get("bad_share") or share_of_bad(val)
+    assert share is not None, "val has good and bad parts"
     escapes, overkills = sorted({*RATES, max_escape}), sorted({*RATES, max_overkill})
     grid = points.dial(
         good,

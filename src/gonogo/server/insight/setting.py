@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from dataclasses import replace
 
 from gonogo import operate
+from gonogo.bundle import Bundle
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import DatasetError, UnfitError
+from gonogo.images import Photograph
 from gonogo.inspector import Inspector
-from gonogo.operate import Request
-from gonogo.schema import Frame, Verdict
+from gonogo.operate import promise_in_force
+from gonogo.operating_point import Promise
+from gonogo.schema import Verdict
 from gonogo.server.book import Book
 from gonogo.server.datasets import Datasets
 from gonogo.server.insight.gauges import Gauge
@@ -40,15 +43,15 @@ class Setter:
         running = self._worker.task("set")
         if running is not None and not running.over:
             raise RefusedError(N_("Limits are being set already. Wait until that is done."))
-        request = _request(gauge, max_escape, max_overkill, bad_share)
+        limits = {"max_escape": max_escape, "max_overkill": max_overkill, "bad_share": bad_share}
         self._book.act(
             ASKED, who, bundle=gauge.name, before=gauge.sha256, max_escape=max_escape, max_overkill=max_overkill
         )
         return self._worker.submit(
-            "set", N_("Certifying the new limits"), lambda task: self._set(gauge, known, request, who, task)
+            "set", N_("Certifying the new limits"), lambda task: self._set(gauge, known, limits, who, task)
         )
 
-    def _set(self, gauge: Gauge, known: Known, request: Request, who: str, task: Task) -> None:
+    def _set(self, gauge: Gauge, known: Known, limits: dict[str, float], who: str, task: Task) -> None:
         dataset = self._dataset(known)
         inspector = _Counted.load(gauge.path)
         assert isinstance(inspector, _Counted), "a class method gives its own class"
@@ -56,7 +59,7 @@ class Setter:
             raise RefusedError(N_("Somebody else has set this inspector meanwhile. Look at it again first."))
         inspector.count(task, sum(each.label is not None and each.split is not None for each in dataset.samples))
         try:
-            made = operate.operate(inspector, dataset, request)
+            made = operate.operate(inspector, dataset, _promise(inspector.bundle, limits))
         except (DatasetError, UnfitError) as error:
             raise RefusedError(N_("The limits were not set: %(why)s"), why=str(error)) from error
         self._book.act(
@@ -65,8 +68,8 @@ class Setter:
             bundle=gauge.name,
             before=gauge.sha256,
             after=made.bundle.sha256,
-            max_escape=request.max_escape,
-            max_overkill=request.max_overkill,
+            max_escape=limits["max_escape"],
+            max_overkill=limits["max_overkill"],
             promised=not made.refusals,
         )
 
@@ -99,7 +102,7 @@ class _Counted(Inspector):
         """Tell this task from now on."""
         self.task, self.total = task, total
 
-    def inspect_file(self, path: str | os.PathLike[str]) -> tuple[Frame | None, Verdict]:
+    def inspect_file(self, path: str | os.PathLike[str]) -> tuple[Photograph | None, Verdict]:
         """See `gonogo.inspector.Inspector.inspect_file`."""
         if self.task is not None:
             self.judged += 1
@@ -107,10 +110,7 @@ class _Counted(Inspector):
         return super().inspect_file(path)
 
 
-def _request(gauge: Gauge, max_escape: float, max_overkill: float, bad_share: float) -> Request:
-    """As the gauge was set before, with new limits: as ``gonogo certify`` wrote it down, else as training did."""
-    point = gauge.point
-    kept: dict[str, object] = {} if point is None else {"confidence": point.escape.confidence, "joint": point.joint}
-    before: Mapping[str, object] = gauge.evidence.get("request", {})
-    kept |= {name: before[name] for name in ("per_kind", "guard", "merge_near_duplicates") if name in before}
-    return Request(max_escape=max_escape, max_overkill=max_overkill, bad_share=bad_share, **kept)  # type: ignore[arg-type]
+def _promise(opened: Bundle, limits: dict[str, float]) -> Promise:
+    """What the bundle was certified for, with new limits."""
+    asked = Promise() if opened.manifest.operating_point is None else promise_in_force(opened)
+    return replace(asked, costs=None, **limits)  # type: ignore[arg-type]

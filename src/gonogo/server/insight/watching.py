@@ -25,7 +25,6 @@ from gonogo.server.insight.gauges import Gauge
 from gonogo.server.insight.line import Line, LinePart
 from gonogo.server.insight.tasks import Task, Worker
 from gonogo.server.language import N_
-from gonogo.tiling import seen_size
 
 AT_ONCE = 120
 """Parts looked at for each visit, the newest."""
@@ -130,12 +129,11 @@ class Watchman:
         assert inspector.drift is not None, "checked before"
         try:
             with self._book.reading() as ledger:
-                frame = ledger.frames.load(part.frame_sha256, limits=inspector.recipe.limits)
+                photograph = ledger.frames.photograph(part.frame_sha256)
         except GonogoError:  # retention took it
             return None
-        verdict = inspector.inspect(frame)
-        size_wh = seen_size(frame, verdict.region, inspector.recipe)
-        return drift.observe(frame, verdict, inspector.drift.taught, size_wh)
+        verdict = inspector.inspect(photograph)
+        return drift.observe(photograph, verdict, inspector.drift.taught, inspector.recipe)
 
     def _path(self, key: str) -> Path:
         return self._cache / f"drift-{key[:16]}.json"
