@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from command import print_figures, run
-from gonogo.dataset import Dataset, ImportOptions, Sample, Split, import_folder
+from gonogo.dataset import Dataset, Fractions, ImportOptions, Sample, Split, import_folder
 from gonogo.drift import observe
 from gonogo.drift.alarm import RISK, Watch
 from gonogo.drift.signs import Signs
@@ -48,7 +48,7 @@ DEFOCUS_PIXELS = 2.0
 _NEW_KIND_SHARE = 0.1
 _CHANGED_PARTS = 1000
 _BEFORE = 500
-_RENDERED_PARTS = 240
+_RENDERED_PARTS, _RENDERED_SPLITS = 240, Fractions.parse("30/10/40/20")
 
 _ENCODED = np.arange(256) / 255
 _LINEAR = np.where(_ENCODED <= 0.04045, _ENCODED / 12.92, ((_ENCODED + 0.055) / 1.055) ** 2.4)
@@ -188,9 +188,10 @@ def _arguments() -> argparse.Namespace:
 def _trained(folder: Path) -> tuple[Path, Path]:
     """A bundle trained and certified on rendered close-ups, and its data set."""
     write_close_ups(folder / "photos", _RENDERED_PARTS)
-    dataset = import_folder(folder / "photos", folder / "parts", ImportOptions(mask_suffix="_mask.png")).dataset
+    options = ImportOptions(mask_suffix="_mask.png", fractions=_RENDERED_SPLITS)
+    dataset = import_folder(folder / "photos", folder / "parts", options).dataset
     bundle = train_inspector(dataset, folder / "rendered.inspector", TrainingOptions()).bundle
-    operate(Inspector.load(bundle.root), dataset, Promise(max_escape=0.1, max_overkill=0.1))
+    operate(Inspector.load(bundle.root), dataset, Promise(max_escape=0.1, max_overkill=0.1, bad_share=0.05))
     return bundle.root, dataset.root
 
 

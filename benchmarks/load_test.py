@@ -319,7 +319,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gonogo-load-", dir=given.folder) as place:
         root, bundle, photos = Path(place), given.bundle, given.photos
         if bundle is None:
-            bundle, photos = write_fake_bundle(root / "fake.inspector").root, example_photos(root / "photos")
+            bundle, photos = write_fake_bundle(root / "fake.inspector").root, example_photos(root / "examples")
         tell = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731, T201
         result = measure_load(root, bundle, photos, seconds=60 * minutes, tell=tell)
     figures = {**asdict(result), "sync_ms": result.sync_ms}
