@@ -18,6 +18,7 @@ MODULES = {
     "apsw": ("line", "server"),
     "av": ("line",),
     "pillow_heif": ("heif",),
+    "prometheus_client": ("line",),
     "pyarrow": ("line",),
     "argon2": ("server",),
     "babel": ("server",),
@@ -49,7 +50,7 @@ NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
     ("bench",): _FINE_TUNING,
     ("replay",): _LINE,
     ("ledger",): _LINE,
-    ("station",): _LINE,
+    ("station",): ("line", ("apsw", "prometheus_client")),
     ("station", "limits"): ("line", ()),
     ("serve",): (
         "server",
