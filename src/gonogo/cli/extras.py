@@ -18,6 +18,7 @@ MODULES = {
     "apsw": ("line", "server"),
     "av": ("line",),
     "pillow_heif": ("heif",),
+    "prometheus_client": ("line",),
     "pyarrow": ("line",),
     "argon2": ("server",),
     "babel": ("server",),
@@ -42,7 +43,7 @@ NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
     ("bundle", "distill"): _FINE_TUNING,
     ("bundle", "quantize"): ("train", ("nncf",)),
     ("ledger",): _LINE,
-    ("station",): _LINE,
+    ("station",): ("line", ("apsw", "prometheus_client")),
     ("station", "limits"): ("line", ()),
     ("station", "msa"): ("line", ()),
     ("serve",): (
