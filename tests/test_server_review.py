@@ -232,6 +232,19 @@ def work_done(app: FastAPI) -> None:
         threading.Event().wait(0.02)
 
 
+def test_a_page_that_was_opened_before_the_kinds_were_known_gets_them_later(app: FastAPI) -> None:
+    browser, hold, worker = browse(app), threading.Event(), app.state.components.worker
+    worker.submit("hold", "something else", lambda task: hold.wait(30) or None)
+    early = browser.get("/review").text
+    assert "data-kinds-later" in early
+    assert "data-kind=" not in early
+    assert browser.get("/review/kinds").json() == {"kinds": [], "later": True}
+    hold.set()
+    work_done(app)
+    assert browser.get("/review/kinds").json() == {"kinds": ["crack", "hole"], "later": False}
+    assert "data-kinds-later" not in browser.get("/review").text
+
+
 def decided_before(app: FastAPI, who: str = "anna", label: Label = Label.BAD) -> list[int]:
     seqs = doubtful(app)[:2]
     for seq in seqs:

@@ -96,7 +96,7 @@ def test_a_ledger_that_cannot_be_read_is_a_fault_on_the_page(tmp_path: Path) -> 
     browser = Browser(app)
     browser.login("operator")
     feed = app.state.components.feed
-    feed._book.reading = _unreadable
+    feed._ledger_pool.reading = _unreadable
     assert '<p class="word long">Fault</p>' in browser.get("/station").text
 
 

@@ -153,6 +153,19 @@ def test_blind_checks_come_in_steady_work(app: FastAPI, desk: Any, new_page: Cal
     assert said(app, BLIND_CHECK)
 
 
+def test_number_keys_appear_without_a_reload_once_the_kinds_are_known(
+    app: FastAPI, new_page: Callable[..., Page]
+) -> None:
+    hold = threading.Event()
+    app.state.components.worker.submit("hold", "something else", lambda task: hold.wait(30) or None)
+    page = new_page(Role.REVIEWER)
+    open_desk(page)
+    assert page.locator("[data-kind]").count() == 0
+    hold.set()
+    page.locator('[data-key="2"]').wait_for(timeout=10_000)
+    assert [button.get_attribute("data-kind") for button in page.locator("[data-key]").all()] == ["crack", "hole"]
+
+
 def test_parts_in_hand_are_looked_at_in_any_order(desk: Any, new_page: Callable[..., Page]) -> None:
     page = new_page(Role.REVIEWER)
     open_desk(page)

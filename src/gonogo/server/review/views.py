@@ -91,6 +91,7 @@ def review_page(
 
 def kinds(datasets: Use[Datasets], inspectors: Use[Inspectors], review: Use[Review]) -> Response:
     """What the number keys stand for; asked again while ``later`` is true."""
+    inspectors.refresh()
     offered = _kinds(datasets, inspectors, review)
     return responses.answer(kinds=offered.kinds, later=offered.later)
 
