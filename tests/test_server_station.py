@@ -23,7 +23,7 @@ from gonogo.server import Workspace
 from gonogo.server.parts.pictures import reduced
 from gonogo.server.server_thread import running
 from gonogo.server.station.feed import Snapshot
-from gonogo.server.station.trend import draw
+from gonogo.server.station.trend import HEIGHT, WIDTH, lay_out
 from server_kit import PASSWORD, XSS, Browser, beat, fill, make_app, record, record_fault, text_of
 from tiny_bundle import BAD_RED, GOOD_RED
 
@@ -250,9 +250,9 @@ def test_a_large_frame_is_reduced_and_a_small_one_left_alone() -> None:
 
 def test_the_trend_keeps_every_mark_inside_and_higher_scores_higher(plant: FastAPI) -> None:
     rows = rows_of(plant)
-    trend = draw(rows)
+    trend = lay_out(rows)
     assert len(trend.marks) == len(rows)
-    assert all(0 <= mark.x <= trend.width and 0 <= mark.y <= trend.height for mark in trend.marks)
+    assert all(0 <= mark.x <= WIDTH and 0 <= mark.y <= HEIGHT for mark in trend.marks)
     judged = [(mark.y, -row.record.score) for mark, row in zip(trend.marks, rows, strict=True) if row.record.score]
     assert sorted(judged) == sorted(judged, key=lambda pair: pair[1])
     assert trend.go_y is not None
@@ -263,12 +263,12 @@ def test_the_trend_keeps_every_mark_inside_and_higher_scores_higher(plant: FastA
 def test_the_threshold_lines_stay_when_the_last_part_is_a_fault(plant: FastAPI) -> None:
     rows = plant.state.components.feed.read().recent
     number = next(n for n, row in enumerate(rows) if row.record.state is State.FAULT)
-    until_fault = draw(rows[: number + 1])
+    until_fault = lay_out(rows[: number + 1])
     assert rows[number].record.go_below is None
     assert until_fault.go_y is not None
     assert until_fault.no_go_y is not None
-    assert draw(rows[number : number + 1]).go_y is None  # nothing is known of any limits
-    assert draw(()).marks == ()
+    assert lay_out(rows[number : number + 1]).go_y is None  # nothing is known of any limits
+    assert lay_out(()).marks == ()
 
 
 class Stream:

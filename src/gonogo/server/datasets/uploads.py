@@ -260,13 +260,9 @@ def unpacked(
             yield Refused(name=member.filename, reason=reason)
             continue
         most = min(left, Limits().max_file_bytes)
-        try:
-            with archive.open(member) as opened:
-                data = opened.read(32)
-                if _may_be_picture(data):  # nothing else is worth unpacking
-                    data += opened.read(most + 1 - len(data))  # what the archive says of its size may be a lie
-        except _UNPACKING as error:
-            yield Refused(name=member.filename, reason=f"{member.filename}: cannot be unpacked ({error}).")
+        data = _read_member(archive, member, most)
+        if isinstance(data, Refused):
+            yield data
             continue
         left -= len(data)
         if left < 0:
@@ -276,6 +272,18 @@ def unpacked(
             yield Refused(name=member.filename, reason=N_("The file is too large for one picture."))
             continue
         yield member.filename, data
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes | Refused:
+    """A picture's bytes, at most one more than ``most``; only the first few of what is no picture."""
+    try:
+        with archive.open(member) as opened:
+            data = opened.read(32)
+            if _may_be_picture(data):  # nothing else is worth unpacking
+                data += opened.read(most + 1 - len(data))  # what the archive says of its size may be a lie
+    except _UNPACKING as error:
+        return Refused(name=member.filename, reason=f"{member.filename}: cannot be unpacked ({error}).")
+    return data
 
 
 def _against(member: zipfile.ZipInfo) -> str:

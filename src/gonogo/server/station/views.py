@@ -21,7 +21,7 @@ from gonogo.server.auth.guard import GuardedRoute, identify
 from gonogo.server.auth.visitor import Me
 from gonogo.server.context import Use
 from gonogo.server.station.feed import Feed, Snapshot, TooManyStreamsError
-from gonogo.server.station.trend import draw
+from gonogo.server.station.trend import lay_out
 
 BEAT_S = 2.0
 """A page that has heard nothing for three beats says so."""
@@ -89,7 +89,7 @@ async def _stream(feed: Feed, language: str, welcome: Callable[[], Awaitable[boo
 @functools.lru_cache(maxsize=8)
 def _pieces(snapshot: Snapshot, language: str) -> dict[str, str]:
     """The parts of the page that change, as HTML: written once for every page open in this language."""
-    values = {"snapshot": snapshot, "trend": draw(snapshot.recent)}
+    values = {"snapshot": snapshot, "trend": lay_out(snapshot.recent)}
     names = ("alarms", "verdict", "counters", "trend", "faults")
     return {name: responses.fill(language, f"station/{name}.html", **values) for name in names}
 

@@ -31,7 +31,6 @@ from gonogo.server.understand import Understanding
 from gonogo.server.understand.drift_watch import ALARM_AT
 from gonogo.server.understand.line import LinePart
 from gonogo.server.understand.mistakes import close_calls, doings, eras, escaped, finite, misjudged, pareto, rejected
-from gonogo.server.understand.sparks import spark
 from gonogo.server.understand.tradeoff import Dial, Setting, make_dial, outcome
 
 SVG_WORDS = (
@@ -317,13 +316,14 @@ def _albums(
 def _drift_piece(understanding: Understanding, feed: Feed, inspectors: Inspectors, language: str) -> Markup:
     opened = inspectors.in_use()
     watched = None if opened is None else understanding.drift.of(opened)
-    station = feed.read().station
+    station, say = feed.read().station, translations(language).gettext
     signs = []
     if watched is not None:
         for name, title in SIGN_NAMES.items():
             beyond = watched.beyond(name)
-            limits = [each.watch.limit for each in beyond]
-            signs.append({"title": title, "beyond": beyond, "spark": spark(watched.values(name), limits)})
+            told = f"{say(title)}: {say(N_('the last parts, oldest on the left, and the limits'))}"
+            drawing = svg.sparkline(watched.values(name), [each.watch.limit for each in beyond], title=told)
+            signs.append({"title": title, "beyond": beyond, "drawing": drawing})
     return responses.fill(
         language,
         "understand/drift.html",
