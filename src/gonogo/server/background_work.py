@@ -43,7 +43,7 @@ class Worker:
     """Runs tasks in the order in which they came."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gonogo-insight")
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gonogo-background")
         self._stop = threading.Event()
         self._tasks: dict[Hashable, Task] = {}
         self._lock = threading.Lock()

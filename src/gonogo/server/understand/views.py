@@ -1,4 +1,4 @@
-"""The understand page: what the limits promise, what others would, where the gauge errs, and what has changed."""
+"""The understand page: what the limits promise, what others would, where the inspector errs, and what has changed."""
 
 from __future__ import annotations
 
