@@ -30,9 +30,9 @@ from gonogo.progress import track
 from gonogo.schema import Label, State
 from gonogo.server import Workspace
 from gonogo.server.access import Role
-from gonogo.server.jobs import Asked, Phase, Status, write_status
-from gonogo.server.recipes import Effort
 from gonogo.server.routes import PICTURE, ROUTES
+from gonogo.server.training.jobs import Asked, Phase, Status, write_status
+from gonogo.server.training.presets import Effort
 from streams import log_in, prepare
 
 STREAMS = ("/station/events",)

@@ -33,12 +33,12 @@ from gonogo.progress import track
 from gonogo.schema import Label, State, Verdict
 from gonogo.server import Options, Workspace, create_app
 from gonogo.server.access import Kind, Role, Route
-from gonogo.server.background import running
-from gonogo.server.jobs import Asked, Phase, Status, write_status
-from gonogo.server.recipes import Effort
+from gonogo.server.components import Components
 from gonogo.server.review import BLIND_CHECK
 from gonogo.server.routes import ROUTES
-from gonogo.server.services import Services
+from gonogo.server.server_thread import running
+from gonogo.server.training.jobs import Asked, Phase, Status, write_status
+from gonogo.server.training.presets import Effort
 from page_times import equip
 
 CHROMIUM = "/usr/bin/chromium"
@@ -69,7 +69,7 @@ def main() -> None:
         space = Workspace.open(Path(folder) / "plant")
         furnish(space, arguments.demo)
         app = create_app(space, options=Options())
-        people(app.state.services)
+        people(app.state.components)
         with running(app) as address, beating(space):
             take(app, address, arguments.out, arguments.only)
 
@@ -179,21 +179,21 @@ def line(verdicts: Mapping[Sample, Verdict]) -> list[Sample]:
     return sent
 
 
-def people(services: Services) -> None:
+def people(components: Components) -> None:
     """One person of each role; all have the same password."""
     names = {"admin": Role.ADMIN, "Anna": Role.ENGINEER, "Bertram": Role.REVIEWER, "Chiara": Role.OPERATOR}
     for name, role in names.items():
-        user, password = services.people.add(name, role)
-        services.book.act("user_added", "gonogo serve" if name == "admin" else "admin", user=name, role=role)
-        services.people.change_password(user, password, PASSWORD)
-    services.sessions.issue("mes-gateway", Role.AUDITOR, days=90, created_by="admin")
-    services.book.act("token_issued", "admin", token="mes-gateway", role=Role.AUDITOR, days=90)
+        user, password = components.accounts.people.add(name, role)
+        components.ledger_pool.act("user_added", "gonogo serve" if name == "admin" else "admin", user=name, role=role)
+        components.accounts.people.change_password(user, password, PASSWORD)
+    components.accounts.sessions.issue("mes-gateway", Role.AUDITOR, days=90, created_by="admin")
+    components.ledger_pool.act("token_issued", "admin", token="mes-gateway", role=Role.AUDITOR, days=90)
 
 
 def take(app: FastAPI, address: str, out: Path, only: str) -> None:
     """Visit and photograph."""
     pages = {NAMES.get(route.path, route.path.strip("/")): route for route in ROUTES if route.kind is Kind.PAGE}
-    work_out(app.state.services)
+    work_out(app.state.components)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for (width, height), scheme in [*((size, "light") for size in SIZES_WH), (DARK_WH, "dark")]:
@@ -225,17 +225,17 @@ def take(app: FastAPI, address: str, out: Path, only: str) -> None:
         browser.close()
 
 
-def work_out(services: Services) -> None:
+def work_out(components: Components) -> None:
     """Judge the labelled pictures and the line, and compare the two inspectors, before anybody looks."""
-    insight = services.insight
-    gauge = insight.gauge()
-    assert gauge is not None, "one is in use"
-    insight.taught.of(gauge)
-    insight.watchman.of(gauge)
-    other = insight.gauges.open(services.workspace.bundles / "chip-2.inspector")
+    inspectors, understanding = components.inspectors, components.understanding
+    opened = inspectors.in_use()
+    assert opened is not None, "one is in use"
+    inspectors.refresh()
+    understanding.drift.refresh(opened)
+    other = inspectors.bundles.open(components.workspace.bundles / "chip-2.inspector")
     assert other is not None, "it was made here"
-    insight.comparer.start(gauge, other, dataset="chip", decisions=())
-    while insight.worker.busy():
+    understanding.comparer.start(opened, other, dataset="chip", decisions=())
+    while components.worker.busy():
         time.sleep(0.2)
 
 

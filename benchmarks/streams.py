@@ -23,8 +23,8 @@ from gonogo.ledger import Ledger, VerdictRecord, View
 from gonogo.schema import State
 from gonogo.server import Options, Workspace, create_app
 from gonogo.server.access import Role
-from gonogo.server.feed import MAX_PER_PERSON
-from gonogo.server.services import Services
+from gonogo.server.components import Components
+from gonogo.server.station.feed import MAX_PER_PERSON
 
 PASSWORD = "violet gasket 41 harbour"
 REOPEN_S = 30.0
@@ -85,11 +85,11 @@ def main() -> None:
 
 def prepare(space: Workspace, pages: int, *, role: Role = Role.OPERATOR) -> None:
     """As many people of a role as the pages need, whose password is `PASSWORD`."""
-    services: Services = create_app(space, options=Options()).state.services
+    components: Components = create_app(space, options=Options()).state.components
     for number in range(-(-pages // MAX_PER_PERSON)):
-        user, password = services.people.add(f"{role} {number}", role)
-        services.people.change_password(user, password, PASSWORD)
-    services.close()
+        user, password = components.accounts.people.add(f"{role} {number}", role)
+        components.accounts.people.change_password(user, password, PASSWORD)
+    components.close()
 
 
 def _watch(server: subprocess.Popen[bytes], space: Workspace, arguments: argparse.Namespace) -> dict[str, float]:

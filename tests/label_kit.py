@@ -52,9 +52,9 @@ def save(browser: Browser, row: dict[str, Any], **values: object) -> Any:
 
 
 def stored(app: FastAPI) -> Dataset:
-    return Dataset.read(app.state.services.workspace.datasets / "part")
+    return Dataset.read(app.state.components.workspace.datasets / "part")
 
 
 def actions(app: FastAPI, action: str) -> list[Any]:
-    with app.state.services.book.reading() as ledger:
+    with app.state.components.ledger_pool.reading() as ledger:
         return [row.record for row in ledger.actions() if row.record.action == action]

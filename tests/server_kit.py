@@ -24,8 +24,8 @@ from gonogo.ledger import Ledger, VerdictRecord, View
 from gonogo.schema import State
 from gonogo.server import Options, Workspace, create_app
 from gonogo.server.access import Role
-from gonogo.server.jobs import Asked, Phase, Status, write_status
-from gonogo.server.recipes import Effort
+from gonogo.server.training.jobs import Asked, Phase, Status, write_status
+from gonogo.server.training.presets import Effort
 from tiny_bundle import BAD_RED, GOOD_RED, make_bundle, make_frame, make_parts
 
 PASSWORD = "violet gasket 41 harbour"
@@ -74,7 +74,7 @@ def make_app(root: Path, *, clock: Clock | None = None, **more: Any) -> FastAPI:
 
 def add_person(app: FastAPI, name: str, role: Role) -> None:
     """Add a person whose password is `PASSWORD`."""
-    people = app.state.services.people
+    people = app.state.components.accounts.people
     user, password = people.add(name, role)
     people.change_password(user, password, PASSWORD)
 

@@ -158,7 +158,7 @@ def test_a_picture_that_finds_the_disk_full_leaves_no_empty_file(
     with monkeypatch.context() as full:
         full.setattr("os.fsync", _raise_full)
         answer = upload(browser, {"a.png": picture}, dataset="parts")
-    folder = app.state.services.workspace.datasets / "parts" / "images"
+    folder = app.state.components.workspace.datasets / "parts" / "images"
     assert answer.status_code == 507
     assert "disk is full" in answer.text
     assert not folder.is_dir() or not list(folder.iterdir())
@@ -181,7 +181,7 @@ def test_login_says_what_is_wrong_when_it_is_not_the_password(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(app.state.services.book, "act", fail)
+    monkeypatch.setattr(app.state.components.ledger_pool, "act", fail)
     browser = Browser(app)
     answer = browser.login("engineer")
     assert answer.status_code == code
@@ -205,7 +205,7 @@ def test_the_servers_health_is_503_without_its_ledger_or_with_a_full_disk(
     app = make_app(tmp_path / "workspace")
     browser = Browser(app)
     assert browser.get("/health").status_code == 200
-    space = app.state.services.workspace
+    space = app.state.components.workspace
     space.ledger.rename(tmp_path / "away")
     assert browser.get("/health").status_code == 503
     (tmp_path / "away").rename(space.ledger)

@@ -14,9 +14,9 @@ from fastapi.responses import PlainTextResponse
 from gonogo.errors import InputError
 from gonogo.server import Workspace, create_app
 from gonogo.server.access import EVERYONE, Kind, Role, Route, data, form, page
-from gonogo.server.app import UndeclaredRouteError, check_declarations
+from gonogo.server.application import UndeclaredRouteError, check_declarations
+from gonogo.server.auth.sessions import LONGEST_SESSION_S
 from gonogo.server.routes import PUBLIC_PATHS, ROUTES
-from gonogo.server.sessions import LONGEST_SESSION_S
 from server_kit import Browser, Clock, add_person, make_app, text_of
 
 GUARDED = [route for route in ROUTES if route.roles]
@@ -38,15 +38,17 @@ class Door:
     def __init__(self, root: Path) -> None:
         self.clock = Clock()
         self.app = make_app(root, clock=self.clock, table=[replace(route, handler=reached) for route in ROUTES])
-        services = self.app.state.services
+        components = self.app.state.components
         self.browsers = {}
-        for user in services.people.all():
+        for user in components.accounts.people.all():
             self.browsers[user.role] = self.let_in(user.id)
-        self.tokens = {role: services.sessions.issue(role, role, days=1, created_by="test")[1] for role in Role}
+        self.tokens = {
+            role: components.accounts.sessions.issue(role, role, days=1, created_by="test")[1] for role in Role
+        }
 
     def let_in(self, user_id: int) -> Browser:
         """A browser with a session, as after a login."""
-        browser, sessions = Browser(self.app), self.app.state.services.sessions
+        browser, sessions = Browser(self.app), self.app.state.components.accounts.sessions
         secret = sessions.begin(user_id)
         browser.set_cookie(secret)
         browser.csrf = sessions.csrf(secret)
@@ -129,7 +131,7 @@ def test_an_expired_session_and_an_expired_token_open_nothing(door: Door, route:
 
 @pytest.mark.parametrize("route", [route for route in GUARDED if not route.before_password_change], ids=name_of)
 def test_a_one_time_password_opens_nothing_but_the_change_of_it(door: Door, route: Route) -> None:
-    user, _ = door.app.state.services.people.add(name_of(route), Role.ADMIN)
+    user, _ = door.app.state.components.accounts.people.add(name_of(route), Role.ADMIN)
     browser = door.let_in(user.id)
     answer = browser.client.request(
         route.method, route.example_path, headers={"origin": "http://testserver", "x-csrf-token": browser.csrf}

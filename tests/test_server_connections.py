@@ -25,10 +25,10 @@ from uvicorn.server import ServerState
 from gonogo.cli import app as command_line
 from gonogo.errors import InputError
 from gonogo.server.access import EVERYONE, MIB, Role, form
-from gonogo.server.background import running
 from gonogo.server.connections import Connection, ConnectionLimits, Door, parse_networks, tls_context, uvicorn_options
-from gonogo.server.feed import MAX_PER_PERSON
 from gonogo.server.routes import ROUTES
+from gonogo.server.server_thread import running
+from gonogo.server.station.feed import MAX_PER_PERSON
 from server_kit import PASSWORD, Clock, add_person, make_app
 
 PATIENCE_S = 60.0
@@ -230,7 +230,7 @@ def test_an_answer_that_nobody_reads_ends_the_connection(tmp_path: Path) -> None
         return PlainTextResponse("x" * 50 * MIB)
 
     app = make_app(tmp_path, table=[*ROUTES, form("/large", large, EVERYONE)])
-    token = app.state.services.sessions.issue("up", Role.ENGINEER, days=1, created_by="test")[1]
+    token = app.state.components.accounts.sessions.issue("up", Role.ENGINEER, days=1, created_by="test")[1]
     with doored(app) as (port, door), connect(port) as connection:
         head = f"POST /large HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
         connection.sendall(head.encode())
@@ -279,7 +279,7 @@ def test_one_connection_too_many_is_told_when_to_come_back(tmp_path: Path) -> No
         return PlainTextResponse("done")
 
     app = make_app(tmp_path, table=[*ROUTES, form("/slow", slow, EVERYONE)])
-    token = app.state.services.sessions.issue("busy", Role.OPERATOR, days=1, created_by="test")[1]
+    token = app.state.components.accounts.sessions.issue("busy", Role.OPERATOR, days=1, created_by="test")[1]
     head = f"POST /slow HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
     with doored(app, head_s=PATIENCE_S) as (port, door), ExitStack() as stack:
         busy = [stack.enter_context(connect(port)) for _ in range(QUICK.per_address)]
@@ -313,7 +313,7 @@ def test_only_a_trusted_proxy_says_who_is_asking(app: FastAPI, proxies: tuple[st
         with httpx.Client(base_url=address, headers=headers) as client:
             csrf = client.get("/login").text.split('name="csrf" content="')[1].split('"')[0]
             assert client.post("/login", data={"name": "x", "password": "y", "csrf": csrf}).status_code == 401
-    with app.state.services.book.reading() as ledger:
+    with app.state.components.ledger_pool.reading() as ledger:
         assert [row.record.details["address"] for row in ledger.actions()] == [expected]
 
 
@@ -334,8 +334,8 @@ def test_an_address_of_a_proxy_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_a_person_has_at_most_four_live_pages_and_others_have_theirs(app: FastAPI) -> None:
     add_person(app, "anna", Role.OPERATOR)
-    feed, sessions = app.state.services.feed, app.state.services.sessions
-    users = {user.name: user.id for user in app.state.services.people.all()}
+    feed, sessions = app.state.components.feed, app.state.components.accounts.sessions
+    users = {user.name: user.id for user in app.state.components.accounts.people.all()}
     with running(app) as address, ExitStack() as stack:
         cookies = {name: {"gonogo": sessions.begin(users[name])} for name in ("operator", "anna")}
 

@@ -57,17 +57,17 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     fill(Workspace.open(root))
     app = make_app(root)
     yield app
-    app.state.services.close()
+    app.state.components.close()
 
 
 @pytest.fixture(scope="module")
 def browsers(plant: FastAPI) -> dict[Role, Browser]:
-    services, found = plant.state.services, {}
-    for user in services.people.all():
+    components, found = plant.state.components, {}
+    for user in components.accounts.people.all():
         found[user.role] = browser = Browser(plant)
-        secret = services.sessions.begin(user.id)
+        secret = components.accounts.sessions.begin(user.id)
         browser.set_cookie(secret)
-        browser.csrf = services.sessions.csrf(secret)
+        browser.csrf = components.accounts.sessions.csrf(secret)
     return found
 
 
@@ -204,13 +204,13 @@ UNDONE_BY = {"/logout", "/login"}  # would end the sessions that the other tests
 def test_no_form_makes_the_server_crash(route: Route, plant: FastAPI) -> None:
     rng = random.Random(route.path)
     app = plant
-    services = app.state.services
+    components = app.state.components
     fields = names_in(route, body=True)
-    admin = next(user for user in services.people.all() if user.role is Role.ADMIN)
+    admin = next(user for user in components.accounts.people.all() if user.role is Role.ADMIN)
     browser = Browser(app)
-    secret = services.sessions.begin(admin.id)
+    secret = components.accounts.sessions.begin(admin.id)
     browser.set_cookie(secret)
-    browser.csrf = services.sessions.csrf(secret)
+    browser.csrf = components.accounts.sessions.csrf(secret)
     for field in fields or [""]:
         for word in sample(list(WORDS), rng):
             others = {name: rng.choice(("1", "x", "2" * 30)) for name in fields if name != field}

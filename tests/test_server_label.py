@@ -17,10 +17,10 @@ from gonogo.dataset import Sample, Split, write_metadata
 from gonogo.dataset.records import METADATA
 from gonogo.images import encode_png
 from gonogo.schema import Label
-from gonogo.server.datasets import Datasets
-from gonogo.server.doubt import distance
+from gonogo.server.dataset_store import Datasets
+from gonogo.server.label.doubt import distance
+from gonogo.server.label.views import KEYS
 from gonogo.server.language import RefusedError
-from gonogo.server.views.label import KEYS
 from label_kit import actions, photo, rows, save, stored, upload, with_pictures
 from server_kit import XSS, Browser, add_person, file_safe, fill, make_app
 from tiny_bundle import make_frame
@@ -109,13 +109,13 @@ def test_the_next_picture_is_set_aside_for_one_person_only(
     assert look(anna, "a", files[0], files[3])["held"] == sorted(files[2:])  # refused: it is another's
     assert look(berta, "b", files[2], "")["held"] == [files[0]]
     assert look(anna, "a", files[0], files[3])["held"] == [files[2]]
-    monkeypatch.setattr("gonogo.server.views.label.PRESENT_S", -1.0)
+    monkeypatch.setattr("gonogo.server.label.presence.PRESENT_S", -1.0)
     assert look(berta, "b", files[2], files[3])["held"] == []  # the other has gone silent
 
 
 def test_two_people_on_different_pictures_never_conflict(app: FastAPI, anna: Browser, rng: np.random.Generator) -> None:
     found = with_pictures(anna, rng, 12)
-    add_person(app, "carla", next(iter(app.state.services.people.all())).role)
+    add_person(app, "carla", next(iter(app.state.components.accounts.people.all())).role)
     others = [Browser(app), Browser(app)]
     for browser in others:
         browser.login("admin")
@@ -244,7 +244,7 @@ def test_what_cannot_be_recorded_is_not_saved(
         raise LedgerError("the disk is full")
 
     row = with_pictures(anna, rng, 1)[0]
-    monkeypatch.setattr(app.state.services.book, "act", full)
+    monkeypatch.setattr(app.state.components.ledger_pool, "act", full)
     assert save(anna, row, label="good").status_code == 503
     assert stored(app).samples[0].label is None
 
@@ -324,7 +324,7 @@ def test_open_pictures_are_ranked_by_doubt(tmp_path: Path, rng: np.random.Genera
     reds = (30.0, 1.0, 80.0)
     upload(browser, {f"{red:.0f}.png": encode_png(make_frame(red, rng)) for red in reds})
     browser.client.get("/datasets/part/doubt")
-    app.state.services.doubts._runs["part"].thread.join(30)
+    app.state.components.labelling.doubts._runs["part"].thread.join(30)
     told = browser.client.get("/datasets/part/doubt").json()
     assert told["bundle"] == "tiny.inspector"
     assert sorted(told["doubt"], key=told["doubt"].get) == ["images/1.png", "images/30.png", "images/80.png"]
@@ -341,7 +341,7 @@ def test_doubt_is_the_distance_from_the_nearest_threshold_there_is() -> None:
 
 
 def test_a_data_set_that_is_malformed_is_named_and_does_not_hide_the_others(app: FastAPI, anna: Browser) -> None:
-    broken = app.state.services.workspace.datasets / "broken"
+    broken = app.state.components.workspace.datasets / "broken"
     broken.mkdir()
     (broken / METADATA).write_text("{not json\n")
     page = anna.get("/datasets")
@@ -351,7 +351,7 @@ def test_a_data_set_that_is_malformed_is_named_and_does_not_hide_the_others(app:
 
 
 def test_names_that_are_programs_come_out_as_text(app: FastAPI, anna: Browser, rng: np.random.Generator) -> None:
-    root = app.state.services.workspace.datasets / "part"
+    root = app.state.components.workspace.datasets / "part"
     (root / "images").mkdir(exist_ok=True)
     samples = []
     for number, payload in enumerate(XSS):

@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from gonogo.server.access import Role
-from gonogo.server.hashing import MAX_TURNS, MAX_TURNS_KNOWN, BusyError
-from gonogo.server.throttle import ACCOUNT_FREE, ADDRESS_FREE, LONGEST_BLOCK_S, account_key, network_of
+from gonogo.server.auth.hashing import MAX_TURNS, MAX_TURNS_KNOWN, BusyError
+from gonogo.server.auth.throttle import ACCOUNT_FREE, ADDRESS_FREE, LONGEST_BLOCK_S, account_key, network_of
 from server_kit import PASSWORD, Browser, Clock, add_person, make_app
 
 FULL_WIDTH = {chr(code): chr(code + 0xFEE0) for code in range(0x21, 0x7F)}
@@ -48,7 +48,7 @@ def from_address(app: FastAPI, address: str) -> Browser:
 
 def count_hashes(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The passwords that are evaluated from now on."""
-    hashing, evaluated = app.state.services.people.hashing, []
+    hashing, evaluated = app.state.components.accounts.people.hashing, []
     original = hashing.matches
 
     def matches(stored: str, password: str) -> bool:
@@ -69,7 +69,7 @@ def test_all_spellings_of_a_name_are_throttled_as_one_account(app: FastAPI) -> N
 
 
 def test_every_name_that_finds_a_person_has_that_persons_account_key(app: FastAPI) -> None:
-    people = app.state.services.people
+    people = app.state.components.accounts.people
     add_person(app, "Jörg Weiß", Role.OPERATOR)
     for name in ("operator", "jörg weiß", "jörg weiss"):
         for spelling in spellings(unicodedata.normalize("NFD", name)) if name.isascii() else (name, name.upper()):
@@ -143,11 +143,11 @@ def test_a_device_cookie_of_ones_own_making_is_replaced_and_opens_nothing(app: F
     assert browser.get("/").headers["location"] == "/login"
     cookie = browser.login("operator").headers.get_list("set-cookie")
     assert any(value.startswith("gonogo-device=") and "chosen" not in value and "HttpOnly" in value for value in cookie)
-    assert not app.state.services.throttle.knows("chosen", "operator")
+    assert not app.state.components.accounts.throttle.knows("chosen", "operator")
 
 
 def test_a_successful_login_takes_back_its_own_count_of_the_address(app: FastAPI) -> None:
-    throttle = app.state.services.throttle
+    throttle = app.state.components.accounts.throttle
     for number in range(3 * ADDRESS_FREE):
         subjects = throttle.of_login(f"name{number}", "10.7.0.1", None)
         assert throttle.begin(subjects) == 0
@@ -157,7 +157,7 @@ def test_a_successful_login_takes_back_its_own_count_of_the_address(app: FastAPI
 def test_the_count_survives_a_restart_and_a_clock_that_is_set_back(app: FastAPI, clock: Clock, tmp_path: Path) -> None:
     for _ in range(ACCOUNT_FREE):
         Browser(app).login("operator", "wrong")
-    throttle = app.state.services.throttle
+    throttle = app.state.components.accounts.throttle
     subjects = throttle.of_login("operator", "10.8.0.1", None)
     clock.now -= 30 * 86400
     assert 0 < throttle.begin(subjects) <= LONGEST_BLOCK_S
@@ -167,7 +167,7 @@ def test_the_count_survives_a_restart_and_a_clock_that_is_set_back(app: FastAPI,
 
 
 def test_only_few_requests_hash_or_wait_at_once_and_known_devices_have_places_of_their_own(app: FastAPI) -> None:
-    hashing = app.state.services.people.hashing
+    hashing = app.state.components.accounts.people.hashing
     known = Browser(app)
     known.login("operator")
     known.post("/logout")
@@ -201,7 +201,7 @@ def _take(hashing: Any, count: int) -> None:
 
 
 def test_pages_answer_while_a_password_is_hashed(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
-    people = app.state.services.people
+    people = app.state.components.accounts.people
     reader = Browser(app)
     reader.login("reviewer")
     writer = Browser(app)

@@ -46,12 +46,12 @@ def app(template: Path, tmp_path: Path) -> Iterator[FastAPI]:
     shutil.copytree(template, tmp_path / "plant", symlinks=True)
     made = make_app(tmp_path / "plant")
     yield made
-    made.state.services.insight.close()
+    made.state.components.worker.close()
 
 
 def change_tiny(app: FastAPI, split: Split = Split.TRAIN) -> Dataset:
     """Add a picture for training, so that the data set is no longer the bundle's; returns what it was."""
-    root = app.state.services.workspace.datasets / "tiny"
+    root = app.state.components.workspace.datasets / "tiny"
     before = Dataset.read(root)
     shutil.copy(root / "images/test-000.png", root / "images/new.png")
     new = Sample(file_name="images/new.png", label=Label.BAD, defect="dent", part="new", split=split)
@@ -61,18 +61,18 @@ def change_tiny(app: FastAPI, split: Split = Split.TRAIN) -> Dataset:
 
 def keep_snapshot(app: FastAPI, before: Dataset) -> None:
     """The labels of run 1, as a training run here writes them down."""
-    snapshot = app.state.services.workspace.jobs / "0001" / "tiny"
+    snapshot = app.state.components.workspace.jobs / "0001" / "tiny"
     snapshot.mkdir()
     (snapshot / "images").symlink_to(before.root / "images")
     write_metadata(snapshot, before.samples)
 
 
 def learned(app: FastAPI) -> object:
-    insight = app.state.services.insight
-    insight.known()
-    while insight.worker.busy():
+    components = app.state.components
+    components.inspectors.refresh()
+    while components.worker.busy():
         threading.Event().wait(0.02)
-    return insight.known()
+    return components.inspectors.pictures()
 
 
 def login(app: FastAPI, name: str = "engineer") -> Browser:
@@ -87,7 +87,7 @@ LIMITS = {"max_escape": 0.1, "max_overkill": 0.1, "bad_share": 0.05}
 def test_another_data_set_never_certifies_however_large_it_is(app: FastAPI) -> None:
     change_tiny(app)
     assert learned(app) is None
-    path = app.state.services.workspace.bundles / "tiny.inspector"
+    path = app.state.components.workspace.bundles / "tiny.inspector"
     before, browser = bundle.read(path).sha256, login(app)
     told = text_of(browser.get("/understand"))
     assert "boards" not in told.partition("Compare two inspectors")[0]
@@ -110,13 +110,13 @@ def test_the_labels_of_the_training_run_stand_in_for_a_data_set_that_has_changed
     assert "data set tiny as it was in training run 1" in text_of(browser.get("/understand"))
     assert browser.call("/understand/apply", LIMITS).json() == {"done": True}
     learned(app)
-    assert app.state.services.insight.gauge().point.escape.max_rate == 0.1
+    assert app.state.components.inspectors.in_use().point.escape.max_rate == 0.1
 
 
 def test_a_calibration_label_that_was_corrected_since_is_not_certified_as_it_was(app: FastAPI) -> None:
     before = change_tiny(app)
     keep_snapshot(app, before)
-    root = app.state.services.workspace.datasets / "tiny"
+    root = app.state.components.workspace.datasets / "tiny"
     corrected = [
         each.model_copy(update={"label": Label.BAD}) if each.file_name == "images/calibrate-000.png" else each
         for each in Dataset.read(root).samples
@@ -138,12 +138,12 @@ def keys(app: FastAPI) -> list[str]:
 def test_review_keys_keep_their_meaning_when_data_sets_change(app: FastAPI) -> None:
     learned(app)
     assert keys(app) == ["crack", "hole"]
-    services = app.state.services
-    judge = Inspector.load(services.workspace.bundles / "tiny.inspector")
-    with Ledger.open(services.workspace.ledger) as ledger:
+    components = app.state.components
+    judge = Inspector.load(components.workspace.bundles / "tiny.inspector")
+    with Ledger.open(components.workspace.ledger) as ledger:
         record(ledger, 900, 92.0, rng=np.random.default_rng(1), judge=judge)
         seq = ledger.head().seq
-    services.book.act(REVIEW, "anna", about=seq, label=Label.BAD, defect="abrasion")
+    components.ledger_pool.act(REVIEW, "anna", about=seq, label=Label.BAD, defect="abrasion")
     assert keys(app) == ["crack", "hole", "abrasion"]
     change_tiny(app)
     assert keys(app) == ["crack", "hole", "abrasion"], "while it is looked for"
@@ -164,14 +164,14 @@ def test_neighbours_come_from_the_bundles_own_data_set_or_not_at_all(app: FastAP
 
 
 def test_parts_of_another_product_never_come_back_as_blind_checks(app: FastAPI) -> None:
-    desk, insight = app.state.services.review.desk, app.state.services.insight
-    assert insight.same_product(insight.gauge().sha256)
-    assert not insight.same_product("0" * 64)
-    assert desk.comparable is not None
+    queue, inspectors = app.state.components.review.queue, app.state.components.inspectors
+    assert inspectors.same_product(inspectors.in_use().sha256)
+    assert not inspectors.same_product("0" * 64)
+    assert queue.comparable is not None
 
 
 def test_now_and_dial_name_the_same_shortfall_and_say_it_in_pictures(app: FastAPI) -> None:
-    space = app.state.services.workspace
+    space = app.state.components.workspace
     path, tiny = space.bundles / "tiny.inspector", Dataset.read(space.datasets / "tiny")
     operate(Inspector.load(path), tiny, Promise(max_escape=0.02, max_overkill=0.02, guard=None), force=True)
     learned(app)

@@ -13,13 +13,13 @@ from fastapi import FastAPI
 from gonogo.ledger import Ledger, verify
 from gonogo.server import Workspace, messages
 from gonogo.server.access import Role
+from gonogo.server.auth.people import People
+from gonogo.server.auth.sessions import Notice
+from gonogo.server.auth.setup import first_administrator
+from gonogo.server.auth.throttle import ACCOUNT_FREE, FIRST_BLOCK_S, LONGEST_BLOCK_S, Throttle
+from gonogo.server.components import Components
 from gonogo.server.language import LANGUAGES, RefusedError, choose
-from gonogo.server.pages import CAUSES
-from gonogo.server.people import People
-from gonogo.server.services import Services
-from gonogo.server.sessions import Notice
-from gonogo.server.setup import first_administrator
-from gonogo.server.throttle import ACCOUNT_FREE, FIRST_BLOCK_S, LONGEST_BLOCK_S, Throttle
+from gonogo.server.responses import CAUSES
 from gonogo.station.messages import Cause
 from server_kit import PASSWORD, WEAK_HASHER, XSS, Browser, Clock, add_person, make_app, text_of
 
@@ -44,22 +44,22 @@ def admin(app: FastAPI) -> Browser:
 
 
 def actions(app: FastAPI) -> list[tuple[str, str]]:
-    with app.state.services.book.reading() as ledger:
+    with app.state.components.ledger_pool.reading() as ledger:
         return [(row.record.action, row.record.who) for row in ledger.actions()]
 
 
 def user_id(app: FastAPI, name: str) -> int:
-    return next(user.id for user in app.state.services.people.all() if user.name == name)
+    return next(user.id for user in app.state.components.accounts.people.all() if user.name == name)
 
 
 def test_the_first_start_makes_one_administrator_with_a_one_time_password(tmp_path: Path) -> None:
     from gonogo.server import Options, create_app
 
     app = create_app(Workspace.open(tmp_path / "new"), options=Options(hasher=WEAK_HASHER, names=("testserver",)))
-    services: Services = app.state.services
-    password = first_administrator(services)
+    components: Components = app.state.components
+    password = first_administrator(components.accounts, components.ledger_pool)
     assert password is not None
-    assert first_administrator(services) is None
+    assert first_administrator(components.accounts, components.ledger_pool) is None
     browser = Browser(app)
     assert browser.login("admin", password).status_code == 303
     assert browser.get("/").headers["location"] == "/password"
@@ -88,13 +88,13 @@ def test_names_are_compared_without_regard_to_case_and_way_of_typing(app: FastAP
     add_person(app, "Jörg", Role.OPERATOR)
     assert Browser(app).login(" jo\u0308RG ").status_code == 303
     with pytest.raises(RefusedError, match="already exists"):
-        app.state.services.people.add("jörg", Role.ADMIN)
+        app.state.components.accounts.people.add("jörg", Role.ADMIN)
 
 
 def test_a_name_with_invisible_characters_is_refused(app: FastAPI) -> None:
     for name in ("", "  ", "an\u202ena", "an\x00na", "x" * 65):
         with pytest.raises(RefusedError, match="printable"):
-            app.state.services.people.add(name, Role.OPERATOR)
+            app.state.components.accounts.people.add(name, Role.OPERATOR)
 
 
 def test_a_changed_password_ends_every_other_session(app: FastAPI) -> None:
@@ -129,7 +129,7 @@ def test_changing_a_password_needs_the_present_one_and_slows_down_guessing_it(ap
 
 
 def test_a_password_hashed_with_older_parameters_is_hashed_anew_at_login(app: FastAPI) -> None:
-    store = app.state.services.store
+    store = app.state.components.accounts.database
     stronger = People(store, hasher=argon2.PasswordHasher(time_cost=2, memory_cost=16, parallelism=1))
     ((before,),) = store.run("SELECT password_hash FROM users WHERE name = 'operator'")
     assert stronger.check("operator", PASSWORD)
@@ -139,7 +139,7 @@ def test_a_password_hashed_with_older_parameters_is_hashed_anew_at_login(app: Fa
 
 
 def test_failed_logins_block_the_account_and_the_wait_grows(app: FastAPI, clock: Clock) -> None:
-    throttle: Throttle = app.state.services.throttle
+    throttle: Throttle = app.state.components.accounts.throttle
     here, elsewhere = (throttle.of_login("anna", address, None) for address in ("10.0.0.9", "10.0.0.7"))
     assert [throttle.begin(here) for _ in range(ACCOUNT_FREE)] == [0.0] * ACCOUNT_FREE
     waits = []
@@ -171,7 +171,7 @@ def test_the_last_administrator_can_neither_leave_nor_be_locked_out(app: FastAPI
     admin.post(f"/people/{own}/disable")
     assert "At least one administrator must remain" in admin.get("/people").text
     admin.post(f"/people/{own}/role", role="operator")
-    assert app.state.services.people.find(own).role is Role.ADMIN
+    assert app.state.components.accounts.people.find(own).role is Role.ADMIN
     assert admin.get("/people").status_code == 200
 
 
@@ -200,7 +200,7 @@ def test_a_key_is_shown_once_works_until_revoked_and_is_kept_as_a_hash(app: Fast
     bearer = {"authorization": f"Bearer {secret}"}
     assert program.client.get("/audit", headers=bearer).status_code == 200
     assert program.client.get("/people", headers=bearer).status_code == 403
-    kept = Path(app.state.services.workspace.database)
+    kept = Path(app.state.components.workspace.database)
     assert secret.encode() not in kept.read_bytes() + kept.with_name("server.db-wal").read_bytes()
     admin.post("/tokens/1/revoke")
     assert program.client.get("/audit", headers=bearer).status_code == 401
@@ -216,7 +216,7 @@ def test_loading_a_page_again_makes_no_second_key_and_shows_none_again(app: Fast
     first, again = (admin.get(made.headers["location"]) for _ in range(2))
     assert "You won't see it again. Copy it now." in text_of(first)
     assert 'id="secret"' not in again.text
-    assert len(app.state.services.sessions.tokens()) == 1
+    assert len(app.state.components.accounts.sessions.tokens()) == 1
     reset = admin.post(f"/people/{user_id(app, 'operator')}/password")
     assert 'id="secret"' in admin.get(reset.headers["location"]).text
 
@@ -228,10 +228,10 @@ def test_a_secret_that_nobody_fetched_is_forgotten(app: FastAPI, admin: Browser,
 
 
 def test_a_program_that_makes_a_key_finds_it_in_the_answer(app: FastAPI) -> None:
-    _, secret = app.state.services.sessions.issue("mes", Role.ADMIN, days=3, created_by="admin")
+    _, secret = app.state.components.accounts.sessions.issue("mes", Role.ADMIN, days=3, created_by="admin")
     bearer = {"authorization": f"Bearer {secret}"}
     answer = Browser(app).client.post("/tokens", data={"name": "scada", "role": "auditor", "days": "3"}, headers=bearer)
-    assert app.state.services.sessions.bearer(answer.json()["secret"]).name == "scada"
+    assert app.state.components.accounts.sessions.bearer(answer.json()["secret"]).name == "scada"
 
 
 def send_from(browser: Browser, page: str, to: str, **fields: str) -> str:
@@ -243,7 +243,7 @@ def send_from(browser: Browser, page: str, to: str, **fields: str) -> str:
 
 
 def test_the_language_switch_leads_back_to_a_page_wherever_it_stands(app: FastAPI, admin: Browser) -> None:
-    app.state.services.datasets.create("part")
+    app.state.components.datasets.create("part")
     for page in ("/people", "/audit?who=anna&action=deploy", "/datasets/part/label?file=images%2F1.png"):
         assert send_from(admin, page, "/taste", language="de") == page
     for form in ("/tokens", "/people/1/role", "/datasets/part/train", "/logout", "/nothing", "/label/keys"):
@@ -263,7 +263,7 @@ def test_the_language_switch_leads_back_to_a_page_wherever_it_stands(app: FastAP
 def test_a_refused_form_comes_back_as_it_was_typed(
     app: FastAPI, admin: Browser, page: str, form: str, fields: dict[str, str]
 ) -> None:
-    app.state.services.datasets.create("part")
+    app.state.components.datasets.create("part")
     add_person(app, "anna & <b>", Role.OPERATOR)
     assert send_from(admin, page, form, **fields) == page
     shown = admin.get(page)
@@ -277,7 +277,7 @@ def test_a_refused_form_comes_back_as_it_was_typed(
 
 
 def test_a_refused_form_keeps_no_password_and_nothing_long(app: FastAPI, admin: Browser) -> None:
-    sessions = app.state.services.sessions
+    sessions = app.state.components.accounts.sessions
     token = admin.client.cookies["gonogo"]
     fields = {"password": PASSWORD, "old": PASSWORD, "name": "anna", "more": "x" * 5000}
     sessions.leave_notice(token, Notice(text="no", failed=True, form="/x", fields=fields))
@@ -314,23 +314,23 @@ def test_every_change_of_people_and_every_login_is_in_the_ledger(app: FastAPI, a
         ("password_changed", "admin"),
         ("logout", "admin"),
     ]
-    assert verify(app.state.services.workspace.ledger) == []
+    assert verify(app.state.components.workspace.ledger) == []
 
 
 def test_what_cannot_be_recorded_is_not_done(app: FastAPI, admin: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(app.state.services.book, "act", full)
+    monkeypatch.setattr(app.state.components.ledger_pool, "act", full)
     assert admin.post("/people", name="Berta", role="admin").status_code == 507
-    assert "Berta" not in [user.name for user in app.state.services.people.all()]
+    assert "Berta" not in [user.name for user in app.state.components.accounts.people.all()]
 
 
 def test_no_password_or_key_is_written_to_the_ledger(app: FastAPI, admin: Browser) -> None:
     answer = admin.get(admin.post("/tokens", name="mes", role="auditor", days="30").headers["location"])
     secret = re.search(r'<code id="secret">([^<]+)</code>', answer.text)[1]  # type: ignore[index]
     Browser(app).login("operator", "a password typed wrong")
-    with Ledger.open(app.state.services.workspace.ledger, read_only=True) as ledger:
+    with Ledger.open(app.state.components.workspace.ledger, read_only=True) as ledger:
         text = repr(list(ledger.rows()))
     assert secret not in text
     assert PASSWORD not in text
@@ -351,9 +351,9 @@ def test_names_that_are_markup_come_out_as_text(app: FastAPI, admin: Browser, na
 
 
 def test_the_audit_log_filters_and_turns_pages(app: FastAPI) -> None:
-    services: Services = app.state.services
+    components: Components = app.state.components
     for number in range(60):
-        services.book.act("deploy" if number % 2 else "label", f"person {number % 3}", number=number)
+        components.ledger_pool.act("deploy" if number % 2 else "label", f"person {number % 3}", number=number)
     browser = Browser(app)
     browser.login("auditor")
     newest = browser.get("/audit").text

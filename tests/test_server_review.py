@@ -20,7 +20,7 @@ from gonogo.schema import Label, State
 from gonogo.server import Options, Workspace, create_app
 from gonogo.server.access import Role
 from gonogo.server.review import BLIND_CHECK, REVIEWED
-from gonogo.server.review.desk import CHECK_SHARE, LEASE_S, Desk
+from gonogo.server.review.queue import CHECK_SHARE, LEASE_S, ReviewQueue
 from server_kit import WEAK_HASHER, XSS, Browser, Clock, add_person, fill, make_app, record, text_of
 from tiny_bundle import BAD_RED, GOOD_RED
 
@@ -33,7 +33,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fill(Workspace.open(root))
     app = make_app(root)
     work_done(app)  # what is known of the pictures is then in the cache of every copy
-    app.state.services.close()
+    app.state.components.close()
     (root / "server.db").unlink()
     return root
 
@@ -47,13 +47,13 @@ def clock() -> Clock:
 def app(template: Path, tmp_path: Path, clock: Clock) -> Iterator[FastAPI]:
     shutil.copytree(template, tmp_path / "plant")
     made = make_app(tmp_path / "plant", clock=clock)
-    made.state.services.review.desk.check_share = 0.0
+    made.state.components.review.queue.check_share = 0.0
     yield made
-    made.state.services.insight.close()
+    made.state.components.worker.close()
 
 
 def add_doubtful(app: FastAPI, count: int, **more: Any) -> None:
-    rng, space = np.random.default_rng(9), app.state.services.workspace
+    rng, space = np.random.default_rng(9), app.state.components.workspace
     judge = Inspector.load(space.bundles / "tiny.inspector", replay=False)
     with Ledger.open(space.ledger) as ledger:
         first = ledger.head().seq
@@ -78,17 +78,17 @@ def decide(browser: Browser, ticket: str, label: str = "bad", defect: str | None
 
 
 def reviews(app: FastAPI, action: str = REVIEW) -> list[Any]:
-    with app.state.services.book.reading() as ledger:
+    with app.state.components.ledger_pool.reading() as ledger:
         return [row.record for row in ledger.actions(Where(action=action))]
 
 
 def doubtful(app: FastAPI) -> list[int]:
-    with app.state.services.book.reading() as ledger:
+    with app.state.components.ledger_pool.reading() as ledger:
         return [row.seq for row in ledger.verdicts(Where(states=(State.REVIEW,), undecided=True))]
 
 
 def seq_of(app: FastAPI, who: str, ticket: str) -> int:
-    found: int = app.state.services.review.desk.find(who, ticket).seq
+    found: int = app.state.components.review.queue.find(who, ticket).seq
     return found
 
 
@@ -113,7 +113,7 @@ def test_a_decision_sent_twice_counts_once(app: FastAPI) -> None:
 
 
 def test_a_decision_sent_by_many_threads_at_once_counts_once(app: FastAPI) -> None:
-    desk = app.state.services.review.desk
+    desk = app.state.components.review.queue
     ticket = deal(browse(app))[0]
     begin = threading.Barrier(8)
 
@@ -170,7 +170,7 @@ def test_the_second_of_two_reviewers_is_told_who_decided_and_nothing_is_doubled(
 def test_a_part_decided_in_another_program_is_no_longer_dealt(app: FastAPI) -> None:
     browser, (oldest, *rest) = browse(app), doubtful(app)
     held = deal(browser, 1)
-    app.state.services.book.act(REVIEW, "gonogo", about=oldest, label=Label.GOOD)
+    app.state.components.ledger_pool.act(REVIEW, "gonogo", about=oldest, label=Label.GOOD)
     answer = browser.call("/review/deal", {"want": 1, "holding": held}).json()
     assert answer["lost"] == held
     assert [seq_of(app, "reviewer", item["ticket"]) for item in answer["items"]] == rest[:1]
@@ -194,8 +194,8 @@ def test_nobody_uses_the_ticket_of_another(app: FastAPI) -> None:
 
 def test_a_decision_kept_over_a_restart_of_the_server_is_still_taken(app: FastAPI) -> None:
     ticket = deal(browse(app), 1)[0]
-    root = app.state.services.workspace.root
-    app.state.services.close()
+    root = app.state.components.workspace.root
+    app.state.components.close()
     again = create_app(Workspace.open(root), options=Options(hasher=WEAK_HASHER, names=("testserver",)))
     assert decide(browse(again), ticket, "good").status_code == 200
     assert len(reviews(again)) == 1
@@ -208,7 +208,7 @@ def test_taking_back_makes_the_part_doubtful_again_for_the_same_person(app: Fast
     assert [browser.call("/review/undo", {"ticket": ticket}).status_code for _ in range(2)] == [200, 200]
     assert doubtful(app) == waiting
     assert [said.label for said in reviews(app)] == [Label.BAD, None]
-    others = {each.seq for each in app.state.services.review.desk.deal("engineer", want=8)[0]}
+    others = {each.seq for each in app.state.components.review.queue.deal("engineer", want=8)[0]}
     assert others == set(waiting[1:])  # the first is in the hands of who took it back
     assert decide(browser, ticket, "good").status_code == 200
     assert [said.label for said in reviews(app)] == [Label.BAD, None, Label.GOOD]
@@ -218,7 +218,7 @@ def test_what_somebody_else_has_changed_since_is_not_taken_back(app: FastAPI) ->
     browser = browse(app)
     ticket = deal(browser, 1)[0]
     decide(browser, ticket)
-    app.state.services.book.act(REVIEW, "anna", about=seq_of(app, "reviewer", ticket), label=Label.GOOD)
+    app.state.components.ledger_pool.act(REVIEW, "anna", about=seq_of(app, "reviewer", ticket), label=Label.GOOD)
     answer = browser.call("/review/undo", {"ticket": ticket})
     assert answer.status_code == 409
     assert "anna" in answer.json()["message"]
@@ -226,23 +226,36 @@ def test_what_somebody_else_has_changed_since_is_not_taken_back(app: FastAPI) ->
 
 def work_done(app: FastAPI) -> None:
     """Wait until the background work is over."""
-    services = app.state.services
-    services.insight.known()
-    while services.insight.worker.busy():
+    components = app.state.components
+    components.inspectors.refresh()
+    while components.worker.busy():
         threading.Event().wait(0.02)
+
+
+def test_a_page_that_was_opened_before_the_kinds_were_known_gets_them_later(app: FastAPI) -> None:
+    browser, hold, worker = browse(app), threading.Event(), app.state.components.worker
+    worker.submit("hold", "something else", lambda task: hold.wait(30) or None)
+    early = browser.get("/review").text
+    assert "data-kinds-later" in early
+    assert "data-kind=" not in early
+    assert browser.get("/review/kinds").json() == {"kinds": [], "later": True}
+    hold.set()
+    work_done(app)
+    assert browser.get("/review/kinds").json() == {"kinds": ["crack", "hole"], "later": False}
+    assert "data-kinds-later" not in browser.get("/review").text
 
 
 def decided_before(app: FastAPI, who: str = "anna", label: Label = Label.BAD) -> list[int]:
     seqs = doubtful(app)[:2]
     for seq in seqs:
-        app.state.services.book.act(REVIEW, who, about=seq, label=label)
+        app.state.components.ledger_pool.act(REVIEW, who, about=seq, label=label)
     return seqs
 
 
 def test_blind_checks_look_like_any_part_and_leave_the_decision_alone(app: FastAPI) -> None:
     add_doubtful(app, 3)
     known = decided_before(app)
-    desk = app.state.services.review.desk
+    desk = app.state.components.review.queue
     desk.check_share, desk.dice = 1.0, random.Random(1)
     browser = browse(app)
     answer = browser.call("/review/deal", {"want": 4}).json()["items"]
@@ -254,14 +267,14 @@ def test_blind_checks_look_like_any_part_and_leave_the_decision_alone(app: FastA
     assert decide(browser, checks[1]["ticket"], "good").json() == {"done": True}
     assert [said.who for said in reviews(app)] == ["anna", "anna"]
     assert [said.details["expected"] for said in reviews(app, BLIND_CHECK)] == ["bad", "bad"]
-    rate = app.state.services.review.decisions.agreement()["reviewer"]
+    rate = app.state.components.review.decisions.agreement()["reviewer"]
     assert (rate.count, rate.of) == (1, 2)
 
 
 @pytest.mark.parametrize("together", [1, 5])
 def test_blind_checks_come_at_the_promised_rate_however_many_parts_a_page_asks_for(app: FastAPI, together: int) -> None:
     add_doubtful(app, 160)
-    desk = app.state.services.review.desk
+    desk = app.state.components.review.queue
     desk.check_share, desk.dice = CHECK_SHARE, random.Random(11)
     new, checks = 0, 0
     while new < 150:
@@ -274,12 +287,20 @@ def test_blind_checks_come_at_the_promised_rate_however_many_parts_a_page_asks_f
 
 def test_a_blind_check_that_is_due_outlives_a_restart_and_comes_after_the_last_part(app: FastAPI) -> None:
     decided_before(app)
-    desk = app.state.services.review.desk
+    desk = app.state.components.review.queue
     desk.check_share = 1.0
     while (found := desk.deal("reviewer", want=1)[0]) and not found[0].blind:
         desk.check_share = 0.0  # due once, after the first part
         desk.decide("reviewer", found[0].ticket, Label.GOOD, None)
-        desk = Desk(app.state.services.store, desk._book, desk._decisions, now=desk._now, check_share=0.0)
+        components = app.state.components
+        desk = ReviewQueue(
+            components.accounts.database,
+            components.ledger_pool,
+            desk._decisions,
+            now=desk._now,
+            comparable=desk.comparable,
+            check_share=0.0,
+        )
     assert found[0].blind
     desk.decide("reviewer", found[0].ticket, Label.GOOD, None)
     assert not any(each.blind for _ in range(20) for each in desk.deal("reviewer", want=1)[0])
@@ -287,19 +308,19 @@ def test_a_blind_check_that_is_due_outlives_a_restart_and_comes_after_the_last_p
 
 def test_a_blind_check_taken_back_is_not_counted(app: FastAPI) -> None:
     decided_before(app)
-    desk = app.state.services.review.desk
+    desk = app.state.components.review.queue
     desk.check_share = 1.0
     ticket = desk.deal("reviewer", want=2)[0][1].ticket
     browser = browse(app)
     decide(browser, ticket, "good")
     assert browser.call("/review/undo", {"ticket": ticket}).status_code == 200
-    assert app.state.services.review.decisions.agreement() == {}
+    assert app.state.components.review.decisions.agreement() == {}
     assert len(reviews(app)) == 2
 
 
 def test_nobody_is_asked_twice_about_one_part_nor_about_what_they_have_just_decided(app: FastAPI) -> None:
     add_doubtful(app, 4)
-    desk = app.state.services.review.desk
+    desk = app.state.components.review.queue
     desk.check_share = 1.0
     decided_before(app, "reviewer")
     assert [each.blind for each in desk.deal("reviewer", want=4)[0]] == [False] * 4
@@ -311,55 +332,55 @@ def test_nobody_is_asked_twice_about_one_part_nor_about_what_they_have_just_deci
 
 
 def test_decisions_become_a_data_set_that_follows_them(app: FastAPI) -> None:
-    services, browser = app.state.services, browse(app)
+    components, browser = app.state.components, browse(app)
     first, second = deal(browser, 2)
     decide(browser, first, "bad", "scratch")
     decide(browser, second, "good")
-    services.review.collector.run(at_once=True)
-    made = services.datasets.read(REVIEWED)
+    components.review.collector.run(at_once=True)
+    made = components.datasets.read(REVIEWED)
     assert sorted((s.label, s.defect, s.lot, s.split) for s in made.samples.values()) == [
         (Label.BAD, "scratch", "L-7", Split.TRAIN),
         (Label.GOOD, None, "L-7", Split.TRAIN),
     ]
     for sample in made.samples.values():
         assert made.dataset.load(sample).shape == (32, 32, 3)
-    services.review.collector.run(at_once=True)
-    assert services.datasets.read(REVIEWED).version == made.version  # nothing was written again
+    components.review.collector.run(at_once=True)
+    assert components.datasets.read(REVIEWED).version == made.version  # nothing was written again
     browser.call("/review/undo", {"ticket": first})
-    services.review.collector.run(at_once=True)
-    assert services.review.collector.count() == 1
+    components.review.collector.run(at_once=True)
+    assert components.review.collector.count() == 1
     decide(browser, first, "bad", "dent")
-    services.review.collector.run(at_once=True)
-    assert {s.defect for s in services.datasets.read(REVIEWED).samples.values()} == {"dent", None}
+    components.review.collector.run(at_once=True)
+    assert {s.defect for s in components.datasets.read(REVIEWED).samples.values()} == {"dent", None}
 
 
 def test_what_an_engineer_adds_to_a_reviewed_picture_stays(app: FastAPI) -> None:
-    services, browser = app.state.services, browse(app)
+    components, browser = app.state.components, browse(app)
     first, second = deal(browser, 2)
     decide(browser, first, "bad", "scratch")
-    with services.datasets.changing(REVIEWED) as draft:
+    with components.datasets.changing(REVIEWED) as draft:
         ((name, sample),) = draft.samples.items()
         draft.put([sample.model_copy(update={"box_xyxy": (1.0, 1.0, 9.0, 9.0), "defect": "fine scratch"})])
     decide(browser, second, "good")
-    services.review.collector.run(at_once=True)
-    found = services.datasets.read(REVIEWED).find(name)
+    components.review.collector.run(at_once=True)
+    found = components.datasets.read(REVIEWED).find(name)
     assert (found.box_xyxy, found.defect) == ((1.0, 1.0, 9.0, 9.0), "fine scratch")
 
 
 def test_reviewed_pictures_are_copied_once_and_never_beside_their_own_proof(app: FastAPI) -> None:
-    services, browser = app.state.services, browse(app, "engineer")
-    proving = next(s for s in services.datasets.read("tiny").samples.values() if s.split is Split.CALIBRATE)
+    components, browser = app.state.components, browse(app, "engineer")
+    proving = next(s for s in components.datasets.read("tiny").samples.values() if s.split is Split.CALIBRATE)
     first, second = deal(browser, 2)
     decide(browser, first, "bad", "scratch")
     decide(browser, second, "good")
-    services.review.collector.run(at_once=True)
-    with services.datasets.changing(REVIEWED) as draft:
+    components.review.collector.run(at_once=True)
+    with components.datasets.changing(REVIEWED) as draft:
         one = next(iter(draft.samples.values()))
         draft.put([one.model_copy(update={"part": proving.part})])
     for _ in range(2):
         browser.get("/review")
         assert browser.post("/review/copy", dataset="tiny").status_code == 303
-    copied = [s for s in services.datasets.read("tiny").samples.values() if s.file_name.startswith("reviewed/")]
+    copied = [s for s in components.datasets.read("tiny").samples.values() if s.file_name.startswith("reviewed/")]
     assert len(copied) == 1
     assert copied[0].split is Split.TRAIN
     assert "Already there: 1. Held back, because their parts validate, calibrate or test the set: 1." in text_of(
@@ -382,7 +403,7 @@ def test_the_nearest_taught_examples_are_those_of_the_bundles_own_data_set(app: 
 
 def test_neighbours_leave_out_the_part_itself_and_other_pictures_of_it(app: FastAPI) -> None:
     work_done(app)
-    known = app.state.services.insight.known()
+    known = app.state.components.inspectors.pictures()
     own = known.pictures[0]
     found = known.nearest(known.directions[0], 3, not_part="nothing")
     assert own.file not in {near.picture.file for near in found}
@@ -409,7 +430,7 @@ def test_a_good_part_has_no_kind_and_a_kind_is_one_line(app: FastAPI) -> None:
 @pytest.mark.parametrize("name", [name for name in XSS if name.isprintable()])
 def test_names_of_parts_and_kinds_come_out_as_text(app: FastAPI, name: str) -> None:
     add_doubtful(app, 1, part=name, lot=name, station=name)
-    app.state.services.book.act(REVIEW, name, about=doubtful(app)[0], label=Label.BAD, defect=name[:60])
+    app.state.components.ledger_pool.act(REVIEW, name, about=doubtful(app)[0], label=Label.BAD, defect=name[:60])
     browser = browse(app)
     items = browser.call("/review/deal", {"want": 8}).json()["items"]
     for html in (items[-1]["facts"], browser.get("/review").text):

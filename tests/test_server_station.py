@@ -20,10 +20,10 @@ from gonogo import images
 from gonogo.ledger import Ledger
 from gonogo.schema import State
 from gonogo.server import Workspace
-from gonogo.server.background import running
-from gonogo.server.feed import Snapshot
-from gonogo.server.pictures import reduced
-from gonogo.server.trend import draw
+from gonogo.server.parts.pictures import reduced
+from gonogo.server.server_thread import running
+from gonogo.server.station.feed import Snapshot
+from gonogo.server.station.trend import HEIGHT, WIDTH, lay_out
 from server_kit import PASSWORD, XSS, Browser, beat, fill, make_app, record, record_fault, text_of
 from tiny_bundle import BAD_RED, GOOD_RED
 
@@ -34,7 +34,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     fill(Workspace.open(root))
     app = make_app(root)
     last = rows_of(app)[-1].at
-    app.state.services.feed.now = lambda: last + timedelta(seconds=12)  # else slow tests would find it old
+    app.state.components.feed.now = lambda: last + timedelta(seconds=12)  # else slow tests would find it old
     return app
 
 
@@ -46,7 +46,7 @@ def browser(plant: FastAPI) -> Browser:
 
 
 def rows_of(app: FastAPI) -> list[Any]:
-    with app.state.services.book.reading() as ledger:
+    with app.state.components.ledger_pool.reading() as ledger:
         return list(ledger.verdicts())
 
 
@@ -75,7 +75,7 @@ def test_faults_are_listed_with_their_cause(browser: Browser) -> None:
 
 
 def test_a_station_without_a_heartbeat_shows_no_verdict(plant: FastAPI, browser: Browser) -> None:
-    space = plant.state.services.workspace
+    space = plant.state.components.workspace
     try:
         beat(space)
         assert '<p class="word">No-go</p>' in browser.get("/station").text
@@ -95,8 +95,8 @@ def test_a_ledger_that_cannot_be_read_is_a_fault_on_the_page(tmp_path: Path) -> 
     app = make_app(tmp_path / "workspace")
     browser = Browser(app)
     browser.login("operator")
-    feed = app.state.services.feed
-    feed._book.reading = _unreadable
+    feed = app.state.components.feed
+    feed._ledger_pool.reading = _unreadable
     assert '<p class="word long">Fault</p>' in browser.get("/station").text
 
 
@@ -118,7 +118,7 @@ def test_a_workspace_without_a_station_says_so_and_one_with_a_station_is_ready(t
     browser.login("operator")
     assert '<p class="word long">No station</p>' in browser.get("/station").text
     assert "No inspector yet" in browser.get("/").text
-    beat(app.state.services.workspace)
+    beat(app.state.components.workspace)
     assert '<p class="word long">Ready</p>' in browser.get("/station").text
 
 
@@ -129,7 +129,7 @@ def test_the_age_of_a_verdict_stands_beside_it(plant: FastAPI, browser: Browser)
 
 @pytest.mark.parametrize("later", [timedelta(seconds=61), timedelta(hours=30), timedelta(hours=-1)])
 def test_an_old_verdict_is_not_shown_as_the_present_one(plant: FastAPI, later: timedelta) -> None:
-    feed, space = plant.state.services.feed, plant.state.services.workspace
+    feed, space = plant.state.components.feed, plant.state.components.workspace
     browser = Browser(plant)
     browser.login("operator")
     before, last = feed.now, rows_of(plant)[-1].at
@@ -151,7 +151,7 @@ def test_an_old_verdict_is_not_shown_as_the_present_one(plant: FastAPI, later: t
 
 
 def test_a_verdict_from_before_the_stations_start_is_not_the_present_one(plant: FastAPI, browser: Browser) -> None:
-    space, last = plant.state.services.workspace, rows_of(plant)[-1].at
+    space, last = plant.state.components.workspace, rows_of(plant)[-1].at
     status = space.station_state / "status.json"
     try:
         beat(space)
@@ -168,8 +168,8 @@ def test_a_verdict_from_before_the_stations_start_is_not_the_present_one(plant: 
 
 def test_the_stream_turns_neutral_when_the_verdict_has_become_old(tmp_path: Path) -> None:
     app = make_app(tmp_path / "workspace")
-    feed = app.state.services.feed
-    with running(app) as address, Ledger.open(app.state.services.workspace.ledger) as ledger:
+    feed = app.state.components.feed
+    with running(app) as address, Ledger.open(app.state.components.workspace.ledger) as ledger:
         record(ledger, 1, GOOD_RED - 20, rng=np.random.default_rng(0))
         last = next(iter(ledger.verdicts())).at
         feed.now = lambda: last + timedelta(seconds=1)
@@ -185,7 +185,7 @@ def test_the_stream_turns_neutral_when_the_verdict_has_become_old(tmp_path: Path
 @pytest.mark.parametrize("name", [name for name in XSS if name.isprintable()])
 def test_markup_in_parts_reasons_and_causes_comes_out_as_text(tmp_path: Path, name: str) -> None:
     app = make_app(tmp_path / "workspace")
-    with Ledger.open(app.state.services.workspace.ledger) as ledger:
+    with Ledger.open(app.state.components.workspace.ledger) as ledger:
         record(ledger, 1, GOOD_RED, rng=np.random.default_rng(0), part=name, lot=name, station=name, reason=name)
         record_fault(ledger, 2, reason=name)
     browser = Browser(app)
@@ -221,7 +221,7 @@ def test_what_has_no_picture_is_not_found(browser: Browser, path: str) -> None:
 
 def test_a_frame_that_retention_removed_is_not_found(tmp_path: Path) -> None:
     app = make_app(tmp_path / "workspace")
-    with Ledger.open(app.state.services.workspace.ledger) as ledger:
+    with Ledger.open(app.state.components.workspace.ledger) as ledger:
         record(ledger, 1, GOOD_RED, rng=np.random.default_rng(0))
         row = next(ledger.verdicts())
         ledger.frames.remove(row.record.views[0].frame_sha256 or "")
@@ -231,9 +231,9 @@ def test_a_frame_that_retention_removed_is_not_found(tmp_path: Path) -> None:
 
 
 def test_drawn_pictures_are_remembered_within_bounds(plant: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gonogo.server import pictures as module
+    from gonogo.server.parts import pictures as module
 
-    pictures = plant.state.services.pictures
+    pictures = plant.state.components.pictures
     monkeypatch.setattr(module, "_CACHE_BYTES", 4000)
     for row in rows_of(plant) * 2:
         pictures.jpeg(row.record)
@@ -250,9 +250,9 @@ def test_a_large_frame_is_reduced_and_a_small_one_left_alone() -> None:
 
 def test_the_trend_keeps_every_mark_inside_and_higher_scores_higher(plant: FastAPI) -> None:
     rows = rows_of(plant)
-    trend = draw(rows)
+    trend = lay_out(rows)
     assert len(trend.marks) == len(rows)
-    assert all(0 <= mark.x <= trend.width and 0 <= mark.y <= trend.height for mark in trend.marks)
+    assert all(0 <= mark.x <= WIDTH and 0 <= mark.y <= HEIGHT for mark in trend.marks)
     judged = [(mark.y, -row.record.score) for mark, row in zip(trend.marks, rows, strict=True) if row.record.score]
     assert sorted(judged) == sorted(judged, key=lambda pair: pair[1])
     assert trend.go_y is not None
@@ -261,14 +261,14 @@ def test_the_trend_keeps_every_mark_inside_and_higher_scores_higher(plant: FastA
 
 
 def test_the_threshold_lines_stay_when_the_last_part_is_a_fault(plant: FastAPI) -> None:
-    rows = plant.state.services.feed.read().recent
+    rows = plant.state.components.feed.read().recent
     number = next(n for n, row in enumerate(rows) if row.record.state is State.FAULT)
-    until_fault = draw(rows[: number + 1])
+    until_fault = lay_out(rows[: number + 1])
     assert rows[number].record.go_below is None
     assert until_fault.go_y is not None
     assert until_fault.no_go_y is not None
-    assert draw(rows[number : number + 1]).go_y is None  # nothing is known of any limits
-    assert draw(()).marks == ()
+    assert lay_out(rows[number : number + 1]).go_y is None  # nothing is known of any limits
+    assert lay_out(()).marks == ()
 
 
 class Stream:
@@ -324,8 +324,8 @@ def until(condition: Any) -> None:
 
 def test_the_stream_sends_the_present_then_each_change_then_ends_with_the_session(tmp_path: Path) -> None:
     app = make_app(tmp_path / "workspace")
-    services = app.state.services
-    with running(app) as address, Ledger.open(services.workspace.ledger) as ledger:
+    components = app.state.components
+    with running(app) as address, Ledger.open(components.workspace.ledger) as ledger:
         stream = Stream(address, log_in(address, "operator"))
         number, said = stream.wait("station")
         assert said["seq"] is None
@@ -334,15 +334,17 @@ def test_the_stream_sends_the_present_then_each_change_then_ends_with_the_sessio
         assert said["state"] == "no_go"
         assert "No-go" in said["pieces"]["verdict"]
         number, _ = stream.wait("beat", after=number)
-        services.people.set_disabled(next(u.id for u in services.people.all() if u.name == "operator"), True)
+        components.accounts.people.set_disabled(
+            next(u.id for u in components.accounts.people.all() if u.name == "operator"), True
+        )
         stream.wait("goodbye", after=number)
         assert stream.ended.wait(5)
-        until(lambda: services.feed.watchers == 0)
+        until(lambda: components.feed.watchers == 0)
 
 
 def test_streams_are_limited_and_a_closed_page_gives_its_place_back(tmp_path: Path) -> None:
     app = make_app(tmp_path / "workspace")
-    feed = app.state.services.feed
+    feed = app.state.components.feed
     feed._max_streams = 3
     with running(app) as address:
         cookies = log_in(address, "operator")
@@ -359,10 +361,10 @@ def test_streams_are_limited_and_a_closed_page_gives_its_place_back(tmp_path: Pa
 
 
 def test_a_snapshot_of_a_silent_station_is_not_to_be_believed(plant: FastAPI) -> None:
-    space = plant.state.services.workspace
+    space = plant.state.components.workspace
     try:
         beat(space, ago_s=60)
-        snapshot: Snapshot = plant.state.services.feed.read()
+        snapshot: Snapshot = plant.state.components.feed.read()
         assert not snapshot.believable
         assert snapshot.last is not None
     finally:

@@ -19,9 +19,9 @@ from gonogo.images import encode_png
 from gonogo.ledger import Action
 from gonogo.schema import Frame, Label
 from gonogo.server import Workspace
-from gonogo.server.jobs import Jobs, Phase, Status, is_worked_on, working_on, write_status
 from gonogo.server.language import RefusedError
-from gonogo.server.recipes import BACKBONES, Effort, arguments
+from gonogo.server.training.jobs import Jobs, Phase, Status, is_worked_on, working_on, write_status
+from gonogo.server.training.presets import BACKBONES, Effort, arguments
 from server_kit import XSS, Browser, fill, make_app, text_of
 
 LONGEST_S = 280.0
@@ -110,11 +110,11 @@ def test_labels_become_an_inspector_a_report_and_the_one_in_use(space: Workspace
 
     assert browser.post("/deploy", inspector="disc.inspector").status_code == 303
     assert space.active_bundle() == space.bundles / "disc.inspector"
-    with app.state.services.book.reading() as ledger:
+    with app.state.components.ledger_pool.reading() as ledger:
         last = list(ledger.actions())[-1].record
     assert isinstance(last, Action)
     assert (last.action, last.who, last.details["bundle"]) == ("deploy", "engineer", "disc.inspector")
-    assert app.state.services.jobs.trained_on("discs") == space.bundles / "disc.inspector"
+    assert app.state.components.jobs.trained_on("discs") == space.bundles / "disc.inspector"
 
 
 def test_too_few_labels_end_in_a_sentence_that_says_what_is_missing(space: Workspace, rng: np.random.Generator) -> None:
@@ -226,7 +226,7 @@ def test_an_inspector_that_is_broken_or_not_there_is_not_deployed(space: Workspa
 @pytest.mark.usefixtures("idle")
 def test_what_a_log_says_comes_out_as_text(space: Workspace) -> None:
     app = make_app(space.root)
-    folder = app.state.services.jobs.find(ask_for(app.state.services.jobs)).folder
+    folder = app.state.components.jobs.find(ask_for(app.state.components.jobs)).folder
     (folder / "log.txt").write_text("\n".join(XSS))
     (folder / "progress.json").write_text('{"step": "<script>window.pwned=1</script>", "done": 1, "total": 2}')
     write_status(folder, Status(phase=Phase.FAILED, problem=XSS[0]))
@@ -239,7 +239,7 @@ def test_what_a_log_says_comes_out_as_text(space: Workspace) -> None:
 @pytest.mark.usefixtures("idle")
 def test_a_report_written_by_somebody_else_runs_nothing(space: Workspace) -> None:
     app = make_app(space.root)
-    folder = app.state.services.jobs.find(ask_for(app.state.services.jobs)).folder
+    folder = app.state.components.jobs.find(ask_for(app.state.components.jobs)).folder
     browser = engineer(app)
     assert browser.client.get("/training/1/report").status_code == 404
     (folder / "report.html").write_text(XSS[0])

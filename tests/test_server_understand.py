@@ -21,11 +21,11 @@ from gonogo.operate import operate
 from gonogo.operating_point import Promise
 from gonogo.schema import Label, Prediction, State
 from gonogo.server import Workspace
-from gonogo.server.insight.comparing import Comparison, Pair, _by_part
-from gonogo.server.insight.limits import make_dial
-from gonogo.server.insight.mistakes import eras, pareto
-from gonogo.server.insight.tasks import Task, Worker
+from gonogo.server.background_work import Task, Worker
 from gonogo.server.review import BLIND_CHECK
+from gonogo.server.understand.comparing import Comparison, Pair, _by_part
+from gonogo.server.understand.mistakes import eras, pareto
+from gonogo.server.understand.tradeoff import make_dial
 from server_kit import XSS, Browser, beat, file_safe, fill, make_app, record, text_of
 from tiny_bundle import BAD_RED, GOOD_RED, make_bundle
 
@@ -54,7 +54,7 @@ def app(template: Path, tmp_path: Path) -> Iterator[FastAPI]:
     shutil.copytree(template, tmp_path / "plant")
     made = make_app(tmp_path / "plant")
     yield made
-    made.state.services.insight.close()
+    made.state.components.worker.close()
 
 
 def browse(app: FastAPI, name: str = "engineer", **more: Any) -> Browser:
@@ -65,29 +65,29 @@ def browse(app: FastAPI, name: str = "engineer", **more: Any) -> Browser:
 
 def work_done(app: FastAPI) -> None:
     """Let the background work begin and wait for its end."""
-    insight = app.state.services.insight
-    gauge = insight.gauge()
-    if gauge is not None:
-        insight.taught.of(gauge)
-        insight.watchman.of(gauge)
-    while insight.worker.busy():
+    components = app.state.components
+    components.inspectors.refresh()
+    opened = components.inspectors.in_use()
+    if opened is not None:
+        components.understanding.drift.refresh(opened)
+    while components.worker.busy():
         threading.Event().wait(0.02)
 
 
 def judged(app: FastAPI, *states: State) -> list[int]:
-    with app.state.services.book.reading() as ledger:
+    with app.state.components.ledger_pool.reading() as ledger:
         return [row.seq for row in ledger.verdicts(Where(states=states))]
 
 
 def review(app: FastAPI, seq: int, label: Label, defect: str | None = None, who: str = "anna") -> None:
-    app.state.services.book.act(REVIEW, who, about=seq, label=label, defect=defect)
+    app.state.components.ledger_pool.act(REVIEW, who, about=seq, label=label, defect=defect)
 
 
 def test_the_page_says_what_is_promised_and_what_became_of_the_calibration_parts(app: FastAPI) -> None:
     work_done(app)
     told = text_of(browse(app).get("/understand"))
     assert "At most 10 % of bad parts are passed, with 95 % confidence." in told
-    space = app.state.services.workspace
+    space = app.state.components.workspace
     truth = evaluate(
         Inspector.load(space.bundles / "tiny.inspector"), Dataset.read(space.datasets / "tiny"), (Split.CALIBRATE,)
     )
@@ -109,12 +109,12 @@ def test_the_page_tells_what_it_still_works_out_and_then_shows_it(app: FastAPI) 
 
 def test_what_was_worked_out_is_kept_for_the_next_start(app: FastAPI) -> None:
     work_done(app)
-    before = app.state.services.insight.known()
-    root = app.state.services.workspace.root
-    app.state.services.close()
+    before = app.state.components.inspectors.pictures()
+    root = app.state.components.workspace.root
+    app.state.components.close()
     again = make_app_again(root)
     work_done(again)
-    after = again.state.services.insight.known()
+    after = again.state.components.inspectors.pictures()
     assert after is not None
     assert after.pictures == before.pictures
     assert np.array_equal(after.directions, before.directions)
@@ -130,8 +130,8 @@ def make_app_again(root: Path) -> FastAPI:
 
 def test_the_dial_agrees_with_the_evidence_in_the_bundle(app: FastAPI) -> None:
     work_done(app)
-    insight = app.state.services.insight
-    gauge, known = insight.gauge(), insight.known()
+    inspectors = app.state.components.inspectors
+    gauge, known = inspectors.in_use(), inspectors.pictures()
     dial = make_dial(gauge, known)
     assert dial is not None
     assert dial.bad_share == gauge.evidence["bad_share"]
@@ -161,18 +161,18 @@ def test_the_slider_shows_other_figures_for_other_limits(app: FastAPI) -> None:
 
 def test_new_limits_become_a_revision_and_two_actions(app: FastAPI) -> None:
     work_done(app)
-    services, browser = app.state.services, browse(app)
-    before = services.insight.gauge()
+    components, browser = app.state.components, browse(app)
+    before = components.inspectors.in_use()
     browser.get("/understand")
     body = {"max_escape": 0.15, "max_overkill": 0.15, "bad_share": 0.05}
     assert browser.call("/understand/apply", body).json() == {"done": True}
     work_done(app)
-    after = services.insight.gauge()
+    after = components.inspectors.in_use()
     assert after.point.escape.max_rate == 0.15
     assert after.sha256 == bundle.read(before.path).sha256 != before.sha256
     assert before.sha256 in after.family
     assert after.graph == before.graph
-    with services.book.reading() as ledger:
+    with components.ledger_pool.reading() as ledger:
         asked = next(ledger.actions(Where(action="operating_point_asked"))).record
         done = next(ledger.actions(Where(action="operating_point"))).record
     assert asked.who == done.who == "engineer"
@@ -183,8 +183,8 @@ def test_new_limits_become_a_revision_and_two_actions(app: FastAPI) -> None:
 
 
 def test_the_heat_of_older_parts_is_still_drawn_after_new_limits(app: FastAPI) -> None:
-    services = app.state.services
-    space = services.workspace
+    components = app.state.components
+    space = components.workspace
     operate(
         Inspector.load(space.bundles / "tiny.inspector"), Dataset.read(space.datasets / "tiny"), Promise(max_escape=0.3)
     )
@@ -223,7 +223,7 @@ def test_parts_on_which_a_person_and_the_verdict_disagree_are_shown(app: FastAPI
 def test_a_decision_that_was_taken_back_is_no_mistake(app: FastAPI) -> None:
     seq = judged(app, State.GO)[0]
     review(app, seq, Label.BAD)
-    app.state.services.book.act(REVIEW, "anna", about=seq)
+    app.state.components.ledger_pool.act(REVIEW, "anna", about=seq)
     assert "Passed, but a person says bad" not in text_of(browse(app).get("/understand"))
 
 
@@ -231,7 +231,7 @@ def test_kinds_are_counted_the_most_frequent_first(app: FastAPI) -> None:
     seqs = judged(app, State.GO, State.REVIEW)
     for seq, kind in zip(seqs, ["crack", "hole", "crack", None, "crack"], strict=False):
         review(app, seq, Label.BAD, kind)
-    kinds = pareto(list(app.state.services.review.decisions.standing().values()))
+    kinds = pareto(list(app.state.components.review.decisions.standing().values()))
     assert [(kind.name, kind.rate.count, kind.rate.of) for kind in kinds] == [
         ("crack", 3, 5),
         ("hole", 1, 5),
@@ -243,9 +243,9 @@ def test_kinds_are_counted_the_most_frequent_first(app: FastAPI) -> None:
 
 def test_drift_is_looked_for_part_after_part_and_goes_on_at_the_next_visit(app: FastAPI) -> None:
     work_done(app)
-    insight, space = app.state.services.insight, app.state.services.workspace
-    gauge = insight.gauge()
-    first = insight.watchman.of(gauge)
+    drift, space = app.state.components.understanding.drift, app.state.components.workspace
+    gauge = app.state.components.inspectors.in_use()
+    first = drift.of(gauge)
     assert first.test.parts == 40
     assert not first.test.alarm
     judge, rng = Inspector.load(gauge.path), np.random.default_rng(1)
@@ -253,7 +253,7 @@ def test_drift_is_looked_for_part_after_part_and_goes_on_at_the_next_visit(app: 
         for number in range(60):
             record(ledger, 500 + number, BAD_RED + 60, rng=rng, judge=judge)
     work_done(app)
-    second = insight.watchman.of(gauge)
+    second = drift.of(gauge)
     assert second.test.parts == 100
     assert second.test.alarm
     told = text_of(browse(app, accept_language="de").get("/understand"))
@@ -262,13 +262,13 @@ def test_drift_is_looked_for_part_after_part_and_goes_on_at_the_next_visit(app: 
 
 
 def test_the_stations_own_alarms_are_shown(app: FastAPI) -> None:
-    beat(app.state.services.workspace, alarms=("the lamp is dark",))
+    beat(app.state.components.workspace, alarms=("the lamp is dark",))
     assert "the lamp is dark" in text_of(browse(app).get("/understand"))
 
 
 def test_two_bundles_are_compared_on_the_same_reviewed_parts(app: FastAPI) -> None:
-    services = app.state.services
-    space = services.workspace
+    components = app.state.components
+    space = components.workspace
     other = space.bundles / "other.inspector"
     shutil.copytree(space.bundles / "tiny.inspector", other)
     operate(Inspector.load(other), Dataset.read(space.datasets / "tiny"), Promise(max_escape=0.3, max_overkill=0.3))
@@ -280,7 +280,7 @@ def test_two_bundles_are_compared_on_the_same_reviewed_parts(app: FastAPI) -> No
         browser.call("/understand/compare", {"first": "tiny.inspector", "second": "other.inspector"}).status_code == 200
     )
     work_done(app)
-    found = services.insight.comparer.last()
+    found = components.understanding.comparer.last()
     assert len(found.pairs) == 6
     first, second = found.verdicts(second=False), found.verdicts(second=True)
     assert first.review.count > second.review.count
@@ -294,7 +294,7 @@ def test_two_bundles_are_compared_on_the_same_reviewed_parts(app: FastAPI) -> No
 
 
 def test_two_bundles_are_compared_on_test_pictures_that_neither_was_made_with(app: FastAPI) -> None:
-    space = app.state.services.workspace
+    space = app.state.components.workspace
     other = space.bundles / "other.inspector"
     shutil.copytree(space.bundles / "tiny.inspector", other)
     tiny = Dataset.read(space.datasets / "tiny")
@@ -315,7 +315,7 @@ def test_two_bundles_are_compared_on_test_pictures_that_neither_was_made_with(ap
     couple = {"first": "tiny.inspector", "second": "other.inspector", "dataset": "tiny"}
     assert browser.call("/understand/compare", couple).status_code == 200
     work_done(app)
-    found = app.state.services.insight.comparer.last()
+    found = app.state.components.understanding.comparer.last()
     assert (found.taught, found.unknown) == (5, ("other.inspector",))
     left = [sample.file_name for row, sample in enumerate(test) if row not in (0, 1, 2, 7, 9)]
     assert [pair.name for pair in found.pairs] == left
@@ -368,14 +368,14 @@ def test_one_bundle_is_better_where_it_is_right_more_often_and_the_chance_is_exa
 
 
 def test_the_history_names_every_limit_and_when_it_was_in_force(app: FastAPI) -> None:
-    found = eras(app.state.services.insight.gauge(), [])
+    found = eras(app.state.components.inspectors.in_use(), [])
     assert [era.point.escape.max_rate for era in found] == [0.1, 0.2]
     assert found[0].ended is None
     assert found[0].begun == found[1].ended
 
 
 def test_agreement_in_blind_checks_is_shown_for_each_person(app: FastAPI) -> None:
-    act = app.state.services.book.act
+    act = app.state.components.ledger_pool.act
     for number in range(4):
         label = Label.BAD if number else Label.GOOD
         act(BLIND_CHECK, "berta", about=3 + number, label=label, ticket=f"t{number}", expected="bad")
@@ -396,27 +396,31 @@ def test_a_workspace_without_a_bundle_has_a_page_that_says_so(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", [name for name in XSS if name.isprintable()])
 def test_nothing_that_people_typed_comes_out_as_markup(app: FastAPI, name: str) -> None:
-    services = app.state.services
-    rng, judge = np.random.default_rng(2), Inspector.load(services.workspace.bundles / "tiny.inspector", replay=False)
-    with Ledger.open(services.workspace.ledger) as ledger:
+    components = app.state.components
+    rng, judge = np.random.default_rng(2), Inspector.load(components.workspace.bundles / "tiny.inspector", replay=False)
+    with Ledger.open(components.workspace.ledger) as ledger:
         record(ledger, 900, GOOD_RED - 30, rng=rng, judge=judge, part=name, lot=name)
         seq = ledger.head().seq
     review(app, seq, Label.BAD, name[:60], who=name)
-    services.book.act(BLIND_CHECK, name, about=seq, label=Label.BAD, ticket="t", expected="bad")
-    services.book.act("operating_point", name, bundle=name)
-    root = services.workspace.datasets / "tiny"
+    components.ledger_pool.act(BLIND_CHECK, name, about=seq, label=Label.BAD, ticket="t", expected="bad")
+    components.ledger_pool.act("operating_point", name, bundle=name)
+    root = components.workspace.datasets / "tiny"
     file = f"images/{file_safe(name)[:60]}.png"
     shutil.copy(root / "images/test-000.png", root / file)
     said = {"label": Label.BAD, "defect": name[:60], "labelled_by": name}
     write_metadata(root, [Sample(file_name=file, **said)])  # type: ignore[arg-type]
-    make_bundle(services.workspace.bundles / "other.inspector", Dataset.read(root))  # without limits: a changed verdict
-    insight, decisions = services.insight, list(services.review.decisions.standing().values())
-    first, second = (insight.gauges.open(path) for path in sorted(services.workspace.bundle_paths(), reverse=True))
+    make_bundle(
+        components.workspace.bundles / "other.inspector", Dataset.read(root)
+    )  # without limits: a changed verdict
+    comparer, decisions = components.understanding.comparer, list(components.review.decisions.standing().values())
+    first, second = (
+        components.inspectors.bundles.open(path) for path in sorted(components.workspace.bundle_paths(), reverse=True)
+    )
     for dataset in ("", "tiny"):
-        insight.comparer.start(first, second, dataset=dataset, decisions=decisions)
-        while insight.worker.busy():
+        comparer.start(first, second, dataset=dataset, decisions=decisions)
+        while components.worker.busy():
             threading.Event().wait(0.02)
-        assert len(insight.comparer.last().changes) == 1
+        assert len(comparer.last().changes) == 1
         shown = browse(app).get("/understand").text
         assert "<script>window.pwned" not in shown
         assert "<img src=x" not in shown

@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from gonogo import images
 from gonogo.images import CostlyImageError, encode_jpeg, encode_png
 from gonogo.schema import Label
-from gonogo.server import uploads
-from gonogo.server.uploads import unpacked
+from gonogo.server.datasets import uploads
+from gonogo.server.datasets.uploads import unpacked
 from label_kit import actions, photo, rows, stored, upload, zipped
 from server_kit import Browser, make_app
 
@@ -50,7 +50,7 @@ def test_a_data_set_is_begun_and_listed(anna: Browser) -> None:
 @pytest.mark.parametrize("name", ["", "..", "a/b", "../x", ".hidden", "a b", "ä", "a" * 65, "<b>"])
 def test_a_name_that_could_lead_elsewhere_is_refused(app: FastAPI, anna: Browser, name: str) -> None:
     anna.post("/datasets", name=name)
-    assert app.state.services.datasets.names() == ["part"]
+    assert app.state.components.datasets.names() == ["part"]
 
 
 @pytest.mark.parametrize("name", ["nothing", "..", "%2e%2e", "part%2f..%2f..", "."])
@@ -117,7 +117,7 @@ def test_names_that_lead_out_of_an_archive_are_refused(
     answer = upload(anna, {"a.zip": zipped({name: encode_png(photo(rng))})}).json()
     assert answer["added"] == 0
     assert "leads outside the archive" in answer["refused"][0]["reason"]
-    root = app.state.services.workspace.root
+    root = app.state.components.workspace.root
     assert not list(root.parent.rglob("*evil*"))
 
 

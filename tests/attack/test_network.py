@@ -24,8 +24,8 @@ import test_server_fuzz as fuzz
 from gonogo.capture.bounded_server import BoundedServer
 from gonogo.server import Workspace
 from gonogo.server.access import Kind, Role
-from gonogo.server.feed import MAX_PER_PERSON
-from gonogo.server.throttle import ACCOUNT_FREE, FIRST_BLOCK_S
+from gonogo.server.auth.throttle import ACCOUNT_FREE, FIRST_BLOCK_S
+from gonogo.server.station.feed import MAX_PER_PERSON
 from server_kit import PASSWORD, Browser, add_person, fill, make_app
 from test_bounded_server import Handler
 
@@ -62,7 +62,7 @@ def root(tmp_path: Path) -> Path:
     app = create_app(Workspace.open(root), options=Options())
     for name in ("operator", "reviewer"):
         add_person(app, name, Role(name))
-    app.state.services.close()
+    app.state.components.close()
     return root
 
 
@@ -305,8 +305,8 @@ def test_odd_requests(tmp_path: Path, attempts: Attempts, record: Record, monkey
     fill(Workspace.open(space))
     app: FastAPI = make_app(space)
     rng, sent, statuses = random.Random(19), 0, dict.fromkeys(range(1, 6), 0)
-    services = app.state.services
-    users = {user.role: user.id for user in services.people.all()}
+    components = app.state.components
+    users = {user.role: user.id for user in components.accounts.people.all()}
     for route in fuzz.routes(tuple(Kind)):
         if route.path in fuzz.UNDONE_BY:
             continue
@@ -317,9 +317,9 @@ def test_odd_requests(tmp_path: Path, attempts: Attempts, record: Record, monkey
         for path, body in requests:
             role = rng.choice([*sorted(route.roles or set(Role)), *Role])
             browser = Browser(app)
-            secret = services.sessions.begin(users[role])
+            secret = components.accounts.sessions.begin(users[role])
             browser.set_cookie(secret)
-            headers = {"origin": "http://testserver", "x-csrf-token": services.sessions.csrf(secret)}
+            headers = {"origin": "http://testserver", "x-csrf-token": components.accounts.sessions.csrf(secret)}
             if body is not None:
                 headers["content-type"] = "application/json"
             answer = browser.client.request(route.method, path, headers=headers, content=body)

@@ -20,7 +20,7 @@ from PIL import Image
 from gonogo import images
 from gonogo.errors import ImageError
 from gonogo.images import confined
-from gonogo.server.uploads import Refused, unpacked
+from gonogo.server.datasets.uploads import Refused, unpacked
 
 pytestmark = pytest.mark.attack
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from gonogo.server import Workspace
 from gonogo.server.access import Role
-from gonogo.server.background import running
+from gonogo.server.server_thread import running
 from server_kit import PASSWORD, fill, make_app
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Page, expect
 
-from gonogo.server import pages
+from gonogo.server import responses
 from gonogo.server.access import Kind, Role
 from gonogo.server.routes import ROUTES
 from pages.conftest import log_in, pwned, violations
@@ -53,7 +53,7 @@ def test_a_wrong_password_is_said_so_and_nothing_else(new_page: Callable[..., Pa
 
 
 def test_a_one_time_password_must_be_changed_first(app: FastAPI, new_page: Callable[..., Page]) -> None:
-    _, once = app.state.services.people.add("Berta", Role.REVIEWER)
+    _, once = app.state.components.accounts.people.add("Berta", Role.REVIEWER)
     page = new_page()
     log_in(page, "Berta", once)
     page.goto("/station")
@@ -118,11 +118,11 @@ def test_a_key_survives_neither_a_reload_nor_a_switch_of_language_and_is_made_on
     page.get_by_label("Language").select_option("de")
     page.get_by_role("button", name="Apply").click()
     expect(page.get_by_role("heading", name="Personen und Schlüssel")).to_be_visible()
-    assert len(app.state.services.sessions.tokens()) == 1
+    assert len(app.state.components.accounts.sessions.tokens()) == 1
 
 
 def test_the_dialogs_buttons_say_what_they_do(app: FastAPI, new_page: Callable[..., Page]) -> None:
-    (app.state.services.workspace.root / "active").unlink()
+    (app.state.components.workspace.root / "active").unlink()
     page = new_page(Role.ENGINEER)
     page.goto("/training")
     page.get_by_role("button", name="Deploy").first.click()
@@ -156,13 +156,13 @@ def test_every_clock_shows_plant_time_with_24_hours(new_page: Callable[..., Page
     offset_min = int(page.locator("body").get_attribute("data-offset-min") or "x")
     expected = datetime(2026, 3, 1, 20, 5, 9, tzinfo=UTC) + timedelta(minutes=offset_min)
     assert told == expected.strftime("%H:%M:%S")
-    for script in (Path(pages.__file__).parent / "static").glob("*.js"):
+    for script in (Path(responses.__file__).parent / "static").glob("*.js"):
         assert "toLocaleTimeString" not in script.read_text("utf-8"), script.name
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 375)])
 def test_axe_finds_nothing_on_any_page(app: FastAPI, new_page: Callable[..., Page], scheme: str, width: int) -> None:
-    beat(app.state.services.workspace, alarms=("the disk is nearly full",))
+    beat(app.state.components.workspace, alarms=("the disk is nearly full",))
     page = new_page(color_scheme=scheme, reduced_motion="reduce", viewport={"width": width, "height": 900})
     page.goto("/login")
     found = {"/login": violations(page)}
@@ -191,8 +191,8 @@ def test_no_page_executes_what_people_typed_as_their_names(app: FastAPI, new_pag
     names = [name[:64] for name in XSS if name.isprintable()]
     for name in names:
         add_person(app, name, Role.ADMIN)
-        app.state.services.sessions.issue(name, Role.AUDITOR, days=3, created_by=name)
-        app.state.services.book.act("label", name, defect=None, **{"file": name})
+        app.state.components.accounts.sessions.issue(name, Role.AUDITOR, days=3, created_by=name)
+        app.state.components.ledger_pool.act("label", name, defect=None, **{"file": name})
     page = new_page()
     log_in(page, names[0])
     for route in PAGES:

@@ -25,7 +25,7 @@ from server_kit import PASSWORD, XSS, add_person, file_safe
 @pytest.fixture
 def dataset(app: FastAPI) -> Path:
     """Six pictures without labels, each of 200 x 150 pixels."""
-    root: Path = app.state.services.workspace.datasets / "part"
+    root: Path = app.state.components.workspace.datasets / "part"
     (root / "images").mkdir(parents=True)
     rng = np.random.default_rng(3)
     samples = []
@@ -164,7 +164,7 @@ def test_two_people_on_one_picture_lose_nothing(app: FastAPI, dataset: Path, new
     assert labels(dataset)[0] is Label.GOOD
     dialog.get_by_role("button", name="Save mine").click()
     expect_in(berta, lambda: labels(dataset)[0] is Label.BAD)
-    with app.state.services.book.reading() as ledger:
+    with app.state.components.ledger_pool.reading() as ledger:
         said = [(row.record.who, row.record.label) for row in ledger.actions() if row.record.action == "label"]
     assert said == [("engineer", Label.GOOD), ("admin", Label.BAD)]
 
@@ -234,7 +234,7 @@ def test_a_save_whose_answer_was_lost_counts_once(app: FastAPI, dataset: Path, n
     expect_in(page, lambda: lost == [200])
     saved(page)
     expect(page.get_by_role("dialog")).to_have_count(0)
-    with app.state.services.book.reading() as ledger:
+    with app.state.components.ledger_pool.reading() as ledger:
         assert sum(row.record.action == "label" for row in ledger.actions()) == 1
 
 
@@ -317,7 +317,7 @@ def test_undo_works_after_a_reload_and_leaves_what_others_said(
         page.keyboard.press("g")
     expect_in(page, lambda: labels(dataset)[:2] == [Label.GOOD] * 2)
     saved(page)
-    with app.state.services.datasets.changing("part") as draft:
+    with app.state.components.datasets.changing("part") as draft:
         sample = draft.before.find("images/1.png")
         draft.put([sample.model_copy(update={"label": Label.BAD, "labelled_by": "Berta"})])
     page.reload()
@@ -385,7 +385,7 @@ def test_keys_answer_a_conflict_and_go_on_afterwards(
     page.get_by_label("After each decision").click()
     page.get_by_label("After each decision").click()  # has the focus when the keys are pressed
     page.route("**/look", lambda route: route.abort())
-    with app.state.services.datasets.changing("part") as draft:
+    with app.state.components.datasets.changing("part") as draft:
         sample = draft.before.find("images/0.png")
         draft.put([sample.model_copy(update={"label": Label.BAD, "labelled_by": "Berta"})])
     page.keyboard.press("g")
@@ -463,7 +463,7 @@ def test_names_and_kinds_of_others_run_nothing(app: FastAPI, dataset: Path, new_
 
 def test_a_report_cannot_run_or_reach_anything(app: FastAPI, new_page: Callable[..., Page]) -> None:
     page = new_page(Role.ENGINEER)
-    report = app.state.services.workspace.jobs / "0001" / "report.html"
+    report = app.state.components.workspace.jobs / "0001" / "report.html"
     report.write_text("<body>Report<script>document.body.textContent='ran'</script><img src=x onerror=alert(1)>")
     page.context.new_page().goto("/training/1/report")
     shown = page.context.pages[-1]

@@ -187,7 +187,7 @@ def test_a_newcomer_gets_from_photographs_to_an_inspector_that_learns_from_revie
 
     # The first inspector, its report, and to work
     train(page, "plates-1.inspector")
-    assert len(app.state.services.jobs.all()) == 1, "a double click trains once"
+    assert len(app.state.components.jobs.all()) == 1, "a double click trains once"
     with page.expect_popup() as popup:
         page.get_by_role("link", name="Open the report").click()
     expect(popup.value.get_by_text("plates-1.inspector").first).to_be_visible()
@@ -213,7 +213,7 @@ def test_a_newcomer_gets_from_photographs_to_an_inspector_that_learns_from_revie
 
         # Twenty labels cannot promise anything, so every part goes to a person, who says what it is
         reviewer = new_page(Role.REVIEWER)
-        app.state.services.review.desk.check_share = 0.0
+        app.state.components.review.queue.check_share = 0.0
         open_desk(reviewer)
         expect(reviewer.locator("[data-waiting]")).to_have_text(str(len(LINE)))
         for left in range(len(LINE), 0, -1):
@@ -267,7 +267,7 @@ def test_a_newcomer_gets_from_photographs_to_an_inspector_that_learns_from_revie
         deploy(page)
         write_beside(space.root / "incoming" / "after.png", encode_png(plate(rng, "scratch")))
         expect(operator.locator(".verdict .meta")).to_contain_text("after", timeout=120_000)
-    with app.state.services.book.reading() as ledger:
+    with app.state.components.ledger_pool.reading() as ledger:
         judged = [row.record for row in ledger.verdicts() if isinstance(row.record, VerdictRecord)]
     assert len(judged) == len(LINE) + 1
     assert len({record.bundle_sha256 for record in judged[:-1]}) == 1

@@ -20,7 +20,7 @@ from gonogo.operating_point import Promise
 from gonogo.schema import Label, State
 from gonogo.server.access import Role
 from gonogo.server.review import BLIND_CHECK, REVIEWED
-from gonogo.server.review.desk import LEASE_S
+from gonogo.server.review.queue import LEASE_S
 from pages.conftest import log_in, pwned, violations
 from server_kit import XSS, add_person, record
 from tiny_bundle import BAD_RED, GOOD_RED
@@ -31,21 +31,21 @@ DOUBTFUL_RED = (GOOD_RED + BAD_RED) / 2 + 2
 @pytest.fixture
 def desk(app: FastAPI) -> Any:
     """Twelve doubtful parts in all, and no blind checks unless a test asks for them."""
-    services = app.state.services
-    services.review.desk.check_share = 0.0
+    components = app.state.components
+    components.review.queue.check_share = 0.0
     rng = np.random.default_rng(7)
-    judge = Inspector.load(services.workspace.bundles / "tiny.inspector", replay=False)
-    with Ledger.open(services.workspace.ledger) as ledger:
+    judge = Inspector.load(components.workspace.bundles / "tiny.inspector", replay=False)
+    with Ledger.open(components.workspace.ledger) as ledger:
         for number in range(9):
             record(ledger, 300 + number, DOUBTFUL_RED, rng=rng, judge=judge, part=f"D-{number}")
-    services.insight.known()  # the number keys have their kinds once the inspector's own data set is judged
-    while services.insight.worker.busy():
+    components.inspectors.refresh()  # the number keys have their kinds once the inspector's own data set is judged
+    while components.worker.busy():
         threading.Event().wait(0.02)
-    return services.review.desk
+    return components.review.queue
 
 
 def said(app: FastAPI, action: str = REVIEW) -> list[Any]:
-    with app.state.services.book.reading() as ledger:
+    with app.state.components.ledger_pool.reading() as ledger:
         return [row.record for row in ledger.actions(Where(action=action))]
 
 
@@ -98,8 +98,8 @@ def test_six_parts_are_decided_with_the_keyboard_alone(app: FastAPI, desk: Any, 
     assert {each.who for each in said(app)} == {"reviewer"}
     assert all(each.details["ms"] > 0 for each in said(app))
     expect(page.locator("[data-waiting]")).to_have_text("6")
-    app.state.services.review.collector.run(at_once=True)
-    assert app.state.services.review.collector.count() == 6
+    app.state.components.review.collector.run(at_once=True)
+    assert app.state.components.review.collector.count() == 6
     took = page.evaluate("performance.getEntriesByName('next-part').map((each) => each.duration)")
     print(f"next part shown after {np.median(took):.0f} ms (median of {len(took)}), at most {max(took):.0f} ms")  # noqa: T201
     assert len(took) == 6
@@ -141,10 +141,10 @@ def test_a_decision_is_undone_after_a_reload(app: FastAPI, desk: Any, new_page: 
 
 
 def test_blind_checks_come_in_steady_work(app: FastAPI, desk: Any, new_page: Callable[..., Page]) -> None:
-    with app.state.services.book.reading() as ledger:
+    with app.state.components.ledger_pool.reading() as ledger:
         waiting = [row.seq for row in ledger.verdicts(Where(states=(State.REVIEW,), undecided=True))]
     for seq in waiting[:4]:
-        app.state.services.book.act(REVIEW, "anna", about=seq, label=Label.BAD)
+        app.state.components.ledger_pool.act(REVIEW, "anna", about=seq, label=Label.BAD)
     page = new_page(Role.REVIEWER)
     open_desk(page)  # five parts, no check among them
     desk.check_share = 1.0  # from now on the page asks for one part at a time
@@ -152,6 +152,19 @@ def test_blind_checks_come_in_steady_work(app: FastAPI, desk: Any, new_page: Cal
         press(page, "b")
     saved(page)
     assert said(app, BLIND_CHECK)
+
+
+def test_number_keys_appear_without_a_reload_once_the_kinds_are_known(
+    app: FastAPI, new_page: Callable[..., Page]
+) -> None:
+    hold = threading.Event()
+    app.state.components.worker.submit("hold", "something else", lambda task: hold.wait(30) or None)
+    page = new_page(Role.REVIEWER)
+    open_desk(page)
+    assert page.locator("[data-kind]").count() == 0
+    hold.set()
+    page.locator('[data-key="2"]').wait_for(timeout=10_000)
+    assert [button.get_attribute("data-kind") for button in page.locator("[data-key]").all()] == ["crack", "hole"]
 
 
 def test_parts_in_hand_are_looked_at_in_any_order(desk: Any, new_page: Callable[..., Page]) -> None:
@@ -200,11 +213,11 @@ def test_a_double_click_decides_one_part(app: FastAPI, desk: Any, new_page: Call
 
 
 def test_a_blind_check_looks_like_any_part(app: FastAPI, desk: Any, new_page: Callable[..., Page]) -> None:
-    services = app.state.services
-    with services.book.reading() as ledger:
+    components = app.state.components
+    with components.ledger_pool.reading() as ledger:
         known = [row.seq for row in ledger.verdicts(Where(states=(State.REVIEW,)), limit=3)]
     for seq in known:
-        services.book.act(REVIEW, "anna", about=seq, label=Label.BAD)
+        components.ledger_pool.act(REVIEW, "anna", about=seq, label=Label.BAD)
     desk.check_share, desk.dice = 1.0, random.Random(5)
     page = new_page(Role.REVIEWER)
     open_desk(page)
@@ -216,7 +229,7 @@ def test_a_blind_check_looks_like_any_part(app: FastAPI, desk: Any, new_page: Ca
     assert len(checks) == 2
     assert {each.about for each in checks} <= set(known)
     assert len([each for each in said(app) if each.who == "reviewer"]) == 2
-    rate = services.review.decisions.agreement()["reviewer"]
+    rate = components.review.decisions.agreement()["reviewer"]
     assert (rate.count, rate.of) == (2, 2)
 
 
@@ -232,7 +245,7 @@ def test_two_reviewers_have_different_parts_and_the_slower_one_is_told(
     # The slow one's page falls asleep, and the parts in its hands go to the other.
     page_part = part_of(slow)
     slow.route("**/review/deal", lambda route: route.abort())
-    app.state.services.options.now.now += LEASE_S + 1
+    app.state.components.accounts.now.now += LEASE_S + 1
     for _ in range(12):
         quick.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         if part_of(quick) == page_part:
@@ -247,7 +260,7 @@ def test_two_reviewers_have_different_parts_and_the_slower_one_is_told(
 
 
 def desk_seq(app: FastAPI, part: str) -> int:
-    with app.state.services.book.reading() as ledger:
+    with app.state.components.ledger_pool.reading() as ledger:
         return next(ledger.verdicts(Where(part=part))).seq
 
 
@@ -283,11 +296,11 @@ def test_what_is_kept_survives_a_reload(app: FastAPI, desk: Any, new_page: Calla
 
 
 def test_an_empty_desk_says_so_and_fills_by_itself(app: FastAPI, desk: Any, new_page: Callable[..., Page]) -> None:
-    space = app.state.services.workspace
-    with app.state.services.book.reading() as ledger:
+    space = app.state.components.workspace
+    with app.state.components.ledger_pool.reading() as ledger:
         waiting = list(ledger.verdicts(Where(states=(State.REVIEW,), undecided=True)))
     for row in waiting:
-        app.state.services.book.act(REVIEW, "anna", about=row.seq, label=Label.GOOD)
+        app.state.components.ledger_pool.act(REVIEW, "anna", about=row.seq, label=Label.GOOD)
     page = new_page(Role.REVIEWER)
     page.goto("/review")
     expect(page.get_by_text("All caught up")).to_be_visible()
@@ -301,13 +314,13 @@ def test_an_empty_desk_says_so_and_fills_by_itself(app: FastAPI, desk: Any, new_
 def test_names_from_the_line_and_from_people_are_not_executed(
     app: FastAPI, desk: Any, new_page: Callable[..., Page]
 ) -> None:
-    space, names = app.state.services.workspace, [name for name in XSS if name.isprintable()]
+    space, names = app.state.components.workspace, [name for name in XSS if name.isprintable()]
     rng, judge = np.random.default_rng(2), Inspector.load(space.bundles / "tiny.inspector", replay=False)
     with Ledger.open(space.ledger) as ledger:
         for number, name in enumerate(names):
             record(ledger, 600 + number, DOUBTFUL_RED, rng=rng, judge=judge, part=name, lot=name, station=name)
             row = ledger.head().seq
-            app.state.services.book.act(REVIEW, name, about=row, label=Label.BAD, defect=name[:60])
+            app.state.components.ledger_pool.act(REVIEW, name, about=row, label=Label.BAD, defect=name[:60])
             record(ledger, 700 + number, DOUBTFUL_RED, rng=rng, judge=judge, part=name, lot=name, station=name)
     page = new_page(Role.ENGINEER)
     open_desk(page)
@@ -339,7 +352,7 @@ def test_both_pages_in_use_have_no_faults_in_accessibility(
 
 
 def set_limits(app: FastAPI) -> None:
-    space = app.state.services.workspace
+    space = app.state.components.workspace
     inspector = Inspector.load(space.bundles / "tiny.inspector")
     operate(inspector, Dataset.read(space.datasets / "tiny"), Promise(max_escape=0.1, max_overkill=0.1, guard=None))
 
@@ -378,7 +391,7 @@ def test_an_engineer_applies_new_limits_from_the_slider(app: FastAPI, new_page: 
     page.get_by_role("dialog").get_by_role("button", name="Apply").click()
     expect(page.get_by_text("engineer set the limits of tiny.inspector")).to_be_visible(timeout=90_000)
     expect(page.locator("section", has=page.locator("#now")).get_by_text("At most 15")).to_be_visible()
-    assert app.state.services.insight.gauge().point.escape.max_rate == 0.15
+    assert app.state.components.inspectors.in_use().point.escape.max_rate == 0.15
 
 
 def test_reviewed_pictures_are_added_to_a_data_set_with_one_click(
@@ -391,6 +404,6 @@ def test_reviewed_pictures_are_added_to_a_data_set_with_one_click(
     page.locator(".help summary").click()
     page.get_by_role("button", name="Add").click()
     expect(page.get_by_text("Pictures added: 1. Already there: 0.")).to_be_visible()
-    assert REVIEWED in app.state.services.datasets.names()
-    copied = [name for name in app.state.services.datasets.read("tiny").samples if name.startswith("reviewed/")]
+    assert REVIEWED in app.state.components.datasets.names()
+    copied = [name for name in app.state.components.datasets.read("tiny").samples if name.startswith("reviewed/")]
     assert len(copied) == 1

@@ -21,7 +21,7 @@ def test_the_page_goes_live_and_shows_each_new_part(app: FastAPI, new_page: Call
     page.get_by_role("link", name="Station", exact=True).click()
     expect(page.locator(".pill")).to_have_text("Live")
     rng = np.random.default_rng(1)
-    with Ledger.open(app.state.services.workspace.ledger) as ledger:
+    with Ledger.open(app.state.components.workspace.ledger) as ledger:
         record(ledger, 100, GOOD_RED - 20, rng=rng)
         expect(page.locator(".verdict .word").first).to_have_text("Go")
         source = f"/parts/{ledger.head().seq}/picture.jpg?view=0&heat=false&width=960"
@@ -67,7 +67,7 @@ def test_the_page_goes_stale_when_the_feed_stops_and_recovers(new_page: Callable
 
 
 def test_a_station_that_falls_silent_is_shown_at_once(app: FastAPI, new_page: Callable[..., Page]) -> None:
-    space = app.state.services.workspace
+    space = app.state.components.workspace
     beat(space)
     page = new_page(Role.OPERATOR)
     page.goto("/station")
@@ -80,7 +80,7 @@ def test_a_person_who_is_locked_out_loses_the_live_page(app: FastAPI, new_page: 
     page = new_page(Role.OPERATOR)
     page.goto("/station")
     expect(page.locator(".pill")).to_have_text("Live")
-    people = app.state.services.people
+    people = app.state.components.accounts.people
     people.set_disabled(next(user.id for user in people.all() if user.name == "operator"), True)
     page.wait_for_url("**/login?next=*")
 
@@ -90,7 +90,7 @@ def test_nothing_in_a_verdict_is_executed(app: FastAPI, new_page: Callable[..., 
     page.goto("/station")
     expect(page.locator(".pill")).to_have_text("Live")
     rng = np.random.default_rng(2)
-    with Ledger.open(app.state.services.workspace.ledger) as ledger:
+    with Ledger.open(app.state.components.workspace.ledger) as ledger:
         for number, name in enumerate(name for name in XSS if name.isprintable()):
             record(ledger, 200 + number, BAD_RED, rng=rng, part=name, lot=name, station=name, reason=name)
             expect(page.locator(".verdict .reason").first).to_have_text(name)
@@ -98,8 +98,8 @@ def test_nothing_in_a_verdict_is_executed(app: FastAPI, new_page: Callable[..., 
 
 
 def test_the_age_counts_on_and_the_page_turns_neutral(app: FastAPI, new_page: Callable[..., Page]) -> None:
-    feed = app.state.services.feed
-    with Ledger.open(app.state.services.workspace.ledger) as ledger:
+    feed = app.state.components.feed
+    with Ledger.open(app.state.components.workspace.ledger) as ledger:
         record(ledger, 300, GOOD_RED - 20, rng=np.random.default_rng(3))
         last = next(iter(ledger.verdicts(newest_first=True, limit=1))).at
     feed.now = lambda: last + timedelta(seconds=5)
@@ -118,7 +118,7 @@ def test_a_burst_is_announced_by_its_last_part(app: FastAPI, new_page: Callable[
     page.goto("/station")
     expect(page.locator(".pill")).to_have_text("Live")
     rng = np.random.default_rng(4)
-    with Ledger.open(app.state.services.workspace.ledger) as ledger:
+    with Ledger.open(app.state.components.workspace.ledger) as ledger:
         for number in range(400, 404):
             record(ledger, number, GOOD_RED - 20, rng=rng)
             expect(page.locator(".verdict [data-part]")).to_have_text(f"P-{number:04d}")

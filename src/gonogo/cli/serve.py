@@ -37,8 +37,8 @@ def serve(
 
     from gonogo.errors import InputError
     from gonogo.server import Options, Workspace, create_app
+    from gonogo.server.auth.setup import first_administrator
     from gonogo.server.connections import ConnectionLimits, parse_networks, tls_context, uvicorn_options
-    from gonogo.server.setup import first_administrator
 
     if (tls_cert is None) != (tls_key is None):
         raise InputError("--tls-cert and --tls-key: expected both or neither, found one.")
@@ -49,7 +49,7 @@ def serve(
     context = None if tls_cert is None or tls_key is None else tls_context(tls_cert, tls_key)
     options = Options(names=(*(name or ()), host), tls=tls_cert is not None)
     app = create_app(Workspace.open(workspace), options=options)
-    password = first_administrator(app.state.services)
+    password = first_administrator(app.state.components.accounts, app.state.components.ledger_pool)
     if password is not None:
         typer.echo(
             f"Name: admin\nOne-time password: {password}\nIt is shown this once and must be changed at first login."

@@ -1,12 +1,13 @@
-"""Small plots as inline SVG. Colours come from the page's style sheet, so they follow light, dark and print.
+"""The one way to draw SVG: primitives, an axis, and the small plots of reports and pages that are made of them.
 
-Every function returns markup with escaped text; none needs a script or an outside resource.
+Colours come from the page's style sheet, so they follow light, dark and print. Every function returns markup with
+escaped text; none needs a script or an outside resource.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,56 @@ _SMALLEST_BAR = 2.5  # one part must stay visible beside hundreds: it may be the
 _ZONE_NAMES = {State.GO: "go", State.REVIEW: "to a person", State.NO_GO: "no-go"}
 
 
+def scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    """A linear axis: the place of a value, where ``low`` lies at ``start`` and ``high`` at ``end``."""
+    span = (high - low) or 1.0
+    return lambda value: start + (end - start) * (value - low) / span
+
+
+def rect(x: float, y: float, width: float, height: float, style: str) -> Markup:
+    """A filled rectangle."""
+    return Markup('<rect class="{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}"/>').format(
+        style, x, y, max(width, 0.0), height
+    )
+
+
+def line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
+    """A straight line."""
+    return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(style, x1, y1, x2, y2)
+
+
+def polyline(corners: Iterable[tuple[float, float]], style: str) -> Markup:
+    """Lines from corner to corner."""
+    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+    return Markup('<polyline class="{}" points="{}"/>').format(style, places)
+
+
+def circle(x: float, y: float, radius: float, style: str, *, hint: str = "") -> Markup:
+    """A dot; ``hint`` is shown while the pointer rests on it."""
+    drawn = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:g}"').format(style, x, y, radius)
+    return drawn + (Markup("><title>{}</title></circle>").format(hint) if hint else Markup("/>"))
+
+
+def text(x: float, y: float, content: str, style: str) -> Markup:
+    """One line of text."""
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(style, x, y, content)
+
+
+def drawing(width: float, height: float, title: str, pieces: Iterable[Markup], style: str) -> Markup:
+    """The whole drawing.
+
+    Args:
+        width: In its own units; the page scales it.
+        height: As above.
+        title: What a screen reader says of it.
+        pieces: Made by the functions above.
+        style: Its CSS classes.
+    """
+    return Markup('<svg class="{}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
+        style, width, height, title, Markup("").join(pieces)
+    )
+
+
 def histogram(
     good: Scores,
     bad: Scores,
@@ -70,53 +121,47 @@ def histogram(
     shares = up / max(1, len(good)), down / max(1, len(bad))
     per_share = (_HEIGHT - _TOP - _BOTTOM) / (shares[0].max() + shares[1].max())
     base = _TOP + per_share * shares[0].max()
-
-    def x_of(score: float) -> float:
-        return _LEFT + (score - edges[0]) / (edges[-1] - edges[0]) * (_WIDTH - _LEFT - _RIGHT)
-
-    pieces = [_zones(point, x_of(edges[0]), x_of(edges[-1]), [x_of(line) for line in lines], say)]
+    x_of = scale(edges[0], edges[-1], _LEFT, _WIDTH - _RIGHT)
+    pieces = [_zones(point, x_of(edges[0]), x_of(edges[-1]), [x_of(each) for each in lines], say)]
     for counts, share, sign, style in ((up, shares[0], -1, "good"), (down, shares[1], 1, "bad")):
         heights = np.where(counts > 0, np.maximum(share * per_share, _SMALLEST_BAR), 0.0)
         for left, right, height in zip(edges[:-1], edges[1:], heights, strict=True):
             if height:
                 y = base - height if sign < 0 else base
-                pieces.append(_rect(x_of(left) + 0.5, y, x_of(right) - x_of(left) - 1, height, style))
+                pieces.append(rect(x_of(left) + 0.5, y, x_of(right) - x_of(left) - 1, height, style))
         if counts.any():
             pieces.append(_count_tick(base + sign * heights.max(), int(counts.max())))
-    pieces.append(_line(_LEFT, base, _WIDTH - _RIGHT, base, "axis"))
+    pieces.append(line(_LEFT, base, _WIDTH - _RIGHT, base, "axis"))
     for tick in _ticks(edges[0], edges[-1]):
         name = f"{tick:g}".replace("-", "\N{MINUS SIGN}")
-        pieces.append(_text(x_of(tick), _HEIGHT - _BOTTOM + 19, name, "tick middle"))
-    pieces.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, say("score (higher is worse)"), "label middle"))
-    return _svg(_WIDTH, _HEIGHT, title, pieces, "histogram")
+        pieces.append(text(x_of(tick), _HEIGHT - _BOTTOM + 19, name, "tick middle"))
+    pieces.append(text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, say("score (higher is worse)"), "label middle"))
+    return drawing(_WIDTH, _HEIGHT, title, pieces, "plot histogram")
 
 
-def curve(line: Curve, marks: Sequence[Mark], *, x_label: str, y_label: str, title: str, chance: Curve) -> Markup:
+def curve(found: Curve, marks: Sequence[Mark], *, x_label: str, y_label: str, title: str, chance: Curve) -> Markup:
     """A curve in the unit square, axes in percent, with the line that guessing would give."""
     side, left, top = 270.0, 52.0, 12.0
     pieces = []
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         x, y = left + share * side, top + (1 - share) * side
-        pieces += [_line(x, top, x, top + side, "grid"), _line(left, y, left + side, y, "grid")]
+        pieces += [line(x, top, x, top + side, "grid"), line(left, y, left + side, y, "grid")]
         if share in (0.0, 0.5, 1.0):
-            pieces.append(_text(x, top + side + 17, f"{100 * share:.0f} %", "tick middle"))
-            pieces.append(_text(left - 6, y + 4, f"{100 * share:.0f} %", "tick end"))
-    for drawn, style in ((chance, "chance"), (line, "curve")):
-        corners = " ".join(
-            f"{left + x * side:.1f},{top + (1 - y) * side:.1f}" for x, y in zip(drawn.x, drawn.y, strict=True)
-        )
-        pieces.append(Markup('<polyline class="{}" points="{}"/>').format(style, corners))
+            pieces.append(text(x, top + side + 17, f"{100 * share:.0f} %", "tick middle"))
+            pieces.append(text(left - 6, y + 4, f"{100 * share:.0f} %", "tick end"))
+    for drawn, style in ((chance, "chance"), (found, "curve")):
+        corners = ((left + x * side, top + (1 - y) * side) for x, y in zip(drawn.x, drawn.y, strict=True))
+        pieces.append(polyline(corners, style))
     for mark in marks:
-        x, y = left + mark.x * side, top + (1 - mark.y) * side
-        pieces.append(Markup('<circle class="mark {}" cx="{:.1f}" cy="{:.1f}" r="6"/>').format(mark.style, x, y))
-    pieces.append(_text(left + side / 2, top + side + 38, x_label, "label middle"))
+        pieces.append(circle(left + mark.x * side, top + (1 - mark.y) * side, 6, f"mark {mark.style}"))
+    pieces.append(text(left + side / 2, top + side + 38, x_label, "label middle"))
     middle = top + side / 2
     pieces.append(
         Markup('<text class="label middle" transform="translate(12 {:.1f}) rotate(-90)">{}</text>').format(
             middle, y_label
         )
     )
-    return _svg(left + side + 22, top + side + 46, title, pieces, "square")
+    return drawing(left + side + 22, top + side + 46, title, pieces, "plot square")
 
 
 def bars(values: Sequence[tuple[str, float]], *, title: str, unit: str) -> Markup:
@@ -129,10 +174,10 @@ def bars(values: Sequence[tuple[str, float]], *, title: str, unit: str) -> Marku
     for number, (name, value) in enumerate(values):
         y = 8 + number * row
         length = max(width * math.log10(value / low) / span, 2.0)
-        pieces.append(_text(left - 8, y + 13, name, "tick end"))
-        pieces.append(_rect(left, y, length, 17, "good"))
-        pieces.append(_text(left + length + 6, y + 13, f"{value:.3g}{unit}", "tick"))
-    return _svg(_WIDTH, 12 + len(values) * row, title, pieces, "bars")
+        pieces.append(text(left - 8, y + 13, name, "tick end"))
+        pieces.append(rect(left, y, length, 17, "good"))
+        pieces.append(text(left + length + 6, y + 13, f"{value:.3g}{unit}", "tick"))
+    return drawing(_WIDTH, 12 + len(values) * row, title, pieces, "plot bars")
 
 
 def stacked_bar(segments: Sequence[Segment]) -> Markup:
@@ -142,7 +187,7 @@ def stacked_bar(segments: Sequence[Segment]) -> Markup:
     for segment in segments:
         if segment.count:
             width = 100 * segment.count / whole
-            pieces.append(_rect(x, 0, width, 10, segment.style))
+            pieces.append(rect(x, 0, width, 10, segment.style))
             x += width
     title = ", ".join(f"{segment.name}: {segment.count}" for segment in segments if segment.count) or "no parts"
     return Markup(
@@ -161,16 +206,16 @@ def _zones(
     bounds = [left, *lines, right]
     pieces = []
     for state, start, end in zip(states, bounds[:-1], bounds[1:], strict=True):
-        pieces.append(_rect(start, _TOP - 24, end - start, _HEIGHT - _TOP - _BOTTOM + 24, f"zone {state.value}"))
+        pieces.append(rect(start, _TOP - 24, end - start, _HEIGHT - _TOP - _BOTTOM + 24, f"zone {state.value}"))
         name = say(_ZONE_NAMES[state])
         if end - start > 8 * len(name):  # a narrower zone has no room for its name
-            pieces.append(_text((start + end) / 2, _TOP - 8, name, f"zone-name middle {state.value}"))
-    pieces += [_line(x, _TOP - 24, x, _HEIGHT - _BOTTOM, "threshold") for x in lines]
+            pieces.append(text((start + end) / 2, _TOP - 8, name, f"zone-name middle {state.value}"))
+    pieces += [line(x, _TOP - 24, x, _HEIGHT - _BOTTOM, "threshold") for x in lines]
     return Markup("").join(pieces)
 
 
 def _count_tick(y: float, count: int) -> Markup:
-    return Markup("").join([_line(_LEFT - 5, y, _LEFT, y, "axis"), _text(_LEFT - 8, y + 4, str(count), "tick end")])
+    return Markup("").join([line(_LEFT - 5, y, _LEFT, y, "axis"), text(_LEFT - 8, y + 4, str(count), "tick end")])
 
 
 def _edges(values: Sequence[float]) -> list[float]:
@@ -187,26 +232,6 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(i * step, 10) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _rect(x: float, y: float, width: float, height: float, style: str) -> Markup:
-    return Markup('<rect class="{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}"/>').format(
-        style, x, y, max(width, 0.0), height
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
-    return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(style, x1, y1, x2, y2)
-
-
-def _text(x: float, y: float, text: str, style: str) -> Markup:
-    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(style, x, y, text)
-
-
-def _svg(width: float, height: float, title: str, pieces: Sequence[Markup], style: str) -> Markup:
-    return Markup('<svg class="plot {}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
-        style, width, height, title, Markup("").join(pieces)
-    )
-
-
 def dial(settings: Sequence[DialPoint], gauge: Mark, *, title: str, say: Callable[[str], str] = str) -> Markup:
     """Review rate against certified escape rate, the limits on a logarithmic axis; hollow where not certifiable.
 
@@ -217,40 +242,63 @@ def dial(settings: Sequence[DialPoint], gauge: Mark, *, title: str, say: Callabl
         say: Translates the few words in the drawing.
     """
     lows = [math.log10(setting.escape.max_rate) for setting in settings]
-    low, high = min(lows), max(lows)
-
-    def x_of(rate: float) -> float:
-        return _LEFT + 14 + (math.log10(rate) - low) / ((high - low) or 1.0) * (_WIDTH - _LEFT - _RIGHT - 28)
-
-    def y_of(share: float) -> float:
-        return _TOP + (1 - share) * (_HEIGHT - _TOP - _BOTTOM)
-
+    log_x = scale(min(lows), max(lows), _LEFT + 14, _WIDTH - _RIGHT - 14)
+    y_of = scale(0.0, 1.0, _HEIGHT - _BOTTOM, _TOP)
     pieces = []
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        pieces.append(_line(_LEFT, y_of(share), _WIDTH - _RIGHT, y_of(share), "grid"))
-        pieces.append(_text(_LEFT - 6, y_of(share) + 4, f"{100 * share:.0f} %", "tick end"))
-    certified = [setting for setting in settings if setting.escape.holds]
-    corners = " ".join(f"{x_of(s.escape.max_rate):.1f},{y_of(s.review_rate):.1f}" for s in certified)
-    pieces.append(Markup('<polyline class="curve" points="{}"/>').format(corners))
-    last = -math.inf
-    for setting in settings:
-        rate = setting.escape.max_rate
-        x, y = x_of(rate), y_of(setting.review_rate)
-        mark = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>')
-        told = say("%(limit)g %%: %(rate).0f %% to review") % {"limit": 100 * rate, "rate": 100 * setting.review_rate}
-        style, radius = ("setting", 4) if setting.escape.holds else ("setting refused", 4)
-        pieces.append(mark.format(style, x, y, radius, told))
-        if x - last > 34:  # names that would touch are left out
-            pieces.append(_text(x, _HEIGHT - _BOTTOM + 19, f"{100 * rate:g} %", "tick middle"))
-            last = x
-    x, y = x_of(gauge.x), y_of(gauge.y)
-    pieces.append(Markup('<circle class="mark {}" cx="{:.1f}" cy="{:.1f}" r="7"/>').format(gauge.style, x, y))
+        pieces.append(line(_LEFT, y_of(share), _WIDTH - _RIGHT, y_of(share), "grid"))
+        pieces.append(text(_LEFT - 6, y_of(share) + 4, f"{100 * share:.0f} %", "tick end"))
+    pieces += _settings(settings, log_x, y_of, say)
+    x, y = log_x(math.log10(gauge.x)), y_of(gauge.y)
+    pieces.append(circle(x, y, 7, f"mark {gauge.style}"))
     name = say("this gauge: %(rate).0f %%") % {"rate": 100 * gauge.y}
-    pieces.append(
-        _text(x + 12, y - 10, name, "zone-name") if x < _WIDTH - 170 else _text(x - 12, y - 10, name, "zone-name end")
-    )
-    pieces.append(
-        _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, say("largest escape rate that is certified"), "label middle")
-    )
-    pieces.append(_text(_LEFT, _TOP - 14, say("parts sent to a person (estimated on val)"), "label"))
-    return _svg(_WIDTH, _HEIGHT, title, pieces, "dial")
+    left = x < _WIDTH - 170
+    pieces.append(text(x + (12 if left else -12), y - 10, name, "zone-name" if left else "zone-name end"))
+    middle, words = (_LEFT + _WIDTH - _RIGHT) / 2, say("largest escape rate that is certified")
+    pieces.append(text(middle, _HEIGHT - 6, words, "label middle"))
+    pieces.append(text(_LEFT, _TOP - 14, say("parts sent to a person (estimated on val)"), "label"))
+    return drawing(_WIDTH, _HEIGHT, title, pieces, "plot dial")
+
+
+def _settings(
+    settings: Sequence[DialPoint],
+    log_x: Callable[[float], float],
+    y_of: Callable[[float], float],
+    say: Callable[[str], str],
+) -> list[Markup]:
+    """The curve through what can be certified, and a dot for each setting."""
+    places = [(log_x(math.log10(each.escape.max_rate)), y_of(each.review_rate)) for each in settings]
+    certified = (place for place, each in zip(places, settings, strict=True) if each.escape.holds)
+    pieces, last = [polyline(certified, "curve")], -math.inf
+    for (x, y), each in zip(places, settings, strict=True):
+        limit = 100 * each.escape.max_rate
+        told = say("%(limit)g %%: %(rate).0f %% to review") % {"limit": limit, "rate": 100 * each.review_rate}
+        pieces.append(circle(x, y, 4, "setting" if each.escape.holds else "setting refused", hint=told))
+        if x - last > 34:  # names that would touch are left out
+            pieces.append(text(x, _HEIGHT - _BOTTOM + 19, f"{limit:g} %", "tick middle"))
+            last = x
+    return pieces
+
+
+_SPARK_WIDTH, _SPARK_HEIGHT, _SPARK_EDGE = 360, 84, 6
+
+
+def sparkline(values: Sequence[float], limits: Sequence[float], *, title: str) -> Markup:
+    """Values as dots from left to right, the newest at the right edge; those beyond a limit stand out.
+
+    Args:
+        values: Oldest first.
+        limits: One upper limit, or an upper and a lower one.
+        title: What a screen reader says of it.
+    """
+    everything = [*values, *limits] or [0.0, 1.0]
+    low, high = min(everything), max(everything)
+    y_of = scale(low, high, _SPARK_HEIGHT - _SPARK_EDGE, _SPARK_EDGE)
+    upper, lower = max(limits, default=high), min(limits) if len(limits) > 1 else low
+    step = (_SPARK_WIDTH - 2 * _SPARK_EDGE) / max(1, len(values) - 1)
+    first = _SPARK_WIDTH - _SPARK_EDGE - step * (len(values) - 1)
+    pieces = [line(0, y_of(limit), _SPARK_WIDTH, y_of(limit), "limit") for limit in limits]
+    for number, value in enumerate(values):
+        radius, style = (1.7, "") if lower <= value <= upper else (2.6, "beyond")
+        pieces.append(circle(first + step * number, y_of(value), radius, style))
+    return drawing(_SPARK_WIDTH, _SPARK_HEIGHT, title, pieces, "spark")

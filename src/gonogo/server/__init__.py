@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gonogo.server.app import create_app
-from gonogo.server.services import Options
+from gonogo.server.application import create_app
+from gonogo.server.options import Options
 from gonogo.server.workspace import Workspace
 
 __all__ = ["Options", "Workspace", "create_app"]

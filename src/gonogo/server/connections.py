@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gonogo.errors import InputError
-from gonogo.server.throttle import network_of
+from gonogo.server.auth.throttle import network_of
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 

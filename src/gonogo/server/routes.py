@@ -19,21 +19,17 @@ from gonogo.server.access import (
     form,
     page,
 )
+from gonogo.server.account import audit, login, people
+from gonogo.server.datasets import views as datasets
+from gonogo.server.datasets.uploads import MOST_BYTES
+from gonogo.server.label import views as label
 from gonogo.server.language import N_
-from gonogo.server.uploads import MOST_BYTES
-from gonogo.server.views import (
-    account,
-    audit,
-    datasets,
-    home,
-    label,
-    parts,
-    people,
-    review,
-    station,
-    training,
-    understand,
-)
+from gonogo.server.overview import overview
+from gonogo.server.parts import views as parts
+from gonogo.server.review import views as review
+from gonogo.server.station import views as station
+from gonogo.server.training import views as training
+from gonogo.server.understand import views as understand
 
 PUBLIC_PATHS = frozenset({"/health", "/login"})
 """All that a visitor without login reaches, besides the static files."""
@@ -42,21 +38,22 @@ PICTURE = {"name": "tiny", "file": "images/test-000.png"}
 
 ROUTES: tuple[Route, ...] = (
     # Before login
-    data("/health", account.health, PUBLIC),
-    page("/login", account.login_page, PUBLIC),
-    form("/login", account.login, PUBLIC),
+    data("/health", login.health, PUBLIC),
+    page("/login", login.login_page, PUBLIC),
+    form("/login", login.login, PUBLIC),
     # One's own account
-    form("/logout", account.logout, EVERYONE, before_password_change=True),
-    page("/password", account.password_page, EVERYONE, before_password_change=True),
-    form("/password", account.change_password, EVERYONE, before_password_change=True),
-    form("/taste", account.set_taste, EVERYONE, before_password_change=True),
+    form("/logout", login.logout, EVERYONE, before_password_change=True),
+    page("/password", login.password_page, EVERYONE, before_password_change=True),
+    form("/password", login.change_password, EVERYONE, before_password_change=True),
+    form("/taste", login.set_taste, EVERYONE, before_password_change=True),
     # Overview and station
-    page("/", home.overview, EVERYONE, menu=N_("Overview")),
+    page("/", overview, EVERYONE, menu=N_("Overview")),
     page("/station", station.station_page, EVERYONE, menu=N_("Station")),
     data("/station/events", station.events, EVERYONE),
     data("/parts/{seq}/picture.jpg", parts.picture, EVERYONE, example={"seq": "2"}),
     # Review
     page("/review", review.review_page, REVIEWERS, menu=N_("Review")),
+    data("/review/kinds", review.kinds, REVIEWERS),
     call("/review/deal", review.deal, REVIEWERS),
     call("/review/decide", review.decide, REVIEWERS),
     call("/review/undo", review.take_back, REVIEWERS),

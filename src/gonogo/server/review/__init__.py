@@ -5,33 +5,51 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gonogo.server.book import Book
-from gonogo.server.datasets import Datasets
+from gonogo.server.database import Database
+from gonogo.server.dataset_store import Datasets
+from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.review.decisions import BLIND_CHECK, Decision, Decisions
-from gonogo.server.review.desk import Deal, Desk, GoneError, TakenError
-from gonogo.server.review.keys import KindKeys
-from gonogo.server.review.reviewed import REVIEWED, Collector, Copied
-from gonogo.server.store import Store
+from gonogo.server.review.kind_keys import KindKeys
+from gonogo.server.review.queue import Deal, GoneError, ReviewQueue, TakenError
+from gonogo.server.review.reviewed_dataset import REVIEWED, Collector, Copied
 
 
 @dataclass(frozen=True, kw_only=True)
 class Review:
-    """One of each."""
+    """What the review page needs."""
 
     decisions: Decisions
-    desk: Desk
+    queue: ReviewQueue
     collector: Collector
     keys: KindKeys
 
     @classmethod
-    def start(cls, store: Store, book: Book, datasets: Datasets, *, now: Callable[[], float]) -> Review:
-        """Make them for a workspace."""
-        decisions = Decisions(book)
+    def of(
+        cls,
+        database: Database,
+        ledger_pool: LedgerPool,
+        datasets: Datasets,
+        *,
+        now: Callable[[], float],
+        same_product: Callable[[str | None], bool],
+    ) -> Review:
+        """For a workspace.
+
+        Args:
+            database: Keeps who has which part, and the number keys.
+            ledger_pool: Holds parts and decisions.
+            datasets: One of them receives the decided parts.
+            now: The clock.
+            same_product: Whether the part that a bundle judged, named by its hash, is like those of the line today.
+        """
+        decisions = Decisions(ledger_pool)
         return cls(
             decisions=decisions,
-            desk=Desk(store, book, decisions, now=now),
-            collector=Collector(book, decisions, datasets),
-            keys=KindKeys(store),
+            queue=ReviewQueue(
+                database, ledger_pool, decisions, now=now, comparable=lambda each: same_product(each.bundle_sha256)
+            ),
+            collector=Collector(ledger_pool, decisions, datasets),
+            keys=KindKeys(database),
         )
 
 
@@ -43,8 +61,8 @@ __all__ = [
     "Deal",
     "Decision",
     "Decisions",
-    "Desk",
     "GoneError",
     "Review",
+    "ReviewQueue",
     "TakenError",
 ]

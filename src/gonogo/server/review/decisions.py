@@ -13,7 +13,7 @@ from datetime import datetime
 from gonogo.evaluate import Rate
 from gonogo.ledger import REVIEW, Action, Ledger, Row, VerdictRecord, Where
 from gonogo.schema import Label, State
-from gonogo.server.book import Book
+from gonogo.server.ledger_pool import LedgerPool
 
 BLIND_CHECK = "blind_check"
 """The action that answers a part which was shown again without saying so; it never changes the decision itself."""
@@ -43,8 +43,8 @@ class Decision:
 class Decisions:
     """Every standing decision, and how often each person agrees with earlier ones when asked again unknowingly."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
+    def __init__(self, ledger_pool: LedgerPool) -> None:
+        self._ledger_pool = ledger_pool
         self._reading = threading.Lock()
         self._seen = {REVIEW: 0, BLIND_CHECK: 0}
         self._standing: dict[int, Decision] = {}
@@ -56,7 +56,7 @@ class Decisions:
 
     def snapshot(self) -> tuple[Mapping[int, Decision], int]:
         """What stands, and the last row that was taken into account."""
-        with self._reading, self._book.reading() as ledger:
+        with self._reading, self._ledger_pool.reading() as ledger:
             self._catch_up(ledger)
             return dict(self._standing), self._seen[REVIEW]
 
@@ -72,7 +72,7 @@ class Decisions:
         return frozenset(seq for person, seq, _ in self._read_checks().values() if person == who)
 
     def _read_checks(self) -> dict[str, tuple[str, int, bool]]:
-        with self._reading, self._book.reading() as ledger:
+        with self._reading, self._ledger_pool.reading() as ledger:
             self._catch_up(ledger)
             return dict(self._checks)
 

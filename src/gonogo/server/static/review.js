@@ -6,6 +6,7 @@ import { Zoom } from "./zoom.js";
 
 const AHEAD = 5; // parts in hand
 const REFILL_MS = 15000; // renews what is in hand, and looks for new parts when there is none
+const KINDS_MS = 2000; // asks again for the kinds of defect while the server is still finding out
 const TOO_SOON_MS = 250; // nobody judges a picture faster: the second click of a double click meant the part before
 const SHARP_FROM = 1.5; // enlarged further, the picture is fetched in more pixels
 
@@ -274,6 +275,26 @@ function offer(kind) {
   find("other").before(button);
 }
 
+/** Right after a start the server does not know the kinds yet: its labelled pictures are judged first. */
+async function fetchKinds() {
+  try {
+    const answer = await fetch("/review/kinds");
+    const found = answer.ok ? await answer.json() : { later: true };
+    if (!found.later) return offerAll(found.kinds);
+  } catch {
+    // no connection: asked again
+  }
+  setTimeout(fetchKinds, KINDS_MS);
+}
+
+/** These kinds get the first keys, in this order; others that were named here keep a button after them. */
+function offerAll(kinds) {
+  const buttons = [...document.querySelectorAll("[data-kind]")];
+  const named = buttons.map((button) => button.dataset.kind).filter((kind) => !kinds.includes(kind));
+  for (const button of buttons) button.remove();
+  for (const kind of [...kinds, ...named]) offer(kind);
+}
+
 const KEYS = {
   g: () => decide("good"),
   b: () => decide("bad"),
@@ -309,5 +330,6 @@ document.addEventListener("visibilitychange", () => {
 });
 show(null);
 showSaid();
+if ("kindsLater" in desk.dataset) setTimeout(fetchKinds, KINDS_MS);
 find("idle").hidden = true; // nothing is known yet
 refill().then(() => (find("idle").hidden = Boolean(shown)));

@@ -1,0 +1,125 @@
+"""Managing people and tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Form, Request
+from fastapi.responses import RedirectResponse, Response
+
+from gonogo.server import responses
+from gonogo.server.access import Role
+from gonogo.server.account.login import turn_to_hash
+from gonogo.server.auth.accounts import Accounts
+from gonogo.server.auth.people import User
+from gonogo.server.auth.visitor import Me, Visitor
+from gonogo.server.context import RowNumber, Use
+from gonogo.server.language import N_
+from gonogo.server.ledger_pool import LedgerPool
+
+Line = Annotated[str, Form(max_length=200)]
+AnyRole = Annotated[Role, Form()]
+
+
+def people_page(request: Request, accounts: Use[Accounts], me: Me, once: str = "") -> Response:
+    """Everyone who may log in, and every program that may call; ``once`` numbers a secret that is shown now."""
+    shown = accounts.sessions.take_once(me.session, once) if me.session and once else None
+    return responses.page(
+        request,
+        "people.html",
+        users=accounts.people.all(),
+        tokens=accounts.sessions.tokens(),
+        now=accounts.now(),
+        shown=shown,
+    )
+
+
+def add_person(accounts: Use[Accounts], ledger_pool: Use[LedgerPool], me: Me, name: Line, role: AnyRole) -> Response:
+    """Add a person; their one-time password is shown this once."""
+
+    def record(user: User) -> None:
+        ledger_pool.act("user_added", me.name, user=user.name, role=role)
+
+    with turn_to_hash(accounts):
+        user, password = accounts.people.add(name, role, record=record)
+    return _show_once(accounts, me, user.name, password)
+
+
+def set_role(
+    request: Request, accounts: Use[Accounts], ledger_pool: Use[LedgerPool], me: Me, user_id: RowNumber, role: AnyRole
+) -> Response:
+    """Give a person another role."""
+    user = accounts.people.find(user_id)
+    with accounts.database.transaction():
+        accounts.people.set_role(user_id, role)
+        ledger_pool.act("user_role", me.name, user=user.name, role=role, before=user.role)
+    return responses.back(request, "/people", responses.gettext_of(me)(N_("The role was changed.")))
+
+
+def disable(
+    request: Request, accounts: Use[Accounts], ledger_pool: Use[LedgerPool], me: Me, user_id: RowNumber
+) -> Response:
+    """Let a person in no longer."""
+    return _set_disabled(request, accounts, ledger_pool, me, user_id, True)
+
+
+def enable(
+    request: Request, accounts: Use[Accounts], ledger_pool: Use[LedgerPool], me: Me, user_id: RowNumber
+) -> Response:
+    """Let a person in again."""
+    return _set_disabled(request, accounts, ledger_pool, me, user_id, False)
+
+
+def reset_password(accounts: Use[Accounts], ledger_pool: Use[LedgerPool], me: Me, user_id: RowNumber) -> Response:
+    """Give a person a new one-time password, shown this once."""
+    user = accounts.people.find(user_id)
+    with turn_to_hash(accounts):
+        password = accounts.people.reset_password(
+            user_id, record=lambda user: ledger_pool.act("password_reset", me.name, user=user.name)
+        )
+    if me.user is not None and me.user.id == user_id:
+        return RedirectResponse("/login", 303)
+    return _show_once(accounts, me, user.name, password)
+
+
+def issue_token(
+    accounts: Use[Accounts],
+    ledger_pool: Use[LedgerPool],
+    me: Me,
+    name: Line,
+    role: AnyRole,
+    days: Annotated[int, Form()],
+) -> Response:
+    """Make a token for a program; its secret is shown this once."""
+    with accounts.database.transaction():
+        token, secret = accounts.sessions.issue(name, role, days=days, created_by=me.name)
+        ledger_pool.act("token_issued", me.name, token=token.name, token_id=token.id, role=role, days=days)
+    return _show_once(accounts, me, token.name, secret)
+
+
+def revoke_token(
+    request: Request, accounts: Use[Accounts], ledger_pool: Use[LedgerPool], me: Me, token_id: RowNumber
+) -> Response:
+    """End a token for good."""
+    with accounts.database.transaction():
+        token = accounts.sessions.revoke(token_id)
+        ledger_pool.act("token_revoked", me.name, token=token.name, token_id=token.id)
+    return responses.back(request, "/people", responses.gettext_of(me)(N_("The key was revoked.")))
+
+
+def _set_disabled(
+    request: Request, accounts: Use[Accounts], ledger_pool: Use[LedgerPool], me: Me, user_id: RowNumber, disabled: bool
+) -> Response:
+    user = accounts.people.find(user_id)
+    with accounts.database.transaction():
+        accounts.people.set_disabled(user_id, disabled)
+        ledger_pool.act("user_disabled" if disabled else "user_enabled", me.name, user=user.name)
+    done = N_("The person can no longer log in.") if disabled else N_("The person can log in again.")
+    return responses.back(request, "/people", responses.gettext_of(me)(done))
+
+
+def _show_once(accounts: Accounts, me: Visitor, about: str, secret: str) -> Response:
+    """Go to the page of people, which shows the secret once; a program gets it in the answer."""
+    if me.user is None or me.session is None:
+        return responses.answer(name=about, secret=secret)
+    return RedirectResponse(f"/people?once={accounts.sessions.show_once(me.session, about, secret)}", 303)

@@ -1,0 +1,180 @@
+"""Putting the app together: the route table behind its guard, static files, and what happens when something fails."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.telemetry import TelemetryConfig
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from gonogo.errors import GonogoError, LedgerError
+from gonogo.files import disk_is_full
+from gonogo.server import responses
+from gonogo.server.access import Kind, Role, Route
+from gonogo.server.account import login
+from gonogo.server.auth.accounts import Accounts
+from gonogo.server.auth.guard import GuardedRoute, guard_kwargs, identify
+from gonogo.server.components import Components
+from gonogo.server.context import component
+from gonogo.server.language import N_, RefusedError, translations
+from gonogo.server.options import Options
+from gonogo.server.routes import PUBLIC_PATHS, ROUTES
+from gonogo.server.security_headers import HEADERS, SecurityHeaders
+from gonogo.server.workspace import Workspace
+
+STATIC = Path(__file__).parent / "static"
+
+_REFUSALS = {
+    400: N_("Invalid request."),
+    401: N_("Please log in first."),
+    403: N_("You don't have permission for this page"),
+    404: N_("Not found."),
+    405: N_("This address does not accept this kind of request."),
+    413: N_("The request is too large."),
+    422: N_("Something in this request is missing or malformed."),
+    429: N_("Too many requests. Wait a little."),
+    500: N_("Internal error. It was logged; nothing was changed."),
+    503: N_("The server is busy. Wait a few seconds and try again."),
+    507: N_("The disk is full. Nothing was changed. Free some space, then try again."),
+}
+
+_NOT_TAKEN = N_("You don't have permission for this, or the page was open for too long. Reload it and try again.")
+"""A change without the session's CSRF token, or by a role that may not make it."""
+
+
+_LEDGER = N_("The ledger cannot be written or read. Nothing was changed. Check its disk, then try again.")
+
+
+class UndeclaredRouteError(GonogoError):
+    """A route does not say who may use it; the app does not start."""
+
+
+def create_app(workspace: Workspace, *, options: Options | None = None, table: Iterable[Route] = ROUTES) -> FastAPI:
+    """Build the app for a workspace.
+
+    Args:
+        workspace: What it works on.
+        options: How it is run.
+        table: The routes; another one only for tests.
+
+    Raises:
+        UndeclaredRouteError: a route declares no roles and is not one of the few that are public.
+    """
+    options = options or Options()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        components: Components = app.state.components
+        components.start()
+        yield
+        await components.feed.stop()
+        components.close()
+
+    quiet: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+    app = FastAPI(title="gonogo", docs_url=None, redoc_url=None, openapi_url=None, telemetry=quiet, lifespan=lifespan)
+    app.state.table = tuple(table)
+    app.router.route_class = GuardedRoute
+    for route in app.state.table:
+        app.add_api_route(**guard_kwargs(route))
+        added = app.router.routes[-1]
+        if isinstance(added, GuardedRoute):
+            added.declared = route
+    app.mount("/static", _Static(directory=STATIC))
+    check_declarations(app)
+    app.state.components = Components.open(workspace, options)
+    app.add_middleware(SecurityHeaders, allowed_hosts=options.allowed_hosts, tls=options.tls)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(GonogoError, _failed)
+    app.add_exception_handler(Exception, _broke)
+    return app
+
+
+def check_declarations(app: FastAPI) -> None:
+    """Hold every route of an app against the table.
+
+    Raises:
+        UndeclaredRouteError: one has no line there, or a line that names no roles.
+    """
+    for route in app.router.routes:
+        if isinstance(route, Mount) and route.path == "/static":
+            continue
+        path = getattr(route, "path", repr(route))
+        declared = getattr(route, "declared", None)
+        if not isinstance(declared, Route) or declared.path != path:
+            raise UndeclaredRouteError(f"{path}: expected a line in gonogo.server.routes.ROUTES, found none.")
+        if not declared.roles <= frozenset(Role):
+            raise UndeclaredRouteError(f"{path}: expected roles, found {set(declared.roles)}.")
+        if not declared.roles and path not in PUBLIC_PATHS:
+            raise UndeclaredRouteError(
+                f"{path}: names no roles. Name who may use it; only {', '.join(sorted(PUBLIC_PATHS))} are public."
+            )
+
+
+class _Static(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        answer = await super().get_response(path, scope)
+        answer.headers["Cache-Control"] = "no-cache"  # kept, but asked for by its ETag: never an old script
+        return answer
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return await run_in_threadpool(_tell, request, error.status_code, None, error.headers)
+
+
+async def _malformed(request: Request, error: Exception) -> Response:
+    if request.url.path == "/login":
+        return await run_in_threadpool(login.incomplete_login, request)
+    if request.scope.get("gonogo.kind") is Kind.FORM and request.state.visitor.user is not None:
+        said = RefusedError(N_("Something in this form is missing or malformed."))
+        return await run_in_threadpool(responses.refuse, request, said)
+    return await run_in_threadpool(_tell, request, 422)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    if isinstance(error, RefusedError) and request.scope.get("gonogo.kind") is Kind.FORM:
+        return await run_in_threadpool(responses.refuse, request, error)
+    code = 507 if disk_is_full(error) else 503 if isinstance(error, LedgerError) else 422
+    return await run_in_threadpool(_tell, request, code, error)
+
+
+async def _broke(request: Request, error: Exception) -> Response:
+    # Starlette raises it again after this answer, so that uvicorn logs it. It answers outside `SecurityHeaders`.
+    answer = await run_in_threadpool(_tell, request, 507 if disk_is_full(error) else 500)
+    answer.headers.update({**HEADERS, "Cache-Control": "no-store"})
+    return answer
+
+
+def _tell(request: Request, status_code: int, error: Exception | None = None, headers: object = None) -> Response:
+    """Say what went wrong: a page to a person, JSON to a script."""
+    kind = request.scope.get("gonogo.kind")
+    if not hasattr(request.state, "visitor"):
+        request.state.visitor = identify(component(request, Accounts), request)
+    language = request.state.visitor.language
+    if isinstance(error, RefusedError):
+        message = error.text(language)
+    else:
+        known = _LEDGER if status_code == 503 and error else _REFUSALS.get(status_code, _REFUSALS[400])
+        if status_code == 403 and kind in (Kind.FORM, Kind.CALL):
+            known = _NOT_TAKEN
+        # What failed inside may name files: that is for people who are logged in.
+        told = str(error) if error and status_code != 507 and request.state.visitor.role else ""
+        message = told or translations(language).gettext(known)
+    if kind in (Kind.PAGE, Kind.FORM) or (kind is None and "text/html" in request.headers.get("accept", "")):
+        answer: Response = responses.page(
+            request, "error.html", status_code=status_code, status=status_code, message=message
+        )
+    else:
+        answer = JSONResponse({"message": message}, status_code)
+    answer.headers.update(headers if isinstance(headers, dict) else {})
+    return answer

@@ -1,0 +1,229 @@
+"""People: names, roles, passwords. Every change is checked here; recording who made it is the caller's part."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import argon2
+
+from gonogo.server.access import Role
+from gonogo.server.auth.hashing import Hashing
+from gonogo.server.database import Database
+from gonogo.server.language import N_, RefusedError
+
+SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 200
+LONGEST_NAME = 64
+
+_FIELDS = "id, name, role, must_change, disabled, created_at, language, theme"
+_COMMON = ("password", "passwort", "1234567890", "0123456789", "qwertzuiop", "qwertyuiop", "gonogo", "letmein")
+
+
+class WrongPasswordError(RefusedError):
+    """The present password was not right."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class User:
+    """One person as the server knows them."""
+
+    id: int
+    name: str
+    role: Role
+    must_change: bool
+    """Whether the password is a one-time password."""
+    disabled: bool
+    created_at: float
+    language: str | None
+    theme: str | None
+
+
+Record: TypeAlias = Callable[[User], object]
+"""Records a change; called within its transaction with the person concerned."""
+
+
+class People:
+    """Everyone who may log in."""
+
+    def __init__(
+        self, database: Database, *, hasher: argon2.PasswordHasher, now: Callable[[], float] = time.time
+    ) -> None:
+        self._database, self._now = database, now
+        self.hashing = Hashing(hasher)
+        self._nobody = hasher.hash(secrets.token_urlsafe())
+
+    def all(self) -> list[User]:
+        """Everyone, by name."""
+        return [_user(row) for row in self._database.run(f"SELECT {_FIELDS} FROM users ORDER BY name COLLATE NOCASE")]
+
+    def find(self, user_id: int) -> User:
+        """One person.
+
+        Raises:
+            RefusedError: there is no such person.
+        """
+        rows = self._database.run(f"SELECT {_FIELDS} FROM users WHERE id = ?", user_id)
+        if not rows:
+            raise RefusedError(N_("There is no such person."))
+        return _user(rows[0])
+
+    def add(self, name: str, role: Role, *, record: Record = lambda user: None) -> tuple[User, str]:
+        """Add a person.
+
+        Args:
+            name: The name they log in with.
+            role: What they may do.
+            record: Called within the transaction; if it raises, nothing changes.
+
+        Returns:
+            The person and their one-time password, which is kept nowhere.
+
+        Raises:
+            RefusedError: the name is unusable or taken.
+        """
+        name = normalized_name(name)
+        if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
+            raise RefusedError(N_("A name has 1 to %(longest)s printable characters."), longest=LONGEST_NAME)
+        password = one_time_password()
+        hashed = self.hashing.hash(password)
+        with self._database.transaction():
+            if self._database.run("SELECT 1 FROM users WHERE name = ?", name):
+                raise RefusedError(N_("%(name)s already exists."), name=name)
+            self._database.run(
+                "INSERT INTO users (name, role, password_hash, must_change, created_at) VALUES (?, ?, ?, 1, ?)",
+                name, role.value, hashed, self._now(),
+            )  # fmt: skip
+            ((user_id,),) = self._database.run("SELECT id FROM users WHERE name = ?", name)
+            user = self.find(user_id)
+            record(user)
+        return user, password
+
+    def check(self, name: str, password: str) -> User | None:
+        """The person with this name and password, or ``None``; takes as long for a name that does not exist."""
+        name = normalized_name(name)
+        found = self._database.run(f"SELECT {_FIELDS}, password_hash FROM users WHERE name = ?", name)
+        user = _user(found[0][:-1]) if found else None
+        stored = str(found[0][-1]) if found else self._nobody
+        if not self.hashing.matches(stored, password[:LONGEST_PASSWORD]) or user is None or user.disabled:
+            return None
+        if self.hashing.outdated(stored):
+            self._database.run("UPDATE users SET password_hash = ? WHERE id = ?", self.hashing.hash(password), user.id)
+        return user
+
+    def change_password(self, user: User, old: str, new: str, *, record: Record = lambda user: None) -> None:
+        """Set one's own password.
+
+        Args:
+            user: Whose it is.
+            old: The present one.
+            new: The one to have from now on.
+            record: Called within the transaction; if it raises, nothing changes.
+
+        Raises:
+            WrongPasswordError: the old one is wrong.
+            RefusedError: the new one is too easy.
+        """
+        if self.check(user.name, old) is None:
+            raise WrongPasswordError(N_("Wrong current password"))
+        _strong_enough(user.name, old, new)
+        self._set_password(user, new, must_change=False, record=record)
+
+    def reset_password(self, user_id: int, *, record: Record = lambda user: None) -> str:
+        """Give a person a new one-time password and end their sessions.
+
+        Args:
+            user_id: Whose it is.
+            record: Called within the transaction; if it raises, nothing changes.
+        """
+        password = one_time_password()
+        self._set_password(self.find(user_id), password, must_change=True, record=record)
+        return password
+
+    def set_role(self, user_id: int, role: Role) -> None:
+        """Give a person another role and end their sessions.
+
+        Raises:
+            RefusedError: nobody would be left to manage people.
+        """
+        with self._database.transaction():
+            self._database.run("UPDATE users SET role = ? WHERE id = ?", role.value, self.find(user_id).id)
+            self._someone_manages()
+            self._end_sessions(user_id)
+
+    def set_disabled(self, user_id: int, disabled: bool) -> None:
+        """Let a person in no longer, or again; ends their sessions.
+
+        Raises:
+            RefusedError: nobody would be left to manage people.
+        """
+        with self._database.transaction():
+            self._database.run("UPDATE users SET disabled = ? WHERE id = ?", disabled, self.find(user_id).id)
+            self._someone_manages()
+            self._end_sessions(user_id)
+
+    def set_taste(self, user_id: int, *, language: str | None, theme: str | None) -> None:
+        """Keep a person's language and colours; ``None`` follows the browser."""
+        self._database.run("UPDATE users SET language = ?, theme = ? WHERE id = ?", language, theme, user_id)
+
+    def _set_password(self, user: User, password: str, *, must_change: bool, record: Record) -> None:
+        hashed = self.hashing.hash(password)  # before the transaction: every page waits for those
+        with self._database.transaction():
+            self._database.run(
+                "UPDATE users SET password_hash = ?, must_change = ? WHERE id = ?", hashed, must_change, user.id
+            )
+            self._end_sessions(user.id)
+            record(user)
+
+    def _end_sessions(self, user_id: int) -> None:
+        self._database.run("DELETE FROM sessions WHERE user_id = ?", user_id)
+
+    def _someone_manages(self) -> None:
+        if not self._database.run("SELECT 1 FROM users WHERE role = ? AND NOT disabled", Role.ADMIN.value):
+            raise RefusedError(N_("At least one administrator must remain. Make someone else administrator first."))
+
+    def close(self) -> None:
+        """End the hashing pool."""
+        self.hashing.close()
+
+
+def normalized_name(name: str) -> str:
+    """A name as it is stored and looked up: one form for its full-width, composed and decomposed spellings."""
+    return unicodedata.normalize("NFKC", name).strip()[: LONGEST_NAME + 1]
+
+
+def one_time_password() -> str:
+    """Four groups that can be read out over the noise of a plant: 79 bits, no letter that looks like a digit."""
+    letters = "abcdefghjkmnpqrstuvwxyz23456789"
+    return "-".join("".join(secrets.choice(letters) for _ in range(4)) for _ in range(4))
+
+
+def _strong_enough(name: str, old: str, new: str) -> None:
+    if not SHORTEST_PASSWORD <= len(new) <= LONGEST_PASSWORD:
+        raise RefusedError(
+            N_("A password has %(shortest)s to %(longest)s characters."),
+            shortest=SHORTEST_PASSWORD,
+            longest=LONGEST_PASSWORD,
+        )
+    if new == old:
+        raise RefusedError(N_("The new password must differ from the current one."))
+    plain = new.casefold()
+    if len(set(new)) < 5 or name.casefold() in plain or any(word in plain for word in _COMMON):
+        raise RefusedError(N_("That password is easy to guess. Several unrelated words work well."))
+
+
+def _user(row: tuple[int, str, str, int, int, float, str | None, str | None]) -> User:
+    number, name, role, must_change, disabled, created_at, language, theme = row
+    return User(
+        id=number,
+        name=name,
+        role=Role(role),
+        must_change=bool(must_change),
+        disabled=bool(disabled),
+        created_at=created_at,
+        language=language,
+        theme=theme,
+    )

@@ -1,0 +1,154 @@
+"""The server's own database: people, sessions, tokens, failed logins, shortcuts and lent parts, with its schema.
+
+Verdicts and actions go to the ledger instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import apsw
+
+from gonogo.errors import InputError
+
+Value: TypeAlias = str | int | float | bytes | None
+
+_FORMAT_1 = """
+CREATE TABLE users (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE COLLATE NOCASE,
+  role TEXT NOT NULL,
+  password_hash TEXT NOT NULL,
+  must_change INTEGER NOT NULL,
+  disabled INTEGER NOT NULL DEFAULT 0,
+  created_at REAL NOT NULL,
+  language TEXT,
+  theme TEXT
+) STRICT;
+CREATE TABLE sessions (
+  token_sha256 BLOB PRIMARY KEY,
+  user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  created_at REAL NOT NULL,
+  seen_at REAL NOT NULL,
+  notice TEXT
+) STRICT, WITHOUT ROWID;
+CREATE TABLE tokens (
+  id INTEGER PRIMARY KEY,
+  token_sha256 BLOB NOT NULL UNIQUE,
+  name TEXT NOT NULL,
+  role TEXT NOT NULL,
+  created_by TEXT NOT NULL,
+  created_at REAL NOT NULL,
+  expires_at REAL NOT NULL,
+  revoked INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE throttle (
+  subject BLOB PRIMARY KEY,
+  failures INTEGER NOT NULL,
+  last_at REAL NOT NULL,
+  blocked_until REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE settings (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+"""
+"""Version 0.1.0; it made the tables of format 2 as well, where they were first needed."""
+_FORMAT_2 = """
+CREATE TABLE IF NOT EXISTS devices (
+  device_sha256 BLOB NOT NULL,
+  account BLOB NOT NULL,
+  seen_at REAL NOT NULL,
+  PRIMARY KEY (device_sha256, account)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS preferences (
+  user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  name TEXT NOT NULL,
+  value TEXT NOT NULL,
+  PRIMARY KEY (user_id, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS deals (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  ticket TEXT NOT NULL UNIQUE,
+  who TEXT NOT NULL,
+  seq INTEGER NOT NULL,
+  blind INTEGER NOT NULL,
+  until REAL NOT NULL,
+  answer INTEGER
+) STRICT;
+CREATE TABLE IF NOT EXISTS owed_checks (who TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS review_kinds (
+  graph TEXT PRIMARY KEY,
+  dataset TEXT NOT NULL,
+  kinds TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+MIGRATIONS = (_FORMAT_1, _FORMAT_2)
+"""Each brings the schema from one format to the next. A change of the schema is a further entry, never an edit."""
+FORMAT = len(MIGRATIONS)
+
+
+class Database:
+    """One connection behind a lock: a few hundred logins a day need no more. Build it with `open`."""
+
+    def __init__(self, connection: apsw.Connection, secret: bytes) -> None:
+        self._lock = threading.RLock()
+        self._connection = connection
+        self.secret = secret
+        """Keys the CSRF tokens; made once for each workspace."""
+
+    @classmethod
+    def open(cls, path: Path) -> Database:
+        """Open the file, make it if it is missing, and bring its schema up to date.
+
+        Raises:
+            InputError: a later gonogo wrote it.
+        """
+        path.touch(mode=0o600)
+        connection = apsw.Connection(str(path))
+        connection.set_busy_timeout(5000)
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        found = int(connection.pragma("user_version"))
+        if found > FORMAT:
+            connection.close()
+            raise InputError(f"{path}: expected format {FORMAT} or lower, found {found}. Use the gonogo that wrote it.")
+        for number, script in enumerate(MIGRATIONS[found:], start=found + 1):
+            with connection:
+                connection.execute(script)
+                connection.pragma("user_version", number)
+        with connection:
+            connection.execute("INSERT OR IGNORE INTO settings VALUES ('secret', ?)", (secrets.token_bytes(32),))
+        ((secret,),) = connection.execute("SELECT value FROM settings WHERE name = 'secret'").fetchall()
+        assert isinstance(secret, bytes), "written above"
+        return cls(connection, secret)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; other threads wait."""
+        with self._lock, self._connection:
+            yield
+
+    def run(self, statement: str, *values: Value) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows."""
+        with self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    def changed(self, statement: str, *values: Value) -> int:
+        """Run one statement and return how many rows it changed."""
+        with self._lock:
+            self._connection.execute(statement, values)
+            return int(self._connection.changes())
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+
+def digest(token: str) -> bytes:
+    """What is kept of a random token: its SHA-256. Tokens have 256 bits of their own, so no salt is needed."""
+    return hashlib.sha256(token.encode()).digest()

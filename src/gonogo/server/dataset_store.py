@@ -1,0 +1,229 @@
+"""The workspace's data sets: many people read and change them at once, one at a time writes.
+
+Reading is from memory while the file stays as it was. A change holds the data set's lock, in this process and between
+processes (`gonogo.dataset.locked`), and ends in one atomic write of ``metadata.jsonl``.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from pydantic import TypeAdapter, ValidationError
+
+from gonogo.dataset import Dataset, Sample, locked, write_metadata
+from gonogo.dataset.records import METADATA
+from gonogo.errors import InputError
+from gonogo.files import write_beside
+from gonogo.server.language import N_, RefusedError
+
+KINDS = "kinds.json"
+MOST_KINDS = 40
+LONGEST_KIND = 60
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_KIND_LIST = TypeAdapter(list[str])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """A data set as it was at one moment."""
+
+    name: str
+    root: Path
+    samples: Mapping[str, Sample]
+    """By file name, in the file's order."""
+    version: int
+    """Grows with every change; see `since`."""
+    changed_at: Mapping[str, int]
+    """The version at which a picture's record last changed."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """The same for gonogo's other rooms."""
+        return Dataset(root=self.root, samples=tuple(self.samples.values()))
+
+    def find(self, file: str) -> Sample:
+        """A picture's record.
+
+        Raises:
+            RefusedError: there is none.
+        """
+        if file not in self.samples:
+            raise RefusedError(N_("There is no picture %(file)s in this data set."), file=file[:200])
+        return self.samples[file]
+
+    def since(self, version: int) -> list[Sample]:
+        """What changed after a version; everything, where the version is not one of this run of the server."""
+        return [sample for file, sample in self.samples.items() if self.changed_at[file] > version]
+
+
+class Draft:
+    """A data set while it is being changed."""
+
+    def __init__(self, before: Records) -> None:
+        self.before = before
+        self.samples = dict(before.samples)
+
+    def put(self, samples: Iterable[Sample]) -> None:
+        """Add pictures' records, or replace those with the same file name."""
+        self.samples.update((sample.file_name, sample) for sample in samples)
+
+
+@dataclass
+class _Held:
+    """What is remembered of one data set."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    signature: tuple[int, ...] = ()
+    records: Records | None = None
+
+
+class Datasets:
+    """Every data set of a workspace, by name."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._held: dict[str, _Held] = {}
+        self._guard = threading.Lock()
+
+    def names(self) -> list[str]:
+        """All of them, sorted."""
+        return sorted(path.parent.name for path in self._root.glob(f"*/{METADATA}"))
+
+    def create(self, name: str) -> None:
+        """Begin an empty data set.
+
+        Raises:
+            RefusedError: the name is taken, or cannot be one.
+        """
+        name = checked_name(name)
+        if (self._root / name).exists():
+            raise RefusedError(N_("The data set %(name)s already exists."), name=name)
+        write_beside(self._root / name / METADATA, b"")
+
+    def root_of(self, name: str) -> Path:
+        """The folder of a data set.
+
+        Raises:
+            RefusedError: there is none of this name.
+        """
+        # Compared with what lies there, so that no name leads out of the folder.
+        if name not in self.names():
+            raise RefusedError(N_("There is no data set %(name)s."), name=name[:64])
+        return self._root / name
+
+    def read(self, name: str) -> Records:
+        """A data set as it is now.
+
+        Raises:
+            RefusedError: there is none of this name.
+            DatasetError: its file is malformed.
+        """
+        held = self._of(name)
+        with held.lock:
+            return self._refreshed(name, held)
+
+    @contextmanager
+    def changing(self, name: str) -> Iterator[Draft]:
+        """Change a data set: what the draft holds at the end of the block is written, unless the block raises.
+
+        Raises:
+            RefusedError: there is none of this name.
+            InputError: it cannot be written; nothing was changed.
+        """
+        held, root = self._of(name), self.root_of(name)
+        with held.lock, locked(root):
+            draft = Draft(self._refreshed(name, held))
+            yield draft
+            if any(draft.before.samples.get(file) is not sample for file, sample in draft.samples.items()):
+                write_metadata(root, draft.samples.values())
+                self._remember(name, held, draft.samples)
+
+    def kinds(self, name: str) -> list[str]:
+        """The defect kinds of a data set: those listed for its number keys, then others in use."""
+        records = self.read(name)
+        listed = self.listed_kinds(name)
+        used = {sample.defect for sample in records.samples.values() if sample.defect}
+        return [*listed, *sorted(used - set(listed))]
+
+    def listed_kinds(self, name: str) -> list[str]:
+        """The defect kinds to which somebody gave number keys, in their order."""
+        path = self.root_of(name) / KINDS
+        try:
+            return _KIND_LIST.validate_json(path.read_bytes()) if path.is_file() else []
+        except (OSError, ValidationError) as error:
+            raise InputError(f"{path}: expected a list of names ({error}). Correct or remove it.") from error
+
+    def set_kinds(self, name: str, kinds: Iterable[str]) -> list[str]:
+        """Name the defect kinds, in the order of their number keys; those in use stay.
+
+        Raises:
+            RefusedError: too many, or a name that is too long or not printable.
+        """
+        chosen = list(dict.fromkeys(kind.strip() for kind in kinds if kind.strip()))
+        for kind in chosen:
+            if len(kind) > LONGEST_KIND or not kind.isprintable():
+                raise RefusedError(N_("A kind has 1 to %(longest)s printable characters."), longest=LONGEST_KIND)
+        if len(chosen) > MOST_KINDS:
+            raise RefusedError(N_("A data set has at most %(most)s kinds of defect."), most=MOST_KINDS)
+        write_beside(self.root_of(name) / KINDS, _KIND_LIST.dump_json(chosen))
+        return self.kinds(name)
+
+    def _of(self, name: str) -> _Held:
+        self.root_of(name)
+        with self._guard:
+            return self._held.setdefault(name, _Held())
+
+    def _refreshed(self, name: str, held: _Held) -> Records:
+        """The records from memory, or read anew where another program changed the file."""
+        if held.records is None or held.signature != _signature(self._root / name):
+            found = Dataset.read(self._root / name)
+            self._remember(name, held, {sample.file_name: sample for sample in found.samples})
+        assert held.records is not None
+        return held.records
+
+    def _remember(self, name: str, held: _Held, samples: Mapping[str, Sample]) -> None:
+        before = held.records
+        # The clock, so that the versions of an earlier run of the server are older than all of this one.
+        version = max(time.time_ns() // 1_000_000, before.version + 1 if before else 0)
+        known: Mapping[str, Sample] = before.samples if before else {}
+        changed_at = {
+            file: before.changed_at[file] if before and known.get(file) == sample else version
+            for file, sample in samples.items()
+        }
+        held.signature = _signature(self._root / name)
+        held.records = Records(
+            name=name,
+            root=self._root / name,
+            samples=MappingProxyType(dict(samples)),
+            version=version,
+            changed_at=changed_at,
+        )
+
+
+def checked_name(name: str) -> str:
+    """A name for a data set or an inspector, as it may stand in a path and in a command.
+
+    Raises:
+        RefusedError: it cannot be one.
+    """
+    name = name.strip()
+    if not _NAME.fullmatch(name):
+        raise RefusedError(N_("A name has 1 to 64 characters: letters a to z, digits, hyphens and underscores."))
+    return name
+
+
+def decided(sample: Sample) -> bool:
+    """Whether somebody has judged the picture."""
+    return sample.label is not None or sample.present is False
+
+
+def _signature(root: Path) -> tuple[int, ...]:
+    found = (root / METADATA).stat()
+    return (found.st_mtime_ns, found.st_size, found.st_ino)

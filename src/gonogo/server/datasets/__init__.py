@@ -1,0 +1,1 @@
+"""The pages of data sets, and uploading photographs."""

@@ -1,0 +1,357 @@
+"""Photographs that people hand over: files, folders and ZIP archives, each picture checked before it is taken."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO, TypeAlias
+
+from gonogo import images
+from gonogo.config import Limits
+from gonogo.dataset import Sample, label_named
+from gonogo.errors import ImageError, InputError
+from gonogo.files import free_bytes, write_beside
+from gonogo.images import CostlyImageError
+from gonogo.schema import Label
+from gonogo.server.access import MIB
+from gonogo.server.dataset_store import LONGEST_KIND, Datasets, Records
+from gonogo.server.language import N_
+from gonogo.server.ledger_pool import LedgerPool
+
+MOST_BYTES = 1024 * MIB
+"""Of one upload, as it is sent."""
+MOST_UNPACKED_BYTES = 4 * MOST_BYTES
+MOST_MEMBERS = 20_000
+MOST_PICTURES = 100_000
+"""In one data set."""
+MOST_DATASET_BYTES = 200 * 1024 * MIB
+LEAST_FREE_BYTES = 1024 * MIB
+"""Left on the disk: stations record on it too, and without space every part is a fault."""
+MOST_COSTLY = 3
+"""Pictures of one upload that took too long to decode; after that the rest is not tried."""
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""The others may unpack a few kilobytes to gigabytes at one go."""
+_PICTURE_STARTS = (b"\xff\xd8", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"GIF8")
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')  # a data set may be copied to a Windows PC
+_LONGEST_NAME = 120
+_MOST_NAMED = 20
+_UNPACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, OSError, EOFError, ValueError)
+"""All that a damaged member may raise; NotImplementedError, for a method unknown here, is a RuntimeError."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A file that was not taken."""
+
+    name: str
+    reason: str
+    """English; marked for translation where it is one of ours."""
+
+
+Item: TypeAlias = "tuple[str, bytes] | Refused"
+"""A picture's path as it was sent, and its bytes; or why there are none."""
+
+
+@dataclass
+class Taken:
+    """What became of an upload."""
+
+    added: int = 0
+    copies: int = 0
+    """Files that the data set holds already, byte for byte."""
+    labelled: int = 0
+    """Those of them that had no label and took the one of their folder."""
+    unknown_folders: list[str] = field(default_factory=list)
+    """Folders that were to be labels and say neither good nor bad; their pictures have no label."""
+    refused: list[Refused] = field(default_factory=list)
+
+
+def take(
+    datasets: Datasets,
+    ledger_pool: LedgerPool,
+    dataset: str,
+    sent: Iterable[tuple[str, BinaryIO]],
+    *,
+    who: str,
+    by_folder: bool = False,
+) -> Taken:
+    """Add pictures to a data set; what cannot be read is left out and named.
+
+    Args:
+        datasets: The workspace's data sets.
+        ledger_pool: Records the upload.
+        dataset: Whose pictures they become.
+        sent: Files with their names or relative paths; archives are unpacked.
+        who: Who sent them.
+        by_folder: Take labels from the folders that pictures lie in: ``good``, ``bad`` or ``bad/<kind>``, or words that
+            `label_named` knows; pictures that are there without a label take them too.
+
+    Raises:
+        RefusedError: no such data set.
+        InputError: the disk is full.
+    """
+    taken = Taken()
+    new = list(_stored(datasets.read(dataset), _items(sent), taken, by_folder=by_folder))
+    with datasets.changing(dataset) as draft:
+        told = [sample for sample in new if sample.file_name in draft.samples]
+        new = [sample for sample in new if sample.file_name not in draft.samples]
+        draft.put(_labelled(told, draft.samples, taken))
+        ledger_pool.act(
+            "upload", who, dataset=dataset, pictures=len(new), refused=len(taken.refused), by_folder=by_folder
+        )
+        draft.put(new)
+    taken.added = len(new)
+    return taken
+
+
+def _stored(records: Records, items: Iterable[Item], taken: Taken, *, by_folder: bool) -> Iterator[Sample]:
+    """Check and write pictures one by one, each under a free name."""
+    folder = records.root / "images"
+    lying = {records.root / file for file in records.samples} | set(folder.glob("*"))
+    stems = {path.stem.lower() for path in lying}
+    held: dict[int, list[Path]] = {}
+    for path in lying:
+        if path.is_file():
+            held.setdefault(path.stat().st_size, []).append(path)
+    room = _Room(records.root, sum(map(len, held.values())), sum(size * len(paths) for size, paths in held.items()))
+    for name, data in _readable(items, taken):
+        twin = next((path for path in held.get(len(data), []) if path.read_bytes() == data), None)
+        if twin is not None and twin.relative_to(records.root).as_posix() in records.samples:
+            taken.copies += 1
+            if by_folder:
+                yield _as_said(name, twin.relative_to(records.root).as_posix(), taken)
+            continue
+        if twin is None and (full := room.against(len(data))):
+            taken.refused.append(Refused(name=name, reason=full))
+            return
+        path = twin or _reserved(folder, _plain(name), stems)
+        if twin is None:
+            _write(path, data)
+            room.take(len(data))
+        held.setdefault(len(data), []).append(path)
+        file = path.relative_to(records.root).as_posix()
+        yield _as_said(name, file, taken) if by_folder else Sample(file_name=file)
+
+
+def _readable(items: Iterable[Item], taken: Taken) -> Iterator[tuple[str, bytes]]:
+    """The pictures that can be decoded; what is wrong with the others is noted."""
+    costly = 0
+    for item in items:
+        if isinstance(item, Refused):
+            taken.refused.append(item)
+            continue
+        name, data = item
+        try:
+            images.decode_confined(data, name=PurePosixPath(name).name)
+        except ImageError as error:
+            taken.refused.append(Refused(name=name, reason=str(error)))
+            costly += isinstance(error, CostlyImageError)
+        else:
+            yield name, data
+        if costly == MOST_COSTLY:
+            taken.refused.append(Refused(name=name, reason=N_("Several files took too long; the rest was left out.")))
+            return
+
+
+def _as_said(name: str, file: str, taken: Taken) -> Sample:
+    """A record with the label that the picture's folders say."""
+    label, defect = _label_of(name)
+    folder = PurePosixPath(name.replace("\\", "/")).parent.name
+    if label is None and folder and folder not in taken.unknown_folders and len(taken.unknown_folders) < _MOST_NAMED:
+        taken.unknown_folders.append(folder[:LONGEST_KIND])
+    return Sample(file_name=file, label=label, defect=defect)
+
+
+def _labelled(told: Iterable[Sample], there: Mapping[str, Sample], taken: Taken) -> Iterator[Sample]:
+    """Pictures that lay there without a label and now have that of their folder; a label that is there stays."""
+    for sample in told:
+        known = there[sample.file_name]
+        if sample.label is None or known.present is False:
+            continue
+        if known.label is None:
+            taken.labelled += 1
+            yield known.model_copy(update={"label": sample.label, "defect": sample.defect})
+        elif known.label is not sample.label:
+            reason = N_("It is there already, with the other label, which was kept.")
+            taken.refused.append(Refused(name=sample.file_name, reason=reason))
+
+
+@dataclass
+class _Room:
+    """How much more a data set may take."""
+
+    root: Path
+    pictures: int
+    taken_bytes: int
+
+    def against(self, size: int) -> str:
+        """Why a picture of so many bytes may not be stored; empty where it may."""
+        if self.pictures >= MOST_PICTURES:
+            return N_("The data set holds as many pictures as it may; the rest was left out.")
+        if self.taken_bytes + size > MOST_DATASET_BYTES:
+            return N_("The data set takes as much space as it may; the rest was left out.")
+        if free_bytes(self.root) - size < LEAST_FREE_BYTES:
+            return N_("The disk is nearly full; the rest was left out. Free some space first.")
+        return ""
+
+    def take(self, size: int) -> None:
+        """One more picture is stored."""
+        self.pictures, self.taken_bytes = self.pictures + 1, self.taken_bytes + size
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Fill a reserved place; where the disk is full, give the name back."""
+    try:
+        write_beside(path, data)
+    except InputError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _items(sent: Iterable[tuple[str, BinaryIO]]) -> Iterator[Item]:
+    most = Limits().max_file_bytes
+    for name, file in sent:
+        if zipfile.is_zipfile(file):
+            file.seek(0)
+            yield from unpacked(name, file)
+            continue
+        file.seek(0)
+        data = file.read(most + 1)
+        yield (
+            Refused(name=name, reason=N_("The file is too large for one picture."))
+            if len(data) > most
+            else (
+                name,
+                data,
+            )
+        )
+
+
+def unpacked(
+    name: str, file: IO[bytes], *, most_bytes: int = MOST_UNPACKED_BYTES, most_members: int = MOST_MEMBERS
+) -> Iterator[Item]:
+    """The files in a ZIP archive. Nothing is ever written under a name from the archive.
+
+    Args:
+        name: How the archive is called.
+        file: The archive.
+        most_bytes: All its files together, unpacked; whatever comes after that is left out.
+        most_members: How many files it may have.
+    """
+    try:
+        archive = zipfile.ZipFile(file)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        yield Refused(name=name, reason=f"{name}: the archive is damaged ({error}).")
+        return
+    members = [member for member in archive.infolist() if not member.is_dir() and not _is_hidden(member.filename)]
+    if len(members) > most_members:
+        yield Refused(name=name, reason=N_("The archive contains too many files."))
+        return
+    left = most_bytes
+    for member in members:
+        reason = _against(member)
+        if reason:
+            yield Refused(name=member.filename, reason=reason)
+            continue
+        most = min(left, Limits().max_file_bytes)
+        data = _read_member(archive, member, most)
+        if isinstance(data, Refused):
+            yield data
+            continue
+        left -= len(data)
+        if left < 0:
+            yield Refused(name=name, reason=N_("The unpacked archive is larger than allowed; the rest was skipped."))
+            return
+        if len(data) > most:
+            yield Refused(name=member.filename, reason=N_("The file is too large for one picture."))
+            continue
+        yield member.filename, data
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes | Refused:
+    """A picture's bytes, at most one more than ``most``; only the first few of what is no picture."""
+    try:
+        with archive.open(member) as opened:
+            data = opened.read(32)
+            if _may_be_picture(data):  # nothing else is worth unpacking
+                data += opened.read(most + 1 - len(data))  # what the archive says of its size may be a lie
+    except _UNPACKING as error:
+        return Refused(name=member.filename, reason=f"{member.filename}: cannot be unpacked ({error}).")
+    return data
+
+
+def _against(member: zipfile.ZipInfo) -> str:
+    """Why a file in an archive is not even opened; empty where it may be."""
+    path = PurePosixPath(member.filename.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", member.filename):
+        return N_("Its path leads outside the archive.")
+    if stat.S_ISLNK(member.external_attr >> 16):
+        return N_("It is a link, not a file.")
+    if member.flag_bits & 1:
+        return N_("It is encrypted.")
+    if member.compress_type not in _PACKED:
+        return N_("It is packed in an unusual way. Pack the archive again with the usual method (Deflate).")
+    if member.file_size > Limits().max_file_bytes:
+        return N_("The file is too large for one picture.")
+    return ""
+
+
+def _may_be_picture(head: bytes) -> bool:
+    return head.startswith(_PICTURE_STARTS) or head[4:8] == b"ftyp"
+
+
+def _is_hidden(name: str) -> bool:
+    # What macOS and Windows add by themselves; nobody misses it.
+    pieces = name.split("/")
+    return pieces[0] == "__MACOSX" or pieces[-1] in ("Thumbs.db", "desktop.ini", ".DS_Store")
+
+
+def _plain(name: str) -> str:
+    """A file name that every system can hold."""
+    last = PurePosixPath(name.replace("\\", "/")).name
+    plain = _FORBIDDEN.sub("_", "".join(sign if sign.isprintable() else "_" for sign in last)).strip(". ")
+    stem, suffix = PurePosixPath(plain).stem, PurePosixPath(plain).suffix[:10]
+    while len((stem + suffix).encode()) > _LONGEST_NAME:
+        stem = stem[:-1]
+    return (stem or "picture") + suffix
+
+
+def _reserved(folder: Path, name: str, stems: set[str]) -> Path:
+    """A path that nobody else gets, even while others upload; no two share a stem, as masks do not."""
+    folder.mkdir(exist_ok=True)
+    for stem in _tries(PurePosixPath(name).stem):
+        path = folder / f"{stem}{PurePosixPath(name).suffix}"
+        if stem.lower() in stems:
+            continue
+        stems.add(stem.lower())
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("there is always a next name")
+
+
+def _tries(stem: str) -> Iterator[str]:
+    yield stem
+    number = 2
+    while True:
+        yield f"{stem}-{number}"
+        number += 1
+
+
+def _label_of(name: str) -> tuple[Label | None, str | None]:
+    """What the folders say: good, bad or bad/KIND, or other words for them; anything else says nothing."""
+    folders = PurePosixPath(name.replace("\\", "/")).parts[:-1]
+    labels = [label_named(folder) for folder in folders]
+    if labels and labels[-1] is not None:
+        return labels[-1], None
+    if len(labels) > 1 and labels[-2] is Label.BAD and folders[-1].isprintable():
+        return Label.BAD, folders[-1][:LONGEST_KIND]
+    return None, None

@@ -1,0 +1,169 @@
+"""Data sets: what there is, beginning one, handing over photographs, and starting a training run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Form, Request, UploadFile
+from fastapi.responses import RedirectResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from gonogo.dataset import Sample, Split
+from gonogo.dataset.checking import MIN_LABELLED, MIN_TRAIN_PER_LABEL
+from gonogo.errors import DatasetError
+from gonogo.schema import Label
+from gonogo.server import responses
+from gonogo.server.auth.visitor import Me
+from gonogo.server.context import Use
+from gonogo.server.dataset_store import Datasets, checked_name, decided
+from gonogo.server.datasets.uploads import MOST_BYTES, take
+from gonogo.server.language import N_, RefusedError, translations
+from gonogo.server.ledger_pool import LedgerPool
+from gonogo.server.training.jobs import Jobs
+from gonogo.server.training.presets import BACKBONES, EFFORT_NAMES, EFFORT_WORDS, Effort
+from gonogo.server.training.views import PHASE_NAMES
+
+NEEDED = {Label.GOOD: 2 * MIN_TRAIN_PER_LABEL, Label.BAD: 2 * MIN_TRAIN_PER_LABEL}
+"""Of each label, before training makes sense: half of them train."""
+BOXES_FOR_ROI = 40
+"""From here on the region can be learned: half of them train, and twenty is the least that teaches."""
+SPLIT_NAMES = {
+    Split.TRAIN: N_("for training"),
+    Split.VAL: N_("for validation"),
+    Split.CALIBRATE: N_("for calibration"),
+    Split.TEST: N_("for testing"),
+}
+
+Line = Annotated[str, Form(max_length=200)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """A data set in numbers."""
+
+    name: str
+    pictures: int = 0
+    good: int = 0
+    bad: int = 0
+    without_part: int = 0
+    kinds: tuple[tuple[str, int], ...] = ()
+    """Bad pictures by kind, most frequent first; ``""`` where none was named."""
+    boxes: int = 0
+    masks: int = 0
+    splits: tuple[tuple[Split, int], ...] = ()
+    first: str = ""
+    """A picture to show."""
+    problem: str = ""
+
+    @property
+    def open(self) -> int:
+        """Pictures that nobody has judged."""
+        return self.pictures - self.good - self.bad - self.without_part
+
+    @property
+    def missing(self) -> dict[Label, int]:
+        """Labels still needed before training, by label."""
+        have = {Label.GOOD: self.good, Label.BAD: self.bad}
+        return {label: needed - have[label] for label, needed in NEEDED.items() if have[label] < needed}
+
+
+class Kinds(BaseModel):
+    """The list of kinds, in the order of their number keys."""
+
+    model_config = ConfigDict(extra="forbid")
+    kinds: list[Annotated[str, Field(max_length=400)]] = Field(max_length=200)
+
+
+def datasets_page(request: Request, datasets: Use[Datasets]) -> Response:
+    """All data sets."""
+    return responses.page(request, "datasets.html", found=[overview(datasets, name) for name in datasets.names()])
+
+
+def create(datasets: Use[Datasets], ledger_pool: Use[LedgerPool], me: Me, name: Line) -> Response:
+    """Begin a data set."""
+    name = checked_name(name)
+    if name in datasets.names():
+        raise RefusedError(N_("The data set %(name)s already exists."), name=name)
+    ledger_pool.act("dataset_created", me.name, dataset=name)
+    datasets.create(name)
+    return RedirectResponse(f"/datasets/{name}", 303)
+
+
+def dataset_page(request: Request, datasets: Use[Datasets], jobs: Use[Jobs], name: str) -> Response:
+    """One data set: its numbers, uploading, training."""
+    found = overview(datasets, name)
+    weights = jobs.weights_files()
+    return responses.page(
+        request,
+        "dataset.html",
+        found=found,
+        suggested=jobs.free_name(name),
+        efforts=[(effort, EFFORT_NAMES[effort], EFFORT_WORDS[effort]) for effort in Effort],
+        weights=[file for file in weights if file.startswith(BACKBONES)],
+        split_names=SPLIT_NAMES,
+        phases=PHASE_NAMES,
+        most=MOST_BYTES,
+        least=MIN_LABELLED,
+        each=NEEDED[Label.GOOD],
+        boxes_for_roi=BOXES_FOR_ROI,
+        jobs=[job for job in jobs.all() if job.asked.dataset == name][:5],
+    )
+
+
+def upload(
+    datasets: Use[Datasets],
+    ledger_pool: Use[LedgerPool],
+    me: Me,
+    name: str,
+    files: list[UploadFile],
+    by_folder: Annotated[bool, Form()] = False,
+) -> Response:
+    """Take photographs and archives."""
+    datasets.root_of(name)
+    sent = [(file.filename or "picture", file.file) for file in files]
+    taken = take(datasets, ledger_pool, name, sent, who=me.name, by_folder=by_folder)
+    tell = translations(me.language).gettext
+    return responses.answer(
+        added=taken.added,
+        copies=taken.copies,
+        labelled=taken.labelled,
+        unknown_folders=taken.unknown_folders,
+        refused=[{"name": refused.name, "reason": tell(refused.reason)} for refused in taken.refused],
+    )
+
+
+def set_kinds(datasets: Use[Datasets], ledger_pool: Use[LedgerPool], me: Me, name: str, body: Kinds) -> Response:
+    """Set the defect kinds and their order."""
+    datasets.root_of(name)
+    ledger_pool.act("kinds", me.name, dataset=name, kinds=[*body.kinds])
+    return responses.answer(kinds=datasets.set_kinds(name, body.kinds))
+
+
+def overview(datasets: Datasets, name: str) -> Overview:
+    """Count a data set's pictures; a malformed one is named with its fault."""
+    try:
+        samples = list(datasets.read(name).samples.values())
+    except DatasetError as error:
+        return Overview(name=name, problem=str(error))
+    labels = Counter(sample.label for sample in samples)
+    kinds = Counter(sample.defect or "" for sample in samples if sample.label is Label.BAD)
+    splits = Counter(sample.split for sample in samples)
+    return Overview(
+        name=name,
+        pictures=len(samples),
+        good=labels[Label.GOOD],
+        bad=labels[Label.BAD],
+        without_part=sum(decided(sample) and sample.label is None for sample in samples),
+        kinds=tuple(kinds.most_common()),
+        boxes=sum(sample.box_xyxy is not None for sample in samples),
+        masks=sum(sample.mask_file_name is not None for sample in samples),
+        splits=tuple((split, splits[split]) for split in Split if splits[split]),
+        first=_shown(samples),
+    )
+
+
+def _shown(samples: list[Sample]) -> str:
+    good = (sample.file_name for sample in samples if sample.label is not Label.BAD)
+    return next(good, samples[0].file_name if samples else "")

@@ -1,0 +1,85 @@
+"""The inspector in use and the others of a workspace, and what each makes of its labelled pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gonogo.server.background_work import Worker
+from gonogo.server.dataset_store import Datasets
+from gonogo.server.inspectors.bundles import OpenBundle, OpenBundles
+from gonogo.server.inspectors.judged import JudgedPictures, JudgedPicturesCache, Near
+from gonogo.server.language import N_
+from gonogo.server.training.jobs import Jobs
+from gonogo.server.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspectors:
+    """Answers questions about bundles; only `refresh` starts any work."""
+
+    workspace: Workspace
+    jobs: Jobs
+    bundles: OpenBundles
+    judged: JudgedPicturesCache
+    worker: Worker
+
+    @classmethod
+    def of(cls, workspace: Workspace, datasets: Datasets, jobs: Jobs, cache: Path, worker: Worker) -> Inspectors:
+        """For a workspace; scores of labelled pictures are kept in the folder ``cache``, which may be deleted."""
+        return cls(
+            workspace=workspace,
+            jobs=jobs,
+            bundles=OpenBundles(),
+            judged=JudgedPicturesCache(datasets, jobs, cache, worker),
+            worker=worker,
+        )
+
+    def in_use(self) -> OpenBundle | None:
+        """The bundle in use."""
+        return self.bundles.open(self.workspace.active_bundle())
+
+    def pictures(self) -> JudgedPictures | None:
+        """The labelled pictures that the bundle in use was made from, as far as they have been judged."""
+        opened = self.in_use()
+        return None if opened is None else self.judged.of(opened)
+
+    def refresh(self) -> None:
+        """Judge in the background what is missing from `pictures`, or has changed."""
+        opened = self.in_use()
+        if opened is not None:
+            self.judged.refresh(opened)
+
+    def same_product(self, bundle_sha256: str | None) -> bool:
+        """Whether the inspector in use, or another one that was trained on a data set of the same name, judged a part.
+
+        Also where nothing is known of what judged it, or no inspector is in use.
+        """
+        opened = self.in_use()
+        if opened is None or bundle_sha256 is None or bundle_sha256 in opened.family:
+            return True
+        made_from = {job.asked.bundle: job.asked.dataset for job in self.jobs.all()}
+        dataset = made_from.get(opened.name)
+        if dataset is None:
+            return False
+        for path in self.workspace.bundle_paths():
+            other = self.bundles.open(path) if made_from.get(path.name) == dataset else None
+            if other is not None and bundle_sha256 in other.family:
+                return True
+        return False
+
+    def why_unknown(self, opened: OpenBundle) -> str:
+        """Why no labelled pictures speak for a bundle, for people; marked with ``N_``."""
+        made = [job.asked.dataset for job in self.jobs.all() if job.asked.bundle == opened.name]
+        if made and made[0] in self.judged.names():
+            return N_(
+                "Pictures or labels for training have changed since this inspector was trained, so no data set here "
+                "is used for it: not for certifying, nor for examples, kinds or blind checks. Train again."
+            )
+        return N_(
+            "No data set here holds exactly the pictures and labels that this inspector was trained on, so none is "
+            "used for it: not for certifying, nor for examples, kinds or blind checks."
+        )
+
+
+__all__ = ["Inspectors", "JudgedPictures", "Near", "OpenBundle"]

@@ -1,0 +1,92 @@
+"""Bundles as the pages read them: opened once for each state of their folder, not at every visit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gonogo import bundle, drift
+from gonogo.drift import Reference
+from gonogo.errors import GonogoError
+from gonogo.manifest import Manifest
+from gonogo.operate import EVIDENCE, SCORES
+from gonogo.schema import OperatingPoint
+
+_ABOUT_LIMITS = (bundle.MANIFEST, bundle.MODEL_CARD, drift.DRIFT, drift.TAUGHT, EVIDENCE, SCORES)
+_FOLDERS_ABOUT_LIMITS = (f"{bundle.GOLDEN}/", f"{bundle.REVISIONS}/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenBundle:
+    """One bundle, found whole."""
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+    graph: str
+    """Names what gives the scores: equal for two revisions that differ in their limits only."""
+    reference: Reference | None
+    evidence: Mapping[str, Any]
+    """What ``gonogo certify`` wrote down; empty where it was never run."""
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def point(self) -> OperatingPoint | None:
+        """The limits in force."""
+        return self.manifest.operating_point
+
+    @property
+    def family(self) -> frozenset[str]:
+        """The hashes of this revision and of all before it: their scores may be compared."""
+        return frozenset({self.sha256, *(revision.bundle_sha256 for revision in self.manifest.revisions)})
+
+
+class OpenBundles:
+    """Opens bundles."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, tuple[bytes, OpenBundle]] = {}
+        self._lock = threading.Lock()
+
+    def open(self, path: Path | None) -> OpenBundle | None:
+        """A bundle; ``None`` where there is none or it cannot be used, which the overview says."""
+        if path is None or not (path / bundle.SEAL).is_file():
+            return None
+        with self._lock:
+            try:
+                seal = (path / bundle.SEAL).read_bytes()
+                known = self._open.get(path)
+                if known is None or known[0] != seal:
+                    known = self._open[path] = (seal, _read(path, seal))
+            except (GonogoError, OSError, ValueError):
+                return None
+        return known[1]
+
+
+def _read(path: Path, seal: bytes) -> OpenBundle:
+    opened = bundle.read(path)
+    evidence = json.loads((path / EVIDENCE).read_bytes()) if (path / EVIDENCE).is_file() else {}
+    files = [line for line in seal.decode().splitlines() if not _about_limits(line.partition("  ")[2])]
+    recipe = opened.manifest.recipe.model_dump_json()
+    return OpenBundle(
+        path=path,
+        manifest=opened.manifest,
+        sha256=opened.sha256,
+        graph=hashlib.sha256("\n".join([*files, recipe, opened.manifest.precision]).encode()).hexdigest(),
+        reference=drift.read(path),
+        evidence=evidence,
+    )
+
+
+def _about_limits(name: str) -> bool:
+    """Whether a file belongs to a certification, not to what judges."""
+    return name in _ABOUT_LIMITS or name.startswith(_FOLDERS_ABOUT_LIMITS)

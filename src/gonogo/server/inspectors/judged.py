@@ -1,0 +1,301 @@
+"""The labelled pictures that a bundle was made from, judged by it: for the dial, the histograms and the neighbours.
+
+A bundle keeps thresholds and counts but not the scores they came from, so the pictures are judged again, once, in the
+background; the outcome is kept in the workspace's ``cache`` folder and only new pictures are judged later.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from gonogo.dataset import Dataset, Sample, Split, fingerprint
+from gonogo.dataset.judged import record_judged
+from gonogo.errors import DatasetError
+from gonogo.evaluate import Evaluation
+from gonogo.files import write_beside
+from gonogo.inspector import Inspector
+from gonogo.schema import FeatureVector, Label, OperatingPoint, Prediction, State
+from gonogo.server.background_work import Task, Worker
+from gonogo.server.dataset_store import Datasets
+from gonogo.server.inspectors.bundles import OpenBundle
+from gonogo.server.language import N_
+from gonogo.server.training.jobs import Jobs
+
+MOST_TAUGHT = 1000
+"""Pictures of the train split that neighbours are looked for among."""
+_SAME = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedPicture:
+    """One labelled picture as the bundle judges it."""
+
+    file: str
+    stamp: str
+    """Changes with the file."""
+    score: float | None
+    """``None`` where it could not be judged."""
+    box_xyxy: tuple[float, float, float, float] | None
+    label: Label = Label.GOOD
+    defect: str | None = None
+    part: str = ""
+    split: Split = Split.TRAIN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Near:
+    """A labelled picture that resembles a part."""
+
+    number: int
+    """Which of `JudgedPictures.pictures`."""
+    picture: JudgedPicture
+    distance: float
+    """Cosine distance of the feature vectors: 0 looks the same, 1 has nothing in common."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JudgedPictures:
+    """Every labelled picture of a data set, judged by one graph."""
+
+    dataset: str
+    root: Path
+    graph: str
+    run: int | None
+    """The training run whose labels these are, where the data set has changed since; ``None``: as they are now."""
+    pictures: tuple[JudgedPicture, ...]
+    directions: Float32[np.ndarray, "pictures channels"]
+    """Feature vectors of unit length; a row of zeros where a picture could not be judged."""
+
+    def nearest(self, vector: FeatureVector, count: int, *, not_part: str | None = None) -> list[Near]:
+        """The labelled pictures whose features point most nearly the same way, each part once.
+
+        Args:
+            vector: Of the part in question, from the same graph.
+            count: How many.
+            not_part: Left out, as is a picture that is the part's own: it would answer the question.
+        """
+        if not len(self.pictures) or vector.shape != self.directions.shape[1:]:
+            return []
+        distances = 1.0 - self.directions @ (vector / max(float(np.linalg.norm(vector)), 1e-12))
+        found: dict[str, Near] = {}
+        for number in np.argsort(distances).tolist():
+            picture, distance = self.pictures[number], float(distances[number])
+            if picture.score is None or distance < _SAME or picture.part == not_part or picture.part in found:
+                continue
+            found[picture.part] = Near(number=number, picture=picture, distance=distance)
+            if len(found) == count:
+                break
+        return list(found.values())
+
+    def evaluation(self, point: OperatingPoint | None, *splits: Split) -> Evaluation:
+        """What the limits make of some splits, as `gonogo.evaluate` counts it; the guard is left out."""
+        rows = tuple(
+            Prediction(
+                file=picture.file,
+                part=picture.part,
+                label=picture.label,
+                defect=picture.defect,
+                state=_state(point, picture.score),
+                score=picture.score,
+            )
+            for picture in self.pictures
+            if picture.split in splits
+        )
+        return Evaluation(
+            pictures=rows,
+            faults=(),
+            timings_ms={},
+            splits=splits,
+            unlabelled=0,
+            data_fingerprint="",
+            bundle_sha256="",
+            operating_point=point,
+        )
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Where each file stands in `pictures`."""
+        return {picture.file: number for number, picture in enumerate(self.pictures)}
+
+
+def _state(point: OperatingPoint | None, score: float | None) -> State:
+    if score is None:
+        return State.FAULT
+    return State.REVIEW if point is None else point.state(score)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    name: str
+    dataset: Dataset
+    run: int | None
+
+
+class JudgedPicturesCache:
+    """What each bundle makes of the pictures that it was made from."""
+
+    def __init__(self, datasets: Datasets, jobs: Jobs, cache: Path, worker: Worker) -> None:
+        self._datasets, self._jobs, self._cache, self._worker = datasets, jobs, cache, worker
+        self._lock = threading.Lock()
+        self._judged_by_graph: dict[str, tuple[object, JudgedPictures | None]] = {}
+
+    def names(self) -> list[str]:
+        """The data sets of the workspace."""
+        return self._datasets.names()
+
+    def of(self, opened: OpenBundle) -> JudgedPictures | None:
+        """What `refresh` worked out last.
+
+        Returns:
+            ``None`` until it is worked out for the first time, and where nothing here holds exactly the pictures and
+            labels that the bundle was trained on: another data set would speak of other parts.
+        """
+        with self._lock:
+            return self._judged_by_graph.get(opened.graph, (None, None))[1]
+
+    def refresh(self, opened: OpenBundle) -> None:
+        """Judge the pictures in the background, unless nothing has changed since they were judged last."""
+        now = self._as_it_is()
+        with self._lock:
+            seen, _ = self._judged_by_graph.get(opened.graph, (None, None))
+        if seen != now:
+            self._worker.submit(
+                ("known", opened.graph),
+                N_("Judging the labelled pictures"),
+                lambda task: self._learn(opened, now, task),
+            )
+
+    def _as_it_is(self) -> object:
+        return tuple((name, self._datasets.read(name).version) for name in self._datasets.names())
+
+    def _learn(self, opened: OpenBundle, now: object, task: Task) -> None:
+        chosen = self._choose(opened)
+        known = None
+        try:
+            known = None if chosen is None else self._judge(opened, chosen, task)
+        finally:  # a failure is not tried again before something has changed
+            with self._lock:
+                self._judged_by_graph[opened.graph] = (now, known)
+
+    def _choose(self, opened: OpenBundle) -> _Source | None:
+        """The data set that the bundle was trained on, as it is now or as the training run wrote it down."""
+        for name in self._datasets.names():
+            if _trained(opened, dataset := self._datasets.read(name).dataset):
+                return _Source(name=name, dataset=dataset, run=None)
+        for job in self._jobs.snapshots(opened.name):
+            try:
+                dataset = Dataset.read(job.snapshot)
+            except DatasetError:
+                continue
+            if _trained(opened, dataset):
+                return _Source(name=job.asked.dataset, dataset=dataset, run=job.asked.number)
+        return None
+
+    def _judge(self, opened: OpenBundle, source: _Source, task: Task) -> JudgedPictures:
+        name, dataset = source.name, source.dataset
+        samples = _chosen(dataset)
+        path = self._cache / f"known-{opened.graph[:16]}-{name}.npz"
+        before = _read(path)
+        inspector: Inspector | None = None
+        pictures, vectors = [], []
+        for done, sample in enumerate(samples):
+            task.step(done, len(samples))
+            stamp = _stamp(dataset.path(sample))
+            found = before.get((sample.file_name, stamp))
+            if found is None:
+                inspector = inspector or Inspector.load(opened.path, replay=False)
+                found = _judged(inspector, dataset, sample, stamp)
+            picture, vector = found
+            pictures.append(_described(picture, sample))
+            vectors.append(vector)
+        record_judged(dataset, (Split.CALIBRATE, Split.TEST))  # the pages show their scores
+        width = max((len(vector) for vector in vectors), default=0)
+        rows = [vector if len(vector) == width else np.zeros(width, np.float32) for vector in vectors]
+        directions = np.stack(rows) if rows else np.zeros((0, 0), np.float32)
+        if inspector is not None:
+            _write(path, pictures, directions)
+        return JudgedPictures(
+            dataset=name,
+            root=dataset.root,
+            graph=opened.graph,
+            run=source.run,
+            pictures=tuple(pictures),
+            directions=directions,
+        )
+
+
+def _trained(opened: OpenBundle, dataset: Dataset) -> bool:
+    """Whether the bundle was trained on exactly these pictures and labels."""
+    taught = dataset.split(Split.TRAIN, Split.VAL)
+    try:
+        return bool(taught) and fingerprint(dataset, taught) == opened.manifest.data_fingerprint
+    except OSError:
+        return False
+
+
+def _chosen(dataset: Dataset) -> list[Sample]:
+    """The splits that prove first, then what was taught; of very many a random share, always the same."""
+    labelled = [sample for sample in dataset.samples if sample.label is not None and sample.split is not None]
+    taught = [sample for sample in labelled if sample.split is Split.TRAIN]
+    kept = sorted(np.random.default_rng(0).permutation(len(taught))[:MOST_TAUGHT].tolist())
+    return [sample for sample in labelled if sample.split is not Split.TRAIN] + [taught[row] for row in kept]
+
+
+def _judged(inspector: Inspector, dataset: Dataset, sample: Sample, stamp: str) -> tuple[JudgedPicture, FeatureVector]:
+    _, verdict = inspector.inspect_file(dataset.path(sample))
+    vector = np.zeros(0, np.float32) if verdict.feature_vector is None else verdict.feature_vector
+    length = float(np.linalg.norm(vector))
+    box = None if verdict.box is None else verdict.box.xyxy
+    picture = JudgedPicture(file=sample.file_name, stamp=stamp, score=verdict.score, box_xyxy=box)
+    return picture, (vector / max(length, 1e-12)).astype(np.float32)
+
+
+def _described(picture: JudgedPicture, sample: Sample) -> JudgedPicture:
+    assert sample.label is not None, "others were left out"
+    assert sample.split is not None, "others were left out"
+    defect = sample.defect if sample.label is Label.BAD else None
+    return replace(picture, label=sample.label, defect=defect, part=sample.part_id, split=sample.split)
+
+
+def _stamp(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return "missing"
+    return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def _write(path: Path, pictures: Sequence[JudgedPicture], directions: Float32[np.ndarray, "pictures channels"]) -> None:
+    rows = json.dumps([asdict(picture) for picture in pictures]).encode()
+    data = io.BytesIO()
+    np.savez(data, rows=np.frombuffer(rows, np.uint8), directions=directions)
+    write_beside(path, data.getvalue())
+
+
+def _read(path: Path) -> dict[tuple[str, str], tuple[JudgedPicture, FeatureVector]]:
+    """What was judged before; nothing where the file is missing or damaged, for it can be made anew."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            rows, directions = json.loads(held["rows"].tobytes()), held["directions"]
+        pictures = [
+            JudgedPicture(
+                file=row["file"],
+                stamp=row["stamp"],
+                score=row["score"],
+                box_xyxy=row["box_xyxy"] and tuple(row["box_xyxy"]),
+            )
+            for row in rows
+        ]
+        found = list(zip(pictures, directions, strict=True))
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {(each.file, each.stamp): (each, vector) for each, vector in found}

@@ -1,0 +1,43 @@
+"""Who looks at which picture, so that two people do not take the same one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+
+PRESENT_S = 20.0
+"""A person whose page has been silent for this long no longer holds a picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OpenPage:
+    file: str
+    next: str
+    who: str
+    at: float
+
+
+class Presence:
+    """The label pages that are open. Forgotten when the server ends."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, dict[str, _OpenPage]] = defaultdict(dict)
+        self._lock = threading.Lock()
+
+    def look(self, dataset: str, place: str, who: str, file: str, following: str) -> tuple[dict[str, str], list[str]]:
+        """Note what a browser shows, and set aside for it what it will show next, unless another has that already.
+
+        Returns:
+            Who has which other pictures open, and every picture that is open or set aside elsewhere.
+        """
+        now = time.monotonic()
+        with self._lock:
+            pages = self._open[dataset]
+            for other in [key for key, each in pages.items() if now - each.at > PRESENT_S]:
+                del pages[other]
+            others = [each for key, each in pages.items() if key != place]
+            held = {name for each in others for name in (each.file, each.next) if name}
+            pages[place] = _OpenPage(file=file, next="" if following in held else following, who=who, at=now)
+            return {each.file: each.who for each in others if each.file}, sorted(held)

@@ -1,0 +1,186 @@
+"""The label page: one picture at a time, and what its script asks for and saves."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from gonogo.images.geometry import corners_of
+from gonogo.server import responses
+from gonogo.server.auth.visitor import Me
+from gonogo.server.context import Use
+from gonogo.server.dataset_store import Datasets
+from gonogo.server.label import Labelling
+from gonogo.server.label.picture_label import ConflictError, PictureLabel, row, save_label
+from gonogo.server.language import N_, RefusedError, translations
+from gonogo.server.ledger_pool import LedgerPool
+from gonogo.server.training.jobs import Jobs
+
+KEYS = {
+    "good": "g",
+    "bad": "b",
+    "none": "o",
+    "undo": "u",
+    "next": "n",
+    "previous": "p",
+    "open": "j",
+    "copy": "c",
+    "propose": "f",
+    "box": "x",
+    "quad": "q",
+    "polygon": "m",
+    "resize": "r",
+    "clear": "e",
+    "hide": "h",
+}
+"""What can be done by one key. Digits belong to the kinds; arrows, Enter, Escape and Delete are what they are."""
+KEY_NAMES = {
+    "good": N_("Good"),
+    "bad": N_("Bad"),
+    "none": N_("Not one whole part"),
+    "undo": N_("Undo"),
+    "next": N_("Next picture"),
+    "previous": N_("Previous picture"),
+    "open": N_("Next unlabelled"),
+    "copy": N_("Copy the last box"),
+    "propose": N_("Propose a box"),
+    "box": N_("Draw a box"),
+    "quad": N_("Draw a rotated box"),
+    "polygon": N_("Outline a defect"),
+    "resize": N_("Arrows move or resize"),
+    "clear": N_("Remove the box"),
+    "hide": N_("Hide what is drawn"),
+}
+
+
+class Look(BaseModel):
+    """What a page shows, and what it knows already."""
+
+    model_config = ConfigDict(extra="forbid")
+    place: Annotated[str, Field(max_length=64)]
+    """Random, one for each page open."""
+    file: Annotated[str, Field(max_length=1000)]
+    since: int
+    """The version that the page knows."""
+    next: Annotated[str, Field(max_length=1000)] = ""
+    """What it will show next, if nobody else has that."""
+
+
+class Keys(BaseModel):
+    """A person's keys by action; none goes back to the defaults."""
+
+    model_config = ConfigDict(extra="forbid")
+    keys: dict[str, Annotated[str, Field(max_length=8)]] = Field(max_length=40)
+
+
+def label_page(
+    request: Request,
+    datasets: Use[Datasets],
+    jobs: Use[Jobs],
+    labelling: Use[Labelling],
+    me: Me,
+    name: str,
+    file: str = "",
+) -> Response:
+    """The page; its script fetches the pictures."""
+    datasets.root_of(name)
+    return responses.page(
+        request,
+        "label.html",
+        name=name,
+        file=file,
+        keys=labelling.shortcuts.keys(me.user.id, "label", KEYS) if me.user else KEYS,
+        key_names=KEY_NAMES,
+        kinds=datasets.kinds(name),
+        has_bundle=jobs.trained_on(name) is not None,
+        by_doubt=jobs.made_from(name) is not None,
+    )
+
+
+def samples(datasets: Use[Datasets], labelling: Use[Labelling], name: str) -> Response:
+    """Every picture's record, and the version of all this."""
+    records = datasets.read(name)
+    rows = [labelling.rows.of(name, sample) for sample in records.samples.values()]
+    return responses.answer(version=records.version, rows=rows)
+
+
+def look(datasets: Use[Datasets], labelling: Use[Labelling], me: Me, name: str, body: Look) -> Response:
+    """Say which picture is open here; answers what others changed, and what they have open."""
+    records = datasets.read(name)
+    others, held = labelling.presence.look(name, body.place, me.name, body.file, body.next)
+    rows = [row(sample) for sample in records.since(body.since)]
+    return responses.answer(version=records.version, rows=rows, others=others, held=held)
+
+
+def save(
+    datasets: Use[Datasets],
+    labelling: Use[Labelling],
+    ledger_pool: Use[LedgerPool],
+    me: Me,
+    name: str,
+    body: PictureLabel,
+) -> Response:
+    """Save a decision; 409 with the other record where somebody was faster."""
+    try:
+        saved = save_label(name, body, me.name, datasets=datasets, photos=labelling.photos, ledger_pool=ledger_pool)
+    except ConflictError as conflict:
+        theirs = row(conflict.theirs)
+        tell = translations(me.language).gettext
+        message = tell(N_("%(who)s changed this picture in the meantime."))
+        if theirs.get("labelled_by") == me.name:
+            message = tell(N_("You changed this picture in another tab."))
+        return JSONResponse({"message": message % {"who": theirs.get("labelled_by", "?")}, "row": theirs}, 409)
+    return responses.answer(row=row(saved))
+
+
+def picture(datasets: Use[Datasets], labelling: Use[Labelling], name: str, file: str, width: int = 1920) -> Response:
+    """A picture as JPEG; its full size is in the headers."""
+    records = datasets.read(name)
+    path = records.root / records.find(file).file_name
+    if not path.is_file():
+        raise HTTPException(404)
+    drawn = labelling.photos.jpeg(path, width)
+    across, down = labelling.photos.size_wh(path)
+    headers = {"Cache-Control": "private, max-age=300", "X-Picture-Size": f"{across} {down}"}
+    return Response(drawn, media_type="image/jpeg", headers=headers)
+
+
+def mask(datasets: Use[Datasets], labelling: Use[Labelling], name: str, file: str) -> Response:
+    """A picture's mask as grey PNG."""
+    records = datasets.read(name)
+    sample = records.find(file)
+    size_wh = labelling.photos.size_wh(records.root / sample.file_name)
+    return Response(labelling.photos.mask(records.dataset, sample, size_wh), media_type="image/png")
+
+
+def propose(labelling: Use[Labelling], me: Me, name: str, file: str) -> Response:
+    """Where the part may be."""
+    labelling.proposals.tune(name)
+    found = labelling.proposals.propose(name, file)
+    tell = translations(me.language).gettext
+    located = found.located
+    if not located.present or located.box is None:
+        return responses.answer(found=False, reason=tell(located.reason))
+    quad = None if located.quad is None else corners_of(located.quad).tolist()
+    return responses.answer(found=True, box_xyxy=located.box.xyxy, quad=quad, source=tell(found.source))
+
+
+def doubt(labelling: Use[Labelling], name: str) -> Response:
+    """How doubtful the newest inspector finds each open picture; judging goes on in the background."""
+    labelling.doubts.refresh(name)
+    ranking = labelling.doubts.ranking(name)
+    return responses.answer(
+        bundle=ranking.bundle, waiting=ranking.waiting, doubt=ranking.doubt, problem=ranking.problem
+    )
+
+
+def set_keys(labelling: Use[Labelling], me: Me, body: Keys) -> Response:
+    """Keep this person's keys for this page."""
+    if me.user is None:
+        raise RefusedError(N_("Only people can do this. A key has no password and no settings."))
+    labelling.shortcuts.set_keys(me.user.id, "label", KEYS, body.keys)
+    return responses.answer(keys=labelling.shortcuts.keys(me.user.id, "label", KEYS))

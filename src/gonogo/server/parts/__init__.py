@@ -1,0 +1,1 @@
+"""Pictures of the line's parts, for every page that shows one."""

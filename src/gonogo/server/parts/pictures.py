@@ -1,0 +1,183 @@
+"""Pictures of parts: the stored frame, reduced, with the judged region outlined and its heat drawn on if asked."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+
+from gonogo import bundle, images
+from gonogo.errors import GonogoError
+from gonogo.heatmap import HeatScale, overlay
+from gonogo.images import Photograph
+from gonogo.inspector import Inspector
+from gonogo.ledger import VerdictRecord, View
+from gonogo.manifest import Manifest
+from gonogo.schema import Box, Frame, Region, Verdict
+from gonogo.server.ledger_pool import LedgerPool
+
+WIDTHS = (320, 960, 1920)
+"""In pixels; asked for anything else, the next larger one is drawn."""
+_CACHE_BYTES = 64_000_000
+_INSPECTORS = 2
+_VERDICTS = 200
+_NO_SCALE = HeatScale(cold=0.0, hot=1.0)  # for a picture without heat
+
+
+class PartPictures:
+    """Draws and remembers. The heat comes from judging the stored frame again with the bundle that judged it."""
+
+    def __init__(self, ledger_pool: LedgerPool, bundle_paths: Callable[[], list[Path]]) -> None:
+        self._ledger_pool, self._bundle_paths = ledger_pool, bundle_paths
+        self._drawn: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
+        self._held = 0
+        self._remembering = threading.Lock()
+        self._verdicts: OrderedDict[tuple[str, str], Verdict] = OrderedDict()
+        self._inspectors: OrderedDict[str, Inspector] = OrderedDict()
+        self._revisions: dict[str, frozenset[str]] = {}
+        self._judging = threading.Lock()  # inspectors are not thread-safe
+
+    def jpeg(self, record: VerdictRecord, *, view: int = 0, heat: bool = False, width: int = 960) -> bytes | None:
+        """One view of a part as JPEG, with its region outlined in the colour of the verdict.
+
+        Args:
+            record: The verdict.
+            view: Which of its views.
+            heat: Whether to draw the heat map on; left out where the bundle is gone.
+            width: Pixels wanted across; a smaller frame is not enlarged.
+
+        Returns:
+            The file's bytes; ``None`` where there is no such view or its frame was not kept.
+        """
+        if not 0 <= view < len(record.views):
+            return None
+        shown = record.views[view]
+        if shown.frame_sha256 is None:
+            return None
+        width = next((known for known in WIDTHS if known >= width), WIDTHS[-1])
+        key = (shown.frame_sha256, record.bundle_sha256 if heat else None, shown.state, shown.box_xyxy, width)
+        with self._remembering:
+            if key in self._drawn:
+                self._drawn.move_to_end(key)
+                return self._drawn[key]
+        with self._ledger_pool.reading() as ledger:
+            if not ledger.frames.holds(shown.frame_sha256):
+                return None
+            photograph = ledger.frames.photograph(shown.frame_sha256)
+        drawn = self._draw(photograph, shown, record if heat else None, width)
+        self._remember(key, drawn)
+        return drawn
+
+    def judged(self, record: VerdictRecord, *, view: int = 0) -> Verdict | None:
+        """One view of a part judged again with the bundle that judged it; ``None`` where one of the two is gone."""
+        shown, inspector = record.views[view], self._inspector(record)
+        if inspector is None or shown.frame_sha256 is None:
+            return None
+        with self._remembering:
+            known = self._verdicts.get((shown.frame_sha256, inspector.bundle_sha256))
+        if known is not None:
+            return known
+        with self._ledger_pool.reading() as ledger:
+            if not ledger.frames.holds(shown.frame_sha256):
+                return None
+            photograph = ledger.frames.photograph(shown.frame_sha256)
+        return self._judge(inspector, shown, photograph)
+
+    def _judge(self, inspector: Inspector, shown: View, photograph: Photograph) -> Verdict:
+        key = (str(shown.frame_sha256), inspector.bundle_sha256)
+        with self._remembering:
+            known = self._verdicts.get(key)
+        if known is not None:
+            return known
+        with self._judging:
+            found = inspector.inspect(photograph)
+        with self._remembering:
+            self._verdicts[key] = found
+            while len(self._verdicts) > _VERDICTS:
+                self._verdicts.popitem(last=False)
+        return found
+
+    def _draw(self, photograph: Photograph, shown: View, record: VerdictRecord | None, width: int) -> bytes:
+        small, factor = reduced(photograph.frame, width)
+        box = None if shown.box_xyxy is None else Box.from_xyxy(shown.box_xyxy)
+        judged, scale = Verdict(state=shown.state, score=shown.score, reason=shown.reason, region=box), _NO_SCALE
+        inspector = self._inspector(record) if record is not None else None
+        if inspector is not None:
+            again = self._judge(inspector, shown, photograph)
+            judged = replace(judged, region=again.region, heatmap=again.heatmap, shift_xy=again.shift_xy)
+            scale = inspector.heat_scale
+        region = None if judged.region is None else _scaled(judged.region, factor)
+        return images.encode_jpeg(overlay(small, replace(judged, region=region), scale), quality=85)
+
+    def _remember(self, key: tuple[object, ...], drawn: bytes) -> None:
+        with self._remembering:
+            self._held += len(drawn) - len(self._drawn.pop(key, b""))
+            self._drawn[key] = drawn
+            while self._held > _CACHE_BYTES:
+                self._held -= len(self._drawn.popitem(last=False)[1])
+
+    def _inspector(self, record: VerdictRecord) -> Inspector | None:
+        if record.bundle_sha256 is None:
+            return None
+        with self._judging:
+            found = self._find_bundle(record)
+            if found is None:
+                return None
+            path, sha256 = found
+            known = self._inspectors.get(sha256)
+            if known is not None:
+                self._inspectors.move_to_end(sha256)
+                return known
+            try:
+                opened = Inspector.load(path, replay=False)
+            except GonogoError:
+                return None  # a picture without heat is better than none; the station refuses such a bundle itself
+            self._inspectors[sha256] = opened
+            while len(self._inspectors) > _INSPECTORS:
+                self._inspectors.popitem(last=False)
+            return opened
+
+    def _find_bundle(self, record: VerdictRecord) -> tuple[Path, str] | None:
+        """Where the bundle lies and its hash now: a later revision has other limits, but gives the same heat."""
+        candidates = self._bundle_paths() + ([Path(record.bundle)] if record.bundle else [])
+        revised = None
+        for path in candidates:
+            seal = path / bundle.SEAL
+            if not seal.is_file():
+                continue
+            sha256 = hashlib.sha256(seal.read_bytes()).hexdigest()
+            if sha256 == record.bundle_sha256:
+                return path, sha256
+            if revised is None and record.bundle_sha256 in self._earlier(path, sha256):
+                revised = path, sha256
+        return revised
+
+    def _earlier(self, path: Path, sha256: str) -> frozenset[str]:
+        if sha256 not in self._revisions:
+            try:
+                manifest = Manifest.model_validate_json((path / bundle.MANIFEST).read_bytes())
+            except (OSError, ValueError):
+                return frozenset()
+            self._revisions[sha256] = frozenset(revision.bundle_sha256 for revision in manifest.revisions)
+        return self._revisions[sha256]
+
+
+def reduced(frame: Frame, width: int) -> tuple[Frame, float]:
+    """A frame at most so many pixels wide, and by which factor it was scaled."""
+    factor = min(1.0, width / frame.shape[1])
+    if factor == 1.0:
+        return frame, 1.0
+    size_wh = (width, max(1, round(frame.shape[0] * factor)))
+    return cv2.resize(frame, size_wh, interpolation=cv2.INTER_AREA), factor
+
+
+def _scaled(region: Region, factor: float) -> Region:
+    if isinstance(region, Box):
+        return Box(x1=region.x1 * factor, y1=region.y1 * factor, x2=region.x2 * factor, y2=region.y2 * factor)
+    first, second, third, fourth = ((x * factor, y * factor) for x, y in region)
+    return (first, second, third, fourth)

@@ -1,0 +1,197 @@
+"""Filling templates and answering: what every handler that shows a page calls."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from babel import dates, numbers
+from fastapi import Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.routing import Match
+
+import gonogo
+from gonogo.schema import State
+from gonogo.server.access import ROLE_NAMES, Kind, Role
+from gonogo.server.auth.accounts import Accounts
+from gonogo.server.auth.sessions import Notice
+from gonogo.server.auth.visitor import Visitor
+from gonogo.server.context import component
+from gonogo.server.language import LANGUAGE_NAMES, N_, RefusedError, translations
+from gonogo.station.messages import Cause
+
+STATE_NAMES = {State.GO: N_("Go"), State.NO_GO: N_("No-go"), State.REVIEW: N_("Review"), State.FAULT: N_("Fault")}
+CAUSES: Mapping[str, str] = {
+    Cause.CAMERA_LOST: N_("Camera lost"),
+    Cause.NO_FRAME: N_("No picture"),
+    Cause.UNMATCHED: N_("Picture of another part?"),
+    Cause.UNREADABLE: N_("Unreadable picture"),
+    Cause.FROZEN: N_("Frozen picture"),
+    Cause.DARK: N_("Too dark: check the lamp"),
+    Cause.SATURATED: N_("Too bright: check the lamp"),
+    Cause.BLURRED: N_("Blurred: check the focus"),
+    Cause.WRONG_SIZE: N_("Wrong picture size"),
+    Cause.MODEL: N_("No inspector"),
+    Cause.INSPECTOR: N_("Not judged"),
+    Cause.LATE: N_("Too late"),
+    Cause.OVERRUN: N_("Queue full"),
+    Cause.PROCESS: N_("Worker process died"),
+    Cause.LEDGER: N_("Not recorded"),
+    Cause.DISK_FULL: N_("Disk full"),
+    Cause.REUSED_ID: N_("Id used twice"),
+    Cause.CHALLENGE: N_("Challenge part"),
+}
+"""The station's causes of a fault, for people."""
+_MOMENTS = {"en": "d MMM yyyy, HH:mm:ss", "de": "d. MMM yyyy, HH:mm:ss"}
+_NO_TIME = datetime.timedelta()
+
+
+def page(request: Request, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
+    """Answer with a template, filled with ``values`` and with what every page has (`base.html` names it)."""
+    sessions = component(request, Accounts).sessions
+    visitor: Visitor = request.state.visitor
+    notice = sessions.take_notice(visitor.session) if visitor.user and visitor.session else None
+    text = fill(
+        visitor.language,
+        template,
+        me=visitor,
+        csrf=sessions.csrf(visitor.session) if visitor.session else "",
+        path=request.url.path,
+        menu=[
+            route
+            for route in request.app.state.table
+            if route.menu and visitor.role in route.roles and not (visitor.user and visitor.user.must_change)
+        ],
+        notice=notice,
+        typed=functools.partial(_typed, notice),
+        **values,
+    )
+    return HTMLResponse(text, status_code)
+
+
+def fill(language: str, template: str, **values: Any) -> Markup:
+    """A template in a language: a whole page, or a piece that goes into one or is put in its place by a script."""
+    return Markup(environment(language).get_template(template).render(**values))
+
+
+def back(request: Request, to: str, message: str) -> RedirectResponse:
+    """Answer a form: go to a page, which shows the message once."""
+    _leave(request, Notice(text=message))
+    return RedirectResponse(to, 303)
+
+
+def refuse(request: Request, error: RefusedError) -> Response:
+    """Answer a form that asked for something impossible: back to the page it came from, which says why.
+
+    The form there is filled in as it was sent; see `page`'s ``typed``.
+    """
+    text, fields = error.text(request.state.visitor.language), request.scope.get("gonogo.fields", {})
+    _leave(request, Notice(text=text, failed=True, form=request.url.path, fields=fields))
+    return RedirectResponse(came_from(request), 303)
+
+
+def came_from(request: Request) -> str:
+    """The page that a form was sent from, with its query; ``/`` where the browser does not say, or it is no page.
+
+    An answer to a form may stand at an address that only takes forms; going there would end in a 405.
+    """
+    referrer = urlsplit(request.headers.get("referer", "/"))
+    if referrer.netloc != request.headers.get("host"):
+        return "/"
+    asked = {"type": "http", "method": "GET", "path": unquote(referrer.path), "root_path": ""}
+    for route in request.app.router.routes:
+        declared = getattr(route, "declared", None)
+        if declared is not None and declared.kind is Kind.PAGE and route.matches(asked)[0] is Match.FULL:
+            return inside(referrer.path + (f"?{referrer.query}" if referrer.query else ""))
+    return "/"
+
+
+def answer(**values: Any) -> JSONResponse:
+    """Answer a script."""
+    return JSONResponse(values)
+
+
+def inside(target: str) -> str:
+    """A path on this server; ``/`` where ``target`` leads anywhere else."""
+    plain = target.startswith("/") and not target.startswith("//") and "\\" not in target and target.isprintable()
+    return target if plain else "/"
+
+
+def gettext_of(visitor: Visitor) -> Callable[[str], str]:
+    """``_`` for a handler that says something itself."""
+    return translations(visitor.language).gettext
+
+
+def _leave(request: Request, notice: Notice) -> None:
+    visitor: Visitor = request.state.visitor
+    if visitor.user and visitor.session and notice.text:
+        component(request, Accounts).sessions.leave_notice(visitor.session, notice)
+
+
+def _typed(notice: Notice | None, form: str, field: str, default: str = "") -> str:
+    """What was typed into a field of a form that was refused just now."""
+    return notice.fields.get(field, default) if notice is not None and notice.form == form else default
+
+
+@functools.cache
+def environment(language: str) -> Environment:
+    """The templates in one language. Autoescape is always on; an undefined name is an error."""
+    made = Environment(
+        loader=PackageLoader("gonogo.server"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
+    )
+    made.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
+    made.globals |= {
+        "State": State,
+        "Role": Role,
+        "STATE_NAMES": STATE_NAMES,
+        "ROLE_NAMES": ROLE_NAMES,
+        "CAUSES": CAUSES,
+        "LANGUAGE_NAMES": LANGUAGE_NAMES,
+        "language": language,
+        "version": gonogo.__version__,
+        "offset_min": lambda: int((datetime.datetime.now().astimezone().utcoffset() or _NO_TIME).total_seconds() // 60),
+    }
+    made.filters |= {
+        # For names from a table. ``_()`` in a template marks its text as safe, so it is for literal texts alone.
+        "told": translations(language).gettext,
+        "number": functools.partial(_number, language),
+        "percent": functools.partial(_percent, language),
+        # A chosen share, without needless decimals.
+        "level": lambda share: numbers.format_percent(share, "0.####\N{NO-BREAK SPACE}%", locale=language),
+        "moment": lambda at: _moment(at, language),
+        "ago": lambda at, now: str(dates.format_timedelta(at - now, add_direction=True, locale=language)),
+        "clock": lambda at: dates.format_time(_local(at), "HH:mm:ss", locale=language),
+    }
+    return made
+
+
+def _number(language: str, value: float, digits: int = 0) -> str:
+    pattern = f"#,##0.{'0' * digits}" if digits else "#,##0"
+    return str(numbers.format_decimal(value, pattern, locale=language))
+
+
+def _percent(language: str, share: float, digits: int = 1) -> str:
+    return str(
+        numbers.format_percent(
+            share, f"0.{'0' * digits}\N{NO-BREAK SPACE}%" if digits else "0\N{NO-BREAK SPACE}%", locale=language
+        )
+    )
+
+
+def _moment(at: float | datetime.datetime, language: str) -> str:
+    return str(dates.format_datetime(_local(at), _MOMENTS[language], locale=language))
+
+
+def _local(at: float | datetime.datetime) -> datetime.datetime:
+    # Plant people read plant time: the server's own zone.
+    return (datetime.datetime.fromtimestamp(at, datetime.UTC) if isinstance(at, (int, float)) else at).astimezone()

@@ -1,0 +1,312 @@
+"""The review page: doubtful parts, one after the other, one key for each decision."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import BackgroundTasks, Form, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from gonogo import images
+from gonogo.heatmap import HeatScale, overlay
+from gonogo.images.geometry import scaled
+from gonogo.ledger import VerdictRecord, Where
+from gonogo.schema import Box, Label, State, Verdict
+from gonogo.server import responses
+from gonogo.server.auth.visitor import Me
+from gonogo.server.context import Use
+from gonogo.server.dataset_store import LONGEST_KIND, Datasets
+from gonogo.server.inspectors import Inspectors, JudgedPictures, Near
+from gonogo.server.language import N_, RefusedError
+from gonogo.server.ledger_pool import LedgerPool
+from gonogo.server.parts.pictures import PartPictures, reduced
+from gonogo.server.review import REVIEWED, GoneError, Review, TakenError
+from gonogo.server.review.kind_keys import MOST_KINDS
+
+NEIGHBOURS = 6
+_THUMB_PX = 320
+_NO_SCALE = HeatScale(cold=0.0, hot=1.0)
+_DRAWN = {Label.GOOD: State.GO, Label.BAD: State.NO_GO}
+
+Ticket = Annotated[str, Field(max_length=64)]
+Kind = Annotated[str, Field(min_length=1, max_length=LONGEST_KIND, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class Wish(BaseModel):
+    """Which parts a page has, and how many more it wants."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    want: int = Field(ge=0, le=8)
+    holding: list[Ticket] = Field(default_factory=list, max_length=100)
+
+
+class Said(BaseModel):
+    """A decision."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ticket: Ticket
+    label: Label
+    defect: Kind | None = None
+    ms: int | None = Field(default=None, ge=0, le=86_400_000)
+    """How long the part was looked at."""
+
+
+class TakenBack(BaseModel):
+    """A decision that was a mistake."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ticket: Ticket
+
+
+def review_page(
+    request: Request,
+    datasets: Use[Datasets],
+    inspectors: Use[Inspectors],
+    ledger_pool: Use[LedgerPool],
+    review: Use[Review],
+    background: BackgroundTasks,
+) -> Response:
+    """The page; its script fetches the parts."""
+    inspectors.refresh()
+    offered = _kinds(datasets, inspectors, review)
+    background.add_task(review.collector.run)
+    return responses.page(
+        request,
+        "review.html",
+        kinds=offered.kinds,
+        kinds_later=offered.later,
+        waiting=_waiting(ledger_pool),
+        collected=review.collector.count(),
+        reviewed=REVIEWED,
+        targets=[name for name in datasets.names() if name != REVIEWED],
+    )
+
+
+def kinds(datasets: Use[Datasets], inspectors: Use[Inspectors], review: Use[Review]) -> Response:
+    """What the number keys stand for; asked again while ``later`` is true."""
+    inspectors.refresh()
+    offered = _kinds(datasets, inspectors, review)
+    return responses.answer(kinds=offered.kinds, later=offered.later)
+
+
+def deal(
+    ledger_pool: Use[LedgerPool], review: Use[Review], me: Me, body: Wish, background: BackgroundTasks
+) -> Response:
+    """Hand out parts, and keep those that the page has from going to others."""
+    background.add_task(review.collector.run)
+    deals, lost = review.queue.deal(me.name, want=body.want, holding=body.holding)
+    items = []
+    with ledger_pool.reading() as ledger:
+        for each in deals:
+            row = ledger.row(each.seq)
+            if row is not None and isinstance(row.record, VerdictRecord):
+                items.append(_item(each.ticket, row.record, me.language))
+    return responses.answer(items=items, lost=lost, waiting=_waiting(ledger_pool))
+
+
+def decide(review: Use[Review], me: Me, body: Said, background: BackgroundTasks) -> Response:
+    """Take a decision into the ledger, and soon after into the data set."""
+    if body.defect is not None and body.label is not Label.BAD:
+        raise RefusedError(N_("Only a bad part can have a kind of defect."))
+    try:
+        review.queue.decide(me.name, body.ticket, body.label, body.defect, took_ms=body.ms)
+    except (TakenError, GoneError) as error:
+        return _conflict(error, me.language)
+    background.add_task(review.collector.run)
+    return responses.answer(done=True)
+
+
+def take_back(review: Use[Review], me: Me, body: TakenBack, background: BackgroundTasks) -> Response:
+    """Undo a decision of one's own."""
+    try:
+        review.queue.take_back(me.name, body.ticket)
+    except (TakenError, GoneError) as error:
+        return _conflict(error, me.language)
+    background.add_task(review.collector.run)
+    return responses.answer(done=True)
+
+
+def picture(
+    ledger_pool: Use[LedgerPool],
+    pictures: Use[PartPictures],
+    review: Use[Review],
+    me: Me,
+    ticket: str,
+    view: int = 0,
+    heat: bool = False,
+    width: int = 960,
+) -> Response:
+    """A view of a part that this person has; by its ticket, so that nothing tells a blind check from a new part."""
+    drawn = pictures.jpeg(_dealt(ledger_pool, review, me.name, ticket), view=view, heat=heat, width=width)
+    if drawn is None:
+        raise HTTPException(404)
+    return Response(drawn, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
+
+
+def nearest(
+    inspectors: Use[Inspectors],
+    ledger_pool: Use[LedgerPool],
+    pictures: Use[PartPictures],
+    review: Use[Review],
+    me: Me,
+    ticket: str,
+) -> Response:
+    """The labelled pictures that the part resembles most, as a piece of the page."""
+    record = _dealt(ledger_pool, review, me.name, ticket)
+    inspectors.refresh()
+    opened, judged, busy = inspectors.in_use(), inspectors.pictures(), bool(inspectors.worker.busy())
+    found: list[Near] = []
+    if opened is None:
+        note = N_("No inspector is in use.")
+    elif judged is None and busy:
+        note = N_("The labelled pictures are being looked through. Examples come later.")
+    elif judged is None:
+        note = inspectors.why_unknown(opened)
+    elif record.bundle_sha256 not in opened.family:
+        note = N_("This part was judged by a different inspector from the one in use.")
+    else:
+        found = _near(judged, pictures, record)
+        note = "" if found else N_("This part cannot be compared: its picture or its inspector is gone.")
+    piece = responses.fill(
+        me.language, "review/nearest.html", found=found, note=note, judged=judged, digits=_digits(found)
+    )
+    return responses.answer(html=piece, later=judged is None and busy)
+
+
+def taught_picture(inspectors: Use[Inspectors], number: int) -> Response:
+    """One of the labelled pictures, small, its part outlined in the colour of its label."""
+    judged = inspectors.pictures()
+    if judged is None or not 0 <= number < len(judged.pictures):
+        raise HTTPException(404)
+    shown = judged.pictures[number]
+    small, factor = reduced(images.load_confined(judged.root / shown.file), _THUMB_PX)
+    region = None if shown.box_xyxy is None else scaled(Box.from_xyxy(shown.box_xyxy), factor, factor)
+    verdict = Verdict(state=_DRAWN[shown.label], score=shown.score, reason="", region=region)
+    drawn = images.encode_jpeg(overlay(small, verdict, _NO_SCALE), quality=85)
+    return Response(drawn, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
+
+
+def copy_reviewed(
+    request: Request,
+    datasets: Use[Datasets],
+    ledger_pool: Use[LedgerPool],
+    review: Use[Review],
+    me: Me,
+    dataset: Annotated[str, Form(max_length=64)],
+) -> Response:
+    """Add the reviewed pictures to the training part of another data set."""
+    review.collector.run(at_once=True)
+    if not review.collector.there():
+        raise RefusedError(N_("Nothing decided yet."))
+    if dataset == REVIEWED:
+        raise RefusedError(N_("Choose another data set."))
+    datasets.root_of(dataset)
+    ledger_pool.act("reviewed_copied", me.name, dataset=dataset)
+    copied = review.collector.copy_into(dataset)
+    told = responses.gettext_of(me)(
+        N_(
+            "Pictures added: %(added)s. Already there: %(there)s. "
+            "Held back, because their parts validate, calibrate or test the set: %(held_back)s."
+        )
+    )
+    values = {"added": copied.added, "there": copied.there, "held_back": copied.held_back}
+    answer: RedirectResponse = responses.back(request, "/review", told % values)
+    return answer
+
+
+def _dealt(ledger_pool: LedgerPool, review: Review, who: str, ticket: str) -> VerdictRecord:
+    try:
+        found = review.queue.find(who, ticket)
+    except GoneError as error:
+        raise HTTPException(404) from error
+    with ledger_pool.reading() as ledger:
+        row = ledger.row(found.seq)
+    if row is None or not isinstance(row.record, VerdictRecord):
+        raise HTTPException(404)
+    return row.record
+
+
+def _item(ticket: str, record: VerdictRecord, language: str) -> dict[str, Any]:
+    views = [number for number, view in enumerate(record.views) if view.frame_sha256 is not None]
+    return {
+        "ticket": ticket,
+        "part": record.part or "",
+        "views": views,
+        "facts": responses.fill(language, "review/facts.html", record=record, ruler=_ruler(record)),
+    }
+
+
+def _ruler(record: VerdictRecord) -> dict[str, float] | None:
+    """Where the score lies between the limits, on a ruler from 0 to 100 on which the limits stand at 20 and 80."""
+    low, high, score = record.go_below, record.no_go_above, record.score
+    if low is None or high is None or score is None or high <= low:
+        return None
+    place = 20.0 + 60.0 * (score - low) / (high - low)
+    return {"go": 20.0, "no_go": 80.0, "score": round(min(98.0, max(2.0, place)), 1)}
+
+
+def _near(judged: JudgedPictures, pictures: PartPictures, record: VerdictRecord) -> list[Near]:
+    scored = [number for number, view in enumerate(record.views) if view.score is not None]
+    if not scored:
+        return []
+    worst = max(scored, key=lambda number: record.views[number].score or 0.0)
+    verdict = pictures.judged(record, view=worst)
+    if verdict is None or verdict.feature_vector is None:
+        return []
+    return judged.nearest(verdict.feature_vector, NEIGHBOURS, not_part=record.part)
+
+
+def _digits(found: list[Near]) -> int:
+    """Decimals that tell the smallest distance from 0: some networks put all parts close together."""
+    least = min((near.distance for near in found), default=1.0)
+    return min(8, 1 - math.floor(math.log10(max(least, 1e-9))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Offered:
+    """What number keys stand for."""
+
+    kinds: list[str]
+    later: bool
+    """Whether there may be more soon: the labelled pictures that name the kinds are still being judged."""
+
+
+def _kinds(datasets: Datasets, inspectors: Inspectors, review: Review) -> _Offered:
+    """The kinds of the data set that the inspector was trained on, then others in use.
+
+    No other data set supplies any. Of decisions, those about parts of the same product do.
+    """
+    opened, judged = inspectors.in_use(), inspectors.pictures()
+    if opened is None:
+        return _Offered(kinds=_named(review)[:MOST_KINDS], later=False)
+    if judged is None and inspectors.worker.busy():
+        # A key that got its meaning now might have another one in a minute.
+        return _Offered(kinds=review.keys.kept(opened.graph), later=True)
+    name, listed, used = "", [], []
+    if judged is not None:
+        name = judged.dataset
+        listed = datasets.listed_kinds(name) if name in datasets.names() else []
+        used = sorted({picture.defect for picture in judged.pictures if picture.defect})
+    found = review.keys.extend(opened.graph, name, listed=listed, others=[*used, *_named(review)])
+    return _Offered(kinds=found, later=False)
+
+
+def _named(review: Review) -> list[str]:
+    decisions = [each for each in review.decisions.standing().values() if each.defect]
+    return sorted({each.defect for each in decisions if each.defect and review.queue.comparable(each)})
+
+
+def _waiting(ledger_pool: LedgerPool) -> int:
+    with ledger_pool.reading() as ledger:
+        return ledger.count(Where(states=(State.REVIEW,), undecided=True))
+
+
+def _conflict(error: RefusedError, language: str) -> Response:
+    return JSONResponse({"message": error.text(language)}, 409)

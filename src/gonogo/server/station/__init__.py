@@ -1,0 +1,1 @@
+"""The station page: the latest verdict, live."""

@@ -1,0 +1,98 @@
+"""The station page: the verdict from five metres, live."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from fastapi import Request
+from fastapi.responses import Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from gonogo.ledger import VerdictRecord
+from gonogo.server import responses
+from gonogo.server.auth.accounts import Accounts
+from gonogo.server.auth.guard import GuardedRoute, identify
+from gonogo.server.auth.visitor import Me
+from gonogo.server.context import Use
+from gonogo.server.station.feed import Feed, Snapshot, TooManyStreamsError
+from gonogo.server.station.trend import lay_out
+
+BEAT_S = 2.0
+"""A page that has heard nothing for three beats says so."""
+_SEND_TIMEOUT_S = 10.0
+
+
+def station_page(request: Request, feed: Use[Feed], me: Me) -> Response:
+    """The page as it is now; its script keeps it so."""
+    snapshot = feed.read()
+    return responses.page(request, "station.html", snapshot=snapshot, pieces=_pieces(snapshot, me.language))
+
+
+async def events(request: Request, accounts: Use[Accounts], feed: Use[Feed], me: Me) -> Response:
+    """Server-sent events: ``station`` when something changed, ``beat`` every two seconds, ``goodbye`` at the end."""
+    route = request.scope["route"]
+    assert isinstance(route, GuardedRoute)
+
+    async def welcome() -> bool:
+        visitor = await run_in_threadpool(identify, accounts, request)
+        return visitor.role in route.declared.roles
+
+    return _LivePage(feed, me.name, _stream(feed, me.language, welcome))
+
+
+class _LivePage(EventSourceResponse):
+    """A stream that takes its place before its first byte, so that it can be refused, and always gives it back."""
+
+    def __init__(self, feed: Feed, who: str, content: AsyncIterator[ServerSentEvent]) -> None:
+        super().__init__(content, send_timeout=_SEND_TIMEOUT_S)
+        self._feed, self._who = feed, who
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with self._feed.watched(self._who):
+                await super().__call__(scope, receive, send)
+        except TooManyStreamsError as error:
+            raise HTTPException(503, headers={"Retry-After": "30"}) from error
+
+
+async def _stream(feed: Feed, language: str, welcome: Callable[[], Awaitable[bool]]) -> AsyncIterator[ServerSentEvent]:
+    seen, asked_at = -1, time.monotonic()
+    while True:
+        snapshot = await feed.next(seen, BEAT_S)
+        if time.monotonic() - asked_at > BEAT_S:  # a person who was locked out sees nothing further
+            asked_at = time.monotonic()
+            if not await welcome():
+                yield ServerSentEvent(event="goodbye", data="")
+                return
+        if snapshot is None:
+            yield ServerSentEvent(event="beat", data="")
+            continue
+        seen = snapshot.version
+        pieces = await run_in_threadpool(_pieces, snapshot, language)
+        last = snapshot.last
+        said = {
+            "pieces": pieces,
+            "state": snapshot.current.record.state if snapshot.current else None,
+            "now": feed.now().isoformat(),
+            "seq": last.seq if last else None,
+            "pictures": _pictures(last.record) if last else 0,
+        }
+        yield ServerSentEvent(event="station", data=json.dumps(said))
+
+
+@functools.lru_cache(maxsize=8)
+def _pieces(snapshot: Snapshot, language: str) -> dict[str, str]:
+    """The parts of the page that change, as HTML: written once for every page open in this language."""
+    values = {"snapshot": snapshot, "trend": lay_out(snapshot.recent)}
+    names = ("alarms", "verdict", "counters", "trend", "faults")
+    return {name: responses.fill(language, f"station/{name}.html", **values) for name in names}
+
+
+def _pictures(record: VerdictRecord) -> int:
+    return sum(view.frame_sha256 is not None for view in record.views)

@@ -1,0 +1,178 @@
+"""``python -m gonogo.server.training.run WORKSPACE NUMBER``: carry out one training run. Started by the server.
+
+Splits what has no split yet, trains, judges the test pictures, and writes down every step in the run's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gonogo.dataset import Dataset, Fractions, Sample, with_groups, write_metadata
+from gonogo.dataset.checking import missing_for_training
+from gonogo.dataset.judged import JUDGED
+from gonogo.dataset.splits import complete_splits
+from gonogo.errors import GonogoError, UnfitError
+from gonogo.files import write_beside
+from gonogo.server.dataset_store import Datasets
+from gonogo.server.training.jobs import Job, Jobs, Phase, Status, nice, read_status, working_on, write_status
+from gonogo.server.workspace import Workspace
+
+_POLL_S = 0.2
+_PATIENCE_S = 10.0
+_FEW = (Fractions(), Fractions(0.6, 0.1, 0.2, 0.1), Fractions(0.7, 0.1, 0.1, 0.1))
+"""Tried in turn: from few labels most must teach, or there is nothing to certify."""
+_SEEDS = 5
+
+
+class CancelledError(GonogoError):
+    """Somebody asked for the end."""
+
+
+def main(root: Path, number: int) -> int:
+    """Carry out a run; returns the exit code."""
+    space = Workspace.open(root)
+    job = Jobs(space).find(number)
+    with working_on(job.folder) as free:
+        if not free or read_status(job.folder).phase is not Phase.QUEUED:
+            return 0  # another process has it
+        nice()
+        began = Status(phase=Phase.SPLITTING, began_at=datetime.now(UTC))
+        write_status(job.folder, began)
+        try:
+            _work(space, job, began)
+            ended = Status(phase=Phase.DONE)
+        except CancelledError:
+            ended = Status(phase=Phase.CANCELLED)
+        except (GonogoError, OSError) as error:
+            ended = Status(phase=Phase.FAILED, problem=str(error))
+        write_status(job.folder, ended.model_copy(update={"began_at": began.began_at, "ended_at": datetime.now(UTC)}))
+    return 0 if ended.phase is Phase.DONE else 1
+
+
+def _work(space: Workspace, job: Job, began: Status) -> None:
+    _say("Sharing out the pictures.")
+    dataset = _snapshot(Datasets(space.datasets), job)
+    made = space.bundles / job.asked.bundle
+    write_status(job.folder, began.model_copy(update={"phase": Phase.TRAINING}))
+    arguments = job.asked.train_arguments(space.root / "weights")
+    _run(job, ["train", str(dataset), "--out", str(made), *arguments])
+    write_status(job.folder, began.model_copy(update={"phase": Phase.JUDGING}))
+    told = _run(job, ["evaluate", str(made), str(dataset), "--report", str(job.report), "--json"], keep=True)
+    write_beside(job.folder / "evaluation.json", told)
+
+
+def _snapshot(datasets: Datasets, job: Job) -> Path:
+    """The labels as they are now, with a split for each: people go on labelling meanwhile.
+
+    Raises:
+        UnfitError: too few pictures, or too few different ones.
+    """
+    before = datasets.read(job.asked.dataset)
+    grouped = with_groups(before.dataset)
+    shared_out = _split([sample for sample in grouped if sample.label is not None], before.root)
+    known = {sample.file_name: sample for sample in (*grouped, *shared_out)}
+    with datasets.changing(job.asked.dataset) as draft:
+        draft.put(
+            sample.model_copy(update={"group": known[file].group, "split": known[file].split})
+            for file, sample in draft.samples.items()
+            if file in known
+        )
+    folder = job.snapshot
+    folder.mkdir()
+    used = (*shared_out, *(sample for sample in grouped if sample.present is False))  # these teach it to refuse
+    files = [file for sample in used for file in (sample.file_name, sample.mask_file_name) if file is not None]
+    for top in {file.split("/")[0] for file in files}:
+        (folder / top).symlink_to(before.root / top)
+    (folder / JUDGED).symlink_to(before.root / JUDGED)  # what is seen of these pictures is seen of the data set's
+    write_metadata(folder, used)
+    return folder
+
+
+def _split(labelled: Sequence[Sample], root: Path) -> tuple[Sample, ...]:
+    missing: list[str] = []
+    for fractions in _FEW:
+        for seed in range(_SEEDS):
+            samples = complete_splits(labelled, fractions, seed)
+            lacking = missing_for_training(Dataset(root=root, samples=samples), good_only=True)
+            if not lacking:
+                return samples
+            missing = missing or lacking
+    raise UnfitError(" ".join(sentence[0].upper() + sentence[1:] for sentence in missing))
+
+
+def _run(job: Job, arguments: Sequence[str], *, keep: bool = False) -> bytes:
+    """Run a gonogo command; its output goes to the log, or is returned.
+
+    Raises:
+        CancelledError: somebody asked for the end.
+        UnfitError: it failed; with what it said last.
+    """
+    _say(f"$ gonogo {' '.join(arguments)}")
+    said = job.folder / "said.txt"
+    environment = os.environ | {"GONOGO_PROGRESS_FILE": str(job.folder / "progress.json"), "PYTHONUNBUFFERED": "1"}
+    with said.open("wb") as errors:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "gonogo", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if keep else errors,
+            stderr=errors,
+            env=environment,
+        )
+        output = _wait(job, child, said)
+    if child.returncode != 0:
+        lines = [line for line in said.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+        raise UnfitError(_reason(lines) or f"gonogo {arguments[0]} ended with code {child.returncode}.")
+    said.unlink()
+    (job.folder / "progress.json").unlink(missing_ok=True)
+    return output
+
+
+def _wait(job: Job, child: subprocess.Popen[bytes], said: Path) -> bytes:
+    """Wait for a command while passing on what it says, or end it when somebody asks for that."""
+    shown = 0
+    while True:
+        try:
+            output, _ = child.communicate(timeout=_POLL_S)
+        except subprocess.TimeoutExpired:
+            shown = _pass_on(said, shown)
+            if not (job.folder / "cancel").exists():
+                continue
+            child.terminate()
+            try:
+                child.wait(_PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            _say("Cancelled.")
+            raise CancelledError("cancelled") from None
+        _pass_on(said, shown)
+        return output or b""
+
+
+def _pass_on(said: Path, shown: int) -> int:
+    with said.open("rb") as file:
+        file.seek(shown)
+        new = file.read()
+    os.write(sys.stdout.fileno(), new)
+    return shown + len(new)
+
+
+def _reason(lines: Sequence[str]) -> str:
+    """What a command said of its end: from its last own message on, else its last line."""
+    starts = [row for row, line in enumerate(lines) if line.startswith("gonogo: ")]
+    told = lines[starts[-1] :] if starts else lines[-1:]
+    return " ".join(told).removeprefix("gonogo: ")
+
+
+def _say(line: str) -> None:
+    os.write(sys.stdout.fileno(), f"{time.strftime('%H:%M:%S')}  {line}\n".encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,234 @@
+"""Training runs: starting, watching, cancelling, the report, and putting an inspector to use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Form, Request
+from fastapi.responses import FileResponse, RedirectResponse, Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from gonogo import bundle
+from gonogo.errors import BundleError
+from gonogo.evaluate import auroc_interval
+from gonogo.schema import Label, OperatingPoint, State
+from gonogo.server import responses
+from gonogo.server.auth.accounts import Accounts
+from gonogo.server.auth.visitor import Me, Visitor
+from gonogo.server.context import RowNumber, Use
+from gonogo.server.dataset_store import Datasets
+from gonogo.server.language import N_, RefusedError
+from gonogo.server.ledger_pool import LedgerPool
+from gonogo.server.training.jobs import Job, Jobs, Phase, Roi
+from gonogo.server.training.presets import EFFORT_NAMES, Effort
+from gonogo.server.workspace import Workspace
+
+PHASE_NAMES = {
+    Phase.QUEUED: N_("Queued"),
+    Phase.SPLITTING: N_("Splitting the pictures"),
+    Phase.TRAINING: N_("Training"),
+    Phase.JUDGING: N_("Judging the test pictures"),
+    Phase.DONE: N_("Done"),
+    Phase.FAILED: N_("Failed"),
+    Phase.CANCELLED: N_("Stopped"),
+}
+_WORK = (Phase.SPLITTING, Phase.TRAINING, Phase.JUDGING)
+
+Line = Annotated[str, Form(max_length=200)]
+
+
+def training_page(request: Request, jobs: Use[Jobs], workspace: Use[Workspace]) -> Response:
+    """All training runs, and the inspectors that can be put to use."""
+    active = workspace.active_bundle()
+    return responses.page(
+        request,
+        "training.html",
+        jobs=jobs.all(),
+        phases=PHASE_NAMES,
+        bundles=[path.name for path in workspace.bundle_paths()],
+        active=active.name if active else "",
+    )
+
+
+def start(
+    datasets: Use[Datasets],
+    jobs: Use[Jobs],
+    me: Me,
+    name: str,
+    inspector: Line,
+    effort: Annotated[Effort, Form()] = Effort.STANDARD,
+    weights: Line = "none",
+    roi: Annotated[Roi, Form()] = "none",
+) -> Response:
+    """Begin a training run, or queue it."""
+    datasets.root_of(name)
+    job = jobs.add(dataset=name, name=inspector, effort=effort, weights=weights, roi=roi, who=me.name)
+    return RedirectResponse(f"/training/{job.asked.number}", 303)
+
+
+def job_page(
+    request: Request,
+    accounts: Use[Accounts],
+    jobs: Use[Jobs],
+    workspace: Use[Workspace],
+    me: Me,
+    number: RowNumber,
+) -> Response:
+    """One run, live until it is over."""
+    job = jobs.find(number)
+    return responses.page(
+        request,
+        "job.html",
+        job=job,
+        piece=_piece(workspace, jobs, job, me, _csrf(accounts, me)),
+        effort=EFFORT_NAMES[job.asked.effort],
+        command=" ".join(job.asked.train_arguments(jobs.weights)),
+    )
+
+
+def state(accounts: Use[Accounts], jobs: Use[Jobs], workspace: Use[Workspace], me: Me, number: RowNumber) -> Response:
+    """How far a run is, as a piece of its page, and the end of its log."""
+    job = jobs.find(number)
+    return responses.answer(
+        piece=_piece(workspace, jobs, job, me, _csrf(accounts, me)),
+        log=job.log_tail(),
+        phase=job.status.phase,
+        over=job.status.phase.over,
+    )
+
+
+def cancel(request: Request, jobs: Use[Jobs], ledger_pool: Use[LedgerPool], me: Me, number: RowNumber) -> Response:
+    """End a run."""
+    asked = jobs.find(number).asked
+    ledger_pool.act("training_cancelled", me.name, dataset=asked.dataset, bundle=asked.bundle, run=number)
+    jobs.cancel(number)
+    return responses.back(request, f"/training/{number}", responses.gettext_of(me)(N_("The training run is stopping.")))
+
+
+def report(jobs: Use[Jobs], number: RowNumber) -> Response:
+    """The evaluation report, under a policy that runs nothing; see `Route.sandboxed`."""
+    job = jobs.find(number)
+    if not job.report.is_file():
+        raise HTTPException(404)
+    return FileResponse(job.report, media_type="text/html")
+
+
+def deploy(
+    request: Request, ledger_pool: Use[LedgerPool], workspace: Use[Workspace], me: Me, inspector: Line
+) -> Response:
+    """Put an inspector to use; a station that follows ``active`` takes it."""
+    path = workspace.bundles / inspector
+    if path not in workspace.bundle_paths():
+        raise RefusedError(N_("There is no inspector %(name)s."), name=inspector)
+    opened = bundle.read(path)
+    active = workspace.active_bundle()
+    ledger_pool.act(
+        "deploy", me.name, bundle=inspector, bundle_sha256=opened.sha256, before=active.name if active else None
+    )
+    workspace.activate(inspector)
+    return responses.back(
+        request, responses.came_from(request), responses.gettext_of(me)(N_("The inspector is now in use."))
+    )
+
+
+def _csrf(accounts: Accounts, me: Visitor) -> str:
+    return accounts.sessions.csrf(me.session) if me.session else ""
+
+
+def _piece(workspace: Workspace, jobs: Jobs, job: Job, me: Visitor, csrf: str) -> str:
+    active = workspace.active_bundle()
+    made = workspace.bundles / job.asked.bundle
+    evaluation = job.evaluation()
+    found = None if evaluation is None else _Found.model_validate(evaluation)
+    return responses.fill(
+        me.language,
+        "job/state.html",
+        job=job,
+        Phase=Phase,
+        phases=PHASE_NAMES,
+        steps=[(phase, PHASE_NAMES[phase], _reached(job.status.phase, phase)) for phase in _WORK],
+        csrf=csrf,
+        progress=job.progress(),
+        figures=[] if found is None else _figures(found),
+        auroc=None if found is None else found.auroc,
+        auroc_range=None
+        if found is None or found.auroc is None
+        else auroc_interval(found.auroc, found.parts_good, found.parts_bad),
+        promise=_promise(made),
+        made=made.is_dir(),
+        in_use=active == made,
+        active=active,
+        ahead=sum(not other.status.phase.over and other.asked.number < job.asked.number for other in jobs.all()),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One rate found on the test pictures."""
+
+    title: str
+    count: int
+    of: int
+    low: float | None
+    high: float | None
+    """Of the 95 % interval."""
+
+
+class _Found(BaseModel):
+    """The part of ``evaluation.json`` that is shown."""
+
+    parts_good: int
+    parts_bad: int
+    auroc: float | None
+    confusion: dict[Label, dict[State, int]]
+    escape_rate_low: float | None
+    escape_rate_high: float | None
+    overkill_rate_low: float | None
+    overkill_rate_high: float | None
+    review_rate_low: float | None
+    review_rate_high: float | None
+
+
+def _figures(found: _Found) -> list[Figure]:
+    good, bad = found.confusion[Label.GOOD], found.confusion[Label.BAD]
+    return [
+        Figure(
+            title=N_("Bad parts passed"),
+            count=bad[State.GO],
+            of=found.parts_bad,
+            low=found.escape_rate_low,
+            high=found.escape_rate_high,
+        ),
+        Figure(
+            title=N_("Good parts rejected"),
+            count=good[State.NO_GO],
+            of=found.parts_good,
+            low=found.overkill_rate_low,
+            high=found.overkill_rate_high,
+        ),
+        Figure(
+            title=N_("Sent to a person"),
+            count=good[State.REVIEW] + bad[State.REVIEW],
+            of=found.parts_good + found.parts_bad,
+            low=found.review_rate_low,
+            high=found.review_rate_high,
+        ),
+    ]
+
+
+def _promise(made: Path) -> OperatingPoint | None:
+    try:
+        return bundle.read(made).manifest.operating_point if made.is_dir() else None
+    except BundleError:
+        return None  # the page of inspectors says what is wrong with it
+
+
+def _reached(now: Phase, step: Phase) -> str:
+    if now is Phase.DONE:
+        return "done"
+    if now not in _WORK:
+        return "open"
+    return "done" if _WORK.index(step) < _WORK.index(now) else "now" if step is now else "open"

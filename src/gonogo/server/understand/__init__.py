@@ -1,0 +1,39 @@
+"""Understanding: what other limits would do, where the inspector errs, and whether the line has changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gonogo.server.background_work import Worker
+from gonogo.server.dataset_store import Datasets
+from gonogo.server.ledger_pool import LedgerPool
+from gonogo.server.training.jobs import Jobs
+from gonogo.server.understand.certifying import Certifier
+from gonogo.server.understand.comparing import Comparer
+from gonogo.server.understand.drift_watch import DriftWatch
+from gonogo.server.understand.line import Line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Understanding:
+    """What the understand page needs besides the inspectors and people's decisions."""
+
+    line: Line
+    drift: DriftWatch
+    comparer: Comparer
+    certifier: Certifier
+
+    @classmethod
+    def of(cls, ledger_pool: LedgerPool, datasets: Datasets, jobs: Jobs, cache: Path, worker: Worker) -> Understanding:
+        """For a workspace; what was seen of the line is kept in the folder ``cache``, which may be deleted."""
+        line = Line(ledger_pool)
+        return cls(
+            line=line,
+            drift=DriftWatch(ledger_pool, line, cache, worker),
+            comparer=Comparer(ledger_pool, datasets, jobs, worker),
+            certifier=Certifier(ledger_pool, datasets, jobs, worker),
+        )
+
+
+__all__ = ["Understanding"]

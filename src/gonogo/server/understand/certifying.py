@@ -1,0 +1,123 @@
+"""Setting new limits: `gonogo.operate` in the background, recorded before it begins and when it is done."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from gonogo import operate
+from gonogo.bundle import Bundle
+from gonogo.dataset import Dataset, Split
+from gonogo.errors import DatasetError, UnfitError
+from gonogo.images import Photograph
+from gonogo.inspector import Inspector
+from gonogo.operate import promise_in_force
+from gonogo.operating_point import Promise
+from gonogo.schema import Verdict
+from gonogo.server.background_work import Task, Worker
+from gonogo.server.dataset_store import Datasets
+from gonogo.server.inspectors.bundles import OpenBundle
+from gonogo.server.inspectors.judged import JudgedPictures
+from gonogo.server.language import N_, RefusedError
+from gonogo.server.ledger_pool import LedgerPool
+from gonogo.server.training.jobs import Jobs
+from gonogo.server.understand.mistakes import LIMITS_SET
+
+ASKED = "operating_point_asked"
+
+
+class Certifier:
+    """Certifies limits and writes them into the bundle as a new revision."""
+
+    def __init__(self, ledger_pool: LedgerPool, datasets: Datasets, jobs: Jobs, worker: Worker) -> None:
+        self._ledger_pool, self._datasets, self._jobs, self._worker = ledger_pool, datasets, jobs, worker
+
+    def start(
+        self,
+        opened: OpenBundle,
+        judged: JudgedPictures,
+        who: str,
+        *,
+        max_escape: float,
+        max_overkill: float,
+        bad_share: float,
+    ) -> Task:
+        """Begin; the limits are certified once, on the calibrate split, whatever comes of it.
+
+        Raises:
+            RefusedError: limits are being set already.
+        """
+        running = self._worker.task("set")
+        if running is not None and not running.over:
+            raise RefusedError(N_("Limits are being set already. Wait until that is done."))
+        limits = {"max_escape": max_escape, "max_overkill": max_overkill, "bad_share": bad_share}
+        self._ledger_pool.act(
+            ASKED, who, bundle=opened.name, before=opened.sha256, max_escape=max_escape, max_overkill=max_overkill
+        )
+        return self._worker.submit(
+            "set", N_("Certifying the new limits"), lambda task: self._set(opened, judged, limits, who, task)
+        )
+
+    def _set(self, opened: OpenBundle, judged: JudgedPictures, limits: dict[str, float], who: str, task: Task) -> None:
+        dataset = self._dataset(judged)
+        inspector = _Counted.load(opened.path)
+        assert isinstance(inspector, _Counted), "a class method gives its own class"
+        if inspector.bundle_sha256 != opened.sha256:
+            raise RefusedError(N_("Somebody else has set this inspector meanwhile. Look at it again first."))
+        inspector.count(task, sum(each.label is not None and each.split is not None for each in dataset.samples))
+        try:
+            made = operate.operate(inspector, dataset, _promise(inspector.bundle, limits))
+        except (DatasetError, UnfitError) as error:
+            raise RefusedError(N_("The limits were not set: %(why)s"), why=str(error)) from error
+        self._ledger_pool.act(
+            LIMITS_SET,
+            who,
+            bundle=opened.name,
+            before=opened.sha256,
+            after=made.bundle.sha256,
+            max_escape=limits["max_escape"],
+            max_overkill=limits["max_overkill"],
+            promised=not made.refusals,
+        )
+
+    def _dataset(self, judged: JudgedPictures) -> Dataset:
+        """The pictures and labels that the inspector was trained on.
+
+        Raises:
+            RefusedError: a calibration picture has another label by now.
+        """
+        if judged.run is None:
+            return self._datasets.read(judged.dataset).dataset
+        dataset = Dataset.read(self._jobs.find(judged.run).snapshot)
+        now = self._datasets.read(judged.dataset).samples if judged.dataset in self._datasets.names() else {}
+        for sample in dataset.split(Split.CALIBRATE):
+            later = now.get(sample.file_name)
+            if later is not None and (later.label, later.part) != (sample.label, sample.part):
+                raise RefusedError(
+                    N_("Calibration pictures have other labels now than when this inspector was trained. Train again.")
+                )
+        return dataset
+
+
+class _Counted(Inspector):
+    """Tells a task how many pictures it has judged."""
+
+    task: Task | None = None
+    judged, total = 0, 0
+
+    def count(self, task: Task, total: int) -> None:
+        """Tell this task from now on."""
+        self.task, self.total = task, total
+
+    def inspect_file(self, path: str | os.PathLike[str]) -> tuple[Photograph | None, Verdict]:
+        """See `gonogo.inspector.Inspector.inspect_file`."""
+        if self.task is not None:
+            self.judged += 1
+            self.task.step(min(self.judged, self.total), self.total)
+        return super().inspect_file(path)
+
+
+def _promise(opened: Bundle, limits: dict[str, float]) -> Promise:
+    """What the bundle was certified for, with new limits."""
+    asked = Promise() if opened.manifest.operating_point is None else promise_in_force(opened)
+    return replace(asked, costs=None, **limits)  # type: ignore[arg-type]

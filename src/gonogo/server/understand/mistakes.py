@@ -1,0 +1,150 @@
+"""Where people and the bundle disagree, which defects there are, and which limits were in force when."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from gonogo.dataset import Split
+from gonogo.evaluate import Rate
+from gonogo.ledger import Action, Ledger, Row, Where
+from gonogo.operating_point import from_json
+from gonogo.schema import Label, OperatingPoint, State
+from gonogo.server.inspectors.bundles import OpenBundle
+from gonogo.server.inspectors.judged import JudgedPicture, JudgedPictures
+from gonogo.server.review import Decision
+
+SHOWN = 8
+LIMITS_SET = "operating_point"
+"""The action that says that somebody set new limits."""
+DEPLOYED = "deploy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Album:
+    """Parts worth looking at for one reason."""
+
+    decisions: tuple[Decision, ...] = ()
+    """Parts of the line."""
+    pictures: tuple[tuple[int, JudgedPicture], ...] = ()
+    """Labelled pictures, with their numbers in `JudgedPictures.pictures`."""
+    rate: Rate
+    """How many there are, of how many."""
+
+
+def escaped(decisions: Iterable[Decision]) -> Album:
+    """Parts of the line that were judged go and that a person calls bad."""
+    return _against([each for each in decisions if each.state is State.GO], Label.BAD)
+
+
+def rejected(decisions: Iterable[Decision]) -> Album:
+    """Parts of the line that were judged no-go and that a person calls good."""
+    return _against([each for each in decisions if each.state is State.NO_GO], Label.GOOD)
+
+
+def close_calls(decisions: Iterable[Decision], family: Collection[str], label: Label) -> Album:
+    """Doubtful parts that scored most unlike what a person says they are: bad with low scores, good with high ones."""
+    doubtful = [
+        each
+        for each in decisions
+        if each.state is State.REVIEW and each.score is not None and each.bundle_sha256 in family
+    ]
+    found = [each for each in doubtful if each.label is label]
+    found.sort(key=lambda each: each.score or 0.0, reverse=label is Label.GOOD)
+    return Album(decisions=tuple(found[:SHOWN]), rate=Rate(count=len(found), of=len(doubtful)))
+
+
+def misjudged(judged: JudgedPictures, point: OperatingPoint | None, label: Label) -> Album:
+    """Labelled test pictures on the wrong side: bad ones judged go, or good ones judged no-go."""
+    wrong = State.GO if label is Label.BAD else State.NO_GO
+    found = judged.evaluation(point, Split.TEST)
+    parts = [part for part in found.parts if part.label is label and part.state is wrong]
+    pictures = [(judged.numbers[part.file], judged.pictures[judged.numbers[part.file]]) for part in parts]
+    return Album(pictures=tuple(pictures[:SHOWN]), rate=found.confusion(label, wrong))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of defect among the parts that people called bad."""
+
+    name: str | None
+    """``None``: nobody named it."""
+    rate: Rate
+    """Of all bad parts."""
+    running: float
+    """The share of this kind and all more frequent ones."""
+    examples: tuple[Decision, ...]
+
+
+def pareto(decisions: Sequence[Decision], examples: int = 4) -> list[Kind]:
+    """Kinds of defect, the most frequent first, with the latest examples."""
+    bad = [each for each in decisions if each.label is Label.BAD]
+    kinds, so_far = [], 0
+    for name, count in Counter(each.defect for each in bad).most_common():
+        so_far += count
+        latest = [each for each in reversed(bad) if each.defect == name and each.frames_sha256][:examples]
+        kinds.append(
+            Kind(name=name, rate=Rate(count=count, of=len(bad)), running=so_far / len(bad), examples=tuple(latest))
+        )
+    return kinds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Era:
+    """Limits, and when they were in force."""
+
+    point: OperatingPoint
+    begun: datetime
+    ended: datetime | None
+    """``None``: still."""
+    bundle_sha256: str
+    who: str
+    """Who set them on these pages; empty where they were set elsewhere."""
+
+
+def eras(opened: OpenBundle, set_by: Iterable[Row[Action]]) -> list[Era]:
+    """The limits of a bundle, the present ones first."""
+    who = {str(row.record.details.get("after")): row.record.who for row in set_by}
+    begun = datetime.fromisoformat(opened.manifest.created)
+    found = []
+    for revision in opened.manifest.revisions:
+        ended = datetime.fromisoformat(revision.replaced)
+        found.append(
+            Era(
+                point=from_json(revision.operating_point),
+                begun=begun,
+                ended=ended,
+                bundle_sha256=revision.bundle_sha256,
+                who=who.get(revision.bundle_sha256, ""),
+            )
+        )
+        begun = ended
+    if opened.point is not None:
+        now = Era(
+            point=opened.point, begun=begun, ended=None, bundle_sha256=opened.sha256, who=who.get(opened.sha256, "")
+        )
+        found.append(now)
+    return found[::-1]
+
+
+def doings(ledger: Ledger, limit: int = 20) -> list[Row[Action]]:
+    """Who set limits and who put bundles to work, the latest first."""
+    rows = [
+        row
+        for action in (LIMITS_SET, DEPLOYED)
+        for row in ledger.actions(Where(action=action), newest_first=True, limit=limit)
+    ]
+    return sorted(rows, key=lambda row: -row.seq)[:limit]
+
+
+def finite(value: float) -> float | None:
+    """A threshold, or ``None`` where it is out of reach."""
+    return value if math.isfinite(value) else None
+
+
+def _against(judged: list[Decision], label: Label) -> Album:
+    found = [each for each in judged if each.label is label]
+    return Album(decisions=tuple(found[::-1][:SHOWN]), rate=Rate(count=len(found), of=len(judged)))

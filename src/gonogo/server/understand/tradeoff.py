@@ -1,0 +1,161 @@
+"""The dial behind the slider: what other limits would promise, and what they would lead to.
+
+The limits are chosen on the val split and certified once on the calibrate split, so the slider shows val scores and,
+of the calibrate split, only how many parts it has: ``docs/proof.md`` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gonogo import operating_point as points
+from gonogo.dataset import Split
+from gonogo.evaluate import Evaluation, Rate
+from gonogo.operate import share_of_bad
+from gonogo.operating_point import DialPoint, Promise
+from gonogo.operating_point.dial import RATES
+from gonogo.schema import Label, OperatingPoint, Scores, State
+from gonogo.server.inspectors.bundles import OpenBundle
+from gonogo.server.inspectors.judged import JudgedPictures
+from gonogo.server.understand.line import LinePart
+
+_STATES = (State.GO, State.REVIEW, State.NO_GO)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One position of the slider and everything that is said of it."""
+
+    point: DialPoint
+    limits: OperatingPoint
+    """The thresholds: as they are where these limits are in force, else as they would probably fall."""
+    in_force: bool
+    guess: bool
+    """Whether val has too few bad parts to tell where the go threshold would fall, so that it may be far stricter."""
+    review_rate: float
+    """Expected share of parts that go to a person."""
+    good: dict[State, Rate]
+    """What would become of the good val parts."""
+    bad: dict[State, Rate]
+    line: dict[State, Rate] | None
+    """What would become of the last parts of the line; ``None`` where there are none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dial:
+    """All positions of the slider."""
+
+    escapes: tuple[float, ...]
+    overkills: tuple[float, ...]
+    escape_now: int
+    """Which of ``escapes`` is in force, or comes nearest to it."""
+    overkill_now: int
+    bad_share: float
+    confidence: float
+    joint: bool
+    now: OperatingPoint | None
+    """The limits in force."""
+    good: Scores
+    bad: Scores
+    grid: tuple[DialPoint, ...]
+
+    def point(self, escape: int, overkill: int) -> DialPoint:
+        """The setting at these positions."""
+        return self.grid[escape * len(self.overkills) + overkill]
+
+    def curve(self, overkill: int) -> tuple[DialPoint, ...]:
+        """One setting for each escape limit."""
+        return tuple(self.point(row, overkill) for row in range(len(self.escapes)))
+
+    def setting(self, escape: int, overkill: int, line: Sequence[LinePart]) -> Setting:
+        """A setting with its consequences counted."""
+        point = self.point(escape, overkill)
+        expected = OperatingPoint(
+            go_below=point.go_below, no_go_above=point.no_go_above, escape=point.escape, overkill=point.overkill
+        )
+        asked = (point.escape.max_rate, point.overkill.max_rate)
+        now = self.now
+        in_force = now is not None and (now.escape.max_rate, now.overkill.max_rate) == asked
+        limits = now if now is not None and in_force else expected
+        if now is not None and in_force:  # what was certified, so that both name the same shortfall
+            point = replace(point, escape=now.escape, overkill=now.overkill)
+        good, bad = shares(limits, self.good), shares(limits, self.bad)
+        claim = point.escape
+        return Setting(
+            point=point,
+            limits=limits,
+            in_force=in_force,
+            # The threshold lies at the (k+1)/(n+1) quantile: below all m val scores if that is less than 1/(m+1).
+            guess=not in_force
+            and claim.allowed is not None
+            and (claim.allowed + 1) / (claim.parts + 1) < 1 / (len(self.bad) + 1),
+            review_rate=_mixed(good, bad, self.bad_share) if in_force else point.review_rate,
+            good=good,
+            bad=bad,
+            line=shares(limits, np.array([part.score for part in line])) if line else None,
+        )
+
+
+def make_dial(opened: OpenBundle, judged: JudgedPictures, bad_share: float | None = None) -> Dial | None:
+    """Every setting, from the val scores; ``None`` where val or calibrate lack good or bad parts."""
+    val, calibrate = judged.evaluation(None, Split.VAL), judged.evaluation(None, Split.CALIBRATE)
+    good, bad = val.scores(Label.GOOD), val.scores(Label.BAD)
+    if not len(good) or not len(bad) or not calibrate.parts:
+        return None
+    now, asked = opened.point, Promise()
+    confidence = asked.confidence if now is None else now.escape.confidence
+    joint = asked.joint if now is None else now.joint
+    good_parts, bad_parts = calibrate.count(Label.GOOD), calibrate.count(Label.BAD)
+    if now is not None and opened.evidence.get("request", {}).get("merge_near_duplicates"):
+        good_parts, bad_parts = now.overkill.parts, now.escape.parts
+    first = asked.limits(good_parts=good_parts, bad_parts=bad_parts)
+    max_escape, max_overkill = first if now is None else (now.escape.max_rate, now.overkill.max_rate)
+    share = bad_share if bad_share is not None else opened.evidence.get("bad_share") or share_of_bad(val)
+    assert share is not None, "val has good and bad parts"
+    escapes, overkills = sorted({*RATES, max_escape}), sorted({*RATES, max_overkill})
+    grid = points.dial(
+        good,
+        bad,
+        good_parts=good_parts,
+        bad_parts=bad_parts,
+        bad_share=share,
+        max_escapes=escapes,
+        max_overkills=overkills,
+        confidence=confidence,
+        joint=joint,
+    )
+    return Dial(
+        escapes=tuple(escapes),
+        overkills=tuple(overkills),
+        escape_now=_nearest(escapes, max_escape),
+        overkill_now=_nearest(overkills, max_overkill),
+        bad_share=share,
+        confidence=confidence,
+        joint=joint,
+        now=now,
+        good=good,
+        bad=bad,
+        grid=grid,
+    )
+
+
+def shares(limits: OperatingPoint, scores: Scores) -> dict[State, Rate]:
+    """How many of the scores would be go, review and no-go, each with its exact interval."""
+    states = [limits.state(score) for score in scores.tolist()]
+    return {state: Rate(count=states.count(state), of=len(states)) for state in _STATES}
+
+
+def outcome(evaluation: Evaluation) -> dict[Label, dict[State, Rate]]:
+    """What became of the good and of the bad parts of a split."""
+    return {label: {state: evaluation.confusion(label, state) for state in _STATES} for label in Label}
+
+
+def _mixed(good: dict[State, Rate], bad: dict[State, Rate], bad_share: float) -> float:
+    return bad_share * (bad[State.REVIEW].value or 0.0) + (1.0 - bad_share) * (good[State.REVIEW].value or 0.0)
+
+
+def _nearest(rates: Sequence[float], rate: float) -> int:
+    return min(range(len(rates)), key=lambda number: abs(rates[number] - rate))

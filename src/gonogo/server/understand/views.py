@@ -1,0 +1,349 @@
+"""The understand page: what the limits promise, what others would, where the inspector errs, and what has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Request
+from fastapi.responses import Response
+from markupsafe import Markup
+from pydantic import BaseModel, ConfigDict, Field
+
+from gonogo.dataset import Dataset, Split
+from gonogo.errors import DatasetError
+from gonogo.operate.planning import Shortfall, shortfalls
+from gonogo.operating_point import DEFAULT_RATE, Promise, missing_for_default
+from gonogo.report import svg
+from gonogo.schema import Label
+from gonogo.server import responses
+from gonogo.server.auth.visitor import Me
+from gonogo.server.background_work import Worker
+from gonogo.server.context import Use
+from gonogo.server.inspectors import Inspectors, JudgedPictures, OpenBundle
+from gonogo.server.language import N_, RefusedError, translations
+from gonogo.server.ledger_pool import LedgerPool
+from gonogo.server.review import Decision, Review
+from gonogo.server.station.feed import Feed
+from gonogo.server.understand import Understanding
+from gonogo.server.understand.drift_watch import ALARM_AT
+from gonogo.server.understand.line import LinePart
+from gonogo.server.understand.mistakes import close_calls, doings, eras, escaped, finite, misjudged, pareto, rejected
+from gonogo.server.understand.tradeoff import Dial, Setting, make_dial, outcome
+
+SVG_WORDS = (
+    N_("go"),
+    N_("to a person"),
+    N_("no-go"),
+    N_("score (higher is worse)"),
+    N_("%(limit)g %%: %(rate).0f %% to review"),
+    N_("this gauge: %(rate).0f %%"),
+    N_("largest escape rate that is certified"),
+    N_("parts sent to a person (estimated on val)"),
+)
+"""What `gonogo.report.svg` writes into its drawings, marked for translation."""
+SIGN_NAMES = {
+    "score": N_("Score"),
+    "distance": N_("Distance from the training pictures"),
+    "brightness": N_("Brightness"),
+    "sharpness": N_("Sharpness"),
+}
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Limits(BaseModel):
+    """The limits that somebody wants to be certified."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_escape: Share
+    max_overkill: Share
+    bad_share: Share
+
+
+class Couple(BaseModel):
+    """Two bundles to compare, by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    first: Annotated[str, Field(max_length=200)]
+    second: Annotated[str, Field(max_length=200)]
+    dataset: Annotated[str, Field(max_length=64)] = ""
+    """Compare on its test pictures and those without a split; empty: on the reviewed parts."""
+
+
+def understand_page(
+    request: Request,
+    feed: Use[Feed],
+    inspectors: Use[Inspectors],
+    ledger_pool: Use[LedgerPool],
+    review: Use[Review],
+    understanding: Use[Understanding],
+    me: Me,
+    second: str = "",
+) -> Response:
+    """Everything that is known now; the rest is worked out and the script asks for it."""
+    _refresh(inspectors, understanding)
+    opened, judged = inspectors.in_use(), inspectors.pictures()
+    decisions = list(review.decisions.standing().values())
+    with ledger_pool.reading() as ledger:
+        done = doings(ledger)
+    return responses.page(
+        request,
+        "understand.html",
+        opened=opened,
+        judged=judged,
+        **_promise_context(inspectors, opened, judged),
+        **_slider_context(understanding, me.language, opened, judged),
+        tables=_tables(opened, judged),
+        calibrate=_calibrate_drawing(me.language, opened, judged),
+        albums=_albums(opened, judged, decisions),
+        **_decisions_context(decisions),
+        agreement=review.decisions.agreement(),
+        drift=_drift_piece(understanding, feed, inspectors, me.language),
+        compared=_compared_piece(understanding, me.language),
+        bundles=[path.name for path in inspectors.workspace.bundle_paths()],
+        eras=[] if opened is None else eras(opened, done),
+        doings=done,
+        tasks=inspectors.worker.busy(),
+        failure=_failure(inspectors.worker, me.language),
+        held_out=understanding.comparer.held_out(),
+        second=second,
+        finite=finite,
+    )
+
+
+def setting(
+    inspectors: Use[Inspectors],
+    understanding: Use[Understanding],
+    me: Me,
+    escape: int | None = None,
+    overkill: int | None = None,
+    bad_share: float | None = None,
+) -> Response:
+    """What other limits would lead to, as a piece of the page; those in force where none are named."""
+    opened, judged = inspectors.in_use(), inspectors.pictures()
+    if bad_share is not None and not 0 < bad_share < 1:
+        raise RefusedError(N_("The share of bad parts must lie between 0 and 100 %%."))
+    dial = None if opened is None or judged is None else make_dial(opened, judged, bad_share)
+    if opened is None or dial is None:
+        return responses.answer(html="")
+    row = dial.escape_now if escape is None else escape
+    column = dial.overkill_now if overkill is None else overkill
+    if not (0 <= row < len(dial.escapes) and 0 <= column < len(dial.overkills)):
+        raise RefusedError(N_("There is no such setting."))
+    line = understanding.line.parts(opened.family)
+    return responses.answer(html=_setting_piece(me.language, dial, row, column, line))
+
+
+def apply(inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me, body: Limits) -> Response:
+    """Certify these limits once, and put them into the bundle as a new revision."""
+    inspectors.refresh()
+    opened, judged = inspectors.in_use(), inspectors.pictures()
+    if opened is None or judged is None:
+        why = N_("There is nothing to choose from yet.")
+        raise RefusedError(why if opened is None or inspectors.worker.busy() else inspectors.why_unknown(opened))
+    understanding.certifier.start(
+        opened, judged, me.name, max_escape=body.max_escape, max_overkill=body.max_overkill, bad_share=body.bad_share
+    )
+    return responses.answer(done=True)
+
+
+def compare(
+    inspectors: Use[Inspectors], review: Use[Review], understanding: Use[Understanding], body: Couple
+) -> Response:
+    """Let two bundles judge the same parts."""
+    paths = {path.name: path for path in inspectors.workspace.bundle_paths()}
+    first, second = (inspectors.bundles.open(paths.get(name)) for name in (body.first, body.second))
+    if first is None or second is None or first.path == second.path:
+        raise RefusedError(N_("Choose two different inspectors."))
+    decisions = [each for each in review.decisions.standing().values() if each.frames_sha256]
+    understanding.comparer.start(first, second, dataset=body.dataset, decisions=decisions)
+    return responses.answer(done=True)
+
+
+def progress(feed: Use[Feed], inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me) -> Response:
+    """How far the work in the background is, and the pieces that it changes."""
+    _refresh(inspectors, understanding)
+    pieces = {
+        "drift": _drift_piece(understanding, feed, inspectors, me.language),
+        "compared": _compared_piece(understanding, me.language),
+    }
+    told = translations(me.language).gettext
+    busy = [{"title": told(task.title), "done": task.done, "total": task.total} for task in inspectors.worker.busy()]
+    return responses.answer(tasks=busy, pieces=pieces, failure=_failure(inspectors.worker, me.language))
+
+
+def _refresh(inspectors: Inspectors, understanding: Understanding) -> None:
+    """Work out in the background what is missing or has changed."""
+    inspectors.refresh()
+    opened = inspectors.in_use()
+    if opened is not None:
+        understanding.drift.refresh(opened)
+
+
+def _promise_context(
+    inspectors: Inspectors, opened: OpenBundle | None, judged: JudgedPictures | None
+) -> dict[str, Any]:
+    """What the inspector in use promises, and what is lacking for more."""
+    return {
+        "unknown": "" if opened is None else inspectors.why_unknown(opened),
+        "by_counts": partial(missing_for_default, joint=bool(opened and opened.point and opened.point.joint)),
+        "usual_rate": DEFAULT_RATE,
+        "lacking": _lacking(opened, judged),
+    }
+
+
+def _slider_context(
+    understanding: Understanding, language: str, opened: OpenBundle | None, judged: JudgedPictures | None
+) -> dict[str, Any]:
+    """The slider and the setting that is in force."""
+    dial = None if opened is None or judged is None else make_dial(opened, judged)
+    if opened is None or dial is None:
+        return {"dial": None, "setting": None}
+    line = understanding.line.parts(opened.family)
+    return {"dial": dial, "setting": _setting_piece(language, dial, dial.escape_now, dial.overkill_now, line)}
+
+
+def _decisions_context(decisions: list[Decision]) -> dict[str, Any]:
+    """What people decided about the line's parts."""
+    return {
+        "kinds": pareto(decisions),
+        "decided": len(decisions),
+        "bad": sum(each.label is Label.BAD for each in decisions),
+    }
+
+
+def _setting_piece(language: str, dial: Dial, escape: int, overkill: int, line: list[LinePart]) -> Markup:
+    say = translations(language).gettext
+    chosen = dial.setting(escape, overkill, line)
+    scores = [part.score for part in line]
+    mark = svg.Mark(
+        x=chosen.point.escape.max_rate,
+        y=chosen.review_rate,
+        style="go" if chosen.point.escape.holds else "no_go",
+    )
+    title = say(N_("How many parts go to a person for each escape limit"))
+    drawings = {
+        "dial": svg.dial(dial.curve(overkill), mark, title=title, say=say),
+        "val": svg.histogram(
+            dial.good,
+            dial.bad,
+            chosen.limits,
+            title=say(N_("Scores of the good and bad val parts")),
+            say=say,
+            also=scores,
+        ),
+        "line": _line_drawing(chosen, dial, scores, say),
+    }
+    return responses.fill(language, "understand/setting.html", setting=chosen, dial=dial, drawings=drawings)
+
+
+def _line_drawing(chosen: Setting, dial: Dial, scores: list[float], say: Callable[[str], str]) -> Markup | None:
+    if not scores:
+        return None
+    title = say(N_("Scores of the last parts of the line"))
+    return svg.histogram(
+        np.array(scores), np.empty(0), chosen.limits, title=title, say=say, also=[*dial.good, *dial.bad]
+    )
+
+
+def _lacking(opened: OpenBundle | None, judged: JudgedPictures | None) -> list[Shortfall]:
+    """What the calibrate split lacks for the limits that were refused."""
+    point = None if opened is None else opened.point
+    if judged is None or point is None or (point.escape.holds and point.overkill.holds):
+        return []
+    asked = Promise(
+        max_escape=point.escape.max_rate,
+        max_overkill=point.overkill.max_rate,
+        confidence=point.escape.confidence,
+        joint=point.joint,
+    )
+    try:
+        return shortfalls(Dataset.read(judged.root), asked)
+    except DatasetError:
+        return []  # it is being changed
+
+
+def _tables(opened: OpenBundle | None, judged: JudgedPictures | None) -> list[dict[str, Any]]:
+    """What the limits in force make of the parts that certified them, and of those that only test them."""
+    if opened is None or judged is None:
+        return []
+    splits = {Split.CALIBRATE: N_("Calibration parts"), Split.TEST: N_("Test parts")}
+    found = {name: judged.evaluation(opened.point, split) for split, name in splits.items()}
+    return [{"name": name, "outcome": outcome(each)} for name, each in found.items() if each.parts]
+
+
+def _calibrate_drawing(language: str, opened: OpenBundle | None, judged: JudgedPictures | None) -> Markup | None:
+    if opened is None or judged is None:
+        return None
+    say = translations(language).gettext
+    found = judged.evaluation(opened.point, Split.CALIBRATE)
+    good, bad = found.scores(Label.GOOD), found.scores(Label.BAD)
+    if not len(good) and not len(bad):
+        return None
+    title = say(N_("Scores of the good and bad calibration parts"))
+    return svg.histogram(good, bad, opened.point, title=title, say=say)
+
+
+def _albums(
+    opened: OpenBundle | None, judged: JudgedPictures | None, decisions: list[Decision]
+) -> list[dict[str, Any]]:
+    """Mistakes and close calls: what they are, of what, and the parts."""
+    found = [
+        (N_("Passed, but a person says bad"), N_("of the passed parts that a person looked at"), escaped(decisions)),
+        (
+            N_("Rejected, but a person says good"),
+            N_("of the rejected parts that a person looked at"),
+            rejected(decisions),
+        ),
+    ]
+    if opened is not None:
+        bad, good = (close_calls(decisions, opened.family, label) for label in (Label.BAD, Label.GOOD))
+        decided = N_("of the doubtful parts that were decided")
+        found.append((N_("Doubtful and bad, lowest scores first"), decided, bad))
+        found.append((N_("Doubtful and good, highest scores first"), decided, good))
+    if opened is not None and judged is not None:
+        bad, good = (misjudged(judged, opened.point, label) for label in (Label.BAD, Label.GOOD))
+        found.append((N_("Bad test parts that would be passed"), N_("of the bad test parts"), bad))
+        found.append((N_("Good test parts that would be rejected"), N_("of the good test parts"), good))
+    return [{"title": title, "of": of, "album": album} for title, of, album in found if album.rate.of]
+
+
+def _drift_piece(understanding: Understanding, feed: Feed, inspectors: Inspectors, language: str) -> Markup:
+    opened = inspectors.in_use()
+    watched = None if opened is None else understanding.drift.of(opened)
+    station, say = feed.read().station, translations(language).gettext
+    signs = []
+    if watched is not None:
+        for name, title in SIGN_NAMES.items():
+            beyond = watched.beyond(name)
+            told = f"{say(title)}: {say(N_('the last parts, oldest on the left, and the limits'))}"
+            drawing = svg.sparkline(watched.values(name), [each.watch.limit for each in beyond], title=told)
+            signs.append({"title": title, "beyond": beyond, "drawing": drawing})
+    return responses.fill(
+        language,
+        "understand/drift.html",
+        watched=watched,
+        signs=signs,
+        opened=opened,
+        alarms=() if station is None else station.alarms,
+        alarm_at=ALARM_AT,
+        busy=bool(inspectors.worker.busy()),
+    )
+
+
+def _compared_piece(understanding: Understanding, language: str) -> Markup:
+    return responses.fill(language, "understand/compared.html", compared=understanding.comparer.last())
+
+
+def _failure(worker: Worker, language: str) -> str:
+    """What went wrong last, of what people asked for here."""
+    for key in ("set", "compare"):
+        task = worker.task(key)
+        if task is not None and task.failure:
+            return task.failure.text(language) if isinstance(task.failure, RefusedError) else task.failure
+    return ""

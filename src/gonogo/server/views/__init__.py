@@ -1,1 +1,0 @@
-"""The handlers, one module for each page. The route table says who may reach them."""
