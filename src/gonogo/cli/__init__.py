@@ -29,8 +29,8 @@ app = typer.Typer(
 for group in (dataset, roi, bundle, station, ledger):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 for command in (demo, certify, evaluate, qualify, inspect, serve):
-    app.command()(command)
-app.command(cls=SectionedCommand)(train)
+    app.command(command.__name__.removesuffix("_command"))(command)
+app.command("train", cls=SectionedCommand)(train)
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,4 +12,4 @@ from gonogo.cli.quantize import quantize
 
 app = typer.Typer(help="Trained inspectors: make them faster, train them again, examine them.", no_args_is_help=True)
 for command in (quantize, distill, cascade, learn, graph):
-    app.command()(command)
+    app.command(command.__name__.removesuffix("_command"))(command)

@@ -251,4 +251,4 @@ def _print_counts(dataset: Dataset) -> None:
 
 
 for command in (synth, doubts):
-    app.command()(command)
+    app.command(command.__name__.removesuffix("_command"))(command)

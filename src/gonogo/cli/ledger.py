@@ -46,7 +46,7 @@ def list_rows(
             typer.echo(json.dumps(_as_json(row), ensure_ascii=False) if as_json else _line(row))
 
 
-@app.command()
+@app.command("show")
 def show(
     ledger: _Ledger, seq: Annotated[int, typer.Argument(min=1, help="The row's number.")], as_json: _Json = False
 ) -> None:
@@ -67,7 +67,7 @@ def show(
         typer.echo(_line(each))
 
 
-@app.command()
+@app.command("verify")
 def verify(
     ledger: _Ledger,
     anchor: Annotated[
@@ -95,7 +95,7 @@ def verify(
         typer.echo(reach, err=as_json)
 
 
-@app.command()
+@app.command("anchor")
 def anchor(
     ledger: _Ledger, to: Annotated[Path, typer.Option(help="The file to append to; keep it out of the line's reach.")]
 ) -> None:
@@ -107,7 +107,7 @@ def anchor(
     typer.echo(f"row {published.seq}  {published.sha256}")
 
 
-@app.command()
+@app.command("export")
 def export(
     ledger: _Ledger, out: Annotated[Path, typer.Option(help="Where to write; the name ends in .parquet or .csv.")]
 ) -> None:
@@ -120,7 +120,7 @@ def export(
     typer.echo(f"Wrote {count} rows to {out}")
 
 
-@app.command()
+@app.command("retain")
 def retain(
     ledger: _Ledger,
     keep_days: Annotated[float, typer.Option(min=1, help="Keep the frames of this many days.")],
@@ -162,4 +162,4 @@ def _line(row: Row[Record]) -> str:
     return f"{start}{row.kind.value}"
 
 
-app.command()(replay)
+app.command("replay")(replay)

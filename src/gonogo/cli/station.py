@@ -18,7 +18,7 @@ _Toml = Annotated[Path, typer.Argument(help="The station's settings.", metavar="
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-@app.command()
+@app.command("run")
 def run(station: _Toml) -> None:
     """Run the station until SIGTERM, Ctrl-C or the end of standard input."""
     from gonogo.station import read_settings, worker_command
@@ -28,7 +28,7 @@ def run(station: _Toml) -> None:
     run_station(settings, worker_command(station.resolve()), complain=lambda text: typer.echo(text, err=True))
 
 
-@app.command()
+@app.command("check")
 def check(station: _Toml, as_json: _Json = False) -> None:
     """Test everything the station needs: ledger, bundles, cameras. Nothing is recorded."""
     from gonogo.errors import UnfitError
@@ -46,7 +46,7 @@ def check(station: _Toml, as_json: _Json = False) -> None:
         raise UnfitError(f"{station}: {failed} of {len(found)} trials failed; each is named above with its reason.")
 
 
-@app.command()
+@app.command("example")
 def example() -> None:
     """Print a commented station.toml to start from."""
     from gonogo.station import EXAMPLE
@@ -54,7 +54,7 @@ def example() -> None:
     typer.echo(EXAMPLE, nl=False)
 
 
-@app.command()
+@app.command("limits")
 def limits(
     photos: Annotated[list[Path], typer.Argument(help="Good photographs from this camera, or folders of them.")],
 ) -> None:
@@ -71,7 +71,7 @@ def limits(
             typer.echo(f"{key} = {json.dumps(value)}")
 
 
-@app.command()
+@app.command("status")
 def status(station: _Toml, as_json: _Json = False) -> None:
     """Show the status of the running station."""
     from gonogo.errors import UnfitError
@@ -93,7 +93,7 @@ def status(station: _Toml, as_json: _Json = False) -> None:
         typer.echo(f"  {stage:12s} median {took['p50_ms']:8.2f} ms, 99 % within {took['p99_ms']:8.2f} ms")
 
 
-@app.command()
+@app.command("acknowledge")
 def acknowledge(
     station: _Toml,
     who: Annotated[str, typer.Option(help="Name of the person responsible.")],
@@ -112,7 +112,7 @@ def acknowledge(
     typer.echo(f"Recorded as row {row.seq}; the station takes note within a second.")
 
 
-@app.command()
+@app.command("report")
 def report(
     ledger: Annotated[Path, typer.Argument(help="The station's ledger.", metavar="LEDGER")],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")],
@@ -142,4 +142,4 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
 
 
-app.command()(msa)
+app.command("msa")(msa)
