@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from command import print_figures, run
+from gonogo.certification import recertify
 from gonogo.dataset import Dataset, Fractions, ImportOptions, Sample, Split, import_folder
 from gonogo.drift import observe
 from gonogo.drift.alarm import RISK, Watch
@@ -32,7 +33,6 @@ from gonogo.drift.signs import Signs
 from gonogo.errors import InputError, UnfitError
 from gonogo.images import Photograph, encode_png
 from gonogo.inspector import Inspector
-from gonogo.operate import operate
 from gonogo.operating_point import Promise
 from gonogo.operating_point.audit import bet, kept_back
 from gonogo.progress import track
@@ -191,7 +191,7 @@ def _trained(folder: Path) -> tuple[Path, Path]:
     options = ImportOptions(mask_suffix="_mask.png", fractions=_RENDERED_SPLITS)
     dataset = import_folder(folder / "photos", folder / "parts", options).dataset
     bundle = train_inspector(dataset, folder / "rendered.inspector", TrainingOptions()).bundle
-    operate(Inspector.load(bundle.root), dataset, Promise(max_escape=0.1, max_overkill=0.1, bad_share=0.05))
+    recertify(Inspector.load(bundle.root), dataset, Promise(max_escape=0.1, max_overkill=0.1, bad_share=0.05))
     return bundle.root, dataset.root
 
 

@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 
 from command import print_figures, run
 from gonogo import images
-from gonogo.dataset.duplicates import Alike, Look, components, look, near_duplicates
+from gonogo.dataset.duplicates import Alike, PictureHashes, components, near_duplicates, picture_hashes
 from gonogo.dataset.reading import read_pictures
 from gonogo.dataset.records import Dataset
 from gonogo.errors import DatasetError
@@ -141,7 +141,8 @@ def measure(dataset: Dataset, *, copies: int = 200, seed: int = 0, suspects: int
     caught = {}
     for reshoot in RESHOTS:
         copied = [
-            look(reshoot(dataset.load(samples[row]), rng)) for row in track(chosen, f"Re-shooting: {reshoot.__name__}")
+            picture_hashes(reshoot(dataset.load(samples[row]), rng))
+            for row in track(chosen, f"Re-shooting: {reshoot.__name__}")
         ]
         caught[reshoot.__name__] = Share.of(_caught(looks, copied, chosen), len(chosen))
     parts = [sample.part for sample in samples]
@@ -173,7 +174,7 @@ def sheet(dataset: Dataset, pairs: Sequence[tuple[str, str, int]], *, height: in
     cell_wh = (2 * height, height)
     tiles = []
     for first, second, agreeing in pairs:
-        pair = [_into(images.load(dataset.root / name), cell_wh) for name in (first, second)]
+        pair = [_into(images.load_picture(dataset.root / name), cell_wh) for name in (first, second)]
         tile = np.hstack([*pair, np.full((height, 12, 3), 255, np.uint8)])
         strip = np.full((20, tile.shape[1], 3), 255, np.uint8)
         names = f"{agreeing}: {first.split('/', 1)[-1]} | {second.split('/', 1)[-1]}"
@@ -184,7 +185,7 @@ def sheet(dataset: Dataset, pairs: Sequence[tuple[str, str, int]], *, height: in
     return np.vstack([np.hstack(tiles[row : row + 2]) for row in range(0, len(tiles), 2)])
 
 
-def _caught(looks: Sequence[Look], copied: Sequence[Look], originals: Sequence[int]) -> int:
+def _caught(looks: Sequence[PictureHashes], copied: Sequence[PictureHashes], originals: Sequence[int]) -> int:
     """How many copies end in the group of their original when they lie among all pictures."""
     together = [*looks, *copied]
     group = components(len(together), _ends(near_duplicates(together)))

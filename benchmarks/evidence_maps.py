@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     given = parser.parse_args()
     inspector = Inspector.load(given.bundle)
-    frame = images.load(given.photo)
+    frame = images.load_picture(given.photo)
     verdict = inspector.inspect(frame)
     assert verdict.region is not None, verdict.reason
     picture = images.cut(frame, verdict.region, inspector.recipe.size_wh)

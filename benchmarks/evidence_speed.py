@@ -32,9 +32,9 @@ from gonogo.backbone import pretrained
 from gonogo.config import Recipe, Reduction
 from gonogo.dataset import Fractions, Split
 from gonogo.evidence import Weighted, classifier_graph
-from gonogo.evidence.cells import SHARPNESS, Cells
-from gonogo.evidence.context import Context
-from gonogo.evidence.memory import DIRECTIONS, FULL, Memory, main_directions
+from gonogo.evidence.cells import SHARPNESS, CellEvidence
+from gonogo.evidence.context import ContextEvidence
+from gonogo.evidence.memory import DIRECTIONS, FULL, MemoryEvidence, main_directions
 from gonogo.heatmap import HeatScale
 from gonogo.inspector import Inspector
 from gonogo.manifest import Classifier, Evidence, Manifest
@@ -59,7 +59,7 @@ def full_evidence(widths: list[int]) -> Weighted:
     patches = draw(FULL.kept, total)
     directions = main_directions(patches, DIRECTIONS)
     return Weighted(
-        memory=Memory(
+        memory=MemoryEvidence(
             channels=slice(0, total),
             centre=draw(total),
             scale=np.ones(total, np.float32),
@@ -67,9 +67,9 @@ def full_evidence(widths: list[int]) -> Weighted:
             directions=directions,
         ),
         memory_weight=1.0,
-        context=Context(mean_weight=draw(total), max_weight=draw(total), bias=0.0),
+        context=ContextEvidence(mean_weight=draw(total), max_weight=draw(total), bias=0.0),
         context_weight=1.0,
-        cells=Cells(weight=draw(total), bias=0.0),
+        cells=CellEvidence(weight=draw(total), bias=0.0),
         cells_weight=1.0,
         bias=0.0,
     )

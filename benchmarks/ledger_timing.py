@@ -20,7 +20,7 @@ import numpy as np
 
 from command import print_figures, run
 from gonogo.ledger.queries import By, Where
-from gonogo.ledger.records import REVIEW, Action, Kind, VerdictRecord, View
+from gonogo.ledger.records import REVIEW, Action, RowKind, VerdictRecord, View
 from gonogo.ledger.store import Ledger
 from gonogo.ledger.verifying import verify
 from gonogo.progress import track
@@ -67,13 +67,13 @@ def fill(ledger: Ledger, *, rows: int, seed: int) -> None:
     stamped = Ledger(ledger.path, ledger._connection, now=lambda: next(clock))
     with stamped.writing():  # one transaction: this is preparation, not what is timed
         for record in track(_parts(ledger, count=rows, first=0, seed=seed), "filling", total=rows):
-            row = stamped._append(Kind.VERDICT, record)
+            row = stamped._append(RowKind.VERDICT, record)
             if record.state is State.REVIEW and rng.random() < 0.9:
                 defect = str(rng.choice(["scratch", "crack", "hole"])) if rng.random() < 0.5 else None
                 label = Label.GOOD if defect is None else Label.BAD
                 who = f"person{rng.integers(5)}"
                 action = Action(action=REVIEW, who=who, about=row.seq, label=label, defect=defect)
-                stamped._append(Kind.ACTION, action)
+                stamped._append(RowKind.ACTION, action)
 
 
 def _parts(ledger: Ledger, *, count: int, first: int, seed: int) -> list[VerdictRecord]:
@@ -150,7 +150,7 @@ def _queries(ledger: Ledger, rows: int) -> dict[str, Callable[[], object]]:
         "one day by hour and state": lambda: ledger.tally((By.HOUR, By.STATE), day),
         "count by lot and state": lambda: ledger.tally((By.LOT, By.STATE)),
         "faults by cause": lambda: ledger.tally((By.CAUSE,), Where(states=(State.FAULT,))),
-        "bad parts by defect kind": lambda: ledger.tally((By.DEFECT,), decided_bad, kind=Kind.ACTION),
+        "bad parts by defect kind": lambda: ledger.tally((By.DEFECT,), decided_bad, kind=RowKind.ACTION),
     }
 
 

@@ -29,7 +29,7 @@ from gonogo.ledger import Ledger, verify
 from gonogo.schema import State
 from gonogo.station.answers import Sender
 from gonogo.station.messages import Answer, Cause
-from gonogo.station.models import Model, load
+from gonogo.station.models import LoadedBundle, load_model
 from gonogo.station.running import worker_command
 from gonogo.station.settings import StationSettings, parse_settings
 from gonogo.station.status import Health
@@ -122,7 +122,7 @@ def _capacity(
     folder: Path, memory: Path | None, bundle: Path, photos: Path, frames: list[Photograph], tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """Time ``inspect`` alone, and whole cycles with the ledger in memory and on disk, in turns."""
-    model = load(bundle)
+    model = load_model(bundle)
     places = {"cycle_ms": folder} | ({} if memory is None else {"cycle_in_memory_ms": memory})
     rounds: list[dict[str, float]] = []
     with contextlib.ExitStack() as stack:
@@ -151,7 +151,7 @@ def _memory() -> Iterator[Path | None]:
         yield Path(place) / "station"
 
 
-def _bare(model: Model, frames: list[Photograph], count: int) -> float:
+def _bare(model: LoadedBundle, frames: list[Photograph], count: int) -> float:
     """Median milliseconds of ``inspect`` alone, on pictures that are unpacked already."""
     took: list[float] = []
     for frame in frames:

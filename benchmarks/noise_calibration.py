@@ -17,7 +17,7 @@ from gonogo.dataset import Dataset
 from gonogo.errors import UnfitError
 from gonogo.inspector import Inspector
 from gonogo.progress import console
-from gonogo.workflow.quantising import QuantisingOptions, quantise
+from gonogo.workflow.quantizing import QuantizingOptions, quantize_bundle
 
 PICTURES = 100
 
@@ -30,7 +30,7 @@ def judged(source: Inspector, dataset: Dataset, *, levels: range) -> str:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "noise.inspector"
         try:
-            made = quantise(source, dataset, out, QuantisingOptions(control=False), pictures=noise)
+            made = quantize_bundle(source, dataset, out, QuantizingOptions(control=False), pictures=noise)
         except UnfitError as refusal:
             console.print(str(refusal), markup=False, highlight=False)
             return " ".join(["refused:", *str(refusal).splitlines()[1:4]])

@@ -22,17 +22,17 @@ from fastapi import FastAPI
 from playwright.sync_api import Page, sync_playwright
 
 from gonogo import images
+from gonogo.certification import recertify
 from gonogo.dataset import Dataset, Sample, Split, write_metadata
 from gonogo.evaluate import evaluate
 from gonogo.files import write_beside
 from gonogo.inspector import Inspector
 from gonogo.ledger import REVIEW, Action, Ledger, VerdictRecord, View
-from gonogo.operate import operate
 from gonogo.operating_point import Promise
 from gonogo.progress import track
 from gonogo.schema import Label, State, Verdict
 from gonogo.server import Options, Workspace, create_app
-from gonogo.server.access import Kind, Role, Route
+from gonogo.server.access import AccessKind, Role, Route
 from gonogo.server.components import Components
 from gonogo.server.review import BLIND_CHECK
 from gonogo.server.routes import ROUTES
@@ -81,7 +81,7 @@ def furnish(space: Workspace, demo: Path) -> None:
     record_run(space, demo, judge, dataset, number=1)
     other = space.bundles / "chip-2.inspector"
     shutil.copytree(judge.path, other)
-    operate(Inspector.load(other), dataset, Promise(max_escape=0.1, max_overkill=0.05, bad_share=0.05))
+    recertify(Inspector.load(other), dataset, Promise(max_escape=0.1, max_overkill=0.05, bad_share=0.05))
     record_run(space, demo, Inspector.load(other), dataset, number=2)
     record_line(space, judge, dataset)
     begin_labelling(space, dataset)
@@ -192,7 +192,7 @@ def people(components: Components) -> None:
 
 def take(app: FastAPI, address: str, out: Path, only: str) -> None:
     """Visit and photograph."""
-    pages = {NAMES.get(route.path, route.path.strip("/")): route for route in ROUTES if route.kind is Kind.PAGE}
+    pages = {NAMES.get(route.path, route.path.strip("/")): route for route in ROUTES if route.kind is AccessKind.PAGE}
     work_out(app.state.components)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

@@ -24,7 +24,7 @@ from gonogo.dataset import Dataset, groups_of
 from gonogo.demo.photos import best_threshold
 from gonogo.evaluate import Rate, auroc
 from gonogo.evidence import FeatureTable, gather_features, measure_shift, out_of_fold
-from gonogo.source import Source
+from gonogo.source import TrainingSource
 
 FOLDS = 5
 
@@ -50,7 +50,7 @@ def features(dataset: Dataset, size_wh: tuple[int, int]) -> FeatureTable:
     """Features of every cell."""
     graph = runtime.compile_graph(pretrained("efficientnet_lite0").graph(size_wh), many=True)
     shift_xy = measure_shift(lambda picture: graph(picture)["stride_16"][0], size_wh)
-    source = Source(dataset=dataset, size_wh=size_wh)
+    source = TrainingSource(dataset=dataset, size_wh=size_wh)
     scratch = settings().cache_dir / "scratch"
     return gather_features(graph, source, dataset.samples, shift_xy=shift_xy, masks=False, scratch=scratch)
 

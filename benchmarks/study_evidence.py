@@ -26,7 +26,7 @@ from gonogo.evidence import (
 from gonogo.evidence.cells import SHARPNESS, pool_log_sum_exp
 from gonogo.evidence.context import context_scores
 from gonogo.evidence.memory import memory_scores
-from gonogo.source import Source, masked
+from gonogo.source import TrainingSource, masked
 from gonogo.workflow.evidence_training import USUAL_WH, pictures_to_try
 from gonogo.workflow.picture_size import brings_more, sizes_to_try, usual_region_wh
 
@@ -56,7 +56,7 @@ class Features:
 
     def sizes(self, *, both_classes: bool = True) -> list[SizeWh]:
         """The sizes that training would try."""
-        source = Source(dataset=self.dataset, size_wh=USUAL_WH)
+        source = TrainingSource(dataset=self.dataset, size_wh=USUAL_WH)
         region_wh = usual_region_wh(source, self.dataset.samples, 1)
         return sizes_to_try(region_wh, both_classes=both_classes)
 
@@ -81,7 +81,7 @@ class Features:
         usual = runtime.compile_graph(backbone.graph(USUAL_WH))
         table = gather_features(
             runtime.compile_graph(backbone.graph(size_wh), many=True),
-            Source(dataset=self.dataset, size_wh=size_wh),
+            TrainingSource(dataset=self.dataset, size_wh=size_wh),
             self.dataset.samples,
             shift_xy=measure_shift(lambda picture: usual(picture)["stride_16"][0], USUAL_WH),
             masks=masked(self.dataset.samples),

@@ -24,7 +24,7 @@ from gonogo.errors import UnfitError
 from gonogo.ledger import formats
 from gonogo.ledger.anchors import Anchor
 from gonogo.ledger.formats import apsw
-from gonogo.ledger.records import NO_HASH, Kind, row_hash
+from gonogo.ledger.records import NO_HASH, RowKind, row_hash
 from gonogo.ledger.store import Ledger
 from gonogo.ledger.verifying import verify
 from gonogo.progress import track
@@ -145,7 +145,7 @@ def _change(rows: list[_Row], rng: np.random.Generator) -> tuple[str, list[_Row]
     if column == "seq":
         row["seq"] = int(rng.choice([-1, 0, rows[-1]["seq"] + int(rng.integers(1, 9))]))
     elif column == "kind":
-        row["kind"] = str(rng.choice(list(Kind)))
+        row["kind"] = str(rng.choice(list(RowKind)))
     elif column == "body":
         row["body"] = _changed_body(row["body"], rng)
     else:

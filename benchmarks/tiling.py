@@ -84,7 +84,7 @@ def share_out(places: list[str], seed: int) -> dict[str, Split]:
 
 def halves(photograph: Photograph) -> list[tuple[Frame, np.ndarray | None, str]]:
     """Left and right half with their masks, ``None`` for a good one; those that are neither are left out."""
-    frame = images.load(photograph.path)
+    frame = images.load_picture(photograph.path)
     mask = np.zeros(frame.shape[:2], np.uint8)
     for polygon in photograph.polygons:
         cv2.fillPoly(mask, [np.rint(polygon).astype(np.int32)], 255)

@@ -26,12 +26,12 @@ from gonogo.dataset import Dataset, Split
 from gonogo.export import export_maps, export_pooled
 from gonogo.model import FeatureNetwork, MapHead, Network, Pool, architecture, load_backbone
 from gonogo.runtime import Graph, compile_graph
-from gonogo.source import Source
+from gonogo.source import TrainingSource
 from gonogo.train import FineTuning, stream_maps
 from gonogo.train.precision import reduced_precision
 
 
-def frozen(graph: Graph, source: Source, pictures: int, augmentation: Augmentation, repeats: int) -> float:
+def frozen(graph: Graph, source: TrainingSource, pictures: int, augmentation: Augmentation, repeats: int) -> float:
     """Throughput over files as a share of the bare network's."""
     samples = source.dataset.split(Split.TRAIN)[: max(1, pictures // augmentation.views)]
     in_memory = [view.picture for view in source.views(samples, augmentation, seed=0)]
@@ -78,7 +78,7 @@ def main() -> None:
     given = parser.parse_args()
     chosen = architecture(given.backbone)
     side = given.size or chosen.side
-    source = Source(dataset=Dataset.read(given.dataset), size_wh=(side, side))
+    source = TrainingSource(dataset=Dataset.read(given.dataset), size_wh=(side, side))
     figures: dict[str, float] = {}
     for name, cuts, export in (("labels", (), export_pooled), ("masks", (*chosen.fine, chosen.last), export_maps)):
         stack = load_backbone(given.backbone, weights=given.weights, cuts=cuts).eval()

@@ -30,7 +30,7 @@ from gonogo.ledger import REVIEW, Action, Ledger
 from gonogo.progress import track
 from gonogo.schema import Frame, Label, State
 from gonogo.station.challenge import ACKNOWLEDGE
-from gonogo.station.judging import Station, ViewParts
+from gonogo.station.judging import CameraParts, Station
 from gonogo.station.messages import Answer, Trigger
 from gonogo.station.models import ModelSlot
 from gonogo.station.settings import StationSettings, parse_settings
@@ -126,7 +126,7 @@ def simulate_week(
 
     camera = FakeCamera(frame_of, lambda trigger_id: planned[trigger_id].mishap, delay_s=2.0, sleep=clock.sleep)
     slot = ModelSlot(pointer, settings.state_dir / "bundles")
-    view = ViewParts(name="main", open_camera=lambda: camera, health=HealthLimits(sharpness=0.0), slot=slot)
+    view = CameraParts(name="main", open_camera=lambda: camera, health=HealthLimits(sharpness=0.0), slot=slot)
 
     def open_ledger(path: Path, create: bool) -> Ledger:
         return Ledger.open(path, create=create, now=lambda: clock.now)
@@ -317,7 +317,7 @@ class _Changes:
 def _issued_anew(bundle: Path, target: Path) -> Path:
     """The same network as a bundle of its own, as a retraining that changed nothing would give."""
     shutil.copytree(bundle, target)
-    manifest = bundles.read(target).manifest
+    manifest = bundles.read_bundle(target).manifest
     bundles.write_manifest(target, manifest.model_copy(update={"training": {**manifest.training, "issue": 2}}))
     return target
 

@@ -10,7 +10,7 @@ import numpy as np
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.errors import ImageError
 from gonogo.heatmap import HeatScale
-from gonogo.images import Photograph, encode_png, load, seen_region
+from gonogo.images import Photograph, encode_png, load_picture, seen_region
 from gonogo.images.geometry import corners_of
 from gonogo.roi import Roi, WholeRoi
 from gonogo.schema import Box, Claim, Frame, Label, Located, OperatingPoint, State, Verdict
@@ -54,7 +54,7 @@ class BrightnessJudge:
 
     def inspect_file(self, path: Path) -> tuple[Photograph | None, Verdict]:
         try:
-            photograph = Photograph(load(path))
+            photograph = Photograph(load_picture(path))
         except ImageError as error:
             return None, Verdict(state=State.FAULT, score=None, reason=str(error))
         return photograph, self.inspect(photograph)

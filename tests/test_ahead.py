@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gonogo.ahead import ahead
+from gonogo.prefetch import prefetch
 
 
 def test_results_come_in_the_order_of_the_items_whoever_is_done_first() -> None:
@@ -15,13 +15,13 @@ def test_results_come_in_the_order_of_the_items_whoever_is_done_first() -> None:
         time.sleep(0.02 if item % 4 == 0 else 0)
         return item * 10
 
-    assert list(ahead(slow_first, range(40), workers=4)) == [item * 10 for item in range(40)]
-    assert list(ahead(slow_first, [], workers=4)) == []
+    assert list(prefetch(slow_first, range(40), workers=4)) == [item * 10 for item in range(40)]
+    assert list(prefetch(slow_first, [], workers=4)) == []
 
 
 def test_only_a_few_results_wait_for_the_consumer() -> None:
     begun = []
-    results = ahead(begun.append, range(1000), workers=2)
+    results = prefetch(begun.append, range(1000), workers=2)
     for _ in range(5):
         next(results)
     time.sleep(0.05)
@@ -39,7 +39,7 @@ def test_an_error_is_raised_in_its_turn_and_ends_the_work() -> None:
             raise ValueError("three")
         return item
 
-    results = ahead(fail_at_three, range(1000), workers=1)
+    results = prefetch(fail_at_three, range(1000), workers=1)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="three"):
         next(results)
@@ -47,5 +47,5 @@ def test_an_error_is_raised_in_its_turn_and_ends_the_work() -> None:
 
 
 def test_the_work_is_done_on_other_threads() -> None:
-    names = set(ahead(lambda _: threading.current_thread().name, range(8), workers=2))
+    names = set(prefetch(lambda _: threading.current_thread().name, range(8), workers=2))
     assert threading.main_thread().name not in names

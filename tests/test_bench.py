@@ -49,7 +49,7 @@ def test_the_shares_of_the_stages_add_up_to_the_judgement(inspector: Inspector, 
 
 
 def test_sizes_regions_and_streams_are_held_against_the_smallest(inspector: Inspector, photo: Path) -> None:
-    frame = images.load(photo)
+    frame = images.load_picture(photo)
     assert [row.name for row in stages.measure_regions(inspector, frame, repeats=2)] == ["1", "2", "4", "8"]
     streams = stages.measure_streams(inspector, frame, seconds=0.1, rounds=1, cores=2)
     assert [row.name for row in streams] == ["1", "2", "4"]
@@ -69,7 +69,7 @@ def test_a_command_that_fails_is_no_start(tmp_path: Path, photo: Path) -> None:
 
 
 def test_every_way_of_judging_many_pictures_is_measured(trained: Path, photo: Path) -> None:
-    rows = measure_throughput(trained, images.load(photo), seconds=1, rounds=1)
+    rows = measure_throughput(trained, images.load_picture(photo), seconds=1, rounds=1)
     assert PROCESSES in [row.name for row in rows]
     assert all(row.facts["pictures_per_s"] > 0 for row in rows[1:])
 

@@ -31,10 +31,10 @@ from gonogo.capture import (
 )
 from gonogo.capture.genicam import to_rgb
 from gonogo.capture.push import CAPTURED_AT
-from gonogo.config import Limits, Recipe
+from gonogo.config import PictureLimits, Recipe
 from gonogo.errors import InputError
 from gonogo.schema import Frame
-from gonogo.synthetic import render
+from gonogo.synthetic import render_scene
 from gonogo.testing import FakeCamera, Mishap, fake_frame, spoil
 
 
@@ -51,7 +51,7 @@ def _trouble(camera: object, trigger_id: str = "A1", timeout_s: float = 0.05) ->
 def test_rendered_boards_pass_the_default_limits_and_their_spoiled_pictures_do_not(size_wh: tuple[int, int]) -> None:
     expected = {Mishap.DARK: Trouble.DARK, Mishap.SATURATED: Trouble.SATURATED, Mishap.BLURRED: Trouble.BLURRED}
     for number, difficulty in enumerate((0.0, 0.5, 1.0)):
-        frame = render(number, difficulty=difficulty, size_wh=size_wh).frame
+        frame = render_scene(number, difficulty=difficulty, size_wh=size_wh).frame
         HealthCheck(HealthLimits()).require(frame)
         for mishap, trouble in expected.items():
             with pytest.raises(CaptureError) as caught:
@@ -89,7 +89,7 @@ def test_a_picture_without_contrast_has_no_sharpness_and_is_not_called_blurred()
 
 
 def test_sharpness_falls_as_the_lens_defocuses_and_not_with_the_exposure() -> None:
-    frame = render(3).frame
+    frame = render_scene(3).frame
     sharp, darker = measure(frame).sharpness, measure((frame // 2).astype(np.uint8)).sharpness
     blurred = measure(spoil(frame, Mishap.BLURRED)).sharpness
     assert sharp is not None
@@ -104,7 +104,7 @@ def test_a_tiny_picture_can_be_measured() -> None:
 
 
 def test_suggested_limits_keep_every_good_picture_and_refuse_its_spoiled_ones() -> None:
-    frames = [render(number).frame for number in range(3)]
+    frames = [render_scene(number).frame for number in range(3)]
     limits = suggest_limits(frames)
     assert limits.size_wh == (640, 480)
     for frame in frames:
@@ -346,7 +346,9 @@ def test_pictures_that_are_still_being_sent_count_against_the_memory(frame: Fram
 
 
 def test_a_push_without_token_without_place_too_large_or_too_many_is_refused(frame: Frame) -> None:
-    camera = PushCamera(token="secret", matching=Matching(max_waiting=1), limits=Limits(max_file_bytes=100_000)).start()
+    camera = PushCamera(
+        token="secret", matching=Matching(max_waiting=1), limits=PictureLimits(max_file_bytes=100_000)
+    ).start()
     try:
         allowed = {"Authorization": "Bearer secret"}
         assert _post(camera.port, "/frames/A", b"x") == 401
@@ -387,7 +389,7 @@ def test_a_video_file_gives_its_frames_in_turn_and_then_no_more(film: Path) -> N
 
 
 def test_a_video_larger_than_the_limits_or_missing_is_refused(film: Path, tmp_path: Path) -> None:
-    assert _trouble(VideoFile(str(film), limits=Limits(max_pixels=100))) is Trouble.WRONG_SIZE
+    assert _trouble(VideoFile(str(film), limits=PictureLimits(max_pixels=100))) is Trouble.WRONG_SIZE
     assert _trouble(VideoFile(str(tmp_path / "none.mkv"))) is Trouble.CAMERA_LOST
 
 

@@ -111,7 +111,7 @@ def test_inspect_prints_one_object_per_picture(trained: Path, discs: Dataset, tm
         assert row["timings_ms"]["total"] == pytest.approx(sum(stages.values()), rel=0.2, abs=0.5)
         assert row["timings_ms"]["total"] >= stages["decode"]
         assert row["box_xyxy"] == [0, 0, 96, 72]
-        assert images.load(row["heatmap_file"]).shape == (72, 96, 3)
+        assert images.load_picture(row["heatmap_file"]).shape == (72, 96, 3)
     assert {row["state"] for row in rows} <= {"go", "no_go", "review"}
 
 

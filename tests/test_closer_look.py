@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gonogo.roi import LearnedRecipe, LearnedRoi
+from gonogo.roi import LearnedConfig, LearnedRoi
 from gonogo.roi.learned import CLOSER_BELOW, FILLED, closer_view, mirrored
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, Frame
-from gonogo.train.views import SCALES, random_view
+from gonogo.train.augmentations import SCALES, random_picture
 
 HEIGHT, WIDTH = 300, 400
-RECIPE = LearnedRecipe(size_wh=(64, 64), turned=False, closer_below=CLOSER_BELOW, area=(0.0, 1.0), aspect=(1.0, 9.0))
+RECIPE = LearnedConfig(size_wh=(64, 64), turned=False, closer_below=CLOSER_BELOW, area=(0.0, 1.0), aspect=(1.0, 9.0))
 
 
 def frame_with(box: Box) -> Frame:
@@ -43,7 +43,7 @@ class BrightThings:
         return {"box": box[None], "corners": corners[None], "presence": np.array([-2.0 if small else 2.0])}
 
 
-def located_by(network: BrightThings, recipe: LearnedRecipe, box: Box) -> tuple[bool, float]:
+def located_by(network: BrightThings, recipe: LearnedConfig, box: Box) -> tuple[bool, float]:
     """Whether the part counts as found, and how well."""
     found = LearnedRoi(recipe, cast(Graph, network)).locate(frame_with(box))
     return found.present, 0.0 if found.box is None else found.box.iou(box)
@@ -103,7 +103,7 @@ def test_views_come_as_close_to_a_small_part_as_the_second_look() -> None:
     for box, least in ((Box.from_xyxy((150, 100, 190, 130)), 0.1), (Box.from_xyxy((80, 60, 280, 210)), 0.5)):
         reach = max(box.width / WIDTH, box.height / HEIGHT)
         rng = np.random.default_rng(6)
-        shown = [random_view(frame_with(box), box, None, (64, 64), rng).box for _ in range(300)]
+        shown = [random_picture(frame_with(box), box, None, (64, 64), rng).box for _ in range(300)]
         reaches = np.array([max(one[2] - one[0], one[3] - one[1]) for one in shown if one is not None])
         assert len(reaches) > 180
         nearest = min(SCALES[0], reach / FILLED)

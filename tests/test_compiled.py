@@ -51,10 +51,10 @@ def exported(model: ov.Model) -> bytes:
 def binding(root: Path) -> dict[str, str]:
     """What the cache binds a bundle's classifier to; also for a bundle sealed by somebody else."""
     return {
-        "bundle": bundle.read(root).sha256,
+        "bundle": bundle.read_bundle(root).sha256,
         "graph": bundle.CLASSIFIER,
         "openvino": ov.get_version(),
-        "processor": runtime.environment()["processor"],
+        "processor": runtime.runtime_environment()["processor"],
         "features": runtime._processor_features(),
         "device": "CPU",
         "precision": "f32",
@@ -150,7 +150,7 @@ def test_cache_and_key_are_for_this_user_alone_and_an_exposed_key_is_replaced(se
 
 def test_every_revision_of_a_bundle_takes_the_place_of_the_last(sealed: Path, machine: Settings) -> None:
     for number in range(4):
-        opened = bundle.read(sealed)
+        opened = bundle.read_bundle(sealed)
         bundle.write_manifest(sealed, opened.manifest.model_copy(update={"name": f"revision {number}"}))
         assert not Inspector.load(sealed, machine=machine)._graph.kept
         assert Inspector.load(sealed, machine=machine)._graph.kept
@@ -185,7 +185,7 @@ def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(
 
 
 def test_what_is_compiled_are_the_bytes_that_were_checked(sealed: Path, machine: Settings) -> None:
-    opened = bundle.read(sealed)
+    opened = bundle.read_bundle(sealed)
     weights = sealed / "classifier.bin"
     weights.write_bytes(bytes(weights.stat().st_size))  # after the seal was compared, before the graph is read
     with pytest.raises(BundleError, match=r"classifier\.bin was changed while"):

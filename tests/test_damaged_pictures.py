@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from gonogo import images
 from gonogo.capture import CaptureError, FolderCamera, Trouble
 from gonogo.cli import app
-from gonogo.config import Limits, Recipe, Reduction
+from gonogo.config import PictureLimits, Recipe, Reduction
 from gonogo.errors import ImageError, InputError
 from gonogo.inspector import Inspector
 from gonogo.schema import Frame, State
@@ -190,7 +190,7 @@ def test_what_decoding_needs_counts_the_file_s_samples_and_the_frame(picture: Fr
     tiff = bytes(cv2.imencode(".tiff", deep)[1])
     assert images.read_header(tiff).decoded_bytes == 100 * 100 * (6 + 3)
     with pytest.raises(ImageError, match="decoding needs 90,000 bytes, more than the 80,000 allowed"):
-        images.decode(tiff, limits=Limits(max_decoded_bytes=80_000))
+        images.decode(tiff, limits=PictureLimits(max_decoded_bytes=80_000))
     assert images.read_header(jpeg(picture)).decoded_bytes == 320 * 240 * 3
     smooth = images.read_header(jpeg(picture, progressive=True, subsampling="4:2:0"))
     assert smooth.decoded_bytes == 320 * 240 * (3 + 3)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from duplicates import main
 from gonogo import images
-from gonogo.cli.dataset import app, split_
+from gonogo.cli.dataset import app, split_command
 from gonogo.dataset import (
     Dataset,
     Fractions,
@@ -22,7 +22,7 @@ from gonogo.dataset import (
     Sample,
     Split,
     assign_splits,
-    check,
+    check_dataset,
     import_folder,
     locked,
     require_trainable,
@@ -176,7 +176,7 @@ def test_datasets_reads_what_was_imported(plant: Path, tmp_path: Path, monkeypat
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     datasets = pytest.importorskip("datasets")
-    save(plant / "bad/dent/mirrored.jpg", images.load(plant / "bad/dent/000.jpg")[:, ::-1])
+    save(plant / "bad/dent/mirrored.jpg", images.load_picture(plant / "bad/dent/000.jpg")[:, ::-1])
     save(plant / "bad/dent/mirrored.png", np.full((100, 130, 3), 255, np.uint8))
     dataset = import_folder(plant, tmp_path / "out", ImportOptions(mask_suffix=".png")).dataset
     loaded = datasets.load_dataset("imagefolder", data_dir=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
@@ -217,7 +217,7 @@ def test_the_same_picture_under_two_labels_is_refused_with_both_names(plant: Pat
 
 
 def test_an_exact_copy_with_the_same_label_is_left_out_and_said(plant: Path, tmp_path: Path) -> None:
-    save(plant / "good/again.png", images.load(plant / "good/003.jpg"))
+    save(plant / "good/again.png", images.load_picture(plant / "good/003.jpg"))
     imported = import_folder(plant, tmp_path / "out")
     assert len(imported.dataset.samples) == 32
     assert any("1 exact copies" in note for note in imported.notes)
@@ -276,7 +276,7 @@ def test_a_pattern_that_misses_a_picture_is_refused(plant: Path, tmp_path: Path)
 
 def test_a_reshot_copy_shares_the_split_of_its_original(plant: Path, tmp_path: Path) -> None:
     for number in range(16):
-        original = images.load(plant / f"good/{number:03}.jpg")
+        original = images.load_picture(plant / f"good/{number:03}.jpg")
         copy = np.clip(original[6:-9, 11:-4] * 0.8 + 10, 0, 255).astype(np.uint8)
         save(plant / f"good/reshot_{number:03}.jpg", copy)
     dataset = import_folder(plant, tmp_path / "out").dataset
@@ -361,7 +361,7 @@ def test_a_single_lot_cannot_be_split_unless_the_user_says_so() -> None:
 
 
 def test_a_fresh_import_is_fit(plant: Path, tmp_path: Path) -> None:
-    found = check(import_folder(plant, tmp_path / "out").dataset)
+    found = check_dataset(import_folder(plant, tmp_path / "out").dataset)
     assert found.problems == ()
     assert sum(found.counts.values()) == 32
     assert found.near_duplicates == ()
@@ -374,11 +374,11 @@ def spoil(dataset: Dataset, row: int, **update: object) -> Dataset:
 
 
 def test_a_near_duplicate_in_another_split_is_an_error(plant: Path, tmp_path: Path) -> None:
-    save(plant / "good/reshot.jpg", images.load(plant / "good/000.jpg")[5:, 5:])
+    save(plant / "good/reshot.jpg", images.load_picture(plant / "good/000.jpg")[5:, 5:])
     dataset = import_folder(plant, tmp_path / "out").dataset
     row = next(row for row, sample in enumerate(dataset.samples) if sample.file_name.endswith("reshot.jpg"))
     other = next(split for split in Split if split is not dataset.samples[row].split)
-    problems = check(spoil(dataset, row, split=other)).problems
+    problems = check_dataset(spoil(dataset, row, split=other)).problems
     assert len(problems) == 1
     assert "near-duplicates in 2 splits" in problems[0]
     assert "reshot.jpg" in problems[0]
@@ -389,7 +389,7 @@ def test_a_part_or_lot_in_two_splits_is_an_error(plant: Path, tmp_path: Path, ke
     dataset = import_folder(plant, tmp_path / "out").dataset
     train = next(row for row, sample in enumerate(dataset.samples) if sample.split is Split.TRAIN)
     test = next(row for row, sample in enumerate(dataset.samples) if sample.split is Split.TEST)
-    problems = check(spoil(spoil(dataset, train, **{key: "X7"}), test, **{key: "X7"})).problems
+    problems = check_dataset(spoil(spoil(dataset, train, **{key: "X7"}), test, **{key: "X7"})).problems
     assert len(problems) == 1
     assert f"{key} X7 in 2 splits" in problems[0]
 
@@ -401,7 +401,7 @@ def test_missing_and_mislabelled_pictures_are_errors(plant: Path, tmp_path: Path
     lost = dataset.samples[-1]
     dataset.path(bad).write_bytes(dataset.path(good).read_bytes())
     dataset.path(lost).unlink()
-    problems = " ".join(check(dataset).problems)
+    problems = " ".join(check_dataset(dataset).problems)
     assert lost.file_name in problems
     assert f"{good.file_name} and {bad.file_name}" in problems or f"{bad.file_name} and {good.file_name}" in problems
 
@@ -432,7 +432,7 @@ def test_splitting_keeps_what_people_label_meanwhile(
 
     monkeypatch.setattr("gonogo.dataset.with_groups", with_groups)
     with locked(out):
-        splitting = threading.Thread(target=split_, args=(out,), kwargs={"seed": 4})
+        splitting = threading.Thread(target=split_command, args=(out,), kwargs={"seed": 4})
         splitting.start()
         assert looking.wait(20)
         samples = Dataset.read(out).samples
@@ -465,7 +465,7 @@ def test_the_duplicate_search_finds_nearly_all_reshot_copies(
     assert measured["merged_across_parts"] == 1
     assert measured["suspects"][0][:2] == ["images/good/0.jpg", "images/good/again.jpg"]
     assert all(measured["caught"][kind]["hits"] >= 9 for kind in ("crop", "shift", "turn", "brightness", "jpeg"))
-    assert images.load(sheet).shape[2] == 3
+    assert images.load_picture(sheet).shape[2] == 3
 
 
 def test_the_magnetic_tiles_import_as_they_lie(magnetic_tile: Path, tmp_path: Path) -> None:

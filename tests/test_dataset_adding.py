@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from gonogo import images
 from gonogo.cli.dataset import app
-from gonogo.dataset import Dataset, ImportOptions, Sample, add_folder, check, import_folder
+from gonogo.dataset import Dataset, ImportOptions, Sample, add_folder, check_dataset, import_folder
 from gonogo.errors import DatasetError
 from gonogo.schema import Frame, Label
 
@@ -89,7 +89,7 @@ def test_files_that_are_no_pictures_are_counted_by_kind(tmp_path: Path, draw: Dr
 def test_added_pictures_leave_the_old_ones_as_they_are(tmp_path: Path, draw: Draw) -> None:
     before = import_folder(parts(tmp_path / "source", draw, count=12), tmp_path / "data").dataset
     more = parts(tmp_path / "more", draw, count=4)
-    save(more / "good" / "copy.png", images.load(tmp_path / "source/good/0.png"))
+    save(more / "good" / "copy.png", images.load_picture(tmp_path / "source/good/0.png"))
     added = add_folder(more, tmp_path / "data")
     after = Dataset.read(tmp_path / "data")
     assert added.dataset.samples == after.samples
@@ -126,7 +126,7 @@ def test_pictures_without_label_take_the_one_they_are_added_with(tmp_path: Path,
 def test_adding_under_another_label_is_refused_and_changes_nothing(tmp_path: Path, draw: Draw) -> None:
     import_folder(parts(tmp_path / "source", draw), tmp_path / "data")
     before = sorted(tmp_path.joinpath("data").rglob("*"))
-    save(tmp_path / "more/bad/x.png", images.load(tmp_path / "source/good/0.png"))
+    save(tmp_path / "more/bad/x.png", images.load_picture(tmp_path / "source/good/0.png"))
     save(tmp_path / "more/good/y.png", draw())
     with pytest.raises(DatasetError, match="different labels"):
         add_folder(tmp_path / "more", tmp_path / "data")
@@ -147,7 +147,7 @@ def test_a_part_with_good_and_bad_pictures_is_pointed_out(tmp_path: Path, draw: 
     imported = import_folder(source, tmp_path / "data", ImportOptions(part_regex=r"(\d)\d?\.png"))
     (told,) = (note for note in imported.notes if "--lot-regex" in note)
     assert told.startswith("10 parts have good and bad pictures, for example part 0 (")
-    warned = [warning for warning in check(imported.dataset).warnings if "--lot-regex" in warning]
+    warned = [warning for warning in check_dataset(imported.dataset).warnings if "--lot-regex" in warning]
     assert warned == [told]
 
 

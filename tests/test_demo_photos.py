@@ -111,7 +111,7 @@ def test_the_demo_on_photographs_goes_the_whole_way(tmp_path: Path) -> None:
     assert "<html" in made.report.read_text()
     assert "<html" in made.qualification.read_text()
     assert any(made.heatmaps.iterdir())
-    assert images.load(made.folder / "sheet.jpg").shape[2] == 3
+    assert images.load_picture(made.folder / "sheet.jpg").shape[2] == 3
     figures = json.loads((made.folder / "figures.json").read_text())
     assert figures["all_cells"]["good"] + figures["all_cells"]["bad"] == len(made.evaluation.parts)
 

@@ -14,22 +14,22 @@ from typer.testing import CliRunner
 
 from gonogo import bundle, runtime
 from gonogo.augment import Augmentation
+from gonogo.certification import recertify
 from gonogo.cli import app
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import BundleError, InputError, UnfitError
 from gonogo.inspector import Inspector
 from gonogo.model import IMAGENET, FeatureNetwork, MapHead, Network, Pool, load_backbone
-from gonogo.operate import operate
 from gonogo.operating_point import Promise
-from gonogo.source import Source
-from gonogo.train import Distillation, Lessons, distil, make_lessons, watch_teacher
-from gonogo.train import distilling as module
-from gonogo.train.distilling import cell_units, softened_divergence
-from gonogo.workflow import CascadeOptions, cascade
+from gonogo.source import TrainingSource
+from gonogo.train import Distillation, Lessons, make_lessons, train_student, watch_teacher
+from gonogo.train import distillation as module
+from gonogo.train.distillation import cell_units, softened_divergence
+from gonogo.workflow import CascadeOptions, join_cascade
 from gonogo.workflow import distilling as workflow
 from gonogo.workflow.cascading import outer_score
-from gonogo.workflow.distilling import DistillingOptions, distill
-from gonogo.workflow.quantising import quantise
+from gonogo.workflow.distilling import DistillingOptions, distill_bundle
+from gonogo.workflow.quantizing import quantize_bundle
 
 VIEWS = Augmentation(crops=1, rotations=2)
 QUICK = DistillingOptions(
@@ -52,7 +52,7 @@ def teacher(trained: Path) -> Inspector:
 @pytest.fixture(scope="module")
 def student(teacher: Inspector, discs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Inspector:
     out = tmp_path_factory.mktemp("students") / "student.inspector"
-    distill(teacher, discs, out, QUICK)
+    distill_bundle(teacher, discs, out, QUICK)
     return Inspector.load(out)
 
 
@@ -61,7 +61,7 @@ def joined(
     student: Inspector, teacher: Inspector, discs: Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> Inspector:
     out = tmp_path_factory.mktemp("cascades") / "both.inspector"
-    cascade(student, teacher, discs, out, LENIENT)
+    join_cascade(student, teacher, discs, out, LENIENT)
     return Inspector.load(out)
 
 
@@ -94,7 +94,7 @@ def test_teacher_and_student_see_the_same_views_and_the_teacher_sees_them_once(
     teacher: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
     graph = runtime.compile_graph(teacher.bundle.classifier, many=True)
-    source = Source(dataset=discs, size_wh=teacher.recipe.size_wh)
+    source = TrainingSource(dataset=discs, size_wh=teacher.recipe.size_wh)
     samples = discs.split(Split.TRAIN)[:6]
     views = Augmentation(crops=2, rotations=2)
     watched = {"seed": 3, "cache": tmp_path, "teacher_sha256": teacher.bundle_sha256}
@@ -143,7 +143,7 @@ def test_cells_of_an_evidence_map_become_logits_by_its_heat_scale() -> None:
 def test_lessons_from_evidence_have_cells_in_the_unit_of_the_score(teacher: Inspector, discs: Dataset) -> None:
     samples = {split: discs.split(split)[:12] for split in (Split.TRAIN, Split.VAL)}
     few = Dataset(root=discs.root, samples=(*samples[Split.TRAIN], *samples[Split.VAL]))
-    source = Source(dataset=few, size_wh=(48, 48))
+    source = TrainingSource(dataset=few, size_wh=(48, 48))
     train, _ = workflow._lessons(teacher, source, small_network(), QUICK)
     hottest = train.maps.max((2, 3))
     good, bad = hottest[train.bad == 0], hottest[train.bad == 1]
@@ -165,7 +165,7 @@ def test_classes_weigh_the_same_and_doubtful_parts_more() -> None:
 def test_a_student_learns_the_verdict_and_the_place(tmp_path: Path) -> None:
     network, train, val = small_network(), few_lessons(48, 2), few_lessons(16, 1, seed=1)
     recipe = Distillation(epochs=6, batch=8, learning_rate=0.02)
-    rows = distil(network, train, val, recipe, seed=0, work=tmp_path)
+    rows = train_student(network, train, val, recipe, seed=0, work=tmp_path)
     assert [row["epoch"] for row in rows] == list(range(7))
     assert min(row["val_loss"] for row in rows) < 0.5 * rows[0]["val_loss"]
     with torch.no_grad():
@@ -179,7 +179,7 @@ def test_an_interrupted_lesson_is_taken_up_where_it_ended(tmp_path: Path, monkey
     train, val = few_lessons(16, 2), few_lessons(8, 1, seed=1)
     recipe = Distillation(epochs=3, batch=8, learning_rate=0.01)
     whole = small_network()
-    distil(whole, train, val, recipe, seed=0, work=tmp_path / "whole")
+    train_student(whole, train, val, recipe, seed=0, work=tmp_path / "whole")
     calls, real = itertools.count(), module._train_epoch
 
     def stops_at_the_second(*args: object, **kwargs: object) -> float:
@@ -188,17 +188,17 @@ def test_an_interrupted_lesson_is_taken_up_where_it_ended(tmp_path: Path, monkey
         return real(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "_train_epoch", stops_at_the_second)
-    rows = distil(small_network(), train, val, recipe, seed=0, work=tmp_path / "halves")
+    rows = train_student(small_network(), train, val, recipe, seed=0, work=tmp_path / "halves")
     assert len(rows) == 2, "epoch 0 and the one that was completed"
     halves = small_network()
-    distil(halves, train, val, recipe, seed=0, work=tmp_path / "halves")
+    train_student(halves, train, val, recipe, seed=0, work=tmp_path / "halves")
     for one, other in zip(whole.state_dict().values(), halves.state_dict().values(), strict=True):
         assert torch.equal(one, other)
 
 
 def test_a_lesson_that_diverges_gives_back_the_start(tmp_path: Path) -> None:
     network = small_network()
-    distil(
+    train_student(
         network, few_lessons(8, 1), few_lessons(8, 1), Distillation(epochs=1, learning_rate=1e9), seed=0, work=tmp_path
     )
     assert float(network.head.conv.weight.detach().abs().sum()) == 0.0
@@ -223,10 +223,10 @@ def test_a_student_is_certified_for_its_teachers_promise_and_says_who_taught_it(
 
 def test_a_teacher_that_promises_nothing_is_refused(trained: Path, discs: Dataset, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "idle.inspector")
-    opened = bundle.read(tmp_path / "idle.inspector")
+    opened = bundle.read_bundle(tmp_path / "idle.inspector")
     bundle.write_manifest(opened.root, opened.manifest.model_copy(update={"operating_point": None}))
     with pytest.raises(UnfitError, match="expected a certified escape rate"):
-        distill(Inspector.load(opened.root), discs, tmp_path / "student.inspector", QUICK)
+        distill_bundle(Inspector.load(opened.root), discs, tmp_path / "student.inspector", QUICK)
     assert not (tmp_path / "student.inspector").exists()
 
 
@@ -299,15 +299,15 @@ def test_a_cascade_of_cascades_or_of_different_regions_is_refused(
     joined: Inspector, student: Inspector, teacher: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="found a cascade"):
-        cascade(joined, teacher, discs, tmp_path / "out")
+        join_cascade(joined, teacher, discs, tmp_path / "out")
     with pytest.raises(InputError, match="found a cascade"):
-        distill(joined, discs, tmp_path / "out", QUICK)
+        distill_bundle(joined, discs, tmp_path / "out", QUICK)
     with pytest.raises(InputError, match="found a cascade"):
-        quantise(joined, discs, tmp_path / "out")
+        quantize_bundle(joined, discs, tmp_path / "out")
     with pytest.raises(InputError, match="same region"):
-        cascade(student, _with(teacher, roi="fixed"), discs, tmp_path / "out")
+        join_cascade(student, _with(teacher, roi="fixed"), discs, tmp_path / "out")
     with pytest.raises(InputError, match="at 1/2"):
-        cascade(student, _with(teacher, reduction=2), discs, tmp_path / "out")
+        join_cascade(student, _with(teacher, reduction=2), discs, tmp_path / "out")
     assert not any(tmp_path.iterdir())
 
 
@@ -315,7 +315,7 @@ def test_too_few_val_parts_for_the_guard_say_how_many_it_takes(
     student: Inspector, teacher: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
     with pytest.raises(UnfitError, match="takes 49 val parts, found 40"):
-        cascade(student, teacher, discs, tmp_path / "out")
+        join_cascade(student, teacher, discs, tmp_path / "out")
 
 
 def test_the_commands_print_both_sides(trained: Path, student: Inspector, discs: Dataset, tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_the_limits_of_a_cascade_are_set_like_those_of_any_inspector(
 ) -> None:
     shutil.copytree(joined.path, tmp_path / "both.inspector")
     request = Promise(max_escape=0.06, max_overkill=0.06, joint=False, guard=0.05)
-    made = operate(Inspector.load(tmp_path / "both.inspector"), discs, request)
+    made = recertify(Inspector.load(tmp_path / "both.inspector"), discs, request)
     assert not made.refusals
     again = Inspector.load(tmp_path / "both.inspector")
     assert again.cascade is not None

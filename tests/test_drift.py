@@ -11,13 +11,21 @@ from scipy import stats
 from drift import defocus, dim, mixture, run_lines, strange_parts
 from gonogo import drift
 from gonogo.bundle import SEAL
+from gonogo.certification import recertify
 from gonogo.dataset import Dataset, Split
-from gonogo.drift import DriftTest, Guard, Signs, Taught, Watch, fit_guard, fit_watches
-from gonogo.drift.guard import parts_for
+from gonogo.drift import (
+    DriftTest,
+    OutOfDistributionCheck,
+    ReferenceFeatures,
+    Signs,
+    Watch,
+    fit_out_of_distribution_check,
+    fit_watches,
+)
+from gonogo.drift.out_of_distribution import parts_for_share
 from gonogo.errors import BundleError, InputError
 from gonogo.images import Photograph
 from gonogo.inspector import Inspector
-from gonogo.operate import operate
 from gonogo.operating_point import Promise, clopper_pearson
 from gonogo.schema import Frame, State
 from tiny_bundle import make_bundle, make_frame, make_parts
@@ -35,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
     dataset = make_parts(folder / "parts", np.random.default_rng(5))
     bundle = folder / "tiny.inspector"
     make_bundle(bundle, dataset)
-    operate(Inspector.load(bundle), dataset, Promise(max_escape=0.1, max_overkill=0.1, guard=0.05))
+    recertify(Inspector.load(bundle), dataset, Promise(max_escape=0.1, max_overkill=0.1, guard=0.05))
     return bundle, dataset
 
 
@@ -145,20 +153,22 @@ def test_what_is_not_finite_is_no_sign() -> None:
 def test_the_guard_stops_no_more_ordinary_parts_than_stated(rng: np.random.Generator) -> None:
     stopped = []
     for _ in range(400):
-        guard = fit_guard(rng.exponential(size=99).tolist(), 0.05)
+        guard = fit_out_of_distribution_check(rng.exponential(size=99).tolist(), 0.05)
         assert guard is not None
         stopped.append(stats.expon.sf(guard.farthest))
     assert np.mean(stopped) == pytest.approx(0.05, abs=0.005)
 
 
 def test_the_guard_is_refused_where_parts_are_too_few() -> None:
-    assert parts_for(0.02) == 49
-    assert fit_guard([1.0] * 48, 0.02) is None
-    assert fit_guard([*map(float, range(49))], 0.02) == Guard(farthest=48.0, share=0.02, parts=49)
+    assert parts_for_share(0.02) == 49
+    assert fit_out_of_distribution_check([1.0] * 48, 0.02) is None
+    assert fit_out_of_distribution_check([*map(float, range(49))], 0.02) == OutOfDistributionCheck(
+        farthest=48.0, share=0.02, parts=49
+    )
 
 
 def test_the_distance_is_small_near_what_was_taught_and_large_elsewhere(rng: np.random.Generator) -> None:
-    taught = Taught.of([np.float32(vector) for vector in rng.normal(5, 1, (40, 16))])
+    taught = ReferenceFeatures.of([np.float32(vector) for vector in rng.normal(5, 1, (40, 16))])
     assert taught.distance(np.float32(rng.normal(5, 1, 16))) < 0.1
     assert taught.distance(np.float32(-np.ones(16))) > 1.5
     with pytest.raises(InputError, match="another network"):
@@ -214,7 +224,7 @@ def test_malformed_reference_files_are_refused(made: tuple[Path, Dataset], tmp_p
     for file, data in drift.to_files(gauge.drift).items():
         (tmp_path / file).write_bytes(b"{}" if file == name else data)
     with pytest.raises(BundleError, match="gonogo certify"):
-        drift.read(tmp_path)
+        drift.read_reference(tmp_path)
 
 
 def test_what_is_stored_is_what_is_read(made: tuple[Path, Dataset], tmp_path: Path) -> None:
@@ -222,11 +232,11 @@ def test_what_is_stored_is_what_is_read(made: tuple[Path, Dataset], tmp_path: Pa
     assert gauge.drift is not None
     for file, data in drift.to_files(gauge.drift).items():
         (tmp_path / file).write_bytes(data)
-    back = drift.read(tmp_path)
+    back = drift.read_reference(tmp_path)
     assert back is not None
     assert (back.guard, back.watches, back.parts) == (gauge.drift.guard, gauge.drift.watches, gauge.drift.parts)
     assert np.array_equal(back.taught.directions, gauge.drift.taught.directions)
-    assert drift.read(tmp_path / "elsewhere") is None
+    assert drift.read_reference(tmp_path / "elsewhere") is None
 
 
 def test_a_dimmer_lamp_is_darker_and_a_soft_lens_less_sharp(made: tuple[Path, Dataset], frame: Frame) -> None:

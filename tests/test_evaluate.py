@@ -14,7 +14,7 @@ import typer
 from scipy import stats
 from typer.testing import CliRunner
 
-from gonogo.cli.evaluate import evaluate as evaluate_command
+from gonogo.cli.evaluate import evaluate_command as evaluate_command
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import DatasetError, ImageError
 from gonogo.evaluate import Rate, auroc, average_precision, evaluate, precision_recall, roc, worst_of_part

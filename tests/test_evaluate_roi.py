@@ -16,8 +16,8 @@ from gonogo.evaluate import Evaluation, evaluate
 from gonogo.images import Photograph, encode_png
 from gonogo.images.geometry import Corners, area_of, as_quad, corners_of_box, shared_area
 from gonogo.report import write_report
-from gonogo.report.regions import sketch, worst
-from gonogo.roi import FixedRecipe, FixedRoi, LearnedRecipe
+from gonogo.report.regions import sketch, worst_regions
+from gonogo.roi import FixedConfig, FixedRoi, LearnedConfig
 from gonogo.schema import Box, Frame, Label, Located, State, Verdict
 from judged_data import BrightnessJudge, make_dataset, operating_point, save
 
@@ -28,7 +28,7 @@ HERE = Box(x1=8, y1=8, x2=40, y2=40)
 
 def judge(*, margin: float = 0.0) -> BrightnessJudge:
     made = BrightnessJudge(operating_point(100, 150))
-    made.roi = FixedRoi(FixedRecipe(box_xyxy=HERE.xyxy, margin=margin))
+    made.roi = FixedRoi(FixedConfig(box_xyxy=HERE.xyxy, margin=margin))
     return made
 
 
@@ -137,7 +137,7 @@ class TurnedSearch:
     """Finds the same turned rectangle in every picture."""
 
     def __init__(self, corners: Corners, *, margin: float) -> None:
-        self.recipe = LearnedRecipe(turned=True, size_wh=(64, 64), area=(0.0, 1.0), aspect=(1.0, 9.0), margin=margin)
+        self.recipe = LearnedConfig(turned=True, size_wh=(64, 64), area=(0.0, 1.0), aspect=(1.0, 9.0), margin=margin)
         self.corners = corners
 
     def locate(self, _frame: Frame) -> Located:
@@ -215,7 +215,7 @@ def evaluated(tmp_path: Path) -> tuple[Evaluation, Dataset]:
 
 
 def test_the_worst_regions_are_shown(evaluated: tuple[Evaluation, Dataset]) -> None:
-    names = [each.judged.file for each in worst(evaluated[0].regions.placements)]
+    names = [each.judged.file for each in worst_regions(evaluated[0].regions.placements)]
     assert names == ["lost-0.png", "lost-1.png", "near-8.png", "near-7.png", "near-6.png", "near-5.png"]
 
 
@@ -279,9 +279,9 @@ def test_shapes_with_common_edges_share_what_they_should(rng: np.random.Generato
 
 
 def test_a_learned_recipe_without_a_proven_margin_survives_its_file(tmp_path: Path) -> None:
-    recipe = LearnedRecipe(turned=False, size_wh=(64, 64), area=(0.1, 0.5), aspect=(1.0, 2.0))
-    roi.write_recipe(tmp_path / "roi.toml", recipe)
-    assert roi.read_recipe(tmp_path / "roi.toml") == recipe
+    recipe = LearnedConfig(turned=False, size_wh=(64, 64), area=(0.1, 0.5), aspect=(1.0, 2.0))
+    roi.write_roi_config(tmp_path / "roi.toml", recipe)
+    assert roi.read_roi_config(tmp_path / "roi.toml") == recipe
 
 
 @pytest.fixture

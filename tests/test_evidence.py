@@ -16,7 +16,7 @@ from gonogo.evidence import (
     Weighted,
     classifier_graph,
     fit_evidence,
-    judge,
+    judge_reference,
     out_of_fold,
     pool,
 )
@@ -119,7 +119,7 @@ def test_the_graph_computes_what_the_plain_reference_computes_and_both_add_up(
     graph = runtime.compile_graph(classifier_graph(features_as_input(), weighted, labels=("good", "bad")))
     for defect in (None, (2, 3), (0, 0)):
         frame, maps = as_frame(random_maps(rng, defect=defect))
-        expected, found = judge(weighted, maps), graph(frame)
+        expected, found = judge_reference(weighted, maps), graph(frame)
         assert_adds_up(weighted, expected)
         assert found["score"][0] == pytest.approx(expected.score, abs=1e-4)
         np.testing.assert_allclose(found["evidence"][0], expected.evidence, atol=1e-4)
@@ -134,7 +134,7 @@ def test_the_graph_computes_what_the_plain_reference_computes_and_both_add_up(
 
 def test_all_three_kinds_see_a_planted_defect_where_it_is(weighted: Weighted, rng: np.random.Generator) -> None:
     assert weighted.kinds == ("context", "memory", "cells")
-    good, bad = judge(weighted, random_maps(rng)), judge(weighted, random_maps(rng, defect=(2, 3)))
+    good, bad = judge_reference(weighted, random_maps(rng)), judge_reference(weighted, random_maps(rng, defect=(2, 3)))
     assert bad.score > good.score
     assert np.unravel_index(bad.evidence[2].argmax(), (ROWS, COLUMNS)) == (2, 3)
     row, column = np.unravel_index(bad.evidence[1].argmax(), (ROWS, COLUMNS))
@@ -186,7 +186,7 @@ def test_good_parts_alone_give_a_memory_and_a_score_in_standard_deviations(rng: 
     assert tried.blended.std() == pytest.approx(1, abs=1e-6)
     weighted = fit_evidence(table, tried, seed=0)
     assert weighted.kinds == ("memory",)
-    scores = [judge(weighted, random_maps(rng, defect=(1, 1))).score for _ in range(10)]
+    scores = [judge_reference(weighted, random_maps(rng, defect=(1, 1))).score for _ in range(10)]
     assert np.mean(scores) > 2
 
 

@@ -20,7 +20,7 @@ from gonogo.station import Cause, Supervisor, Trigger
 from gonogo.station.backlog import Backlog, Owed
 from gonogo.station.http import StationServer
 from gonogo.testing import FakePlc, fake_frame
-from gonogo.testing.station import bench, patiently, settings_for
+from gonogo.testing.station import patiently, settings_for, station_bench
 from label_kit import upload
 from server_kit import Browser, make_app
 
@@ -44,7 +44,7 @@ def shows(server: StationServer, code: int, text: str) -> Callable[[], bool]:
 
 def test_health_is_503_while_the_ledger_is_gone_and_200_when_it_is_back(tmp_path: Path) -> None:
     settings = settings_for(tmp_path / "line")
-    with bench(settings) as line:
+    with station_bench(settings) as line:
         server = StationServer(line.supervisor, host="127.0.0.1", port=0, token=None, triggers=False).start()
         line.ready()
         line.plc.fire(line.supervisor.submit, "part-1")
@@ -60,7 +60,7 @@ def test_health_is_503_while_the_ledger_is_gone_and_200_when_it_is_back(tmp_path
 
 
 def test_health_is_503_when_the_last_parts_were_all_faults(tmp_path: Path) -> None:
-    with bench(settings_for(tmp_path / "line")) as line:
+    with station_bench(settings_for(tmp_path / "line")) as line:
         server = StationServer(line.supervisor, host="127.0.0.1", port=0, token=None, triggers=False).start()
         line.ready()
         for number in range(3):

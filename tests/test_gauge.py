@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from gonogo.errors import InputError
-from gonogo.gauge import Decision, GaugeReport, Kappa, Rating, Study, analyse, read_study
-from gonogo.gauge.kappa import cohen, fleiss
+from gonogo.msa import Kappa, MsaReport, Rating, Study, StudyDecision, analyse, read_study
+from gonogo.msa.kappa import cohen, fleiss
 
 HEADER = "appraiser,trial,part,decision,reference"
 
@@ -140,7 +140,7 @@ def test_steady_but_wrong_is_perfect_within_and_useless_against_the_reference() 
 
 def test_a_review_is_neither_miss_nor_false_alarm_nor_right() -> None:
     reference = np.arange(20) % 2
-    (one,) = analyse(a_study([[[Decision.REVIEW] * 20]], reference)).appraisers
+    (one,) = analyse(a_study([[[StudyDecision.REVIEW] * 20]], reference)).appraisers
 
     assert (one.misses.count, one.false_alarms.count, one.effectiveness.count) == (0, 0, 0)
 
@@ -186,7 +186,7 @@ def test_the_same_stored_pictures_are_pointed_out() -> None:
 # The grey zone
 
 
-def zones_of(unanimous: str, value: list[float], reference: list[int]) -> GaugeReport:
+def zones_of(unanimous: str, value: list[float], reference: list[int]) -> MsaReport:
     """One letter a part: a accepted by all, r rejected by all, d disputed."""
     first = [0 if letter == "a" else 1 for letter in unanimous]
     second = [1 if letter == "r" else 0 for letter in unanimous]
@@ -307,10 +307,10 @@ def test_a_study_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 def run(*arguments: str) -> str:
-    from gonogo.cli.msa import msa
+    from gonogo.cli.msa import msa_command
 
     app = typer.Typer()
-    app.command()(msa)
+    app.command()(msa_command)
     result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
     assert result.exit_code == 0
     return result.stdout

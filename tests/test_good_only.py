@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from gonogo import bundle as bundles
 from gonogo import operating_point as points
+from gonogo.certification import recertify, recount
 from gonogo.cli import app
 from gonogo.dataset import Dataset, Split
 from gonogo.dataset.judged import judged_before
@@ -21,14 +22,13 @@ from gonogo.errors import InputError, UnfitError
 from gonogo.evaluate import evaluate
 from gonogo.inspector import Inspector
 from gonogo.model_card import model_card
-from gonogo.operate import operate, recount
 from gonogo.operating_point import Promise, describe_point
-from gonogo.report import words
+from gonogo.report import phrases
 from gonogo.report.page import write_report
-from gonogo.report.qualification import qualify
+from gonogo.report.qualification import examine_bundle
 from gonogo.schema import Label, OperatingPoint, State
 from gonogo.workflow import TrainingOptions, train_inspector
-from gonogo.workflow.quantising import quantise
+from gonogo.workflow.quantizing import quantize_bundle
 from tiny_bundle import make_bundle, make_parts
 
 SAID = "go without a promise: nothing is known about escapes"
@@ -44,7 +44,7 @@ def good_only(dataset: Dataset, root: Path) -> Dataset:
 
 def certified(good: int = 100, bad: tuple[float, ...] = (), **asked: bool) -> OperatingPoint:
     scores = np.arange(good, dtype=float)
-    return points.certify(scores, np.array(bad), max_escape=0.05, max_overkill=0.05, confidence=0.95, **asked)
+    return points.certified_point(scores, np.array(bad), max_escape=0.05, max_overkill=0.05, confidence=0.95, **asked)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_of_escapes_it_says_that_nothing_is_known_and_how_many_bad_parts_would_p
 
 def test_every_verdict_page_and_listing_says_that_it_goes_without_a_promise(tiny: tuple[Path, Dataset]) -> None:
     path, dataset = tiny
-    made = operate(Inspector.load(path), dataset, Promise(go_without_promise=True, reject=True))
+    made = recertify(Inspector.load(path), dataset, Promise(go_without_promise=True, reject=True))
     assert not made.refusals
     inspector = Inspector.load(path)
     test = evaluate(inspector, dataset, tuple(Split), with_regions=False)
@@ -138,7 +138,7 @@ def test_every_verdict_page_and_listing_says_that_it_goes_without_a_promise(tiny
     for sample in dataset.samples[:20]:
         assert SAID in inspector.inspect(dataset.load(sample)).reason
     assert f"G{SAID[1:]}" in model_card(inspector.bundle.manifest)
-    assert SAID in words.which_is_the_promise(test).replace("Go without", "go without")
+    assert SAID in phrases.which_is_the_promise(test).replace("Go without", "go without")
     write_report(test, inspector, dataset, path.parent / "report.html")
     assert SAID in (path.parent / "report.html").read_text()
     ended = CliRunner().invoke(app, ["inspect", str(path), str(dataset.root / "images"), "--json"])
@@ -149,7 +149,7 @@ def test_every_verdict_page_and_listing_says_that_it_goes_without_a_promise(tiny
 
 def test_a_plain_verdict_asks_for_bad_parts_and_uses_up_no_calibration_part(tiny: tuple[Path, Dataset]) -> None:
     path, dataset = tiny
-    operate(Inspector.load(path), dataset)
+    recertify(Inspector.load(path), dataset)
     verdict = Inspector.load(path).inspect(dataset.load(dataset.samples[0]))
     assert verdict.state is State.REVIEW
     assert "59 more bad parts are needed before any part may pass" in verdict.reason
@@ -159,7 +159,7 @@ def test_a_plain_verdict_asks_for_bad_parts_and_uses_up_no_calibration_part(tiny
 @pytest.mark.parametrize("asked", [Promise(), Promise(reject=True), Promise(go_without_promise=True, reject=True)])
 def test_counting_again_gives_the_same_thresholds(tiny: tuple[Path, Dataset], asked: Promise) -> None:
     path, dataset = tiny
-    operate(Inspector.load(path), dataset, asked)
+    recertify(Inspector.load(path), dataset, asked)
     found = recount(Inspector.load(path), dataset)
     assert found is not None
     assert (found.thresholds, found.scores) == ((), ())
@@ -167,15 +167,15 @@ def test_counting_again_gives_the_same_thresholds(tiny: tuple[Path, Dataset], as
 
 def test_a_threshold_moved_by_hand_is_found_by_counting_again(tiny: tuple[Path, Dataset]) -> None:
     path, dataset = tiny
-    operate(Inspector.load(path), dataset, Promise(go_without_promise=True))
-    manifest = bundles.read(path).manifest
+    recertify(Inspector.load(path), dataset, Promise(go_without_promise=True))
+    manifest = bundles.read_bundle(path).manifest
     assert manifest.operating_point is not None
     moved = replace(manifest.operating_point, go_below=manifest.operating_point.go_below + 5)
     bundles.write_manifest(path, manifest.model_copy(update={"operating_point": moved}))
     found = recount(Inspector.load(path), dataset)
     assert found is not None
     assert any(each.startswith("go_below") for each in found.thresholds)
-    assert not qualify(Inspector.load(path), dataset).qualified
+    assert not examine_bundle(Inspector.load(path), dataset).qualified
 
 
 def test_the_command_operates_without_a_promise_only_when_asked(tiny: tuple[Path, Dataset]) -> None:
@@ -210,4 +210,4 @@ def test_good_pictures_alone_train_an_inspector_that_rejects_what_it_never_saw(d
     assert np.mean(rejected) > 0.8
     assert np.mean(passed) > 0.7
     with pytest.raises(UnfitError, match="expected a certified escape rate"):
-        quantise(inspector, dataset, tmp_path / "int8.inspector")
+        quantize_bundle(inspector, dataset, tmp_path / "int8.inspector")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gonogo import images
-from gonogo.config import Limits, Reduction
+from gonogo.config import PictureLimits, Reduction
 from gonogo.errors import ImageError
 from gonogo.images.regions import averaged
 from gonogo.schema import Box, Frame
@@ -104,16 +104,16 @@ def test_a_bomb_is_refused_by_its_header() -> None:
 def test_limits_on_memory_and_file_size_hold(frame: Frame, tmp_path: Path) -> None:
     data = encoded(frame, "PNG")
     with pytest.raises(ImageError, match="decoding needs"):
-        images.decode(data, limits=Limits(max_decoded_bytes=1000))
+        images.decode(data, limits=PictureLimits(max_decoded_bytes=1000))
     path = tmp_path / "a.png"
     path.write_bytes(data)
     with pytest.raises(ImageError, match="more than the 100 allowed"):
-        images.load(path, limits=Limits(max_file_bytes=100))
+        images.load_picture(path, limits=PictureLimits(max_file_bytes=100))
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"gone\.png"):
-        images.load(tmp_path / "gone.png")
+        images.load_picture(tmp_path / "gone.png")
 
 
 def test_cropping_to_the_same_size_copies_the_pixels(frame: Frame) -> None:

@@ -18,7 +18,7 @@ from gonogo.evidence import pool
 from gonogo.images import Photograph, crop_resize
 from gonogo.inspector import Inspector
 from gonogo.manifest import Manifest
-from gonogo.operating_point import describe
+from gonogo.operating_point import describe_claims
 from gonogo.schema import Box, Frame, Label, Located, State
 
 
@@ -45,7 +45,7 @@ def test_it_tells_good_from_bad_and_certifies_it(inspector: Inspector, discs: Da
     assert point is not None
     assert point.escape.parts == 60
     assert point.escape.holds
-    assert "95 %" in describe(point.escape)
+    assert "95 %" in describe_claims(point.escape)
 
 
 def pooled_evidence(inspector: Inspector, frame: Frame) -> tuple[np.ndarray, float]:
@@ -141,11 +141,11 @@ def test_a_flipped_byte_anywhere_is_refused(copy: Path, name: str) -> None:
 def test_an_added_or_a_missing_file_is_refused(copy: Path) -> None:
     (copy / "extra.txt").write_text("x")
     with pytest.raises(BundleError, match=r"extra\.txt"):
-        bundle.read(copy)
+        bundle.read_bundle(copy)
     (copy / "extra.txt").unlink()
     next((copy / "golden").iterdir()).unlink()
     with pytest.raises(BundleError, match="golden"):
-        bundle.read(copy)
+        bundle.read_bundle(copy)
 
 
 def test_a_reduced_judgement_says_places_in_the_full_picture(copy: Path, discs: Dataset) -> None:
@@ -188,7 +188,7 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
 
 
 def test_golden_frames_that_score_otherwise_are_refused(copy: Path) -> None:
-    manifest = bundle.read(copy).manifest
+    manifest = bundle.read_bundle(copy).manifest
     wrong = tuple(each.model_copy(update={"score": each.score + 0.5}) for each in manifest.golden)
     reseal(copy, golden=wrong)
     with pytest.raises(BundleError, match="must score"):
@@ -205,7 +205,7 @@ def test_golden_frames_that_score_otherwise_are_refused(copy: Path) -> None:
 
 
 def test_a_new_operating_point_is_a_revision_of_the_same_graph(copy: Path) -> None:
-    opened = bundle.read(copy)
+    opened = bundle.read_bundle(copy)
     point = opened.manifest.operating_point
     assert point is not None
     changed = bundle.replace_operating_point(

@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 from gonogo import bundle, images, runtime
 from gonogo.cli import app
 from gonogo.dataset import Dataset, Sample, Split
-from gonogo.defect_kinds import UNLIKE, KnownKinds, describe
+from gonogo.defect_kinds import UNLIKE, KnownKinds, describe_kind
 from gonogo.evaluate import evaluate
 from gonogo.evidence import (
     FeatureTable,
     classifier_graph,
     fit_defect_kinds,
     fit_evidence,
-    judge,
+    judge_reference,
     out_of_fold,
 )
 from gonogo.evidence.context import pooled_vector
@@ -112,7 +112,7 @@ def test_the_graph_names_kinds_as_the_plain_reference_does_and_scores_as_without
     assert "kinds" not in plain(as_frame(random_maps(rng))[0])
     for kind in (None, *KINDS):
         frame, maps = as_frame(maps_of(kind, rng))
-        expected, found = judge(weighted, maps), graph(frame)
+        expected, found = judge_reference(weighted, maps), graph(frame)
         assert expected.defect_kinds is not None
         assert found["kinds"].shape == (1, len(KINDS))
         np.testing.assert_allclose(found["kinds"][0], expected.defect_kinds, atol=1e-4)
@@ -137,7 +137,7 @@ def test_shares_that_are_no_numbers_name_nothing() -> None:
     assert known.name(np.array([np.nan, 3.0])) == (UNLIKE, None)
     name, share = known.name(np.array([1e4, 0.0]))
     assert (name, share) == ("crack", pytest.approx(1.0))
-    assert describe(name, share) == "crack (100 %)"
+    assert describe_kind(name, share) == "crack (100 %)"
     assert known.name(np.array([-5.0, -5.0])) == (UNLIKE, None), "nothing speaks for either"
 
 
@@ -195,10 +195,10 @@ def test_a_rejected_part_is_named_and_a_good_one_is_not(inspector: Path, painted
 
 def test_inspect_prints_the_kind_and_its_json_has_it(inspector: Path, painted: Dataset) -> None:
     bad = next(painted.path(sample) for sample in painted.split(Split.TEST) if sample.defect == "crack")
-    expected = Inspector.load(inspector).inspect(images.load(bad))
+    expected = Inspector.load(inspector).inspect(images.load_picture(bad))
     assert expected.kind is not None
     text = CliRunner().invoke(app, ["inspect", str(inspector), str(bad)])
-    assert f"kind: {describe(expected.kind, expected.kind_share)}" in text.output
+    assert f"kind: {describe_kind(expected.kind, expected.kind_share)}" in text.output
     row = json.loads(CliRunner().invoke(app, ["inspect", str(inspector), str(bad), "--json"]).stdout.splitlines()[0])
     assert (row["kind"], row["kind_share"]) == (expected.kind, pytest.approx(expected.kind_share))
 

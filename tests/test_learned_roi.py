@@ -20,6 +20,7 @@ from scipy import stats
 
 from gonogo import bundle, roi
 from gonogo.augment import PLAIN
+from gonogo.certification import golden
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.errors import BundleError, DatasetError, ParityError, RecipeError
 from gonogo.export import check_locator_parity, export_locator
@@ -34,15 +35,14 @@ from gonogo.model import (
     load_backbone,
 )
 from gonogo.model.locator import Sightings, make_head
-from gonogo.operate import golden
-from gonogo.roi import LearnedRecipe, conformal_margin, outward_residual, parts_needed
+from gonogo.roi import LearnedConfig, conformal_margin, margin_parts_needed, outward_residual
 from gonogo.roi.learned import judge_sighting
 from gonogo.runtime import Graph, compile_graph
 from gonogo.schema import Box, Frame, Located, State
 from gonogo.train import Locating, Places, choose_presence, fit_scaling, locating
+from gonogo.train.augmentations import AugmentedPicture, plain_picture, random_picture
 from gonogo.train.box_losses import BoxLoss
 from gonogo.train.locating import LOOSE_STEPS, least_presence
-from gonogo.train.views import View, plain_view, random_view
 from gonogo.workflow import LocatorOptions, TrainingOptions, find_regions, learned_region, region, train_inspector
 from gonogo.workflow.locator_samples import locator_samples
 from plates import SIZE_WH, empty_frame, make_plates, plate_frame
@@ -61,13 +61,13 @@ def painted(size_wh: tuple[int, int], corners: np.ndarray | None = None) -> Fram
     return frame
 
 
-def bright(view: View) -> np.ndarray:
+def bright(view: AugmentedPicture) -> np.ndarray:
     tone = view.picture[..., 0].astype(np.float64)
     mask: np.ndarray = tone > (tone.min() + tone.max()) / 2
     return mask
 
 
-def seen_box(view: View) -> np.ndarray:
+def seen_box(view: AugmentedPicture) -> np.ndarray:
     """Where the bright pixels of a view are, as shares."""
     y, x = np.nonzero(bright(view))
     height, width = view.picture.shape[:2]
@@ -88,7 +88,10 @@ def test_the_box_follows_the_picture_through_every_view(
     box = Box.from_xyxy((round(x1), round(y1), round(x2), round(y2)))
     frame = painted(size_wh)
     frame[round(box.y1) : round(box.y2), round(box.x1) : round(box.x2)] = LIGHT
-    shown = [plain_view(frame, box, None, view_wh), *(random_view(frame, box, None, view_wh, rng) for _ in range(4))]
+    shown = [
+        plain_picture(frame, box, None, view_wh),
+        *(random_picture(frame, box, None, view_wh, rng) for _ in range(4)),
+    ]
     for view in shown:
         assert view.picture.shape == (view_wh[1], view_wh[0], 3)
         if view.box is not None:
@@ -102,7 +105,7 @@ def test_the_corners_follow_the_picture_through_every_view(degrees: float, seed:
     corners = upright(cv2.boxPoints(((110.0, 80.0), (90, 50), degrees)).astype(np.float64))
     frame, rng = painted((220, 160), corners), np.random.default_rng(seed)
     for _ in range(4):
-        view = random_view(frame, box_around(corners), corners, (96, 96), rng)
+        view = random_picture(frame, box_around(corners), corners, (96, 96), rng)
         if view.box is None or view.corners is None:
             assert view.box is None
             assert view.corners is None
@@ -121,7 +124,7 @@ def test_absent_views_show_no_single_whole_part() -> None:
     box = Box.from_xyxy((90, 60, 130, 90))
     frame, rng = painted((220, 160), corners_of_box(box)), np.random.default_rng(4)
     before = frame.copy()
-    shown = [random_view(frame, box, corners_of_box(box), (96, 96), rng) for _ in range(400)]
+    shown = [random_picture(frame, box, corners_of_box(box), (96, 96), rng) for _ in range(400)]
     absent = [view for view in shown if view.box is None]
     assert stats.binomtest(len(absent), 400, 0.25).pvalue > 1e-3
     kinds = set()
@@ -140,19 +143,19 @@ def test_absent_views_show_no_single_whole_part() -> None:
 
 def test_a_part_that_fills_the_frame_can_be_hidden_too() -> None:
     frame, rng = np.full((70, 90, 3), 130, np.uint8), np.random.default_rng(1)
-    assert any(random_view(frame, Box.whole(frame), None, (64, 64), rng).box is None for _ in range(40))
+    assert any(random_picture(frame, Box.whole(frame), None, (64, 64), rng).box is None for _ in range(40))
 
 
 def test_a_frame_without_a_part_has_none_in_any_view() -> None:
     frame, rng = np.full((70, 90, 3), 130, np.uint8), np.random.default_rng(1)
-    assert plain_view(frame, None, None, (64, 64)).box is None
-    assert all(random_view(frame, None, None, (64, 64), rng).box is None for _ in range(20))
+    assert plain_picture(frame, None, None, (64, 64)).box is None
+    assert all(random_picture(frame, None, None, (64, 64), rng).box is None for _ in range(20))
 
 
 def test_the_same_seed_gives_the_same_views() -> None:
     frame, corners = plate_frame(np.random.default_rng(2))
     runs = [
-        [random_view(frame, box_around(corners), corners, (64, 64), rng) for _ in range(6)]
+        [random_picture(frame, box_around(corners), corners, (64, 64), rng) for _ in range(6)]
         for rng in (np.random.default_rng(seed) for seed in (3, 3, 4))
     ]
     pictures = [np.stack([view.picture for view in run]) for run in runs]
@@ -256,8 +259,8 @@ def test_a_locator_that_gives_no_numbers_is_refused(exported: dict[LocatorHead, 
 
 
 def test_one_percent_takes_ninety_nine_parts() -> None:
-    assert parts_needed(0.01) == 99
-    assert [parts_needed(rate) for rate in (0.5, 0.1, 0.05, 0.02)] == [1, 9, 19, 49]
+    assert margin_parts_needed(0.01) == 99
+    assert [margin_parts_needed(rate) for rate in (0.5, 0.1, 0.05, 0.02)] == [1, 9, 19, 49]
 
 
 @pytest.mark.parametrize(("parts", "rank"), [(99, 99), (198, 198), (199, 198), (299, 297), (300, 298)])
@@ -352,7 +355,7 @@ def test_the_residual_of_what_was_not_found_is_infinite() -> None:
 # --- what counts as found
 
 SHAPE = (100, 200, 3)
-RECIPE = LearnedRecipe(size_wh=(64, 64), turned=True, area=(0.05, 0.3), aspect=(1.0, 4.0), margin=0.1)
+RECIPE = LearnedConfig(size_wh=(64, 64), turned=True, area=(0.05, 0.3), aspect=(1.0, 4.0), margin=0.1)
 BOX = np.array([0.3, 0.3, 0.7, 0.6], np.float32)
 CORNERS = np.array([0.3, 0.3, 0.7, 0.3, 0.7, 0.6, 0.3, 0.6], np.float32)
 
@@ -362,7 +365,7 @@ def judged(
     corners: Sequence[float] | np.ndarray = CORNERS,
     presence: float = 4.0,
     *,
-    recipe: LearnedRecipe = RECIPE,
+    recipe: LearnedConfig = RECIPE,
 ) -> Located:
     return judge_sighting(recipe, np.array(box, np.float32), np.array(corners, np.float32), presence, SHAPE)
 
@@ -571,7 +574,7 @@ def test_the_bundle_holds_the_network_under_its_seal(learned: Path, tmp_path: Pa
     sealed = {line.split("  ")[1] for line in (learned / bundle.SEAL).read_text().splitlines()}
     assert {"roi.toml", "roi.xml", "roi.bin"} < sealed
     assert region.IDENTITY not in sealed
-    assert bundle.read(learned).manifest.recipe.roi == "learned"
+    assert bundle.read_bundle(learned).manifest.recipe.roi == "learned"
     assert not learned.with_name(f"{learned.name}.work").exists()
     changed = shutil.copytree(learned, tmp_path / "changed.inspector")
     with (changed / "roi.bin").open("r+b") as file:
@@ -588,7 +591,7 @@ def test_a_recipe_without_its_network_says_so(learned: Path, tmp_path: Path) -> 
 
 def test_the_recipe_holds_the_taught_range_and_says_what_its_margin_is_worth(inspector: Inspector) -> None:
     recipe = inspector.roi.recipe
-    assert isinstance(recipe, LearnedRecipe)
+    assert isinstance(recipe, LearnedConfig)
     assert recipe.turned
     assert recipe.area[0] < 44 * 30 / (128 * 96) < 52 * 34 / (128 * 96) < recipe.area[1]
     assert recipe.aspect[1] > 52 / 30
@@ -674,7 +677,7 @@ class Fixed:
         return self.said
 
 
-WIDE = LearnedRecipe(size_wh=(64, 64), turned=False, area=(0.0, 1.0), aspect=(1.0, 50.0))
+WIDE = LearnedConfig(size_wh=(64, 64), turned=False, area=(0.0, 1.0), aspect=(1.0, 50.0))
 
 
 def boxed_parts(plates: Dataset, boxes: Sequence[tuple[float, float, float, float]]) -> list[Sample]:
@@ -699,8 +702,8 @@ def test_ninety_nine_val_parts_prove_a_margin(plates: Dataset) -> None:
 def test_a_margin_larger_than_the_part_is_not_written(plates: Dataset, tmp_path: Path) -> None:
     samples = boxed_parts(plates, [(10.0, 10.0, 120.0, 90.0)] * 99)
     recipe = learned_region.with_margin(WIDE, Fixed(Box.from_xyxy((40, 30, 60, 40))), plates, samples, 0.01)  # type: ignore[arg-type]
-    roi.write_recipe(tmp_path / "roi.toml", recipe)
-    assert roi.read_recipe(tmp_path / "roi.toml") == WIDE
+    roi.write_roi_config(tmp_path / "roi.toml", recipe)
+    assert roi.read_roi_config(tmp_path / "roi.toml") == WIDE
 
 
 class Blind:

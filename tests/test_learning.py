@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from gonogo.bundle import read, write_manifest
+from gonogo.bundle import read_bundle, write_manifest
+from gonogo.certification import recount
+from gonogo.certification.trust import refuse_other_data
 from gonogo.cli import app
 from gonogo.dataset import Dataset, Split
 from gonogo.dataset.judged import judged_before
@@ -20,12 +22,10 @@ from gonogo.errors import InputError, UnfitError
 from gonogo.images import encode_png
 from gonogo.inspector import Inspector
 from gonogo.ledger import Action, Ledger, VerdictRecord, View
-from gonogo.operate import recount
-from gonogo.operate.trust import refuse_other_data
-from gonogo.operating_point import Promise, expected_point
+from gonogo.operating_point import Promise, expected_operating_point
 from gonogo.schema import Label, State
 from gonogo.workflow import TrainingOptions, train_inspector
-from gonogo.workflow.learning import learn, options_of
+from gonogo.workflow.learning import learn_bundle, options_of
 from gonogo.workflow.made_with import MADE_WITH, read_made_with, sha256_of
 from gonogo.workflow.reviewed import grow
 from lines import add, render
@@ -101,7 +101,7 @@ def test_one_missed_defect_from_the_ledger_changes_the_verdict_on_its_like(copy:
     missed = encode_png(render("scratch", np.random.default_rng(9), contrast=FAINT))
     ledger = decided(copy / "line.ledger", [(missed, "missed", Label.BAD)])
     data = Dataset.read(copy / "parts")
-    found = learn(Inspector.load(copy / "old.inspector"), ledger, copy / "new", dataset=data, force=True)
+    found = learn_bundle(Inspector.load(copy / "old.inspector"), ledger, copy / "new", dataset=data, force=True)
     assert found.new == 1
     assert passes(copy / "old.inspector") >= 15
     assert passes(copy / "new") <= 8
@@ -109,7 +109,7 @@ def test_one_missed_defect_from_the_ledger_changes_the_verdict_on_its_like(copy:
     (new,) = set(grown.samples) - set(data.samples)
     assert (new.split, new.label, new.part) == (TRAIN, Label.BAD, "missed")
     assert sha256_of(grown.path(new)) in new.file_name
-    refuse_other_data(read(copy / "new"), grown)  # it is what the new one was trained on, record by record
+    refuse_other_data(read_bundle(copy / "new"), grown)  # it is what the new one was trained on, record by record
 
 
 def test_an_inspector_that_is_not_better_is_not_sealed_and_leaves_everything_as_it_was(copy: Path) -> None:
@@ -131,7 +131,7 @@ def test_an_inspector_that_is_not_better_is_not_sealed_and_leaves_everything_as_
 
 def test_a_better_inspector_is_promoted_and_certified_once_for_the_same_promise(dim: Path) -> None:
     old = Inspector.load(dim / "old.inspector")
-    found = learn(old, dim / "parts", dim / "new.inspector")
+    found = learn_bundle(old, dim / "parts", dim / "new.inspector")
     assert found.promoted, found.tried.reasons
     assert found.new == 80
     assert found.tried.only_before > found.tried.only_after
@@ -149,7 +149,7 @@ def test_a_better_inspector_is_promoted_and_certified_once_for_the_same_promise(
     assert learned["before_sha256"] == old.bundle_sha256
     assert TEST in judged_before(Dataset.read(dim / "parts")).values()
     with pytest.raises(UnfitError, match="nothing new to learn"):
-        learn(new, dim / "parts", dim / "again.inspector")
+        learn_bundle(new, dim / "parts", dim / "again.inspector")
 
 
 def test_the_comparison_never_opens_the_calibrate_split(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ def test_the_comparison_never_opens_the_calibrate_split(copy: Path, monkeypatch:
     load = Dataset.load
     monkeypatch.setattr(Dataset, "load", lambda self, sample: opened.append(sample.split) or load(self, sample))
     monkeypatch.setattr(Inspector, "inspect_file", _noting(opened, {dataset.path(s): s.split for s in dataset.samples}))
-    found = learn(Inspector.load(copy / "old.inspector"), copy / "parts", copy / "new")
+    found = learn_bundle(Inspector.load(copy / "old.inspector"), copy / "parts", copy / "new")
     assert found.bundle is None
     assert TEST in opened
     assert CALIBRATE not in opened
@@ -235,7 +235,7 @@ def test_test_parts_that_the_old_inspector_used_are_left_out(copy: Path) -> None
     ]
     Dataset(root=dataset.root, samples=tuple(moved)).write()
     add(Dataset.read(copy / "parts"), {(TRAIN, "good"): 2, (VAL, "good"): 4}, np.random.default_rng(2), tag="n")
-    found = learn(Inspector.load(copy / "old.inspector"), copy / "parts", copy / "new")
+    found = learn_bundle(Inspector.load(copy / "old.inspector"), copy / "parts", copy / "new")
     assert found.tried.left_out == 10
     assert len(found.tried.after.judged.parts) == 20
 
@@ -244,26 +244,28 @@ def test_a_bundle_that_says_too_little_and_a_ledger_without_a_data_set_are_refus
     old = copy / "old.inspector"
     ledger = decided(copy / "line.ledger", [])
     with pytest.raises(UnfitError, match="nothing new to learn"):
-        learn(Inspector.load(old), copy / "parts", copy / "new")
+        learn_bundle(Inspector.load(old), copy / "parts", copy / "new")
     ended = CliRunner().invoke(app, ["bundle", "learn", str(old), "--from", str(ledger), "--out", str(copy / "new")])
     assert "add --dataset" in str(ended.exception)
     with pytest.raises(InputError, match="already exists"):
-        learn(Inspector.load(old), copy / "parts", old)
-    manifest = read(old).manifest
+        learn_bundle(Inspector.load(old), copy / "parts", old)
+    manifest = read_bundle(old).manifest
     (old / MADE_WITH).unlink()
     write_manifest(old, manifest)
     with pytest.raises(InputError, match="which says what an inspector was made with"):
-        learn(Inspector.load(old), copy / "parts", copy / "new")
+        learn_bundle(Inspector.load(old), copy / "parts", copy / "new")
     other = manifest.classifier.model_copy(update={"pool": "mean"})
     write_manifest(old, manifest.model_copy(update={"classifier": other}))
     with pytest.raises(InputError, match="by its default method"):
-        learn(Inspector.load(old), copy / "parts", copy / "new")
+        learn_bundle(Inspector.load(old), copy / "parts", copy / "new")
 
 
 def test_expected_thresholds_follow_the_rule_that_certifies() -> None:
     good, bad = np.arange(59.0), np.arange(59.0) + 100
-    point = expected_point(good, bad, Promise(), good_parts=59, bad_parts=59)
+    point = expected_operating_point(good, bad, Promise(), good_parts=59, bad_parts=59)
     assert (point.go_below, point.no_go_above) == (79.0, 79.0)  # they cross and meet
-    alone = expected_point(good, [], Promise(reject=True, go_without_promise=True), good_parts=59, bad_parts=0)
+    alone = expected_operating_point(
+        good, [], Promise(reject=True, go_without_promise=True), good_parts=59, bad_parts=0
+    )
     assert (alone.go_below, alone.no_go_above, alone.go_without_promise) == (58.0, 58.0, True)
-    assert expected_point(good, [], Promise(), good_parts=59, bad_parts=0).go_below == -np.inf
+    assert expected_operating_point(good, [], Promise(), good_parts=59, bad_parts=0).go_below == -np.inf

@@ -14,7 +14,7 @@ from gonogo.inspector import Inspector
 from gonogo.operating_point import Promise
 from gonogo.schema import Label, State
 from gonogo.workflow import TrainingOptions, train_inspector
-from gonogo.workflow.learning import learn
+from gonogo.workflow.learning import learn_bundle
 from tests.conftest import SHARED
 
 TILES = SHARED / "data" / "magnetic_tile"
@@ -61,7 +61,7 @@ def test_one_missed_crack_changes_the_verdict_on_other_photographs_of_it(tmp_pat
     assert old.inspect(dataset.load(missed)).state is State.GO
     learned = missed.model_copy(update={"split": Split.TRAIN})
     Dataset(root=dataset.root, samples=(*dataset.samples, learned)).write()
-    learn(old, dataset.root, tmp_path / "new.inspector", force=True)
+    learn_bundle(old, dataset.root, tmp_path / "new.inspector", force=True)
     new = Inspector.load(tmp_path / "new.inspector")
     passed = [sum(each.inspect(dataset.load(other)).state is State.GO for other in others) for each in (old, new)]
     assert passed[0] >= 10

@@ -32,9 +32,9 @@ from gonogo.ledger import (
     By,
     DuplicateTrigger,
     Flaw,
-    Kind,
     Ledger,
     Policy,
+    RowKind,
     Tombstone,
     VerdictRecord,
     View,
@@ -46,7 +46,7 @@ from gonogo.ledger import (
     retain,
     tables,
     verify,
-    worst,
+    worst_state,
 )
 from gonogo.ledger.records import row_hash
 from gonogo.schema import Frame, Label, State
@@ -190,9 +190,9 @@ def test_a_go_that_is_no_completed_judgement_cannot_even_be_written_down(changes
 
 
 def test_the_worst_view_decides_and_a_fault_is_worst() -> None:
-    assert worst([State.GO, State.REVIEW]) is State.REVIEW
-    assert worst([State.NO_GO, State.REVIEW, State.GO]) is State.NO_GO
-    assert worst([State.NO_GO, State.FAULT]) is State.FAULT
+    assert worst_state([State.GO, State.REVIEW]) is State.REVIEW
+    assert worst_state([State.NO_GO, State.REVIEW, State.GO]) is State.NO_GO
+    assert worst_state([State.NO_GO, State.FAULT]) is State.FAULT
 
 
 def test_a_row_never_names_a_frame_that_is_not_stored(ledger: Ledger) -> None:
@@ -380,14 +380,14 @@ def test_only_the_last_review_of_a_part_counts_and_it_can_be_taken_back(filled: 
     bad = Where(action=REVIEW, label=Label.BAD, latest=True)
     with Ledger.open(filled) as ledger:
         assert ledger.count(doubtful) == 8
-        assert ledger.tally((By.DEFECT,), bad, kind=Kind.ACTION) == {("crack",): 1}
+        assert ledger.tally((By.DEFECT,), bad, kind=RowKind.ACTION) == {("crack",): 1}
         ledger.append_action(Action(action=REVIEW, who="ben", about=4))
         assert ledger.decision(4) is None
         assert ledger.count(doubtful) == 9
-        assert ledger.tally((By.DEFECT,), bad, kind=Kind.ACTION) == {}
+        assert ledger.tally((By.DEFECT,), bad, kind=RowKind.ACTION) == {}
         again = ledger.append_action(Action(action=REVIEW, who="ben", about=4, label=Label.BAD, defect="hole"))
         assert ledger.decision(4) == again
-        assert ledger.tally((By.DEFECT,), bad, kind=Kind.ACTION) == {("hole",): 1}
+        assert ledger.tally((By.DEFECT,), bad, kind=RowKind.ACTION) == {("hole",): 1}
 
 
 # Opening
@@ -630,7 +630,7 @@ def test_old_files_that_no_row_names_go_too(filled: Path) -> None:
         assert retain(ledger, policy, who="cron").deleted == 2
         assert (ledger.frames.holds(stray), ledger.frames.holds(young)) == (False, True)
         assert len(list(ledger.frames.files())) == before - 2
-        assert not list(ledger.rows(kind=Kind.TOMBSTONE))
+        assert not list(ledger.rows(kind=RowKind.TOMBSTONE))
     assert verify(filled, frames=True) == []
 
 

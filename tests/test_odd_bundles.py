@@ -20,7 +20,7 @@ from gonogo.cli import main
 from gonogo.errors import BundleError
 from gonogo.manifest import Golden
 from gonogo.server import Workspace
-from gonogo.station import Model, ModelSlot
+from gonogo.station import LoadedBundle, ModelSlot
 from gonogo.testing import fake_model, write_fake_bundle
 from server_kit import Browser, make_app
 
@@ -113,14 +113,14 @@ def test_an_odd_bundle_is_refused_by_name(what: str, copy: Callable[[Path], Path
     root = copy(tmp_path / "b.inspector")
     ODD[what](root)
     with pytest.raises(BundleError, match=r"b\.inspector") as caught:
-        bundle.read(root)
+        bundle.read_bundle(root)
     assert "odd" in str(caught.value) or what.startswith("a seal") or "inspector.json" in str(caught.value)
     assert str(caught.value).encode()
 
 
 @pytest.mark.parametrize("file", ["../secret.png", "/dev/zero", "golden/../../x.png", "golden/none.png"])
 def test_a_golden_frame_lies_in_its_bundle(file: str, good: Path) -> None:
-    opened = bundle.read(good)
+    opened = bundle.read_bundle(good)
     golden = (Golden(file=file, score=0.0),)
     odd = replace(opened, manifest=opened.manifest.model_copy(update={"golden": golden}))
     with pytest.raises(BundleError, match=f"{re.escape(file)} is missing"):
@@ -130,9 +130,9 @@ def test_a_golden_frame_lies_in_its_bundle(file: str, good: Path) -> None:
 def test_an_array_that_claims_more_rows_than_it_has_is_refused(copy: Callable[[Path], Path], tmp_path: Path) -> None:
     root = copy(tmp_path / "b.inspector")
     huge_array(root)
-    bundle.read(root)
+    bundle.read_bundle(root)
     with pytest.raises(BundleError, match=r"malformed \((?!.*validation)"):
-        drift.read(root)
+        drift.read_reference(root)
 
 
 @pytest.mark.parametrize("what", ["a FIFO", "a dangling link", "a name in Latin-1", "a huge array"])
@@ -172,7 +172,7 @@ def test_the_station_names_what_is_odd_and_the_last_good_bundle_judges_on(
 def test_a_bundle_that_ends_the_worker_is_not_tried_by_the_next_one(tmp_path: Path) -> None:
     tried: list[str] = []
 
-    def load(path: Path) -> Model:
+    def load(path: Path) -> LoadedBundle:
         seal = (path / "SHA256SUMS").read_text()
         tried.append(seal)
         if seal == "deadly":
@@ -203,7 +203,7 @@ def test_a_bundle_that_ends_the_worker_is_not_tried_by_the_next_one(tmp_path: Pa
 def test_a_proven_bundle_is_tried_again_after_a_worker_was_killed_while_loading_it(tmp_path: Path) -> None:
     deadly = [False]
 
-    def load(path: Path) -> Model:
+    def load(path: Path) -> LoadedBundle:
         if deadly[0]:
             raise SystemExit(137)
         return fake_model(path)

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gonogo.server.insight.limits import make_dial
 from typer.testing import CliRunner
 
 from gonogo import bundle
 from gonogo.bundle import Bundle
+from gonogo.certification import EVIDENCE, SCORES, promise_in_force, recertify
 from gonogo.cli import app
 from gonogo.dataset import Dataset
 from gonogo.inspector import Inspector
-from gonogo.operate import EVIDENCE, SCORES, operate, promise_in_force
 from gonogo.operating_point import Promise
-from gonogo.server.insight.limits import make_dial
 from gonogo.workflow import TrainingOptions, train_inspector
 from server_kit import Browser, make_app
 
@@ -46,7 +46,7 @@ def said(opened: Bundle) -> dict[str, Any]:
 
 
 def test_training_the_command_and_the_page_certify_the_same(made: Path, discs: Dataset, tmp_path: Path) -> None:
-    trained = bundle.read(made)
+    trained = bundle.read_bundle(made)
     assert trained.manifest.operating_point is not None
     assert trained.manifest.operating_point.escape.max_rate == LIMITS["max_escape"]
     commanded = tmp_path / "commanded.inspector"
@@ -55,7 +55,7 @@ def test_training_the_command_and_the_page_certify_the_same(made: Path, discs: D
     ran = CliRunner().invoke(app, [COMMAND, str(commanded), str(discs.root), "--per-kind", *options])
     assert ran.exit_code == 0, ran.output
     paged = _by_the_page(made, discs, tmp_path)
-    for other in (bundle.read(commanded), paged):
+    for other in (bundle.read_bundle(commanded), paged):
         assert other.manifest.operating_point == trained.manifest.operating_point
         assert said(other) == said(trained)
         assert len(other.manifest.revisions) == 1
@@ -77,19 +77,19 @@ def _by_the_page(made: Path, discs: Dataset, tmp_path: Path) -> Bundle:
     browser.login("engineer")
     _finished(services.insight, lambda: services.insight.known())
     gauge, known = services.insight.gauge(), services.insight.known()
-    dial = make_dial(gauge, known)
-    assert dial is not None
-    shown = dial.setting(dial.escape_now, dial.overkill_now, [])
+    tradeoff = make_dial(gauge, known)
+    assert tradeoff is not None
+    shown = tradeoff.setting(tradeoff.escape_now, tradeoff.overkill_now, [])
     assert shown.in_force
     assert shown.limits == gauge.point
     assert (shown.point.escape, shown.point.overkill) == (gauge.point.escape, gauge.point.overkill)
     evidence = json.loads((path / EVIDENCE).read_bytes())
-    assert dial.bad_share == evidence["bad_share"] == LIMITS["bad_share"]
+    assert tradeoff.bad_share == evidence["bad_share"] == LIMITS["bad_share"]
     assert shown.review_rate == evidence["review_rate"]
     assert browser.call("/understand/apply", LIMITS).json() == {"done": True}
     _finished(services.insight, lambda: None)
     services.insight.close()
-    return bundle.read(path)
+    return bundle.read_bundle(path)
 
 
 def _finished(insight: Any, begin: Callable[[], object]) -> None:
@@ -100,7 +100,7 @@ def _finished(insight: Any, begin: Callable[[], object]) -> None:
 
 def test_there_is_one_promise_with_one_set_of_defaults(made: Path) -> None:
     assert TrainingOptions().promise == Promise()
-    assert promise_in_force(bundle.read(made)) == ASKED
+    assert promise_in_force(bundle.read_bundle(made)) == ASKED
 
 
 def test_a_certification_writes_the_manifest_once_and_judges_each_picture_once(
@@ -115,6 +115,6 @@ def test_a_certification_writes_the_manifest_once_and_judges_each_picture_once(
     assert len(written) == 1
     assert len(judged) == len(set(judged)) > 0
     judged.clear()
-    operate(Inspector.load(made.bundle.root), discs)
+    recertify(Inspector.load(made.bundle.root), discs)
     assert len(written) == 2
     assert len(judged) == len(set(judged)) > 0

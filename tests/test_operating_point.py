@@ -19,16 +19,16 @@ from gonogo.operating_point import (
     Costs,
     allowed_errors,
     best_rate,
-    certify,
+    certified_point,
     certify_kinds,
     cheapest,
     clopper_pearson,
-    describe,
-    dial,
+    describe_claims,
     from_json,
     line_bound,
     parts_needed,
     to_json,
+    tradeoff,
     upper_bound,
     worst_per_part,
 )
@@ -111,7 +111,7 @@ def test_the_one_sided_bound_spends_all_risk_on_one_side() -> None:
 @pytest.mark.parametrize("rate", [0.0, 1.0, 5.0, -0.1, math.nan])
 def test_a_rate_that_is_no_share_is_refused(rate: float) -> None:
     with pytest.raises(InputError, match="above 0 and below 1"):
-        certify(normal(0, 100), normal(4, 100), max_escape=rate, max_overkill=0.05, confidence=0.95)
+        certified_point(normal(0, 100), normal(4, 100), max_escape=rate, max_overkill=0.05, confidence=0.95)
 
 
 def test_more_errors_than_parts_are_refused() -> None:
@@ -124,7 +124,7 @@ def test_more_errors_than_parts_are_refused() -> None:
 
 def test_go_lies_below_the_smallest_bad_score_one_may_not_miss() -> None:
     bad = np.arange(100.0)  # at 5 % and 95 %, one of 100 may escape
-    point = certify([-5.0] * 59, bad, **FIVE_PERCENT)
+    point = certified_point([-5.0] * 59, bad, **FIVE_PERCENT)
 
     assert point.escape.allowed == 1
     assert point.go_below == -5.0 / 2 + 1.0 / 2  # 1.0 and the good parts' -5.0 cross and meet
@@ -132,7 +132,7 @@ def test_go_lies_below_the_smallest_bad_score_one_may_not_miss() -> None:
 
 def test_thresholds_that_do_not_cross_are_order_statistics() -> None:
     good, bad = np.arange(100.0), np.arange(50.0, 150.0)
-    point = certify(good, bad, **FIVE_PERCENT)
+    point = certified_point(good, bad, **FIVE_PERCENT)
 
     assert (point.go_below, point.no_go_above) == (51.0, 98.0)
     assert point.state(50.9) is State.GO
@@ -143,8 +143,8 @@ def test_thresholds_that_do_not_cross_are_order_statistics() -> None:
 
 def test_the_rule_is_mirrored_between_good_and_bad() -> None:
     good, bad = normal(0, 150), normal(2, 150, seed=1)
-    point = certify(good, bad, max_escape=0.05, max_overkill=0.1, confidence=0.9)
-    mirrored = certify(-bad, -good, max_escape=0.1, max_overkill=0.05, confidence=0.9)
+    point = certified_point(good, bad, max_escape=0.05, max_overkill=0.1, confidence=0.9)
+    mirrored = certified_point(-bad, -good, max_escape=0.1, max_overkill=0.05, confidence=0.9)
 
     assert (mirrored.go_below, mirrored.no_go_above) == (-point.no_go_above, -point.go_below)
 
@@ -152,11 +152,11 @@ def test_the_rule_is_mirrored_between_good_and_bad() -> None:
 def test_the_order_of_the_parts_does_not_matter() -> None:
     good, bad = normal(0, 150), normal(2, 150, seed=1)
 
-    assert certify(good, bad, **FIVE_PERCENT) == certify(good[::-1], sorted(bad), **FIVE_PERCENT)
+    assert certified_point(good, bad, **FIVE_PERCENT) == certified_point(good[::-1], sorted(bad), **FIVE_PERCENT)
 
 
 def test_too_few_bad_parts_let_nothing_pass_and_say_how_many_are_missing() -> None:
-    point = certify(normal(0, 400), normal(4, 40), max_escape=0.01, max_overkill=0.05, confidence=0.95)
+    point = certified_point(normal(0, 400), normal(4, 40), max_escape=0.01, max_overkill=0.05, confidence=0.95)
 
     assert point.go_below == -math.inf
     assert point.state(-1e9) is State.REVIEW
@@ -164,20 +164,22 @@ def test_too_few_bad_parts_let_nothing_pass_and_say_how_many_are_missing() -> No
     assert point.escape.parts_missing == 299 - 40
     assert point.escape.best_rate == pytest.approx(1 - 0.05 ** (1 / 40))
     assert point.overkill.holds
-    assert "259 more are needed in the calibrate split. These can certify 7.22 %." in describe(point.escape)
+    assert "259 more are needed in the calibrate split. These can certify 7.22 %." in describe_claims(point.escape)
 
 
 def test_what_is_offered_instead_is_then_granted() -> None:
     good, bad = normal(0, 400), normal(4, 40)
-    refused = certify(good, bad, max_escape=0.01, max_overkill=0.05, confidence=0.95)
-    granted = certify(good, bad, max_escape=refused.escape.best_rate, max_overkill=0.05, confidence=0.95)
+    refused = certified_point(good, bad, max_escape=0.01, max_overkill=0.05, confidence=0.95)
+    granted = certified_point(good, bad, max_escape=refused.escape.best_rate, max_overkill=0.05, confidence=0.95)
 
     assert granted.escape.allowed == 0
 
 
 def test_a_joint_claim_needs_more_parts() -> None:
-    alone = certify(normal(0, 400), normal(4, 300), max_escape=0.01, max_overkill=0.05, confidence=0.95)
-    joint = certify(normal(0, 400), normal(4, 300), max_escape=0.01, max_overkill=0.05, confidence=0.95, joint=True)
+    alone = certified_point(normal(0, 400), normal(4, 300), max_escape=0.01, max_overkill=0.05, confidence=0.95)
+    joint = certified_point(
+        normal(0, 400), normal(4, 300), max_escape=0.01, max_overkill=0.05, confidence=0.95, joint=True
+    )
 
     assert alone.escape.holds
     assert joint.escape.parts_missing == 68
@@ -185,14 +187,14 @@ def test_a_joint_claim_needs_more_parts() -> None:
 
 
 def test_an_empty_calibration_set_sends_everything_to_review() -> None:
-    point = certify([], [], **FIVE_PERCENT)
+    point = certified_point([], [], **FIVE_PERCENT)
 
     assert (point.go_below, point.no_go_above) == (-math.inf, math.inf)
     assert (point.escape.parts_missing, point.overkill.parts_missing) == (59, 59)
 
 
 def test_equal_scores_never_tip_a_verdict() -> None:
-    point = certify([3.0] * 100, [3.0] * 100, **FIVE_PERCENT)
+    point = certified_point([3.0] * 100, [3.0] * 100, **FIVE_PERCENT)
 
     assert point.state(3.0) is State.REVIEW
 
@@ -203,13 +205,13 @@ def test_a_score_that_is_no_number_is_refused(which: str) -> None:
     sets[which][7] = math.nan
 
     with pytest.raises(InputError, match=f"{which} scores: expected numbers, found 1 NaN among 100"):
-        certify(sets["good"], sets["bad"], **FIVE_PERCENT)
+        certified_point(sets["good"], sets["bad"], **FIVE_PERCENT)
 
 
 def test_infinite_scores_stand_for_parts_that_never_or_always_pass() -> None:
-    never = certify(normal(0, 100), [math.inf] * 100, **FIVE_PERCENT)
-    always = certify(normal(0, 100), [-math.inf] * 100, **FIVE_PERCENT)
-    mixed = certify(normal(0, 100), [2.5, *[math.inf] * 99], **FIVE_PERCENT)
+    never = certified_point(normal(0, 100), [math.inf] * 100, **FIVE_PERCENT)
+    always = certified_point(normal(0, 100), [-math.inf] * 100, **FIVE_PERCENT)
+    mixed = certified_point(normal(0, 100), [2.5, *[math.inf] * 99], **FIVE_PERCENT)
 
     assert never.go_below == always.go_below == -math.inf
     assert mixed.go_below <= 2.5
@@ -218,7 +220,7 @@ def test_infinite_scores_stand_for_parts_that_never_or_always_pass() -> None:
 @settings(deadline=None)
 @given(good=st.lists(scores, max_size=90), bad=st.lists(scores, max_size=90), joint=st.booleans())
 def test_on_the_calibration_parts_no_more_err_than_allowed(good: list[float], bad: list[float], joint: bool) -> None:
-    point = certify(good, bad, max_escape=0.05, max_overkill=0.1, confidence=0.9, joint=joint)
+    point = certified_point(good, bad, max_escape=0.05, max_overkill=0.1, confidence=0.9, joint=joint)
 
     assert sum(score < point.go_below for score in bad) <= (point.escape.allowed or 0)
     assert sum(score > point.no_go_above for score in good) <= (point.overkill.allowed or 0)
@@ -227,7 +229,7 @@ def test_on_the_calibration_parts_no_more_err_than_allowed(good: list[float], ba
 
 
 def test_the_digest_is_of_the_sorted_scores_good_then_bad() -> None:
-    point = certify([2.0, 1.0], [4.0, 3.0], **FIVE_PERCENT)
+    point = certified_point([2.0, 1.0], [4.0, 3.0], **FIVE_PERCENT)
 
     assert point.scores_sha256 == hashlib.sha256(np.array([1, 2, 3, 4], "<f8").tobytes()).hexdigest()
 
@@ -285,7 +287,9 @@ def test_the_best_of_several_settings_compared_on_the_same_scores_keeps_its_prom
     for seed in range(150):
         uniform = np.random.default_rng(seed).random(120)  # the true escape rate below t is t itself
         for choices in broken:
-            certified = [certify([], uniform, **{**FIVE_PERCENT, "max_escape": a}, choices=choices) for a in limits]
+            certified = [
+                certified_point([], uniform, **{**FIVE_PERCENT, "max_escape": a}, choices=choices) for a in limits
+            ]
             worst = max(certified, key=lambda point: point.go_below - point.escape.max_rate)
             broken[choices] += worst.go_below > worst.escape.max_rate
 
@@ -297,11 +301,11 @@ def test_the_best_of_several_settings_compared_on_the_same_scores_keeps_its_prom
 
 
 def a_point() -> OperatingPoint:
-    return certify(normal(0, 100), normal(2, 100), **FIVE_PERCENT, data_fingerprint="abc")
+    return certified_point(normal(0, 100), normal(2, 100), **FIVE_PERCENT, data_fingerprint="abc")
 
 
 def test_thresholds_out_of_reach_are_null_in_json() -> None:
-    record = to_json(certify([], [], **FIVE_PERCENT))
+    record = to_json(certified_point([], [], **FIVE_PERCENT))
 
     assert record["go_below"] is None
     assert record["no_go_above"] is None
@@ -333,19 +337,19 @@ def test_a_record_that_its_counts_do_not_support_is_refused(path: tuple[str, ...
 
 
 def test_a_threshold_without_a_claim_is_refused() -> None:
-    record = to_json(certify(normal(0, 100), normal(2, 10), **FIVE_PERCENT))
+    record = to_json(certified_point(normal(0, 100), normal(2, 10), **FIVE_PERCENT))
     record["go_below"] = -10.0
 
     with pytest.raises(InputError, match="where nothing is certified"):
         from_json(record)
 
 
-# The dial
+# The trade-off
 
 
 def dialled(**options: object) -> tuple:
     counts = {"good_parts": 400, "bad_parts": 100, "bad_share": 0.05, "max_overkills": (0.05,)}
-    return dial(normal(0, 2000), normal(3, 2000, seed=1), **{**counts, **options})
+    return tradeoff(normal(0, 2000), normal(3, 2000, seed=1), **{**counts, **options})
 
 
 def test_a_stricter_escape_limit_never_needs_less_review() -> None:
@@ -387,7 +391,7 @@ def test_nothing_certifiable_says_what_is_missing() -> None:
 
 def test_a_dial_without_scores_is_refused() -> None:
     with pytest.raises(InputError, match="bad scores"):
-        dial([1.0], [], good_parts=100, bad_parts=100, bad_share=0.1)
+        tradeoff([1.0], [], good_parts=100, bad_parts=100, bad_share=0.1)
 
 
 # Kinds of defect
@@ -396,7 +400,7 @@ def test_a_dial_without_scores_is_refused() -> None:
 def test_a_kind_that_scores_low_lowers_the_threshold_until_its_own_limit_holds() -> None:
     scratches, cracks = normal(6, 200), normal(2, 70, seed=1)
     bad, kinds = np.concatenate([scratches, cracks]), ["scratch"] * 200 + ["crack"] * 70
-    point = certify(normal(0, 400), bad, **FIVE_PERCENT)
+    point = certified_point(normal(0, 400), bad, **FIVE_PERCENT)
     per_kind = certify_kinds(point, bad, kinds)
 
     assert list(per_kind.claims) == ["crack", "scratch"]
@@ -406,7 +410,7 @@ def test_a_kind_that_scores_low_lowers_the_threshold_until_its_own_limit_holds()
 
 def test_kinds_with_too_few_examples_are_named() -> None:
     bad, kinds = normal(4, 80), ["scratch"] * 75 + ["crack"] * 5
-    point = certify(normal(0, 400), bad, **FIVE_PERCENT)
+    point = certified_point(normal(0, 400), bad, **FIVE_PERCENT)
     per_kind = certify_kinds(point, bad, kinds)
     together = certify_kinds(point, bad, kinds, joint=True)
 
@@ -424,13 +428,13 @@ def test_kinds_must_belong_to_the_same_parts() -> None:
 
 
 def test_a_line_whose_reviewer_was_never_tested_is_not_bounded() -> None:
-    point = certify(normal(0, 400), normal(4, 400), max_escape=0.02, max_overkill=0.05, confidence=0.99)
+    point = certified_point(normal(0, 400), normal(4, 400), max_escape=0.02, max_overkill=0.05, confidence=0.99)
 
     assert line_bound(point, review_misses=0, seeded=0).max_rate == 1.0
 
 
 def test_a_tested_reviewer_bounds_the_line() -> None:
-    point = certify(normal(0, 400), normal(4, 400), max_escape=0.02, max_overkill=0.05, confidence=0.975)
+    point = certified_point(normal(0, 400), normal(4, 400), max_escape=0.02, max_overkill=0.05, confidence=0.975)
     bound = line_bound(point, review_misses=1, seeded=100)
 
     miss = upper_bound(1, 100, confidence=0.975)
@@ -449,7 +453,7 @@ def test_the_bound_of_the_line_holds_in_simulation() -> None:
     escape, passed, miss = 0.03, 0.4, 0.1
     for _ in range(lines):
         uniform = rng.random(300)
-        point = certify([], uniform, max_escape=0.05, max_overkill=0.05, confidence=0.975)
+        point = certified_point([], uniform, max_escape=0.05, max_overkill=0.05, confidence=0.975)
         point = replace(point, no_go_above=passed)
         escape = point.go_below
         bound = line_bound(
@@ -481,7 +485,7 @@ def test_the_same_thresholds_are_valid_for_mapie() -> None:
         fwer_method="fixed_sequence",
     )
     controller.calibrate(np.concatenate([bad, good])[:, None], np.repeat([1, 0], [256, 300]))
-    point = certify(good, bad, **FIVE_PERCENT)
+    point = certified_point(good, bad, **FIVE_PERCENT)
 
     assert point.go_below < point.no_go_above
     assert controller.valid_predict_params.tolist() == thresholds[thresholds <= point.go_below].tolist()
@@ -490,7 +494,7 @@ def test_the_same_thresholds_are_valid_for_mapie() -> None:
 
 def test_without_the_escape_claim_every_part_goes_to_review() -> None:
     good, bad = np.linspace(-3.0, 0.0, 400), np.linspace(1.0, 3.0, 20)
-    point = certify(good, bad, max_escape=0.05, max_overkill=0.05, confidence=0.95)
+    point = certified_point(good, bad, max_escape=0.05, max_overkill=0.05, confidence=0.95)
     assert not point.escape.holds
     assert point.overkill.holds
     assert {point.state(score) for score in (-1e9, -3.0, 0.5, 3.0, 1e9)} == {State.REVIEW}

@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 
 from gonogo import bundle, images
+from gonogo.certification import recertify
 from gonogo.config import Recipe, ReducedBy, Reduction
 from gonogo.dataset import Dataset, Split
 from gonogo.images import Photograph
 from gonogo.inspector import Inspector
 from gonogo.ledger import Ledger, Where
-from gonogo.operate import operate
 from gonogo.operating_point import Promise
-from gonogo.replay import Rejudged, replay
+from gonogo.replay import Rejudged, replay_ledger
 from gonogo.schema import Box, Frame, Label, Located, State
 from gonogo.server.workspace import Workspace
 from gonogo.station.judging import Station
 from gonogo.station.messages import Answer, Cause, Trigger
 from gonogo.station.settings import parse_settings
-from gonogo.station.worker import build
+from gonogo.station.worker import build_station
 from label_kit import upload
 from server_kit import Browser, make_app
 from tiny_bundle import SIDE, make_bundle, make_parts
@@ -103,7 +103,7 @@ kind = "stdout"
 [watchdog]
 stall_s = 60.0
 """
-        station = build(parse_settings(text, folder=self.space.root))
+        station = build_station(parse_settings(text, folder=self.space.root))
         station.start()
         return station
 
@@ -149,7 +149,7 @@ def test_every_encoded_entrance_gives_the_same_score(plant: Plant, tmp_path: Pat
         rows = list(ledger.verdicts(Where(station="s1")))
         assert {row.record.trigger_id: row.record.score for row in rows} == expected
         assert {row.record.trigger_id: pictures.judged(row.record).score for row in rows} == expected
-        again = [each for each in replay(ledger, inspector) if isinstance(each, Rejudged)]
+        again = [each for each in replay_ledger(ledger, inspector) if isinstance(each, Rejudged)]
         assert {each.row.record.trigger_id: each.after[0].score for each in again} == expected
 
 
@@ -242,7 +242,7 @@ def test_golden_frames_go_the_way_of_the_pictures_that_a_bundle_is_proven_for(ki
     dataset = Dataset(root=parts.root, samples=tuple(samples))
     dataset.write()
     made = make_bundle(tmp_path / "tiny.inspector", dataset, recipe=RECIPES[kind])
-    certified = operate(Inspector.load(made.root), dataset, Promise(max_escape=0.2, max_overkill=0.2)).bundle
+    certified = recertify(Inspector.load(made.root), dataset, Promise(max_escape=0.2, max_overkill=0.2)).bundle
     inspector = Inspector.load(certified.root)  # every golden frame is replayed
     originals = {dataset.path(each).read_bytes() for each in dataset.samples}
     kept = {each.file: certified.data(each.file) for each in certified.manifest.golden}

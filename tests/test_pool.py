@@ -7,10 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gonogo.batch import BatchJob, judge_files, judge_on_all_cores
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import BundleError, InputError
 from gonogo.inspector import Inspector
-from gonogo.pool import Job, judge, judge_files
 from gonogo.schema import State
 
 
@@ -18,9 +18,9 @@ def test_several_processes_say_what_one_says_in_the_same_order(trained: Path, di
     files = [discs.path(sample) for sample in discs.split(Split.TEST)[:12]]
     (tmp_path / "text.jpg").write_text("no picture")
     files.insert(5, tmp_path / "text.jpg")
-    jobs = [Job(file=file, heatmap=tmp_path / "maps" / f"{file.stem}.jpg") for file in files]
+    jobs = [BatchJob(file=file, heatmap=tmp_path / "maps" / f"{file.stem}.jpg") for file in files]
     inspector = Inspector.load(trained)
-    alone = [judge(inspector, job) for job in jobs]
+    alone = [judge_on_all_cores(inspector, job) for job in jobs]
     together = list(judge_files(trained, jobs, workers=2))
     assert [done.job for done in together] == jobs
     assert [done.verdict.state for done in together] == [done.verdict.state for done in alone]
@@ -34,11 +34,11 @@ def test_several_processes_say_what_one_says_in_the_same_order(trained: Path, di
 
 def test_a_bundle_that_cannot_be_opened_is_told_as_such(tmp_path: Path, discs: Dataset) -> None:
     with pytest.raises(BundleError, match="expected a bundle"):
-        list(judge_files(tmp_path, [Job(file=discs.path(discs.samples[0]))], workers=2))
+        list(judge_files(tmp_path, [BatchJob(file=discs.path(discs.samples[0]))], workers=2))
 
 
 def test_a_worker_ended_from_outside_is_no_silence(trained: Path, discs: Dataset) -> None:
-    jobs = [Job(file=discs.path(sample)) for sample in discs.samples] * 4
+    jobs = [BatchJob(file=discs.path(sample)) for sample in discs.samples] * 4
     found = judge_files(trained, jobs, workers=2)
     next(found)
     workers = [

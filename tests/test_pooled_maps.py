@@ -20,16 +20,16 @@ from gonogo.train import Distillation
 from gonogo.workflow import (
     Allowed,
     CascadeOptions,
-    QuantisingOptions,
+    QuantizingOptions,
     TrainingOptions,
-    cascade,
-    quantise,
+    join_cascade,
+    quantize_bundle,
     train_inspector,
 )
-from gonogo.workflow.distilling import DistillingOptions, distill
+from gonogo.workflow.distilling import DistillingOptions, distill_bundle
 
 ANYTHING = Allowed(flips=1.0, moves=1.0, pointing_loss=1.0, correlation=-1.0)
-INT8 = QuantisingOptions(pictures=16, control=False, allowed=ANYTHING)
+INT8 = QuantizingOptions(pictures=16, control=False, allowed=ANYTHING)
 
 
 def pooled(heatmap: DefectMap, evidence: np.ndarray | None, classifier: Classifier) -> float:
@@ -68,17 +68,17 @@ class Bundles:
         elif kind == "without masks":
             train_inspector(self._discs, out, TrainingOptions(size_wh=(64, 64), masks=False))
         elif kind.endswith(", INT8"):
-            quantise(self[kind.removesuffix(", INT8")], self._discs, out, INT8)
+            quantize_bundle(self[kind.removesuffix(", INT8")], self._discs, out, INT8)
         elif kind == "student":
             recipe = Distillation(epochs=4, learning_rate=0.02)
             views = Augmentation(crops=1, rotations=2)
             options = DistillingOptions(
                 backbone="resnet18", cuts=("layer1",), size_wh=(48, 48), augmentation=views, recipe=recipe
             )
-            distill(self["evidence"], self._discs, out, options)
+            distill_bundle(self["evidence"], self._discs, out, options)
         else:
             student, teacher = kind.removeprefix("cascade of ").split(" and ")
-            cascade(self[student], self[teacher], self._discs, out, CascadeOptions(strange=0.05))
+            join_cascade(self[student], self[teacher], self._discs, out, CascadeOptions(strange=0.05))
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,15 @@ from typer.testing import CliRunner
 
 from gonogo import bundle
 from gonogo import operating_point as points
+from gonogo.certification import EVIDENCE, certify_judged, recertify, recount, restore
 from gonogo.cli import app
 from gonogo.dataset import Dataset, Split
-from gonogo.drift import read as read_drift
+from gonogo.drift import read_reference as read_drift
 from gonogo.errors import InputError, UnfitError
 from gonogo.evaluate import Evaluation, auroc, auroc_interval
 from gonogo.inspector import Inspector
-from gonogo.operate import EVIDENCE, certify_judged, operate, recount, restore
-from gonogo.operating_point import Promise, certify, describe_point, losses, rate_by_counts
-from gonogo.report import words
+from gonogo.operating_point import Promise, certified_point, describe_point, losses, rate_by_counts
+from gonogo.report import phrases
 from gonogo.schema import Label, OperatingPoint, Prediction, State
 from gonogo.workflow import TrainingOptions
 from guarantee.simulate import SCENARIOS, simulate
@@ -66,13 +66,15 @@ def test_training_operate_and_the_pages_ask_for_the_same_where_nobody_says_other
 )
 def test_a_limit_that_nobody_asked_for_follows_from_the_number_of_parts_alone(parts: int, rate: float) -> None:
     assert rate_by_counts(parts, 0.05) == rate
-    claim = certify(np.zeros(100), np.zeros(parts), max_escape=rate, max_overkill=0.05, confidence=0.95).escape
+    claim = certified_point(np.zeros(100), np.zeros(parts), max_escape=rate, max_overkill=0.05, confidence=0.95).escape
     assert claim.holds is (parts >= 19)
 
 
 def test_a_rate_by_counts_is_said_as_plainly_as_a_refusal() -> None:
     rng = np.random.default_rng(1)
-    point = certify(rng.normal(0, 1, 400), rng.normal(4, 1, 45), max_escape=0.0645, max_overkill=0.05, confidence=0.95)
+    point = certified_point(
+        rng.normal(0, 1, 400), rng.normal(4, 1, 45), max_escape=0.0645, max_overkill=0.05, confidence=0.95
+    )
     escape, overkill = describe_point(point)
     assert "At most 6.45 % of bad parts escape" in escape
     assert "No limit was asked for" in escape
@@ -139,55 +141,55 @@ def test_the_rule_keeps_its_promise_at_the_limit_that_the_counts_give() -> None:
 
 
 def test_operate_does_not_switch_off_what_training_certified(gauge: Path, made: tuple[Path, Dataset]) -> None:
-    operate(Inspector.load(gauge), made[1], Promise(max_escape=0.05, max_overkill=0.05))
-    before = bundle.read(gauge)
+    recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.05, max_overkill=0.05))
+    before = bundle.read_bundle(gauge)
     result = run("certify", gauge, made[1].root)
     assert result.exit_code == 0, result.output  # type: ignore[attr-defined]
-    after = bundle.read(gauge).manifest.operating_point
+    after = bundle.read_bundle(gauge).manifest.operating_point
     assert after is not None
     assert before.manifest.operating_point == after
 
 
 def test_a_promise_in_force_is_given_up_only_with_force(gauge: Path, made: tuple[Path, Dataset]) -> None:
-    operate(Inspector.load(gauge), made[1], Promise())
-    before = bundle.read(gauge).sha256
+    recertify(Inspector.load(gauge), made[1], Promise())
+    before = bundle.read_bundle(gauge).sha256
     refused = run("certify", gauge, made[1].root, "--max-escape", "0.001")
     assert isinstance(refused.exception, UnfitError)  # type: ignore[attr-defined]
     for text in ("Now: at most 5 % of bad parts escape. Then: nothing", "was not changed", "--force"):
         assert text in str(refused.exception)  # type: ignore[attr-defined]
-    assert bundle.read(gauge).sha256 == before
+    assert bundle.read_bundle(gauge).sha256 == before
     forced = run("certify", gauge, made[1].root, "--max-escape", "0.001", "--force")
     assert "every part goes to review" in str(forced.exception)  # type: ignore[attr-defined]
-    assert bundle.read(gauge).sha256 != before
+    assert bundle.read_bundle(gauge).sha256 != before
 
 
 def test_a_limit_is_not_loosened_unless_somebody_asks_for_that_very_limit(
     gauge: Path, made: tuple[Path, Dataset]
 ) -> None:
-    operate(Inspector.load(gauge), made[1], Promise(max_escape=0.03, joint=False))
+    recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.03, joint=False))
     with pytest.raises(UnfitError, match=r"Now: at most 3 % of bad parts escape\. Then: at most 5 %"):
-        operate(Inspector.load(gauge), made[1], Promise())
-    found = operate(Inspector.load(gauge), made[1], Promise(max_escape=0.04))
+        recertify(Inspector.load(gauge), made[1], Promise())
+    found = recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.04))
     assert any("Less is promised than before. Now: at most 3 %" in warning for warning in found.warnings)
-    operate(Inspector.load(gauge), made[1], Promise(max_escape=0.05, joint=True))
+    recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.05, joint=True))
     with pytest.raises(UnfitError, match="--joint"):
-        operate(Inspector.load(gauge), made[1], Promise(max_escape=0.05))
+        recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.05))
     with pytest.raises(UnfitError, match="90 %"):
-        operate(Inspector.load(gauge), made[1], Promise(max_escape=0.05, joint=True, confidence=0.9))
+        recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.05, joint=True, confidence=0.9))
 
 
 def test_the_promise_of_each_kind_is_not_dropped_silently(gauge: Path, made: tuple[Path, Dataset]) -> None:
-    operate(Inspector.load(gauge), made[1], Promise(max_escape=0.1, per_kind=True))
+    recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.1, per_kind=True))
     with pytest.raises(UnfitError, match="--per-kind"):
-        operate(Inspector.load(gauge), made[1], Promise(max_escape=0.1))
+        recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.1))
 
 
 def test_an_earlier_revision_is_restored_with_the_files_that_belonged_to_it(
     gauge: Path, made: tuple[Path, Dataset]
 ) -> None:
-    first = operate(Inspector.load(gauge), made[1], Promise(max_escape=0.05, guard=0.1))
+    first = recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.05, guard=0.1))
     evidence, golden = (gauge / EVIDENCE).read_bytes(), frames(gauge)
-    second = operate(Inspector.load(gauge), made[1], Promise(max_escape=0.1, guard=None))
+    second = recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.1, guard=None))
     assert read_drift(gauge).guard is None  # type: ignore[union-attr]
     listed = json.loads(run("certify", gauge, "--revisions", "--json").stdout)["revisions"]  # type: ignore[attr-defined]
     assert [row["bundle_sha256"] for row in listed] == [first.bundle.sha256, second.bundle.sha256]
@@ -204,9 +206,9 @@ def test_an_earlier_revision_is_restored_with_the_files_that_belonged_to_it(
     assert (found.thresholds, found.scores) == ((), ())
     assert read_drift(gauge).guard == first.reference.guard  # type: ignore[union-attr]
     assert len(manifest.revisions) == 2
-    restore(bundle.read(gauge), 2)
-    assert bundle.read(gauge).manifest.operating_point == second.point
-    assert {each.file for each in bundle.read(gauge).manifest.golden} == frames(gauge).keys()
+    restore(bundle.read_bundle(gauge), 2)
+    assert bundle.read_bundle(gauge).manifest.operating_point == second.point
+    assert {each.file for each in bundle.read_bundle(gauge).manifest.golden} == frames(gauge).keys()
 
 
 def frames(gauge: Path) -> dict[str, bytes]:
@@ -214,8 +216,8 @@ def frames(gauge: Path) -> dict[str, bytes]:
 
 
 def test_restoring_a_revision_that_promises_nothing_takes_force(gauge: Path, made: tuple[Path, Dataset]) -> None:
-    operate(Inspector.load(gauge), made[1], Promise(max_escape=0.001))
-    operate(Inspector.load(gauge), made[1], Promise())
+    recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.001))
+    recertify(Inspector.load(gauge), made[1], Promise())
     assert isinstance(run("certify", gauge, "--restore", "1").exception, UnfitError)  # type: ignore[attr-defined]
     assert run("certify", gauge, "--restore", "1", "--force").exit_code == 0  # type: ignore[attr-defined]
     for number in ("0", "3", "-1"):
@@ -229,7 +231,7 @@ def test_restoring_a_revision_that_promises_nothing_takes_force(gauge: Path, mad
 def point_of(escape: bool, overkill: bool) -> OperatingPoint:
     rng = np.random.default_rng(2)
     good, bad = rng.normal(0, 1, 100 if overkill else 10), rng.normal(5, 1, 100 if escape else 10)
-    return certify(good, bad, max_escape=0.05, max_overkill=0.05, confidence=0.95)
+    return certified_point(good, bad, max_escape=0.05, max_overkill=0.05, confidence=0.95)
 
 
 def test_nothing_is_said_of_rejected_parts_where_no_part_can_be_rejected() -> None:
@@ -249,27 +251,31 @@ def test_a_vacuous_promise_is_no_loss() -> None:
 
 
 def test_the_model_card_says_nothing_of_infinite_thresholds(gauge: Path, made: tuple[Path, Dataset]) -> None:
-    operate(Inspector.load(gauge), made[1], Promise(max_escape=0.001))
+    recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.001))
     card = (gauge / bundle.MODEL_CARD).read_text()
     assert "inf" not in card.split("## Facts")[0].replace("information", "")
     assert "No thresholds yet: every part goes to review." in card
     assert "No part is rejected automatically" in card
     assert points.vacuous(
-        bundle.read(gauge).manifest.operating_point, bundle.read(gauge).manifest.operating_point.overkill
+        bundle.read_bundle(gauge).manifest.operating_point, bundle.read_bundle(gauge).manifest.operating_point.overkill
     )  # type: ignore[arg-type, union-attr]
 
 
 def test_a_report_names_the_one_figure_that_is_the_promise() -> None:
     rows = judged([float(number) for number in range(-20, 0)], [float(number) for number in range(5, 23)])
     rng = np.random.default_rng(3)
-    point = certify(rng.normal(-5, 1, 100), rng.normal(12, 1, 100), max_escape=0.05, max_overkill=0.05, confidence=0.95)
-    told = words.which_is_the_promise(Evaluation(**{**vars(rows), "operating_point": point})).replace(words.SPACE, " ")
+    point = certified_point(
+        rng.normal(-5, 1, 100), rng.normal(12, 1, 100), max_escape=0.05, max_overkill=0.05, confidence=0.95
+    )
+    told = phrases.which_is_the_promise(Evaluation(**{**vars(rows), "operating_point": point})).replace(
+        phrases.SPACE, " "
+    )
     for text in ("The promise is one figure: at most 5 %", "15.4 % (one-sided)", "0 % to 18.5 % (two-sided"):
         assert text in told
     refused = point_of(escape=False, overkill=True)
-    told = words.which_is_the_promise(Evaluation(**{**vars(rows), "operating_point": refused}))
+    told = phrases.which_is_the_promise(Evaluation(**{**vars(rows), "operating_point": refused}))
     assert told.startswith("Nothing is promised about bad parts.")
-    assert "No part is rejected automatically" in words.promise(refused.overkill, refused)
+    assert "No part is rejected automatically" in phrases.promise(refused.overkill, refused)
 
 
 def test_one_good_and_one_bad_part_show_next_to_nothing_of_how_well_they_are_told_apart() -> None:
@@ -279,7 +285,7 @@ def test_one_good_and_one_bad_part_show_next_to_nothing_of_how_well_they_are_tol
     assert 0.75 < low < 0.85
     assert 0.94 < high < 0.98
     assert auroc_interval(0.5, 0, 0) == (0.0, 1.0)
-    told = words.tells_apart(1.0, 1, 1).replace(words.SPACE, " ")
+    told = phrases.tells_apart(1.0, 1, 1).replace(phrases.SPACE, " ")
     assert told == "100 % (2.5 % to 100 %)"
 
 

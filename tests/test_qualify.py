@@ -13,17 +13,17 @@ from typer.testing import CliRunner
 
 from gonogo import bundle as bundles
 from gonogo import operating_point as points
+from gonogo.certification import EVIDENCE, SCORES, recertify, recount
+from gonogo.certification.procedure import derived_point
+from gonogo.certification.scores import read_scores
 from gonogo.cli import app
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import InputError, UnfitError
 from gonogo.inspector import Inspector
 from gonogo.manifest import Manifest
-from gonogo.operate import EVIDENCE, SCORES, operate, recount
-from gonogo.operate.scores import read_scores
-from gonogo.operate.setting import derive
 from gonogo.operating_point import Costs, Promise
 from gonogo.report import qualification
-from gonogo.report.qualification import Qualification, print_pdf, qualify, write_qualification
+from gonogo.report.qualification import Qualification, examine_bundle, print_pdf, write_qualification
 from gonogo.schema import Label
 from tiny_bundle import make_bundle, make_parts
 
@@ -69,13 +69,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
     bundle = folder / "tiny.inspector"
     make_bundle(bundle, dataset)
     request = Promise(max_escape=0.1, max_overkill=0.1, guard=0.05, bad_share=0.02, per_kind=True, joint=False)
-    operate(Inspector.load(bundle), dataset, request)
+    recertify(Inspector.load(bundle), dataset, request)
     return bundle, dataset
 
 
 @pytest.fixture(scope="module")
 def examined(made: tuple[Path, Dataset]) -> Qualification:
-    return qualify(Inspector.load(made[0]), made[1])
+    return examine_bundle(Inspector.load(made[0]), made[1])
 
 
 def write(found: Qualification, bundle: Path, dataset: Dataset, path: Path) -> Page:
@@ -157,13 +157,13 @@ def test_a_test_that_contradicts_the_promise_does_not_qualify(made: tuple[Path, 
         else s
         for s in made[1].samples
     ]
-    found = qualify(Inspector.load(made[0]), Dataset(root=made[1].root, samples=tuple(flipped)))
+    found = examine_bundle(Inspector.load(made[0]), Dataset(root=made[1].root, samples=tuple(flipped)))
     assert failed(found) == ["Test does not contradict the escape limit", "Test does not contradict the overkill limit"]
 
 
 def test_a_leak_does_not_qualify(made: tuple[Path, Dataset]) -> None:
     leaking = [s.model_copy(update={"part": "train-0"}) if s.part == "test-0" else s for s in made[1].samples]
-    assert failed(qualify(Inspector.load(made[0]), Dataset(root=made[1].root, samples=tuple(leaking)))) == [
+    assert failed(examine_bundle(Inspector.load(made[0]), Dataset(root=made[1].root, samples=tuple(leaking)))) == [
         "No part in two splits"
     ]
 
@@ -171,7 +171,7 @@ def test_a_leak_does_not_qualify(made: tuple[Path, Dataset]) -> None:
 def test_calibration_parts_counted_several_times_do_not_qualify(made: tuple[Path, Dataset], tmp_path: Path) -> None:
     fewer = Dataset(root=made[1].root, samples=made[1].samples[:-61])  # neither the last calibrate part nor the test
     fewer = Dataset(root=made[1].root, samples=(*fewer.samples, *made[1].split(Split.TEST)))
-    assert failed(qualify(Inspector.load(made[0]), fewer)) == [
+    assert failed(examine_bundle(Inspector.load(made[0]), fewer)) == [
         "Calibration pictures score as stored",
         "Calibration data as certified",
     ]
@@ -179,11 +179,11 @@ def test_calibration_parts_counted_several_times_do_not_qualify(made: tuple[Path
 
 def test_what_was_refused_or_never_certified_does_not_qualify(made: tuple[Path, Dataset], tmp_path: Path) -> None:
     never = make_bundle(tmp_path / "never.inspector", made[1]).root
-    found = qualify(Inspector.load(never), made[1])
+    found = examine_bundle(Inspector.load(never), made[1])
     assert "Certified limits" in failed(found)
     assert "Not set: the bundle holds no drift limits." in write(found, never, made[1], tmp_path / "q.html").text
-    operate(Inspector.load(never), made[1], Promise(max_escape=0.01, max_overkill=0.01))
-    refused = qualify(Inspector.load(never), made[1])
+    recertify(Inspector.load(never), made[1], Promise(max_escape=0.01, max_overkill=0.01))
+    refused = examine_bundle(Inspector.load(never), made[1])
     assert failed(refused) == ["Escape limit certified", "Overkill limit certified"]
     assert "no threshold is certified" in write(refused, never, made[1], tmp_path / "q.html").text.lower()
 
@@ -215,7 +215,7 @@ def test_a_threshold_that_was_edited_and_sealed_again_does_not_qualify(
     bad = sorted(row["score"] for row in rows if row["label"] == "bad")
     bolder = bad[point.escape.allowed + 2]  # two more bad parts lie below it
     revise(copy, lambda record: record["operating_point"].update(go_below=bolder))
-    found = qualify(Inspector.load(copy), made[1])
+    found = examine_bundle(Inspector.load(copy), made[1])
     assert failed(found) == ["Thresholds follow from the stored scores"]
     (detail,) = (each.detail for each in found.findings if not each.passed)
     assert f"go_below: the bundle says {bolder!r}" in detail
@@ -228,7 +228,7 @@ def test_a_claim_for_a_kind_that_was_edited_does_not_qualify(made: tuple[Path, D
     evidence["kinds"]["crack"]["max_rate"] = 0.01
     (copy / EVIDENCE).write_text(json.dumps(evidence))
     bundles.write_manifest(copy, _manifest(copy))
-    assert failed(qualify(Inspector.load(copy), made[1])) == ["Thresholds follow from the stored scores"]
+    assert failed(examine_bundle(Inspector.load(copy), made[1])) == ["Thresholds follow from the stored scores"]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_claim_for_a_kind_that_was_edited_does_not_qualify(made: tuple[Path, D
 def test_whatever_was_asked_the_thresholds_are_derived_again(
     made: tuple[Path, Dataset], copy: Path, request_: Promise
 ) -> None:
-    operated = operate(Inspector.load(copy), made[1], request_, force=True)
+    operated = recertify(Inspector.load(copy), made[1], request_, force=True)
     found = recount(Inspector.load(copy), made[1])
     assert found is not None
     assert found.thresholds == found.scores == ()
@@ -268,12 +268,12 @@ def test_stored_scores_that_are_not_those_of_the_pictures_do_not_qualify(
     higher(record)
     (copy / SCORES).write_text(json.dumps(record))
     bundles.write_manifest(copy, _manifest(copy))
-    stored = read_scores(bundles.read(copy))
+    stored = read_scores(bundles.read_bundle(copy))
     assert stored is not None
     request = Promise(max_escape=0.1, max_overkill=0.1, guard=0.05, bad_share=0.02, per_kind=True, joint=False)
-    point, _ = derive(stored.evaluation(Split.VAL), stored.evaluation(Split.CALIBRATE), request, 0.02)
+    point, _ = derived_point(stored.evaluation(Split.VAL), stored.evaluation(Split.CALIBRATE), request, 0.02)
     revise(copy, lambda record: record.update(operating_point=points.to_json(point)))
-    found = qualify(Inspector.load(copy), made[1])
+    found = examine_bundle(Inspector.load(copy), made[1])
     assert failed(found) == ["Calibration pictures score as stored"]
     (detail,) = (each.detail for each in found.findings if not each.passed)
     assert "then" in detail
@@ -295,7 +295,7 @@ def test_a_part_stored_as_several_does_not_qualify(made: tuple[Path, Dataset], c
 def test_a_bundle_without_stored_scores_is_told_so_and_does_not_qualify(made: tuple[Path, Dataset], copy: Path) -> None:
     (copy / SCORES).unlink()
     bundles.write_manifest(copy, _manifest(copy))
-    found = qualify(Inspector.load(copy), made[1])
+    found = examine_bundle(Inspector.load(copy), made[1])
     assert failed(found) == ["Thresholds follow from the stored scores"]
     (detail,) = (each.detail for each in found.findings if not each.passed)
     assert "stores no calibration scores" in detail

@@ -12,24 +12,24 @@ from typer.testing import CliRunner
 
 from gonogo import bundle
 from gonogo.anatomy import dissect
+from gonogo.certification import recertify
 from gonogo.cli import app
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import InputError, UnfitError
-from gonogo.evaluate import Agreement, compare
+from gonogo.evaluate import Agreement, compare_inspectors
 from gonogo.evaluate.agreement import correlation
 from gonogo.evaluate.verdicts import Verdicts
 from gonogo.evidence import PREFIX
 from gonogo.inspector import Inspector
-from gonogo.operate import operate
 from gonogo.operating_point import Promise, upper_bound
 from gonogo.schema import Label, Prediction, State
-from gonogo.workflow import Allowed, QuantisingOptions, quantise
+from gonogo.workflow import Allowed, QuantizingOptions, quantize_bundle
 from gonogo.workflow.int8 import drift, to_int8
-from gonogo.workflow.quantising import require_agreement
+from gonogo.workflow.quantizing import require_agreement
 
 LENIENT = Allowed(flips=0.05, moves=0.15)
 """The guard sends a tenth of the parts to a person, some of them by a hair's breadth."""
-OPTIONS = QuantisingOptions(pictures=24, allowed=LENIENT)
+OPTIONS = QuantizingOptions(pictures=24, allowed=LENIENT)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def int8(trained: Path, discs: Dataset, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("int8")
     shutil.copytree(trained, folder / "disc.inspector")
     request = Promise(max_escape=0.05, max_overkill=0.05, joint=False, guard=0.1)
-    operate(Inspector.load(folder / "disc.inspector"), discs, request)
-    quantise(Inspector.load(folder / "disc.inspector"), discs, folder / "disc8.inspector", OPTIONS)
+    recertify(Inspector.load(folder / "disc.inspector"), discs, request)
+    quantize_bundle(Inspector.load(folder / "disc.inspector"), discs, folder / "disc8.inspector", OPTIONS)
     return Inspector.load(folder / "disc8.inspector")
 
 
@@ -62,7 +62,7 @@ def agreement(before: list[Prediction], after: list[Prediction], correlations: l
 
 def test_the_layers_really_run_in_int8_and_the_head_does_not(int8: Inspector, source: Inspector) -> None:
     made, before = dissect(int8.bundle), dissect(source.bundle)
-    stated = int8.bundle.manifest.quantisation
+    stated = int8.bundle.manifest.quantization
     assert stated is not None
     assert before.heavy_int8 == 0
     assert made.heavy_int8 == stated.int8_layers > 0
@@ -105,28 +105,28 @@ def test_everything_that_was_proven_in_full_precision_is_proven_anew(int8: Inspe
 def test_the_bundle_states_exact_bounds_on_parts_that_taught_nothing(
     int8: Inspector, source: Inspector, discs: Dataset
 ) -> None:
-    stated = int8.bundle.manifest.quantisation
+    stated = int8.bundle.manifest.quantization
     assert stated is not None
     assert stated.source_sha256 == source.bundle_sha256
     assert stated.flips.of == 160, "calibrate and test"
     assert stated.test_flips is not None
     assert stated.test_flips.of == 40
     assert stated.flips.at_most == upper_bound(stated.flips.count, 160, confidence=0.95)
-    again = compare(source, int8, discs, (Split.CALIBRATE, Split.TEST))
+    again = compare_inspectors(source, int8, discs, (Split.CALIBRATE, Split.TEST))
     assert (again.flips.count, again.moves.count) == (stated.flips.count, stated.moves.count)
     assert stated.pointing_pictures == 80
     card = (int8.path / bundle.MODEL_CARD).read_text()
     assert f"{stated.flips.count} of 160, at most 1.86 % of later parts" in card
 
 
-def test_a_quantisation_calibrated_on_noise_is_refused_and_leaves_nothing(
+def test_a_quantization_calibrated_on_noise_is_refused_and_leaves_nothing(
     source: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
     noise = [rng.integers(126, 130, (64, 96, 3), dtype=np.uint8) for _ in range(8)]
     options = replace(OPTIONS, control=False)
     with pytest.raises(UnfitError, match="nothing was written") as refusal:
-        quantise(source, discs, tmp_path / "bad.inspector", options, pictures=noise)
+        quantize_bundle(source, discs, tmp_path / "bad.inspector", options, pictures=noise)
     assert not list(tmp_path.iterdir())
     assert "Parts judged differently, with both scores" in str(refusal.value)
     assert Inspector.load(source.path).bundle_sha256 == source.bundle_sha256
@@ -182,26 +182,26 @@ def test_drift_ignores_what_the_thresholds_absorb_and_nothing_else(rng: np.rando
 def test_bf16_is_another_bundle_with_scores_of_its_own(source: Inspector, discs: Dataset, tmp_path: Path) -> None:
     if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor does not compute in BF16")
-    made = quantise(source, discs, tmp_path / "b.inspector", replace(OPTIONS, arithmetic="bf16")).bundle.manifest
+    made = quantize_bundle(source, discs, tmp_path / "b.inspector", replace(OPTIONS, arithmetic="bf16")).bundle.manifest
     assert made.precision == "bf16"
     assert [each.score for each in made.golden] != [each.score for each in source.bundle.manifest.golden]
-    assert made.quantisation is not None
-    assert made.quantisation.int8_layers == 0
+    assert made.quantization is not None
+    assert made.quantization.int8_layers == 0
 
 
 def test_an_unfit_source_is_refused_before_any_work(
     int8: Inspector, source: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="expected a bundle of full precision"):
-        quantise(int8, discs, tmp_path / "a.inspector", OPTIONS)
+        quantize_bundle(int8, discs, tmp_path / "a.inspector", OPTIONS)
     with pytest.raises(InputError, match="already exists"):
-        quantise(source, discs, int8.path, OPTIONS)
+        quantize_bundle(source, discs, int8.path, OPTIONS)
     with pytest.raises(InputError, match="taught the inspector and prove nothing"):
-        quantise(source, discs, tmp_path / "a.inspector", replace(OPTIONS, splits=(Split.TRAIN,)))
+        quantize_bundle(source, discs, tmp_path / "a.inspector", replace(OPTIONS, splits=(Split.TRAIN,)))
     opened = source.bundle
     idle = replace(opened, manifest=opened.manifest.model_copy(update={"operating_point": None}))
     with pytest.raises(UnfitError, match="expected a certified escape rate"):
-        quantise(Inspector(idle, source._graph), discs, tmp_path / "a.inspector", OPTIONS)
+        quantize_bundle(Inspector(idle, source._graph), discs, tmp_path / "a.inspector", OPTIONS)
     assert not list(tmp_path.iterdir())
 
 

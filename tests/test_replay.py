@@ -14,9 +14,9 @@ from gonogo.cli import app
 from gonogo.errors import BundleError, InputError, UnfitError
 from gonogo.images import encode_jpeg
 from gonogo.inspector import Inspector
-from gonogo.ledger import Ledger, Policy, VerdictRecord, View, retain, worst
-from gonogo.operating_point import certify
-from gonogo.replay import Gap, Rejudged, Skipped, replay
+from gonogo.ledger import Ledger, Policy, VerdictRecord, View, retain, worst_state
+from gonogo.operating_point import certified_point
+from gonogo.replay import Gap, Rejudged, Skipped, replay_ledger
 from gonogo.schema import State
 from tiny_bundle import BAD_RED, GOOD_RED, make_bundle, make_frame, make_parts
 
@@ -26,8 +26,8 @@ PARTS = 12
 def certified(plain: Path, to: Path, good: np.ndarray, bad: np.ndarray) -> Path:
     """A copy of the bundle with the operating point that these calibration scores certify."""
     shutil.copytree(plain, to)
-    point = certify(good, bad, max_escape=0.05, max_overkill=0.05, confidence=0.95)
-    bundle.replace_operating_point(bundle.read(to), point, now="2026-01-01T00:00:00+00:00")
+    point = certified_point(good, bad, max_escape=0.05, max_overkill=0.05, confidence=0.95)
+    bundle.replace_operating_point(bundle.read_bundle(to), point, now="2026-01-01T00:00:00+00:00")
     return to
 
 
@@ -54,7 +54,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, bundles: tuple[Path, Path
                 verdict = inspector.inspect(ledger.frames.load(digest))
                 views.append(View.of(verdict, frame_sha256=digest, name=name))
             late = number == PARTS - 1
-            state = State.FAULT if late else worst(view.state for view in views)
+            state = State.FAULT if late else worst_state(view.state for view in views)
             ledger.append_verdict(
                 VerdictRecord(
                     station="left",
@@ -93,7 +93,7 @@ def path(recorded: Path, tmp_path: Path) -> Path:
 
 def rejudged(path: Path, inspector: Inspector | None = None) -> list[Rejudged]:
     with Ledger.open(path, read_only=True) as ledger:
-        return [each for each in replay(ledger, inspector) if isinstance(each, Rejudged)]
+        return [each for each in replay_ledger(ledger, inspector) if isinstance(each, Rejudged)]
 
 
 def run(*arguments: object) -> tuple[int, str]:
@@ -141,7 +141,7 @@ def test_a_new_bundle_lists_exactly_the_verdicts_that_would_change(path: Path, b
 
 def test_a_late_part_is_judged_again_and_a_part_without_picture_is_skipped(path: Path) -> None:
     with Ledger.open(path) as ledger:
-        *_, late, nothing = replay(ledger)
+        *_, late, nothing = replay_ledger(ledger)
     assert isinstance(late, Rejudged)
     assert late.row.record.late
     assert late.equal
@@ -181,10 +181,10 @@ def test_another_bundle_in_the_recorded_place_is_bad_input(
         shutil.copytree(bundles[1], moved)
         ledger.append_verdict(first.model_copy(update={"trigger_id": "moved", "bundle": str(moved)}))
         with pytest.raises(InputError, match="--bundle"):
-            list(replay(ledger, after=PARTS + 2))
+            list(replay_ledger(ledger, after=PARTS + 2))
         shutil.rmtree(moved)
         with pytest.raises(BundleError, match="moved"):
-            list(replay(ledger, after=PARTS + 2))
+            list(replay_ledger(ledger, after=PARTS + 2))
     assert run(path, "--after", PARTS + 2)[0] == 2
 
 

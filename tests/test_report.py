@@ -11,7 +11,7 @@ import pytest
 from gonogo.dataset import Dataset, Split
 from gonogo.evaluate import Curve, Rate, evaluate
 from gonogo.images import encode_png
-from gonogo.report import svg, words, write_report
+from gonogo.report import phrases, svg, write_report
 from gonogo.report.pictures import thumbnails
 from gonogo.schema import Box, Frame, Label, State, Verdict
 from judged_data import BrightnessJudge, add_marked, make_dataset, operating_point
@@ -85,7 +85,7 @@ def test_the_report_needs_nothing_beside_itself(page: Page) -> None:
 
 
 def test_the_headline_tells_escapes_and_what_they_prove(page: Page) -> None:
-    bound = words.percent_up(Rate(count=1, of=12).at_most)
+    bound = phrases.percent_up(Rate(count=1, of=12).at_most)
     assert f"Of 12 bad parts 1 was passed; with 95\u202f% confidence at most {bound}" in page.text
     assert "Of 10 good parts 1 was rejected." in page.sentence
 
@@ -164,15 +164,15 @@ def test_pictures_that_could_not_be_judged_are_listed_with_their_reason(tmp_path
 def test_figures_on_parts_the_gauge_has_seen_carry_a_warning(tmp_path: Path) -> None:
     dataset = mixed(tmp_path, split=Split.CALIBRATE)
     evaluation = evaluate(BrightnessJudge(POINT), dataset, [Split.CALIBRATE])
-    assert any("calibrate" in warning for warning in words.warnings(evaluation))
+    assert any("calibrate" in warning for warning in phrases.warnings(evaluation))
 
 
 def test_a_test_that_contradicts_the_promise_is_called_out(tmp_path: Path) -> None:
     escaping = {f"b{i}.png": (BAD, 10) for i in range(6)} | {f"c{i}.png": (BAD, 200) for i in range(6)}
     kept = evaluate(BrightnessJudge(POINT), mixed(tmp_path / "kept"))
     broken = evaluate(BrightnessJudge(POINT), make_dataset(tmp_path / "broken", escaping))
-    assert not words.warnings(kept)
-    assert "6 of 12 bad parts were passed" in words.warnings(broken)[0]
+    assert not phrases.warnings(kept)
+    assert "6 of 12 bad parts were passed" in phrases.warnings(broken)[0]
 
 
 def test_an_interrupted_report_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ def test_an_interrupted_report_leaves_nothing_behind(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("share", "text"),
     [
-        (None, words.UNDEFINED),
+        (None, phrases.UNDEFINED),
         (0.0, "0 %"),
         (1.0, "100 %"),
         (0.0323, "3.2 %"),
@@ -201,12 +201,12 @@ def test_an_interrupted_report_leaves_nothing_behind(tmp_path: Path, monkeypatch
     ],
 )
 def test_a_share_is_printed_so_that_only_nothing_reads_as_nothing(share: float | None, text: str) -> None:
-    assert words.percent(share).replace("\u202f", " ") == text
+    assert phrases.percent(share).replace("\u202f", " ") == text
 
 
 def test_a_printed_bound_never_promises_more_than_was_proven() -> None:
     for share in np.linspace(0.0001, 0.9999, 997):
-        printed = float(words.percent_up(float(share)).removesuffix("\u202f%")) / 100
+        printed = float(phrases.percent_up(float(share)).removesuffix("\u202f%")) / 100
         assert share - 1e-8 <= printed < share + 0.00101
 
 

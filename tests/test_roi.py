@@ -17,21 +17,21 @@ from gonogo.dataset import Dataset, Sample, Split, write_metadata
 from gonogo.errors import DatasetError, ImageError, InputError, RecipeError
 from gonogo.images.geometry import as_quad, box_around, corners_of_box, upright
 from gonogo.roi import (
-    ClassicalRecipe,
+    ClassicalConfig,
     ClassicalRoi,
-    FixedRecipe,
+    FixedConfig,
     make_roi,
-    parse_recipe,
+    parse_roi_config,
     preview,
-    read_recipe,
-    recipe_as_toml,
+    read_roi_config,
+    roi_config_as_toml,
     time_roi,
     tuning,
-    write_recipe,
+    write_roi_config,
 )
 from gonogo.roi.refine import refine
 from gonogo.roi.scoring import read_examples, score
-from gonogo.roi.steps import describe
+from gonogo.roi.steps import describe_step
 from gonogo.roi.templates import halved
 from gonogo.schema import Box, Frame, Located
 
@@ -67,8 +67,8 @@ def scene(
 
 
 def classical(text: str = DARK) -> ClassicalRoi:
-    recipe = parse_recipe(text)
-    assert isinstance(recipe, ClassicalRecipe)
+    recipe = parse_roi_config(text)
+    assert isinstance(recipe, ClassicalConfig)
     return ClassicalRoi(recipe)
 
 
@@ -91,15 +91,15 @@ def plates(tmp_path: Path) -> Dataset:
 
 def test_a_recipe_written_and_read_again_is_equal(tmp_path: Path) -> None:
     recipe = classical().recipe.model_copy(update={"grow_long": 1e-5, "target_xy": (0.25, 0.75)})
-    write_recipe(tmp_path / "plate.toml", recipe, comment="two\nlines")
-    assert read_recipe(tmp_path / "plate.toml") == recipe
+    write_roi_config(tmp_path / "plate.toml", recipe, comment="two\nlines")
+    assert read_roi_config(tmp_path / "plate.toml") == recipe
     assert (tmp_path / "plate.toml").read_text().startswith("# two\n# lines\n")
 
 
 def test_a_fixed_recipe_written_and_read_again_is_equal(tmp_path: Path) -> None:
-    recipe = FixedRecipe(box_xyxy=(10, 20.5, 200, 150), margin=0.0)
-    write_recipe(tmp_path / "fixed.toml", recipe)
-    assert read_recipe(tmp_path / "fixed.toml") == recipe
+    recipe = FixedConfig(box_xyxy=(10, 20.5, 200, 150), margin=0.0)
+    write_roi_config(tmp_path / "fixed.toml", recipe)
+    assert read_roi_config(tmp_path / "fixed.toml") == recipe
 
 
 @pytest.mark.parametrize(
@@ -122,12 +122,12 @@ def test_a_fixed_recipe_written_and_read_again_is_equal(tmp_path: Path) -> None:
 )
 def test_a_malformed_recipe_is_refused_and_the_key_named(text: str, named: str) -> None:
     with pytest.raises(RecipeError, match=named):
-        parse_recipe(text, name="plate.toml")
+        parse_roi_config(text, name="plate.toml")
 
 
 def test_a_recipe_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"absent\.toml"):
-        read_recipe(tmp_path / "absent.toml")
+        read_roi_config(tmp_path / "absent.toml")
 
 
 def test_every_step_runs_on_what_it_takes() -> None:
@@ -141,7 +141,7 @@ def test_every_step_runs_on_what_it_takes() -> None:
             picture: np.ndarray = frame
             for one in recipe.steps:
                 picture = one.apply(picture)
-                assert describe(one).startswith(one.step)
+                assert describe_step(one).startswith(one.step)
             assert picture.shape == (120, 160)
             assert set(np.unique(picture)) <= {0, 255}
 
@@ -256,7 +256,7 @@ def test_a_wholly_dark_frame_fills_the_picture_and_stays_inside() -> None:
 
 
 def test_a_fixed_region_is_the_same_in_every_frame_that_holds_it() -> None:
-    roi = make_roi(FixedRecipe(box_xyxy=(10, 20, 110, 80)))
+    roi = make_roi(FixedConfig(box_xyxy=(10, 20, 110, 80)))
     assert roi.locate(np.zeros((100, 200, 3), np.uint8)).box == Box(x1=10, y1=20, x2=110, y2=80)
     small = roi.locate(np.zeros((50, 50, 3), np.uint8))
     assert not small.present
@@ -326,7 +326,7 @@ def test_tuning_finds_plates_it_has_not_seen(plates: Dataset) -> None:
     tuned = tuning.tune(read_examples(plates, plates.split(Split.TRAIN), side_px=320), trials=60, seed=1)
     unseen = score(ClassicalRoi(tuned.recipe), read_examples(plates, plates.split(Split.TEST), side_px=320))
     assert unseen.mean_iou > 0.9
-    assert parse_recipe(recipe_as_toml(tuned.recipe)) == tuned.recipe
+    assert parse_roi_config(roi_config_as_toml(tuned.recipe)) == tuned.recipe
 
 
 def test_tuning_works_on_fewer_pixels_where_that_costs_little(plates: Dataset) -> None:
@@ -342,7 +342,7 @@ def test_half_a_recipe_has_half_its_kernels() -> None:
     half = halved(classical().recipe)
     assert half is not None
     assert half.side_px == 160
-    assert [describe(step) for step in half.steps] == ["grey", "median 3", "threshold-otsu dark +0", "open 5"]
+    assert [describe_step(step) for step in half.steps] == ["grey", "median 3", "threshold-otsu dark +0", "open 5"]
     assert halved(classical().recipe.model_copy(update={"side_px": 40})) is None
 
 
@@ -366,7 +366,7 @@ def test_an_interrupted_search_keeps_the_best_so_far(plates: Dataset, monkeypatc
     examples = read_examples(plates, plates.split(Split.TRAIN), side_px=320)
     fit, seen = tuning.fit, []
 
-    def interrupted(recipe: ClassicalRecipe, some: list[tuning.Example]) -> tuple[float, ClassicalRecipe]:
+    def interrupted(recipe: ClassicalConfig, some: list[tuning.Example]) -> tuple[float, ClassicalConfig]:
         if len(seen) == 20:
             seen.append(-1.0)
             raise KeyboardInterrupt
@@ -386,7 +386,7 @@ def test_cross_validation_sees_every_picture_once_and_never_tunes_on_its_part(pl
     examples = read_examples(Dataset(root=plates.root, samples=tuple(samples)), samples, side_px=320)
     tuned_on: list[set[str]] = []
 
-    def record(some: list[tuning.Example]) -> ClassicalRecipe:
+    def record(some: list[tuning.Example]) -> ClassicalConfig:
         tuned_on.append({example.sample.part_id for example in some})
         return classical().recipe
 
@@ -417,7 +417,7 @@ def test_the_commands_tune_a_recipe_and_preview_it(plates: Dataset, tmp_path: Pa
     assert "unseen (the test split)" in tuned.output
     shown = runner.invoke(app, ["preview", str(recipe), str(plates.root / "0.png"), "--out", str(sheet)])
     assert shown.exit_code == 0, shown.output
-    assert images.load(sheet).shape[1] > 320
+    assert images.load_picture(sheet).shape[1] > 320
 
 
 def test_a_data_set_without_splits_is_cross_validated(plates: Dataset, tmp_path: Path) -> None:

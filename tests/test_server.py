@@ -13,7 +13,7 @@ from fastapi.responses import PlainTextResponse
 
 from gonogo.errors import InputError
 from gonogo.server import Workspace, create_app
-from gonogo.server.access import EVERYONE, Kind, Role, Route, data, form, page
+from gonogo.server.access import EVERYONE, AccessKind, Role, Route, data, form, page_route
 from gonogo.server.application import UndeclaredRouteError, check_declarations
 from gonogo.server.auth.sessions import LONGEST_SESSION_S
 from gonogo.server.routes import PUBLIC_PATHS, ROUTES
@@ -146,7 +146,7 @@ def test_only_the_login_and_health_are_public() -> None:
 
 def test_an_app_with_a_route_that_declares_no_roles_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(UndeclaredRouteError, match="/open"):
-        create_app(Workspace.open(tmp_path), table=[page("/open", reached, frozenset())])
+        create_app(Workspace.open(tmp_path), table=[page_route("/open", reached, frozenset())])
 
 
 def test_an_app_with_a_route_outside_the_table_does_not_start(app: FastAPI) -> None:
@@ -181,7 +181,7 @@ def test_a_crash_says_nothing_about_itself_and_carries_the_headers(tmp_path: Pat
     def crash() -> None:
         raise ZeroDivisionError("secret detail")
 
-    browser = Browser(make_app(tmp_path, table=[*ROUTES, page("/crash", crash, EVERYONE)]))
+    browser = Browser(make_app(tmp_path, table=[*ROUTES, page_route("/crash", crash, EVERYONE)]))
     browser.login("operator")
     answer = browser.get("/crash")
     assert answer.status_code == 500
@@ -267,7 +267,7 @@ def test_a_table_that_names_one_address_twice_for_one_method_is_a_mistake() -> N
 def test_every_placeholder_in_the_table_has_an_example() -> None:
     for route in ROUTES:
         assert "{" not in route.example_path
-        assert route.kind in Kind
+        assert route.kind in AccessKind
 
 
 def test_logging_in_does_not_keep_older_sessions_of_others(app: FastAPI) -> None:

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
 from gonogo.server import Workspace
-from gonogo.server.access import Kind, Role, Route
+from gonogo.server.access import AccessKind, Role, Route
 from gonogo.server.routes import ROUTES
 from server_kit import Browser, fill, make_app
 
@@ -43,7 +43,7 @@ SENT = 6
 NOT_FUZZED = {"/station/events"}  # a stream without end; its arguments are none
 
 
-def routes(kinds: tuple[Kind, ...]) -> list[Route]:
+def routes(kinds: tuple[AccessKind, ...]) -> list[Route]:
     return [route for route in ROUTES if route.kind in kinds and route.path not in NOT_FUZZED]
 
 
@@ -112,12 +112,12 @@ def names_in(route: Route, *, body: bool) -> list[str]:
         if name in ("request", "here", "me", "return") or f"{{{name}}}" in route.path:
             continue
         model = isinstance(hint, type) and issubclass(hint, BaseModel)
-        if body == (model or route.kind is Kind.FORM):
+        if body == (model or route.kind is AccessKind.FORM):
             names += list(hint.model_fields) if model else [name]
     return names
 
 
-@pytest.mark.parametrize("route", routes((Kind.PAGE, Kind.DATA)), ids=name_of)
+@pytest.mark.parametrize("route", routes((AccessKind.PAGE, AccessKind.DATA)), ids=name_of)
 def test_no_address_makes_a_page_crash(route: Route, browsers: dict[Role, Browser]) -> None:
     rng = random.Random(route.path)
     for path in paths(route, rng):
@@ -165,7 +165,7 @@ def all_bodies(fields: list[str], rng: random.Random) -> Iterator[bytes]:
             yield json.dumps({field: value}).encode()
 
 
-@pytest.mark.parametrize("route", routes((Kind.CALL,)), ids=name_of)
+@pytest.mark.parametrize("route", routes((AccessKind.CALL,)), ids=name_of)
 def test_no_json_makes_a_call_crash(route: Route, browsers: dict[Role, Browser]) -> None:
     rng = random.Random(route.path)
     for body in bodies(names_in(route, body=True), rng):
@@ -200,7 +200,9 @@ def test_no_header_makes_the_server_crash(header: str, path: str, browsers: dict
 UNDONE_BY = {"/logout", "/login"}  # would end the sessions that the other tests use
 
 
-@pytest.mark.parametrize("route", [route for route in routes((Kind.FORM,)) if route.path not in UNDONE_BY], ids=name_of)
+@pytest.mark.parametrize(
+    "route", [route for route in routes((AccessKind.FORM,)) if route.path not in UNDONE_BY], ids=name_of
+)
 def test_no_form_makes_the_server_crash(route: Route, plant: FastAPI) -> None:
     rng = random.Random(route.path)
     app = plant

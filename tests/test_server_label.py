@@ -333,7 +333,7 @@ def test_open_pictures_are_ranked_by_doubt(tmp_path: Path, rng: np.random.Genera
 def test_doubt_is_the_distance_from_the_nearest_threshold_there_is() -> None:
     from gonogo import operating_point
 
-    point = operating_point.certify(
+    point = operating_point.certified_point(
         np.linspace(-9, -1, 200), np.linspace(1, 9, 200), max_escape=0.05, max_overkill=0.05, confidence=0.95
     )
     assert distance(point.go_below, point) == 0.0

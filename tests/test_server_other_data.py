@@ -12,10 +12,10 @@ import pytest
 from fastapi import FastAPI
 
 from gonogo import bundle
+from gonogo.certification import recertify
 from gonogo.dataset import Dataset, Sample, Split, write_metadata
 from gonogo.inspector import Inspector
 from gonogo.ledger import REVIEW, Ledger
-from gonogo.operate import operate
 from gonogo.operating_point import Promise
 from gonogo.schema import Label
 from gonogo.server import Workspace
@@ -29,7 +29,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("other") / "plant"
     space = Workspace.open(root)
     fill(space)
-    operate(
+    recertify(
         Inspector.load(space.bundles / "tiny.inspector"), Dataset.read(space.datasets / "tiny"), Promise(guard=None)
     )
     other = make_parts(space.datasets / "boards", np.random.default_rng(9), kinds=("burn", "bridge"))
@@ -88,16 +88,16 @@ def test_another_data_set_never_certifies_however_large_it_is(app: FastAPI) -> N
     change_tiny(app)
     assert learned(app) is None
     path = app.state.components.workspace.bundles / "tiny.inspector"
-    before, browser = bundle.read(path).sha256, login(app)
+    before, browser = bundle.read_bundle(path).sha256, login(app)
     told = text_of(browser.get("/understand"))
     assert "boards" not in told.partition("Compare two inspectors")[0]
     assert "Pictures or labels for training have changed since this inspector was trained" in told
-    assert "data-dial" not in browser.get("/understand").text
+    assert "data-tradeoff" not in browser.get("/understand").text
     refused = browser.call("/understand/apply", LIMITS)
     assert refused.status_code == 422
     assert "not for certifying" in refused.text
     learned(app)
-    assert bundle.read(path).sha256 == before
+    assert bundle.read_bundle(path).sha256 == before
 
 
 def test_the_labels_of_the_training_run_stand_in_for_a_data_set_that_has_changed(app: FastAPI) -> None:
@@ -173,7 +173,7 @@ def test_parts_of_another_product_never_come_back_as_blind_checks(app: FastAPI) 
 def test_now_and_dial_name_the_same_shortfall_and_say_it_in_pictures(app: FastAPI) -> None:
     space = app.state.components.workspace
     path, tiny = space.bundles / "tiny.inspector", Dataset.read(space.datasets / "tiny")
-    operate(Inspector.load(path), tiny, Promise(max_escape=0.02, max_overkill=0.02, guard=None), force=True)
+    recertify(Inspector.load(path), tiny, Promise(max_escape=0.02, max_overkill=0.02, guard=None), force=True)
     learned(app)
     told = text_of(login(app).get("/understand")).replace("\N{NO-BREAK SPACE}", " ")
     assert told.count("49 more bad calibration parts are needed") == 2, "once under Now, once under Dial"

@@ -401,16 +401,16 @@ def test_a_person_chooses_language_and_colours(app: FastAPI) -> None:
 @pytest.mark.parametrize("language", LANGUAGES[1:])
 def test_every_text_is_translated_and_compiled(language: str) -> None:
     hint = "run python -m gonogo.server.messages, translate what it names, run it again"
-    catalog = messages.read(language)
+    catalog = messages.read_catalogue(language)
     wanted = {message.id for message in messages.extract() if message.id}
     assert {message.id for message in catalog if message.id} == wanted, hint
-    assert messages.missing(catalog) == [], hint
+    assert messages.missing_translations(catalog) == [], hint
     assert messages.catalogue(language).with_suffix(".mo").read_bytes() == messages.compiled(catalog), hint
 
 
 @pytest.mark.parametrize("language", LANGUAGES[1:])
 def test_translations_have_the_placeholders_of_their_texts(language: str) -> None:
-    for message in messages.read(language):
+    for message in messages.read_catalogue(language):
         if message.id:
             found = set(re.findall(r"%\(\w+\)s", str(message.string)))
             assert found == set(re.findall(r"%\(\w+\)s", str(message.id))), message.id

@@ -20,7 +20,7 @@ from gonogo import images
 from gonogo.ledger import Ledger
 from gonogo.schema import State
 from gonogo.server import Workspace
-from gonogo.server.parts.pictures import reduced
+from gonogo.server.parts.pictures import smaller_picture
 from gonogo.server.server_thread import running
 from gonogo.server.station.feed import Snapshot
 from gonogo.server.station.trend import HEIGHT, WIDTH, lay_out
@@ -244,8 +244,8 @@ def test_drawn_pictures_are_remembered_within_bounds(plant: FastAPI, monkeypatch
 
 def test_a_large_frame_is_reduced_and_a_small_one_left_alone() -> None:
     large, small = np.zeros((900, 1600, 3), np.uint8), np.zeros((9, 16, 3), np.uint8)
-    assert reduced(large, 960)[0].shape == (540, 960, 3)
-    assert reduced(small, 960) == (small, 1.0)
+    assert smaller_picture(large, 960)[0].shape == (540, 960, 3)
+    assert smaller_picture(small, 960) == (small, 1.0)
 
 
 def test_the_trend_keeps_every_mark_inside_and_higher_scores_higher(plant: FastAPI) -> None:

@@ -1,4 +1,4 @@
-"""Understanding in process: the dial, new limits, mistakes, drift, kinds, comparing, history."""
+"""Understanding in process: the trade-off curve, new limits, mistakes, drift, kinds, comparing, history."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pytest
 from fastapi import FastAPI
 
 from gonogo import bundle
+from gonogo.certification import recertify
 from gonogo.dataset import Dataset, Sample, Split, write_metadata
 from gonogo.evaluate import evaluate
 from gonogo.inspector import Inspector
 from gonogo.ledger import REVIEW, Ledger, Where
-from gonogo.operate import operate
 from gonogo.operating_point import Promise
 from gonogo.schema import Label, Prediction, State
 from gonogo.server import Workspace
 from gonogo.server.background_work import Task, Worker
 from gonogo.server.review import BLIND_CHECK
-from gonogo.server.understand.comparing import Comparison, Pair, _by_part
+from gonogo.server.understand.comparing import InspectorComparison, ScorePair, _by_part
 from gonogo.server.understand.mistakes import eras, pareto
-from gonogo.server.understand.tradeoff import make_dial
+from gonogo.server.understand.tradeoff import make_tradeoff
 from server_kit import XSS, Browser, beat, file_safe, fill, make_app, record, text_of
 from tiny_bundle import BAD_RED, GOOD_RED, make_bundle
 
@@ -40,8 +40,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fill(space, parts=0)
     path = space.bundles / "tiny.inspector"
     dataset = Dataset.read(space.datasets / "tiny")
-    operate(Inspector.load(path), dataset, Promise(max_escape=0.2, max_overkill=0.2, guard=None))
-    operate(Inspector.load(path), dataset, ASKED)
+    recertify(Inspector.load(path), dataset, Promise(max_escape=0.2, max_overkill=0.2, guard=None))
+    recertify(Inspector.load(path), dataset, ASKED)
     rng, judge = np.random.default_rng(4), Inspector.load(path)
     with Ledger.open(space.ledger) as ledger:
         for number in range(40):
@@ -104,7 +104,7 @@ def test_the_page_tells_what_it_still_works_out_and_then_shows_it(app: FastAPI) 
     assert "The labelled pictures are being judged." in text_of(browser.get("/understand"))
     work_done(app)
     assert browser.get("/understand/progress").json()["tasks"] == []
-    assert "data-dial" in browser.get("/understand").text
+    assert "data-tradeoff" in browser.get("/understand").text
 
 
 def test_what_was_worked_out_is_kept_for_the_next_start(app: FastAPI) -> None:
@@ -132,14 +132,16 @@ def test_the_dial_agrees_with_the_evidence_in_the_bundle(app: FastAPI) -> None:
     work_done(app)
     inspectors = app.state.components.inspectors
     gauge, known = inspectors.in_use(), inspectors.pictures()
-    dial = make_dial(gauge, known)
-    assert dial is not None
-    assert dial.bad_share == gauge.evidence["bad_share"]
-    for setting in gauge.evidence["dial"]:
-        point = dial.point(dial.escapes.index(setting["max_escape"]), dial.overkills.index(setting["max_overkill"]))
+    tradeoff = make_tradeoff(gauge, known)
+    assert tradeoff is not None
+    assert tradeoff.bad_share == gauge.evidence["bad_share"]
+    for setting in gauge.evidence["tradeoff"]:
+        point = tradeoff.point(
+            tradeoff.escapes.index(setting["max_escape"]), tradeoff.overkills.index(setting["max_overkill"])
+        )
         assert point.holds == setting["certifiable"]
         assert point.review_rate == pytest.approx(setting["review_rate"])
-    now = dial.setting(dial.escape_now, dial.overkill_now, [])
+    now = tradeoff.setting(tradeoff.escape_now, tradeoff.overkill_now, [])
     assert now.in_force
     assert now.limits == gauge.point
     assert now.review_rate == pytest.approx(gauge.evidence["review_rate"])
@@ -169,7 +171,7 @@ def test_new_limits_become_a_revision_and_two_actions(app: FastAPI) -> None:
     work_done(app)
     after = components.inspectors.in_use()
     assert after.point.escape.max_rate == 0.15
-    assert after.sha256 == bundle.read(before.path).sha256 != before.sha256
+    assert after.sha256 == bundle.read_bundle(before.path).sha256 != before.sha256
     assert before.sha256 in after.family
     assert after.graph == before.graph
     with components.ledger_pool.reading() as ledger:
@@ -185,7 +187,7 @@ def test_new_limits_become_a_revision_and_two_actions(app: FastAPI) -> None:
 def test_the_heat_of_older_parts_is_still_drawn_after_new_limits(app: FastAPI) -> None:
     components = app.state.components
     space = components.workspace
-    operate(
+    recertify(
         Inspector.load(space.bundles / "tiny.inspector"), Dataset.read(space.datasets / "tiny"), Promise(max_escape=0.3)
     )
     seq = judged(app, State.REVIEW)[0]
@@ -271,7 +273,7 @@ def test_two_bundles_are_compared_on_the_same_reviewed_parts(app: FastAPI) -> No
     space = components.workspace
     other = space.bundles / "other.inspector"
     shutil.copytree(space.bundles / "tiny.inspector", other)
-    operate(Inspector.load(other), Dataset.read(space.datasets / "tiny"), Promise(max_escape=0.3, max_overkill=0.3))
+    recertify(Inspector.load(other), Dataset.read(space.datasets / "tiny"), Promise(max_escape=0.3, max_overkill=0.3))
     for seq in judged(app, State.REVIEW, State.GO)[:6]:
         review(app, seq, Label.GOOD)
     browser = browse(app)
@@ -298,7 +300,7 @@ def test_two_bundles_are_compared_on_test_pictures_that_neither_was_made_with(ap
     other = space.bundles / "other.inspector"
     shutil.copytree(space.bundles / "tiny.inspector", other)
     tiny = Dataset.read(space.datasets / "tiny")
-    operate(Inspector.load(other), tiny, Promise(max_escape=0.3, max_overkill=0.3))
+    recertify(Inspector.load(other), tiny, Promise(max_escape=0.3, max_overkill=0.3))
     test = tiny.split(Split.TEST)
     snapshot = space.jobs / "0001" / "tiny"  # run 1 made tiny.inspector, let us say also with five of these pictures
     snapshot.mkdir()
@@ -327,12 +329,12 @@ def test_two_bundles_are_compared_on_test_pictures_that_neither_was_made_with(ap
 
 
 def test_a_part_counts_once_however_many_pictures_show_it() -> None:
-    def pair(part: str, first: State, second: State) -> Pair:
+    def pair(part: str, first: State, second: State) -> ScorePair:
         rows = [
             Prediction(file="", part=part, label=Label.BAD, defect=None, state=each, score=0.0)
             for each in (first, second)
         ]
-        return Pair(picture="", name=part, who="", first=rows[0], second=rows[1])
+        return ScorePair(picture="", name=part, who="", first=rows[0], second=rows[1])
 
     found = _by_part(
         [
@@ -348,11 +350,11 @@ def test_a_part_counts_once_however_many_pictures_show_it() -> None:
 
 
 def test_one_bundle_is_better_where_it_is_right_more_often_and_the_chance_is_exact() -> None:
-    def pair(label: Label, first: State, second: State) -> Pair:
+    def pair(label: Label, first: State, second: State) -> ScorePair:
         rows = [
             Prediction(file="", part="", label=label, defect=None, state=each, score=0.0) for each in (first, second)
         ]
-        return Pair(picture="", name="", who="", first=rows[0], second=rows[1])
+        return ScorePair(picture="", name="", who="", first=rows[0], second=rows[1])
 
     pairs = [
         *[pair(Label.BAD, State.REVIEW, State.NO_GO)] * 4,
@@ -361,7 +363,7 @@ def test_one_bundle_is_better_where_it_is_right_more_often_and_the_chance_is_exa
         pair(Label.GOOD, State.GO, State.NO_GO),
         pair(Label.GOOD, State.FAULT, State.REVIEW),
     ]
-    found = Comparison(first=None, second=None, dataset="", pairs=tuple(pairs), gone=0, taught=0, unknown=())  # type: ignore[arg-type]
+    found = InspectorComparison(first=None, second=None, dataset="", pairs=tuple(pairs), gone=0, taught=0, unknown=())  # type: ignore[arg-type]
     assert (found.better, found.worse) == (6, 1)
     assert found.chance == pytest.approx(2 * (1 + 7) / 2**7)
     assert [each.first.label for each in found.changes] == [Label.BAD] * 5 + [Label.GOOD] * 3

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from gonogo.certification import recertify
+from gonogo.certification.shortfall import as_text, fractions_for_escape, shortfalls
 from gonogo.cli import app
 from gonogo.dataset import Dataset, Fractions, Sample, Split, resplit
 from gonogo.dataset.judged import JUDGED, judged_before, record_judged, refuse_redealt
 from gonogo.errors import DatasetError, InputError, UnfitError
 from gonogo.images import encode_png
 from gonogo.inspector import Inspector
-from gonogo.operate import operate
-from gonogo.operate.planning import as_text, fractions_for_escape, shortfalls
 from gonogo.operating_point import Promise
 from gonogo.schema import Label
 from tiny_bundle import make_bundle, make_parts
@@ -129,28 +129,28 @@ def redealt(dataset: Dataset, *, fresh: bool) -> Dataset:
 
 
 def test_a_new_split_after_scores_were_seen_certifies_nothing(plant: tuple[Path, Dataset], tmp_path: Path) -> None:
-    operate(Inspector.load(plant[0]), plant[1], Promise())
+    recertify(Inspector.load(plant[0]), plant[1], Promise())
     record_judged(plant[1], (Split.TEST,))
     second = redealt(plant[1], fresh=False)
     make_bundle(tmp_path / "second.inspector", second)
     with pytest.raises(DatasetError, match="split anew after scores were seen, and 60 of 60"):
-        operate(Inspector.load(tmp_path / "second.inspector"), second, Promise())
+        recertify(Inspector.load(tmp_path / "second.inspector"), second, Promise())
     # Looking at the new split does not make it one that was always there.
     assert record_judged(second, (Split.CALIBRATE, Split.TEST))
     with pytest.raises(DatasetError, match="second try"):
         refuse_redealt(second)
     plant[1].write()
-    operate(Inspector.load(plant[0]), plant[1], Promise())  # back to the split that was seen
+    recertify(Inspector.load(plant[0]), plant[1], Promise())  # back to the split that was seen
 
 
 def test_a_new_split_with_fresh_calibrate_parts_certifies_and_counts_from_then_on(
     plant: tuple[Path, Dataset], tmp_path: Path
 ) -> None:
-    operate(Inspector.load(plant[0]), plant[1], Promise())
+    recertify(Inspector.load(plant[0]), plant[1], Promise())
     second = redealt(plant[1], fresh=True)
     make_bundle(tmp_path / "second.inspector", second)
-    assert operate(Inspector.load(tmp_path / "second.inspector"), second, Promise()).point.escape.holds
-    operate(Inspector.load(tmp_path / "second.inspector"), second, Promise())
+    assert recertify(Inspector.load(tmp_path / "second.inspector"), second, Promise()).point.escape.holds
+    recertify(Inspector.load(tmp_path / "second.inspector"), second, Promise())
     third = redealt(second, fresh=False)
     record_judged(second, (Split.TEST,))
     with pytest.raises(DatasetError, match="second try"):
@@ -158,7 +158,7 @@ def test_a_new_split_with_fresh_calibrate_parts_certifies_and_counts_from_then_o
 
 
 def test_pictures_that_are_only_added_are_no_new_split(plant: tuple[Path, Dataset]) -> None:
-    operate(Inspector.load(plant[0]), plant[1], Promise())
+    recertify(Inspector.load(plant[0]), plant[1], Promise())
     first = plant[1].split(Split.CALIBRATE)[0]
     more = first.model_copy(update={"file_name": "images/more.png", "part": "more"})
     refuse_redealt(Dataset(root=plant[1].root, samples=(*plant[1].samples, more)))
@@ -166,7 +166,7 @@ def test_pictures_that_are_only_added_are_no_new_split(plant: tuple[Path, Datase
 
 
 def test_where_the_counts_refuse_nothing_was_seen_and_a_new_split_certifies(plant: tuple[Path, Dataset]) -> None:
-    operate(Inspector.load(plant[0]), plant[1], Promise(max_escape=0.001))
+    recertify(Inspector.load(plant[0]), plant[1], Promise(max_escape=0.001))
     assert judged_before(plant[1]) == {}
     refuse_redealt(redealt(plant[1], fresh=False))
 

@@ -33,10 +33,11 @@ from gonogo.station import (
     FOLLOWS,
     Answer,
     AnswerError,
+    CameraParts,
     Cause,
     Cycle,
     Health,
-    Model,
+    LoadedBundle,
     ModelSlot,
     Sender,
     Station,
@@ -44,22 +45,21 @@ from gonogo.station import (
     Step,
     Supervisor,
     Trigger,
-    ViewParts,
     parse_settings,
-    read_status,
-    run,
+    read_station_status,
+    run_station,
     worker_command,
 )
 from gonogo.station.answers import HttpPort, LinePort
 from gonogo.station.backlog import Backlog, Owed
 from gonogo.station.challenge import ACKNOWLEDGE, CHALLENGE
 from gonogo.station.http import StationServer
-from gonogo.station.own_ledger import station_lock
+from gonogo.station.ledger_handle import station_lock
 from gonogo.station.shift_report import parse_shifts
-from gonogo.station.triggers import parse_trigger, read_lines, watch_folder
+from gonogo.station.triggers import parse_trigger, read_trigger_lines, watch_folder
 from gonogo.station.watchdog import RestartBudget
 from gonogo.testing import FakeCamera, FakePlc, Mishap, fake_frame, fake_model, write_fake_bundle
-from gonogo.testing.station import bench, settings_for
+from gonogo.testing.station import settings_for, station_bench
 
 NOW = datetime(2026, 1, 12, 8, 0, tzinfo=UTC)
 
@@ -92,18 +92,18 @@ class Line:
         )
         self.station.start()
 
-    def _load(self, path: Path) -> Model:
+    def _load(self, path: Path) -> LoadedBundle:
         model = fake_model(path)
         return model if self.inspect is None else replace(model, inspect=self.inspect)
 
-    def _view(self, name: str) -> ViewParts:
+    def _view(self, name: str) -> CameraParts:
         camera = self.cameras.get(name) or FakeCamera(
             lambda trigger_id: self.frames.get(f"{trigger_id}/{name}", part_frame(trigger_id, name)),
             lambda trigger_id: self.mishaps.get(f"{trigger_id}/{name}", Mishap.NONE),
             delay_s=0.4,
             hang_s=0.7,
         )
-        return ViewParts(name=name, open_camera=lambda: camera, health=self.health, slot=self.slot)
+        return CameraParts(name=name, open_camera=lambda: camera, health=self.health, slot=self.slot)
 
     def judge(self, trigger_id: str, **names: str) -> Answer:
         due_s = time.monotonic() + self.settings.window_s
@@ -452,7 +452,7 @@ def test_a_damaged_copy_with_the_same_seal_does_not_stand_in_the_way_of_the_good
 
 
 def test_a_loader_that_fails_in_an_unknown_way_leaves_the_bundle_in_use(tmp_path: Path) -> None:
-    def load(path: Path) -> Model:
+    def load(path: Path) -> LoadedBundle:
         if (path / "SHA256SUMS").read_text() == "odd":
             raise RuntimeError("something in the runtime")
         return fake_model(path)
@@ -567,7 +567,7 @@ def tormented(tmp_path: Path) -> StationSettings:
 def test_the_gate_answers_repeats_overruns_and_deaths_and_everything_ends_on_record(
     tormented: StationSettings,
 ) -> None:
-    with bench(tormented) as line:
+    with station_bench(tormented) as line:
         line.ready()
         fire, wait = (lambda name: line.plc.fire(line.supervisor.submit, name)), line.plc.wait
         fire("part-1")
@@ -587,7 +587,7 @@ def test_the_gate_answers_repeats_overruns_and_deaths_and_everything_ends_on_rec
         overruns = [answer for answer in answers if answer.cause is Cause.OVERRUN]
         assert len(overruns) >= 30 - tormented.queue - 5
         assert all(answer.state is State.GO for answer in answers if answer.cause is None)
-    status = read_status(tormented.state_dir)
+    status = read_station_status(tormented.state_dir)
     assert status is not None
     assert (status["health"], status["unrecorded"], status["events"]["restarts"]) == ("stopped", 0, 1)
     with Ledger.open(tormented.ledger, create=False) as ledger:
@@ -599,7 +599,7 @@ def test_the_gate_answers_repeats_overruns_and_deaths_and_everything_ends_on_rec
 
 def test_a_worker_that_stalls_is_killed_and_the_line_has_its_fault_long_before(tmp_path: Path) -> None:
     tormented = settings_for(tmp_path / "line", window_s=0.4, stall_s=0.6)
-    with bench(tormented) as line:
+    with station_bench(tormented) as line:
         line.ready()
         line.plc.fire(line.supervisor.submit, "process-hang-1")
         assert line.plc.wait("process-hang-1").state is State.FAULT
@@ -638,7 +638,7 @@ def test_what_an_earlier_run_answered_but_could_not_record_is_recorded_by_the_ne
     Backlog(tormented.state_dir / "unrecorded.jsonl").add(
         Owed(trigger=trigger, cause=Cause.PROCESS, reason="died", answered=True)
     )
-    with bench(tormented) as line:
+    with station_bench(tormented) as line:
         line.plc.fire(line.supervisor.submit, "A")
         answer = line.plc.wait("A")
         assert (answer.state, answer.repeated) == (State.FAULT, True)
@@ -681,7 +681,7 @@ def test_the_restart_budget_is_a_sliding_window() -> None:
 def test_the_gate_answers_a_used_id_with_another_part_by_a_fault_and_raises_an_alarm(
     tormented: StationSettings,
 ) -> None:
-    with bench(tormented) as line:
+    with station_bench(tormented) as line:
         line.ready()
         line.plc.fire(line.supervisor.submit, "A", part="P1", lot="L1")
         assert line.plc.wait("A").state is State.GO
@@ -723,12 +723,12 @@ def test_two_stations_of_one_name_on_one_ledger_are_refused_whatever_their_state
     command = [sys.executable, "-c", "raise SystemExit(3)"]
     trigger = parse_settings((tmp_path / "station.toml").read_text().replace('"stdin"', '"timer"\nevery_s = 900.0'))
     first = first.model_copy(update={"trigger": trigger.trigger})
-    runner = threading.Thread(target=run, args=(first, command), kwargs={"complain": print, "stop": stop})
+    runner = threading.Thread(target=run_station, args=(first, command), kwargs={"complain": print, "stop": stop})
     runner.start()
-    while read_status(first.state_dir) is None:
+    while read_station_status(first.state_dir) is None:
         time.sleep(0.01)
     with pytest.raises(UnfitError, match="another station named s1"):
-        run(second, command, complain=print)
+        run_station(second, command, complain=print)
     stop.set()
     runner.join()
 
@@ -784,7 +784,7 @@ def test_lines_are_triggers_and_everything_else_is_complained_about() -> None:
     fired: list[object] = []
     complaints: list[str] = []
     lines = ["A1\n", "\n", '{"id": "A2", "part": "P", "lot": null}\n', '{"id": 3}\n', "{oops\n", '{"id":"x","y":"z"}\n']
-    read_lines(
+    read_trigger_lines(
         lines,
         lambda trigger_id, **names: fired.append((trigger_id, names)),
         complaints.append,
@@ -871,7 +871,7 @@ def test_a_second_station_on_the_same_state_is_refused(tmp_path: Path) -> None:
     with (found.state_dir / "lock").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(UnfitError, match="running on it already"):
-            run(found, ["true"], complain=print)
+            run_station(found, ["true"], complain=print)
 
 
 def test_a_source_of_triggers_that_fails_ends_the_station_with_its_reason(
@@ -880,14 +880,14 @@ def test_a_source_of_triggers_that_fails_ends_the_station_with_its_reason(
     def fail(*_: object) -> None:
         raise OSError("the scanner was unplugged")
 
-    monkeypatch.setattr("gonogo.station.triggers.read_lines", fail)
+    monkeypatch.setattr("gonogo.station.triggers.read_trigger_lines", fail)
     with pytest.raises(UnfitError, match="the scanner was unplugged"):
-        run(settings(tmp_path), [sys.executable, "-c", "raise SystemExit(3)"], complain=print)
+        run_station(settings(tmp_path), [sys.executable, "-c", "raise SystemExit(3)"], complain=print)
 
 
 def test_http_triggers_are_answered_and_status_and_metrics_are_shown(tmp_path: Path) -> None:
     tormented = settings_for(tmp_path / "line")
-    with bench(tormented) as line:
+    with station_bench(tormented) as line:
         server = StationServer(line.supervisor, host="127.0.0.1", port=0, token="secret", triggers=True).start()
 
         def ask(method: str, path: str, body: str = "", **headers: str) -> tuple[int, str]:
@@ -972,9 +972,11 @@ def test_a_whole_station_runs_from_its_settings_with_a_real_bundle(tmp_path: Pat
     plc, stop = FakePlc(), threading.Event()
     found = parse_settings(text, folder=tmp_path)
     command = worker_command(tmp_path / "station.toml")
-    runner = threading.Thread(target=run, args=(found, command), kwargs={"complain": print, "port": plc, "stop": stop})
+    runner = threading.Thread(
+        target=run_station, args=(found, command), kwargs={"complain": print, "port": plc, "stop": stop}
+    )
     runner.start()
-    while (status := read_status(found.state_dir)) is None or status["health"] != "running":
+    while (status := read_station_status(found.state_dir)) is None or status["health"] != "running":
         time.sleep(0.05)
     for name, bad in (("good", False), ("bad", True)):
         (tmp_path / "incoming" / f"{name}.png").write_bytes(images.encode_png(fake_frame(1, bad=bad)))

@@ -106,7 +106,7 @@ def test_a_message_of_another_version_kind_or_direction_is_an_error_that_says_wh
 
 
 def test_a_worker_ends_at_a_message_that_it_does_not_know() -> None:
-    from gonogo.station.worker import serve
+    from gonogo.station.worker import serve_supervisor
 
     class Idle:
         challenges, slots = None, ()
@@ -121,7 +121,7 @@ def test_a_worker_ends_at_a_message_that_it_does_not_know() -> None:
 
     results = io.StringIO()
     with pytest.raises(MessageError, match="dance"):
-        serve(Idle(), io.StringIO('{"version": 1, "message": {"kind": "dance"}}\n'), results)  # type: ignore[arg-type]
+        serve_supervisor(Idle(), io.StringIO('{"version": 1, "message": {"kind": "dance"}}\n'), results)  # type: ignore[arg-type]
     assert decode_for_supervisor(results.getvalue()) == Ready(report=WorkerReport())
 
 

@@ -30,7 +30,7 @@ from gonogo.station.messages import Dying, ExpectPicture, decode_for_supervisor,
 from gonogo.station.settings import FolderTrigger
 from gonogo.station.triggers import watch_folder
 from gonogo.testing import fake_frame
-from gonogo.testing.station import bench, settings_for
+from gonogo.testing.station import settings_for, station_bench
 from test_station import Line
 
 NOW = datetime(2026, 1, 12, 8, 0, tzinfo=UTC)
@@ -64,7 +64,7 @@ def test_an_odd_name_is_a_name(name: str) -> None:
 
 
 def test_every_hostile_trigger_is_refused_and_the_worker_lives(tmp_path: Path) -> None:
-    with bench(settings_for(tmp_path / "line")) as line:
+    with station_bench(settings_for(tmp_path / "line")) as line:
         line.ready()
         for name in HOSTILE:
             with pytest.raises(ValueError, match="expected"):
@@ -96,7 +96,7 @@ def test_a_poisoned_backlog_of_an_earlier_run_is_recorded_in_escaped_form(tmp_pa
         '{"a": "\xff',
     ]
     (settings.state_dir / "unrecorded.jsonl").write_bytes("\n".join(lines).encode("latin-1"))
-    with bench(settings) as line:
+    with station_bench(settings) as line:
         line.ready()
         line.settled()
         line.plc.fire(line.supervisor.submit, "part-1")
@@ -111,7 +111,7 @@ def test_a_poisoned_backlog_of_an_earlier_run_is_recorded_in_escaped_form(tmp_pa
 
 def test_a_fault_that_the_ledger_will_never_take_is_set_aside_and_kills_no_worker(tmp_path: Path) -> None:
     settings = settings_for(tmp_path / "line")
-    with bench(settings) as line:
+    with station_bench(settings) as line:
         line.ready()
         line.supervisor._triggers.backlog.add(
             Owed(trigger=Trigger(id="two\nlines", at=NOW, due_s=0.0), cause=Cause.LATE, reason="r", answered=True)
@@ -339,7 +339,7 @@ REFUSED_TRIGGERS = (
 def test_numbers_beyond_64_bits_deep_json_and_long_paths_are_refused_by_a_stations_ports(tmp_path: Path) -> None:
     long = "/" + "a" * 5_000
     lengths = (str(LARGE), "9" * 5_000, "-1", "0x10", "1e3", "٣")
-    with bench(settings_for(tmp_path / "line")) as line:
+    with station_bench(settings_for(tmp_path / "line")) as line:
         server = StationServer(line.supervisor, host="127.0.0.1", port=0, token=None, triggers=True).start()
         camera = PushCamera(matching=Matching(any_name=True)).start()
         try:

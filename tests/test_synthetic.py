@@ -15,11 +15,11 @@ from sklearn.preprocessing import StandardScaler
 from typer import Typer
 from typer.testing import CliRunner
 
-from gonogo.cli.synth import synth
+from gonogo.cli.synth import synth_command
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.errors import InputError
 from gonogo.schema import Box, Frame, Label
-from gonogo.synthetic import BoardType, ChipType, Defect, Mix, render, render_with, write_dataset, writer
+from gonogo.synthetic import BoardType, ChipType, Defect, Mix, render_scene, render_with, write_dataset, writer
 
 SMALL = (160, 120)
 PROBE_WH = (96, 72)
@@ -66,17 +66,17 @@ def _without_chip(frame: Frame, box: Box) -> Frame:
 
 
 def test_one_seed_and_part_give_one_picture_whatever_was_rendered_before() -> None:
-    first = render(7, seed=3, size_wh=SMALL)
-    render(8, seed=3, size_wh=SMALL)
-    again = render(7, seed=3, size_wh=SMALL)
+    first = render_scene(7, seed=3, size_wh=SMALL)
+    render_scene(8, seed=3, size_wh=SMALL)
+    again = render_scene(7, seed=3, size_wh=SMALL)
     assert first.jpeg == again.jpeg
     assert (first.box, first.quad, first.label, first.defect) == (again.box, again.quad, again.label, again.defect)
-    assert render(7, seed=4, size_wh=SMALL).jpeg != first.jpeg
+    assert render_scene(7, seed=4, size_wh=SMALL).jpeg != first.jpeg
 
 
 def test_the_pictures_depend_neither_on_workers_nor_on_how_many_are_asked_for(series: Dataset) -> None:
     for index in (0, 8, 311, 449):
-        alone = render(index, seed=11, size_wh=PROBE_WH)
+        alone = render_scene(index, seed=11, size_wh=PROBE_WH)
         sample = series.samples[index]
         assert series.path(sample).read_bytes() == alone.jpeg
         mask = series.load_mask(sample, (PROBE_WH[1], PROBE_WH[0]))
@@ -159,7 +159,7 @@ def test_the_chip_stays_in_the_picture_at_any_size_and_difficulty(size_wh: tuple
         assert rendering.box.area > 0.04 * size_wh[0] * size_wh[1]
 
 
-def test_the_dial_makes_defects_smaller() -> None:
+def test_difficulty_makes_defects_smaller() -> None:
     def mask_share(difficulty: float) -> float:
         masks = [
             render_with(index, defect=defect, difficulty=difficulty, size_wh=SMALL).mask
@@ -201,7 +201,7 @@ def test_every_record_names_its_board_and_chip(series: Dataset) -> None:
 
 def test_a_mix_leaves_only_what_was_asked_for() -> None:
     mix = Mix(bad=1, without_chip=0, with_two_chips=0, defects=(Defect.STAIN,), boards=(BoardType.RADIO,))
-    renderings = [render(index, size_wh=(64, 64), mix=mix) for index in range(5)]
+    renderings = [render_scene(index, size_wh=(64, 64), mix=mix) for index in range(5)]
     assert {(each.board, each.defect, each.label) for each in renderings} == {
         (BoardType.RADIO, Defect.STAIN, Label.BAD)
     }
@@ -211,9 +211,9 @@ def test_an_interruption_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyte
     def interrupted(part_index: int, **options: object) -> object:
         if part_index == 5:
             raise KeyboardInterrupt
-        return render(part_index, size_wh=(64, 64))
+        return render_scene(part_index, size_wh=(64, 64))
 
-    monkeypatch.setattr(writer, "render", interrupted)
+    monkeypatch.setattr(writer, "render_scene", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_dataset(tmp_path / "boards", 10)
     assert list(tmp_path.iterdir()) == []
@@ -221,9 +221,9 @@ def test_an_interruption_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyte
 
 def test_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="difficulty from 0"):
-        render(0, difficulty=1.2)
+        render_scene(0, difficulty=1.2)
     with pytest.raises(InputError, match="64 x 64"):
-        render(0, size_wh=(640, 20))
+        render_scene(0, size_wh=(640, 20))
     with pytest.raises(InputError, match="defect only on a single one"):
         render_with(0, defect=Defect.CRACK, chips=2)
     with pytest.raises(InputError, match="shares from 0 to 1"):
@@ -234,7 +234,7 @@ def test_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
 
 def _command(*arguments: object) -> object:
     app = Typer()
-    app.command()(synth)
+    app.command()(synth_command)
     return CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
 
 

@@ -21,9 +21,9 @@ from gonogo.heatmap import hottest_point
 from gonogo.inspector import Inspector
 from gonogo.operating_point import Promise
 from gonogo.schema import Box, Label, Located, State
-from gonogo.source import Source
+from gonogo.source import TrainingSource
 from gonogo.tiling import grid_of, judge_windows
-from gonogo.workflow import CascadeOptions, TrainingOptions, cascade, train_inspector
+from gonogo.workflow import CascadeOptions, TrainingOptions, join_cascade, train_inspector
 from gonogo.workflow.learning import options_of
 from gonogo.workflow.made_with import read_made_with, sha256_of
 from gonogo.workflow.sealing import plain
@@ -45,7 +45,7 @@ def plates(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def tiled(plates: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tiled") / "plate.inspector"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gonogo.operate.golden.GOLDEN_PIXELS", 1000)  # golden frames would be made smaller
+        patch.setattr("gonogo.certification.golden.GOLDEN_PIXELS", 1000)  # golden frames would be made smaller
         train_inspector(plates, out, TILED)
     return out
 
@@ -158,7 +158,7 @@ def test_training_sees_the_very_windows_that_the_inspector_judges(plates: Datase
     inspector._graph = graph  # type: ignore[assignment]
     sample = plates.samples[0]
     windows = WindowSource(
-        source=Source(dataset=plates, size_wh=WINDOW_WH), window_wh=WINDOW_WH, tiling=Tiling(), reduction=1
+        source=TrainingSource(dataset=plates, size_wh=WINDOW_WH), window_wh=WINDOW_WH, tiling=Tiling(), reduction=1
     )
     grid = windows.upright(sample)[1]
     inspector.inspect(plates.load(sample))
@@ -262,7 +262,7 @@ def test_what_looks_at_whole_regions_refuses_windows_by_name(plates: Dataset, ti
         train_inspector(plates, tmp_path / "a.inspector", replace(TILED, fine_tuning=FineTuning()))
     inspector = Inspector.load(tiled)
     with pytest.raises(InputError, match="windows"):
-        cascade(inspector, inspector, plates, tmp_path / "a.inspector", CascadeOptions())
+        join_cascade(inspector, inspector, plates, tmp_path / "a.inspector", CascadeOptions())
     run = CliRunner().invoke(app, ["train", str(plates.root), "--out", str(tmp_path / "b"), "--overlap", "32"])
     assert isinstance(run.exception, InputError)
     assert "--tile" in str(run.exception)
@@ -303,7 +303,7 @@ def test_the_same_frame_gives_the_same_score_to_the_last_bit(tiled: Path, plates
 
 
 def test_of_many_windows_quantizing_keeps_the_worst_and_one_other() -> None:
-    from gonogo.workflow.quantising import _Tap
+    from gonogo.workflow.quantizing import _Tap
 
     tap = _Tap(lambda picture: {"score": np.array([float(picture[0, 0, 0])])})  # type: ignore[arg-type]
     for grey in (3, 9, 5, 1):

@@ -31,11 +31,11 @@ from gonogo.model import (
 )
 from gonogo.runtime import compile_graph
 from gonogo.schema import Box, Frame, Label
-from gonogo.source import Source, View, labels, masked
+from gonogo.source import SourceView, TrainingSource, labels, masked
 from gonogo.train import (
     METRICS,
-    Cells,
     FineTuning,
+    LabelledCells,
     Pooled,
     balanced_loss,
     defect_maps,
@@ -69,8 +69,8 @@ def pictures(count: int, rng: np.random.Generator) -> list[np.ndarray]:
 
 
 @pytest.fixture
-def source(discs: Dataset) -> Source:
-    return Source(dataset=discs, size_wh=(64, 64))
+def source(discs: Dataset) -> TrainingSource:
+    return TrainingSource(dataset=discs, size_wh=(64, 64))
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
@@ -215,7 +215,7 @@ def test_a_window_shows_a_share_of_the_region_mirrored_and_transposed_at_random(
     assert len(ways) == 8, "every mirror image in every turn"
 
 
-def test_features_come_from_the_cache_the_second_time(source: Source, tmp_path: Path) -> None:
+def test_features_come_from_the_cache_the_second_time(source: TrainingSource, tmp_path: Path) -> None:
     features = FeatureNetwork(load_backbone("resnet18", weights="none", cuts=("layer1",)).eval(), IMAGENET)
     graph = compile_graph(export_pooled(features, source.size_wh), many=True)
     samples = source.dataset.split(Split.VAL)
@@ -256,7 +256,7 @@ def test_the_balanced_loss_does_not_care_how_many_are_good() -> None:
     assert few == pytest.approx(many)
 
 
-def test_masks_go_the_way_of_their_pictures(source: Source) -> None:
+def test_masks_go_the_way_of_their_pictures(source: TrainingSource) -> None:
     samples = [sample for sample in source.dataset.split(Split.TRAIN) if sample.label is Label.BAD][:6]
     turned = Augmentation(crops=2, rotations=3)
     views = list(source.views(samples, turned, seed=4, masks=True))
@@ -267,7 +267,7 @@ def test_masks_go_the_way_of_their_pictures(source: Source) -> None:
         assert inside < outside - 30, "the spots are dark"
 
 
-def test_a_window_of_a_mask_is_that_of_its_picture_under_whatever_light(source: Source) -> None:
+def test_a_window_of_a_mask_is_that_of_its_picture_under_whatever_light(source: TrainingSource) -> None:
     samples = [sample for sample in source.dataset.split(Split.TRAIN) if sample.label is Label.BAD]
     windows = Augmentation(window=0.5)
     views = list(source.drawn(samples, windows, seed=4, masks=True))
@@ -285,7 +285,9 @@ def test_a_window_of_a_mask_is_that_of_its_picture_under_whatever_light(source: 
     assert np.ptp(brightness) > 40, "the light differs"
 
 
-def test_a_good_part_has_no_defect_anywhere_and_a_bad_one_without_a_mask_may_have_it_everywhere(source: Source) -> None:
+def test_a_good_part_has_no_defect_anywhere_and_a_bad_one_without_a_mask_may_have_it_everywhere(
+    source: TrainingSource,
+) -> None:
     samples = source.dataset.split(Split.TRAIN)
     good = next(sample for sample in samples if sample.label is Label.GOOD)
     bad = next(sample for sample in samples if sample.label is Label.BAD).model_copy(update={"mask_file_name": None})
@@ -329,7 +331,7 @@ def test_the_head_taught_on_cells_finds_a_planted_defect(pool: Pool, rng: np.ran
     maps, targets, _ = planted(rng, 120)
     flat = maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1])
     view = np.repeat(np.arange(len(maps)), 25)
-    cells = Cells(features=flat, defective=targets.ravel(), view=view)
+    cells = LabelledCells(features=flat, defective=targets.ravel(), view=view)
     val, val_targets, val_bad = planted(rng, 60)
     tried = discriminants(cells)
     maps = defect_maps(([each] for each in val.astype(np.float32)), tried)
@@ -348,7 +350,7 @@ def test_the_head_taught_on_cells_finds_a_planted_defect(pool: Pool, rng: np.ran
 
 def test_what_only_the_whole_picture_tells_is_added_to_every_cell(rng: np.random.Generator) -> None:
     maps, targets, _ = planted(rng, 40)
-    cells = Cells(
+    cells = LabelledCells(
         features=maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1]),
         defective=targets.ravel(),
         view=np.repeat(np.arange(len(maps)), 25),
@@ -377,7 +379,7 @@ def test_what_only_the_whole_picture_tells_is_added_to_every_cell(rng: np.random
     assert balanced_loss(score.double().numpy(), bad) == pytest.approx(head.val_loss, abs=1e-3)
 
 
-def test_cells_are_drawn_from_both_kinds_and_masks_that_mark_nothing_are_refused(source: Source) -> None:
+def test_cells_are_drawn_from_both_kinds_and_masks_that_mark_nothing_are_refused(source: TrainingSource) -> None:
     stack = load_backbone("resnet18", weights="none", cuts=("layer1", "layer2")).eval()
     graph = compile_graph(export_maps(FeatureNetwork(stack, IMAGENET), source.size_wh), many=True)
     samples = source.dataset.split(Split.TRAIN)[:16]
@@ -416,7 +418,7 @@ RECIPE = FineTuning(epochs=3, batch=12, learning_rate=3e-3)
 
 
 def tuned(
-    source: Source, work: Path, recipe: FineTuning, *, device: str = "cpu"
+    source: TrainingSource, work: Path, recipe: FineTuning, *, device: str = "cpu"
 ) -> tuple[Network, list[dict[str, float]]]:
     network = small_network(Pool.LSE)
     torch.nn.init.zeros_(network.head.conv.weight)
@@ -424,7 +426,7 @@ def tuned(
     return network, fine_tune(network, source, train, val, recipe, PLAIN, seed=0, work=work, device=device)
 
 
-def test_fine_tuning_never_returns_worse_than_its_start(source: Source, tmp_path: Path) -> None:
+def test_fine_tuning_never_returns_worse_than_its_start(source: TrainingSource, tmp_path: Path) -> None:
     _, rows = tuned(source, tmp_path / "good", RECIPE)
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
     wild = FineTuning(epochs=1, learning_rate=1e6)
@@ -434,7 +436,7 @@ def test_fine_tuning_never_returns_worse_than_its_start(source: Source, tmp_path
         assert float(network.head.conv.weight.abs().sum()) == 0.0, "epoch 0 must come back"
 
 
-def test_a_network_too_sure_of_itself_is_settled_by_val_not_discarded(source: Source) -> None:
+def test_a_network_too_sure_of_itself_is_settled_by_val_not_discarded(source: TrainingSource) -> None:
     network = small_network(Pool.LSE)
     val = source.dataset.split(Split.VAL)
     shots, bad = list(source.plain(val)), labels(val)
@@ -457,7 +459,7 @@ def test_a_network_too_sure_of_itself_is_settled_by_val_not_discarded(source: So
 
 
 def test_a_window_beside_the_defect_does_not_teach_that_the_part_is_good_or_bad(
-    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: TrainingSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def loss(name: str, augmentation: Augmentation) -> float:
         network = small_network(Pool.LSE)
@@ -469,13 +471,13 @@ def test_a_window_beside_the_defect_does_not_teach_that_the_part_is_good_or_bad(
         rows = fine_tune(network, source, train, val, still, augmentation, seed=0, work=tmp_path / name, cells=cells)
         return rows[1]["train_loss"]
 
-    drawn = Source.drawn
+    drawn = TrainingSource.drawn
 
-    def beside(self: Source, *given: Any, **more: Any) -> Iterator[View]:
+    def beside(self: TrainingSource, *given: Any, **more: Any) -> Iterator[SourceView]:
         return (replace(view, marks=np.zeros((64, 64), np.uint8)) for view in drawn(self, *given, **more))
 
     assert loss("seen", Augmentation(window=1.0)) == pytest.approx(np.log(2), rel=1e-3)
-    monkeypatch.setattr(Source, "drawn", beside)
+    monkeypatch.setattr(TrainingSource, "drawn", beside)
     assert loss("lost", Augmentation(window=1.0)) == pytest.approx(np.log(2) / 2, rel=1e-3), "the good ones alone"
 
 
@@ -499,7 +501,7 @@ def test_cells_that_masks_taught_look_where_they_were_taught_to_after_fine_tunin
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no graphics card that torch can use")
-def test_a_graphics_card_trains_what_the_processor_trains(source: Source, tmp_path: Path) -> None:
+def test_a_graphics_card_trains_what_the_processor_trains(source: TrainingSource, tmp_path: Path) -> None:
     _, rows = tuned(source, tmp_path / "cpu", RECIPE)
     network, again = tuned(source, tmp_path / "card", RECIPE, device="cuda")
     assert [row["val_loss"] for row in again] == pytest.approx([row["val_loss"] for row in rows], rel=0.05)
@@ -517,7 +519,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_computed(
 
 
 def test_an_interrupted_run_is_taken_up_where_it_ended(
-    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: TrainingSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, rows = tuned(source, tmp_path / "whole", RECIPE)
     import gonogo.train.finetune as module

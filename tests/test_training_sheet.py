@@ -12,7 +12,7 @@ from gonogo import cli, images
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.errors import InputError
 from gonogo.schema import Box, Label
-from gonogo.source import Source
+from gonogo.source import TrainingSource
 from gonogo.workflow.training_sheet import _chosen, sheet_of, write_training_sheet
 
 
@@ -28,10 +28,10 @@ def test_the_sheet_shows_training_pictures_of_both_labels_as_the_network_gets_th
 ) -> None:
     size_wh = (64, 32)
     region = {sample.file_name: Box(x1=10, y1=5, x2=90, y2=45) for sample in discs.samples}
-    source = Source(dataset=discs, size_wh=size_wh, regions=region)
+    source = TrainingSource(dataset=discs, size_wh=size_wh, regions=region)
     path = tmp_path / "deep" / "sheet.png"
     write_training_sheet(source, path)
-    sheet = images.load(path)
+    sheet = images.load_picture(path)
     chosen = _chosen(discs.split(Split.TRAIN))
     assert [sample.label for sample in chosen] == [Label.BAD] * 4 + [Label.GOOD] * 4
     assert len({sample.file_name for sample in chosen}) == 8
@@ -54,8 +54,10 @@ def test_odd_names_and_large_inputs_fit_the_sheet(tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(images.encode_png(np.zeros((40, 300, 3), np.uint8)))
     sample = Sample(file_name=name, label=Label.BAD, defect="cr\nack", split=Split.TRAIN)
     for size_wh in ((32, 32), (2048, 64)):
-        write_training_sheet(Source(dataset=Dataset(root=tmp_path, samples=(sample,)), size_wh=size_wh), tmp_path / "s")
-        assert images.load(tmp_path / "s").shape[1] == size_wh[0] + 24
+        write_training_sheet(
+            TrainingSource(dataset=Dataset(root=tmp_path, samples=(sample,)), size_wh=size_wh), tmp_path / "s"
+        )
+        assert images.load_picture(tmp_path / "s").shape[1] == size_wh[0] + 24
 
 
 def test_train_writes_the_sheet_beside_the_bundle_or_where_it_is_told(discs: Dataset, tmp_path: Path) -> None:
@@ -64,10 +66,10 @@ def test_train_writes_the_sheet_beside_the_bundle_or_where_it_is_told(discs: Dat
     run = CliRunner().invoke(cli.app, command)
     assert run.exit_code == 0, run.output
     assert sheet_of(out) == tmp_path / "disc.training.png"
-    assert images.load(sheet_of(out)).shape[1] == 4 * (96 + 12) + 12
+    assert images.load_picture(sheet_of(out)).shape[1] == 4 * (96 + 12) + 12
 
 
 def test_a_sheet_that_cannot_be_written_says_so(discs: Dataset, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match="cannot be written"):
-        write_training_sheet(Source(dataset=discs, size_wh=(32, 32)), tmp_path / "folder")
+        write_training_sheet(TrainingSource(dataset=discs, size_wh=(32, 32)), tmp_path / "folder")

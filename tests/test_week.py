@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from gonogo.cli import app
 from gonogo.ledger import Ledger, Where
 from gonogo.schema import State
-from gonogo.station.shift_page import subline
+from gonogo.station.shift_page import shift_subline
 from gonogo.station.shift_report import gather
 from gonogo.testing import write_fake_bundle
 from week import fake_parts, simulate_week
@@ -57,8 +57,8 @@ def test_the_first_lines_tell_what_passed_in_the_end(week: Path) -> None:
     period = gather(week)
     passed = period.total.states[State.GO]
     asked = replace(period, reviews=replace(period.reviews, sent=5, good=3, bad=2, rejected_good=1))
-    assert f"In the end {passed + 4} parts" in subline(asked)
-    assert "In the end" not in subline(replace(period, reviews=replace(period.reviews, good=0, rejected_good=0)))
+    assert f"In the end {passed + 4} parts" in shift_subline(asked)
+    assert "In the end" not in shift_subline(replace(period, reviews=replace(period.reviews, good=0, rejected_good=0)))
 
 
 def test_every_shift_decides_its_own_doubtful_parts(week: Path) -> None:

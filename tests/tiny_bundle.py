@@ -78,7 +78,7 @@ def make_bundle(root: Path, dataset: Dataset, model: ov.Model | None = None, *, 
         gonogo_version="0",
         recipe=recipe or Recipe(size_wh=(SIDE, SIDE)),
         classifier=Classifier(backbone="red", cuts=("grid",), pool="mean", sharpness=1.0, bias=0.0, weights="none"),
-        proven_on=runtime.environment(),
+        proven_on=runtime.runtime_environment(),
         heat_scale=HeatScale(cold=GOOD_RED, hot=BAD_RED),
         data_fingerprint=fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)),
     )

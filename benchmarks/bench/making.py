@@ -11,7 +11,7 @@ from gonogo.dataset import Dataset, Fractions, Split
 from gonogo.errors import GonogoError, InputError
 from gonogo.inspector import Inspector
 from gonogo.progress import console
-from gonogo.roi import write_recipe
+from gonogo.roi import write_roi_config
 from gonogo.roi.scoring import read_examples
 from gonogo.roi.tuning import tune
 from gonogo.synthetic import BoardType, ChipType, Mix, write_dataset
@@ -19,10 +19,10 @@ from gonogo.workflow import (
     CascadeOptions,
     Promise,
     TrainingOptions,
-    cascade,
+    join_cascade,
     train_inspector,
 )
-from gonogo.workflow.quantising import Allowed, QuantisingOptions, quantise
+from gonogo.workflow.quantizing import Allowed, QuantizingOptions, quantize_bundle
 
 MIX = Mix(without_chip=0.0, with_two_chips=0.0, boards=(BoardType.CONTROLLER,), chips=(ChipType.QFP32,))
 SEED = 5
@@ -66,7 +66,7 @@ def given(folder: Path, dataset: Path) -> Contenders:
 
 
 def make(folder: Path, *, workers: int) -> Contenders:
-    """Render boards, fit evidence on random features of a ResNet-50 and of a small network, quantise both, join them.
+    """Render boards, fit evidence on random features of a ResNet-50 and of a small network, quantize both, join them.
 
     Whatever is in the folder from an earlier call is taken as it is.
 
@@ -82,19 +82,19 @@ def make(folder: Path, *, workers: int) -> Contenders:
     recipe = folder / "chip.toml"
     if not recipe.is_file():
         taught = [sample for sample in dataset.split(Split.TRAIN) if sample.box is not None][:60]
-        write_recipe(
+        write_roi_config(
             recipe, tune(read_examples(dataset, taught, side_px=320), trials=40, side_px=320, limit_s=25).recipe
         )
     steps: dict[str, Callable[[Path], object]] = {
         FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(recipe, "resnet50", 224)),
-        REFERENCE: lambda out: quantise(
-            Inspector.load(folder / f"{FULL_PRECISION}.inspector"), dataset, out, _quantising()
+        REFERENCE: lambda out: quantize_bundle(
+            Inspector.load(folder / f"{FULL_PRECISION}.inspector"), dataset, out, _quantizing()
         ),
         SMALL_FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(recipe, "resnet18", 160)),
-        SMALL: lambda out: quantise(
-            Inspector.load(folder / f"{SMALL_FULL_PRECISION}.inspector"), dataset, out, _quantising()
+        SMALL: lambda out: quantize_bundle(
+            Inspector.load(folder / f"{SMALL_FULL_PRECISION}.inspector"), dataset, out, _quantizing()
         ),
-        CASCADE: lambda out: cascade(
+        CASCADE: lambda out: join_cascade(
             Inspector.load(folder / f"{SMALL}.inspector"),
             Inspector.load(folder / f"{REFERENCE}.inspector"),
             dataset,
@@ -129,5 +129,5 @@ def _training(recipe: Path, backbone: str, side: int) -> TrainingOptions:
     )
 
 
-def _quantising() -> QuantisingOptions:
-    return QuantisingOptions(pictures=60, control=False, allowed=ANYTHING)
+def _quantizing() -> QuantizingOptions:
+    return QuantizingOptions(pictures=60, control=False, allowed=ANYTHING)

@@ -18,8 +18,8 @@ from gonogo.heatmap import overlay
 from gonogo.images import Photograph
 from gonogo.inspector import Inspector
 from gonogo.roi import ClassicalRoi
-from gonogo.roi.classical import reduced
-from gonogo.roi.steps import describe
+from gonogo.roi.classical import reduced_frame
+from gonogo.roi.steps import describe_step
 from gonogo.runtime import Graph
 from gonogo.schema import Box, Frame, Located, Verdict
 
@@ -178,10 +178,10 @@ def _roi_steps(inspector: Inspector, frame: Frame) -> Iterator[tuple[str, Callab
     if not isinstance(search, ClassicalRoi):
         return
     side = search.recipe.side_px
-    yield f"reduce to {side}", partial(reduced, frame, side)
-    picture = reduced(frame, side)
+    yield f"reduce to {side}", partial(reduced_frame, frame, side)
+    picture = reduced_frame(frame, side)
     for number, step in enumerate(search.recipe.steps, start=1):
-        yield f"{number}. {describe(step)}", partial(step.apply, picture)
+        yield f"{number}. {describe_step(step)}", partial(step.apply, picture)
         picture = step.apply(picture)
     yield "the whole search", partial(search.locate, frame)
 

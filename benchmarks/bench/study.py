@@ -28,9 +28,9 @@ from gonogo.files import write_beside
 from gonogo.inspector import Inspector
 from gonogo.progress import console
 from gonogo.report import svg
-from gonogo.report.page import render as render_page
+from gonogo.report.page import render_page as render_page
 from gonogo.schema import Frame, State
-from gonogo.synthetic import render
+from gonogo.synthetic import render_scene
 
 EAGER = "torch eager, Grad-CAM"
 CAREFUL = "torch eager, shortest gradient"
@@ -102,7 +102,7 @@ def run_bench(
     rows: list[Row] = []
     for table in bench.tables():
         rows += table
-        found = Benchmark(headlines=bench.headlines(rows), rows=rows, machine=runtime.environment())
+        found = Benchmark(headlines=bench.headlines(rows), rows=rows, machine=runtime.runtime_environment())
         write_beside(out / "bench.json", json.dumps(found.to_json(), indent=2).encode())
     picture = f"{shown}, {frame.shape[1]} x {frame.shape[0]} pixels"
     page = render_page(
@@ -119,7 +119,7 @@ def run_bench(
 
 def rendered() -> bytes:
     """The JPEG of one board, always the same."""
-    return render(0, seed=making.SEED, difficulty=0.0, size_wh=FRAME_WH, mix=making.MIX).jpeg
+    return render_scene(0, seed=making.SEED, difficulty=0.0, size_wh=FRAME_WH, mix=making.MIX).jpeg
 
 
 class _Bench:
@@ -160,7 +160,7 @@ class _Bench:
     def headlines(self, rows: list[Row]) -> dict[str, float | int | str | None]:
         """The figures that are held against their limits; ``None`` while not measured."""
         fastest = fastest_as_safe(rows)
-        quantised = self.reference.bundle.manifest.quantisation
+        quantized = self.reference.bundle.manifest.quantization
         start = self.start
         return {
             "overhead_over_network": _ratio(rows, "overhead", REFERENCE),
@@ -168,7 +168,7 @@ class _Bench:
             "fastest_as_safe": None if fastest is None else fastest.name,
             "speedup_over_torch_eager_resnet50_int8": _ratio(rows, "judgement", REFERENCE),
             "throughput_over_benchmark_app": _ratio(rows, "throughput", PROCESSES),
-            "verdict_flips": None if quantised is None else quantised.flips.count,
+            "verdict_flips": None if quantized is None else quantized.flips.count,
             "first_verdict_s": None if start is None else start.first_verdict_s,
             "first_verdict_cold_s": None if start is None else start.first_verdict_cold_s,
             "rss_mb": None if start is None else start.rss_mb,

@@ -25,7 +25,7 @@ from gonogo.schema import State
 from gonogo.station.backlog import UNRECORDED
 from gonogo.station.settings import StationSettings
 from gonogo.testing import FakePlc, write_fake_bundle
-from gonogo.testing.station import PATIENCE_S, Bench, bench, patiently, settings_for
+from gonogo.testing.station import PATIENCE_S, StationBench, patiently, settings_for, station_bench
 
 FAULT_WITHIN_S = 2.0
 """What the station promises, however busy the machine is."""
@@ -45,7 +45,7 @@ def kill_lane(folder: Path, kills: int, seed: int, *, real: bool, tick: Callable
     if real:
         _real_bundle(settings)
     number = 0
-    with bench(settings, real=real) as line:
+    with station_bench(settings, real=real) as line:
         while found.done.get("kills", 0) < kills:
             if rng.random() < 0.9:  # the others die while they start
                 line.ready()
@@ -111,7 +111,7 @@ def storm(folder: Path, triggers: int, seed: int, *, tick: Callable[[], None] = 
         rng.shuffle(block)
         order[start : start + 16] = block
     fired: list[str] = []
-    with bench(settings) as line:
+    with station_bench(settings) as line:
         line.ready()
         for trigger_id in order:
             burst = rng.random() < 0.02
@@ -136,7 +136,7 @@ def failures(folder: Path, group: str, count: int, seed: int, *, tick: Callable[
     """Make one thing fail, again and again, each time with a good part on the line: fault, within two seconds."""
     rng, found = random.Random(seed), Findings()
     settings = settings_for(folder)
-    with bench(settings) as line:
+    with station_bench(settings) as line:
         line.ready()
         for number in range(count):
             kind = KINDS[group][number % len(KINDS[group])]
@@ -237,13 +237,13 @@ def _traffic(plc: FakePlc, submit: Callable[[str], None], number: int, rng: rand
     return number
 
 
-def _let_drain(line: Bench, fired: list[str], most: int) -> None:
+def _let_drain(line: StationBench, fired: list[str], most: int) -> None:
     """Wait until no more than so many parts are on their way."""
     while sum(not line.plc.answers.get(trigger_id) for trigger_id in fired[-2 * line.settings.queue :]) > most:
         time.sleep(0.0005)
 
 
-def _recovered(line: Bench, number: int) -> None:
+def _recovered(line: StationBench, number: int) -> None:
     """The station judges again: the next good part is a go."""
     for attempt in range(100):
         line.ready()

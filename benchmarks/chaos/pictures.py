@@ -29,7 +29,7 @@ from gonogo.schema import Frame, State
 from gonogo.station.judging import ANSWERED_FAULT
 from gonogo.station.settings import StationSettings, parse_settings
 from gonogo.testing import fake_frame
-from gonogo.testing.station import PATIENCE_S, Bench, bench
+from gonogo.testing.station import PATIENCE_S, StationBench, station_bench
 
 MISHAPS = ("late", "missing", "doubled", "misnamed", "leftover")
 LANES = {
@@ -138,7 +138,7 @@ def picture_lane(
     way, _, tie = lane.partition("-")
     settings, feeder = _settings_for(folder, way, tie)
     rng, found, numbers = random.Random(seed), Findings(), dict[str, int]()
-    with bench(settings, cameras=True) as line:
+    with station_bench(settings, cameras=True) as line:
         line.ready()
         time.sleep(_LATEST_S)  # a start puts the order of pictures in doubt
         number = 0
@@ -207,7 +207,7 @@ def _feed(feeder: _Feeder, rng: random.Random, lane: str, number: int, found: Fi
         time.sleep(0.03)  # nothing but its order tells it from a picture of the next part
 
 
-def _kill_worker(line: Bench, found: Findings) -> None:
+def _kill_worker(line: StationBench, found: Findings) -> None:
     pid = line.supervisor.worker_pid
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):

@@ -75,7 +75,7 @@ def main() -> None:
     from gonogo.station.settings import read_settings
     from gonogo.station.status import Health
     from gonogo.station.supervisor import Supervisor
-    from gonogo.station.triggers import Source, read_lines
+    from gonogo.station.triggers import TriggerSource, read_trigger_lines
 
     toml = Path(sys.argv[1])
     settings = read_settings(toml)
@@ -87,7 +87,7 @@ def main() -> None:
     while supervisor.health is not Health.RUNNING:
         threading.Event().wait(0.005)
     print(json.dumps({"worker_pid": supervisor.worker_pid}), flush=True)  # noqa: T201
-    source = Source(lambda stopped: read_lines(sys.stdin, supervisor.submit, print, stopped)).start()
+    source = TriggerSource(lambda stopped: read_trigger_lines(sys.stdin, supervisor.submit, print, stopped)).start()
     source.ended.wait()
     supervisor.stop()
     sender[0].close()

@@ -18,7 +18,7 @@ from scipy import stats
 from gonogo.operating_point.audit import AuditTest, bet, kept_back
 from gonogo.operating_point.binomial import clopper_pearson
 from gonogo.operating_point.promise import rate_by_counts
-from gonogo.operating_point.rule import certify, meet, threshold
+from gonogo.operating_point.rule import certified_point, meet, threshold
 from gonogo.schema import Scores
 
 
@@ -164,7 +164,7 @@ def simulate(
     review_rate = 0.0
     for _ in track(range(draws)):
         good, bad = _calibration_scores(scenario, rng)
-        point = certify(
+        point = certified_point(
             good,
             bad,
             max_escape=scenario.max_escape,

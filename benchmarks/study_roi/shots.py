@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from gonogo.report.pictures import data_uri
-from gonogo.roi import Roi, draw
+from gonogo.roi import Roi, draw_preview
 from gonogo.roi.scoring import Example
 from gonogo.schema import Frame, Located
 
@@ -34,4 +34,4 @@ def placed(frame: Frame, located: Located) -> Frame:
     """The frame, small, with what was found: amber the part, blue what is judged."""
     scale = WIDTH_PX / frame.shape[1]
     size_wh = (WIDTH_PX, round(frame.shape[0] * scale))
-    return draw(np.asarray(cv2.resize(frame, size_wh, interpolation=cv2.INTER_AREA), np.uint8), located, scale)
+    return draw_preview(np.asarray(cv2.resize(frame, size_wh, interpolation=cv2.INTER_AREA), np.uint8), located, scale)

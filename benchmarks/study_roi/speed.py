@@ -16,12 +16,12 @@ from gonogo import images, runtime
 from gonogo.export import export_locator
 from gonogo.model import Locator, LocatorHead, Scaling
 from gonogo.model.locator import make_head
-from gonogo.roi import ClassicalRecipe, LearnedRecipe, LearnedRoi, read_recipe, time_roi
+from gonogo.roi import ClassicalConfig, LearnedConfig, LearnedRoi, read_roi_config, time_roi
 from gonogo.roi.opening import make_roi
 from gonogo.roi.scoring import read_examples
 from gonogo.roi.tuning import tune
 from gonogo.schema import Box
-from gonogo.synthetic import render, write_dataset
+from gonogo.synthetic import render_scene, write_dataset
 from gonogo.workflow import LocatorOptions
 from gonogo.workflow.learned_region import input_wh, locator_features
 
@@ -62,9 +62,9 @@ def time_regions(recipe: Path | None, options: LocatorOptions, *, repeats: int =
         options: Backbone and size of the locator.
         repeats: Of each; they take turns.
     """
-    encoded = render(0, seed=1, size_wh=FRAME_WH).jpeg
+    encoded = render_scene(0, seed=1, size_wh=FRAME_WH).jpeg
     frame = images.decode(encoded)
-    search = make_roi(_quick_recipe() if recipe is None else read_recipe(recipe))
+    search = make_roi(_quick_recipe() if recipe is None else read_roi_config(recipe))
     classical = time_roi(search, encoded, repeats=repeats)
     size_wh, features = input_wh(options), locator_features(options)[0]
     with torch.no_grad():
@@ -75,7 +75,7 @@ def time_regions(recipe: Path | None, options: LocatorOptions, *, repeats: int =
     graph = runtime.compile_graph(export_locator(locator.eval(), size_wh))
     # Nothing is refused, so that the whole way is timed.
     learned = LearnedRoi(
-        LearnedRecipe(size_wh=size_wh, turned=True, least_presence=0.0, area=(0.0, 1.0), aspect=(1.0, 1e6)), graph
+        LearnedConfig(size_wh=size_wh, turned=True, least_presence=0.0, area=(0.0, 1.0), aspect=(1.0, 1e6)), graph
     )
     picture = images.crop_resize(frame, Box.whole(frame), size_wh)
     threads = cv2.getNumThreads()
@@ -93,7 +93,7 @@ def time_regions(recipe: Path | None, options: LocatorOptions, *, repeats: int =
     )
 
 
-def _quick_recipe() -> ClassicalRecipe:
+def _quick_recipe() -> ClassicalConfig:
     with tempfile.TemporaryDirectory() as folder:
         boards = write_dataset(Path(folder) / "boards", 40, seed=3)
         boxed = [sample for sample in boards.samples if sample.box is not None]

@@ -18,10 +18,10 @@ from gonogo.files import write_beside
 from gonogo.inspector import Inspector
 from gonogo.model import Normalisation, Pool, architecture, strided_cuts
 from gonogo.progress import console
-from gonogo.report.page import render
+from gonogo.report.page import render_page
+from gonogo.report.phrases import STATE_NAMES
 from gonogo.report.pictures import data_uri, thumbnails
-from gonogo.report.words import STATE_NAMES
-from gonogo.roi import Roi, open_roi, preview, write_recipe
+from gonogo.roi import Roi, open_roi, preview, write_roi_config
 from gonogo.roi.scoring import read_examples
 from gonogo.roi.tuning import tune
 from gonogo.schema import Frame
@@ -208,7 +208,7 @@ def region_study(
         photographs=pieces.known(Stage.PHOTOGRAPHS, PhotoRow),
     )
     write_beside(out / "roi.json", json.dumps(study.to_json(), indent=2).encode())
-    page = render("region.html", templates=Path(__file__).parent, study=study, article=ARTICLE, extent=extent)
+    page = render_page("region.html", templates=Path(__file__).parent, study=study, article=ARTICLE, extent=extent)
     write_beside(out / "roi.html", page.encode())
     console.print(f"Wrote {out / 'roi.html'} and {out / 'roi.json'}")
     return study
@@ -301,7 +301,7 @@ class _Bench:
         """Write the classical recipe for the pipelines' boards; the first of the boards it was tuned on."""
         training = self.judged.split(Split.TRAIN)[:LABELS]
         found = tune(read_examples(self.judged, training, side_px=SIDE_PX), trials=self.extent.trials)
-        write_recipe(path, found.recipe, comment=f"Tuned on rendered boards; seen: {found.seen}")
+        write_roi_config(path, found.recipe, comment=f"Tuned on rendered boards; seen: {found.seen}")
         return self.judged.load(training[0])
 
     def _unseen(self) -> UnseenStudy:

@@ -106,7 +106,7 @@ class Bundle:
         ]
 
 
-def read(root: str | os.PathLike[str]) -> Bundle:
+def read_bundle(root: str | os.PathLike[str]) -> Bundle:
     """Open a bundle, refusing one that is incomplete or was changed.
 
     Raises:
@@ -204,7 +204,7 @@ def replace_operating_point(
             else:
                 write_beside(partial / name, data)
         write_manifest(partial, manifest)
-    return read(bundle.root)
+    return read_bundle(bundle.root)
 
 
 def _require_plain(root: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from gonogo import bundle, drift, images
-from gonogo.drift import Reference
+from gonogo.drift import DriftReference
 from gonogo.errors import BundleError
 from gonogo.manifest import CascadeRule
 from gonogo.runtime import Graph
@@ -24,7 +24,7 @@ Outputs = dict[str, np.ndarray]
 class Cascade:
     """What happens after the student's graph. Not thread-safe, as graphs are not."""
 
-    def __init__(self, rule: CascadeRule, student_bias: float, teacher: Graph, known: Reference) -> None:
+    def __init__(self, rule: CascadeRule, student_bias: float, teacher: Graph, known: DriftReference) -> None:
         self.rule = rule
         self._student_bias = student_bias
         self._teacher = teacher
@@ -37,7 +37,7 @@ class Cascade:
         Raises:
             BundleError: the guard's files are missing or malformed.
         """
-        rule, known = opened.manifest.cascade, drift.read_sealed(opened, bundle.CASCADE)
+        rule, known = opened.manifest.cascade, drift.read_sealed_reference(opened, bundle.CASCADE)
         if rule is None or known is None:
             raise BundleError(f"{opened.root}: expected a cascade with its guard, found none. Make it anew.")
         return cls(rule, opened.manifest.classifier.bias, teacher, known)

@@ -71,7 +71,7 @@ def _first_problem(error: ValidationError, model: type[Strict]) -> str:
     return f"{'.'.join(where)}: {expected}, found {first['input']!r}"
 
 
-class Limits(Strict):
+class PictureLimits(Strict):
     """What a picture may cost before it is decoded."""
 
     max_pixels: int = Field(default=64_000_000, gt=0)
@@ -104,7 +104,7 @@ class Recipe(Strict):
     pictures only; ``mean`` unpacks every picture whole and averages its pixels, so that raw frames are judged alike."""
     tiling: Tiling | None = None
     """Judge the region in overlapping windows of ``size_wh`` pixels; ``None`` resizes it to them as a whole."""
-    limits: Limits = Limits()
+    limits: PictureLimits = PictureLimits()
 
     @property
     def encoded_only(self) -> bool:

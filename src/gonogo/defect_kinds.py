@@ -33,14 +33,14 @@ class KnownKinds(Strict):
         Args:
             logits: Of each kind, against a part without a defect, which has 0.
         """
-        share = shares(logits)
+        share = kind_shares(logits)
         best = int(np.argmax(share))
         if not (share[best] >= self.least_share and logits[best] >= 0):  # NaN is no share either
             return UNLIKE, None
         return self.names[best], float(share[best])
 
 
-def shares(logits: Float[np.ndarray, "*pictures kinds"]) -> Float[np.ndarray, "*pictures kinds"]:
+def kind_shares(logits: Float[np.ndarray, "*pictures kinds"]) -> Float[np.ndarray, "*pictures kinds"]:
     """Softmax over the kinds and a part without a defect, whose logit is 0; the latter's share is left out."""
     highest = np.maximum(logits.max(-1, keepdims=True), 0.0)
     powers = np.exp(np.asarray(logits, np.float64) - highest)
@@ -48,6 +48,6 @@ def shares(logits: Float[np.ndarray, "*pictures kinds"]) -> Float[np.ndarray, "*
     return found
 
 
-def describe(kind: str, share: float | None) -> str:
+def describe_kind(kind: str, share: float | None) -> str:
     """For people: ``scratch (91 %)``, or `UNLIKE`."""
     return kind if share is None else f"{kind} ({100 * share:.0f} %)"

@@ -18,7 +18,7 @@ from gonogo.defect_kinds import UNLIKE
 from gonogo.errors import BundleError, ImageError, UnlocatedError
 from gonogo.heatmap import HeatScale
 from gonogo.images import Photograph
-from gonogo.images.geometry import relocated, scaled
+from gonogo.images.geometry import relocated, scaled_region
 from gonogo.operating_point import without_promise
 from gonogo.roi import Roi
 from gonogo.runtime import Graph, Picture
@@ -36,7 +36,7 @@ class Inspector:
         self.roi = search or roi.WholeRoi()
         self.cascade = cascade
         self._graph = graph
-        self.drift = drift.read_sealed(opened)
+        self.drift = drift.read_sealed_reference(opened)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, machine: Settings | None = None, replay: bool = True) -> Inspector:
@@ -54,12 +54,12 @@ class Inspector:
             BundleError: the bundle was changed, cannot be compiled, or does not reproduce its golden scores.
         """
         machine = machine or settings()
-        opened = bundle.read(path)
+        opened = bundle.read_bundle(path)
         graphs = _Graphs(opened, machine)
         inspector = cls._assembled(opened, graphs)
         if not replay:
             return inspector
-        environment = runtime.environment(device=machine.device, threads=machine.threads)
+        environment = runtime.runtime_environment(device=machine.device, threads=machine.threads)
         try:
             inspector._replay(environment)
         except BundleError:
@@ -193,7 +193,7 @@ class Inspector:
                 with _Timed(timings_ms, "roi"):
                     located = located or self.roi.locate(frame)
                     box, cut_out = self._at_full_size(located.box, size_wh), _require_part(located)
-                    region = scaled(cut_out, self.recipe.reduction, self.recipe.reduction)
+                    region = scaled_region(cut_out, self.recipe.reduction, self.recipe.reduction)
                 with _Timed(timings_ms, "resize"):
                     grid = None if self.recipe.tiling is None else tiling.grid_in(frame, cut_out, self.recipe)
                     picture = images.cut(frame, cut_out, self.recipe.size_wh if grid is None else grid.size_wh)

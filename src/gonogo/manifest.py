@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue, field_serializer, field_validator
+from pydantic import AliasChoices, Field, JsonValue, field_serializer, field_validator
 
 from gonogo import operating_point
 from gonogo.config import Recipe, Strict
 from gonogo.defect_kinds import KnownKinds
 from gonogo.heatmap import HeatScale
-from gonogo.quantisation import Quantisation
+from gonogo.quantization import Quantization
 from gonogo.runtime import Precision
 from gonogo.schema import OperatingPoint
 
@@ -66,7 +66,7 @@ class Revision(Strict):
     """What was stated of its golden frames, which are among the files; ``None``: they were not chosen for it."""
 
 
-class Tally(Strict):
+class VerdictCounts(Strict):
     """What the two thresholds of a bundle did with the parts of one split; guards are left aside."""
 
     parts_good: int = Field(ge=0)
@@ -80,14 +80,14 @@ class Tally(Strict):
     faults: int = Field(ge=0)
 
 
-class Comparison(Strict):
+class ParentComparison(Strict):
     """A bundle beside its teacher: the same promise, certified on the same parts, tried on the same other parts."""
 
     teacher_sha256: str
     split: str
     data_fingerprint: str
-    itself: Tally
-    teacher: Tally
+    itself: VerdictCounts
+    teacher: VerdictCounts
 
 
 class CascadeRule(Strict):
@@ -113,7 +113,7 @@ class CascadeRule(Strict):
     """The student's map times this and plus ``map_offset`` is in the unit of the teacher's."""
     map_offset: float | None = Field(default=None, allow_inf_nan=False)
     """``None``: both maps are logits of cells, and the student's moves with its score."""
-    compared: Comparison | None = None
+    compared: ParentComparison | None = None
     pictures: int = Field(default=0, ge=0)
     """Judged for the comparison."""
     asked: int = Field(default=0, ge=0)
@@ -140,12 +140,15 @@ class Manifest(Strict):
     operating_point: OperatingPoint | None = None
     revisions: tuple[Revision, ...] = Field(default=(), strict=False)
     golden: tuple[Golden, ...] = Field(default=(), strict=False)
-    quantisation: Quantisation | None = None
+    quantization: Quantization | None = Field(
+        default=None, validation_alias=AliasChoices("quantization", "quantisation")
+    )
+    """How far it agrees with the bundle it was made from, where it is quantized; 0.1.0 wrote ``quantisation``."""
     training: Mapping[str, JsonValue] = Field(default_factory=dict)
     """How it was trained: options, seeds, metrics. For people; ``gonogo bundle learn`` reads the options back."""
     data_fingerprint: str = ""
     """SHA-256 over the records and pictures that were trained on."""
-    distilled: Comparison | None = None
+    distilled: ParentComparison | None = None
     """Where it was taught by another bundle: what became of the parts under each."""
     cascade: CascadeRule | None = None
     """Where a second graph is asked when the first is not sure."""

@@ -50,9 +50,9 @@ def model_card(manifest: Manifest) -> str:
         *_origins(manifest),
         "",
     ]
-    if manifest.quantisation is not None:
+    if manifest.quantization is not None:
         lines += ["## Against the bundle of full precision", ""]
-        lines += [*(f"- {each}" for each in manifest.quantisation.sentences()), ""]
+        lines += [*(f"- {each}" for each in manifest.quantization.sentences()), ""]
     return "\n".join(lines)
 
 

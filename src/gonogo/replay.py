@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from gonogo.errors import GonogoError, InputError
 from gonogo.inspector import Inspector
-from gonogo.ledger import Kind, Ledger, Row, Tombstone, VerdictRecord, View, Where, worst
+from gonogo.ledger import Ledger, Row, RowKind, Tombstone, VerdictRecord, View, Where, worst_state
 from gonogo.schema import State, Verdict
 
 
@@ -26,12 +26,12 @@ class Rejudged:
     @property
     def state_before(self) -> State:
         """What the inspector said then. The recorded verdict can be worse: a fault because it came too late, say."""
-        return worst(view.state for view in self.before)
+        return worst_state(view.state for view in self.before)
 
     @property
     def state_after(self) -> State:
         """What the inspector says now."""
-        return worst(verdict.state for verdict in self.after)
+        return worst_state(verdict.state for verdict in self.after)
 
     @property
     def score_before(self) -> float | None:
@@ -76,7 +76,7 @@ class Skipped:
     """One sentence a person can read."""
 
 
-def replay(
+def replay_ledger(
     ledger: Ledger,
     inspector: Inspector | None = None,
     *,
@@ -149,7 +149,7 @@ class _OwnInspectors:
 
 def _tombstones(ledger: Ledger) -> frozenset[str]:
     """The frames that retention deleted."""
-    tombstones = (row.record for row in ledger.rows(kind=Kind.TOMBSTONE))
+    tombstones = (row.record for row in ledger.rows(kind=RowKind.TOMBSTONE))
     return frozenset(
         digest for record in tombstones if isinstance(record, Tombstone) for digest in record.frames_sha256
     )

@@ -17,10 +17,10 @@ from jaxtyping import UInt8
 
 from gonogo.compiled import Binding, CompiledCache
 from gonogo.errors import BundleError
-from gonogo.lean import ov
+from gonogo.openvino_import import ov
 
 Precision = Literal["f32", "bf16"]
-"""What the arithmetic is done in; an INT8 graph runs its quantised layers in INT8 and the rest in this."""
+"""What the arithmetic is done in; an INT8 graph runs its quantized layers in INT8 and the rest in this."""
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
@@ -173,7 +173,7 @@ def _compile(
         raise BundleError(f"OpenVINO cannot compile {name or model} on {device}: {_last_line(error)}") from error
 
 
-def environment(*, device: str = "CPU", threads: int = 0) -> dict[str, str]:
+def runtime_environment(*, device: str = "CPU", threads: int = 0) -> dict[str, str]:
     """What bit-equal results depend on: processor, OpenVINO build, device and thread count."""
     return {
         "processor": _processor(),

@@ -12,10 +12,10 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from gonogo.ahead import ahead
 from gonogo.augment import PLAIN, Augmentation, lit, variant, variants
 from gonogo.dataset import Dataset, Sample
 from gonogo.images.geometry import Corners, upright
+from gonogo.prefetch import prefetch
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, Frame, Label, Region
 
@@ -24,7 +24,7 @@ Marks: TypeAlias = UInt8[np.ndarray, "height width"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class SourceView:
     """What the network sees of a sample, and what that shows of its defect mask."""
 
     picture: Picture
@@ -34,7 +34,7 @@ class View:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class TrainingSource:
     """Gives pictures as the network sees them: decoded, cropped to the region of interest, resized, augmented."""
 
     dataset: Dataset
@@ -60,7 +60,7 @@ class Source:
 
     def views(
         self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int, masks: bool = False
-    ) -> Iterator[View]:
+    ) -> Iterator[SourceView]:
         """All views of each sample in order; a sample's views depend on the seed and its name, not on the others.
 
         Args:
@@ -70,35 +70,35 @@ class Source:
             masks: Cut out the masks as well.
         """
 
-        def make(sample: Sample) -> list[View]:
+        def make(sample: Sample) -> list[SourceView]:
             frame, mask = self._read(sample, masks=masks)
             pictures = self._variants(sample, frame, augmentation, seed)
             if mask is None:
                 marks = self._unmarked(sample) if masks else None
-                return [View(picture=picture, marks=marks) for picture in pictures]
+                return [SourceView(picture=picture, marks=marks) for picture in pictures]
             pairs = zip(pictures, self._variants(sample, mask, augmentation, seed), strict=True)
-            return [View(picture=picture, marks=marked[..., 0]) for picture, marked in pairs]
+            return [SourceView(picture=picture, marks=marked[..., 0]) for picture, marked in pairs]
 
-        for views in ahead(make, samples, workers=1):
+        for views in prefetch(make, samples, workers=1):
             yield from views
 
     def drawn(
         self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int, masks: bool = False
-    ) -> Iterator[View]:
+    ) -> Iterator[SourceView]:
         """One view of each sample, drawn at random; see `views`."""
 
-        def make(sample: Sample) -> View:
+        def make(sample: Sample) -> SourceView:
             frame, mask = self._read(sample, masks=masks)
             rng = generator_of(seed, sample)
             picture = variant(frame, self.region(sample, frame), self.size_wh, augmentation, rng)
             picture = picture if augmentation.window is None else lit(picture, rng)
             if mask is None:
-                return View(picture=picture, marks=self._unmarked(sample) if masks else None)
+                return SourceView(picture=picture, marks=self._unmarked(sample) if masks else None)
             again = generator_of(seed, sample)  # the mask goes exactly the way of its picture, and is not lit
             marked = variant(mask, self.region(sample, mask), self.size_wh, augmentation, again)
-            return View(picture=picture, marks=marked[..., 0])
+            return SourceView(picture=picture, marks=marked[..., 0])
 
-        return ahead(make, samples, workers=1)
+        return prefetch(make, samples, workers=1)
 
     def _variants(
         self, sample: Sample, frame: Frame, augmentation: Augmentation, seed: int
@@ -115,7 +115,7 @@ class Source:
         return np.zeros((height, width), np.uint8) if sample.label is Label.GOOD else None
 
 
-def stream_views(graph: Graph, views: Iterable[View]) -> Iterator[tuple[dict[str, np.ndarray], Marks | None]]:
+def stream_views(graph: Graph, views: Iterable[SourceView]) -> Iterator[tuple[dict[str, np.ndarray], Marks | None]]:
     """What a graph answers to each view, in order, beside the view's marks; the next views are made meanwhile."""
     waiting: deque[Marks | None] = deque()
 

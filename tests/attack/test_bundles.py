@@ -14,12 +14,12 @@ import openvino as ov
 import pytest
 
 from gonogo import bundle
+from gonogo.certification import recertify
 from gonogo.compiled import CompiledCache
 from gonogo.config import Settings
 from gonogo.dataset import Dataset
 from gonogo.errors import BundleError
 from gonogo.inspector import Inspector
-from gonogo.operate import operate
 from gonogo.operating_point import Promise
 from test_compiled import binding, exported
 from tiny_bundle import make_parts
@@ -40,7 +40,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def certified(parts: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With everything that a bundle may hold after ``gonogo certify``."""
     made = make_weighted_bundle(tmp_path_factory.mktemp("made") / "weighted.inspector", parts)
-    operate(Inspector.load(made.root), parts, Promise(max_escape=0.1, max_overkill=0.1, guard=0.05))
+    recertify(Inspector.load(made.root), parts, Promise(max_escape=0.1, max_overkill=0.1, guard=0.05))
     return made.root
 
 
@@ -72,12 +72,12 @@ def test_one_changed_bit_in_any_file_of_a_bundle_is_refused_by_name(
         changed[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
         path.write_bytes(changed)
         try:
-            bundle.read(target)
+            bundle.read_bundle(target)
         except BundleError as error:
             refused += 1
             named += path.relative_to(target).as_posix() in str(error) or path.name == bundle.SEAL
         path.write_bytes(data)
-    bundle.read(target)
+    bundle.read_bundle(target)
     record("bundle_bits", files=len(files), tried=tried, refused=refused, named=named)
     assert refused == named == tried
 

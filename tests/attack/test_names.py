@@ -22,9 +22,9 @@ from gonogo.capture.deliveries import Matching
 from gonogo.ledger import Ledger, verify
 from gonogo.station.http import StationServer
 from gonogo.station.settings import FolderTrigger
-from gonogo.station.triggers import read_lines, watch_folder
+from gonogo.station.triggers import read_trigger_lines, watch_folder
 from gonogo.testing import fake_frame
-from gonogo.testing.station import Bench, bench, patiently, settings_for
+from gonogo.testing.station import StationBench, patiently, settings_for, station_bench
 
 pytestmark = pytest.mark.attack
 
@@ -100,7 +100,7 @@ def names(count: int, seed: int) -> list[str]:
 class Storm:
     """Counts what came of each name; fires one after the other, so that none is refused as one too many."""
 
-    def __init__(self, line: Bench) -> None:
+    def __init__(self, line: StationBench) -> None:
         self.line, self.figures = line, dict.fromkeys(("tried", "answered", "refused", "silent"), 0)
 
     def fire(self, trigger_id: str, **given: str | None) -> None:
@@ -128,7 +128,7 @@ def _ask(port: int, path: str, body: bytes) -> tuple[int, bytes]:
     return response.status, response.read()
 
 
-def through_http(line: Bench, count: int) -> Storm:
+def through_http(line: StationBench, count: int) -> Storm:
     """``POST /trigger``, as an id alone and as JSON with every name in every field."""
     storm = Storm(line)
     server = StationServer(line.supervisor, host="127.0.0.1", port=0, token=None, triggers=True).start()
@@ -155,19 +155,19 @@ def through_frames(count: int) -> dict[str, int]:
     return figures
 
 
-def through_stdin(line: Bench, count: int) -> Storm:
+def through_stdin(line: StationBench, count: int) -> Storm:
     """Lines on standard input, bytes that are no UTF-8 among them."""
     storm, complaints = Storm(line), list[str]()
     lines = [json.dumps({"id": name, "product": None, "lot": name}) for name in names(count, 3)]
     raw = b"\n".join([*(each.encode() for each in lines), *(b"\xff\xfe%d" % number for number in range(count // 10))])
     stream = io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8", errors="backslashreplace")
-    read_lines(stream, storm.fire, complaints.append, threading.Event())
+    read_trigger_lines(stream, storm.fire, complaints.append, threading.Event())
     assert len(complaints) == storm.figures["refused"]
     assert all(text.isprintable() for text in complaints)
     return storm
 
 
-def through_folder(line: Bench, folder: Path, count: int) -> Storm:
+def through_folder(line: StationBench, folder: Path, count: int) -> Storm:
     """Files with hostile names in the watched folder, Latin-1 bytes among them."""
     folder.mkdir()
     picture, made = images.encode_png(fake_frame(1)), 0
@@ -195,7 +195,7 @@ def test_no_name_kills_a_worker_or_goes_without_an_answer(
 ) -> None:
     warnings.simplefilter("ignore")
     count, settings = attempts(1000), settings_for(tmp_path / "line", window_s=WINDOW_S, stall_s=3 * WINDOW_S)
-    with bench(settings) as line:
+    with station_bench(settings) as line:
         line.ready()
         ways = {
             "http": through_http(line, count).figures,

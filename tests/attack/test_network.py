@@ -23,7 +23,7 @@ from fastapi import FastAPI
 import test_server_fuzz as fuzz
 from gonogo.capture.bounded_server import BoundedServer
 from gonogo.server import Workspace
-from gonogo.server.access import Kind, Role
+from gonogo.server.access import AccessKind, Role
 from gonogo.server.auth.throttle import ACCOUNT_FREE, FIRST_BLOCK_S
 from gonogo.server.station.feed import MAX_PER_PERSON
 from server_kit import PASSWORD, Browser, add_person, fill, make_app
@@ -307,12 +307,12 @@ def test_odd_requests(tmp_path: Path, attempts: Attempts, record: Record, monkey
     rng, sent, statuses = random.Random(19), 0, dict.fromkeys(range(1, 6), 0)
     components = app.state.components
     users = {user.role: user.id for user in components.accounts.people.all()}
-    for route in fuzz.routes(tuple(Kind)):
+    for route in fuzz.routes(tuple(AccessKind)):
         if route.path in fuzz.UNDONE_BY:
             continue
         fields = fuzz.names_in(route, body=True)
         requests: list[tuple[str, bytes | None]] = [(path, None) for path in fuzz.paths(route, rng)]
-        if route.kind is Kind.CALL:
+        if route.kind is AccessKind.CALL:
             requests += [(route.example_path, body) for body in fuzz.bodies(fields, rng)]
         for path, body in requests:
             role = rng.choice([*sorted(route.roles or set(Role)), *Role])
@@ -325,5 +325,7 @@ def test_odd_requests(tmp_path: Path, attempts: Attempts, record: Record, monkey
             answer = browser.client.request(route.method, path, headers=headers, content=body)
             sent += 1
             statuses[answer.status_code // 100] += 1
-    record("odd_requests", routes=len(fuzz.routes(tuple(Kind))), sent=sent, refused=statuses[4], crashed=statuses[5])
+    record(
+        "odd_requests", routes=len(fuzz.routes(tuple(AccessKind))), sent=sent, refused=statuses[4], crashed=statuses[5]
+    )
     assert statuses[5] == 0

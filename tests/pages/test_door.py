@@ -12,12 +12,12 @@ from fastapi import FastAPI
 from playwright.sync_api import Page, expect
 
 from gonogo.server import responses
-from gonogo.server.access import Kind, Role
+from gonogo.server.access import AccessKind, Role
 from gonogo.server.routes import ROUTES
 from pages.conftest import log_in, pwned, violations
 from server_kit import PASSWORD, XSS, add_person, beat
 
-PAGES = [route for route in ROUTES if route.kind is Kind.PAGE and route.path != "/login"]
+PAGES = [route for route in ROUTES if route.kind is AccessKind.PAGE and route.path != "/login"]
 
 
 def test_a_person_logs_in_and_out_with_the_keyboard_alone(new_page: Callable[..., Page]) -> None:

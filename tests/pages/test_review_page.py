@@ -12,10 +12,10 @@ import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Page, expect
 
+from gonogo.certification import recertify
 from gonogo.dataset import Dataset
 from gonogo.inspector import Inspector
 from gonogo.ledger import REVIEW, Ledger, Where
-from gonogo.operate import operate
 from gonogo.operating_point import Promise
 from gonogo.schema import Label, State
 from gonogo.server.access import Role
@@ -354,12 +354,12 @@ def test_both_pages_in_use_have_no_faults_in_accessibility(
 def set_limits(app: FastAPI) -> None:
     space = app.state.components.workspace
     inspector = Inspector.load(space.bundles / "tiny.inspector")
-    operate(inspector, Dataset.read(space.datasets / "tiny"), Promise(max_escape=0.1, max_overkill=0.1, guard=None))
+    recertify(inspector, Dataset.read(space.datasets / "tiny"), Promise(max_escape=0.1, max_overkill=0.1, guard=None))
 
 
 def open_understand(page: Page) -> None:
     page.goto("/understand")
-    expect(page.locator("[data-dial]")).to_be_visible()
+    expect(page.locator("[data-tradeoff]")).to_be_visible()
     expect(page.locator("#tasks p")).to_have_count(0)
 
 

@@ -88,6 +88,6 @@ class Camera(Protocol):
         """Let the device go."""
 
 
-def now() -> datetime:
+def capture_time() -> datetime:
     """This moment, UTC."""
     return datetime.now(UTC)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from gonogo import images
-from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
+from gonogo.capture.camera import Acquired, CaptureError, Trouble, capture_time
 from gonogo.capture.deliveries import Delivered, Matched, Matching
 from gonogo.capture.matching import PictureMatcher
-from gonogo.config import Limits
+from gonogo.config import PictureLimits
 from gonogo.errors import ImageError, InputError
 
 _POLL_S = 0.02
@@ -52,7 +52,7 @@ class FolderCamera:
         mtime_is_capture_time: bool = False,
         keep: bool = False,
         stable_s: float = 0.1,
-        limits: Limits | None = None,
+        limits: PictureLimits | None = None,
     ) -> None:
         rule = matching or Matching(any_name=any_name)
         if (rule.any_name or mtime_is_capture_time) and keep:
@@ -62,7 +62,7 @@ class FolderCamera:
         self._mtime_is_capture_time = mtime_is_capture_time
         self._keep = keep
         self._stable_s = stable_s
-        self._limits = limits or Limits()
+        self._limits = limits or PictureLimits()
         self._given: dict[str, tuple[Path, _Identity]] = {}
         self._offered: set[tuple[Path, _Identity]] = set()
         self._left: list[Delivered[Path]] = []
@@ -132,7 +132,7 @@ class FolderCamera:
         if time.monotonic() - self._swept_s < _SWEEP_S:
             return
         self._swept_s = time.monotonic()
-        for path in self._seek(lambda: pictures(self._folder)):
+        for path in self._seek(lambda: waiting_pictures(self._folder)):
             reason = self._finished.get(path.stem) or self._finished.get(path.name)
             if reason and path not in [given[0] for given in self._given.values()] and self._watch.stable(path):
                 self.matcher.count(reason)
@@ -142,7 +142,7 @@ class FolderCamera:
         """Show the matcher what has come since."""
         self._move_leftovers()
         present = set()
-        for path in self._seek(lambda: pictures(self._folder)):
+        for path in self._seek(lambda: waiting_pictures(self._folder)):
             identity = _identity(path)
             if identity is None:
                 continue
@@ -183,7 +183,7 @@ class FolderCamera:
 
     def _clear(self) -> None:
         try:
-            for path in pictures(self._folder):
+            for path in waiting_pictures(self._folder):
                 move_on(path, FAILED)
         except OSError as error:
             told = f"{self._folder}: cannot be cleared ({error.strerror or error})"
@@ -209,7 +209,7 @@ class FolderCamera:
                 raise CaptureError(Trouble.UNMATCHED, told)
             return Acquired(
                 photograph=images.Photograph(data, name=path.name),
-                at=now(),
+                at=capture_time(),
                 path=path,
                 sole_until_s=sole_until_s,
             )
@@ -283,7 +283,7 @@ def named(folder: Path, name: str) -> Path | None:
     return next((folder / each for each in candidates if (folder / each).is_file()), None)
 
 
-def pictures(folder: Path) -> list[Path]:
+def waiting_pictures(folder: Path) -> list[Path]:
     """The picture files directly in a folder; hidden ones are left out, as they are still being written.
 
     Raises:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
+from gonogo.capture.camera import Acquired, CaptureError, Trouble, capture_time
 from gonogo.errors import InputError
 from gonogo.images import Photograph
 from gonogo.schema import Frame
@@ -91,7 +91,7 @@ class GenicamCamera:
             frame = to_rgb(np.frombuffer(buffer.get_data(), np.uint8), size_wh, self._pixel_format)
         finally:
             self._stream.push_buffer(buffer)
-        return Acquired(photograph=Photograph(frame), at=now())
+        return Acquired(photograph=Photograph(frame), at=capture_time())
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
         """Nothing to do."""

@@ -15,10 +15,10 @@ from typing import Self
 
 from gonogo.capture.access import authorised, content_length, foreign
 from gonogo.capture.bounded_server import BoundedServer
-from gonogo.capture.camera import Acquired, now
+from gonogo.capture.camera import Acquired, capture_time
 from gonogo.capture.deliveries import Delivered, Matching
 from gonogo.capture.matching import PictureMatcher
-from gonogo.config import Limits
+from gonogo.config import PictureLimits
 from gonogo.errors import InputError
 from gonogo.images import Photograph
 from gonogo.names import clean_name
@@ -45,9 +45,9 @@ class PushCamera:
         token: str | None = None,
         hosts: Collection[str] = (),
         matching: Matching | None = None,
-        limits: Limits | None = None,
+        limits: PictureLimits | None = None,
     ) -> None:
-        self._limits = limits or Limits()
+        self._limits = limits or PictureLimits()
         self._token = token
         self._hosts = hosts
         self.matcher: PictureMatcher[bytes] = PictureMatcher(matching or Matching())
@@ -72,7 +72,7 @@ class PushCamera:
         """Wait for the trigger's picture; see `Camera.acquire`."""
         matched = self.matcher.take(trigger_id, until_s=time.monotonic() + timeout_s)
         photograph = Photograph(matched.picture.content, name=f"picture of {trigger_id}")
-        return Acquired(photograph=photograph, at=now(), sole_until_s=matched.sole_until_s)
+        return Acquired(photograph=photograph, at=capture_time(), sole_until_s=matched.sole_until_s)
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
         """Nothing to do: a picture leaves when it is taken."""

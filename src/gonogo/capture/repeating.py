@@ -7,7 +7,7 @@ import itertools
 from pathlib import Path
 
 from gonogo import images
-from gonogo.capture.camera import Acquired, now
+from gonogo.capture.camera import Acquired, capture_time
 from gonogo.errors import InputError
 
 DECODED = 64
@@ -31,7 +31,7 @@ class RepeatingCamera:
 
     def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
         """See `Camera.acquire`."""
-        return Acquired(photograph=self._read(next(self._files)), at=now())
+        return Acquired(photograph=self._read(next(self._files)), at=capture_time())
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
         """Nothing to do."""

@@ -13,7 +13,7 @@ from gonogo.capture.folder import FolderCamera
 from gonogo.capture.push import PushCamera
 from gonogo.capture.repeating import RepeatingCamera
 from gonogo.capture.video import VideoFile, rtsp, v4l2
-from gonogo.config import Limits, Strict
+from gonogo.config import PictureLimits, Strict
 from gonogo.errors import InputError
 from gonogo.files import MOST_SETTINGS_BYTES, read_text
 
@@ -98,7 +98,7 @@ CameraSettings: TypeAlias = Annotated[
 ]
 
 
-def open_camera(settings: CameraSettings, *, limits: Limits | None = None) -> Camera:
+def open_camera(settings: CameraSettings, *, limits: PictureLimits | None = None) -> Camera:
     """Open the camera that is described.
 
     Raises:

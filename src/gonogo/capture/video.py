@@ -10,8 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
-from gonogo.config import Limits
+from gonogo.capture.camera import Acquired, CaptureError, Trouble, capture_time
+from gonogo.config import PictureLimits
 from gonogo.errors import InputError
 from gonogo.images import Photograph
 from gonogo.schema import Frame
@@ -30,10 +30,10 @@ def _pyav() -> Any:
 class VideoFile:
     """Gives the frames of a video file one after the other, one for each trigger; with ``loop`` it starts anew."""
 
-    def __init__(self, path: str, *, loop: bool = False, limits: Limits | None = None) -> None:
+    def __init__(self, path: str, *, loop: bool = False, limits: PictureLimits | None = None) -> None:
         self._path = path
         self._loop = loop
-        self._limits = limits or Limits()
+        self._limits = limits or PictureLimits()
         self._frames = _decode(path, "", {}, self._limits, timeout_s=5.0)
 
     def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
@@ -44,7 +44,7 @@ class VideoFile:
             frame = self._next()
         if frame is None:
             raise CaptureError(Trouble.NO_FRAME, f"{self._path}: the video is at its end")
-        return Acquired(photograph=Photograph(frame), at=now())
+        return Acquired(photograph=Photograph(frame), at=capture_time())
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
         """Nothing to do."""
@@ -73,7 +73,7 @@ class LiveVideo:
         format: str = "",
         options: Mapping[str, str] | None = None,
         stall_s: float = 3.0,
-        limits: Limits | None = None,
+        limits: PictureLimits | None = None,
     ) -> None:
         """Prepare; nothing is received before `start`.
 
@@ -85,7 +85,7 @@ class LiveVideo:
             limits: What a frame may cost.
         """
         _pyav()
-        self._open = (url, format, dict(options or {}), limits or Limits())
+        self._open = (url, format, dict(options or {}), limits or PictureLimits())
         self._stall_s = stall_s
         self._changed = threading.Condition()
         self._newest: tuple[int, Frame] | None = None
@@ -108,7 +108,7 @@ class LiveVideo:
                     trouble = Trouble.CAMERA_LOST if self._trouble else Trouble.NO_FRAME
                     raise CaptureError(trouble, f"{self._open[0]}: {self._trouble or f'no frame in {timeout_s:.2f} s'}")
                 self._changed.wait(left)
-            return Acquired(photograph=Photograph(self._newest[1]), at=now())
+            return Acquired(photograph=Photograph(self._newest[1]), at=capture_time())
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
         """Nothing to do."""
@@ -140,14 +140,18 @@ class LiveVideo:
             self._changed.notify_all()
 
 
-def rtsp(url: str, *, stall_s: float = 3.0, limits: Limits | None = None) -> LiveVideo:
+def rtsp(url: str, *, stall_s: float = 3.0, limits: PictureLimits | None = None) -> LiveVideo:
     """An RTSP camera, over TCP: a lost packet must not become half a picture."""
     options = {"rtsp_transport": "tcp", "fflags": "nobuffer", "max_delay": "100000"}
     return LiveVideo(url, options=options, stall_s=stall_s, limits=limits)
 
 
 def v4l2(
-    device: str, *, size_wh: tuple[int, int] | None = None, rate_hz: int | None = None, limits: Limits | None = None
+    device: str,
+    *,
+    size_wh: tuple[int, int] | None = None,
+    rate_hz: int | None = None,
+    limits: PictureLimits | None = None,
 ) -> LiveVideo:
     """A camera of Video4Linux."""
     options = {} if size_wh is None else {"video_size": f"{size_wh[0]}x{size_wh[1]}"}
@@ -156,7 +160,7 @@ def v4l2(
 
 
 def _decode(
-    url: str, format: str, options: Mapping[str, str], limits: Limits, *, timeout_s: float
+    url: str, format: str, options: Mapping[str, str], limits: PictureLimits, *, timeout_s: float
 ) -> Generator[Frame, None, None]:
     av = _pyav()
     # PyAV's errors derive from OSError or ValueError.

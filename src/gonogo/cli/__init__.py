@@ -8,14 +8,14 @@ import typer
 
 from gonogo import __version__
 from gonogo.cli import bundle, dataset, edge, ledger, roi, station
-from gonogo.cli.certify import certify
-from gonogo.cli.demo import demo
-from gonogo.cli.evaluate import evaluate
+from gonogo.cli.certify import certify_command
+from gonogo.cli.demo import demo_command
+from gonogo.cli.evaluate import evaluate_command
 from gonogo.cli.help_text import Entries, SectionedCommand
-from gonogo.cli.inspect import inspect
-from gonogo.cli.qualify import qualify
-from gonogo.cli.serve import serve
-from gonogo.cli.train import train
+from gonogo.cli.inspect import inspect_command
+from gonogo.cli.qualify import qualify_command
+from gonogo.cli.serve import serve_command
+from gonogo.cli.train import train_command
 
 app = typer.Typer(
     name="gonogo",
@@ -28,9 +28,9 @@ app = typer.Typer(
 )
 for group in (dataset, roi, bundle, station, ledger):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
-for command in (demo, certify, evaluate, qualify, inspect, serve):
+for command in (demo_command, certify_command, evaluate_command, qualify_command, inspect_command, serve_command):
     app.command(command.__name__.removesuffix("_command"))(command)
-app.command("train", cls=SectionedCommand)(train)
+app.command("train", cls=SectionedCommand)(train_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -47,9 +47,9 @@ def _gonogo(
     ] = False,
 ) -> None:
     """Inspect photographs of parts: go, no-go or review, with a proven escape rate."""
-    # `edge.run` looks for --debug itself, as errors of the command line's own parsing come before this.
+    # `edge.run_guarded` looks for --debug itself, as errors of the command line's own parsing come before this.
 
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 the answer is no, 2 bad input, 70 a fault in gonogo, 130 interrupted."""
-    edge.run(app)
+    edge.run_guarded(app)

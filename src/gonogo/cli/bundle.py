@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from gonogo.cli.cascade import cascade
-from gonogo.cli.distill import distill
-from gonogo.cli.graph import graph
-from gonogo.cli.learn import learn
-from gonogo.cli.quantize import quantize
+from gonogo.cli.cascade import cascade_command
+from gonogo.cli.distill import distill_command
+from gonogo.cli.graph import graph_command
+from gonogo.cli.learn import learn_command
+from gonogo.cli.quantize import quantize_command
 
 app = typer.Typer(help="Trained inspectors: make them faster, train them again, examine them.", no_args_is_help=True)
-for command in (quantize, distill, cascade, learn, graph):
+for command in (quantize_command, distill_command, cascade_command, learn_command, graph_command):
     app.command(command.__name__.removesuffix("_command"))(command)

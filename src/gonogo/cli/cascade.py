@@ -10,7 +10,7 @@ import typer
 from gonogo.cli.distill import AsJsonOption, SplitOption, known_split, tell
 
 
-def cascade(
+def cascade_command(
     student: Annotated[Path, typer.Argument(help="The fast bundle (gonogo bundle distill).", metavar="STUDENT")],
     teacher: Annotated[
         Path, typer.Argument(help="The bundle that judges when the student is unsure.", metavar="TEACHER")
@@ -38,7 +38,7 @@ def cascade(
     from gonogo.evaluate import quantiles_ms
     from gonogo.inspector import Inspector
     from gonogo.workflow import CascadeOptions
-    from gonogo.workflow import cascade as join
+    from gonogo.workflow import join_cascade as join
 
     options = CascadeOptions(risk_share=risk_share, strange=strange, split=known_split(split))
     judges = Inspector.load(student), Inspector.load(teacher)

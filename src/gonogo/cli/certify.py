@@ -12,7 +12,7 @@ import typer
 from gonogo.errors import InputError, UnfitError
 
 if TYPE_CHECKING:
-    from gonogo.operate import Operated
+    from gonogo.certification import Recertified
     from gonogo.operating_point import Costs
 
 MAX_ESCAPE_HELP = (
@@ -41,7 +41,7 @@ GoWithoutPromiseOption = Annotated[
 ]
 
 
-def certify(
+def certify_command(
     bundle: Annotated[Path, typer.Argument(help="The inspector to set; it is revised.", metavar="BUNDLE")],
     dataset: Annotated[
         Path | None, typer.Argument(help="The data set it was trained on.", metavar="DATASET", show_default=False)
@@ -70,7 +70,9 @@ def certify(
     merge_near_duplicates: Annotated[
         bool, typer.Option("--merge-near-duplicates", help="Count pictures that look like one part as one part.")
     ] = False,
-    dial: Annotated[Path | None, typer.Option(help="Draw the dial here, .html or .svg.", metavar="FILE")] = None,
+    tradeoff: Annotated[
+        Path | None, typer.Option(help="Draw the trade-off curve here, .html or .svg.", metavar="FILE")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Write the limits even where less is promised than before.")
     ] = False,
@@ -88,11 +90,11 @@ def certify(
     Exit code 1 where something that was asked cannot be promised; those parts then go to review. Where less would be
     promised than before, nothing is written unless --force is given.
     """
+    from gonogo.certification import recertify as set_gauge
     from gonogo.dataset import Dataset
     from gonogo.inspector import Inspector
-    from gonogo.operate import operate as set_gauge
     from gonogo.operating_point import Promise
-    from gonogo.report.dial import write_dial
+    from gonogo.report.tradeoff import write_tradeoff
 
     if revisions or restore is not None:
         from gonogo.cli.revisions import show_revisions
@@ -114,15 +116,15 @@ def certify(
         guard=guard or None,
         merge_near_duplicates=merge_near_duplicates,
     )
-    if dial is not None and dial.suffix.lower() not in (".html", ".svg"):
-        raise InputError(f"--dial {dial}: expected a name that ends in .html or .svg.")
+    if tradeoff is not None and tradeoff.suffix.lower() not in (".html", ".svg"):
+        raise InputError(f"--tradeoff {tradeoff}: expected a name that ends in .html or .svg.")
     made = set_gauge(Inspector.load(bundle), Dataset.read(dataset), promise, force=force)
-    if dial is not None:
-        write_dial(made, dial, bundle_name=made.bundle.root.name)
+    if tradeoff is not None:
+        write_tradeoff(made, tradeoff, bundle_name=made.bundle.root.name)
     if as_json:
         typer.echo(json.dumps(_as_json(made), allow_nan=False))
     else:
-        _print(made, dial)
+        _print(made, tradeoff)
     if made.refusals:
         raise UnfitError(f"{' '.join(made.refusals)} {_consequence(made)}")
     return None
@@ -141,7 +143,7 @@ def _costs(text: str) -> Costs:
     return Costs(**values)
 
 
-def _consequence(made: Operated) -> str:
+def _consequence(made: Recertified) -> str:
     """What the bundle does now with the parts that nothing is promised of."""
     name, point = made.bundle.root, made.point
     if not point.escape.holds:
@@ -153,9 +155,9 @@ def _consequence(made: Operated) -> str:
     return f"{name} was written with the promise about all bad parts together."
 
 
-def _as_json(made: Operated) -> dict[str, Any]:
+def _as_json(made: Recertified) -> dict[str, Any]:
     from gonogo import operating_point as points
-    from gonogo.operate import dial_to_json
+    from gonogo.certification import tradeoff_to_json
 
     guard = None if made.reference is None else made.reference.guard
     return {
@@ -172,7 +174,7 @@ def _as_json(made: Operated) -> dict[str, Any]:
             kind: {"certified": claim.holds, "parts": claim.parts, "parts_missing": claim.parts_missing}
             for kind, claim in (made.kinds.claims if made.kinds else {}).items()
         },
-        "dial": [dial_to_json(setting) for setting in made.dial],
+        "tradeoff": [tradeoff_to_json(setting) for setting in made.tradeoff],
         "guard": guard and {"farthest": guard.farthest, "share": guard.share},
         "drift_watches": 0 if made.reference is None else len(made.reference.watches),
         "refusals": list(made.refusals),
@@ -180,7 +182,7 @@ def _as_json(made: Operated) -> dict[str, Any]:
     }
 
 
-def _print(made: Operated, dial: Path | None) -> None:
+def _print(made: Recertified, tradeoff: Path | None) -> None:
     from rich.console import Console
 
     from gonogo.operating_point import describe_point
@@ -206,5 +208,5 @@ def _print(made: Operated, dial: Path | None) -> None:
     console.print(
         f"Wrote {made.bundle.root} ({made.bundle.sha256[:16]}), revision {len(made.bundle.manifest.revisions) + 1}."
     )
-    if dial is not None:
-        console.print(f"Wrote {dial}")
+    if tradeoff is not None:
+        console.print(f"Wrote {tradeoff}")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gonogo.cli.doubts import doubts
-from gonogo.cli.synth import synth
+from gonogo.cli.doubts import doubts_command
+from gonogo.cli.synth import synth_command
 
 if TYPE_CHECKING:
     from gonogo.dataset import Dataset, Fractions
@@ -31,7 +31,7 @@ def _dataset() -> None:
 
 
 @app.command("import")
-def import_(
+def import_command(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A folder of photographs; it is not changed.")],
     out: Annotated[Path, typer.Option(help="The data set folder to create.")],
     good: Annotated[
@@ -83,7 +83,7 @@ def import_(
 
 
 @app.command("add")
-def add_(
+def add_command(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A folder of photographs; it is not changed.")],
     dataset: Folder,
     good: Annotated[
@@ -119,18 +119,18 @@ def add_(
 
 
 @app.command("check")
-def check_(dataset: Folder, as_json: AsJson = False) -> None:
+def check_command(dataset: Folder, as_json: AsJson = False) -> None:
     """Check whether a data set is fit to train on.
 
     Reports counts, unreadable pictures, duplicates and leaks. Exit code 1 if it is unfit.
     """
     import json
 
-    from gonogo.dataset import Dataset, check
+    from gonogo.dataset import Dataset, check_dataset
     from gonogo.errors import UnfitError
 
     data = Dataset.read(dataset)
-    found = check(data)
+    found = check_dataset(data)
     if as_json:
         counts = [
             {"split": split, "label": label, "defect": defect, "pictures": number}
@@ -159,7 +159,7 @@ def check_(dataset: Folder, as_json: AsJson = False) -> None:
 
 
 @app.command("split")
-def split_(
+def split_command(
     dataset: Folder,
     splits: Splits = None,
     seed: Seed = 0,
@@ -190,7 +190,7 @@ def split_(
             sample.model_copy(update={"group": groups.get(sample.file_name, sample.group)}) for sample in data.samples
         ]
         if for_escape is not None:
-            from gonogo.operate.planning import as_text, fractions_for_escape
+            from gonogo.certification.shortfall import as_text, fractions_for_escape
 
             fractions = fractions_for_escape(grouped, for_escape, seed=seed, within_lots=split_within_lots)
             typer.echo(f"Splits: {as_text(fractions)}")
@@ -201,7 +201,7 @@ def split_(
 
 
 @app.command("export-coco")
-def export_coco(dataset: Folder, out: Annotated[Path, typer.Option(help="The .json file to write.")]) -> None:
+def export_coco_command(dataset: Folder, out: Annotated[Path, typer.Option(help="The .json file to write.")]) -> None:
     """Write the boxes of a data set as COCO JSON."""
     from gonogo.dataset import Dataset
     from gonogo.dataset.annotations import export_coco as export
@@ -218,9 +218,9 @@ def _fractions(text: str | None) -> Fractions | None:
 
 def _print_shortfalls(dataset: Dataset, seed: int) -> None:
     """What the calibrate split lacks for the default limits, said before any score is seen."""
+    from gonogo.certification.shortfall import shortfalls
     from gonogo.dataset.judged import refuse_redealt
     from gonogo.errors import DatasetError
-    from gonogo.operate.planning import shortfalls
 
     for each in shortfalls(dataset, seed=seed):
         typer.echo(each.sentence().replace("split DATASET", f"split {dataset.root}"))
@@ -250,5 +250,5 @@ def _print_counts(dataset: Dataset) -> None:
     Console().print(table)
 
 
-for command in (synth, doubts):
+for command in (synth_command, doubts_command):
     app.command(command.__name__.removesuffix("_command"))(command)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gonogo.demo import Demo, PhotoDemo
 
 
-def demo(
+def demo_command(
     out: Annotated[
         Path | None, typer.Option(help="Folder to make; demo, or demo-photos with --photos, where omitted.")
     ] = None,
@@ -47,11 +47,11 @@ def demo(
 def _show(made: Demo) -> None:
     from rich.console import Console
 
-    from gonogo.report import words
+    from gonogo.report import phrases
 
     console = Console()
-    console.print(words.headline(made.evaluation), style="bold", markup=False, highlight=False)
-    console.print(words.subline(made.evaluation), markup=False, highlight=False)
+    console.print(phrases.headline(made.evaluation), style="bold", markup=False, highlight=False)
+    console.print(phrases.subline(made.evaluation), markup=False, highlight=False)
     places = {
         "report": made.report,
         "for the auditor": made.qualification,
@@ -70,18 +70,18 @@ def _show_photos(made: PhotoDemo) -> None:
     from rich.table import Table
 
     from gonogo.demo.photos import PUBLISHED
-    from gonogo.report import words
+    from gonogo.report import phrases
     from gonogo.schema import Label
 
     table = Table("test split", "good", "bad", "AUROC", "escapes", "overkill", "to a person", "accuracy without review")
     for name, group, accuracy in made.groups:
         rates = [group.escape, group.overkill, group.review, accuracy]
         counts = [str(group.count(label)) for label in (Label.GOOD, Label.BAD)]
-        shown = [f"{words.percent(rate.value)} ({words.interval(rate)})" for rate in rates]
-        table.add_row(name, *counts, words.number(group.auroc), *shown)
+        shown = [f"{phrases.percent(rate.value)} ({phrases.interval(rate)})" for rate in rates]
+        table.add_row(name, *counts, phrases.number(group.auroc), *shown)
     console = Console()
     console.print(table)
-    published = ", ".join(f"{name} {words.percent(share)}" for name, share in PUBLISHED)
+    published = ", ".join(f"{name} {phrases.percent(share)}" for name, share in PUBLISHED)
     console.print(
         f"Published accuracies without review, on random splits: {published}. Here look-alikes stay in one split.",
         markup=False,

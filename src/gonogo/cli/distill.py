@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gonogo.dataset import Split
-    from gonogo.workflow import Compared
+    from gonogo.workflow import TeacherComparison
 
 SplitOption = Annotated[str, typer.Option(help="Split on which the two are compared: test, val or calibrate.")]
 AsJsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def distill(
+def distill_command(
     bundle: Annotated[Path, typer.Argument(help="The teacher: a certified inspector.", metavar="BUNDLE")],
     dataset: Annotated[Path, typer.Argument(help="The data set it was trained on.", metavar="DATASET")],
     out: Annotated[Path, typer.Option(help="The student's bundle to create.")],
@@ -71,7 +71,7 @@ def distill(
     from gonogo.model import Pool
     from gonogo.train import Distillation
     from gonogo.workflow.distilling import DistillingOptions
-    from gonogo.workflow.distilling import distill as teach
+    from gonogo.workflow.distilling import distill_bundle as teach
 
     options = DistillingOptions(
         backbone=student,
@@ -114,7 +114,7 @@ def known_split(name: str) -> Split:
     return Split(name)
 
 
-def tell(compared: Compared, out: Path, who: str, wrote: str, more: dict[str, Any], *, as_json: bool) -> None:
+def tell(compared: TeacherComparison, out: Path, who: str, wrote: str, more: dict[str, Any], *, as_json: bool) -> None:
     """Print how a bundle did beside its teacher.
 
     Raises:
@@ -132,7 +132,7 @@ def tell(compared: Compared, out: Path, who: str, wrote: str, more: dict[str, An
         raise UnfitError(f"{out} was written, but {_verdict(compared, who)}")
 
 
-def _as_json(compared: Compared) -> dict[str, Any]:
+def _as_json(compared: TeacherComparison) -> dict[str, Any]:
     from gonogo.operating_point import to_json
     from gonogo.schema import Label, State
 
@@ -149,12 +149,12 @@ def _as_json(compared: Compared) -> dict[str, Any]:
     return {"split": compared.split.value, "as_safe": compared.as_safe, "review_p": compared.review_p, **sides}
 
 
-def _print(compared: Compared, who: str, console: Console) -> None:
+def _print(compared: TeacherComparison, who: str, console: Console) -> None:
     from rich import box
     from rich.table import Table
 
     from gonogo.operating_point import describe_point
-    from gonogo.report import words
+    from gonogo.report import phrases
     from gonogo.schema import Label, State
 
     both = (compared.itself, compared.teacher)
@@ -172,24 +172,24 @@ def _print(compared: Compared, who: str, console: Console) -> None:
     )
     for title, state, label in rows:
         rates = [side.rate(state, label) for side in both]
-        table.add_row(title, *(f"{rate.count} of {rate.of} ({words.interval(rate)})" for rate in rates))
+        table.add_row(title, *(f"{rate.count} of {rate.of} ({phrases.interval(rate)})" for rate in rates))
     console.print(table)
     told = _verdict(compared, who)
     console.print(f"{told[0].upper()}{told[1:]}")
 
 
-def _verdict(compared: Compared, who: str) -> str:
+def _verdict(compared: TeacherComparison, who: str) -> str:
     """Whether it is as safe, and what that costs in review."""
-    from gonogo.operating_point import describe
-    from gonogo.report import words
+    from gonogo.operating_point import describe_claims
+    from gonogo.report import phrases
     from gonogo.schema import State
 
     if not compared.as_safe:
-        return f"{who} is not as safe as its teacher. {describe(compared.itself.point.escape)}"
+        return f"{who} is not as safe as its teacher. {describe_claims(compared.itself.point.escape)}"
     ours, theirs = (side.rate(State.REVIEW) for side in (compared.itself, compared.teacher))
     more = "more" if ours.count > theirs.count else "fewer" if ours.count < theirs.count else "just as many"
     chance = f"exact sign test on the parts where they differ: p = {compared.review_p:.2g}"
     return (
         f"{who} is as safe as its teacher: the same promise, certified anew. It sends {more} parts to a person "
-        f"({words.percent(ours.value)} against {words.percent(theirs.value)}; {chance})."
+        f"({phrases.percent(ours.value)} against {phrases.percent(theirs.value)}; {chance})."
     )

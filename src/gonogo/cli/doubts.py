@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 
-def doubts(
+def doubts_command(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set folder.")],
     out: Annotated[Path | None, typer.Option(help="Write a page with their pictures here.", metavar="FILE")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

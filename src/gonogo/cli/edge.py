@@ -49,7 +49,7 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-def run(app: typer.Typer) -> None:
+def run_guarded(app: typer.Typer) -> None:
     """Run the command line and end the process with one of the codes of `Exit`."""
     _escape_what_cannot_be_printed()
     debug = _debug_asked_for()
@@ -83,7 +83,7 @@ def explained(error: Exception, *, command: str) -> tuple[Exit, str]:
     if isinstance(error, ImportError):
         extra = extras.extra_of(error.name or "", command)
         if extra is not None:
-            return Exit.BAD_INPUT, extras.missing(error.name or "", extra)
+            return Exit.BAD_INPUT, extras.missing_extra(error.name or "", extra)
     if isinstance(error, _ENVIRONMENT):
         return Exit.BAD_INPUT, f"{_cause(error)} Add --debug for the traceback."
     return Exit.FAULT, (

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gonogo.evaluate import Evaluation, Rate
 
 
-def evaluate(
+def evaluate_command(
     bundle: Annotated[Path, typer.Argument(help="The inspector to evaluate.", metavar="BUNDLE")],
     dataset: Annotated[Path, typer.Argument(help="A data set with labels.", metavar="DATASET")],
     split: Annotated[
@@ -32,7 +32,7 @@ def evaluate(
     from gonogo.evaluate import evaluate as judge_all
     from gonogo.inspector import Inspector
     from gonogo.progress import console as messages
-    from gonogo.report import words, write_report
+    from gonogo.report import phrases, write_report
 
     if unknown := set(split) - set(Split):
         raise typer.BadParameter(
@@ -49,10 +49,10 @@ def evaluate(
         typer.echo(json.dumps({**evaluation.to_json(), "summary": _summary(evaluation)}, allow_nan=False))
         return
     console = Console()
-    console.print(words.headline(evaluation), style="bold", markup=False, highlight=False)
-    console.print(words.subline(evaluation), markup=False, highlight=False)
-    console.print(words.which_is_the_promise(evaluation), markup=False, highlight=False)
-    for warning in words.warnings(evaluation):
+    console.print(phrases.headline(evaluation), style="bold", markup=False, highlight=False)
+    console.print(phrases.subline(evaluation), markup=False, highlight=False)
+    console.print(phrases.which_is_the_promise(evaluation), markup=False, highlight=False)
+    for warning in phrases.warnings(evaluation):
         console.print(warning, style="yellow", markup=False, highlight=False)
     console.print(_table(evaluation))
     console.print(_summary(evaluation), markup=False, highlight=False, soft_wrap=True)
@@ -82,15 +82,15 @@ def _table(evaluation: Evaluation) -> Table:
     from rich import box
     from rich.table import Table
 
-    from gonogo.report import words
+    from gonogo.report import phrases
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
-    for title in ("share", f"{words.level(evaluation.confidence)} interval", "count"):
+    for title in ("share", f"{phrases.level(evaluation.confidence)} interval", "count"):
         table.add_column(title, justify="right")
 
     def row(name: str, rate: Rate) -> None:
-        table.add_row(name, words.percent(rate.value), words.interval(rate), f"{rate.count} of {rate.of}")
+        table.add_row(name, phrases.percent(rate.value), phrases.interval(rate), f"{rate.count} of {rate.of}")
 
     row("bad parts passed (escapes)", evaluation.escape)
     row("good parts rejected (overkill)", evaluation.overkill)
@@ -106,13 +106,13 @@ def _table(evaluation: Evaluation) -> Table:
     if regions.placements:
         row("part found", regions.found)
         row("  whole part inside what is judged", regions.whole_inside)
-        table.add_row("  mean IoU with the labelled box", words.number(regions.mean_iou), "", "")
+        table.add_row("  mean IoU with the labelled box", phrases.number(regions.mean_iou), "", "")
     if regions.refused.of:
         row("pictures without one whole part refused", regions.refused)
     low, high = evaluation.auroc_range
-    between = words.UNDEFINED if evaluation.auroc is None else f"{words.number(low)} to {words.number(high)}"
-    table.add_row("AUROC", words.number(evaluation.auroc), between, "")
+    between = phrases.UNDEFINED if evaluation.auroc is None else f"{phrases.number(low)} to {phrases.number(high)}"
+    table.add_row("AUROC", phrases.number(evaluation.auroc), between, "")
     if regions.placements:
-        table.add_row("  had it been found exactly", words.number(regions.labelled.auroc), "", "")
-    table.add_row("average precision", words.number(evaluation.average_precision), "", "")
+        table.add_row("  had it been found exactly", phrases.number(regions.labelled.auroc), "", "")
+    table.add_row("average precision", phrases.number(evaluation.average_precision), "", "")
     return table

@@ -79,10 +79,10 @@ def require(extra: str, *modules: str) -> None:
         except (ImportError, ValueError):
             found = False
         if not found:
-            raise MissingExtraError(missing(module, extra))
+            raise MissingExtraError(missing_extra(module, extra))
 
 
-def missing(module: str, extra: str) -> str:
+def missing_extra(module: str, extra: str) -> str:
     """What to do about a module that is not installed."""
     return f"this command needs {module}, which is not installed. Install it: pip install 'gonogo[{extra}]'"
 

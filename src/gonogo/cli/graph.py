@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gonogo.bundle import Bundle
 
 
-def graph(
+def graph_command(
     bundle: Annotated[Path, typer.Argument(help="The inspector to examine.", metavar="BUNDLE")],
     against: Annotated[
         Path | None, typer.Option(help="Another inspector to compare with, for example the one it was quantized from.")
@@ -45,7 +45,7 @@ def graph(
     from gonogo import bundle as bundles
     from gonogo.anatomy import dissect
 
-    opened = [bundles.read(path) for path in ([bundle] if against is None else [bundle, against])]
+    opened = [bundles.read_bundle(path) for path in ([bundle] if against is None else [bundle, against])]
     traced = _traced(opened[0]) if from_torch else None
     found = {str(each.root): dissect(each, runs=runs) for each in opened}
     if as_json:

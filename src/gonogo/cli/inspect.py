@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from gonogo.batch import BatchJob, JudgedFile
     from gonogo.bundle import Bundle
-    from gonogo.pool import Done, Job
 
 
-def inspect(
+def inspect_command(
     bundle: Annotated[Path, typer.Argument(help="The inspector, for example tile.inspector.")],
     photos: Annotated[list[Path], typer.Argument(help="Photographs or folders of them.")],
     heatmaps: Annotated[
@@ -35,7 +35,7 @@ def inspect(
 
     Exit code 1 where a picture could not be judged (fault), 2 where one could not be read.
     """
-    from gonogo import images, pool
+    from gonogo import batch, images
     from gonogo.errors import InputError, UnfitError
     from gonogo.progress import console
 
@@ -45,7 +45,7 @@ def inspect(
     if not files:
         raise InputError(f"{', '.join(map(str, photos))}: no pictures ({', '.join(images.SUFFIXES)}) found there.")
     names = _heatmap_names(files, photos)
-    jobs = [pool.Job(file=file, heatmap=None if heatmaps is None else heatmaps / names[file]) for file in files]
+    jobs = [batch.BatchJob(file=file, heatmap=None if heatmaps is None else heatmaps / names[file]) for file in files]
     unread, states = 0, Counter[str]()
     opened, judged = _judged(bundle, jobs, workers)
     for done in judged:
@@ -61,15 +61,15 @@ def inspect(
         raise UnfitError(f"{states['fault']} of {len(files)} pictures could not be judged; each is named above.")
 
 
-def _judged(bundle: Path, jobs: list[Job], workers: int) -> tuple[Bundle, Iterator[Done]]:
+def _judged(bundle: Path, jobs: list[BatchJob], workers: int) -> tuple[Bundle, Iterator[JudgedFile]]:
+    from gonogo import batch
     from gonogo import bundle as bundles
-    from gonogo import pool
     from gonogo.inspector import Inspector
 
     if workers > 1:
-        return bundles.read(bundle), pool.judge_files(bundle, jobs, workers=workers)
+        return bundles.read_bundle(bundle), batch.judge_files(bundle, jobs, workers=workers)
     inspector = Inspector.load(bundle)
-    return inspector.bundle, (pool.judge(inspector, job) for job in jobs)
+    return inspector.bundle, (batch.judge_on_all_cores(inspector, job) for job in jobs)
 
 
 def _thresholds(opened: Bundle) -> dict[str, float | None]:
@@ -140,13 +140,13 @@ def _heatmap_names(files: list[Path], roots: list[Path]) -> dict[Path, Path]:
     return taken
 
 
-def _report(done: Done, opened: Bundle, *, as_json: bool) -> None:
-    from gonogo.defect_kinds import describe
+def _report(done: JudgedFile, opened: Bundle, *, as_json: bool) -> None:
+    from gonogo.defect_kinds import describe_kind
 
     verdict, file = done.verdict, done.job.file
     if not as_json:
         score = "" if verdict.score is None else f"{verdict.score:9.3f}"
-        kind = "" if verdict.kind is None else f"; kind: {describe(verdict.kind, verdict.kind_share)}"
+        kind = "" if verdict.kind is None else f"; kind: {describe_kind(verdict.kind, verdict.kind_share)}"
         typer.echo(f"{verdict.state.value:7s}{score:10s}  {file}  {verdict.reason}{kind}")
         return
     from gonogo.images.geometry import corners_of

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gonogo.workflow.learning import Learned
 
 
-def learn(
+def learn_command(
     bundle: Annotated[Path, typer.Argument(help="The inspector to train again; it stays as it is.", metavar="BUNDLE")],
     source: Annotated[
         Path,
@@ -42,7 +42,7 @@ def learn(
     """
     from gonogo.errors import UnfitError
     from gonogo.inspector import Inspector
-    from gonogo.workflow.learning import learn as learn_again
+    from gonogo.workflow.learning import learn_bundle as learn_again
 
     data = _dataset(source, dataset)
     found = learn_again(Inspector.load(bundle), source, out, dataset=data, overwrite=overwrite, force=force)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gonogo.cli.replay import replay
+from gonogo.cli.replay import replay_command
 
 if TYPE_CHECKING:
     from gonogo.ledger import Record, Row
@@ -22,7 +22,7 @@ _Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
 @app.command("list")
-def list_rows(
+def list_command(
     ledger: _Ledger,
     state: Annotated[list[str] | None, typer.Option(help="Only verdicts of this state; may be repeated.")] = None,
     station: Annotated[str | None, typer.Option(help="Only this station.")] = None,
@@ -33,21 +33,21 @@ def list_rows(
 ) -> None:
     """Show the latest rows, the newest first."""
     from gonogo.errors import InputError
-    from gonogo.ledger import Kind, Ledger, Where
+    from gonogo.ledger import Ledger, RowKind, Where
     from gonogo.schema import State
 
     unknown = set(state or ()) - set(State)
     if unknown:
         raise InputError(f"--state: expected one of {', '.join(State)}, found {', '.join(sorted(unknown))}.")
     where = Where(station=station, part=part, lot=lot, states=tuple(State(each) for each in state or ()))
-    kind = Kind.VERDICT if state else None
+    kind = RowKind.VERDICT if state else None
     with Ledger.open(ledger, create=False, read_only=True) as opened:
         for row in opened.rows(where, kind=kind, limit=limit, newest_first=True):
             typer.echo(json.dumps(_as_json(row), ensure_ascii=False) if as_json else _line(row))
 
 
 @app.command("show")
-def show(
+def show_command(
     ledger: _Ledger, seq: Annotated[int, typer.Argument(min=1, help="The row's number.")], as_json: _Json = False
 ) -> None:
     """Show one row with all it holds, and what was done about it."""
@@ -68,7 +68,7 @@ def show(
 
 
 @app.command("verify")
-def verify(
+def verify_command(
     ledger: _Ledger,
     anchor: Annotated[
         list[Path] | None, typer.Option(help="A file of anchors kept elsewhere; may be repeated.", show_default=False)
@@ -96,7 +96,7 @@ def verify(
 
 
 @app.command("anchor")
-def anchor(
+def anchor_command(
     ledger: _Ledger, to: Annotated[Path, typer.Option(help="The file to append to; keep it out of the line's reach.")]
 ) -> None:
     """Publish the ledger's head, so that everything up to it can be proved later."""
@@ -108,7 +108,7 @@ def anchor(
 
 
 @app.command("export")
-def export(
+def export_command(
     ledger: _Ledger, out: Annotated[Path, typer.Option(help="Where to write; the name ends in .parquet or .csv.")]
 ) -> None:
     """Write every row to a table for other programs."""
@@ -121,7 +121,7 @@ def export(
 
 
 @app.command("retain")
-def retain(
+def retain_command(
     ledger: _Ledger,
     keep_days: Annotated[float, typer.Option(min=1, help="Keep the frames of this many days.")],
     keep_bad: Annotated[bool, typer.Option("--keep-bad", help="Keep the frames of bad parts for good.")] = False,
@@ -162,4 +162,4 @@ def _line(row: Row[Record]) -> str:
     return f"{start}{row.kind.value}"
 
 
-app.command("replay")(replay)
+app.command("replay")(replay_command)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from gonogo.gauge import Appraiser, GaugeReport, Kappa, Share, Study
+    from gonogo.msa import Appraiser, Kappa, MsaReport, Share, Study
 
 
-def msa(
+def msa_command(
     study_csv: Annotated[
         Path,
         typer.Argument(
@@ -25,7 +25,7 @@ def msa(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Analyse an attribute agreement study: within, between and against the reference."""
-    from gonogo.gauge import analyse, read_study
+    from gonogo.msa import analyse, read_study
 
     study = read_study(study_csv)
     found = analyse(study)
@@ -37,18 +37,18 @@ def msa(
         _print(study, found)
 
 
-def _write_page(study_csv: Path, study: Study, found: GaugeReport, report: Path) -> None:
+def _write_page(study_csv: Path, study: Study, found: MsaReport, report: Path) -> None:
     import hashlib
 
     from gonogo.files import write_beside
-    from gonogo.report import render
+    from gonogo.report import render_page
 
     sha256 = hashlib.sha256(study_csv.read_bytes()).hexdigest()
-    page = render("gauge.html", name=study_csv.name, sha256=sha256, study=study, found=found)
+    page = render_page("gauge.html", name=study_csv.name, sha256=sha256, study=study, found=found)
     write_beside(report, page.encode())
 
 
-def _as_json(study: Study, found: GaugeReport) -> dict[str, Any]:
+def _as_json(study: Study, found: MsaReport) -> dict[str, Any]:
     return {
         "appraisers": [_appraiser_as_json(one) for one in found.appraisers],
         "trials": len(study.trials),
@@ -99,7 +99,7 @@ def _kappa_as_json(kappa: Kappa | None) -> dict[str, Any] | None:
     return None if kappa is None else {"value": kappa.value, "low": kappa.low, "high": kappa.high}
 
 
-def _print(study: Study, found: GaugeReport) -> None:
+def _print(study: Study, found: MsaReport) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table

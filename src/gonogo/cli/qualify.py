@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def qualify(
+def qualify_command(
     bundle: Annotated[Path, typer.Argument(help="The inspector to qualify.", metavar="BUNDLE")],
     dataset: Annotated[Path, typer.Argument(help="The data set it was trained and certified on.", metavar="DATASET")],
     out: Annotated[Path, typer.Option(help="The HTML page to write.", metavar="FILE")] = Path("qualification.html"),
@@ -25,7 +25,7 @@ def qualify(
     from gonogo.report import qualification
 
     inspector, data = Inspector.load(bundle), Dataset.read(dataset)
-    found = qualification.qualify(inspector, data)
+    found = qualification.examine_bundle(inspector, data)
     record_judged(data, (Split.TEST,))
     qualification.write_qualification(found, inspector, data, out)
     for finding in found.findings:

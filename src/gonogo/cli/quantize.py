@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from gonogo.workflow import Quantised
+    from gonogo.workflow import Quantized
 
 
 class ArithmeticName(StrEnum):
@@ -27,7 +27,7 @@ class PresetName(StrEnum):
     MIXED = "mixed"
 
 
-def quantize(
+def quantize_command(
     bundle: Annotated[Path, typer.Argument(help="The certified inspector; it is left as it is.", metavar="BUNDLE")],
     dataset: Annotated[Path, typer.Argument(help="The data set it was trained on.", metavar="DATASET")],
     out: Annotated[Path, typer.Option(help="The bundle to create, for example tile8.inspector.")],
@@ -68,13 +68,13 @@ def quantize(
     from gonogo.inspector import Inspector
     from gonogo.operating_point import describe_point
     from gonogo.progress import console
-    from gonogo.workflow import Allowed, QuantisingOptions, quantise
+    from gonogo.workflow import Allowed, QuantizingOptions, quantize_bundle
 
     if unknown := set(split) - set(Split):
         raise typer.BadParameter(
             f"expected {', '.join(Split)}, found {', '.join(sorted(unknown))}", param_hint="--split"
         )
-    options = QuantisingOptions(
+    options = QuantizingOptions(
         arithmetic="int8" if arithmetic is ArithmeticName.INT8 else "bf16",
         preset="performance" if preset is PresetName.PERFORMANCE else "mixed",
         pictures=pictures,
@@ -89,14 +89,14 @@ def quantize(
         ),
         seed=seed,
     )
-    made = quantise(Inspector.load(bundle), Dataset.read(dataset), out, options, overwrite=overwrite)
+    made = quantize_bundle(Inspector.load(bundle), Dataset.read(dataset), out, options, overwrite=overwrite)
     manifest = made.bundle.manifest
-    assert manifest.quantisation is not None, "it was stated a moment ago"
-    assert manifest.operating_point is not None, "quantising always certifies"
+    assert manifest.quantization is not None, "it was stated a moment ago"
+    assert manifest.operating_point is not None, "quantizing always certifies"
     if as_json:
         typer.echo(json.dumps(_as_json(made), allow_nan=False))
         return
-    for line in manifest.quantisation.sentences():
+    for line in manifest.quantization.sentences():
         typer.echo(line)
     for sentence in describe_point(manifest.operating_point):
         typer.echo(sentence)
@@ -105,13 +105,13 @@ def quantize(
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")
 
 
-def _as_json(made: Quantised) -> dict[str, Any]:
+def _as_json(made: Quantized) -> dict[str, Any]:
     manifest = made.bundle.manifest
-    assert manifest.quantisation is not None, "it was stated a moment ago"
+    assert manifest.quantization is not None, "it was stated a moment ago"
     return {
         "bundle": str(made.bundle.root),
         "bundle_sha256": made.bundle.sha256,
-        **manifest.quantisation.model_dump(mode="json"),
+        **manifest.quantization.model_dump(mode="json"),
         "changed": [
             {
                 "part": change.before.part,

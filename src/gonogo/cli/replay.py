@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gonogo.replay import Rejudged, Skipped
 
 
-def replay(
+def replay_command(
     ledger: Annotated[Path, typer.Argument(help="The ledger, for example line1.ledger.", metavar="LEDGER")],
     bundle: Annotated[
         Path | None, typer.Option(help="The bundle that judges. [default: the one that judged each part then]")
@@ -39,7 +39,7 @@ def replay(
     from gonogo.inspector import Inspector
     from gonogo.ledger import Ledger, Where
     from gonogo.progress import track
-    from gonogo.replay import replay as judge_again
+    from gonogo.replay import replay_ledger as judge_again
 
     since, until = (moment and moment.replace(tzinfo=UTC) for moment in (since, until))
     where = Where(station=station, lot=lot, since=since, until=until)

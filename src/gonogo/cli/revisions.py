@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 def show_revisions(path: Path, number: int | None, *, force: bool, as_json: bool) -> None:
     """Restore a revision where a number is given, then list them all."""
     from gonogo import bundle as bundles
+    from gonogo.certification import restore
     from gonogo.inspector import Inspector
-    from gonogo.operate import restore
 
-    opened = bundles.read(path) if number is None else restore(Inspector.load(path).bundle, number, force=force)
+    opened = bundles.read_bundle(path) if number is None else restore(Inspector.load(path).bundle, number, force=force)
     rows = _rows(opened)
     if as_json:
         typer.echo(

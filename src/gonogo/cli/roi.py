@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from gonogo.dataset import Dataset
-    from gonogo.roi import ClassicalRecipe, RoiTiming
+    from gonogo.roi import ClassicalConfig, RoiTiming
     from gonogo.roi.scoring import Example, RoiScore
     from gonogo.roi.tuning import Tuned
     from gonogo.schema import Frame
@@ -26,7 +26,7 @@ def _roi() -> None:
 
 
 @app.command("preview")
-def preview_(
+def preview_command(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A region-of-interest recipe (TOML).")],
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A photograph.")],
     out: Annotated[Path, typer.Option(help="The sheet to write, .png or .jpg.")],
@@ -36,7 +36,7 @@ def preview_(
     from gonogo.files import write_beside
     from gonogo.roi import open_roi, preview
 
-    roi, frame = open_roi(recipe), images.load(photo)
+    roi, frame = open_roi(recipe), images.load_picture(photo)
     write_beside(out, _encoded(preview(roi, frame), out))
     located = roi.locate(frame)
     if located.box is None:
@@ -46,7 +46,7 @@ def preview_(
 
 
 @app.command("tune")
-def tune_(
+def tune_command(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set with boxes.")],
     out: Annotated[Path, typer.Option(help="The recipe to write (TOML).")],
     trials: Annotated[int, typer.Option(min=1, help="Random recipes to start from, then as many again nearby.")] = 400,
@@ -67,7 +67,7 @@ def tune_(
     Ctrl-C ends the search and keeps the best recipe so far.
     """
     from gonogo.dataset import Dataset, Split
-    from gonogo.roi import ClassicalRoi, time_roi, write_recipe
+    from gonogo.roi import ClassicalRoi, time_roi, write_roi_config
     from gonogo.roi.scoring import read_examples, score
     from gonogo.roi.tuning import cross_validate, tune
 
@@ -81,7 +81,7 @@ def tune_(
 
     tuned = search(examples)
     comment = f"Tuned by gonogo roi tune on {len(examples)} pictures, seed {seed}."
-    write_recipe(out, tuned.recipe, comment=comment)  # safe before the measuring, which may be interrupted
+    write_roi_config(out, tuned.recipe, comment=comment)  # safe before the measuring, which may be interrupted
     if folds:
         if tuned.interrupted:
             raise KeyboardInterrupt
@@ -90,7 +90,7 @@ def tune_(
     else:
         test = read_examples(data, data.split(Split.TEST), side_px=SIDE_PX)
         unseen, how = score(ClassicalRoi(tuned.recipe), test), "the test split"
-    write_recipe(out, tuned.recipe, comment=f"{comment}\nUnseen ({how}): {unseen}.")
+    write_roi_config(out, tuned.recipe, comment=f"{comment}\nUnseen ({how}): {unseen}.")
     timing = time_roi(ClassicalRoi(tuned.recipe), data.path(examples[0].sample).read_bytes())
     _report(out, tuned, unseen, how, timing, as_json=as_json)
 
@@ -102,7 +102,7 @@ def _has_unseen(data: Dataset) -> bool:
     return bool(boxed & {Split.TRAIN, Split.VAL}) and Split.TEST in boxed
 
 
-def _uninterrupted(tuned: Tuned) -> ClassicalRecipe:
+def _uninterrupted(tuned: Tuned) -> ClassicalConfig:
     """A fold cut short would be reported as worse than it is."""
     if tuned.interrupted:
         raise KeyboardInterrupt

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def serve(
+def serve_command(
     workspace: Annotated[
         Path, typer.Argument(help="Folder of data sets, inspectors and the ledger; created if missing.")
     ],

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gonogo.cli.msa import msa
+from gonogo.cli.msa import msa_command
 
 app = typer.Typer(help="One inspection position on a line: run, check, report.", no_args_is_help=True)
 
@@ -19,17 +19,17 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command("run")
-def run(station: _Toml) -> None:
+def run_command(station: _Toml) -> None:
     """Run the station until SIGTERM, Ctrl-C or the end of standard input."""
     from gonogo.station import read_settings, worker_command
-    from gonogo.station import run as run_station
+    from gonogo.station import run_station as run_station
 
     settings = read_settings(station)
     run_station(settings, worker_command(station.resolve()), complain=lambda text: typer.echo(text, err=True))
 
 
 @app.command("check")
-def check(station: _Toml, as_json: _Json = False) -> None:
+def check_command(station: _Toml, as_json: _Json = False) -> None:
     """Test everything the station needs: ledger, bundles, cameras. Nothing is recorded."""
     from gonogo.errors import UnfitError
     from gonogo.station import read_settings
@@ -47,7 +47,7 @@ def check(station: _Toml, as_json: _Json = False) -> None:
 
 
 @app.command("example")
-def example() -> None:
+def example_command() -> None:
     """Print a commented station.toml to start from."""
     from gonogo.station import EXAMPLE
 
@@ -55,7 +55,7 @@ def example() -> None:
 
 
 @app.command("limits")
-def limits(
+def limits_command(
     photos: Annotated[list[Path], typer.Argument(help="Good photographs from this camera, or folders of them.")],
 ) -> None:
     """Measure good photographs and print the limits for [views.health]."""
@@ -64,7 +64,7 @@ def limits(
     from gonogo.progress import track
 
     files = list(images.find(*photos))
-    found = suggest_limits(images.load(file) for file in track(files, "Measuring"))
+    found = suggest_limits(images.load_picture(file) for file in track(files, "Measuring"))
     typer.echo(f"# measured on {len(files)} photographs\n[views.health]")
     for key, value in found.model_dump(mode="json").items():
         if value is not None:
@@ -72,12 +72,12 @@ def limits(
 
 
 @app.command("status")
-def status(station: _Toml, as_json: _Json = False) -> None:
+def status_command(station: _Toml, as_json: _Json = False) -> None:
     """Show the status of the running station."""
     from gonogo.errors import UnfitError
-    from gonogo.station import read_settings, read_status
+    from gonogo.station import read_settings, read_station_status
 
-    found = read_status(read_settings(station).state_dir)
+    found = read_station_status(read_settings(station).state_dir)
     if found is None:
         raise UnfitError(f"{station}: this station has never run. Start it with: gonogo station run {station}")
     if as_json:
@@ -94,7 +94,7 @@ def status(station: _Toml, as_json: _Json = False) -> None:
 
 
 @app.command("acknowledge")
-def acknowledge(
+def acknowledge_command(
     station: _Toml,
     who: Annotated[str, typer.Option(help="Name of the person responsible.")],
     note: Annotated[str, typer.Option(help="What was found and what was done about it.")] = "",
@@ -113,7 +113,7 @@ def acknowledge(
 
 
 @app.command("report")
-def report(
+def report_command(
     ledger: Annotated[Path, typer.Argument(help="The station's ledger.", metavar="LEDGER")],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")],
     station: Annotated[str | None, typer.Option(help="Which station, where the ledger holds several.")] = None,
@@ -142,4 +142,4 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
 
 
-app.command("msa")(msa)
+app.command("msa")(msa_command)

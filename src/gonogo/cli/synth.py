@@ -14,7 +14,7 @@ from gonogo.errors import InputError
 Type = TypeVar("Type", bound=StrEnum)
 
 
-def synth(
+def synth_command(
     out: Annotated[Path | None, typer.Option(help="The data set folder to create.", show_default=False)] = None,
     parts: Annotated[int, typer.Option(min=1, help="Number of parts, one picture each.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Random seed: the same seed renders the same pictures.")] = 1,

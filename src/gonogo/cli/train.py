@@ -111,14 +111,14 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 
 def _print_example(context: typer.Context, wanted: bool) -> None:
     if wanted:
-        from gonogo.cli.train_config import example
+        from gonogo.cli.train_config import example_toml
 
         helps = {each.name: each.help for each in context.command.params if hasattr(each, "help")}
-        typer.echo(example(helps), nl=False)
+        typer.echo(example_toml(helps), nl=False)
         raise typer.Exit
 
 
-def train(
+def train_command(
     dataset: Annotated[
         Path, typer.Argument(help="Data set folder, made by 'gonogo dataset import'.", metavar="DATASET")
     ],
@@ -285,7 +285,7 @@ def train(
 
 def _print_shortfalls(data: Dataset, promise: Promise) -> None:
     """What the calibrate split lacks, said before any score is seen."""
-    from gonogo.operate.planning import shortfalls
+    from gonogo.certification.shortfall import shortfalls
     from gonogo.progress import console
 
     for each in shortfalls(data, promise):

@@ -126,7 +126,7 @@ _HEAD = """\
 """
 
 
-def example(helps: dict[str, str]) -> str:
+def example_toml(helps: dict[str, str]) -> str:
     """A commented ``train.toml`` with every key at its default.
 
     Args:

@@ -1,6 +1,6 @@
 """Labelled pictures: reading, importing, checking and splitting them."""
 
-from gonogo.dataset.checking import Check, check, counts, require_trainable
+from gonogo.dataset.checking import Check, check_dataset, counts, require_trainable
 from gonogo.dataset.importing import Imported, ImportOptions, add_folder, import_folder
 from gonogo.dataset.layouts import label_named
 from gonogo.dataset.reading import with_groups
@@ -17,7 +17,7 @@ __all__ = [
     "Split",
     "add_folder",
     "assign_splits",
-    "check",
+    "check_dataset",
     "counts",
     "fingerprint",
     "groups_of",

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 from xml.etree import ElementTree
 
-from gonogo.dataset.records import Dataset, Sample, read_lines
+from gonogo.dataset.records import Dataset, Sample, read_json_lines
 from gonogo.errors import DatasetError, InputError
 from gonogo.files import MOST_TEXT_BYTES, parse_json, read_regular, read_text, write_beside
 from gonogo.progress import track
@@ -205,7 +205,7 @@ def _coco(path: Path) -> Annotations:
 
 
 def _yolo(path: Path, names: Sequence[str]) -> Iterator[Marked]:
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_json_lines(path), start=1):
         if not line.strip():
             continue
         try:
@@ -221,7 +221,7 @@ def _yolo(path: Path, names: Sequence[str]) -> Iterator[Marked]:
 
 
 def _class_names(path: Path) -> list[str]:
-    return read_lines(path) if path.is_file() else []
+    return read_json_lines(path) if path.is_file() else []
 
 
 def _xml(path: Path) -> ElementTree.Element:

@@ -38,7 +38,7 @@ class Check:
         return not self.problems
 
 
-def check(dataset: Dataset) -> Check:
+def check_dataset(dataset: Dataset) -> Check:
     """Read every picture and mask of a data set and look for all that makes it unfit to train on.
 
     Unreadable or missing pictures, masks of a wrong size, the same picture under two labels, a part, lot or re-shot

@@ -32,7 +32,7 @@ class Doubt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doubts:
+class LabelDoubts:
     """All doubted labels of a data set, the most contradicted first."""
 
     found: tuple[Doubt, ...]

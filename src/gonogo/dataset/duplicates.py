@@ -47,7 +47,7 @@ ALIKE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class PictureHashes:
     """What near-duplicate search keeps of one picture; about 40 kB."""
 
     points: Float32[np.ndarray, "features 2"]
@@ -71,7 +71,7 @@ class Alike:
     needed: int
 
 
-def look(frame: Frame) -> Look:
+def picture_hashes(frame: Frame) -> PictureHashes:
     """Reduce a picture to what near-duplicate search compares."""
     grey = _fit(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), DETAIL_SIDE)
     even = cv2.createCLAHE(clipLimit=4.0, tileGridSize=(4, 4)).apply(grey)
@@ -80,7 +80,7 @@ def look(frame: Frame) -> Look:
     if not keypoints:
         descriptors = np.zeros((0, 128), np.float32)
     rooted = np.sqrt(descriptors / (descriptors.sum(axis=1, keepdims=True) + 1e-6))
-    return Look(
+    return PictureHashes(
         points=np.array([point.pt for point in keypoints], np.float32).reshape(-1, 2),
         descriptors=np.rint(rooted * 255).astype(np.uint8),
     )
@@ -95,10 +95,11 @@ def components(count: int, pairs: Sequence[tuple[int, int]]) -> tuple[int, ...]:
     return tuple(renumbered[label] for label in labels.tolist())
 
 
-def near_duplicates(looks: Sequence[Look]) -> tuple[Alike, ...]:
+def near_duplicates(looks: Sequence[PictureHashes]) -> tuple[Alike, ...]:
     """Pairs of pictures that show the same part; chains of pairs are joined by `components`.
 
-    Pictures that are not `Look.comparable` are in no pair. The same pictures in the same order give the same pairs.
+    Pictures that are not `PictureHashes.comparable` are in no pair. The same pictures in the same order give the same
+    pairs.
     """
     looks, needed = _without_the_product(looks)
     found = []
@@ -109,7 +110,7 @@ def near_duplicates(looks: Sequence[Look]) -> tuple[Alike, ...]:
     return tuple(found)
 
 
-def candidate_pairs(looks: Sequence[Look]) -> list[tuple[int, int]]:
+def candidate_pairs(looks: Sequence[PictureHashes]) -> list[tuple[int, int]]:
     """The few likeliest partners of every picture: those that share the most, and the rarest, visual words.
 
     A visual word is the nearest of `WORDS` descriptors drawn from the pictures themselves; weights are the usual
@@ -130,7 +131,7 @@ def candidate_pairs(looks: Sequence[Look]) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
-def _words(looks: Sequence[Look]) -> csr_array | None:
+def _words(looks: Sequence[PictureHashes]) -> csr_array | None:
     """Weighted visual words, one row of unit length per picture; ``None`` where there is nothing to compare."""
     rng = np.random.default_rng(0)
     total = sum(len(look_.descriptors) for look_ in looks)
@@ -157,7 +158,7 @@ def _words(looks: Sequence[Look]) -> csr_array | None:
     return csr_array((weights / lengths[rows], (rows, columns)), shape=(len(looks), len(drawn)))
 
 
-def _without_the_product(looks: Sequence[Look]) -> tuple[Sequence[Look], int]:
+def _without_the_product(looks: Sequence[PictureHashes]) -> tuple[Sequence[PictureHashes], int]:
     """Drop features that belong to the product where parts look alike; also the agreement to ask for."""
     rng = np.random.default_rng(0)
     if _random_agreement(looks, rng) < ALIKE:
@@ -174,7 +175,7 @@ def _without_the_product(looks: Sequence[Look]) -> tuple[Sequence[Look], int]:
     return kept, int(np.clip(6 * chance, MIN_AGREEING, MAX_NEEDED))
 
 
-def _random_agreement(looks: Sequence[Look], rng: np.random.Generator, quantile: float = 0.5) -> float:
+def _random_agreement(looks: Sequence[PictureHashes], rng: np.random.Generator, quantile: float = 0.5) -> float:
     """A quantile, insensitive to a few copies, of the number of features that agree in random pairs."""
     if len(looks) < 2:
         return 0.0
@@ -182,7 +183,7 @@ def _random_agreement(looks: Sequence[Look], rng: np.random.Generator, quantile:
     return float(np.quantile([len(_agreeing(looks[a], looks[b])) for a, b in drawn if a != b] or [0], quantile))
 
 
-def _agreeing(first: Look, second: Look, *, needed: int = 4) -> list[int]:
+def _agreeing(first: PictureHashes, second: PictureHashes, *, needed: int = 4) -> list[int]:
     """Features of the first picture that agree with the second on a shift, a turn up to 20 degrees and a scale."""
     if min(len(first.points), len(second.points)) < needed:
         return []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from gonogo.dataset.records import Dataset, Split, read_lines
+from gonogo.dataset.records import Dataset, Split, read_json_lines
 from gonogo.errors import DatasetError
 
 JUDGED = "judged.jsonl"
@@ -24,7 +24,7 @@ def judged_before(dataset: Dataset) -> dict[str, Split]:
     if dataset.study or not path.is_file():
         return {}
     try:
-        rows = [json.loads(line) for line in read_lines(path) if line.strip()]
+        rows = [json.loads(line) for line in read_json_lines(path) if line.strip()]
         return {str(row["file_name"]): Split(row["split"]) for row in rows}
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path}: expected one picture and its split a line ({error}). Restore the file.") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gonogo import images
-from gonogo.dataset.records import METADATA, Split, read_lines
+from gonogo.dataset.records import METADATA, Split, read_json_lines
 from gonogo.errors import DatasetError
 from gonogo.files import parse_json
 from gonogo.schema import Label
@@ -79,7 +79,7 @@ def read_layout(
 def _image_folder(source: Path, good: str | None) -> Iterator[Found]:
     paths = [source / METADATA] if (source / METADATA).is_file() else sorted(source.glob(f"*/{METADATA}"))
     for path in paths:
-        for number, line in enumerate(read_lines(path), start=1):
+        for number, line in enumerate(read_json_lines(path), start=1):
             if line.strip():
                 yield _from_record(line, path, good, f"{path}, line {number}")
 

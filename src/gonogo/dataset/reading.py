@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gonogo import images
-from gonogo.ahead import ahead
-from gonogo.dataset.duplicates import Look, components, look, near_duplicates
+from gonogo.dataset.duplicates import PictureHashes, components, near_duplicates, picture_hashes
 from gonogo.dataset.records import Dataset, Sample
 from gonogo.errors import DatasetError, ImageError
+from gonogo.prefetch import prefetch
 from gonogo.progress import track
 
 
@@ -24,7 +24,7 @@ class Reading:
     pixels_sha256: str
     """Digest of size and decoded pixels: equal for exact copies, whatever file they are in."""
     size_wh: tuple[int, int]
-    look: Look
+    look: PictureHashes
     mask_marks: bool
     """Whether there is a mask and it marks anything."""
 
@@ -40,7 +40,7 @@ def read_all(
     files: Sequence[tuple[Path, Path | None]], description: str, *, keep_data: bool = False
 ) -> Iterator[Reading | Unreadable]:
     """Read pictures, each with its mask or ``None``, in order; a few are decoded ahead on other threads."""
-    return ahead(lambda pair: _read(*pair, keep_data), track(files, description))
+    return prefetch(lambda pair: _read(*pair, keep_data), track(files, description))
 
 
 def exact_groups(readings: Sequence[Reading]) -> tuple[int, ...]:
@@ -101,6 +101,6 @@ def _read(picture: Path, mask: Path | None, keep_data: bool) -> Reading | Unread
         data=data if keep_data else b"",
         pixels_sha256=digest,
         size_wh=(width, height),
-        look=look(frame),
+        look=picture_hashes(frame),
         mask_marks=marks,
     )

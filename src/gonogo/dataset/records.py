@@ -117,7 +117,7 @@ class Dataset:
                 "Make one with: gonogo dataset import SRC --out DATASET"
             )
         samples = tuple(
-            _parse(line, path, number) for number, line in enumerate(read_lines(path), start=1) if line.strip()
+            _parse(line, path, number) for number, line in enumerate(read_json_lines(path), start=1) if line.strip()
         )
         names = [sample.file_name for sample in samples]
         if len(set(names)) < len(names):
@@ -152,7 +152,7 @@ class Dataset:
         Raises:
             ImageError: missing or undecodable.
         """
-        return images.load(self.path(sample))
+        return images.load_picture(self.path(sample))
 
     def load_mask(self, sample: Sample, shape_hw: tuple[int, int]) -> Mask | None:
         """Decode a sample's defect mask, or ``None`` where it has none.
@@ -193,7 +193,7 @@ def fingerprint(dataset: Dataset, samples: Sequence[Sample]) -> str:
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
 
 
-def read_lines(path: Path) -> list[str]:
+def read_json_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 text file.
 
     Raises:

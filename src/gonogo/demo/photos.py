@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from gonogo.dataset import Dataset, ImportOptions, import_folder
-from gonogo.dataset.records import METADATA, read_lines
+from gonogo.dataset.records import METADATA, read_json_lines
 from gonogo.dataset.splits import Fractions
-from gonogo.demo.steps import Demo, draw, finish
+from gonogo.demo.steps import Demo, draw_heatmaps, finish
 from gonogo.errors import DatasetError, InputError
 from gonogo.evaluate import Evaluation, Rate, Verdicts
 from gonogo.files import folder_beside, write_beside
@@ -127,7 +127,7 @@ def run_photo_demo(
         for note in imported.notes:
             console.print(note, markup=False, highlight=False)
         finished = finish(imported.dataset, folder, "cells.inspector", options, PROMISE)
-        draw(finished, imported.dataset, _chosen(imported.dataset, finished.judged), folder / "heatmaps")
+        draw_heatmaps(finished, imported.dataset, _chosen(imported.dataset, finished.judged), folder / "heatmaps")
         calibrate = finished.certified.calibrate
         threshold = best_threshold(calibrate.scores(Label.GOOD), calibrate.scores(Label.BAD))
         sure = sure_cells(imported.dataset, finished.judged)
@@ -181,7 +181,7 @@ def read_cells(source: Path) -> tuple[Cell, ...]:
     """
     path = source / "labels.csv"
     cells = []
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_json_lines(path), start=1):
         if not line.strip():
             continue
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gonogo.dataset import ImportOptions, import_folder
 from gonogo.dataset.splits import Fractions
-from gonogo.demo.steps import Demo, draw, finish
+from gonogo.demo.steps import Demo, draw_heatmaps, finish
 from gonogo.evaluate import Evaluation
 from gonogo.files import folder_beside
 from gonogo.operating_point import Promise
@@ -47,7 +47,7 @@ def run_demo(out: Path, *, parts: int = PARTS, options: TrainingOptions = OPTION
             folder / "photos", folder / "dataset", ImportOptions(mask_suffix="_mask.png", fractions=SPLITS)
         )
         finished = finish(imported.dataset, folder, "chip.inspector", options, PROMISE)
-        draw(finished, imported.dataset, _chosen(finished.judged), folder / "heatmaps")
+        draw_heatmaps(finished, imported.dataset, _chosen(finished.judged), folder / "heatmaps")
     return Demo(
         folder=out,
         bundle=out / "chip.inspector",

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from gonogo import images
+from gonogo.certification import Certified
 from gonogo.dataset import Dataset, Split
 from gonogo.evaluate import Evaluation, evaluate
 from gonogo.files import write_beside
 from gonogo.heatmap import overlay
 from gonogo.inspector import Inspector
-from gonogo.operate import Certified
 from gonogo.operating_point import Promise
 from gonogo.report import write_report
-from gonogo.report.dial import write_dial
-from gonogo.report.qualification import qualify, write_qualification
+from gonogo.report.qualification import examine_bundle, write_qualification
+from gonogo.report.tradeoff import write_tradeoff
 from gonogo.schema import Box
 from gonogo.workflow import TrainingOptions, train_inspector
 
@@ -62,16 +62,16 @@ def finish(dataset: Dataset, folder: Path, name: str, options: TrainingOptions, 
         InputError: unfit data, or ``folder`` cannot be written.
     """
     trained = train_inspector(dataset, folder / name, replace(options, promise=promise))
-    write_dial(trained.certified, folder / "dial.html", bundle_name=name)
+    write_tradeoff(trained.certified, folder / "tradeoff.html", bundle_name=name)
     inspector = Inspector.load(trained.bundle.root)
     judged = evaluate(inspector, dataset, (Split.TEST,))
     write_report(judged, inspector, dataset, folder / "report.html")
-    examined = qualify(inspector, dataset)
+    examined = examine_bundle(inspector, dataset)
     write_qualification(examined, inspector, dataset, folder / "qualification.html")
     return Finished(inspector=inspector, certified=trained.certified, judged=judged)
 
 
-def draw(finished: Finished, dataset: Dataset, names: Sequence[str], folder: Path) -> None:
+def draw_heatmaps(finished: Finished, dataset: Dataset, names: Sequence[str], folder: Path) -> None:
     """Heat maps of some pictures, and the first few on one sheet: photographs above, heat below."""
     inspector = finished.inspector
     columns = []

@@ -7,24 +7,24 @@ together are no longer like the calibration parts: light, focus, scores or the p
 from __future__ import annotations
 
 from gonogo.drift.alarm import DriftTest, Watch, fit_watches
-from gonogo.drift.guard import Guard, Taught, fit_guard
-from gonogo.drift.records import DRIFT, TAUGHT, Reference, read, read_sealed, to_files
+from gonogo.drift.out_of_distribution import OutOfDistributionCheck, ReferenceFeatures, fit_out_of_distribution_check
+from gonogo.drift.records import DRIFT, TAUGHT, DriftReference, read_reference, read_sealed_reference, to_files
 from gonogo.drift.signs import Signs, distance_of, observe
 
 __all__ = [
     "DRIFT",
     "TAUGHT",
+    "DriftReference",
     "DriftTest",
-    "Guard",
-    "Reference",
+    "OutOfDistributionCheck",
+    "ReferenceFeatures",
     "Signs",
-    "Taught",
     "Watch",
     "distance_of",
-    "fit_guard",
+    "fit_out_of_distribution_check",
     "fit_watches",
     "observe",
-    "read",
-    "read_sealed",
+    "read_reference",
+    "read_sealed_reference",
     "to_files",
 ]

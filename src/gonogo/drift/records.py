@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from gonogo.bundle import Bundle
 from gonogo.config import Strict
 from gonogo.drift.alarm import Watch
-from gonogo.drift.guard import NEIGHBOURS, Guard, Taught
+from gonogo.drift.out_of_distribution import NEIGHBOURS, OutOfDistributionCheck, ReferenceFeatures
 from gonogo.errors import BundleError
 
 DRIFT = "drift.json"
@@ -23,11 +23,11 @@ TAUGHT = "taught.npy"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reference:
+class DriftReference:
     """What later parts are compared with."""
 
-    taught: Taught
-    guard: Guard | None
+    taught: ReferenceFeatures
+    guard: OutOfDistributionCheck | None
     """``None``: no single part is sent to a person for being unlike everything taught."""
     watches: tuple[Watch, ...]
     """Empty: no drift alarm."""
@@ -58,7 +58,7 @@ class _Record(Strict):
     parts: int = Field(ge=0)
 
 
-def to_files(reference: Reference) -> dict[str, bytes]:
+def to_files(reference: DriftReference) -> dict[str, bytes]:
     """The files to put into a bundle, by name."""
     record = _Record(
         guard=None if reference.guard is None else _Guard(**asdict(reference.guard)),
@@ -71,7 +71,7 @@ def to_files(reference: Reference) -> dict[str, bytes]:
     return {DRIFT: record.model_dump_json(indent=2).encode() + b"\n", TAUGHT: vectors.getvalue()}
 
 
-def read(bundle: Path) -> Reference | None:
+def read_reference(bundle: Path) -> DriftReference | None:
     """Read a bundle's reference; ``None`` where it has none. The bundle's seal was checked before.
 
     Raises:
@@ -80,15 +80,18 @@ def read(bundle: Path) -> Reference | None:
     return _read(bundle, lambda name: (bundle / name).read_bytes()) if (bundle / DRIFT).is_file() else None
 
 
-def read_sealed(opened: Bundle, folder: str = "") -> Reference | None:
-    """Read the reference of an opened bundle, or of a folder in it, from bytes that match its seal; see `read`."""
+def read_sealed_reference(opened: Bundle, folder: str = "") -> DriftReference | None:
+    """Read the reference of an opened bundle, or of a folder in it, from bytes that match its seal.
+
+    See `read_reference`.
+    """
     prefix = f"{folder}/" if folder else ""
     if f"{prefix}{DRIFT}" not in opened.digests:
         return None
     return _read(opened.root / folder, lambda name: opened.data(f"{prefix}{name}"))
 
 
-def _read(bundle: Path, data: Callable[[str], bytes]) -> Reference:
+def _read(bundle: Path, data: Callable[[str], bytes]) -> DriftReference:
     try:
         record = _Record.model_validate_json(data(DRIFT))
         directions = _array(data(TAUGHT))
@@ -100,9 +103,9 @@ def _read(bundle: Path, data: Callable[[str], bytes]) -> Reference:
             f"{bundle / TAUGHT}: expected a float16 row per taught part, found {directions.dtype} {directions.shape}. "
             "Run gonogo certify again."
         )
-    return Reference(
-        taught=Taught(directions=directions.astype(np.float32)),
-        guard=None if record.guard is None else Guard(**record.guard.model_dump()),
+    return DriftReference(
+        taught=ReferenceFeatures(directions=directions.astype(np.float32)),
+        guard=None if record.guard is None else OutOfDistributionCheck(**record.guard.model_dump()),
         watches=tuple(Watch(**watch.model_dump()) for watch in record.watches),
         bad_share=record.bad_share,
         parts=record.parts,

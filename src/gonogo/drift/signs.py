@@ -11,10 +11,10 @@ import numpy as np
 
 from gonogo import images
 from gonogo.config import Recipe
-from gonogo.drift.guard import Taught
+from gonogo.drift.out_of_distribution import ReferenceFeatures
 from gonogo.errors import InputError
 from gonogo.images import Photograph
-from gonogo.images.geometry import scaled
+from gonogo.images.geometry import scaled_region
 from gonogo.schema import Verdict
 from gonogo.tiling import seen_size
 
@@ -41,7 +41,7 @@ class Signs:
                 raise InputError(f"{each.name}: expected a finite number, found {getattr(self, each.name)}.")
 
 
-def observe(photograph: Photograph, verdict: Verdict, taught: Taught, recipe: Recipe) -> Signs | None:
+def observe(photograph: Photograph, verdict: Verdict, taught: ReferenceFeatures, recipe: Recipe) -> Signs | None:
     """Measure one judged photograph, by the pixels that were judged.
 
     Args:
@@ -56,7 +56,7 @@ def observe(photograph: Photograph, verdict: Verdict, taught: Taught, recipe: Re
     if verdict.score is None or verdict.feature_vector is None or verdict.region is None:
         return None
     frame = photograph.judged(recipe)
-    region = scaled(verdict.region, 1 / recipe.reduction, 1 / recipe.reduction)
+    region = scaled_region(verdict.region, 1 / recipe.reduction, 1 / recipe.reduction)
     seen = images.cut(frame, region, seen_size(frame, region, recipe))
     grey = cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY).astype(np.float32)
     soft = cv2.GaussianBlur(grey, (0, 0), 1.0)
@@ -69,6 +69,6 @@ def observe(photograph: Photograph, verdict: Verdict, taught: Taught, recipe: Re
     )
 
 
-def distance_of(vectors: Sequence[np.ndarray], taught: Taught) -> float:
+def distance_of(vectors: Sequence[np.ndarray], taught: ReferenceFeatures) -> float:
     """The distance of a part shown in several pictures: that of its farthest."""
     return max(taught.distance(vector) for vector in vectors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gonogo.evaluate.agreement import Agreement, Change, compare
+from gonogo.evaluate.agreement import Agreement, Change, compare_inspectors
 from gonogo.evaluate.curves import Curve, auroc, auroc_interval, average_precision, precision_recall, roc
 from gonogo.evaluate.evaluation import Evaluation, Fault, quantiles_ms
 from gonogo.evaluate.judging import Judge, evaluate, require_judged
@@ -28,7 +28,7 @@ __all__ = [
     "auroc",
     "auroc_interval",
     "average_precision",
-    "compare",
+    "compare_inspectors",
     "evaluate",
     "labelled_place",
     "precision_recall",

@@ -95,7 +95,7 @@ class Agreement:
         return Rate(count=count, of=len(self.before.parts), confidence=self.before.confidence)
 
 
-def compare(
+def compare_inspectors(
     before: Judge, after: Judge, dataset: Dataset, splits: Sequence[Split], *, confidence: float = 0.95
 ) -> Agreement:
     """Judge every labelled picture of some splits with two inspectors.

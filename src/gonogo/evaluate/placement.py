@@ -9,7 +9,7 @@ import numpy as np
 from gonogo.dataset import Sample
 from gonogo.images import within
 from gonogo.images.geometry import area_of, as_quad, corners_of, corners_of_box, shared_area, upright
-from gonogo.roi import ClassicalRecipe, LearnedRecipe, RoiRecipe
+from gonogo.roi import ClassicalConfig, LearnedConfig, RoiRecipe
 from gonogo.schema import Box, Label, Located, Prediction, State, Verdict
 
 RIGHT_IOU = 0.9
@@ -66,7 +66,7 @@ def labelled_place(recipe: RoiRecipe, sample: Sample) -> Located | None:
     box = sample.box
     if box is None or box.area <= 0 or sample.present is False:
         return None
-    turned = recipe.turned if isinstance(recipe, LearnedRecipe) else _cuts_quads(recipe)
+    turned = recipe.turned if isinstance(recipe, LearnedConfig) else _cuts_quads(recipe)
     corners = upright(np.array(sample.quad, np.float64)) if turned and sample.quad is not None else None
     quad = None if corners is None else as_quad(corners)
     return Located(present=True, box=box, quad=quad, margin=recipe.margin)
@@ -115,4 +115,4 @@ def place(
 
 
 def _cuts_quads(recipe: RoiRecipe) -> bool:
-    return isinstance(recipe, ClassicalRecipe) and recipe.shape == "quad"
+    return isinstance(recipe, ClassicalConfig) and recipe.shape == "quad"

@@ -7,7 +7,7 @@ to the score, the weighted maps to the heat map.
 
 from gonogo.evidence.fitting import OutOfFold, fit_evidence, losses_out_of_fold, out_of_fold
 from gonogo.evidence.graph import PREFIX, classifier_graph, describe_classifier
-from gonogo.evidence.judge import Judgement, Weighted, judge, pool
+from gonogo.evidence.judge import Judgement, Weighted, judge_reference, pool
 from gonogo.evidence.kinds import DefectKinds, fit_defect_kinds
 from gonogo.evidence.shift import measure_shift
 from gonogo.evidence.table import FeatureTable, gather_features, part_numbers, store_features
@@ -24,7 +24,7 @@ __all__ = [
     "fit_defect_kinds",
     "fit_evidence",
     "gather_features",
-    "judge",
+    "judge_reference",
     "losses_out_of_fold",
     "measure_shift",
     "out_of_fold",

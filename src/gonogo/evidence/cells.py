@@ -35,7 +35,7 @@ PENALTY = 1e-2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cells:
+class CellEvidence:
     """The logit of each cell by itself. Pooling: log-sum-exp with `SHARPNESS`."""
 
     weight: Float32[np.ndarray, " channels"]
@@ -120,7 +120,7 @@ def draw_cells(joined_maps: Sequence[FeatureMap], targets: Sequence[Targets], rn
     )
 
 
-def fit_cells(sample: CellSample) -> Cells:
+def fit_cells(sample: CellSample) -> CellEvidence:
     """Logistic regression on cells, whitened by the covariance of the sound ones.
 
     So the penalty is small for directions in which sound surface hardly varies (as in Fisher's discriminant) and large
@@ -137,7 +137,7 @@ def fit_cells(sample: CellSample) -> Cells:
         warnings.simplefilter("ignore", ConvergenceWarning)  # the penalty leaves little to gain by the rest
         model.fit((sample.features - centre) @ whitening, sample.defective, sample_weight=weights)
     weight = (whitening @ model.coef_[0]).astype(np.float32)
-    return Cells(weight=weight, bias=float(model.intercept_[0] - weight.astype(np.float64) @ centre))
+    return CellEvidence(weight=weight, bias=float(model.intercept_[0] - weight.astype(np.float64) @ centre))
 
 
 def _weights(sample: CellSample) -> Float64[np.ndarray, " cells"]:

@@ -21,7 +21,7 @@ PENALTY_C = 0.003
 
 
 @dataclass(frozen=True, kw_only=True)
-class Context:
+class ContextEvidence:
     """Weights of the mean and of the maximum of every channel, joined over the strides, and a bias.
 
     Pooling: the sum over all cells.
@@ -58,7 +58,9 @@ def pooled_vector(maps: Sequence[FeatureMap]) -> Float32[np.ndarray, " twice_cha
     return np.concatenate(means + [each.max((1, 2)) for each in maps])
 
 
-def fit_context(vectors: Float32[np.ndarray, "samples twice_channels"], bad: Int[np.ndarray, " samples"]) -> Context:
+def fit_context(
+    vectors: Float32[np.ndarray, "samples twice_channels"], bad: Int[np.ndarray, " samples"]
+) -> ContextEvidence:
     """Logistic regression on standardised means and maxima, both classes weighing the same."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -70,7 +72,7 @@ def fit_context(vectors: Float32[np.ndarray, "samples twice_channels"], bad: Int
         head.fit((vectors - centre) / scale, bad)
     weight = head.coef_[0] / scale
     channels = len(weight) // 2
-    return Context(
+    return ContextEvidence(
         mean_weight=weight[:channels].astype(np.float32),
         max_weight=weight[channels:].astype(np.float32),
         bias=float(head.intercept_[0] - weight @ centre),
@@ -78,7 +80,7 @@ def fit_context(vectors: Float32[np.ndarray, "samples twice_channels"], bad: Int
 
 
 def context_scores(
-    context: Context, vectors: Float32[np.ndarray, "samples twice_channels"]
+    context: ContextEvidence, vectors: Float32[np.ndarray, "samples twice_channels"]
 ) -> Float64[np.ndarray, " samples"]:
     """Logits of pooled vectors, without the bias: what the contributions of each picture add up to."""
     weight = np.concatenate([context.mean_weight, context.max_weight]).astype(np.float64)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gonogo.dataset import Sample
-from gonogo.dataset.doubts import Doubt, Doubts
+from gonogo.dataset.doubts import Doubt, LabelDoubts
 from gonogo.evidence.fitting import LEAST_BAD_PARTS, OutOfFold
 from gonogo.evidence.table import FeatureTable
 from gonogo.schema import Label
@@ -18,7 +18,7 @@ FARTHEST = 3.0
 
 def doubtful(
     samples: Sequence[Sample], table: FeatureTable, tried: OutOfFold, *, unreadable: Sequence[str] = ()
-) -> Doubts:
+) -> LabelDoubts:
     """Rank the labels that out-of-fold scores contradict.
 
     The scores are logits for which both classes are equally likely beforehand: of one labelled bad a negative score is
@@ -39,7 +39,7 @@ def doubtful(
         against[table.bad == 1] = -1.0
     rows = (int(row) for row in np.flatnonzero(against > 0))
     order = sorted(rows, key=lambda row: (-against[row], samples[row].file_name))
-    return Doubts(
+    return LabelDoubts(
         found=tuple(
             Doubt(
                 sample=samples[row],

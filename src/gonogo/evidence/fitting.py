@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from gonogo.evidence.blend import Blend, balanced_losses, fit_blend, standard_blend
-from gonogo.evidence.cells import Cells, draw_cells, fit_cells, pool_log_sum_exp
-from gonogo.evidence.context import Context, context_scores, fit_context
+from gonogo.evidence.cells import CellEvidence, draw_cells, fit_cells, pool_log_sum_exp
+from gonogo.evidence.context import ContextEvidence, context_scores, fit_context
 from gonogo.evidence.judge import Weighted
-from gonogo.evidence.memory import FULL, TRIED, Memory, MemorySize, draw_patches, fit_memory, memory_scores
+from gonogo.evidence.memory import FULL, TRIED, MemoryEvidence, MemorySize, draw_patches, fit_memory, memory_scores
 from gonogo.evidence.table import FeatureTable
 from gonogo.evidence.threads import one_blas_thread
 from gonogo.progress import track
@@ -139,7 +139,7 @@ def _memory_name(strides: tuple[int, ...]) -> str:
 
 def _fit_memory(
     table: FeatureTable, rows: np.ndarray, strides: tuple[int, ...], seed: int, size: MemorySize = FULL
-) -> Memory:
+) -> MemoryEvidence:
     good = rows[table.bad[rows] == 0]
     rng = np.random.default_rng(seed)
     width = {stride: width for stride, width in zip((8, 16, 32), table.widths, strict=True) if stride in strides}
@@ -147,11 +147,11 @@ def _fit_memory(
     return fit_memory(drawn, slice(0, sum(width.values())), rng, size, coarse=width.get(32, 0))
 
 
-def _fit_context(table: FeatureTable, rows: np.ndarray) -> Context:
+def _fit_context(table: FeatureTable, rows: np.ndarray) -> ContextEvidence:
     return fit_context(table.vectors[rows], table.bad[rows])
 
 
-def _fit_cells(table: FeatureTable, rows: np.ndarray, seed: int) -> Cells:
+def _fit_cells(table: FeatureTable, rows: np.ndarray, seed: int) -> CellEvidence:
     assert table.targets is not None, "asked for where masks are"
     chosen = rows[(table.bad[rows] == 0) | table.has_defective_cells[rows]]
     targets = [table.targets[row] for row in chosen]

@@ -8,11 +8,11 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from gonogo.evidence.cells import SHARPNESS, Cells
-from gonogo.evidence.context import Context
+from gonogo.evidence.cells import SHARPNESS, CellEvidence
+from gonogo.evidence.context import ContextEvidence
 from gonogo.evidence.judge import Weighted
 from gonogo.evidence.kinds import DefectKinds
-from gonogo.evidence.memory import NEAREST, Memory, counted_cells
+from gonogo.evidence.memory import NEAREST, MemoryEvidence, counted_cells
 
 PREFIX = "evidence/"
 """Of the names of all operations after the backbone: quantization leaves them in FP32."""
@@ -79,7 +79,7 @@ def _evidence(kind: str, weighted: Weighted, maps: Sequence[ov.Output], on_grid:
     return node, ops.reduce_mean(largest.output(0), _axes(1), keep_dims=False)
 
 
-def _context(context: Context, weight: float, maps: Sequence[ov.Output]) -> ov.Node:
+def _context(context: ContextEvidence, weight: float, maps: Sequence[ov.Output]) -> ov.Node:
     cuts = np.cumsum([each.shape[1] for each in maps])[:-1]
     grids = []
     for features, mean, highest in zip(
@@ -109,7 +109,7 @@ def _contributions(features: ov.Output, mean_weight: np.ndarray, max_weight: np.
     return ops.reshape(ops.add(of_highest, of_mean), ops.constant(np.array([1, 1, rows, columns])), False)
 
 
-def _memory(memory: Memory, weight: float, on_grid: ov.Node) -> ov.Node:
+def _memory(memory: MemoryEvidence, weight: float, on_grid: ov.Node) -> ov.Node:
     channels = memory.channels
     _, total, rows, columns = on_grid.shape
     own = on_grid
@@ -132,7 +132,7 @@ def _memory(memory: Memory, weight: float, on_grid: ov.Node) -> ov.Node:
     return ops.reshape(ops.multiply(distances, _constant(weight)), ops.constant(np.array([1, 1, rows, columns])), False)
 
 
-def _cells(cells: Cells, weight: float, on_grid: ov.Node) -> tuple[ov.Node, ov.Node]:
+def _cells(cells: CellEvidence, weight: float, on_grid: ov.Node) -> tuple[ov.Node, ov.Node]:
     kernel = _constant((weight * cells.weight)[None, :, None, None])
     node = ops.convolution(on_grid, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
     sharpness = np.float32(SHARPNESS / weight)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from gonogo.evidence.cells import SHARPNESS, Cells, pool_log_sum_exp
-from gonogo.evidence.context import Context, pooled_vector
+from gonogo.evidence.cells import SHARPNESS, CellEvidence, pool_log_sum_exp
+from gonogo.evidence.context import ContextEvidence, pooled_vector
 from gonogo.evidence.grid import FeatureMap, joined
 from gonogo.evidence.kinds import DefectKinds
-from gonogo.evidence.memory import Memory, pool_largest
+from gonogo.evidence.memory import MemoryEvidence, pool_largest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +22,11 @@ class Weighted:
     ``score = sum over the kinds of weight * pooling(map) + bias``.
     """
 
-    memory: Memory
+    memory: MemoryEvidence
     memory_weight: float
-    context: Context | None = None
+    context: ContextEvidence | None = None
     context_weight: float = 0.0
-    cells: Cells | None = None
+    cells: CellEvidence | None = None
     cells_weight: float = 0.0
     bias: float
     defect_kinds: DefectKinds | None = None
@@ -57,7 +57,7 @@ class Judgement:
         return total
 
 
-def judge(weighted: Weighted, maps: Sequence[FeatureMap]) -> Judgement:
+def judge_reference(weighted: Weighted, maps: Sequence[FeatureMap]) -> Judgement:
     """Judge one picture from its feature maps at strides 8, 16 and 32."""
     on_grid = joined(maps)
     evidence = []

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float32, Float64, Int
 from pydantic import TypeAdapter, ValidationError
 from scipy.stats import binomtest
 
-from gonogo.defect_kinds import KindName, KnownKinds, shares
+from gonogo.defect_kinds import KindName, KnownKinds, kind_shares
 from gonogo.evidence.table import FeatureTable
 
 LEAST_KINDS = 2
@@ -66,7 +66,7 @@ def fit_defect_kinds(table: FeatureTable, *, seed: int) -> DefectKinds | None:
     rows = np.flatnonzero(kinds >= 0)
     vectors, kinds = table.vectors[rows], kinds[rows]
     parts = np.unique([table.groups[row] for row in rows], return_inverse=True)[1]
-    left_out = shares(_logits_left_out(vectors, kinds, parts, len(names), seed))
+    left_out = kind_shares(_logits_left_out(vectors, kinds, parts, len(names), seed))
     there = kinds != _NO_DEFECT
     right = left_out[there].argmax(1) + 1 == kinds[there]
     named_right = float(np.mean([right[kinds[there] == kind].mean() for kind in range(1, len(names) + 1)]))

@@ -43,7 +43,7 @@ COUNTED_SHARE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
+class MemoryEvidence:
     """Kept patches of good parts. Pooling: the mean of the largest hundredth of the cells."""
 
     channels: slice
@@ -112,7 +112,7 @@ def fit_memory(
     size: MemorySize = FULL,
     *,
     coarse: int = 0,
-) -> Memory:
+) -> MemoryEvidence:
     """Keep the patches that cover the candidates best.
 
     Args:
@@ -131,7 +131,7 @@ def fit_memory(
     if patches.shape[1] > 2 * DIRECTIONS:
         directions = main_directions(patches, DIRECTIONS)
         patches = patches @ directions.T
-    return Memory(channels=channels, centre=centre, scale=scale, patches=patches, directions=directions)
+    return MemoryEvidence(channels=channels, centre=centre, scale=scale, patches=patches, directions=directions)
 
 
 def main_directions(
@@ -183,6 +183,6 @@ def greedy_coreset(points: Float32[np.ndarray, "points dimensions"], count: int)
     return chosen
 
 
-def memory_scores(memory: Memory, joined_maps: Iterable[FeatureMap]) -> Float64[np.ndarray, " samples"]:
+def memory_scores(memory: MemoryEvidence, joined_maps: Iterable[FeatureMap]) -> Float64[np.ndarray, " samples"]:
     """The pooled distance of each picture."""
     return np.array([pool_largest(memory.distances(each)) for each in joined_maps], dtype=np.float64)

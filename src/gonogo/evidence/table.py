@@ -17,7 +17,7 @@ from gonogo.evidence.grid import FeatureMap, joined
 from gonogo.files import vanishing_array
 from gonogo.progress import track
 from gonogo.runtime import Graph
-from gonogo.source import Source, View, labels, stream_views
+from gonogo.source import SourceView, TrainingSource, labels, stream_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def part_numbers(samples: Sequence[Sample]) -> tuple[int, ...]:
 
 def gather_features(
     graph: Graph,
-    source: Source,
+    source: TrainingSource,
     samples: Sequence[Sample],
     *,
     shift_xy: tuple[float, float],
@@ -111,7 +111,7 @@ class StoredFeatures:
 
 def store_features(
     graph: Graph,
-    views: Iterable[View],
+    views: Iterable[SourceView],
     count: int,
     scratch: Path,
     message: str,

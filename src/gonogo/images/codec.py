@@ -18,7 +18,7 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from gonogo.config import Limits, Reduction
+from gonogo.config import PictureLimits, Reduction
 from gonogo.errors import ImageError
 from gonogo.files import read_regular
 from gonogo.images.headers import SUFFIXES, Header, read_header
@@ -42,7 +42,9 @@ _ABOUT = (".xml", ".json", ".jsonl", ".txt", ".csv", ".md", ".html", ".yaml", ".
 _JPEG_END = b"\xff\xd9"
 
 
-def decode(data: bytes, *, name: str = "picture", limits: Limits | None = None, reduction: Reduction = 1) -> Frame:
+def decode(
+    data: bytes, *, name: str = "picture", limits: PictureLimits | None = None, reduction: Reduction = 1
+) -> Frame:
     """Decode a picture of one of `FORMATS` to uint8 RGB, turned as its EXIF orientation says.
 
     Grey becomes three equal channels, 16 bit keeps its upper byte, palettes are resolved, alpha is dropped. Of several
@@ -66,14 +68,14 @@ def decode(data: bytes, *, name: str = "picture", limits: Limits | None = None, 
 
 
 def decode_sized(
-    data: bytes, *, name: str = "picture", limits: Limits | None = None, reduction: Reduction = 1
+    data: bytes, *, name: str = "picture", limits: PictureLimits | None = None, reduction: Reduction = 1
 ) -> tuple[Frame, tuple[int, int]]:
     """As `decode`.
 
     Returns:
         The frame, and the width and height that it would have without the reduction.
     """
-    limits = limits or Limits()
+    limits = limits or PictureLimits()
     header = _checked_header(data, name=name, limits=limits)
     at_once = reduction if header.format == "JPEG" else 1
     if data.startswith(JPEG_START):
@@ -112,18 +114,18 @@ def reduced_size(shape_hw: tuple[int, int], reduction: Reduction) -> tuple[int, 
     return -(-shape_hw[0] // reduction), -(-shape_hw[1] // reduction)
 
 
-def load(path: str | os.PathLike[str], *, limits: Limits | None = None) -> Frame:
+def load_picture(path: str | os.PathLike[str], *, limits: PictureLimits | None = None) -> Frame:
     """Read and decode one file; see `decode`."""
     return decode(read_bytes(path, limits=limits), name=str(path), limits=limits)
 
 
-def read_bytes(path: str | os.PathLike[str], *, limits: Limits | None = None) -> bytes:
+def read_bytes(path: str | os.PathLike[str], *, limits: PictureLimits | None = None) -> bytes:
     """Read an encoded picture from disk.
 
     Raises:
         ImageError: missing, not a regular file, or larger than ``limits.max_file_bytes``.
     """
-    limits = limits or Limits()
+    limits = limits or PictureLimits()
     path = Path(path)
     try:
         return read_regular(path, most_bytes=limits.max_file_bytes)
@@ -141,7 +143,7 @@ def load_mask(path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None 
     Raises:
         ImageError: unreadable, or of another size than its picture.
     """
-    return mask_of(load(path), path, shape_hw=shape_hw)
+    return mask_of(load_picture(path), path, shape_hw=shape_hw)
 
 
 def mask_of(frame: Frame, path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None = None) -> Mask:
@@ -206,7 +208,7 @@ def _is_picture(path: Path, root: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
 
 
-def _checked_header(data: bytes, *, name: str, limits: Limits) -> Header:
+def _checked_header(data: bytes, *, name: str, limits: PictureLimits) -> Header:
     if not data:
         raise ImageError(f"{name}: the file is empty. Copy it again from the camera.")
     header = read_header(data, name=name)

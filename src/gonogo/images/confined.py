@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from gonogo.config import Limits
+from gonogo.config import PictureLimits
 from gonogo.errors import ImageError
 from gonogo.images.codec import decode, mask_of, read_bytes
 from gonogo.schema import Frame, Mask
@@ -154,7 +154,7 @@ class _Pool:
             worker.end()
 
 
-def serve() -> None:
+def serve_decoder() -> None:
     """What a decoding process does: read a picture, answer with its frame or the reason why there is none."""
     import cv2
 
@@ -174,7 +174,7 @@ def serve() -> None:
 
 def _answer(answers: IO[bytes], data: bytes, name: str) -> None:
     try:
-        frame = decode(data, name=name, limits=Limits())
+        frame = decode(data, name=name, limits=PictureLimits())
     except MemoryError:
         _send(answers, {"error": _needs_memory(name), "costly": True})
     except ImageError as error:

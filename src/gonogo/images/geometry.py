@@ -56,7 +56,7 @@ def corners_of(region: Region) -> Corners:
     return corners_of_box(region) if isinstance(region, Box) else np.asarray(region, np.float64)
 
 
-def scaled(region: Region, across: float, down: float) -> Region:
+def scaled_region(region: Region, across: float, down: float) -> Region:
     """The same region in a picture that is so many times as wide and as high."""
     if isinstance(region, Box):
         return region.scaled(across, down)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gonogo.config import Limits, Recipe, Reduction
+from gonogo.config import PictureLimits, Recipe, Reduction
 from gonogo.errors import ImageError
 from gonogo.images.codec import decode_sized, reduce
 from gonogo.schema import Frame
@@ -24,7 +24,7 @@ class Photograph:
         ((20, 30, 3), (60, 40))
     """
 
-    def __init__(self, picture: bytes | Frame, *, name: str = "picture", limits: Limits | None = None) -> None:
+    def __init__(self, picture: bytes | Frame, *, name: str = "picture", limits: PictureLimits | None = None) -> None:
         """Hold a picture; nothing is unpacked yet.
 
         Args:
@@ -98,7 +98,7 @@ class Photograph:
             self._averaged[reduction] = reduce(frame, reduction)
         return self._averaged[reduction]
 
-    def _unpack(self, reduction: Reduction, limits: Limits | None) -> Frame:
+    def _unpack(self, reduction: Reduction, limits: PictureLimits | None) -> Frame:
         if reduction not in self._unpacked:
             assert self.data is not None, "a raw frame is unpacked"
             frame, self._size_wh = decode_sized(self.data, name=self._name, limits=limits, reduction=reduction)

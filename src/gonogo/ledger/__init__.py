@@ -24,37 +24,37 @@ from gonogo.ledger.queries import By, Where
 from gonogo.ledger.records import (
     REVIEW,
     Action,
-    Head,
-    Kind,
+    ChainHead,
     Opened,
     Record,
     Row,
+    RowKind,
     Tombstone,
     VerdictRecord,
     View,
-    worst,
+    worst_state,
 )
 from gonogo.ledger.retention import Policy, Retained, retain
 from gonogo.ledger.store import DuplicateTrigger, Ledger
-from gonogo.ledger.verifying import Finding, Flaw, verify
+from gonogo.ledger.verifying import Break, Flaw, verify
 
 __all__ = [
     "REVIEW",
     "Action",
     "Anchor",
+    "Break",
     "By",
+    "ChainHead",
     "DuplicateTrigger",
-    "Finding",
     "Flaw",
     "FrameStore",
-    "Head",
-    "Kind",
     "Ledger",
     "Opened",
     "Policy",
     "Record",
     "Retained",
     "Row",
+    "RowKind",
     "Tombstone",
     "VerdictRecord",
     "View",
@@ -64,5 +64,5 @@ __all__ = [
     "read_anchors",
     "retain",
     "verify",
-    "worst",
+    "worst_state",
 ]

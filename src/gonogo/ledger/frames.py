@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from gonogo import images
-from gonogo.config import Limits
+from gonogo.config import PictureLimits
 from gonogo.errors import ImageError, LedgerError
 from gonogo.images import Photograph
 from gonogo.schema import Frame
@@ -88,7 +88,7 @@ class FrameStore:
             raise LedgerError(f"{path}: the frame was changed after it was stored. Restore it from a backup.")
         return data
 
-    def load(self, digest: str, *, limits: Limits | None = None) -> Frame:
+    def load(self, digest: str, *, limits: PictureLimits | None = None) -> Frame:
         """Decode a stored frame, the way every picture is decoded.
 
         Raises:

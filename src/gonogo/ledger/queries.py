@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from gonogo.ledger.records import REVIEW, Kind, iso
+from gonogo.ledger.records import REVIEW, RowKind, iso
 from gonogo.schema import Label, State
 
 
@@ -56,7 +56,7 @@ class Where:
         """Whether an index of its own finds the few rows this can mean."""
         return any(value is not None for value in (self.part, self.lot, self.about, self.action))
 
-    def sql(self, kind: Kind | None, *, counting: bool = False) -> tuple[str, list[str | int]]:
+    def sql(self, kind: RowKind | None, *, counting: bool = False) -> tuple[str, list[str | int]]:
         """A condition on ``entries`` and what to bind to it.
 
         Args:

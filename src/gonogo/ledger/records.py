@@ -45,7 +45,7 @@ Moment: TypeAlias = Annotated[
 """A time with its zone; kept and written as UTC."""
 
 
-class Kind(StrEnum):
+class RowKind(StrEnum):
     """What a row records."""
 
     OPENED = "opened"
@@ -100,7 +100,7 @@ class VerdictRecord(Strict):
     product: Name | None = None
     """What the line said was being made."""
     state: State
-    """At least as severe as the worst of the views; see `worst`."""
+    """At least as severe as the worst of the views; see `worst_state`."""
     score: Finite | None
     """The highest score of the views; ``None`` where none was judged."""
     reason: str
@@ -138,8 +138,8 @@ class VerdictRecord(Strict):
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         states = [view.state for view in self.views]
-        if states and _SEVERITY.index(self.state) < _SEVERITY.index(worst(states)):
-            raise ValueError(f"expected the worst of the views, {worst(states)}, found {self.state}")
+        if states and _SEVERITY.index(self.state) < _SEVERITY.index(worst_state(states)):
+            raise ValueError(f"expected the worst of the views, {worst_state(states)}, found {self.state}")
         scores = [view.score for view in self.views if view.score is not None]
         highest = max(scores, default=None)
         if self.score != highest:
@@ -208,7 +208,7 @@ class Row(Generic[R]):
 
     seq: int
     """1, 2, 3, ... without gaps."""
-    kind: Kind
+    kind: RowKind
     at: datetime
     """When it was committed, UTC."""
     record: R
@@ -221,14 +221,14 @@ class Row(Generic[R]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head:
+class ChainHead:
     """The end of the chain. Whoever keeps it elsewhere can prove later that nothing up to it was changed."""
 
     seq: int
     sha256: str
 
 
-def worst(states: Iterable[State]) -> State:
+def worst_state(states: Iterable[State]) -> State:
     """The verdict on a part with these views: fault before no-go before review before go.
 
     Raises:
@@ -244,11 +244,11 @@ class _Body(Strict, Generic[R]):
     record: R
 
 
-_BODIES: Mapping[Kind, type[_Body[Any]]] = {
-    Kind.OPENED: _Body[Opened],
-    Kind.VERDICT: _Body[VerdictRecord],
-    Kind.ACTION: _Body[Action],
-    Kind.TOMBSTONE: _Body[Tombstone],
+_BODIES: Mapping[RowKind, type[_Body[Any]]] = {
+    RowKind.OPENED: _Body[Opened],
+    RowKind.VERDICT: _Body[VerdictRecord],
+    RowKind.ACTION: _Body[Action],
+    RowKind.TOMBSTONE: _Body[Tombstone],
 }
 
 
@@ -264,7 +264,7 @@ def record_of(kind: str, body: str | bytes) -> tuple[datetime, Record]:
     Raises:
         ValueError: an unknown kind, or not such a record (pydantic's ``ValidationError`` is one).
     """
-    read = _BODIES[Kind(kind)].model_validate_json(body)
+    read = _BODIES[RowKind(kind)].model_validate_json(body)
     return read.at, read.record
 
 

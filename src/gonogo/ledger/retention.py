@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gonogo.errors import InputError
 from gonogo.ledger.queries import Where
-from gonogo.ledger.records import REVIEW, Kind, Row, Tombstone, VerdictRecord
+from gonogo.ledger.records import REVIEW, Row, RowKind, Tombstone, VerdictRecord
 from gonogo.progress import track
 from gonogo.schema import Label, State
 
@@ -110,7 +110,7 @@ def _sorted_frames(ledger: Ledger, policy: Policy, until: datetime) -> tuple[set
     decided = {row.record.about: row.record.label for row in ledger.actions(Where(action=REVIEW, latest=True))}
     old: set[str] = set()
     kept: set[str] = set()
-    for row in track(ledger.verdicts(), "reading the ledger", total=ledger.count(kind=Kind.VERDICT)):
+    for row in track(ledger.verdicts(), "reading the ledger", total=ledger.count(kind=RowKind.VERDICT)):
         label = decided.get(row.seq)
         bad = row.record.state is State.NO_GO or label is Label.BAD
         waits = row.record.state is State.REVIEW and label is None

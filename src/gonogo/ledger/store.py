@@ -18,10 +18,10 @@ from gonogo.ledger.queries import By, Where
 from gonogo.ledger.records import (
     REVIEW,
     Action,
-    Head,
-    Kind,
+    ChainHead,
     Record,
     Row,
+    RowKind,
     Tombstone,
     VerdictRecord,
     body_of,
@@ -75,7 +75,7 @@ class Ledger:
         """
         path = Path(path)
         if create and not read_only and not path.exists():
-            tables.create(path)
+            tables.create_tables(path)
         connection = tables.connect(path, read_only=read_only, timeout_s=timeout_s)
         try:
             different = formats.differences(connection)
@@ -123,7 +123,7 @@ class Ledger:
                         f"{self.path}: view {view.name} of trigger {record.trigger_id} names frame "
                         f"{view.frame_sha256}, which is not stored. Put the frame before the row."
                     )
-            return self._append(Kind.VERDICT, record)
+            return self._append(RowKind.VERDICT, record)
 
     def append_action(self, action: Action) -> Row[Action]:
         """Record what somebody did: one transaction, on the disk when this returns.
@@ -135,19 +135,19 @@ class Ledger:
         with self.writing():
             if action.about is not None and action.about > self.head().seq:
                 raise LedgerError(f"{self.path}: expected an action about a row, found no row {action.about}.")
-            return self._append(Kind.ACTION, action)
+            return self._append(RowKind.ACTION, action)
 
     def append_tombstone(self, tombstone: Tombstone) -> Row[Tombstone]:
-        """Record that frames are about to be deleted; see `gonogo.ledger.retain`."""
+        """Record that frames are about to be deleted; see `gonogo.ledger.retain_command`."""
         with self.writing():
-            return self._append(Kind.TOMBSTONE, tombstone)
+            return self._append(RowKind.TOMBSTONE, tombstone)
 
-    def head(self) -> Head:
+    def head(self) -> ChainHead:
         """The last row's number and hash."""
         found = self._ask("SELECT seq, sha256 FROM entries ORDER BY seq DESC LIMIT 1", ())
         if not found:
             raise LedgerError(f"{self.path}: the ledger has lost all its rows. Check it with: gonogo ledger verify")
-        return Head(seq=found[0][0], sha256=found[0][1])
+        return ChainHead(seq=found[0][0], sha256=found[0][1])
 
     def find(self, station: str, trigger_id: str) -> Row[VerdictRecord] | None:
         """The stored verdict of a trigger, or ``None``."""
@@ -163,7 +163,7 @@ class Ledger:
         self,
         where: Where = Where(),  # noqa: B008  frozen
         *,
-        kind: Kind | None = None,
+        kind: RowKind | None = None,
         after: int | None = None,
         before: int | None = None,
         limit: int | None = None,
@@ -205,7 +205,9 @@ class Ledger:
         newest_first: bool = False,
     ) -> Iterator[Row[VerdictRecord]]:
         """The verdicts among `rows`."""
-        found = self.rows(where, kind=Kind.VERDICT, after=after, before=before, limit=limit, newest_first=newest_first)
+        found = self.rows(
+            where, kind=RowKind.VERDICT, after=after, before=before, limit=limit, newest_first=newest_first
+        )
         return cast("Iterator[Row[VerdictRecord]]", found)
 
     def actions(
@@ -218,7 +220,9 @@ class Ledger:
         newest_first: bool = False,
     ) -> Iterator[Row[Action]]:
         """The actions among `rows`."""
-        found = self.rows(where, kind=Kind.ACTION, after=after, before=before, limit=limit, newest_first=newest_first)
+        found = self.rows(
+            where, kind=RowKind.ACTION, after=after, before=before, limit=limit, newest_first=newest_first
+        )
         return cast("Iterator[Row[Action]]", found)
 
     def decision(self, seq: int) -> Row[Action] | None:
@@ -226,7 +230,7 @@ class Ledger:
         latest = next(self.actions(Where(about=seq, action=REVIEW), newest_first=True, limit=1), None)
         return latest if latest is not None and latest.record.label is not None else None
 
-    def count(self, where: Where = Where(), *, kind: Kind = Kind.VERDICT) -> int:  # noqa: B008  frozen
+    def count(self, where: Where = Where(), *, kind: RowKind = RowKind.VERDICT) -> int:  # noqa: B008  frozen
         """How many rows."""
         return self.tally((), where, kind=kind).get((), 0)
 
@@ -235,7 +239,7 @@ class Ledger:
         by: Sequence[By],
         where: Where = Where(),  # noqa: B008  frozen
         *,
-        kind: Kind = Kind.VERDICT,
+        kind: RowKind = RowKind.VERDICT,
     ) -> dict[tuple[str | None, ...], int]:
         """How many rows of each group, the groups in ascending order: ``{("2026-01-31T14", "go"): 311, ...}``."""
         condition, values = where.sql(kind, counting=True)
@@ -273,7 +277,7 @@ class Ledger:
                 f"{self.path}: nothing was recorded ({error}). Look at the disk: is it full, is it writable?"
             ) from error
 
-    def _append(self, kind: Kind, record: R) -> Row[R]:
+    def _append(self, kind: RowKind, record: R) -> Row[R]:
         head, at = self.head(), self._now()
         body = body_of(record, at)
         digest = tables.insert(self._connection, seq=head.seq + 1, kind=kind, body=body, previous=head.sha256)
@@ -294,4 +298,4 @@ class Ledger:
                 f"{self.path}, row {seq}: not a record of this format ({str(error).splitlines()[0]}). "
                 "Check it with: gonogo ledger verify"
             ) from error
-        return Row(seq=seq, kind=Kind(kind), at=at, record=record, body=body, previous=previous, sha256=digest)
+        return Row(seq=seq, kind=RowKind(kind), at=at, record=record, body=body, previous=previous, sha256=digest)

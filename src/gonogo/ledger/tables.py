@@ -11,7 +11,7 @@ from gonogo.errors import LedgerError
 from gonogo.files import require_regular
 from gonogo.ledger.formats import APPLICATION_ID, FORMAT, SCHEMA, apsw
 from gonogo.ledger.frames import sync_folder
-from gonogo.ledger.records import NO_HASH, Kind, Opened, body_of, row_hash
+from gonogo.ledger.records import NO_HASH, Opened, RowKind, body_of, row_hash
 
 MAGIC = b"SQLite format 3\0"
 
@@ -101,7 +101,7 @@ def require_sqlite_file(path: Path) -> None:
         raise LedgerError(f"{path}: expected a ledger, found another kind of file. Check the path.")
 
 
-def create(path: Path) -> None:
+def create_tables(path: Path) -> None:
     """Make an empty ledger, complete under its final name or not there at all; one already there is left alone.
 
     Raises:
@@ -145,12 +145,12 @@ def _fill(path: Path) -> None:
             connection.pragma("user_version", FORMAT)
             for statement in SCHEMA:
                 connection.execute(statement)
-            insert(connection, seq=1, kind=Kind.OPENED, body=first, previous=NO_HASH)
+            insert(connection, seq=1, kind=RowKind.OPENED, body=first, previous=NO_HASH)
     finally:
         connection.close()
 
 
-def insert(connection: apsw.Connection, *, seq: int, kind: Kind, body: str, previous: str) -> str:
+def insert(connection: apsw.Connection, *, seq: int, kind: RowKind, body: str, previous: str) -> str:
     """Write one row inside the caller's transaction and give its hash."""
     digest = row_hash(previous, seq, kind, body.encode())
     connection.execute(

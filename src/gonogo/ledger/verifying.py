@@ -45,7 +45,7 @@ class Flaw(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Break:
     """One sign of tampering or damage."""
 
     flaw: Flaw
@@ -55,7 +55,7 @@ class Finding:
     """One sentence a person can read."""
 
 
-def verify(path: str | os.PathLike[str], *, anchors: Sequence[Anchor] = (), frames: bool = False) -> list[Finding]:
+def verify(path: str | os.PathLike[str], *, anchors: Sequence[Anchor] = (), frames: bool = False) -> list[Break]:
     """Check a ledger's chain from its first row to its last, and against anchors kept elsewhere.
 
     Any row edited, deleted, inserted or moved breaks the chain. Only an anchor tells when the end was cut off or the
@@ -78,7 +78,7 @@ def verify(path: str | os.PathLike[str], *, anchors: Sequence[Anchor] = (), fram
     except LedgerError as error:
         tables.require_safe_sqlite(apsw.sqlite_lib_version())
         tables.require_sqlite_file(path)
-        return [Finding(flaw=Flaw.DAMAGED, seq=None, what=str(error))]
+        return [Break(flaw=Flaw.DAMAGED, seq=None, what=str(error))]
     try:
         return _Check(connection, path, anchors).run(frames=frames)
     finally:
@@ -92,12 +92,12 @@ class _Check:
         self._connection = connection
         self._path = path
         self._anchors = anchors
-        self._findings: list[Finding] = []
+        self._findings: list[Break] = []
         self._last_seq = 0
         self._last_hash = NO_HASH
         self._frames: dict[str, int] = {}
 
-    def run(self, *, frames: bool) -> list[Finding]:
+    def run(self, *, frames: bool) -> list[Break]:
         with self._reading("the schema"):
             self._connection.execute("BEGIN")  # one snapshot, however long this takes and whoever appends meanwhile
             self._check_schema()
@@ -113,7 +113,7 @@ class _Check:
         return self._findings
 
     def _add(self, flaw: Flaw, seq: int | None, what: str) -> None:
-        self._findings.append(Finding(flaw=flaw, seq=seq, what=what))
+        self._findings.append(Break(flaw=flaw, seq=seq, what=what))
 
     @contextmanager
     def _reading(self, part: str) -> Iterator[None]:

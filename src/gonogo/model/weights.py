@@ -37,7 +37,7 @@ def load_backbone(name: str, *, weights: Path | str, cuts: tuple[str, ...] = (),
         return feature_stack(name, _downloaded(name, chosen), cuts)
     stack = feature_stack(name, chosen.build(weights=None), cuts)
     if weights != "none":
-        fill(stack, read_tensors(Path(weights)), source=str(weights), name=name)
+        fill_weights(stack, read_tensors(Path(weights)), source=str(weights), name=name)
     return stack
 
 
@@ -59,7 +59,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
 
 
-def fill(stack: FeatureStack, tensors: dict[str, Tensor], *, source: str, name: str) -> None:
+def fill_weights(stack: FeatureStack, tensors: dict[str, Tensor], *, source: str, name: str) -> None:
     """Copy the tensors that a cut backbone needs.
 
     Raises:

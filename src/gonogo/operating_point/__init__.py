@@ -7,15 +7,14 @@ from gonogo.operating_point.binomial import allowed_errors, best_rate, clopper_p
 from gonogo.operating_point.claims import (
     KindClaims,
     LineBound,
+    as_percent,
     certify_kinds,
-    describe,
+    describe_claims,
     line_bound,
-    percent,
     vacuous,
     what_it_takes,
     without_promise,
 )
-from gonogo.operating_point.dial import DialPoint, cheapest, dial, expected_point
 from gonogo.operating_point.promise import (
     DEFAULT_RATE,
     MOST_RATE,
@@ -28,37 +27,38 @@ from gonogo.operating_point.promise import (
     rate_by_counts,
 )
 from gonogo.operating_point.records import from_json, to_json
-from gonogo.operating_point.rule import certify, worst_per_part
+from gonogo.operating_point.rule import certified_point, worst_per_part
+from gonogo.operating_point.tradeoff import TradeoffPoint, cheapest, expected_operating_point, tradeoff
 
 __all__ = [
     "DEFAULT_RATE",
     "MOST_RATE",
     "AuditTest",
     "Costs",
-    "DialPoint",
     "KindClaims",
     "LineBound",
     "Loss",
     "Promise",
+    "TradeoffPoint",
     "allowed_errors",
+    "as_percent",
     "bad_among_accepted",
     "best_rate",
-    "certify",
+    "certified_point",
     "certify_kinds",
     "cheapest",
     "clopper_pearson",
-    "describe",
+    "describe_claims",
     "describe_point",
-    "dial",
-    "expected_point",
+    "expected_operating_point",
     "from_json",
     "line_bound",
     "losses",
     "missing_for_default",
     "parts_needed",
-    "percent",
     "rate_by_counts",
     "to_json",
+    "tradeoff",
     "upper_bound",
     "vacuous",
     "what_it_takes",

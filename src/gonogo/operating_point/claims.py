@@ -24,16 +24,16 @@ NOTHING_KNOWN = "nothing is known about escapes"
 NOTHING_PASSED = "No part is passed automatically, so nothing is promised about bad parts."
 
 
-def describe(claim: Claim) -> str:
+def describe_claims(claim: Claim) -> str:
     """A claim, made or refused, in a sentence that a person at the line can read."""
     of, wrong = ("bad", "escape") if claim.error == "escape" else ("good", "are rejected")
-    rate, sure = percent(claim.max_rate), percent(claim.confidence)
+    rate, sure = as_percent(claim.max_rate), as_percent(claim.confidence)
     if claim.holds:
         return (
             f"At most {rate} of {of} parts {wrong}, at {sure} confidence "
             f"({claim.parts} independent {of} parts, at most {claim.allowed} of them on the wrong side)."
         )
-    best = f"These can certify {percent(claim.best_rate)}." if claim.parts else "There are none."
+    best = f"These can certify {as_percent(claim.best_rate)}." if claim.parts else "There are none."
     return (
         f"That at most {rate} of {of} parts {wrong} cannot be certified at {sure} confidence with {claim.parts} {of} "
         f"parts: {claim.parts_missing} more are needed in the calibrate split. {best}"
@@ -62,14 +62,13 @@ def what_it_takes(claim: Claim, *, joint: bool = False) -> str:
     of = "bad" if claim.error == "escape" else "good"
     wrong = "of bad parts escape" if claim.error == "escape" else "of good parts are rejected"
     rates = [rate for rate in TAKES if parts_needed(rate, delta) > claim.parts]
-    told = [f"{parts_needed(rate, delta)} would certify that at most {percent(rate)} {wrong}" for rate in rates[:1]]
-    told += [f"{parts_needed(rate, delta)}: {percent(rate)}" for rate in rates[1:]]
-    return (
-        f"Of independent {of} parts in the calibrate split, {'; '.join(told)} ({percent(claim.confidence)} confidence)."
-    )
+    told = [f"{parts_needed(rate, delta)} would certify that at most {as_percent(rate)} {wrong}" for rate in rates[:1]]
+    told += [f"{parts_needed(rate, delta)}: {as_percent(rate)}" for rate in rates[1:]]
+    confidence = as_percent(claim.confidence)
+    return f"Of independent {of} parts in the calibrate split, {'; '.join(told)} ({confidence} confidence)."
 
 
-def percent(rate: float) -> str:
+def as_percent(rate: float) -> str:
     """A rate in percent with three significant digits, rounded up, so that no bound is understated."""
     if rate <= 0.0:
         return "0 %"

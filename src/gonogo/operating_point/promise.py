@@ -11,8 +11,8 @@ from gonogo.operating_point.claims import (
     NOTHING_KNOWN,
     NOTHING_PASSED,
     NOTHING_REJECTED,
-    describe,
-    percent,
+    as_percent,
+    describe_claims,
     vacuous,
     what_it_takes,
     without_promise,
@@ -118,11 +118,11 @@ def describe_point(point: OperatingPoint) -> tuple[str, str]:
         if vacuous(point, claim):
             told.append(NOTHING_PASSED if claim.error == "escape" else _nothing_rejected(point))
             continue
-        sentence, of = describe(claim), "bad" if claim.error == "escape" else "good"
+        sentence, of = describe_claims(claim), "bad" if claim.error == "escape" else "good"
         if missing := missing_for_default(claim, joint=point.joint):
             sentence += (
                 f" No limit was asked for: this is the best one that {claim.parts} {of} parts can certify. "
-                f"{percent(DEFAULT_RATE)} takes {missing} more {of} parts in the calibrate split."
+                f"{as_percent(DEFAULT_RATE)} takes {missing} more {of} parts in the calibrate split."
             )
         told.append(sentence)
     return told[0], told[1]
@@ -133,7 +133,7 @@ def _unpromised(point: OperatingPoint) -> str:
     said = without_promise(point)
     told = f"{said[0].upper()}{said[1:]}. " if said else ""
     if point.escape.parts:
-        return f"{told}{describe(point.escape)} {what_it_takes(point.escape, joint=point.joint)}"
+        return f"{told}{describe_claims(point.escape)} {what_it_takes(point.escape, joint=point.joint)}"
     none = f"{NOTHING_KNOWN[0].upper()}{NOTHING_KNOWN[1:]}: there is no bad part in the calibrate split."
     return f"{told or none + ' '}{what_it_takes(point.escape, joint=point.joint)}"
 
@@ -142,7 +142,7 @@ def _nothing_rejected(point: OperatingPoint) -> str:
     """What is said of good parts where none is rejected: also what ``--reject`` would promise, which is certified."""
     if point.escape.holds:
         return NOTHING_REJECTED
-    certified = describe(point.overkill).replace("are rejected", "would be rejected", 1)
+    certified = describe_claims(point.overkill).replace("are rejected", "would be rejected", 1)
     return f"No part is rejected automatically. With --reject: {certified[0].lower()}{certified[1:]}"
 
 
@@ -166,14 +166,14 @@ def losses(before: OperatingPoint | None, after: OperatingPoint) -> list[Loss]:
         if not old.holds or vacuous(before, old):
             continue
         what = "of bad parts escape" if old.error == "escape" else "of good parts are rejected"
-        stood = f"Now: at most {percent(old.max_rate)} {what}"
+        stood = f"Now: at most {as_percent(old.max_rate)} {what}"
         if not new.holds or vacuous(after, new):
             found.append(Loss(about=old.error, gone=True, sentence=f"{stood}. Then: nothing is promised about this."))
         elif new.max_rate > old.max_rate:
-            then = f"at most {percent(new.max_rate)}"
+            then = f"at most {as_percent(new.max_rate)}"
             found.append(Loss(about=old.error, gone=False, sentence=f"{stood}. Then: {then}."))
         if new.confidence < old.confidence:
-            then = f"{percent(old.confidence)} confidence. Then: {percent(new.confidence)}"
+            then = f"{as_percent(old.confidence)} confidence. Then: {as_percent(new.confidence)}"
             found.append(Loss(about="confidence", gone=False, sentence=f"{stood}, with {then}."))
     if before.joint and not after.joint and before.escape.holds and before.overkill.holds:
         sentence = "Now: both limits hold together. Then: each for itself (keep it with --joint)."

@@ -14,7 +14,7 @@ from gonogo.operating_point.binomial import allowed_errors, best_rate, parts_nee
 from gonogo.schema import Claim, OperatingPoint, Scores
 
 
-def certify(
+def certified_point(
     good: ArrayLike,
     bad: ArrayLike,
     *,
@@ -82,8 +82,8 @@ def unpromised(no_go_above: float, bad: Scores, *, reject: bool, go_without_prom
     Args:
         no_go_above: The certified no-go threshold; ``inf`` where the overkill claim cannot be made either.
         bad: Scores of the bad calibration parts, ascending; too few for a claim, possibly none.
-        reject: See `certify`.
-        go_without_promise: See `certify`.
+        reject: See `certified_point`.
+        go_without_promise: See `certified_point`.
     """
     go_below = -math.inf
     if go_without_promise and no_go_above < math.inf:

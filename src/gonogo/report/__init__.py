@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from gonogo.report.page import render, write_report
+from gonogo.report.page import render_page, write_report
 
-__all__ = ["render", "write_report"]
+__all__ = ["render_page", "write_report"]

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from gonogo.dataset import Dataset
-from gonogo.dataset.doubts import Doubt, Doubts
+from gonogo.dataset.doubts import Doubt, LabelDoubts
 from gonogo.files import write_beside
-from gonogo.report.page import render
+from gonogo.report.page import render_page
 from gonogo.report.pictures import data_uri
 from gonogo.schema import Frame
 
@@ -27,7 +27,7 @@ class DoubtCard:
     """``data:`` URI."""
 
 
-def write_doubts(doubts: Doubts, dataset: Dataset, path: Path, *, most: int) -> None:
+def write_doubts(doubts: LabelDoubts, dataset: Dataset, path: Path, *, most: int) -> None:
     """Write the most contradicted labels with their pictures as one HTML page that needs nothing beside it.
 
     Args:
@@ -43,7 +43,7 @@ def write_doubts(doubts: Doubts, dataset: Dataset, path: Path, *, most: int) -> 
     cards = [
         DoubtCard(doubt=doubt, photograph=data_uri(_small(dataset.load(doubt.sample)))) for doubt in doubts.found[:most]
     ]
-    page = render("doubts.html", doubts=doubts, cards=cards, dataset_name=dataset.root.resolve().name)
+    page = render_page("doubts.html", doubts=doubts, cards=cards, dataset_name=dataset.root.resolve().name)
     write_beside(path, page.encode())
 
 

@@ -19,7 +19,7 @@ from gonogo.evaluate import RIGHT_IOU, Curve, Evaluation, Judge, precision_recal
 from gonogo.files import write_beside
 from gonogo.heatmap import legend_rgb
 from gonogo.images import encode_png
-from gonogo.report import svg, words
+from gonogo.report import phrases, svg
 from gonogo.report.pictures import albums
 from gonogo.report.regions import region_cards
 from gonogo.schema import Label, State
@@ -29,7 +29,7 @@ def write_report(evaluation: Evaluation, inspector: Judge, dataset: Dataset, pat
     """Write an evaluation as one HTML page that needs nothing beside it: no script, no font, no outside picture.
 
     Args:
-        evaluation: What `gonogo.evaluate.evaluate` found.
+        evaluation: What `gonogo.evaluate.evaluate_command` found.
         inspector: The one that was evaluated; it judges the few parts shown once more, for their heat maps.
         dataset: The data set that was judged.
         path: Where to write; replaced when it exists.
@@ -37,7 +37,7 @@ def write_report(evaluation: Evaluation, inspector: Judge, dataset: Dataset, pat
     Raises:
         InputError: the place cannot be written; nothing is left half-written.
     """
-    page = render(
+    page = render_page(
         "evaluation.html",
         evaluation=evaluation,
         albums=albums(evaluation, inspector, dataset),
@@ -54,7 +54,7 @@ def write_report(evaluation: Evaluation, inspector: Judge, dataset: Dataset, pat
     write_beside(Path(path), page.encode())
 
 
-def render(template: str, *, templates: Path | None = None, **values: Any) -> str:
+def render_page(template: str, *, templates: Path | None = None, **values: Any) -> str:
     """Fill one of the report templates; they all extend ``page.html`` and share its words, style and colour key.
 
     Args:
@@ -66,7 +66,7 @@ def render(template: str, *, templates: Path | None = None, **values: Any) -> st
         _environment(templates)
         .get_template(template)
         .render(
-            words=words,
+            words=phrases,
             written=datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC"),
             version=gonogo.__version__,
             heat_key=_heat_key(),
@@ -86,11 +86,11 @@ def _environment(templates: Path | None) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": words.percent,
-        "level": words.level,
-        "interval": words.interval,
-        "number": words.number,
-        "state_name": words.STATE_NAMES.__getitem__,
+        "percent": phrases.percent,
+        "level": phrases.level,
+        "interval": phrases.interval,
+        "number": phrases.number,
+        "state_name": phrases.STATE_NAMES.__getitem__,
     }
     return environment
 
@@ -112,22 +112,22 @@ def _plots(evaluation: Evaluation) -> dict[str, Markup]:
     cuts = _cuts(evaluation)
     plots["roc"] = svg.curve(
         roc(good, bad),
-        [svg.Mark(x=float((good >= cut).mean()), y=float((bad >= cut).mean()), style=style) for style, cut in cuts],
+        [svg.PlotMark(x=float((good >= cut).mean()), y=float((bad >= cut).mean()), style=style) for style, cut in cuts],
         x_label="good parts stopped",
         y_label="bad parts stopped",
-        title=f"ROC curve, area {words.number(evaluation.auroc)}",
+        title=f"ROC curve, area {phrases.number(evaluation.auroc)}",
         chance=Curve(x=np.array([0.0, 1.0]), y=np.array([0.0, 1.0])),
     )
     plots["precision_recall"] = svg.curve(
         precision_recall(good, bad),
         [
-            svg.Mark(x=float((bad >= cut).mean()), y=float((bad >= cut).sum() / stopped), style=style)
+            svg.PlotMark(x=float((bad >= cut).mean()), y=float((bad >= cut).sum() / stopped), style=style)
             for style, cut in cuts
             if (stopped := (bad >= cut).sum() + (good >= cut).sum())
         ],
         x_label="bad parts stopped",
         y_label="stopped parts that are bad",
-        title=f"Precision-recall curve, average precision {words.number(evaluation.average_precision)}",
+        title=f"Precision-recall curve, average precision {phrases.number(evaluation.average_precision)}",
         chance=Curve(x=np.array([0.0, 1.0]), y=np.array([bad_share, bad_share])),
     )
     return plots
@@ -149,7 +149,7 @@ def _bar(states: dict[State, int]) -> Markup:
             svg.Segment(
                 count=states[state],
                 style="escape" if state is State.GO else state.value,
-                name="passed" if state is State.GO else words.STATE_NAMES[state],
+                name="passed" if state is State.GO else phrases.STATE_NAMES[state],
             )
             for state in order
         ]

@@ -13,9 +13,9 @@ from gonogo.dataset import Dataset, Sample
 from gonogo.evaluate import Evaluation, Judge
 from gonogo.heatmap import HeatScale, overlay
 from gonogo.images import encode_jpeg
-from gonogo.images.geometry import scaled
+from gonogo.images.geometry import scaled_region
 from gonogo.progress import track
-from gonogo.report.words import passes_nothing
+from gonogo.report.phrases import passes_nothing
 from gonogo.schema import Frame, Label, Mask, Prediction, State, Verdict
 
 _LONGEST_SIDE = 360
@@ -38,7 +38,7 @@ class Card:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Album:
+class PictureAlbum:
     """Parts worth looking at for one reason."""
 
     title: str
@@ -49,7 +49,7 @@ class Album:
     cards: tuple[Card, ...] = ()
 
 
-def albums(evaluation: Evaluation, inspector: Judge, dataset: Dataset) -> tuple[Album, ...]:
+def albums(evaluation: Evaluation, inspector: Judge, dataset: Dataset) -> tuple[PictureAlbum, ...]:
     """The worst mistakes, the hardest cases and a few typical ones, with their pictures.
 
     The few parts shown are judged again, through the same inspector, so that no frame is kept while evaluating.
@@ -72,7 +72,7 @@ def data_uri(picture: Frame) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, quality=85)).decode()
 
 
-def _mistakes(evaluation: Evaluation) -> list[Album]:
+def _mistakes(evaluation: Evaluation) -> list[PictureAlbum]:
     escapes = _ranked(evaluation, Label.BAD, State.GO)
     overkill = _ranked(evaluation, Label.GOOD, State.NO_GO)[::-1]
     return [
@@ -83,7 +83,7 @@ def _mistakes(evaluation: Evaluation) -> list[Album]:
     ]
 
 
-def _undecided(evaluation: Evaluation) -> list[Album]:
+def _undecided(evaluation: Evaluation) -> list[PictureAlbum]:
     if passes_nothing(evaluation.operating_point):
         titles = "Bad parts with the lowest scores", "Good parts with the highest scores"
         notes = "The bad parts that look most like good ones.", "The good parts that look most like bad ones."
@@ -99,7 +99,7 @@ def _undecided(evaluation: Evaluation) -> list[Album]:
     ]
 
 
-def _typical(evaluation: Evaluation) -> list[Album]:
+def _typical(evaluation: Evaluation) -> list[PictureAlbum]:
     passed = _ranked(evaluation, Label.GOOD, State.GO)
     rejected = _ranked(evaluation, Label.BAD, State.NO_GO)
     typical = []
@@ -107,12 +107,12 @@ def _typical(evaluation: Evaluation) -> list[Album]:
         if found:
             middle = found[max(0, len(found) // 2 - 1) :][:_OTHERS_SHOWN]
             note = "From the middle of their scores."
-            typical.append(Album(title=title, note=note, parts=tuple(middle), total=len(found)))
+            typical.append(PictureAlbum(title=title, note=note, parts=tuple(middle), total=len(found)))
     return typical
 
 
-def _album(title: str, note: str, found: Sequence[Prediction], shown: int) -> Album:
-    return Album(title=title, note=note, parts=tuple(found[:shown]), total=len(found))
+def _album(title: str, note: str, found: Sequence[Prediction], shown: int) -> PictureAlbum:
+    return PictureAlbum(title=title, note=note, parts=tuple(found[:shown]), total=len(found))
 
 
 def _ranked(evaluation: Evaluation, label: Label, state: State) -> list[Prediction]:
@@ -149,7 +149,7 @@ def thumbnails(frame: Frame, verdict: Verdict, mask: Mask | None, scale: HeatSca
     size_wh = max(1, round(width * factor)), max(1, round(height * factor))
     small = cv2.resize(frame, size_wh, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
     if verdict.region is not None:
-        verdict = replace(verdict, region=scaled(verdict.region, size_wh[0] / width, size_wh[1] / height))
+        verdict = replace(verdict, region=scaled_region(verdict.region, size_wh[0] / width, size_wh[1] / height))
     heat = overlay(small, verdict, scale)
     if mask is not None:
         # Shrunk by area and cut low, so that a hairline crack keeps its outline.

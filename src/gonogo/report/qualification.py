@@ -15,18 +15,18 @@ from typing import Any
 
 from gonogo import bundle as bundles
 from gonogo import runtime
+from gonogo.certification import EVIDENCE, recount
 from gonogo.config import settings
-from gonogo.dataset import Check, Dataset, Sample, Split, check, fingerprint
+from gonogo.dataset import Check, Dataset, Sample, Split, check_dataset, fingerprint
 from gonogo.drift.alarm import RISK
 from gonogo.errors import InputError
 from gonogo.evaluate import Evaluation, Judge, Rate, evaluate, quantiles_ms
 from gonogo.files import write_beside
 from gonogo.inspector import Inspector
-from gonogo.operate import EVIDENCE, recount
 from gonogo.operating_point import bad_among_accepted, clopper_pearson, vacuous
-from gonogo.report import svg, words
-from gonogo.report.page import render
-from gonogo.report.pictures import Album, Card, data_uri, thumbnails
+from gonogo.report import phrases, svg
+from gonogo.report.page import render_page
+from gonogo.report.pictures import Card, PictureAlbum, data_uri, thumbnails
 from gonogo.schema import Claim, Label, OperatingPoint, Prediction, State
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge", "msedge")
@@ -50,7 +50,7 @@ class SplitCount:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class ExaminationFinding:
     """One thing that was examined."""
 
     what: str
@@ -62,7 +62,7 @@ class Finding:
 class Qualification:
     """What was examined, and what came of it."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[ExaminationFinding, ...]
     test: Evaluation
     splits: tuple[SplitCount, ...]
     checked: Check
@@ -73,14 +73,14 @@ class Qualification:
         return all(finding.passed for finding in self.findings)
 
 
-def qualify(inspector: Inspector, dataset: Dataset) -> Qualification:
+def examine_bundle(inspector: Inspector, dataset: Dataset) -> Qualification:
     """Examine a gauge: its certificate, its splits, and the test split against the certificate.
 
     Raises:
         DatasetError: the test split holds no labelled picture.
     """
     test = evaluate(inspector, dataset, (Split.TEST,))
-    checked = check(dataset)
+    checked = check_dataset(dataset)
     splits = tuple(_count(dataset, split) for split in Split)
     point = inspector.operating_point
     return Qualification(
@@ -103,7 +103,7 @@ def write_qualification(found: Qualification, inspector: Inspector, dataset: Dat
     Raises:
         InputError: the place cannot be written; nothing is left half-written.
     """
-    write_beside(path, render("qualification.html", **_values(found, inspector, dataset)).encode())
+    write_beside(path, render_page("qualification.html", **_values(found, inspector, dataset)).encode())
 
 
 def print_pdf(page: Path, pdf: Path) -> None:
@@ -139,22 +139,24 @@ def print_pdf(page: Path, pdf: Path) -> None:
         write_beside(pdf, target.read_bytes())
 
 
-def _certificate(point: OperatingPoint | None) -> list[Finding]:
+def _certificate(point: OperatingPoint | None) -> list[ExaminationFinding]:
     if point is None:
         return [
-            Finding(what="Certified limits", passed=False, detail="There is no operating point. Run gonogo certify.")
+            ExaminationFinding(
+                what="Certified limits", passed=False, detail="There is no operating point. Run gonogo certify."
+            )
         ]
     return [
-        Finding(
+        ExaminationFinding(
             what=f"{title} certified",
             passed=claim.holds and not vacuous(point, claim),
-            detail=words.promise(claim, point),
+            detail=phrases.promise(claim, point),
         )
         for title, claim in (("Escape limit", point.escape), ("Overkill limit", point.overkill))
     ]
 
 
-def _recounted(inspector: Inspector, dataset: Dataset) -> list[Finding]:
+def _recounted(inspector: Inspector, dataset: Dataset) -> list[ExaminationFinding]:
     if inspector.operating_point is None:
         return []
     thresholds, scores = "Thresholds follow from the stored scores", "Calibration pictures score as stored"
@@ -164,7 +166,7 @@ def _recounted(inspector: Inspector, dataset: Dataset) -> list[Finding]:
             "The bundle stores no calibration scores: an earlier version of gonogo certified it, so its thresholds "
             "cannot be counted again. Run gonogo certify."
         )
-        return [Finding(what=thresholds, passed=False, detail=detail)]
+        return [ExaminationFinding(what=thresholds, passed=False, detail=detail)]
     tolerance = inspector.bundle.manifest.score_tolerance
     return [
         _no_difference(
@@ -180,14 +182,14 @@ def _recounted(inspector: Inspector, dataset: Dataset) -> list[Finding]:
     ]
 
 
-def _no_difference(what: str, differences: Sequence[str], same: str) -> Finding:
+def _no_difference(what: str, differences: Sequence[str], same: str) -> ExaminationFinding:
     listed = "; ".join(differences[:_DIFFERENCES])
     more = f"; and {len(differences) - _DIFFERENCES} more" if len(differences) > _DIFFERENCES else ""
     detail = f"{listed}{more}. Run gonogo certify, and find out who changed the bundle." if differences else same
-    return Finding(what=what, passed=not differences, detail=detail)
+    return ExaminationFinding(what=what, passed=not differences, detail=detail)
 
 
-def _same_data(point: OperatingPoint | None, splits: Sequence[SplitCount]) -> Finding:
+def _same_data(point: OperatingPoint | None, splits: Sequence[SplitCount]) -> ExaminationFinding:
     found = next(split for split in splits if split.name == Split.CALIBRATE)
     stated = "" if point is None else point.data_fingerprint
     if point is None or not stated or stated != found.fingerprint:
@@ -203,14 +205,16 @@ def _same_data(point: OperatingPoint | None, splits: Sequence[SplitCount]) -> Fi
         )
     else:
         passed, detail = True, "has the fingerprint that the certificate names, and no fewer parts than it counts."
-    return Finding(what="Calibration data as certified", passed=passed, detail=f"The calibrate split {detail}")
+    return ExaminationFinding(
+        what="Calibration data as certified", passed=passed, detail=f"The calibrate split {detail}"
+    )
 
 
-def _leaks(checked: Check, dataset: Dataset) -> list[Finding]:
+def _leaks(checked: Check, dataset: Dataset) -> list[ExaminationFinding]:
     leaks = [problem for problem in checked.problems if " splits: " in problem]
     others = [problem for problem in checked.problems if problem not in leaks]
     return [
-        Finding(
+        ExaminationFinding(
             what="No part in two splits",
             passed=not leaks,
             detail=(
@@ -220,7 +224,7 @@ def _leaks(checked: Check, dataset: Dataset) -> list[Finding]:
                 else f"{len(leaks)} found. The first: {leaks[0]}"
             ),
         ),
-        Finding(
+        ExaminationFinding(
             what="Data set sound",
             passed=not others,
             detail="Every picture and mask can be read and no label contradicts another."
@@ -230,7 +234,7 @@ def _leaks(checked: Check, dataset: Dataset) -> list[Finding]:
     ]
 
 
-def _against(point: OperatingPoint | None, test: Evaluation) -> list[Finding]:
+def _against(point: OperatingPoint | None, test: Evaluation) -> list[ExaminationFinding]:
     if point is None:
         return []
     return [
@@ -243,16 +247,16 @@ def _against(point: OperatingPoint | None, test: Evaluation) -> list[Finding]:
     ]
 
 
-def _contradiction(claim: Claim, rate: Rate, what: str) -> Finding:
+def _contradiction(claim: Claim, rate: Rate, what: str) -> ExaminationFinding:
     low = clopper_pearson(rate.count, rate.of, confidence=rate.confidence)[0] if rate.of else 0.0
     passed = rate.of > 0 and low <= claim.max_rate
-    return Finding(
+    return ExaminationFinding(
         what=f"Test does not contradict the {claim.error} limit",
         passed=passed,
         detail=(
-            f"{rate.count} of {rate.of} {what} in the test. The true rate is at least {words.percent(low)} "
-            f"({words.level(rate.confidence)}, lower end of the exact interval), which is "
-            f"{'not ' if passed else ''}above the promised {words.level(claim.max_rate)}."
+            f"{rate.count} of {rate.of} {what} in the test. The true rate is at least {phrases.percent(low)} "
+            f"({phrases.level(rate.confidence)}, lower end of the exact interval), which is "
+            f"{'not ' if passed else ''}above the promised {phrases.level(claim.max_rate)}."
             if rate.of
             else "The test split holds no such part, so nothing was tested."
         ),
@@ -294,7 +298,7 @@ def _values(found: Qualification, inspector: Inspector, dataset: Dataset) -> dic
         else None,
         "timings": {stage: quantiles_ms(durations) for stage, durations in test.timings_ms.items()},
         "environment": {
-            **runtime.environment(device=machine.device, threads=machine.threads),
+            **runtime.runtime_environment(device=machine.device, threads=machine.threads),
             "python": platform.python_version(),
             "system": platform.platform(),
         },
@@ -324,7 +328,7 @@ def _promised_among_accepted(
     return bad_among_accepted(max_escape=point.escape.max_rate, bad_share=share, accepted_share=accepted)
 
 
-def _catalogue(inspector: Judge, dataset: Dataset) -> tuple[Album, ...]:
+def _catalogue(inspector: Judge, dataset: Dataset) -> tuple[PictureAlbum, ...]:
     """Examples of each defect kind, those with a marked defect and those of the test split first."""
     kinds = sorted({s.defect or "" for s in dataset.samples if s.label is Label.BAD})
     albums = []
@@ -344,7 +348,7 @@ def _catalogue(inspector: Judge, dataset: Dataset) -> tuple[Album, ...]:
     return tuple(albums)
 
 
-def _limit_samples(inspector: Judge, dataset: Dataset, test: Evaluation) -> tuple[Album, ...]:
+def _limit_samples(inspector: Judge, dataset: Dataset, test: Evaluation) -> tuple[PictureAlbum, ...]:
     """The test parts nearest to each threshold: what the gauge finds hardest to tell."""
     point = test.operating_point
     by_name = {sample.file_name: sample for sample in dataset.samples}
@@ -363,9 +367,9 @@ def _limit_samples(inspector: Judge, dataset: Dataset, test: Evaluation) -> tupl
     return tuple(albums)
 
 
-def _album(title: str, note: str, total: int, cards: Sequence[Card | None]) -> Album:
+def _album(title: str, note: str, total: int, cards: Sequence[Card | None]) -> PictureAlbum:
     kept = tuple(card for card in cards if card is not None)
-    return Album(title=title, note=note, parts=tuple(card.part for card in kept), total=total, cards=kept)
+    return PictureAlbum(title=title, note=note, parts=tuple(card.part for card in kept), total=total, cards=kept)
 
 
 def _card(inspector: Judge, dataset: Dataset, sample: Sample) -> Card | None:

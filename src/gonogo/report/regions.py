@@ -41,7 +41,7 @@ def region_cards(placements: Sequence[Placement], inspector: Judge, dataset: Dat
     samples = {sample.file_name: sample for sample in dataset.samples}
     recipe = inspector.roi.recipe
     cards = []
-    for placement in track(worst(placements), "Drawing regions"):
+    for placement in track(worst_regions(placements), "Drawing regions"):
         sample = samples[placement.judged.file]
         photograph, verdict = inspector.inspect_file(dataset.path(sample))
         truth = None if recipe is None else labelled_place(recipe, sample)
@@ -56,7 +56,7 @@ def region_cards(placements: Sequence[Placement], inspector: Judge, dataset: Dat
     return tuple(cards)
 
 
-def worst(placements: Sequence[Placement]) -> list[Placement]:
+def worst_regions(placements: Sequence[Placement]) -> list[Placement]:
     """A few that were not found, then those with the lowest IoU."""
     lost = [each for each in placements if not each.found][:_NOT_FOUND_SHOWN]
     ranked = sorted((each for each in placements if each.found), key=lambda each: (each.iou, each.judged.file))

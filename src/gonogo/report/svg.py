@@ -14,12 +14,12 @@ import numpy as np
 from markupsafe import Markup
 
 from gonogo.evaluate import Curve
-from gonogo.operating_point import DialPoint
+from gonogo.operating_point import TradeoffPoint
 from gonogo.schema import OperatingPoint, Scores, State
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark:
+class PlotMark:
     """A named point on a curve."""
 
     x: float
@@ -139,7 +139,7 @@ def histogram(
     return drawing(_WIDTH, _HEIGHT, title, pieces, "plot histogram")
 
 
-def curve(found: Curve, marks: Sequence[Mark], *, x_label: str, y_label: str, title: str, chance: Curve) -> Markup:
+def curve(found: Curve, marks: Sequence[PlotMark], *, x_label: str, y_label: str, title: str, chance: Curve) -> Markup:
     """A curve in the unit square, axes in percent, with the line that guessing would give."""
     side, left, top = 270.0, 52.0, 12.0
     pieces = []
@@ -232,7 +232,9 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(i * step, 10) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def dial(settings: Sequence[DialPoint], gauge: Mark, *, title: str, say: Callable[[str], str] = str) -> Markup:
+def tradeoff_curve(
+    settings: Sequence[TradeoffPoint], gauge: PlotMark, *, title: str, say: Callable[[str], str] = str
+) -> Markup:
     """Review rate against certified escape rate, the limits on a logarithmic axis; hollow where not certifiable.
 
     Args:
@@ -257,11 +259,11 @@ def dial(settings: Sequence[DialPoint], gauge: Mark, *, title: str, say: Callabl
     middle, words = (_LEFT + _WIDTH - _RIGHT) / 2, say("largest escape rate that is certified")
     pieces.append(text(middle, _HEIGHT - 6, words, "label middle"))
     pieces.append(text(_LEFT, _TOP - 14, say("parts sent to a person (estimated on val)"), "label"))
-    return drawing(_WIDTH, _HEIGHT, title, pieces, "plot dial")
+    return drawing(_WIDTH, _HEIGHT, title, pieces, "plot tradeoff")
 
 
 def _settings(
-    settings: Sequence[DialPoint],
+    settings: Sequence[TradeoffPoint],
     log_x: Callable[[float], float],
     y_of: Callable[[float], float],
     say: Callable[[str], str],

@@ -4,32 +4,32 @@ What the line needs is here. What reads data sets stands apart: `gonogo.roi.tuni
 """
 
 from gonogo.roi.classical import ClassicalRoi, FixedRoi, Roi, WholeRoi
-from gonogo.roi.learned import NETWORK, LearnedRoi
-from gonogo.roi.margin import Margin, conformal_margin, outward_residual, parts_needed
-from gonogo.roi.opening import RECIPE, make_roi, open_roi
-from gonogo.roi.preview import draw, preview
-from gonogo.roi.recipe import (
+from gonogo.roi.config import (
     FIXED_MARGIN,
-    ClassicalRecipe,
-    FixedRecipe,
-    LearnedRecipe,
+    ClassicalConfig,
+    FixedConfig,
+    LearnedConfig,
     RoiRecipe,
-    parse_recipe,
-    read_recipe,
-    recipe_as_toml,
-    write_recipe,
+    parse_roi_config,
+    read_roi_config,
+    roi_config_as_toml,
+    write_roi_config,
 )
+from gonogo.roi.learned import NETWORK, LearnedRoi
+from gonogo.roi.margin import Margin, conformal_margin, margin_parts_needed, outward_residual
+from gonogo.roi.opening import RECIPE, make_roi, open_roi
+from gonogo.roi.preview import draw_preview, preview
 from gonogo.roi.timing import RoiTiming, time_roi
 
 __all__ = [
     "FIXED_MARGIN",
     "NETWORK",
     "RECIPE",
-    "ClassicalRecipe",
+    "ClassicalConfig",
     "ClassicalRoi",
-    "FixedRecipe",
+    "FixedConfig",
     "FixedRoi",
-    "LearnedRecipe",
+    "LearnedConfig",
     "LearnedRoi",
     "Margin",
     "Roi",
@@ -37,15 +37,15 @@ __all__ = [
     "RoiTiming",
     "WholeRoi",
     "conformal_margin",
-    "draw",
+    "draw_preview",
     "make_roi",
+    "margin_parts_needed",
     "open_roi",
     "outward_residual",
-    "parse_recipe",
-    "parts_needed",
+    "parse_roi_config",
     "preview",
-    "read_recipe",
-    "recipe_as_toml",
+    "read_roi_config",
+    "roi_config_as_toml",
     "time_roi",
-    "write_recipe",
+    "write_roi_config",
 ]

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 
 from gonogo import images
-from gonogo.images.geometry import area_and_aspect, as_quad, box_of, grown, middle, scaled, side_lengths, upright
-from gonogo.roi.recipe import ClassicalRecipe, FixedRecipe, RoiRecipe
+from gonogo.images.geometry import area_and_aspect, as_quad, box_of, grown, middle, scaled_region, side_lengths, upright
+from gonogo.roi.config import ClassicalConfig, FixedConfig, RoiRecipe
 from gonogo.roi.refine import refine
-from gonogo.roi.steps import Picture, describe
+from gonogo.roi.steps import Picture, describe_step
 from gonogo.schema import Box, Frame, Located, Quad, Region
 
 MAX_BLOBS = 24
@@ -59,7 +59,7 @@ class WholeRoi:
 class FixedRoi:
     """The same box in every frame."""
 
-    def __init__(self, recipe: FixedRecipe) -> None:
+    def __init__(self, recipe: FixedConfig) -> None:
         self.recipe = recipe
 
     def locate(self, frame: Frame) -> Located:
@@ -75,7 +75,7 @@ class FixedRoi:
 class ClassicalRoi:
     """Steps, regions, a choice: the recipe carried out."""
 
-    def __init__(self, recipe: ClassicalRecipe) -> None:
+    def __init__(self, recipe: ClassicalConfig) -> None:
         self.recipe = recipe
 
     def locate(self, frame: Frame) -> Located:
@@ -91,17 +91,17 @@ class ClassicalRoi:
         if frame.size == 0:
             return Located(present=False, reason="the picture is empty")
         try:
-            return self.choose(self.find_blobs(reduced(frame, self.recipe.side_px), frame.shape), frame)
+            return self.choose(self.find_blobs(reduced_frame(frame, self.recipe.side_px), frame.shape), frame)
         except cv2.error as error:  # a picture of a few pixels can be too small for a step
             return Located(present=False, reason=f"a step could not be carried out ({error.err})")
 
     def trace(self, frame: Frame) -> Iterator[tuple[str, Picture]]:
         """The reduced picture and every step's, each with its name and parameters."""
-        picture: Picture = reduced(frame, self.recipe.side_px)
+        picture: Picture = reduced_frame(frame, self.recipe.side_px)
         yield f"reduced to {picture.shape[1]} x {picture.shape[0]}", picture
         for step in self.recipe.steps:
             picture = step.apply(picture)
-            yield describe(step), picture
+            yield describe_step(step), picture
 
     def find_blobs(self, picture: Picture, frame_shape: tuple[int, ...]) -> list[Blob]:
         """What the steps leave of a reduced picture, largest first, in pixels of the frame it was made of."""
@@ -110,7 +110,7 @@ class ClassicalRoi:
         across, down = frame_shape[1] / picture.shape[1], frame_shape[0] / picture.shape[0]
         found = _contours if self.recipe.regions == "contours" else _components
         return [
-            Blob(shape=scaled(blob.shape, across, down), area=blob.area * across * down)
+            Blob(shape=scaled_region(blob.shape, across, down), area=blob.area * across * down)
             for blob in sorted(found(picture, turned=self.recipe.shape == "quad"), key=lambda blob: -blob.area)
             if blob.area >= _LEAST_AREA_PX
         ]
@@ -131,7 +131,7 @@ class ClassicalRoi:
         return Located(present=True, box=box, quad=None if isinstance(shape, Box) else shape, margin=recipe.margin)
 
 
-def reduced(frame: Frame, side_px: int) -> Frame:
+def reduced_frame(frame: Frame, side_px: int) -> Frame:
     """The picture the steps run on: its long side ``side_px``, smaller frames as they are.
 
     Sampled bilinearly at twice that size and halved: sixteen pixels or more speak for each, and it costs the same
@@ -145,7 +145,7 @@ def reduced(frame: Frame, side_px: int) -> Frame:
     return images.crop_resize(frame, Box.whole(frame), (columns, rows))
 
 
-def pick(blobs: Sequence[Blob], recipe: ClassicalRecipe, frame_wh: tuple[int, int]) -> Blob | None:
+def pick(blobs: Sequence[Blob], recipe: ClassicalConfig, frame_wh: tuple[int, int]) -> Blob | None:
     """Which region the recipe takes for the part: the one it likes best of those whose grown shape is in the taught
     range of area and aspect.
 
@@ -171,7 +171,7 @@ def pick(blobs: Sequence[Blob], recipe: ClassicalRecipe, frame_wh: tuple[int, in
     return min(fitting, key=away, default=None)
 
 
-def _fits(blob: Blob, recipe: ClassicalRecipe, frame_wh: tuple[int, int]) -> bool:
+def _fits(blob: Blob, recipe: ClassicalConfig, frame_wh: tuple[int, int]) -> bool:
     """Whether the grown shape is in the taught range."""
     area, aspect = area_and_aspect(grown(blob.shape, recipe.grow_long, recipe.grow_short), frame_wh)
     return recipe.area[0] <= area <= recipe.area[1] and recipe.aspect[0] <= aspect <= recipe.aspect[1]
@@ -183,7 +183,7 @@ def _filling(blob: Blob) -> float:
     return blob.area / max(along * down, 1e-9)
 
 
-def _none_fits(blobs: Sequence[Blob], recipe: ClassicalRecipe, frame_wh: tuple[int, int]) -> str:
+def _none_fits(blobs: Sequence[Blob], recipe: ClassicalConfig, frame_wh: tuple[int, int]) -> str:
     """Why no region was picked."""
     if not blobs:
         return "nothing is left of the picture after the recipe's steps"

@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64
 
 from gonogo import images
 from gonogo.images.geometry import Corners, area_and_aspect, as_quad, upright
-from gonogo.roi.recipe import LearnedRecipe
+from gonogo.roi.config import LearnedConfig
 from gonogo.schema import Box, Frame, Located, Region
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class LearnedRoi:
     """A forward pass on the reduced picture: box, corners and whether the part is there; a second one on a closer view,
     and each on the mirror image as well, where the recipe asks for it."""
 
-    def __init__(self, recipe: LearnedRecipe, graph: Graph) -> None:
+    def __init__(self, recipe: LearnedConfig, graph: Graph) -> None:
         self.recipe = recipe
         self._graph = graph
 
@@ -111,7 +111,7 @@ def closer_view(box: Float[np.ndarray, "4"], frame_shape: tuple[int, ...], close
 
 
 def judge_sighting(
-    recipe: LearnedRecipe,
+    recipe: LearnedConfig,
     box: Float[np.ndarray, "4"],
     corners: Float[np.ndarray, "8"],
     presence: float,
@@ -157,7 +157,7 @@ def judge_sighting(
     )
 
 
-def _out_of_range(recipe: LearnedRecipe, found: Region, frame_wh: tuple[int, int]) -> str:
+def _out_of_range(recipe: LearnedConfig, found: Region, frame_wh: tuple[int, int]) -> str:
     """What is wrong with the size of what was found; empty where nothing is."""
     area, aspect = area_and_aspect(found, frame_wh)
     if area <= 0:

@@ -33,7 +33,7 @@ class Margin:
     """Calibration parts that it rests on."""
 
 
-def parts_needed(miss_rate: float) -> int:
+def margin_parts_needed(miss_rate: float) -> int:
     """The fewest calibration parts for a miss rate: the least n with ``n >= 1 / miss_rate - 1``."""
     return math.ceil(1 / miss_rate - 1 - 1e-9)
 
@@ -46,9 +46,9 @@ def conformal_margin(residuals: Sequence[float], miss_rate: float) -> Margin | N
         miss_rate: In (0, 1).
 
     Returns:
-        ``None`` where there are fewer parts than `parts_needed`, or so many were not found that no margin holds.
+        ``None`` where there are fewer parts than `margin_parts_needed`, or so many were not found that no margin holds.
     """
-    if len(residuals) < parts_needed(miss_rate):
+    if len(residuals) < margin_parts_needed(miss_rate):
         return None
     rank = math.ceil((1 - miss_rate) * (len(residuals) + 1) - 1e-9)
     share = float(np.sort(np.asarray(residuals, np.float64))[rank - 1])

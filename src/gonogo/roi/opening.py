@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from gonogo.errors import RecipeError
 from gonogo.roi.classical import ClassicalRoi, FixedRoi, Roi
+from gonogo.roi.config import FixedConfig, LearnedConfig, RoiRecipe, parse_roi_config, read_roi_config
 from gonogo.roi.learned import NETWORK, LearnedRoi
-from gonogo.roi.recipe import FixedRecipe, LearnedRecipe, RoiRecipe, parse_recipe, read_recipe
 
 if TYPE_CHECKING:
     from gonogo.runtime import Graph
@@ -30,9 +30,9 @@ def make_roi(recipe: RoiRecipe, *, folder: Path | None = None, compiled: Callabl
         RecipeError: a learned recipe without its network.
         BundleError: a network that OpenVINO cannot compile.
     """
-    if isinstance(recipe, FixedRecipe):
+    if isinstance(recipe, FixedConfig):
         return FixedRoi(recipe)
-    if not isinstance(recipe, LearnedRecipe):
+    if not isinstance(recipe, LearnedConfig):
         return ClassicalRoi(recipe)
     network = None if folder is None else folder / NETWORK
     if network is None or not network.is_file():
@@ -55,5 +55,5 @@ def open_roi(path: Path, *, text: str | None = None, compiled: Callable[[Path], 
         text: What is in it, for a caller who has read and checked it.
         compiled: How the network of a learned recipe is compiled; for the CPU where omitted.
     """
-    recipe = read_recipe(path) if text is None else parse_recipe(text, name=str(path))
+    recipe = read_roi_config(path) if text is None else parse_roi_config(text, name=str(path))
     return make_roi(recipe, folder=path.parent, compiled=compiled)

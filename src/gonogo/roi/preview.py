@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gonogo.images.geometry import Corners, corners_of_box
-from gonogo.roi.classical import ClassicalRoi, Roi, reduced
+from gonogo.roi.classical import ClassicalRoi, Roi, reduced_frame
 from gonogo.roi.steps import Picture
 from gonogo.schema import Frame, Located
 
@@ -36,11 +36,11 @@ def preview(roi: Roi, frame: Frame) -> Frame:
     """
     cells = _step_cells(roi, frame)
     located = roi.locate(frame)
-    cells.append((_summary(located), draw(_fitted(frame), located, _CELL_WIDTH / frame.shape[1])))
+    cells.append((_summary(located), draw_preview(_fitted(frame), located, _CELL_WIDTH / frame.shape[1])))
     return _sheet([(f"{number}  {name}", picture) for number, (name, picture) in enumerate(cells)])
 
 
-def draw(picture: Frame, located: Located, scale: float = 1.0) -> Frame:
+def draw_preview(picture: Frame, located: Located, scale: float = 1.0) -> Frame:
     """Outline the part (amber) and the region to be inspected (blue) on a copy of a picture.
 
     Args:
@@ -63,7 +63,7 @@ def draw(picture: Frame, located: Located, scale: float = 1.0) -> Frame:
 def _step_cells(roi: Roi, frame: Frame) -> list[tuple[str, Picture]]:
     if isinstance(roi, ClassicalRoi):
         return [(name, _fitted(picture)) for name, picture in roi.trace(frame)]
-    return [("photograph", _fitted(reduced(frame, _CELL_WIDTH)))]
+    return [("photograph", _fitted(reduced_frame(frame, _CELL_WIDTH)))]
 
 
 def _summary(located: Located) -> str:

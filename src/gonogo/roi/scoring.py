@@ -11,7 +11,7 @@ import numpy as np
 from gonogo.dataset import Dataset, Sample
 from gonogo.errors import DatasetError
 from gonogo.progress import track
-from gonogo.roi.classical import Roi, reduced
+from gonogo.roi.classical import Roi, reduced_frame
 from gonogo.schema import Box, Frame, Quad
 
 
@@ -104,6 +104,6 @@ def _example(dataset: Dataset, sample: Sample, side_px: int) -> Example:
         sample=sample,
         box=box,
         quad=quad,
-        picture=reduced(frame, side_px),
+        picture=reduced_frame(frame, side_px),
         frame_shape=frame.shape,
     )

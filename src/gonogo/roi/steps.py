@@ -21,7 +21,7 @@ Picture: TypeAlias = UInt8[np.ndarray, "height width *channels"]
 """What steps take and give: RGB, grey, or a mask of 0 and 255."""
 
 
-class Kind(StrEnum):
+class StepKind(StrEnum):
     """What a picture holds, so that a recipe whose steps do not fit together is refused before it runs."""
 
     COLOUR = "colour picture"
@@ -38,15 +38,15 @@ def _odd(value: int) -> int:
 Size = Annotated[int, Field(ge=3, le=127), AfterValidator(_odd)]
 Level = Annotated[int, Field(ge=0, le=255)]
 Side = Literal["dark", "bright"]
-_ANY = (Kind.COLOUR, Kind.GREY, Kind.MASK)
-_PIXELS = (Kind.COLOUR, Kind.GREY)
+_ANY = (StepKind.COLOUR, StepKind.GREY, StepKind.MASK)
+_PIXELS = (StepKind.COLOUR, StepKind.GREY)
 
 
 class Grey(Strict):
     """Luminance: 0.299 R + 0.587 G + 0.114 B."""
 
-    takes: ClassVar[tuple[Kind, ...]] = (Kind.COLOUR,)
-    gives: ClassVar[Kind | None] = Kind.GREY
+    takes: ClassVar[tuple[StepKind, ...]] = (StepKind.COLOUR,)
+    gives: ClassVar[StepKind | None] = StepKind.GREY
     step: Literal["grey"] = "grey"
 
     def apply(self, picture: Picture) -> Picture:
@@ -57,8 +57,8 @@ class Grey(Strict):
 class Channel(Strict):
     """One channel: a colour, the brightest or darkest of the three, or their difference (chroma)."""
 
-    takes: ClassVar[tuple[Kind, ...]] = (Kind.COLOUR,)
-    gives: ClassVar[Kind | None] = Kind.GREY
+    takes: ClassVar[tuple[StepKind, ...]] = (StepKind.COLOUR,)
+    gives: ClassVar[StepKind | None] = StepKind.GREY
     step: Literal["channel"] = "channel"
     channel: Literal["red", "green", "blue", "brightest", "darkest", "chroma"]
 
@@ -77,8 +77,8 @@ class Channel(Strict):
 class Blur(Strict):
     """Gaussian blur."""
 
-    takes: ClassVar[tuple[Kind, ...]] = _PIXELS
-    gives: ClassVar[Kind | None] = None
+    takes: ClassVar[tuple[StepKind, ...]] = _PIXELS
+    gives: ClassVar[StepKind | None] = None
     step: Literal["blur"] = "blur"
     size: Size = 5
 
@@ -90,8 +90,8 @@ class Blur(Strict):
 class Median(Strict):
     """Median: removes specks and thin lines, keeps edges."""
 
-    takes: ClassVar[tuple[Kind, ...]] = _ANY
-    gives: ClassVar[Kind | None] = None
+    takes: ClassVar[tuple[StepKind, ...]] = _ANY
+    gives: ClassVar[StepKind | None] = None
     step: Literal["median"] = "median"
     size: Size = 5
 
@@ -103,8 +103,8 @@ class Median(Strict):
 class Clahe(Strict):
     """Contrast limited adaptive histogram equalisation: evens out the light."""
 
-    takes: ClassVar[tuple[Kind, ...]] = (Kind.GREY,)
-    gives: ClassVar[Kind | None] = None
+    takes: ClassVar[tuple[StepKind, ...]] = (StepKind.GREY,)
+    gives: ClassVar[StepKind | None] = None
     step: Literal["clahe"] = "clahe"
     clip: float = Field(default=2.0, gt=0, le=40)
     tiles: int = Field(default=8, ge=1, le=32)
@@ -117,8 +117,8 @@ class Clahe(Strict):
 class ThresholdOtsu(Strict):
     """Keep what is darker or brighter than Otsu's level plus an offset in grey levels."""
 
-    takes: ClassVar[tuple[Kind, ...]] = (Kind.GREY,)
-    gives: ClassVar[Kind | None] = Kind.MASK
+    takes: ClassVar[tuple[StepKind, ...]] = (StepKind.GREY,)
+    gives: ClassVar[StepKind | None] = StepKind.MASK
     step: Literal["threshold-otsu"] = "threshold-otsu"
     keep: Side = "dark"
     offset: int = Field(default=0, ge=-255, le=255)
@@ -132,8 +132,8 @@ class ThresholdOtsu(Strict):
 class ThresholdAdaptive(Strict):
     """Keep what is darker or brighter than the mean of its surroundings by more than ``offset`` grey levels."""
 
-    takes: ClassVar[tuple[Kind, ...]] = (Kind.GREY,)
-    gives: ClassVar[Kind | None] = Kind.MASK
+    takes: ClassVar[tuple[StepKind, ...]] = (StepKind.GREY,)
+    gives: ClassVar[StepKind | None] = StepKind.MASK
     step: Literal["threshold-adaptive"] = "threshold-adaptive"
     keep: Side = "dark"
     size: Size = 51
@@ -150,8 +150,8 @@ class ThresholdAdaptive(Strict):
 class ThresholdFixed(Strict):
     """Keep what is at most (dark) or above (bright) a grey level."""
 
-    takes: ClassVar[tuple[Kind, ...]] = (Kind.GREY,)
-    gives: ClassVar[Kind | None] = Kind.MASK
+    takes: ClassVar[tuple[StepKind, ...]] = (StepKind.GREY,)
+    gives: ClassVar[StepKind | None] = StepKind.MASK
     step: Literal["threshold-fixed"] = "threshold-fixed"
     keep: Side = "dark"
     level: Level = 128
@@ -164,8 +164,8 @@ class ThresholdFixed(Strict):
 class Canny(Strict):
     """Canny's edges, one pixel wide; the two levels are on the L1 gradient of a 3 x 3 Sobel."""
 
-    takes: ClassVar[tuple[Kind, ...]] = _PIXELS
-    gives: ClassVar[Kind | None] = Kind.MASK
+    takes: ClassVar[tuple[StepKind, ...]] = _PIXELS
+    gives: ClassVar[StepKind | None] = StepKind.MASK
     step: Literal["canny"] = "canny"
     low: int = Field(default=60, ge=0, le=2000)
     high: int = Field(default=150, ge=0, le=2000)
@@ -184,8 +184,8 @@ class Canny(Strict):
 class _Morphology(Strict):
     """A kernel that the picture is probed with."""
 
-    takes: ClassVar[tuple[Kind, ...]] = _ANY
-    gives: ClassVar[Kind | None] = None
+    takes: ClassVar[tuple[StepKind, ...]] = _ANY
+    gives: ClassVar[StepKind | None] = None
     operation: ClassVar[int]
     size: Size = 5
     kernel: Literal["rectangle", "ellipse"] = "rectangle"
@@ -249,8 +249,8 @@ class BlackHat(_Morphology):
 class Fill(Strict):
     """Fill every hole: whatever an outline encloses belongs to it."""
 
-    takes: ClassVar[tuple[Kind, ...]] = (Kind.MASK,)
-    gives: ClassVar[Kind | None] = None
+    takes: ClassVar[tuple[StepKind, ...]] = (StepKind.MASK,)
+    gives: ClassVar[StepKind | None] = None
     step: Literal["fill"] = "fill"
 
     def apply(self, picture: Picture) -> Picture:
@@ -287,16 +287,16 @@ def require_mask(steps: tuple[Step, ...]) -> None:
     Raises:
         ValueError: the first step that does not fit, what it expects and what it would be handed.
     """
-    kind = Kind.COLOUR
+    kind = StepKind.COLOUR
     for number, step in enumerate(steps):
         if kind not in step.takes:
             raise ValueError(f"step {number} ({step.step}): expected a {' or '.join(step.takes)}, found a {kind}")
         kind = step.gives or kind
-    if kind is not Kind.MASK:
+    if kind is not StepKind.MASK:
         raise ValueError(f"expected the steps to leave a mask (a threshold or canny makes one), found a {kind}")
 
 
-def describe(step: Step) -> str:
+def describe_step(step: Step) -> str:
     """Name and parameters in one line, such as ``close 9``."""
     words: list[str] = [step.step]
     for key, value in step.model_dump(exclude={"step"}).items():

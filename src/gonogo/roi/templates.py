@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from gonogo.roi.recipe import ClassicalRecipe
+from gonogo.roi.config import ClassicalConfig
 from gonogo.roi.steps import (
     BlackHat,
     Blur,
@@ -41,11 +41,11 @@ _MOVES: dict[str, tuple[float, ...]] = {
 }
 
 
-def draw(rng: np.random.Generator, side_px: int) -> ClassicalRecipe:
+def draw_template(rng: np.random.Generator, side_px: int) -> ClassicalConfig:
     """One random recipe: a structure, then its parameters."""
     structures = (_body, _body, _outlines, _plain, _edges, _texture)
     steps = structures[rng.integers(len(structures))](rng)
-    return ClassicalRecipe.model_validate(
+    return ClassicalConfig.model_validate(
         {
             "side_px": side_px,
             "regions": str(rng.choice(["contours", "components"])),
@@ -55,7 +55,7 @@ def draw(rng: np.random.Generator, side_px: int) -> ClassicalRecipe:
     )
 
 
-def neighbours(recipe: ClassicalRecipe) -> Iterator[ClassicalRecipe]:
+def neighbours(recipe: ClassicalConfig) -> Iterator[ClassicalConfig]:
     """Every recipe one move away: one parameter changed, one step left out, one put in, shape or regions swapped."""
     content = recipe.model_dump()
     for key, values in (("shape", ("quad", "box")), ("regions", ("contours", "components"))):
@@ -64,19 +64,19 @@ def neighbours(recipe: ClassicalRecipe) -> Iterator[ClassicalRecipe]:
                 yield recipe.model_copy(update={key: value})
     for steps in _moved(recipe.steps):
         try:
-            yield ClassicalRecipe.model_validate({**content, "steps": steps})
+            yield ClassicalConfig.model_validate({**content, "steps": steps})
         except ValidationError:  # the move left the range of a parameter, or a step without its mask
             continue
 
 
-def halved(recipe: ClassicalRecipe) -> ClassicalRecipe | None:
+def halved(recipe: ClassicalConfig) -> ClassicalConfig | None:
     """The same recipe for reduced pictures of half the side, kernels halved with them; ``None`` where it cannot be."""
     content = recipe.model_dump()
     for step in content["steps"]:
         if "size" in step:
             step["size"] = max(3, round((step["size"] - 1) / 4) * 2 + 1)
     try:
-        return ClassicalRecipe.model_validate({**content, "side_px": recipe.side_px // 2})
+        return ClassicalConfig.model_validate({**content, "side_px": recipe.side_px // 2})
     except ValidationError:  # too small a picture
         return None
 

@@ -19,11 +19,11 @@ from gonogo.dataset.splits import deal_folds
 from gonogo.errors import DatasetError
 from gonogo.images.geometry import area_and_aspect, box_of, grown, side_lengths
 from gonogo.progress import track
-from gonogo.roi.classical import Blob, ClassicalRoi, pick, reduced
-from gonogo.roi.recipe import ClassicalRecipe
+from gonogo.roi.classical import Blob, ClassicalRoi, pick, reduced_frame
+from gonogo.roi.config import ClassicalConfig
 from gonogo.roi.refine import refine
 from gonogo.roi.scoring import Example, RoiScore, score
-from gonogo.roi.templates import draw, halved, neighbours
+from gonogo.roi.templates import draw_template, halved, neighbours
 from gonogo.schema import Box, Region
 
 MAX_EXAMPLES = 120
@@ -48,7 +48,7 @@ _MEETS = 0.15
 class Tuned:
     """The best recipe of a search."""
 
-    recipe: ClassicalRecipe
+    recipe: ClassicalConfig
     seen: RoiScore
     """On the pictures it was tuned on: too good to be true."""
     trials: int
@@ -66,18 +66,18 @@ class _Search:
     deadline: float
     tried: int = 0
     interrupted: bool = False
-    best: list[tuple[float, ClassicalRecipe]] = field(default_factory=list)
+    best: list[tuple[float, ClassicalConfig]] = field(default_factory=list)
 
     @property
     def over(self) -> bool:
         return self.interrupted or time.monotonic() > self.deadline
 
-    def look(self, recipe: ClassicalRecipe, examples: Sequence[Example]) -> tuple[float, ClassicalRecipe]:
+    def look(self, recipe: ClassicalConfig, examples: Sequence[Example]) -> tuple[float, ClassicalConfig]:
         """Mean IoU of the recipe, once what follows from the labels is filled in."""
         self.tried += 1
         return fit(recipe, examples)
 
-    def keep(self, found: tuple[float, ClassicalRecipe]) -> None:
+    def keep(self, found: tuple[float, ClassicalConfig]) -> None:
         self.best = sorted([*self.best, found], key=lambda pair: -pair[0])[:_FINALISTS]
 
 
@@ -113,7 +113,7 @@ def tune(
         search.interrupted = True
     complete = not search.over
     if not search.best:  # interrupted before anything was tried on all pictures
-        search.keep(fit(draw(rng, side_px), examples))
+        search.keep(fit(draw_template(rng, side_px), examples))
     recipe = search.best[0][1]
     if not search.interrupted:
         recipe = _on_fewest_pixels(_with_best_band(recipe, examples), examples, least_side_px)
@@ -122,7 +122,7 @@ def tune(
 
 
 def cross_validate(
-    examples: Sequence[Example], folds: int, tuned: Callable[[list[Example]], ClassicalRecipe], *, seed: int = 0
+    examples: Sequence[Example], folds: int, tuned: Callable[[list[Example]], ClassicalConfig], *, seed: int = 0
 ) -> RoiScore:
     """Tune on all folds but one, score on that one, for each: every picture is unseen once.
 
@@ -145,7 +145,7 @@ def cross_validate(
     return RoiScore.pooled(scores)
 
 
-def fit(recipe: ClassicalRecipe, examples: Sequence[Example]) -> tuple[float, ClassicalRecipe]:
+def fit(recipe: ClassicalConfig, examples: Sequence[Example]) -> tuple[float, ClassicalConfig]:
     """Carry out a recipe's steps and fill in, from the labels, range, target, growth and the best choice.
 
     Returns:
@@ -170,10 +170,10 @@ def fit(recipe: ClassicalRecipe, examples: Sequence[Example]) -> tuple[float, Cl
 
 def _search_at_random(search: _Search, rng: np.random.Generator, trials: int, side_px: int) -> None:
     few = search.examples[:: max(1, len(search.examples) // _FIRST_LOOK)][:_FIRST_LOOK]
-    first: list[tuple[float, ClassicalRecipe]] = []
+    first: list[tuple[float, ClassicalConfig]] = []
     try:
         for _ in track(_until_over(search, trials), "random recipes", total=trials):
-            first.append(search.look(draw(rng, side_px), few))
+            first.append(search.look(draw_template(rng, side_px), few))
     except KeyboardInterrupt:
         search.interrupted = True
     first.sort(key=lambda pair: -pair[0])
@@ -190,7 +190,7 @@ def _search_around_the_best(search: _Search, trials: int) -> None:
             pass
 
 
-def _walk(search: _Search, start: tuple[float, ClassicalRecipe], trials: int) -> Iterator[None]:
+def _walk(search: _Search, start: tuple[float, ClassicalConfig], trials: int) -> Iterator[None]:
     """Move to the first neighbour that is better, until none is; yields after each recipe tried."""
     best, left = start, trials
     moved = True
@@ -231,13 +231,13 @@ def _until_over(search: _Search, trials: int) -> Iterator[int]:
 
 
 def _on_fewest_pixels(
-    found: tuple[float, ClassicalRecipe], examples: Sequence[Example], least_side_px: int
-) -> ClassicalRecipe:
+    found: tuple[float, ClassicalConfig], examples: Sequence[Example], least_side_px: int
+) -> ClassicalConfig:
     """The recipe on the smallest pictures on which it loses less than `_WORTH`, refinement at full size included."""
     least, recipe = found[0] - _WORTH, found[1]
     while (coarser := halved(recipe)) is not None and coarser.side_px >= least_side_px:
         frames = track(examples, f"on {coarser.side_px} pixels")
-        examples = [replace(one, picture=reduced(one.load(), coarser.side_px)) for one in frames]
+        examples = [replace(one, picture=reduced_frame(one.load(), coarser.side_px)) for one in frames]
         iou, coarser = _with_best_band(fit(coarser, examples)[1], examples)
         if iou < least:
             break
@@ -245,7 +245,7 @@ def _on_fewest_pixels(
     return recipe
 
 
-def _with_best_band(recipe: ClassicalRecipe, examples: Sequence[Example]) -> tuple[float, ClassicalRecipe]:
+def _with_best_band(recipe: ClassicalConfig, examples: Sequence[Example]) -> tuple[float, ClassicalConfig]:
     """The narrowest refinement at full size that gains as much as any; growth is fitted anew to the refined edges.
 
     Returns:
@@ -269,7 +269,7 @@ def _with_best_band(recipe: ClassicalRecipe, examples: Sequence[Example]) -> tup
     return total / len(examples), recipe
 
 
-def _taught_range(recipe: ClassicalRecipe, examples: Sequence[Example]) -> dict[str, tuple[float, float]]:
+def _taught_range(recipe: ClassicalConfig, examples: Sequence[Example]) -> dict[str, tuple[float, float]]:
     extents = np.array([area_and_aspect(_truth(example, recipe), example.frame_wh) for example in examples])
     (area, aspect), (most_area, most_aspect) = extents.min(axis=0), extents.max(axis=0)
     target = np.mean([np.divide(example.box.centre_xy, example.frame_wh) for example in examples], axis=0)
@@ -280,7 +280,7 @@ def _taught_range(recipe: ClassicalRecipe, examples: Sequence[Example]) -> dict[
     }
 
 
-def _growth(recipe: ClassicalRecipe, pairs: Sequence[tuple[Example, Region]]) -> tuple[float, float]:
+def _growth(recipe: ClassicalConfig, pairs: Sequence[tuple[Example, Region]]) -> tuple[float, float]:
     """How far parts reach beyond their regions: the median over the pictures where a region meets the part at all."""
     ratios = []
     for example, shape in pairs:
@@ -301,7 +301,7 @@ def _nearest_to_truth(blobs: Sequence[Blob], example: Example) -> list[tuple[Exa
     return [] if nearest is None else [(example, nearest)]
 
 
-def _chosen_iou(recipe: ClassicalRecipe, blobs: Sequence[Blob], example: Example) -> float:
+def _chosen_iou(recipe: ClassicalConfig, blobs: Sequence[Blob], example: Example) -> float:
     best = pick(blobs, recipe, example.frame_wh)
     return 0.0 if best is None else _iou(grown(best.shape, recipe.grow_long, recipe.grow_short), example)
 
@@ -311,5 +311,5 @@ def _iou(shape: Region, example: Example) -> float:
     return box_of(shape).intersection(Box.whole_of(*example.frame_wh)).iou(example.box)
 
 
-def _truth(example: Example, recipe: ClassicalRecipe) -> Region:
+def _truth(example: Example, recipe: ClassicalConfig) -> Region:
     return example.quad if recipe.shape == "quad" and example.quad is not None else example.box

@@ -46,7 +46,7 @@ AUDITORS = frozenset({Role.AUDITOR, Role.ADMIN})
 ENGINEERS_AND_AUDITORS = ENGINEERS | AUDITORS
 
 
-class Kind(Enum):
+class AccessKind(Enum):
     """What a route answers, and so how it refuses."""
 
     PAGE = "GET"
@@ -63,7 +63,7 @@ class Kind(Enum):
 class Route:
     """One line of the route table."""
 
-    kind: Kind
+    kind: AccessKind
     path: str
     handler: Callable[..., Any]
     roles: frozenset[Role]
@@ -81,7 +81,7 @@ class Route:
     @property
     def method(self) -> str:
         """GET or POST."""
-        return "GET" if self.kind in (Kind.PAGE, Kind.DATA) else "POST"
+        return "GET" if self.kind in (AccessKind.PAGE, AccessKind.DATA) else "POST"
 
     @property
     def example_path(self) -> str:
@@ -90,21 +90,21 @@ class Route:
         return self.path.format(**self.example) + (f"?{urlencode(query)}" if query else "")
 
 
-def page(path: str, handler: Callable[..., Any], roles: frozenset[Role], **more: Any) -> Route:
+def page_route(path: str, handler: Callable[..., Any], roles: frozenset[Role], **more: Any) -> Route:
     """A page to look at."""
-    return Route(kind=Kind.PAGE, path=path, handler=handler, roles=roles, **more)
+    return Route(kind=AccessKind.PAGE, path=path, handler=handler, roles=roles, **more)
 
 
 def form(path: str, handler: Callable[..., Any], roles: frozenset[Role], **more: Any) -> Route:
     """What a form on a page is sent to."""
-    return Route(kind=Kind.FORM, path=path, handler=handler, roles=roles, **more)
+    return Route(kind=AccessKind.FORM, path=path, handler=handler, roles=roles, **more)
 
 
 def data(path: str, handler: Callable[..., Any], roles: frozenset[Role], **more: Any) -> Route:
     """JSON, a picture or a stream that a page's script fetches."""
-    return Route(kind=Kind.DATA, path=path, handler=handler, roles=roles, **more)
+    return Route(kind=AccessKind.DATA, path=path, handler=handler, roles=roles, **more)
 
 
 def call(path: str, handler: Callable[..., Any], roles: frozenset[Role], **more: Any) -> Route:
     """What a page's script sends a change to."""
-    return Route(kind=Kind.CALL, path=path, handler=handler, roles=roles, **more)
+    return Route(kind=AccessKind.CALL, path=path, handler=handler, roles=roles, **more)

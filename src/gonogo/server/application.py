@@ -19,7 +19,7 @@ from starlette.types import Scope
 from gonogo.errors import GonogoError, LedgerError
 from gonogo.files import disk_is_full
 from gonogo.server import responses
-from gonogo.server.access import Kind, Role, Route
+from gonogo.server.access import AccessKind, Role, Route
 from gonogo.server.account import login
 from gonogo.server.auth.accounts import Accounts
 from gonogo.server.auth.guard import GuardedRoute, guard_kwargs, identify
@@ -135,14 +135,14 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _malformed(request: Request, error: Exception) -> Response:
     if request.url.path == "/login":
         return await run_in_threadpool(login.incomplete_login, request)
-    if request.scope.get("gonogo.kind") is Kind.FORM and request.state.visitor.user is not None:
+    if request.scope.get("gonogo.kind") is AccessKind.FORM and request.state.visitor.user is not None:
         said = RefusedError(N_("Something in this form is missing or malformed."))
         return await run_in_threadpool(responses.refuse, request, said)
     return await run_in_threadpool(_tell, request, 422)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    if isinstance(error, RefusedError) and request.scope.get("gonogo.kind") is Kind.FORM:
+    if isinstance(error, RefusedError) and request.scope.get("gonogo.kind") is AccessKind.FORM:
         return await run_in_threadpool(responses.refuse, request, error)
     code = 507 if disk_is_full(error) else 503 if isinstance(error, LedgerError) else 422
     return await run_in_threadpool(_tell, request, code, error)
@@ -165,12 +165,14 @@ def _tell(request: Request, status_code: int, error: Exception | None = None, he
         message = error.text(language)
     else:
         known = _LEDGER if status_code == 503 and error else _REFUSALS.get(status_code, _REFUSALS[400])
-        if status_code == 403 and kind in (Kind.FORM, Kind.CALL):
+        if status_code == 403 and kind in (AccessKind.FORM, AccessKind.CALL):
             known = _NOT_TAKEN
         # What failed inside may name files: that is for people who are logged in.
         told = str(error) if error and status_code != 507 and request.state.visitor.role else ""
         message = told or translations(language).gettext(known)
-    if kind in (Kind.PAGE, Kind.FORM) or (kind is None and "text/html" in request.headers.get("accept", "")):
+    if kind in (AccessKind.PAGE, AccessKind.FORM) or (
+        kind is None and "text/html" in request.headers.get("accept", "")
+    ):
         answer: Response = responses.page(
             request, "error.html", status_code=status_code, status=status_code, message=message
         )

@@ -63,7 +63,7 @@ class Records:
         return [sample for file, sample in self.samples.items() if self.changed_at[file] > version]
 
 
-class Draft:
+class DatasetDraft:
     """A data set while it is being changed."""
 
     def __init__(self, before: Records) -> None:
@@ -130,7 +130,7 @@ class Datasets:
             return self._refreshed(name, held)
 
     @contextmanager
-    def changing(self, name: str) -> Iterator[Draft]:
+    def changing(self, name: str) -> Iterator[DatasetDraft]:
         """Change a data set: what the draft holds at the end of the block is written, unless the block raises.
 
         Raises:
@@ -139,7 +139,7 @@ class Datasets:
         """
         held, root = self._of(name), self.root_of(name)
         with held.lock, locked(root):
-            draft = Draft(self._refreshed(name, held))
+            draft = DatasetDraft(self._refreshed(name, held))
             yield draft
             if any(draft.before.samples.get(file) is not sample for file, sample in draft.samples.items()):
                 write_metadata(root, draft.samples.values())

@@ -40,7 +40,7 @@ def catalogue(language: str) -> Path:
     return LOCALES / language / "LC_MESSAGES" / "messages.po"
 
 
-def read(language: str) -> Catalog:
+def read_catalogue(language: str) -> Catalog:
     """A language's translations as they stand in the file."""
     path = catalogue(language)
     if not path.exists():
@@ -49,7 +49,7 @@ def read(language: str) -> Catalog:
         return read_po(file, locale=language)
 
 
-def missing(catalog: Catalog) -> list[str]:
+def missing_translations(catalog: Catalog) -> list[str]:
     """The texts without a translation."""
     return [str(each.id) for each in catalog if each.id and (not each.string or not all(each.string) or each.fuzzy)]
 
@@ -61,11 +61,11 @@ def compiled(catalog: Catalog) -> bytes:
     return data.getvalue()
 
 
-def main() -> int:
+def update_catalogues() -> int:
     """Update every language; returns the exit code."""
     template, unfinished = extract(), 0
     for language in LANGUAGES[1:]:
-        catalog = read(language)
+        catalog = read_catalogue(language)
         catalog.project, catalog.version = "gonogo", gonogo.__version__
         catalog.header_comment = (
             "# Kept up to date by python -m gonogo.server.messages; fill in what is empty, run again."
@@ -77,11 +77,11 @@ def main() -> int:
         write_po(data, catalog, width=120, include_lineno=False, sort_output=True)
         write_beside(catalogue(language), data.getvalue())
         write_beside(catalogue(language).with_suffix(".mo"), compiled(catalog))
-        for text in missing(catalog):
+        for text in missing_translations(catalog):
             unfinished += 1
             sys.stdout.write(f"{language}: {text!r} has no translation in {catalogue(language)}\n")
     return 1 if unfinished else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(update_catalogues())

@@ -55,7 +55,7 @@ def _odd(path: Path) -> Installed:
 
 def _installed(path: Path, active: bool) -> Installed:
     try:
-        opened = bundle.read(path)
+        opened = bundle.read_bundle(path)
     except BundleError as error:
         return Installed(name=path.name, active=active, sha256="", point=None, problem=str(error))
     return Installed(

@@ -17,7 +17,7 @@ from starlette.routing import Match
 
 import gonogo
 from gonogo.schema import State
-from gonogo.server.access import ROLE_NAMES, Kind, Role
+from gonogo.server.access import ROLE_NAMES, AccessKind, Role
 from gonogo.server.auth.accounts import Accounts
 from gonogo.server.auth.sessions import Notice
 from gonogo.server.auth.visitor import Visitor
@@ -56,7 +56,7 @@ def page(request: Request, template: str, *, status_code: int = 200, **values: A
     sessions = component(request, Accounts).sessions
     visitor: Visitor = request.state.visitor
     notice = sessions.take_notice(visitor.session) if visitor.user and visitor.session else None
-    text = fill(
+    text = fill_template(
         visitor.language,
         template,
         me=visitor,
@@ -74,9 +74,9 @@ def page(request: Request, template: str, *, status_code: int = 200, **values: A
     return HTMLResponse(text, status_code)
 
 
-def fill(language: str, template: str, **values: Any) -> Markup:
+def fill_template(language: str, template: str, **values: Any) -> Markup:
     """A template in a language: a whole page, or a piece that goes into one or is put in its place by a script."""
-    return Markup(environment(language).get_template(template).render(**values))
+    return Markup(template_environment(language).get_template(template).render(**values))
 
 
 def back(request: Request, to: str, message: str) -> RedirectResponse:
@@ -106,7 +106,7 @@ def came_from(request: Request) -> str:
     asked = {"type": "http", "method": "GET", "path": unquote(referrer.path), "root_path": ""}
     for route in request.app.router.routes:
         declared = getattr(route, "declared", None)
-        if declared is not None and declared.kind is Kind.PAGE and route.matches(asked)[0] is Match.FULL:
+        if declared is not None and declared.kind is AccessKind.PAGE and route.matches(asked)[0] is Match.FULL:
             return inside(referrer.path + (f"?{referrer.query}" if referrer.query else ""))
     return "/"
 
@@ -139,7 +139,7 @@ def _typed(notice: Notice | None, form: str, field: str, default: str = "") -> s
 
 
 @functools.cache
-def environment(language: str) -> Environment:
+def template_environment(language: str) -> Environment:
     """The templates in one language. Autoescape is always on; an undefined name is an error."""
     made = Environment(
         loader=PackageLoader("gonogo.server"),

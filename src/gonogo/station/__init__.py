@@ -7,12 +7,12 @@ whatever fails becomes a fault within the window. ``docs/station.md`` tells the 
 
 from gonogo.station.answers import AnswerError, Port, Sender
 from gonogo.station.cycle import FOLLOWS, Cycle, Step
-from gonogo.station.judging import ANSWERED_FAULT, Station, ViewParts
+from gonogo.station.judging import ANSWERED_FAULT, CameraParts, Station
 from gonogo.station.messages import Answer, Cause, Trigger
-from gonogo.station.models import Model, ModelSlot, Swap
-from gonogo.station.running import run, worker_command
+from gonogo.station.models import LoadedBundle, ModelSlot, Swap
+from gonogo.station.running import run_station, worker_command
 from gonogo.station.settings import EXAMPLE, StationSettings, parse_settings, read_settings
-from gonogo.station.status import Health, read_status
+from gonogo.station.status import Health, read_station_status
 from gonogo.station.supervisor import Supervisor
 
 __all__ = [
@@ -21,10 +21,11 @@ __all__ = [
     "FOLLOWS",
     "Answer",
     "AnswerError",
+    "CameraParts",
     "Cause",
     "Cycle",
     "Health",
-    "Model",
+    "LoadedBundle",
     "ModelSlot",
     "Port",
     "Sender",
@@ -34,10 +35,9 @@ __all__ = [
     "Supervisor",
     "Swap",
     "Trigger",
-    "ViewParts",
     "parse_settings",
     "read_settings",
-    "read_status",
-    "run",
+    "read_station_status",
+    "run_station",
     "worker_command",
 ]

@@ -14,7 +14,7 @@ from gonogo.images import Photograph
 from gonogo.ledger import Action, Ledger, Where
 from gonogo.names import readable
 from gonogo.schema import State
-from gonogo.station.models import Model
+from gonogo.station.models import LoadedBundle
 from gonogo.station.settings import ChallengeSettings
 
 CHALLENGE, ACKNOWLEDGE = "challenge", "acknowledge"
@@ -94,7 +94,7 @@ class Challenges:
         files = list(images.find(self._settings.pictures))
         return files[next(self._turn) % len(files)] if files else None
 
-    def judge_picture(self, path: Path, model: Model | None) -> Action:
+    def judge_picture(self, path: Path, model: LoadedBundle | None) -> Action:
         """Judge one picture of a known bad part; the action records what came of it."""
         if model is None:
             return self.result(path.name, State.FAULT, None, "no bundle is loaded", about=None)

@@ -12,13 +12,13 @@ from gonogo import bundle as bundles
 from gonogo.capture import HealthCheck, measure, open_camera, read_token
 from gonogo.capture.settings import FolderSettings, PushSettings
 from gonogo.errors import GonogoError, UnfitError
-from gonogo.station.models import load
-from gonogo.station.own_ledger import OwnLedger
-from gonogo.station.settings import HttpAnswers, StationSettings, ViewSettings
+from gonogo.station.ledger_handle import LedgerHandle
+from gonogo.station.models import load_model
+from gonogo.station.settings import HttpAnswers, StationCamera, StationSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class CheckFinding:
     """One thing that was tried."""
 
     what: str
@@ -26,7 +26,7 @@ class Finding:
     detail: str
 
 
-def check_station(settings: StationSettings) -> list[Finding]:
+def check_station(settings: StationSettings) -> list[CheckFinding]:
     """Open the ledger, load the bundles, take and check one picture with every camera.
 
     Folders and HTTP cameras are not asked for a picture: it would be missing on the line.
@@ -41,15 +41,15 @@ def check_station(settings: StationSettings) -> list[Finding]:
     return found
 
 
-def _try(what: str, trial: Callable[[], str]) -> Finding:
+def _try(what: str, trial: Callable[[], str]) -> CheckFinding:
     try:
-        return Finding(what=what, passed=True, detail=trial())
+        return CheckFinding(what=what, passed=True, detail=trial())
     except (GonogoError, OSError) as error:
-        return Finding(what=what, passed=False, detail=str(error))
+        return CheckFinding(what=what, passed=False, detail=str(error))
 
 
 def _ledger(settings: StationSettings) -> str:
-    own = OwnLedger(settings.ledger, settings.state_dir)
+    own = LedgerHandle(settings.ledger, settings.state_dir)
     try:
         rows = own.open().head().seq
     finally:
@@ -79,14 +79,14 @@ def _place(source: Path) -> Path:
 
 
 def _bundle(settings: StationSettings, source: Path) -> str:
-    model = load(_place(source))
+    model = load_model(_place(source))
     if source == settings.bundle and settings.bundle_sha256 not in (None, model.sha256):
         raise UnfitError(f"expected bundle {settings.bundle_sha256}, found {model.sha256}.")
     passes = "lets nothing pass" if model.go_below is None else f"go below {model.go_below:.4g}"
     return f"{model.name} {model.sha256[:16]}: golden frames reproduced, {passes}"
 
 
-def _camera(settings: StationSettings, view: ViewSettings) -> str:
+def _camera(settings: StationSettings, view: StationCamera) -> str:
     source = view.camera
     if isinstance(source, FolderSettings):
         count = sum(1 for _ in source.folder.iterdir())
@@ -94,7 +94,7 @@ def _camera(settings: StationSettings, view: ViewSettings) -> str:
     if isinstance(source, PushSettings):
         read_token(source.token_file)
         return f"waits for pictures at {source.host}:{source.port}"
-    recipe = bundles.read(_place(view.bundle or settings.bundle)).manifest.recipe
+    recipe = bundles.read_bundle(_place(view.bundle or settings.bundle)).manifest.recipe
     camera = open_camera(source)
     try:
         acquired = camera.acquire("check", timeout_s=5.0)

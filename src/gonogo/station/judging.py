@@ -11,18 +11,18 @@ from gonogo.capture import Camera, CaptureError, HealthLimits, Trouble
 from gonogo.config import Recipe
 from gonogo.errors import GonogoError
 from gonogo.files import free_bytes
-from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Row, VerdictRecord, View, Where, worst
+from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Row, VerdictRecord, View, Where, worst_state
 from gonogo.ledger.frames import frames_folder
 from gonogo.names import readable
 from gonogo.schema import State, Verdict
+from gonogo.station.cameras import CameraPicture, CameraThread
 from gonogo.station.challenge import Challenges
 from gonogo.station.cycle import Cycle, Step
+from gonogo.station.ledger_handle import LedgerHandle, Opener, open_ledger
 from gonogo.station.messages import Answer, Cause, Trigger, fault
 from gonogo.station.models import ModelSlot, Swap
 from gonogo.station.outcomes import Outcome, answer_of, ledger_cause, sole_until, stage_times
-from gonogo.station.own_ledger import Opener, OwnLedger, open_ledger
 from gonogo.station.settings import StationSettings
-from gonogo.station.views import Shot, ViewThread
 
 ANSWERED_FAULT = "answered_fault"
 """The action that says: this verdict is on record, but the line was told ``fault``, because it came too late."""
@@ -30,7 +30,7 @@ _RESERVE_S = 0.05  # what commit and answer may take at the end of the window
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewParts:
+class CameraParts:
     """What one view is made of, opened only in its own thread."""
 
     name: str
@@ -45,18 +45,18 @@ class Station:
     def __init__(
         self,
         settings: StationSettings,
-        views: tuple[ViewParts, ...],
+        views: tuple[CameraParts, ...],
         *,
         open_ledger: Opener = open_ledger,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.settings = settings
-        self._ledger = OwnLedger(settings.ledger, settings.state_dir, open_ledger, station=settings.station)
+        self._ledger = LedgerHandle(settings.ledger, settings.state_dir, open_ledger, station=settings.station)
         self._clock, self._now = clock, now
         self._parts = views
         frames = FrameStore(frames_folder(settings.ledger))
-        self._views = [ViewThread(each.name, each.open_camera, each.health, frames) for each in views]
+        self._views = [CameraThread(each.name, each.open_camera, each.health, frames) for each in views]
         self._slots = list({id(each.slot): each.slot for each in views}.values())
         self.challenges = (
             None
@@ -123,7 +123,7 @@ class Station:
             cycle.to(Step.ANSWERING)
             return stored
         outcome = self._refused(trigger)
-        shots: list[Shot] = []
+        shots: list[CameraPicture] = []
         if outcome is None:
             cycle.to(Step.ACQUIRING)
             shots = self._shoot(trigger)
@@ -246,7 +246,7 @@ class Station:
                 return Outcome(state=State.FAULT, reason=told, cause=Cause.MODEL, model=slot.model)
         return None
 
-    def _shoot(self, trigger: Trigger) -> list[Shot]:
+    def _shoot(self, trigger: Trigger) -> list[CameraPicture]:
         left_s = max(0.0, min(self.settings.camera_timeout_s, trigger.due_s - self._clock() - _RESERVE_S))
         came_s, window_s = trigger.due_s - self.settings.window_s, self.settings.camera_timeout_s
         shots = [
@@ -261,13 +261,13 @@ class Station:
                 shot.problem = CaptureError(Trouble.CAMERA_LOST, told)
         return shots
 
-    def _inspect(self, trigger: Trigger, shots: list[Shot]) -> Outcome:
+    def _inspect(self, trigger: Trigger, shots: list[CameraPicture]) -> Outcome:
         # Whoever waits in vain for one view need not judge the others: the part is a fault.
         judged = all(shot.problem is None for shot in shots)
         verdicts = [self._judge_shot(shot, parts, judged) for shot, parts in zip(shots, self._parts, strict=True)]
         judged_at = self._now()
         views, problem = self._views_of(shots, verdicts)
-        state = worst(view.state for view in views)
+        state = worst_state(view.state for view in views)
         outcome = Outcome(
             state=state,
             reason=next(view.reason for view in views if view.state is state),
@@ -281,7 +281,7 @@ class Station:
             return replace(outcome, cause=problem or Cause.INSPECTOR)
         return outcome
 
-    def _judge_shot(self, shot: Shot, parts: ViewParts, judged: bool) -> Verdict:
+    def _judge_shot(self, shot: CameraPicture, parts: CameraParts, judged: bool) -> Verdict:
         if not judged or shot.problem is not None:
             return Verdict(state=State.FAULT, score=None, reason="not judged, as a view failed")
         model, acquired = parts.slot.model, shot.acquired
@@ -292,7 +292,7 @@ class Station:
         except Exception as error:  # noqa: BLE001  the edge of judging: whatever went wrong, the part is a fault
             return Verdict(state=State.FAULT, score=None, reason=f"not judged ({type(error).__name__}: {error})")
 
-    def _views_of(self, shots: list[Shot], verdicts: list[Verdict]) -> tuple[tuple[View, ...], Cause | None]:
+    def _views_of(self, shots: list[CameraPicture], verdicts: list[Verdict]) -> tuple[tuple[View, ...], Cause | None]:
         """What is recorded of the views, with the cause of the first that failed.
 
         Waits until the frames are checked and stored: a verdict on a picture that cannot be judged is none.
@@ -329,7 +329,7 @@ class Station:
             return replace(outcome, state=State.FAULT, cause=Cause.CHALLENGE, reason=f"nothing may pass: {held}")
         return outcome
 
-    def _commit(self, trigger: Trigger, outcome: Outcome, cycle: Cycle, shots: list[Shot]) -> Answer:
+    def _commit(self, trigger: Trigger, outcome: Outcome, cycle: Cycle, shots: list[CameraPicture]) -> Answer:
         try:
             answer = self._append(trigger, outcome, {**stage_times(shots, outcome), **cycle.timings_ms})
         except DuplicateTrigger as duplicate:  # recorded since it was looked up, so not by this station
@@ -372,7 +372,7 @@ class Station:
     def _tell_challenge(self, trigger: Trigger, outcome: Outcome, answer: Answer) -> None:
         if self.challenges is None or not self.challenges.is_challenge(trigger.part) or not outcome.views:
             return
-        judged = worst(view.state for view in outcome.views)
+        judged = worst_state(view.state for view in outcome.views)
         sha256 = None if outcome.model is None else outcome.model.sha256
         try:
             self.note(
@@ -397,6 +397,6 @@ class Station:
             view.settle(trigger.id, stored=stored)
 
 
-def _recipe(parts: ViewParts) -> Recipe:
+def _recipe(parts: CameraParts) -> Recipe:
     """How the view's bundle wants its pictures unpacked."""
     return Recipe() if parts.slot.model is None else parts.slot.model.recipe

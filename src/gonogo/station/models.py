@@ -24,7 +24,7 @@ _ATTEMPT = "attempt"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class LoadedBundle:
     """What a station needs to know of a loaded bundle."""
 
     name: str
@@ -39,11 +39,11 @@ class Model:
     """How it wants its pictures unpacked."""
 
 
-Loader = Callable[[Path], Model]
+Loader = Callable[[Path], LoadedBundle]
 """Opens a bundle and replays its golden frames; raises a `GonogoError` for one that is not fit to judge."""
 
 
-def load(path: Path) -> Model:
+def load_model(path: Path) -> LoadedBundle:
     """Open a bundle with the inspector; see `Loader`."""
     import math
 
@@ -54,7 +54,7 @@ def load(path: Path) -> Model:
     point = inspector.operating_point
     finite = [] if point is None else [point.go_below, point.no_go_above]
     go_below, no_go_above = (value if math.isfinite(value) else None for value in (finite or [math.inf, math.inf]))
-    return Model(
+    return LoadedBundle(
         name=inspector.bundle.manifest.name,
         path=path,
         sha256=inspector.bundle_sha256,
@@ -85,7 +85,9 @@ class ModelSlot:
     running network, and the last good one is at hand whatever becomes of the place.
     """
 
-    def __init__(self, source: Path, copies: Path, *, only_sha256: str | None = None, loader: Loader = load) -> None:
+    def __init__(
+        self, source: Path, copies: Path, *, only_sha256: str | None = None, loader: Loader = load_model
+    ) -> None:
         self._source = source
         self._copies = copies
         self._only = only_sha256
@@ -93,9 +95,9 @@ class ModelSlot:
         self._tried: tuple[object, ...] = ()
         self._lock = threading.Lock()
         self._found: Swap | None = None
-        self._next: Model | None = None
+        self._next: LoadedBundle | None = None
         self._thread: threading.Thread | None = None
-        self.model: Model | None = None
+        self.model: LoadedBundle | None = None
         self.trouble = "no bundle is loaded yet"
         """Why the bundle at its place is not the one in use; empty where it is."""
 
@@ -152,7 +154,7 @@ class ModelSlot:
             return Swap(before=before, after=before, refused=readable(str(error)) or type(error).__name__)
         return Swap(before=before, after=self._next.sha256, refused="")
 
-    def _loaded(self) -> Model:
+    def _loaded(self) -> LoadedBundle:
         place = self._resolved()
         seal = place / _SEAL
         if not seal.is_file():
@@ -226,7 +228,7 @@ class ModelSlot:
                 _proof(self.model.path).touch()
             self._prune()
 
-    def _accepted(self, model: Model) -> Model:
+    def _accepted(self, model: LoadedBundle) -> LoadedBundle:
         if self._only is not None and model.sha256 != self._only:
             raise InputError(
                 f"{self._source}: expected bundle {self._only}, as bundle_sha256 in the settings says, "

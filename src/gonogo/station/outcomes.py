@@ -8,9 +8,9 @@ from datetime import datetime
 from gonogo.files import disk_is_full
 from gonogo.ledger import Row, VerdictRecord, View
 from gonogo.schema import State
+from gonogo.station.cameras import CameraPicture
 from gonogo.station.messages import Answer, Cause
-from gonogo.station.models import Model
-from gonogo.station.views import Shot
+from gonogo.station.models import LoadedBundle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Outcome:
     reason: str
     cause: Cause | None
     views: tuple[View, ...] = ()
-    model: Model | None = None
+    model: LoadedBundle | None = None
     late: bool = False
     acquired_at: datetime | None = None
     judged_at: datetime | None = None
@@ -43,7 +43,7 @@ def answer_of(row: Row[VerdictRecord]) -> Answer:
     )
 
 
-def stage_times(shots: list[Shot], outcome: Outcome) -> dict[str, float]:
+def stage_times(shots: list[CameraPicture], outcome: Outcome) -> dict[str, float]:
     """The slowest view's time in each of its own stages, and what the network took in all."""
     stages: dict[str, float] = {}
     for shot in shots:
@@ -53,7 +53,7 @@ def stage_times(shots: list[Shot], outcome: Outcome) -> dict[str, float]:
     return {**stages, "judge": sum(judged)} if judged else stages
 
 
-def sole_until(shots: list[Shot]) -> float | None:
+def sole_until(shots: list[CameraPicture]) -> float | None:
     """The pictures are the part's only where no other trigger came before this moment; see `gonogo.capture.Matched`."""
     found = [shot.acquired.sole_until_s for shot in shots if shot.acquired is not None]
     return max((moment for moment in found if moment is not None), default=None)

@@ -1,4 +1,4 @@
-"""Publishing what a station shows of itself; see `gonogo.station.status` for the files."""
+"""Publishing what a station shows of itself; see `gonogo.station.status_command` for the files."""
 
 from __future__ import annotations
 

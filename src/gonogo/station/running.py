@@ -15,13 +15,13 @@ from gonogo.capture import read_token
 from gonogo.errors import UnfitError
 from gonogo.station.answers import Port, Sender, open_port
 from gonogo.station.http import StationServer
-from gonogo.station.own_ledger import same_name, station_lock
+from gonogo.station.ledger_handle import same_name, station_lock
 from gonogo.station.settings import HttpTrigger, StationSettings
 from gonogo.station.supervisor import Supervisor
 from gonogo.station.triggers import open_source
 
 
-def run(
+def run_station(
     settings: StationSettings,
     worker: Sequence[str],
     *,

@@ -18,7 +18,7 @@ from gonogo.files import MOST_SETTINGS_BYTES, parse_toml, read_text
 Seconds: TypeAlias = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
-class ViewSettings(Strict):
+class StationCamera(Strict):
     """``[[views]]``: one camera looking at the part."""
 
     name: str = Field(default="main", pattern=r"^[A-Za-z0-9_-]{1,40}$")
@@ -156,7 +156,7 @@ class StationSettings(Strict):
     """How many parts may wait; one more is a fault."""
     min_free_mb: int = Field(default=500, ge=0)
     """With less space left for the ledger, every part is a fault."""
-    views: tuple[ViewSettings, ...] = Field(min_length=1)
+    views: tuple[StationCamera, ...] = Field(min_length=1)
     trigger: TriggerSettings
     answer: AnswerSettings
     http: HttpSettings | None = None
@@ -165,7 +165,7 @@ class StationSettings(Strict):
 
     @field_validator("views")
     @classmethod
-    def _have_names_of_their_own(cls, value: tuple[ViewSettings, ...]) -> tuple[ViewSettings, ...]:
+    def _have_names_of_their_own(cls, value: tuple[StationCamera, ...]) -> tuple[StationCamera, ...]:
         names = [view.name for view in value]
         if len(set(names)) < len(names):
             raise ValueError(f"expected a different name for every view, found {', '.join(names)}")

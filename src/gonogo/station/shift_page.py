@@ -13,11 +13,11 @@ from gonogo.files import write_beside
 from gonogo.inspector import Inspector
 from gonogo.ledger import Action, FrameStore, Row, VerdictRecord
 from gonogo.ledger.frames import frames_folder
-from gonogo.report import render, svg, words
+from gonogo.report import phrases, render_page, svg
 from gonogo.report.pictures import data_uri, thumbnails
 from gonogo.schema import State
 from gonogo.station.messages import Cause
-from gonogo.station.shift_report import NOTABLE, Event, Kind, Period, Shifts, Tally
+from gonogo.station.shift_report import NOTABLE, DefectCount, Event, Period, Shifts, ShiftTally
 
 _SHOWN_PER_KIND, _LOTS_SHOWN, _EVENTS_SHOWN = 3, 8, 30
 
@@ -67,12 +67,12 @@ def write_shift_page(period: Period, ledger: Path, out: Path, *, shifts: Shifts 
     """
     gallery = _Gallery(FrameStore(frames_folder(ledger)))
     causes = [(CAUSES.get(Cause(cause), cause), count) for cause, count in period.faults.most_common()]
-    page = render(
+    page = render_page(
         "shift.html",
         period=period,
-        headline=headline(period),
-        subline=subline(period),
-        warnings=warnings(period),
+        headline=shift_headline(period),
+        subline=shift_subline(period),
+        warnings=shift_warnings(period),
         bars={tally.name: _bar(tally) for tally in (*period.shifts, *period.lots, *period.bundles)},
         lots=period.lots[:_LOTS_SHOWN],
         kinds=[(kind, share, gallery.pictures(kind.rows)) for kind, share in _cumulative(period)],
@@ -89,21 +89,21 @@ def write_shift_page(period: Period, ledger: Path, out: Path, *, shifts: Shifts 
     write_beside(out, page.encode())
 
 
-def headline(period: Period) -> str:
+def shift_headline(period: Period) -> str:
     """The one sentence."""
     total = period.total
-    passed, share = total.states[State.GO], words.percent(total.first_pass)
-    said = f"{passed:,} of {words.parts(total.parts)} passed at once ({share})"
+    passed, share = total.states[State.GO], phrases.percent(total.first_pass)
+    said = f"{passed:,} of {phrases.parts(total.parts)} passed at once ({share})"
     if not period.kinds:
         return f"{said}; no defect was confirmed by a person."
     return f"{said}; the most frequent defect was {period.kinds[0].name.replace('_', ' ')}."
 
 
-def subline(period: Period) -> str:
+def shift_subline(period: Period) -> str:
     """Who had to do what about the rest."""
     states, reviews = period.total.states, period.reviews
     text = (
-        f"{words.parts(states[State.NO_GO])} rejected, {states[State.REVIEW]:,} sent to a person, "
+        f"{phrases.parts(states[State.NO_GO])} rejected, {states[State.REVIEW]:,} sent to a person, "
         f"{states[State.FAULT]:,} not judged. "
     )
     if reviews.sent:
@@ -112,12 +112,12 @@ def subline(period: Period) -> str:
         )
     good = states[State.GO] + reviews.good + reviews.rejected_good
     if good > states[State.GO]:
-        share = words.percent(good / period.total.parts)
-        text += f"In the end {words.parts(good)} ({share}) had passed at once or been called good by a person."
+        share = phrases.percent(good / period.total.parts)
+        text += f"In the end {phrases.parts(good)} ({share}) had passed at once or been called good by a person."
     return text
 
 
-def warnings(period: Period) -> list[str]:
+def shift_warnings(period: Period) -> list[str]:
     """What a shift leader must know first."""
     found = []
     if period.broken:
@@ -130,7 +130,7 @@ def warnings(period: Period) -> list[str]:
         found.append(f"{failed} of {len(period.challenges)} tests with a known bad part failed.")
     if period.late_answers:
         found.append(
-            f"{words.parts(period.late_answers)} were judged, but too late: the line was told fault. "
+            f"{phrases.parts(period.late_answers)} were judged, but too late: the line was told fault. "
             "They can be put on the line again under a new trigger."
         )
     return found
@@ -195,7 +195,7 @@ class _Gallery:
         return self._inspectors[bundle]
 
 
-def _cumulative(period: Period) -> list[tuple[Kind, float]]:
+def _cumulative(period: Period) -> list[tuple[DefectCount, float]]:
     whole, so_far, found = sum(kind.count for kind in period.kinds), 0, []
     for kind in period.kinds:
         so_far += kind.count
@@ -203,11 +203,11 @@ def _cumulative(period: Period) -> list[tuple[Kind, float]]:
     return found
 
 
-def _bar(tally: Tally) -> Markup:
+def _bar(tally: ShiftTally) -> Markup:
     order = (State.GO, State.REVIEW, State.NO_GO, State.FAULT)
     return svg.stacked_bar(
         [
-            svg.Segment(count=tally.states[state], style=f"is-{state.value}", name=words.STATE_NAMES[state])
+            svg.Segment(count=tally.states[state], style=f"is-{state.value}", name=phrases.STATE_NAMES[state])
             for state in order
         ]
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gonogo.errors import InputError
-from gonogo.ledger import REVIEW, Action, Head, Ledger, Row, VerdictRecord, Where, verify
+from gonogo.ledger import REVIEW, Action, ChainHead, Ledger, Row, VerdictRecord, Where, verify
 from gonogo.schema import Label, State
 from gonogo.station.challenge import ACKNOWLEDGE, CHALLENGE
 from gonogo.station.judging import ANSWERED_FAULT
@@ -60,7 +60,7 @@ def parse_shifts(hours: str, zone: str) -> Shifts:
 
 
 @dataclass(kw_only=True)
-class Tally:
+class ShiftTally:
     """Parts of one shift, lot or bundle."""
 
     name: str
@@ -86,7 +86,7 @@ class Tally:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class DefectCount:
     """One defect kind, as people named it."""
 
     name: str
@@ -130,13 +130,13 @@ class Period:
     station: str
     since: datetime
     until: datetime
-    total: Tally
-    shifts: tuple[Tally, ...]
-    lots: tuple[Tally, ...]
+    total: ShiftTally
+    shifts: tuple[ShiftTally, ...]
+    lots: tuple[ShiftTally, ...]
     """The one with the lowest first-pass yield first."""
-    bundles: tuple[Tally, ...]
+    bundles: tuple[ShiftTally, ...]
     """Named by the bundle's SHA-256."""
-    kinds: tuple[Kind, ...]
+    kinds: tuple[DefectCount, ...]
     """The most frequent first."""
     reviews: ReviewLoad
     events: tuple[Event, ...]
@@ -208,7 +208,7 @@ class _Read:
     """The parts of the time in question."""
     actions: list[Row[Action]]
     """Of the station, or about these parts; of all times."""
-    head: Head
+    head: ChainHead
 
 
 def _read(path: Path, station: str | None, since: datetime | None, until: datetime | None) -> _Read:
@@ -251,21 +251,23 @@ def _only_station(ledger: Ledger, path: Path) -> str:
     return names.pop()
 
 
-def _tallied(rows: Iterable[Row[VerdictRecord]], name_of: Callable[[Row[VerdictRecord]], str | None]) -> list[Tally]:
-    tallies: dict[str, Tally] = {}
+def _tallied(
+    rows: Iterable[Row[VerdictRecord]], name_of: Callable[[Row[VerdictRecord]], str | None]
+) -> list[ShiftTally]:
+    tallies: dict[str, ShiftTally] = {}
     for row in rows:
         name = name_of(row)
         if name is not None:
-            tallies.setdefault(name, Tally(name=name)).add(row)
+            tallies.setdefault(name, ShiftTally(name=name)).add(row)
     return list(tallies.values())
 
 
-def _kinds(known: dict[int, Row[VerdictRecord]], decisions: dict[int | None, Row[Action]]) -> tuple[Kind, ...]:
+def _kinds(known: dict[int, Row[VerdictRecord]], decisions: dict[int | None, Row[Action]]) -> tuple[DefectCount, ...]:
     found: dict[str, list[Row[VerdictRecord]]] = defaultdict(list)
     for seq, decision in decisions.items():
         if seq in known and decision.record.label is Label.BAD:
             found[decision.record.defect or "not named"].append(known[seq])
-    kinds = (Kind(name=name, count=len(rows), rows=tuple(rows)) for name, rows in found.items())
+    kinds = (DefectCount(name=name, count=len(rows), rows=tuple(rows)) for name, rows in found.items())
     return tuple(sorted(kinds, key=lambda kind: (-kind.count, kind.name)))
 
 

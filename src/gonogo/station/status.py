@@ -46,7 +46,7 @@ class StationState:
     """Faults that are not on record yet."""
 
 
-def read_status(state_dir: Path) -> dict[str, Any] | None:
+def read_station_status(state_dir: Path) -> dict[str, Any] | None:
     """The last status that a station wrote, ``None`` where there is none; ``alive`` says whether it is still true."""
     try:
         status: dict[str, Any] = json.loads((state_dir / STATUS).read_bytes())

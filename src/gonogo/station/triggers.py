@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Protocol, Self
 
-from gonogo.capture.folder import Stability, pictures
+from gonogo.capture.folder import Stability, waiting_pictures
 from gonogo.files import parse_json
 from gonogo.names import readable
 from gonogo.station.settings import FolderTrigger, StdinTrigger, TimerTrigger, TriggerSettings
@@ -26,7 +26,7 @@ class Submit(Protocol):
         """A part has arrived."""
 
 
-class Source:
+class TriggerSource:
     """A source of triggers, in a thread of its own."""
 
     def __init__(self, run: Callable[[threading.Event], None]) -> None:
@@ -56,7 +56,7 @@ class Source:
             self.ended.set()
 
 
-def open_source(settings: TriggerSettings, submit: Submit, complain: Callable[[str], None]) -> Source | None:
+def open_source(settings: TriggerSettings, submit: Submit, complain: Callable[[str], None]) -> TriggerSource | None:
     """The source that is described, not started yet; ``None`` for HTTP, which the station's own server receives.
 
     Args:
@@ -66,13 +66,13 @@ def open_source(settings: TriggerSettings, submit: Submit, complain: Callable[[s
     """
     match settings:
         case FolderTrigger():
-            return Source(lambda stopped: watch_folder(settings, submit, complain, stopped))
+            return TriggerSource(lambda stopped: watch_folder(settings, submit, complain, stopped))
         case TimerTrigger():
-            return Source(lambda stopped: tick(settings.every_s, submit, stopped))
+            return TriggerSource(lambda stopped: tick(settings.every_s, submit, stopped))
         case StdinTrigger():
             if isinstance(sys.stdin, io.TextIOWrapper):
                 sys.stdin.reconfigure(errors="backslashreplace")  # noise on the line must not end the station
-            return Source(lambda stopped: read_lines(sys.stdin, submit, complain, stopped))
+            return TriggerSource(lambda stopped: read_trigger_lines(sys.stdin, submit, complain, stopped))
         case _:
             return None
 
@@ -88,7 +88,7 @@ def watch_folder(
     watch, known = Stability(settings.stable_s), set[tuple[Path, int, int]]()
     while not stopped.wait(settings.poll_s):
         try:
-            found = sorted(pictures(settings.folder))
+            found = sorted(waiting_pictures(settings.folder))
         except OSError as error:
             complain(f"{settings.folder}: cannot be read ({error.strerror or error})")
             stopped.wait(1.0)
@@ -118,7 +118,9 @@ def tick(every_s: float, submit: Submit, stopped: threading.Event) -> None:
         submit(datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ"))
 
 
-def read_lines(lines: IO[str], submit: Submit, complain: Callable[[str], None], stopped: threading.Event) -> None:
+def read_trigger_lines(
+    lines: IO[str], submit: Submit, complain: Callable[[str], None], stopped: threading.Event
+) -> None:
     """A trigger for every line: an id, or a JSON object with ``id`` and perhaps ``part``, ``lot`` and ``product``."""
     for line in lines:
         if stopped.is_set():

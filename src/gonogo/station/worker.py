@@ -21,7 +21,7 @@ from typing import IO
 from gonogo.errors import GonogoError
 from gonogo.ledger import Action
 from gonogo.names import readable
-from gonogo.station.judging import Station, ViewParts
+from gonogo.station.judging import CameraParts, Station
 from gonogo.station.messages import (
     BundleReport,
     Dying,
@@ -43,12 +43,12 @@ from gonogo.station.messages import (
     decode_for_worker,
     encode,
 )
-from gonogo.station.models import Loader, ModelSlot, load
+from gonogo.station.models import Loader, ModelSlot, load_model
 from gonogo.station.settings import StationSettings, read_settings
 from gonogo.station.watchdog import RESTART_ME
 
 
-def build(settings: StationSettings, *, loader: Loader = load) -> Station:
+def build_station(settings: StationSettings, *, loader: Loader = load_model) -> Station:
     """A station with the cameras and bundles that its settings name."""
     from gonogo.capture import open_camera
 
@@ -61,11 +61,11 @@ def build(settings: StationSettings, *, loader: Loader = load) -> Station:
             only = settings.bundle_sha256 if source == settings.bundle else None
             slots[source] = ModelSlot(source, copies / f"{len(slots)}", only_sha256=only, loader=loader)
         opener = partial(open_camera, view.camera)
-        views.append(ViewParts(name=view.name, open_camera=opener, health=view.health, slot=slots[source]))
+        views.append(CameraParts(name=view.name, open_camera=opener, health=view.health, slot=slots[source]))
     return Station(settings, tuple(views))
 
 
-def serve(station: Station, jobs: IO[str], results: IO[str]) -> int:
+def serve_supervisor(station: Station, jobs: IO[str], results: IO[str]) -> int:
     """Answer jobs until there are no more.
 
     Returns:
@@ -171,14 +171,14 @@ def _send(results: IO[str], message: ToSupervisor) -> None:
     results.flush()
 
 
-def main(make: Callable[[], Station]) -> None:
+def worker_main(make: Callable[[], Station]) -> None:
     """Serve on standard input and output, then leave without waiting for hanging threads."""
     results = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints must not break the results
     faulthandler.enable()  # a crash in a library leaves its traceback as well
     code = 1
     try:
-        code = serve(make(), sys.stdin, results)
+        code = serve_supervisor(make(), sys.stdin, results)
     except (BrokenPipeError, KeyboardInterrupt):
         code = 0  # the supervisor is gone or told to go: it answers for what is left
     except BaseException as error:  # noqa: BLE001  the edge of the process; the exit below would swallow the traceback
@@ -191,4 +191,4 @@ def main(make: Callable[[], Station]) -> None:
 
 
 if __name__ == "__main__":
-    main(lambda: build(read_settings(sys.argv[1])))
+    worker_main(lambda: build_station(read_settings(sys.argv[1])))

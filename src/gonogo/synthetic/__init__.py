@@ -5,7 +5,7 @@ One seed and one part number give one picture, always. See ``docs/synthetic.md``
 
 from gonogo.synthetic.catalogue import BoardType, ChipType, Defect
 from gonogo.synthetic.close_ups import write_close_ups
-from gonogo.synthetic.scene import Mix, Rendering, render, render_with
+from gonogo.synthetic.scene import Mix, Rendering, render_scene, render_with
 from gonogo.synthetic.sheet import contact_sheet
 from gonogo.synthetic.writer import write_dataset
 
@@ -16,7 +16,7 @@ __all__ = [
     "Mix",
     "Rendering",
     "contact_sheet",
-    "render",
+    "render_scene",
     "render_with",
     "write_close_ups",
     "write_dataset",

@@ -99,7 +99,7 @@ def draw_board(plan: Plan, *, scale: float, clutter: float, rng: np.random.Gener
     _print_silkscreen(canvas, plan, rng)
     _handle(canvas, plan, clutter, rng)
     for site in plan.sites:
-        components.draw(canvas, site, style, rng)
+        components.draw_component(canvas, site, style, rng)
     return canvas
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float64, UInt8
 from gonogo import images
 from gonogo.schema import Frame
 from gonogo.synthetic.canvas import Points
-from gonogo.synthetic.dial import Dial
+from gonogo.synthetic.difficulty import Difficulty
 from gonogo.synthetic.shading import Picture, Window
 
 Homography = Float64[np.ndarray, "3 3"]
@@ -21,7 +21,7 @@ VIEW_WH = (640.0, 480.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Camera:
+class SceneCamera:
     """One shot: pose, dirt, blur, noise and compression."""
 
     angle_rad: float
@@ -39,20 +39,20 @@ class Camera:
     quality: int
 
     @classmethod
-    def draw(cls, dial: Dial, rng: np.random.Generator) -> Camera:
-        """A random shot; the dial moves everything."""
-        tilt = dial.between(0.01, 0.10)
+    def draw(cls, level: Difficulty, rng: np.random.Generator) -> SceneCamera:
+        """A random shot; the difficulty moves everything."""
+        tilt = level.between(0.01, 0.10)
         return cls(
-            angle_rad=float(np.deg2rad(rng.uniform(-1, 1) * dial.between(2, 24))),
-            zoom=float(np.exp(rng.uniform(-1, 1) * dial.between(0.04, 0.22))) * 1.05,
+            angle_rad=float(np.deg2rad(rng.uniform(-1, 1) * level.between(2, 24))),
+            zoom=float(np.exp(rng.uniform(-1, 1) * level.between(0.04, 0.22))) * 1.05,
             tilt_xy=(float(rng.uniform(-tilt, tilt)), float(rng.uniform(-tilt, tilt))),
-            shift_xy=_pair(rng.uniform(-1, 1, 2) * dial.between(0.25, 0.95)),
-            specks=int(rng.poisson(dial.between(1, 14))),
-            hairs=int(rng.poisson(dial.between(0.1, 1.4))),
-            blur_sigma=float(rng.uniform(0.35, dial.between(0.6, 1.25))),
-            read_noise=float(rng.uniform(0.5, dial.between(1.0, 3.2))),
-            shot_noise=float(rng.uniform(0.5, dial.between(1.2, 4.0))),
-            quality=int(rng.integers(round(dial.between(92, 68)), 96)),
+            shift_xy=_pair(rng.uniform(-1, 1, 2) * level.between(0.25, 0.95)),
+            specks=int(rng.poisson(level.between(1, 14))),
+            hairs=int(rng.poisson(level.between(0.1, 1.4))),
+            blur_sigma=float(rng.uniform(0.35, level.between(0.6, 1.25))),
+            read_noise=float(rng.uniform(0.5, level.between(1.0, 3.2))),
+            shot_noise=float(rng.uniform(0.5, level.between(1.2, 4.0))),
+            quality=int(rng.integers(round(level.between(92, 68)), 96)),
         )
 
     def homography(self, outline: Points, size_wh: tuple[int, int], *, margin: float) -> Homography:
@@ -95,7 +95,7 @@ class Dirt:
     tone: UInt8[np.ndarray, "height width"]
 
     @classmethod
-    def draw(cls, camera: Camera, view_wh: tuple[int, int], *, scale: float, rng: np.random.Generator) -> Dirt:
+    def draw(cls, camera: SceneCamera, view_wh: tuple[int, int], *, scale: float, rng: np.random.Generator) -> Dirt:
         """As much dirt as this shot has."""
         columns, rows = view_wh
         cover, tone = np.zeros((rows, columns), np.uint8), np.full((rows, columns), 220, np.uint8)

@@ -238,7 +238,7 @@ CHIPS: dict[ChipType, ChipStyle] = {
 }
 
 
-def scaled(rgb: Rgb, factor: float) -> Rgb:
+def scaled_board(rgb: Rgb, factor: float) -> Rgb:
     """A colour made brighter or darker."""
     red, green, blue = (min(255, round(channel * factor)) for channel in rgb)
     return red, green, blue

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from gonogo.synthetic.canvas import Canvas, Points, grain_window, placed, rectangle
-from gonogo.synthetic.catalogue import EPOXY, LEAD, SOLDER, BoardStyle, ChipStyle, Material, scaled
+from gonogo.synthetic.catalogue import EPOXY, LEAD, SOLDER, BoardStyle, ChipStyle, Material, scaled_board
 
 BODY_HEIGHT = EPOXY.height
 PAD_TOE = 7.0
@@ -71,7 +71,7 @@ class Bend:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark:
+class ChipMark:
     """The print on the package."""
 
     lines: tuple[str, ...]
@@ -95,7 +95,7 @@ def lead_outline(
     return np.asarray(turned + slot.root_xy, float)
 
 
-def make_mark(style: ChipStyle, lot_code: str, contrast: float, rng: np.random.Generator) -> Mark:
+def make_mark(style: ChipStyle, lot_code: str, contrast: float, rng: np.random.Generator) -> ChipMark:
     """A part number, a date or lot code, and sometimes a maker and a country."""
     maker = "".join(rng.choice(list("AEKLMNORSTVX"), int(rng.integers(2, 5))))
     letters = "".join(rng.choice(list("ACDEFHKLMNPRSTX"), 2))
@@ -103,7 +103,7 @@ def make_mark(style: ChipStyle, lot_code: str, contrast: float, rng: np.random.G
     lines = [number, lot_code, maker, f"{letters[0]}{rng.integers(10, 99)} {rng.integers(100, 999)}"]
     room = 4 if style.body_wh[1] > 140 else 3
     count = int(rng.integers(2, room + 1))
-    return Mark(
+    return ChipMark(
         lines=tuple(lines[:count]),
         contrast=contrast,
         dot_radius=float(rng.uniform(4.5, 7)),
@@ -122,7 +122,7 @@ def draw_pads(canvas: Canvas, mount: Mount, board: BoardStyle) -> None:
 def draw_chip(
     canvas: Canvas,
     mount: Mount,
-    mark: Mark,
+    mark: ChipMark,
     *,
     missing: frozenset[int],
     bent: Mapping[int, Bend],
@@ -152,7 +152,7 @@ def _lead(canvas: Canvas, slot: Slot, style: ChipStyle, bend: Bend | None) -> No
     if bend is None:
         # The fillet that climbs from the pad to the toe and along both sides of the foot.
         for reach, widen, height, tone in ((4.6, 1.25, 11, 0.8), (2.8, 1.15, 17, 0.7), (1.2, 1.05, 24, 0.6)):
-            fillet = Material(rgb=scaled(SOLDER.rgb, tone), height=height, gloss=SOLDER.gloss, metal=255)
+            fillet = Material(rgb=scaled_board(SOLDER.rgb, tone), height=height, gloss=SOLDER.gloss, metal=255)
             canvas.polygon(lead_outline(slot, style, length * 0.5, length + reach, widen=widen), fillet)
     # From the toe inwards: flat foot, rising knee, flat shoulder at half the body's height.
     steps = (
@@ -164,7 +164,7 @@ def _lead(canvas: Canvas, slot: Slot, style: ChipStyle, bend: Bend | None) -> No
     )
     lift = 26 if bend is not None else 0
     for start, stop, height, tone in steps:
-        metal = Material(rgb=scaled(LEAD.rgb, tone), height=height + lift, gloss=LEAD.gloss, metal=255)
+        metal = Material(rgb=scaled_board(LEAD.rgb, tone), height=height + lift, gloss=LEAD.gloss, metal=255)
         canvas.polygon(lead_outline(slot, style, start * length, stop * length, bend=bend), metal)
 
 
@@ -198,7 +198,7 @@ def _roughen(canvas: Canvas, half_wh: tuple[float, float], rng: np.random.Genera
     height[:] = height + np.float32(1.1) * fine + np.float32(0.5)  # far from both ends of the range
 
 
-def _print(canvas: Canvas, style: ChipStyle, mark: Mark) -> None:
+def _print(canvas: Canvas, style: ChipStyle, mark: ChipMark) -> None:
     width, height = style.body_wh
     tone = round(70 + 130 * mark.contrast)
     laser = Material(rgb=(tone, tone, round(tone * 0.96)), gloss=14)

@@ -13,7 +13,7 @@ from gonogo.progress import track
 from gonogo.schema import Label
 from gonogo.synthetic.catalogue import BoardType, ChipType, Defect
 from gonogo.synthetic.processes import in_processes, part_ranges
-from gonogo.synthetic.scene import Mix, render
+from gonogo.synthetic.scene import Mix, render_scene
 
 MIX = Mix(
     bad=0.5,
@@ -43,7 +43,7 @@ def write_close_ups(folder: Path, parts: int, *, workers: int = 1) -> None:
 
 def close_up(part: int) -> tuple[str, bytes, bytes | None]:
     """One part as a camera close to the chip sees it: where it belongs, its JPEG, its mask as PNG."""
-    shot = render(part, seed=SEED, difficulty=0.0, size_wh=(320, 240), mix=MIX)
+    shot = render_scene(part, seed=SEED, difficulty=0.0, size_wh=(320, 240), mix=MIX)
     assert shot.box is not None, "every part of this mix has one chip"
     margin = AROUND * shot.box.width
     x1, y1, x2, y2 = images.pixel_window(shot.frame, shot.box.expanded(margin, margin, margin, margin))

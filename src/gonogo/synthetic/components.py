@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gonogo.synthetic.canvas import Canvas, Points, placed, rectangle
-from gonogo.synthetic.catalogue import HOLE, SOLDER, BoardStyle, Component, Material, Rgb, scaled
+from gonogo.synthetic.catalogue import HOLE, SOLDER, BoardStyle, Component, Material, Rgb, scaled_board
 
 SIZE_WH: dict[Component, tuple[float, float]] = {
     Component.RESISTOR: (44, 22),
@@ -65,7 +65,7 @@ class Site:
         return (height, width) if self.turns % 2 else (width, height)
 
 
-def draw(canvas: Canvas, site: Site, style: BoardStyle, rng: np.random.Generator) -> None:
+def draw_component(canvas: Canvas, site: Site, style: BoardStyle, rng: np.random.Generator) -> None:
     """Draw one component with its pads and solder."""
     match site.kind:
         case Component.RESISTOR:
@@ -101,7 +101,7 @@ def _pads(canvas: Canvas, site: Site, style: BoardStyle, *, reach: float, inner:
 def _block(canvas: Canvas, site: Site, half_w: float, half_h: float, material: Material, *, bevel: float = 2) -> None:
     """A box with softened edges."""
     low = Material(
-        rgb=scaled(material.rgb, 0.8), height=material.height // 2, gloss=material.gloss, metal=material.metal
+        rgb=scaled_board(material.rgb, 0.8), height=material.height // 2, gloss=material.gloss, metal=material.metal
     )
     canvas.polygon(site(rectangle(-half_w, -half_h, half_w, half_h)), low)
     canvas.polygon(site(rectangle(-half_w + bevel, -half_h + bevel, half_w - bevel, half_h - bevel)), material)
@@ -120,7 +120,7 @@ def _capacitor(canvas: Canvas, site: Site, style: BoardStyle, rng: np.random.Gen
     _pads(canvas, site, style, reach=20, inner=8, half=9)
     shade = rng.uniform(0.8, 1.12)
     _block(canvas, site, 15, 8, Material(rgb=(218, 216, 210), height=56, gloss=130, metal=110), bevel=1)
-    body = Material(rgb=scaled((166, 130, 92), shade), height=60, gloss=62)
+    body = Material(rgb=scaled_board((166, 130, 92), shade), height=60, gloss=62)
     canvas.polygon(site(rectangle(-9, -8, 9, 8)), body)
 
 
@@ -171,7 +171,7 @@ def _led(canvas: Canvas, site: Site, style: BoardStyle, rng: np.random.Generator
     _pads(canvas, site, style, reach=21, inner=9, half=11)
     _block(canvas, site, 16, 11, Material(rgb=(226, 224, 216), height=46, gloss=60), bevel=1.5)
     lens: Rgb = ((226, 190, 74), (236, 222, 120), (214, 120, 96))[int(rng.integers(3))]
-    canvas.disc(site.centre_xy, 8.5, Material(rgb=scaled(lens, 0.85), height=40, gloss=150))
+    canvas.disc(site.centre_xy, 8.5, Material(rgb=scaled_board(lens, 0.85), height=40, gloss=150))
     canvas.disc(site.centre_xy, 6.5, Material(rgb=lens, height=46, gloss=190))
     canvas.polygon(
         site(np.array([(-15.0, -10.0), (-10, -10), (-15, -5)])), Material(rgb=(60, 120, 70), height=46, gloss=50)

@@ -21,7 +21,7 @@ class Strength:
     contrast: float
     """0 to 1: how far the colour goes from the body's to the defect's own."""
     size: float
-    """Factor on lengths and widths; 1 is the middle of the dial."""
+    """Factor on lengths and widths; 1 is the middle of the difficulty."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ import numpy as np
 from gonogo import images
 from gonogo.errors import InputError
 from gonogo.schema import Box, Frame, Label, Mask
-from gonogo.synthetic.camera import VIEW_WH, Camera, project
+from gonogo.synthetic.camera import VIEW_WH, SceneCamera, project
 from gonogo.synthetic.canvas import Points
-from gonogo.synthetic.catalogue import CHIPS, EPOXY, BoardType, ChipType, Defect, Material, scaled
+from gonogo.synthetic.catalogue import CHIPS, EPOXY, BoardType, ChipType, Defect, Material, scaled_board
 from gonogo.synthetic.chip import Mount, make_mark
-from gonogo.synthetic.dial import Dial
+from gonogo.synthetic.difficulty import Difficulty
 from gonogo.synthetic.shading import Light
 from gonogo.synthetic.stage import Scene, Streams, expose
 
@@ -79,7 +79,7 @@ class Mix:
             )
 
 
-def render(
+def render_scene(
     part_index: int,
     *,
     seed: int = 1,
@@ -139,9 +139,9 @@ def render_with(
             f"expected part and seed from 0, at least 64 x 64 pixels, 0 to 2 chips and a defect only on a single one; "
             f"found part {part_index}, seed {seed}, {size_wh[0]} x {size_wh[1]}, {chips} chips, defect {defect}."
         )
-    streams, dial = Streams.of(seed, part_index), Dial(difficulty=difficulty)
-    scene = _compose(streams, dial, mix, chips=chips, size_wh=size_wh, seed=seed, lot=part_index // LOT_SIZE)
-    ideal, mask = expose(scene, streams, dial, defect)
+    streams, level = Streams.of(seed, part_index), Difficulty(difficulty=difficulty)
+    scene = _compose(streams, level, mix, chips=chips, size_wh=size_wh, seed=seed, lot=part_index // LOT_SIZE)
+    ideal, mask = expose(scene, streams, level, defect)
     outline, silhouette = (
         project(scene.homography, points) / scene.enlarged
         for points in (scene.mounts[0].outline, scene.mounts[0].silhouette)
@@ -166,21 +166,21 @@ def _tight(points: Points) -> Box:
 
 
 def _compose(
-    streams: Streams, dial: Dial, mix: Mix, *, chips: int, size_wh: tuple[int, int], seed: int, lot: int
+    streams: Streams, level: Difficulty, mix: Mix, *, chips: int, size_wh: tuple[int, int], seed: int, lot: int
 ) -> Scene:
-    board, chip, mounts = _lay_out(streams.layout, dial, mix, chips=chips)
+    board, chip, mounts = _lay_out(streams.layout, level, mix, chips=chips)
     # Small pictures are rendered larger and averaged down: lines are never thinner than a pixel.
     enlarged = max(1, int(np.ceil(0.6 / min(size_wh[0] / VIEW_WH[0], size_wh[1] / VIEW_WH[1]))))
     large_wh = size_wh[0] * enlarged, size_wh[1] * enlarged
     scale = min(large_wh[0] / VIEW_WH[0], large_wh[1] / VIEW_WH[1])
-    camera = Camera.draw(dial, streams.camera)
+    camera = SceneCamera.draw(level, streams.camera)
     outlines = np.concatenate([mount.outline for mount in mounts])
     # The lot's code is a year and a week; all else of the print belongs to the product.
     code = f"{20 + lot % 7}{1 + (lot * 17) % 52:02d}"
     product = np.random.default_rng((seed, list(BoardType).index(board), list(ChipType).index(chip)))
     contrast = float(streams.chip.uniform(0.55, 1))
     gloss = round(EPOXY.gloss * streams.chip.uniform(0.6, 1.6))
-    tone = scaled(EPOXY.rgb, streams.chip.uniform(0.75, 1.25))
+    tone = scaled_board(EPOXY.rgb, streams.chip.uniform(0.75, 1.25))
     return Scene(
         board=board,
         chip=chip,
@@ -189,7 +189,7 @@ def _compose(
         marks=tuple(make_mark(mount.style, code, contrast, product) for mount in mounts),
         epoxy=Material(rgb=tone, height=EPOXY.height, gloss=gloss),
         camera=camera,
-        light=Light.draw(dial, streams.light),
+        light=Light.draw(level, streams.light),
         homography=camera.homography(outlines, large_wh, margin=_EDGE_PX * scale),
         size_wh=size_wh,
         enlarged=enlarged,
@@ -198,13 +198,13 @@ def _compose(
 
 
 def _lay_out(
-    rng: np.random.Generator, dial: Dial, mix: Mix, *, chips: int
+    rng: np.random.Generator, level: Difficulty, mix: Mix, *, chips: int
 ) -> tuple[BoardType, ChipType, tuple[Mount, ...]]:
     """Which board and chip, and where the chips stand; the first is the one that is judged."""
     board, chip = mix.boards[int(rng.integers(len(mix.boards)))], mix.chips[int(rng.integers(len(mix.chips)))]
     style = CHIPS[chip]
-    turned = rng.random() < dial.difficulty
-    slack = np.deg2rad(rng.normal(0, dial.between(0.3, 1.2)))
+    turned = rng.random() < level.difficulty
+    slack = np.deg2rad(rng.normal(0, level.between(0.3, 1.2)))
     first = Mount(style=style, centre_xy=(0.0, 0.0), angle_rad=float(slack + turned * np.pi / 2))
     if chips < 2:
         return board, chip, (first,)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from gonogo.synthetic.dial import Dial
+from gonogo.synthetic.difficulty import Difficulty
 
 Picture = Float32[np.ndarray, "height width 3"]
 Plane = Float32[np.ndarray, "height width"]
@@ -58,19 +58,19 @@ class Light:
     vignette: float
 
     @classmethod
-    def draw(cls, dial: Dial, rng: np.random.Generator) -> Light:
-        """A random lamp; the dial makes it more slanted, more uneven and more glaring."""
-        spread = dial.between(0.05, 0.28)
+    def draw(cls, level: Difficulty, rng: np.random.Generator) -> Light:
+        """A random lamp; the difficulty makes it more slanted, more uneven and more glaring."""
+        spread = level.between(0.05, 0.28)
         return cls(
             azimuth_rad=float(rng.uniform(0, 2 * np.pi)),
-            slant=float(rng.uniform(0.35, dial.between(0.5, 0.72))),
+            slant=float(rng.uniform(0.35, level.between(0.5, 0.72))),
             hot_xy=(float(rng.uniform(-0.1, 1.1)), float(rng.uniform(-0.1, 1.1))),
-            glare=float(rng.uniform(0.1, dial.between(0.35, 1.2))),
+            glare=float(rng.uniform(0.1, level.between(0.35, 1.2))),
             ambient=float(rng.uniform(0.32, 0.48)),
-            exposure=float(np.exp(rng.normal(0, dial.between(0.04, 0.16)))),
-            cast_rgb=_triple(np.exp(rng.normal(0, dial.between(0.015, 0.06), 3))),
+            exposure=float(np.exp(rng.normal(0, level.between(0.04, 0.16)))),
+            cast_rgb=_triple(np.exp(rng.normal(0, level.between(0.015, 0.06), 3))),
             field=(1 + spread * rng.uniform(-1, 1, (3, 4))).astype(np.float32),
-            vignette=float(rng.uniform(0.1, dial.between(0.22, 0.45))),
+            vignette=float(rng.uniform(0.1, level.between(0.22, 0.45))),
         )
 
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from gonogo.schema import Mask
 from gonogo.synthetic.board import Plan, Region, draw_board
-from gonogo.synthetic.camera import Camera, Dirt, Homography, between_pixels, project
+from gonogo.synthetic.camera import Dirt, Homography, SceneCamera, between_pixels, project
 from gonogo.synthetic.canvas import Canvas
 from gonogo.synthetic.catalogue import BOARDS, EPOXY, BoardType, ChipType, Defect, Material
-from gonogo.synthetic.chip import Mark, Mount, draw_chip, draw_pads
+from gonogo.synthetic.chip import ChipMark, Mount, draw_chip, draw_pads
 from gonogo.synthetic.defects import Strength, mar_body, pin_fault, stronger
-from gonogo.synthetic.dial import Dial
+from gonogo.synthetic.difficulty import Difficulty
 from gonogo.synthetic.shading import Light, Picture, Window, shade
 
 VISIBLE_CHANGE = 4 / 255
@@ -58,9 +58,9 @@ class Scene:
     mounts: tuple[Mount, ...]
     """Every place for a chip; the first is the one that is judged."""
     chips: int
-    marks: tuple[Mark, ...]
+    marks: tuple[ChipMark, ...]
     epoxy: Material
-    camera: Camera
+    camera: SceneCamera
     light: Light
     homography: Homography
     size_wh: tuple[int, int]
@@ -90,12 +90,12 @@ class _Stage:
     dirt: Dirt
 
 
-def _set_stage(scene: Scene, streams: Streams, dial: Dial) -> _Stage:
+def _set_stage(scene: Scene, streams: Streams, level: Difficulty) -> _Stage:
     width, height = scene.view_wh
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], float)
     region = Region.around(project(np.linalg.inv(scene.homography), corners), margin=4)
     plan = Plan(style=BOARDS[scene.board], region=region, mounts=scene.mounts)
-    board = draw_board(plan, scale=scene.scale, clutter=dial.difficulty, rng=streams.board)
+    board = draw_board(plan, scale=scene.scale, clutter=level.difficulty, rng=streams.board)
     return _Stage(
         scene=scene,
         view=_warped(board, scene.homography, scene.view_wh),
@@ -105,20 +105,20 @@ def _set_stage(scene: Scene, streams: Streams, dial: Dial) -> _Stage:
     )
 
 
-def expose(scene: Scene, streams: Streams, dial: Dial, defect: Defect | None) -> tuple[Picture, Mask | None]:
+def expose(scene: Scene, streams: Streams, level: Difficulty, defect: Defect | None) -> tuple[Picture, Mask | None]:
     """The ideal picture of the part, and where a defect changed it.
 
     The intact part is photographed only around the chip: as far as a defect and its shadow reach, and a rim more,
     because shadows and blur are not true at the edge of a window.
     """
-    stage = _set_stage(scene, streams, dial)
+    stage = _set_stage(scene, streams, level)
     whole = Window(left=0, top=0, right=scene.view_wh[0], bottom=scene.view_wh[1])
     intact = _populate(stage, None, None, streams.flaw)
     if defect is None:
         return _reduced(_photograph(stage, intact, whole), scene), None
     near, core = _surroundings(scene, margin=84), _surroundings(scene, margin=36)
     before = _photograph(stage, intact, near)[core.within(near)]
-    strength = Strength(contrast=dial.between(1.0, 0.34), size=dial.between(1.9, 0.6))
+    strength = Strength(contrast=level.between(1.0, 0.34), size=level.between(1.9, 0.6))
     flaw_state = streams.flaw.bit_generator.state
     for _ in range(_PLAINER_TRIES):
         streams.flaw.bit_generator.state = flaw_state

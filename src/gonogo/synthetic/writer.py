@@ -14,7 +14,7 @@ from gonogo.errors import InputError
 from gonogo.files import folder_beside
 from gonogo.progress import track
 from gonogo.synthetic.processes import in_processes, part_ranges
-from gonogo.synthetic.scene import Mix, Rendering, render
+from gonogo.synthetic.scene import Mix, Rendering, render_scene
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ def _render_range(task: _Task) -> list[Sample]:
     return [
         _write(
             task.folder,
-            render(number, seed=task.seed, difficulty=task.difficulty, size_wh=task.size_wh, mix=task.mix),
+            render_scene(number, seed=task.seed, difficulty=task.difficulty, size_wh=task.size_wh, mix=task.mix),
         )
         for number in task.parts
     ]

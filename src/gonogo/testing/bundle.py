@@ -44,7 +44,7 @@ def write_fake_bundle(root: Path, *, name: str = "fake") -> Bundle:
         gonogo_version="0",
         recipe=Recipe(size_wh=(_SIDE, _SIDE)),
         classifier=Classifier(backbone="red", cuts=("grid",), pool="mean", sharpness=1.0, bias=-_GREY, weights="none"),
-        proven_on=runtime.environment(),
+        proven_on=runtime.runtime_environment(),
         heat_scale=HeatScale(cold=_GREY, hot=2 * _GREY),
         operating_point=OperatingPoint(go_below=GO_BELOW, no_go_above=NO_GO_ABOVE, escape=escape, overkill=overkill),
     )

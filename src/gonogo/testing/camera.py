@@ -10,7 +10,7 @@ from enum import StrEnum
 import cv2
 import numpy as np
 
-from gonogo.capture.camera import Acquired, CaptureError, Trouble, now
+from gonogo.capture.camera import Acquired, CaptureError, Trouble, capture_time
 from gonogo.images import Photograph
 from gonogo.schema import Frame
 
@@ -96,7 +96,7 @@ class FakeCamera:
         photograph = given if isinstance(given, Photograph) else Photograph(given)
         if mishap in SPOILING:
             photograph = Photograph(spoil(photograph.frame, mishap))
-        acquired = Acquired(photograph=photograph, at=now())
+        acquired = Acquired(photograph=photograph, at=capture_time())
         self._before = acquired
         return acquired
 

@@ -64,9 +64,9 @@ def _stream(end: Connection, mode: str) -> IO[str]:
 
 def _work(toml: str, kind: str, jobs: Connection, results: Connection) -> None:
     from gonogo.station.settings import read_settings
-    from gonogo.station.worker import main
-    from gonogo.testing.worker import build
+    from gonogo.station.worker import worker_main
+    from gonogo.testing.worker import build_fake_station
 
     os.setsid()
     sys.stdin, sys.stdout = _stream(jobs, "r"), _stream(results, "w")
-    main(lambda: build(read_settings(Path(toml)), kind))
+    worker_main(lambda: build_fake_station(read_settings(Path(toml)), kind))

@@ -12,12 +12,12 @@ import numpy as np
 from gonogo.errors import BundleError
 from gonogo.images import Photograph
 from gonogo.schema import Box, Frame, State, Verdict
-from gonogo.station.models import Model
+from gonogo.station.models import LoadedBundle
 
 
 def fake_model(
     path: Path, *, judge: Callable[[Frame], float] = lambda frame: float(frame[..., 0].mean()) - 128.0
-) -> Model:
+) -> LoadedBundle:
     """A model without a network: the score is ``judge(frame)``, go below -20, no-go above 20.
 
     Its bundle is any folder with a file ``SHA256SUMS``; one whose text is ``broken`` is refused.
@@ -34,7 +34,7 @@ def fake_model(
         box = Box.whole(frame)
         return Verdict(state=state, score=score, reason=f"score {score:.1f}", box=box, timings_ms=timings_ms)
 
-    return Model(
+    return LoadedBundle(
         name="fake",
         path=path,
         sha256=hashlib.sha256(seal).hexdigest(),

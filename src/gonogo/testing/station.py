@@ -25,7 +25,7 @@ PATIENCE_S = 600.0
 
 
 @dataclass(kw_only=True)
-class Bench:
+class StationBench:
     """One station under torment: a supervisor in this process, its worker beside it, a fake controller in front."""
 
     settings: StationSettings
@@ -88,7 +88,7 @@ heartbeat_s = 0.5
 
 
 @contextlib.contextmanager
-def bench(settings: StationSettings, *, real: bool = False, cameras: bool = False) -> Iterator[Bench]:
+def station_bench(settings: StationSettings, *, real: bool = False, cameras: bool = False) -> Iterator[StationBench]:
     """Run a station under torment until the block ends, then let it answer and record what is left.
 
     Args:
@@ -113,7 +113,7 @@ def bench(settings: StationSettings, *, real: bool = False, cameras: bool = Fals
     sender.append(Sender(plc, supervisor.acknowledged, supervisor.undelivered).start())
     supervisor.start()
     try:
-        yield Bench(settings=settings, supervisor=supervisor, plc=plc)
+        yield StationBench(settings=settings, supervisor=supervisor, plc=plc)
     finally:
         supervisor.stop()
         sender[0].close()

@@ -20,12 +20,12 @@ from pathlib import Path
 from gonogo.capture import HealthLimits
 from gonogo.images import Photograph
 from gonogo.schema import Frame, Verdict
-from gonogo.station.judging import Station, ViewParts
+from gonogo.station.judging import CameraParts, Station
 from gonogo.station.messages import Answer, Trigger
-from gonogo.station.models import Model, ModelSlot, load
+from gonogo.station.models import LoadedBundle, ModelSlot, load_model
 from gonogo.station.settings import StationSettings, read_settings
-from gonogo.station.worker import build as build_from_settings
-from gonogo.station.worker import main
+from gonogo.station.worker import build_station as build_from_settings
+from gonogo.station.worker import worker_main
 from gonogo.testing.camera import FakeCamera, Mishap
 from gonogo.testing.model import fake_frame, fake_model
 
@@ -58,21 +58,21 @@ class TormentedStation(Station):
             return super().judge(trigger)
 
 
-def build(settings: StationSettings, kind: str) -> Station:
+def build_fake_station(settings: StationSettings, kind: str) -> Station:
     """The station: ``real`` has a real bundle, ``cameras`` real cameras, ``fake`` neither, which starts faster."""
     if kind == "cameras":
         return build_from_settings(settings, loader=fake_model)
     camera = FakeCamera(frame_of, mishap_of, delay_s=0.03, hang_s=_HANG_S)
-    loader = load if kind == "real" else fake_model
+    loader = load_model if kind == "real" else fake_model
     slot = ModelSlot(
         settings.bundle, settings.state_dir / "bundles", loader=lambda path: _tormented(loader(path), station)
     )
-    view = ViewParts(name="main", open_camera=lambda: camera, health=HEALTH, slot=slot)
+    view = CameraParts(name="main", open_camera=lambda: camera, health=HEALTH, slot=slot)
     station = TormentedStation(settings, (view,))
     return station
 
 
-def _tormented(model: Model, station: TormentedStation) -> Model:
+def _tormented(model: LoadedBundle, station: TormentedStation) -> LoadedBundle:
     def inspect(photograph: Photograph) -> Verdict:
         if station.current.startswith("model-raise"):
             raise RuntimeError("the fake network failed")
@@ -111,4 +111,4 @@ def _mishap(station: TormentedStation, trigger_id: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main(lambda: build(read_settings(Path(sys.argv[1])), sys.argv[2]))
+    worker_main(lambda: build_fake_station(read_settings(Path(sys.argv[1])), sys.argv[2]))

@@ -2,17 +2,25 @@
 
 from gonogo.train.box_losses import BoxLoss
 from gonogo.train.cells import (
-    Cells,
     Discriminant,
+    LabelledCells,
     defect_maps,
     discriminants,
     fit_score,
     gather_cells,
 )
-from gonogo.train.distilling import Distillation, Lessons, Seen, cell_units, distil, make_lessons, watch_teacher
+from gonogo.train.distillation import (
+    Distillation,
+    Lessons,
+    Seen,
+    cell_units,
+    make_lessons,
+    train_student,
+    watch_teacher,
+)
 from gonogo.train.features import Maps, Pooled, feature_maps, pooled_features, stream_maps
 from gonogo.train.finetune import METRICS, FineTuning, fine_tune
-from gonogo.train.head import Head, balanced_loss, cross_validated_loss, fit_map, fit_mean
+from gonogo.train.head import LinearHead, balanced_loss, cross_validated_loss, fit_map, fit_mean
 from gonogo.train.locating import (
     Locating,
     Places,
@@ -29,12 +37,12 @@ from gonogo.train.statistics import restore_statistics
 __all__ = [
     "METRICS",
     "BoxLoss",
-    "Cells",
     "Discriminant",
     "Distillation",
     "FineTuning",
-    "Head",
+    "LabelledCells",
     "Lessons",
+    "LinearHead",
     "Locating",
     "Maps",
     "Places",
@@ -47,7 +55,6 @@ __all__ = [
     "cross_validated_loss",
     "defect_maps",
     "discriminants",
-    "distil",
     "feature_maps",
     "fine_tune",
     "fit_locator",
@@ -62,6 +69,7 @@ __all__ = [
     "restore_statistics",
     "sight",
     "stream_maps",
+    "train_student",
     "training_device",
     "watch_teacher",
 ]

@@ -23,9 +23,9 @@ from gonogo.evidence.cells import DEFECTIVE, SOUND, cell_targets
 from gonogo.model import Pool, on_finest, pool_map
 from gonogo.progress import track
 from gonogo.runtime import Graph
-from gonogo.source import Source
+from gonogo.source import TrainingSource
 from gonogo.train.features import Pooled, stream_marked_maps
-from gonogo.train.head import CellLogit, Head, best_bias
+from gonogo.train.head import CellLogit, LinearHead, best_bias
 
 KEPT = 24
 """Cells of each kind that are kept of a picture, over all its views: neighbours say nearly the same."""
@@ -40,7 +40,7 @@ CONTEXTS = (0.0, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cells:
+class LabelledCells:
     """Single cells of feature maps."""
 
     features: Float16[np.ndarray, "cells channels"]
@@ -82,13 +82,13 @@ def cell_loss(cell_logits: Tensor, targets: Tensor) -> Tensor:
 
 def gather_cells(
     graph: Graph,
-    source: Source,
+    source: TrainingSource,
     samples: Sequence[Sample],
     augmentation: Augmentation,
     *,
     seed: int,
     shift_xy: tuple[float, float],
-) -> Cells:
+) -> LabelledCells:
     """Some defective and some sound cells of every view of some samples, drawn at random.
 
     Args:
@@ -114,7 +114,7 @@ def gather_cells(
             features.append(_features_of(maps, chosen, targets.shape))
             defective.append(np.full(len(chosen), kind, np.int8))
             view.append(np.full(len(chosen), number))
-    cells = Cells(
+    cells = LabelledCells(
         features=np.concatenate(features),
         defective=np.concatenate(defective),
         view=np.concatenate(view),
@@ -127,7 +127,7 @@ def gather_cells(
     return cells
 
 
-def discriminants(cells: Cells) -> list[Discriminant]:
+def discriminants(cells: LabelledCells) -> list[Discriminant]:
     """Logistic regression on cells, for every penalty.
 
     The cells are whitened by the covariance of the sound ones, so that the penalty is small for directions in which
@@ -178,7 +178,7 @@ def fit_score(
     pool: Pool,
     sharpness: float,
     shift_xy: tuple[float, float],
-) -> Head:
+) -> LinearHead:
     """The discriminant, scales and bias whose pooled map, as a score, has the lowest class-balanced loss on pictures.
 
     Args:
@@ -190,13 +190,13 @@ def fit_score(
         sharpness: Of log-sum-exp pooling.
         shift_xy: Where a cell looks, see `cell_targets`.
     """
-    best: Head | None = None
+    best: LinearHead | None = None
     whole = val.vectors[:, 0].astype(np.float64) @ context
     for (each, seen), scale, share in product(zip(tried, maps, strict=True), SCALES, CONTEXTS):
         pooled = pool_map(torch.from_numpy(scale * seen), pool, sharpness).double().numpy()
         bias, loss = best_bias(pooled + share * whole, val.bad)
         if best is None or loss < best.val_loss:
-            best = Head(
+            best = LinearHead(
                 weight=each.weight * np.float32(scale),
                 context=context * np.float32(share),
                 bias=bias,
@@ -217,7 +217,7 @@ def _features_of(
     return np.concatenate(parts).T.astype(np.float16)
 
 
-def _weights(cells: Cells) -> Float64[np.ndarray, " cells"]:
+def _weights(cells: LabelledCells) -> Float64[np.ndarray, " cells"]:
     """Half for either kind, evenly over the views that have some of it."""
     weights = np.zeros(len(cells.view))
     for kind in (SOUND, DEFECTIVE):
@@ -228,7 +228,7 @@ def _weights(cells: Cells) -> Float64[np.ndarray, " cells"]:
 
 
 def _whitening(
-    cells: Cells, weights: Float64[np.ndarray, " cells"]
+    cells: LabelledCells, weights: Float64[np.ndarray, " cells"]
 ) -> tuple[Float32[np.ndarray, " channels"], Float32[np.ndarray, "channels channels"]]:
     """Mean of the sound cells, and the matrix that gives them unit covariance, short of `SHRINKAGE`."""
     there = cells.defective == SOUND

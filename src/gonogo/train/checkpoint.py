@@ -35,7 +35,9 @@ def run_identity(network: nn.Module, *facts: object) -> str:
     return digest.hexdigest()
 
 
-def save(work: Path, network: nn.Module, optimiser: torch.optim.Optimizer, state: RunState, *, identity: str) -> None:
+def save_checkpoint(
+    work: Path, network: nn.Module, optimiser: torch.optim.Optimizer, state: RunState, *, identity: str
+) -> None:
     """Write a checkpoint, beside and then renamed."""
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     tensors |= {f"best.{key}": value for key, value in state.best.items()}

@@ -16,7 +16,7 @@ from gonogo.dataset import Sample, fingerprint
 from gonogo.files import vanishing_array, write_beside
 from gonogo.progress import track
 from gonogo.runtime import Graph
-from gonogo.source import Marks, Source, labels, stream_views
+from gonogo.source import Marks, TrainingSource, labels, stream_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Maps:
 
 def pooled_features(
     graph: Graph,
-    source: Source,
+    source: TrainingSource,
     samples: Sequence[Sample],
     augmentation: Augmentation,
     *,
@@ -75,7 +75,7 @@ def pooled_features(
 
 def feature_maps(
     graph: Graph,
-    source: Source,
+    source: TrainingSource,
     samples: Sequence[Sample],
     augmentation: Augmentation,
     *,
@@ -102,7 +102,7 @@ def store_maps(
 
 
 def stream_features(
-    graph: Graph, source: Source, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
+    graph: Graph, source: TrainingSource, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
 ) -> Iterator[Float32[np.ndarray, "channels ..."]]:
     """The output ``features`` for every view of some samples, in order, the next views made meanwhile."""
     for result in _stream(graph, source, samples, augmentation, seed):
@@ -110,7 +110,7 @@ def stream_features(
 
 
 def stream_maps(
-    graph: Graph, source: Source, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
+    graph: Graph, source: TrainingSource, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
 ) -> Iterator[list[Float32[np.ndarray, "_ _ _"]]]:
     """The map of every cut for every view, see `gonogo.export.export_maps`: channels x rows x columns each."""
     for result in _stream(graph, source, samples, augmentation, seed):
@@ -118,7 +118,7 @@ def stream_maps(
 
 
 def stream_marked_maps(
-    graph: Graph, source: Source, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
+    graph: Graph, source: TrainingSource, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
 ) -> Iterator[tuple[list[Float32[np.ndarray, "_ _ _"]], Marks | None]]:
     """As `stream_maps`, each with what its view shows of the sample's mask."""
     views = source.views(samples, augmentation, seed=seed, masks=True)
@@ -128,7 +128,7 @@ def stream_marked_maps(
 
 
 def _stream(
-    graph: Graph, source: Source, samples: Sequence[Sample], augmentation: Augmentation, seed: int
+    graph: Graph, source: TrainingSource, samples: Sequence[Sample], augmentation: Augmentation, seed: int
 ) -> Iterator[dict[str, np.ndarray]]:
     views = source.views(samples, augmentation, seed=seed)
     results = (result for result, _ in stream_views(graph, views))

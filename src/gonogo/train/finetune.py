@@ -23,9 +23,9 @@ from gonogo.evidence.cells import cell_targets
 from gonogo.model import Network, pool_map
 from gonogo.progress import console, track
 from gonogo.runtime import Picture
-from gonogo.source import Source, labels
+from gonogo.source import TrainingSource, labels
 from gonogo.train.cells import cell_loss
-from gonogo.train.checkpoint import RunState, resume, run_identity, save
+from gonogo.train.checkpoint import RunState, resume, run_identity, save_checkpoint
 from gonogo.train.head import CellLogit, best_bias, class_weights
 from gonogo.train.precision import device_of, reduced_precision, training_device
 from gonogo.train.statistics import restore_statistics
@@ -56,7 +56,7 @@ class FineTuning:
 
 def fine_tune(
     network: Network,
-    source: Source,
+    source: TrainingSource,
     train: Sequence[Sample],
     val: Sequence[Sample],
     recipe: FineTuning,
@@ -133,7 +133,7 @@ def fine_tune(
                 file.write(
                     _line({"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss, "learning_rate": rate})
                 )
-            save(work, network, optimiser, state, identity=identity)
+            save_checkpoint(work, network, optimiser, state, identity=identity)
             console.print(f"epoch {epoch}/{recipe.epochs}: val loss {val_loss:.4f}, best {state.best_loss:.4f}")
     except KeyboardInterrupt:
         console.print(f"Interrupted: keeping epoch {state.best_epoch}, the best so far.")
@@ -193,7 +193,7 @@ def learning_rate(recipe: FineTuning, epoch: float) -> float:
 def _train_epoch(
     network: Network,
     optimiser: torch.optim.Optimizer,
-    source: Source,
+    source: TrainingSource,
     train: Sequence[Sample],
     recipe: FineTuning,
     augmentation: Augmentation,

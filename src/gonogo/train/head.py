@@ -40,7 +40,7 @@ class CellLogit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head:
+class LinearHead:
     """A fitted 1x1 convolution: ``score = pool(weight . features + context . mean of the features) + bias``."""
 
     weight: Float32[np.ndarray, " channels"]
@@ -73,14 +73,14 @@ def best_bias(pooled: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, " sa
     return float(found.x), float(found.fun)
 
 
-def fit_mean(train: Pooled, val: Pooled) -> Head:
+def fit_mean(train: Pooled, val: Pooled) -> LinearHead:
     """Logistic regression on mean-pooled features: with mean pooling the map's head is exactly that."""
     views, channels = train.vectors.shape[1:]
     flat = train.vectors.reshape(-1, channels)
     centre, scale = flat.mean(0), flat.std(0) + 1e-6
     standard = (flat - centre) / scale
     repeated = np.repeat(train.bad, views)
-    best: Head | None = None
+    best: LinearHead | None = None
     model = LogisticRegression(class_weight="balanced", max_iter=1000, tol=1e-5, warm_start=True)
     # From strong to weak penalty, each fit starting at the last one's solution.
     for strength in track(sorted(STRENGTHS, reverse=True), "fitting the head"):
@@ -92,7 +92,7 @@ def fit_mean(train: Pooled, val: Pooled) -> Head:
         bias = float(model.intercept_[0] - weight.astype(np.float64) @ centre)
         loss = balanced_loss(val.vectors[:, 0].astype(np.float64) @ weight + bias, val.bad)
         if best is None or loss < best.val_loss:
-            best = Head(weight=weight, bias=bias, strength=strength, val_loss=loss)
+            best = LinearHead(weight=weight, bias=bias, strength=strength, val_loss=loss)
     assert best is not None
     return best
 
@@ -118,7 +118,7 @@ def cross_validated_loss(train: Pooled, parts: Sequence[str], *, folds: int = 5)
     return min(losses)
 
 
-def fit_map(start: Head, train: Maps, val: Maps, *, pool: Pool, sharpness: float, seed: int) -> Head:
+def fit_map(start: LinearHead, train: Maps, val: Maps, *, pool: Pool, sharpness: float, seed: int) -> LinearHead:
     """Fit the head through max or log-sum-exp pooling, from the mean-pooled solution, by Adam with a one-cycle rate.
 
     One cell may carry the evidence here, so small defects count in full; the problem is no longer convex, hence the
@@ -128,7 +128,7 @@ def fit_map(start: Head, train: Maps, val: Maps, *, pool: Pool, sharpness: float
     centre, scale = _moments(train.maps)
     bad = torch.from_numpy(train.bad).float()
     weights = class_weights(bad)
-    best: Head | None = None
+    best: LinearHead | None = None
     direction, offset = _start(start, train, centre, scale, pool, sharpness)
     for strength in track(MAP_STRENGTHS, "fitting the head"):
         weight, bias = direction.clone().requires_grad_(), offset.clone().requires_grad_()
@@ -146,7 +146,7 @@ def fit_map(start: Head, train: Maps, val: Maps, *, pool: Pool, sharpness: float
         raw = (weight.detach() / scale).numpy().astype(np.float32)
         shift = float(bias.detach()) - float(raw.astype(np.float64) @ centre.numpy())
         scores = score_maps(raw, shift, val.maps[:, 0], pool=pool, sharpness=sharpness)
-        found = Head(weight=raw, bias=shift, strength=strength, val_loss=balanced_loss(scores, val.bad))
+        found = LinearHead(weight=raw, bias=shift, strength=strength, val_loss=balanced_loss(scores, val.bad))
         if best is None or found.val_loss < best.val_loss:
             best = found
     assert best is not None
@@ -170,7 +170,7 @@ def score_maps(
 
 
 def _start(
-    start: Head, train: Maps, centre: Tensor, scale: Tensor, pool: Pool, sharpness: float
+    start: LinearHead, train: Maps, centre: Tensor, scale: Tensor, pool: Pool, sharpness: float
 ) -> tuple[Tensor, Tensor]:
     """The mean-pooled solution as a direction, at the scale where the cells' logits have unit deviation.
 

@@ -14,15 +14,15 @@ from jaxtyping import Bool, Float16, Float32, Float64, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gonogo.ahead import ahead
 from gonogo.dataset import Dataset, Sample
 from gonogo.model.locator import COLOURS, EdgesHead, LocatorHead, RegressionHead, Scaling, Sightings, make_head
+from gonogo.prefetch import prefetch
 from gonogo.progress import track
 from gonogo.runtime import Graph, Picture
 from gonogo.source import generator_of, labelled_box, labelled_corners
+from gonogo.train.augmentations import AugmentedPicture, plain_picture, random_picture
 from gonogo.train.box_losses import BoxLoss
 from gonogo.train.features import store_maps
-from gonogo.train.views import View, plain_view, random_view
 
 STEPS, FROM_PIXELS_STEPS = 1100, 2200
 LOOSE_STEPS = 600
@@ -117,7 +117,7 @@ def compute_places(
     corners: list[np.ndarray] = []
 
     def pictures() -> Iterator[Picture]:
-        for shown in ahead(lambda sample: _views(dataset, sample, size_wh, views, seed), samples, workers=1):
+        for shown in prefetch(lambda sample: _views(dataset, sample, size_wh, views, seed), samples, workers=1):
             for view in shown:
                 boxes.append(np.full(4, np.nan) if view.box is None else view.box)
                 corners.append(np.full(8, np.nan) if view.corners is None else view.corners)
@@ -257,11 +257,11 @@ def probe_error(places: Places, groups: Sequence[str], *, penalty: float = 10.0)
     return float(np.mean(errors))
 
 
-def _views(dataset: Dataset, sample: Sample, size_wh: tuple[int, int], views: int, seed: int) -> list[View]:
+def _views(dataset: Dataset, sample: Sample, size_wh: tuple[int, int], views: int, seed: int) -> list[AugmentedPicture]:
     frame, box, corners = dataset.load(sample), labelled_box(sample), labelled_corners(sample)
     rng = generator_of(seed, sample)
-    first = plain_view(frame, box, corners, size_wh)
-    return [first, *(random_view(frame, box, corners, size_wh, rng) for _ in range(views - 1))]
+    first = plain_picture(frame, box, corners, size_wh)
+    return [first, *(random_picture(frame, box, corners, size_wh, rng) for _ in range(views - 1))]
 
 
 def _draws(among: Int[np.ndarray, " chosen"], batch: int, steps: int, seed: int) -> Iterator[np.ndarray]:

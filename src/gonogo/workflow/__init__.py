@@ -1,9 +1,9 @@
 """Train, export, certify, seal: from a data set to a bundle, and from a bundle to a faster one."""
 
-from gonogo.workflow.cascading import Cascaded, CascadeOptions, cascade
-from gonogo.workflow.comparing import Compared, compare
+from gonogo.workflow.cascading import Cascaded, CascadeOptions, join_cascade
+from gonogo.workflow.comparing import TeacherComparison, compare_with_teacher
 from gonogo.workflow.options import LocatorOptions, Promise, TrainingOptions
-from gonogo.workflow.quantising import Allowed, Quantised, QuantisingOptions, quantise
+from gonogo.workflow.quantizing import Allowed, Quantized, QuantizingOptions, quantize_bundle
 from gonogo.workflow.region import find_regions, place_roi
 from gonogo.workflow.training import Trained, train_inspector
 
@@ -11,17 +11,17 @@ __all__ = [
     "Allowed",
     "CascadeOptions",
     "Cascaded",
-    "Compared",
     "LocatorOptions",
     "Promise",
-    "Quantised",
-    "QuantisingOptions",
+    "Quantized",
+    "QuantizingOptions",
+    "TeacherComparison",
     "Trained",
     "TrainingOptions",
-    "cascade",
-    "compare",
+    "compare_with_teacher",
     "find_regions",
+    "join_cascade",
     "place_roi",
-    "quantise",
+    "quantize_bundle",
     "train_inspector",
 ]

@@ -12,21 +12,21 @@ import numpy as np
 import gonogo
 from gonogo import bundle, drift, runtime
 from gonogo.bundle import Bundle
+from gonogo.certification.reference import ASSUMED_BAD_SHARE, Recorder
 from gonogo.config import Recipe, settings
 from gonogo.dataset import Dataset, Split, require_trainable
-from gonogo.drift import Reference
-from gonogo.drift.guard import parts_for
+from gonogo.drift import DriftReference
+from gonogo.drift.out_of_distribution import parts_for_share
 from gonogo.errors import InputError, UnfitError
 from gonogo.evaluate import Evaluation, evaluate
 from gonogo.files import folder_beside
 from gonogo.heatmap import HeatScale
 from gonogo.inspector import Inspector
 from gonogo.manifest import CascadeRule, Manifest
-from gonogo.operate.measuring import ASSUMED_BAD_SHARE, Recorder
 from gonogo.schema import Label, Scores
 from gonogo.workflow.comparing import (
-    Compared,
-    compare,
+    TeacherComparison,
+    compare_with_teacher,
     expected_point,
     promise_of,
     require_same_data,
@@ -34,7 +34,7 @@ from gonogo.workflow.comparing import (
 )
 from gonogo.workflow.options import Promise
 from gonogo.workflow.region import ROI_FILES, copy_roi
-from gonogo.workflow.sealing import certify_draft, now
+from gonogo.workflow.sealing import certify_draft, utc_now
 
 TAIL = 0.1
 """Share of the val parts of a class, the outermost, from which the tail of their scores is estimated."""
@@ -57,7 +57,7 @@ class Cascaded:
     """What came of it."""
 
     bundle: Bundle
-    compared: Compared
+    compared: TeacherComparison
 
     @property
     def asked(self) -> int:
@@ -65,7 +65,7 @@ class Cascaded:
         return len(self.compared.itself.judged.timings_ms.get("teacher", ()))
 
 
-def cascade(
+def join_cascade(
     student: Inspector,
     teacher: Inspector,
     dataset: Dataset,
@@ -76,7 +76,7 @@ def cascade(
 ) -> Cascaded:
     """Put two bundles into one, choose on val what the student may settle, certify the whole on calibrate.
 
-    Both graphs are copied as they are, quantised or not.
+    Both graphs are copied as they are, quantized or not.
 
     Args:
         student: The fast one; judges everything first.
@@ -107,7 +107,7 @@ def cascade(
         _copy(student.bundle, teacher.bundle, known, partial)
         inspector = Inspector.of_draft(bundle.draft(partial, _draft(student.bundle, rule, out.name)))
         draft = certify_draft(inspector, dataset, promise, teacher.heat_scale.shift_xy)
-        compared = compare(draft.inspector, teacher, dataset, options.split)
+        compared = compare_with_teacher(draft.inspector, teacher, dataset, options.split)
         made = Cascaded(bundle=inspector.bundle, compared=compared)
         pictures = len(compared.itself.judged.pictures)
         evidence = {"compared": compared.record(), "pictures": pictures, "asked": made.asked}
@@ -178,19 +178,20 @@ def _map_unit(student: Inspector, teacher: Inspector) -> tuple[float, float | No
     return scale, wanted.cold - scale * own.cold
 
 
-def _known(recorder: Recorder, seen: Evaluation, share: float) -> Reference:
+def _known(recorder: Recorder, seen: Evaluation, share: float) -> DriftReference:
     """The guard over the student's features: what it was taught, and how far ordinary val parts lie from that."""
     distances: dict[str, float] = {}
     for picture in seen.pictures:
         if (signs := recorder.signs.get(picture.file)) is not None:
             distances[picture.part] = max(distances.get(picture.part, 0.0), signs.distance)
-    guard = drift.fit_guard(list(distances.values()), share)
+    guard = drift.fit_out_of_distribution_check(list(distances.values()), share)
     if guard is None or recorder.taught is None:
+        needed = parts_for_share(share)
         raise UnfitError(
-            f"a guard that asks the teacher about at most {share:.3g} of ordinary parts takes {parts_for(share)} val "
-            f"parts, found {len(distances)}. Allow a larger share with --strange, or label more parts."
+            f"an out-of-distribution check that asks the teacher about at most {share:.3g} of ordinary parts needs "
+            f"{needed} val parts, found {len(distances)}. Allow a larger share with --strange, or label more parts."
         )
-    return Reference(taught=recorder.taught, guard=guard, watches=(), bad_share=ASSUMED_BAD_SHARE, parts=0)
+    return DriftReference(taught=recorder.taught, guard=guard, watches=(), bad_share=ASSUMED_BAD_SHARE, parts=0)
 
 
 def _require_fit(student: Inspector, teacher: Inspector) -> None:
@@ -201,7 +202,7 @@ def _require_fit(student: Inspector, teacher: Inspector) -> None:
     if _reduced(student.recipe) != _reduced(teacher.recipe):
         raise InputError(
             f"{student.path} judges pictures {_reduced(student.recipe)}, {teacher.path} {_reduced(teacher.recipe)}. "
-            f"One picture serves both: distil with the teacher's --reduction."
+            f"One picture serves both: distill with the teacher's --reduction."
         )
     finders = [
         (each.recipe.roi, [(each.path / name).read_bytes() for name in ROI_FILES if (each.path / name).is_file()])
@@ -210,7 +211,7 @@ def _require_fit(student: Inspector, teacher: Inspector) -> None:
     if finders[0] != finders[1]:
         raise InputError(
             f"{student.path} finds the part by {student.recipe.roi}, {teacher.path} by {teacher.recipe.roi} or with "
-            "other settings. Both must judge the same region: distil the student from this teacher."
+            "other settings. Both must judge the same region: distill the student from this teacher."
         )
 
 
@@ -221,7 +222,7 @@ def _reduced(recipe: Recipe) -> str:
     return f"at 1/{recipe.reduction} of their size, reduced by the {recipe.reduced_by}"
 
 
-def _require_both_heard(rule: CascadeRule, known: Reference, recorder: Recorder, seen: Evaluation) -> None:
+def _require_both_heard(rule: CascadeRule, known: DriftReference, recorder: Recorder, seen: Evaluation) -> None:
     """A cascade in which one of the two never decides is no better than the other alone."""
     assert known.guard is not None, "made a moment ago"
     unsure = [
@@ -238,7 +239,7 @@ def _require_both_heard(rule: CascadeRule, known: Reference, recorder: Recorder,
         raise UnfitError(f"the student is sure of all {len(unsure)} val pictures: use it alone.")
 
 
-def _copy(student: Bundle, teacher: Bundle, known: Reference, folder: Path) -> None:
+def _copy(student: Bundle, teacher: Bundle, known: DriftReference, folder: Path) -> None:
     (folder / bundle.CASCADE).mkdir()
     for source, target in ((student.classifier, bundle.CLASSIFIER), (teacher.classifier, bundle.TEACHER)):
         for suffix in (".xml", ".bin"):
@@ -253,14 +254,14 @@ def _draft(student: Bundle, rule: CascadeRule, name: str) -> Manifest:
     machine, before = settings(), student.manifest
     return Manifest(
         name=name.removesuffix(bundle.SUFFIX),
-        created=now(),
+        created=utc_now(),
         gonogo_version=gonogo.__version__,
         recipe=before.recipe,
         labels=before.labels,
         classifier=before.classifier,
         precision=before.precision,
         score_tolerance=before.score_tolerance,
-        proven_on=runtime.environment(device=machine.device, threads=machine.threads),
+        proven_on=runtime.runtime_environment(device=machine.device, threads=machine.threads),
         heat_scale=HeatScale(cold=0.0, hot=1.0),
         training=before.training,
         data_fingerprint=before.data_fingerprint,

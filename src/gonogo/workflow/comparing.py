@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from scipy import stats
 
 from gonogo import operating_point as points
+from gonogo.certification import promise_in_force
+from gonogo.certification.trust import refuse_leaks, refuse_other_data
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.dataset.judged import refuse_redealt
 from gonogo.errors import DatasetError, InputError, UnfitError
 from gonogo.evaluate import Evaluation, Rate, evaluate
 from gonogo.inspector import Inspector
-from gonogo.manifest import Comparison, Tally
-from gonogo.operate import promise_in_force
-from gonogo.operate.trust import refuse_leaks, refuse_other_data
-from gonogo.operating_point import DialPoint
+from gonogo.manifest import ParentComparison, VerdictCounts
+from gonogo.operating_point import TradeoffPoint
 from gonogo.schema import Label, OperatingPoint, Prediction, Scores, State
 from gonogo.workflow.options import Promise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class ScoredDataset:
     """One of the two bundles on the compared parts. Its guard is left aside: only the thresholds are compared."""
 
     point: OperatingPoint
@@ -37,9 +37,9 @@ class Side:
         """The parts sent to a person."""
         return frozenset(part.part for part in self.judged.parts if self._state(part) is State.REVIEW)
 
-    def tally(self) -> Tally:
+    def tally(self) -> VerdictCounts:
         """The counts, for the manifest."""
-        return Tally(
+        return VerdictCounts(
             parts_good=self.judged.count(Label.GOOD),
             parts_bad=self.judged.count(Label.BAD),
             escapes=self.rate(State.GO, Label.BAD).count,
@@ -53,11 +53,11 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class TeacherComparison:
     """What became of the same parts under a bundle and under its teacher."""
 
-    itself: Side
-    teacher: Side
+    itself: ScoredDataset
+    teacher: ScoredDataset
     split: Split
 
     @property
@@ -75,9 +75,9 @@ class Compared:
             return 1.0
         return float(stats.binomtest(only_ours, only_ours + only_theirs).pvalue)
 
-    def record(self) -> Comparison:
+    def record(self) -> ParentComparison:
         """For the manifest."""
-        return Comparison(
+        return ParentComparison(
             teacher_sha256=self.teacher.judged.bundle_sha256,
             split=self.split.value,
             data_fingerprint=self.itself.judged.data_fingerprint,
@@ -86,17 +86,17 @@ class Compared:
         )
 
 
-def compare(judge: Inspector, teacher: Inspector, dataset: Dataset, split: Split) -> Compared:
+def compare_with_teacher(judge: Inspector, teacher: Inspector, dataset: Dataset, split: Split) -> TeacherComparison:
     """Judge the parts of a split by both.
 
     Raises:
         DatasetError: no labelled picture in the split.
     """
     sides = [
-        Side(point=promised(each), judged=evaluate(each, dataset, (split,), with_regions=False))
+        ScoredDataset(point=promised(each), judged=evaluate(each, dataset, (split,), with_regions=False))
         for each in (judge, teacher)
     ]
-    return Compared(itself=sides[0], teacher=sides[1], split=split)
+    return TeacherComparison(itself=sides[0], teacher=sides[1], split=split)
 
 
 def promised(teacher: Inspector) -> OperatingPoint:
@@ -126,7 +126,7 @@ def promise_of(teacher: Inspector) -> Promise:
     return replace(promise_in_force(teacher.bundle), costs=None, **limits)  # type: ignore[arg-type]
 
 
-def expected_point(good: Scores, bad: Scores, dataset: Dataset, promise: Promise) -> DialPoint:
+def expected_point(good: Scores, bad: Scores, dataset: Dataset, promise: Promise) -> TradeoffPoint:
     """Where the thresholds will fall by the scores of the val parts.
 
     Whatever decides what a score *is* may look at val, never at the calibrate split: the certificate rests on that.
@@ -142,7 +142,7 @@ def expected_point(good: Scores, bad: Scores, dataset: Dataset, promise: Promise
     calibrate = dataset.split(Split.CALIBRATE)
     good_parts, bad_parts = _parts(calibrate, Label.GOOD), _parts(calibrate, Label.BAD)
     max_escape, max_overkill = promise.limits(good_parts=good_parts, bad_parts=bad_parts)
-    return points.dial(
+    return points.tradeoff(
         good,
         bad,
         good_parts=good_parts,

@@ -23,11 +23,11 @@ from gonogo.inspector import Inspector
 from gonogo.model import FeatureNetwork, MapHead, Network, Normalisation, Pool, architecture, load_backbone
 from gonogo.operating_point import worst_per_part
 from gonogo.schema import Label, Scores
-from gonogo.source import Source
-from gonogo.train import Distillation, Lessons, Seen, cell_units, distil, make_lessons, watch_teacher
+from gonogo.source import TrainingSource
+from gonogo.train import Distillation, Lessons, Seen, cell_units, make_lessons, train_student, watch_teacher
 from gonogo.workflow.comparing import (
-    Compared,
-    compare,
+    TeacherComparison,
+    compare_with_teacher,
     expected_point,
     promise_of,
     require_same_data,
@@ -66,12 +66,12 @@ class Distilled:
     """What came of it."""
 
     bundle: Bundle
-    compared: Compared
+    compared: TeacherComparison
     history: list[dict[str, float]]
     """One row per epoch."""
 
 
-def distill(
+def distill_bundle(
     teacher: Inspector,
     dataset: Dataset,
     out: Path,
@@ -111,7 +111,7 @@ def distill(
     network = _student(source, options)
     work = out.with_name(f"{out.name}.work")
     train, val = _lessons(teacher, source, network, options)
-    history = distil(network, train, val, options.recipe, seed=options.seed, work=work)
+    history = train_student(network, train, val, options.recipe, seed=options.seed, work=work)
     facts: dict[str, JsonValue] = {"options": plain(asdict(options)), "distillation": [dict(row) for row in history]}
     with folder_beside(out, replace=overwrite) as partial:
         copy_roi(teacher.path, partial)
@@ -128,13 +128,13 @@ def distill(
             facts=facts,
             trained_on=dataset,
         )
-        compared = compare(draft.inspector, teacher, dataset, options.split)
+        compared = compare_with_teacher(draft.inspector, teacher, dataset, options.split)
         draft.seal(distilled=compared.record())
     shutil.rmtree(work, ignore_errors=True)
     return Distilled(bundle=Inspector.load(out).bundle, compared=compared, history=history)
 
 
-def _student(source: Source, options: DistillingOptions) -> Network:
+def _student(source: TrainingSource, options: DistillingOptions) -> Network:
     """The backbone as it comes and a head that knows nothing."""
     torch.manual_seed(options.seed)
     stack = load_backbone(options.backbone, weights=options.weights, cuts=options.cuts, seed=options.seed).eval()
@@ -147,7 +147,7 @@ def _student(source: Source, options: DistillingOptions) -> Network:
 
 
 def _lessons(
-    teacher: Inspector, source: Source, network: Network, options: DistillingOptions
+    teacher: Inspector, source: TrainingSource, network: Network, options: DistillingOptions
 ) -> tuple[Lessons, Lessons]:
     """What the student learns from, and what its progress is measured on."""
     machine, manifest = settings(), teacher.bundle.manifest
@@ -158,7 +158,7 @@ def _lessons(
         threads=machine.threads,
         many=True,
     )
-    shown = Source(dataset=source.dataset, size_wh=teacher.recipe.size_wh, regions=source.regions)
+    shown = TrainingSource(dataset=source.dataset, size_wh=teacher.recipe.size_wh, regions=source.regions)
     width, height = source.size_wh
     with torch.no_grad():
         _, defect_map, _ = network(torch.zeros(1, height, width, 3, dtype=torch.uint8))

@@ -8,14 +8,14 @@ from gonogo import roi, runtime
 from gonogo.backbone import pretrained
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Sample
-from gonogo.dataset.doubts import Doubts
+from gonogo.dataset.doubts import LabelDoubts
 from gonogo.errors import DatasetError, ImageError
 from gonogo.evidence import gather_features, measure_shift, out_of_fold
 from gonogo.evidence.doubts import doubtful
 from gonogo.progress import track
 from gonogo.roi import Roi
 from gonogo.schema import Label
-from gonogo.source import Source, masked
+from gonogo.source import TrainingSource, masked
 from gonogo.workflow.picture_size import sizes_to_try, usual_region_wh
 from gonogo.workflow.region import find_regions
 
@@ -30,7 +30,7 @@ def find_doubts(
     size_wh: tuple[int, int] | None = None,
     backbone: str = "efficientnet_lite0",
     seed: int = 0,
-) -> Doubts:
+) -> LabelDoubts:
     """Score every labelled picture, whatever its split, by evidence fitted on the other parts.
 
     It looks at calibrate and test too, so it is for cleaning labels before a training: labels that were changed after
@@ -48,7 +48,7 @@ def find_doubts(
         InputError: no such backbone, or its package is not installed.
     """
     samples, unreadable = _readable(dataset)
-    source = Source(dataset=dataset, size_wh=size_wh or USUAL_WH)
+    source = TrainingSource(dataset=dataset, size_wh=size_wh or USUAL_WH)
     if search is not None:
         regions = find_regions(search, dataset, samples)
         unreadable += [sample.file_name for sample in samples if sample.file_name not in regions]

@@ -22,7 +22,7 @@ from gonogo.evidence import (
     fit_defect_kinds,
     fit_evidence,
     gather_features,
-    judge,
+    judge_reference,
     losses_out_of_fold,
     measure_shift,
     out_of_fold,
@@ -32,7 +32,7 @@ from gonogo.manifest import Classifier, Evidence
 from gonogo.progress import console
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Label
-from gonogo.source import Source, labels, masked
+from gonogo.source import TrainingSource, labels, masked
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.picture_size import brings_more, sizes_to_try, usual_region_wh
 from gonogo.workflow.sealing import Built, Unseen
@@ -51,13 +51,13 @@ class Trial:
     """One backbone at one size, and what its evidence reaches on parts left out."""
 
     backbone: Backbone
-    source: Source
+    source: TrainingSource
     shift_xy: tuple[float, float]
     table: FeatureTable
     tried: OutOfFold
 
 
-def train_evidence(source: Source, options: TrainingOptions) -> Built:
+def train_evidence(source: TrainingSource, options: TrainingOptions) -> Built:
     """Choose the size, fit the evidence on train and val, and build the graph.
 
     Nothing is learned from calibrate or test.
@@ -110,7 +110,7 @@ def open_backbones(options: TrainingOptions) -> list[Backbone]:
 
 
 def check_evidence(
-    weighted: Weighted, backbone: Backbone, graph: Graph, source: Source, samples: Sequence[Sample]
+    weighted: Weighted, backbone: Backbone, graph: Graph, source: TrainingSource, samples: Sequence[Sample]
 ) -> float:
     """Hold the compiled graph against the plain reference, on pictures of both classes.
 
@@ -128,7 +128,7 @@ def check_pictures(weighted: Weighted, backbone: Backbone, graph: Graph, picture
     worst = 0.0
     for picture in pictures:
         found = graph(picture)
-        expected = judge(weighted, backbone.reference(picture))
+        expected = judge_reference(weighted, backbone.reference(picture))
         for difference in (expected.score - found["score"][0], np.abs(expected.heatmap - found["heatmap"][0]).max()):
             worst = float(np.maximum(worst, abs(difference)))  # hands NaN on
         if expected.defect_kinds is not None:
@@ -141,13 +141,13 @@ def check_pictures(weighted: Weighted, backbone: Backbone, graph: Graph, picture
     return worst
 
 
-def _sizes(source: Source, samples: Sequence[Sample], options: TrainingOptions) -> list[tuple[int, int]]:
+def _sizes(source: TrainingSource, samples: Sequence[Sample], options: TrainingOptions) -> list[tuple[int, int]]:
     region_wh = usual_region_wh(source, samples, options.reduction)
     return sizes_to_try(region_wh, both_classes=bool(labels(samples).any()))
 
 
 def _best_trial(
-    source: Source,
+    source: TrainingSource,
     samples: Sequence[Sample],
     backbones: Sequence[Backbone],
     sizes: Sequence[tuple[int, int]],
@@ -168,7 +168,7 @@ def _best_trial(
 def _try(
     backbone: Backbone,
     shift_xy: tuple[float, float],
-    source: Source,
+    source: TrainingSource,
     samples: Sequence[Sample],
     size_wh: tuple[int, int],
     options: TrainingOptions,
@@ -194,7 +194,7 @@ def usual_shift(backbone: Backbone) -> tuple[float, float]:
 
 def _table(
     backbone: Backbone,
-    source: Source,
+    source: TrainingSource,
     samples: Sequence[Sample],
     shift_xy: tuple[float, float],
     options: TrainingOptions,
@@ -206,7 +206,7 @@ def _table(
 
 def _gather(
     graph: Graph,
-    source: Source,
+    source: TrainingSource,
     samples: Sequence[Sample],
     shift_xy: tuple[float, float],
     options: TrainingOptions,

@@ -20,10 +20,10 @@ from gonogo.model import SHARPNESS, Network, architecture
 from gonogo.progress import console, track
 from gonogo.runtime import Picture
 from gonogo.schema import Label
-from gonogo.source import Source, labels
+from gonogo.source import TrainingSource, labels
 from gonogo.train import fine_tune, training_device
 from gonogo.workflow.evidence_training import train_evidence
-from gonogo.workflow.fitting import frozen_gear, settled
+from gonogo.workflow.fitting import fit_scale_and_bias, train_frozen
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.picture_size import brings_more
 from gonogo.workflow.sealing import Built, Unseen
@@ -32,7 +32,9 @@ LEAST_COMPARED = 5
 """Pictures of each class that a comparison with the frozen backbone takes."""
 
 
-def train_fine_tuned(source: Source, options: TrainingOptions, work: Path) -> tuple[Built, list[dict[str, float]]]:
+def train_fine_tuned(
+    source: TrainingSource, options: TrainingOptions, work: Path
+) -> tuple[Built, list[dict[str, float]]]:
     """Fine-tune the whole network, and return it only if it is better on pictures that fitted nothing.
 
     Half of val, by part, chooses the epoch; the other half fits nothing. On it the fine-tuned network is compared with
@@ -71,7 +73,7 @@ def train_fine_tuned(source: Source, options: TrainingOptions, work: Path) -> tu
     return train_evidence(source, options), history
 
 
-def _without_half_of_val(source: Source, seed: int) -> tuple[Source, list[Sample]]:
+def _without_half_of_val(source: TrainingSource, seed: int) -> tuple[TrainingSource, list[Sample]]:
     """The source without half of val, and that half; whole parts together."""
     val = source.dataset.split(Split.VAL)
     held_out = [sample for sample, fold in zip(val, deal_folds(val, 2, seed=seed), strict=True) if fold == 1]
@@ -87,15 +89,15 @@ def _losses_on(built: Built, samples: Sequence[Sample]) -> Float64[np.ndarray, "
     return balanced_losses(scores, labels(samples))
 
 
-def _fine_tuned(source: Source, options: TrainingOptions, work: Path) -> tuple[Built, list[dict[str, float]]]:
+def _fine_tuned(source: TrainingSource, options: TrainingOptions, work: Path) -> tuple[Built, list[dict[str, float]]]:
     tuning = options.fine_tuning
     assert tuning is not None, "asked for"
-    options = settled(options, source.dataset)
+    options = fit_scale_and_bias(options, source.dataset)
     training_device(options.device)
     torch.manual_seed(options.seed)
     side = architecture(options.backbone).side
-    source = Source(dataset=source.dataset, size_wh=options.size_wh or (side, side), regions=source.regions)
-    network, head = frozen_gear(source, options)
+    source = TrainingSource(dataset=source.dataset, size_wh=options.size_wh or (side, side), regions=source.regions)
+    network, head = train_frozen(source, options)
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
     history = fine_tune(
         network,
@@ -115,7 +117,7 @@ def _fine_tuned(source: Source, options: TrainingOptions, work: Path) -> tuple[B
 
 
 def built_network(
-    network: Network, source: Source, backbone: str, weights: str, *, shift_xy: tuple[float, float] | None
+    network: Network, source: TrainingSource, backbone: str, weights: str, *, shift_xy: tuple[float, float] | None
 ) -> Built:
     """A trained network as a graph, with what the bundle says of it."""
     val = source.dataset.split(Split.VAL)

@@ -14,9 +14,9 @@ from gonogo.dataset import Dataset, Sample, Split
 from gonogo.export import export_features, export_maps, export_pooled, network_shift
 from gonogo.model import SHARPNESS, FeatureNetwork, MapHead, Network, Pool, architecture, load_backbone
 from gonogo.progress import console
-from gonogo.source import Source, masked
+from gonogo.source import TrainingSource, masked
 from gonogo.train import (
-    Head,
+    LinearHead,
     Pooled,
     cross_validated_loss,
     defect_maps,
@@ -34,7 +34,7 @@ from gonogo.workflow.normalisation import candidates
 from gonogo.workflow.options import TrainingOptions
 
 
-def settled(options: TrainingOptions, dataset: Dataset) -> TrainingOptions:
+def fit_scale_and_bias(options: TrainingOptions, dataset: Dataset) -> TrainingOptions:
     """The options with what they leave open decided: small defects call for a finer map, and one cell must count."""
     masks = options.masks and options.pool is not Pool.MEAN and masked(dataset.split(Split.TRAIN))
     if masks:
@@ -48,7 +48,7 @@ def settled(options: TrainingOptions, dataset: Dataset) -> TrainingOptions:
     )
 
 
-def frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Head]:
+def train_frozen(source: TrainingSource, options: TrainingOptions) -> tuple[Network, LinearHead]:
     """A backbone as it comes, and the head fitted on its features."""
     features = _choose_features(source, options)
     assert options.pool is not None, "settled before"
@@ -62,7 +62,9 @@ def frozen_gear(source: Source, options: TrainingOptions) -> tuple[Network, Head
     return network.eval(), head
 
 
-def _fit_on_labels(source: Source, features: FeatureNetwork, options: TrainingOptions, pool: Pool) -> Head:
+def _fit_on_labels(
+    source: TrainingSource, features: FeatureNetwork, options: TrainingOptions, pool: Pool
+) -> LinearHead:
     """The head that tells good pictures from bad ones."""
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
     head = fit_mean(*_pooled_pair(source, features, options))
@@ -77,7 +79,7 @@ def _fit_on_labels(source: Source, features: FeatureNetwork, options: TrainingOp
     return fit_map(head, *maps, pool=pool, sharpness=SHARPNESS, seed=options.seed)
 
 
-def _fit_on_cells(source: Source, features: FeatureNetwork, options: TrainingOptions, pool: Pool) -> Head:
+def _fit_on_cells(source: TrainingSource, features: FeatureNetwork, options: TrainingOptions, pool: Pool) -> LinearHead:
     """The head that tells defective cells of the map from sound ones; context, scale and bias are of the pictures."""
     pooled = _pooled_pair(source, features, options)
     context = fit_mean(*pooled).weight
@@ -90,7 +92,7 @@ def _fit_on_cells(source: Source, features: FeatureNetwork, options: TrainingOpt
     return fit_score(tried, maps, pooled[1], context=context, pool=pool, sharpness=SHARPNESS, shift_xy=shift_xy)
 
 
-def _pooled_pair(source: Source, features: FeatureNetwork, options: TrainingOptions) -> tuple[Pooled, Pooled]:
+def _pooled_pair(source: TrainingSource, features: FeatureNetwork, options: TrainingOptions) -> tuple[Pooled, Pooled]:
     """Mean-pooled features of all views of train, and of the untouched pictures of val."""
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
     return (
@@ -100,7 +102,7 @@ def _pooled_pair(source: Source, features: FeatureNetwork, options: TrainingOpti
 
 
 def _pooled(
-    source: Source,
+    source: TrainingSource,
     features: FeatureNetwork,
     samples: Sequence[Sample],
     options: TrainingOptions,
@@ -120,7 +122,7 @@ def _pooled(
     )
 
 
-def _choose_features(source: Source, options: TrainingOptions) -> FeatureNetwork:
+def _choose_features(source: TrainingSource, options: TrainingOptions) -> FeatureNetwork:
     """The backbone with its input normalisation: the declared one, or the one that does better on unseen parts."""
     stack = load_backbone(options.backbone, weights=options.weights, cuts=options.cuts, seed=options.seed).eval()
     normalisations = candidates(options.normalisation, options.backbone, options.weights)

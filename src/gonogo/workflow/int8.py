@@ -1,4 +1,4 @@
-"""A graph in INT8: NNCF's post-training quantisation, with the worst layers left as they are where it drifts."""
+"""A graph in INT8: NNCF's post-training quantization, with the worst layers left as they are where it drifts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
 
 @dataclass(frozen=True, kw_only=True)
 class Int8:
-    """A quantised graph and what became of its layers."""
+    """A quantized graph and what became of its layers."""
 
     model: ov.Model
     int8_layers: int
@@ -48,7 +48,7 @@ def to_int8(
     steer_by: Sequence[Picture] = (),
     preset: Preset = "performance",
 ) -> Int8:
-    """Quantise weights and activations of a classifier to INT8.
+    """Quantize weights and activations of a classifier to INT8.
 
     What follows the last feature map stays as it is: it costs next to nothing, and the score hangs on it (NNCF would
     round the exponentials that the score is the logarithm of, to 256 steps). The ranges reach as far as the numbers of
@@ -62,7 +62,7 @@ def to_int8(
         preset: See `Preset`.
 
     Raises:
-        UnfitError: NNCF cannot quantise the graph.
+        UnfitError: NNCF cannot quantize the graph.
     """
     with _quiet():
         nncf = _load_nncf()
@@ -90,7 +90,7 @@ def to_int8(
             else:
                 made = nncf.quantize(model, calibration, advanced_parameters=reach, **asked)
         except (RuntimeError, nncf.ValidationError, nncf.UnsupportedModelError) as error:
-            raise UnfitError(f"NNCF {nncf.__version__} cannot quantise this graph: {error}") from error
+            raise UnfitError(f"NNCF {nncf.__version__} cannot quantize this graph: {error}") from error
         int8 = sum(_is_int8(node) for node in _weighted(made))
         return Int8(model=made, int8_layers=int8, float_layers=len(_weighted(made)) - int8, nncf=nncf.__version__)
 
@@ -177,7 +177,7 @@ def _weighted(model: ov.Model) -> list[ov.Node]:
 
 
 def _is_int8(node: ov.Node) -> bool:
-    """Whether its activations pass a quantiser; operations that hand numbers on unchanged may lie between."""
+    """Whether its activations pass a quantizer; operations that hand numbers on unchanged may lie between."""
     before = node.input_value(0).get_node()
     while before.get_type_name() in ("MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Concat"):
         before = before.input_value(0).get_node()

@@ -29,7 +29,7 @@ from gonogo.model import (
     strided_cuts,
 )
 from gonogo.progress import console, track
-from gonogo.roi import LearnedRecipe
+from gonogo.roi import LearnedConfig
 from gonogo.roi.learned import CLOSER_BELOW, FILLED, SMALL, closer_scale
 from gonogo.runtime import Graph
 from gonogo.source import labelled_box, labelled_corners
@@ -61,11 +61,11 @@ class FrozenBackbone:
     graph: Graph
 
 
-def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> LearnedRecipe:
+def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> LearnedConfig:
     """Train a locator on the train split's boxes, calibrate its margin on val, write both into a folder.
 
     Pictures labelled ``present: false`` teach it to refuse; every labelled picture gives further ones, see
-    `gonogo.train.views`.
+    `gonogo.train.augmentations`.
 
     Args:
         dataset: Labelled boxes.
@@ -103,11 +103,11 @@ def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> Learne
     check_locator_parity(locator, graph, (dataset.load(sample) for sample in (held_out or boxed)[:8]))
     recipe = _with_presence(recipe, train, places, scaling, locating, seed=options.seed)
     recipe = with_margin(recipe, graph, dataset, held_out, options.miss_rate)
-    roi.write_recipe(folder / roi.RECIPE, recipe, comment=_remark(recipe, len(boxed)))
+    roi.write_roi_config(folder / roi.RECIPE, recipe, comment=_remark(recipe, len(boxed)))
     return recipe
 
 
-def taught_range(boxed: Sequence[Sample], dataset: Dataset, size_wh: tuple[int, int]) -> LearnedRecipe:
+def taught_range(boxed: Sequence[Sample], dataset: Dataset, size_wh: tuple[int, int]) -> LearnedConfig:
     """A recipe with the range of sizes and aspects that the labelled parts have, and some slack."""
     turned = all(sample.quad is not None for sample in boxed)
     areas, aspects, scales = [], [], []
@@ -118,7 +118,7 @@ def taught_range(boxed: Sequence[Sample], dataset: Dataset, size_wh: tuple[int, 
         areas.append(area)
         aspects.append(aspect)
         scales.append(closer_scale(sample.box, (width, height)))
-    return LearnedRecipe(
+    return LearnedConfig(
         size_wh=size_wh,
         turned=turned,
         # Nothing but views of small parts teaches the closer look. Such parts do not lie in a fixture: their box is
@@ -130,8 +130,8 @@ def taught_range(boxed: Sequence[Sample], dataset: Dataset, size_wh: tuple[int, 
 
 
 def with_margin(
-    recipe: LearnedRecipe, graph: Graph, dataset: Dataset, held_out: Sequence[Sample], miss_rate: float
-) -> LearnedRecipe:
+    recipe: LearnedConfig, graph: Graph, dataset: Dataset, held_out: Sequence[Sample], miss_rate: float
+) -> LearnedConfig:
     """The recipe with a margin proven on parts that trained nothing; with the article's 5 % where they are too few."""
     search = roi.LearnedRoi(recipe, graph)
     worst: dict[str, float] = {}
@@ -143,9 +143,10 @@ def with_margin(
         console.print(f"Margin: {roi.FIXED_MARGIN:.0%}, unproven: it would take {margin.share:.0%}. Train longer.")
         return recipe
     if margin is None:
+        needed = roi.margin_parts_needed(miss_rate)
         console.print(
             f"Margin: {roi.FIXED_MARGIN:.0%}, unproven. To prove that the whole part lies inside with a probability of "
-            f"{1 - miss_rate:.0%} takes {roi.parts_needed(miss_rate)} val parts with a box that are found; there are "
+            f"{1 - miss_rate:.0%} takes {needed} val parts with a box that are found; there are "
             f"{sum(map(np.isfinite, worst.values()))} of {len(worst)}."
         )
         return recipe
@@ -193,14 +194,14 @@ def _frozen(
 
 
 def _with_presence(
-    recipe: LearnedRecipe,
+    recipe: LearnedConfig,
     train: Sequence[Sample],
     places: Places,
     scaling: Scaling,
     locating: Locating,
     *,
     seed: int,
-) -> LearnedRecipe:
+) -> LearnedConfig:
     """The recipe with the least presence that cross-validation within the training pictures chooses."""
     folds = deal_folds(train, locating.presence_folds, seed=seed)
     if len(np.unique(folds)) < 2:
@@ -219,7 +220,7 @@ def _truth(sample: Sample, *, turned: bool) -> Float64[np.ndarray, "4 2"]:
     return corners_of_box(sample.box)
 
 
-def _remark(recipe: LearnedRecipe, pictures: int) -> str:
+def _remark(recipe: LearnedConfig, pictures: int) -> str:
     proven = (
         f"proven on {recipe.margin_parts} parts" if recipe.margin_miss_rate is not None else "unproven, the usual 5 %"
     )

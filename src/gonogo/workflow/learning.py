@@ -14,17 +14,17 @@ from scipy import stats
 
 from gonogo import operating_point as points
 from gonogo.bundle import Bundle
+from gonogo.certification import promise_in_force
+from gonogo.certification.trust import refuse_leaks
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.dataset.judged import record_judged, refuse_redealt
 from gonogo.errors import DatasetError, InputError, UnfitError
 from gonogo.evaluate import evaluate
 from gonogo.files import folder_beside
 from gonogo.inspector import Inspector
-from gonogo.operate import promise_in_force
-from gonogo.operate.trust import refuse_leaks
 from gonogo.operating_point import Promise
 from gonogo.schema import Label, OperatingPoint, Scores, State
-from gonogo.workflow.comparing import Side
+from gonogo.workflow.comparing import ScoredDataset
 from gonogo.workflow.made_with import MadeWith, read_made_with, sha256_of
 from gonogo.workflow.options import LocatorOptions, TrainingOptions
 from gonogo.workflow.reviewed import Grown, grow, learned_anew
@@ -36,11 +36,11 @@ SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
+class BundleComparison:
     """Both inspectors on the test parts that neither was made with, at the thresholds that each is expected to get."""
 
-    before: Side
-    after: Side
+    before: ScoredDataset
+    after: ScoredDataset
     left_out: int
     """Test parts that one of the two was made with."""
     losses: tuple[str, ...]
@@ -97,7 +97,7 @@ class Tried:
             "p_value": self.p_value,
         }
 
-    def _sides(self) -> dict[str, Side]:
+    def _sides(self) -> dict[str, ScoredDataset]:
         return {"before": self.before, "after": self.after}
 
 
@@ -107,7 +107,7 @@ class Learned:
 
     bundle: Bundle | None
     """The new bundle; ``None`` where it was not promoted, nor written all the same."""
-    tried: Tried
+    tried: BundleComparison
     new: int
     """Pictures that the old inspector had not learned from, or under another label."""
     grown: Grown | None
@@ -122,12 +122,12 @@ class Learned:
 class NotBetterError(UnfitError):
     """The new inspector is not promoted, so it is not sealed."""
 
-    def __init__(self, tried: Tried) -> None:
+    def __init__(self, tried: BundleComparison) -> None:
         super().__init__(" ".join(tried.reasons))
         self.tried = tried
 
 
-def learn(
+def learn_bundle(
     before: Inspector,
     source: Path,
     out: Path,
@@ -173,7 +173,7 @@ def learn(
     return replace(learned, grown=grown)
 
 
-def to_a_person(side: Side) -> frozenset[str]:
+def to_a_person(side: ScoredDataset) -> frozenset[str]:
     """The parts that go to a person: doubtful ones, and faults."""
     states = (State.REVIEW, State.FAULT)
     return frozenset(
@@ -189,7 +189,7 @@ def options_of(inspector: Inspector) -> TrainingOptions:
     """
     manifest = inspector.bundle.manifest
     stated = manifest.training.get("options")
-    other = manifest.cascade or manifest.quantisation or manifest.distilled
+    other = manifest.cascade or manifest.quantization or manifest.distilled
     if manifest.classifier.pool != "evidence" or other is not None or not isinstance(stated, dict):
         raise InputError(
             f"{inspector.path}: expected an inspector that gonogo train made by its default method, found one that was "
@@ -230,7 +230,7 @@ class _Run:
     made_with: MadeWith
     promise: Promise
     force: bool
-    tried: list[Tried] = field(default_factory=list)
+    tried: list[BundleComparison] = field(default_factory=list)
 
     def approve(self, draft: Inspector, built: Built) -> Mapping[str, JsonValue]:
         """Compare a draft with the old inspector; see `gonogo.workflow.sealing.Approve`."""
@@ -247,17 +247,17 @@ class _Run:
             }
         }
 
-    def _compare(self, draft: Inspector, built: Built) -> Tried:
+    def _compare(self, draft: Inspector, built: Built) -> BundleComparison:
         unseen, left_out = self._unseen()
         before, after = (self._expected(scores) for scores in self._scores_left_out(built))
         sides = [
-            Side(point=point, judged=evaluate(judge, unseen, (Split.TEST,), with_regions=False))
+            ScoredDataset(point=point, judged=evaluate(judge, unseen, (Split.TEST,), with_regions=False))
             for judge, point in ((self.before, before), (draft, after))
         ]
         record_judged(self.data, (Split.TEST,))
         now = self.before.operating_point
         losses = tuple(f"Less would be promised. {loss.sentence}" for loss in points.losses(now, after))
-        return Tried(before=sides[0], after=sides[1], left_out=left_out, losses=losses)
+        return BundleComparison(before=sides[0], after=sides[1], left_out=left_out, losses=losses)
 
     def _unseen(self) -> tuple[Dataset, int]:
         """The test parts that neither was made with."""
@@ -292,7 +292,7 @@ class _Run:
                 f"their thresholds, found {len(scores[Label.GOOD])} good and {len(scores[Label.BAD])} bad parts. "
                 "Train anew on this data set: gonogo train"
             )
-        return points.expected_point(
+        return points.expected_operating_point(
             scores[Label.GOOD], scores[Label.BAD], self.promise, good_parts=len(good), bad_parts=len(bad)
         )
 
@@ -330,7 +330,7 @@ def _by_label(scored: Sequence[tuple[Sample, float]]) -> dict[Label, Scores]:
     }
 
 
-def _mistakes(side: Side, name: str) -> str:
+def _mistakes(side: ScoredDataset, name: str) -> str:
     escapes, overkills = side.rate(State.GO, Label.BAD), side.rate(State.NO_GO, Label.GOOD)
     return (
         f"the {name} one passes {escapes.count} of {escapes.of} bad parts and rejects {overkills.count} of "

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from gonogo.config import Reduction
 from gonogo.dataset import Sample
 from gonogo.images.geometry import side_lengths
-from gonogo.source import Source
+from gonogo.source import TrainingSource
 
 CELL = 32
 """Both sides are multiples of this."""
@@ -26,7 +26,7 @@ MEASURED = 32
 """Pictures that a region's usual size is measured on."""
 
 
-def usual_region_wh(source: Source, samples: Sequence[Sample], reduction: Reduction) -> tuple[float, float]:
+def usual_region_wh(source: TrainingSource, samples: Sequence[Sample], reduction: Reduction) -> tuple[float, float]:
     """The median width and height of the regions of some pictures, in pixels of the picture as it is judged."""
     sides = [side_lengths(source.region(sample, source.dataset.load(sample))) for sample in samples[:MEASURED]]
     width, height = np.median(np.array(sides), axis=0) / reduction

@@ -12,7 +12,7 @@ from gonogo.dataset import Dataset, Sample, Split
 from gonogo.errors import InputError
 from gonogo.evaluate.placement import labelled_place
 from gonogo.progress import console, track
-from gonogo.roi import LearnedRecipe, Roi
+from gonogo.roi import LearnedConfig, Roi
 from gonogo.schema import Region
 from gonogo.workflow.locator_samples import locator_samples
 from gonogo.workflow.options import LocatorOptions
@@ -86,10 +86,10 @@ def place_roi(source: str, dataset: Dataset, folder: Path, options: LocatorOptio
         learn_roi(dataset, folder, options)
     else:
         path = Path(source)
-        recipe = roi.read_recipe(path)
-        roi.write_recipe(folder / roi.RECIPE, recipe)
+        recipe = roi.read_roi_config(path)
+        roi.write_roi_config(folder / roi.RECIPE, recipe)
         for network in (path.parent / roi.NETWORK, (path.parent / roi.NETWORK).with_suffix(".bin")):
-            if isinstance(recipe, LearnedRecipe) and network.is_file():
+            if isinstance(recipe, LearnedConfig) and network.is_file():
                 shutil.copyfile(network, folder / network.name)
     return roi.open_roi(folder / roi.RECIPE)
 

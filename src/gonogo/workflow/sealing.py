@@ -16,6 +16,7 @@ from pydantic import JsonValue
 import gonogo
 from gonogo import bundle, runtime
 from gonogo.bundle import Bundle
+from gonogo.certification import Certified, certify
 from gonogo.config import Recipe, ReducedBy, Reduction, Strict, Tiling, settings
 from gonogo.dataset import Dataset, Split, fingerprint
 from gonogo.errors import InputError
@@ -25,11 +26,10 @@ from gonogo.files import write_beside
 from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
 from gonogo.manifest import Classifier, Manifest
-from gonogo.operate import Certified, certify
 from gonogo.roi import Roi
 from gonogo.runtime import Graph
 from gonogo.schema import Label, Scores
-from gonogo.source import Source
+from gonogo.source import TrainingSource
 from gonogo.workflow.options import Promise
 
 
@@ -61,7 +61,7 @@ class Built:
     """A trained classifier as a graph, ready to be sealed."""
 
     graph: ov.Model
-    source: Source
+    source: TrainingSource
     """The pictures that it learned from, at the size that it looks at."""
     classifier: Classifier
     shift_xy: tuple[float, float]
@@ -95,7 +95,7 @@ def fill_bundle(
     facts: Mapping[str, JsonValue],
     trained_on: Dataset,
     approve: Approve | None = None,
-) -> Draft:
+) -> DraftBundle:
     """Write the graph, check it, and certify it; see `certify_draft` for what is left to do.
 
     ``trained_on`` is the whole data set, where the source leaves out pictures without a region: it certifies, and its
@@ -109,7 +109,7 @@ def fill_bundle(
     graph = runtime.compile_graph(folder / bundle.CLASSIFIER, device=machine.device, threads=machine.threads)
     manifest = Manifest(
         name=name.removesuffix(bundle.SUFFIX),
-        created=now(),
+        created=utc_now(),
         gonogo_version=gonogo.__version__,
         recipe=Recipe(
             size_wh=built.source.size_wh,
@@ -119,7 +119,7 @@ def fill_bundle(
             tiling=built.tiling,
         ),
         classifier=built.classifier,
-        proven_on=runtime.environment(device=machine.device, threads=machine.threads),
+        proven_on=runtime.runtime_environment(device=machine.device, threads=machine.threads),
         heat_scale=HeatScale(cold=0.0, hot=1.0),
         training={**facts, **built.facts, "parity": built.check(graph)},
         data_fingerprint=_fingerprint(trained_on),
@@ -132,7 +132,7 @@ def fill_bundle(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draft:
+class DraftBundle:
     """A certified bundle whose manifest is not written yet."""
 
     inspector: Inspector
@@ -145,11 +145,13 @@ class Draft:
         return bundle.write_manifest(opened.root, opened.manifest.model_copy(update=facts))
 
 
-def certify_draft(inspector: Inspector, dataset: Dataset, promise: Promise, shift_xy: tuple[float, float]) -> Draft:
-    """Certify a draft and write what belongs to its operating point beside its graph; only `Draft.seal` is left.
+def certify_draft(
+    inspector: Inspector, dataset: Dataset, promise: Promise, shift_xy: tuple[float, float]
+) -> DraftBundle:
+    """Certify a draft and write what belongs to its operating point beside its graph; only `DraftBundle.seal` is left.
 
     Raises:
-        DatasetError: as `gonogo.operate.certify`.
+        DatasetError: as `gonogo.certification.certify`.
     """
     found = certify(inspector, dataset, promise)
     folder, before = inspector.path, inspector.bundle.manifest
@@ -157,7 +159,9 @@ def certify_draft(inspector: Inspector, dataset: Dataset, promise: Promise, shif
         write_beside(folder / name, data)
     scale = scale_of(found, before, inspector.bias, shift_xy)
     stated = {"operating_point": found.point, "heat_scale": scale, "golden": found.golden}
-    return Draft(inspector=inspector.revised(bundle.draft(folder, before.model_copy(update=stated))), certified=found)
+    return DraftBundle(
+        inspector=inspector.revised(bundle.draft(folder, before.model_copy(update=stated))), certified=found
+    )
 
 
 def _fingerprint(dataset: Dataset) -> str:
@@ -194,6 +198,6 @@ def plain(value: object) -> JsonValue:
     return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
 
 
-def now() -> str:
+def utc_now() -> str:
     """UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gonogo import images, runtime
-from gonogo.ahead import ahead
 from gonogo.backbone import Backbone
 from gonogo.config import CELL_PX, Reduction, Tiling, settings
 from gonogo.dataset import Dataset, Sample, Split
@@ -24,12 +23,13 @@ from gonogo.evidence import (
     part_numbers,
     store_features,
 )
-from gonogo.images.geometry import scaled, side_lengths
+from gonogo.images.geometry import scaled_region, side_lengths
 from gonogo.inspector import Inspector
+from gonogo.prefetch import prefetch
 from gonogo.progress import console, track
 from gonogo.runtime import Picture
 from gonogo.schema import Frame, Label
-from gonogo.source import Source, View, generator_of, load_pair
+from gonogo.source import SourceView, TrainingSource, generator_of, load_pair
 from gonogo.tiling import Grid, cut_windows, grid_of
 from gonogo.workflow.evidence_training import (
     PARITY_PICTURES,
@@ -66,7 +66,7 @@ class Cut:
 class WindowSource:
     """Gives upright regions at full resolution, and where to cut windows out of them."""
 
-    source: Source
+    source: TrainingSource
     window_wh: tuple[int, int]
     tiling: Tiling
     reduction: Reduction
@@ -84,11 +84,11 @@ class WindowSource:
         """The chosen windows of every picture in order."""
         return (view.picture for view in self.views(cuts))
 
-    def views(self, cuts: Sequence[Cut], *, masks: bool = False) -> Iterator[View]:
+    def views(self, cuts: Sequence[Cut], *, masks: bool = False) -> Iterator[SourceView]:
         """The chosen windows of every picture in order, where asked for with what they show of its mask."""
         width, height = self.window_wh
 
-        def make(cut: Cut) -> list[View]:
+        def make(cut: Cut) -> list[SourceView]:
             dataset, sample = self.source.dataset, cut.sample
             frame, mask = load_pair(dataset, sample) if masks else (dataset.load(sample), None)
             pictures = _chosen(self._upright(sample, frame)[0], cut)
@@ -96,15 +96,18 @@ class WindowSource:
                 marks = [np.zeros((height, width), np.uint8) if masks else None] * len(pictures)
             else:
                 marks = [window[..., 0] for window in _chosen(self._upright(sample, mask)[0], cut)]
-            return [View(picture=each, marks=marked) for each, marked in zip(pictures, marks, strict=True)]
+            return [SourceView(picture=each, marks=marked) for each, marked in zip(pictures, marks, strict=True)]
 
-        for windows in ahead(make, cuts, workers=1):
+        for windows in prefetch(make, cuts, workers=1):
             yield from windows
 
     def _upright(self, sample: Sample, frame: Frame) -> tuple[Picture, Grid]:
         region = self.source.region(sample, frame)
         if self.reduction > 1:
-            frame, region = images.reduce(frame, self.reduction), scaled(region, 1 / self.reduction, 1 / self.reduction)
+            frame, region = (
+                images.reduce(frame, self.reduction),
+                scaled_region(region, 1 / self.reduction, 1 / self.reduction),
+            )
         seen = side_lengths(images.seen_region(frame, region))
         grid = grid_of(seen, self.window_wh, self.tiling.overlap_px)
         return images.cut(frame, region, grid.size_wh), grid
@@ -118,7 +121,7 @@ def _unseen(table: FeatureTable, aurocs: dict[str, float]) -> Unseen | None:
     return Unseen(auroc=aurocs["all"], good=len(set(table.groups) - bad), bad=len(bad))
 
 
-def train_tiled(source: Source, options: TrainingOptions, tiling: Tiling) -> Built:
+def train_tiled(source: TrainingSource, options: TrainingOptions, tiling: Tiling) -> Built:
     """Fit the evidence on windows of train and val, and build the graph of one window.
 
     All windows of a good part are good. Of a bad part with a mask those that hold marked pixels are bad, the others are
@@ -198,10 +201,12 @@ def choose_windows(windows: WindowSource, samples: Sequence[Sample], *, seed: in
         drawn = generator_of(seed, sample).permutation(len(grid.corners))[:each]
         return Cut(sample=sample, grid=grid, chosen=tuple(sorted(map(int, drawn))))
 
-    found = [cut for cut in track(ahead(cut_marked, marked), "cutting bad pictures", total=len(marked)) if cut.chosen]
+    found = [
+        cut for cut in track(prefetch(cut_marked, marked), "cutting bad pictures", total=len(marked)) if cut.chosen
+    ]
     bad = _fewer(found, MOST_WINDOWS // 2, seed)
     each = max(1, (MOST_WINDOWS - sum(len(cut.chosen) for cut in bad)) // len(good))
-    return [*track(ahead(cut_good, good), "cutting good pictures", total=len(good)), *bad]
+    return [*track(prefetch(cut_good, good), "cutting good pictures", total=len(good)), *bad]
 
 
 def bad_windows(marks: Picture, grid: Grid) -> tuple[int, ...]:
@@ -244,7 +249,9 @@ def say_windows(inspector: Inspector, dataset: Dataset) -> None:
     )
 
 
-def _window_source(source: Source, samples: Sequence[Sample], options: TrainingOptions, tiling: Tiling) -> WindowSource:
+def _window_source(
+    source: TrainingSource, samples: Sequence[Sample], options: TrainingOptions, tiling: Tiling
+) -> WindowSource:
     own = usual_region_wh(source, samples, options.reduction)
     window_wh = options.size_wh or _usual_window(own)
     if any(side % CELL for side in window_wh) or 2 * tiling.overlap_px > min(window_wh):

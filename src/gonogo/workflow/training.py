@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from gonogo.bundle import Bundle
+from gonogo.certification import Certified
 from gonogo.config import Reduction
 from gonogo.dataset import Dataset, Split, require_trainable
 from gonogo.dataset.judged import refuse_redealt
@@ -16,9 +17,8 @@ from gonogo.errors import InputError
 from gonogo.files import folder_beside
 from gonogo.images.geometry import side_lengths
 from gonogo.inspector import Inspector
-from gonogo.operate import Certified
 from gonogo.roi import Roi
-from gonogo.source import Source
+from gonogo.source import TrainingSource
 from gonogo.workflow.evidence_training import train_evidence
 from gonogo.workflow.made_with import write_made_with
 from gonogo.workflow.options import TrainingOptions
@@ -121,10 +121,10 @@ def train_inspector(
     return Trained(bundle=inspector.bundle, certified=draft.certified, unseen=built.unseen, history=history)
 
 
-def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) -> Source:
+def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) -> TrainingSource:
     """Training pictures as the inspector will cut them out; those without a region are left out."""
     if search is None:
-        return Source(dataset=dataset, size_wh=size_wh)
+        return TrainingSource(dataset=dataset, size_wh=size_wh)
     regions = find_regions(search, dataset, dataset.split(Split.TRAIN, Split.VAL))
     kept = tuple(
         sample
@@ -133,10 +133,10 @@ def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) 
     )
     left = replace(dataset, samples=kept)
     require_trainable(left, good_only=True)
-    return Source(dataset=left, size_wh=size_wh, regions=regions)
+    return TrainingSource(dataset=left, size_wh=size_wh, regions=regions)
 
 
-def require_resolution(source: Source, reduction: Reduction, method: str) -> None:
+def require_resolution(source: TrainingSource, reduction: Reduction, method: str) -> None:
     """Refuse a reduction that would leave the network less than it asks for."""
     if reduction == 1:
         return

@@ -14,7 +14,7 @@ from gonogo.bundle import SUFFIX
 from gonogo.dataset import Sample, Split
 from gonogo.files import write_beside
 from gonogo.schema import Frame, Label
-from gonogo.source import Source
+from gonogo.source import TrainingSource
 
 SHOWN = 8
 """Pictures, half of them bad where there are as many."""
@@ -31,7 +31,7 @@ def sheet_of(bundle: Path) -> Path:
     return bundle.with_name(f"{bundle.name.removesuffix(SUFFIX)}.training.png")
 
 
-def write_training_sheet(source: Source, path: Path) -> None:
+def write_training_sheet(source: TrainingSource, path: Path) -> None:
     """Write a PNG of some training pictures, pixel for pixel as the network gets them, each under its label.
 
     Args:
@@ -63,7 +63,7 @@ def _title(sample: Sample) -> str:
     return f"{sample.label}{kind}: {Path(sample.file_name).name}"
 
 
-def _sheet(source: Source, titles: Sequence[str], pictures: Sequence[Frame]) -> Frame:
+def _sheet(source: TrainingSource, titles: Sequence[str], pictures: Sequence[Frame]) -> Frame:
     width, height = source.size_wh
     columns = max(1, min(_MOST_COLUMNS, len(pictures), _WIDEST // (width + _GAP)))
     rows = math.ceil(len(pictures) / columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Request
 from fastapi.responses import Response
 
-from gonogo.ledger import Kind, Where
+from gonogo.ledger import RowKind, Where
 from gonogo.server import responses
 from gonogo.server.context import RowNumber, Use
 from gonogo.server.ledger_pool import LedgerPool
@@ -21,7 +21,7 @@ def audit_page(
     with ledger_pool.reading() as ledger:
         rows = list(ledger.actions(where, before=before, limit=PAGE_ROWS + 1, newest_first=True))
         head = ledger.head()
-        total = ledger.count(kind=Kind.ACTION)
+        total = ledger.count(kind=RowKind.ACTION)
     return responses.page(
         request,
         "audit.html",

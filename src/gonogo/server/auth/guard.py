@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from gonogo.server.access import PUBLIC, Kind, Route
+from gonogo.server.access import PUBLIC, AccessKind, Route
 from gonogo.server.auth.accounts import Accounts
 from gonogo.server.auth.sessions import TOKEN_PREFIX
 from gonogo.server.auth.visitor import Visitor
@@ -77,14 +77,14 @@ def admit(route: Route, visitor: Visitor, request: Request) -> Response | None:
     if route.roles == PUBLIC:
         return None
     if visitor.role is None:
-        if route.kind is not Kind.PAGE or _bearer(request):
+        if route.kind is not AccessKind.PAGE or _bearer(request):
             raise HTTPException(401, headers={"WWW-Authenticate": "Bearer"})
         target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/login?next={quote(target, safe='')}" if target != "/" else "/login", 303)
     if visitor.role not in route.roles:
         raise HTTPException(403)
     if visitor.user is not None and visitor.user.must_change and not route.before_password_change:
-        if route.kind is not Kind.PAGE:
+        if route.kind is not AccessKind.PAGE:
             raise HTTPException(403)
         return RedirectResponse("/password", 303)
     return None
@@ -153,5 +153,5 @@ def guard_kwargs(route: Route) -> dict[str, Any]:
         "methods": [route.method],
         "max_body_size": route.max_body_bytes,
         "response_model": None,
-        "include_in_schema": route.kind in (Kind.DATA, Kind.CALL),
+        "include_in_schema": route.kind in (AccessKind.DATA, AccessKind.CALL),
     }

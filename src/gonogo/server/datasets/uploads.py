@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, TypeAlias
 
 from gonogo import images
-from gonogo.config import Limits
+from gonogo.config import PictureLimits
 from gonogo.dataset import Sample, label_named
 from gonogo.errors import ImageError, InputError
 from gonogo.files import free_bytes, write_beside
@@ -215,7 +215,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _items(sent: Iterable[tuple[str, BinaryIO]]) -> Iterator[Item]:
-    most = Limits().max_file_bytes
+    most = PictureLimits().max_file_bytes
     for name, file in sent:
         if zipfile.is_zipfile(file):
             file.seek(0)
@@ -259,7 +259,7 @@ def unpacked(
         if reason:
             yield Refused(name=member.filename, reason=reason)
             continue
-        most = min(left, Limits().max_file_bytes)
+        most = min(left, PictureLimits().max_file_bytes)
         data = _read_member(archive, member, most)
         if isinstance(data, Refused):
             yield data
@@ -297,7 +297,7 @@ def _against(member: zipfile.ZipInfo) -> str:
         return N_("It is encrypted.")
     if member.compress_type not in _PACKED:
         return N_("It is packed in an unusual way. Pack the archive again with the usual method (Deflate).")
-    if member.file_size > Limits().max_file_bytes:
+    if member.file_size > PictureLimits().max_file_bytes:
         return N_("The file is too large for one picture.")
     return ""
 

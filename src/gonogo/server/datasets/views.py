@@ -78,10 +78,12 @@ class Kinds(BaseModel):
 
 def datasets_page(request: Request, datasets: Use[Datasets]) -> Response:
     """All data sets."""
-    return responses.page(request, "datasets.html", found=[overview(datasets, name) for name in datasets.names()])
+    return responses.page(
+        request, "datasets.html", found=[datasets_overview(datasets, name) for name in datasets.names()]
+    )
 
 
-def create(datasets: Use[Datasets], ledger_pool: Use[LedgerPool], me: Me, name: Line) -> Response:
+def create_dataset(datasets: Use[Datasets], ledger_pool: Use[LedgerPool], me: Me, name: Line) -> Response:
     """Begin a data set."""
     name = checked_name(name)
     if name in datasets.names():
@@ -93,7 +95,7 @@ def create(datasets: Use[Datasets], ledger_pool: Use[LedgerPool], me: Me, name: 
 
 def dataset_page(request: Request, datasets: Use[Datasets], jobs: Use[Jobs], name: str) -> Response:
     """One data set: its numbers, uploading, training."""
-    found = overview(datasets, name)
+    found = datasets_overview(datasets, name)
     weights = jobs.weights_files()
     return responses.page(
         request,
@@ -141,7 +143,7 @@ def set_kinds(datasets: Use[Datasets], ledger_pool: Use[LedgerPool], me: Me, nam
     return responses.answer(kinds=datasets.set_kinds(name, body.kinds))
 
 
-def overview(datasets: Datasets, name: str) -> Overview:
+def datasets_overview(datasets: Datasets, name: str) -> Overview:
     """Count a data set's pictures; a malformed one is named with its fault."""
     try:
         samples = list(datasets.read(name).samples.values())

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gonogo import bundle, drift
-from gonogo.drift import Reference
+from gonogo.certification import EVIDENCE, SCORES
+from gonogo.drift import DriftReference
 from gonogo.errors import GonogoError
 from gonogo.manifest import Manifest
-from gonogo.operate import EVIDENCE, SCORES
 from gonogo.schema import OperatingPoint
 
 _ABOUT_LIMITS = (bundle.MANIFEST, bundle.MODEL_CARD, drift.DRIFT, drift.TAUGHT, EVIDENCE, SCORES)
@@ -30,7 +30,7 @@ class OpenBundle:
     sha256: str
     graph: str
     """Names what gives the scores: equal for two revisions that differ in their limits only."""
-    reference: Reference | None
+    reference: DriftReference | None
     evidence: Mapping[str, Any]
     """What ``gonogo certify`` wrote down; empty where it was never run."""
 
@@ -73,7 +73,7 @@ class OpenBundles:
 
 
 def _read(path: Path, seal: bytes) -> OpenBundle:
-    opened = bundle.read(path)
+    opened = bundle.read_bundle(path)
     evidence = json.loads((path / EVIDENCE).read_bytes()) if (path / EVIDENCE).is_file() else {}
     files = [line for line in seal.decode().splitlines() if not _about_limits(line.partition("  ")[2])]
     recipe = opened.manifest.recipe.model_dump_json()
@@ -82,7 +82,7 @@ def _read(path: Path, seal: bytes) -> OpenBundle:
         manifest=opened.manifest,
         sha256=opened.sha256,
         graph=hashlib.sha256("\n".join([*files, recipe, opened.manifest.precision]).encode()).hexdigest(),
-        reference=drift.read(path),
+        reference=drift.read_reference(path),
         evidence=evidence,
     )
 

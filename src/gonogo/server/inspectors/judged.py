@@ -1,4 +1,6 @@
-"""The labelled pictures that a bundle was made from, judged by it: for the dial, the histograms and the neighbours.
+"""The labelled pictures that a bundle was made from, judged by it.
+
+The trade-off curve, the histograms and the neighbours are drawn from them.
 
 A bundle keeps thresholds and counts but not the scores they came from, so the pictures are judged again, once, in the
 background; the outcome is kept in the workspace's ``cache`` folder and only new pictures are judged later.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gonogo.server.database import Database
 from gonogo.server.dataset_store import Datasets
-from gonogo.server.label.doubt import Doubts
+from gonogo.server.label.doubt import LabelModelDoubts
 from gonogo.server.label.photos import Photos
 from gonogo.server.label.picture_label import Rows
 from gonogo.server.label.presence import Presence
@@ -22,7 +22,7 @@ class Labelling:
     photos: Photos
     rows: Rows
     presence: Presence
-    doubts: Doubts
+    doubts: LabelModelDoubts
     proposals: Proposals
     shortcuts: Shortcuts
 
@@ -33,7 +33,7 @@ class Labelling:
             photos=Photos(),
             rows=Rows(),
             presence=Presence(),
-            doubts=Doubts(datasets, jobs.trained_on),
+            doubts=LabelModelDoubts(datasets, jobs.trained_on),
             proposals=Proposals(datasets, jobs.trained_on),
             shortcuts=Shortcuts(database),
         )

@@ -37,7 +37,7 @@ class _Run:
     problem: str = ""
 
 
-class Doubts:
+class LabelModelDoubts:
     """Judges open pictures on one thread in the background, and remembers the scores while the server runs."""
 
     def __init__(self, datasets: Datasets, choose: Callable[[str], Path | None]) -> None:

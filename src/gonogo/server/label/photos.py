@@ -10,7 +10,7 @@ import numpy as np
 
 from gonogo import images
 from gonogo.dataset import Dataset, Sample
-from gonogo.server.parts.pictures import WIDTHS, reduced
+from gonogo.server.parts.pictures import WIDTHS, smaller_picture
 
 _CACHE_BYTES = 64_000_000
 _SIZES = 20_000
@@ -53,7 +53,7 @@ class Photos:
                 return self._drawn[key]
         frame = images.load_confined(path)
         self._know((path, changed), (frame.shape[1], frame.shape[0]))
-        drawn = images.encode_jpeg(reduced(frame, width)[0], quality=88)
+        drawn = images.encode_jpeg(smaller_picture(frame, width)[0], quality=88)
         with self._lock:
             self._bytes += len(drawn) - len(self._drawn.pop(key, b""))
             self._drawn[key] = drawn

@@ -10,7 +10,7 @@ from pathlib import Path
 from gonogo import bundle, images
 from gonogo.dataset import Sample
 from gonogo.errors import GonogoError
-from gonogo.roi import RECIPE, ClassicalRecipe, ClassicalRoi, Roi, open_roi
+from gonogo.roi import RECIPE, ClassicalConfig, ClassicalRoi, Roi, open_roi
 from gonogo.roi.scoring import read_examples
 from gonogo.roi.tuning import tune
 from gonogo.schema import Located
@@ -24,7 +24,7 @@ _MOST_EXAMPLES = 40
 _TUNE_LIMIT_S = 6.0
 _SIDE_PX = 320
 _GUESSES = tuple(
-    ClassicalRoi(ClassicalRecipe.model_validate({"shape": "box", "area": [0.02, 0.9], **recipe}))
+    ClassicalRoi(ClassicalConfig.model_validate({"shape": "box", "area": [0.02, 0.9], **recipe}))
     for recipe in (
         {
             "choose": "most-rectangular",

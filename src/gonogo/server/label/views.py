@@ -57,7 +57,7 @@ KEY_NAMES = {
 }
 
 
-class Look(BaseModel):
+class LabelPicture(BaseModel):
     """What a page shows, and what it knows already."""
 
     model_config = ConfigDict(extra="forbid")
@@ -108,7 +108,9 @@ def samples(datasets: Use[Datasets], labelling: Use[Labelling], name: str) -> Re
     return responses.answer(version=records.version, rows=rows)
 
 
-def look(datasets: Use[Datasets], labelling: Use[Labelling], me: Me, name: str, body: Look) -> Response:
+def label_picture(
+    datasets: Use[Datasets], labelling: Use[Labelling], me: Me, name: str, body: LabelPicture
+) -> Response:
     """Say which picture is open here; answers what others changed, and what they have open."""
     records = datasets.read(name)
     others, held = labelling.presence.look(name, body.place, me.name, body.file, body.next)
@@ -116,7 +118,7 @@ def look(datasets: Use[Datasets], labelling: Use[Labelling], me: Me, name: str, 
     return responses.answer(version=records.version, rows=rows, others=others, held=held)
 
 
-def save(
+def submit_label(
     datasets: Use[Datasets],
     labelling: Use[Labelling],
     ledger_pool: Use[LedgerPool],
@@ -137,7 +139,9 @@ def save(
     return responses.answer(row=row(saved))
 
 
-def picture(datasets: Use[Datasets], labelling: Use[Labelling], name: str, file: str, width: int = 1920) -> Response:
+def labelled_picture(
+    datasets: Use[Datasets], labelling: Use[Labelling], name: str, file: str, width: int = 1920
+) -> Response:
     """A picture as JPEG; its full size is in the headers."""
     records = datasets.read(name)
     path = records.root / records.find(file).file_name

@@ -103,7 +103,7 @@ class PartPictures:
         return found
 
     def _draw(self, photograph: Photograph, shown: View, record: VerdictRecord | None, width: int) -> bytes:
-        small, factor = reduced(photograph.frame, width)
+        small, factor = smaller_picture(photograph.frame, width)
         box = None if shown.box_xyxy is None else Box.from_xyxy(shown.box_xyxy)
         judged, scale = Verdict(state=shown.state, score=shown.score, reason=shown.reason, region=box), _NO_SCALE
         inspector = self._inspector(record) if record is not None else None
@@ -167,7 +167,7 @@ class PartPictures:
         return self._revisions[sha256]
 
 
-def reduced(frame: Frame, width: int) -> tuple[Frame, float]:
+def smaller_picture(frame: Frame, width: int) -> tuple[Frame, float]:
     """A frame at most so many pixels wide, and by which factor it was scaled."""
     factor = min(1.0, width / frame.shape[1])
     if factor == 1.0:

@@ -11,7 +11,7 @@ from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.parts.pictures import PartPictures
 
 
-def picture(
+def part_picture(
     ledger_pool: Use[LedgerPool],
     pictures: Use[PartPictures],
     seq: RowNumber,

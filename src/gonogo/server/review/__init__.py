@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gonogo.server.database import Database
 from gonogo.server.dataset_store import Datasets
 from gonogo.server.ledger_pool import LedgerPool
-from gonogo.server.review.decisions import BLIND_CHECK, Decision, Decisions
+from gonogo.server.review.decisions import BLIND_CHECK, Decisions, ReviewDecision
 from gonogo.server.review.kind_keys import KindKeys
 from gonogo.server.review.queue import Deal, GoneError, ReviewQueue, TakenError
 from gonogo.server.review.reviewed_dataset import REVIEWED, Collector, Copied
@@ -59,10 +59,10 @@ __all__ = [
     "Collector",
     "Copied",
     "Deal",
-    "Decision",
     "Decisions",
     "GoneError",
     "Review",
+    "ReviewDecision",
     "ReviewQueue",
     "TakenError",
 ]

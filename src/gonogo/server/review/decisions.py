@@ -20,7 +20,7 @@ BLIND_CHECK = "blind_check"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class ReviewDecision:
     """One part and the review of it that stands."""
 
     seq: int
@@ -47,14 +47,14 @@ class Decisions:
         self._ledger_pool = ledger_pool
         self._reading = threading.Lock()
         self._seen = {REVIEW: 0, BLIND_CHECK: 0}
-        self._standing: dict[int, Decision] = {}
+        self._standing: dict[int, ReviewDecision] = {}
         self._checks: dict[str, tuple[str, int, bool]] = {}
 
-    def standing(self) -> Mapping[int, Decision]:
+    def standing(self) -> Mapping[int, ReviewDecision]:
         """By the row of the verdict, in the order in which they were made."""
         return self.snapshot()[0]
 
-    def snapshot(self) -> tuple[Mapping[int, Decision], int]:
+    def snapshot(self) -> tuple[Mapping[int, ReviewDecision], int]:
         """What stands, and the last row that was taken into account."""
         with self._reading, self._ledger_pool.reading() as ledger:
             self._catch_up(ledger)
@@ -97,7 +97,7 @@ class Decisions:
         if verdict is None or said.label is None or not isinstance(verdict.record, VerdictRecord):
             return
         judged = verdict.record
-        self._standing[about] = Decision(
+        self._standing[about] = ReviewDecision(
             seq=about,
             row=row.seq,
             at=row.at,

@@ -18,7 +18,7 @@ from gonogo.schema import Label, State
 from gonogo.server.database import Database
 from gonogo.server.language import N_, RefusedError
 from gonogo.server.ledger_pool import LedgerPool
-from gonogo.server.review.decisions import BLIND_CHECK, Decision, Decisions
+from gonogo.server.review.decisions import BLIND_CHECK, Decisions, ReviewDecision
 
 LEASE_S = 120.0
 """How long a part stays with a person whose page has gone silent."""
@@ -74,7 +74,7 @@ class ReviewQueue:
         decisions: Decisions,
         *,
         now: Callable[[], float],
-        comparable: Callable[[Decision], bool],
+        comparable: Callable[[ReviewDecision], bool],
         check_share: float = CHECK_SHARE,
         dice: random.Random | None = None,
     ) -> None:

@@ -23,7 +23,7 @@ from gonogo.ledger import Ledger
 from gonogo.server.dataset_store import Datasets
 from gonogo.server.language import RefusedError
 from gonogo.server.ledger_pool import LedgerPool
-from gonogo.server.review.decisions import Decision, Decisions
+from gonogo.server.review.decisions import Decisions, ReviewDecision
 
 REVIEWED = "reviewed"
 """The data set's name in the workspace."""
@@ -77,7 +77,7 @@ class Collector:
         return copy_into(self._datasets, name)
 
 
-def collect(ledger: Ledger, standing: Mapping[int, Decision], datasets: Datasets) -> None:
+def collect(ledger: Ledger, standing: Mapping[int, ReviewDecision], datasets: Datasets) -> None:
     """Make the data set say what the decisions say.
 
     Every picture of a part gets the part's label and is meant for training: doubtful parts are no random sample of the
@@ -138,7 +138,7 @@ def copy_into(datasets: Datasets, name: str) -> Copied:
     return Copied(added=added, there=there, held_back=held_back)
 
 
-def _revised(mine: Mapping[str, Sample], wanted: Mapping[str, Decision]) -> Iterator[Sample]:
+def _revised(mine: Mapping[str, Sample], wanted: Mapping[str, ReviewDecision]) -> Iterator[Sample]:
     for digest, sample in mine.items():
         decision = wanted.get(digest)
         if decision is None and _row_of(sample) != 0:
@@ -152,7 +152,7 @@ def _row_of(sample: Sample) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def _said(sample: Sample, decision: Decision) -> Sample:
+def _said(sample: Sample, decision: ReviewDecision) -> Sample:
     said = {
         "label": decision.label,
         "defect": decision.defect,

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from gonogo import images
 from gonogo.heatmap import HeatScale, overlay
-from gonogo.images.geometry import scaled
+from gonogo.images.geometry import scaled_region
 from gonogo.ledger import VerdictRecord, Where
 from gonogo.schema import Box, Label, State, Verdict
 from gonogo.server import responses
@@ -23,7 +23,7 @@ from gonogo.server.dataset_store import LONGEST_KIND, Datasets
 from gonogo.server.inspectors import Inspectors, JudgedPictures, Near
 from gonogo.server.language import N_, RefusedError
 from gonogo.server.ledger_pool import LedgerPool
-from gonogo.server.parts.pictures import PartPictures, reduced
+from gonogo.server.parts.pictures import PartPictures, smaller_picture
 from gonogo.server.review import REVIEWED, GoneError, Review, TakenError
 from gonogo.server.review.kind_keys import MOST_KINDS
 
@@ -133,7 +133,7 @@ def take_back(review: Use[Review], me: Me, body: TakenBack, background: Backgrou
     return responses.answer(done=True)
 
 
-def picture(
+def reviewed_picture(
     ledger_pool: Use[LedgerPool],
     pictures: Use[PartPictures],
     review: Use[Review],
@@ -174,7 +174,7 @@ def nearest(
     else:
         found = _near(judged, pictures, record)
         note = "" if found else N_("This part cannot be compared: its picture or its inspector is gone.")
-    piece = responses.fill(
+    piece = responses.fill_template(
         me.language, "review/nearest.html", found=found, note=note, judged=judged, digits=_digits(found)
     )
     return responses.answer(html=piece, later=judged is None and busy)
@@ -186,8 +186,8 @@ def taught_picture(inspectors: Use[Inspectors], number: int) -> Response:
     if judged is None or not 0 <= number < len(judged.pictures):
         raise HTTPException(404)
     shown = judged.pictures[number]
-    small, factor = reduced(images.load_confined(judged.root / shown.file), _THUMB_PX)
-    region = None if shown.box_xyxy is None else scaled(Box.from_xyxy(shown.box_xyxy), factor, factor)
+    small, factor = smaller_picture(images.load_confined(judged.root / shown.file), _THUMB_PX)
+    region = None if shown.box_xyxy is None else scaled_region(Box.from_xyxy(shown.box_xyxy), factor, factor)
     verdict = Verdict(state=_DRAWN[shown.label], score=shown.score, reason="", region=region)
     drawn = images.encode_jpeg(overlay(small, verdict, _NO_SCALE), quality=85)
     return Response(drawn, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
@@ -239,7 +239,7 @@ def _item(ticket: str, record: VerdictRecord, language: str) -> dict[str, Any]:
         "ticket": ticket,
         "part": record.part or "",
         "views": views,
-        "facts": responses.fill(language, "review/facts.html", record=record, ruler=_ruler(record)),
+        "facts": responses.fill_template(language, "review/facts.html", record=record, ruler=_ruler(record)),
     }
 
 

@@ -8,18 +8,18 @@ const WAIT_MS = 60; // a slider that is being drawn asks for the last position o
 
 const find = (selector) => document.querySelector(selector);
 
-/* The dial */
+/* The trade-off */
 
 const known = new Map();
 let asked = 0;
 let timer;
 
-async function turn(dial) {
-  const { escape, overkill, bad_share: share } = dial.elements;
+async function turn(tradeoff) {
+  const { escape, overkill, bad_share: share } = tradeoff.elements;
   const name = escape.dataset.values.split("|")[escape.valueAsNumber];
-  dial.querySelector("[data-escape-now]").textContent = name;
+  tradeoff.querySelector("[data-escape-now]").textContent = name;
   escape.setAttribute("aria-valuetext", name);
-  if (!dial.reportValidity()) return;
+  if (!tradeoff.reportValidity()) return;
   const query = new URLSearchParams({ escape: escape.value, overkill: overkill.value, bad_share: share.valueAsNumber / 100 }).toString();
   const mine = ++asked;
   if (!known.has(query)) {
@@ -33,10 +33,10 @@ async function turn(dial) {
 }
 
 document.addEventListener("input", (event) => {
-  const dial = event.target.closest("[data-dial]");
-  if (!dial) return;
+  const tradeoff = event.target.closest("[data-tradeoff]");
+  if (!tradeoff) return;
   clearTimeout(timer);
-  timer = setTimeout(() => turn(dial), WAIT_MS);
+  timer = setTimeout(() => turn(tradeoff), WAIT_MS);
 });
 
 async function apply(button) {
@@ -55,7 +55,7 @@ async function apply(button) {
 
 document.addEventListener("submit", async (event) => {
   const form = event.target;
-  if (!form.matches("[data-dial], [data-compare]")) return;
+  if (!form.matches("[data-tradeoff], [data-compare]")) return;
   event.preventDefault();
   const button = form.querySelector("button");
   if (!form.matches("[data-compare]") || button.disabled) return;
@@ -140,4 +140,4 @@ document.addEventListener("keydown", (event) => {
   if (event.key.toLowerCase() === "h" && !typing(event)) toggleHeat();
 });
 
-if (Number(find("#tasks").dataset.busy)) follow({ anew: !find("[data-dial]") });
+if (Number(find("#tasks").dataset.busy)) follow({ anew: !find("[data-tradeoff]") });

@@ -15,7 +15,7 @@ from gonogo.errors import GonogoError
 from gonogo.ledger import By, Row, VerdictRecord, Where
 from gonogo.schema import State
 from gonogo.server.ledger_pool import LedgerPool
-from gonogo.station.status import read_status
+from gonogo.station.status import read_station_status
 
 RECENT = 60
 """Verdicts in the trend."""
@@ -210,7 +210,7 @@ class Feed:
         return self._counted
 
     def _station(self) -> StationStatus | None:
-        status = read_status(self._state_dir)
+        status = read_station_status(self._state_dir)
         if status is None:
             return None
         beat = datetime.fromisoformat(status["beat"])

@@ -25,7 +25,7 @@ _SHAPES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark:
+class TrendMark:
     """One verdict, in the units of the drawing."""
 
     x: float
@@ -37,7 +37,7 @@ class Mark:
 class Trend:
     """Where everything lies."""
 
-    marks: tuple[Mark, ...]
+    marks: tuple[TrendMark, ...]
     go_y: float | None
     """Height of the go threshold; ``None`` where none applies."""
     no_go_y: float | None
@@ -68,7 +68,7 @@ def lay_out(recent: Sequence[Row[VerdictRecord]]) -> Trend:
     step = (WIDTH - _LEFT - _RIGHT) / RECENT
     first = WIDTH - _RIGHT - step * (len(records) - 0.5)
     marks = tuple(
-        Mark(
+        TrendMark(
             x=first + step * number,
             y=y_of(record.score) if _finite(record.score) else _TOP - 18.0,
             state=record.state,

@@ -91,7 +91,7 @@ def _pieces(snapshot: Snapshot, language: str) -> dict[str, str]:
     """The parts of the page that change, as HTML: written once for every page open in this language."""
     values = {"snapshot": snapshot, "trend": lay_out(snapshot.recent)}
     names = ("alarms", "verdict", "counters", "trend", "faults")
-    return {name: responses.fill(language, f"station/{name}.html", **values) for name in names}
+    return {name: responses.fill_template(language, f"station/{name}.html", **values) for name in names}
 
 
 def _pictures(record: VerdictRecord) -> int:

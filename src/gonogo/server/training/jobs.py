@@ -113,7 +113,7 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class TrainingJob:
     """One training run, as it is now."""
 
     folder: Path
@@ -169,12 +169,12 @@ class Jobs:
         self._children: list[subprocess.Popen[bytes]] = []
         self.weights = workspace.root / "weights"
 
-    def all(self) -> list[Job]:
+    def all(self) -> list[TrainingJob]:
         """Every run, newest first."""
         numbers = sorted((path.name for path in self._space.jobs.iterdir() if _NUMBER.fullmatch(path.name)), key=int)
         return [self.find(int(number)) for number in reversed(numbers)]
 
-    def find(self, number: int) -> Job:
+    def find(self, number: int) -> TrainingJob:
         """One run.
 
         Raises:
@@ -185,18 +185,18 @@ class Jobs:
             raise RefusedError(N_("There is no training run %(number)s."), number=number)
         try:
             asked = Asked.model_validate_json((folder / "job.json").read_bytes())
-            status = read_status(folder)
+            status = read_job_status(folder)
         except (OSError, ValidationError) as error:
             raise InputError(f"{folder}: not the record of a training run ({error}). Remove the folder.") from error
         if status.phase is not Phase.QUEUED and not status.phase.over and not is_worked_on(folder):
-            status = read_status(folder)  # it may have ended in between
+            status = read_job_status(folder)  # it may have ended in between
             if not status.phase.over:
                 status = status.model_copy(
                     update={"phase": Phase.FAILED, "problem": N_("The training process exited unexpectedly.")}
                 )
-        return Job(folder=folder, asked=asked, status=status, cancelling=(folder / "cancel").exists())
+        return TrainingJob(folder=folder, asked=asked, status=status, cancelling=(folder / "cancel").exists())
 
-    def add(self, *, dataset: str, name: str, effort: Effort, weights: str, roi: Roi, who: str) -> Job:
+    def add(self, *, dataset: str, name: str, effort: Effort, weights: str, roi: Roi, who: str) -> TrainingJob:
         """Ask for a training run; it begins when those before it have ended.
 
         Raises:
@@ -265,7 +265,7 @@ class Jobs:
         """The newest inspector that was trained on a data set here, else the one in use."""
         return self.made_from(dataset) or self._space.active_bundle()
 
-    def snapshots(self, name: str) -> list[Job]:
+    def snapshots(self, name: str) -> list[TrainingJob]:
         """Runs whose labels an inspector may have been made with: the one that made it first, then the others."""
         done = [job for job in self.all() if job.status.phase is Phase.DONE and job.snapshot.is_dir()]
         return sorted(done, key=lambda job: job.asked.bundle != name)
@@ -304,7 +304,7 @@ class Jobs:
                     self._begin(first)
             self._closing.wait(_POLL_S)
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: TrainingJob) -> None:
         command = [sys.executable, "-m", "gonogo.server.training.run", str(self._space.root), str(job.asked.number)]
         with (job.folder / "log.txt").open("ab") as log:
             # A session of its own: it goes on when the server ends, and Ctrl-C at the server does not reach it.
@@ -314,7 +314,7 @@ class Jobs:
         self._children.append(child)
 
 
-def read_status(folder: Path) -> Status:
+def read_job_status(folder: Path) -> Status:
     """How far a run is."""
     return Status.model_validate_json((folder / "status.json").read_bytes())
 

@@ -20,7 +20,16 @@ from gonogo.dataset.splits import complete_splits
 from gonogo.errors import GonogoError, UnfitError
 from gonogo.files import write_beside
 from gonogo.server.dataset_store import Datasets
-from gonogo.server.training.jobs import Job, Jobs, Phase, Status, nice, read_status, working_on, write_status
+from gonogo.server.training.jobs import (
+    Jobs,
+    Phase,
+    Status,
+    TrainingJob,
+    nice,
+    read_job_status,
+    working_on,
+    write_status,
+)
 from gonogo.server.workspace import Workspace
 
 _POLL_S = 0.2
@@ -34,12 +43,12 @@ class CancelledError(GonogoError):
     """Somebody asked for the end."""
 
 
-def main(root: Path, number: int) -> int:
+def run_training(root: Path, number: int) -> int:
     """Carry out a run; returns the exit code."""
     space = Workspace.open(root)
     job = Jobs(space).find(number)
     with working_on(job.folder) as free:
-        if not free or read_status(job.folder).phase is not Phase.QUEUED:
+        if not free or read_job_status(job.folder).phase is not Phase.QUEUED:
             return 0  # another process has it
         nice()
         began = Status(phase=Phase.SPLITTING, began_at=datetime.now(UTC))
@@ -55,7 +64,7 @@ def main(root: Path, number: int) -> int:
     return 0 if ended.phase is Phase.DONE else 1
 
 
-def _work(space: Workspace, job: Job, began: Status) -> None:
+def _work(space: Workspace, job: TrainingJob, began: Status) -> None:
     _say("Sharing out the pictures.")
     dataset = _snapshot(Datasets(space.datasets), job)
     made = space.bundles / job.asked.bundle
@@ -67,7 +76,7 @@ def _work(space: Workspace, job: Job, began: Status) -> None:
     write_beside(job.folder / "evaluation.json", told)
 
 
-def _snapshot(datasets: Datasets, job: Job) -> Path:
+def _snapshot(datasets: Datasets, job: TrainingJob) -> Path:
     """The labels as they are now, with a split for each: people go on labelling meanwhile.
 
     Raises:
@@ -106,7 +115,7 @@ def _split(labelled: Sequence[Sample], root: Path) -> tuple[Sample, ...]:
     raise UnfitError(" ".join(sentence[0].upper() + sentence[1:] for sentence in missing))
 
 
-def _run(job: Job, arguments: Sequence[str], *, keep: bool = False) -> bytes:
+def _run(job: TrainingJob, arguments: Sequence[str], *, keep: bool = False) -> bytes:
     """Run a gonogo command; its output goes to the log, or is returned.
 
     Raises:
@@ -133,7 +142,7 @@ def _run(job: Job, arguments: Sequence[str], *, keep: bool = False) -> bytes:
     return output
 
 
-def _wait(job: Job, child: subprocess.Popen[bytes], said: Path) -> bytes:
+def _wait(job: TrainingJob, child: subprocess.Popen[bytes], said: Path) -> bytes:
     """Wait for a command while passing on what it says, or end it when somebody asks for that."""
     shown = 0
     while True:
@@ -175,4 +184,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(run_training(Path(sys.argv[1]), int(sys.argv[2])))

@@ -22,7 +22,7 @@ from gonogo.server.context import RowNumber, Use
 from gonogo.server.dataset_store import Datasets
 from gonogo.server.language import N_, RefusedError
 from gonogo.server.ledger_pool import LedgerPool
-from gonogo.server.training.jobs import Job, Jobs, Phase, Roi
+from gonogo.server.training.jobs import Jobs, Phase, Roi, TrainingJob
 from gonogo.server.training.presets import EFFORT_NAMES, Effort
 from gonogo.server.workspace import Workspace
 
@@ -108,7 +108,7 @@ def cancel(request: Request, jobs: Use[Jobs], ledger_pool: Use[LedgerPool], me: 
     return responses.back(request, f"/training/{number}", responses.gettext_of(me)(N_("The training run is stopping.")))
 
 
-def report(jobs: Use[Jobs], number: RowNumber) -> Response:
+def training_report(jobs: Use[Jobs], number: RowNumber) -> Response:
     """The evaluation report, under a policy that runs nothing; see `Route.sandboxed`."""
     job = jobs.find(number)
     if not job.report.is_file():
@@ -123,7 +123,7 @@ def deploy(
     path = workspace.bundles / inspector
     if path not in workspace.bundle_paths():
         raise RefusedError(N_("There is no inspector %(name)s."), name=inspector)
-    opened = bundle.read(path)
+    opened = bundle.read_bundle(path)
     active = workspace.active_bundle()
     ledger_pool.act(
         "deploy", me.name, bundle=inspector, bundle_sha256=opened.sha256, before=active.name if active else None
@@ -138,12 +138,12 @@ def _csrf(accounts: Accounts, me: Visitor) -> str:
     return accounts.sessions.csrf(me.session) if me.session else ""
 
 
-def _piece(workspace: Workspace, jobs: Jobs, job: Job, me: Visitor, csrf: str) -> str:
+def _piece(workspace: Workspace, jobs: Jobs, job: TrainingJob, me: Visitor, csrf: str) -> str:
     active = workspace.active_bundle()
     made = workspace.bundles / job.asked.bundle
     evaluation = job.evaluation()
     found = None if evaluation is None else _Found.model_validate(evaluation)
-    return responses.fill(
+    return responses.fill_template(
         me.language,
         "job/state.html",
         job=job,
@@ -221,7 +221,7 @@ def _figures(found: _Found) -> list[Figure]:
 
 def _promise(made: Path) -> OperatingPoint | None:
     try:
-        return bundle.read(made).manifest.operating_point if made.is_dir() else None
+        return bundle.read_bundle(made).manifest.operating_point if made.is_dir() else None
     except BundleError:
         return None  # the page of inspectors says what is wrong with it
 

@@ -1,17 +1,17 @@
-"""Setting new limits: `gonogo.operate` in the background, recorded before it begins and when it is done."""
+"""Setting new limits: `gonogo.certification` in the background, recorded before it begins and when it is done."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
 
-from gonogo import operate
+from gonogo import certification
 from gonogo.bundle import Bundle
+from gonogo.certification import promise_in_force
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import DatasetError, UnfitError
 from gonogo.images import Photograph
 from gonogo.inspector import Inspector
-from gonogo.operate import promise_in_force
 from gonogo.operating_point import Promise
 from gonogo.schema import Verdict
 from gonogo.server.background_work import Task, Worker
@@ -66,7 +66,7 @@ class Certifier:
             raise RefusedError(N_("Somebody else has set this inspector meanwhile. Look at it again first."))
         inspector.count(task, sum(each.label is not None and each.split is not None for each in dataset.samples))
         try:
-            made = operate.operate(inspector, dataset, _promise(inspector.bundle, limits))
+            made = certification.recertify(inspector, dataset, _promise(inspector.bundle, limits))
         except (DatasetError, UnfitError) as error:
             raise RefusedError(N_("The limits were not set: %(why)s"), why=str(error)) from error
         self._ledger_pool.act(

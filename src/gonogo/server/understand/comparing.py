@@ -15,14 +15,14 @@ from scipy import stats
 from gonogo.dataset import Sample, Split
 from gonogo.evaluate import Verdicts, worst_of_part
 from gonogo.inspector import Inspector
-from gonogo.replay import Rejudged, replay
+from gonogo.replay import Rejudged, replay_ledger
 from gonogo.schema import Label, Prediction, State
 from gonogo.server.background_work import Task, Worker
 from gonogo.server.dataset_store import Datasets, Records
 from gonogo.server.inspectors.bundles import OpenBundle
 from gonogo.server.language import N_, RefusedError
 from gonogo.server.ledger_pool import LedgerPool
-from gonogo.server.review import Decision
+from gonogo.server.review import ReviewDecision
 from gonogo.server.training.jobs import Jobs
 from gonogo.server.training.used_pictures import UsedPictures
 
@@ -32,7 +32,7 @@ _RIGHT = {Label.GOOD: State.GO, Label.BAD: State.NO_GO}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class ScorePair:
     """One part of which a person said what it is, judged by both."""
 
     picture: str
@@ -57,14 +57,14 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class InspectorComparison:
     """What came of it."""
 
     first: OpenBundle
     second: OpenBundle
     dataset: str
     """Whose labelled pictures were judged; empty for the reviewed parts of the line."""
-    pairs: tuple[Pair, ...]
+    pairs: tuple[ScorePair, ...]
     gone: int
     """Parts left out because their pictures are gone."""
     taught: int
@@ -77,7 +77,7 @@ class Comparison:
         return Verdicts(pictures=tuple(pair.second if second else pair.first for pair in self.pairs))
 
     @property
-    def changes(self) -> list[Pair]:
+    def changes(self) -> list[ScorePair]:
         """Where the verdicts differ: bad parts first."""
         return sorted((pair for pair in self.pairs if pair.changed), key=lambda pair: pair.first.label is Label.GOOD)
 
@@ -127,9 +127,9 @@ class Comparer:
     def __init__(self, ledger_pool: LedgerPool, datasets: Datasets, jobs: Jobs, worker: Worker) -> None:
         self._ledger_pool, self._datasets, self._jobs, self._worker = ledger_pool, datasets, jobs, worker
         self._lock = threading.Lock()
-        self._last: Comparison | None = None
+        self._last: InspectorComparison | None = None
 
-    def last(self) -> Comparison | None:
+    def last(self) -> InspectorComparison | None:
         """The last outcome."""
         with self._lock:
             return self._last
@@ -139,7 +139,9 @@ class Comparer:
         found = {name: len(_open(self._datasets.read(name))) for name in self._datasets.names()}
         return {name: count for name, count in found.items() if count}
 
-    def start(self, first: OpenBundle, second: OpenBundle, *, dataset: str, decisions: Sequence[Decision]) -> Task:
+    def start(
+        self, first: OpenBundle, second: OpenBundle, *, dataset: str, decisions: Sequence[ReviewDecision]
+    ) -> Task:
         """Judge parts with both.
 
         Args:
@@ -161,7 +163,12 @@ class Comparer:
         )
 
     def _compare(
-        self, first: OpenBundle, second: OpenBundle, records: Records | None, decisions: Sequence[Decision], task: Task
+        self,
+        first: OpenBundle,
+        second: OpenBundle,
+        records: Records | None,
+        decisions: Sequence[ReviewDecision],
+        task: Task,
     ) -> None:
         made_with = {opened.name: self._jobs.taught(opened.name) for opened in (first, second)}
         offered = (
@@ -182,9 +189,9 @@ class Comparer:
                 gone += 1
                 continue
             rows = each.prediction(found[0]), each.prediction(found[1])
-            pairs.append(Pair(picture=each.picture, name=each.name, who=each.who, first=rows[0], second=rows[1]))
+            pairs.append(ScorePair(picture=each.picture, name=each.name, who=each.who, first=rows[0], second=rows[1]))
         with self._lock:
-            self._last = Comparison(
+            self._last = InspectorComparison(
                 first=first,
                 second=second,
                 dataset="" if records is None else records.name,
@@ -194,10 +201,10 @@ class Comparer:
                 unknown=tuple(name for name, taught in made_with.items() if taught is None),
             )
 
-    def _reviewed(self, decision: Decision) -> Candidate:
+    def _reviewed(self, decision: ReviewDecision) -> Candidate:
         def judge(inspector: Inspector) -> tuple[State, float | None] | None:
             with self._ledger_pool.reading() as ledger:
-                found = next(replay(ledger, inspector, after=decision.seq - 1, before=decision.seq + 1), None)
+                found = next(replay_ledger(ledger, inspector, after=decision.seq - 1, before=decision.seq + 1), None)
             return (found.state_after, found.score_after) if isinstance(found, Rejudged) else None
 
         return Candidate(
@@ -245,9 +252,9 @@ def _some(count: int) -> Int[np.ndarray, " chosen"]:
     return np.sort(np.random.default_rng(0).permutation(count)[:MOST])
 
 
-def _by_part(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+def _by_part(pairs: Sequence[ScorePair]) -> tuple[ScorePair, ...]:
     """One pair for each part, however many pictures show it: a part counts once."""
-    groups: defaultdict[str, list[Pair]] = defaultdict(list)
+    groups: defaultdict[str, list[ScorePair]] = defaultdict(list)
     for pair in pairs:
         groups[pair.first.part].append(pair)
     return tuple(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gonogo import drift
-from gonogo.drift import DriftTest, Reference, Signs, Watch
+from gonogo.drift import DriftReference, DriftTest, Signs, Watch
 from gonogo.drift.alarm import LEVELS, RISK
 from gonogo.errors import GonogoError, InputError
 from gonogo.evaluate import Rate
@@ -110,7 +110,7 @@ class DriftWatch:
                 ("watch", key), N_("Looking at the line's pictures"), lambda task: self._look(opened, key, task)
             )
 
-    def _so_far(self, key: str, reference: Reference) -> Watched:
+    def _so_far(self, key: str, reference: DriftReference) -> Watched:
         with self._lock:
             if key not in self._watched:
                 self._watched[key] = _read(self._path(key), reference)
@@ -147,7 +147,7 @@ class DriftWatch:
         return self._cache / f"drift-{key[:16]}.json"
 
 
-def _key(opened: OpenBundle, reference: Reference) -> str:
+def _key(opened: OpenBundle, reference: DriftReference) -> str:
     limits = [asdict(watch) for watch in reference.watches]
     return hashlib.sha256(f"{opened.graph} {json.dumps(limits)}".encode()).hexdigest()
 
@@ -161,7 +161,7 @@ def _write(path: Path, watched: Watched) -> None:
     write_beside(path, json.dumps(record).encode())
 
 
-def _read(path: Path, reference: Reference) -> Watched:
+def _read(path: Path, reference: DriftReference) -> Watched:
     """What was seen before; a new test where the file is missing or damaged."""
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())

@@ -15,7 +15,7 @@ from gonogo.operating_point import from_json
 from gonogo.schema import Label, OperatingPoint, State
 from gonogo.server.inspectors.bundles import OpenBundle
 from gonogo.server.inspectors.judged import JudgedPicture, JudgedPictures
-from gonogo.server.review import Decision
+from gonogo.server.review import ReviewDecision
 
 SHOWN = 8
 LIMITS_SET = "operating_point"
@@ -24,10 +24,10 @@ DEPLOYED = "deploy"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Album:
+class MistakeAlbum:
     """Parts worth looking at for one reason."""
 
-    decisions: tuple[Decision, ...] = ()
+    decisions: tuple[ReviewDecision, ...] = ()
     """Parts of the line."""
     pictures: tuple[tuple[int, JudgedPicture], ...] = ()
     """Labelled pictures, with their numbers in `JudgedPictures.pictures`."""
@@ -35,17 +35,17 @@ class Album:
     """How many there are, of how many."""
 
 
-def escaped(decisions: Iterable[Decision]) -> Album:
+def escaped(decisions: Iterable[ReviewDecision]) -> MistakeAlbum:
     """Parts of the line that were judged go and that a person calls bad."""
     return _against([each for each in decisions if each.state is State.GO], Label.BAD)
 
 
-def rejected(decisions: Iterable[Decision]) -> Album:
+def rejected(decisions: Iterable[ReviewDecision]) -> MistakeAlbum:
     """Parts of the line that were judged no-go and that a person calls good."""
     return _against([each for each in decisions if each.state is State.NO_GO], Label.GOOD)
 
 
-def close_calls(decisions: Iterable[Decision], family: Collection[str], label: Label) -> Album:
+def close_calls(decisions: Iterable[ReviewDecision], family: Collection[str], label: Label) -> MistakeAlbum:
     """Doubtful parts that scored most unlike what a person says they are: bad with low scores, good with high ones."""
     doubtful = [
         each
@@ -54,20 +54,20 @@ def close_calls(decisions: Iterable[Decision], family: Collection[str], label: L
     ]
     found = [each for each in doubtful if each.label is label]
     found.sort(key=lambda each: each.score or 0.0, reverse=label is Label.GOOD)
-    return Album(decisions=tuple(found[:SHOWN]), rate=Rate(count=len(found), of=len(doubtful)))
+    return MistakeAlbum(decisions=tuple(found[:SHOWN]), rate=Rate(count=len(found), of=len(doubtful)))
 
 
-def misjudged(judged: JudgedPictures, point: OperatingPoint | None, label: Label) -> Album:
+def misjudged(judged: JudgedPictures, point: OperatingPoint | None, label: Label) -> MistakeAlbum:
     """Labelled test pictures on the wrong side: bad ones judged go, or good ones judged no-go."""
     wrong = State.GO if label is Label.BAD else State.NO_GO
     found = judged.evaluation(point, Split.TEST)
     parts = [part for part in found.parts if part.label is label and part.state is wrong]
     pictures = [(judged.numbers[part.file], judged.pictures[judged.numbers[part.file]]) for part in parts]
-    return Album(pictures=tuple(pictures[:SHOWN]), rate=found.confusion(label, wrong))
+    return MistakeAlbum(pictures=tuple(pictures[:SHOWN]), rate=found.confusion(label, wrong))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class MistakeKind:
     """One kind of defect among the parts that people called bad."""
 
     name: str | None
@@ -76,10 +76,10 @@ class Kind:
     """Of all bad parts."""
     running: float
     """The share of this kind and all more frequent ones."""
-    examples: tuple[Decision, ...]
+    examples: tuple[ReviewDecision, ...]
 
 
-def pareto(decisions: Sequence[Decision], examples: int = 4) -> list[Kind]:
+def pareto(decisions: Sequence[ReviewDecision], examples: int = 4) -> list[MistakeKind]:
     """Kinds of defect, the most frequent first, with the latest examples."""
     bad = [each for each in decisions if each.label is Label.BAD]
     kinds, so_far = [], 0
@@ -87,7 +87,9 @@ def pareto(decisions: Sequence[Decision], examples: int = 4) -> list[Kind]:
         so_far += count
         latest = [each for each in reversed(bad) if each.defect == name and each.frames_sha256][:examples]
         kinds.append(
-            Kind(name=name, rate=Rate(count=count, of=len(bad)), running=so_far / len(bad), examples=tuple(latest))
+            MistakeKind(
+                name=name, rate=Rate(count=count, of=len(bad)), running=so_far / len(bad), examples=tuple(latest)
+            )
         )
     return kinds
 
@@ -145,6 +147,6 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _against(judged: list[Decision], label: Label) -> Album:
+def _against(judged: list[ReviewDecision], label: Label) -> MistakeAlbum:
     found = [each for each in judged if each.label is label]
-    return Album(decisions=tuple(found[::-1][:SHOWN]), rate=Rate(count=len(found), of=len(judged)))
+    return MistakeAlbum(decisions=tuple(found[::-1][:SHOWN]), rate=Rate(count=len(found), of=len(judged)))

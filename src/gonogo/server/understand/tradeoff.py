@@ -1,4 +1,4 @@
-"""The dial behind the slider: what other limits would promise, and what they would lead to.
+"""The trade-off behind the slider: what other limits would promise, and what they would lead to.
 
 The limits are chosen on the val split and certified once on the calibrate split, so the slider shows val scores and,
 of the calibrate split, only how many parts it has: ``docs/proof.md`` says why.
@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gonogo import operating_point as points
+from gonogo.certification import share_of_bad
 from gonogo.dataset import Split
 from gonogo.evaluate import Evaluation, Rate
-from gonogo.operate import share_of_bad
-from gonogo.operating_point import DialPoint, Promise
-from gonogo.operating_point.dial import RATES
+from gonogo.operating_point import Promise, TradeoffPoint
+from gonogo.operating_point.tradeoff import RATES
 from gonogo.schema import Label, OperatingPoint, Scores, State
 from gonogo.server.inspectors.bundles import OpenBundle
 from gonogo.server.inspectors.judged import JudgedPictures
@@ -29,7 +29,7 @@ _STATES = (State.GO, State.REVIEW, State.NO_GO)
 class Setting:
     """One position of the slider and everything that is said of it."""
 
-    point: DialPoint
+    point: TradeoffPoint
     limits: OperatingPoint
     """The thresholds: as they are where these limits are in force, else as they would probably fall."""
     in_force: bool
@@ -45,7 +45,7 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dial:
+class Tradeoff:
     """All positions of the slider."""
 
     escapes: tuple[float, ...]
@@ -60,13 +60,13 @@ class Dial:
     """The limits in force."""
     good: Scores
     bad: Scores
-    grid: tuple[DialPoint, ...]
+    grid: tuple[TradeoffPoint, ...]
 
-    def point(self, escape: int, overkill: int) -> DialPoint:
+    def point(self, escape: int, overkill: int) -> TradeoffPoint:
         """The setting at these positions."""
         return self.grid[escape * len(self.overkills) + overkill]
 
-    def curve(self, overkill: int) -> tuple[DialPoint, ...]:
+    def curve(self, overkill: int) -> tuple[TradeoffPoint, ...]:
         """One setting for each escape limit."""
         return tuple(self.point(row, overkill) for row in range(len(self.escapes)))
 
@@ -82,7 +82,7 @@ class Dial:
         limits = now if now is not None and in_force else expected
         if now is not None and in_force:  # what was certified, so that both name the same shortfall
             point = replace(point, escape=now.escape, overkill=now.overkill)
-        good, bad = shares(limits, self.good), shares(limits, self.bad)
+        good, bad = state_shares(limits, self.good), state_shares(limits, self.bad)
         claim = point.escape
         return Setting(
             point=point,
@@ -95,11 +95,11 @@ class Dial:
             review_rate=_mixed(good, bad, self.bad_share) if in_force else point.review_rate,
             good=good,
             bad=bad,
-            line=shares(limits, np.array([part.score for part in line])) if line else None,
+            line=state_shares(limits, np.array([part.score for part in line])) if line else None,
         )
 
 
-def make_dial(opened: OpenBundle, judged: JudgedPictures, bad_share: float | None = None) -> Dial | None:
+def make_tradeoff(opened: OpenBundle, judged: JudgedPictures, bad_share: float | None = None) -> Tradeoff | None:
     """Every setting, from the val scores; ``None`` where val or calibrate lack good or bad parts."""
     val, calibrate = judged.evaluation(None, Split.VAL), judged.evaluation(None, Split.CALIBRATE)
     good, bad = val.scores(Label.GOOD), val.scores(Label.BAD)
@@ -116,7 +116,7 @@ def make_dial(opened: OpenBundle, judged: JudgedPictures, bad_share: float | Non
     share = bad_share if bad_share is not None else opened.evidence.get("bad_share") or share_of_bad(val)
     assert share is not None, "val has good and bad parts"
     escapes, overkills = sorted({*RATES, max_escape}), sorted({*RATES, max_overkill})
-    grid = points.dial(
+    grid = points.tradeoff(
         good,
         bad,
         good_parts=good_parts,
@@ -127,7 +127,7 @@ def make_dial(opened: OpenBundle, judged: JudgedPictures, bad_share: float | Non
         confidence=confidence,
         joint=joint,
     )
-    return Dial(
+    return Tradeoff(
         escapes=tuple(escapes),
         overkills=tuple(overkills),
         escape_now=_nearest(escapes, max_escape),
@@ -142,7 +142,7 @@ def make_dial(opened: OpenBundle, judged: JudgedPictures, bad_share: float | Non
     )
 
 
-def shares(limits: OperatingPoint, scores: Scores) -> dict[State, Rate]:
+def state_shares(limits: OperatingPoint, scores: Scores) -> dict[State, Rate]:
     """How many of the scores would be go, review and no-go, each with its exact interval."""
     states = [limits.state(score) for score in scores.tolist()]
     return {state: Rate(count=states.count(state), of=len(states)) for state in _STATES}

@@ -12,9 +12,9 @@ from fastapi.responses import Response
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field
 
+from gonogo.certification.shortfall import Shortfall, shortfalls
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import DatasetError
-from gonogo.operate.planning import Shortfall, shortfalls
 from gonogo.operating_point import DEFAULT_RATE, Promise, missing_for_default
 from gonogo.report import svg
 from gonogo.schema import Label
@@ -25,13 +25,13 @@ from gonogo.server.context import Use
 from gonogo.server.inspectors import Inspectors, JudgedPictures, OpenBundle
 from gonogo.server.language import N_, RefusedError, translations
 from gonogo.server.ledger_pool import LedgerPool
-from gonogo.server.review import Decision, Review
+from gonogo.server.review import Review, ReviewDecision
 from gonogo.server.station.feed import Feed
 from gonogo.server.understand import Understanding
 from gonogo.server.understand.drift_watch import ALARM_AT
 from gonogo.server.understand.line import LinePart
 from gonogo.server.understand.mistakes import close_calls, doings, eras, escaped, finite, misjudged, pareto, rejected
-from gonogo.server.understand.tradeoff import Dial, Setting, make_dial, outcome
+from gonogo.server.understand.tradeoff import Setting, Tradeoff, make_tradeoff, outcome
 
 SVG_WORDS = (
     N_("go"),
@@ -54,7 +54,7 @@ SIGN_NAMES = {
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class Limits(BaseModel):
+class LimitsForm(BaseModel):
     """The limits that somebody wants to be certified."""
 
     model_config = ConfigDict(extra="forbid")
@@ -128,18 +128,18 @@ def setting(
     opened, judged = inspectors.in_use(), inspectors.pictures()
     if bad_share is not None and not 0 < bad_share < 1:
         raise RefusedError(N_("The share of bad parts must lie between 0 and 100 %%."))
-    dial = None if opened is None or judged is None else make_dial(opened, judged, bad_share)
-    if opened is None or dial is None:
+    tradeoff = None if opened is None or judged is None else make_tradeoff(opened, judged, bad_share)
+    if opened is None or tradeoff is None:
         return responses.answer(html="")
-    row = dial.escape_now if escape is None else escape
-    column = dial.overkill_now if overkill is None else overkill
-    if not (0 <= row < len(dial.escapes) and 0 <= column < len(dial.overkills)):
+    row = tradeoff.escape_now if escape is None else escape
+    column = tradeoff.overkill_now if overkill is None else overkill
+    if not (0 <= row < len(tradeoff.escapes) and 0 <= column < len(tradeoff.overkills)):
         raise RefusedError(N_("There is no such setting."))
     line = understanding.line.parts(opened.family)
-    return responses.answer(html=_setting_piece(me.language, dial, row, column, line))
+    return responses.answer(html=_setting_piece(me.language, tradeoff, row, column, line))
 
 
-def apply(inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me, body: Limits) -> Response:
+def apply(inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me, body: LimitsForm) -> Response:
     """Certify these limits once, and put them into the bundle as a new revision."""
     inspectors.refresh()
     opened, judged = inspectors.in_use(), inspectors.pictures()
@@ -152,7 +152,7 @@ def apply(inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me
     return responses.answer(done=True)
 
 
-def compare(
+def compare_page(
     inspectors: Use[Inspectors], review: Use[Review], understanding: Use[Understanding], body: Couple
 ) -> Response:
     """Let two bundles judge the same parts."""
@@ -201,14 +201,17 @@ def _slider_context(
     understanding: Understanding, language: str, opened: OpenBundle | None, judged: JudgedPictures | None
 ) -> dict[str, Any]:
     """The slider and the setting that is in force."""
-    dial = None if opened is None or judged is None else make_dial(opened, judged)
-    if opened is None or dial is None:
-        return {"dial": None, "setting": None}
+    tradeoff = None if opened is None or judged is None else make_tradeoff(opened, judged)
+    if opened is None or tradeoff is None:
+        return {"tradeoff": None, "setting": None}
     line = understanding.line.parts(opened.family)
-    return {"dial": dial, "setting": _setting_piece(language, dial, dial.escape_now, dial.overkill_now, line)}
+    return {
+        "tradeoff": tradeoff,
+        "setting": _setting_piece(language, tradeoff, tradeoff.escape_now, tradeoff.overkill_now, line),
+    }
 
 
-def _decisions_context(decisions: list[Decision]) -> dict[str, Any]:
+def _decisions_context(decisions: list[ReviewDecision]) -> dict[str, Any]:
     """What people decided about the line's parts."""
     return {
         "kinds": pareto(decisions),
@@ -217,37 +220,39 @@ def _decisions_context(decisions: list[Decision]) -> dict[str, Any]:
     }
 
 
-def _setting_piece(language: str, dial: Dial, escape: int, overkill: int, line: list[LinePart]) -> Markup:
+def _setting_piece(language: str, tradeoff: Tradeoff, escape: int, overkill: int, line: list[LinePart]) -> Markup:
     say = translations(language).gettext
-    chosen = dial.setting(escape, overkill, line)
+    chosen = tradeoff.setting(escape, overkill, line)
     scores = [part.score for part in line]
-    mark = svg.Mark(
+    mark = svg.PlotMark(
         x=chosen.point.escape.max_rate,
         y=chosen.review_rate,
         style="go" if chosen.point.escape.holds else "no_go",
     )
     title = say(N_("How many parts go to a person for each escape limit"))
     drawings = {
-        "dial": svg.dial(dial.curve(overkill), mark, title=title, say=say),
+        "tradeoff": svg.tradeoff_curve(tradeoff.curve(overkill), mark, title=title, say=say),
         "val": svg.histogram(
-            dial.good,
-            dial.bad,
+            tradeoff.good,
+            tradeoff.bad,
             chosen.limits,
             title=say(N_("Scores of the good and bad val parts")),
             say=say,
             also=scores,
         ),
-        "line": _line_drawing(chosen, dial, scores, say),
+        "line": _line_drawing(chosen, tradeoff, scores, say),
     }
-    return responses.fill(language, "understand/setting.html", setting=chosen, dial=dial, drawings=drawings)
+    return responses.fill_template(
+        language, "understand/setting.html", setting=chosen, tradeoff=tradeoff, drawings=drawings
+    )
 
 
-def _line_drawing(chosen: Setting, dial: Dial, scores: list[float], say: Callable[[str], str]) -> Markup | None:
+def _line_drawing(chosen: Setting, tradeoff: Tradeoff, scores: list[float], say: Callable[[str], str]) -> Markup | None:
     if not scores:
         return None
     title = say(N_("Scores of the last parts of the line"))
     return svg.histogram(
-        np.array(scores), np.empty(0), chosen.limits, title=title, say=say, also=[*dial.good, *dial.bad]
+        np.array(scores), np.empty(0), chosen.limits, title=title, say=say, also=[*tradeoff.good, *tradeoff.bad]
     )
 
 
@@ -290,7 +295,7 @@ def _calibrate_drawing(language: str, opened: OpenBundle | None, judged: JudgedP
 
 
 def _albums(
-    opened: OpenBundle | None, judged: JudgedPictures | None, decisions: list[Decision]
+    opened: OpenBundle | None, judged: JudgedPictures | None, decisions: list[ReviewDecision]
 ) -> list[dict[str, Any]]:
     """Mistakes and close calls: what they are, of what, and the parts."""
     found = [
@@ -324,7 +329,7 @@ def _drift_piece(understanding: Understanding, feed: Feed, inspectors: Inspector
             told = f"{say(title)}: {say(N_('the last parts, oldest on the left, and the limits'))}"
             drawing = svg.sparkline(watched.values(name), [each.watch.limit for each in beyond], title=told)
             signs.append({"title": title, "beyond": beyond, "drawing": drawing})
-    return responses.fill(
+    return responses.fill_template(
         language,
         "understand/drift.html",
         watched=watched,
@@ -337,7 +342,7 @@ def _drift_piece(understanding: Understanding, feed: Feed, inspectors: Inspector
 
 
 def _compared_piece(understanding: Understanding, language: str) -> Markup:
-    return responses.fill(language, "understand/compared.html", compared=understanding.comparer.last())
+    return responses.fill_template(language, "understand/compared.html", compared=understanding.comparer.last())
 
 
 def _failure(worker: Worker, language: str) -> str:

@@ -26,7 +26,7 @@ def certify_judged(calibrate: Evaluation, promise: Promise) -> OperatingPoint:
     max_escape, max_overkill = promise.limits(
         good_parts=calibrate.count(Label.GOOD), bad_parts=calibrate.count(Label.BAD)
     )
-    return points.certify(
+    return points.certified_point(
         calibrate.calibration_scores(Label.GOOD),
         calibrate.calibration_scores(Label.BAD),
         max_escape=max_escape,

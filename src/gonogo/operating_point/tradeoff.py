@@ -1,4 +1,4 @@
-"""The dial: what each escape limit costs in review, before any calibration score has been looked at."""
+"""The trade-off curve: what each escape limit costs in review, before any calibration score has been looked at."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gonogo.operating_point.rule import make_claim, meet, sorted_scores, unpromi
 from gonogo.schema import Claim, OperatingPoint, Scores
 
 RATES: tuple[float, ...] = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
-"""The limits a dial offers unless told otherwise."""
+"""The limits a trade-off curve offers unless told otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DialPoint:
-    """One setting of the dial: two limits that would be certified, and what they are expected to lead to."""
+class TradeoffPoint:
+    """One point of the trade-off curve: two limits that would be certified, and what they are expected to lead to."""
 
     escape: Claim
     overkill: Claim
@@ -50,7 +50,7 @@ class DialPoint:
         )
 
 
-def dial(
+def tradeoff(
     good: ArrayLike,
     bad: ArrayLike,
     *,
@@ -62,14 +62,14 @@ def dial(
     confidence: float = 0.95,
     joint: bool = False,
     choices: int = 1,
-) -> tuple[DialPoint, ...]:
+) -> tuple[TradeoffPoint, ...]:
     """Every pair of limits with its expected rates, in the order given, escape limits outermost.
 
-    How many errors a limit allows depends only on *how many* calibration parts there are, so the dial knows exactly
+    How many errors a limit allows depends only on *how many* calibration parts there are, so the curve knows exactly
     which limits can be certified. Where the thresholds will fall, and so the review rate, is estimated from these
-    scores: with k of n allowed, near the (k+1)/(n+1) quantile. Turning the dial on val scores and certifying once on
-    the calibrate split keeps the certificate exact. To pick from the calibrate scores themselves, hand them in with
-    ``choices`` set to the number of limits compared, here and in `certify`: the bounds then hold for all of them at
+    scores: with k of n allowed, near the (k+1)/(n+1) quantile. Choosing by val scores and certifying once on the
+    calibrate split keeps the certificate exact. To pick from the calibrate scores themselves, hand them in with
+    ``choices`` set to the number of limits compared, here and in `certified_point`: the bounds then hold for all at
     once (Bonferroni), so that any may be picked.
 
     Args:
@@ -100,13 +100,13 @@ def dial(
     return tuple(_point(good, bad, a, b, bad_share) for a in escapes for b in overkills)
 
 
-def expected_point(
+def expected_operating_point(
     good: ArrayLike, bad: ArrayLike, promise: Promise, *, good_parts: int, bad_parts: int
 ) -> OperatingPoint:
     """The operating point to expect, before any calibration score has been looked at.
 
     What is certified is exact, for it follows from the numbers of calibration parts; the thresholds are estimates from
-    other scores, as in `dial`, and `reject` and `go_without_promise` act as in `certify`.
+    other scores, as in `tradeoff`, and `reject` and `go_without_promise` act as in `certify`.
 
     Args:
         good: One score per good part that neither fitted nor will certify the inspector.
@@ -140,11 +140,11 @@ def expected_point(
     )
 
 
-def cheapest(points: Sequence[DialPoint], costs: Costs) -> DialPoint:
+def cheapest(points: Sequence[TradeoffPoint], costs: Costs) -> TradeoffPoint:
     """The certifiable setting with the lowest expected cost; the stricter limits where several cost the same.
 
     Raises:
-        UnfitError: nothing on the dial can be certified.
+        UnfitError: nothing on the trade-off curve can be certified.
     """
     candidates = [point for point in points if point.holds]
     if not candidates:
@@ -152,13 +152,13 @@ def cheapest(points: Sequence[DialPoint], costs: Costs) -> DialPoint:
     return min(candidates, key=lambda point: (point.cost(costs), point.escape.max_rate, point.overkill.max_rate))
 
 
-def _point(good: Scores, bad: Scores, escape: Claim, overkill: Claim, bad_share: float) -> DialPoint:
+def _point(good: Scores, bad: Scores, escape: Claim, overkill: Claim, bad_share: float) -> TradeoffPoint:
     go_below, no_go_above = meet(_expected(bad, escape), -_expected(np.sort(-good), overkill))
     if not escape.holds:
         no_go_above = math.inf  # as `certify` does: without an escape claim everything goes to review
     review_good = float(np.mean((good >= go_below) & (good <= no_go_above)))
     review_bad = float(np.mean((bad >= go_below) & (bad <= no_go_above)))
-    return DialPoint(
+    return TradeoffPoint(
         escape=escape,
         overkill=overkill,
         go_below=go_below,
@@ -192,12 +192,12 @@ def _finite(scores: ArrayLike, name: str) -> Scores:
     return values
 
 
-def _nothing_certifiable(points: Sequence[DialPoint]) -> str:
+def _nothing_certifiable(points: Sequence[TradeoffPoint]) -> str:
     if not points:
-        return "expected at least one setting on the dial, found none"
+        return "expected at least one setting on the trade-off curve, found none"
     nearest = min(points, key=lambda p: max(p.escape.parts_missing, p.overkill.parts_missing))
     return (
-        f"no setting of the dial can be certified. The nearest, escapes below {nearest.escape.max_rate:g} and overkill "
-        f"below {nearest.overkill.max_rate:g}, lacks {nearest.escape.parts_missing} bad and "
+        f"no point of the trade-off curve can be certified. The nearest, escapes below {nearest.escape.max_rate:g} and "
+        f"overkill below {nearest.overkill.max_rate:g}, lacks {nearest.escape.parts_missing} bad and "
         f"{nearest.overkill.parts_missing} good calibration parts. Collect them, or allow higher rates."
     )

@@ -22,7 +22,7 @@ FIXED_MARGIN = 0.05
 Pixels = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class ClassicalRecipe(Strict):
+class ClassicalConfig(Strict):
     """Steps that turn a reduced picture into a mask, and how the part is told from whatever else they leave.
 
     Order: reduce, steps, regions, shape, limits (on the grown shape), choice, refinement at full size, growth, margin.
@@ -63,7 +63,7 @@ class ClassicalRecipe(Strict):
         return value
 
     @model_validator(mode="after")
-    def _ranges_are_in_order(self) -> ClassicalRecipe:
+    def _ranges_are_in_order(self) -> ClassicalConfig:
         for name in ("area", "aspect"):
             low, high = getattr(self, name)
             if low > high:
@@ -71,7 +71,7 @@ class ClassicalRecipe(Strict):
         return self
 
 
-class FixedRecipe(Strict):
+class FixedConfig(Strict):
     """The same box in every frame, for parts held in a fixture."""
 
     method: Literal["fixed"] = "fixed"
@@ -87,7 +87,7 @@ class FixedRecipe(Strict):
         return value
 
 
-class LearnedRecipe(Strict):
+class LearnedConfig(Strict):
     """A network that learned the box, in ``roi.xml`` beside the recipe; written by training."""
 
     method: Literal["learned"] = "learned"
@@ -113,12 +113,12 @@ class LearnedRecipe(Strict):
     """Calibration parts that the margin rests on."""
 
 
-RoiRecipe: TypeAlias = ClassicalRecipe | FixedRecipe | LearnedRecipe
+RoiRecipe: TypeAlias = ClassicalConfig | FixedConfig | LearnedConfig
 
 _RECIPE: TypeAdapter[RoiRecipe] = TypeAdapter(Annotated[RoiRecipe, Field(discriminator="method")])
 
 
-def read_recipe(path: str | Path) -> RoiRecipe:
+def read_roi_config(path: str | Path) -> RoiRecipe:
     """Read a region-of-interest recipe.
 
     Raises:
@@ -130,11 +130,11 @@ def read_recipe(path: str | Path) -> RoiRecipe:
         text = read_text(path, most_bytes=MOST_SETTINGS_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: expected a recipe in TOML, found a file that cannot be read ({error}).") from error
-    return parse_recipe(text, name=str(path))
+    return parse_roi_config(text, name=str(path))
 
 
-def parse_recipe(text: str, *, name: str = "recipe") -> RoiRecipe:
-    """A recipe out of TOML text; see `read_recipe`."""
+def parse_roi_config(text: str, *, name: str = "recipe") -> RoiRecipe:
+    """A recipe out of TOML text; see `read_roi_config`."""
     try:
         return _RECIPE.validate_python(parse_toml(text))
     except tomllib.TOMLDecodeError as error:
@@ -146,8 +146,8 @@ def parse_recipe(text: str, *, name: str = "recipe") -> RoiRecipe:
         raise RecipeError(f"{name}: {key}: {first['msg']}{found}. Correct the recipe.") from error
 
 
-def write_recipe(path: str | Path, recipe: RoiRecipe, *, comment: str = "") -> None:
-    """Write a recipe as TOML, every value spelled out; `read_recipe` gives it back equal.
+def write_roi_config(path: str | Path, recipe: RoiRecipe, *, comment: str = "") -> None:
+    """Write a recipe as TOML, every value spelled out; `read_roi_config` gives it back equal.
 
     Args:
         path: The file to write.
@@ -157,10 +157,10 @@ def write_recipe(path: str | Path, recipe: RoiRecipe, *, comment: str = "") -> N
     Raises:
         InputError: the place is not writable.
     """
-    write_beside(Path(path), recipe_as_toml(recipe, comment=comment).encode())
+    write_beside(Path(path), roi_config_as_toml(recipe, comment=comment).encode())
 
 
-def recipe_as_toml(recipe: RoiRecipe, *, comment: str = "") -> str:
+def roi_config_as_toml(recipe: RoiRecipe, *, comment: str = "") -> str:
     """A recipe as TOML text."""
     head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
     return head + tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))  # TOML has no null

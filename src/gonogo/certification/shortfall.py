@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gonogo.dataset import Dataset, Fractions, Sample, Split, resplit
 from gonogo.dataset.judged import judged_before
 from gonogo.errors import DatasetError, UnfitError
-from gonogo.operating_point import DEFAULT_RATE, Promise, allowed_errors, parts_needed, percent
+from gonogo.operating_point import DEFAULT_RATE, Promise, allowed_errors, as_percent, parts_needed
 from gonogo.operating_point.rule import risk
 from gonogo.schema import Label
 
@@ -48,7 +48,7 @@ class Shortfall:
                 "(near-duplicates), count once"
             )
         wanted = (
-            f"{percent(self.rate)} at {percent(self.confidence)} confidence takes {self.parts + self.missing}: "
+            f"{as_percent(self.rate)} at {as_percent(self.confidence)} confidence takes {self.parts + self.missing}: "
             f"{self.missing} more {self.label} parts there"
         )
         if self.more_pictures:

@@ -206,7 +206,7 @@ def region_lead(regions: Regions) -> str:
     """What is held against what."""
     return (
         "The gauge first looks for the part, then judges only what it cuts out there. In "
-        f"{pictures(len(regions.placements))} a person had drawn where the part is, so both can be compared."
+        f"{count_pictures(len(regions.placements))} a person had drawn where the part is, so both can be compared."
     )
 
 
@@ -249,7 +249,7 @@ def region_album(regions: Regions) -> str:
     lost = regions.found.of - regions.found.count
     if not lost:
         return "The lowest overlap first."
-    return f"First from the {pictures(lost)} in which the part was not found, then the lowest overlap."
+    return f"First from the {count_pictures(lost)} in which the part was not found, then the lowest overlap."
 
 
 def region_caption(placement: Placement) -> str:
@@ -260,6 +260,6 @@ def region_caption(placement: Placement) -> str:
     return f"overlap {percent(placement.iou)}, {inside}"
 
 
-def pictures(count: int) -> str:
+def count_pictures(count: int) -> str:
     """``1 picture``, ``92 pictures``."""
     return f"{count:,} picture{'' if count == 1 else 's'}"

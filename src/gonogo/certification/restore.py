@@ -8,9 +8,9 @@ from gonogo import bundle as bundles
 from gonogo import drift
 from gonogo import operating_point as points
 from gonogo.bundle import Bundle
+from gonogo.certification.records import EVIDENCE
+from gonogo.certification.scores import SCORES
 from gonogo.errors import InputError, UnfitError
-from gonogo.operate.records import EVIDENCE
-from gonogo.operate.scores import SCORES
 from gonogo.operating_point import Loss
 
 BELONGING = (EVIDENCE, SCORES, drift.DRIFT, drift.TAUGHT)

@@ -20,7 +20,7 @@ REQUIRED = ("appraiser", "trial", "part", "decision", "reference")
 OPTIONAL = ("reference_value", "picture_sha256", "picture")
 
 
-class Decision(IntEnum):
+class StudyDecision(IntEnum):
     """What an appraiser may say of a part; ``REVIEW`` is neither a miss nor a false alarm, but not a right answer."""
 
     GOOD = 0
@@ -29,13 +29,13 @@ class Decision(IntEnum):
 
 
 _DECISIONS = {
-    "good": Decision.GOOD,
-    "go": Decision.GOOD,
-    "bad": Decision.BAD,
-    "no_go": Decision.BAD,
-    "review": Decision.REVIEW,
+    "good": StudyDecision.GOOD,
+    "go": StudyDecision.GOOD,
+    "bad": StudyDecision.BAD,
+    "no_go": StudyDecision.BAD,
+    "review": StudyDecision.REVIEW,
 }
-_REFERENCES = {"good": Decision.GOOD, "bad": Decision.BAD}
+_REFERENCES = {"good": StudyDecision.GOOD, "bad": StudyDecision.BAD}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +46,9 @@ class Study:
     trials: tuple[str, ...]
     parts: tuple[str, ...]
     decisions: Int64[np.ndarray, "appraisers trials parts"]
-    """`Decision` values."""
+    """`StudyDecision` values."""
     reference: Int64[np.ndarray, " parts"]
-    """``Decision.GOOD`` or ``Decision.BAD``."""
+    """``StudyDecision.GOOD`` or ``StudyDecision.BAD``."""
     reference_value: Float64[np.ndarray, " parts"] | None = None
     """A measured quantity that decides the reference (the length of a scratch in mm, say)."""
     same_picture: Bool[np.ndarray, " appraisers"] | None = None
@@ -61,8 +61,8 @@ class _Row:
     appraiser: str
     trial: str
     part: str
-    decision: Decision
-    reference: Decision
+    decision: StudyDecision
+    reference: StudyDecision
     value: float | None
     picture: str
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 MOST_WORKERS = 4
 
 
-def ahead(make: Callable[[S], T], items: Iterable[S], *, workers: int | None = None) -> Iterator[T]:
+def prefetch(make: Callable[[S], T], items: Iterable[S], *, workers: int | None = None) -> Iterator[T]:
     """Apply a function to each item on other threads, and yield the results in the order of the items.
 
     Only a few results wait to be consumed at any time, so that they do not pile up in memory. An error of ``make`` is

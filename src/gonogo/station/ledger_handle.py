@@ -35,7 +35,7 @@ def same_name(path: Path, station: str) -> str:
     return f"{path}: another station named {station} writes to this ledger. Stop it, or give one of them another name."
 
 
-class OwnLedger:
+class LedgerHandle:
     """Knows the ledger that the station began by its first row, also after a restart.
 
     A disk that is not mounted must make every part a fault, not begin a second ledger in its place: that one would

@@ -14,20 +14,20 @@ import openvino as ov
 import gonogo
 from gonogo import bundle, drift, runtime
 from gonogo.bundle import Bundle
+from gonogo.certification import EVIDENCE, SCORES
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import InputError, UnfitError
-from gonogo.evaluate import Agreement, Rate, compare
+from gonogo.evaluate import Agreement, Rate, compare_inspectors
 from gonogo.files import folder_beside
 from gonogo.inspector import Inspector
-from gonogo.operate import EVIDENCE, SCORES
-from gonogo.operating_point import parts_needed, percent
+from gonogo.operating_point import as_percent, parts_needed
 from gonogo.progress import track
-from gonogo.quantisation import Counted, Quantisation
+from gonogo.quantization import CountedRate, Quantization
 from gonogo.runtime import Graph, Picture
 from gonogo.workflow.comparing import promise_of, promised, require_same_data
 from gonogo.workflow.int8 import Int8, Preset, to_int8
-from gonogo.workflow.sealing import Draft, certify_draft, now
+from gonogo.workflow.sealing import DraftBundle, certify_draft, utc_now
 
 Arithmetic = Literal["int8", "bf16"]
 
@@ -55,8 +55,8 @@ class Allowed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantisingOptions:
-    """How a bundle is quantised, and what is asked of it."""
+class QuantizingOptions:
+    """How a bundle is quantized, and what is asked of it."""
 
     arithmetic: Arithmetic = "int8"
     preset: Preset = "performance"
@@ -71,33 +71,33 @@ class QuantisingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantised:
+class Quantized:
     """What came of it."""
 
     bundle: Bundle
     agreement: Agreement
 
 
-def quantise(
+def quantize_bundle(
     source: Inspector,
     dataset: Dataset,
     out: Path,
-    options: QuantisingOptions | None = None,
+    options: QuantizingOptions | None = None,
     *,
     overwrite: bool = False,
     pictures: Sequence[Picture] | None = None,
-) -> Quantised:
-    """Quantise an inspector, certify it anew, hold its verdicts against the old ones, and seal it in a bundle.
+) -> Quantized:
+    """Quantize an inspector, certify it anew, hold its verdicts against the old ones, and seal it in a bundle.
 
     No promise of full precision carries over: the operating point is certified again on the calibrate split, with the
     limits that the source was certified for. The parts of the gate are looked at once, after everything is settled, so
-    that its bounds are exact; what steers the quantisation are pictures from train and val.
+    that its bounds are exact; what steers the quantization are pictures from train and val.
 
     Args:
         source: A certified inspector of full precision; left as it is.
         dataset: The one it was trained on.
         out: The new bundle's folder.
-        options: How; the defaults of `QuantisingOptions` where omitted.
+        options: How; the defaults of `QuantizingOptions` where omitted.
         overwrite: Replace a bundle already there, once the new one is complete.
         pictures: Take the ranges of the INT8 numbers from these, in place of the data set's; for trials.
 
@@ -105,7 +105,7 @@ def quantise(
         InputError: no bundle of full precision, unfit data, ``out`` exists.
         UnfitError: the source certifies nothing, or the judgements differ by more than is allowed; nothing is written.
     """
-    options = options or QuantisingOptions()
+    options = options or QuantizingOptions()
     if out.exists() and not overwrite:
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
     _require_fit(source, dataset, options)
@@ -119,10 +119,12 @@ def quantise(
         _copy(source.path, partial)
         _save(model if made is None else made.model, partial)
         draft = _certified(partial, out.name, source, dataset, options)
-        agreement = compare(source, draft.inspector, dataset, options.splits, confidence=options.allowed.confidence)
+        agreement = compare_inspectors(
+            source, draft.inspector, dataset, options.splits, confidence=options.allowed.confidence
+        )
         require_agreement(agreement, options.allowed, source.path)
-        draft.seal(quantisation=_stated(source.bundle, agreement, options, made, len(pictures or ()), dataset))
-    return Quantised(bundle=Inspector.load(out).bundle, agreement=agreement)
+        draft.seal(quantization=_stated(source.bundle, agreement, options, made, len(pictures or ()), dataset))
+    return Quantized(bundle=Inspector.load(out).bundle, agreement=agreement)
 
 
 def require_agreement(agreement: Agreement, allowed: Allowed, source: Path) -> None:
@@ -145,7 +147,7 @@ def require_agreement(agreement: Agreement, allowed: Allowed, source: Path) -> N
         if loss > allowed.pointing_loss:
             failed.append(
                 f"the hottest point lies on {after.count} of {before.of} marked defects, before on {before.count}: "
-                f"{percent(loss)} lost, allowed are {percent(allowed.pointing_loss)}."
+                f"{as_percent(loss)} lost, allowed are {as_percent(allowed.pointing_loss)}."
             )
     elif agreement.correlation is not None and agreement.correlation < allowed.correlation:
         failed.append(
@@ -158,7 +160,7 @@ def require_agreement(agreement: Agreement, allowed: Allowed, source: Path) -> N
         raise UnfitError(
             "\n".join(
                 [
-                    f"the quantised inspector does not judge as {source} does; nothing was written.",
+                    f"the quantized inspector does not judge as {source} does; nothing was written.",
                     *failed,
                     *(["Parts judged differently, with both scores:", *listed] if listed else []),
                     *([f"  and {left} more"] if left else []),
@@ -168,24 +170,22 @@ def require_agreement(agreement: Agreement, allowed: Allowed, source: Path) -> N
 
 
 def _too_many(rate: Rate, most: float, told: str) -> str:
-    confidence = percent(rate.confidence)
-    said = (
-        f"{rate.count} of {rate.of} parts {told}: at most {percent(rate.at_most or 1.0)} of later ones at {confidence}"
-    )
+    confidence, at_most = as_percent(rate.confidence), as_percent(rate.at_most or 1.0)
+    said = f"{rate.count} of {rate.of} parts {told}: at most {at_most} of later ones at {confidence}"
     if rate.count:
-        return f"{said}, allowed are {percent(most)}."
+        return f"{said}, allowed are {as_percent(most)}."
     needed = parts_needed(most, 1 - rate.confidence)
-    return f"{said}, allowed are {percent(most)}: to say so takes {needed} parts without any. Label or allow more."
+    return f"{said}, allowed are {as_percent(most)}: to say so takes {needed} parts without any. Label or allow more."
 
 
-def _require_fit(source: Inspector, dataset: Dataset, options: QuantisingOptions) -> None:
+def _require_fit(source: Inspector, dataset: Dataset, options: QuantizingOptions) -> None:
     manifest = source.bundle.manifest
     if source.cascade is not None:
         raise InputError(
-            f"{source.path}: expected a bundle with one network, found a cascade. Quantise its student and its "
+            f"{source.path}: expected a bundle with one network, found a cascade. Quantize its student and its "
             "teacher, then join those: gonogo bundle cascade"
         )
-    if manifest.quantisation is not None or manifest.precision != "f32":
+    if manifest.quantization is not None or manifest.precision != "f32":
         raise InputError(
             f"{source.path}: expected a bundle of full precision, found one in fewer bits. Name its source."
         )
@@ -201,7 +201,7 @@ def _require_fit(source: Inspector, dataset: Dataset, options: QuantisingOptions
     if options.arithmetic == "bf16":
         device = settings().device
         if "BF16" not in ov.Core().get_property(device, "OPTIMIZATION_CAPABILITIES"):
-            raise InputError(f"{device} on this machine does not compute in BF16; quantise on one that does.")
+            raise InputError(f"{device} on this machine does not compute in BF16; quantize on one that does.")
 
 
 class _Tap:
@@ -228,7 +228,7 @@ class _Tap:
         return [fed[worst], fed[other]]
 
 
-def _fed(source: Inspector, dataset: Dataset, options: QuantisingOptions) -> list[Picture]:
+def _fed(source: Inspector, dataset: Dataset, options: QuantizingOptions) -> list[Picture]:
     """What the graph is fed when the inspector judges a choice of the pictures that taught it."""
     rng = np.random.default_rng(options.seed)
     samples = [sample for sample in dataset.split(Split.TRAIN, Split.VAL) if sample.label is not None]
@@ -272,8 +272,8 @@ def _save(model: ov.Model, folder: Path) -> None:
         raise InputError(f"{folder}: the graph cannot be written ({error}). Free some space.") from error
 
 
-def _certified(folder: Path, name: str, source: Inspector, dataset: Dataset, options: QuantisingOptions) -> Draft:
-    """The quantised inspector with an operating point, golden scores and a heat scale of its own.
+def _certified(folder: Path, name: str, source: Inspector, dataset: Dataset, options: QuantizingOptions) -> DraftBundle:
+    """The quantized inspector with an operating point, golden scores and a heat scale of its own.
 
     It is certified for what the source is certified for, in every other respect as the source was asked to be.
     """
@@ -281,10 +281,10 @@ def _certified(folder: Path, name: str, source: Inspector, dataset: Dataset, opt
     manifest = before.model_copy(
         update={
             "name": name.removesuffix(bundle.SUFFIX),
-            "created": now(),
+            "created": utc_now(),
             "gonogo_version": gonogo.__version__,
             "precision": "bf16" if options.arithmetic == "bf16" else "f32",
-            "proven_on": runtime.environment(device=machine.device, threads=machine.threads),
+            "proven_on": runtime.runtime_environment(device=machine.device, threads=machine.threads),
             "operating_point": None,
             "golden": (),
             "revisions": (),
@@ -297,13 +297,13 @@ def _certified(folder: Path, name: str, source: Inspector, dataset: Dataset, opt
 
 
 def _stated(
-    source: Bundle, agreement: Agreement, options: QuantisingOptions, made: Int8 | None, fed: int, dataset: Dataset
-) -> Quantisation:
+    source: Bundle, agreement: Agreement, options: QuantizingOptions, made: Int8 | None, fed: int, dataset: Dataset
+) -> Quantization:
     before, after = agreement.pointing
     untouched = None
     if Split.TEST in options.splits:
         untouched = agreement.of(frozenset(sample.file_name for sample in dataset.split(Split.TEST)))
-    return Quantisation(
+    return Quantization(
         source_sha256=source.sha256,
         arithmetic=options.arithmetic,
         int8_layers=0 if made is None else made.int8_layers,
@@ -325,6 +325,6 @@ def _stated(
     )
 
 
-def _counted(rate: Rate) -> Counted:
+def _counted(rate: Rate) -> CountedRate:
     assert rate.at_most is not None, "parts were compared"
-    return Counted(count=rate.count, of=rate.of, at_most=rate.at_most)
+    return CountedRate(count=rate.count, of=rate.of, at_most=rate.at_most)

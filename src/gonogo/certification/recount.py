@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from gonogo.certification.procedure import derived_point
+from gonogo.certification.records import EVIDENCE
+from gonogo.certification.scores import Judged, StoredScores, read_scores
 from gonogo.dataset import Dataset, Split
 from gonogo.evaluate import Evaluation, evaluate
 from gonogo.inspector import Inspector
-from gonogo.operate.records import EVIDENCE
-from gonogo.operate.scores import Judged, StoredScores, read_scores
-from gonogo.operate.setting import derive
 from gonogo.operating_point import KindClaims
 from gonogo.schema import Label, OperatingPoint
 
@@ -49,7 +49,7 @@ def recount(inspector: Inspector, dataset: Dataset) -> Recount | None:
     if point is None or stored is None:
         return None
     calibrate, val = stored.evaluation(Split.CALIBRATE), stored.evaluation(Split.VAL)
-    derived, kinds = derive(val, calibrate, stored.promise, stored.bad_share)
+    derived, kinds = derived_point(val, calibrate, stored.promise, stored.bad_share)
     thresholds = [*_differences(point, derived), *_evidence_differences(inspector, stored, kinds)]
     if thresholds:
         thresholds += _wrong_side(calibrate, point)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from gonogo.bundle import Bundle
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
-from gonogo.dataset.duplicates import components, look, near_duplicates
+from gonogo.dataset.duplicates import components, near_duplicates, picture_hashes
 from gonogo.errors import DatasetError
 from gonogo.evaluate import Evaluation
 from gonogo.progress import track
@@ -52,7 +52,7 @@ def exposures(dataset: Dataset, judged: Evaluation) -> tuple[tuple[str, ...], ..
     nameless = {s.file_name for s in _samples(dataset, judged) if s.part is None and s.group is None}
     if not nameless:
         return ()
-    looks = [look(dataset.load(sample)) for sample in track(dataset.samples, "Looking for near-duplicates")]
+    looks = [picture_hashes(dataset.load(sample)) for sample in track(dataset.samples, "Looking for near-duplicates")]
     pairs = [(alike.first, alike.second) for alike in near_duplicates(looks)]
     same: defaultdict[int, list[str]] = defaultdict(list)
     for sample, component in zip(dataset.samples, components(len(looks), pairs), strict=True):
@@ -75,7 +75,9 @@ def merged(judged: Evaluation, groups: tuple[tuple[str, ...], ...]) -> Evaluatio
     return replace(judged, pictures=tuple(replace(p, part=renamed[p.part]) for p in judged.pictures))
 
 
-def doubts(dataset: Dataset, judged: Evaluation, groups: tuple[tuple[str, ...], ...], *, merging: bool) -> list[str]:
+def trust_notes(
+    dataset: Dataset, judged: Evaluation, groups: tuple[tuple[str, ...], ...], *, merging: bool
+) -> list[str]:
     """What a reader must know before believing the certificate, in sentences."""
     samples = _samples(dataset, judged)
     found = []

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from gonogo.errors import InputError
-from gonogo.gauge.kappa import Kappa, cohen, fleiss
-from gonogo.gauge.study import Decision, Study
+from gonogo.msa.kappa import Kappa, cohen, fleiss
+from gonogo.msa.study import Study, StudyDecision
 from gonogo.operating_point import clopper_pearson
 from gonogo.schema import Label
 
@@ -87,7 +87,7 @@ class Appraiser:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class AppraiserPair:
     """Two appraisers against each other: Cohen's kappa, decisions paired by trial."""
 
     first: str
@@ -96,7 +96,7 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class StudyPart:
     """How often one part was judged what, by all appraisers in all trials."""
 
     name: str
@@ -108,9 +108,9 @@ class Part:
     review: int
 
     @property
-    def unanimous(self) -> Decision | None:
+    def unanimous(self) -> StudyDecision | None:
         """The decision that everybody took every time; ``None`` where they differ."""
-        counts = {Decision.GOOD: self.good, Decision.BAD: self.bad, Decision.REVIEW: self.review}
+        counts = {StudyDecision.GOOD: self.good, StudyDecision.BAD: self.bad, StudyDecision.REVIEW: self.review}
         taken = [decision for decision, count in counts.items() if count]
         return taken[0] if len(taken) == 1 else None
 
@@ -140,11 +140,11 @@ class GreyZone:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GaugeReport:
+class MsaReport:
     """What a study says of the gauge."""
 
     appraisers: tuple[Appraiser, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[AppraiserPair, ...]
     between: Share | None
     """Parts on which all appraisers agree in all trials; ``None`` with one appraiser."""
     between_kappa: Kappa | None
@@ -152,12 +152,12 @@ class GaugeReport:
     all_right: Share
     """Parts that all appraisers judged as the reference says in all trials."""
     grey_zones: tuple[GreyZone, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[StudyPart, ...]
     notes: tuple[str, ...]
     """What a reader must know before believing the figures."""
 
 
-def analyse(study: Study) -> GaugeReport:
+def analyse(study: Study) -> MsaReport:
     """Agreement within, between and against the reference.
 
     Raises:
@@ -166,10 +166,10 @@ def analyse(study: Study) -> GaugeReport:
     several = len(study.appraisers) > 1
     everything = study.decisions.reshape(-1, len(study.parts))
     pairs = itertools.combinations(range(len(study.appraisers)), 2)
-    return GaugeReport(
+    return MsaReport(
         appraisers=tuple(_appraiser(study, index) for index in range(len(study.appraisers))),
         pairs=tuple(
-            Pair(
+            AppraiserPair(
                 first=study.appraisers[a],
                 second=study.appraisers[b],
                 kappa=cohen(study.decisions[a], study.decisions[b]),
@@ -188,8 +188,8 @@ def analyse(study: Study) -> GaugeReport:
 def _appraiser(study: Study, index: int) -> Appraiser:
     decisions, reference = study.decisions[index], study.reference
     repeated = len(decisions) > 1
-    on_bad = decisions[:, reference == Decision.BAD] == Decision.GOOD
-    on_good = decisions[:, reference == Decision.GOOD] == Decision.BAD
+    on_bad = decisions[:, reference == StudyDecision.BAD] == StudyDecision.GOOD
+    on_good = decisions[:, reference == StudyDecision.GOOD] == StudyDecision.BAD
     return Appraiser(
         name=study.appraisers[index],
         within=_share((decisions == decisions[0]).all(axis=0)) if repeated else None,
@@ -204,13 +204,13 @@ def _appraiser(study: Study, index: int) -> Appraiser:
     )
 
 
-def _parts(study: Study) -> Iterator[Part]:
+def _parts(study: Study) -> Iterator[StudyPart]:
     everything = study.decisions.reshape(-1, len(study.parts))
     for index, name in enumerate(study.parts):
-        good, bad, review = (int(np.sum(everything[:, index] == decision)) for decision in Decision)
-        yield Part(
+        good, bad, review = (int(np.sum(everything[:, index] == decision)) for decision in StudyDecision)
+        yield StudyPart(
             name=name,
-            reference=Label.BAD if study.reference[index] == Decision.BAD else Label.GOOD,
+            reference=Label.BAD if study.reference[index] == StudyDecision.BAD else Label.GOOD,
             value=None if study.reference_value is None else float(study.reference_value[index]),
             good=good,
             bad=bad,
@@ -225,7 +225,7 @@ def _share(hits: Bool[np.ndarray, " counted"]) -> Share:
 def _grey_zones(study: Study) -> tuple[GreyZone, ...]:
     if study.reference_value is None:
         return ()
-    value, bad = study.reference_value, study.reference == Decision.BAD
+    value, bad = study.reference_value, study.reference == StudyDecision.BAD
     if bad.all() or not bad.any():
         return ()
     good_low, good_high = float(value[~bad].min()), float(value[~bad].max())
@@ -238,7 +238,7 @@ def _grey_zones(study: Study) -> tuple[GreyZone, ...]:
             "remove the column."
         )
     everything = study.decisions.reshape(-1, len(study.parts))
-    verdict = np.where((everything == everything[0]).all(axis=0), everything[0], Decision.REVIEW)
+    verdict = np.where((everything == everything[0]).all(axis=0), everything[0], StudyDecision.REVIEW)
     zones = []
     if (value > good_high).any():
         # The far side's bad parts belong to the other limit.
@@ -258,8 +258,8 @@ def _edges(
 ) -> tuple[float | None, float | None]:
     """The last value up to which all parts are accepted and the first from which all are rejected."""
     levels = np.unique(value)
-    accepted = [bool((verdict[value == level] == Decision.GOOD).all()) for level in levels]
-    rejected = [bool((verdict[value == level] == Decision.BAD).all()) for level in levels]
+    accepted = [bool((verdict[value == level] == StudyDecision.GOOD).all()) for level in levels]
+    rejected = [bool((verdict[value == level] == StudyDecision.BAD).all()) for level in levels]
     head = len(list(itertools.takewhile(bool, accepted)))
     tail = len(list(itertools.takewhile(bool, reversed(rejected))))
     return (
@@ -284,7 +284,7 @@ def _notes(study: Study) -> list[str]:
             "picture in the same way, so its kappa within is 1 by construction and says nothing of the gauge. "
             "Re-fixture, re-light and photograph every part anew for each trial."
         )
-    bad = int(np.sum(study.reference == Decision.BAD))
+    bad = int(np.sum(study.reference == StudyDecision.BAD))
     good = len(study.parts) - bad
     if len(study.parts) < 50 or min(bad, good) < 10:
         notes.append(

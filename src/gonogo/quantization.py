@@ -1,4 +1,4 @@
-"""How far the judgements of a quantised bundle agree with those of the bundle it was made from."""
+"""How far the judgements of a quantized bundle agree with those of the bundle it was made from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gonogo import operating_point
 from gonogo.config import Strict
 
 
-class Counted(Strict):
+class CountedRate(Strict):
     """So many of so many parts, and the exact one-sided upper bound of their rate at the section's confidence."""
 
     count: int = Field(ge=0)
@@ -18,10 +18,10 @@ class Counted(Strict):
     at_most: float = Field(ge=0, le=1)
 
 
-class Quantisation(Strict):
+class Quantization(Strict):
     """The bundle of full precision that this one was made from, and how far their judgements agree.
 
-    Made by ``gonogo bundle quantize``. Operating point, golden scores and heat scale are the quantised graph's own.
+    Made by ``gonogo bundle quantize``. Operating point, golden scores and heat scale are the quantized graph's own.
     """
 
     source_sha256: str
@@ -41,13 +41,13 @@ class Quantisation(Strict):
     splits: tuple[str, ...] = Field(strict=False)
     """Where the compared parts come from."""
     confidence: float
-    flips: Counted
+    flips: CountedRate
     """Parts that went from go to no-go or back."""
-    moves: Counted
+    moves: CountedRate
     """Parts that went into or out of review."""
-    test_flips: Counted | None = None
+    test_flips: CountedRate | None = None
     """Flips among the parts that set no threshold either."""
-    test_moves: Counted | None = None
+    test_moves: CountedRate | None = None
     pointing_pictures: int = Field(ge=0)
     """Compared pictures with a marked defect."""
     pointing_before: float | None
@@ -84,6 +84,6 @@ class Quantisation(Strict):
             ]
         return lines
 
-    def _said(self, counted: Counted) -> str:
-        bound, sure = operating_point.percent(counted.at_most), operating_point.percent(self.confidence)
+    def _said(self, counted: CountedRate) -> str:
+        bound, sure = operating_point.as_percent(counted.at_most), operating_point.as_percent(self.confidence)
         return f"{counted.count} of {counted.of}, at most {bound} of later parts at {sure} confidence"

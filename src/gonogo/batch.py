@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class BatchJob:
     """One picture to judge."""
 
     file: Path
@@ -36,24 +36,24 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
+class JudgedFile:
     """One picture judged."""
 
-    job: Job
+    job: BatchJob
     verdict: Verdict
     readable: bool
     """Whether the file could be decoded."""
 
 
-def judge(inspector: Inspector, job: Job) -> Done:
+def judge_on_all_cores(inspector: Inspector, job: BatchJob) -> JudgedFile:
     """Judge one file, and draw its heat map where one is asked for."""
     photograph, verdict = inspector.inspect_file(job.file)
     if photograph is not None and job.heatmap is not None:
         write_beside(job.heatmap, encode_jpeg(overlay(photograph.frame, verdict, inspector.heat_scale)))
-    return Done(job=job, verdict=verdict, readable=photograph is not None)
+    return JudgedFile(job=job, verdict=verdict, readable=photograph is not None)
 
 
-def judge_files(bundle: Path, jobs: Sequence[Job], *, workers: int) -> Iterator[Done]:
+def judge_files(bundle: Path, jobs: Sequence[BatchJob], *, workers: int) -> Iterator[JudgedFile]:
     """Judge files in several processes; results come in the order of the jobs.
 
     Args:
@@ -100,5 +100,5 @@ def _own_inspector(bundle: Path) -> Inspector:
     return Inspector.load(bundle, machine=settings().model_copy(update={"threads": 1}))
 
 
-def _judge_here(bundle: Path, job: Job) -> Done:
-    return judge(_own_inspector(bundle), job)
+def _judge_here(bundle: Path, job: BatchJob) -> JudgedFile:
+    return judge_on_all_cores(_own_inspector(bundle), job)

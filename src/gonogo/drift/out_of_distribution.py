@@ -18,14 +18,14 @@ MOST_TAUGHT = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taught:
+class ReferenceFeatures:
     """The directions of the feature vectors of parts that were trained on."""
 
     directions: Float32[np.ndarray, "parts channels"]
     """Of unit length."""
 
     @classmethod
-    def of(cls, vectors: Sequence[FeatureVector], *, seed: int = 0) -> Taught:
+    def of(cls, vectors: Sequence[FeatureVector], *, seed: int = 0) -> ReferenceFeatures:
         """Keep the directions of these vectors, or of `MOST_TAUGHT` of them drawn at random.
 
         Raises:
@@ -55,7 +55,7 @@ class Taught:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guard:
+class OutOfDistributionCheck:
     """The distance beyond which a part is sent to a person whatever its score."""
 
     farthest: float
@@ -69,7 +69,7 @@ class Guard:
         return distance > self.farthest
 
 
-def fit_guard(distances: Sequence[float], share: float) -> Guard | None:
+def fit_out_of_distribution_check(distances: Sequence[float], share: float) -> OutOfDistributionCheck | None:
     """A guard that stops a new ordinary part with probability at most ``share``.
 
     Split conformal prediction: of n + 1 exchangeable parts each is equally likely to have the largest distance, so the
@@ -81,7 +81,7 @@ def fit_guard(distances: Sequence[float], share: float) -> Guard | None:
         share: In (0, 1).
 
     Returns:
-        ``None`` where there are too few parts: `parts_for` says how many it takes.
+        ``None`` where there are too few parts: `parts_for_share` says how many it takes.
     """
     if not 0.0 < share < 1.0:
         raise InputError(f"guard: expected a share above 0 and below 1, found {share}.")
@@ -89,11 +89,11 @@ def fit_guard(distances: Sequence[float], share: float) -> Guard | None:
     rank = math.ceil((count + 1) * (1.0 - share) - 1e-9)
     if rank > count:
         return None
-    return Guard(farthest=sorted(distances)[rank - 1], share=share, parts=count)
+    return OutOfDistributionCheck(farthest=sorted(distances)[rank - 1], share=share, parts=count)
 
 
-def parts_for(share: float) -> int:
-    """The fewest val parts for which `fit_guard` gives a guard."""
+def parts_for_share(share: float) -> int:
+    """The fewest val parts for which `fit_out_of_distribution_check` gives a guard."""
     return math.ceil(1.0 / share - 1e-9) - 1
 
 

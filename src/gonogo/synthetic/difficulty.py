@@ -1,4 +1,4 @@
-"""The one dial: how hard the pictures are."""
+"""How hard the pictures are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gonogo.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dial:
+class Difficulty:
     """0 is plain, 1 is hard; it moves contrast and width of the defects, clutter, pose, light and noise together."""
 
     difficulty: float

@@ -1,6 +1,6 @@
 """Why the drift alarm bets on strange parts: the same lines under three methods.
 
-    python -m gonogo.drift.compare
+    python -m gonogo.drift.methods
 
 One sign, normally distributed; its mean moves by so many standard deviations. Every line has its own reference parts,
 because an unlucky reference is what false alarms are made of.

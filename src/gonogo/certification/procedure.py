@@ -14,23 +14,23 @@ from gonogo import bundle as bundles
 from gonogo import drift
 from gonogo import operating_point as points
 from gonogo.bundle import Bundle
+from gonogo.certification.golden import choose_golden, replaced_files
+from gonogo.certification.judged_parts import certify_judged, note_judged
+from gonogo.certification.records import EVIDENCE
+from gonogo.certification.reference import Recorder, make_reference
+from gonogo.certification.restore import refuse_losses
+from gonogo.certification.scores import scores_file
+from gonogo.certification.shortfall import shortfalls
+from gonogo.certification.trust import exposures, merged, refuse_leaks, refuse_other_data, trust_notes
 from gonogo.dataset import Dataset, Split
 from gonogo.dataset.judged import refuse_redealt
-from gonogo.drift import Reference
+from gonogo.drift import DriftReference
 from gonogo.errors import DatasetError, UnfitError
 from gonogo.evaluate import Evaluation, evaluate, require_judged
 from gonogo.inspector import Inspector
 from gonogo.manifest import Golden
-from gonogo.operate.certifying import certify_judged, note_judged
-from gonogo.operate.golden import choose_golden, replaced_files
-from gonogo.operate.measuring import Recorder, make_reference
-from gonogo.operate.planning import shortfalls
-from gonogo.operate.records import EVIDENCE
-from gonogo.operate.restoring import refuse_losses
-from gonogo.operate.scores import scores_file
-from gonogo.operate.trust import doubts, exposures, merged, refuse_leaks, refuse_other_data
-from gonogo.operating_point import DialPoint, KindClaims, Loss, Promise
-from gonogo.operating_point.dial import RATES
+from gonogo.operating_point import KindClaims, Loss, Promise, TradeoffPoint
+from gonogo.operating_point.tradeoff import RATES
 from gonogo.schema import DefectMap, Label, OperatingPoint, Scores
 
 UNNAMED = "unnamed"
@@ -45,12 +45,12 @@ class Certified:
     """What was asked."""
     point: OperatingPoint
     kinds: KindClaims | None
-    dial: tuple[DialPoint, ...]
+    tradeoff: tuple[TradeoffPoint, ...]
     """One setting per escape limit at the chosen overkill limit; empty where val lacks good or bad parts."""
     review_rate: float | None
     """Expected from the val scores at ``bad_share``, without the guard."""
     bad_share: float | None
-    reference: Reference | None
+    reference: DriftReference | None
     """What later parts are compared with; ``None`` where too few training pictures could be judged."""
     val: Evaluation
     calibrate: Evaluation
@@ -79,14 +79,16 @@ class Certified:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Operated(Certified):
+class Recertified(Certified):
     """A certification that was written into its bundle."""
 
     bundle: Bundle
     """The new revision."""
 
 
-def operate(inspector: Inspector, dataset: Dataset, promise: Promise | None = None, *, force: bool = False) -> Operated:
+def recertify(
+    inspector: Inspector, dataset: Dataset, promise: Promise | None = None, *, force: bool = False
+) -> Recertified:
     """Certify a bundle anew, see `certify`, and write the outcome into it as a new revision.
 
     Where a limit cannot be certified, the revision says so and those parts go to review: see `Certified.refusals`. A
@@ -107,7 +109,7 @@ def operate(inspector: Inspector, dataset: Dataset, promise: Promise | None = No
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     files = {drift.DRIFT: None, drift.TAUGHT: None, **replaced_files(inspector, made.files)}
     revised = bundles.replace_operating_point(inspector.bundle, made.point, now=now, files=files, golden=made.golden)
-    return Operated(**{each.name: getattr(made, each.name) for each in fields(Certified)}, bundle=revised)
+    return Recertified(**{each.name: getattr(made, each.name) for each in fields(Certified)}, bundle=revised)
 
 
 def certify(
@@ -115,7 +117,7 @@ def certify(
 ) -> Certified:
     """Choose limits on val and certify them once on calibrate: the one way to an operating point.
 
-    Training calls this for a draft, `operate` for a finished bundle; each picture is judged once. Nothing is written,
+    Training calls this for a draft, `recertify` for a finished bundle; each picture is judged once. Nothing is written,
     but that the calibrate parts have set a threshold is noted beside the data set.
 
     Args:
@@ -150,12 +152,12 @@ def certify(
         recorder, val, calibrate, guard_share=promise.guard, bad_share=promise.bad_share
     )
     lacking += [each.sentence() for each in shortfalls(dataset, promise) if promise.costs is None]
-    trust = doubts(dataset, calibrate, alike, merging=promise.merge_near_duplicates)
+    trust = trust_notes(dataset, calibrate, alike, merging=promise.merge_near_duplicates)
     found = Certified(
         promise=promise,
         point=point,
         kinds=kinds,
-        dial=_dial(val, calibrate, promise, bad_share, sorted({*RATES, max_escape}), [max_overkill]),
+        tradeoff=_tradeoff(val, calibrate, promise, bad_share, sorted({*RATES, max_escape}), [max_overkill]),
         review_rate=_review_rate(val, point, bad_share),
         bad_share=bad_share,
         reference=reference,
@@ -178,7 +180,7 @@ def _records(made: Certified, dataset: Dataset) -> dict[str, bytes]:
     }
 
 
-def derive(
+def derived_point(
     val: Evaluation, calibrate: Evaluation, promise: Promise, bad_share: float | None
 ) -> tuple[OperatingPoint, KindClaims | None]:
     """The operating point that follows from judged pictures and a promise; a function of these alone."""
@@ -186,8 +188,8 @@ def derive(
     return _certify(calibrate, replace(promise, max_escape=max_escape, max_overkill=max_overkill))
 
 
-def dial_to_json(setting: DialPoint) -> dict[str, Any]:
-    """One setting of the dial."""
+def tradeoff_to_json(setting: TradeoffPoint) -> dict[str, Any]:
+    """One point of the trade-off curve."""
     return {
         "max_escape": setting.escape.max_rate,
         "max_overkill": setting.overkill.max_rate,
@@ -216,7 +218,7 @@ def _evidence(made: Certified, dataset: Dataset) -> dict[str, Any]:
         "bad_share": made.bad_share,
         "review_rate": made.review_rate,
         "kinds": {} if made.kinds is None else {kind: asdict(claim) for kind, claim in made.kinds.claims.items()},
-        "dial": [dial_to_json(setting) for setting in made.dial],
+        "tradeoff": [tradeoff_to_json(setting) for setting in made.tradeoff],
         "refusals": list(made.refusals),
         "warnings": list(made.warnings),
     }
@@ -252,7 +254,7 @@ def _choose(val: Evaluation, calibrate: Evaluation, promise: Promise, bad_share:
     if promise.costs is None:
         return limits
     escapes, overkills = (sorted({*(rate for rate in RATES if rate < most), most}) for most in limits)
-    settings = _dial(val, calibrate, promise, bad_share, escapes, overkills)
+    settings = _tradeoff(val, calibrate, promise, bad_share, escapes, overkills)
     if not settings:
         raise DatasetError(
             f"expected good and bad parts in the val split to weigh the costs, found {val.count(Label.GOOD)} good and "
@@ -274,18 +276,18 @@ def _certify(calibrate: Evaluation, promise: Promise) -> tuple[OperatingPoint, K
     return kinds.point, kinds
 
 
-def _dial(
+def _tradeoff(
     val: Evaluation,
     calibrate: Evaluation,
     promise: Promise,
     bad_share: float | None,
     max_escapes: Sequence[float],
     max_overkills: Sequence[float],
-) -> tuple[DialPoint, ...]:
+) -> tuple[TradeoffPoint, ...]:
     good, bad = val.scores(Label.GOOD), val.scores(Label.BAD)
     if not len(good) or not len(bad) or bad_share is None:
         return ()
-    return points.dial(
+    return points.tradeoff(
         good,
         bad,
         good_parts=calibrate.count(Label.GOOD),

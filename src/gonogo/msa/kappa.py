@@ -14,10 +14,10 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from gonogo.gauge.study import Decision
+from gonogo.msa.study import StudyDecision
 from gonogo.operating_point import clopper_pearson
 
-_CATEGORIES = len(Decision)
+_CATEGORIES = len(StudyDecision)
 _RESAMPLES = 4000
 _Means: TypeAlias = Float64[np.ndarray, "*resamples contributions"]
 _Shares: TypeAlias = Float64[np.ndarray, "*resamples"]

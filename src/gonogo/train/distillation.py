@@ -33,8 +33,8 @@ from gonogo.model import Network, batch_norms
 from gonogo.progress import console, track
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box
-from gonogo.source import Source, labels
-from gonogo.train.checkpoint import RunState, resume, run_identity, save
+from gonogo.source import TrainingSource, labels
+from gonogo.train.checkpoint import RunState, resume, run_identity, save_checkpoint
 from gonogo.train.finetune import METRICS, FineTuning, learning_rate
 from gonogo.train.head import class_weights
 from gonogo.train.precision import reduced_precision
@@ -93,7 +93,7 @@ class Lessons:
 
 def watch_teacher(
     graph: Graph,
-    source: Source,
+    source: TrainingSource,
     samples: Sequence[Sample],
     augmentation: Augmentation,
     *,
@@ -137,7 +137,7 @@ def watch_teacher(
 
 
 def make_lessons(
-    source: Source,
+    source: TrainingSource,
     samples: Sequence[Sample],
     augmentation: Augmentation,
     seen: Seen,
@@ -196,7 +196,7 @@ def cell_units(*, cold: float, hot: float, go_below: float, bad_score: float) ->
     return scale, go_below - scale * cold
 
 
-def distil(
+def train_student(
     network: Network, train: Lessons, val: Lessons, recipe: Distillation, *, seed: int, work: Path
 ) -> list[dict[str, float]]:
     """Teach the network in place and leave it at its lowest validation loss.
@@ -236,7 +236,7 @@ def distil(
             row["learning_rate"] = optimiser.param_groups[0]["lr"]
             with (work / METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-            save(work, network, optimiser, state, identity=identity)
+            save_checkpoint(work, network, optimiser, state, identity=identity)
             console.print(f"epoch {epoch}/{recipe.epochs}: val loss {val_loss:.4f}, best {state.best_loss:.4f}")
     except KeyboardInterrupt:
         console.print(f"Interrupted: keeping epoch {state.best_epoch}, the best so far.")

@@ -31,7 +31,7 @@ Window: TypeAlias = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class AugmentedPicture:
     """One picture as the locator sees it."""
 
     picture: Picture
@@ -41,19 +41,19 @@ class View:
     """``x, y`` of the corners of the turned rectangle, in the same unit."""
 
 
-def plain_view(frame: Frame, box: Box | None, corners: Corners | None, size_wh: tuple[int, int]) -> View:
+def plain_picture(frame: Frame, box: Box | None, corners: Corners | None, size_wh: tuple[int, int]) -> AugmentedPicture:
     """The whole frame, as the line would show it."""
     height, width = frame.shape[:2]
     whole = (0.0, 0.0, float(width), float(height))
     picture = crop_resize(frame, Box.whole(frame), size_wh)
     if box is None:
-        return View(picture=picture, box=None, corners=None)
+        return AugmentedPicture(picture=picture, box=None, corners=None)
     return _placed(picture, box, corners, whole, np.eye(3))
 
 
-def random_view(
+def random_picture(
     frame: Frame, box: Box | None, corners: Corners | None, size_wh: tuple[int, int], rng: np.random.Generator
-) -> View:
+) -> AugmentedPicture:
     """A random window of the frame, mirrored, transposed and lit at random.
 
     A quarter of them (`ABSENT_SHARE`) show no single, whole part: the window lies beside it or cuts it off, the part
@@ -67,18 +67,18 @@ def random_view(
         window = _window_around(frame, box, rng)
     picture, flips = _taken(frame, window, size_wh, rng)
     if box is None:
-        return View(picture=picture, box=None, corners=None)
+        return AugmentedPicture(picture=picture, box=None, corners=None)
     return _placed(picture, box, corners, window, flips)
 
 
 def _placed(
     picture: Picture, box: Box, corners: Corners | None, window: Window, flips: Float64[np.ndarray, "3 3"]
-) -> View:
+) -> AugmentedPicture:
     """Box and corners in the view's own coordinates."""
     ends = _shares(np.array([[box.x1, box.y1], [box.x2, box.y2]]), window, flips)
     around = box_around(ends)
     turned = None if corners is None else upright(_shares(corners, window, flips)).ravel()
-    return View(picture=picture, box=np.array(around.xyxy), corners=turned)
+    return AugmentedPicture(picture=picture, box=np.array(around.xyxy), corners=turned)
 
 
 def _shares(points: Float64[np.ndarray, "points 2"], window: Window, flips: Float64[np.ndarray, "3 3"]) -> np.ndarray:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from gonogo import drift
 from gonogo.dataset import Dataset, Split
-from gonogo.drift import Reference, Signs, Taught
+from gonogo.drift import DriftReference, ReferenceFeatures, Signs
 from gonogo.drift.alarm import MIN_REFERENCE
-from gonogo.drift.guard import NEIGHBOURS, parts_for
+from gonogo.drift.out_of_distribution import NEIGHBOURS, parts_for_share
 from gonogo.evaluate import Evaluation
 from gonogo.heatmap import HeatScale
 from gonogo.images import Photograph
@@ -33,14 +33,14 @@ class Recorder:
         """What was drawn of each judged picture."""
         self.taught = self._learn(dataset)
 
-    def _learn(self, dataset: Dataset) -> Taught | None:
+    def _learn(self, dataset: Dataset) -> ReferenceFeatures | None:
         vectors = []
         for sample in track(dataset.split(Split.TRAIN), "Recalling what was taught"):
             if sample.label is not None:
                 _, verdict = self._inspector.inspect_file(dataset.path(sample))
                 if verdict.feature_vector is not None:
                     vectors.append(verdict.feature_vector)
-        return Taught.of(vectors) if len(vectors) >= NEIGHBOURS else None
+        return ReferenceFeatures.of(vectors) if len(vectors) >= NEIGHBOURS else None
 
     def inspect_file(self, path: Path) -> tuple[Photograph | None, Verdict]:
         """See `gonogo.evaluate.Judge`."""
@@ -86,7 +86,7 @@ class Recorder:
 
 def make_reference(
     recorder: Recorder, val: Evaluation, calibrate: Evaluation, *, guard_share: float | None, bad_share: float | None
-) -> tuple[Reference | None, list[str]]:
+) -> tuple[DriftReference | None, list[str]]:
     """The guard from val, the drift limits from the good parts of calibrate; and what is lacking, in sentences."""
     if recorder.taught is None:
         return None, [f"No anomaly guard and no drift alarm: they take {NEIGHBOURS} judged training pictures."]
@@ -100,9 +100,11 @@ def make_reference(
         if picture.part in good and (seen := recorder.signs.get(picture.file)) is not None:
             ordinary.setdefault(picture.part, seen)
     assumed = ASSUMED_BAD_SHARE if bad_share is None else bad_share
-    reference = Reference(
+    reference = DriftReference(
         taught=recorder.taught,
-        guard=None if guard_share is None else drift.fit_guard(list(distances.values()), guard_share),
+        guard=None
+        if guard_share is None
+        else drift.fit_out_of_distribution_check(list(distances.values()), guard_share),
         watches=drift.fit_watches(list(ordinary.values()), bad_share=assumed),
         bad_share=assumed,
         parts=len(ordinary),
@@ -111,7 +113,7 @@ def make_reference(
     if guard_share is not None and reference.guard is None:
         lacking.append(
             f"No anomaly guard: to stop at most {100 * guard_share:g} % of ordinary parts it takes "
-            f"{parts_for(guard_share)} val parts, found {len(distances)}. "
+            f"{parts_for_share(guard_share)} val parts, found {len(distances)}. "
             "Allow a larger share with --guard, or label more parts."
         )
     if not reference.watches:

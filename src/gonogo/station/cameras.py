@@ -33,7 +33,7 @@ _ANY_FRAME = np.zeros((256, 256, 3), np.uint8)
 
 
 @dataclass(kw_only=True)
-class Shot:
+class CameraPicture:
     """What becomes of one exposure. Written by the camera's thread, read once the event is set."""
 
     trigger_id: str
@@ -57,7 +57,7 @@ class Shot:
     """Nobody waits for it any more."""
 
 
-class ViewThread:
+class CameraThread:
     """Owns a camera. A camera that hangs blocks this thread alone; ``stuck_s`` says for how long already."""
 
     def __init__(self, name: str, opener: Callable[[], Camera], limits: HealthLimits, frames: FrameStore) -> None:
@@ -66,7 +66,7 @@ class ViewThread:
         self.frames = frames
         self._check = HealthCheck(limits)
         self._camera: Camera | None = None
-        self._jobs: queue.SimpleQueue[Shot | tuple[str, bool] | Literal["open"] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[CameraPicture | tuple[str, bool] | Literal["open"] | None] = queue.SimpleQueue()
         self._counted: Counter[str] = Counter()
         """Leftovers of the camera's earlier openings."""
         self._busy_since: float | None = None
@@ -109,7 +109,9 @@ class ViewThread:
         names = {**self._counted, **counts}
         return {name: self._counted[name] + counts.get(name, 0) for name in names}
 
-    def shoot(self, trigger_id: str, *, timeout_s: float, came_s: float, window_s: float, recipe: Recipe) -> Shot:
+    def shoot(
+        self, trigger_id: str, *, timeout_s: float, came_s: float, window_s: float, recipe: Recipe
+    ) -> CameraPicture:
         """Ask for a picture; returns at once.
 
         Args:
@@ -119,7 +121,9 @@ class ViewThread:
             window_s: How long after its trigger a picture may be taken.
             recipe: How its picture is unpacked, once: for the check of its health and for the verdict.
         """
-        shot = Shot(trigger_id=trigger_id, timeout_s=timeout_s, came_s=came_s, window_s=window_s, recipe=recipe)
+        shot = CameraPicture(
+            trigger_id=trigger_id, timeout_s=timeout_s, came_s=came_s, window_s=window_s, recipe=recipe
+        )
         self._jobs.put(shot)
         return shot
 
@@ -134,7 +138,7 @@ class ViewThread:
     def _run(self) -> None:
         measure(_ANY_FRAME)  # what is slow the first time must not be slow for the first part
         while (job := self._jobs.get()) is not None:
-            if isinstance(job, Shot):
+            if isinstance(job, CameraPicture):
                 if job.abandoned:
                     continue
                 self._busy_since = time.monotonic()
@@ -156,7 +160,7 @@ class ViewThread:
         except Exception as error:  # noqa: BLE001  a driver may raise anything; the first part says what is wrong
             self.last_error = f"{type(error).__name__}: {error}"
 
-    def _shoot(self, shot: Shot) -> None:
+    def _shoot(self, shot: CameraPicture) -> None:
         start = time.perf_counter()
         with self._problems_of(shot):
             if self._camera is None:
@@ -177,7 +181,7 @@ class ViewThread:
         shot.kept.set()
 
     @contextmanager
-    def _problems_of(self, shot: Shot) -> Iterator[None]:
+    def _problems_of(self, shot: CameraPicture) -> Iterator[None]:
         """Whatever a camera or its picture is refused for becomes the shot's problem."""
         try:
             yield
@@ -189,7 +193,7 @@ class ViewThread:
             shot.problem = CaptureError(Trouble.CAMERA_LOST, f"the camera failed ({type(error).__name__}: {error})")
             self._reopen_next_time()
 
-    def _keep(self, shot: Shot) -> None:
+    def _keep(self, shot: CameraPicture) -> None:
         if shot.acquired is None:
             return
         start = time.perf_counter()

@@ -1,0 +1,29 @@
+"""Setting a gauge: choose limits on val, certify them once on calibrate, write the outcome into the bundle."""
+
+from __future__ import annotations
+
+from gonogo.certification.golden import choose_golden
+from gonogo.certification.judged_parts import certify_judged, note_judged
+from gonogo.certification.procedure import Certified, Recertified, certify, recertify, share_of_bad, tradeoff_to_json
+from gonogo.certification.records import EVIDENCE
+from gonogo.certification.recount import Recount, recount
+from gonogo.certification.restore import restore
+from gonogo.certification.scores import SCORES, promise_in_force
+
+__all__ = [
+    "EVIDENCE",
+    "SCORES",
+    "Certified",
+    "Recertified",
+    "Recount",
+    "certify",
+    "certify_judged",
+    "choose_golden",
+    "note_judged",
+    "promise_in_force",
+    "recertify",
+    "recount",
+    "restore",
+    "share_of_bad",
+    "tradeoff_to_json",
+]

@@ -1,0 +1,22 @@
+"""Is the gauge fit for use? Attribute agreement analysis for inspectors and people."""
+
+from __future__ import annotations
+
+from gonogo.msa.analysis import Appraiser, AppraiserPair, GreyZone, MsaReport, Rating, Share, StudyPart, analyse
+from gonogo.msa.kappa import Kappa
+from gonogo.msa.study import Study, StudyDecision, read_study
+
+__all__ = [
+    "Appraiser",
+    "AppraiserPair",
+    "GreyZone",
+    "Kappa",
+    "MsaReport",
+    "Rating",
+    "Share",
+    "Study",
+    "StudyDecision",
+    "StudyPart",
+    "analyse",
+    "read_study",
+]
