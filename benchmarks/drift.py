@@ -278,7 +278,7 @@ def _observe(
         if change is not None:
             photograph = Photograph(encode_png(change(photograph.frame)))
         verdict = inspector.inspect(photograph)
-        seen = observe(photograph, verdict, inspector.drift.taught, inspector.recipe)
+        seen = observe(photograph, verdict, inspector.drift.features, inspector.recipe)
         if seen is not None:
             signs.append(seen)
     return signs

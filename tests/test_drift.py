@@ -211,7 +211,7 @@ def test_the_bundle_keeps_what_drift_is_measured_by_under_its_seal(made: tuple[P
     assert gauge.drift is not None
     assert gauge.drift.guard is not None
     assert gauge.drift.parts == 100
-    assert len(gauge.drift.taught.directions) == 30
+    assert len(gauge.drift.features.directions) == 30
     sealed = (made[0] / SEAL).read_text()
     assert drift.DRIFT in sealed
     assert drift.TAUGHT in sealed
@@ -235,7 +235,7 @@ def test_what_is_stored_is_what_is_read(made: tuple[Path, Dataset], tmp_path: Pa
     back = drift.read_reference(tmp_path)
     assert back is not None
     assert (back.guard, back.watches, back.parts) == (gauge.drift.guard, gauge.drift.watches, gauge.drift.parts)
-    assert np.array_equal(back.taught.directions, gauge.drift.taught.directions)
+    assert np.array_equal(back.features.directions, gauge.drift.features.directions)
     assert drift.read_reference(tmp_path / "elsewhere") is None
 
 
@@ -245,7 +245,7 @@ def test_a_dimmer_lamp_is_darker_and_a_soft_lens_less_sharp(made: tuple[Path, Da
 
     def see(picture: Frame) -> Signs:
         assert gauge.drift is not None
-        found = drift.observe(Photograph(picture), gauge.inspect(picture), gauge.drift.taught, gauge.recipe)
+        found = drift.observe(Photograph(picture), gauge.inspect(picture), gauge.drift.features, gauge.recipe)
         assert found is not None
         return found
 
@@ -260,7 +260,7 @@ def test_a_fault_has_no_signs(made: tuple[Path, Dataset]) -> None:
     assert gauge.drift is not None
     fault = gauge.inspect(np.zeros((4, 4), np.uint8))  # type: ignore[arg-type]
     assert fault.state is State.FAULT
-    assert drift.observe(Photograph(np.zeros((4, 4, 3), np.uint8)), fault, gauge.drift.taught, gauge.recipe) is None
+    assert drift.observe(Photograph(np.zeros((4, 4, 3), np.uint8)), fault, gauge.drift.features, gauge.recipe) is None
 
 
 def test_a_line_of_dimmed_parts_raises_the_alarm_through_the_inspector(made: tuple[Path, Dataset]) -> None:
@@ -270,7 +270,7 @@ def test_a_line_of_dimmed_parts_raises_the_alarm_through_the_inspector(made: tup
     dataset = made[1]
     for sample in dataset.split(Split.TEST)[::2] * 4:
         picture = dim(dataset.load(sample), 0.6)
-        seen = drift.observe(Photograph(picture), gauge.inspect(picture), gauge.drift.taught, gauge.recipe)
+        seen = drift.observe(Photograph(picture), gauge.inspect(picture), gauge.drift.features, gauge.recipe)
         assert seen is not None
         test = test.update(seen)
     assert test.alarm

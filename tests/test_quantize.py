@@ -99,7 +99,7 @@ def test_everything_that_was_proven_in_full_precision_is_proven_anew(int8: Inspe
     assert made.heat_scale != before.heat_scale
     assert int8.drift is not None
     assert source.drift is not None
-    assert not np.array_equal(int8.drift.taught.directions, source.drift.taught.directions)
+    assert not np.array_equal(int8.drift.features.directions, source.drift.features.directions)
 
 
 def test_the_bundle_states_exact_bounds_on_parts_that_taught_nothing(

@@ -52,7 +52,7 @@ class Cascade:
         score = float(student["score"][0])
         if not (score < self.rule.ask_from or score > self.rule.ask_to):  # NaN is not clear either
             return f"the first network's score {score:.3f} is not clear"
-        distance = self._known.taught.distance(student["feature_vector"][0])
+        distance = self._known.features.distance(student["feature_vector"][0])
         if self._known.guard is not None and self._known.guard.stops(distance):
             return f"the first network was taught nothing like it (distance {distance:.3f})"
         return ""

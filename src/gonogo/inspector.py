@@ -258,7 +258,7 @@ class Inspector:
         """Turn go and no-go into review for a part unlike everything taught; never the other way round."""
         if self.drift is None or self.drift.guard is None or state is State.REVIEW:
             return state, reason
-        guard, distance = self.drift.guard, self.drift.taught.distance(vector)
+        guard, distance = self.drift.guard, self.drift.features.distance(vector)
         if not guard.stops(distance):
             return state, reason
         return (

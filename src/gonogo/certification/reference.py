@@ -31,7 +31,7 @@ class Recorder:
         self.signs: dict[str, Signs] = {}
         self.maps: dict[str, DefectMap] = {}
         """What was drawn of each judged picture."""
-        self.taught = self._learn(dataset)
+        self.features = self._learn(dataset)
 
     def _learn(self, dataset: Dataset) -> ReferenceFeatures | None:
         vectors = []
@@ -48,8 +48,8 @@ class Recorder:
         file = path.relative_to(self._root).as_posix()
         if verdict.heatmap is not None:
             self.maps[file] = verdict.heatmap
-        if photograph is not None and verdict.feature_vector is not None and self.taught is not None:
-            seen = drift.observe(photograph, verdict, self.taught, self._inspector.recipe)
+        if photograph is not None and verdict.feature_vector is not None and self.features is not None:
+            seen = drift.observe(photograph, verdict, self.features, self._inspector.recipe)
             if seen is not None:
                 self.vectors[file], self.signs[file] = verdict.feature_vector, seen
         return photograph, verdict
@@ -88,7 +88,7 @@ def make_reference(
     recorder: Recorder, val: Evaluation, calibrate: Evaluation, *, guard_share: float | None, bad_share: float | None
 ) -> tuple[DriftReference | None, list[str]]:
     """The guard from val, the drift limits from the good parts of calibrate; and what is lacking, in sentences."""
-    if recorder.taught is None:
+    if recorder.features is None:
         return None, [f"No anomaly guard and no drift alarm: they take {NEIGHBOURS} judged training pictures."]
     distances: dict[str, float] = {}
     for picture in val.pictures:
@@ -101,7 +101,7 @@ def make_reference(
             ordinary.setdefault(picture.part, seen)
     assumed = ASSUMED_BAD_SHARE if bad_share is None else bad_share
     reference = DriftReference(
-        taught=recorder.taught,
+        features=recorder.features,
         guard=None
         if guard_share is None
         else drift.fit_out_of_distribution_check(list(distances.values()), guard_share),

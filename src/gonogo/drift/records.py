@@ -26,7 +26,7 @@ TAUGHT = "taught.npy"
 class DriftReference:
     """What later parts are compared with."""
 
-    taught: ReferenceFeatures
+    features: ReferenceFeatures
     guard: OutOfDistributionCheck | None
     """``None``: no single part is sent to a person for being unlike everything taught."""
     watches: tuple[Watch, ...]
@@ -67,7 +67,7 @@ def to_files(reference: DriftReference) -> dict[str, bytes]:
         parts=reference.parts,
     )
     vectors = io.BytesIO()
-    np.save(vectors, reference.taught.directions.astype(np.float16), allow_pickle=False)
+    np.save(vectors, reference.features.directions.astype(np.float16), allow_pickle=False)
     return {DRIFT: record.model_dump_json(indent=2).encode() + b"\n", TAUGHT: vectors.getvalue()}
 
 
@@ -104,7 +104,7 @@ def _read(bundle: Path, data: Callable[[str], bytes]) -> DriftReference:
             "Run gonogo certify again."
         )
     return DriftReference(
-        taught=ReferenceFeatures(directions=directions.astype(np.float32)),
+        features=ReferenceFeatures(directions=directions.astype(np.float32)),
         guard=None if record.guard is None else OutOfDistributionCheck(**record.guard.model_dump()),
         watches=tuple(Watch(**watch.model_dump()) for watch in record.watches),
         bad_share=record.bad_share,

@@ -41,13 +41,13 @@ class Signs:
                 raise InputError(f"{each.name}: expected a finite number, found {getattr(self, each.name)}.")
 
 
-def observe(photograph: Photograph, verdict: Verdict, taught: ReferenceFeatures, recipe: Recipe) -> Signs | None:
+def observe(photograph: Photograph, verdict: Verdict, features: ReferenceFeatures, recipe: Recipe) -> Signs | None:
     """Measure one judged photograph, by the pixels that were judged.
 
     Args:
         photograph: What was judged.
         verdict: Its verdict, with score, box and feature vector.
-        taught: What the bundle was taught.
+        features: Of the training pictures.
         recipe: Of the bundle that judged; what the network cannot see is not watched.
 
     Returns:
@@ -63,12 +63,12 @@ def observe(photograph: Photograph, verdict: Verdict, taught: ReferenceFeatures,
     detail, left = (float(cv2.Laplacian(each, cv2.CV_32F).var()) for each in (grey, soft))
     return Signs(
         score=verdict.score,
-        distance=taught.distance(verdict.feature_vector),
+        distance=features.distance(verdict.feature_vector),
         brightness=math.log(float(np.quantile(grey, 0.99)) + 1.0),
         sharpness=math.log((detail + 1e-3) / (left + 1e-3)),
     )
 
 
-def distance_of(vectors: Sequence[np.ndarray], taught: ReferenceFeatures) -> float:
+def distance_of(vectors: Sequence[np.ndarray], features: ReferenceFeatures) -> float:
     """The distance of a part shown in several pictures: that of its farthest."""
-    return max(taught.distance(vector) for vector in vectors)
+    return max(features.distance(vector) for vector in vectors)

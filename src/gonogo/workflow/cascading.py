@@ -185,13 +185,13 @@ def _known(recorder: Recorder, seen: Evaluation, share: float) -> DriftReference
         if (signs := recorder.signs.get(picture.file)) is not None:
             distances[picture.part] = max(distances.get(picture.part, 0.0), signs.distance)
     guard = drift.fit_out_of_distribution_check(list(distances.values()), share)
-    if guard is None or recorder.taught is None:
+    if guard is None or recorder.features is None:
         needed = parts_for_share(share)
         raise UnfitError(
             f"an out-of-distribution check that asks the teacher about at most {share:.3g} of ordinary parts needs "
             f"{needed} val parts, found {len(distances)}. Allow a larger share with --strange, or label more parts."
         )
-    return DriftReference(taught=recorder.taught, guard=guard, watches=(), bad_share=ASSUMED_BAD_SHARE, parts=0)
+    return DriftReference(features=recorder.features, guard=guard, watches=(), bad_share=ASSUMED_BAD_SHARE, parts=0)
 
 
 def _require_fit(student: Inspector, teacher: Inspector) -> None:

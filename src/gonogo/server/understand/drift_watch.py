@@ -141,7 +141,7 @@ class DriftWatch:
         except GonogoError:  # retention took it
             return None
         verdict = inspector.inspect(photograph)
-        return drift.observe(photograph, verdict, inspector.drift.taught, inspector.recipe)
+        return drift.observe(photograph, verdict, inspector.drift.features, inspector.recipe)
 
     def _path(self, key: str) -> Path:
         return self._cache / f"drift-{key[:16]}.json"
