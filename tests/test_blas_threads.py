@@ -27,7 +27,7 @@ def test_evidence_is_fitted_on_one_blas_thread_and_others_get_theirs_back(monkey
         joined=rng.standard_normal((12, 6, 4, 4)).astype(np.float16),
         widths=(2, 2, 2),
         bad=bad,
-        parts=tuple(map(str, range(12))),
+        groups=tuple(range(12)),
         targets=None,
     )
     with threadpool_limits(2, user_api="blas"):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gonogo.server.insight.limits import make_dial
 from typer.testing import CliRunner
 
 from gonogo import bundle
@@ -20,6 +18,8 @@ from gonogo.cli import app
 from gonogo.dataset import Dataset
 from gonogo.inspector import Inspector
 from gonogo.operating_point import Promise
+from gonogo.server.background_work import Worker
+from gonogo.server.understand.tradeoff import make_tradeoff
 from gonogo.workflow import TrainingOptions, train_inspector
 from server_kit import Browser, make_app
 
@@ -61,23 +61,26 @@ def test_training_the_command_and_the_page_certify_the_same(made: Path, discs: D
         assert len(other.manifest.revisions) == 1
 
 
-COMMAND = "operate"
+COMMAND = "certify"
 
 
 def _by_the_page(made: Path, discs: Dataset, tmp_path: Path) -> Bundle:
     """The same limits again, set at the page, which says of those in force what was certified."""
     root = tmp_path / "plant"
     served = make_app(root)
-    services = served.state.services
-    shutil.copytree(discs.root, services.workspace.datasets / "discs")
-    path = services.workspace.bundles / "disc.inspector"
+    components = served.state.components
+    shutil.copytree(discs.root, components.workspace.datasets / "discs")
+    path = components.workspace.bundles / "disc.inspector"
     shutil.copytree(made, path)
-    services.workspace.activate("disc.inspector")
+    components.workspace.activate("disc.inspector")
     browser = Browser(served)
     browser.login("engineer")
-    _finished(services.insight, lambda: services.insight.known())
-    gauge, known = services.insight.gauge(), services.insight.known()
-    tradeoff = make_dial(gauge, known)
+    components.inspectors.refresh()
+    _finish(components.worker)
+    gauge, known = components.inspectors.in_use(), components.inspectors.pictures()
+    assert gauge is not None
+    assert known is not None
+    tradeoff = make_tradeoff(gauge, known)
     assert tradeoff is not None
     shown = tradeoff.setting(tradeoff.escape_now, tradeoff.overkill_now, [])
     assert shown.in_force
@@ -87,14 +90,13 @@ def _by_the_page(made: Path, discs: Dataset, tmp_path: Path) -> Bundle:
     assert tradeoff.bad_share == evidence["bad_share"] == LIMITS["bad_share"]
     assert shown.review_rate == evidence["review_rate"]
     assert browser.call("/understand/apply", LIMITS).json() == {"done": True}
-    _finished(services.insight, lambda: None)
-    services.insight.close()
+    _finish(components.worker)
+    components.worker.close()
     return bundle.read_bundle(path)
 
 
-def _finished(insight: Any, begin: Callable[[], object]) -> None:
-    begin()
-    while insight.worker.busy():
+def _finish(worker: Worker) -> None:
+    while worker.busy():
         time.sleep(0.02)
 
 

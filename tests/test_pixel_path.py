@@ -61,7 +61,7 @@ class Plant:
 
     def __init__(self, root: Path, photographs: dict[str, bytes], recipe: Recipe) -> None:
         self.app = make_app(root)
-        self.space: Workspace = self.app.state.services.workspace
+        self.space: Workspace = self.app.state.components.workspace
         self.photographs = photographs
         browser = Browser(self.app)
         browser.login("engineer")
@@ -109,12 +109,11 @@ stall_s = 60.0
 
     def in_server(self) -> dict[str, float | None]:
         """The scores that the understand page works with, by the names of the photographs."""
-        insight = self.app.state.services.insight
-        gauge = insight.gauge()
-        insight.taught.of(gauge)
-        while insight.worker.busy():
+        components = self.app.state.components
+        components.inspectors.refresh()
+        while components.worker.busy():
             time.sleep(0.02)
-        known = insight.taught.of(gauge)
+        known = components.inspectors.pictures()
         name_of = {data: name for name, data in self.photographs.items()}
         return {name_of[(known.root / each.file).read_bytes()]: each.score for each in known.pictures}
 
@@ -123,7 +122,7 @@ stall_s = 60.0
 def plant(request: pytest.FixtureRequest, tmp_path: Path, photographs: dict[str, bytes]) -> Iterator[Plant]:
     made = Plant(tmp_path / "plant", photographs, RECIPES[request.param])
     yield made
-    made.app.state.services.insight.close()
+    made.app.state.components.worker.close()
 
 
 def judge(station: Station, trigger_id: str) -> Answer:
@@ -144,7 +143,7 @@ def test_every_encoded_entrance_gives_the_same_score(plant: Plant, tmp_path: Pat
     station = plant.station(f'{{ kind = "folder", folder = "{folder}", stable_s = 0.0 }}')
     assert {name: judge(station, name).score for name in photographs} == expected
     station.close()
-    pictures = plant.app.state.services.pictures
+    pictures = plant.app.state.components.pictures
     with Ledger.open(plant.space.ledger, create=False) as ledger:
         rows = list(ledger.verdicts(Where(station="s1")))
         assert {row.record.trigger_id: row.record.score for row in rows} == expected
