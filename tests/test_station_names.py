@@ -154,10 +154,10 @@ def test_a_record_that_crashes_the_worker_is_not_given_to_the_next_one(tmp_path:
 
 def test_a_worker_that_fails_leaves_its_traceback_in_the_log_and_its_reason_in_the_status() -> None:
     program = (
-        "from gonogo.station.worker import main\n"
+        "from gonogo.station.worker import worker_main\n"
         "def make():\n"
         "    raise RuntimeError('the lens \\ud800 fell off')\n"
-        "main(make)\n"
+        "worker_main(make)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], input=b"", capture_output=True, check=False)
     assert done.returncode == 1
@@ -168,14 +168,14 @@ def test_a_worker_that_fails_leaves_its_traceback_in_the_log_and_its_reason_in_t
 
 def test_a_notice_that_fails_beside_a_judgement_ends_the_worker_with_its_traceback_as_well() -> None:
     program = (
-        "from gonogo.station.worker import main\n"
+        "from gonogo.station.worker import worker_main\n"
         "class Broken:\n"
         "    challenges, slots = None, ()\n"
         "    def start(self): pass\n"
         "    def pictures(self): return {}\n"
         "    def find_troubles(self): return []\n"
         "    def expect(self, trigger_id, came_s): raise RuntimeError('the shutter fell off')\n"
-        "main(Broken)\n"
+        "worker_main(Broken)\n"
     )
     notice = encode(ExpectPicture(trigger_id="A", came_s=0.0)).encode()
     done = subprocess.run([sys.executable, "-c", program], input=notice, capture_output=True, check=False)
