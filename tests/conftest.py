@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import cv2
 import hypothesis
+import jaxtyping
 import numpy as np
 import pytest
+
+# Shapes and dtypes of arrays are checked at every call of these rooms; before gonogo is imported.
+os.environ["GONOGO_CHECK_ARRAYS"] = "1"
+CHECKED = ("drift", "evidence", "heatmap", "images", "operating_point", "source", "tiling")
+jaxtyping.install_import_hook([f"gonogo.{room}" for room in CHECKED], "array_checks.checked")
 
 from gonogo import images
 from gonogo.dataset import Dataset

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 
+from gonogo.array_types import UInt8
 from gonogo.images import cut
 from gonogo.images.geometry import as_quad, corners_of
 from gonogo.schema import Box, Frame, Region

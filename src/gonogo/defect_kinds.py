@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Float
 from pydantic import Field
 
+from gonogo.array_types import Float
 from gonogo.config import Strict
 
 UNLIKE = "unlike any known kind"

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 import numpy as np
 import openvino as ov
 import torch
-from jaxtyping import Float32
 from openvino import opset13 as ops
 from torch import Tensor, nn
 
+from gonogo.array_types import Float32
 from gonogo.errors import ParityError
 from gonogo.evidence import describe_classifier, measure_shift
 from gonogo.images import crop_resize

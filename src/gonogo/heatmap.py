@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
 
+from gonogo.array_types import Float32, UInt8
 from gonogo.images import in_frame, pixel_window, seen_region
 from gonogo.images.geometry import box_around, corners_of
 from gonogo.schema import Box, DefectMap, Frame, Region, State, Verdict

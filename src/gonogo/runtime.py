@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 
+from gonogo.array_types import UInt8
 from gonogo.compiled import Binding, CompiledCache
 from gonogo.errors import BundleError
 from gonogo.openvino_import import ov
@@ -22,7 +22,7 @@ from gonogo.openvino_import import ov
 Precision = Literal["f32", "bf16"]
 """What the arithmetic is done in; an INT8 graph runs its quantized layers in INT8 and the rest in this."""
 
-Picture = UInt8[np.ndarray, "height width 3"]
+Picture = UInt8[np.ndarray, "_height _width 3"]
 
 _streamed: deque[ov.CompiledModel] = deque(maxlen=2)
 """Kept a little longer than they are used: OpenVINO ends the process where one of its threads, still on its way out of

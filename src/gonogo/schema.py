@@ -13,24 +13,25 @@ from enum import StrEnum
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, UInt8
 
-Frame: TypeAlias = UInt8[np.ndarray, "height width 3"]
+from gonogo.array_types import Bool, Float32, Float64, UInt8
+
+Frame: TypeAlias = UInt8[np.ndarray, "_height _width 3"]
 """One decoded picture: uint8 RGB, height x width x 3."""
 
-Mask: TypeAlias = Bool[np.ndarray, "height width"]
+Mask: TypeAlias = Bool[np.ndarray, "_height _width"]
 """Where the defect is, at frame resolution."""
 
-DefectMap: TypeAlias = Float32[np.ndarray, "rows columns"]
+DefectMap: TypeAlias = Float32[np.ndarray, "_rows _columns"]
 """Evidence for a defect per cell of the network's grid, in units of the score (logits)."""
 
-FeatureVector: TypeAlias = Float32[np.ndarray, " channels"]
+FeatureVector: TypeAlias = Float32[np.ndarray, " _channels"]
 """Pooled features of one part as the network saw them."""
 
 Quad: TypeAlias = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
 """Corners ``(x, y)`` of a turned rectangle in frame pixels, clockwise from its own top left."""
 
-Scores: TypeAlias = Float64[np.ndarray, " parts"]
+Scores: TypeAlias = Float64[np.ndarray, " _parts"]
 """One score per part; higher is worse."""
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Int, UInt8
 
+from gonogo.array_types import Int, UInt8
 from gonogo.augment import PLAIN, Augmentation, lit, variant, variants
 from gonogo.dataset import Dataset, Sample
 from gonogo.images.geometry import Corners, upright
@@ -19,7 +19,7 @@ from gonogo.prefetch import prefetch
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, Frame, Label, Region
 
-Marks: TypeAlias = UInt8[np.ndarray, "height width"]
+Marks: TypeAlias = UInt8[np.ndarray, "_height _width"]
 """A defect mask as the network's picture shows it: 255 inside, 0 outside, between where it was resized."""
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float32, UInt8
 
 from gonogo import images
+from gonogo.array_types import Float32, UInt8
 from gonogo.config import CELL_PX, Recipe
 from gonogo.errors import ImageError
 from gonogo.images.geometry import side_lengths
@@ -24,7 +24,7 @@ from gonogo.schema import Frame, Region
 MOST_WINDOWS = 10_000
 """In one region; more are a region that was found wrongly."""
 
-Upright = UInt8[np.ndarray, "height width 3"]
+Upright = UInt8[np.ndarray, "_height _width 3"]
 
 
 @dataclass(frozen=True, kw_only=True)

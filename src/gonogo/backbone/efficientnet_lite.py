@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float32
 
+from gonogo.array_types import Float32
 from gonogo.backbone.packages import PACKAGES, package_file
 from gonogo.backbone.weights_file import read_arrays
 from gonogo.errors import InputError

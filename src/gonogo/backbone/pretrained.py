@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 import openvino as ov
-from jaxtyping import Float32, UInt8
 
+from gonogo.array_types import Float32, UInt8
 from gonogo.backbone.efficientnet_lite import EfficientNetLite, efficientnet_lite
 from gonogo.backbone.graph import features_graph
 from gonogo.backbone.reference import reference_features

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float32, UInt8
 
+from gonogo.array_types import Float32, UInt8
 from gonogo.backbone.efficientnet_lite import MEAN, SCALE, Conv, EfficientNetLite
 
-FeatureMap = Float32[np.ndarray, "channels rows columns"]
+FeatureMap = Float32[np.ndarray, "_channels _rows _columns"]
 
 
 def reference_features(

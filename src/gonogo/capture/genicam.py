@@ -7,8 +7,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 
+from gonogo.array_types import UInt8
 from gonogo.capture.camera import Acquired, CaptureError, Trouble, capture_time
 from gonogo.errors import InputError
 from gonogo.images import Photograph

@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
 from scipy.sparse import coo_matrix, csr_array
 from scipy.sparse.csgraph import connected_components
 
+from gonogo.array_types import Float32, UInt8
 from gonogo.progress import track
 from gonogo.schema import Frame
 

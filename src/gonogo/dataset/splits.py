@@ -7,10 +7,10 @@ from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from gonogo.array_types import Int
 from gonogo.dataset.records import Sample, Split
 from gonogo.errors import DatasetError
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 import typer
-from jaxtyping import Float64
 
+from gonogo.array_types import Float64
 from gonogo.drift.alarm import DriftTest, fit_watches
 from gonogo.drift.signs import Signs
 

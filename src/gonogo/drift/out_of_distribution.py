@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
 
+from gonogo.array_types import Float32
 from gonogo.errors import InputError
 from gonogo.schema import FeatureVector
 

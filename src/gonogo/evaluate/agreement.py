@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float64
 
+from gonogo.array_types import Float64
 from gonogo.dataset import Dataset, Split
 from gonogo.evaluate.judging import Judge, labelled_samples, predict, require_files
 from gonogo.evaluate.rates import Rate, localisation

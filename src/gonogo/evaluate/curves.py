@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
 from scipy import optimize, special, stats
 
+from gonogo.array_types import Float64
 from gonogo.schema import Scores
 
 

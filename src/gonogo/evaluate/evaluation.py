@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 
 from gonogo import operating_point as points
+from gonogo.array_types import Float64
 from gonogo.dataset import Split
 from gonogo.evaluate.naming import Naming, naming
 from gonogo.evaluate.rates import KindResult, Localisation, kind_results, localisation

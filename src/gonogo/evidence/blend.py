@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int
 from scipy.optimize import minimize
+
+from gonogo.array_types import Float64, Int
 
 PENALTY = 1.0
 """Of the squared weights, against a loss that counts as many parts of each class as there are bad ones."""

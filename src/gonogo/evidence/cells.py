@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Int8
 
+from gonogo.array_types import Float32, Float64, Int, Int8
 from gonogo.evidence.grid import FeatureMap
 from gonogo.source import Marks
 

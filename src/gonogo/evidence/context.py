@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int
 
+from gonogo.array_types import Float32, Float64, Int
 from gonogo.evidence.grid import FeatureMap, repeated, summed
 
 PENALTY_C = 0.003

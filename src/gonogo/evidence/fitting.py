@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int
 
+from gonogo.array_types import Float64, Int
 from gonogo.evidence.blend import Blend, balanced_losses, fit_blend, standard_blend
 from gonogo.evidence.cells import CellEvidence, draw_cells, fit_cells, pool_log_sum_exp
 from gonogo.evidence.context import ContextEvidence, context_scores, fit_context

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32
 
-FeatureMap = Float32[np.ndarray, "channels rows columns"]
+from gonogo.array_types import Float32
+
+FeatureMap = Float32[np.ndarray, "_channels _rows _columns"]
 
 
 def joined(maps: Sequence[FeatureMap]) -> FeatureMap:

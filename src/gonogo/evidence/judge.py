@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
 
+from gonogo.array_types import Float32
 from gonogo.evidence.cells import SHARPNESS, CellEvidence, pool_log_sum_exp
 from gonogo.evidence.context import ContextEvidence, pooled_vector
 from gonogo.evidence.grid import FeatureMap, joined

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int
 from pydantic import TypeAdapter, ValidationError
 from scipy.stats import binomtest
 
+from gonogo.array_types import Bool, Float32, Float64, Int
 from gonogo.defect_kinds import KindName, KnownKinds, kind_shares
 from gonogo.evidence.table import FeatureTable
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float32, Float64
 
+from gonogo.array_types import Float32, Float64
 from gonogo.evidence.grid import FeatureMap, neighbourhood_means
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+
+from gonogo.array_types import Float32, UInt8
 
 
 def measure_shift(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float16, Float32, Int, Int8
 
+from gonogo.array_types import Bool, Float16, Float32, Int, Int8
 from gonogo.augment import PLAIN
 from gonogo.dataset import Sample
 from gonogo.evidence.cells import DEFECTIVE, cell_targets

@@ -15,9 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import simplejpeg
-from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from gonogo.array_types import UInt8
 from gonogo.config import PictureLimits, Reduction
 from gonogo.errors import ImageError
 from gonogo.files import read_regular

@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float64
 
+from gonogo.array_types import Float64
 from gonogo.schema import Box, Located, Quad, Region
 
 Corners: TypeAlias = Float64[np.ndarray, "4 2"]

@@ -7,13 +7,13 @@ from typing import TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Float64
 
+from gonogo.array_types import Float64
 from gonogo.errors import ImageError
 from gonogo.images.geometry import Corners, as_quad, axes, box_around, corners_of, corners_of_box
 from gonogo.schema import Box, Frame, Quad, Region
 
-Points: TypeAlias = Float64[np.ndarray, "points 2"]
+Points: TypeAlias = Float64[np.ndarray, "_points 2"]
 
 UNIT = Box(x1=0.0, y1=0.0, x2=1.0, y2=1.0)
 

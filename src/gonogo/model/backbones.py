@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import torch
 import torchvision
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
+from gonogo.array_types import Float
 from gonogo.errors import InputError
 from gonogo.model.lite import NAMES as LITE_NAMES
 from gonogo.model.lite import build_lite

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from gonogo.array_types import Float
 from gonogo.backbone import Conv, EfficientNetLite, efficientnet_lite
 
 NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")

@@ -6,9 +6,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from gonogo.array_types import Float, UInt8
 from gonogo.model.network import FeatureNetwork
 
 TRUNK = 32

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 import torch
-from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gonogo.array_types import Float, UInt8
 from gonogo.model.backbones import FeatureStack, Normalisation, Pixels, on_finest
 
 

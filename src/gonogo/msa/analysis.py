@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
 
+from gonogo.array_types import Bool, Float64, Int64
 from gonogo.errors import InputError
 from gonogo.msa.kappa import Kappa, cohen, fleiss
 from gonogo.msa.study import Study, StudyDecision

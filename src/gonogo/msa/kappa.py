@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
 
+from gonogo.array_types import Bool, Float64, Int64
 from gonogo.msa.study import StudyDecision
 from gonogo.operating_point import clopper_pearson
 

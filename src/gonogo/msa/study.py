@@ -11,8 +11,8 @@ from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
 
+from gonogo.array_types import Bool, Float64, Int64
 from gonogo.errors import InputError
 from gonogo.files import MOST_TEXT_BYTES, read_regular
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
 from pydantic import Field, ValidationError, model_validator
 
+from gonogo.array_types import Bool, Float64
 from gonogo.config import Strict
 from gonogo.errors import InputError
 

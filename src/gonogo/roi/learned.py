@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float64
 
 from gonogo import images
+from gonogo.array_types import Float, Float64
 from gonogo.images.geometry import Corners, area_and_aspect, as_quad, upright
 from gonogo.roi.config import LearnedConfig
 from gonogo.schema import Box, Frame, Located, Region

@@ -12,9 +12,9 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 from pydantic import AfterValidator, Field, model_validator
 
+from gonogo.array_types import UInt8
 from gonogo.config import Strict
 
 Picture: TypeAlias = UInt8[np.ndarray, "height width *channels"]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float64, UInt8
 
 from gonogo import images
+from gonogo.array_types import Float64, UInt8
 from gonogo.schema import Frame
 from gonogo.synthetic.canvas import Points
 from gonogo.synthetic.difficulty import Difficulty

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, UInt8
 
+from gonogo.array_types import Float32, Float64, Int32, UInt8
 from gonogo.synthetic.catalogue import Material, Rgb
 
 Points = Float64[np.ndarray, "points 2"]

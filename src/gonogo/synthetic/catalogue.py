@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from jaxtyping import Float64
+
+from gonogo.array_types import Float64
 
 Rgb = tuple[int, int, int]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
 
+from gonogo.array_types import Float32, UInt8
 from gonogo.synthetic.difficulty import Difficulty
 
 Picture = Float32[np.ndarray, "height width 3"]

@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Float64
 
+from gonogo.array_types import Float64
 from gonogo.augment import STRETCH, lit
 from gonogo.images import crop_resize, pixel_window
 from gonogo.images.geometry import Corners, box_around, upright

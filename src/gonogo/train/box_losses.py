@@ -12,8 +12,9 @@ from enum import StrEnum
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from gonogo.array_types import Float
 
 LAMBDA_MISSED = 2.0
 """Weight of missed area: what lies outside the box is never inspected."""

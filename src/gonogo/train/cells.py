@@ -10,12 +10,12 @@ from itertools import product
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32, Float64, Int, Int8
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
+from gonogo.array_types import Float16, Float32, Float64, Int, Int8
 from gonogo.augment import Augmentation
 from gonogo.dataset import Sample
 from gonogo.errors import InputError

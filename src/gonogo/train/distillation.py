@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from gonogo.array_types import Float32, Float64, Int, UInt8
 from gonogo.augment import Augmentation
 from gonogo.dataset import Sample, fingerprint
 from gonogo.files import write_beside

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float16, Float32, Int
 
+from gonogo.array_types import Float16, Float32, Int
 from gonogo.augment import Augmentation
 from gonogo.dataset import Sample, fingerprint
 from gonogo.files import vanishing_array, write_beside

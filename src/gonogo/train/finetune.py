@@ -12,11 +12,11 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
+from gonogo.array_types import Int
 from gonogo.augment import Augmentation
 from gonogo.dataset import Sample
 from gonogo.evidence.cells import cell_targets

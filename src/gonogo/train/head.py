@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32, Float64, Int
 from scipy.optimize import minimize_scalar
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -17,6 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 from torch.nn import functional
 
+from gonogo.array_types import Float16, Float32, Float64, Int
 from gonogo.model import Pool, pool_map
 from gonogo.progress import track
 from gonogo.train.features import Maps, Pooled

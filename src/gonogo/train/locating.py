@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float16, Float32, Float64, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gonogo.array_types import Bool, Float16, Float32, Float64, Int
 from gonogo.dataset import Dataset, Sample
 from gonogo.model.locator import COLOURS, EdgesHead, LocatorHead, RegressionHead, Scaling, Sightings, make_head
 from gonogo.prefetch import prefetch

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float64
 
 from gonogo import runtime
+from gonogo.array_types import Float64
 from gonogo.dataset import Sample, Split
 from gonogo.dataset.splits import deal_folds
 from gonogo.evidence.blend import balanced_losses

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 import torch
-from jaxtyping import Float64
 
 from gonogo import roi, runtime
+from gonogo.array_types import Float64
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.dataset.splits import deal_folds

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float64
 
+from gonogo.array_types import Float64
 from gonogo.config import Reduction
 from gonogo.dataset import Sample
 from gonogo.images.geometry import side_lengths

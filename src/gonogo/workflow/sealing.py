@@ -10,11 +10,11 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import openvino as ov
-from jaxtyping import Int
 from pydantic import JsonValue
 
 import gonogo
 from gonogo import bundle, runtime
+from gonogo.array_types import Int
 from gonogo.bundle import Bundle
 from gonogo.certification import Certified, certify
 from gonogo.config import Recipe, ReducedBy, Reduction, Strict, Tiling, settings

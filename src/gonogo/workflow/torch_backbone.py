@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 import torch
-from jaxtyping import Float32, UInt8
 from openvino import opset13 as ops
 from torch.nn import functional
 
+from gonogo.array_types import Float32, UInt8
 from gonogo.backbone import Backbone
 from gonogo.errors import InputError
 from gonogo.export import export_maps

@@ -17,8 +17,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
+from gonogo.array_types import Float32
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
 from gonogo.dataset.judged import record_judged
 from gonogo.errors import DatasetError

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 import numpy as np
-from jaxtyping import Int
 from scipy import stats
 
+from gonogo.array_types import Int
 from gonogo.dataset import Sample, Split
 from gonogo.evaluate import Verdicts, worst_of_part
 from gonogo.inspector import Inspector
