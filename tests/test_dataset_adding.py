@@ -98,7 +98,7 @@ def test_added_pictures_leave_the_old_ones_as_they_are(tmp_path: Path, draw: Dra
     assert all(sample.split is not None for sample in after.samples)
     assert len({sample.file_name for sample in after.samples}) == len(after.samples)
     assert all(after.path(sample).is_file() for sample in after.samples)
-    assert "1 exact copies" in " ".join(added.notes)
+    assert "1 exact duplicates" in " ".join(added.notes)
     assert not list((tmp_path / "data").glob("*.partial*"))
     again = add_folder(more, tmp_path / "data")
     assert len(again.dataset.samples) == len(after.samples)
@@ -120,7 +120,7 @@ def test_pictures_without_label_take_the_one_they_are_added_with(tmp_path: Path,
     import_folder(source / "good", tmp_path / "data", ImportOptions(unlabelled=True))
     added = add_folder(source, tmp_path / "data")
     assert sorted(map(str, labels(added.dataset))) == ["bad"] * 6 + ["good"] * 6
-    assert "6 pictures that had no label were given one." in added.notes
+    assert "6 unlabelled pictures received a label." in added.notes
 
 
 def test_adding_under_another_label_is_refused_and_changes_nothing(tmp_path: Path, draw: Draw) -> None:

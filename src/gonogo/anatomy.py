@@ -20,7 +20,7 @@ from gonogo.bundle import Bundle
 from gonogo.config import settings
 from gonogo.progress import track
 
-_NOT_COMPUTING = {"Constant", "Parameter", "Result", "Const", "Input", "Output"}
+_PASSIVE = {"Constant", "Parameter", "Result", "Const", "Input", "Output"}
 """Operations that store or pass values without computing anything, by their names in the graph and in the runtime."""
 _HEAVY = {"Convolution", "FullyConnected", "MatMul", "Deconvolution"}
 _RENAMED = re.compile(r"(_original|_\d)+$")
@@ -112,9 +112,7 @@ def dissect(opened: Bundle, *, runs: int = 0) -> Anatomy:
     stored = core.read_model(opened.classifier)
     compiled = core.compile_model(stored, machine.device, options)
     executed = [
-        node
-        for node in compiled.get_runtime_model().get_ordered_ops()
-        if _rt_info(node, "layerType") not in _NOT_COMPUTING
+        node for node in compiled.get_runtime_model().get_ordered_ops() if _rt_info(node, "layerType") not in _PASSIVE
     ]
     times_us, run_us = _time(compiled, runs) if runs else ({}, None)
     return Anatomy(
@@ -133,7 +131,7 @@ def _fates(stored: ov.Model, executed: list[ov.Node]) -> tuple[Fate, ...]:
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for node in stored.get_ordered_ops():
         kind, name = node.get_type_name(), _RENAMED.sub("", node.get_friendly_name())
-        if kind not in _NOT_COMPUTING:
+        if kind not in _PASSIVE:
             counts[kind]["executed" if name in own else "fused" if name in taken else "gone"] += 1
     fates = (
         Fate(kind=kind, stored=each.total(), executed=each["executed"], fused=each["fused"], gone=each["gone"])

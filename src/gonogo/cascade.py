@@ -38,8 +38,8 @@ class Cascade:
         Raises:
             BundleError: The files of the out-of-distribution check are missing or malformed.
         """
-        rule, known = opened.manifest.cascade, drift.read_sealed_reference(opened, bundle.CASCADE)
-        if rule is None or known is None:
+        rule, reference = opened.manifest.cascade, drift.read_sealed_reference(opened, bundle.CASCADE)
+        if rule is None or reference is None:
             raise BundleError(
                 f"{opened.root}: expected a cascade with an out-of-distribution check, found none. "
                 "Make the cascade again: gonogo bundle cascade"

@@ -64,10 +64,10 @@ def track(items: Iterable[T], description: str, *, total: int | None = None) -> 
 
 
 def _recorded(items: Iterable[T], file: Path, step: str, total: int | None) -> Iterator[T]:
-    told_at = 0.0
+    written_at = 0.0
     for done, item in enumerate(items):
-        if time.monotonic() - told_at > _FILE_EVERY_S:
-            told_at = time.monotonic()
+        if time.monotonic() - written_at > _FILE_EVERY_S:
+            written_at = time.monotonic()
             partial = file.with_name(f".{file.name}")
             partial.write_text(json.dumps({"step": step, "done": done, "total": total}), "utf-8")
             partial.replace(file)

@@ -1,6 +1,7 @@
-"""The region of interest: strict recipes, carried out by classical vision or by a network that learned the box.
+"""The region of interest (ROI): strict ROI configs, and the classical or learned methods that find the part.
 
-What the line needs is here. What reads data sets stands apart: `gonogo.roi.tuning` and `gonogo.roi.scoring`.
+This module exports what inspection needs. Modules that read data sets are `gonogo.roi.tuning` and
+`gonogo.roi.scoring`.
 """
 
 from gonogo.roi.classical import ClassicalRoi, FixedRoi, Roi, WholeRoi
