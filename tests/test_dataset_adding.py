@@ -83,7 +83,7 @@ def test_files_that_are_no_pictures_are_counted_by_kind(tmp_path: Path, draw: Dr
     for name in ("good/1.CR2", "good/2.cr2", "bad/3.jxl", "notes.txt", "good/.hidden.cr2"):
         (source / name).write_bytes(b"x")
     (told,) = (note for note in import_folder(source, tmp_path / "data").notes if "skipped" in note)
-    assert told == "3 files are not pictures that gonogo reads and were skipped: 2 .cr2, 1 .jxl."
+    assert told == "3 files were skipped because they are not supported pictures: 2 .cr2, 1 .jxl."
 
 
 def test_added_pictures_leave_the_old_ones_as_they_are(tmp_path: Path, draw: Draw) -> None:
