@@ -31,7 +31,7 @@ def decode(data, **more):
             file.write(b"x")
     return whole(data, **more)
 confined.decode, confined.CPU_S = decode, 1
-confined.serve()
+confined.serve_decoder()
 """
 
 
