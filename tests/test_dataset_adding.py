@@ -153,6 +153,6 @@ def test_a_part_with_good_and_bad_pictures_is_pointed_out(tmp_path: Path, draw: 
 
 def test_bad_pictures_of_a_part_with_another_view_are_not_taken_for_a_mistake_elsewhere(tmp_path: Path) -> None:
     samples = tuple(Sample(file_name=f"{n}.png", label=Label.GOOD, part="a") for n in range(3))
-    from gonogo.dataset.checking import torn_parts
+    from gonogo.dataset.checking import parts_with_both_labels
 
-    assert torn_parts(samples) is None
+    assert parts_with_both_labels(samples) is None

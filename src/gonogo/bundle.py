@@ -176,26 +176,16 @@ def replace_operating_point(
         golden: Entries of the new golden frames, whose pictures are in ``files``; omit to keep the old ones.
     """
     before = bundle.manifest
-    belonging = {
+    old_files = {
         name: f"{REVISIONS}/{bundle.digests[name]}{Path(name).suffix}" for name in files or {} if name in bundle.digests
     }
-    history = before.revisions
-    if before.operating_point is not None:
-        replaced = operating_point.to_json(before.operating_point)
-        revision = Revision(
-            replaced=now,
-            operating_point=replaced,
-            bundle_sha256=bundle.sha256,
-            files=belonging,
-            golden=None if golden is None else before.golden,
-        )
-        history = (*history, revision)
+    history = _history(bundle, now, old_files, golden=None if golden is None else before.golden)
     manifest = before.model_copy(update={"operating_point": point, "revisions": history})
     if golden is not None:
         manifest = manifest.model_copy(update={"golden": golden})
     with folder_beside(bundle.root, replace=True) as partial:
         shutil.copytree(bundle.root, partial, dirs_exist_ok=True)
-        for name, kept in belonging.items():
+        for name, kept in old_files.items():
             if kept not in bundle.digests:
                 write_beside(partial / kept, bundle.data(name))
         for name, data in (files or {}).items():
@@ -205,6 +195,23 @@ def replace_operating_point(
                 write_beside(partial / name, data)
         write_manifest(partial, manifest)
     return read_bundle(bundle.root)
+
+
+def _history(
+    bundle: Bundle, now: str, old_files: dict[str, str], *, golden: tuple[Golden, ...] | None
+) -> tuple[Revision, ...]:
+    """The manifest's revisions, with the current operating point added if there is one."""
+    point = bundle.manifest.operating_point
+    if point is None:
+        return bundle.manifest.revisions
+    revision = Revision(
+        replaced=now,
+        operating_point=operating_point.to_json(point),
+        bundle_sha256=bundle.sha256,
+        files=old_files,
+        golden=golden,
+    )
+    return (*bundle.manifest.revisions, revision)
 
 
 def _require_plain(root: Path) -> None:

@@ -100,23 +100,23 @@ def replay_ledger(
         BundleError: A recorded bundle cannot be opened.
         InputError: A row does not name its bundle, or another bundle is at that path now.
     """
-    own = _RecordedInspectors()
-    retained: frozenset[str] | None = None
+    original = _RecordedInspectors()
+    tombstones: frozenset[str] | None = None  # read on the first missing frame
     for row in ledger.verdicts(where, after=after, before=before):
         judged = tuple(view for view in row.record.views if view.score is not None and view.frame_sha256 is not None)
         if not judged:
             yield Skipped(row=row, gap=Gap.NOT_JUDGED, why=f"not judged originally: {row.record.reason}")
             continue
-        judge = inspector or own.of(row)
+        judge = inspector or original.of(row)
         try:
             frames = [ledger.frames.photograph(str(view.frame_sha256)) for view in judged]
             for frame in frames:
                 frame.judged(judge.recipe)
         except GonogoError as error:
-            retained = _tombstones(ledger) if retained is None else retained
-            missing = {view.frame_sha256 for view in judged if not ledger.frames.holds(str(view.frame_sha256))}
-            gone = bool(missing) and missing <= retained
-            yield Skipped(row=row, gap=Gap.RETAINED if gone else Gap.LOST, why=str(error))
+            missing = {str(view.frame_sha256) for view in judged if not ledger.frames.holds(str(view.frame_sha256))}
+            tombstones = _tombstones(ledger) if tombstones is None else tombstones
+            retained = bool(missing) and missing <= tombstones
+            yield Skipped(row=row, gap=Gap.RETAINED if retained else Gap.LOST, why=str(error))
             continue
         yield Rejudged(
             row=row,

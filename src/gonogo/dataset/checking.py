@@ -71,7 +71,7 @@ def counts(dataset: Dataset) -> dict[tuple[str, str, str], int]:
     }
 
 
-def torn_parts(samples: Sequence[Sample]) -> str | None:
+def parts_with_both_labels(samples: Sequence[Sample]) -> str | None:
     """Describe the named parts that have good and bad pictures; ``None`` if there are none.
 
     A part may look good from one side. More often its name is really that of a lot, so a whole lot counts as one part.
@@ -197,7 +197,7 @@ def _warnings(
     alike = len(_leaks(samples, "look-alikes", near)) - len(_leaks(samples, "", _of_unnamed_parts(samples, near)))
     if alike:
         yield f"{alike} groups of near-duplicates are in several splits; their parts have names, and the names decide."
-    if (of_parts := torn_parts(dataset.samples)) is not None:
+    if (of_parts := parts_with_both_labels(dataset.samples)) is not None:
         yield of_parts
     torn = [members for members in _members(near) if {samples[row].label for row in members} >= set(Label)]
     if torn:

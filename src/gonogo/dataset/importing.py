@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from gonogo import images
 from gonogo.dataset.annotations import Annotations, beside, marked_in, read_annotations
-from gonogo.dataset.checking import torn_parts
+from gonogo.dataset.checking import parts_with_both_labels
 from gonogo.dataset.layouts import Found, read_layout
 from gonogo.dataset.reading import Reading, Unreadable, near_groups, read_all, read_pictures
 from gonogo.dataset.records import Dataset, Sample, locked, write_metadata
@@ -351,7 +351,7 @@ def _with_splits(
 
 
 def _notes(intake: _Intake, annotations: Annotations, source: Path, samples: Sequence[Sample]) -> list[str]:
-    notes = [note for note in (images.others(source), torn_parts(samples)) if note]
+    notes = [note for note in (images.others(source), parts_with_both_labels(samples)) if note]
     if intake.copies:
         notes.append(f"{intake.copies} exact duplicates of other pictures were skipped.")
     if intake.empty_masks:

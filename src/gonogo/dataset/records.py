@@ -133,14 +133,14 @@ class Dataset:
         """Return the samples of some splits, in file order."""
         return tuple(sample for sample in self.samples if sample.split in splits)
 
-    def without_part(self, *, taught: bool) -> tuple[Sample, ...]:
+    def without_part(self, *, training: bool) -> tuple[Sample, ...]:
         """Return half of the pictures that do not show exactly one whole part.
 
         They are never judged and have no split. A learned region is trained to refuse every second one, starting with
         the first, and is tested on the others.
         """
         shown = [sample for sample in self.samples if sample.present is False]
-        return tuple(shown[::2] if taught else shown[1::2])
+        return tuple(shown[::2] if training else shown[1::2])
 
     def path(self, sample: Sample) -> Path:
         """Path of a sample's picture."""

@@ -109,15 +109,29 @@ def assign_splits(
     counts = np.zeros((len(unique), len(names)))
     np.add.at(counts, (rows, np.array([column[name] for name in strata], int)), 1)
 
+    choice = _kept(samples, rows, len(unique)) if keep else np.full(len(unique), len(ORDER))
+    choice = _fill_splits(choice, counts, np.array(fractions), seed)
+    return tuple(
+        sample.model_copy(update={"split": ORDER[choice[row]]}) for sample, row in zip(samples, rows, strict=True)
+    )
+
+
+def _fill_splits(choice: np.ndarray, counts: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Choose a split for every group that has none; see `assign_splits`.
+
+    Args:
+        choice: Index in `ORDER` of each group's split; ``len(ORDER)`` if it has none. Modified in place.
+        counts: Pictures of each group by label and kind.
+        shares: Shares of the splits.
+        seed: Random seed.
+    """
     totals = counts.sum(axis=0)
-    shares = np.array(fractions)
     targets = np.outer(shares, totals)
-    order = np.random.default_rng(seed).permutation(len(unique))
+    order = np.random.default_rng(seed).permutation(len(counts))
     rarest = np.where(counts > 0, totals, np.inf).min(axis=1)
     order = order[np.lexsort((-counts[order].sum(axis=1), rarest[order]))]
 
     filled = np.zeros_like(targets)
-    choice = _kept(samples, rows, len(unique)) if keep else np.full(len(unique), len(ORDER))
     for group in np.flatnonzero(choice < len(ORDER)):
         filled[choice[group]] += counts[group]
     for group in order[choice[order] == len(ORDER)]:
@@ -126,9 +140,7 @@ def assign_splits(
         cost[shares == 0] = np.inf
         choice[group] = np.argmin(cost)
         filled[choice[group]] += counts[group]
-    return tuple(
-        sample.model_copy(update={"split": ORDER[choice[row]]}) for sample, row in zip(samples, rows, strict=True)
-    )
+    return choice
 
 
 def resplit(samples: Sequence[Sample], fractions: Fractions, seed: int, *, within_lots: bool) -> tuple[Sample, ...]:

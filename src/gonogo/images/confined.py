@@ -93,8 +93,8 @@ class _Worker:
             _send(self._to, {"name": name, "bytes": len(data)}, data)
         except OSError as error:  # the process ended, while idle or on this picture
             raise EOFError from error
-        told = json.loads(self._read(int.from_bytes(self._read(4, deadline), "big"), deadline))
-        return told, self._read(told.get("bytes", 0), deadline)
+        answer = json.loads(self._read(int.from_bytes(self._read(4, deadline), "big"), deadline))
+        return answer, self._read(answer.get("bytes", 0), deadline)
 
     def end(self) -> int:
         """End the process and return its exit status."""
@@ -132,7 +132,7 @@ class _Pool:
             if worker is None or worker.process.poll() is not None:
                 worker = _started()
             try:
-                told, pixels = worker.ask(data, name)
+                answer, pixels = worker.ask(data, name)
             except BaseException as error:  # raised again below, including interrupts
                 status = _status_of(worker)
                 if isinstance(error, EOFError):
@@ -142,9 +142,9 @@ class _Pool:
                 raise  # the process may be in the middle of a picture and cannot be reused
             with self._lock:
                 self._idle.append(worker)
-        if "error" in told:
-            raise (CostlyImageError if told["costly"] else ImageError)(told["error"])
-        return np.frombuffer(pixels, np.uint8).reshape(told["shape"])
+        if "error" in answer:
+            raise (CostlyImageError if answer["costly"] else ImageError)(answer["error"])
+        return np.frombuffer(pixels, np.uint8).reshape(answer["shape"])
 
     def close(self) -> None:
         """End all idle processes."""
@@ -184,8 +184,8 @@ def _answer(answers: IO[bytes], data: bytes, name: str) -> None:
         _send(answers, {"shape": frame.shape, "bytes": frame.nbytes}, frame.tobytes())
 
 
-def _send(to: IO[bytes], told: dict[str, Any], data: bytes | memoryview = b"") -> None:
-    head = json.dumps(told).encode()
+def _send(to: IO[bytes], answer: dict[str, Any], data: bytes | memoryview = b"") -> None:
+    head = json.dumps(answer).encode()
     for piece in (len(head).to_bytes(4, "big") + head, data):
         view = memoryview(piece)
         while view:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gonogo import images
 from gonogo.images.geometry import area_and_aspect, as_quad, box_of, grown, middle, scaled_region, side_lengths, upright
-from gonogo.roi.config import ClassicalConfig, FixedConfig, RoiRecipe
+from gonogo.roi.config import ClassicalConfig, FixedConfig, RoiConfig
 from gonogo.roi.refine import refine
 from gonogo.roi.steps import Picture, describe_step
 from gonogo.schema import Box, Frame, Located, Quad, Region
@@ -27,7 +27,7 @@ class Roi(Protocol):
     """A method that finds the region of interest."""
 
     @property
-    def recipe(self) -> RoiRecipe | None:
+    def recipe(self) -> RoiConfig | None:
         """The ROI config; ``None`` if the whole frame is the region."""
         ...
 

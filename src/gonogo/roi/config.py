@@ -114,12 +114,12 @@ class LearnedConfig(Strict):
     """Number of calibration parts behind the margin."""
 
 
-RoiRecipe: TypeAlias = ClassicalConfig | FixedConfig | LearnedConfig
+RoiConfig: TypeAlias = ClassicalConfig | FixedConfig | LearnedConfig
 
-_RECIPE: TypeAdapter[RoiRecipe] = TypeAdapter(Annotated[RoiRecipe, Field(discriminator="method")])
+_RECIPE: TypeAdapter[RoiConfig] = TypeAdapter(Annotated[RoiConfig, Field(discriminator="method")])
 
 
-def read_roi_config(path: str | Path) -> RoiRecipe:
+def read_roi_config(path: str | Path) -> RoiConfig:
     """Read an ROI config.
 
     Raises:
@@ -134,7 +134,7 @@ def read_roi_config(path: str | Path) -> RoiRecipe:
     return parse_roi_config(text, name=str(path))
 
 
-def parse_roi_config(text: str, *, name: str = "ROI config") -> RoiRecipe:
+def parse_roi_config(text: str, *, name: str = "ROI config") -> RoiConfig:
     """Parse an ROI config from TOML text; see `read_roi_config`."""
     try:
         return _RECIPE.validate_python(parse_toml(text))
@@ -147,7 +147,7 @@ def parse_roi_config(text: str, *, name: str = "ROI config") -> RoiRecipe:
         raise RecipeError(f"{name}: {key}: {first['msg']}{found}. Correct the ROI config.") from error
 
 
-def write_roi_config(path: str | Path, recipe: RoiRecipe, *, comment: str = "") -> None:
+def write_roi_config(path: str | Path, recipe: RoiConfig, *, comment: str = "") -> None:
     """Write an ROI config as TOML with all values; `read_roi_config` restores an equal config.
 
     Args:
@@ -161,7 +161,7 @@ def write_roi_config(path: str | Path, recipe: RoiRecipe, *, comment: str = "") 
     write_beside(Path(path), roi_config_as_toml(recipe, comment=comment).encode())
 
 
-def roi_config_as_toml(recipe: RoiRecipe, *, comment: str = "") -> str:
+def roi_config_as_toml(recipe: RoiConfig, *, comment: str = "") -> str:
     """Return an ROI config as TOML text."""
     head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
     return head + tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))  # TOML has no null

@@ -134,27 +134,20 @@ def judge_sighting(
         return Located(
             present=False,
             confidence=confidence,
-            reason=f"expected exactly one part: probability {confidence:.2f}, required {recipe.least_presence:.2f} or "
-            "more",
+            reason=f"expected exactly one part: probability {confidence:.2f}, required {recipe.least_presence:.2f}",
         )
     turned = upright(corners.reshape(4, 2).astype(np.float64) * [width, height])
     tight = Box.from_xyxy(tuple(box.astype(np.float64) * [width, height, width, height]))
     quad = as_quad(turned) if recipe.turned else None
-    amiss = _out_of_range(recipe, quad or tight, (width, height))
+    problem = _out_of_range(recipe, quad or tight, (width, height))
     tight = tight.intersection(Box.whole_of(width, height))
-    if not amiss and tight.area <= 0:  # inverted, or outside the picture
-        amiss = "the box that was found has no area inside the picture"
-    if not amiss and recipe.turned and not _is_convex(turned):
-        amiss = "the corners that were found do not form a convex quadrilateral"
-    if amiss:
-        return Located(present=False, confidence=confidence, reason=amiss)
-    return Located(
-        present=True,
-        box=tight,
-        quad=quad,
-        margin=recipe.margin,
-        confidence=confidence,
-    )
+    if not problem and tight.area <= 0:  # inverted, or outside the picture
+        problem = "the box that was found has no area inside the picture"
+    if not problem and recipe.turned and not _is_convex(turned):
+        problem = "the corners that were found do not form a convex quadrilateral"
+    if problem:
+        return Located(present=False, confidence=confidence, reason=problem)
+    return Located(present=True, box=tight, quad=quad, margin=recipe.margin, confidence=confidence)
 
 
 def _out_of_range(recipe: LearnedConfig, found: Region, frame_wh: tuple[int, int]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gonogo.errors import RecipeError
 from gonogo.roi.classical import ClassicalRoi, FixedRoi, Roi
-from gonogo.roi.config import FixedConfig, LearnedConfig, RoiRecipe, parse_roi_config, read_roi_config
+from gonogo.roi.config import FixedConfig, LearnedConfig, RoiConfig, parse_roi_config, read_roi_config
 from gonogo.roi.learned import NETWORK, LearnedRoi
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ RECIPE = "roi.toml"
 """File name of the ROI config in a bundle."""
 
 
-def make_roi(recipe: RoiRecipe, *, folder: Path | None = None, compiled: Callable[[Path], Graph] | None = None) -> Roi:
+def make_roi(recipe: RoiConfig, *, folder: Path | None = None, compiled: Callable[[Path], Graph] | None = None) -> Roi:
     """Create the method that an ROI config describes.
 
     Args:

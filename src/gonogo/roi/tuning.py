@@ -156,12 +156,12 @@ def fit(recipe: ClassicalConfig, examples: Sequence[Example]) -> tuple[float, Cl
         found = [roi.find_blobs(example.picture, example.frame_shape) for example in examples]
     except cv2.error:  # the pictures are too small for a kernel or a grid of tiles
         return 0.0, recipe
-    taught = _taught_range(recipe, examples)
+    expected = _expected_range(recipe, examples)
     pairs = [pair for blobs, example in zip(found, examples, strict=True) for pair in _nearest_to_truth(blobs, example)]
     grow_long, grow_short = _growth(recipe, pairs)
     candidates = []
     for choose in ("largest", "most-rectangular", "nearest"):
-        values = {**taught, "choose": choose, "grow_long": grow_long, "grow_short": grow_short}
+        values = {**expected, "choose": choose, "grow_long": grow_long, "grow_short": grow_short}
         completed = recipe.model_copy(update=values)
         ious = [_chosen_iou(completed, blobs, example) for blobs, example in zip(found, examples, strict=True)]
         candidates.append((float(np.mean(ious)), completed))
@@ -269,7 +269,7 @@ def _with_best_band(recipe: ClassicalConfig, examples: Sequence[Example]) -> tup
     return total / len(examples), recipe
 
 
-def _taught_range(recipe: ClassicalConfig, examples: Sequence[Example]) -> dict[str, tuple[float, float]]:
+def _expected_range(recipe: ClassicalConfig, examples: Sequence[Example]) -> dict[str, tuple[float, float]]:
     extents = np.array([area_and_aspect(_truth(example, recipe), example.frame_wh) for example in examples])
     (area, aspect), (most_area, most_aspect) = extents.min(axis=0), extents.max(axis=0)
     target = np.mean([np.divide(example.box.centre_xy, example.frame_wh) for example in examples], axis=0)

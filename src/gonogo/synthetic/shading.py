@@ -103,12 +103,7 @@ def shade(
     slope_x, slope_y = _slopes(height)
     lean = np.sqrt(1 / (1 + slope_x**2 + slope_y**2))
     normal_x, normal_y = -slope_x * lean, -slope_y * lean
-
-    lamp_x, lamp_y = light.slant * np.cos(light.azimuth_rad), light.slant * np.sin(light.azimuth_rad)
-    lamp_z = np.sqrt(1 - light.slant**2)
-    facing = np.maximum(normal_x * np.float32(lamp_x) + normal_y * np.float32(lamp_y) + lean * np.float32(lamp_z), 0)
-    lit = facing * np.float32((1 - light.ambient) / lamp_z) * _sunlit(height, light, scale=scale)
-    diffuse = lit + np.float32(light.ambient) * _openness(height, scale=scale)
+    diffuse = _diffuse(normal_x, normal_y, lean, height, light, scale=scale)
 
     tight, wide = _highlights(normal_x, normal_y, light, view_wh, window)
     gloss = relief[..., 1].astype(np.float32) * np.float32(1 / 255)
@@ -125,6 +120,16 @@ def shade(
     for channel, gain in zip(cv2.split(albedo), light.cast_rgb, strict=True):
         planes.append(np.sqrt((cv2.LUT(channel, _LINEAR) * tinted + white) * np.float32(gain)))
     return np.asarray(cv2.merge(planes), np.float32)
+
+
+def _diffuse(normal_x: Plane, normal_y: Plane, lean: Plane, height: Plane, light: Light, *, scale: float) -> Plane:
+    """Diffuse light at every pixel, from the lamp and from the room."""
+    lamp_x, lamp_y = light.slant * np.cos(light.azimuth_rad), light.slant * np.sin(light.azimuth_rad)
+    lamp_z = np.sqrt(1 - light.slant**2)
+    facing = np.maximum(normal_x * np.float32(lamp_x) + normal_y * np.float32(lamp_y) + lean * np.float32(lamp_z), 0)
+    lit = facing * np.float32((1 - light.ambient) / lamp_z) * _sunlit(height, light, scale=scale)
+    diffuse: Plane = lit + np.float32(light.ambient) * _openness(height, scale=scale)
+    return diffuse
 
 
 def _slopes(height: Plane) -> tuple[Plane, Plane]:

@@ -65,14 +65,7 @@ def write_dataset(
         for name in ("images", "masks"):
             (folder / name).mkdir()
         tasks = [
-            _Task(
-                folder=folder,
-                parts=each,
-                seed=seed,
-                difficulty=difficulty,
-                size_wh=size_wh,
-                mix=mix,
-            )
+            _Task(folder=folder, parts=each, seed=seed, difficulty=difficulty, size_wh=size_wh, mix=mix)
             for each in part_ranges(parts)
         ]
         done = track(in_processes(_render_range, tasks, workers), "rendering", total=len(tasks))
