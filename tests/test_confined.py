@@ -75,7 +75,7 @@ def test_a_decoder_may_not_write_files(tmp_path: object, monkeypatch: pytest.Mon
 @pytest.mark.usefixtures("mischief")
 def test_a_decoder_that_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confined, "WALL_S", 0.05)
-    with pytest.raises(CostlyImageError, match="did not end within"):
+    with pytest.raises(CostlyImageError, match="did not finish within"):
         images.decode_confined(b"loop")
 
 

@@ -182,7 +182,7 @@ def test_inspect_finds_pictures_of_phones_and_says_fault_of_what_it_cannot_read(
     assert "1 of 2 pictures could not be read" in str(result.exception)
     assert "b.HEIC" in result.output
     assert "gonogo[heif]" in result.output
-    assert images.others(photos) == "1 file is not a picture that gonogo reads and was skipped: 1 .cr2."
+    assert images.others(photos) == "1 file was skipped because it is not a supported picture: 1 .cr2."
 
 
 def test_what_decoding_needs_counts_the_file_s_samples_and_the_frame(picture: Frame) -> None:

@@ -220,7 +220,7 @@ def test_an_exact_copy_with_the_same_label_is_left_out_and_said(plant: Path, tmp
     save(plant / "good/again.png", images.load_picture(plant / "good/003.jpg"))
     imported = import_folder(plant, tmp_path / "out")
     assert len(imported.dataset.samples) == 32
-    assert any("1 exact copies" in note for note in imported.notes)
+    assert any("1 exact duplicates" in note for note in imported.notes)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_files_that_are_no_pictures_are_counted_by_kind(tmp_path: Path, draw: Dr
     for name in ("good/1.CR2", "good/2.cr2", "bad/3.jxl", "notes.txt", "good/.hidden.cr2"):
         (source / name).write_bytes(b"x")
     (told,) = (note for note in import_folder(source, tmp_path / "data").notes if "skipped" in note)
-    assert told == "3 files are not pictures that gonogo reads and were skipped: 2 .cr2, 1 .jxl."
+    assert told == "3 files were skipped because they are not supported pictures: 2 .cr2, 1 .jxl."
 
 
 def test_added_pictures_leave_the_old_ones_as_they_are(tmp_path: Path, draw: Draw) -> None:
@@ -98,7 +98,7 @@ def test_added_pictures_leave_the_old_ones_as_they_are(tmp_path: Path, draw: Dra
     assert all(sample.split is not None for sample in after.samples)
     assert len({sample.file_name for sample in after.samples}) == len(after.samples)
     assert all(after.path(sample).is_file() for sample in after.samples)
-    assert "1 exact copies" in " ".join(added.notes)
+    assert "1 exact duplicates" in " ".join(added.notes)
     assert not list((tmp_path / "data").glob("*.partial*"))
     again = add_folder(more, tmp_path / "data")
     assert len(again.dataset.samples) == len(after.samples)
@@ -120,7 +120,7 @@ def test_pictures_without_label_take_the_one_they_are_added_with(tmp_path: Path,
     import_folder(source / "good", tmp_path / "data", ImportOptions(unlabelled=True))
     added = add_folder(source, tmp_path / "data")
     assert sorted(map(str, labels(added.dataset))) == ["bad"] * 6 + ["good"] * 6
-    assert "6 pictures that had no label were given one." in added.notes
+    assert "6 unlabelled pictures received a label." in added.notes
 
 
 def test_adding_under_another_label_is_refused_and_changes_nothing(tmp_path: Path, draw: Draw) -> None:
@@ -153,6 +153,6 @@ def test_a_part_with_good_and_bad_pictures_is_pointed_out(tmp_path: Path, draw: 
 
 def test_bad_pictures_of_a_part_with_another_view_are_not_taken_for_a_mistake_elsewhere(tmp_path: Path) -> None:
     samples = tuple(Sample(file_name=f"{n}.png", label=Label.GOOD, part="a") for n in range(3))
-    from gonogo.dataset.checking import torn_parts
+    from gonogo.dataset.checking import parts_with_both_labels
 
-    assert torn_parts(samples) is None
+    assert parts_with_both_labels(samples) is None

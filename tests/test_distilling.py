@@ -218,7 +218,7 @@ def test_a_student_is_certified_for_its_teachers_promise_and_says_who_taught_it(
     assert record.teacher_sha256 == teacher.bundle_sha256
     assert record.itself.parts_good + record.itself.parts_bad == 40
     assert student.recipe.size_wh == (48, 48)
-    assert "Taught by the inspector" in (student.path / bundle.MODEL_CARD).read_text()
+    assert "Distilled from the inspector" in (student.path / bundle.MODEL_CARD).read_text()
 
 
 def test_a_teacher_that_promises_nothing_is_refused(trained: Path, discs: Dataset, tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_a_part_unlike_all_taught_goes_to_review_and_the_reason_says_so(made: tu
     gauge = Inspector.load(made[0])
     verdict = gauge.inspect(np.full((32, 32, 3), (10, 0, 255), np.uint8))
     assert verdict.state is State.REVIEW
-    assert "unlike everything taught" in verdict.reason
+    assert "out of distribution" in verdict.reason
     assert "below the go threshold" in verdict.reason
 
 

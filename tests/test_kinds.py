@@ -190,7 +190,7 @@ def test_a_rejected_part_is_named_and_a_good_one_is_not(inspector: Path, painted
             right.append(verdict.kind == sample.defect)
     assert len(right) >= 12
     assert all(right)
-    assert "Defect kinds that it names: crack, hole" in (inspector / bundle.MODEL_CARD).read_text()
+    assert "Defect kinds: crack, hole" in (inspector / bundle.MODEL_CARD).read_text()
 
 
 def test_inspect_prints_the_kind_and_its_json_has_it(inspector: Path, painted: Dataset) -> None:

@@ -405,7 +405,7 @@ def test_corners_the_other_way_round_are_set_clockwise() -> None:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"presence": -3.0}, "no single part was found"),
+        ({"presence": -3.0}, "expected exactly one part"),
         ({"presence": math.nan}, "no finite"),
         ({"box": [math.nan, 0.3, 0.7, 0.6]}, "no finite"),
         ({"corners": [*CORNERS[:7], math.inf]}, "no finite"),
@@ -417,7 +417,7 @@ def test_corners_the_other_way_round_are_set_clockwise() -> None:
                 "box": [0.45, 0.45, 0.55, 0.55],
                 "corners": flat([(0.45, 0.45), (0.55, 0.45), (0.55, 0.55), (0.45, 0.55)]),
             },
-            "not in the taught range",
+            "not in the expected range",
         ),
         ({"box": [0.1, 0.1, 0.9, 0.9], "corners": flat([(0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9)])}, "found 64"),
         ({"box": [0.1, 0.4, 0.9, 0.5], "corners": flat([(0.1, 0.4), (0.9, 0.4), (0.9, 0.5), (0.1, 0.5)])}, "16.0 : 1"),

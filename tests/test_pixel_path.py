@@ -252,7 +252,7 @@ def test_golden_frames_go_the_way_of_the_pictures_that_a_bundle_is_proven_for(ki
         assert inspector.inspect_encoded(kept[each.file]).score == each.score
     card = (certified.root / bundle.MODEL_CARD).read_text()
     assert ("raw frames are refused" in card) is own_files
-    assert ("encoded ones and raw frames alike" in card) is not own_files
+    assert ("encoded pictures and raw frames" in card) is not own_files
     recipe = json.loads((certified.root / bundle.MANIFEST).read_text())["recipe"]
     assert recipe["reduced_by"] == RECIPES[kind].reduced_by
 

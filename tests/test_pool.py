@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gonogo.batch import BatchJob, judge_files, judge_on_all_cores
+from gonogo.batch import BatchJob, judge_files, judge_job
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import BundleError, InputError
 from gonogo.inspector import Inspector
@@ -20,7 +20,7 @@ def test_several_processes_say_what_one_says_in_the_same_order(trained: Path, di
     files.insert(5, tmp_path / "text.jpg")
     jobs = [BatchJob(file=file, heatmap=tmp_path / "maps" / f"{file.stem}.jpg") for file in files]
     inspector = Inspector.load(trained)
-    alone = [judge_on_all_cores(inspector, job) for job in jobs]
+    alone = [judge_job(inspector, job) for job in jobs]
     together = list(judge_files(trained, jobs, workers=2))
     assert [done.job for done in together] == jobs
     assert [done.verdict.state for done in together] == [done.verdict.state for done in alone]

@@ -233,7 +233,7 @@ def test_a_part_outside_the_taught_range_is_not_present() -> None:
     for located in (small, square):
         assert not located.present
         assert located.box is None
-        assert "taught range" in located.reason
+        assert "expected range" in located.reason
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (2, 3), (7, 5), (0, 0), (3, 4000)])

@@ -133,7 +133,7 @@ def test_a_new_split_after_scores_were_seen_certifies_nothing(plant: tuple[Path,
     record_judged(plant[1], (Split.TEST,))
     second = redealt(plant[1], fresh=False)
     make_bundle(tmp_path / "second.inspector", second)
-    with pytest.raises(DatasetError, match="split anew after scores were seen, and 60 of 60"):
+    with pytest.raises(DatasetError, match="split again after they were judged, and 60 of 60"):
         recertify(Inspector.load(tmp_path / "second.inspector"), second, Promise())
     # Looking at the new split does not make it one that was always there.
     assert record_judged(second, (Split.CALIBRATE, Split.TEST))

@@ -268,7 +268,7 @@ def test_nothing_of_a_type_left_out_teaches_not_even_its_empty_boards(tmp_path: 
     others = of_other_types(Dataset(root=tmp_path, samples=tuple(samples)), "radio", labels=2, seed=0)
     assert {sample.file_name.partition("-")[0] for sample in others.samples} == {"power"}
     assert len(others.split(Split.TRAIN)) == 2
-    assert len(others.without_part(taught=True)) == 1
+    assert len(others.without_part(training=True)) == 1
 
 
 def test_photographs_are_only_run_where_there_are_some(tmp_path: Path, quick_stages: list[str]) -> None:

@@ -139,7 +139,7 @@ def test_weights_of_another_architecture_are_refused_by_name(tmp_path: Path) -> 
     path = tmp_path / "other.safetensors"
     other = load_backbone("squeezenet1_1", weights="none")
     safetensors.torch.save_file(dict(other.body.state_dict()), path)
-    with pytest.raises(WeightsError, match=r"other\.safetensors.*made for another backbone"):
+    with pytest.raises(WeightsError, match=r"other\.safetensors.*backbone of the weights"):
         load_backbone("resnet18", weights=path)
 
 

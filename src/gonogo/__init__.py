@@ -13,7 +13,7 @@ __all__ = ["Inspector", "Verdict", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded on first use, so that ``import gonogo`` costs nothing and pulls in no OpenVINO.
+    # Imported on first use, so that ``import gonogo`` is fast and does not import OpenVINO.
     if name == "Inspector":
         from gonogo.inspector import Inspector
 

@@ -1,7 +1,7 @@
-"""What a bundle's graph is made of, and what OpenVINO made of it on this machine: fused, removed, in INT8, how long.
+"""The operations of a bundle's graph, and how OpenVINO executes them on this machine.
 
-An operation of the graph (as stored in ``classifier.xml``) ends in one of three ways. It is *executed* as a layer of
-its own, *fused* into another layer, or *gone*: folded into constants, absorbed by a neighbour, or without effect.
+Each operation stored in ``classifier.xml`` is either *executed* as a separate layer, *fused* into another layer, or
+*gone*: folded into constants, absorbed by a neighbour, or without effect.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from gonogo.bundle import Bundle
 from gonogo.config import settings
 from gonogo.progress import track
 
-_PLACES = {"Constant", "Parameter", "Result", "Const", "Input", "Output"}
-"""What holds or hands over numbers rather than computing them, in the graph's words and in the runtime's."""
+_PASSIVE = {"Constant", "Parameter", "Result", "Const", "Input", "Output"}
+"""Operations that store or pass values without computing anything, by their names in the graph and in the runtime."""
 _HEAVY = {"Convolution", "FullyConnected", "MatMul", "Deconvolution"}
 _RENAMED = re.compile(r"(_original|_\d)+$")
-"""What OpenVINO appends to the name of an operation that it rewrites."""
+"""Suffix that OpenVINO appends to the name of an operation that it rewrites."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fate:
-    """What became of the operations of one kind."""
+    """How the operations of one kind are executed."""
 
     kind: str
     stored: int
-    """In ``classifier.xml``."""
+    """Number of operations in ``classifier.xml``."""
     executed: int
     fused: int
     gone: int
@@ -41,16 +41,16 @@ class Fate:
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
-    """Executed layers of one kind and one arithmetic."""
+    """Executed layers of one kind and one precision."""
 
     kind: str
-    """In OpenVINO's words; a ``Subgraph`` is several small operations compiled into one, a ``Reorder`` changes the
-    layout or arithmetic of numbers between two layers."""
+    """OpenVINO's layer type. A ``Subgraph`` is several small operations compiled into one; a ``Reorder`` changes the
+    memory layout or the precision between two layers."""
     precision: str
-    """What goes in: ``u8`` and ``i8`` are INT8 arithmetic."""
+    """Precision of the input; ``u8`` and ``i8`` are INT8 arithmetic."""
     count: int
     time_us: float | None = None
-    """Of all of them together, the median over the runs; ``None`` where nothing was timed."""
+    """Median time of all these layers together, in microseconds; ``None`` if nothing was timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,44 +61,44 @@ class Anatomy:
     xml_bytes: int
     bin_bytes: int
     fates: tuple[Fate, ...]
-    """The most frequent kind first."""
+    """Most frequent kind first."""
     layers: tuple[Layers, ...]
-    """The slowest first where they were timed, else the most frequent."""
+    """Slowest first if they were timed, otherwise most frequent first."""
     run_us: float | None = None
-    """Median duration of a whole run, as the caller sees it."""
+    """Median duration of a whole inference, in microseconds."""
 
     @property
     def stored(self) -> int:
-        """Operations in ``classifier.xml``."""
+        """Number of operations in ``classifier.xml``."""
         return sum(fate.stored for fate in self.fates)
 
     @property
     def executed(self) -> int:
-        """Layers of the compiled graph."""
+        """Number of layers of the compiled graph."""
         return sum(each.count for each in self.layers)
 
     @property
     def heavy(self) -> int:
-        """Convolutions and matrix products among them: where nearly all arithmetic is."""
+        """Number of convolutions and matrix products, which do nearly all of the arithmetic."""
         return sum(each.count for each in self.layers if each.kind in _HEAVY)
 
     @property
     def heavy_int8(self) -> int:
-        """Those that compute in INT8."""
+        """Number of convolutions and matrix products in INT8."""
         return sum(each.count for each in self.layers if each.kind in _HEAVY and each.precision in ("u8", "i8"))
 
     def to_json(self) -> dict[str, Any]:
-        """Every field and figure."""
+        """All fields and properties, ready for ``json.dumps``."""
         figures = {name: getattr(self, name) for name in ("stored", "executed", "heavy", "heavy_int8")}
         return {**asdict(self), **figures}
 
 
 def dissect(opened: Bundle, *, runs: int = 0) -> Anatomy:
-    """Compile a bundle's graph as an inspector does and look inside.
+    """Compile a bundle's graph as an inspector does, and list its layers.
 
     Args:
         opened: The bundle.
-        runs: Time the layers over so many runs on grey noise; none where 0. Timing itself takes a little time.
+        runs: Number of timed inferences on random noise; 0 times nothing. Profiling slows each run down slightly.
     """
     machine = settings()
     options: dict[str, Any] = {
@@ -112,7 +112,7 @@ def dissect(opened: Bundle, *, runs: int = 0) -> Anatomy:
     stored = core.read_model(opened.classifier)
     compiled = core.compile_model(stored, machine.device, options)
     executed = [
-        node for node in compiled.get_runtime_model().get_ordered_ops() if _fact(node, "layerType") not in _PLACES
+        node for node in compiled.get_runtime_model().get_ordered_ops() if _rt_info(node, "layerType") not in _PASSIVE
     ]
     times_us, run_us = _time(compiled, runs) if runs else ({}, None)
     return Anatomy(
@@ -127,11 +127,11 @@ def dissect(opened: Bundle, *, runs: int = 0) -> Anatomy:
 
 def _fates(stored: ov.Model, executed: list[ov.Node]) -> tuple[Fate, ...]:
     own = {_RENAMED.sub("", node.get_friendly_name()) for node in executed}
-    taken = {_RENAMED.sub("", name) for node in executed for name in _fact(node, "originalLayersNames").split(",")}
+    taken = {_RENAMED.sub("", name) for node in executed for name in _rt_info(node, "originalLayersNames").split(",")}
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for node in stored.get_ordered_ops():
         kind, name = node.get_type_name(), _RENAMED.sub("", node.get_friendly_name())
-        if kind not in _PLACES:
+        if kind not in _PASSIVE:
             counts[kind]["executed" if name in own else "fused" if name in taken else "gone"] += 1
     fates = (
         Fate(kind=kind, stored=each.total(), executed=each["executed"], fused=each["fused"], gone=each["gone"])
@@ -143,7 +143,7 @@ def _fates(stored: ov.Model, executed: list[ov.Node]) -> tuple[Fate, ...]:
 def _layers(executed: list[ov.Node], times_us: Mapping[str, float], *, timed: bool) -> tuple[Layers, ...]:
     groups: defaultdict[tuple[str, str], list[ov.Node]] = defaultdict(list)
     for node in executed:
-        groups[_fact(node, "layerType"), _fact(node, "runtimePrecision")].append(node)
+        groups[_rt_info(node, "layerType"), _rt_info(node, "runtimePrecision")].append(node)
     layers = (
         Layers(
             kind=kind,
@@ -157,10 +157,10 @@ def _layers(executed: list[ov.Node], times_us: Mapping[str, float], *, timed: bo
 
 
 def _time(compiled: ov.CompiledModel, runs: int) -> tuple[dict[str, float], float]:
-    """Median time of each layer by its name, and of a whole run, in microseconds."""
+    """Median time of each layer by name, and of a whole inference, in microseconds."""
     picture = np.random.default_rng(0).integers(0, 256, tuple(compiled.inputs[0].shape), dtype=np.uint8)
     request = compiled.create_infer_request()
-    request.infer({0: picture})  # the first run also lays out memory
+    request.infer({0: picture})  # the first run also allocates memory
     layers: defaultdict[str, list[float]] = defaultdict(list)
     whole = []
     for _ in track(range(runs), "timing layers"):
@@ -172,6 +172,6 @@ def _time(compiled: ov.CompiledModel, runs: int) -> tuple[dict[str, float], floa
     return {name: float(np.median(times)) for name, times in layers.items()}, float(np.median(whole))
 
 
-def _fact(node: ov.Node, name: str) -> str:
+def _rt_info(node: ov.Node, name: str) -> str:
     facts = node.get_rt_info()
     return str(facts[name].value) if name in facts else ""

@@ -1,4 +1,4 @@
-"""Views of training pictures: the article's X crops by Y rotations, or a random window; the same for the same seed."""
+"""Augmented training pictures: X crops by Y rotations as in the article, or a random window; reproducible by seed."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from gonogo.schema import Box, Frame, Region
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How training pictures are varied: ``crops * rotations`` fixed views of each."""
+    """Augmentation settings: each picture gives ``crops * rotations`` views."""
 
     crops: int = 2
     rotations: int = 4
     window: float | None = None
-    """Where one view is drawn: a random window, its sides at least this share of the region's, mirrored, turned and
-    lit at random; one of the fixed views where ``None``."""
+    """Smallest side of a random window, as a share of the region's side. Where a single view is drawn, it is such a
+    window, flipped, turned and relit at random; with ``None`` it is one of the fixed views."""
 
     @property
     def views(self) -> int:
-        """Views per picture."""
+        """Number of views per picture."""
         return self.crops * self.rotations
 
 
 PLAIN = Augmentation(crops=1, rotations=1)
-"""The untouched picture alone."""
+"""No augmentation."""
 
 JITTER = 0.08
-"""How far an augmented crop's edges move, as a share of the region's side along that axis."""
+"""Largest displacement of a crop's edge, as a share of the region's side along that axis."""
 STRETCH = 0.85
-"""The sides of a random window differ in scale by up to this factor."""
+"""Largest difference in scale between the two sides of a random window."""
 
 
 def variants(
     frame: Frame, region: Region, size_wh: tuple[int, int], augmentation: Augmentation, rng: np.random.Generator
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-    """Every crop of a region in every rotation, the untouched picture first.
+    """Yield every crop of a region in every rotation, starting with the unchanged picture.
 
-    The first crop is the region itself, the others have each edge moved at random by up to `JITTER`. Rotations are
-    evenly spaced over the full circle and turn the resized picture about its middle; quarter turns are exact.
+    The first crop is the region itself; in the others each edge moves at random by up to `JITTER`. Rotations are
+    evenly spaced over the full circle and turn the resized picture about its centre; quarter turns are exact.
     """
     for crop in range(augmentation.crops):
         picture = cut(frame, region if crop == 0 else jittered(region, frame, rng), size_wh)
@@ -56,7 +56,7 @@ def variants(
 def variant(
     frame: Frame, region: Region, size_wh: tuple[int, int], augmentation: Augmentation, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """One of the `variants`, or a random window where the augmentation says so; `lit` is left to the caller."""
+    """Return one of the `variants`, or a random window if the augmentation has one; the caller applies `lit`."""
     if augmentation.window is not None:
         return _windowed(frame, region, size_wh, augmentation.window, rng)
     chosen = region if rng.integers(augmentation.crops) == 0 else jittered(region, frame, rng)
@@ -65,13 +65,13 @@ def variant(
 
 
 def jittered(region: Region, frame: Frame, rng: np.random.Generator) -> Region:
-    """The region with each edge moved by up to `JITTER`; a box is clipped to the frame."""
+    """Move each edge of a region by up to `JITTER`; a box is clipped to the frame."""
     left, top, right, bottom = rng.uniform(-JITTER, JITTER, 4)
     return _moved(region, frame, left, top, right, bottom)
 
 
 def lit(picture: UInt8[np.ndarray, "height width 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "height width 3"]:
-    """The picture under another light: brighter or darker, of another hue and black level."""
+    """Change brightness, hue and black level at random."""
     gain = rng.uniform(0.75, 1.3) * rng.uniform(0.93, 1.07, 3)
     return np.clip(picture * gain.astype(np.float32) + np.float32(rng.uniform(-20, 20)), 0, 255).astype(np.uint8)
 
@@ -79,7 +79,7 @@ def lit(picture: UInt8[np.ndarray, "height width 3"], rng: np.random.Generator) 
 def _windowed(
     frame: Frame, region: Region, size_wh: tuple[int, int], least: float, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A random window of a region, mirrored and, where that keeps the size, transposed at random."""
+    """Cut a random window out of a region; flip it and, if it is square, transpose it at random."""
     sides = np.clip(rng.uniform(least, 1.0) * STRETCH ** rng.uniform(-1.0, 1.0, 2), least, 1.0)
     left, top = rng.uniform(0.0, 1.0 - sides)
     right, bottom = 1.0 - sides - (left, top)
@@ -93,7 +93,7 @@ def _windowed(
 
 
 def _moved(region: Region, frame: Frame, left: float, top: float, right: float, bottom: float) -> Region:
-    """The region with each edge moved outwards by a share of its side; a box is clipped to the frame."""
+    """Move each edge of a region outwards by a share of its side; a box is clipped to the frame."""
     if isinstance(region, Box):
         moved = region.expanded(left * region.width, top * region.height, right * region.width, bottom * region.height)
         return moved.intersection(Box.whole(frame))
@@ -105,7 +105,7 @@ def _moved(region: Region, frame: Frame, left: float, top: float, right: float, 
 
 
 def rotated(picture: UInt8[np.ndarray, "height width 3"], degrees: float) -> UInt8[np.ndarray, "height width 3"]:
-    """Turn a picture counter-clockwise about its middle, mirrored at the borders; the size stays."""
+    """Rotate a picture counter-clockwise about its centre; borders are mirrored and the size is kept."""
     quarters, rest = divmod(degrees, 90.0)
     square = picture.shape[0] == picture.shape[1]
     if rest == 0 and (square or quarters % 2 == 0):

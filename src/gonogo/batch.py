@@ -1,7 +1,7 @@
-"""Judge many files on all cores: one process for each, pinned to it, with one inference thread.
+"""Judge many files on all cores: one process per core, pinned to it, with one inference thread.
 
-One process with several threads, or with several requests in flight, leaves part of the cores idle between the stages
-of a judgement; ``make bench`` measures by how much.
+A single process with several threads, or with several requests in flight, leaves cores idle between the stages of a
+judgement; ``make bench`` measures the difference.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchJob:
-    """One picture to judge."""
+    """A picture to judge."""
 
     file: Path
     heatmap: Path | None = None
-    """Where the photograph goes with its heat drawn on; not drawn where omitted."""
+    """Where to write the photograph with the heat map drawn on it; omit to draw nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedFile:
-    """One picture judged."""
+    """A judged picture."""
 
     job: BatchJob
     verdict: Verdict
@@ -45,8 +45,8 @@ class JudgedFile:
     """Whether the file could be decoded."""
 
 
-def judge_on_all_cores(inspector: Inspector, job: BatchJob) -> JudgedFile:
-    """Judge one file, and draw its heat map where one is asked for."""
+def judge_job(inspector: Inspector, job: BatchJob) -> JudgedFile:
+    """Judge one file, and draw its heat map if requested."""
     photograph, verdict = inspector.inspect_file(job.file)
     if photograph is not None and job.heatmap is not None:
         write_beside(job.heatmap, encode_jpeg(overlay(photograph.frame, verdict, inspector.heat_scale)))
@@ -54,18 +54,18 @@ def judge_on_all_cores(inspector: Inspector, job: BatchJob) -> JudgedFile:
 
 
 def judge_files(bundle: Path, jobs: Sequence[BatchJob], *, workers: int) -> Iterator[JudgedFile]:
-    """Judge files in several processes; results come in the order of the jobs.
+    """Judge files in several processes; results are yielded in the order of the jobs.
 
     Args:
-        bundle: The inspector's folder; every process opens it for itself.
-        jobs: What to judge.
-        workers: Processes; those beyond the number of cores share them.
+        bundle: The bundle's folder; every process opens it separately.
+        jobs: The files to judge.
+        workers: Number of processes; more processes than cores share the cores.
 
     Raises:
-        BundleError: as `Inspector.load`.
-        InputError: a process was ended from outside.
+        BundleError: See `Inspector.load`.
+        InputError: A process was killed.
     """
-    import multiprocessing  # one process starts the faster without
+    import multiprocessing  # a single process starts faster without it
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
@@ -75,30 +75,30 @@ def judge_files(bundle: Path, jobs: Sequence[BatchJob], *, workers: int) -> Iter
     for index in range(workers):
         free.put(cores[index % len(cores)])
     judged = 0
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_settle, initargs=(free,)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_pin_to_core, initargs=(free,)) as pool:
         try:
-            for done in pool.map(functools.partial(_judge_here, bundle), jobs):
+            for done in pool.map(functools.partial(_judge_in_process, bundle), jobs):
                 judged += 1
                 yield done
         except BrokenProcessPool as error:
             raise InputError(
-                f"a worker was ended from outside after {judged} of {len(jobs)} pictures; the machine may be short of "
-                "memory. Judge the rest with fewer --workers."
+                f"a worker process was killed after {judged} of {len(jobs)} pictures; the machine may be out of "
+                "memory. Judge the remaining pictures with fewer --workers."
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _settle(free: Queue[int]) -> None:
-    """Take a core for oneself; the parent alone answers Ctrl-C."""
+def _pin_to_core(free: Queue[int]) -> None:
+    """Pin the process to a free core, and leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.sched_setaffinity(0, {free.get()})
 
 
 @functools.cache
-def _own_inspector(bundle: Path) -> Inspector:
+def _process_inspector(bundle: Path) -> Inspector:
     return Inspector.load(bundle, machine=settings().model_copy(update={"threads": 1}))
 
 
-def _judge_here(bundle: Path, job: BatchJob) -> JudgedFile:
-    return judge_on_all_cores(_own_inspector(bundle), job)
+def _judge_in_process(bundle: Path, job: BatchJob) -> JudgedFile:
+    return judge_job(_process_inspector(bundle), job)

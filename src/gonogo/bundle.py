@@ -1,19 +1,19 @@
 """The bundle: a folder that holds one trained inspector, sealed so that any changed byte is refused.
 
     classifier.xml, .bin   the graph: uint8 NHWC in; score, heatmap, feature_vector out
-    roi.toml               how the region of interest is found, where it is; roi.xml, .bin where a network finds it
+    roi.toml               the ROI config, if the recipe has a region; roi.xml, .bin if a network finds it
     inspector.json         the manifest: recipe, operating point with its evidence, fingerprints
-    golden/                a few frames whose exact scores the manifest states
-    drift.json, taught.npy what later parts are compared with; written by ``gonogo certify``
-    cascade/               the second graph, and the guard that sends strange parts to it, where there is one
-    evidence.json          how the operating point was chosen and certified; the same
-    scores.json            the scores that the operating point follows from
-    revisions/             what belonged to earlier operating points, golden frames too, each file named by its hash
-    MODEL_CARD.md          the same for people
+    golden/                a few frames whose exact scores are in the manifest
+    drift.json, taught.npy the reference for drift and for the out-of-distribution check, from ``gonogo certify``
+    cascade/               the second graph of a cascade, and the out-of-distribution check that decides when to ask it
+    evidence.json          how the operating point was chosen and certified, from ``gonogo certify``
+    scores.json            the scores from which the operating point was computed
+    revisions/             the files of earlier operating points, golden frames included, each named by its hash
+    MODEL_CARD.md          a summary to read
     SHA256SUMS             the seal: the hash of every other file, as ``sha256sum -c`` reads it
 
-The SHA-256 of the seal names the bundle. The seal is compared as a whole with one made anew from the folder, so a
-changed, added or missing file, or a change to the seal itself, is found before anything else reads the folder.
+The SHA-256 of the seal identifies the bundle. On opening, the seal is computed again from the folder and compared as a
+whole, so a changed, added or missing file, or a changed seal, is detected before any other file is read.
 """
 
 from __future__ import annotations
@@ -52,20 +52,20 @@ _LONGEST_SEAL = 4_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A bundle that was found whole."""
+    """An opened bundle whose seal was verified."""
 
     root: Path
     manifest: Manifest
     sha256: str
-    """Names this exact bundle: the SHA-256 of its seal."""
+    """Identity of this exact bundle: the SHA-256 of its seal."""
     digests: Mapping[str, str]
     """The SHA-256 of every sealed file, by its name in the bundle."""
 
     def data(self, name: str) -> bytes:
-        """The bytes of one sealed file, checked in memory: what is used is what was checked, whatever is written later.
+        """Read one sealed file and verify its hash in memory, so that later changes on disk have no effect.
 
         Raises:
-            BundleError: there is no such file in the seal, or it was changed since the bundle was opened.
+            BundleError: The file is not in the seal, or it was changed after the bundle was opened.
         """
         expected = self.digests.get(name)
         try:
@@ -76,30 +76,30 @@ class Bundle:
             ) from error
         if expected is None or hashlib.sha256(found).hexdigest() != expected:
             what = "was changed while the bundle was being opened" if expected else "is missing"
-            raise BundleError(f"{self.root}: {name} {what}. Copy the bundle again from where it was made.")
+            raise BundleError(f"{self.root}: {name} {what}. Copy the bundle again from the original.")
         return found
 
     def graph(self, name: str) -> tuple[bytes, bytes]:
-        """The ``.xml`` and the ``.bin`` of one sealed graph, by the name of the ``.xml``; see `data`."""
+        """Read the ``.xml`` and the ``.bin`` of one sealed graph, given the name of the ``.xml``; see `data`."""
         return self.data(name), self.data(str(Path(name).with_suffix(".bin")))
 
     @property
     def classifier(self) -> Path:
-        """The graph's ``.xml``."""
+        """Path of the classifier's ``.xml``."""
         return self.root / CLASSIFIER
 
     @property
     def teacher(self) -> Path:
-        """The ``.xml`` of a cascade's second graph."""
+        """Path of the ``.xml`` of a cascade's second graph."""
         return self.root / TEACHER
 
     @property
     def roi(self) -> Path:
-        """The recipe of the region of interest; there unless the manifest's recipe says ``none``."""
+        """Path of the ROI config; the file exists unless the recipe has ``roi = "none"``."""
         return self.root / ROI_RECIPE
 
     def golden(self) -> list[tuple[str, Photograph, float]]:
-        """File name, photograph and expected score of every golden frame."""
+        """Read the file name, photograph and expected score of every golden frame."""
         return [
             (each.file, Photograph(self.data(each.file), name=str(self.root / each.file)), each.score)
             for each in self.manifest.golden
@@ -107,10 +107,10 @@ class Bundle:
 
 
 def read_bundle(root: str | os.PathLike[str]) -> Bundle:
-    """Open a bundle, refusing one that is incomplete or was changed.
+    """Open a bundle and verify its seal.
 
     Raises:
-        BundleError: not a bundle, a file that does not match the seal, or a manifest of another format.
+        BundleError: The folder is not a bundle, a file does not match the seal, or the manifest has another format.
     """
     root = Path(root)
     if not (root / SEAL).is_file():
@@ -128,7 +128,7 @@ def read_bundle(root: str | os.PathLike[str]) -> Bundle:
     if sealed != expected:
         raise BundleError(
             f"{root}: the bundle was changed after it was sealed ({_difference(sealed, expected)}). "
-            "Copy it again from where it was made; nothing was loaded."
+            "Nothing was loaded. Copy the bundle again from the original."
         )
     try:
         data = (root / MANIFEST).read_bytes()
@@ -141,13 +141,13 @@ def read_bundle(root: str | os.PathLike[str]) -> Bundle:
 
 
 def draft(root: Path, manifest: Manifest) -> Bundle:
-    """A bundle that is still being made: neither its manifest nor its seal is written, but it can judge already."""
+    """An unsealed bundle: neither its manifest nor its seal is written yet, but it can already judge."""
     digests = _digests(root)
     return Bundle(root=root, manifest=manifest, sha256=hashlib.sha256(_seal_text(digests)).hexdigest(), digests=digests)
 
 
 def write_manifest(root: Path, manifest: Manifest) -> Bundle:
-    """Write manifest and model card into a folder that holds the other files, and seal it."""
+    """Write the manifest and the model card into a folder that holds the other files, and seal it."""
     write_beside(root / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
     write_beside(root / MODEL_CARD, model_card(manifest).encode())
     digests = _digests(root)
@@ -164,38 +164,28 @@ def replace_operating_point(
     files: Mapping[str, bytes | None] | None = None,
     golden: tuple[Golden, ...] | None = None,
 ) -> Bundle:
-    """Put a new operating point into a bundle as a new revision; the graph stays untouched.
+    """Replace the operating point of a bundle; the graph stays unchanged.
 
-    The old point is kept in the manifest's history. The whole folder is replaced at once.
+    The old operating point is kept in the manifest's history. The folder is replaced atomically.
 
     Args:
-        bundle: What to revise.
+        bundle: The bundle to revise.
         point: The new operating point.
-        now: UTC, ISO 8601.
-        files: What else belongs to the new revision, by file name; ``None`` removes the file of the old one.
-        golden: What is stated of new golden frames, whose pictures are among the files; the old ones where omitted.
+        now: Time of the revision, UTC, ISO 8601.
+        files: Other files of the new revision, by file name; ``None`` removes the old file.
+        golden: Entries of the new golden frames, whose pictures are in ``files``; omit to keep the old ones.
     """
     before = bundle.manifest
-    belonging = {
+    old_files = {
         name: f"{REVISIONS}/{bundle.digests[name]}{Path(name).suffix}" for name in files or {} if name in bundle.digests
     }
-    history = before.revisions
-    if before.operating_point is not None:
-        replaced = operating_point.to_json(before.operating_point)
-        revision = Revision(
-            replaced=now,
-            operating_point=replaced,
-            bundle_sha256=bundle.sha256,
-            files=belonging,
-            golden=None if golden is None else before.golden,
-        )
-        history = (*history, revision)
+    history = _history(bundle, now, old_files, golden=None if golden is None else before.golden)
     manifest = before.model_copy(update={"operating_point": point, "revisions": history})
     if golden is not None:
         manifest = manifest.model_copy(update={"golden": golden})
     with folder_beside(bundle.root, replace=True) as partial:
         shutil.copytree(bundle.root, partial, dirs_exist_ok=True)
-        for name, kept in belonging.items():
+        for name, kept in old_files.items():
             if kept not in bundle.digests:
                 write_beside(partial / kept, bundle.data(name))
         for name, data in (files or {}).items():
@@ -207,8 +197,25 @@ def replace_operating_point(
     return read_bundle(bundle.root)
 
 
+def _history(
+    bundle: Bundle, now: str, old_files: dict[str, str], *, golden: tuple[Golden, ...] | None
+) -> tuple[Revision, ...]:
+    """The manifest's revisions, with the current operating point added if there is one."""
+    point = bundle.manifest.operating_point
+    if point is None:
+        return bundle.manifest.revisions
+    revision = Revision(
+        replaced=now,
+        operating_point=operating_point.to_json(point),
+        bundle_sha256=bundle.sha256,
+        files=old_files,
+        golden=golden,
+    )
+    return (*bundle.manifest.revisions, revision)
+
+
 def _require_plain(root: Path) -> None:
-    """Refuse what must not even be opened: devices, FIFOs, links that lead nowhere, more bytes than any bundle has."""
+    """Refuse a folder that is not safe to read: devices, FIFOs, dangling links, or more bytes than any bundle has."""
     try:
         names = plain_files(root)
     except InputError as error:
@@ -218,7 +225,7 @@ def _require_plain(root: Path) -> None:
     if sum(sizes.values()) > _MOST_BYTES or sizes[SEAL] > _LONGEST_SEAL:
         raise BundleError(
             f"{root}: expected at most {_MOST_BYTES // 10**9} GB, found {sum(sizes.values()) / 1e9:,.0f} GB; the "
-            f"largest file is {largest}. Copy the bundle again from where it was made."
+            f"largest file is {largest}. Copy the bundle again from the original."
         )
 
 

@@ -1,4 +1,4 @@
-"""Recipes and settings: strict, typed, read once at the edge and handed down."""
+"""The product recipe (strict, typed TOML) and the settings of this machine (environment variables)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from gonogo.files import MOST_SETTINGS_BYTES, parse_toml, read_text
 _PREFIX = "GONOGO_"
 
 Reduction: TypeAlias = Literal[1, 2, 4, 8]
-"""A picture is judged at this fraction of its width and height: JPEG can be unpacked at these at once."""
+"""Divisor of the picture's width and height; a JPEG decoder can apply these directly."""
 
 ReducedBy: TypeAlias = Literal["decoder", "mean"]
-"""What reduces a picture, see `Recipe.reduced_by`."""
+"""How a picture is reduced, see `Recipe.reduced_by`."""
 
 CELL_PX = 16
-"""Pixels per cell of the map of a window, along both axes."""
+"""Pixels per cell of a window's heat map, along both axes."""
 
 
 class Strict(BaseModel):
-    """Base of everything read from a file: frozen, no unknown keys, no silent conversions."""
+    """Base of all models that are read from a file: frozen, no unknown keys, no silent conversions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -39,12 +39,12 @@ def read_toml(path: Path, model: type[Model], *, example: str) -> Model:
 
     Args:
         path: The file.
-        model: What it holds.
-        example: The command that prints a file to start from, for the message where there is none.
+        model: The model to validate against.
+        example: The command that prints an example file, for the error message when the file is missing.
 
     Raises:
-        InputError: missing, not TOML, an unknown key, a wrong type, or a value out of range; names the file, the key,
-            what was expected and what was found.
+        InputError: The file is missing or not TOML, a key is unknown, a type is wrong, or a value is out of range;
+            the message names the file, the key, what was expected and what was found.
     """
     try:
         return model.model_validate(parse_toml(read_text(path, most_bytes=MOST_SETTINGS_BYTES)))
@@ -57,7 +57,7 @@ def read_toml(path: Path, model: type[Model], *, example: str) -> Model:
 
 
 def _first_problem(error: ValidationError, model: type[Strict]) -> str:
-    """Key, what was expected and what was found, of the first thing that is wrong."""
+    """Describe the first problem: the key, what was expected and what was found."""
     first = error.errors()[0]
     where = [str(each) for each in first["loc"]]
     if first["type"] == "extra_forbidden":
@@ -72,20 +72,21 @@ def _first_problem(error: ValidationError, model: type[Strict]) -> str:
 
 
 class PictureLimits(Strict):
-    """What a picture may cost before it is decoded."""
+    """Largest pictures that are decoded."""
 
     max_pixels: int = Field(default=64_000_000, gt=0)
-    """Width times height; 64 megapixels hold any area-scan camera in use."""
+    """Width times height; 64 megapixels are enough for any area-scan camera in use."""
     max_decoded_bytes: int = Field(default=512_000_000, gt=0)
-    """Memory for the decoded samples at their full depth and channel count."""
+    """Memory for the decoded samples at their full bit depth and channel count."""
     max_file_bytes: int = Field(default=256_000_000, gt=0)
 
 
 class Tiling(Strict):
-    """How a region is cut into windows: each is as large as the recipe's ``size_wh``, without being made smaller."""
+    """How a region is cut into windows; each window has the recipe's ``size_wh`` and is judged at full resolution."""
 
     overlap_px: int = Field(default=64, ge=0, le=1024, multiple_of=CELL_PX)
-    """Neighbouring windows share at least this many pixels along each axis: a defect this long lies wholly in one."""
+    """Neighbouring windows overlap by at least this many pixels along each axis; a defect up to this long lies
+    completely inside one window."""
 
 
 class Recipe(Strict):
@@ -94,21 +95,23 @@ class Recipe(Strict):
     size_wh: tuple[Annotated[int, Field(ge=32, le=2048)], Annotated[int, Field(ge=32, le=2048)]] = Field(
         default=(224, 224), strict=False
     )
-    """What the region of interest is resized to, or with ``tiling`` a window of it; width then height, in pixels."""
+    """Network input, width then height, in pixels: the region of interest is resized to it, or cut into windows of
+    this size with ``tiling``."""
     roi: Literal["none", "fixed", "classical", "learned"] = "none"
-    """How the region of interest is found, see ``roi.toml`` in the bundle; ``none`` judges the whole picture."""
+    """How the region of interest is found; details are in the bundle's ``roi.toml``. ``none`` judges the whole
+    picture."""
     reduction: Reduction = 1
-    """What a picture is divided by before anything looks at it, where the region stays large enough."""
+    """Divisor of the picture's width and height, applied before anything else."""
     reduced_by: ReducedBy = "decoder"
-    """Where pictures are reduced: ``decoder`` reduces a JPEG while it is unpacked, which is fast and takes encoded
-    pictures only; ``mean`` unpacks every picture whole and averages its pixels, so that raw frames are judged alike."""
+    """How pictures are reduced. ``decoder`` reduces a JPEG during decoding, which is fast but accepts encoded pictures
+    only; ``mean`` decodes every picture at full size and averages its pixels, so raw frames give the same result."""
     tiling: Tiling | None = None
-    """Judge the region in overlapping windows of ``size_wh`` pixels; ``None`` resizes it to them as a whole."""
+    """Judge the region in overlapping windows of ``size_wh`` pixels; ``None`` resizes the whole region to that size."""
     limits: PictureLimits = PictureLimits()
 
     @property
     def encoded_only(self) -> bool:
-        """Whether raw frames are refused: a decoder reduces a JPEG otherwise than an average over its pixels."""
+        """Whether raw frames are refused, because a JPEG decoder's reduction differs from averaging the pixels."""
         return self.reduction > 1 and self.reduced_by == "decoder"
 
     @model_validator(mode="after")
@@ -124,28 +127,29 @@ class Recipe(Strict):
 
 
 class Settings(BaseSettings):
-    """What belongs to this machine, not to the product: read from ``GONOGO_*`` environment variables."""
+    """Settings of this machine, independent of the product; read from ``GONOGO_*`` environment variables."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
     cache_dir: Path = Path.home() / ".cache" / "gonogo"
-    """Compiled graphs and downloaded weights; safe to delete."""
+    """Folder for compiled graphs and downloaded weights; safe to delete."""
     key_file: Path = Path.home() / ".config" / "gonogo" / "cache.key"
-    """Vouches for the compiled graphs; made on first use, for this user's eyes only; safe to delete."""
+    """File with the key that authenticates compiled graphs; created on first use, readable by this user only; safe to
+    delete."""
     device: str = "CPU"
     """OpenVINO device name."""
     threads: int = Field(default=0, ge=0)
-    """Inference threads; 0 leaves it to OpenVINO."""
+    """Number of inference threads; 0 lets OpenVINO choose."""
     progress_file: Path | None = None
-    """Where `gonogo.progress` says how far it is, for whoever waits in another process."""
+    """File to which `gonogo.progress` writes its progress, for another process to read."""
 
 
 @functools.cache
 def settings() -> Settings:
-    """The settings of this process, read on first use.
+    """Return the settings of this process, read on first use.
 
     Raises:
-        InputError: a variable holds what it may not.
+        InputError: A variable has an invalid value.
     """
     try:
         return Settings()

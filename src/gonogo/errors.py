@@ -8,7 +8,7 @@ class GonogoError(Exception):
 
 
 class InputError(GonogoError):
-    """Something the user handed over cannot be used; the message names it and the next step."""
+    """An input cannot be used; the message names it and the next step."""
 
 
 class ImageError(InputError):
@@ -16,19 +16,19 @@ class ImageError(InputError):
 
 
 class UnlocatedError(InputError):
-    """The part was not found in a picture, or is not as it was taught."""
+    """The part was not found in a picture, or does not match the parts that the ROI config was fitted to."""
 
 
 class DatasetError(InputError):
-    """A data set is malformed, or its splits leak."""
+    """A data set is malformed, or its splits share a part."""
 
 
 class WeightsError(InputError):
-    """Pretrained weights are missing, unreadable or made for another architecture."""
+    """Pretrained weights are missing, unreadable or for another architecture."""
 
 
 class RecipeError(InputError):
-    """A recipe or a setting is malformed."""
+    """A recipe, an ROI config or a setting is malformed."""
 
 
 class BundleError(InputError):
@@ -44,7 +44,7 @@ class LedgerError(InputError):
 
 
 class UnfitError(GonogoError):
-    """The input is well formed but not fit for what was asked (exit code 1)."""
+    """The input is well formed but not suitable for the request (exit code 1)."""
 
 
 class ParityError(UnfitError):

@@ -1,4 +1,4 @@
-"""From a trained torch network to an OpenVINO graph, and the gate that proves they agree."""
+"""Export of a trained torch network to an OpenVINO graph, and the parity gate that compares both."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, Frame
 
 PARITY_TOLERANCE = 1e-3
-"""Largest difference in score between torch and the graph that an export may show."""
+"""Largest allowed difference in score between torch and the exported graph."""
 
 
 def to_graph(module: nn.Module, size_wh: tuple[int, int]) -> ov.Model:
-    """Trace a module that takes uint8 NHWC pictures and convert it, for one picture of a fixed size at a time."""
+    """Trace a module that takes uint8 NHWC pictures, and convert it for batches of one picture of a fixed size."""
     width, height = size_wh
     example = torch.randint(0, 256, (1, height, width, 3), dtype=torch.uint8)
     with _no_telemetry(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing fixes the shapes, which is what is wanted here
+        warnings.simplefilter("ignore")  # tracing fixes the shapes, as intended
         graph = ov.convert_model(module.eval(), example_input=example, input=[ov.PartialShape([1, height, width, 3])])
     graph.inputs[0].get_tensor().set_names({"frame"})
     return graph
 
 
 def export_features(features: FeatureNetwork, size_wh: tuple[int, int]) -> ov.Model:
-    """The backbone alone, with one output ``features`` of 1 x channels x rows x columns."""
+    """Export the backbone alone, with one output ``features`` of 1 x channels x rows x columns."""
     graph = to_graph(features, size_wh)
     graph.outputs[0].get_tensor().set_names({"features"})
     return graph
 
 
 def export_pooled(features: FeatureNetwork, size_wh: tuple[int, int]) -> ov.Model:
-    """The backbone alone, with one output ``features`` of 1 x channels: the mean over each map."""
+    """Export the backbone alone, with one output ``features`` of 1 x channels: the mean over each map."""
     graph = to_graph(_Pooled(features), size_wh)
     graph.outputs[0].get_tensor().set_names({"features"})
     return graph
 
 
 def export_maps(features: FeatureNetwork, size_wh: tuple[int, int]) -> ov.Model:
-    """The backbone alone, with an output for every cut in order, each on its own grid of rows x columns."""
+    """Export the backbone alone, with one output per cut in order, each on its own grid of rows x columns."""
     graph = to_graph(_Maps(features), size_wh)
     for number, output in enumerate(graph.outputs):
         output.get_tensor().set_names({f"map {number}"})
@@ -60,10 +60,10 @@ def export_maps(features: FeatureNetwork, size_wh: tuple[int, int]) -> ov.Model:
 
 
 def export_classifier(network: Network, size_wh: tuple[int, int], *, labels: tuple[str, str]) -> ov.Model:
-    """The whole classifier: uint8 NHWC in, ``score``, ``heatmap`` and ``feature_vector`` out.
+    """Export the whole classifier: uint8 NHWC in, ``score``, ``heatmap`` and ``feature_vector`` out.
 
-    One more output, ``logits``, holds ``(0, score)``, and ``rt_info`` describes a two-class classifier, so that tools
-    built on OpenVINO's Model API load the graph as one.
+    A further output, ``logits``, holds ``(0, score)``, and ``rt_info`` describes a two-class classifier, so that tools
+    built on OpenVINO's Model API can load the graph as a classifier.
     """
     graph = to_graph(network, size_wh)
     for output, names in zip(graph.outputs, ({"score"}, {"heatmap"}, {"feature_vector"}), strict=True):
@@ -71,7 +71,7 @@ def export_classifier(network: Network, size_wh: tuple[int, int], *, labels: tup
     score = ops.unsqueeze(graph.output("score").get_node().input_value(0), ops.constant(1))
     logits = ops.concat([ops.multiply(score, ops.constant(np.float32(0))), score], axis=1)
     logits.output(0).get_tensor().set_names({"logits"})
-    # First, because that is the output Model API reads the classes from.
+    # First, because Model API reads the classes from the first output.
     results = [ops.result(logits), *graph.get_results()]
     whole = ov.Model(results, graph.get_parameters(), "gonogo")
     describe_classifier(whole, labels)
@@ -79,7 +79,7 @@ def export_classifier(network: Network, size_wh: tuple[int, int], *, labels: tup
 
 
 def export_locator(locator: Locator, size_wh: tuple[int, int]) -> ov.Model:
-    """The whole locator: uint8 NHWC in, ``box``, ``corners`` and ``presence`` out, places as shares of the picture."""
+    """Export the whole locator: uint8 NHWC in; ``box``, ``corners`` (as shares of the picture) and ``presence`` out."""
     graph = to_graph(locator, size_wh)
     for output, name in zip(graph.outputs, Sightings._fields, strict=True):
         output.get_tensor().set_names({name})
@@ -90,7 +90,7 @@ def check_locator_parity(locator: Locator, graph: Graph, frames: Iterable[Frame]
     """Compare torch and the compiled graph on whole pictures.
 
     Returns:
-        The largest absolute difference of a place, as a share of the picture, or of the probability of presence.
+        The largest absolute difference in a position, as a share of the picture, or in the probability of presence.
 
     Raises:
         ParityError: it exceeds `PARITY_TOLERANCE`.
@@ -105,12 +105,12 @@ def check_locator_parity(locator: Locator, graph: Graph, frames: Iterable[Frame]
         expected = expected._replace(presence=expected.presence.sigmoid())
         found["presence"] = 1 / (1 + np.exp(-found["presence"]))
         for name, value in expected._asdict().items():
-            # np.maximum hands NaN on, max() would drop it.
+            # np.maximum propagates NaN, max() would drop it.
             worst = float(np.maximum(worst, np.abs(value[0].numpy() - found[name][0]).max()))
     if not worst <= PARITY_TOLERANCE:
         raise ParityError(
             f"the exported locator differs from the trained one by {worst:.2e}, more than the "
-            f"{PARITY_TOLERANCE:.0e} allowed. This is a conversion fault: try another backbone or OpenVINO version."
+            f"{PARITY_TOLERANCE:.0e} allowed. The conversion is faulty: try another backbone or OpenVINO version."
         )
     return worst
 
@@ -129,21 +129,21 @@ def check_parity(network: Network, graph: Graph, pictures: Iterable[Picture]) ->
     for picture in pictures:
         with torch.no_grad():
             expected = float(network(torch.from_numpy(picture[None]))[0][0])
-        worst = float(np.maximum(worst, abs(expected - float(graph(picture)["score"][0]))))  # hands NaN on
+        worst = float(np.maximum(worst, abs(expected - float(graph(picture)["score"][0]))))  # propagates NaN
     if not worst <= PARITY_TOLERANCE:
         raise ParityError(
             f"the exported graph differs from the trained network by {worst:.2e} in score, more than the "
-            f"{PARITY_TOLERANCE:.0e} allowed. This is a conversion fault: try another backbone or OpenVINO version."
+            f"{PARITY_TOLERANCE:.0e} allowed. The conversion is faulty: try another backbone or OpenVINO version."
         )
     return worst
 
 
 def traced_operations(network: nn.Module, size_wh: tuple[int, int]) -> dict[str, int]:
-    """How many operations of each kind torch runs for one picture, the most frequent first, in torch's own words."""
+    """Count the operations that torch runs for one picture, by torch's names, the most frequent first."""
     width, height = size_wh
     example = torch.zeros((1, height, width, 3), dtype=torch.uint8)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing fixes the shapes, which is what is wanted here
+        warnings.simplefilter("ignore")  # tracing fixes the shapes, as intended
         traced = torch.jit.trace(network.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
         nodes = traced.inlined_graph.nodes()
     kinds = Counter(node.kind().removeprefix("aten::") for node in nodes if node.kind().startswith("aten::"))
@@ -151,7 +151,7 @@ def traced_operations(network: nn.Module, size_wh: tuple[int, int]) -> dict[str,
 
 
 def network_shift(features: FeatureNetwork, size_wh: tuple[int, int]) -> tuple[float, float]:
-    """Where the cells of a network's finest feature map look, see `gonogo.evidence.measure_shift`."""
+    """Measure the offset of the cells of a network's finest feature map, see `gonogo.evidence.measure_shift`."""
 
     def maps(picture: Picture) -> Float32[np.ndarray, "channels rows columns"]:
         with torch.no_grad():
@@ -181,7 +181,7 @@ class _Maps(nn.Module):
 
 @contextmanager
 def _no_telemetry() -> Iterator[None]:
-    # OpenVINO's converter reports its use unless it believes to run in CI.
+    # OpenVINO's converter sends telemetry unless it detects a CI environment.
     before = os.environ.get("CI")
     os.environ["CI"] = "true"
     try:

@@ -1,7 +1,7 @@
-"""Reading files that are what they should be, and writing so that a final name never holds half a thing.
+"""Safe reading of files, and atomic writing of files and folders.
 
-Reading refuses pipes and devices without waiting for them, and more bytes than expected. Writing goes beside the final
-name, then renames.
+Reading refuses pipes and devices without blocking, and files larger than expected. Writing uses a temporary name in the
+same folder, then renames, so that the final name never holds an incomplete file.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from gonogo.errors import InputError
 from gonogo.names import readable
 
 MOST_TEXT_BYTES = 256_000_000
-"""Largest text file that is read at once: records of a million pictures."""
+"""Largest text file that is read into memory, in bytes; enough for the records of a million pictures."""
 MOST_SETTINGS_BYTES = 1_000_000
-"""Largest file of settings, recipes or tokens."""
+"""Largest file of settings, recipes or tokens, in bytes."""
 
 
 def read_regular(path: Path, *, most_bytes: int, follow: bool = True, private: bool = False) -> bytes:
-    """Read a regular file, without ever waiting for a writer or a device.
+    """Read a regular file; never blocks on a pipe or a device.
 
     Args:
-        path: What to read.
-        most_bytes: Refuse a file with more.
-        follow: Whether the file may be a link to one.
-        private: Refuse a file that is not this user's own, or that anybody else may open.
+        path: The file.
+        most_bytes: Largest size that is accepted.
+        follow: Whether to follow a symbolic link.
+        private: Refuse a file that belongs to another user, or that another user may open.
 
     Raises:
-        OSError: missing or unreadable, not a regular file, or too large; ``strerror`` says which.
+        OSError: The file is missing or unreadable, not a regular file, or too large; ``strerror`` says which.
     """
-    require_regular(path)  # opening alone can move a device
+    require_regular(path)  # opening a device can already have side effects
     flags = os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0) | (0 if follow else os.O_NOFOLLOW)
     handle = os.open(path, flags)
     with os.fdopen(handle, "rb") as file:
         found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):  # put in its place since it was looked at
+        if not stat.S_ISREG(found.st_mode):  # replaced since the check above
             raise _not_regular(path, found.st_mode)
         if private and (found.st_uid != os.geteuid() or found.st_mode & 0o077):
             raise OSError(0, "expected a file that only this user may open", str(path))
         data = file.read(found.st_size + 1) if found.st_size <= most_bytes else b""
-        if len(data) > found.st_size:  # it grows, or its size is not known beforehand
+        if len(data) > found.st_size:  # the file is growing, or its size is unknown
             data += file.read(most_bytes - found.st_size)
     if found.st_size > most_bytes or len(data) > most_bytes:
         raise OSError(0, f"{max(found.st_size, len(data)):,} bytes, more than the {most_bytes:,} allowed", str(path))
@@ -62,7 +62,7 @@ def require_regular(path: Path) -> None:
     """Refuse a folder, a pipe, a socket or a device before anything opens it.
 
     Raises:
-        OSError: that, or missing.
+        OSError: The file is one of these, or missing.
     """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
@@ -70,7 +70,7 @@ def require_regular(path: Path) -> None:
 
 
 def kind_of(mode: int) -> str:
-    """What a file's mode says it is, for messages."""
+    """Describe a file type from its mode, for messages."""
     kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe (FIFO)", stat.S_ISSOCK: "a socket"}
     return next((name for is_kind, name in kinds.items() if is_kind(mode)), "a device")
 
@@ -80,20 +80,20 @@ def _not_regular(path: Path, mode: int) -> OSError:
 
 
 def read_text(path: Path, *, most_bytes: int = MOST_TEXT_BYTES) -> str:
-    """Read a UTF-8 text file; line ends become ``\\n``.
+    """Read a UTF-8 text file; line endings become ``\\n``.
 
     Raises:
-        OSError: as `read_regular`.
-        UnicodeDecodeError: not UTF-8.
+        OSError: See `read_regular`.
+        UnicodeDecodeError: The file is not UTF-8.
     """
     return read_regular(path, most_bytes=most_bytes).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON from outside.
+    """Parse untrusted JSON.
 
     Raises:
-        ValueError: not JSON, or nested too deeply.
+        ValueError: The text is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(text)
@@ -102,10 +102,10 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Parse TOML from outside.
+    """Parse untrusted TOML.
 
     Raises:
-        tomllib.TOMLDecodeError: not TOML, or nested too deeply.
+        tomllib.TOMLDecodeError: The text is not TOML, or is nested too deeply.
     """
     try:
         return tomllib.loads(text)
@@ -114,10 +114,10 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def private_folder(path: Path) -> None:
-    """Make a folder, where it is missing, that only this user may enter; one of this user's own is closed to others.
+    """Create a folder that only this user may enter, or restrict an existing one of this user.
 
     Raises:
-        OSError: it cannot be made, or is somebody else's.
+        OSError: The folder cannot be created, or belongs to another user.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
@@ -129,8 +129,8 @@ def write_beside(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write a file under a temporary name in the same folder, flush it to disk, then rename it.
 
     Raises:
-        InputError: the disk is full or the place is not writable; nothing is left under either name. A pipe or a device
-            already there is left alone: a rename would replace it.
+        InputError: The disk is full or the folder is not writable; no partial file is left behind. An existing pipe or
+            device is refused, because the rename would replace it.
     """
     partial: str | None = None
     try:
@@ -150,7 +150,7 @@ def write_beside(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def vanishing_array(shape: tuple[int, ...], dtype: type[np.generic], folder: Path) -> np.ndarray[Any, Any]:
-    """An array on disk, for what can be larger than memory; its file is gone when the array is."""
+    """Create an array on disk, which can be larger than memory; its file is deleted together with the array."""
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder)
     os.close(handle)
@@ -159,11 +159,11 @@ def vanishing_array(shape: tuple[int, ...], dtype: type[np.generic], folder: Pat
     except OSError as error:
         raise _unwritable(folder, error) from error
     finally:
-        Path(name).unlink()  # the mapping keeps the space until it is released
+        Path(name).unlink()  # the mapping keeps the data until it is closed
 
 
 def disk_is_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that it came from, says that there is no space left."""
+    """Whether an error, or one of its causes, says that no disk space is left."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
@@ -174,7 +174,7 @@ def disk_is_full(error: BaseException | None) -> bool:
 
 
 def free_bytes(path: Path) -> int:
-    """Space left on the disk of a place, or of the nearest folder above it that exists; 0 where it cannot be asked."""
+    """Free space on the disk of a path, or of its nearest existing parent folder; 0 if it cannot be determined."""
     place = next((each for each in (path, *path.parents) if each.exists()), Path("/"))
     try:
         return shutil.disk_usage(place).free
@@ -184,11 +184,11 @@ def free_bytes(path: Path) -> int:
 
 @contextmanager
 def folder_beside(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A new folder to fill, renamed to ``path`` when the block ends well and removed when it does not.
+    """Create a temporary folder, renamed to ``path`` if the block succeeds and removed if it raises.
 
     Args:
         path: The final name.
-        replace: Whether a folder already there may be replaced; it is kept until the new one is complete.
+        replace: Whether an existing folder may be replaced; it is kept until the new one is complete.
 
     Raises:
         InputError: ``path`` exists and ``replace`` is false, or the disk is full.
@@ -210,10 +210,10 @@ def folder_beside(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def plain_files(root: Path) -> list[str]:
-    """Every file below a folder as a path from there, sorted. Nothing is opened.
+    """List all files below a folder by relative path, sorted. Nothing is opened.
 
     Raises:
-        InputError: something in it is no plain file or a link to one, or has a name that is no line of text.
+        InputError: An entry is neither a plain file nor a link to one, or its name is not a single line of text.
     """
     found, folders = [], [root]
     while folders:
@@ -238,7 +238,7 @@ def plain_files(root: Path) -> list[str]:
 
 def _no_plain_file(root: Path, path: str, kind: int) -> InputError:
     if stat.S_ISREG(kind):
-        found = "a name that is no line of text"
+        found = "a name that is not a single line of text"
     else:
         found = "a link to a folder" if stat.S_ISDIR(kind) else kind_of(kind)
     return InputError(f"{_shown(root, path)}: expected a plain file, found {found}. Copy the folder again without it.")
@@ -270,4 +270,4 @@ def _unwritable(path: Path, error: OSError) -> InputError:
 
 
 def _next_step(error: OSError) -> str:
-    return "Free some space or choose another place." if disk_is_full(error) else "Choose another place."
+    return "Free some space or choose another location." if disk_is_full(error) else "Choose another location."

@@ -1,8 +1,8 @@
-"""Defect maps as pictures: a fixed colour scale, the way from cells to pixels, the overlay on the photograph.
+"""Heat maps: the fixed colour scale, interpolation from cells to pixels, and the overlay on the photograph.
 
-A defect map has few cells (7 x 7, say), the photograph millions of pixels. Everything here agrees on one geometry: the
-map's grid covers the judged region evenly, so cell ``i`` of ``n`` has its middle at ``(i + 0.5) / n`` of the region.
-Where a network's cells look elsewhere than at the middle of their square, the verdict says by how much (``shift_xy``).
+A defect map has few cells (for example 7 x 7), a photograph has millions of pixels. All functions use one geometry: the
+map's grid covers the judged region evenly, so cell ``i`` of ``n`` has its centre at ``(i + 0.5) / n`` of the region.
+If a network's cells respond to a point away from the centre of their square, ``shift_xy`` of the verdict is the offset.
 """
 
 from __future__ import annotations
@@ -25,33 +25,34 @@ STATE_RGB = {
     State.NO_GO: (208, 46, 40),
     State.FAULT: (120, 120, 130),
 }
-"""Outline colour of each verdict; never the only carrier of the meaning."""
+"""Outline colour of each verdict; the verdict is always shown as text, too."""
 
 _GOOD_CELLS_COLD = 0.99
 _STRONGEST_TINT = 0.7
-_DARKEST_INFERNO = 96  # below this the colour map is nearly black and would read as shadow on the part
+_DARKEST_INFERNO = 96  # below this the colour map is nearly black and looks like a shadow on the part
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeatScale:
-    """The fixed colour scale of one inspector, in units of its defect map (score units with the bias left out).
+    """The fixed colour scale of one inspector, in units of its defect map (score units without the bias).
 
-    Fixed, so that two pictures can be compared: a map stretched to its own range makes every good part look defective.
+    The scale is fixed so that two pictures can be compared: a map stretched to its own range would make every good part
+    look defective.
     """
 
     cold: float
-    """Cells at or below this show the photograph itself."""
+    """Cells at or below this value are transparent."""
     hot: float
-    """Cells at or above this have the strongest colour."""
+    """Cells at or above this value have the strongest colour."""
     shift_xy: tuple[float, float] = (0.0, 0.0)
-    """What `gonogo.schema.Verdict` says of its map; in a cascade of the teacher's."""
+    """Offset of the cells, see `gonogo.schema.Verdict`; in a cascade, of the teacher's map."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.cold) and math.isfinite(self.hot) and self.cold < self.hot):
             raise ValueError(f"expected finite cold < hot, found {self.cold} and {self.hot}")
 
     def heat(self, values: Float32[np.ndarray, "*cells"]) -> Float32[np.ndarray, "*cells"]:
-        """Map values as heat, 0 (cold) to 1 (hot)."""
+        """Convert map values to heat, from 0 (cold) to 1 (hot)."""
         return np.clip((values - self.cold) / (self.hot - self.cold), 0.0, 1.0).astype(np.float32)
 
 
@@ -63,24 +64,24 @@ def fit_scale(
     *,
     shift_xy: tuple[float, float] = (0.0, 0.0),
 ) -> HeatScale:
-    """Choose the scale on which good parts look cold and the hottest spot of a typical bad part looks hot.
+    """Choose a scale on which good parts look cold and the hottest spot of a typical bad part looks hot.
 
-    Cold is the go threshold, or the 99 % quantile of the cells of good parts where that is higher (a mean-pooled map
-    has single cells above the threshold on parts that are clearly good). Hot is the median over bad parts of their
-    hottest cell, kept at least as far above cold as cold lies above the middle good cell.
+    Cold is the go threshold or, if higher, the 99 % quantile of the cells of good parts (a mean-pooled map has single
+    cells above the threshold even on clearly good parts). Hot is the median of the hottest cells of bad parts, but at
+    least as far above cold as cold is above the median cell of good parts.
 
     Args:
-        maps_good: Defect maps of good parts (not those trained on), each rows x columns.
+        maps_good: Defect maps of good parts that were not trained on, each rows x columns.
         maps_bad: Defect maps of bad parts; may be empty.
-        bias: What the inspector adds to the pooled map.
-        go_below: The go threshold on the score, where there is one; ``-inf`` counts as none.
-        shift_xy: Handed on to the scale.
+        bias: The inspector's bias, added to the pooled map.
+        go_below: The go threshold on the score, if there is one; ``-inf`` counts as none.
+        shift_xy: Offset of the cells, stored in the scale.
 
     Raises:
-        ValueError: no map of a good part.
+        ValueError: ``maps_good`` is empty.
     """
     if not maps_good:
-        raise ValueError("expected the defect maps of some good parts, found none")
+        raise ValueError("expected defect maps of good parts, found none")
     cells = np.concatenate([np.ravel(cell_map) for cell_map in maps_good]).astype(np.float64)
     cold = float(np.quantile(cells, _GOOD_CELLS_COLD))
     if go_below is not None and math.isfinite(go_below):
@@ -97,19 +98,19 @@ def spread(
     *,
     shift_xy: tuple[float, float] = (0.0, 0.0),
 ) -> Float32[np.ndarray, "height width"]:
-    """Interpolate a defect map to the pixels of its frame, smoothly and never beyond the range of its cells.
+    """Interpolate a defect map smoothly to the pixels of its frame, within the range of its cells.
 
     Args:
-        heatmap: rows x columns, over what `gonogo.images.cut` cuts out for ``region``.
+        heatmap: rows x columns, evenly over the crop that `gonogo.images.cut` takes for ``region``.
         region: The judged region in frame pixels.
         shape_hw: Height and width of the frame.
-        shift_xy: Where its cells look, see `gonogo.schema.Verdict`.
+        shift_xy: Offset of the cells, see `gonogo.schema.Verdict`.
 
     Returns:
-        height x width; ``-inf`` outside the region, where nothing was judged.
+        height x width; ``-inf`` outside the judged region.
 
     Raises:
-        ImageError: the region does not overlap the frame.
+        ImageError: The region does not overlap the frame.
     """
     (x1, y1, x2, y2), values = _over_window(heatmap, region, shape_hw, shift_xy)
     full = np.full(shape_hw, -np.inf, np.float32)
@@ -120,15 +121,15 @@ def spread(
 def hottest_point(
     heatmap: DefectMap, region: Region, *, shift_xy: tuple[float, float] = (0.0, 0.0)
 ) -> tuple[float, float]:
-    """Where the map is hottest: ``(x, y)`` in frame pixels, inside the region.
+    """Return the hottest point of a map: ``(x, y)`` in frame pixels, inside the region.
 
-    The peak is placed between cells by the parabola through the hottest cell and its two neighbours along each axis;
-    a cell at the border keeps its own middle. Of equal cells the one nearest to the middle of the grid counts.
+    Along each axis, the peak is refined by a parabola through the hottest cell and its two neighbours; at the border it
+    is the cell's centre. Among equal cells, the one nearest to the centre of the grid is used.
 
     Args:
         heatmap: rows x columns, evenly over ``region``.
         region: The judged region in frame pixels.
-        shift_xy: Where its cells look, see `gonogo.schema.Verdict`.
+        shift_xy: Offset of the cells, see `gonogo.schema.Verdict`.
     """
     rows, columns = heatmap.shape
     row, column = _peak_cell(heatmap)
@@ -139,15 +140,15 @@ def hottest_point(
 
 
 def overlay(frame: Frame, verdict: Verdict, scale: HeatScale) -> Frame:
-    """The photograph with its heat drawn on and the judged region outlined in the colour of the verdict.
+    """Draw the heat map on the photograph, and outline the judged region in the colour of the verdict.
 
-    Cold regions stay the photograph; the hotter, the more colour (purple, orange, yellow). Draw it off the verdict
-    path.
+    Cold regions stay unchanged; the hotter, the stronger the colour (purple, orange, yellow). Drawing takes time: call
+    this after the verdict was sent.
 
     Args:
-        frame: uint8, height x width x 3; left as it is.
-        verdict: The inspector's judgement of this frame; one without a map is only outlined, one without a region
-            comes back as the photograph.
+        frame: uint8, height x width x 3; not modified.
+        verdict: The verdict on this frame. Without a map only the outline is drawn; without a region the photograph is
+            returned as it is.
         scale: The inspector's colour scale.
 
     Returns:
@@ -168,7 +169,7 @@ def overlay(frame: Frame, verdict: Verdict, scale: HeatScale) -> Frame:
 
 
 def legend_rgb() -> UInt8[np.ndarray, "256 3"]:
-    """The colours from cold to hot, for drawing a key beside the picture: the upper part of Inferno."""
+    """Return the colours from cold to hot, for a legend: the upper part of the Inferno colour map."""
     steps = np.linspace(_DARKEST_INFERNO, 245, 256).round().astype(np.uint8)
     return np.ascontiguousarray(cv2.applyColorMap(steps, cv2.COLORMAP_INFERNO).reshape(256, 3)[:, ::-1])
 
@@ -176,7 +177,7 @@ def legend_rgb() -> UInt8[np.ndarray, "256 3"]:
 def _over_window(
     heatmap: DefectMap, region: Region, shape_hw: tuple[int, ...], shift_xy: tuple[float, float]
 ) -> tuple[tuple[int, int, int, int], Float32[np.ndarray, "height width"]]:
-    """The pixels ``(x1, y1, x2, y2)`` around a region and the map over them, ``-inf`` beside the region."""
+    """Return the pixel window ``(x1, y1, x2, y2)`` around a region and the map in it, ``-inf`` outside the region."""
     corners = corners_of(region)
     x1, y1, x2, y2 = window = pixel_window(_blank(shape_hw), box_around(corners))
     if isinstance(region, Box):
@@ -201,7 +202,7 @@ def _blank(shape_hw: tuple[int, ...]) -> Frame:
 def _interpolate(
     heatmap: DefectMap, size_hw: tuple[int, ...], shift_xy: tuple[float, float]
 ) -> Float32[np.ndarray, "height width"]:
-    # Two small matrix products instead of cv2.resize: any shift, no rounding of positions, no slower.
+    # Two small matrix products instead of cv2.resize: any shift, no rounded positions, and just as fast.
     down = _cubic_weights(heatmap.shape[0], size_hw[0], shift_xy[1])
     across = _cubic_weights(heatmap.shape[1], size_hw[1], shift_xy[0])
     full: Float32[np.ndarray, "height width"] = down @ heatmap.astype(np.float32) @ across.T
@@ -209,7 +210,7 @@ def _interpolate(
 
 
 def _cubic_weights(cells: int, pixels: int, shift: float) -> Float32[np.ndarray, "pixels cells"]:
-    """Cubic convolution after Keys (IEEE TASSP 29, 1981) with a = -1/2; cells beyond the border repeat the last."""
+    """Cubic convolution (Keys, IEEE TASSP 29, 1981) with a = -1/2; the border cell is repeated beyond the border."""
     position = (np.arange(pixels) + 0.5) * (cells / pixels) - 0.5 - shift
     first = np.floor(position).astype(int)
     weights = np.zeros((pixels, cells), np.float32)

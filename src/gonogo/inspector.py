@@ -1,4 +1,4 @@
-"""The inspector: one picture in, one verdict out. The only way anything in gonogo judges a picture."""
+"""The inspector: one picture in, one verdict out. All of gonogo judges pictures through this class."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gonogo.tiling import Grid
 
 
 class Inspector:
-    """Turns frames into verdicts with one bundle. Not thread-safe: give each thread or process its own."""
+    """Judges frames with one bundle. Not thread-safe: use one inspector per thread or process."""
 
     def __init__(
         self, opened: Bundle, graph: Graph, search: Roi | None = None, *, cascade: Cascade | None = None
@@ -42,16 +42,16 @@ class Inspector:
     def load(cls, path: str | os.PathLike[str], *, machine: Settings | None = None, replay: bool = True) -> Inspector:
         """Open a bundle, compile its graphs and replay its golden frames.
 
-        A graph compiled at an earlier start is taken from the cache where it proves to be this bundle's own; one that
-        does not reproduce the golden frames is compiled anew from the sealed file, which then decides.
+        Graphs compiled at an earlier start are taken from the cache if they are authentic. If they do not reproduce the
+        golden scores, they are compiled again from the sealed files and the golden frames are replayed once more.
 
         Args:
             path: The bundle's folder.
-            machine: Device, threads and cache; the process's settings where omitted.
+            machine: Device, threads and cache; defaults to `gonogo.config.settings`.
             replay: Judge the golden frames and refuse a bundle that does not reproduce their scores.
 
         Raises:
-            BundleError: the bundle was changed, cannot be compiled, or does not reproduce its golden scores.
+            BundleError: The bundle was changed, cannot be compiled, or does not reproduce its golden scores.
         """
         machine = machine or settings()
         opened = bundle.read_bundle(path)
@@ -63,7 +63,7 @@ class Inspector:
         try:
             inspector._replay(environment)
         except BundleError:
-            if not graphs.forget_kept():
+            if not graphs.discard_cached():
                 raise
             inspector = cls._assembled(opened, graphs)
             inspector._replay(environment)
@@ -71,16 +71,16 @@ class Inspector:
 
     @classmethod
     def of_draft(cls, opened: Bundle) -> Inspector:
-        """What judges with a bundle that is still being made, see `gonogo.bundle.draft`; nothing is replayed."""
+        """Create an inspector from an unsealed bundle, see `gonogo.bundle.draft`; no golden frame is replayed."""
         return cls._assembled(opened, _Graphs(opened, settings()))
 
     def revised(self, opened: Bundle) -> Inspector:
-        """The same graphs under another manifest."""
+        """Return an inspector with the same graphs and another manifest."""
         return Inspector(opened, self._graph, self.roi, cascade=self.cascade)
 
     @classmethod
     def _assembled(cls, opened: Bundle, graphs: _Graphs) -> Inspector:
-        """Everything that judges, from sealed bytes or compiled from them earlier."""
+        """Build an inspector from sealed bytes, or from graphs that were compiled from them earlier."""
         search = cascade = None
         if opened.manifest.recipe.roi != "none":
             text = opened.data(bundle.ROI_RECIPE).decode(errors="replace")
@@ -91,22 +91,22 @@ class Inspector:
 
     @property
     def path(self) -> Path:
-        """Where the bundle lies."""
+        """Folder of the bundle."""
         return self.bundle.root
 
     @property
     def bundle_sha256(self) -> str:
-        """Names the exact bundle."""
+        """Identity of the exact bundle."""
         return self.bundle.sha256
 
     @property
     def recipe(self) -> Recipe:
-        """How the product is inspected."""
+        """The bundle's recipe."""
         return self.bundle.manifest.recipe
 
     @property
     def operating_point(self) -> OperatingPoint | None:
-        """The thresholds and their evidence."""
+        """The thresholds and their evidence; ``None`` if nothing was certified yet."""
         return self.bundle.manifest.operating_point
 
     @property
@@ -124,12 +124,12 @@ class Inspector:
 
         Args:
             picture: A raw frame (uint8 RGB, height x width x 3) or a photograph, raw or encoded.
-            located: Where the part is, in pixels of the full size, for a caller who knows; searched for where omitted.
+            located: Position of the part, in pixels of the full-size picture, if known; omit to search for it.
 
         Returns:
-            The verdict, with places in pixels of the full size. A picture that cannot be decoded, a raw frame where the
-            bundle is proven for encoded pictures only, a judgement that could not be completed and a part that was not
-            found are each a ``fault`` with its reason, never an exception.
+            The verdict, with positions in pixels of the full-size picture. This method does not raise: it returns a
+            ``fault`` with a reason if the picture cannot be decoded, the part was not found, the judgement could not be
+            completed, or the picture is a raw frame and the bundle is certified for encoded pictures only.
         """
         recipe, timings_ms = self.recipe, dict[str, float]()
         try:
@@ -147,25 +147,25 @@ class Inspector:
         return verdict
 
     def inspect_encoded(self, data: bytes, *, name: str = "picture") -> Verdict:
-        """Judge one encoded picture from its bytes, as they come from a file or a camera that sends JPEG.
+        """Judge one encoded picture, such as the bytes of a file or of a camera that sends JPEG.
 
-        Where the decoder reduces pictures, a JPEG is never unpacked at its full size.
+        If the recipe reduces pictures in the decoder, a JPEG is never decoded at its full size.
 
         Args:
             data: A whole JPEG, PNG, BMP, TIFF or WebP file.
-            name: What to call it in the reason of a fault.
+            name: Name of the picture in the reason of a fault.
 
         Returns:
-            As `inspect`.
+            See `inspect`.
         """
         return self.inspect(Photograph(data, name=name))
 
     def inspect_file(self, path: str | os.PathLike[str]) -> tuple[Photograph | None, Verdict]:
-        """Read and judge one file; one that cannot be read or decoded is a ``fault`` that says why.
+        """Read and judge one file; a file that cannot be read or decoded gives a ``fault`` with the reason.
 
         Returns:
-            The photograph (``None`` where it could not be decoded), whose ``frame`` is unpacked at its full size only
-            when somebody looks at it, and the verdict.
+            The photograph (``None`` if it could not be decoded) and the verdict. The photograph's ``frame`` is decoded
+            at its full size on first access.
         """
         try:
             data = images.read_bytes(path, limits=self.recipe.limits)
@@ -178,13 +178,13 @@ class Inspector:
     def _judge(
         self, frame: Frame, located: Located | None, size_wh: tuple[int, int], timings_ms: dict[str, float]
     ) -> Verdict:
-        """Judge a frame, reduced as the recipe says; the verdict's places are those of the full size.
+        """Judge a frame that was reduced according to the recipe; the verdict uses full-size pixels.
 
         Args:
-            frame: The frame that is judged.
-            located: Where the part is on it, for a caller who knows.
-            size_wh: The frame's full width and height.
-            timings_ms: What was done before took so long.
+            frame: The reduced frame.
+            located: Position of the part in that frame, if known.
+            size_wh: Width and height at full size.
+            timings_ms: Durations of the preceding stages.
         """
         box: Box | None = None
         region: Region | None = None
@@ -202,9 +202,9 @@ class Inspector:
                 outputs, doubt = self._second_opinion(outputs, frame, cut_out, timings_ms)
                 score = float(outputs["score"][0])
                 decided = self._decide(score)
-                state, reason = self._guarded(*decided, outputs["feature_vector"][0])
+                state, reason = self._check_distribution(*decided, outputs["feature_vector"][0])
                 kind, kind_share = self._kind(state, outputs, strange=state is not decided[0], asked=bool(doubt))
-        except Exception as error:  # noqa: BLE001  the edge of judging: whatever went wrong, the answer is a fault
+        except Exception as error:  # noqa: BLE001  the edge of judging: any error becomes a fault
             return replace(_fault(f"not judged: {error}", timings_ms), box=box, region=region)
         return Verdict(
             state=state,
@@ -224,11 +224,11 @@ class Inspector:
 
     def _judge_windows(self, picture: Picture, grid: Grid) -> Outputs:
         if self.cascade is not None:
-            raise ValueError("a cascade judges whole regions, and this bundle's recipe asks for windows")
+            raise ValueError("a cascade judges whole regions, but this bundle's recipe has tiling")
         return tiling.judge_windows(self._graph, picture, grid).outputs
 
     def _at_full_size(self, box: Box | None, size_wh: tuple[int, int]) -> Box | None:
-        """A box found on the reduced frame, in pixels of the full-size one and inside it."""
+        """Convert a box on the reduced frame to full-size pixels, clipped to the picture."""
         if box is None or (reduction := self.recipe.reduction) == 1:
             return box
         return box.scaled(reduction, reduction).intersection(Box.whole_of(*size_wh))
@@ -236,11 +236,11 @@ class Inspector:
     def _second_opinion(
         self, outputs: Outputs, frame: Frame, region: Region, timings_ms: dict[str, float]
     ) -> tuple[Outputs, str]:
-        """In a cascade: the answer that counts, and why the teacher was asked where it was."""
+        """In a cascade, return the final outputs, and the reason to ask the teacher if it was asked."""
         if self.cascade is None:
             return outputs, ""
         if not (doubt := self.cascade.doubt(outputs)):
-            return self.cascade.settled(outputs), ""
+            return self.cascade.in_teacher_unit(outputs), ""
         with _Timed(timings_ms, "teacher"):
             return self.cascade.ask(frame, region, outputs), doubt
 
@@ -249,13 +249,13 @@ class Inspector:
             raise ValueError(f"the network gave a score of {score}")
         point = self.operating_point
         if point is None:
-            return State.REVIEW, "no operating point is certified yet, so a person decides"
-        state, reason = _stated(point, score)
+            return State.REVIEW, "no operating point is certified yet: sent to review"
+        state, reason = _by_thresholds(point, score)
         unpromised = without_promise(point)
         return state, f"{reason}; {unpromised}" if unpromised else reason
 
-    def _guarded(self, state: State, reason: str, vector: FeatureVector) -> tuple[State, str]:
-        """Turn go and no-go into review for a part unlike everything taught; never the other way round."""
+    def _check_distribution(self, state: State, reason: str, vector: FeatureVector) -> tuple[State, str]:
+        """Send a part that is out of distribution to review; never changes a review to go or no-go."""
         if self.drift is None or self.drift.guard is None or state is State.REVIEW:
             return state, reason
         guard, distance = self.drift.guard, self.drift.features.distance(vector)
@@ -263,20 +263,20 @@ class Inspector:
             return state, reason
         return (
             State.REVIEW,
-            f"unlike everything taught (distance {distance:.3f}, ordinary parts stay within {guard.farthest:.3f}): "
-            f"a person decides; otherwise {reason}",
+            f"out of distribution (distance {distance:.3f}, limit {guard.farthest:.3f}): sent to review; "
+            f"otherwise {reason}",
         )
 
     def _kind(
         self, state: State, outputs: Outputs, *, strange: bool, asked: bool
     ) -> tuple[str, float | None] | tuple[None, None]:
-        """The likeliest defect kind with its share, where kinds are known; never for a go.
+        """Return the likeliest defect kind and its share, if the bundle knows kinds; never for a go.
 
         Args:
             state: The verdict.
-            outputs: Of the network whose answer counts.
-            strange: It was found unlike everything taught.
-            asked: In a cascade: this is the second network's answer.
+            outputs: Outputs of the network that decided.
+            strange: Whether the part is out of distribution.
+            asked: Whether, in a cascade, the second network decided.
         """
         rule = self.bundle.manifest.cascade
         known = (rule.teacher if rule is not None and asked else self.bundle.manifest.classifier).defect_kinds
@@ -285,7 +285,7 @@ class Inspector:
         return (UNLIKE, None) if strange else known.name(outputs["kinds"][0])
 
     def _replay(self, environment: dict[str, str]) -> None:
-        """Judge the golden frames; bit-equal where the bundle was proven, within its tolerance elsewhere."""
+        """Judge the golden frames; scores must be bit-equal on the machine of certification, else within tolerance."""
         manifest = self.bundle.manifest
         exact = environment == dict(manifest.proven_on)
         for file, photograph, expected in self.bundle.golden():
@@ -293,9 +293,10 @@ class Inspector:
             off = math.inf if found is None else abs(found - expected)
             if off > (0.0 if exact else manifest.score_tolerance):
                 raise BundleError(
-                    f"{self.path}: {file} must score {expected!r}, found {found!r} "
+                    f"{self.path}: expected a score of {expected!r} for {file}, found {found!r} "
                     f"({'on the same kind of machine' if exact else f'tolerance {manifest.score_tolerance:g}'}). "
-                    f"This device ({environment['device']}) does not reproduce the bundle; certify it here anew."
+                    f"This device ({environment['device']}) does not reproduce the bundle. Certify it again here: "
+                    "gonogo certify"
                 )
 
 
@@ -323,8 +324,8 @@ class _Graphs:
         self._kept += [place.name] * graph.kept
         return graph
 
-    def forget_kept(self) -> bool:
-        """Remove the graphs that came from the cache, so that they are compiled anew; whether there were any."""
+    def discard_cached(self) -> bool:
+        """Discard the graphs that came from the cache, to compile them again; return whether there were any."""
         for place in self._kept:
             self._cache.discard(place)
         found, self._kept = bool(self._kept), []
@@ -335,8 +336,8 @@ def _fault(reason: object, timings_ms: Mapping[str, float] | None = None) -> Ver
     return Verdict(state=State.FAULT, score=None, reason=str(reason), timings_ms=timings_ms or {})
 
 
-def _stated(point: OperatingPoint, score: float) -> tuple[State, str]:
-    """The verdict for a finite score, and why."""
+def _by_thresholds(point: OperatingPoint, score: float) -> tuple[State, str]:
+    """Return the verdict for a finite score, and its reason."""
     state = point.state(score)
     if state is State.GO:
         return state, f"score {score:.3f} is below the go threshold {point.go_below:.3f}"
@@ -344,11 +345,11 @@ def _stated(point: OperatingPoint, score: float) -> tuple[State, str]:
         return state, f"score {score:.3f} is above the no-go threshold {point.no_go_above:.3f}"
     if not point.escape.holds and not point.go_without_promise:
         missing = point.escape.parts_missing
-        return state, f"{missing} more bad parts are needed before any part may pass, so a person decides"
-    return state, f"score {score:.3f} is {_beyond(point)}: a person decides"
+        return state, f"{missing} more bad parts are needed before any part may pass: sent to review"
+    return state, f"score {score:.3f} is {_in_review_band(point)}: sent to review"
 
 
-def _beyond(point: OperatingPoint) -> str:
+def _in_review_band(point: OperatingPoint) -> str:
     if math.isinf(point.no_go_above):
         return f"not below the go threshold {point.go_below:.3f}"
     return f"between the thresholds {point.go_below:.3f} and {point.no_go_above:.3f}"
@@ -361,7 +362,7 @@ def _require_part(located: Located) -> Region:
 
 
 class _Timed:
-    """Writes down how long its block took, whatever became of it."""
+    """Records the duration of its block, even if the block raises."""
 
     def __init__(self, timings_ms: dict[str, float], stage: str) -> None:
         self._timings_ms, self._stage = timings_ms, stage

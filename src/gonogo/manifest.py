@@ -1,4 +1,4 @@
-"""The manifest of a bundle, ``inspector.json``: what it states of its graph, its proof and its history."""
+"""The manifest of a bundle, ``inspector.json``: its graph, its certificate and its history."""
 
 from __future__ import annotations
 
@@ -17,71 +17,71 @@ from gonogo.schema import OperatingPoint
 
 
 class Golden(Strict):
-    """A frame in the bundle and the score that it must give."""
+    """A frame in the bundle and its expected score."""
 
     file: str
     score: float = Field(allow_inf_nan=False)
 
 
 class Evidence(Strict):
-    """One kind of evidence that counts, see `gonogo.evidence`."""
+    """One kind of evidence in the score, see `gonogo.evidence`."""
 
     kind: Literal["context", "memory", "cells"]
     weight: float = Field(ge=0, allow_inf_nan=False)
     auroc: float | None = None
-    """What it alone reaches on parts left out; ``None`` where one class is missing."""
+    """AUROC of this kind alone, in cross-validation; ``None`` if one class is missing."""
 
 
 class Classifier(Strict):
-    """What the graph is made of."""
+    """Structure of the graph."""
 
     backbone: str
     cuts: tuple[str, ...] = Field(strict=False)
     pool: Literal["mean", "max", "lse", "evidence"]
-    """``evidence``: each kind's map has a pooling of its own, see `gonogo.evidence`."""
+    """``evidence``: each kind of evidence has a different pooling, see `gonogo.evidence`."""
     sharpness: float
-    """Of log-sum-exp pooling."""
+    """Sharpness of log-sum-exp pooling."""
     bias: float
-    """``score = pool(heatmap) + bias``; with evidence ``sum of the pooled maps + bias``."""
+    """``score = pool(heatmap) + bias``; with evidence, ``score = sum of the pooled maps + bias``."""
     weights: str
-    """Where the training started from."""
+    """Initial weights of the backbone."""
     context: bool = False
-    """Whether every cell of the heat map also holds what the picture as a whole says, the same in all."""
+    """Whether every cell of the heat map includes the same contribution of the whole picture."""
     evidence: tuple[Evidence, ...] = Field(default=(), strict=False)
-    """The kinds in the order of their maps in the output ``evidence``."""
+    """Kinds of evidence, in the order of their maps in the output ``evidence``."""
     defect_kinds: KnownKinds | None = None
-    """What the output ``kinds`` tells apart; ``None`` where there is no such output."""
+    """Defect kinds of the output ``kinds``; ``None`` if the graph has no such output."""
 
 
 class Revision(Strict):
-    """An operating point that was replaced by a later one."""
+    """An earlier operating point."""
 
     replaced: str
-    """When, UTC, ISO 8601."""
+    """Time of replacement, UTC, ISO 8601."""
     operating_point: JsonValue
     bundle_sha256: str
     files: Mapping[str, str] | None = None
-    """The files that belonged to it, and where the bundle keeps them now; ``None``: none were kept then."""
+    """Its files, and where the bundle keeps them now; ``None`` if they were not kept."""
     golden: tuple[Golden, ...] | None = Field(default=None, strict=False)
-    """What was stated of its golden frames, which are among the files; ``None``: they were not chosen for it."""
+    """Its golden frames, whose pictures are in ``files``; ``None`` if it had none of its own."""
 
 
 class VerdictCounts(Strict):
-    """What the two thresholds of a bundle did with the parts of one split; guards are left aside."""
+    """Verdicts of a bundle's two thresholds on one split, without the out-of-distribution check."""
 
     parts_good: int = Field(ge=0)
     parts_bad: int = Field(ge=0)
     escapes: int = Field(ge=0)
-    """Bad parts judged go."""
+    """Number of bad parts judged go."""
     overkills: int = Field(ge=0)
-    """Good parts judged no-go."""
+    """Number of good parts judged no-go."""
     reviews: int = Field(ge=0)
-    """Parts of both labels sent to a person."""
+    """Number of parts of both labels sent to review."""
     faults: int = Field(ge=0)
 
 
 class ParentComparison(Strict):
-    """A bundle beside its teacher: the same promise, certified on the same parts, tried on the same other parts."""
+    """Comparison of a bundle with its teacher: the same promise, certified and tested on the same parts."""
 
     teacher_sha256: str
     split: str
@@ -91,14 +91,14 @@ class ParentComparison(Strict):
 
 
 class CascadeRule(Strict):
-    """When the second graph is asked, and how both answers come to one score; see `gonogo.cascade`."""
+    """When the second graph is asked, and how both answers give one score; see `gonogo.cascade`."""
 
     student_sha256: str
     teacher: Classifier
     size_wh: tuple[int, int] = Field(strict=False)
-    """Of the teacher's picture, width then height, in pixels."""
+    """Width and height of the teacher's input, in pixels."""
     precision: Precision = "f32"
-    """Of the teacher's arithmetic."""
+    """Precision of the teacher's arithmetic."""
     ask_from: float = Field(allow_inf_nan=False)
     """Student scores below this are clearly good."""
     ask_to: float = Field(allow_inf_nan=False)
@@ -108,16 +108,16 @@ class CascadeRule(Strict):
     bad_shift: float = Field(allow_inf_nan=False)
     """Added to the student's score where it is clearly bad."""
     student_shift_xy: tuple[float, float] = Field(default=(0.0, 0.0), strict=False)
-    """Where the cells of the student's map look; those of the teacher's by the manifest's heat scale."""
+    """Offset of the cells of the student's map; the teacher's is in the manifest's heat scale."""
     map_scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """The student's map times this and plus ``map_offset`` is in the unit of the teacher's."""
+    """The student's map times ``map_scale`` plus ``map_offset`` is in the unit of the teacher's map."""
     map_offset: float | None = Field(default=None, allow_inf_nan=False)
-    """``None``: both maps are logits of cells, and the student's moves with its score."""
+    """``None`` if both maps are logits of cells; the student's map then shifts together with its score."""
     compared: ParentComparison | None = None
     pictures: int = Field(default=0, ge=0)
-    """Judged for the comparison."""
+    """Number of pictures judged to choose the rule."""
     asked: int = Field(default=0, ge=0)
-    """Of those, the pictures that went to the teacher."""
+    """Number of those pictures that the teacher judged."""
 
 
 class Manifest(Strict):
@@ -132,9 +132,9 @@ class Manifest(Strict):
     labels: tuple[str, str] = Field(default=("good", "bad"), strict=False)
     classifier: Classifier
     precision: Precision = "f32"
-    """The arithmetic that the golden scores and the operating point were proven in."""
+    """Precision in which the golden scores and the operating point were computed."""
     score_tolerance: float = 1e-3
-    """Largest difference in golden scores on another processor or OpenVINO build than ``proven_on``."""
+    """Largest allowed difference in golden scores on a processor or OpenVINO build other than ``proven_on``."""
     proven_on: Mapping[str, str]
     heat_scale: HeatScale
     operating_point: OperatingPoint | None = None
@@ -143,15 +143,15 @@ class Manifest(Strict):
     quantization: Quantization | None = Field(
         default=None, validation_alias=AliasChoices("quantization", "quantisation")
     )
-    """How far it agrees with the bundle it was made from, where it is quantized; 0.1.0 wrote ``quantisation``."""
+    """For a quantized bundle, its agreement with the original bundle; 0.1.0 wrote ``quantisation``."""
     training: Mapping[str, JsonValue] = Field(default_factory=dict)
-    """How it was trained: options, seeds, metrics. For people; ``gonogo bundle learn`` reads the options back."""
+    """Training options, seeds and metrics, for information; ``gonogo bundle learn`` reads the options."""
     data_fingerprint: str = ""
-    """SHA-256 over the records and pictures that were trained on."""
+    """SHA-256 over the records and pictures of the training data."""
     distilled: ParentComparison | None = None
-    """Where it was taught by another bundle: what became of the parts under each."""
+    """For a distilled bundle, the comparison with its teacher."""
     cascade: CascadeRule | None = None
-    """Where a second graph is asked when the first is not sure."""
+    """For a cascade, the rule that decides when the second graph is asked."""
 
     @field_validator("operating_point", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""The model card of a bundle: what it is, in a page for people."""
+"""The model card of a bundle: a summary in Markdown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gonogo.schema import OperatingPoint
 
 
 def model_card(manifest: Manifest) -> str:
-    """What the bundle is, in a page for people."""
+    """Return the model card of a bundle as Markdown."""
     point = manifest.operating_point
     width, height = manifest.recipe.size_wh
     lines = [
@@ -30,7 +30,7 @@ def model_card(manifest: Manifest) -> str:
         lines += [f"- {_thresholds(point)}"]
     lines += [
         "",
-        "The promise holds for parts drawn from the same process as the calibration parts, photographed the same way.",
+        "The promise holds for parts from the same process as the calibration parts, photographed in the same way.",
         "",
         "## Facts",
         "",
@@ -38,7 +38,7 @@ def model_card(manifest: Manifest) -> str:
         f"{manifest.classifier.pool} pooling, started from {manifest.classifier.weights}",
         *(
             f"- Evidence: {each.kind}, weight {each.weight:.3g}"
-            + ("" if each.auroc is None else f", AUROC alone {each.auroc:.3f} on parts left out")
+            + ("" if each.auroc is None else f", AUROC alone {each.auroc:.3f} in cross-validation")
             for each in manifest.classifier.evidence
         ),
         *_known_kinds(manifest.classifier),
@@ -51,7 +51,7 @@ def model_card(manifest: Manifest) -> str:
         "",
     ]
     if manifest.quantization is not None:
-        lines += ["## Against the bundle of full precision", ""]
+        lines += ["## Compared with the bundle of full precision", ""]
         lines += [*(f"- {each}" for each in manifest.quantization.sentences()), ""]
     return "\n".join(lines)
 
@@ -71,34 +71,34 @@ def _known_kinds(classifier: Classifier) -> list[str]:
     if known is None:
         return []
     return [
-        f"- Defect kinds that it names: {', '.join(known.names)}; {known.named_right:.1%} right on bad parts left out "
-        f"of the training, each kind weighing the same; none where the likeliest has less than {known.least_share:.0%}"
+        f"- Defect kinds: {', '.join(known.names)}; balanced accuracy {known.named_right:.1%} on bad parts left out of "
+        f"the fit; no kind is reported if the likeliest has a share below {known.least_share:.0%}"
     ]
 
 
 def _pictures(recipe: Recipe) -> str:
-    """Which pictures the promise is about."""
+    """Describe the pictures that the promise covers."""
     if recipe.reduction == 1:
-        return "Pictures: encoded ones and raw frames alike"
-    share = f"at 1/{recipe.reduction} of their width and height"
+        return "Pictures: encoded pictures and raw frames"
+    share = f"to 1/{recipe.reduction} of their width and height"
     if recipe.encoded_only:
-        return f"Pictures: proven for encoded ones, {share}, as the decoder reduces them; raw frames are refused"
-    return f"Pictures: encoded ones and raw frames alike, {share}, each pixel the mean of those it stands for"
+        return f"Pictures: encoded pictures only, reduced by the decoder {share}; raw frames are refused"
+    return f"Pictures: encoded pictures and raw frames, reduced {share} by averaging pixels"
 
 
 def _input(recipe: Recipe) -> str:
     region = f"the region of interest ({recipe.roi})"
     if recipe.tiling is None:
         return region
-    return f"windows of {region} at full resolution that overlap by {recipe.tiling.overlap_px} pixels or more, each"
+    return f"windows of {region} at full resolution, overlapping by at least {recipe.tiling.overlap_px} pixels, each"
 
 
 def _origins(manifest: Manifest) -> list[str]:
     lines = []
     if manifest.distilled is not None:
-        lines.append(f"- Taught by the inspector {manifest.distilled.teacher_sha256[:16]}")
+        lines.append(f"- Distilled from the inspector {manifest.distilled.teacher_sha256[:16]}")
     if manifest.cascade is not None:
         asked = manifest.cascade
-        share = f" ({asked.asked} of {asked.pictures} pictures tried)" if asked.pictures else ""
-        lines.append(f"- Where it is not sure, {asked.teacher.backbone} is asked{share}")
+        share = f" ({asked.asked} of {asked.pictures} pictures when the rule was chosen)" if asked.pictures else ""
+        lines.append(f"- Cascade: {asked.teacher.backbone} judges the parts that the first network is unsure of{share}")
     return lines

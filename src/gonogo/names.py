@@ -1,4 +1,4 @@
-"""Names and other text from outside: which names are taken, and how the rest is made readable."""
+"""Validation of names, and escaping of untrusted text."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import hashlib
 import unicodedata
 
 NAME_LENGTH = 200
-"""Most characters of a name, as the ledger takes it."""
+"""Largest number of characters in a name that the ledger accepts."""
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that change the direction of the text around them; no language needs them in a name."""
+"""Characters that change the direction of the surrounding text; no language needs them in a name."""
 _REFUSED = frozenset(("Cc", "Cs", "Zl", "Zp"))  # control characters, lone surrogates, line and paragraph separators
 
 
 def clean_name(text: str) -> str:
-    """A name as the ledger takes it: one line of text, without control characters, not too long.
+    """Validate a name for the ledger: one line of text, no control characters, at most `NAME_LENGTH` characters.
 
     Raises:
-        ValueError: it is not one; says why.
+        ValueError: The name is not valid; the message says why.
     """
     if not 0 < len(text) <= NAME_LENGTH:
         raise ValueError(f"expected a name of 1 to {NAME_LENGTH} characters, found {len(text)}")
@@ -26,9 +26,9 @@ def clean_name(text: str) -> str:
 
 
 def readable(text: str) -> str:
-    r"""The same text with everything that `clean_name` refuses escaped: ``\x00``, ``\udce4``.
+    r"""Escape every character that `clean_name` refuses: ``\x00``, ``\udce4``.
 
-    A file name that is not UTF-8 holds lone surrogates, which neither a database nor a stream takes.
+    A file name that is not UTF-8 contains lone surrogates, which neither a database nor a stream can store.
     """
     if text.isprintable():
         return text
@@ -36,7 +36,7 @@ def readable(text: str) -> str:
 
 
 def escaped_name(text: str) -> str:
-    """A name that the ledger takes, made of any text; long ones are cut and told apart by a digest."""
+    """Turn any text into a name that the ledger accepts; long names are truncated and end in a digest."""
     name = readable(text) or "?"
     if len(name) <= NAME_LENGTH:
         return name

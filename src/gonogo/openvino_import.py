@@ -1,6 +1,6 @@
-"""OpenVINO without its model converter, which is slow to import and brings its telemetry.
+"""Imports OpenVINO without its model converter, which is slow to import and adds telemetry.
 
-A judgement has no use for either. Who asks for ``openvino.convert_model`` gets it, imported then.
+Judging needs neither. The converter is imported on the first use of ``openvino.convert_model``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 _CONVERTER = "openvino.tools.ovc"
 
 
-def _import_lean() -> None:
-    """Import OpenVINO, unless somebody has; it passes over a converter that cannot be imported."""
+def _import_without_converter() -> None:
+    """Import OpenVINO, unless it is already imported, with its converter blocked."""
     if "openvino" in sys.modules:
         return
-    sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # what the import system takes for "not to be had"
+    sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # makes the import fail
     try:
         openvino = importlib.import_module("openvino")
     finally:
@@ -30,7 +30,7 @@ def _on_demand(name: str) -> Any:
     raise AttributeError(f"module 'openvino' has no attribute {name!r}")
 
 
-_import_lean()
+_import_without_converter()
 
 import openvino as ov  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""Work done on other threads a little ahead of whoever consumes it."""
+"""Prefetching: results computed on other threads slightly ahead of their consumer."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MOST_WORKERS = 4
 def prefetch(make: Callable[[S], T], items: Iterable[S], *, workers: int | None = None) -> Iterator[T]:
     """Apply a function to each item on other threads, and yield the results in the order of the items.
 
-    Only a few results wait to be consumed at any time, so that they do not pile up in memory. An error of ``make`` is
-    raised in its turn; what was not yet begun then, or when the consumer stops early, never is.
+    Only a few results are computed ahead, to limit memory. An exception in ``make`` is raised at the position of its
+    item; items not yet started at that point, or when the consumer stops early, are skipped.
 
     Args:
         make: Called with one item, by several threads at once.
-        items: Drawn by the consuming thread.
-        workers: Threads; one for each processor core where omitted, at most four.
+        items: Iterated by the consuming thread.
+        workers: Number of threads; by default one per processor core, at most four.
     """
     workers = workers or min(MOST_WORKERS, os.cpu_count() or 1)
     waiting: deque[Future[T]] = deque()

@@ -1,4 +1,4 @@
-"""Progress on standard error, and into a file for another process, for anything longer than two seconds."""
+"""Progress bars on standard error, and progress in a file for another process, for loops longer than two seconds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILE_EVERY_S = 0.3
 
 
 def __getattr__(name: str) -> Console:
-    """``console``, standard error; made on first use, as a station's worker needs none and starts the faster for it."""
+    """Provide ``console`` (standard error) on first use; a station's worker does not need it and starts faster."""
     if name != "console":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return _console()
@@ -36,7 +36,7 @@ def _console() -> Console:
 
 
 def track(items: Iterable[T], description: str, *, total: int | None = None) -> Iterator[T]:
-    """Yield the items while a bar on standard error shows how far it is; silent when that is no terminal."""
+    """Yield the items and show a progress bar on standard error; no bar if that is not a terminal."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -60,14 +60,14 @@ def track(items: Iterable[T], description: str, *, total: int | None = None) -> 
         disable=not _console().is_terminal,
     ) as progress:
         shown = progress.track(items, description=description, total=total)
-        yield from shown if file is None else _told(shown, file, description, total)
+        yield from shown if file is None else _recorded(shown, file, description, total)
 
 
-def _told(items: Iterable[T], file: Path, step: str, total: int | None) -> Iterator[T]:
-    told_at = 0.0
+def _recorded(items: Iterable[T], file: Path, step: str, total: int | None) -> Iterator[T]:
+    written_at = 0.0
     for done, item in enumerate(items):
-        if time.monotonic() - told_at > _FILE_EVERY_S:
-            told_at = time.monotonic()
+        if time.monotonic() - written_at > _FILE_EVERY_S:
+            written_at = time.monotonic()
             partial = file.with_name(f".{file.name}")
             partial.write_text(json.dumps({"step": step, "done": done, "total": total}), "utf-8")
             partial.replace(file)

@@ -1,4 +1,4 @@
-"""Replay: judge the stored frames of a ledger again, with the inspector that judged them or with a new one."""
+"""Replay: judge the stored frames of a ledger again, with the original inspector or with a new one."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from gonogo.schema import State, Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class Rejudged:
-    """One part judged again: those of its views that the inspector judged then."""
+    """One part judged again; views that were not judged originally are skipped."""
 
     row: Row[VerdictRecord]
     before: tuple[View, ...]
     after: tuple[Verdict, ...]
-    """One for each of ``before``."""
+    """The new verdicts, one for each of ``before``."""
     same_bundle: bool
-    """Whether the same inspector judged both times, so that the scores must be bit-equal."""
+    """Whether the same bundle judged both times, in which case the scores must be bit-equal."""
 
     @property
     def state_before(self) -> State:
-        """What the inspector said then. The recorded verdict can be worse: a fault because it came too late, say."""
+        """The inspector's original verdict. The recorded verdict can be worse, such as a fault after a timeout."""
         return worst_state(view.state for view in self.before)
 
     @property
     def state_after(self) -> State:
-        """What the inspector says now."""
+        """The inspector's new verdict."""
         return worst_state(verdict.state for verdict in self.after)
 
     @property
     def score_before(self) -> float | None:
-        """The highest score of the views then."""
+        """The highest original score of the views."""
         return max((view.score for view in self.before if view.score is not None), default=None)
 
     @property
     def score_after(self) -> float | None:
-        """The highest score of the views now; ``None`` where none could be judged."""
+        """The highest new score of the views; ``None`` if none could be judged."""
         return max((verdict.score for verdict in self.after if verdict.score is not None), default=None)
 
     @property
@@ -50,7 +50,7 @@ class Rejudged:
 
     @property
     def equal(self) -> bool:
-        """Whether every view has the same state and, to the last bit, the same score."""
+        """Whether every view has the same state and a bit-equal score."""
         pairs = zip(self.before, self.after, strict=True)
         return all(view.state is verdict.state and view.score == verdict.score for view, verdict in pairs)
 
@@ -59,11 +59,11 @@ class Gap(StrEnum):
     """Why a part could not be judged again."""
 
     NOT_JUDGED = "not_judged"
-    """No view was judged then: a fault."""
+    """No view was judged originally, because of a fault."""
     RETAINED = "retained"
-    """Its frames were deleted by retention; a tombstone says so."""
+    """Its frames were deleted by retention and have a tombstone."""
     LOST = "lost"
-    """A frame is missing without a tombstone, or was changed: something is wrong with the ledger's frames."""
+    """A frame was changed, or is missing without a tombstone: the ledger's frames are damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class Skipped:
     row: Row[VerdictRecord]
     gap: Gap
     why: str
-    """One sentence a person can read."""
+    """The reason, in one sentence."""
 
 
 def replay_ledger(
@@ -84,39 +84,39 @@ def replay_ledger(
     after: int | None = None,
     before: int | None = None,
 ) -> Iterator[Rejudged | Skipped]:
-    """Judge the parts of a ledger again, in the order of its rows. Nothing is written anywhere.
+    """Judge the parts of a ledger again, in the order of its rows. Nothing is written.
 
     Args:
-        ledger: Where the verdicts and frames are.
-        inspector: What to judge with; where omitted, each part's own, from the place that its row names.
-        where: Which verdicts.
+        ledger: The ledger with the verdicts and frames.
+        inspector: The inspector to use; by default the original one, from the path in the row.
+        where: Filter for the verdicts.
         after: Only rows with a higher number.
         before: Only rows with a lower number.
 
     Yields:
-        What came of each part; compare `Rejudged.equal` where ``same_bundle``, else `Rejudged.changed`.
+        The result for each part; check `Rejudged.equal` if ``same_bundle``, otherwise `Rejudged.changed`.
 
     Raises:
-        BundleError: a recorded bundle cannot be loaded.
-        InputError: a recorded bundle is not known, or another one lies there now.
+        BundleError: A recorded bundle cannot be opened.
+        InputError: A row does not name its bundle, or another bundle is at that path now.
     """
-    own = _OwnInspectors()
-    retained: frozenset[str] | None = None
+    original = _RecordedInspectors()
+    tombstones: frozenset[str] | None = None  # read on the first missing frame
     for row in ledger.verdicts(where, after=after, before=before):
         judged = tuple(view for view in row.record.views if view.score is not None and view.frame_sha256 is not None)
         if not judged:
-            yield Skipped(row=row, gap=Gap.NOT_JUDGED, why=f"nothing was judged then: {row.record.reason}")
+            yield Skipped(row=row, gap=Gap.NOT_JUDGED, why=f"not judged originally: {row.record.reason}")
             continue
-        judge = inspector or own.of(row)
+        judge = inspector or original.of(row)
         try:
             frames = [ledger.frames.photograph(str(view.frame_sha256)) for view in judged]
             for frame in frames:
                 frame.judged(judge.recipe)
         except GonogoError as error:
-            retained = _tombstones(ledger) if retained is None else retained
-            missing = {view.frame_sha256 for view in judged if not ledger.frames.holds(str(view.frame_sha256))}
-            gone = bool(missing) and missing <= retained
-            yield Skipped(row=row, gap=Gap.RETAINED if gone else Gap.LOST, why=str(error))
+            missing = {str(view.frame_sha256) for view in judged if not ledger.frames.holds(str(view.frame_sha256))}
+            tombstones = _tombstones(ledger) if tombstones is None else tombstones
+            retained = bool(missing) and missing <= tombstones
+            yield Skipped(row=row, gap=Gap.RETAINED if retained else Gap.LOST, why=str(error))
             continue
         yield Rejudged(
             row=row,
@@ -126,8 +126,8 @@ def replay_ledger(
         )
 
 
-class _OwnInspectors:
-    """The inspectors that rows name, each loaded once."""
+class _RecordedInspectors:
+    """The original inspectors, each opened once."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Inspector] = {}
@@ -135,13 +135,13 @@ class _OwnInspectors:
     def of(self, row: Row[VerdictRecord]) -> Inspector:
         place, expected = row.record.bundle, row.record.bundle_sha256
         if place is None or expected is None:
-            raise InputError(f"row {row.seq} does not say which bundle judged it. Name one with --bundle.")
+            raise InputError(f"row {row.seq} does not name the bundle that judged it. Choose one with --bundle.")
         if expected not in self._loaded:
             inspector = Inspector.load(place)
             if inspector.bundle_sha256 != expected:
                 raise InputError(
-                    f"{place}: row {row.seq} was judged with bundle {expected[:12]}, "
-                    f"found {inspector.bundle_sha256[:12]} there now. Name the bundle to judge with: --bundle"
+                    f"{place}: expected bundle {expected[:12]}, which judged row {row.seq}, "
+                    f"found {inspector.bundle_sha256[:12]}. Choose the bundle to judge with: --bundle"
                 )
             self._loaded[expected] = inspector
         return self._loaded[expected]

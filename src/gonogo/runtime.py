@@ -1,4 +1,4 @@
-"""Compile a graph for one device at the precision it was proven in, and run it."""
+"""Compile a graph for one device, at the precision it was certified in, and run it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from gonogo.errors import BundleError
 from gonogo.openvino_import import ov
 
 Precision = Literal["f32", "bf16"]
-"""What the arithmetic is done in; an INT8 graph runs its quantized layers in INT8 and the rest in this."""
+"""Precision of the arithmetic; an INT8 graph runs its quantized layers in INT8 and the others in this precision."""
 
 Picture = UInt8[np.ndarray, "_height _width 3"]
 
 _streamed: deque[ov.CompiledModel] = deque(maxlen=2)
-"""Kept a little longer than they are used: OpenVINO ends the process where one of its threads, still on its way out of
-the last request, is the one to let go of a graph ("Resource deadlock avoided": a thread that waits for itself)."""
+"""Graphs that are kept alive slightly longer than needed. If an OpenVINO thread that is still finishing the last
+request drops the last reference to a graph, it joins itself and the process dies ("Resource deadlock avoided")."""
 
-# One thread pool: OpenCV's would fight OpenVINO's for the same cores.
+# OpenCV's thread pool would compete with OpenVINO's for the same cores.
 cv2.setNumThreads(1)
 
 
@@ -37,23 +37,23 @@ class Graph:
 
     def __init__(self, compiled: ov.CompiledModel, *, kept: bool = False) -> None:
         self.kept = kept
-        """Whether it was compiled at an earlier start."""
+        """Whether the graph came from the cache."""
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._names = [output.any_name for output in compiled.outputs]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Batch, height, width and channels of what goes in."""
+        """Batch, height, width and channels of the input."""
         return tuple(self._compiled.inputs[0].shape)
 
     def __call__(self, picture: Picture) -> dict[str, np.ndarray]:
-        """Judge one picture, height x width x 3; the arrays returned are the caller's own."""
+        """Run the graph on one picture, height x width x 3; the returned arrays are copies."""
         self._request.infer({0: ov.Tensor(picture[None], shared_memory=True)})
         return {name: self._request.get_output_tensor(i).data.copy() for i, name in enumerate(self._names)}
 
     def stream(self, pictures: Iterable[Picture]) -> Iterator[dict[str, np.ndarray]]:
-        """Judge many pictures with several requests in flight; results come in order."""
+        """Run the graph on many pictures with several requests in flight; results are yielded in order."""
         done: dict[int, dict[str, np.ndarray]] = {}
         _streamed.append(self._compiled)
         queue = ov.AsyncInferQueue(self._compiled)
@@ -84,14 +84,14 @@ def compile_graph(
 ) -> Graph:
     """Compile a graph.
 
-    The precision is always set: left alone, OpenVINO runs FP32 graphs in BF16 on CPUs that can.
+    The precision is always set explicitly: by default OpenVINO runs FP32 graphs in BF16 on CPUs that support it.
 
     Args:
         model: A graph, the path of its ``.xml``, or the bytes of its ``.xml`` and ``.bin``.
         device: OpenVINO device name.
-        precision: What the bundle's thresholds were proven in.
-        threads: Inference threads; 0 leaves it to OpenVINO.
-        many: Optimise for many pictures in flight rather than for the delay of one.
+        precision: Precision in which the bundle's thresholds were certified.
+        threads: Number of inference threads; 0 lets OpenVINO choose.
+        many: Optimise for throughput instead of latency.
 
     Raises:
         BundleError: OpenVINO cannot read or compile the graph on this device.
@@ -101,28 +101,28 @@ def compile_graph(
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a sealed graph comes from, and where it is kept once it is compiled."""
+    """Source of a sealed graph, and the cache for its compiled form."""
 
     name: str
-    """The path of its ``.xml``; names it in the cache, too."""
+    """Path of the ``.xml``; also its key in the cache."""
     bundle_sha256: str
     sealed: Callable[[], tuple[bytes, bytes]]
-    """Gives the bytes of its ``.xml`` and ``.bin``, checked against the seal."""
+    """Returns the bytes of the ``.xml`` and the ``.bin``, verified against the seal."""
     cache: CompiledCache | None = None
-    """``None`` neither looks for a compiled graph nor keeps one."""
+    """Cache to use; ``None`` disables caching."""
 
 
 def open_graph(place: Place, *, device: str = "CPU", precision: Precision = "f32", threads: int = 0) -> Graph:
-    """The graph of a bundle: the one kept from an earlier start, or compiled from the sealed bytes and kept.
+    """Open a graph of a bundle: from the cache, or compiled from the sealed bytes and then cached.
 
     Args:
-        place: Which graph of which bundle.
+        place: The graph.
         device: OpenVINO device name.
-        precision: What the bundle's thresholds were proven in.
-        threads: Inference threads; 0 leaves it to OpenVINO. Not part of what is kept: one file serves any number.
+        precision: Precision in which the bundle's thresholds were certified.
+        threads: Number of inference threads; 0 lets OpenVINO choose. A cached graph works with any number.
 
     Raises:
-        BundleError: OpenVINO cannot read or compile the graph on this device, or its files are not the sealed ones.
+        BundleError: OpenVINO cannot read or compile the graph on this device, or its files do not match the seal.
     """
     options = _options(precision, threads)
     binding = {
@@ -137,7 +137,7 @@ def open_graph(place: Place, *, device: str = "CPU", precision: Precision = "f32
     if place.cache is not None and (blob := place.cache.read(place.name, binding)) is not None:
         try:
             return Graph(ov.Core().import_model(blob, device, options), kept=True)
-        except RuntimeError:  # made here and for this, yet OpenVINO will not have it: the sealed file decides
+        except RuntimeError:  # authentic, but OpenVINO rejects it: compile the sealed graph
             place.cache.discard(place.name)
     compiled = _compile(place.sealed(), device, options, name=place.name)
     if place.cache is not None:
@@ -148,7 +148,7 @@ def open_graph(place: Place, *, device: str = "CPU", precision: Precision = "f32
 def _keep(compiled: ov.CompiledModel, cache: CompiledCache, name: str, binding: Binding) -> None:
     try:
         blob = compiled.export_model().getvalue()
-    except RuntimeError:  # a device that cannot export
+    except RuntimeError:  # the device cannot export compiled graphs
         return
     cache.write(name, binding, blob)
 
@@ -174,7 +174,7 @@ def _compile(
 
 
 def runtime_environment(*, device: str = "CPU", threads: int = 0) -> dict[str, str]:
-    """What bit-equal results depend on: processor, OpenVINO build, device and thread count."""
+    """Return what bit-equal results depend on: processor, OpenVINO build, device and thread count."""
     return {
         "processor": _processor(),
         "openvino": ov.get_version(),
@@ -188,7 +188,7 @@ def _processor() -> str:
 
 
 def _processor_features() -> str:
-    """The instruction sets: a virtual machine may show fewer under the same name after a move."""
+    """Instruction sets; a virtual machine may report fewer under the same processor name after a migration."""
     return hashlib.sha256(_cpuinfo("flags").encode()).hexdigest()
 
 

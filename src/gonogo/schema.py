@@ -1,7 +1,7 @@
-"""The nouns everything else speaks in: frames, boxes, labels, verdicts, operating points.
+"""The basic types: frames, boxes, labels, verdicts, operating points.
 
-Frozen, keyword-only, numpy only. Pixel coordinates are continuous: pixel column ``j`` covers ``[j, j + 1)``, so a box
-over a whole picture of width ``w`` and height ``h`` is ``(0, 0, w, h)`` and its area is ``w * h``.
+All are frozen and keyword-only and depend on numpy alone. Pixel coordinates are continuous: pixel column ``j`` covers
+``[j, j + 1)``, so a box over a whole picture of width ``w`` and height ``h`` is ``(0, 0, w, h)``, with area ``w * h``.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ Frame: TypeAlias = UInt8[np.ndarray, "_height _width 3"]
 """One decoded picture: uint8 RGB, height x width x 3."""
 
 Mask: TypeAlias = Bool[np.ndarray, "_height _width"]
-"""Where the defect is, at frame resolution."""
+"""Pixels of the defect, at frame resolution."""
 
 DefectMap: TypeAlias = Float32[np.ndarray, "_rows _columns"]
 """Evidence for a defect per cell of the network's grid, in units of the score (logits)."""
 
 FeatureVector: TypeAlias = Float32[np.ndarray, " _channels"]
-"""Pooled features of one part as the network saw them."""
+"""Pooled features of one part."""
 
 Quad: TypeAlias = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
-"""Corners ``(x, y)`` of a turned rectangle in frame pixels, clockwise from its own top left."""
+"""Corners ``(x, y)`` of a rotated rectangle in frame pixels, clockwise from the part's top left."""
 
 Scores: TypeAlias = Float64[np.ndarray, " _parts"]
 """One score per part; higher is worse."""
 
 
 class Label(StrEnum):
-    """What a person said about a part."""
+    """A person's label of a part."""
 
     GOOD = "good"
     BAD = "bad"
 
 
 class State(StrEnum):
-    """What the gauge says about a part. Only a completed judgement is ever ``GO``."""
+    """An inspector's verdict on a part. Only a completed judgement is ever ``GO``."""
 
     GO = "go"
     NO_GO = "no_go"
@@ -99,11 +99,11 @@ class Box:
 
     @property
     def centre_xy(self) -> tuple[float, float]:
-        """The middle of the box."""
+        """Centre of the box."""
         return ((self.x1 + self.x2) / 2, (self.y1 + self.y2) / 2)
 
     def intersection(self, other: Box) -> Box:
-        """The overlap of two boxes; has zero area where they do not meet."""
+        """The overlap of two boxes; has zero area if they do not overlap."""
         return Box(
             x1=max(self.x1, other.x1),
             y1=max(self.y1, other.y1),
@@ -118,42 +118,42 @@ class Box:
         return shared / union if union > 0 else 0.0
 
     def scaled(self, across: float, down: float) -> Box:
-        """The same box in a picture that is so many times as wide and as high."""
+        """The same box in a picture scaled by these factors."""
         return Box(x1=self.x1 * across, y1=self.y1 * down, x2=self.x2 * across, y2=self.y2 * down)
 
     def expanded(self, left: float, top: float, right: float, bottom: float) -> Box:
-        """Every edge moved outwards by so many pixels."""
+        """The box with each edge moved outwards by a number of pixels."""
         return Box(x1=self.x1 - left, y1=self.y1 - top, x2=self.x2 + right, y2=self.y2 + bottom)
 
 
 Region: TypeAlias = Box | Quad
-"""What is cut out and judged, in frame pixels; may reach beyond the frame."""
+"""The area that is cut out and judged, in frame pixels; may extend beyond the frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """Where the part is in one frame, tight and without margin; or that it is not there, and why."""
+    """Position of the part in one frame, tight and without margin, or the reason why it was not found."""
 
     present: bool
     reason: str = ""
-    """Why the part was not found, one sentence a person can read; empty where it was."""
+    """Why the part was not found, in one sentence; empty if it was found."""
     box: Box | None = None
-    """The smallest axis-parallel box around the part, inside the frame; ``None`` where it was not found."""
+    """The smallest axis-parallel box around the part, inside the frame; ``None`` if it was not found."""
     quad: Quad | None = None
-    """The turned rectangle around the part; may reach beyond the frame. ``None`` where only a box is known."""
+    """The rotated rectangle around the part; may extend beyond the frame. ``None`` if only a box is known."""
     margin: float = 0.0
-    """How far the inspected region reaches beyond the part, on every side, as a share of its size along that axis."""
+    """Margin of the inspected region around the part on every side, as a share of its size along that axis."""
     confidence: float | None = None
-    """Probability that this is the part, where the method states one."""
+    """Probability that this is the part, if the method gives one."""
 
     @property
     def region(self) -> Region | None:
-        """What to cut out and judge, the margin included: the turned rectangle where there is one, else the box."""
+        """The region to judge, including the margin: the rotated rectangle if there is one, otherwise the box."""
         return self.crop_box if self.quad is None else self.crop_quad
 
     @property
     def crop_box(self) -> Box | None:
-        """The box with its margin: what to cut out; may reach beyond the frame."""
+        """The box with its margin; may extend beyond the frame."""
         if self.box is None:
             return None
         along_x, along_y = self.margin * self.box.width, self.margin * self.box.height
@@ -161,7 +161,7 @@ class Located:
 
     @property
     def crop_quad(self) -> Quad | None:
-        """The quad with its margin: what to rectify; may reach beyond the frame."""
+        """The quad with its margin; may extend beyond the frame."""
         if self.quad is None:
             return None
         corners = np.asarray(self.quad)
@@ -173,7 +173,7 @@ class Located:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One side of an operating point: an exact statement about an error rate, with the counts that prove it.
+    """One side of an operating point: a certified bound on an error rate, with the counts that prove it.
 
     With probability at least ``confidence`` over the draw of the calibration parts, the error rate of future parts from
     the same process is at most ``max_rate``. ``error`` is ``"escape"`` (bad judged go) or ``"overkill"`` (good judged
@@ -184,13 +184,13 @@ class Claim:
     max_rate: float
     confidence: float
     parts: int
-    """Independent calibration parts of the class the claim is about (bad parts for escapes)."""
+    """Number of independent calibration parts of the claim's class (bad parts for escapes)."""
     allowed: int | None
-    """How many of them may fall on the wrong side (k); ``None`` where the claim cannot be made."""
+    """How many of them may fall on the wrong side (k); ``None`` if the claim cannot be made."""
     parts_missing: int
-    """How many more such parts are needed before the claim can be made; 0 when it is made."""
+    """How many more such parts are needed for the claim; 0 if it holds."""
     best_rate: float
-    """The smallest rate these parts could certify at this confidence (1 with no parts)."""
+    """The smallest rate that these parts could certify at this confidence (1 without parts)."""
 
     @property
     def holds(self) -> bool:
@@ -202,8 +202,8 @@ class Claim:
 class OperatingPoint:
     """Two thresholds on the score: below ``go_below`` is go, above ``no_go_above`` is no-go, between is review.
 
-    Both comparisons are strict, so equal scores never tip a verdict towards an error. ``go_below = -inf`` lets nothing
-    pass; ``no_go_above = inf`` rejects nothing.
+    Both comparisons are strict, so a score equal to a threshold goes to review. With ``go_below = -inf`` nothing
+    passes; with ``no_go_above = inf`` nothing is rejected.
     """
 
     go_below: float
@@ -211,23 +211,23 @@ class OperatingPoint:
     escape: Claim
     overkill: Claim
     joint: bool = False
-    """Whether both claims hold together at their confidence (each was given half the risk)."""
+    """Whether both claims hold jointly at their confidence (each with half the risk)."""
     scores_sha256: str = ""
     """Digest of the sorted calibration scores, good then bad, as little-endian float64."""
     data_fingerprint: str = ""
     """Digest of the calibration split that the scores came from."""
     go_without_promise: bool = False
-    """Whether parts pass although no escape claim is made: somebody asked for that. False where the claim holds."""
+    """Whether parts may pass without an escape claim, on explicit request. False if the claim holds."""
 
     def __post_init__(self) -> None:
         if math.isnan(self.go_below) or math.isnan(self.no_go_above) or self.go_below > self.no_go_above:
             raise ValueError(f"expected go_below <= no_go_above, found {self.go_below} and {self.no_go_above}")
 
     def state(self, score: float) -> State:
-        """The verdict for a finite score: go, no-go or review.
+        """Return the verdict for a finite score: go, no-go or review.
 
         Raises:
-            ValueError: the score is not finite, so no judgement was completed.
+            ValueError: The score is not finite.
         """
         if not math.isfinite(score):
             raise ValueError(f"expected a finite score, found {score}")
@@ -240,43 +240,43 @@ class OperatingPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the gauge says about one frame, and why."""
+    """The verdict on one frame, with its reason and evidence."""
 
     state: State
     score: float | None
     """Raw defect logit, higher is worse; ``None`` only for a fault."""
     reason: str
-    """One sentence a person can read."""
+    """The reason, in one sentence."""
     box: Box | None = None
-    """The part as it was found, tight, in frame pixels; the whole frame where no region of interest is looked for."""
+    """Tight box around the part, in frame pixels; the whole frame if the recipe has no region of interest."""
     region: Region | None = None
-    """What was cut out and judged: the part with its margin, as a box or a turned rectangle in frame pixels."""
+    """The judged region: the part with its margin, as a box or a rotated rectangle in frame pixels."""
     heatmap: DefectMap | None = None
     """Defect evidence over ``region``, in score units; pooling it and adding the bias gives the score.
 
-    Judged in windows, this holds for the cells of the worst one, see `gonogo.tiling`.
+    With tiling, this holds for the cells of the worst window, see `gonogo.tiling`.
     """
     shift_xy: tuple[float, float] = (0.0, 0.0)
-    """Where a cell of the heat map looks, in cells right of and below the middle of its square.
+    """Offset of the point that a heat map cell responds to, in cells right of and below the centre of its square.
 
-    Strided convolutions with symmetric padding look up and left of it, by nearly half a cell.
+    With strided convolutions and symmetric padding, that point is up to half a cell above and left of the centre.
     """
     feature_vector: FeatureVector | None = None
     kind: str | None = None
-    """For a no-go or a review, where the inspector knows defect kinds: the likeliest one, or that it is unlike any."""
+    """For a no-go or a review, if the inspector knows defect kinds: the likeliest one, or that none fits."""
     kind_share: float | None = None
-    """Share of that kind, 0 to 1; ``None`` where it is unlike any known kind."""
+    """Share of that kind, 0 to 1; ``None`` if it is unlike any known kind."""
     doubt: str = ""
-    """In a cascade: why the second network was asked; empty where the first one's answer stands."""
+    """In a cascade: why the second network was asked; empty if the first one decided."""
     windows: int = 1
-    """How many windows the region was judged in; ``timings_ms["network"]`` is the time of all of them."""
+    """Number of windows in which the region was judged; ``timings_ms["network"]`` is their total time."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
-    """How long each stage took; ``total`` is the whole, decoding included where a file or encoded bytes were judged."""
+    """Duration of each stage; ``total`` includes decoding if a file or encoded bytes were judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One picture judged, beside what a person said of it: the row every metric is computed from."""
+    """A judged picture with its label; metrics are computed from these rows."""
 
     file: str
     part: str
@@ -286,12 +286,12 @@ class Prediction:
     score: float | None
     """``None`` for a fault."""
     kind: str | None = None
-    """The defect kind that the verdict names, see `Verdict`."""
+    """The predicted defect kind, see `Verdict`."""
     pointing_hit: bool | None = None
-    """Whether the hottest point lies on the mask; ``None`` without a mask."""
+    """Whether the hottest point of the heat map lies on the mask; ``None`` without a mask."""
     centre_hit: bool | None = None
-    """The same for the middle of the judged region, the baseline."""
+    """The same for the centre of the judged region, as a baseline."""
     energy_inside: float | None = None
-    """Share of the positive heat inside the mask."""
+    """Share of the positive heat that lies inside the mask."""
     mask_share: float | None = None
-    """Share of the judged region that the mask covers: the energy a flat map would put inside."""
+    """Share of the judged region that the mask covers, which is the expected share for a flat map."""

@@ -1,4 +1,4 @@
-"""Where training pictures come from: a data set seen through its regions of interest, at one size."""
+"""Training pictures: a data set's pictures, cropped to their regions of interest and resized."""
 
 from __future__ import annotations
 
@@ -20,61 +20,60 @@ from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, Frame, Label, Region
 
 Marks: TypeAlias = UInt8[np.ndarray, "_height _width"]
-"""A defect mask as the network's picture shows it: 255 inside, 0 outside, between where it was resized."""
+"""A defect mask, cropped and resized like the picture: 255 inside, 0 outside, intermediate values at edges."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceView:
-    """What the network sees of a sample, and what that shows of its defect mask."""
+    """A network input made from a sample, with its defect mask."""
 
     picture: Picture
     marks: Marks | None
-    """``None`` for a bad sample without a mask, as nobody knows where it is bad, and where masks are not asked for. A
-    good sample has no defect anywhere."""
+    """The mask; all 0 for a good sample. ``None`` for a bad sample without a mask, and if masks were not requested."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSource:
-    """Gives pictures as the network sees them: decoded, cropped to the region of interest, resized, augmented."""
+    """Produces network inputs from a data set: decoded, cropped to the region of interest, resized, augmented."""
 
     dataset: Dataset
     size_wh: tuple[int, int]
     regions: Mapping[str, Region] | None = None
-    """What the inspector will cut out of each picture, by file name; ``None``: the whole picture."""
+    """Region of interest of each picture, by file name; ``None`` uses the whole picture."""
 
     def region(self, sample: Sample, frame: Frame) -> Region:
-        """What is cut out of a sample's frame."""
+        """The region that is cut out of a sample's frame."""
         return Box.whole(frame) if self.regions is None else self.regions[sample.file_name]
 
     @property
     def identity(self) -> str:
-        """Names the regions, for caches."""
+        """Identifies the regions, for caching."""
         if self.regions is None:
             return "whole"
         text = repr(sorted((name, region) for name, region in self.regions.items()))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def plain(self, samples: Sequence[Sample]) -> Iterator[Picture]:
-        """Each sample as the line would show it."""
+        """Yield each sample without augmentation."""
         return (view.picture for view in self.views(samples, PLAIN, seed=0))
 
     def views(
         self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int, masks: bool = False
     ) -> Iterator[SourceView]:
-        """All views of each sample in order; a sample's views depend on the seed and its name, not on the others.
+        """Yield all views of each sample in order; they depend on the seed and the file name, not on other samples.
 
         Args:
-            samples: Whose.
-            augmentation: Which views.
-            seed: Of what is random in them.
-            masks: Cut out the masks as well.
+            samples: The samples.
+            augmentation: The augmentation.
+            seed: Random seed.
+            masks: Whether to return the masks as well.
         """
 
         def make(sample: Sample) -> list[SourceView]:
             frame, mask = self._read(sample, masks=masks)
             pictures = self._variants(sample, frame, augmentation, seed)
             if mask is None:
-                marks = self._unmarked(sample) if masks else None
+                marks = self._empty_marks(sample) if masks else None
                 return [SourceView(picture=picture, marks=marks) for picture in pictures]
             pairs = zip(pictures, self._variants(sample, mask, augmentation, seed), strict=True)
             return [SourceView(picture=picture, marks=marked[..., 0]) for picture, marked in pairs]
@@ -85,7 +84,7 @@ class TrainingSource:
     def drawn(
         self, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int, masks: bool = False
     ) -> Iterator[SourceView]:
-        """One view of each sample, drawn at random; see `views`."""
+        """Yield one random view of each sample; see `views`."""
 
         def make(sample: Sample) -> SourceView:
             frame, mask = self._read(sample, masks=masks)
@@ -93,8 +92,8 @@ class TrainingSource:
             picture = variant(frame, self.region(sample, frame), self.size_wh, augmentation, rng)
             picture = picture if augmentation.window is None else lit(picture, rng)
             if mask is None:
-                return SourceView(picture=picture, marks=self._unmarked(sample) if masks else None)
-            again = generator_of(seed, sample)  # the mask goes exactly the way of its picture, and is not lit
+                return SourceView(picture=picture, marks=self._empty_marks(sample) if masks else None)
+            again = generator_of(seed, sample)  # same crop and rotation as the picture, no lighting
             marked = variant(mask, self.region(sample, mask), self.size_wh, augmentation, again)
             return SourceView(picture=picture, marks=marked[..., 0])
 
@@ -107,16 +106,16 @@ class TrainingSource:
         return variants(frame, region, self.size_wh, augmentation, rng)
 
     def _read(self, sample: Sample, *, masks: bool) -> tuple[Frame, Frame | None]:
-        """A sample's frame, and where asked for its mask, see `load_pair`."""
+        """Load a sample's frame and, if requested, its mask; see `load_pair`."""
         return load_pair(self.dataset, sample) if masks else (self.dataset.load(sample), None)
 
-    def _unmarked(self, sample: Sample) -> Marks | None:
+    def _empty_marks(self, sample: Sample) -> Marks | None:
         width, height = self.size_wh
         return np.zeros((height, width), np.uint8) if sample.label is Label.GOOD else None
 
 
 def stream_views(graph: Graph, views: Iterable[SourceView]) -> Iterator[tuple[dict[str, np.ndarray], Marks | None]]:
-    """What a graph answers to each view, in order, beside the view's marks; the next views are made meanwhile."""
+    """Run a graph on views; yield its outputs and the view's marks in order, while the next views are prepared."""
     waiting: deque[Marks | None] = deque()
 
     def pictures() -> Iterator[Picture]:
@@ -129,7 +128,7 @@ def stream_views(graph: Graph, views: Iterable[SourceView]) -> Iterator[tuple[di
 
 
 def load_pair(dataset: Dataset, sample: Sample) -> tuple[Frame, Frame | None]:
-    """A sample's frame, and the mask of a bad one as a black and white picture of the same size, if it has one."""
+    """Load a sample's frame and, for a bad sample with a mask, the mask as a black and white picture of that size."""
     frame = dataset.load(sample)
     if sample.label is not Label.BAD or sample.mask_file_name is None:
         return frame, None
@@ -139,7 +138,7 @@ def load_pair(dataset: Dataset, sample: Sample) -> tuple[Frame, Frame | None]:
 
 
 def masked(samples: Sequence[Sample]) -> bool:
-    """Whether any of them says where it is bad."""
+    """Whether any bad sample has a defect mask."""
     return any(sample.label is Label.BAD and sample.mask_file_name is not None for sample in samples)
 
 
@@ -149,16 +148,16 @@ def labels(samples: Sequence[Sample]) -> Int[np.ndarray, " samples"]:
 
 
 def generator_of(seed: int, sample: Sample) -> np.random.Generator:
-    """Random numbers that depend on a seed and a sample's name, not on the other samples."""
+    """Create a random generator that depends on the seed and the sample's file name only."""
     return np.random.default_rng((seed, zlib.crc32(sample.file_name.encode())))
 
 
 def labelled_box(sample: Sample) -> Box | None:
-    """Where a sample's one whole part is; ``None`` where it shows none, whatever else is marked on it."""
+    """Return the labelled box of a sample that shows exactly one whole part; otherwise ``None``."""
     box = sample.box
     return None if box is None or box.area <= 0 or sample.present is False else box
 
 
 def labelled_corners(sample: Sample) -> Corners | None:
-    """The corners of a sample's turned rectangle, in the order in which locators give them."""
+    """Return the corners of a sample's rotated rectangle, in the order that locators use."""
     return None if sample.quad is None else upright(np.array(sample.quad, np.float64))

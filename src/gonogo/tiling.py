@@ -1,8 +1,8 @@
-"""Large parts, small defects: a region judged in overlapping windows at full resolution.
+"""Tiling for small defects on large parts: a region is judged in overlapping windows at full resolution.
 
-The region is set upright at its own size, rounded to whole cells of 16 pixels, and cut into equal windows whose edges
-lie on the grid of cells. Each window is judged by itself; the worst one gives the score, and the maps of all are put
-together into one.
+The region is rectified at its original size, rounded to whole cells of 16 pixels, and cut into equal windows whose
+edges lie on the grid of cells. Each window is judged separately; the worst one gives the score, and the maps of all
+windows are stitched into one.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from gonogo.images.geometry import side_lengths
 from gonogo.schema import Frame, Region
 
 MOST_WINDOWS = 10_000
-"""In one region; more are a region that was found wrongly."""
+"""Largest number of windows in one region; more than that means that the region was found wrongly."""
 
 Upright = UInt8[np.ndarray, "_height _width 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Where the windows of one region lie."""
+    """Positions of the windows of one region."""
 
     size_wh: tuple[int, int]
-    """The upright region, in pixels."""
+    """Size of the upright region, in pixels."""
     window_wh: tuple[int, int]
     lefts: tuple[int, ...]
-    """Left edge of every column of windows, in pixels; multiples of `CELL_PX`, as is everything else here."""
+    """Left edge of every column of windows, in pixels. All fields are multiples of `CELL_PX`."""
     tops: tuple[int, ...]
 
     @property
     def corners(self) -> list[tuple[int, int]]:
-        """Left and top edge of every window, row by row."""
+        """Left and top edges of all windows, row by row."""
         return [(left, top) for top in self.tops for left in self.lefts]
 
     def cells(self, number: int) -> tuple[slice, slice]:
-        """Rows and columns of the map of the whole region that a window covers."""
+        """The rows and columns that a window covers in the map of the whole region."""
         left, top = (edge // CELL_PX for edge in self.corners[number])
         columns, rows = (side // CELL_PX for side in self.window_wh)
         return slice(top, top + rows), slice(left, left + columns)
@@ -52,26 +52,26 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Stitched:
-    """What the windows say together."""
+    """Combined result of all windows."""
 
     outputs: dict[str, np.ndarray]
-    """Those of the worst window, but for ``heatmap``, which covers the whole region."""
+    """Outputs of the worst window, except ``heatmap``, which covers the whole region."""
     worst: int
     """Number of the worst window."""
     windows: int
 
 
 def grid_of(region_wh: tuple[float, float], window_wh: tuple[int, int], overlap_px: int) -> Grid:
-    """Cover a region with as few equal, evenly spaced windows as overlap enough.
+    """Cover a region with the smallest number of equal, evenly spaced windows that overlap enough.
 
     Args:
-        region_wh: Side lengths of the region, in pixels of the picture as it is judged. A side shorter than the window
+        region_wh: Side lengths of the region, in pixels of the (reduced) picture. A side shorter than the window
             is enlarged to it.
         window_wh: Width and height of a window.
-        overlap_px: What neighbours share at least.
+        overlap_px: Smallest overlap of neighbouring windows.
 
     Raises:
-        ImageError: there would be more than `MOST_WINDOWS`.
+        ImageError: More than `MOST_WINDOWS` windows would be needed.
     """
     width, height = (
         max(window, round(side / CELL_PX) * CELL_PX) for side, window in zip(region_wh, window_wh, strict=True)
@@ -79,24 +79,24 @@ def grid_of(region_wh: tuple[float, float], window_wh: tuple[int, int], overlap_
     lefts, tops = _starts(width, window_wh[0], overlap_px), _starts(height, window_wh[1], overlap_px)
     if len(lefts) * len(tops) > MOST_WINDOWS:
         raise ImageError(
-            f"a region of {width} x {height} pixels takes {len(lefts) * len(tops)} windows, more than the "
+            f"a region of {width} x {height} pixels needs {len(lefts) * len(tops)} windows, more than the "
             f"{MOST_WINDOWS} allowed. Check how the region is found, or train with a larger --size."
         )
     return Grid(size_wh=(width, height), window_wh=window_wh, lefts=lefts, tops=tops)
 
 
 def grid_in(frame: Frame, region: Region, recipe: Recipe) -> Grid:
-    """The windows of a region of a frame, as a recipe with tiling lays them.
+    """Return the windows of a region of a frame, for a recipe with tiling.
 
     Raises:
-        ImageError: the region does not overlap the frame, or takes too many windows.
+        ImageError: The region does not overlap the frame, or needs too many windows.
     """
     assert recipe.tiling is not None, "asked for where there is tiling"
     return grid_of(side_lengths(images.seen_region(frame, region)), recipe.size_wh, recipe.tiling.overlap_px)
 
 
 def seen_size(frame: Frame, region: Region, recipe: Recipe) -> tuple[int, int]:
-    """Width and height at which the network sees a region of a frame as it is judged, all windows together.
+    """Return the width and height at which the network sees a region, all windows together.
 
     Without tiling that is the recipe's ``size_wh``.
     """
@@ -104,7 +104,7 @@ def seen_size(frame: Frame, region: Region, recipe: Recipe) -> tuple[int, int]:
 
 
 def cut_windows(picture: Upright, grid: Grid) -> Iterator[Upright]:
-    """The windows of an upright region, row by row; views, not copies."""
+    """Yield the windows of an upright region, row by row; views, not copies."""
     width, height = grid.window_wh
     for left, top in grid.corners:
         yield picture[top : top + height, left : left + width]
@@ -113,16 +113,16 @@ def cut_windows(picture: Upright, grid: Grid) -> Iterator[Upright]:
 def judge_windows(graph: Callable[[Upright], dict[str, np.ndarray]], picture: Upright, grid: Grid) -> Stitched:
     """Judge every window of an upright region.
 
-    The score is that of the worst window, the feature vector too. Each cell of the map is as the window shows it whose
-    middle is nearest; the worst window's cells are all its own, so that they explain the score exactly.
+    The score and the feature vector are those of the worst window. Each cell of the map is taken from the window whose
+    centre is nearest, except that the worst window keeps all its cells, so that they explain the score exactly.
 
     Args:
-        graph: From a picture to ``score``, ``heatmap`` and the rest, each with a leading axis of 1.
+        graph: Maps a picture to ``score``, ``heatmap`` and further outputs, each with a leading axis of 1.
         picture: The region at ``grid.size_wh``.
         grid: Its windows.
 
     Raises:
-        ValueError: a score is not finite.
+        ValueError: A score is not finite.
     """
     answers = [graph(np.ascontiguousarray(window)) for window in cut_windows(picture, grid)]
     scores = np.array([float(answer["score"][0]) for answer in answers])
@@ -136,7 +136,7 @@ def judge_windows(graph: Callable[[Upright], dict[str, np.ndarray]], picture: Up
 def stitch(
     maps: Sequence[Float32[np.ndarray, "rows columns"]], grid: Grid, *, on_top: int
 ) -> Float32[np.ndarray, "all_rows all_columns"]:
-    """One map out of those of all windows, see `judge_windows`."""
+    """Combine the maps of all windows into one, see `judge_windows`."""
     columns, rows = (side // CELL_PX for side in grid.size_wh)
     whole = np.empty((rows, columns), np.float32)
     across, down = (
@@ -154,14 +154,14 @@ def stitch(
 
 
 def _starts(length: int, window: int, overlap: int) -> tuple[int, ...]:
-    """Evenly spaced on whole cells, the first at 0 and the last ending where the region does."""
+    """Start positions, evenly spaced on whole cells; the first is 0 and the last window ends at the region's end."""
     count = 1 if length == window else math.ceil((length - overlap) / (window - overlap))
     spare = (length - window) // CELL_PX
     return tuple(number * spare // max(1, count - 1) * CELL_PX for number in range(count))
 
 
 def _owned(starts: Sequence[int], window: int, length: int) -> list[tuple[int, int]]:
-    """First and past-the-last cell along one axis that lie nearest to the middle of each window."""
+    """For each window, the range of cells along one axis that are nearest to its centre (end exclusive)."""
     edges = [0]
     edges += [(before + window + after) // 2 // CELL_PX for before, after in pairwise(starts)]
     edges.append(length // CELL_PX)

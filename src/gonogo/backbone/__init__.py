@@ -1,7 +1,7 @@
-"""Pretrained feature extractors without torch: read, built as OpenVINO graphs, and computed again in numpy.
+"""Pretrained feature extractors without torch: reading weights, OpenVINO graphs, and a numpy reference.
 
 A backbone turns a picture (uint8 RGB, height x width x 3, sides multiples of 32) into feature maps at strides 8, 16
-and 32. It never learns here; what is fitted on its features is in `gonogo.evidence`.
+and 32. Its weights are frozen; models fitted on its features are in `gonogo.evidence`.
 """
 
 from gonogo.backbone.efficientnet_lite import Conv, EfficientNetLite, efficientnet_lite

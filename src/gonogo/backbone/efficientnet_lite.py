@@ -1,8 +1,8 @@
-"""EfficientNet-Lite as a plain list of convolutions, batch normalisation folded in.
+"""EfficientNet-Lite as a list of convolutions, with batch normalisation folded in.
 
 Source: Tan and Le (2019), "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks"; the Lite
-variants have ReLU6 for every activation and no squeeze-and-excite. Everything but the strides of the seven stages can
-be read off the shapes of the weights.
+variants have ReLU6 for every activation and no squeeze-and-excite. Everything but the strides of the seven stages
+follows from the shapes of the weights.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from gonogo.errors import InputError
 
 STAGE_STRIDES = (1, 2, 2, 2, 1, 2, 1)
 TAPPED_STAGES = {2: 8, 4: 16, 6: 32}
-"""Stage (from 0) whose end is the last map at a stride."""
+"""Stage (from 0) that ends with the last map of each stride."""
 _EPSILON = 1e-3
-"""Of the batch normalisation, as in the published training."""
+"""Epsilon of the batch normalisation, as in the published training."""
 MEAN, SCALE = 127.0, 128.0
 """The weights expect ``(pixel - MEAN) / SCALE`` of 0..255 RGB."""
 
@@ -40,12 +40,12 @@ class Conv:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Convolutions one after the other; what went in is added to what comes out where ``residual``."""
+    """A sequence of convolutions; the input is added to the output if ``residual``."""
 
     convs: tuple[Conv, ...]
     residual: bool
     tap: int | None = None
-    """The stride whose feature map ends here."""
+    """Stride of the feature map that ends with this block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class EfficientNetLite:
         return tuple(len(block.convs[-1].bias) for block in self.blocks if block.tap is not None)
 
     def rounded(self) -> EfficientNetLite:
-        """The same with its weights rounded to FP16, which is how a bundle holds them."""
+        """Round the weights to FP16, as they are stored in a bundle."""
         return replace(self, blocks=tuple(replace(block, convs=_rounded(block.convs)) for block in self.blocks))
 
 
@@ -69,7 +69,7 @@ def efficientnet_lite(name: str) -> EfficientNetLite:
     """Read a pretrained EfficientNet-Lite from its installed package.
 
     Raises:
-        InputError: no such backbone, the package is not installed, or its file was changed.
+        InputError: There is no such backbone, the package is not installed, or its file was changed.
     """
     if name not in PACKAGES:
         raise InputError(f"--backbone: expected one of {', '.join(PACKAGES)}, found {name!r}.")
@@ -77,7 +77,7 @@ def efficientnet_lite(name: str) -> EfficientNetLite:
 
 
 def from_arrays(name: str, arrays: Mapping[str, np.ndarray]) -> EfficientNetLite:
-    """Fold and order the arrays of a published file."""
+    """Build the network from the arrays of a published file, and fold the batch normalisation."""
     stem = Block(convs=(_conv(arrays, "_conv_stem", "_bn0", stride=2),), residual=False)
     count = len({key.split(".")[1] for key in arrays if key.startswith("_blocks.")})
     blocks, stage = [stem], -1
@@ -99,7 +99,7 @@ def from_arrays(name: str, arrays: Mapping[str, np.ndarray]) -> EfficientNetLite
 
 
 def _block_convs(arrays: Mapping[str, np.ndarray], prefix: str, *, stride: int) -> tuple[Conv, ...]:
-    """Expansion (where there is one), depthwise convolution, projection."""
+    """Expansion (if any), depthwise convolution and projection."""
     expand = []
     if f"{prefix}_expand_conv.weight" in arrays:
         expand = [_conv(arrays, f"{prefix}_expand_conv", f"{prefix}_bn0")]

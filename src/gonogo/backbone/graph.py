@@ -1,4 +1,4 @@
-"""A backbone as an OpenVINO graph, made of OpenVINO's own operations."""
+"""Builds a backbone as an OpenVINO graph."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gonogo.errors import InputError
 
 
 def frame_input(size_wh: tuple[int, int]) -> ov.Node:
-    """The input of every graph: one picture, uint8, 1 x height x width x 3, named ``frame``.
+    """Create the input of a graph: one picture, uint8, 1 x height x width x 3, named ``frame``.
 
     Raises:
-        InputError: a side that is not a multiple of 32.
+        InputError: A side is not a multiple of 32.
     """
     width, height = size_wh
     if width % 32 or height % 32 or min(size_wh) < 32:
@@ -25,7 +25,7 @@ def frame_input(size_wh: tuple[int, int]) -> ov.Node:
 
 
 def feature_nodes(backbone: EfficientNetLite, frame: ov.Node) -> list[ov.Node]:
-    """The feature maps at strides 8, 16 and 32 of a picture, each 1 x channels x rows x columns."""
+    """Add a backbone to a graph; returns the maps at strides 8, 16 and 32, each 1 x channels x rows x columns."""
     pixels = ops.convert(ops.transpose(frame, ops.constant(np.array([0, 3, 1, 2]))), np.float32)
     node = ops.divide(ops.subtract(pixels, ops.constant(np.float32(MEAN))), ops.constant(np.float32(SCALE)))
     taps = []
@@ -37,7 +37,7 @@ def feature_nodes(backbone: EfficientNetLite, frame: ov.Node) -> list[ov.Node]:
 
 
 def features_graph(backbone: EfficientNetLite, size_wh: tuple[int, int]) -> ov.Model:
-    """The backbone alone, with outputs ``stride_8``, ``stride_16`` and ``stride_32``."""
+    """Build the backbone alone, with outputs ``stride_8``, ``stride_16`` and ``stride_32``."""
     frame = frame_input(size_wh)
     results = []
     for stride, node in zip((8, 16, 32), feature_nodes(backbone, frame), strict=True):
@@ -47,7 +47,7 @@ def features_graph(backbone: EfficientNetLite, size_wh: tuple[int, int]) -> ov.M
 
 
 def weight_constant(values: np.ndarray) -> ov.Node:
-    """A constant computed with in FP32, and kept as FP16 in the file where that loses nothing."""
+    """A constant in FP32, stored as FP16 in the file if that is lossless."""
     halved = values.astype(np.float16)
     if not np.array_equal(halved.astype(np.float32), values):
         return ops.constant(values.astype(np.float32))
@@ -62,7 +62,7 @@ def _block(block: Block, node: ov.Node) -> ov.Node:
 
 
 def _conv(conv: Conv, node: ov.Node) -> ov.Node:
-    """ "Same" padding as TensorFlow means it: where it is odd, the larger half comes after."""
+    """Add a convolution with TensorFlow's "same" padding: if it is odd, the larger half comes last."""
     strides, none = [conv.stride, conv.stride], [0, 0]
     if conv.depthwise:
         weight = weight_constant(conv.weight[:, :, None])

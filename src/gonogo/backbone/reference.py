@@ -1,4 +1,4 @@
-"""A backbone computed in plain numpy: slow, simple, and the measure that the OpenVINO graph is held against."""
+"""Reference implementation of a backbone in numpy: slow and simple, to verify the OpenVINO graph."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FeatureMap = Float32[np.ndarray, "_channels _rows _columns"]
 def reference_features(
     backbone: EfficientNetLite, picture: UInt8[np.ndarray, "height width 3"]
 ) -> list[Float32[np.ndarray, "_ _ _"]]:
-    """The feature maps at strides 8, 16 and 32 of one picture, each channels x rows x columns."""
+    """Compute the feature maps of one picture at strides 8, 16 and 32, each channels x rows x columns."""
     features = (picture.transpose(2, 0, 1).astype(np.float32) - np.float32(MEAN)) / np.float32(SCALE)
     taps = []
     for block in backbone.blocks:
@@ -38,7 +38,7 @@ def _conv(conv: Conv, features: FeatureMap) -> FeatureMap:
 
 
 def _windows(features: FeatureMap, size: int, stride: int) -> Float32[np.ndarray, "channels rows columns size size"]:
-    """Every window that a "same" padded convolution looks through; odd padding has its larger half after."""
+    """Sliding windows of a "same" padded convolution; the larger half of odd padding comes last."""
     padding = []
     for side in features.shape[1:]:
         total = max(0, (-(-side // stride) - 1) * stride + size - side)

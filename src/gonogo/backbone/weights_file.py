@@ -1,12 +1,11 @@
-"""Reading torch's legacy ``.pth`` files into arrays, without torch and without trusting a pickle.
+"""Reads torch's legacy ``.pth`` files as arrays, without torch and without executing a pickle.
 
-The hash is checked before anything else. The pickle inside may then name four things only, and each stands for an
-array, an ordered dictionary or the kind of a number; any other name is refused. This is the only pickle that gonogo
-reads.
+The hash is verified first. The pickle may then use four names only, which are mapped to arrays, an ordered dictionary
+and a number type; any other name is refused. This is the only pickle that gonogo reads.
 
-A legacy file (torch before 1.6) holds five pickles (a magic number, the protocol, facts about the machine, the tensors
-with references to their storages, the order of the storages) and then each storage: its number of elements as a
-little-endian int64, and its elements.
+A legacy file (torch before 1.6) consists of five pickles (a magic number, the protocol, system information, the tensors
+with references to their storages, the order of the storages), followed by the storages: for each, its number of
+elements as a little-endian int64, and its elements.
 """
 
 from __future__ import annotations
@@ -47,12 +46,12 @@ class _Tensor:
         steps = tuple(step * values.itemsize for step in self.strides)
         last = self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.strides, strict=True))
         if min(self.shape, default=1) > 0 and not (min(self.strides, default=0) >= 0 and 0 <= last < len(values)):
-            raise pickle.UnpicklingError("a tensor reaches beyond its storage")
+            raise pickle.UnpicklingError("a tensor exceeds its storage")
         return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, steps).copy()
 
 
 class _State(dict[str, Any]):
-    """Stands for an ``OrderedDict``; dictionaries keep their order."""
+    """Replaces ``OrderedDict``; dictionaries keep their order."""
 
 
 def _tensor(storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object) -> _Tensor:
@@ -75,14 +74,14 @@ class _ArrayReader(pickle.Unpickler):
         self._storages = storages
 
     def find_class(self, module: str, name: str) -> Callable[..., object]:
-        """Refuse every name but the four that stand for arrays."""
+        """Refuse every name except the four that are allowed."""
         if (module, name) not in _NAMES:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
         found: Callable[..., object] = _NAMES[module, name]
         return found
 
     def persistent_load(self, reference: Any) -> _Storage:
-        """A reference to a storage: ``("storage", kind, key, device, length, view)``."""
+        """Resolve a reference to a storage: ``("storage", kind, key, device, length, view)``."""
         kind, dtype, key, _, length, view = reference
         if kind != "storage" or view is not None:
             raise pickle.UnpicklingError(f"a reference to a {kind} is not allowed")
@@ -94,13 +93,13 @@ def read_arrays(path: Path, *, sha256: str) -> dict[str, np.ndarray]:
 
     Args:
         path: The file.
-        sha256: The hash that it must have.
+        sha256: The expected hash.
 
     Returns:
         Arrays by name, float32 or int64.
 
     Raises:
-        InputError: the file cannot be read, has another hash, or holds anything but arrays.
+        InputError: The file cannot be read, has another hash, or contains anything but arrays.
     """
     try:
         data = path.read_bytes()
@@ -122,7 +121,7 @@ def _parse(file: io.BytesIO) -> dict[str, np.ndarray]:
     storages: dict[str, _Storage] = {}
     magic, protocol, _ = (_ArrayReader(file, storages).load() for _ in range(3))
     if magic != _MAGIC or protocol != _PROTOCOL:
-        raise ValueError("another magic number or protocol")
+        raise ValueError("unknown magic number or protocol")
     tensors = _ArrayReader(file, storages).load()
     for key in _ArrayReader(file, storages).load():
         storage = storages[key]

@@ -69,7 +69,7 @@ def _judged(bundle: Path, jobs: list[BatchJob], workers: int) -> tuple[Bundle, I
     if workers > 1:
         return bundles.read_bundle(bundle), batch.judge_files(bundle, jobs, workers=workers)
     inspector = Inspector.load(bundle)
-    return inspector.bundle, (batch.judge_on_all_cores(inspector, job) for job in jobs)
+    return inspector.bundle, (batch.judge_job(inspector, job) for job in jobs)
 
 
 def _thresholds(opened: Bundle) -> dict[str, float | None]:

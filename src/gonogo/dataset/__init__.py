@@ -1,4 +1,4 @@
-"""Labelled pictures: reading, importing, checking and splitting them."""
+"""Data sets of labelled pictures: read, import, check and split."""
 
 from gonogo.dataset.checking import Check, check_dataset, counts, require_trainable
 from gonogo.dataset.importing import Imported, ImportOptions, add_folder, import_folder

@@ -1,7 +1,7 @@
-"""Boxes from other tools: Pascal VOC, COCO, YOLO and CVAT XML in, COCO out.
+"""Import of boxes from Pascal VOC, COCO, YOLO and CVAT XML, and export to COCO.
 
-All coordinates are taken as edges in continuous pixels, as labelling tools write them today; the original Pascal VOC
-kit counted pixels from one, which moves a box by at most one pixel.
+All coordinates are read as edges in continuous pixels, as labelling tools write them today. The original Pascal VOC
+kit counted pixels from one, which shifts a box by at most one pixel.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Quad: TypeAlias = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Marked:
-    """One object that an annotation file marks in a picture."""
+    """One annotated object in a picture."""
 
     name: str
     box_xyxy: Xyxy
     quad: Quad | None = None
     relative: bool = False
-    """Whether the box is in shares of width and height (YOLO) rather than pixels."""
+    """Whether the box is in shares of width and height (YOLO) instead of pixels."""
 
     def in_pixels(self, size_wh: tuple[int, int], where: str) -> Marked:
-        """The same object in pixels, cut off at the picture's edges.
+        """Convert the object to pixels and clip it to the picture.
 
         Raises:
-            DatasetError: nothing of the box lies inside the picture, or a coordinate is no finite number.
+            DatasetError: The box does not overlap the picture, or a coordinate is not a finite number.
         """
         width, height = size_wh
         scale_x, scale_y = (width, height) if self.relative else (1, 1)
@@ -53,18 +53,18 @@ class Marked:
 
 
 Annotations: TypeAlias = Mapping[str, tuple[Marked, ...]]
-"""What is marked, by picture: its path or name, or only its stem for formats with one file per picture."""
+"""Annotated objects by picture: by its path or name, or by its stem for formats with one file per picture."""
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Read boxes in whichever of the four formats a file or folder holds.
+    """Read boxes from a file or folder in one of the four formats.
 
     Args:
         path: A COCO ``.json``, a CVAT ``.xml``, or a folder of Pascal VOC ``.xml`` or YOLO ``.txt`` files (with the
-            class names in ``classes.txt`` there, where there are names).
+            class names in ``classes.txt`` in that folder, if there are names).
 
     Raises:
-        DatasetError: missing, malformed, or none of these formats.
+        DatasetError: The path is missing, malformed, or in none of these formats.
     """
     if path.is_dir():
         if xml := sorted(path.rglob("*.xml")):
@@ -85,13 +85,13 @@ def read_annotations(path: Path) -> Annotations:
 
 
 def beside(pictures: Sequence[Path]) -> Annotations:
-    """Pascal VOC files that lie beside their pictures as ``NAME.xml``, by the picture's whole path."""
+    """Find Pascal VOC files beside their pictures, named ``NAME.xml``; keys are full picture paths."""
     found = ((picture, picture.with_suffix(".xml")) for picture in pictures)
     return {str(picture): _voc(file) for picture, file in found if file.is_file()}
 
 
 def marked_in(annotations: Annotations, picture: Path, source: Path) -> tuple[Marked, ...]:
-    """What is marked in one picture, looked up by its path, its path inside the source, its name and its stem."""
+    """Look up the objects of a picture by its path, its path inside the source, its name and its stem."""
     inside = picture.relative_to(source).as_posix()
     for key in (str(picture), inside, picture.name, picture.stem):
         if key in annotations:
@@ -100,25 +100,25 @@ def marked_in(annotations: Annotations, picture: Path, source: Path) -> tuple[Ma
 
 
 def _by_name(marked: Mapping[str, tuple[Marked, ...]]) -> Annotations:
-    """Also by bare file name, where that is unambiguous: tools name pictures by paths of their own."""
+    """Add unambiguous bare file names as keys, because each tool uses different paths."""
     names = Counter(PurePosixPath(key).name for key in marked)
     bare = {PurePosixPath(key).name: value for key, value in marked.items()}
     return {name: value for name, value in bare.items() if names[name] == 1} | dict(marked)
 
 
 def export_coco(dataset: Dataset, path: Path) -> int:
-    """Write a data set's boxes as one COCO file; returns how many boxes it holds.
+    """Write a data set's boxes as one COCO file and return the number of boxes.
 
-    A picture with one box gives that (category: its ``object_name``, or ``part``); one with several gives all.
+    If a picture has one box, its category is the ``object_name``, or ``part``; if it has several, all are written.
 
     Raises:
-        InputError: no picture has a box, a picture is unreadable, or the file cannot be written.
+        InputError: No picture has a box, a picture is unreadable, or the file cannot be written.
     """
     pictures: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []
     categories: dict[str, int] = {}
     for number, sample in enumerate(track(dataset.samples, "Reading sizes"), start=1):
-        height, width = dataset.load(sample).shape[:2]  # decoded, because EXIF may turn a picture
+        height, width = dataset.load(sample).shape[:2]  # decoded, because EXIF may rotate a picture
         pictures.append({"id": number, "file_name": sample.file_name, "width": width, "height": height})
         for name, (x, y, w, h) in _boxes_xywh(sample):
             category = categories.setdefault(name, len(categories) + 1)

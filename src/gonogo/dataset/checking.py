@@ -1,4 +1,4 @@
-"""Whether a data set is fit to train on: everything that can be said before a network sees it."""
+"""Checks that a data set is suitable for training."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from gonogo.errors import DatasetError
 from gonogo.schema import Label
 
 MIN_LABELLED = 20
-"""Fewer labelled pictures than this are refused: splits of them hold a handful of parts each."""
+"""Smallest number of labelled pictures; with fewer, each split would have only a handful of parts."""
 MIN_TRAIN_PER_LABEL = 5
 LOPSIDED = 20
-"""Good to bad, or bad to good, from which the balance is worth a word."""
+"""Ratio of good to bad, or bad to good, from which the imbalance is reported."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What was found. Without problems the data set is fit to train on."""
+    """Result of checking a data set. Without problems it is suitable for training."""
 
     counts: dict[tuple[str, str, str], int]
-    """Pictures by split, label and defect kind; ``-`` where there is none."""
+    """Number of pictures by split, label and defect kind; ``-`` where there is none."""
     problems: tuple[str, ...]
-    """What makes it unfit."""
+    """Problems that make the data set unsuitable for training."""
     warnings: tuple[str, ...]
     exact_duplicates: tuple[tuple[str, ...], ...]
-    """File names that hold the same decoded picture."""
+    """Groups of file names with identical decoded pixels."""
     near_duplicates: tuple[tuple[str, ...], ...]
-    """File names that show the same part, as far as their surfaces tell."""
+    """Groups of file names that show the same part, judged by its surface."""
 
     @property
     def fit(self) -> bool:
-        """Whether nothing stands against training on it."""
+        """Whether the data set is suitable for training."""
         return not self.problems
 
 
 def check_dataset(dataset: Dataset) -> Check:
-    """Read every picture and mask of a data set and look for all that makes it unfit to train on.
+    """Read every picture and mask of a data set and check that it is suitable for training.
 
-    Unreadable or missing pictures, masks of a wrong size, the same picture under two labels, a part, lot or re-shot
-    copy in two splits, one class only, too few pictures. What is merely worth knowing is a warning.
+    Problems are: unreadable or missing pictures, masks of a wrong size, the same picture with two labels, a part, lot
+    or near-duplicate in two splits, one class only, too few pictures. Everything else is a warning.
     """
     samples, readings, problems = _read(dataset)
     exact, near = exact_groups(readings), near_groups(readings)
@@ -62,7 +62,7 @@ def check_dataset(dataset: Dataset) -> Check:
 
 
 def counts(dataset: Dataset) -> dict[tuple[str, str, str], int]:
-    """Pictures by split, label and defect kind; ``-`` where there is none."""
+    """Number of pictures by split, label and defect kind; ``-`` where there is none."""
     found = Counter((sample.split or "-", sample.label or "-", sample.defect or "-") for sample in dataset.samples)
     order = ["-", *Split]
     return {
@@ -71,10 +71,10 @@ def counts(dataset: Dataset) -> dict[tuple[str, str, str], int]:
     }
 
 
-def torn_parts(samples: Sequence[Sample]) -> str | None:
-    """Named parts that have good and bad pictures, as a sentence; ``None`` where there are none.
+def parts_with_both_labels(samples: Sequence[Sample]) -> str | None:
+    """Describe the named parts that have good and bad pictures; ``None`` if there are none.
 
-    One part may look good from one side. More often its name is that of a lot, and then a whole lot counts as one part.
+    A part may look good from one side. More often its name is really that of a lot, so a whole lot counts as one part.
     """
     seen: dict[str, dict[Label, str]] = {}
     for sample in samples:
@@ -86,16 +86,16 @@ def torn_parts(samples: Sequence[Sample]) -> str | None:
     part, files = next(iter(torn.items()))
     return (
         f"{len(torn)} parts have good and bad pictures, for example part {part} ({files[Label.GOOD]} and "
-        f"{files[Label.BAD]}). If that is the name of a lot, import again with --lot-regex in place of --part-regex."
+        f"{files[Label.BAD]}). If that is the name of a lot, import again with --lot-regex instead of --part-regex."
     )
 
 
 def missing_for_training(dataset: Dataset, *, good_only: bool = False) -> list[str]:
-    """What a data set lacks before anything can be learned from it, by its records alone; empty where nothing.
+    """List what a data set lacks for training, from its records alone.
 
     Args:
         dataset: Labelled and split pictures.
-        good_only: Whether good parts alone suffice.
+        good_only: Whether good parts alone are enough.
     """
     labelled = [sample for sample in dataset.samples if sample.label is not None]
     missing = []
@@ -118,14 +118,14 @@ def missing_for_training(dataset: Dataset, *, good_only: bool = False) -> list[s
 
 
 def require_trainable(dataset: Dataset, *, good_only: bool = False) -> None:
-    """Refuse to train on a data set that cannot teach anything.
+    """Raise an error if a data set is not suitable for training.
 
     Args:
         dataset: Labelled and split pictures.
         good_only: Whether good parts alone suffice.
 
     Raises:
-        DatasetError: one class only, or too few pictures; the message says what is missing.
+        DatasetError: The data set has one class only, or too few pictures; the message says what is missing.
     """
     missing = missing_for_training(dataset, good_only=good_only)
     if missing:
@@ -133,7 +133,7 @@ def require_trainable(dataset: Dataset, *, good_only: bool = False) -> None:
 
 
 def _read(dataset: Dataset) -> tuple[list[Sample], list[Reading], list[str]]:
-    """The readable samples, what was read of them, and what is wrong with the others."""
+    """Return the readable samples, their readings, and the problems of the other samples."""
     files = [
         (dataset.path(sample), dataset.root / sample.mask_file_name if sample.mask_file_name else None)
         for sample in dataset.samples
@@ -154,12 +154,12 @@ def _conflicts(samples: Sequence[Sample], exact: Sequence[int]) -> list[str]:
         kinds = {(samples[row].label, samples[row].defect) for row in members}
         if len(kinds) > 1:
             names = " and ".join(samples[row].file_name for row in members[:3])
-            found.append(f"{names} are the same picture under different labels. Keep the one that is right.")
+            found.append(f"{names} are the same picture with different labels. Keep the one with the right label.")
     return found
 
 
 def _leaks(samples: Sequence[Sample], what: str, keys: Sequence[object]) -> list[str]:
-    """One sentence for each part, lot or component that stands in several splits."""
+    """One sentence for each part, lot or near-duplicate group that is in several splits."""
     found = []
     for members in _members(keys):
         by_split = {samples[row].split: samples[row].file_name for row in members if samples[row].split is not None}
@@ -171,7 +171,7 @@ def _leaks(samples: Sequence[Sample], what: str, keys: Sequence[object]) -> list
 
 
 def _of_unnamed_parts(samples: Sequence[Sample], near: Sequence[int]) -> list[int | None]:
-    """The components that hold a picture whose part has no name; elsewhere the names say what is one part."""
+    """The near-duplicate groups with a picture whose part has no name; elsewhere the part names decide."""
     open_ones = {number for number, sample in zip(near, samples, strict=True) if sample.part is None}
     return [number if number in open_ones else None for number in near]
 
@@ -181,26 +181,29 @@ def _warnings(
 ) -> Iterator[str]:
     labels = Counter(sample.label for sample in dataset.samples)
     if labels[None]:
-        yield f"{labels[None]} of {len(dataset.samples)} pictures have no label and train nothing."
+        yield f"{labels[None]} of {len(dataset.samples)} pictures have no label and are not used for training."
     more, fewer = max(labels[Label.GOOD], labels[Label.BAD]), min(labels[Label.GOOD], labels[Label.BAD])
     if fewer and more / fewer >= LOPSIDED:
-        yield f"{labels[Label.GOOD]} good against {labels[Label.BAD]} bad pictures: little can be said of the few."
+        yield (
+            f"The classes are imbalanced: {labels[Label.GOOD]} good and {labels[Label.BAD]} bad pictures. Results for "
+            "the smaller class will be uncertain."
+        )
     copies = sum(len(members) - 1 for members in _members(exact))
     if copies:
-        yield f"{copies} pictures are exact copies of others and count for nothing new."
+        yield f"{copies} pictures are exact duplicates of others and add no information."
     blank = sum(not reading.look.comparable for reading in readings)
     if blank:
-        yield f"{blank} pictures have too little structure to find re-shot copies of them; name their parts."
+        yield f"{blank} pictures have too little texture to find near-duplicates. Name their parts with --part-regex."
     alike = len(_leaks(samples, "look-alikes", near)) - len(_leaks(samples, "", _of_unnamed_parts(samples, near)))
     if alike:
-        yield f"{alike} groups of look-alikes stand in several splits; their parts are named, and the names decide."
-    if (of_parts := torn_parts(dataset.samples)) is not None:
+        yield f"{alike} groups of near-duplicates are in several splits; their parts have names, and the names decide."
+    if (of_parts := parts_with_both_labels(dataset.samples)) is not None:
         yield of_parts
     torn = [members for members in _members(near) if {samples[row].label for row in members} >= set(Label)]
     if torn:
         good = next(samples[row].file_name for row in torn[0] if samples[row].label is Label.GOOD)
         bad = next(samples[row].file_name for row in torn[0] if samples[row].label is Label.BAD)
-        yield f"{len(torn)} groups of near-duplicates hold good and bad pictures. Look at {good} and {bad} first."
+        yield f"{len(torn)} groups of near-duplicates contain good and bad pictures. Check {good} and {bad} first."
     if labels[None] == len(dataset.samples):
         return
     kinds = {sample.defect for sample in dataset.samples if sample.defect is not None}
@@ -215,7 +218,7 @@ def _warnings(
 
 
 def _members(keys: Sequence[object]) -> list[list[int]]:
-    """Rows that share a key, for keys that several rows have; ``None`` is no key."""
+    """Group the rows that share a key, for keys of several rows; ``None`` is not a key."""
     rows: dict[object, list[int]] = {}
     for row, key in enumerate(keys):
         if key is not None:

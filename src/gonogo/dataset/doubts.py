@@ -1,4 +1,4 @@
-"""Labels that something contradicts, ranked: what `gonogo.evidence.doubts` finds and a report shows."""
+"""Doubtful labels, ranked: found by `gonogo.evidence.doubts`, shown in a report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Doubt:
 
     sample: Sample
     score: float
-    """Out of fold: positive speaks for bad, negative for good."""
+    """Out-of-fold score: positive for bad, negative for good."""
     likely: Label
 
     def to_json(self) -> dict[str, Any]:
@@ -33,13 +33,13 @@ class Doubt:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelDoubts:
-    """All doubted labels of a data set, the most contradicted first."""
+    """All doubtful labels of a data set, the most contradicted first."""
 
     found: tuple[Doubt, ...]
     pictures: int
-    """Labelled pictures that were scored."""
+    """Number of labelled pictures that were scored."""
     bad_pictures: int
     auroc: float | None
-    """Of the scores against the labels as they are; ``None`` where the labels were compared with good parts alone."""
+    """AUROC of the scores against the current labels; ``None`` if scores are distances from good parts."""
     unreadable: tuple[str, ...] = ()
-    """Labelled pictures that could not be read or in which the part was not found."""
+    """Labelled pictures that could not be read, or in which the part was not found."""

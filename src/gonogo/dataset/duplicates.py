@@ -1,13 +1,13 @@
-"""Which pictures show the same part: re-shot copies, found by what their surfaces share.
+"""Near-duplicate search: pictures that show the same part, found by features of its surface.
 
-1. SIFT features turn into visual words; the pictures that share the most and rarest words are likely partners. One
-   sparse matrix product, so ten thousand pictures are affordable.
-2. The features of likely partners are matched and must agree on one similarity transform (RANSAC). Brightness,
-   cropping, shifting, small turns, scale and recompression leave the agreement standing.
-3. Parts in a fixture all look alike: where most *random* pairs agree, features that recur in random other pictures
-   belong to the product, not to the part, and are dropped; and more agreement is asked for than random pairs show.
+1. SIFT features are quantized to visual words; pictures that share many rare words are candidate pairs. This is one
+   sparse matrix product, so ten thousand pictures are feasible.
+2. The features of candidate pairs are matched and must agree on one similarity transform (RANSAC). The agreement is
+   robust to brightness, cropping, shifts, small rotations, scale and recompression.
+3. Parts in a fixture all look alike. If most *random* pairs agree, features that recur in random other pictures belong
+   to the product, not to the part, and are dropped, and the required agreement is higher than that of random pairs.
 
-How often it catches and how often it merges wrongly is measured by ``make duplicates``.
+``make duplicates`` measures the rates of detections and of wrong merges.
 
 SIFT: Lowe, "Distinctive image features from scale-invariant keypoints", 2004. Square-root descriptors: Arandjelovic and
 Zisserman, "Three things everyone should know to improve object retrieval", 2012.
@@ -29,26 +29,26 @@ from gonogo.progress import track
 from gonogo.schema import Frame
 
 DETAIL_SIDE = 256
-"""Long side at which features are found, in pixels."""
+"""Long side of the pictures for feature detection, in pixels."""
 MAX_FEATURES = 300
 WORDS = 4096
 """Size of the visual vocabulary."""
 CANDIDATES = 12
-"""Likeliest partners per picture that are matched feature by feature."""
+"""Number of candidates per picture that are matched feature by feature."""
 MIN_AGREEING = 20
-"""Features that must agree before two pictures count as the same part."""
+"""Smallest number of agreeing features for two pictures to show the same part."""
 MAX_NEEDED = 60
-"""Where random pairs agree, six times the upper quartile of their agreement is asked for, but never more than this."""
+"""Upper limit of the required agreement, which is six times the upper quartile where random pairs agree."""
 RANDOM_PARTNERS = 8
 RECURRENT = 2
-"""A feature that recurs in this many of ``RANDOM_PARTNERS`` random pictures belongs to the product."""
+"""A feature that recurs in at least this many of ``RANDOM_PARTNERS`` random pictures belongs to the product."""
 ALIKE = 4
-"""Median agreement of random pairs from which the pictures count as look-alikes."""
+"""Median agreement of random pairs from which all parts are considered to look alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureHashes:
-    """What near-duplicate search keeps of one picture; about 40 kB."""
+    """Features of one picture for near-duplicate search; about 40 kB."""
 
     points: Float32[np.ndarray, "features 2"]
     descriptors: UInt8[np.ndarray, "features 128"]
@@ -56,23 +56,23 @@ class PictureHashes:
 
     @property
     def comparable(self) -> bool:
-        """Whether the picture has structure enough to be recognised again."""
+        """Whether the picture has enough texture to be recognised."""
         return len(self.points) >= 2 * MIN_AGREEING
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alike:
-    """Two pictures of a sequence that show the same part."""
+    """Two pictures that show the same part."""
 
     first: int
     second: int
     agreeing: int
-    """Features that agree."""
+    """Number of agreeing features."""
     needed: int
 
 
 def picture_hashes(frame: Frame) -> PictureHashes:
-    """Reduce a picture to what near-duplicate search compares."""
+    """Compute the features of a picture for near-duplicate search."""
     grey = _fit(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), DETAIL_SIDE)
     even = cv2.createCLAHE(clipLimit=4.0, tileGridSize=(4, 4)).apply(grey)
     sift = cv2.SIFT.create(nfeatures=MAX_FEATURES, contrastThreshold=0.01)
@@ -87,7 +87,7 @@ def picture_hashes(frame: Frame) -> PictureHashes:
 
 
 def components(count: int, pairs: Sequence[tuple[int, int]]) -> tuple[int, ...]:
-    """Number the connected components of ``count`` things under some pairs, in order of first appearance."""
+    """Number the connected components of a graph of ``count`` nodes and some edges, in order of first appearance."""
     ends = np.array(pairs, int).reshape(-1, 2).T
     graph = coo_matrix((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(count, count))
     _, labels = connected_components(graph, directed=False)
@@ -95,34 +95,34 @@ def components(count: int, pairs: Sequence[tuple[int, int]]) -> tuple[int, ...]:
     return tuple(renumbered[label] for label in labels.tolist())
 
 
-def near_duplicates(looks: Sequence[PictureHashes]) -> tuple[Alike, ...]:
-    """Pairs of pictures that show the same part; chains of pairs are joined by `components`.
+def near_duplicates(pictures: Sequence[PictureHashes]) -> tuple[Alike, ...]:
+    """Find pairs of pictures that show the same part; `components` joins chains of pairs.
 
-    Pictures that are not `PictureHashes.comparable` are in no pair. The same pictures in the same order give the same
-    pairs.
+    Pictures that are not `PictureHashes.comparable` are in no pair. The result is deterministic for pictures in the
+    same order.
     """
-    looks, needed = _without_the_product(looks)
+    pictures, needed = _without_the_product(pictures)
     found = []
-    for first, second in track(candidate_pairs(looks), "Comparing pictures"):
-        agreeing = len(_agreeing(looks[first], looks[second], needed=needed))
+    for first, second in track(candidate_pairs(pictures), "Comparing pictures"):
+        agreeing = len(_agreeing(pictures[first], pictures[second], needed=needed))
         if agreeing >= needed:
             found.append(Alike(first=first, second=second, agreeing=agreeing, needed=needed))
     return tuple(found)
 
 
-def candidate_pairs(looks: Sequence[PictureHashes]) -> list[tuple[int, int]]:
-    """The few likeliest partners of every picture: those that share the most, and the rarest, visual words.
+def candidate_pairs(pictures: Sequence[PictureHashes]) -> list[tuple[int, int]]:
+    """Find the best candidates for every picture: those that share the most, and the rarest, visual words.
 
-    A visual word is the nearest of `WORDS` descriptors drawn from the pictures themselves; weights are the usual
-    inverse document frequencies (Sivic and Zisserman, "Video Google", 2003).
+    A visual word is the nearest of `WORDS` descriptors sampled from the pictures; weights are inverse document
+    frequencies (Sivic and Zisserman, "Video Google", 2003).
     """
-    words = _words(looks)
+    words = _words(pictures)
     if words is None:
         return []
-    count = min(CANDIDATES, len(looks) - 1)
+    count = min(CANDIDATES, len(pictures) - 1)
     transposed = words.T.tocsr()
     pairs: set[tuple[int, int]] = set()
-    for start in track(range(0, len(looks), 256), "Ranking pictures"):
+    for start in track(range(0, len(pictures), 256), "Ranking pictures"):
         shared = (words[start : start + 256] @ transposed).toarray()
         shared[np.arange(len(shared)), start + np.arange(len(shared))] = -1
         partners = np.argpartition(-shared, count - 1, axis=1)[:, :count]
@@ -131,60 +131,60 @@ def candidate_pairs(looks: Sequence[PictureHashes]) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
-def _words(looks: Sequence[PictureHashes]) -> csr_array | None:
-    """Weighted visual words, one row of unit length per picture; ``None`` where there is nothing to compare."""
+def _words(pictures: Sequence[PictureHashes]) -> csr_array | None:
+    """Weighted visual words, one row of unit length per picture; ``None`` if there is nothing to compare."""
     rng = np.random.default_rng(0)
-    total = sum(len(look_.descriptors) for look_ in looks)
-    if len(looks) < 2 or total == 0:
+    total = sum(len(picture.descriptors) for picture in pictures)
+    if len(pictures) < 2 or total == 0:
         return None
-    size = max(1, min(WORDS, total // 16))  # in a small set a larger vocabulary would give each feature its own word
+    size = max(1, min(WORDS, total // 16))  # with more, each feature of a small set gets a separate word
     drawn = np.sort(rng.choice(total, size, replace=False))
-    starts = np.cumsum([0, *(len(look_.descriptors) for look_ in looks)])
+    starts = np.cumsum([0, *(len(picture.descriptors) for picture in pictures)])
     owners = np.searchsorted(starts, drawn, side="right") - 1
     pairs = zip(owners.tolist(), drawn.tolist(), strict=True)
-    vocabulary = np.array([looks[owner].descriptors[row - starts[owner]] for owner, row in pairs], np.float32)
+    vocabulary = np.array([pictures[owner].descriptors[row - starts[owner]] for owner, row in pairs], np.float32)
     vocabulary = vocabulary / np.linalg.norm(vocabulary, axis=1, keepdims=True)
     found = [
-        np.unique(_products(look_.descriptors, vocabulary).argmax(axis=1))
-        if len(look_.descriptors)
+        np.unique(_products(picture.descriptors, vocabulary).argmax(axis=1))
+        if len(picture.descriptors)
         else np.zeros(0, int)
-        for look_ in track(looks, "Describing pictures")
+        for picture in track(pictures, "Describing pictures")
     ]
-    rows = np.repeat(np.arange(len(looks)), [len(words) for words in found])
+    rows = np.repeat(np.arange(len(pictures)), [len(words) for words in found])
     columns = np.concatenate(found)
-    rarity = np.log(len(looks) / np.bincount(columns, minlength=len(drawn)).clip(1))
+    rarity = np.log(len(pictures) / np.bincount(columns, minlength=len(drawn)).clip(1))
     weights = rarity[columns]
-    lengths = np.sqrt(np.bincount(rows, weights**2, minlength=len(looks))) + 1e-6
-    return csr_array((weights / lengths[rows], (rows, columns)), shape=(len(looks), len(drawn)))
+    lengths = np.sqrt(np.bincount(rows, weights**2, minlength=len(pictures))) + 1e-6
+    return csr_array((weights / lengths[rows], (rows, columns)), shape=(len(pictures), len(drawn)))
 
 
-def _without_the_product(looks: Sequence[PictureHashes]) -> tuple[Sequence[PictureHashes], int]:
-    """Drop features that belong to the product where parts look alike; also the agreement to ask for."""
+def _without_the_product(pictures: Sequence[PictureHashes]) -> tuple[Sequence[PictureHashes], int]:
+    """If parts look alike, drop the features of the product; also return the required agreement."""
     rng = np.random.default_rng(0)
-    if _random_agreement(looks, rng) < ALIKE:
-        return looks, MIN_AGREEING
+    if _random_agreement(pictures, rng) < ALIKE:
+        return pictures, MIN_AGREEING
     kept = []
-    for look_ in track(looks, "Finding what all parts share"):
-        seen = np.zeros(len(look_.points), int)
-        for other in rng.choice(len(looks), min(RANDOM_PARTNERS, len(looks)), replace=False):
-            if looks[other] is not look_:
-                seen[_agreeing(look_, looks[other])] += 1
+    for picture in track(pictures, "Finding what all parts share"):
+        seen = np.zeros(len(picture.points), int)
+        for other in rng.choice(len(pictures), min(RANDOM_PARTNERS, len(pictures)), replace=False):
+            if pictures[other] is not picture:
+                seen[_agreeing(picture, pictures[other])] += 1
         own = seen < RECURRENT
-        kept.append(replace(look_, points=look_.points[own], descriptors=look_.descriptors[own]))
+        kept.append(replace(picture, points=picture.points[own], descriptors=picture.descriptors[own]))
     chance = _random_agreement(kept, rng, quantile=0.75)
     return kept, int(np.clip(6 * chance, MIN_AGREEING, MAX_NEEDED))
 
 
-def _random_agreement(looks: Sequence[PictureHashes], rng: np.random.Generator, quantile: float = 0.5) -> float:
-    """A quantile, insensitive to a few copies, of the number of features that agree in random pairs."""
-    if len(looks) < 2:
+def _random_agreement(pictures: Sequence[PictureHashes], rng: np.random.Generator, quantile: float = 0.5) -> float:
+    """A quantile of the number of agreeing features in random pairs; a few duplicates do not affect it."""
+    if len(pictures) < 2:
         return 0.0
-    drawn = rng.integers(0, len(looks), (500, 2)).tolist()
-    return float(np.quantile([len(_agreeing(looks[a], looks[b])) for a, b in drawn if a != b] or [0], quantile))
+    drawn = rng.integers(0, len(pictures), (500, 2)).tolist()
+    return float(np.quantile([len(_agreeing(pictures[a], pictures[b])) for a, b in drawn if a != b] or [0], quantile))
 
 
 def _agreeing(first: PictureHashes, second: PictureHashes, *, needed: int = 4) -> list[int]:
-    """Features of the first picture that agree with the second on a shift, a turn up to 20 degrees and a scale."""
+    """Features of the first picture that agree with the second on a shift, a scale and a rotation up to 20 degrees."""
     if min(len(first.points), len(second.points)) < needed:
         return []
     likeness = _products(first.descriptors, second.descriptors.astype(np.float32)) / 255**2
@@ -210,7 +210,7 @@ def _agreeing(first: PictureHashes, second: PictureHashes, *, needed: int = 4) -
 def _products(
     descriptors: UInt8[np.ndarray, "here 128"], others: Float32[np.ndarray, "there 128"]
 ) -> Float32[np.ndarray, "here there"]:
-    """Scalar products of descriptors, by OpenCV: NumPy's BLAS wakes threads that a busy machine has no room for."""
+    """Dot products of descriptors, by OpenCV, because NumPy's BLAS would start threads on a busy machine."""
     products = cv2.gemm(descriptors.astype(np.float32), others, 1, None, 0, flags=cv2.GEMM_2_T)  # type: ignore[call-overload]
     return np.asarray(products, np.float32)
 

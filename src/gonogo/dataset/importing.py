@@ -1,4 +1,4 @@
-"""From a folder of photographs as it lies to a data set: pictures copied byte for byte, splits made once."""
+"""Import of a folder of photographs as a data set: pictures are copied byte for byte, and splits are made once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from gonogo import images
 from gonogo.dataset.annotations import Annotations, beside, marked_in, read_annotations
-from gonogo.dataset.checking import torn_parts
+from gonogo.dataset.checking import parts_with_both_labels
 from gonogo.dataset.layouts import Found, read_layout
 from gonogo.dataset.reading import Reading, Unreadable, near_groups, read_all, read_pictures
 from gonogo.dataset.records import Dataset, Sample, locked, write_metadata
@@ -27,30 +27,30 @@ from gonogo.schema import Label
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """How a foreign folder maps to a data set."""
+    """How a folder of photographs maps to a data set."""
 
     good: str | None = None
-    """The class folder that holds good parts; every other class folder is a defect kind."""
+    """The class folder of good parts; every other class folder is a defect kind."""
     mask_suffix: str | None = None
-    """``NAME`` + this beside a picture is its defect mask."""
+    """A file named ``NAME`` + this suffix beside a picture is its defect mask."""
     unlabelled: bool = False
-    """Take pictures that no class folder labels."""
+    """Import pictures without class folders, unlabelled."""
     annotations: Path | None = None
-    """Boxes; Pascal VOC files beside their pictures are found without it."""
+    """Boxes; Pascal VOC files beside their pictures are found automatically."""
     object_name: str | None = None
-    """Only boxes of this name count."""
+    """Use only the boxes with this class name."""
     part_regex: str | None = None
-    """Its first group, searched in the path inside the source, is the part's identity."""
+    """Regular expression, searched in the path inside the source; its first group identifies the part."""
     lot_regex: str | None = None
     fractions: Fractions | None = None
-    """``None`` keeps the splits a source already has, and makes the default ones otherwise."""
+    """Shares of the splits; ``None`` keeps the splits of the source, or makes default ones if it has none."""
     seed: int = 0
     split_within_lots: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """A finished import: the data set and what a person should know about it."""
+    """Result of an import: the data set, and notes for the user."""
 
     dataset: Dataset
     notes: tuple[str, ...]
@@ -58,7 +58,7 @@ class Imported:
 
 @dataclass
 class _Intake:
-    """What gathers while pictures are taken one by one."""
+    """Intermediate state of an import."""
 
     records: list[dict[str, Any]] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
@@ -70,19 +70,19 @@ class _Intake:
     several_boxes: int = 0
     boxes: int = 0
     given: dict[Path, tuple[Label, str | None]] = field(default_factory=dict)
-    """Labels for pictures that a data set held without one."""
+    """New labels for pictures that had none in the data set."""
     held: frozenset[Path] = frozenset()
-    """Pictures that the data set holds already."""
+    """Pictures that are already in the data set."""
 
 
 def import_folder(source: Path, out: Path, options: ImportOptions | None = None) -> Imported:
-    """Make a data set out of a folder of photographs, whichever known layout it has.
+    """Make a data set from a folder of photographs in any supported layout.
 
-    Pictures and masks are copied byte for byte; the source is not touched. Either the whole data set appears under
-    ``out`` or nothing does.
+    Pictures and masks are copied byte for byte; the source is not modified. ``out`` is created completely or not at
+    all.
 
     Raises:
-        InputError: unreadable pictures, the same picture under two labels, an unknown layout, an empty folder, or
+        InputError: A picture is unreadable, a picture has two labels, the layout is unknown, the folder is empty, or
             ``out`` exists; the message names the files.
     """
     options = options or ImportOptions()
@@ -97,14 +97,14 @@ def import_folder(source: Path, out: Path, options: ImportOptions | None = None)
 
 
 def add_folder(source: Path, root: Path, options: ImportOptions | None = None) -> Imported:
-    """Add a folder of photographs to a data set, read as by `import_folder`.
+    """Add a folder of photographs to a data set; layouts are those of `import_folder`.
 
-    Pictures that are there stay as they are and keep their split; one without a label takes the label that an added
-    copy has. New pictures of a known part, lot or near-duplicate join its split, others fill the splits up. Either all
-    pictures are added or none.
+    Existing pictures keep their split; an existing picture without a label takes the label of an added duplicate. New
+    pictures of an existing part, lot or near-duplicate group join its split; others are distributed over the splits.
+    Either all pictures are added or none.
 
     Raises:
-        InputError: as `import_folder`, or no data set there; nothing was changed.
+        InputError: See `import_folder`; also if ``root`` is not a data set. Nothing was changed.
     """
     options, before = options or ImportOptions(), Dataset.read(root)
     old = read_pictures(before)
@@ -127,15 +127,15 @@ def add_folder(source: Path, root: Path, options: ImportOptions | None = None) -
         raise DatasetError(f"{root}: cannot be written ({error.strerror or error}). Free some space.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    told = [f"{len(new)} pictures were added to {root}."]
+    messages = [f"{len(new)} pictures were added to {root}."]
     if intake.given:
-        told.append(f"{len(intake.given)} pictures that had no label were given one.")
-    notes = (*told, *_notes(intake, annotations, source, samples))
+        messages.append(f"{len(intake.given)} unlabelled pictures received a label.")
+    notes = (*messages, *_notes(intake, annotations, source, samples))
     return Imported(dataset=Dataset(root=root, samples=samples), notes=notes)
 
 
 def _take_all(source: Path, folder: Path, options: ImportOptions, intake: _Intake) -> Annotations:
-    """Copy the pictures of a source into a folder and note their records; the boxes that were found."""
+    """Copy the pictures of a source into a folder and collect their records; return the boxes."""
     if options.annotations is not None:
         annotations = read_annotations(options.annotations)
     else:
@@ -152,7 +152,7 @@ def _take_all(source: Path, folder: Path, options: ImportOptions, intake: _Intak
     _refuse(intake.faults, source)
     if options.annotations is not None and not intake.boxes:
         raise DatasetError(
-            f"{options.annotations}: expected boxes for pictures of {source}, found none for any of them. "
+            f"{options.annotations}: expected boxes for the pictures in {source}, found none. "
             "Check --annotations and --object; pictures are matched by file name."
         )
     return annotations
@@ -161,7 +161,7 @@ def _take_all(source: Path, folder: Path, options: ImportOptions, intake: _Intak
 def _grouped(
     before: Sequence[Sample], old: Sequence[Reading], new: Sequence[Sample], readings: Sequence[Reading]
 ) -> tuple[Sample, ...]:
-    """New samples with a near-duplicate group: that of the old pictures they look like, or a number of their own."""
+    """Assign near-duplicate groups to new samples: the group of a matching old picture, or a new one."""
     near = near_groups([*old, *readings])
     known: dict[int, int] = {}
     for sample, number in zip(before, near, strict=False):
@@ -178,12 +178,12 @@ def _grouped(
 def _joined(
     root: Path, before: Dataset, new: Sequence[Sample], intake: _Intake, options: ImportOptions
 ) -> tuple[Sample, ...]:
-    """The records as they are now and the new ones, with labels given and splits filled up."""
+    """Merge the current records and the new ones, with added labels and splits."""
     now = Dataset.read(root)
     names = {sample.file_name for sample in now.samples}
     taken = [sample.file_name for sample in new if sample.file_name in names or (root / sample.file_name).exists()]
     if taken or not {sample.file_name for sample in before.samples} <= names:
-        raise DatasetError(f"{root}: someone else changed the data set meanwhile; nothing was added. Add again.")
+        raise DatasetError(f"{root}: the data set was changed during the import; nothing was added. Add again.")
     given = {path.relative_to(root).as_posix(): label for path, label in intake.given.items()}
     kept = [
         sample.model_copy(update={"label": given[sample.file_name][0], "defect": given[sample.file_name][1]})
@@ -217,7 +217,7 @@ def _take(
     options: ImportOptions,
     intake: _Intake,
 ) -> None:
-    """Copy one picture and note its record, or note why it cannot be taken."""
+    """Copy one picture and store its record, or the reason why it cannot be imported."""
     if isinstance(reading, Unreadable):
         intake.faults.append(reading.reason)
         return
@@ -229,8 +229,8 @@ def _take(
                 intake.given[first.path] = (item.label, item.defect)
         elif (first.label, first.defect) != (item.label, item.defect):
             intake.faults.append(
-                f"{first.path} ({_named(first)}) and {item.path} ({_named(item)}) are the same picture under different "
-                "labels. Keep the one that is right."
+                f"{first.path} ({_named(first)}) and {item.path} ({_named(item)}) are the same picture with different "
+                "labels. Keep the one with the right label."
             )
         return
     record: dict[str, Any] = {key: value for key, value in item.record.items() if value is not None}
@@ -258,7 +258,7 @@ def _named(item: Found) -> str:
 
 
 def _identity(name: str, options: ImportOptions) -> dict[str, str]:
-    """Part and lot, where the user says how the path names them."""
+    """Part and lot from the path, by the regular expressions in the options."""
     identity = {}
     for key, pattern in (("part", options.part_regex), ("lot", options.lot_regex)):
         if pattern is None:
@@ -270,7 +270,7 @@ def _identity(name: str, options: ImportOptions) -> dict[str, str]:
         if match is None or not match.groups() or match.group(1) is None:
             raise DatasetError(
                 f"--{key}-regex {pattern}: expected its first group to match in every path, found none in {name}. "
-                r"Put the identity in brackets, for example 'part(\d+)_'."
+                r"Put the identity in parentheses, for example 'part(\d+)_'."
             )
         identity[key] = match.group(1)
     return identity
@@ -284,7 +284,7 @@ def _boxes(
     options: ImportOptions,
     intake: _Intake,
 ) -> dict[str, Any]:
-    """The one box of a picture; where several are marked none is the region, and all are kept as ``objects``."""
+    """The box of a picture with exactly one object; several objects are stored as ``objects`` without a region."""
     marked = [
         mark.in_pixels(size_wh, str(item.path))
         for mark in marked_in(annotations, item.path, source)
@@ -301,7 +301,7 @@ def _boxes(
 
 
 def _free_name(path: Path, source: Path, kind: str, taken: set[str]) -> str:
-    """The picture's own name, with its folders in front where that is taken; no two share a stem, as masks do not."""
+    """The picture's name, prefixed with its folders if that is taken; stems are unique, because masks use them."""
     folders = path.relative_to(source).parts[:-1]
     names = ["-".join((*folders[len(folders) - depth :], path.name)) for depth in range(len(folders) + 1)]
     names.append("-".join((*folders, path.suffix[1:], path.name)))
@@ -319,7 +319,7 @@ def _refuse(faults: Sequence[str], source: Path) -> None:
     if faults:
         shown = "\n  ".join(faults[:10])
         more = f"\n  and {len(faults) - 10} more" if len(faults) > 10 else ""
-        raise DatasetError(f"{source}: nothing was imported; mend or remove these first:\n  {shown}{more}")
+        raise DatasetError(f"{source}: nothing was imported. Fix or remove these files first:\n  {shown}{more}")
 
 
 def _sample(record: dict[str, Any]) -> Sample:
@@ -336,31 +336,31 @@ def _with_splits(
 ) -> tuple[tuple[Sample, ...], list[str]]:
     near = near_groups(readings)
     samples = tuple(sample.model_copy(update={"group": number}) for sample, number in zip(samples, near, strict=True))
-    notes = [f"{len(samples)} pictures of {len(set(near))} different parts, as far as their surfaces tell."]
+    notes = [f"{len(samples)} pictures of {len(set(near))} different parts, judged by their surfaces."]
     largest = Counter(near).most_common(1)[0][1]
     if largest > len(samples) / 2:
-        notes.append(f"{largest} of them look like one and the same part and share a split. Look at them: is that so?")
+        notes.append(f"{largest} of them seem to show the same part and share a split. Check that they do.")
     blank = sum(not reading.look.comparable for reading in readings)
     if blank:
-        notes.append(f"{blank} pictures have too little structure to find re-shot copies of them; name parts instead.")
+        notes.append(f"{blank} pictures have too little texture to find near-duplicates. Name parts with --part-regex.")
     if options.fractions is None and all(sample.split is not None for sample in samples):
-        return samples, [*notes, "The splits of the source were kept; --splits makes new ones."]
+        return samples, [*notes, "The splits of the source were kept. Use --splits to make new ones."]
     fractions = options.fractions or Fractions()
     samples = resplit(samples, fractions, options.seed, within_lots=options.split_within_lots)
     return samples, [*notes, *gaps(samples, fractions)]
 
 
 def _notes(intake: _Intake, annotations: Annotations, source: Path, samples: Sequence[Sample]) -> list[str]:
-    notes = [note for note in (images.others(source), torn_parts(samples)) if note]
+    notes = [note for note in (images.others(source), parts_with_both_labels(samples)) if note]
     if intake.copies:
-        notes.append(f"{intake.copies} exact copies of other pictures were left out.")
+        notes.append(f"{intake.copies} exact duplicates of other pictures were skipped.")
     if intake.empty_masks:
-        notes.append(f"{intake.empty_masks} masks mark nothing and were left out.")
+        notes.append(f"{intake.empty_masks} empty masks were skipped.")
     if annotations:
         notes.append(f"{intake.boxes} boxes were read.")
     if intake.several_boxes:
         notes.append(
-            f"{intake.several_boxes} pictures have several boxes: none became the region, all are kept as objects "
-            "(--object NAME takes only boxes of one name)."
+            f"{intake.several_boxes} pictures have several boxes: these are stored as objects, not as the region of "
+            "interest (--object NAME uses only the boxes with one class name)."
         )
     return notes

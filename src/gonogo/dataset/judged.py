@@ -1,6 +1,6 @@
-"""Which pictures were judged to certify or to test, and in which split: a proof takes parts unseen until then.
+"""Record of the pictures that were judged to certify or to test: a certificate needs parts that were not used before.
 
-``judged.jsonl`` beside the records, one picture a line; of several lines about a picture the last counts.
+The record is ``judged.jsonl`` beside the metadata, one picture per line; the last line about a picture is valid.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ JUDGED = "judged.jsonl"
 
 
 def judged_before(dataset: Dataset) -> dict[str, Split]:
-    """The pictures whose scores were seen, and the split in which they stood then.
+    """Return the pictures that were judged before, and their split at that time.
 
     Raises:
-        DatasetError: the file is malformed.
+        DatasetError: The file is malformed.
     """
     path = dataset.root / JUDGED
     if dataset.study or not path.is_file():
@@ -27,20 +27,20 @@ def judged_before(dataset: Dataset) -> dict[str, Split]:
         rows = [json.loads(line) for line in read_json_lines(path) if line.strip()]
         return {str(row["file_name"]): Split(row["split"]) for row in rows}
     except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path}: expected one picture and its split a line ({error}). Restore the file.") from error
+        raise DatasetError(f"{path}: expected a picture and its split per line ({error}). Restore the file.") from error
 
 
 def record_judged(dataset: Dataset, splits: Sequence[Split], *, certified: bool = False) -> bool:
-    """Write down that the pictures of some splits were judged.
+    """Record that the pictures of some splits were judged.
 
     Args:
-        dataset: Where they stand.
-        splits: Those judged; train and val prove nothing and are left out.
-        certified: Whether a threshold was set on them, after `refuse_redealt`: then the split in which earlier
-            pictures stand now is written down as well.
+        dataset: The data set.
+        splits: The judged splits; train and val are ignored, because they prove nothing.
+        certified: Whether thresholds were set on them, after `refuse_redealt`. The current split of pictures that were
+            judged before is then recorded as well.
 
     Returns:
-        Whether it could be written; a data set may lie where nothing can be.
+        Whether the record could be written; the data set may be read-only.
     """
     if dataset.study:
         return True
@@ -63,13 +63,13 @@ def record_judged(dataset: Dataset, splits: Sequence[Split], *, certified: bool 
 
 
 def refuse_redealt(dataset: Dataset) -> None:
-    """Refuse to certify on a new split whose calibrate parts were judged under an earlier one.
+    """Refuse to certify on a new split whose calibrate parts were judged under an earlier split.
 
-    Who sees the scores of one split and then deals another has a second try, and a promise holds for the first. Parts
-    that no inspector has judged to certify or to test are fresh; pictures that are only added move none.
+    Splitting again after seeing the scores is a second attempt, and a certificate is valid for the first attempt only.
+    Parts that no inspector has judged to certify or to test are fresh. Adding pictures does not move existing ones.
 
     Raises:
-        DatasetError: pictures that were judged stand in another split by now, and calibrate is not fresh.
+        DatasetError: Judged pictures have moved to another split, and calibrate is not fresh.
     """
     before = judged_before(dataset)
     moved = any(
@@ -82,8 +82,8 @@ def refuse_redealt(dataset: Dataset) -> None:
     calibrate = {sample.part_id for sample in dataset.split(Split.CALIBRATE) if sample.label is not None}
     if stale := len(calibrate & seen):
         raise DatasetError(
-            f"{dataset.root}: the pictures were split anew after scores were seen, and {stale} of {len(calibrate)} "
-            "calibrate parts were judged under the earlier split. A second split is a second try, so nothing is "
-            "certified on it. Put only parts into calibrate that no inspector has judged, or go back to the earlier "
+            f"{dataset.root}: the pictures were split again after they were judged, and {stale} of {len(calibrate)} "
+            "calibrate parts were judged under the earlier split. A second split is a second attempt, so it cannot be "
+            "certified. Put only parts into calibrate that no inspector has judged, or go back to the earlier "
             "split."
         )

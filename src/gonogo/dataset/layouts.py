@@ -1,4 +1,4 @@
-"""Which pictures a source folder holds and what its layout says of each: one small reader per layout."""
+"""Readers for the supported folder layouts: the pictures of a source folder, with their labels, kinds and masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BAD |= {"nonconforming", "schlecht", "schlechtteil", "schlechtteile", "nio", "n
 
 
 def label_named(name: str) -> Label | None:
-    """The label that a word stands for, in any case: good, OK, pass, gut and their opposites; ``None`` for others.
+    """Return the label for a word such as good, OK, pass, gut or their opposites, in any case; ``None`` for others.
 
     >>> label_named("OK"), label_named("Not_OK"), label_named("n.i.O."), label_named("scratch")
     (<Label.GOOD: 'good'>, <Label.BAD: 'bad'>, <Label.BAD: 'bad'>, None)
@@ -31,32 +31,32 @@ def label_named(name: str) -> Label | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """One picture of a source folder and what the folder says of it."""
+    """One picture of a source folder, with its label, kind and mask."""
 
     path: Path
     label: Label | None
     defect: str | None = None
     mask: Path | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
-    """Further columns of a source's own ``metadata.jsonl``."""
+    """Further columns of the source's ``metadata.jsonl``."""
 
 
 def read_layout(
     source: Path, *, good: str | None = None, mask_suffix: str | None = None, unlabelled: bool = False
 ) -> tuple[Found, ...]:
-    """List the pictures of a source folder, whichever layout it has.
+    """List the pictures of a source folder in any supported layout.
 
     A ``metadata.jsonl`` is read as Hugging Face imagefolder; ``train/good`` beside ``test`` as MVTec AD; ``good`` and
     ``bad`` (or the folder named by ``good``) as one folder per class.
 
     Args:
-        source: The folder to read; nothing in it is changed.
-        good: The class folder that holds good parts; every other class folder is a defect kind.
-        mask_suffix: ``NAME`` + this beside a picture ``NAME.*`` is its defect mask, not a picture.
-        unlabelled: Take pictures of a folder without class folders, with no label.
+        source: The folder to read; it is not modified.
+        good: The class folder of good parts; every other class folder is a defect kind.
+        mask_suffix: A file named ``NAME`` + this suffix beside a picture ``NAME.*`` is its defect mask.
+        unlabelled: Accept a folder without class folders; its pictures have no label.
 
     Raises:
-        DatasetError: no such folder, no pictures in it, or a layout that does not say what is good.
+        DatasetError: The folder is missing or has no pictures, or its layout does not tell which parts are good.
     """
     if not source.is_dir():
         raise DatasetError(f"{source}: expected a folder of pictures, found no such folder. Check the path.")
@@ -71,7 +71,7 @@ def read_layout(
         raise DatasetError(
             f"{source}: expected good/ and bad/, MVTec AD's train/good and test/, or {METADATA}; found "
             f"{_listed(_subfolders(source))} and {len(pictures)} pictures. Name the folder of good parts with "
-            "--good NAME, or say --unlabelled to import without labels."
+            "--good NAME, or use --unlabelled to import without labels."
         )
     return _not_empty(tuple(Found(path=path, label=None, mask=masks.get(path)) for path in pictures), source)
 
@@ -106,7 +106,7 @@ def _from_record(line: str, path: Path, good: str | None, where: str) -> Found:
 
 
 def _label_of(value: object, good: str | None, where: str) -> tuple[Label | None, str | None]:
-    """A record's label and, where the label is the name of a defect kind, that kind."""
+    """Return a record's label and, if the label is the name of a defect kind, that kind."""
     if value is None:
         return None, None
     if str(value) == (good or "good"):
@@ -117,8 +117,8 @@ def _label_of(value: object, good: str | None, where: str) -> tuple[Label | None
         return label, None
     if good is None:
         raise DatasetError(
-            f"{where}: expected label good, bad or null, found {value!r}. Say which one is good with --good NAME; "
-            "every other is then a defect kind."
+            f"{where}: expected label good, bad or null, found {value!r}. Name the good label with --good NAME; "
+            "every other label is then a defect kind."
         )
     return Label.BAD, str(value)
 
@@ -151,7 +151,7 @@ def _class_folders(source: Path, *, good: str | None, mask_suffix: str | None) -
         )
     outside = [path for path in images.find(source) if path.parent == source]
     if outside:
-        raise DatasetError(f"{outside[0]}: lies in no class folder. Move it into one, or remove it.")
+        raise DatasetError(f"{outside[0]}: is not in a class folder. Move it into one, or remove it.")
     for folder in _subfolders(source):
         pictures, masks = _pictures(folder, mask_suffix)
         for path in pictures:
@@ -165,13 +165,13 @@ def _class_folders(source: Path, *, good: str | None, mask_suffix: str | None) -
             else:
                 raise DatasetError(
                     f"{folder}: expected only good/ and bad/ (bad/<kind>/ for defect kinds) in {source}. "
-                    "Move it under bad/, or name the good folder with --good good to take every other folder as a kind."
+                    "Move it under bad/, or use --good good to treat every other folder as a defect kind."
                 )
             yield Found(path=path, label=label, defect=defect, mask=masks.get(path))
 
 
 def _good_folder(source: Path) -> str:
-    """The folder of good parts by its name: good, OK, pass, gut, in any case."""
+    """Find the folder of good parts by its name: good, OK, pass, gut, in any case."""
     named = [folder.name for folder in _subfolders(source) if label_named(folder.name) is Label.GOOD]
     if len(named) > 1:
         raise DatasetError(
@@ -182,7 +182,7 @@ def _good_folder(source: Path) -> str:
 
 
 def _pictures(folder: Path, mask_suffix: str | None) -> tuple[list[Path], dict[Path, Path]]:
-    """The pictures under a folder, and the masks beside them where a mask suffix was named."""
+    """List the pictures under a folder and, with a mask suffix, the masks beside them."""
     files = list(images.find(folder))
     if mask_suffix is None:
         return files, {}
@@ -199,7 +199,7 @@ def _pictures(folder: Path, mask_suffix: str | None) -> tuple[list[Path], dict[P
         if len(owners) != 1:
             raise DatasetError(
                 f"{mask}: expected one picture {place.name}.* beside this mask, found {len(owners)}. "
-                "Check --mask-suffix, or remove what does not belong."
+                "Check --mask-suffix, or remove the extra files."
             )
         found[owners[0]] = mask
     return pictures, found

@@ -1,4 +1,4 @@
-"""Pictures and masks read several at a time, each reduced to what import and check need of it."""
+"""Parallel reading of pictures and masks for import and check."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Reading:
     """One readable picture."""
 
     data: bytes
-    """The file as it lies; empty where it was not asked for."""
+    """The encoded file; empty unless requested."""
     pixels_sha256: str
-    """Digest of size and decoded pixels: equal for exact copies, whatever file they are in."""
+    """Digest of size and decoded pixels; equal for exact duplicates in any file format."""
     size_wh: tuple[int, int]
     look: PictureHashes
     mask_marks: bool
-    """Whether there is a mask and it marks anything."""
+    """Whether there is a mask that is not empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unreadable:
-    """A picture or mask that cannot be used, and why."""
+    """A picture or mask that cannot be used, with the reason."""
 
     reason: str
 
@@ -39,26 +39,26 @@ class Unreadable:
 def read_all(
     files: Sequence[tuple[Path, Path | None]], description: str, *, keep_data: bool = False
 ) -> Iterator[Reading | Unreadable]:
-    """Read pictures, each with its mask or ``None``, in order; a few are decoded ahead on other threads."""
+    """Read pictures, each with its mask or ``None``, in order; other threads decode ahead."""
     return prefetch(lambda pair: _read(*pair, keep_data), track(files, description))
 
 
 def exact_groups(readings: Sequence[Reading]) -> tuple[int, ...]:
-    """A number per picture, equal for pictures with equal pixels."""
+    """Group number of each picture; pictures with equal pixels share it."""
     return components(len(readings), _equal_pairs(readings))
 
 
 def near_groups(readings: Sequence[Reading]) -> tuple[int, ...]:
-    """A number per picture, equal for pictures that show the same part: exact and re-shot copies."""
+    """Group number of each picture; pictures that show the same part (exact or near-duplicates) share it."""
     pairs = [(pair.first, pair.second) for pair in near_duplicates([reading.look for reading in readings])]
     return components(len(readings), [*pairs, *_equal_pairs(readings)])
 
 
 def with_groups(dataset: Dataset) -> tuple[Sample, ...]:
-    """A data set's samples with their near-duplicate ``group``, found anew unless every sample has one.
+    """Return a data set's samples with their near-duplicate ``group``; it is computed unless every sample has one.
 
     Raises:
-        DatasetError: a picture is unreadable.
+        DatasetError: A picture is unreadable.
     """
     if all(sample.group is not None for sample in dataset.samples):
         return dataset.samples
@@ -72,7 +72,7 @@ def read_pictures(dataset: Dataset) -> list[Reading]:
     """Read every picture of a data set.
 
     Raises:
-        DatasetError: a picture is unreadable.
+        DatasetError: A picture is unreadable.
     """
     readings = []
     for reading in read_all([(dataset.path(sample), None) for sample in dataset.samples], "Reading pictures"):

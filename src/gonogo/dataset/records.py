@@ -1,4 +1,4 @@
-"""What a data set says of each picture, and the file that holds it.
+"""The records of a data set (label, split, part, box, mask), and the file that stores them.
 
 A data set is a folder of pictures plus ``metadata.jsonl`` in the Hugging Face imagefolder convention, so that
 ``datasets.load_dataset("imagefolder", data_dir=...)`` reads it too: ``file_name`` becomes its ``image`` column and
@@ -29,7 +29,7 @@ Pixels = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Split(StrEnum):
-    """What a picture is used for. Thresholds are certified on ``CALIBRATE`` alone, claims are checked on ``TEST``."""
+    """Purpose of a picture. Thresholds are certified on ``CALIBRATE`` alone, claims are checked on ``TEST``."""
 
     TRAIN = "train"
     VAL = "val"
@@ -38,29 +38,29 @@ class Split(StrEnum):
 
 
 class Sample(BaseModel):
-    """One picture and what is known of it: one line of ``metadata.jsonl``."""
+    """One picture of a data set: one line of ``metadata.jsonl``."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     file_name: str
     """Path relative to the data set's folder, with forward slashes."""
     label: Label | None = None
-    """``None`` where nobody has judged the part yet."""
+    """``None`` if nobody has labelled the part yet."""
     defect: str | None = None
     """Defect kind of a bad part."""
     part: str | None = None
-    """Identity of the physical item; pictures of one part count once. ``None``: see ``part_id``."""
+    """Identity of the physical item; pictures of one part count once. For ``None``, see ``part_id``."""
     lot: str | None = None
     mask_file_name: str | None = None
     box_xyxy: tuple[Pixels, Pixels, Pixels, Pixels] | None = None
     """Region of interest in frame pixels."""
     quad: tuple[tuple[Pixels, Pixels], ...] | None = None
-    """Corners of a rotated region, clockwise from its own top left, in frame pixels."""
+    """Corners of a rotated region, clockwise from the part's top left, in frame pixels."""
     present: bool | None = None
-    """``False`` where the picture does not show exactly one whole part: it teaches a learned region to refuse."""
+    """``False`` if the picture does not show exactly one whole part; a learned region is trained to refuse these."""
     split: Split | None = None
     group: int | None = None
-    """Near-duplicate component: pictures of one data set with the same number show the same part."""
+    """Near-duplicate group: pictures of one data set with the same number show the same part."""
 
     @field_validator("file_name", "mask_file_name")
     @classmethod
@@ -78,9 +78,9 @@ class Sample(BaseModel):
 
     @property
     def part_id(self) -> str:
-        """The part this picture shows: as named, else the near-duplicate group, else the picture is its own part.
+        """Identity of the part: its name, otherwise the near-duplicate group, otherwise the file name.
 
-        Exposures of one part are not independent, so counting them singly would claim more than the data support.
+        Pictures of one part are not independent, so counting them separately would overstate the evidence.
         """
         if self.part is not None:
             return self.part
@@ -94,19 +94,19 @@ class Sample(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A folder of labelled pictures. Holds records only; pictures are read when asked for."""
+    """A folder of labelled pictures. Holds the records only; pictures are read on demand."""
 
     root: Path
     samples: tuple[Sample, ...]
     study: bool = False
-    """The splits are a study's, to be thrown away with its bundles: what it judges is not noted."""
+    """Whether this is a temporary study, whose judged pictures are not recorded (see `record_judged`)."""
 
     @classmethod
     def read(cls, root: str | Path) -> Dataset:
         """Read ``metadata.jsonl`` of a data set folder.
 
         Raises:
-            DatasetError: no such folder, no ``metadata.jsonl``, a malformed line, or a picture named twice.
+            DatasetError: The folder or ``metadata.jsonl`` is missing, a line is malformed, or a picture repeats.
         """
         root = Path(root)
         path = root / METADATA
@@ -122,43 +122,43 @@ class Dataset:
         names = [sample.file_name for sample in samples]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise DatasetError(f"{path}: {twice} is named more than once. Keep one line per picture.")
+            raise DatasetError(f"{path}: {twice} is listed more than once. Keep one line per picture.")
         return cls(root=root, samples=samples)
 
     def write(self) -> None:
-        """Write ``metadata.jsonl``, beside and then renamed, so that no reader ever sees half a file."""
+        """Write ``metadata.jsonl`` atomically: to a temporary file that is then renamed."""
         write_metadata(self.root, self.samples)
 
     def split(self, *splits: Split) -> tuple[Sample, ...]:
-        """The samples of the named splits, in file order."""
+        """Return the samples of some splits, in file order."""
         return tuple(sample for sample in self.samples if sample.split in splits)
 
-    def without_part(self, *, taught: bool) -> tuple[Sample, ...]:
-        """Pictures labelled as not showing exactly one whole part.
+    def without_part(self, *, training: bool) -> tuple[Sample, ...]:
+        """Return half of the pictures that do not show exactly one whole part.
 
-        Nobody judges them, so they belong to no split: every other one, from the first, teaches a learned region to
-        refuse; the rest try whether it does.
+        They are never judged and have no split. A learned region is trained to refuse every second one, starting with
+        the first, and is tested on the others.
         """
         shown = [sample for sample in self.samples if sample.present is False]
-        return tuple(shown[::2] if taught else shown[1::2])
+        return tuple(shown[::2] if training else shown[1::2])
 
     def path(self, sample: Sample) -> Path:
-        """Where a sample's picture lies."""
+        """Path of a sample's picture."""
         return self.root / sample.file_name
 
     def load(self, sample: Sample) -> Frame:
         """Decode a sample's picture.
 
         Raises:
-            ImageError: missing or undecodable.
+            ImageError: The file is missing or cannot be decoded.
         """
         return images.load_picture(self.path(sample))
 
     def load_mask(self, sample: Sample, shape_hw: tuple[int, int]) -> Mask | None:
-        """Decode a sample's defect mask, or ``None`` where it has none.
+        """Decode a sample's defect mask; ``None`` if it has none.
 
         Raises:
-            ImageError: unreadable, or of another size than the picture.
+            ImageError: The mask is unreadable, or its size differs from the picture's.
         """
         if sample.mask_file_name is None:
             return None
@@ -167,11 +167,11 @@ class Dataset:
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Hold a data set's records: whoever reads them, changes them and writes them does so inside this block.
+    """Lock a data set's records for a read-modify-write cycle.
 
-    Waits until no other process holds them. Let go when the process ends, however it ends.
+    Blocks while another process holds the lock. The lock is released when the block or the process ends.
     """
-    import fcntl  # not everywhere, and reading does without
+    import fcntl  # not available on all platforms, and not needed for reading
 
     with (root / _LOCK).open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -179,13 +179,13 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def write_metadata(root: Path, samples: Iterable[Sample]) -> None:
-    """Write the records of a data set, one JSON object a line, sorted keys left as declared."""
+    """Write the records of a data set, one JSON object per line, with keys in the declared order."""
     lines = (sample.model_dump_json() for sample in samples)
     write_beside(root / METADATA, "".join(f"{line}\n" for line in lines).encode())
 
 
 def fingerprint(dataset: Dataset, samples: Sequence[Sample]) -> str:
-    """SHA-256 over the records and picture bytes of some samples, whatever their order: what exactly was used."""
+    """SHA-256 over the records and picture bytes of some samples, independent of their order."""
     digests = []
     for sample in samples:
         record = sample.model_dump_json().encode()
@@ -194,10 +194,10 @@ def fingerprint(dataset: Dataset, samples: Sequence[Sample]) -> str:
 
 
 def read_json_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 text file.
+    """Read the lines of a UTF-8 text file.
 
     Raises:
-        DatasetError: unreadable, or not UTF-8.
+        DatasetError: The file is unreadable, or not UTF-8.
     """
     try:
         return read_text(path).split("\n")

@@ -1,4 +1,4 @@
-"""Who trains, who chooses, who certifies, who tests: splits that no part, lot or re-shot copy straddles."""
+"""Splits into train, val, calibrate and test that keep every part, lot and near-duplicate group in one split."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ORDER = (Split.TRAIN, Split.VAL, Split.CALIBRATE, Split.TEST)
 
 
 class Fractions(NamedTuple):
-    """Shares of the four splits in the order of `ORDER`; they add up to one."""
+    """Shares of the four splits, in the order of `ORDER`; they sum to one."""
 
     train: float = 0.50
     val: float = 0.10
@@ -27,10 +27,10 @@ class Fractions(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Fractions:
-        """Read ``50/10/25/15`` (train/val/calibrate/test) or ``80/10/10`` (train/val/test, nothing to certify on).
+        """Parse ``50/10/25/15`` (train/val/calibrate/test) or ``80/10/10`` (train/val/test, without calibrate).
 
         Raises:
-            DatasetError: not three or four numbers that add up to 100 (or 1), or an empty train split.
+            DatasetError: The text is not three or four numbers that sum to 100 (or 1), or the train split is empty.
         """
         try:
             values = [float(piece) for piece in text.split("/")]
@@ -40,19 +40,19 @@ class Fractions(NamedTuple):
         if len(values) not in (3, 4) or min(values) < 0 or values[0] <= 0 or not np.isclose(total, (1, 100)).any():
             raise DatasetError(
                 f"--splits {text}: expected train/val/calibrate/test such as 50/10/25/15, or train/val/test such as "
-                "80/10/10, adding up to 100. Correct the option."
+                "80/10/10, with a sum of 100. Correct the option."
             )
         train, val, *middle, test = (value / total for value in values)
         return cls(train=train, val=val, calibrate=middle[0] if middle else 0.0, test=test)
 
 
 def merge_groups(samples: Sequence[Sample], near: Sequence[int], *, by_lot: bool = True) -> tuple[int, ...]:
-    """Join near-duplicate components, parts and lots: pictures with the same number must share a split.
+    """Merge near-duplicate groups, parts and lots; pictures with the same number must share a split.
 
     Args:
         samples: The pictures.
-        near: A near-duplicate component number per picture.
-        by_lot: Whether pictures of one named lot belong together.
+        near: Near-duplicate group number of each picture.
+        by_lot: Whether pictures of one named lot are kept together.
     """
     keys: list[tuple[Hashable, ...]] = [("near", number) for number in near]
     edges = list(enumerate(keys))
@@ -68,15 +68,15 @@ def merge_groups(samples: Sequence[Sample], near: Sequence[int], *, by_lot: bool
 
 
 def groups_of(samples: Sequence[Sample], *, by_lot: bool = True) -> tuple[int, ...]:
-    """A number per picture by what the data set records; pictures of one part, lot or near-duplicate group share it."""
+    """Group number of each picture from the records; pictures of one part, lot or near-duplicate group share it."""
     near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(samples)]
     return merge_groups(samples, near, by_lot=by_lot)
 
 
 def deal_folds(samples: Sequence[Sample], folds: int, *, seed: int = 0) -> Int[np.ndarray, " pictures"]:
-    """A fold number per picture for cross-validation; pictures of one part, lot or near-duplicate group share it.
+    """Fold number of each picture for cross-validation; pictures of one part, lot or near-duplicate group share it.
 
-    With fewer such groups than folds, some folds stay empty.
+    With fewer such groups than folds, some folds are empty.
     """
     groups = np.array(groups_of(samples))
     names = np.random.default_rng(seed).permutation(np.unique(groups))
@@ -87,17 +87,17 @@ def deal_folds(samples: Sequence[Sample], folds: int, *, seed: int = 0) -> Int[n
 def assign_splits(
     samples: Sequence[Sample], groups: Sequence[int], fractions: Fractions, seed: int, *, keep: bool = False
 ) -> tuple[Sample, ...]:
-    """Give every picture a split: whole groups only, stratified by label and defect kind.
+    """Assign a split to every picture: groups stay together, stratified by label and defect kind.
 
-    Greedy: groups are taken in seeded random order, those with the rarest kind first and large ones before small ones,
-    and each goes where it brings the counts per kind nearest to their targets.
+    The assignment is greedy: groups are visited in seeded random order, those with the rarest kind first and large ones
+    before small ones, and each goes to the split that brings the counts per kind closest to their targets.
 
     Args:
-        samples: The pictures; a split they already have is overwritten, unless ``keep``.
-        groups: A group number per picture, from `merge_groups`.
+        samples: The pictures; existing splits are overwritten unless ``keep``.
+        groups: Group number of each picture, from `merge_groups`.
         fractions: Shares of the splits.
-        seed: The same seed gives the same splits.
-        keep: Groups that have a split keep it; one that has several takes the earliest in `ORDER`, which claims least.
+        seed: Random seed.
+        keep: Groups with a split keep it; a group with several takes the earliest in `ORDER`, the most conservative.
 
     Returns:
         The samples in the same order, each with its split.
@@ -109,15 +109,29 @@ def assign_splits(
     counts = np.zeros((len(unique), len(names)))
     np.add.at(counts, (rows, np.array([column[name] for name in strata], int)), 1)
 
+    choice = _kept(samples, rows, len(unique)) if keep else np.full(len(unique), len(ORDER))
+    choice = _fill_splits(choice, counts, np.array(fractions), seed)
+    return tuple(
+        sample.model_copy(update={"split": ORDER[choice[row]]}) for sample, row in zip(samples, rows, strict=True)
+    )
+
+
+def _fill_splits(choice: np.ndarray, counts: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Choose a split for every group that has none; see `assign_splits`.
+
+    Args:
+        choice: Index in `ORDER` of each group's split; ``len(ORDER)`` if it has none. Modified in place.
+        counts: Pictures of each group by label and kind.
+        shares: Shares of the splits.
+        seed: Random seed.
+    """
     totals = counts.sum(axis=0)
-    shares = np.array(fractions)
     targets = np.outer(shares, totals)
-    order = np.random.default_rng(seed).permutation(len(unique))
+    order = np.random.default_rng(seed).permutation(len(counts))
     rarest = np.where(counts > 0, totals, np.inf).min(axis=1)
     order = order[np.lexsort((-counts[order].sum(axis=1), rarest[order]))]
 
     filled = np.zeros_like(targets)
-    choice = _kept(samples, rows, len(unique)) if keep else np.full(len(unique), len(ORDER))
     for group in np.flatnonzero(choice < len(ORDER)):
         filled[choice[group]] += counts[group]
     for group in order[choice[order] == len(ORDER)]:
@@ -126,22 +140,20 @@ def assign_splits(
         cost[shares == 0] = np.inf
         choice[group] = np.argmin(cost)
         filled[choice[group]] += counts[group]
-    return tuple(
-        sample.model_copy(update={"split": ORDER[choice[row]]}) for sample, row in zip(samples, rows, strict=True)
-    )
+    return choice
 
 
 def resplit(samples: Sequence[Sample], fractions: Fractions, seed: int, *, within_lots: bool) -> tuple[Sample, ...]:
-    """Splits for samples whose near-duplicate ``group`` is known: parts, lots and groups stay whole.
+    """Assign splits to samples with a near-duplicate ``group``; parts, lots and groups stay together.
 
     Args:
         samples: The pictures, each with its ``group``.
         fractions: Shares of the splits.
-        seed: The same seed gives the same splits.
-        within_lots: Let one lot stand in several splits; parts and near-duplicates never do.
+        seed: Random seed.
+        within_lots: Allow a lot to be in several splits; parts and near-duplicates never are.
 
     Raises:
-        DatasetError: one lot holds more than the largest split may, and ``within_lots`` is false.
+        DatasetError: One lot is larger than the largest split, and ``within_lots`` is false.
     """
     near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(samples)]
     groups = merge_groups(samples, near, by_lot=not within_lots)
@@ -151,15 +163,15 @@ def resplit(samples: Sequence[Sample], fractions: Fractions, seed: int, *, withi
 
 
 def complete_splits(samples: Sequence[Sample], fractions: Fractions, seed: int) -> tuple[Sample, ...]:
-    """Splits for samples that have none; those with one keep it: results stay comparable as labels come in.
+    """Assign splits to samples without one; existing splits are kept, so that results stay comparable.
 
     Args:
         samples: The pictures, each with its ``group``.
-        fractions: Shares of the splits, the old pictures counted in.
-        seed: The same seed gives the same splits.
+        fractions: Shares of the splits, old pictures included.
+        seed: Random seed.
 
     Raises:
-        DatasetError: one lot holds more than the largest split may.
+        DatasetError: One lot is larger than the largest split.
     """
     if all(sample.split is not None for sample in samples):
         return tuple(samples)
@@ -171,19 +183,19 @@ def complete_splits(samples: Sequence[Sample], fractions: Fractions, seed: int) 
 
 
 def gaps(samples: Sequence[Sample], fractions: Fractions) -> list[str]:
-    """What a split that was asked for lacks: sentences for a person, none where every kind is in every split."""
+    """Describe the labels and kinds that are missing in a requested split, one sentence per split."""
     kinds = {(sample.label, sample.defect) for sample in samples if sample.label is not None}
     sentences = []
     for split, share in zip(ORDER, fractions, strict=True):
         here = {(sample.label, sample.defect) for sample in samples if sample.split is split}
         lacking = sorted(defect or str(label) for label, defect in kinds - here)
         if share > 0 and lacking:
-            sentences.append(f"{split} has no {', '.join(lacking)}: too few different parts to share out.")
+            sentences.append(f"{split} has no {', '.join(lacking)}: there are too few different parts.")
     return sentences
 
 
 def _kept(samples: Sequence[Sample], rows: np.ndarray, groups: int) -> np.ndarray:
-    """The place in `ORDER` of each group's split; ``len(ORDER)`` where no picture of it has one."""
+    """Index in `ORDER` of each group's split; ``len(ORDER)`` if none of its pictures has one."""
     kept = np.full(groups, len(ORDER))
     for row, sample in zip(rows, samples, strict=True):
         if sample.split is not None:
@@ -198,7 +210,7 @@ def _require_several_lots(samples: Sequence[Sample], groups: Sequence[int], frac
     inside = {sample.lot for sample, group in zip(samples, groups, strict=True) if group == number}
     lots = ", ".join(sorted(lot for lot in inside if lot is not None)[:5])
     raise DatasetError(
-        f"lot {lots} (with what shares a part or a near-duplicate with it) holds {count} of {len(samples)} pictures, "
-        "more than the largest split takes, and a lot belongs in one split. Import more lots, or say "
-        "--split-within-lots and claim nothing about new lots."
+        f"lot {lots} (with the lots that share a part or a near-duplicate) has {count} of {len(samples)} pictures, "
+        "more than the largest split, and a lot must stay in one split. Import more lots, or use "
+        "--split-within-lots; the results then do not apply to new lots."
     )

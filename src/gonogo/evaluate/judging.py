@@ -19,7 +19,7 @@ from gonogo.evaluate.regions import Regions
 from gonogo.heatmap import HeatScale, hottest_point, spread
 from gonogo.images import Photograph, in_frame, seen_region
 from gonogo.progress import track
-from gonogo.roi import Roi, RoiRecipe
+from gonogo.roi import Roi, RoiConfig
 from gonogo.schema import Frame, Label, Located, Mask, OperatingPoint, Prediction, State, Verdict
 
 MOST_FAULTS = 0.25
@@ -98,7 +98,7 @@ def evaluate(
     """
     samples = labelled_samples(dataset, splits)
     recipe = inspector.roi.recipe if with_regions else None
-    to_refuse = () if recipe is None else dataset.without_part(taught=False)
+    to_refuse = () if recipe is None else dataset.without_part(training=False)
     require_files(dataset, [*samples, *to_refuse])
     judged = [_judge(inspector, dataset, sample, recipe) for sample in track(samples, "Judging")]
     timings: defaultdict[str, list[float]] = defaultdict(list)
@@ -176,7 +176,7 @@ def require_files(dataset: Dataset, samples: Sequence[Sample]) -> None:
             )
 
 
-def _judge(inspector: Judge, dataset: Dataset, sample: Sample, recipe: RoiRecipe | None) -> _Judged:
+def _judge(inspector: Judge, dataset: Dataset, sample: Sample, recipe: RoiConfig | None) -> _Judged:
     photograph, verdict = inspector.inspect_file(dataset.path(sample))
     prediction = predict(dataset, sample, photograph, verdict, inspector.heat_scale)
     placement = None

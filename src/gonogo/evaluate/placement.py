@@ -9,7 +9,7 @@ import numpy as np
 from gonogo.dataset import Sample
 from gonogo.images import within
 from gonogo.images.geometry import area_of, as_quad, corners_of, corners_of_box, shared_area, upright
-from gonogo.roi import ClassicalConfig, LearnedConfig, RoiRecipe
+from gonogo.roi import ClassicalConfig, LearnedConfig, RoiConfig
 from gonogo.schema import Box, Label, Located, Prediction, State, Verdict
 
 RIGHT_IOU = 0.9
@@ -58,7 +58,7 @@ class Placement:
         return self.judged.state not in (mistake, State.FAULT)
 
 
-def labelled_place(recipe: RoiRecipe, sample: Sample) -> Located | None:
+def labelled_place(recipe: RoiConfig, sample: Sample) -> Located | None:
     """What a search with this recipe should have found in a sample's picture.
 
     ``None`` without a labelled box, or where the picture is labelled as not showing exactly one whole part.
@@ -114,5 +114,5 @@ def place(
     )
 
 
-def _cuts_quads(recipe: RoiRecipe) -> bool:
+def _cuts_quads(recipe: RoiConfig) -> bool:
     return isinstance(recipe, ClassicalConfig) and recipe.shape == "quad"

@@ -1,8 +1,8 @@
-"""Three kinds of evidence on frozen features, weighed into one score and one map, without torch.
+"""Three kinds of evidence on frozen features, weighted into one score and one map, without torch.
 
-*Context* (a logistic head on what the whole picture holds), *memory* (distance to patches of good parts) and *cells*
-(a discriminant taught by masks) each give a map over the grid of stride 16 and a pooling; the weighted poolings add up
-to the score, the weighted maps to the heat map.
+*Context* (a logistic head on pooled features of the whole picture), *memory* (distance to patches of good parts) and
+*cells* (a discriminant trained on masks) each have a map on the grid of stride 16 and a pooling. The weighted poolings
+add up to the score, the weighted maps to the heat map.
 """
 
 from gonogo.evidence.fitting import OutOfFold, fit_evidence, losses_out_of_fold, out_of_fold

@@ -1,4 +1,4 @@
-"""How much each kind of evidence counts: weights that are never negative, from scores on parts not fitted on."""
+"""Weights of the kinds of evidence: non-negative, fitted to out-of-fold scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from gonogo.array_types import Float64, Int
 
 PENALTY = 1.0
-"""Of the squared weights, against a loss that counts as many parts of each class as there are bad ones."""
+"""Penalty on the squared weights; in the loss, each class weighs as much as there are bad parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +22,14 @@ class Blend:
 
 
 def fit_blend(scores: Float64[np.ndarray, "samples evidence"], bad: Int[np.ndarray, " samples"]) -> Blend:
-    """Logistic regression with weights of at least zero on standardised scores.
+    """Fit logistic regression with non-negative weights on standardised scores.
 
-    The good parts together weigh as much as the bad ones, each of which weighs 1: with few bad parts the penalty keeps
-    the weights near what the evidence agrees on.
+    Each bad part has weight 1, and all good parts together weigh as much as the bad ones. With few bad parts, the
+    penalty keeps the weights near their common prior.
 
     Args:
-        scores: Out-of-fold scores, one column for each kind of evidence.
-        bad: 1 for a bad part, 0 for a good one; both must be there.
+        scores: Out-of-fold scores, one column per kind of evidence.
+        bad: 1 for a bad part, 0 for a good one; both classes must be present.
     """
     good = scores[bad == 0]
     centre, scale = good.mean(0), good.std(0) + 1e-9
@@ -52,7 +52,7 @@ def fit_blend(scores: Float64[np.ndarray, "samples evidence"], bad: Int[np.ndarr
 
 
 def standard_blend(scores: Float64[np.ndarray, "samples evidence"]) -> Blend:
-    """The sum of standardised scores: 0 for the average good part, in standard deviations of good parts."""
+    """Blend for good parts only: the sum of standardised scores, 0 for the average good part."""
     scale = scores.std(0) + 1e-9
     return Blend(weights=1.0 / scale, bias=-float((scores.mean(0) / scale).sum()))
 
@@ -60,7 +60,7 @@ def standard_blend(scores: Float64[np.ndarray, "samples evidence"]) -> Blend:
 def balanced_losses(
     score: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, " samples"]
 ) -> Float64[np.ndarray, " samples"]:
-    """Each part's cross entropy in nats, weighted so that their mean gives both classes half."""
+    """Cross entropy of each part in nats, weighted so that both classes contribute half of the mean."""
     losses = np.logaddexp(0.0, np.where(bad == 1, -score, score))
     counts = np.bincount(bad, minlength=2)
     return np.asarray(losses * 0.5 * len(bad) / counts[bad])

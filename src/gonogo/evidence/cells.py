@@ -1,4 +1,4 @@
-"""Cells: a discriminant between defective and sound cells, where masks say which are which."""
+"""Cell evidence: a discriminant between defective and sound cells, trained on masks."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ Targets: TypeAlias = Int8[np.ndarray, "rows columns"]
 DEFECTIVE, SOUND, UNASKED = 1, 0, -1
 
 LEAST_COVERED = 0.3
-"""Share of a cell's square that a mask must cover for the cell to be defective."""
+"""Share of a cell's square that the mask must cover for the cell to be defective."""
 OF_MOST_COVERED = 0.6
-"""Where no square is covered so far, those covered at least this much of the most covered one are defective."""
+"""If no square is covered enough, cells with at least this share of the largest coverage are defective."""
 
 SHARPNESS = 2.0
-"""The ``r`` of log-sum-exp pooling: 0 would be the mean, infinity the maximum."""
+"""The ``r`` of log-sum-exp pooling; 0 would be the mean, infinity the maximum."""
 KEPT = 24
-"""Cells of each kind that are kept of a picture: neighbours say nearly the same."""
+"""Largest number of cells of each class per picture, because neighbouring cells are nearly redundant."""
 SHRINKAGE = 3e-3
-"""Added to the spread of sound cells in every direction, as a share of the mean spread."""
+"""Added to the variance of sound cells in every direction, as a share of the mean variance."""
 PENALTY = 1e-2
-"""Weight of the L2 penalty on whitened features, per mean loss."""
+"""Weight of the L2 penalty on whitened features, relative to the mean loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellEvidence:
-    """The logit of each cell by itself. Pooling: log-sum-exp with `SHARPNESS`."""
+    """Independent logit of each cell. Pooling: log-sum-exp with `SHARPNESS`."""
 
     weight: Float32[np.ndarray, " channels"]
     bias: float
 
     def logits(self, joined_map: FeatureMap) -> Float32[np.ndarray, "rows columns"]:
-        """The logit of every cell on the grid of stride 16, its bias left out."""
+        """Logits of the cells on the grid of stride 16, without the bias."""
         found: Float32[np.ndarray, "rows columns"] = np.tensordot(self.weight, joined_map.astype(np.float32), 1)
         return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellSample:
-    """Single cells of some pictures."""
+    """A sample of cells from several pictures."""
 
     features: Float32[np.ndarray, "cells channels"]
     defective: Int[np.ndarray, " cells"]
     picture: Int[np.ndarray, " cells"]
-    """Number of the picture that a cell was seen in."""
+    """Picture number of each cell."""
 
 
 def pool_log_sum_exp(values: Float32[np.ndarray, "rows columns"], sharpness: float = SHARPNESS) -> float:
@@ -65,15 +65,15 @@ def pool_log_sum_exp(values: Float32[np.ndarray, "rows columns"], sharpness: flo
 
 
 def cell_targets(marks: Marks | None, shape: tuple[int, int], shift_xy: tuple[float, float]) -> Targets:
-    """Which cells of a map are defective, sound, or not to be asked.
+    """Label the cells of a map as defective, sound or ignored.
 
-    Cells that the mask covers little, and neighbours of covered ones, belong to neither side: they see some of the
-    defect.
+    Cells that the mask covers only slightly, and neighbours of covered cells, are ignored, because they see a part of
+    the defect.
 
     Args:
-        marks: The mask as the network's picture shows it; ``None``: it is unknown where the part is bad.
+        marks: The mask, cropped and resized like the picture; ``None`` if the position of the defect is unknown.
         shape: Rows and columns of the map.
-        shift_xy: Where a cell looks, in cells right of and below the middle of its square, see `HeatScale`.
+        shift_xy: Offset of the cells, in cells right of and below the centre of their square, see `HeatScale`.
 
     Returns:
         `DEFECTIVE`, `SOUND` or `UNASKED` per cell.
@@ -93,7 +93,7 @@ def cell_targets(marks: Marks | None, shape: tuple[int, int], shift_xy: tuple[fl
 def coverage(
     marks: Marks, shape: tuple[int, int], shift_xy: tuple[float, float]
 ) -> Float32[np.ndarray, "rows columns"]:
-    """The share of each cell's square that is marked, the squares moved to where the cells look."""
+    """Share of each cell's square, shifted by the cells' offset, that the mask covers."""
     height, width = marks.shape
     rows, columns = shape
     right, down = shift_xy[0] * width / columns, shift_xy[1] * height / rows
@@ -107,7 +107,7 @@ def coverage(
 
 
 def draw_cells(joined_maps: Sequence[FeatureMap], targets: Sequence[Targets], rng: np.random.Generator) -> CellSample:
-    """Some defective and some sound cells of each picture, drawn at random."""
+    """Sample defective and sound cells of each picture at random."""
     features, defective, picture = [], [], []
     for number, (each, wanted) in enumerate(zip(joined_maps, targets, strict=True)):
         for kind in (SOUND, DEFECTIVE):
@@ -121,11 +121,11 @@ def draw_cells(joined_maps: Sequence[FeatureMap], targets: Sequence[Targets], rn
 
 
 def fit_cells(sample: CellSample) -> CellEvidence:
-    """Logistic regression on cells, whitened by the covariance of the sound ones.
+    """Fit logistic regression on cells, whitened by the covariance of the sound cells.
 
-    So the penalty is small for directions in which sound surface hardly varies (as in Fisher's discriminant) and large
-    for those of its texture and lighting. Every picture weighs the same, however many cells it gave, and so do both
-    kinds of cells.
+    The penalty is thus small for directions in which the sound surface hardly varies (as in Fisher's discriminant), and
+    large for directions of texture and lighting. Every picture has the same weight, regardless of its number of cells,
+    and so do both classes.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -134,14 +134,14 @@ def fit_cells(sample: CellSample) -> CellEvidence:
     centre, whitening = _whitening(sample, weights)
     model = LogisticRegression(C=1.0 / (2.0 * PENALTY), max_iter=100, tol=1e-4)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the penalty leaves little to gain by the rest
+        warnings.simplefilter("ignore", ConvergenceWarning)  # with this penalty, further iterations gain little
         model.fit((sample.features - centre) @ whitening, sample.defective, sample_weight=weights)
     weight = (whitening @ model.coef_[0]).astype(np.float32)
     return CellEvidence(weight=weight, bias=float(model.intercept_[0] - weight.astype(np.float64) @ centre))
 
 
 def _weights(sample: CellSample) -> Float64[np.ndarray, " cells"]:
-    """Half for either kind, evenly over the pictures that have some of it."""
+    """Sample weights: half for each class, spread evenly over the pictures that have cells of it."""
     weights = np.zeros(len(sample.picture))
     for kind in (SOUND, DEFECTIVE):
         there = sample.defective == kind
@@ -153,7 +153,7 @@ def _weights(sample: CellSample) -> Float64[np.ndarray, " cells"]:
 def _whitening(
     sample: CellSample, weights: Float64[np.ndarray, " cells"]
 ) -> tuple[Float32[np.ndarray, " channels"], Float32[np.ndarray, "channels channels"]]:
-    """Mean of the sound cells, and the matrix that gives them unit covariance, short of `SHRINKAGE`."""
+    """Mean of the sound cells, and the matrix that whitens them, up to `SHRINKAGE`."""
     there = sample.defective == SOUND
     share = (2 * weights[there]).astype(np.float32)
     sound = sample.features[there]

@@ -1,8 +1,8 @@
-"""Context: a logistic head on what the whole picture holds, read back as a map.
+"""Context evidence: a logistic head on pooled features of the whole picture, decomposed into a map.
 
 The head is linear in the mean and the maximum of every channel over the picture. A mean is a sum over cells, and a
-maximum is the value of one cell (ties share it), so each part of the head's sum has its place, and the map's cells
-add up to the head's logit without its bias.
+maximum is the value of one cell (ties share it), so each term of the head's sum has a position, and the cells of the
+map add up to the head's logit without its bias.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gonogo.array_types import Float32, Float64, Int
 from gonogo.evidence.grid import FeatureMap, repeated, summed
 
 PENALTY_C = 0.003
-"""scikit-learn's inverse strength of the L2 penalty, on standardised features and a class-balanced loss."""
+"""scikit-learn's ``C`` (inverse strength of the L2 penalty), for standardised features and a class-balanced loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class ContextEvidence:
     bias: float
 
     def contributions(self, maps: Sequence[FeatureMap]) -> Float32[np.ndarray, "rows columns"]:
-        """What each cell of the stride-16 grid adds to the logit."""
+        """Contribution of each cell of the stride-16 grid to the logit."""
         fine, middle, coarse = (self._own_grid(each, *weights) for each, weights in self._with_weights(maps))
         total: Float32[np.ndarray, "rows columns"] = (summed(fine) + middle + repeated(coarse) / 4)[0]
         return total
@@ -53,7 +53,7 @@ class ContextEvidence:
 
 
 def pooled_vector(maps: Sequence[FeatureMap]) -> Float32[np.ndarray, " twice_channels"]:
-    """What the head sees of a picture: the mean of every channel, then the maximum of every channel."""
+    """Features of a picture for the head: the mean of every channel, then the maximum of every channel."""
     means = [each.mean((1, 2)) for each in maps]
     return np.concatenate(means + [each.max((1, 2)) for each in maps])
 
@@ -61,14 +61,14 @@ def pooled_vector(maps: Sequence[FeatureMap]) -> Float32[np.ndarray, " twice_cha
 def fit_context(
     vectors: Float32[np.ndarray, "samples twice_channels"], bad: Int[np.ndarray, " samples"]
 ) -> ContextEvidence:
-    """Logistic regression on standardised means and maxima, both classes weighing the same."""
+    """Fit logistic regression on standardised means and maxima, with balanced classes."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     centre, scale = vectors.mean(0, dtype=np.float64), vectors.std(0, dtype=np.float64) + 1e-6
     head = LogisticRegression(C=PENALTY_C, class_weight="balanced", max_iter=500, tol=1e-4)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a penalty this strong leaves little to gain by the rest
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the penalty is strong; more iterations gain little
         head.fit((vectors - centre) / scale, bad)
     weight = head.coef_[0] / scale
     channels = len(weight) // 2
@@ -82,7 +82,7 @@ def fit_context(
 def context_scores(
     context: ContextEvidence, vectors: Float32[np.ndarray, "samples twice_channels"]
 ) -> Float64[np.ndarray, " samples"]:
-    """Logits of pooled vectors, without the bias: what the contributions of each picture add up to."""
+    """Logits of pooled vectors without the bias; equal to the sum of each picture's contributions."""
     weight = np.concatenate([context.mean_weight, context.max_weight]).astype(np.float64)
     scores: Float64[np.ndarray, " samples"] = vectors.astype(np.float64) @ weight
     return scores

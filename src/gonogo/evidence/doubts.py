@@ -1,4 +1,4 @@
-"""Labels that the evidence contradicts on parts that it was not fitted on."""
+"""Doubtful labels: labels that contradict out-of-fold scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gonogo.evidence.table import FeatureTable
 from gonogo.schema import Label
 
 FARTHEST = 3.0
-"""Where there are no bad parts to compare with: standard deviations of good parts beyond which one is doubted."""
+"""Without bad parts: distance in standard deviations of good parts beyond which a label is doubtful."""
 
 
 def doubtful(
@@ -21,15 +21,15 @@ def doubtful(
 ) -> LabelDoubts:
     """Rank the labels that out-of-fold scores contradict.
 
-    The scores are logits for which both classes are equally likely beforehand: of one labelled bad a negative score is
-    doubtful, of one labelled good a positive one. With fewer than two bad parts scores are distances from good parts,
-    in standard deviations, and only those beyond `FARTHEST` are doubtful.
+    The scores are logits for equal class priors, so a negative score contradicts the label bad, and a positive score
+    contradicts the label good. With fewer than two bad parts, the scores are distances from good parts in standard
+    deviations, and only those beyond `FARTHEST` are doubtful.
 
     Args:
         samples: The rows of the table.
         table: Features and labels.
-        tried: From `gonogo.evidence.out_of_fold` on that table.
-        unreadable: Handed on.
+        tried: Result of `gonogo.evidence.out_of_fold` on that table.
+        unreadable: Pictures that could not be read, stored in the result.
     """
     bad_parts = {group for group, bad in zip(table.groups, table.bad, strict=True) if bad}
     both = len(bad_parts) >= LEAST_BAD_PARTS

@@ -1,4 +1,4 @@
-"""Fitting the evidence, and its weights on parts that it was not fitted on."""
+"""Fits the evidence, and its weights by cross-validation."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from gonogo.progress import track
 
 FOLDS = 5
 LEAST_BAD_PARTS = 2
-"""Bad parts without which nothing but the memory can be tried on parts left out."""
+"""Smallest number of bad parts for cross-validating anything but the memory."""
 STRIDE_SETS = ((8, 16, 32), (8, 16))
-"""Strides that a memory may compare."""
+"""Candidate sets of strides for the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfFold:
-    """Scores of every picture by evidence that was fitted without its part."""
+    """Scores of every picture from evidence that was fitted without its part."""
 
     kinds: tuple[str, ...]
     scores: Float64[np.ndarray, "samples kinds"]
@@ -36,12 +36,12 @@ class OutOfFold:
 
     @property
     def blended(self) -> Float64[np.ndarray, " samples"]:
-        """The score as the inspector would give it."""
+        """Blended scores, as the inspector computes them."""
         blended: Float64[np.ndarray, " samples"] = self.scores @ self.blend.weights + self.blend.bias
         return blended
 
     def aurocs(self, bad: Int[np.ndarray, " samples"]) -> dict[str, float]:
-        """What each kind alone and all together reach; empty where a class is missing."""
+        """AUROC of each kind alone and of all together; empty if a class is missing."""
         from sklearn.metrics import roc_auc_score
 
         if len(np.unique(bad)) < 2:
@@ -52,7 +52,7 @@ class OutOfFold:
 
 @one_blas_thread()
 def out_of_fold(table: FeatureTable, *, seed: int) -> OutOfFold:
-    """Score every picture by evidence fitted on the other parts, and weigh the kinds by these scores."""
+    """Score every picture with evidence fitted on the other parts, and fit the weights to these scores."""
     bad_parts = len({group for group, bad in zip(table.groups, table.bad, strict=True) if bad})
     columns = _scores_left_out(table, list(_folds(table, bad_parts, seed)), seed, both=bad_parts >= LEAST_BAD_PARTS)
     best = min(STRIDE_SETS, key=lambda strides: _memory_loss(columns[_memory_name(strides)], table.bad))
@@ -65,7 +65,7 @@ def out_of_fold(table: FeatureTable, *, seed: int) -> OutOfFold:
 
 @one_blas_thread()
 def fit_evidence(table: FeatureTable, tried: OutOfFold, *, seed: int) -> Weighted:
-    """Fit every kind that counts on all pictures, with the weights found out of fold."""
+    """Fit every kind with a positive weight on all pictures, with the out-of-fold weights."""
     everything = np.arange(len(table.bad))
     weight = dict(zip(tried.kinds, tried.blend.weights, strict=True))
     context = _fit_context(table, everything) if weight.get("context", 0.0) > 0 else None
@@ -82,7 +82,7 @@ def fit_evidence(table: FeatureTable, tried: OutOfFold, *, seed: int) -> Weighte
 
 
 def losses_out_of_fold(tried: OutOfFold, bad: Int[np.ndarray, " samples"]) -> Float64[np.ndarray, " samples"]:
-    """Each picture's class-balanced loss in nats, out of fold; all 0 where there is one class only."""
+    """Out-of-fold, class-balanced loss of each picture in nats; all 0 if there is only one class."""
     if len(np.unique(bad)) < 2:
         return np.zeros(len(bad))
     return balanced_losses(tried.blended, bad)
@@ -91,12 +91,12 @@ def losses_out_of_fold(tried: OutOfFold, bad: Int[np.ndarray, " samples"]) -> Fl
 def _scores_left_out(
     table: FeatureTable, folds: Sequence[tuple[np.ndarray, np.ndarray]], seed: int, *, both: bool
 ) -> Mapping[str, Float64[np.ndarray, " samples"]]:
-    """Columns of out-of-fold scores: a memory for each set of strides, and what labels and masks allow."""
+    """Columns of out-of-fold scores: a memory per set of strides, plus the kinds that labels and masks allow."""
     masked_parts = {group for group, there in zip(table.groups, table.has_defective_cells, strict=True) if there}
     names = [_memory_name(strides) for strides in STRIDE_SETS]
     names += ["context"] * both + ["cells"] * (len(masked_parts) >= LEAST_BAD_PARTS)
     columns = {name: np.zeros(len(table.bad)) for name in names}
-    for seen, unseen in track(folds, "weighing the evidence on parts left out"):
+    for seen, unseen in track(folds, "cross-validating the evidence"):
         for strides in STRIDE_SETS:
             memory = _fit_memory(table, seen, strides, seed, TRIED)
             columns[_memory_name(strides)][unseen] = memory_scores(memory, table.maps(unseen))
@@ -109,7 +109,7 @@ def _scores_left_out(
 
 
 def _folds(table: FeatureTable, bad_parts: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pictures seen and pictures left out, by part; both classes spread evenly, masked bad parts too."""
+    """Yield training and held-out rows, grouped by part, stratified by class and by bad parts with masks."""
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     parts = np.unique(table.groups, return_inverse=True)[1]
@@ -118,7 +118,7 @@ def _folds(table: FeatureTable, bad_parts: int, seed: int) -> Iterator[tuple[np.
         return
     splitter = StratifiedGroupKFold(min(FOLDS, bad_parts), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")  # a few masked parts: spread as they are
+        warnings.filterwarnings("ignore", message="The least populated class")  # expected with few masked parts
         folds: list[tuple[np.ndarray, np.ndarray]] = list(
             splitter.split(parts, table.bad + table.has_defective_cells, parts)
         )
@@ -126,7 +126,7 @@ def _folds(table: FeatureTable, bad_parts: int, seed: int) -> Iterator[tuple[np.
 
 
 def _memory_loss(scores: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, " samples"]) -> float:
-    """How badly a memory alone tells the classes apart; 0 where there is only one, so that the first set stands."""
+    """Loss of a memory alone; 0 if there is only one class, so that the first set of strides is chosen."""
     if len(np.unique(bad)) < 2:
         return 0.0
     blend = fit_blend(scores[:, None], bad)

@@ -1,4 +1,4 @@
-"""The whole judgement as one OpenVINO graph: backbone, evidence, score and map."""
+"""Builds the classifier as one OpenVINO graph: backbone, evidence, score and map."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from gonogo.evidence.kinds import DefectKinds
 from gonogo.evidence.memory import NEAREST, MemoryEvidence, counted_cells
 
 PREFIX = "evidence/"
-"""Of the names of all operations after the backbone: quantization leaves them in FP32."""
+"""Name prefix of all operations after the backbone; quantization leaves them in FP32."""
 
 
 def classifier_graph(features: ov.Model, weighted: Weighted, *, labels: tuple[str, str]) -> ov.Model:
-    """Build the evidence on a backbone's graph.
+    """Add the evidence to a backbone's graph.
 
     Outputs: ``logits`` (1 x 2), ``score`` (1), ``heatmap`` (1 x rows x columns), ``feature_vector`` (1 x channels) and
-    ``evidence`` (1 x kinds x rows x columns), whose maps add up to ``heatmap``. Where defect kinds are known also
-    ``kinds`` (1 x defect kinds), their logits against a part without a defect.
+    ``evidence`` (1 x kinds x rows x columns), whose maps add up to ``heatmap``. With defect kinds, there is also
+    ``kinds`` (1 x defect kinds), their logits relative to a part without a defect.
 
     Args:
-        features: From ``frame`` to ``stride_8``, ``stride_16`` and ``stride_32``, see `gonogo.backbone.Backbone`.
+        features: Graph from ``frame`` to ``stride_8``, ``stride_16`` and ``stride_32``, see `gonogo.backbone.Backbone`.
         weighted: The fitted evidence.
         labels: Names of the two classes, for tools built on Model API.
     """
@@ -48,7 +48,7 @@ def classifier_graph(features: ov.Model, weighted: Weighted, *, labels: tuple[st
     column = ops.unsqueeze(score, _axes(1))
     logits = ops.concat([ops.multiply(column, _constant(0.0)), column], axis=1)
     results = []
-    # Logits first, because that is the output Model API reads the classes from.
+    # Logits first, because Model API reads the classes from the first output.
     outputs = {"logits": logits, "score": score, "heatmap": heatmap, "feature_vector": vector, "evidence": stacked}
     if weighted.defect_kinds is not None:
         outputs["kinds"] = _defect_kinds(weighted.defect_kinds, maps, vector)
@@ -64,7 +64,7 @@ def classifier_graph(features: ov.Model, weighted: Weighted, *, labels: tuple[st
 
 
 def _evidence(kind: str, weighted: Weighted, maps: Sequence[ov.Output], on_grid: ov.Node) -> tuple[ov.Node, ov.Node]:
-    """The map of a kind, its weight included (1 x 1 x rows x columns), and what it adds to the score (1)."""
+    """Weighted map of a kind (1 x 1 x rows x columns), and its contribution to the score (1)."""
     if kind == "context":
         assert weighted.context is not None
         node = _context(weighted.context, weighted.context_weight, maps)
@@ -90,7 +90,7 @@ def _context(context: ContextEvidence, weight: float, maps: Sequence[ov.Output])
 
 
 def _contributions(features: ov.Output, mean_weight: np.ndarray, max_weight: np.ndarray) -> ov.Node:
-    """What each cell of one feature map adds to the logit: 1 x 1 x rows x columns."""
+    """Contribution of each cell of one feature map to the logit: 1 x 1 x rows x columns."""
     _, channels, rows, columns = features.shape
     highest = ops.reduce_max(features, _axes(2, 3), keep_dims=True)
     is_highest = ops.convert(ops.equal(features, highest), np.float32)
@@ -150,13 +150,13 @@ def _defect_kinds(kinds: DefectKinds, maps: Sequence[ov.Output], means: ov.Node)
 
 
 def _summed(fine: ov.Output | ov.Node, factor: float) -> ov.Node:
-    """The sum of the four cells that make one of the next grid, times a factor."""
+    """Sum of the four cells that form one cell of the next coarser grid, times a factor."""
     means = ops.avg_pool(fine, [2, 2], [0, 0], [0, 0], [2, 2], True)
     return means if factor == 0.25 else ops.multiply(means, _constant(4.0 * factor))
 
 
 def _repeated(coarse: ov.Output | ov.Node) -> ov.Node:
-    """Every cell as four cells of the next finer grid."""
+    """Repeat every cell as four cells of the next finer grid."""
     _, _, rows, columns = coarse.shape
     return ops.interpolate(
         coarse,
@@ -178,7 +178,7 @@ def _axes(*axes: int) -> ov.Node:
 
 
 def describe_classifier(graph: ov.Model, labels: tuple[str, str]) -> None:
-    """Model API metadata: pre-processing is inside the graph, so it asks for nothing but RGB and a resize."""
+    """Add Model API metadata; only RGB order and resizing are left to the caller."""
     facts = {
         "model_type": "Classification",
         "labels": " ".join(labels),
@@ -187,7 +187,7 @@ def describe_classifier(graph: ov.Model, labels: tuple[str, str]) -> None:
         "output_raw_scores": "True",
         "resize_type": "standard",
         "interpolation": "LINEAR",
-        "reverse_input_channels": "True",  # these tools hand over OpenCV's BGR
+        "reverse_input_channels": "True",  # these tools use OpenCV's BGR
         "mean_values": "",
         "scale_values": "",
     }

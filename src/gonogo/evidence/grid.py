@@ -12,28 +12,28 @@ FeatureMap = Float32[np.ndarray, "_channels _rows _columns"]
 
 
 def joined(maps: Sequence[FeatureMap]) -> FeatureMap:
-    """Maps at strides 8, 16 and 32 on the grid of stride 16, joined along channels.
+    """Resample maps of strides 8, 16 and 32 to the grid of stride 16 and concatenate them along channels.
 
-    The four finer cells of a cell are averaged, a coarser one is repeated.
+    Finer cells are averaged in blocks of four, coarser cells are repeated.
     """
     fine, middle, coarse = maps
     return np.concatenate([summed(fine) / 4, middle, repeated(coarse)])
 
 
 def summed(fine: FeatureMap) -> FeatureMap:
-    """The sum of the four cells that make one of the next grid."""
+    """Sum the four cells that form one cell of the next coarser grid."""
     channels, rows, columns = fine.shape
     sums: FeatureMap = fine.reshape(channels, rows // 2, 2, columns // 2, 2).sum((2, 4))
     return sums
 
 
 def repeated(coarse: FeatureMap) -> FeatureMap:
-    """Every cell as four cells of the next finer grid."""
+    """Repeat every cell as four cells of the next finer grid."""
     return coarse.repeat(2, axis=1).repeat(2, axis=2)
 
 
 def neighbourhood_means(features: FeatureMap) -> FeatureMap:
-    """The mean over the 3 x 3 cells around each cell, over those inside the map at its border."""
+    """Mean over the 3 x 3 neighbourhood of each cell; at the border, over the cells inside the map."""
     inside = np.ones((1, *features.shape[1:]), np.float32)
     means: FeatureMap = _window_sums(features) / _window_sums(inside)
     return means

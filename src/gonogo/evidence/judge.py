@@ -1,4 +1,4 @@
-"""The whole judgement in plain numpy: three kinds of evidence, their poolings, one score, one map."""
+"""Reference implementation of the judgement in numpy: evidence, poolings, score and map."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gonogo.evidence.memory import MemoryEvidence, pool_largest
 
 @dataclass(frozen=True, kw_only=True)
 class Weighted:
-    """The evidence that counts, each kind with its weight; one that has nothing to say is ``None``.
+    """The evidence with the weight of each kind; a kind that is not used is ``None``.
 
     ``score = sum over the kinds of weight * pooling(map) + bias``.
     """
@@ -30,29 +30,29 @@ class Weighted:
     cells_weight: float = 0.0
     bias: float
     defect_kinds: DefectKinds | None = None
-    """Names the kind of a defect; adds nothing to the score."""
+    """Classifier of defect kinds; does not affect the score."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds in the order of their maps."""
+        """The kinds of evidence, in the order of their maps."""
         names = (("context", self.context), ("memory", self.memory), ("cells", self.cells))
         return tuple(name for name, there in names if there is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What the graph computes of one picture."""
+    """Outputs for one picture."""
 
     score: float
     evidence: Float32[np.ndarray, "kinds rows columns"]
-    """The map of each kind, its weight included."""
+    """Weighted map of each kind of evidence."""
     feature_vector: Float32[np.ndarray, " channels"]
     defect_kinds: Float32[np.ndarray, " defect_kinds"] | None = None
-    """Logits of the known defect kinds, where there are any."""
+    """Logits of the known defect kinds, if there are any."""
 
     @property
     def heatmap(self) -> Float32[np.ndarray, "rows columns"]:
-        """The sum of the maps."""
+        """Sum of the weighted maps."""
         total: Float32[np.ndarray, "rows columns"] = self.evidence.sum(0)
         return total
 
@@ -79,10 +79,10 @@ def judge_reference(weighted: Weighted, maps: Sequence[FeatureMap]) -> Judgement
 
 
 def pool(kind: str, weighted_map: Float32[np.ndarray, "rows columns"], cells_weight: float) -> float:
-    """What a map, its weight included, adds to the score.
+    """Pool a weighted map to its contribution to the score.
 
-    Sum and mean of the largest are unmoved by a factor; log-sum-exp of a map multiplied by a weight has the sharpness
-    divided by it.
+    The sum and the mean of the largest cells are linear in the weight. For log-sum-exp, the sharpness is divided by the
+    weight.
     """
     if kind == "context":
         return float(weighted_map.sum(dtype=np.float64))

@@ -1,11 +1,11 @@
-"""Which kind of defect: a multinomial logistic head on the features that the context sees.
+"""Classification of defect kinds: a multinomial logistic head on the features of the context evidence.
 
-The classes are the labelled kinds and "no defect", taught by the good parts. So a part that shows nothing of any known
-kind has a small share of each, whether it is good or bad in a way that nobody has labelled.
+The classes are the labelled kinds and "no defect", which is learned from the good parts. A part without a known kind of
+defect thus has a small share of each kind, whether it is good or has an unlabelled kind of defect.
 
-*Unlike any known kind* is a part that is likelier to have no defect than any kind of it, or whose likeliest kind has a
-share below a limit. The limit is the smallest share with which three in four names are right, but at least so large
-that a tenth of the right names is withheld, all of it on bad pictures judged by heads fitted without their parts.
+A part is *unlike any known kind* if no defect is likelier than every kind, or if the likeliest kind has a share below a
+limit. The limit is the smallest share at which three in four predicted kinds are right, but at least large enough that
+a tenth of the right predictions is withheld. It is computed from out-of-fold predictions on bad pictures.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ from gonogo.evidence.table import FeatureTable
 
 LEAST_KINDS = 2
 LEAST_PARTS = 3
-"""Bad parts that a kind needs to be taught."""
+"""Smallest number of bad parts for learning a kind."""
 PENALTY_C = 0.03
-"""scikit-learn's inverse strength of the L2 penalty, on standardised features and a class-balanced loss."""
+"""scikit-learn's ``C`` (inverse strength of the L2 penalty), for standardised features and a class-balanced loss."""
 WITHHELD = 0.1
-"""Share of the right names that the limit costs at least, see above."""
+"""Smallest share of right predictions that the limit withholds, see above."""
 MOSTLY_RIGHT = 0.75
-"""Share of the names given to pictures left out that must be right."""
+"""Required accuracy of the out-of-fold predictions that are not withheld."""
 CHANCE = 0.05
-"""A head whose right names guessing among the kinds would explain with at least this probability is none."""
+"""The head is discarded if random guessing would be at least as accurate with this probability or more."""
 _FOLDS = 5
 _NO_DEFECT = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class DefectKinds:
-    """The head: a linear function of means and maxima for each kind, against a part without a defect."""
+    """The head: a linear function of means and maxima per kind, relative to a part without a defect."""
 
     known: KnownKinds
     weight: Float32[np.ndarray, "kinds twice_channels"]
     bias: Float32[np.ndarray, " kinds"]
 
     def logits(self, vector: Float32[np.ndarray, " twice_channels"]) -> Float32[np.ndarray, " kinds"]:
-        """Of a pooled vector, see `gonogo.evidence.context.pooled_vector`."""
+        """Logits of a pooled vector, see `gonogo.evidence.context.pooled_vector`."""
         found: Float32[np.ndarray, " kinds"] = self.weight @ vector + self.bias
         return found
 
 
 def fit_defect_kinds(table: FeatureTable, *, seed: int) -> DefectKinds | None:
-    """Fit the head where enough kinds are labelled and it can tell them apart; ``None`` elsewhere.
+    """Fit the head; ``None`` if there are too few labelled kinds or the head cannot distinguish them.
 
-    Left out are bad pictures without a kind, with one of fewer than `LEAST_PARTS` parts, and with one that cannot be
-    printed on a line.
+    Bad pictures are ignored if they have no kind, a kind with fewer than `LEAST_PARTS` parts, or a kind that is not a
+    printable line of text.
     """
     names = _teachable(table)
     if len(names) < LEAST_KINDS or not (table.bad == 0).any():
@@ -83,16 +83,16 @@ def fit_defect_kinds(table: FeatureTable, *, seed: int) -> DefectKinds | None:
 
 
 def _least_share(left_out: Float64[np.ndarray, "pictures kinds"], right: Bool[np.ndarray, " pictures"]) -> float | None:
-    """The limit, from the shares of bad pictures left out; ``None`` where names are never right often enough."""
+    """Compute the limit from out-of-fold shares of bad pictures; ``None`` if the accuracy is never high enough."""
     largest = left_out.max(1)
-    named = largest >= 1 - left_out.sum(1)  # likelier than no defect
+    named = largest >= 1 - left_out.sum(1)  # more likely than no defect
     largest, right = largest[named], right[named]
     enough = [share for share in largest if right[largest >= share].mean() >= MOSTLY_RIGHT]
     return max(float(min(enough)), float(np.quantile(largest[right], WITHHELD))) if enough else None
 
 
 def _teachable(table: FeatureTable) -> list[str]:
-    """The kinds with enough bad parts, in alphabetical order."""
+    """Kinds with enough bad parts, in alphabetical order."""
     groups: defaultdict[str, set[int]] = defaultdict(set)
     for defect, group, bad in zip(table.defects, table.groups, table.bad, strict=False):
         if bad and defect is not None and _printable(defect):
@@ -115,7 +115,7 @@ def _logits_left_out(
     count: int,
     seed: int,
 ) -> Float64[np.ndarray, "samples kinds"]:
-    """The logits of every picture by a head fitted without its part."""
+    """Out-of-fold logits of every picture."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     fewest = min(len(np.unique(parts[kinds == kind])) for kind in range(count + 1))
@@ -133,7 +133,7 @@ def _logits_left_out(
 def _fit(
     vectors: Float32[np.ndarray, "samples twice_channels"], kinds: Int[np.ndarray, " samples"], count: int
 ) -> tuple[Float64[np.ndarray, "kinds twice_channels"], Float64[np.ndarray, " kinds"]]:
-    """Weights and biases of each kind less those of "no defect"; a kind that is not there can never be named."""
+    """Weights and biases of each kind minus those of "no defect"; a kind without samples is never predicted."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -142,10 +142,10 @@ def _fit(
     if len(np.unique(kinds)) > 1:
         head = LogisticRegression(C=PENALTY_C, class_weight="balanced", max_iter=300, tol=1e-4)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a strong penalty leaves little to gain by the rest
+            warnings.simplefilter("ignore", ConvergenceWarning)  # with a strong penalty, further iterations gain little
             head.fit((vectors - centre) / scale, kinds)
         coefficients, intercepts = head.coef_, head.intercept_
-        if len(head.classes_) == 2:  # scikit-learn then keeps one row, that of the second class
+        if len(head.classes_) == 2:  # scikit-learn then stores only the row of the second class
             coefficients, intercepts = np.vstack([0 * coefficients, coefficients]), np.append(0.0, intercepts)
         weight[head.classes_] = coefficients / scale
         bias[head.classes_] = intercepts - weight[head.classes_] @ centre

@@ -1,8 +1,8 @@
-"""Memory: how far each place of a part is from anything seen on good parts.
+"""Memory evidence: distance of each patch of a part to the nearest patch of good parts.
 
-After PatchCore (Roth et al., 2022, "Towards Total Recall in Industrial Anomaly Detection"): patches are the joined
-features of a cell, averaged over its 3 x 3 neighbourhood and standardised; a greedy coreset keeps those that cover the
-others best. Good pictures alone suffice, and the size is bounded whatever their number.
+Based on PatchCore (Roth et al., 2022, "Towards Total Recall in Industrial Anomaly Detection"). A patch is the joined
+feature vector of a cell, averaged over its 3 x 3 neighbourhood and standardised. A greedy coreset keeps the patches
+that cover the others best. Good pictures alone are enough, and the size is bounded for any number of pictures.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from gonogo.evidence.grid import FeatureMap, neighbourhood_means
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySize:
-    """How many patches a memory keeps, of how many."""
+    """Size of a memory: sampled and kept patches."""
 
     candidates: int = 12_000
-    """Drawn at random."""
+    """Number of patches sampled at random."""
     kept: int = 1000
-    """Chosen of them, at most."""
+    """Largest number of patches kept."""
 
 
 FULL = MemorySize()
 TRIED = MemorySize(candidates=6_000, kept=500)
-"""For memories that only say how well parts left out are told apart."""
+"""Smaller size for cross-validation."""
 NEAREST = 1.0
-"""Distances below one standard deviation count as one: closer than that, rounding would be all that is left of them."""
+"""Smallest distance, one standard deviation; smaller distances are dominated by rounding."""
 PROJECTED = 64
-"""Dimensions of the random projection in which they are chosen."""
+"""Dimensions of the random projection for the coreset."""
 DIRECTIONS = 192
-"""Main directions of the kept patches that they are rounded to, where they have more than twice as many channels."""
+"""Number of principal directions to which kept patches are projected, if they have more than twice as many channels."""
 COARSE_SHARE = 1 / 3
-"""Of the mean squared length of a patch, what stride 32 brings at most."""
+"""Largest share of stride 32 in the mean squared length of a patch."""
 COUNTED_SHARE = 0.01
-"""Share of a picture's cells, those farthest from anything kept, whose mean distance is the picture's score."""
+"""Share of a picture's cells that are pooled: the score is the mean distance of the most distant cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +47,17 @@ class MemoryEvidence:
     """Kept patches of good parts. Pooling: the mean of the largest hundredth of the cells."""
 
     channels: slice
-    """Which of the joined channels are compared."""
+    """Range of the joined channels that are compared."""
     centre: Float32[np.ndarray, " channels"]
     scale: Float32[np.ndarray, " channels"]
-    """Deviation over patches of good parts, more at stride 32, see `coarse_factors`."""
+    """Standard deviation over patches of good parts; larger at stride 32, see `coarse_factors`."""
     patches: Float32[np.ndarray, "kept coordinates"]
-    """Standardised; along ``directions`` where there are some, else along the channels."""
+    """Kept patches, standardised; in coordinates along ``directions`` if there are any, otherwise channels."""
     directions: Float32[np.ndarray, "coordinates channels"] | None = None
-    """Orthonormal. Only the kept patches are confined to them: what a cell has besides counts in full."""
+    """Orthonormal principal directions. Only the kept patches are projected; a cell's distance is not."""
 
     def distances(self, joined_map: FeatureMap) -> Float32[np.ndarray, "rows columns"]:
-        """The Euclidean distance of each cell's patch to the nearest kept one, in standard deviations.
+        """Euclidean distance of each cell's patch to the nearest kept patch, in standard deviations.
 
         Args:
             joined_map: Joined features on the grid of stride 16, see `gonogo.evidence.grid.joined`.
@@ -74,25 +74,25 @@ class MemoryEvidence:
 
 
 def counted_cells(cells: int) -> int:
-    """How many cells count in the pooling."""
+    """Number of cells that are pooled."""
     return max(1, round(COUNTED_SHARE * cells))
 
 
 def pool_largest(values: Float32[np.ndarray, "rows columns"]) -> float:
-    """The mean of the largest hundredth of the cells."""
+    """Mean of the largest hundredth of the cells."""
     return float(np.sort(values, axis=None)[-counted_cells(values.size) :].mean(dtype=np.float64))
 
 
 def draw_patches(
     joined_maps: Iterable[FeatureMap], count: int, rng: np.random.Generator, size: MemorySize = FULL
 ) -> Float32[np.ndarray, "candidates all_channels"]:
-    """Patches at random places, the same number of every picture.
+    """Sample patches at random positions, the same number from every picture.
 
     Args:
         joined_maps: Joined features of good pictures.
-        count: How many pictures there are.
-        rng: Draws the places.
-        size: How many in all.
+        count: Number of pictures.
+        rng: Random generator.
+        size: Total number of patches.
     """
     each = -(-size.candidates // count)
     drawn = []
@@ -113,14 +113,14 @@ def fit_memory(
     *,
     coarse: int = 0,
 ) -> MemoryEvidence:
-    """Keep the patches that cover the candidates best.
+    """Fit a memory: keep the patches that cover the candidates best.
 
     Args:
         candidates: Patches of good pictures, see `draw_patches`.
-        channels: Which of the joined channels are compared.
-        rng: Of the random projection.
-        size: How many are kept.
-        coarse: How many of them, the last ones, are of stride 32.
+        channels: Range of the joined channels that are compared.
+        rng: Random generator for the projection.
+        size: Number of patches to keep.
+        coarse: Number of channels of stride 32, which come last.
     """
     own = candidates[:, channels]
     centre, scale = own.mean(0), (own.std(0) + np.float32(1e-6)) * coarse_factors(own.shape[1] - coarse, coarse)
@@ -137,9 +137,9 @@ def fit_memory(
 def main_directions(
     patches: Float32[np.ndarray, "kept channels"], count: int
 ) -> Float32[np.ndarray, "coordinates channels"]:
-    """The orthonormal directions that the patches lie along best (their first right singular vectors).
+    """Orthonormal principal directions of the patches (their first right singular vectors).
 
-    At most as many as there are patches. They make the one large matrix product of a judgement a small one.
+    There are at most as many as patches. They make the largest matrix product of a judgement much smaller.
     """
     first = max(0, len(patches) - count)
     _, vectors = scipy.linalg.eigh(patches @ patches.T, subset_by_index=(first, len(patches) - 1))
@@ -148,15 +148,15 @@ def main_directions(
 
 
 def coarse_factors(fine: int, coarse: int) -> Float32[np.ndarray, " channels"]:
-    """What standardised channels are divided by so that the coarsest stride counts `COARSE_SHARE` at most.
+    """Divisors of the standardised channels that limit the share of the coarsest stride to `COARSE_SHARE`.
 
-    By their number alone the channels of stride 32 would count twice what those of strides 8 and 16 do together, and
-    they look at so much that they compare how pictures are composed: a good part in an unusual place would be far from
-    everything kept.
+    Because of their number, the channels of stride 32 would count twice as much as those of strides 8 and 16 together.
+    Their receptive field is so large that they compare the layout of the whole picture: a good part in an unusual
+    position would be far from all kept patches.
 
     Args:
-        fine: Channels of the finer strides.
-        coarse: Channels of the coarsest one; 0 where it is not compared.
+        fine: Number of channels of the finer strides.
+        coarse: Number of channels of the coarsest stride; 0 if it is not compared.
     """
     wanted = fine * COARSE_SHARE / (1 - COARSE_SHARE)
     factors = np.ones(fine + coarse, np.float32)
@@ -166,9 +166,9 @@ def coarse_factors(fine: int, coarse: int) -> Float32[np.ndarray, " channels"]:
 
 
 def greedy_coreset(points: Float32[np.ndarray, "points dimensions"], count: int) -> np.ndarray:
-    """Indices of points chosen one by one, each the farthest from those chosen before (k-centre greedy).
+    """Choose points one by one, each the farthest from those chosen before (k-centre greedy); returns indices.
 
-    Source: Gonzalez (1985); the largest distance left is at most twice the smallest possible.
+    Source: Gonzalez (1985); the largest remaining distance is at most twice the optimum.
     """
     if len(points) <= count:
         return np.arange(len(points))
@@ -184,5 +184,5 @@ def greedy_coreset(points: Float32[np.ndarray, "points dimensions"], count: int)
 
 
 def memory_scores(memory: MemoryEvidence, joined_maps: Iterable[FeatureMap]) -> Float64[np.ndarray, " samples"]:
-    """The pooled distance of each picture."""
+    """Pooled distance of each picture."""
     return np.array([pool_largest(memory.distances(each)) for each in joined_maps], dtype=np.float64)

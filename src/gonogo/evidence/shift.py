@@ -1,4 +1,4 @@
-"""Where the cells of a feature map really look."""
+"""Measures the offset of feature map cells."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def measure_shift(
     *,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Where a cell of a feature map looks: ``(right, down)`` of the middle of its square, in cells.
+    """Measure the offset of the point that a cell responds to: ``(right, down)`` of its square's centre, in cells.
 
-    Strided convolutions look up and left of it, or down and right, by how they are padded and by what they learned, so
-    this is measured: a small patch is changed in blurred noise, and the centroid of the change in the features
-    (squared) is compared with the patch. Mean over seeded places.
+    The offset depends on the padding of strided convolutions and on the learned weights, so it is measured: a small
+    patch is changed in blurred noise, and the centroid of the squared change in the features is compared with the
+    patch's position. The result is the mean over seeded positions.
     """
     rng = np.random.default_rng(seed)
     width, height = size_wh

@@ -1,4 +1,4 @@
-"""The features of a data set: every picture once through the backbone, kept on disk while evidence is fitted."""
+"""Table of the features of a data set, computed once by the backbone and stored on disk while evidence is fitted."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ class FeatureTable:
     vectors: Float32[np.ndarray, "samples twice_channels"]
     """Means and maxima, see `gonogo.evidence.context.pooled_vector`."""
     joined: Float16[np.ndarray, "samples channels rows columns"]
-    """All channels on the grid of stride 16; lies on disk."""
+    """All channels on the grid of stride 16; memory-mapped on disk."""
     widths: tuple[int, ...]
-    """Channels of each stride."""
+    """Number of channels of each stride."""
     bad: Int[np.ndarray, " samples"]
     """1 for a bad part, 0 for a good one."""
     groups: tuple[int, ...]
-    """A number per picture; pictures of one part share it and are left out together, see `part_numbers`."""
+    """Part number of each picture; pictures of one part are left out together, see `part_numbers`."""
     targets: Int8[np.ndarray, "samples rows columns"] | None
-    """Which cells are defective, see `cell_targets`; ``None`` where masks are left out."""
+    """Labels of the cells, see `cell_targets`; ``None`` without masks."""
     defects: tuple[str | None, ...] = ()
-    """The labelled defect kind of each picture; empty where kinds are left aside."""
+    """Labelled defect kind of each picture; empty if kinds are not used."""
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Rows and columns of the grid."""
         return self.joined.shape[2], self.joined.shape[3]
 
     @property
     def has_defective_cells(self) -> Bool[np.ndarray, " samples"]:
-        """Which pictures have a cell that a mask says is defective."""
+        """Which pictures have a defective cell according to their mask."""
         if self.targets is None:
             return np.zeros(len(self.bad), bool)
         return np.asarray((self.targets == DEFECTIVE).any((1, 2)))
 
     def maps(self, rows: Sequence[int] | Int[np.ndarray, " chosen"]) -> Iterator[FeatureMap]:
-        """The joined features of some pictures, one after the other."""
+        """Yield the joined features of some pictures, one by one."""
         for row in rows:
             yield self.joined[row].astype(np.float32)
 
 
 def part_numbers(samples: Sequence[Sample]) -> tuple[int, ...]:
-    """A number per picture; pictures of one part share it, and so do look-alikes whose parts nobody named."""
+    """Part number of each picture; pictures of one part, and near-duplicates of unnamed parts, share it."""
     return tuple(np.unique([sample.part_id for sample in samples], return_inverse=True)[1].tolist())
 
 
@@ -76,15 +76,15 @@ def gather_features(
 
     Args:
         graph: A compiled backbone, see `gonogo.backbone.Backbone.graph`.
-        source: Gives the pictures and their masks.
+        source: Source of the pictures and their masks.
         samples: Labelled samples.
-        shift_xy: Where a cell of the stride-16 map looks, see `measure_shift`.
-        masks: Whether masks say which cells are defective.
-        scratch: Folder for the features while they are needed; they can be larger than memory.
-        message: What the progress bar says.
+        shift_xy: Offset of the cells of the stride-16 map, see `measure_shift`.
+        masks: Whether to label cells by masks.
+        scratch: Folder for the temporary features, which can be larger than memory.
+        message: Label of the progress bar.
 
     Raises:
-        ImageError: a picture or mask is unreadable.
+        ImageError: A picture or mask is unreadable.
     """
     views = source.views(samples, PLAIN, seed=0, masks=masks)
     stored = store_features(graph, views, len(samples), scratch, message, shift_xy=shift_xy if masks else None)
@@ -101,7 +101,7 @@ def gather_features(
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFeatures:
-    """Features of some views; the fields are those of `FeatureTable`."""
+    """Features of views; the fields are those of `FeatureTable`."""
 
     vectors: Float32[np.ndarray, "samples twice_channels"]
     joined: Float16[np.ndarray, "samples channels rows columns"]
@@ -118,15 +118,15 @@ def store_features(
     *,
     shift_xy: tuple[float, float] | None,
 ) -> StoredFeatures:
-    """Compute the features of some views, and what the masks say of their cells.
+    """Compute the features of views, and the labels of their cells from masks.
 
     Args:
         graph: A compiled backbone.
-        views: What the network sees.
-        count: How many there are, at least one.
+        views: The network inputs.
+        count: Number of views, at least one.
         scratch: Folder for the joined features.
-        message: What the progress bar says.
-        shift_xy: Where a cell of the stride-16 map looks; ``None`` where masks are left out.
+        message: Label of the progress bar.
+        shift_xy: Offset of the cells of the stride-16 map; ``None`` without masks.
     """
     vectors: list[np.ndarray] = []
     targets: list[np.ndarray] = []

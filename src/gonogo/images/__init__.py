@@ -1,4 +1,4 @@
-"""Safe decoding and encoding, and the one way a region is cut out: the pre-processing that training and line share."""
+"""Pictures: safe decoding and encoding, and the cropping of regions that training and inspection share."""
 
 from gonogo.images.codec import (
     decode,

@@ -1,7 +1,7 @@
 """Safe decoding and encoding.
 
-Every picture enters gonogo through `decode`: its header is read and held against the limits before a single pixel is
-unpacked, because a 100 kB PNG can otherwise cost gigabytes.
+Every picture enters gonogo through `decode`. It reads the header and checks it against the limits before decoding any
+pixel, because a 100 kB PNG can decode to gigabytes.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from gonogo.schema import Frame, Mask
 _BY_PILLOW = ("GIF", "AVIF", "HEIF")
 _READ_AT = {
     1: cv2.IMREAD_COLOR_RGB,
-    2: cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_COLOR_RGB,  # the reduction's own bit alone: grey is 0
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_COLOR_RGB,  # only the bit of the reduction, because grey is 0
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4 | cv2.IMREAD_COLOR_RGB,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_COLOR_RGB,
 }
 _UNCHECKED = "Could not determine subsampling"
-"""simplejpeg's word for a JPEG whose colours are thinned out in an unusual way, such as CMYK at 4:2:0: OpenCV reads it,
-and damage inside its data goes unseen."""
+"""simplejpeg's error for a JPEG with unusual chroma subsampling, such as CMYK at 4:2:0. OpenCV decodes it, but does not
+detect damaged data."""
 _TINY = 16
-"""Pixels. Below, several reductions give the same size and simplejpeg does not take the one that was meant."""
+"""In pixels. Below this, several reductions give the same size, and simplejpeg may choose another one."""
 _ABOUT = (".xml", ".json", ".jsonl", ".txt", ".csv", ".md", ".html", ".yaml", ".toml", ".db", ".ini")
 _JPEG_END = b"\xff\xd9"
 
@@ -45,24 +45,24 @@ _JPEG_END = b"\xff\xd9"
 def decode(
     data: bytes, *, name: str = "picture", limits: PictureLimits | None = None, reduction: Reduction = 1
 ) -> Frame:
-    """Decode a picture of one of `FORMATS` to uint8 RGB, turned as its EXIF orientation says.
+    """Decode a picture of one of `FORMATS` to uint8 RGB, and apply its EXIF orientation.
 
-    Grey becomes three equal channels, 16 bit keeps its upper byte, palettes are resolved, alpha is dropped. Of several
-    pages the first is read. A JPEG of which a piece is missing or damaged is refused, as far as that can be seen.
+    Grey becomes three equal channels, 16 bit keeps the upper byte, palettes are resolved, alpha is dropped. Of several
+    pages, the first is read. A JPEG with missing or damaged data is refused, as far as that is detectable.
 
-    A JPEG is reduced while it is unpacked, which saves time; other formats are unpacked whole, then reduced.
+    A JPEG is reduced during decoding, which is faster; other formats are decoded at full size, then reduced.
 
     Args:
         data: The encoded file.
-        name: How to call it in messages.
-        limits: What it may cost; the defaults of `Limits` where omitted.
-        reduction: Width and height are divided by this and rounded up.
+        name: Name of the picture in messages.
+        limits: Largest picture; defaults to `PictureLimits()`.
+        reduction: Divisor of width and height, which are rounded up.
 
     Returns:
         uint8 array, height x width x 3.
 
     Raises:
-        ImageError: empty, undecodable, truncated or larger than the limits allow.
+        ImageError: The data are empty, undecodable, truncated or larger than the limits allow.
     """
     return decode_sized(data, name=name, limits=limits, reduction=reduction)[0]
 
@@ -70,10 +70,10 @@ def decode(
 def decode_sized(
     data: bytes, *, name: str = "picture", limits: PictureLimits | None = None, reduction: Reduction = 1
 ) -> tuple[Frame, tuple[int, int]]:
-    """As `decode`.
+    """Decode a picture like `decode`, and also return its full size.
 
     Returns:
-        The frame, and the width and height that it would have without the reduction.
+        The frame, and the width and height without the reduction.
     """
     limits = limits or PictureLimits()
     header = _checked_header(data, name=name, limits=limits)
@@ -88,29 +88,29 @@ def decode_sized(
     turned = frame.shape[:2] != promised  # by its EXIF orientation
     if turned and frame.shape[:2] != promised[::-1]:
         raise ImageError(
-            f"{name}: the header promises {promised[1]} x {promised[0]} pixels, "
-            f"decoding gave {frame.shape[1]} x {frame.shape[0]}. The file is damaged."
+            f"{name}: expected {promised[1]} x {promised[0]} pixels from the header, "
+            f"found {frame.shape[1]} x {frame.shape[0]} after decoding. The file is damaged."
         )
     size_wh = (header.height, header.width) if turned else (header.width, header.height)
     return np.ascontiguousarray(frame if at_once == reduction else reduce(frame, reduction)), size_wh
 
 
 def reduce(frame: Frame, reduction: Reduction) -> Frame:
-    """A frame at a fraction of its size, each pixel the mean of those it stands for; by 1 the frame itself.
+    """Reduce a frame by averaging blocks of pixels; a reduction of 1 returns the frame itself.
 
-    What `decode` does to a JPEG differs from this by a fraction of a grey level.
+    The result differs from a reduction in the JPEG decoder by a fraction of a grey level.
     """
     if reduction == 1:
         return frame
     height, width = reduced_size((frame.shape[0], frame.shape[1]), reduction)
     down, across = height * reduction - frame.shape[0], width * reduction - frame.shape[1]
-    if down or across:  # whole blocks, as in a JPEG
+    if down or across:  # pad to whole blocks, as in a JPEG
         frame = np.asarray(cv2.copyMakeBorder(frame, 0, down, 0, across, cv2.BORDER_REPLICATE), np.uint8)
     return averaged(frame, reduction, reduction)
 
 
 def reduced_size(shape_hw: tuple[int, int], reduction: Reduction) -> tuple[int, int]:
-    """Height and width at a fraction, rounded up as JPEG decoders do."""
+    """Height and width after a reduction, rounded up as in JPEG decoders."""
     return -(-shape_hw[0] // reduction), -(-shape_hw[1] // reduction)
 
 
@@ -123,7 +123,7 @@ def read_bytes(path: str | os.PathLike[str], *, limits: PictureLimits | None = N
     """Read an encoded picture from disk.
 
     Raises:
-        ImageError: missing, not a regular file, or larger than ``limits.max_file_bytes``.
+        ImageError: The file is missing, not a regular file, or larger than ``limits.max_file_bytes``.
     """
     limits = limits or PictureLimits()
     path = Path(path)
@@ -134,25 +134,26 @@ def read_bytes(path: str | os.PathLike[str], *, limits: PictureLimits | None = N
 
 
 def load_mask(path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None = None) -> Mask:
-    """Read a defect mask: any grey or colour picture, true where a channel is at least half bright.
+    """Read a defect mask from a grey or colour picture; true where any channel is at least 128.
 
     Args:
         path: The mask's file.
-        shape_hw: The frame's height and width, to be checked against.
+        shape_hw: Expected height and width.
 
     Raises:
-        ImageError: unreadable, or of another size than its picture.
+        ImageError: The mask is unreadable, or its size differs from ``shape_hw``.
     """
     return mask_of(load_picture(path), path, shape_hw=shape_hw)
 
 
 def mask_of(frame: Frame, path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None = None) -> Mask:
-    """The mask in a decoded picture; see `load_mask`."""
+    """Convert a decoded picture to a mask; see `load_mask`."""
     red, green, blue = np.moveaxis(frame, 2, 0)
-    mask: Mask = (red | green | blue) >= 128  # the highest bit is set where a channel has it; a maximum is far slower
+    mask: Mask = (red | green | blue) >= 128  # tests the highest bit of all channels; a maximum is far slower
     if shape_hw is not None and mask.shape != shape_hw:
         raise ImageError(
-            f"{path}: the mask is {mask.shape[1]} x {mask.shape[0]}, its picture {shape_hw[1]} x {shape_hw[0]} pixels."
+            f"{path}: expected a mask of {shape_hw[1]} x {shape_hw[0]} pixels like its picture, "
+            f"found {mask.shape[1]} x {mask.shape[0]}."
         )
     return mask
 
@@ -168,12 +169,12 @@ def encode_jpeg(picture: UInt8[np.ndarray, "height width *channels"], *, quality
 
 
 def find(*roots: str | os.PathLike[str]) -> Iterator[Path]:
-    """The picture files under the given files and folders, each folder sorted by name, hidden files left out.
+    """Find the picture files in some files and folders; folders are sorted by name, hidden files are skipped.
 
-    A file named outright is given whatever its suffix, so that an unreadable one is reported, not skipped.
+    A file given as a root is returned regardless of its suffix, so that an unreadable one is reported, not skipped.
 
     Raises:
-        ImageError: a root that does not exist.
+        ImageError: A root does not exist.
     """
     for root in map(Path, roots):
         if root.is_dir():
@@ -185,9 +186,9 @@ def find(*roots: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def others(*roots: str | os.PathLike[str]) -> str:
-    """What `find` leaves out of folders, as a sentence; empty where there is nothing to say.
+    """Describe the files that `find` skips in folders; empty if there are none.
 
-    Hidden files and data about pictures (``.xml``, ``.json``, ``.txt``, ...) are not counted.
+    Hidden files and metadata (``.xml``, ``.json``, ``.txt``, ...) are not counted.
     """
     files = (path for root in map(Path, roots) if root.is_dir() for path in root.rglob("*"))
     kinds = Counter(
@@ -199,8 +200,8 @@ def others(*roots: str | os.PathLike[str]) -> str:
         return ""
     shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(8))
     if kinds.total() == 1:
-        return f"1 file is not a picture that gonogo reads and was skipped: {shown}."
-    return f"{kinds.total()} files are not pictures that gonogo reads and were skipped: {shown}."
+        return f"1 file was skipped because it is not a supported picture: {shown}."
+    return f"{kinds.total()} files were skipped because they are not supported pictures: {shown}."
 
 
 def _is_picture(path: Path, root: Path) -> bool:
@@ -217,7 +218,7 @@ def _checked_header(data: bytes, *, name: str, limits: PictureLimits) -> Header:
         raise ImageError(
             f"{name}: {header.width} x {header.height} = {pixels:,} pixels, "
             f"more than the {limits.max_pixels:,} allowed. "
-            "Reduce the picture, or raise max_pixels in the recipe if the camera really is that large."
+            "Reduce the picture, or raise max_pixels in the recipe if the camera has that resolution."
         )
     if header.decoded_bytes > limits.max_decoded_bytes:
         raise ImageError(
@@ -228,7 +229,7 @@ def _checked_header(data: bytes, *, name: str, limits: PictureLimits) -> Header:
 
 
 def _decode_jpeg(data: bytes, header: Header, *, name: str, reduction: Reduction) -> Frame:
-    """Decode a JPEG with every warning of libjpeg taken for an error; the pixels are those that OpenCV gives."""
+    """Decode a JPEG and treat libjpeg's warnings as errors; the pixels equal those of OpenCV."""
     if not header.complete:
         raise _damaged(header, name, "scans are missing at its end")
     tiny = reduction > 1 and min(header.height, header.width) <= _TINY
@@ -271,7 +272,7 @@ def _damaged(header: Header, name: str, why: str = "") -> ImageError:
 
 
 def _upright(frame: Frame, orientation: int) -> Frame:
-    """Turn and mirror a frame as its EXIF orientation says."""
+    """Apply an EXIF orientation to a frame."""
     if orientation >= 5:
         frame = frame.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):

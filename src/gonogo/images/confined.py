@@ -1,9 +1,9 @@
-"""Decoding pictures of strangers in processes of their own, with a bound on memory and on time.
+"""Decoding of untrusted pictures in separate processes with limited memory and time.
 
-Headers are held against the limits first, as everywhere. What a header does not show, a decoder that runs in circles or
-asks for all memory, then costs one small process instead of the program: each has so much memory, so much processor
-time for one picture, and may not write files. A station decodes without this hop: its pictures come from its own
-camera, and its supervisor ends a worker that does not answer.
+Headers are checked against the limits first, as everywhere. A decoder that still loops forever or exhausts the memory
+then ends one small process instead of the program: each process has a memory limit and a limit on processor time per
+picture, and cannot write files. A station decodes in its worker instead, because its pictures come from its own camera
+and its supervisor restarts a worker that does not answer.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from gonogo.images.codec import decode, mask_of, read_bytes
 from gonogo.schema import Frame, Mask
 
 MEMORY_BYTES = 1 << 30
-"""Of one picture, besides what the process needs by itself."""
+"""Memory for one picture, on top of the memory of the idle process."""
 CPU_S = 10
-"""Processor time for one picture; 64 megapixels of any format within the limits take less than half of it here."""
+"""Processor time for one picture; 64 megapixels in any supported format took less than half of it when measured."""
 WALL_S = 90.0
-"""How long to wait for one picture: only a machine that does nothing for minutes takes that long."""
+"""Longest wait for one picture, in seconds; exceeded only if the machine is stalled."""
 MOST_PROCESSES = 4
 _PROGRAM = "from gonogo.images.confined import serve_decoder; serve_decoder()"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -41,31 +41,31 @@ _PIPE_BYTES = 1 << 20
 
 
 class CostlyImageError(ImageError):
-    """Decoding a picture took more time or memory than one may cost."""
+    """Decoding a picture exceeded the limit on time or memory."""
 
 
 def decode_confined(data: bytes, *, name: str = "picture") -> Frame:
-    """As `gonogo.images.decode`, in a process with bounded memory and time.
+    """Decode like `gonogo.images.decode`, in a process with limited memory and time.
 
     Raises:
-        ImageError: as `gonogo.images.decode`.
-        CostlyImageError: it took more time or memory than one picture may.
+        ImageError: See `gonogo.images.decode`.
+        CostlyImageError: Decoding exceeded the limit on time or memory.
     """
     return _pool.ask(data, name)
 
 
 def load_confined(path: str | os.PathLike[str]) -> Frame:
-    """As `gonogo.images.load`, in a process with bounded memory and time; see `decode_confined`."""
+    """Read and decode like `gonogo.images.load_picture`, in a process with limits; see `decode_confined`."""
     return decode_confined(read_bytes(path), name=str(path))
 
 
 def load_mask_confined(path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None = None) -> Mask:
-    """As `gonogo.images.load_mask`, in a process with bounded memory and time; see `decode_confined`."""
+    """Read a mask like `gonogo.images.load_mask`, in a process with limits; see `decode_confined`."""
     return mask_of(load_confined(path), path, shape_hw=shape_hw)
 
 
 class _Worker:
-    """One decoding process: asked for one picture at a time."""
+    """A decoding process; decodes one picture at a time."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -82,22 +82,22 @@ class _Worker:
             _widen(pipe.fileno())
 
     def ask(self, data: bytes, name: str) -> tuple[dict[str, Any], bytearray]:
-        """The answer and the frame's bytes.
+        """Decode a picture; return the answer and the frame's bytes.
 
         Raises:
-            EOFError: the process ended.
-            TimeoutError: it did not answer in time.
+            EOFError: The process ended.
+            TimeoutError: The process did not answer in time.
         """
         deadline = time.monotonic() + WALL_S
         try:
             _send(self._to, {"name": name, "bytes": len(data)}, data)
-        except OSError as error:  # it ended while it was idle, or on this picture
+        except OSError as error:  # the process ended, while idle or on this picture
             raise EOFError from error
-        told = json.loads(self._read(int.from_bytes(self._read(4, deadline), "big"), deadline))
-        return told, self._read(told.get("bytes", 0), deadline)
+        answer = json.loads(self._read(int.from_bytes(self._read(4, deadline), "big"), deadline))
+        return answer, self._read(answer.get("bytes", 0), deadline)
 
     def end(self) -> int:
-        """End the process; its exit status."""
+        """End the process and return its exit status."""
         self.process.kill()
         for pipe in (self._to, self._from):
             with contextlib.suppress(OSError):
@@ -118,7 +118,7 @@ class _Worker:
 
 
 class _Pool:
-    """Processes that wait for pictures; started when first needed, one per thread that asks at once."""
+    """Idle decoding processes; started on demand, one per concurrent caller."""
 
     def __init__(self) -> None:
         self._idle: list[_Worker] = []
@@ -132,22 +132,22 @@ class _Pool:
             if worker is None or worker.process.poll() is not None:
                 worker = _started()
             try:
-                told, pixels = worker.ask(data, name)
-            except BaseException as error:  # raised again below, an interruption too
+                answer, pixels = worker.ask(data, name)
+            except BaseException as error:  # raised again below, including interrupts
                 status = _status_of(worker)
                 if isinstance(error, EOFError):
                     raise _ended(name, status) from None
                 if isinstance(error, TimeoutError):
-                    raise CostlyImageError(f"{name}: decoding did not end within {WALL_S:.0f} s.") from None
-                raise  # whatever broke in, the process may be in the middle of a picture: it is gone
+                    raise CostlyImageError(f"{name}: decoding did not finish within {WALL_S:.0f} s.") from None
+                raise  # the process may be in the middle of a picture and cannot be reused
             with self._lock:
                 self._idle.append(worker)
-        if "error" in told:
-            raise (CostlyImageError if told["costly"] else ImageError)(told["error"])
-        return np.frombuffer(pixels, np.uint8).reshape(told["shape"])
+        if "error" in answer:
+            raise (CostlyImageError if answer["costly"] else ImageError)(answer["error"])
+        return np.frombuffer(pixels, np.uint8).reshape(answer["shape"])
 
     def close(self) -> None:
-        """End every process that waits."""
+        """End all idle processes."""
         with self._lock:
             idle, self._idle = self._idle, []
         for worker in idle:
@@ -155,14 +155,14 @@ class _Pool:
 
 
 def serve_decoder() -> None:
-    """What a decoding process does: read a picture, answer with its frame or the reason why there is none."""
+    """Main loop of a decoding process: read a picture, answer with its frame or an error."""
     import cv2
 
     cv2.setNumThreads(1)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # what a decoder prints must not be taken for an answer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asked
-    decode(_TINY_PNG)  # what is loaded on first use is loaded before memory is bounded
+    os.dup2(2, 1)  # keeps a decoder's output to stdout out of the answers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    decode(_TINY_PNG)  # loads lazy imports before memory is limited
     sys.dont_write_bytecode = True
     _confine()
     while head := sys.stdin.buffer.read(4):
@@ -184,8 +184,8 @@ def _answer(answers: IO[bytes], data: bytes, name: str) -> None:
         _send(answers, {"shape": frame.shape, "bytes": frame.nbytes}, frame.tobytes())
 
 
-def _send(to: IO[bytes], told: dict[str, Any], data: bytes | memoryview = b"") -> None:
-    head = json.dumps(told).encode()
+def _send(to: IO[bytes], answer: dict[str, Any], data: bytes | memoryview = b"") -> None:
+    head = json.dumps(answer).encode()
     for piece in (len(head).to_bytes(4, "big") + head, data):
         view = memoryview(piece)
         while view:
@@ -204,7 +204,7 @@ def _confine() -> None:
 
 
 def _allow_cpu() -> None:
-    """Processor time for one more picture; past it the kernel ends the process."""
+    """Extend the limit on processor time for one more picture; the kernel ends the process beyond it."""
     import resource
 
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -216,36 +216,38 @@ def _started() -> _Worker:
     try:
         return _Worker()
     except OSError as error:
-        raise ImageError(f"cannot start a process that decodes pictures ({error}). Free some memory.") from error
+        raise ImageError(f"cannot start a decoding process ({error}). Free some memory.") from error
 
 
 def _status_of(worker: _Worker) -> int:
     with contextlib.suppress(subprocess.TimeoutExpired):
-        return worker.process.wait(0.5)  # one that ended by itself says why
+        return worker.process.wait(0.5)  # a process that ended has a meaningful status
     return worker.end()
 
 
 def _ended(name: str, status: int) -> ImageError:
     if status == -signal.SIGXCPU:
         return CostlyImageError(
-            f"{name}: decoding took more than {CPU_S} s of processor time, more than one picture may. Save it again."
+            f"{name}: decoding took more than {CPU_S} s of processor time, the limit for one picture. Save it again."
         )
-    return CostlyImageError(f"{name}: its decoder ended unexpectedly (status {status}). The file may be damaged.")
+    return CostlyImageError(
+        f"{name}: the decoding process exited unexpectedly (status {status}). The file may be damaged."
+    )
 
 
 def _needs_memory(name: str) -> str:
-    return f"{name}: decoding needs more than the {MEMORY_BYTES:,} bytes of memory that one picture may."
+    return f"{name}: decoding needs more than {MEMORY_BYTES:,} bytes of memory, the limit for one picture."
 
 
 def _widen(pipe: int) -> None:
     import fcntl
 
-    with contextlib.suppress(OSError, AttributeError):  # a system that allows less is only slower
+    with contextlib.suppress(OSError, AttributeError):  # a smaller pipe is only slower
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _renew() -> None:
-    """A forked process must not share the pipes of its parent."""
+    """Reset the pool after a fork, because a child must not share the pipes of its parent."""
     global _pool
     _pool = _Pool()
 

@@ -1,4 +1,4 @@
-"""Boxes and turned rectangles as corners in frame pixels."""
+"""Geometry of boxes and rotated rectangles, as corners in frame pixels."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def corners_of_box(box: Box) -> Corners:
 
 
 def box_around(corners: Corners) -> Box:
-    """The smallest axis-parallel box around some corners."""
+    """The smallest axis-parallel box around corners."""
     (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
     return Box(x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2))
 
 
 def box_of(region: Region) -> Box:
-    """A box as it is, the smallest one around a turned rectangle."""
+    """The region itself if it is a box, otherwise the smallest box around it."""
     if isinstance(region, Box):
         return region
     across, down = zip(*region, strict=True)
@@ -38,7 +38,7 @@ def box_of(region: Region) -> Box:
 
 
 def middle(region: Region) -> tuple[float, float]:
-    """The middle of a region."""
+    """Centre of a region."""
     if isinstance(region, Box):
         return region.centre_xy
     across, down = zip(*region, strict=True)
@@ -46,18 +46,18 @@ def middle(region: Region) -> tuple[float, float]:
 
 
 def as_quad(corners: Corners) -> Quad:
-    """Corners as plain numbers."""
+    """Convert corners to plain numbers."""
     first, second, third, fourth = ((float(x), float(y)) for x, y in corners)
     return (first, second, third, fourth)
 
 
 def corners_of(region: Region) -> Corners:
-    """The corners of a box or a turned rectangle."""
+    """The corners of a box or a rotated rectangle."""
     return corners_of_box(region) if isinstance(region, Box) else np.asarray(region, np.float64)
 
 
 def scaled_region(region: Region, across: float, down: float) -> Region:
-    """The same region in a picture that is so many times as wide and as high."""
+    """The same region in a picture scaled by these factors."""
     if isinstance(region, Box):
         return region.scaled(across, down)
     first, second, third, fourth = ((x * across, y * down) for x, y in region)
@@ -65,20 +65,20 @@ def scaled_region(region: Region, across: float, down: float) -> Region:
 
 
 def relocated(located: Located, factor: float) -> Located:
-    """Where the part is in a picture that is so many times as large."""
+    """The same located part in a picture scaled by a factor."""
     box = None if located.box is None else located.box.scaled(factor, factor)
     quad = None if located.quad is None else as_quad(np.asarray(located.quad, np.float64) * factor)
     return replace(located, box=box, quad=quad)
 
 
 def upright(corners: Corners) -> Corners:
-    """The same corners, clockwise, from the one whose first side points most nearly to the right.
+    """Order the corners clockwise, starting with the one whose first side is closest to pointing right.
 
-    A rectangle does not say which of its corners the part calls top left; this choice turns it by at most 45 degrees.
+    A rectangle does not determine which corner is the part's top left; this choice rotates it by at most 45 degrees.
     """
     points = corners.tolist()
     twice_area = sum(x * to_y - y * to_x for (x, y), (to_x, to_y) in pairwise([*points, points[0]]))
-    order = [0, 1, 2, 3] if twice_area >= 0 else [3, 2, 1, 0]  # clockwise, where y points down
+    order = [0, 1, 2, 3] if twice_area >= 0 else [3, 2, 1, 0]  # clockwise, as y points down
 
     def rightwards(first: int) -> float:
         (x, y), (to_x, to_y) = points[order[first]], points[order[(first + 1) % 4]]
@@ -90,13 +90,13 @@ def upright(corners: Corners) -> Corners:
 
 
 def axes(corners: Corners) -> tuple[Vector, Vector]:
-    """The rectangle's mean sides as vectors: along its top, and down."""
+    """Mean side vectors of a rectangle: along its top, and down its left side."""
     first, second, third, fourth = corners
     return (second - first + third - fourth) / 2, (fourth - first + third - second) / 2
 
 
 def side_lengths(region: Region) -> tuple[float, float]:
-    """Length of a region's top and of its left side."""
+    """Lengths of a region's top and left sides."""
     if isinstance(region, Box):
         return region.width, region.height
     (x, y), (right_x, right_y), _, (down_x, down_y) = region
@@ -104,7 +104,7 @@ def side_lengths(region: Region) -> tuple[float, float]:
 
 
 def grown(region: Region, grow_long: float, grow_short: float) -> Region:
-    """A region with both ends of its long and of its short axis moved outwards by a share of that axis."""
+    """Extend a region at both ends of its long and short axes, by a share of each axis."""
     width, height = side_lengths(region)
     along, down = (grow_long, grow_short) if width >= height else (grow_short, grow_long)
     if isinstance(region, Box):
@@ -120,7 +120,7 @@ def grown(region: Region, grow_long: float, grow_short: float) -> Region:
 
 
 _OUTWARDS = ((-1, -1), (1, -1), (1, 1), (-1, 1))
-"""Which way each corner moves, along the top and down the left side."""
+"""Direction in which each corner moves, along the top and down the left side."""
 
 
 def area_and_aspect(region: Region, frame_wh: tuple[int, int]) -> tuple[float, float]:
@@ -130,16 +130,16 @@ def area_and_aspect(region: Region, frame_wh: tuple[int, int]) -> tuple[float, f
 
 
 def area_of(corners: Float64[np.ndarray, "corners 2"]) -> float:
-    """Area of a polygon without crossings, in the square of its unit (the shoelace formula)."""
+    """Area of a simple polygon, in squared units (shoelace formula)."""
     following = np.roll(corners, -1, axis=0)
     return abs(float((corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]).sum())) / 2
 
 
 def shared_area(one: Corners, other: Corners) -> float:
-    """Area that two convex shapes have in common, both with their corners clockwise on the picture.
+    """Area of the intersection of two convex shapes, both with clockwise corners.
 
-    Sutherland and Hodgman, Communications of the ACM 17 (1974). OpenCV's own loses areas where edges coincide, as those
-    of a shape and of the same with a margin may.
+    Sutherland and Hodgman, Communications of the ACM 17 (1974). OpenCV's function loses area if edges coincide, which
+    happens for a shape and the same shape with a margin.
     """
     left = [*one]
     for start, end in zip(other, np.roll(other, -1, axis=0), strict=True):
@@ -148,7 +148,7 @@ def shared_area(one: Corners, other: Corners) -> float:
 
 
 def _clipped(corners: list[Vector], start: Vector, end: Vector) -> list[Vector]:
-    """What of a convex polygon lies on the right of a directed line, as seen on the picture."""
+    """Clip a convex polygon to the right side of a directed line, as seen in the picture."""
     along = end - start
     depths = [float(along[0] * (corner - start)[1] - along[1] * (corner - start)[0]) for corner in corners]
     kept = []

@@ -1,4 +1,4 @@
-"""What a picture's header says, read before a single pixel is unpacked."""
+"""Picture headers: size, format and depth, read without decoding pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gonogo.errors import ImageError
 from gonogo.images.structure import JPEG_START, PNG_START, JpegStructure, jpeg_structure, require_few_chunks
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "HEIF")
-"""As Pillow names them; HEIF needs the extra ``heif``."""
+"""Supported formats, by Pillow's names; HEIF needs the extra ``heif``."""
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
     *(".gif", ".avif", ".heic", ".heif", ".hif"),
@@ -26,25 +26,26 @@ _CHANNELS |= {"I;16": 1, "I;16B": 1, "I;16L": 1, "I": 1}
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a picture's header says of it, read without decoding."""
+    """Header of a picture, read without decoding."""
 
     format: str
     width: int
     height: int
     mode: str
     decoded_bytes: int
-    """Memory that decoding needs: the samples as the file has them, and the frame."""
+    """Memory for decoding: the samples in their original depth, and the frame."""
     orientation: int = 1
-    """How the EXIF block says that a JPEG lies, 1 to 8."""
+    """EXIF orientation of a JPEG, 1 to 8."""
     complete: bool = True
-    """``False`` where a JPEG ends before all its scans."""
+    """``False`` if a JPEG ends before all its scans."""
 
 
 def read_header(data: bytes, *, name: str = "picture") -> Header:
     """Read size, format and depth from encoded bytes without decoding them.
 
     Raises:
-        ImageError: not one of `FORMATS`, a header that cannot be read, or a file made to cost far more than its size.
+        ImageError: The format is not in `FORMATS`, the header is unreadable, or decoding would be disproportionately
+            expensive.
     """
     jpeg = None
     if data.startswith(JPEG_START):
@@ -57,7 +58,7 @@ def read_header(data: bytes, *, name: str = "picture") -> Header:
         _require_codec(kind, name)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own bomb warning: the limits decide
+            warnings.simplefilter("ignore")  # Pillow's bomb warning; the limits decide
             with Image.open(io.BytesIO(data), formats=formats) as picture:
                 if picture.mode not in _CHANNELS:
                     raise ImageError(
@@ -71,7 +72,7 @@ def read_header(data: bytes, *, name: str = "picture") -> Header:
             "Remove the file or save it again as one of these."
         ) from None
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: far more pixels than a camera gives ({error}). Reduce the picture.") from None
+        raise ImageError(f"{name}: too many pixels ({error}). Reduce the picture.") from None
     except (OSError, ValueError, SyntaxError, EOFError, RuntimeError) as error:
         raise ImageError(f"{name}: the picture's header is damaged ({error}). Copy the file again.") from error
 
@@ -80,7 +81,7 @@ def _header(picture: Image.Image, data: bytes, jpeg: JpegStructure | None) -> He
     width, height = picture.size
     samples = width * height * _CHANNELS[picture.mode] * _sample_bytes(picture, data)
     if jpeg is not None:
-        samples = jpeg.coefficient_bytes  # the pixels themselves go straight into the frame
+        samples = jpeg.coefficient_bytes  # pixels are decoded directly into the frame
     return Header(
         format=picture.format or "?",
         width=width,
@@ -93,7 +94,7 @@ def _header(picture: Image.Image, data: bytes, jpeg: JpegStructure | None) -> He
 
 
 def _sample_bytes(picture: Image.Image, data: bytes) -> int:
-    """Bytes of one sample. Pillow's mode does not say: it calls a colour picture of 16 bits RGB too."""
+    """Bytes per sample. Pillow's mode does not tell, because it is RGB for 16-bit colour pictures, too."""
     if data.startswith(PNG_START):
         return 2 if data[24] > 8 else 1
     bits = getattr(picture, "tag_v2", {}).get(258, ()) if picture.format == "TIFF" else ()
@@ -101,20 +102,20 @@ def _sample_bytes(picture: Image.Image, data: bytes) -> int:
 
 
 def _orientation(exif: bytes | None) -> int:
-    """From the EXIF block alone: Pillow's own reading also takes what XMP says, other programs do not."""
+    """Read the orientation from the EXIF block only; Pillow also uses XMP, unlike other programs."""
     if not exif:
         return 1
     found = Image.Exif()
     try:
         found.load(exif)
         value = found.get(_ORIENTATION, 1)
-    except Exception:  # noqa: BLE001  whatever is wrong with the block, the picture lies as its pixels do
+    except Exception:  # noqa: BLE001  a broken EXIF block means no orientation
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _of_phones(data: bytes) -> str | None:
-    """Which of the two formats that begin like a video this is, if any."""
+    """Return the format if the file is HEIC or AVIF, which begin like a video; otherwise ``None``."""
     brands = {data[8:12], *(data[at : at + 4] for at in range(16, min(int.from_bytes(data[:4], "big"), 64), 4))}
     if brands & {b"avif", b"avis"}:
         return "AVIF"
@@ -125,18 +126,18 @@ def _require_codec(kind: str, name: str) -> None:
     """Make Pillow read HEIC or AVIF.
 
     Raises:
-        ImageError: its codec is not installed; says what to install.
+        ImageError: The codec is not installed; the message says what to install.
     """
     if kind == "AVIF":
         if not features.check("avif"):
-            raise ImageError(f"{name}: an AVIF picture, which this build of Pillow does not read. Save it as JPEG.")
+            raise ImageError(f"{name}: AVIF is not supported by this build of Pillow. Save the picture as JPEG.")
         return
     try:
-        import pillow_heif  # an extra: its codecs are LGPL and GPL
+        import pillow_heif  # an optional extra, because its codecs are LGPL and GPL
     except ImportError:
         raise ImageError(
-            f"{name}: a HEIC picture, as iPhones take them. To read it install the extra: pip install 'gonogo[heif]'; "
-            "or save it as JPEG (iPhone: Settings, Camera, Formats, Most Compatible)."
+            f"{name}: HEIC (the iPhone format) needs an extra. Install it with: pip install 'gonogo[heif]'; "
+            "or save the picture as JPEG (iPhone: Settings, Camera, Formats, Most Compatible)."
         ) from None
     pillow_heif.register_heif_opener(thumbnails=False)
 

@@ -1,4 +1,4 @@
-"""One picture on its way to a verdict: encoded or raw, unpacked when it is looked at, at most once at each size."""
+"""A picture to judge: encoded or raw, decoded on demand and at most once per size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gonogo.schema import Frame
 class Photograph:
     """An encoded picture or a raw frame.
 
-    Every way to a verdict starts here, so that a file, bytes, an array, a station and the server judge the same pixels.
+    All inspection goes through this class, so a file, bytes, an array, a station and the server judge the same pixels.
 
     Example:
         >>> import numpy as np
@@ -25,12 +25,12 @@ class Photograph:
     """
 
     def __init__(self, picture: bytes | Frame, *, name: str = "picture", limits: PictureLimits | None = None) -> None:
-        """Hold a picture; nothing is unpacked yet.
+        """Store a picture without decoding it.
 
         Args:
             picture: A whole JPEG, PNG, BMP, TIFF or WebP file, or uint8 RGB, height x width x 3.
-            name: How to call it in messages.
-            limits: What decoding may cost; those of the recipe, or the defaults of `Limits`, where omitted.
+            name: Name of the picture in messages.
+            limits: Largest picture; defaults to the limits of the recipe, or to `PictureLimits()`.
         """
         self.data = picture if isinstance(picture, bytes) else None
         """The encoded file; ``None`` for a raw frame."""
@@ -44,15 +44,15 @@ class Photograph:
 
     @property
     def readable(self) -> bool:
-        """Whether it was unpacked at any size."""
+        """Whether the picture was decoded at any size."""
         return bool(self._unpacked)
 
     @property
     def frame(self) -> Frame:
-        """All pixels.
+        """The picture at full size.
 
         Raises:
-            ImageError: it cannot be decoded.
+            ImageError: The picture cannot be decoded.
         """
         return self._unpack(1, self._limits)
 
@@ -61,7 +61,7 @@ class Photograph:
         """Width and height at full size.
 
         Raises:
-            ImageError: it cannot be decoded.
+            ImageError: The picture cannot be decoded.
         """
         if self._size_wh is None:
             self._unpack(1, self._limits)
@@ -74,23 +74,23 @@ class Photograph:
         return self.size_wh[1], self.size_wh[0]
 
     def unpacked(self, recipe: Recipe) -> Frame:
-        """The pixels that come out of the decoder for a recipe: fewer where the decoder reduces the picture.
+        """The decoder's output for a recipe, reduced if the decoder reduces pictures.
 
         Raises:
-            ImageError: it cannot be decoded, or is a raw frame and the recipe takes encoded pictures only.
+            ImageError: The picture cannot be decoded, or is a raw frame and the recipe accepts encoded pictures only.
         """
         if not recipe.encoded_only:
             return self._unpack(1, self._limits or recipe.limits)
         if self.data is None:
             raise ImageError(
                 f"{self._name}: expected an encoded picture (JPEG, PNG, ...), found a raw frame. This inspector is "
-                f"proven for encoded pictures, which the decoder reduces by {recipe.reduction}; a frame would be "
-                "reduced otherwise. Send the encoded picture, or train with --reduced-by mean."
+                f"certified for encoded pictures that the decoder reduces by {recipe.reduction}; a raw frame would be "
+                "reduced differently. Send the encoded picture, or train with --reduced-by mean."
             )
         return self._unpack(recipe.reduction, self._limits or recipe.limits)
 
     def judged(self, recipe: Recipe) -> Frame:
-        """The pixels that are judged by a recipe, at its fraction of the full size; see `unpacked`."""
+        """The frame that is judged with a recipe, reduced to its fraction of the full size; see `unpacked`."""
         frame, reduction = self.unpacked(recipe), recipe.reduction
         if reduction == 1 or recipe.encoded_only:
             return frame

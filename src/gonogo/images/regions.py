@@ -1,4 +1,4 @@
-"""The one crop-and-resize that training and the line share: a box as it lies, a turned rectangle set upright."""
+"""Cropping and resizing of regions, shared by training and inspection: boxes are cropped, quads are rectified."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ UNIT = Box(x1=0.0, y1=0.0, x2=1.0, y2=1.0)
 
 
 def cut(frame: Frame, region: Region, size_wh: tuple[int, int]) -> Frame:
-    """A region of a frame at the network's size: `crop_resize` of a box, `rectify` of a turned rectangle."""
+    """Cut out a region at the network's input size: `crop_resize` for a box, `rectify` for a rotated rectangle."""
     return crop_resize(frame, region, size_wh) if isinstance(region, Box) else rectify(frame, region, size_wh)
 
 
 def seen_region(frame: Frame, region: Region) -> Region:
-    """What `cut` really cuts out: a box rounded to whole pixels and clipped to the frame, a quad as it is."""
+    """The exact region that `cut` uses: a box is rounded to whole pixels and clipped to the frame, a quad is kept."""
     if not isinstance(region, Box):
         return region
     x1, y1, x2, y2 = pixel_window(frame, region)
@@ -32,21 +32,21 @@ def seen_region(frame: Frame, region: Region) -> Region:
 
 
 def within(region: Region, points_xy: Points) -> Points:
-    """Frame points in the region's own coordinates: (0, 0) is its first corner, (1, 1) the opposite one."""
+    """Convert frame points to the region's coordinates: (0, 0) is its first corner, (1, 1) the opposite one."""
     return _mapped(_homography(corners_of(region), corners_of_box(UNIT)), points_xy)
 
 
 def in_frame(region: Region, points_uv: Points) -> Points:
-    """The reverse of `within`."""
+    """Inverse of `within`."""
     return _mapped(_homography(corners_of_box(UNIT), corners_of(region)), points_uv)
 
 
 def crop_resize(frame: Frame, box: Box, size_wh: tuple[int, int]) -> Frame:
-    """Cut a region out of a frame and resize it: the one pre-processing before the network.
+    """Crop a box out of a frame and resize it to the network's input size.
 
-    The crop is rounded outwards to whole pixels and clipped to the frame. A crop of at least twice the target is first
-    averaged down by the integer factor that fits (anti-aliasing; the remainder, less than one target pixel, is cut at
-    the far edges), then resized bilinearly. This costs a third of area resampling straight to the target.
+    The crop is rounded outwards to whole pixels and clipped to the frame. If it is at least twice the target size, it
+    is first averaged down by an integer factor (anti-aliasing; a remainder of less than one target pixel is cut off at
+    the far edges), then resized bilinearly. This takes a third of the time of area resampling.
 
     Args:
         frame: uint8, height x width x 3.
@@ -57,7 +57,7 @@ def crop_resize(frame: Frame, box: Box, size_wh: tuple[int, int]) -> Frame:
         uint8, ``size_wh[1]`` x ``size_wh[0]`` x 3, contiguous.
 
     Raises:
-        ImageError: the box does not overlap the frame.
+        ImageError: The box does not overlap the frame.
     """
     x1, y1, x2, y2 = pixel_window(frame, box)
     crop = frame[y1:y2, x1:x2]
@@ -69,10 +69,10 @@ def crop_resize(frame: Frame, box: Box, size_wh: tuple[int, int]) -> Frame:
 
 
 def averaged(picture: Frame, step_x: int, step_y: int) -> Frame:
-    """Each block of ``step_x`` x ``step_y`` pixels as its mean; what is left over at the far edges is cut off.
+    """Average blocks of ``step_x`` x ``step_y`` pixels; incomplete blocks at the far edges are cut off.
 
-    Halved again and again where both steps allow it: OpenCV is three times as fast at that as at a quarter at once. The
-    rounding in between moves a pixel by one grey level at most.
+    The picture is halved repeatedly if both steps are even, because two halvings take a third of the time of one
+    quartering in OpenCV. Intermediate rounding changes a pixel by at most one grey level.
     """
     columns, rows = max(1, picture.shape[1] // step_x), max(1, picture.shape[0] // step_y)
     picture = picture[: rows * step_y, : columns * step_x]
@@ -86,10 +86,10 @@ def averaged(picture: Frame, step_x: int, step_y: int) -> Frame:
 
 
 def pixel_window(frame: Frame, box: Box) -> tuple[int, int, int, int]:
-    """The whole pixels that `crop_resize` cuts out for a box: ``(x1, y1, x2, y2)``.
+    """Whole-pixel window that `crop_resize` uses for a box: ``(x1, y1, x2, y2)``.
 
     Raises:
-        ImageError: the box does not overlap the frame.
+        ImageError: The box does not overlap the frame.
     """
     height, width = frame.shape[:2]
     x1, y1 = max(0, math.floor(box.x1)), max(0, math.floor(box.y1))
@@ -100,10 +100,10 @@ def pixel_window(frame: Frame, box: Box) -> tuple[int, int, int, int]:
 
 
 def rectify(frame: Frame, quad: Quad, size_wh: tuple[int, int]) -> Frame:
-    """Cut a turned or tilted region out of a frame and set it upright, by the perspective map of its corners.
+    """Rectify a rotated or tilted region by the perspective transform of its corners.
 
-    A region of at least twice the target is first averaged down by the integer factor that fits (anti-aliasing), then
-    sampled bilinearly. What lies beyond the frame repeats its nearest edge.
+    A region of at least twice the target size is first averaged down by an integer factor (anti-aliasing), then sampled
+    bilinearly. Beyond the frame, the nearest edge pixel is repeated.
 
     Args:
         frame: uint8, height x width x 3.
@@ -114,7 +114,7 @@ def rectify(frame: Frame, quad: Quad, size_wh: tuple[int, int]) -> Frame:
         uint8, ``size_wh[1]`` x ``size_wh[0]`` x 3.
 
     Raises:
-        ImageError: the quad is not convex, has no area, or does not overlap the frame.
+        ImageError: The quad is not convex, has no area, or does not overlap the frame.
     """
     width, height = size_wh
     corners = np.asarray(quad, np.float64)
@@ -123,7 +123,7 @@ def rectify(frame: Frame, quad: Quad, size_wh: tuple[int, int]) -> Frame:
     step = max(1, int(min(to_right / width, to_bottom / height)))
     x1, y1, x2, y2 = _window(frame, box_around(corners), step)
     crop = averaged(frame[y1:y2, x1:x2], step, step)
-    # OpenCV counts from pixel centres, gonogo from pixel edges.
+    # OpenCV's origin is the centre of the first pixel, gonogo's is its corner.
     source = (corners - [x1, y1]) / step - 0.5
     target = corners_of_box(Box(x1=0, y1=0, x2=width, y2=height)) - 0.5
     matrix = cv2.getPerspectiveTransform(source.astype(np.float32), target.astype(np.float32))
@@ -149,7 +149,7 @@ def _require_view(frame: Frame, corners: Corners) -> None:
     sides = np.roll(corners, -1, axis=0) - corners
     following = np.roll(sides, -1, axis=0)
     turns = sides[:, 0] * following[:, 1] - sides[:, 1] * following[:, 0]
-    # Finite, convex and clockwise: anything else has no upright view.
+    # Only finite, convex, clockwise corners can be rectified.
     if not (np.isfinite(corners).all() and (turns > 0).all()):
         raise ImageError(f"expected four corners of a convex region, clockwise, found {as_quad(corners)}.")
     if box_around(corners).intersection(Box.whole(frame)).area <= 0:
@@ -158,9 +158,9 @@ def _require_view(frame: Frame, corners: Corners) -> None:
 
 
 def _window(frame: Frame, box: Box, step: int) -> tuple[int, int, int, int]:
-    """The whole pixels of the frame around a box, with a block of ``step`` pixels to spare for interpolation.
+    """Whole-pixel window around a box, with an extra block of ``step`` pixels for interpolation.
 
-    The blocks begin at the box's own corner, so that a box that is a whole number of blocks is averaged exactly.
+    Blocks start at the box's corner, so that a box of whole blocks is averaged exactly.
     """
     height, width = frame.shape[:2]
     x1, y1 = max(0, math.floor(box.x1)), max(0, math.floor(box.y1))

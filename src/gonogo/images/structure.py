@@ -1,8 +1,7 @@
-"""What a JPEG or PNG is made of, found without unpacking it: its parts are counted, and what is missing is named.
+"""Structure of JPEG and PNG files, read without decoding: missing scans and excessive numbers of scans or chunks.
 
-Two things are settled here that decoders leave open. A progressive JPEG that ends between two scans is shown by every
-decoder as if it were whole, only less sharp; and a small file can cost minutes when it repeats one scan, or one empty
-chunk, many thousand times.
+Decoders do not handle two cases. A progressive JPEG that ends between two scans is decoded as if it were complete, only
+less sharp; and a small file can take minutes to decode if it repeats a scan or an empty chunk many thousand times.
 """
 
 from __future__ import annotations
@@ -15,11 +14,12 @@ from dataclasses import dataclass, field
 from gonogo.errors import ImageError
 
 MOST_SCANS = 32
-"""Of one JPEG; encoders write 1 to about 20. Each costs about 60 ms on 64 megapixels, however short it is."""
+"""Largest number of scans in a JPEG; encoders write 1 to about 20. Each takes about 60 ms at 64 megapixels, even if it
+is short."""
 MOST_SEGMENTS = 10_000
 _BYTES_PER_CHUNK = 512
 _FREE_CHUNKS = 1_000
-"""A PNG may have this many chunks, and one more for each `_BYTES_PER_CHUNK` of the file."""
+"""Largest number of chunks in a PNG, plus one for each `_BYTES_PER_CHUNK` of the file."""
 
 JPEG_START = b"\xff\xd8"
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -34,33 +34,33 @@ _SCAN, _END = 0xDA, 0xD9
 
 @dataclass
 class JpegStructure:
-    """The scans of a JPEG and what they bring."""
+    """Components and scans of a JPEG."""
 
     scans: int = 0
     progressive: bool = False
     sampled: dict[int, int] = field(default_factory=dict)
-    """Samples of a component by its id, as its subsampling says."""
+    """Number of samples of each component by its id, according to its subsampling."""
     missing_bits: dict[int, list[int]] = field(default_factory=dict)
-    """How many low bits of each coefficient of a component have not come; -1 where nothing came of it."""
+    """Number of missing low bits of each coefficient of a component; -1 if the coefficient is missing."""
 
     @property
     def complete(self) -> bool:
-        """Whether every bit of every coefficient has come."""
+        """Whether all bits of all coefficients are present."""
         return all(not any(bits) for bits in self.missing_bits.values())
 
     @property
     def coefficient_bytes(self) -> int:
-        """Memory for the coefficients, which a decoder holds back where they come in several scans."""
+        """Memory for the coefficients, which a decoder must store if there are several scans."""
         return 2 * sum(self.sampled.values()) if self.progressive or self.scans > 1 else 0
 
 
 def jpeg_structure(data: bytes, *, name: str) -> JpegStructure:
-    """Read the markers of a JPEG up to its end.
+    """Read all markers of a JPEG.
 
-    Malformed segments end the reading: what they mean is left to the decoder, which refuses them.
+    Reading stops at a malformed segment, which the decoder will refuse.
 
     Raises:
-        ImageError: more scans or segments than a camera or a program writes.
+        ImageError: There are more scans or segments than any camera or program writes.
     """
     found = JpegStructure()
     for count, (marker, body) in enumerate(_segments(data, found)):
@@ -72,17 +72,17 @@ def jpeg_structure(data: bytes, *, name: str) -> JpegStructure:
             _note_scan(found, body)
             if found.scans > MOST_SCANS:
                 raise ImageError(
-                    f"{name}: the JPEG has more than the {MOST_SCANS} scans that are allowed: it would take far longer "
-                    "to decode than its size says. Save it again."
+                    f"{name}: the JPEG has more than the {MOST_SCANS} scans allowed, so decoding would take far too "
+                    "long for its size. Save it again."
                 )
     return found
 
 
 def require_few_chunks(data: bytes, *, name: str) -> None:
-    """Refuse a PNG of countless tiny chunks: each costs time whatever it holds.
+    """Refuse a PNG with too many small chunks, because each chunk takes time.
 
     Raises:
-        ImageError: more chunks than its size explains.
+        ImageError: There are too many chunks for the size of the file.
     """
     most = _FREE_CHUNKS + len(data) // _BYTES_PER_CHUNK
     at, count = len(PNG_START), 0
@@ -90,14 +90,14 @@ def require_few_chunks(data: bytes, *, name: str) -> None:
         count += 1
         if count > most:
             raise ImageError(
-                f"{name}: the PNG has more than {most:,} chunks, far more than its {len(data):,} bytes explain: it "
-                "would take far longer to decode than its size says. Save it again."
+                f"{name}: the PNG has more than {most:,} chunks, too many for its {len(data):,} bytes, so decoding "
+                "would take far too long. Save it again."
             )
         at += 12 + int.from_bytes(data[at : at + 4], "big")
 
 
 def _segments(data: bytes, found: JpegStructure) -> Iterator[tuple[int, bytes]]:
-    """Every marker with a length, and its body; a decoder skips what lies between them, and so does this."""
+    """Yield every marker with a length, and its body; bytes in between are skipped, as in decoders."""
     at = len(JPEG_START)
     while (mark := _MARKER.search(data, at)) is not None:
         marker, at = mark[1][0], mark.end()
@@ -111,7 +111,7 @@ def _segments(data: bytes, found: JpegStructure) -> Iterator[tuple[int, bytes]]:
         yield marker, data[at + 2 : at + length]
         at += length
         if marker == _SCAN and not found.progressive and found.complete:
-            return  # one scan of everything: nothing may follow it
+            return  # a single scan of all components is the last one
 
 
 def _note_frame(found: JpegStructure, marker: int, body: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Backbones, heads and pretrained weights. torch lives here and in the rooms above, never on the line."""
+"""torch networks: backbones, heads and pretrained weights. Inspection does not import this package."""
 
 from gonogo.model.backbones import (
     ARCHITECTURES,

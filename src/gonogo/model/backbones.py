@@ -1,4 +1,4 @@
-"""torchvision's backbones by name, cut at their last or an earlier feature map."""
+"""torchvision backbones by name, cut at their last or an earlier feature map."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from gonogo.model.lite import build_lite
 
 @dataclass(frozen=True, kw_only=True)
 class Normalisation:
-    """What a backbone's weights expect of their input: ``(pixel - mean) / std`` on 0..255 RGB."""
+    """Input normalisation of a backbone's weights: ``(pixel - mean) / std`` on 0..255 RGB."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
 IMAGENET = Normalisation(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
-"""torchvision's usual one."""
+"""torchvision's default normalisation."""
 LITE = Normalisation(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
 """EfficientNet-Lite's."""
 SYMMETRIC = Normalisation(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
-"""To [-1, 1]: TensorFlow's and Keras' MobileNets, Inception."""
+"""Normalisation to [-1, 1], as in TensorFlow's and Keras' MobileNets and Inception."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """How torchvision builds a network, and where its feature maps end."""
+    """How torchvision builds a network, and the nodes of its feature maps."""
 
     build: Callable[..., nn.Module]
     last: str
     """The node whose output is the last feature map."""
     fine: tuple[str, ...]
-    """Nodes whose maps have a cell for every 8 and every 16 pixels, with many channels.
+    """Nodes whose maps have strides 8 and 16, with many channels.
 
-    Joined with the last map where masks teach the head.
+    They are joined with the last map if the head is trained on masks.
     """
     side: int = 224
-    """The picture side it was made for, in pixels."""
+    """Picture side for which the network was designed, in pixels."""
     normalisation: Normalisation = IMAGENET
     packaged: bool = False
-    """Whether the ImageNet weights come with a package, not by torchvision's download."""
+    """Whether the ImageNet weights come from an installed package instead of torchvision's download."""
 
 
 def _lite(name: str) -> Callable[..., nn.Module]:
@@ -58,7 +58,7 @@ def _lite(name: str) -> Callable[..., nn.Module]:
 
 
 def _inception_v3(weights: object = None) -> nn.Module:
-    # The auxiliary head exists in the published weights only; the input convention is a Normalisation here.
+    # The published weights include an auxiliary head; the input transform is done by Normalisation here.
     network: nn.Module = torchvision.models.inception_v3(
         weights=weights, transform_input=False, init_weights=False, aux_logits=weights is not None
     )
@@ -105,7 +105,7 @@ def architecture(name: str) -> Architecture:
     """Look a backbone up by name.
 
     Raises:
-        InputError: no such backbone.
+        InputError: There is no such backbone.
     """
     if name not in ARCHITECTURES:
         raise InputError(f"--backbone: expected one of {', '.join(ARCHITECTURES)}, found {name!r}.")
@@ -113,7 +113,7 @@ def architecture(name: str) -> Architecture:
 
 
 def strided_cuts(name: str, strides: tuple[int, ...], side: int) -> tuple[str, ...]:
-    """The last node of a backbone, one or two modules deep, whose map comes nearest to each of some strides."""
+    """For each stride, the last node of a backbone, one or two modules deep, whose map is closest to it."""
     network = architecture(name).build(weights=None).eval()
     body = create_feature_extractor(network, {node: node for node in _modules(network)})
     with torch.no_grad():
@@ -126,10 +126,10 @@ def strided_cuts(name: str, strides: tuple[int, ...], side: int) -> tuple[str, .
 
 
 class FeatureStack(nn.Module):
-    """A backbone cut at one or more feature maps, brought to the finest of their grids and joined along channels.
+    """A backbone cut at one or more feature maps, which are upsampled to the finest grid and joined along channels.
 
-    Coarser maps are repeated, not interpolated, so where one grid divides the other the mean over the grid is that of
-    the coarse map itself.
+    Coarser maps are repeated, not interpolated, so that the mean over the grid equals that of the coarse map if one
+    grid divides the other.
     """
 
     def __init__(self, network: nn.Module, cuts: tuple[str, ...]) -> None:
@@ -138,41 +138,41 @@ class FeatureStack(nn.Module):
         self.body = create_feature_extractor(network, {cut: cut for cut in cuts})
 
     def forward(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
-        """Normalised pictures to joined feature maps."""
+        """Map normalised pictures to joined feature maps."""
         maps = self.maps(pictures)
         return maps[0] if len(maps) == 1 else torch.cat(on_finest(maps), dim=1)
 
     def maps(self, pictures: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
-        """Normalised pictures to the map of each cut, on its own grid."""
+        """Map normalised pictures to the feature map of each cut, at its original resolution."""
         found = self.body(pictures)
         return [found[cut] for cut in self.cuts]
 
 
 def on_finest(maps: Sequence[Tensor]) -> list[Tensor]:
-    """Maps of batch x channels x rows x columns, the coarser ones repeated on the finest of their grids."""
+    """Repeat coarser maps (batch x channels x rows x columns) on the finest of their grids."""
     finest = max((each.shape[-2:] for each in maps), key=lambda shape: int(shape[0]))
     return [functional.interpolate(each, size=finest, mode="nearest") for each in maps]
 
 
 class Pixels(nn.Module):
-    """The backbone of a locator without pretrained weights: the picture itself; the trunk learns everything."""
+    """Identity backbone of a locator without pretrained weights; the trunk learns everything from pixels."""
 
     cuts: tuple[str, ...] = ()
 
     def forward(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
-        """Normalised pictures, as they are."""
+        """Return the normalised pictures unchanged."""
         return pictures
 
     def maps(self, pictures: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
-        """The same as the only map."""
+        """Return the normalised pictures as the only map."""
         return [pictures]
 
 
 def feature_stack(name: str, network: nn.Module, cuts: tuple[str, ...] = ()) -> FeatureStack:
-    """Cut a torchvision network at the named nodes; at its last feature map where none is named.
+    """Cut a torchvision network at some nodes; by default at its last feature map.
 
     Raises:
-        InputError: a node the network does not have.
+        InputError: The network has no such node.
     """
     cuts = cuts or (architecture(name).last,)
     try:
@@ -186,6 +186,6 @@ def _outline(network: nn.Module) -> str:
 
 
 def _modules(network: nn.Module) -> list[str]:
-    """The nodes worth cutting at: the modules one and two levels deep, in the order in which they are evaluated."""
+    """Nodes to cut at: the modules one and two levels deep, in order of evaluation."""
     _, nodes = get_graph_node_names(network)
     return list(dict.fromkeys(".".join(node.split(".")[:2]) for node in nodes if "." in node))

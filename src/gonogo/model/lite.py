@@ -14,7 +14,7 @@ NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 
 
 class SameConv(nn.Sequential):
-    """A convolution with TensorFlow's "same" padding, a normalisation that is the identity at first, and ReLU6."""
+    """A convolution with TensorFlow's "same" padding, a batch normalisation initialised to the identity, and ReLU6."""
 
     def __init__(self, conv: Conv) -> None:
         outputs, inputs, size, _ = conv.weight.shape
@@ -30,7 +30,7 @@ class SameConv(nn.Sequential):
 
 
 class LiteBlock(nn.Module):
-    """Convolutions one after the other, around which the input is added where it fits."""
+    """A sequence of convolutions with an optional residual connection."""
 
     def __init__(self, convs: tuple[Conv, ...], *, residual: bool) -> None:
         super().__init__()
@@ -38,20 +38,20 @@ class LiteBlock(nn.Module):
         self.residual = residual
 
     def forward(self, features: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _ _"]:
-        """One feature map to the next."""
+        """Map a feature map to the next."""
         found: Tensor = self.convs(features)
         return found + features if self.residual else found
 
 
 def build_lite(name: str, *, random: bool = False) -> nn.Module:
-    """An EfficientNet-Lite up to its last block; nodes ``stride_8``, ``stride_16`` and ``stride_32`` end its stages.
+    """Build an EfficientNet-Lite up to its last block, with nodes ``stride_8``, ``stride_16`` and ``stride_32``.
 
     Args:
         name: One of `NAMES`.
-        random: Weights as torch draws them instead of ImageNet's.
+        random: Use random instead of ImageNet weights.
 
     Raises:
-        InputError: the package of the weights is not installed.
+        InputError: The package with the weights is not installed.
     """
     network = _stages(efficientnet_lite(name))
     if random:
@@ -73,7 +73,7 @@ def _stages(lite: EfficientNetLite) -> nn.Sequential:
 
 
 def _padding(size: int, stride: int) -> tuple[int, int, int, int]:
-    """Left, right, top, bottom for sides that the stride divides; the larger half comes after."""
+    """Padding left, right, top, bottom for sides divisible by the stride; the larger half comes last."""
     total = size - stride
     before, after = total // 2, total - total // 2
     return before, after, before, after

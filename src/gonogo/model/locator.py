@@ -1,4 +1,4 @@
-"""The network that learned the box: a backbone on the whole picture, a head that says where the part is."""
+"""The locator: a network that predicts the position of the part, from a backbone on the whole picture and a head."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gonogo.array_types import Float, UInt8
 from gonogo.model.network import FeatureNetwork
 
 TRUNK = 32
-"""Channels of a locator's own layers."""
+"""Number of channels of a locator's layers."""
 DILATIONS = (1, 2, 4, 1)
-"""Of the 3 x 3 convolutions, in cells."""
+"""Dilations of the 3 x 3 convolutions, in cells."""
 REGRESSION_GRID = 4
 COLOURS = 3
 PIXELS_SIDE = 128
@@ -22,27 +22,27 @@ PIXELS_SIDE = 128
 
 
 class LocatorHead(StrEnum):
-    """How features become a box."""
+    """Architecture of a locator's head."""
 
     REGRESSION = "regression"
-    """Directly from pooled features, as in the article (Deka and Mittal, 2018)."""
+    """Regression from pooled features, as in the article (Deka and Mittal, 2018)."""
     EDGES = "edges"
-    """Each edge as the expected place under a softmax over the feature map."""
+    """Each edge is the expected position under a softmax over the feature map."""
 
 
 class Sightings(NamedTuple):
-    """What a locator says of a batch of pictures."""
+    """Outputs of a locator for a batch of pictures."""
 
     box: Float[Tensor, "batch 4"]
     """``(x1, y1, x2, y2)`` as shares of the picture's width and height."""
     corners: Float[Tensor, "batch 8"]
-    """``x, y`` of the four corners of the turned rectangle, clockwise from its own top left; the same unit."""
+    """``x, y`` of the four corners of the rotated rectangle, clockwise from the part's top left; the same unit."""
     presence: Float[Tensor, " batch"]
-    """Logit: is there exactly one part?"""
+    """Logit that the picture shows exactly one part."""
 
 
 def _trunk(channels: int) -> nn.Sequential:
-    """A locator's own convolutions, wide enough in reach to see the whole part at once."""
+    """Convolutions of a locator, with a receptive field that covers the whole part."""
     layers: list[nn.Module] = []
     if channels == COLOURS:  # from pixels to a quarter of the resolution
         for before, after in ((COLOURS, TRUNK // 2), (TRUNK // 2, TRUNK)):
@@ -61,7 +61,7 @@ def _layer(before: int, after: int, *, kernel: int, stride: int = 1, dilation: i
 
 
 class RegressionHead(nn.Module):
-    """Convolutions, then two fully connected layers on what they leave, pooled to a coarse grid."""
+    """Convolutions, pooling to a coarse grid, then two fully connected layers."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -80,11 +80,11 @@ class RegressionHead(nn.Module):
 
 
 class EdgesHead(nn.Module):
-    """Convolutions, then one map for every edge and corner; its softmax over the cells says where that is.
+    """Convolutions, then one map per edge and corner; a softmax over the cells gives its position.
 
-    The place is the expectation under the softmax (soft-argmax, Luvizon et al., 2019), so it lies between cells and has
-    a gradient everywhere. An edge uses its own axis only. The maps reach one cell beyond the picture on every side: an
-    expectation never quite reaches the outermost cell's middle, and a part may touch the picture's rim.
+    The position is the expectation under the softmax (soft-argmax, Luvizon et al., 2019), so it has subcell resolution
+    and a gradient everywhere. An edge uses one axis only. The maps extend one cell beyond the picture on every side,
+    because an expectation never reaches the centre of the outermost cell, and a part may touch the picture's border.
     """
 
     def __init__(self, channels: int) -> None:
@@ -108,7 +108,7 @@ class EdgesHead(nn.Module):
 
 
 class Locator(nn.Module):
-    """The whole locator, exactly what the exported graph computes."""
+    """The whole locator; the exported graph computes the same function."""
 
     def __init__(self, features: FeatureNetwork, head: RegressionHead | EdgesHead, scaling: Scaling) -> None:
         super().__init__()
@@ -117,13 +117,13 @@ class Locator(nn.Module):
         self.head = head
 
     def forward(self, pictures: UInt8[Tensor, "batch height width 3"]) -> Sightings:
-        """Whole pictures to sightings."""
+        """Map whole pictures to sightings."""
         found: Sightings = self.head(self.scaling(self.features(pictures)))
         return found
 
 
 class Scaling(nn.Module):
-    """Brings every channel of frozen features to mean 0 and deviation 1, as measured on the training pictures."""
+    """Standardises every channel of frozen features, with mean and deviation from the training pictures."""
 
     mean: Tensor
     deviation: Tensor
@@ -134,15 +134,15 @@ class Scaling(nn.Module):
         self.register_buffer("deviation", deviation[:, None, None])
 
     def forward(self, features: Float[Tensor, "batch channels rows columns"]) -> Tensor:
-        """Scaled features."""
+        """Standardise features."""
         return (features - self.mean) / self.deviation
 
 
 def make_head(kind: LocatorHead, channels: int) -> RegressionHead | EdgesHead:
-    """A head with fresh weights."""
+    """Create a head with random weights."""
     return EdgesHead(channels) if kind is LocatorHead.EDGES else RegressionHead(channels)
 
 
 def _middles(cells: int, like: Tensor) -> Float[Tensor, " cells"]:
-    """Where cells have their middles, as shares of the picture; the first and the last lie outside."""
+    """Centres of the cells, as shares of the picture; the first and the last lie outside."""
     return (torch.arange(cells, dtype=like.dtype, device=like.device) - 0.5) / (cells - 2)

@@ -1,6 +1,6 @@
-"""The network: normalisation, backbone, a 1x1 convolution giving the defect map, a pooling giving the score.
+"""The classifier: normalisation, backbone, a 1x1 convolution for the defect map, and a pooling for the score.
 
-The map explains the score exactly, because pooling the map and adding the bias *is* the score.
+The map explains the score exactly, because the score is the pooled map plus the bias.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gonogo.model.backbones import FeatureStack, Normalisation, Pixels, on_fines
 
 
 class Pool(StrEnum):
-    """How a defect map becomes one logit."""
+    """Pooling of a defect map to one logit."""
 
     MEAN = "mean"
     MAX = "max"
@@ -26,7 +26,7 @@ class Pool(StrEnum):
 
 
 SHARPNESS = 2.0
-"""The ``r`` of log-sum-exp pooling: 0 would be the mean, infinity the maximum."""
+"""The ``r`` of log-sum-exp pooling; 0 would be the mean, infinity the maximum."""
 
 
 def pool_map(
@@ -47,8 +47,8 @@ def pool_map(
 class MapHead(nn.Module):
     """1x1 convolution to one map, pooled to one logit: ``score = pool(map) + bias``.
 
-    With a context, every cell also hears what the picture as a whole says: the same linear function of the features'
-    mean is added to all of them. It moves the score by just that much, and no cell against another.
+    With context, the same linear function of the features' mean is added to every cell. It shifts the score by that
+    amount, and leaves the differences between cells unchanged.
     """
 
     def __init__(self, channels: int, pool: Pool, *, context: bool = False) -> None:
@@ -64,17 +64,17 @@ class MapHead(nn.Module):
     def forward(
         self, *maps: Float[Tensor, "batch _ _ _"]
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch _ _"]]:
-        """Feature maps, joined or each on its own grid, to scores and defect maps (without the bias)."""
+        """Map feature maps, joined or separate, to scores and defect maps (without the bias)."""
         defect_map = self.local(*maps)
         if self.context is not None:
             defect_map = defect_map + self.context(mean_vector(maps))[:, :, None]
         return pool_map(defect_map, self.pool) + self.bias, defect_map
 
     def local(self, *maps: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _"]:
-        """The defect map without the context: what each cell says by itself.
+        """Compute the defect map without the context.
 
-        The convolution of joined maps is the sum of the convolutions of each, so coarse ones are judged on their own
-        grid and only what they add to the defect map is repeated.
+        The convolution of joined maps is the sum of the convolutions of each, so coarse maps are convolved at their
+        original resolution and only the result is upsampled.
         """
         weights = torch.split(self.conv.weight, [each.shape[1] for each in maps], dim=1)
         parts = [functional.conv2d(each, weight) for each, weight in zip(maps, weights, strict=True)]
@@ -82,12 +82,12 @@ class MapHead(nn.Module):
 
 
 def mean_vector(maps: Sequence[Float[Tensor, "batch _ _ _"]]) -> Float[Tensor, "batch channels"]:
-    """The mean over each of some feature maps, joined."""
+    """Mean over each feature map, concatenated."""
     return torch.cat([each.mean((2, 3)) for each in maps], dim=1)
 
 
 class Normalise(nn.Module):
-    """uint8 NHWC pictures to what the backbone's weights expect."""
+    """Converts uint8 NHWC pictures to normalised NCHW input."""
 
     mean: Tensor
     std: Tensor
@@ -103,7 +103,7 @@ class Normalise(nn.Module):
 
 
 class FeatureNetwork(nn.Module):
-    """Normalisation and backbone: uint8 NHWC pictures to feature maps."""
+    """Normalisation and backbone; maps uint8 NHWC pictures to feature maps."""
 
     def __init__(self, stack: FeatureStack | Pixels, normalisation: Normalisation) -> None:
         super().__init__()
@@ -111,16 +111,16 @@ class FeatureNetwork(nn.Module):
         self.stack = stack
 
     def forward(self, pictures: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch channels rows columns"]:
-        """Pictures to joined feature maps."""
+        """Map pictures to joined feature maps."""
         return self.stack(self.normalise(pictures))  # type: ignore[no-any-return]
 
     def maps(self, pictures: UInt8[Tensor, "batch height width 3"]) -> list[Tensor]:
-        """Pictures to the feature map of each cut, on its own grid."""
+        """Map pictures to the feature map of each cut, at its original resolution."""
         return self.stack.maps(self.normalise(pictures))
 
 
 class Network(nn.Module):
-    """The whole classifier, exactly what the exported graph computes."""
+    """The whole classifier; the exported graph computes the same function."""
 
     def __init__(self, features: FeatureNetwork, head: MapHead) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class Network(nn.Module):
     def forward(
         self, pictures: UInt8[Tensor, "batch height width 3"]
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch rows columns"], Float[Tensor, "batch channels"]]:
-        """Pictures to scores, defect maps and mean-pooled feature vectors."""
+        """Map pictures to scores, defect maps and mean-pooled feature vectors."""
         maps = self.features.maps(pictures)
         score, defect_map = self.head(*maps)
         return score, defect_map, mean_vector(maps)

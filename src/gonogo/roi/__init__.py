@@ -1,6 +1,7 @@
-"""The region of interest: strict recipes, carried out by classical vision or by a network that learned the box.
+"""The region of interest (ROI): strict ROI configs, and the classical or learned methods that find the part.
 
-What the line needs is here. What reads data sets stands apart: `gonogo.roi.tuning` and `gonogo.roi.scoring`.
+This module exports what inspection needs. Modules that read data sets are `gonogo.roi.tuning` and
+`gonogo.roi.scoring`.
 """
 
 from gonogo.roi.classical import ClassicalRoi, FixedRoi, Roi, WholeRoi
@@ -9,7 +10,7 @@ from gonogo.roi.config import (
     ClassicalConfig,
     FixedConfig,
     LearnedConfig,
-    RoiRecipe,
+    RoiConfig,
     parse_roi_config,
     read_roi_config,
     roi_config_as_toml,
@@ -33,7 +34,7 @@ __all__ = [
     "LearnedRoi",
     "Margin",
     "Roi",
-    "RoiRecipe",
+    "RoiConfig",
     "RoiTiming",
     "WholeRoi",
     "conformal_margin",

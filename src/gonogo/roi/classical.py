@@ -1,4 +1,4 @@
-"""Find the part with a recipe: on a reduced picture, then at full size along the edges only."""
+"""Classical search for the part: on a reduced picture, then at full size along the edges only."""
 
 from __future__ import annotations
 
@@ -13,57 +13,57 @@ import numpy as np
 
 from gonogo import images
 from gonogo.images.geometry import area_and_aspect, as_quad, box_of, grown, middle, scaled_region, side_lengths, upright
-from gonogo.roi.config import ClassicalConfig, FixedConfig, RoiRecipe
+from gonogo.roi.config import ClassicalConfig, FixedConfig, RoiConfig
 from gonogo.roi.refine import refine
 from gonogo.roi.steps import Picture, describe_step
 from gonogo.schema import Box, Frame, Located, Quad, Region
 
 MAX_BLOBS = 24
-"""Only so many regions, the largest, are looked at: noise leaves thousands."""
+"""Largest number of regions considered, by size, because noise can leave thousands."""
 _LEAST_AREA_PX = 4.0
 
 
 class Roi(Protocol):
-    """Whatever finds a region of interest."""
+    """A method that finds the region of interest."""
 
     @property
-    def recipe(self) -> RoiRecipe | None:
-        """How it is found; ``None`` where the whole frame is the region."""
+    def recipe(self) -> RoiConfig | None:
+        """The ROI config; ``None`` if the whole frame is the region."""
         ...
 
     def locate(self, frame: Frame) -> Located:
-        """Where the part is, or why it is not there. Never raises."""
+        """Locate the part, or give the reason why it was not found. Never raises."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blob:
-    """One region that the steps left, in frame pixels."""
+    """A candidate region found by the steps, in frame pixels."""
 
     shape: Region
-    """The rectangle around it, before growing."""
+    """Rectangle around the region, before growing."""
     area: float
-    """Its own, in square pixels."""
+    """Area of the region, in square pixels."""
 
 
 class WholeRoi:
-    """No search: the whole frame is the region."""
+    """Uses the whole frame as the region."""
 
     recipe: None = None
 
     def locate(self, frame: Frame) -> Located:
-        """The whole frame, without margin."""
+        """Return the whole frame, without margin."""
         return Located(present=True, box=Box.whole(frame))
 
 
 class FixedRoi:
-    """The same box in every frame."""
+    """Uses the same box in every frame."""
 
     def __init__(self, recipe: FixedConfig) -> None:
         self.recipe = recipe
 
     def locate(self, frame: Frame) -> Located:
-        """The recipe's box, or not present where the frame does not hold it. Never raises."""
+        """Return the configured box, or not present if it does not fit into the frame. Never raises."""
         box = Box.from_xyxy(self.recipe.box_xyxy)
         height, width = frame.shape[:2]
         if box.x2 > width or box.y2 > height:
@@ -73,7 +73,7 @@ class FixedRoi:
 
 
 class ClassicalRoi:
-    """Steps, regions, a choice: the recipe carried out."""
+    """Finds the part with a `ClassicalConfig`: steps, then regions, then a choice."""
 
     def __init__(self, recipe: ClassicalConfig) -> None:
         self.recipe = recipe
@@ -85,18 +85,17 @@ class ClassicalRoi:
             frame: uint8 RGB, height x width x 3.
 
         Returns:
-            Box (inside the frame), quad where the recipe asks for one, and margin; or not present, with the reason.
-            Never raises, whatever the picture shows.
+            Box (inside the frame), quad if configured, and margin; or not present, with the reason. Never raises.
         """
         if frame.size == 0:
             return Located(present=False, reason="the picture is empty")
         try:
             return self.choose(self.find_blobs(reduced_frame(frame, self.recipe.side_px), frame.shape), frame)
         except cv2.error as error:  # a picture of a few pixels can be too small for a step
-            return Located(present=False, reason=f"a step could not be carried out ({error.err})")
+            return Located(present=False, reason=f"a step failed ({error.err})")
 
     def trace(self, frame: Frame) -> Iterator[tuple[str, Picture]]:
-        """The reduced picture and every step's, each with its name and parameters."""
+        """Yield the reduced picture and the result of every step, each with its name and parameters."""
         picture: Picture = reduced_frame(frame, self.recipe.side_px)
         yield f"reduced to {picture.shape[1]} x {picture.shape[0]}", picture
         for step in self.recipe.steps:
@@ -104,7 +103,7 @@ class ClassicalRoi:
             yield describe_step(step), picture
 
     def find_blobs(self, picture: Picture, frame_shape: tuple[int, ...]) -> list[Blob]:
-        """What the steps leave of a reduced picture, largest first, in pixels of the frame it was made of."""
+        """Apply the steps to a reduced picture and return the regions, largest first, in frame pixels."""
         for step in self.recipe.steps:
             picture = step.apply(picture)
         across, down = frame_shape[1] / picture.shape[1], frame_shape[0] / picture.shape[0]
@@ -116,7 +115,7 @@ class ClassicalRoi:
         ]
 
     def choose(self, blobs: Sequence[Blob], frame: Frame) -> Located:
-        """Pick a region, refine its edges, grow it to the whole part."""
+        """Pick a region, refine its edges and grow it to the whole part."""
         recipe, frame_wh = self.recipe, (frame.shape[1], frame.shape[0])
         best = pick(blobs, recipe, frame_wh)
         if best is None:
@@ -127,15 +126,15 @@ class ClassicalRoi:
         shape = grown(shape, recipe.grow_long, recipe.grow_short)
         box = box_of(shape).intersection(Box.whole(frame))
         if box.area <= 0:
-            return Located(present=False, reason="the region found lies outside the picture")
+            return Located(present=False, reason="the region that was found lies outside the picture")
         return Located(present=True, box=box, quad=None if isinstance(shape, Box) else shape, margin=recipe.margin)
 
 
 def reduced_frame(frame: Frame, side_px: int) -> Frame:
-    """The picture the steps run on: its long side ``side_px``, smaller frames as they are.
+    """Reduce a frame to a long side of ``side_px``; smaller frames are not enlarged.
 
-    Sampled bilinearly at twice that size and halved: sixteen pixels or more speak for each, and it costs the same
-    however large the frame is.
+    The frame is sampled bilinearly at twice that size and then halved, so at least sixteen pixels contribute to each
+    result, and the cost does not depend on the size of the frame.
     """
     height, width = frame.shape[:2]
     scale = min(1.0, side_px / max(width, height))
@@ -146,16 +145,15 @@ def reduced_frame(frame: Frame, side_px: int) -> Frame:
 
 
 def pick(blobs: Sequence[Blob], recipe: ClassicalConfig, frame_wh: tuple[int, int]) -> Blob | None:
-    """Which region the recipe takes for the part: the one it likes best of those whose grown shape is in the taught
-    range of area and aspect.
+    """Pick the part among the regions whose grown shape is in the expected range of area and aspect.
 
     Args:
-        blobs: What the steps left, largest first.
-        recipe: The range, and what it likes.
+        blobs: The candidate regions, largest first.
+        recipe: The expected range and the criterion.
         frame_wh: Width and height of the frame.
 
     Returns:
-        One of them, or ``None`` where none is in the range.
+        The chosen region, or ``None`` if none is in the range.
     """
     fitting = (blob for blob in blobs if _fits(blob, recipe, frame_wh))
     if recipe.choose == "largest":
@@ -172,37 +170,37 @@ def pick(blobs: Sequence[Blob], recipe: ClassicalConfig, frame_wh: tuple[int, in
 
 
 def _fits(blob: Blob, recipe: ClassicalConfig, frame_wh: tuple[int, int]) -> bool:
-    """Whether the grown shape is in the taught range."""
+    """Whether the grown shape is in the expected range."""
     area, aspect = area_and_aspect(grown(blob.shape, recipe.grow_long, recipe.grow_short), frame_wh)
     return recipe.area[0] <= area <= recipe.area[1] and recipe.aspect[0] <= aspect <= recipe.aspect[1]
 
 
 def _filling(blob: Blob) -> float:
-    """Share of its rectangle that a region fills."""
+    """Share of its bounding rectangle that a region fills."""
     along, down = side_lengths(blob.shape)
     return blob.area / max(along * down, 1e-9)
 
 
 def _none_fits(blobs: Sequence[Blob], recipe: ClassicalConfig, frame_wh: tuple[int, int]) -> str:
-    """Why no region was picked."""
+    """The reason why no region was picked."""
     if not blobs:
-        return "nothing is left of the picture after the recipe's steps"
+        return "the steps of the ROI config found no region"
     shapes = (grown(blob.shape, recipe.grow_long, recipe.grow_short) for blob in blobs)
     area, aspect = max(area_and_aspect(shape, frame_wh) for shape in shapes)
     return (
-        f"no region is in the taught range: expected {recipe.area[0]:.2%} to {recipe.area[1]:.2%} of the picture "
+        f"no region is in the expected range: expected {recipe.area[0]:.2%} to {recipe.area[1]:.2%} of the picture "
         f"at {recipe.aspect[0]:.1f} to {recipe.aspect[1]:.1f} : 1, found {len(blobs)}, the largest "
         f"{area:.2%} at {aspect:.1f} : 1"
     )
 
 
 def _contours(mask: Picture, *, turned: bool) -> Iterator[Blob]:
-    """Regions by their outlines; an area is that of all the outline encloses, its own pixels included (Pick's theorem).
+    """Find regions by their outlines; the area includes everything inside and the outline (Pick's theorem).
 
-    In the mask's pixels, as are those of `_components`; the boxes decide which are the largest.
+    Units are pixels of the mask, as in `_components`. The largest regions are selected by their boxes.
     """
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    # Single pixels are the most, and never the part.
+    # Most regions are single pixels, which are never the part.
     boxed = [(cv2.boundingRect(outline), outline) for outline in outlines if len(outline) > 1]
     for (x, y, width, height), outline in nlargest(MAX_BLOBS, boxed, key=lambda one: one[0][2] * one[0][3]):
         area = cv2.contourArea(outline) + cv2.arcLength(outline, True) / 2 + 1
@@ -210,7 +208,7 @@ def _contours(mask: Picture, *, turned: bool) -> Iterator[Blob]:
 
 
 def _components(mask: Picture, *, turned: bool) -> Iterator[Blob]:
-    """Regions by their pixels, connected over corners as well."""
+    """Find regions as connected components (8-connectivity)."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
     listed = enumerate(stats.tolist()[1:], 1)  # the first is the background
     for number, (x, y, width, height, area) in nlargest(MAX_BLOBS, listed, key=lambda one: one[1][4]):
@@ -227,9 +225,9 @@ def _box_px(x: int, y: int, width: int, height: int) -> Box:
 
 
 def _quad_around(points: np.ndarray) -> Quad:
-    """The turned rectangle of least area."""
+    """The rotated rectangle of smallest area."""
     (x, y), (width, height), angle = cv2.minAreaRect(points)
-    # Points are pixel centres. Beyond them lies half a pixel where a side runs along the grid, nothing where it crosses
-    # many rows: half of that in between errs by a quarter of a pixel either way.
+    # Points are pixel centres. The true edge is half a pixel beyond them where a side runs along the grid, and at them
+    # where it crosses many rows. Adding a quarter of a pixel is off by at most a quarter in both cases.
     corners = cv2.boxPoints(((x + 0.5, y + 0.5), (width + 0.5, height + 0.5), angle))
     return as_quad(upright(corners.astype(np.float64)))

@@ -1,4 +1,4 @@
-"""Recipes: how a product's region of interest is found, as one strict TOML file."""
+"""ROI configs: how a product's region of interest is found, as a strict TOML file."""
 
 from __future__ import annotations
 
@@ -23,35 +23,36 @@ Pixels = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ClassicalConfig(Strict):
-    """Steps that turn a reduced picture into a mask, and how the part is told from whatever else they leave.
+    """Steps that turn a reduced picture into a mask, and the criteria that select the part in it.
 
-    Order: reduce, steps, regions, shape, limits (on the grown shape), choice, refinement at full size, growth, margin.
+    Order: reduce, steps, regions, shape, expected range (of the grown shape), choice, refinement at full size, growth,
+    margin.
     """
 
     method: Literal["classical"] = "classical"
     side_px: int = Field(default=320, ge=32, le=2048)
     """Long side of the reduced picture; smaller frames are not enlarged. All step sizes are in its pixels."""
     regions: Literal["contours", "components"] = "contours"
-    """What counts as a region's area: all that its outline encloses, or the pixels it is made of."""
+    """How a region's area is measured: everything inside its outline, or the number of its pixels."""
     choose: Literal["largest", "most-rectangular", "nearest"] = "largest"
-    """Which region within the limits is the part: by area, by the share of its rectangle that it fills, or by its
-    distance from ``target_xy``."""
+    """How the part is chosen among the regions in the expected range: by area, by the share of its rectangle that it
+    fills, or by its distance from ``target_xy``."""
     target_xy: tuple[Share, Share] = Field(default=(0.5, 0.5), strict=False)
-    """Where the part should be, as shares of the frame's width and height."""
+    """Expected position of the part, as shares of the frame's width and height."""
     shape: Literal["box", "quad"] = "quad"
-    """Axis-parallel box, or the turned rectangle of least area (then boxed as well)."""
+    """Axis-parallel box, or rotated rectangle of smallest area (a box is then computed as well)."""
     grow_long: float = Field(default=0.0, ge=-0.4, le=2, allow_inf_nan=False)
-    """How far the part reaches beyond the region found, at either end of its long axis, as a share of that length:
-    a chip's leads reach beyond the dark body that a threshold finds. Negative shrinks."""
+    """How far the part extends beyond the region at each end of its long axis, as a share of that length. For example,
+    a chip's leads extend beyond the dark body that a threshold finds. Negative values shrink the region."""
     grow_short: float = Field(default=0.0, ge=-0.4, le=2, allow_inf_nan=False)
     """The same along its short axis."""
     area: tuple[Share, Share] = Field(default=(0.001, 1.0), strict=False)
-    """The taught range: least and greatest area of the grown shape, as shares of the frame's."""
+    """Expected range: smallest and largest area of the grown shape, as shares of the frame's area."""
     aspect: tuple[Aspect, Aspect] = Field(default=(1.0, 20.0), strict=False)
-    """The taught range: least and greatest ratio of its long to its short side."""
+    """Expected range: smallest and largest ratio of the long to the short side."""
     refine_band: float = Field(default=0.0, ge=0, le=0.25, allow_inf_nan=False)
-    """How far each edge of the region found is searched at full size, both ways, as a share of its short side; 0 leaves
-    the edges where the reduced picture puts them."""
+    """Search distance for each edge at full size, in both directions, as a share of the short side; 0 disables the
+    refinement."""
     margin: Share = FIXED_MARGIN
     """How far the inspected region reaches beyond the part on every side, as a share of its size along that axis."""
     steps: tuple[Step, ...] = Field(strict=False)
@@ -72,7 +73,7 @@ class ClassicalConfig(Strict):
 
 
 class FixedConfig(Strict):
-    """The same box in every frame, for parts held in a fixture."""
+    """The same box in every frame, for parts in a fixture."""
 
     method: Literal["fixed"] = "fixed"
     box_xyxy: tuple[Pixels, Pixels, Pixels, Pixels] = Field(strict=False)
@@ -88,53 +89,53 @@ class FixedConfig(Strict):
 
 
 class LearnedConfig(Strict):
-    """A network that learned the box, in ``roi.xml`` beside the recipe; written by training."""
+    """A network that locates the part, in ``roi.xml`` beside the ROI config; written by training."""
 
     method: Literal["learned"] = "learned"
     size_wh: tuple[Annotated[int, Field(ge=32, le=2048)], Annotated[int, Field(ge=32, le=2048)]] = Field(strict=False)
-    """What the whole picture is resized to for the network, width then height, in pixels."""
+    """Network input, width then height, in pixels; the whole picture is resized to it."""
     turned: bool
-    """Whether the part is set upright by the turned rectangle around it, rather than cut out by its box."""
+    """Whether the part is rectified by its rotated rectangle instead of cropped by its box."""
     least_presence: Share = 0.5
-    """Probability that exactly one part is there, below which the picture is refused."""
+    """Pictures are refused if the probability that they show exactly one part is below this."""
     closer_below: Share = 0.0
-    """A part that reaches across less of the picture than this, along its longer axis, is looked at again, closer.
-    Where this is not 0, every look is taken at the mirror image as well, and the mean of the two counts."""
+    """A part that covers less of the picture than this along its longer axis is located again, in a closer view.
+    Unless this is 0, each pass also runs on the mirror image, and the two results are averaged."""
     area: tuple[Share, Share] = Field(strict=False)
-    """The taught range: least and greatest area of the part, as shares of the frame's."""
+    """Expected range: smallest and largest area of the part, as shares of the frame's area."""
     aspect: tuple[Aspect, Aspect] = Field(strict=False)
-    """The taught range: least and greatest ratio of its long to its short side."""
+    """Expected range: smallest and largest ratio of the long to the short side."""
     margin: Share = FIXED_MARGIN
     """How far the inspected region reaches beyond the part on every side, as a share of its size along that axis."""
     margin_miss_rate: Share | None = None
     """The region contains the whole part with a probability of at least one minus this (see `gonogo.roi.margin`);
-    ``None`` where the margin was not proven."""
+    ``None`` if the margin is not certified."""
     margin_parts: int = Field(default=0, ge=0)
-    """Calibration parts that the margin rests on."""
+    """Number of calibration parts behind the margin."""
 
 
-RoiRecipe: TypeAlias = ClassicalConfig | FixedConfig | LearnedConfig
+RoiConfig: TypeAlias = ClassicalConfig | FixedConfig | LearnedConfig
 
-_RECIPE: TypeAdapter[RoiRecipe] = TypeAdapter(Annotated[RoiRecipe, Field(discriminator="method")])
+_RECIPE: TypeAdapter[RoiConfig] = TypeAdapter(Annotated[RoiConfig, Field(discriminator="method")])
 
 
-def read_roi_config(path: str | Path) -> RoiRecipe:
-    """Read a region-of-interest recipe.
+def read_roi_config(path: str | Path) -> RoiConfig:
+    """Read an ROI config.
 
     Raises:
-        RecipeError: missing, not TOML, an unknown key or step, a value outside its range, or steps that do not fit
-            together; names the key, what was found and what was expected.
+        RecipeError: The file is missing or not TOML, a key or step is unknown, a value is out of range, or two steps do
+            not fit together; the message names the key, what was found and what was expected.
     """
     path = Path(path)
     try:
         text = read_text(path, most_bytes=MOST_SETTINGS_BYTES)
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: expected a recipe in TOML, found a file that cannot be read ({error}).") from error
+        raise RecipeError(f"{path}: expected an ROI config in TOML; the file cannot be read ({error}).") from error
     return parse_roi_config(text, name=str(path))
 
 
-def parse_roi_config(text: str, *, name: str = "recipe") -> RoiRecipe:
-    """A recipe out of TOML text; see `read_roi_config`."""
+def parse_roi_config(text: str, *, name: str = "ROI config") -> RoiConfig:
+    """Parse an ROI config from TOML text; see `read_roi_config`."""
     try:
         return _RECIPE.validate_python(parse_toml(text))
     except tomllib.TOMLDecodeError as error:
@@ -143,24 +144,24 @@ def parse_roi_config(text: str, *, name: str = "recipe") -> RoiRecipe:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"][1:])) or "method"
         found = "" if isinstance(first["input"], dict | list) else f", found {first['input']!r}"
-        raise RecipeError(f"{name}: {key}: {first['msg']}{found}. Correct the recipe.") from error
+        raise RecipeError(f"{name}: {key}: {first['msg']}{found}. Correct the ROI config.") from error
 
 
-def write_roi_config(path: str | Path, recipe: RoiRecipe, *, comment: str = "") -> None:
-    """Write a recipe as TOML, every value spelled out; `read_roi_config` gives it back equal.
+def write_roi_config(path: str | Path, recipe: RoiConfig, *, comment: str = "") -> None:
+    """Write an ROI config as TOML with all values; `read_roi_config` restores an equal config.
 
     Args:
         path: The file to write.
-        recipe: What to write.
-        comment: Lines for its head, such as what it was tuned on.
+        recipe: The ROI config.
+        comment: Comment lines for the top of the file, such as the data it was tuned on.
 
     Raises:
-        InputError: the place is not writable.
+        InputError: The folder is not writable.
     """
     write_beside(Path(path), roi_config_as_toml(recipe, comment=comment).encode())
 
 
-def roi_config_as_toml(recipe: RoiRecipe, *, comment: str = "") -> str:
-    """A recipe as TOML text."""
+def roi_config_as_toml(recipe: RoiConfig, *, comment: str = "") -> str:
+    """Return an ROI config as TOML text."""
     head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
     return head + tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))  # TOML has no null

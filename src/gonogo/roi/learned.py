@@ -1,4 +1,4 @@
-"""Find the part with a network that learned its box, without torch."""
+"""Learned search for the part: a network, run with OpenVINO, predicts box, corners and presence."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from gonogo.runtime import Graph
 
 Places: TypeAlias = Float64[np.ndarray, "6 2"]
-"""``x, y`` as shares of a picture: two corners of the box, four of the turned rectangle."""
+"""``x, y`` as shares of a picture: two corners of the box, four of the rotated rectangle."""
 
 NETWORK = "roi.xml"
-"""The network's file, beside the recipe."""
+"""File of the network, beside the ROI config."""
 FILLED = 0.6
-"""How much of a closer view a part reaches across, along its longer axis."""
+"""Share of a closer view that the part covers along its longer axis."""
 SMALL = 0.3
-"""Where parts that reach across less of the frame are taught, so are views closer than half the frame."""
+"""If training includes parts that cover less of the frame than this, it includes views closer than half the frame."""
 CLOSER_BELOW = FILLED
-"""What is then looked at again: whatever fills less of the whole frame than of a closer view."""
+"""Value of ``closer_below`` in that case: parts that cover less of the frame than of a closer view."""
 _CLOSEST = 0.1
-"""Least sides of a closer view, as shares of the frame's."""
+"""Smallest sides of a closer view, as shares of the frame's sides."""
 
 
 class LearnedRoi:
-    """A forward pass on the reduced picture: box, corners and whether the part is there; a second one on a closer view,
-    and each on the mirror image as well, where the recipe asks for it."""
+    """Locates the part with one forward pass on the reduced picture, which gives box, corners and presence. If
+    configured, a second pass runs on a closer view, and each pass also on the mirror image."""
 
     def __init__(self, recipe: LearnedConfig, graph: Graph) -> None:
         self.recipe = recipe
@@ -47,8 +47,8 @@ class LearnedRoi:
             frame: uint8 RGB, height x width x 3.
 
         Returns:
-            Box (inside the frame), turned rectangle where the recipe asks for one, margin and confidence; or not
-            present, with the reason.
+            Box (inside the frame), rotated rectangle if configured, margin and confidence; or not present, with the
+            reason.
         """
         if frame.size == 0:
             return Located(present=False, reason="the picture is empty")
@@ -59,7 +59,7 @@ class LearnedRoi:
         return judge_sighting(self.recipe, box, corners, presence, frame.shape)
 
     def _look(self, frame: Frame, window: Box) -> tuple[np.ndarray, np.ndarray, float]:
-        """What the network says of a window: box and corners as shares of the whole frame, and the presence."""
+        """Run the network on a window; return box and corners as shares of the whole frame, and the presence logit."""
         picture = images.crop_resize(frame, window, self.recipe.size_wh)
         places, presence = self._see(picture)
         if self.recipe.closer_below:
@@ -76,7 +76,7 @@ class LearnedRoi:
 
 
 def mirrored(places: Places) -> Places:
-    """The same places in the picture's mirror image, left for right, named anew: the left edge is the right one's."""
+    """Mirror the points left to right; left and right corners swap names."""
     (x1, y1), (x2, y2) = places[:2]
     box = np.array([[1 - x2, y1], [1 - x1, y2]])
     corners = places[[3, 2, 5, 4]] * (-1, 1) + (1, 0)
@@ -84,17 +84,17 @@ def mirrored(places: Places) -> Places:
 
 
 def closer_scale(box: Box, frame_wh: tuple[int, int]) -> float:
-    """Sides of the window, as shares of the frame's, of which a box fills `FILLED` along its longer axis."""
+    """Sides of a window, as shares of the frame's, such that a box fills `FILLED` of it along its longer axis."""
     return max(box.width / frame_wh[0], box.height / frame_wh[1]) / FILLED
 
 
 def closer_view(box: Float[np.ndarray, "4"], frame_shape: tuple[int, ...], closer_below: float) -> Box | None:
-    """Where to look again for a part that was seen small, in frame pixels; ``None`` where one look is enough.
+    """Return the window for a second pass on a small part, in frame pixels; ``None`` if one pass is enough.
 
     Args:
-        box: ``(x1, y1, x2, y2)`` as shares of the frame, as the network gave them.
-        frame_shape: Height and width of the frame, and whatever follows.
-        closer_below: A part that reaches across less of the frame than this, along its longer axis, is small.
+        box: ``(x1, y1, x2, y2)`` as shares of the frame, from the first pass.
+        frame_shape: Shape of the frame; height and width come first.
+        closer_below: A part is small if it covers less of the frame than this along its longer axis.
     """
     height, width = frame_shape[:2]
     if not np.isfinite(box).all():
@@ -117,55 +117,48 @@ def judge_sighting(
     presence: float,
     frame_shape: tuple[int, ...],
 ) -> Located:
-    """What the network said of one picture, held against what it was taught.
+    """Check the network's output for one picture against the expected range and the margin.
 
     Args:
-        recipe: The taught range and the margin.
+        recipe: The expected range and the margin.
         box: ``(x1, y1, x2, y2)`` as shares of the frame.
         corners: ``x, y`` of the four corners as shares of the frame.
-        presence: Logit that exactly one part is there.
-        frame_shape: Height and width of the frame, and whatever follows.
+        presence: Logit that the picture shows exactly one part.
+        frame_shape: Shape of the frame; height and width come first.
     """
     height, width = frame_shape[:2]
     if not (np.isfinite(box).all() and np.isfinite(corners).all() and math.isfinite(presence)):
-        return Located(present=False, reason="the network gave no finite place for the part")
+        return Located(present=False, reason="the network gave a position that is not finite")
     confidence = float(1 / (1 + np.exp(-np.clip(presence, -50, 50))))
     if confidence < recipe.least_presence:
         return Located(
             present=False,
             confidence=confidence,
-            reason=f"no single part was found: probability {confidence:.2f}, expected {recipe.least_presence:.2f} or "
-            "more",
+            reason=f"expected exactly one part: probability {confidence:.2f}, required {recipe.least_presence:.2f}",
         )
     turned = upright(corners.reshape(4, 2).astype(np.float64) * [width, height])
     tight = Box.from_xyxy(tuple(box.astype(np.float64) * [width, height, width, height]))
     quad = as_quad(turned) if recipe.turned else None
-    amiss = _out_of_range(recipe, quad or tight, (width, height))
+    problem = _out_of_range(recipe, quad or tight, (width, height))
     tight = tight.intersection(Box.whole_of(width, height))
-    if not amiss and tight.area <= 0:  # inverted, or beside the picture
-        amiss = "the box found has no area inside the picture"
-    if not amiss and recipe.turned and not _is_convex(turned):
-        amiss = "the corners found do not make a rectangle"
-    if amiss:
-        return Located(present=False, confidence=confidence, reason=amiss)
-    return Located(
-        present=True,
-        box=tight,
-        quad=quad,
-        margin=recipe.margin,
-        confidence=confidence,
-    )
+    if not problem and tight.area <= 0:  # inverted, or outside the picture
+        problem = "the box that was found has no area inside the picture"
+    if not problem and recipe.turned and not _is_convex(turned):
+        problem = "the corners that were found do not form a convex quadrilateral"
+    if problem:
+        return Located(present=False, confidence=confidence, reason=problem)
+    return Located(present=True, box=tight, quad=quad, margin=recipe.margin, confidence=confidence)
 
 
 def _out_of_range(recipe: LearnedConfig, found: Region, frame_wh: tuple[int, int]) -> str:
-    """What is wrong with the size of what was found; empty where nothing is."""
+    """Describe the problem with the size of the region; empty if there is none."""
     area, aspect = area_and_aspect(found, frame_wh)
     if area <= 0:
-        return "the box found has no area"
+        return "the box that was found has no area"
     if recipe.area[0] <= area <= recipe.area[1] and recipe.aspect[0] <= aspect <= recipe.aspect[1]:
         return ""
     return (
-        f"what was found is not in the taught range: expected {recipe.area[0]:.2%} to {recipe.area[1]:.2%} of the "
+        f"the part is not in the expected range: expected {recipe.area[0]:.2%} to {recipe.area[1]:.2%} of the "
         f"picture at {recipe.aspect[0]:.1f} to {recipe.aspect[1]:.1f} : 1, found {area:.2%} at {aspect:.1f} : 1"
     )
 

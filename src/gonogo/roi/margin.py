@@ -1,7 +1,7 @@
-"""How much margin the whole part needs: a distribution-free bound instead of a guess.
+"""Margin around the part, from a distribution-free bound.
 
 Split conformal prediction (Vovk et al., 2005; Lei et al., 2018): the ``ceil((1 - a)(n + 1))``-th smallest of n
-residuals on parts that trained nothing is exceeded by the next part of the same process with a probability of at
+residuals on parts that were not trained on is exceeded by the next part of the same process with a probability of at
 most a.
 """
 
@@ -18,35 +18,35 @@ from gonogo.images.geometry import Corners
 from gonogo.schema import Located
 
 _MOST = 8.0
-"""A quad that misses the part by more than this margin has not found it."""
+"""A part counts as not found if it extends beyond the quad by more than this margin."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Margin:
-    """An outward margin and what it is worth."""
+    """An outward margin and its miss rate."""
 
     share: float
-    """Of the part's size along each axis, on every side."""
+    """Margin on every side, as a share of the part's size along that axis."""
     miss_rate: float
-    """The next part reaches beyond the margin with a probability of at most this."""
+    """Largest probability that the next part extends beyond the margin."""
     parts: int
-    """Calibration parts that it rests on."""
+    """Number of calibration parts."""
 
 
 def margin_parts_needed(miss_rate: float) -> int:
-    """The fewest calibration parts for a miss rate: the least n with ``n >= 1 / miss_rate - 1``."""
+    """Smallest number of calibration parts for a miss rate: the smallest n with ``n >= 1 / miss_rate - 1``."""
     return math.ceil(1 / miss_rate - 1 - 1e-9)
 
 
 def conformal_margin(residuals: Sequence[float], miss_rate: float) -> Margin | None:
-    """The smallest margin that contains the whole part with a probability of at least ``1 - miss_rate``.
+    """Compute the smallest margin that contains the whole part with a probability of at least ``1 - miss_rate``.
 
     Args:
         residuals: One per calibration part, see `outward_residual`; infinite for a part that was not found.
         miss_rate: In (0, 1).
 
     Returns:
-        ``None`` where there are fewer parts than `margin_parts_needed`, or so many were not found that no margin holds.
+        The margin; ``None`` if there are fewer parts than `margin_parts_needed`, or too many were not found.
     """
     if len(residuals) < margin_parts_needed(miss_rate):
         return None
@@ -58,13 +58,13 @@ def conformal_margin(residuals: Sequence[float], miss_rate: float) -> Margin | N
 
 
 def outward_residual(located: Located, truth: Corners) -> float:
-    """How far the part really reaches beyond what was found: the least margin with which `Located.region` holds it.
+    """Compute the smallest margin with which `Located.region` contains the true part.
 
-    The largest over the four edges, as a share of what was found along that axis; negative where all of the part lies
-    inside, infinite where nothing was found.
+    The value is the maximum over the four edges, as a share of the located size along that axis. It is negative if the
+    whole part lies inside, and infinite if nothing was found.
 
     Args:
-        located: What was found; its margin does not count.
+        located: The located part; its margin is ignored.
         truth: The part's true corners in frame pixels.
     """
     if located.quad is not None:
@@ -76,7 +76,7 @@ def outward_residual(located: Located, truth: Corners) -> float:
 
 
 def _least_margin(located: Located, truth: Corners) -> float:
-    """By bisection: the sides of a network's quad are never quite parallel, so its margin is not even along them."""
+    """Bisection, because the sides of a predicted quad are not exactly parallel and its margin varies along them."""
     low, high = -0.5, _MOST
     if not _holds(located, truth, high):
         return math.inf

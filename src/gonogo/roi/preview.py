@@ -1,4 +1,4 @@
-"""A sheet that shows what every step of a recipe makes of a photograph, and what it finds in the end."""
+"""Preview sheet: the result of every step of an ROI config on a photograph, and the region that it finds."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _MARGIN_RGB = (64, 220, 255)
 
 
 def preview(roi: Roi, frame: Frame) -> Frame:
-    """The sheet: the reduced picture, every step's picture under its name, and the region found on the photograph.
+    """Draw a sheet: the reduced picture, the result of every step with its name, and the region on the photograph.
 
     Args:
-        roi: What finds the region.
+        roi: The method.
         frame: uint8 RGB, height x width x 3.
 
     Returns:
-        uint8 RGB; the part's outline is amber, the region to be inspected (with its margin) blue.
+        uint8 RGB; the part's outline is amber, the inspected region (with its margin) is blue.
     """
     cells = _step_cells(roi, frame)
     located = roi.locate(frame)
@@ -41,11 +41,11 @@ def preview(roi: Roi, frame: Frame) -> Frame:
 
 
 def draw_preview(picture: Frame, located: Located, scale: float = 1.0) -> Frame:
-    """Outline the part (amber) and the region to be inspected (blue) on a copy of a picture.
+    """Outline the part (amber) and the inspected region (blue) on a copy of a picture.
 
     Args:
         picture: uint8 RGB.
-        located: What was found, in frame pixels.
+        located: The located part, in frame pixels.
         scale: Picture pixels per frame pixel.
     """
     drawn = picture.copy()
@@ -73,7 +73,7 @@ def _summary(located: Located) -> str:
 
 
 def _fitted(picture: Picture) -> Frame:
-    """Any picture as RGB of the cells' width."""
+    """Convert any picture to RGB with the width of a cell."""
     colour = picture if picture.ndim == 3 else cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
     height = max(1, round(picture.shape[0] * _CELL_WIDTH / picture.shape[1]))
     smaller = picture.shape[1] > _CELL_WIDTH

@@ -1,4 +1,4 @@
-"""Edges at full size: each side of a rectangle is moved to the strongest edge in a narrow band around it."""
+"""Edge refinement at full size: each side of a rectangle moves to the strongest edge in a narrow band around it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from gonogo.schema import Box, Frame, Region
 SAMPLES_ALONG = 96
 MAX_BAND_PX = 48
 _ENDS = 0.06
-"""Share of a side left out at either end, where the neighbouring sides cross."""
+"""Share of a side that is ignored at either end, near the corners."""
 
 
 def refine(frame: Frame, shape: Region, band_share: float) -> Region:
     """Move each side of a rectangle, parallel to itself, to the strongest edge near it.
 
     The frame is sampled in a band across each side, one pixel apart; the strength of an edge at a distance is the mean
-    absolute difference across it there, so that a row of leads counts by its tips. Far candidates count less (down to
-    half at the band's border); the peak is placed between pixels by a parabola through its neighbours.
+    absolute difference across it, so that a row of leads is detected by its tips. Distant candidates have less weight
+    (down to half at the band's border); the peak is refined to subpixels by a parabola through its neighbours.
 
     Args:
         frame: uint8 RGB, height x width x 3.
         shape: The rectangle found on the reduced picture, in frame pixels.
-        band_share: Reach of the band either way, as a share of the rectangle's short side; at least 2 and at most
+        band_share: Width of the band on each side, as a share of the rectangle's short side; at least 2 and at most
             `MAX_BAND_PX` pixels.
 
     Returns:
-        The rectangle after all four sides moved; unchanged where it is smaller than its band.
+        The rectangle after all four sides moved; unchanged if it is smaller than its band.
     """
     corners = corners_of(shape)
     to_right, to_bottom = axes(corners)
@@ -45,7 +45,7 @@ def refine(frame: Frame, shape: Region, band_share: float) -> Region:
 
 
 def _edge(frame: Frame, start: Vector, end: Vector, outwards: Vector, band: int) -> float:
-    """How far outwards, in pixels, the strongest edge lies; 0 where there is none at all."""
+    """Distance of the strongest edge, in pixels outwards; 0 if there is no edge."""
     rows = 2 * band + 2
     origin = start + _ENDS * (end - start) - (band + 0.5) * outwards - 0.5
     along = (end - start) * (1 - 2 * _ENDS) / (SAMPLES_ALONG - 1)

@@ -1,4 +1,4 @@
-"""How well boxes are found: examples with a labelled box, and what a recipe makes of them."""
+"""Accuracy of an ROI config on pictures with labelled boxes."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from gonogo.schema import Box, Frame, Quad
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A picture with its labelled box: the reduced picture in memory, the whole one on disk."""
+    """A picture with its labelled box: reduced in memory, full size on disk."""
 
     dataset: Dataset
     sample: Sample
     box: Box
     quad: Quad | None
     picture: Frame
-    """The picture the steps run on."""
+    """The reduced picture, on which the steps run."""
     frame_shape: tuple[int, ...]
 
     @property
     def frame_wh(self) -> tuple[int, int]:
-        """Width and height of the whole picture."""
+        """Width and height of the full-size picture."""
         return (self.frame_shape[1], self.frame_shape[0])
 
     def load(self) -> Frame:
-        """Decode the whole picture."""
+        """Decode the full-size picture."""
         return self.dataset.load(self.sample)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoiScore:
-    """Overlap of found and labelled boxes, without margin; a part that was not found counts as 0."""
+    """Intersection over union (IoU) of found and labelled boxes, without margin; 0 if the part was not found."""
 
     ious: tuple[float, ...]
     found: int
@@ -55,7 +55,7 @@ class RoiScore:
 
     @classmethod
     def pooled(cls, scores: Iterable[RoiScore]) -> RoiScore:
-        """Several scores over different pictures as one."""
+        """Merge the scores of different pictures."""
         listed = list(scores)
         ious = tuple(iou for score in listed for iou in score.ious)
         return cls(ious=ious, found=sum(score.found for score in listed))
@@ -68,11 +68,11 @@ class RoiScore:
 
 
 def read_examples(dataset: Dataset, samples: Sequence[Sample], *, side_px: int) -> list[Example]:
-    """Decode the samples that have a box, and reduce them; those without are left out.
+    """Decode the samples that have a box, and reduce them; samples without a box are skipped.
 
     Raises:
-        DatasetError: none of them has a box.
-        ImageError: a picture that cannot be decoded.
+        DatasetError: No sample has a box.
+        ImageError: A picture cannot be decoded.
     """
     boxed = [sample for sample in samples if sample.box is not None and sample.box.area > 0]
     if not boxed:
@@ -84,7 +84,7 @@ def read_examples(dataset: Dataset, samples: Sequence[Sample], *, side_px: int) 
 
 
 def score(roi: Roi, examples: Sequence[Example]) -> RoiScore:
-    """Locate the part in every example's whole picture and compare."""
+    """Locate the part in the full-size picture of every example, and compare with the label."""
     located = [roi.locate(example.load()) for example in track(examples, "scoring")]
     ious = tuple(
         one.box.iou(example.box) if one.box is not None else 0.0 for one, example in zip(located, examples, strict=True)

@@ -1,8 +1,8 @@
-"""The steps of a classical recipe, each a few lines of OpenCV with its parameters.
+"""The steps of a classical ROI config: OpenCV operations with their parameters.
 
-Sizes are in pixels of the reduced picture the steps run on (`ClassicalRecipe.side_px`, 320 along its long side unless
-told otherwise) and odd, so that no step moves an edge sideways. Kernels are rectangular unless told otherwise:
-OpenCV's rectangular morphology costs the same at every size, an elliptical kernel grows with its area.
+Sizes are in pixels of the reduced picture (`ClassicalConfig.side_px`, by default 320 along its long side), and odd, so
+that no step shifts an edge. Kernels are rectangular by default, because OpenCV's rectangular morphology costs the same
+at every size, while the cost of an elliptical kernel grows with its area.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from gonogo.array_types import UInt8
 from gonogo.config import Strict
 
 Picture: TypeAlias = UInt8[np.ndarray, "height width *channels"]
-"""What steps take and give: RGB, grey, or a mask of 0 and 255."""
+"""Input and output of steps: RGB, grey, or a mask of 0 and 255."""
 
 
 class StepKind(StrEnum):
-    """What a picture holds, so that a recipe whose steps do not fit together is refused before it runs."""
+    """Type of a picture; used to refuse steps that do not fit together before they run."""
 
     COLOUR = "colour picture"
     GREY = "grey picture"
@@ -50,7 +50,7 @@ class Grey(Strict):
     step: Literal["grey"] = "grey"
 
     def apply(self, picture: Picture) -> Picture:
-        """Grey of an RGB picture."""
+        """Convert an RGB picture to grey."""
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
@@ -63,7 +63,7 @@ class Channel(Strict):
     channel: Literal["red", "green", "blue", "brightest", "darkest", "chroma"]
 
     def apply(self, picture: Picture) -> Picture:
-        """The channel of an RGB picture."""
+        """Extract the channel of an RGB picture."""
         planes = cv2.split(picture)
         if self.channel in ("red", "green", "blue"):
             return np.asarray(planes[("red", "green", "blue").index(self.channel)], np.uint8)
@@ -83,12 +83,12 @@ class Blur(Strict):
     size: Size = 5
 
     def apply(self, picture: Picture) -> Picture:
-        """The blurred picture."""
+        """Blur the picture."""
         return np.asarray(cv2.GaussianBlur(picture, (self.size, self.size), 0), np.uint8)
 
 
 class Median(Strict):
-    """Median: removes specks and thin lines, keeps edges."""
+    """Median filter: removes specks and thin lines, keeps edges."""
 
     takes: ClassVar[tuple[StepKind, ...]] = _ANY
     gives: ClassVar[StepKind | None] = None
@@ -96,12 +96,12 @@ class Median(Strict):
     size: Size = 5
 
     def apply(self, picture: Picture) -> Picture:
-        """The filtered picture."""
+        """Filter the picture."""
         return np.asarray(cv2.medianBlur(picture, self.size), np.uint8)
 
 
 class Clahe(Strict):
-    """Contrast limited adaptive histogram equalisation: evens out the light."""
+    """Contrast limited adaptive histogram equalisation (CLAHE): evens out the illumination."""
 
     takes: ClassVar[tuple[StepKind, ...]] = (StepKind.GREY,)
     gives: ClassVar[StepKind | None] = None
@@ -110,7 +110,7 @@ class Clahe(Strict):
     tiles: int = Field(default=8, ge=1, le=32)
 
     def apply(self, picture: Picture) -> Picture:
-        """The equalised picture."""
+        """Equalise the picture."""
         return np.asarray(cv2.createCLAHE(self.clip, (self.tiles, self.tiles)).apply(picture), np.uint8)
 
 
@@ -182,7 +182,7 @@ class Canny(Strict):
 
 
 class _Morphology(Strict):
-    """A kernel that the picture is probed with."""
+    """A morphological operation with a kernel."""
 
     takes: ClassVar[tuple[StepKind, ...]] = _ANY
     gives: ClassVar[StepKind | None] = None
@@ -191,70 +191,70 @@ class _Morphology(Strict):
     kernel: Literal["rectangle", "ellipse"] = "rectangle"
 
     def apply(self, picture: Picture) -> Picture:
-        """The picture after the operation."""
+        """Apply the operation."""
         shape = cv2.MORPH_RECT if self.kernel == "rectangle" else cv2.MORPH_ELLIPSE
         kernel = cv2.getStructuringElement(shape, (self.size, self.size))
         return np.asarray(cv2.morphologyEx(picture, self.operation, kernel), np.uint8)
 
 
 class Erode(_Morphology):
-    """Darkest under the kernel: bright things shrink."""
+    """Erode: the minimum under the kernel, so that bright areas shrink."""
 
     operation = cv2.MORPH_ERODE
     step: Literal["erode"] = "erode"
 
 
 class Dilate(_Morphology):
-    """Brightest under the kernel: bright things grow."""
+    """Dilate: the maximum under the kernel, so that bright areas grow."""
 
     operation = cv2.MORPH_DILATE
     step: Literal["dilate"] = "dilate"
 
 
 class Open(_Morphology):
-    """Erode, then dilate: bright things smaller than the kernel vanish."""
+    """Erode, then dilate: removes bright areas smaller than the kernel."""
 
     operation = cv2.MORPH_OPEN
     step: Literal["open"] = "open"
 
 
 class Close(_Morphology):
-    """Dilate, then erode: gaps smaller than the kernel are bridged."""
+    """Dilate, then erode: closes gaps smaller than the kernel."""
 
     operation = cv2.MORPH_CLOSE
     step: Literal["close"] = "close"
 
 
 class Gradient(_Morphology):
-    """Dilated less eroded: outlines."""
+    """Dilation minus erosion: outlines."""
 
     operation = cv2.MORPH_GRADIENT
     step: Literal["gradient"] = "gradient"
 
 
 class TopHat(_Morphology):
-    """The picture less its opening: bright things smaller than the kernel."""
+    """The picture minus its opening: bright areas smaller than the kernel."""
 
     operation = cv2.MORPH_TOPHAT
     step: Literal["top-hat"] = "top-hat"
 
 
 class BlackHat(_Morphology):
-    """The closing less the picture: dark things smaller than the kernel."""
+    """The closing minus the picture: dark areas smaller than the kernel."""
 
     operation = cv2.MORPH_BLACKHAT
     step: Literal["black-hat"] = "black-hat"
 
 
 class Fill(Strict):
-    """Fill every hole: whatever an outline encloses belongs to it."""
+    """Fill the holes of every region."""
 
     takes: ClassVar[tuple[StepKind, ...]] = (StepKind.MASK,)
     gives: ClassVar[StepKind | None] = None
     step: Literal["fill"] = "fill"
 
     def apply(self, picture: Picture) -> Picture:
-        """The mask without holes."""
+        """Fill the holes of the mask."""
         outlines, _ = cv2.findContours(picture, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         return np.asarray(cv2.drawContours(np.zeros_like(picture), outlines, -1, 255, cv2.FILLED), np.uint8)
 
@@ -282,10 +282,10 @@ Step = Annotated[
 
 
 def require_mask(steps: tuple[Step, ...]) -> None:
-    """Check that every step takes what the one before it gives, and that the last one leaves a mask.
+    """Check that every step accepts the output of the previous step, and that the last step gives a mask.
 
     Raises:
-        ValueError: the first step that does not fit, what it expects and what it would be handed.
+        ValueError: A step does not fit; the message names the first such step, its expected and its actual input.
     """
     kind = StepKind.COLOUR
     for number, step in enumerate(steps):
@@ -293,11 +293,11 @@ def require_mask(steps: tuple[Step, ...]) -> None:
             raise ValueError(f"step {number} ({step.step}): expected a {' or '.join(step.takes)}, found a {kind}")
         kind = step.gives or kind
     if kind is not StepKind.MASK:
-        raise ValueError(f"expected the steps to leave a mask (a threshold or canny makes one), found a {kind}")
+        raise ValueError(f"expected the last step to give a mask (such as a threshold or canny), found a {kind}")
 
 
 def describe_step(step: Step) -> str:
-    """Name and parameters in one line, such as ``close 9``."""
+    """Return the name and parameters in one line, such as ``close 9``."""
     words: list[str] = [step.step]
     for key, value in step.model_dump(exclude={"step"}).items():
         if key == "offset":

@@ -1,4 +1,4 @@
-"""Where the search for a recipe starts and which way it may step: structures, neighbours of a recipe, fewer pixels."""
+"""Search space for tuning a classical ROI config: random templates, neighbours of a config, and smaller pictures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ Steps = tuple[Step, ...]
 
 CHANNELS = ("red", "green", "blue", "brightest", "darkest", "chroma")
 FAST_MEDIANS = (3, 5)
-"""Larger medians cost OpenCV thirty times as much, more than the rest of a recipe together: only by hand."""
+"""Largest median kernel in the search. In OpenCV, larger ones cost thirty times as much, more than all other steps
+together; they can be configured by hand."""
 _MOVES: dict[str, tuple[float, ...]] = {
     "size": (-10, -4, -2, 2, 4, 10),
     "level": (-20, -6, 6, 20),
@@ -42,7 +43,7 @@ _MOVES: dict[str, tuple[float, ...]] = {
 
 
 def draw_template(rng: np.random.Generator, side_px: int) -> ClassicalConfig:
-    """One random recipe: a structure, then its parameters."""
+    """Draw a random config: a template, then its parameters."""
     structures = (_body, _body, _outlines, _plain, _edges, _texture)
     steps = structures[rng.integers(len(structures))](rng)
     return ClassicalConfig.model_validate(
@@ -56,7 +57,7 @@ def draw_template(rng: np.random.Generator, side_px: int) -> ClassicalConfig:
 
 
 def neighbours(recipe: ClassicalConfig) -> Iterator[ClassicalConfig]:
-    """Every recipe one move away: one parameter changed, one step left out, one put in, shape or regions swapped."""
+    """Yield every config one move away: one parameter changed, one step removed or added, shape or regions swapped."""
     content = recipe.model_dump()
     for key, values in (("shape", ("quad", "box")), ("regions", ("contours", "components"))):
         for value in values:
@@ -65,12 +66,12 @@ def neighbours(recipe: ClassicalConfig) -> Iterator[ClassicalConfig]:
     for steps in _moved(recipe.steps):
         try:
             yield ClassicalConfig.model_validate({**content, "steps": steps})
-        except ValidationError:  # the move left the range of a parameter, or a step without its mask
+        except ValidationError:  # a parameter out of range, or a step without its mask
             continue
 
 
 def halved(recipe: ClassicalConfig) -> ClassicalConfig | None:
-    """The same recipe for reduced pictures of half the side, kernels halved with them; ``None`` where it cannot be."""
+    """Halve the side of the reduced picture and all kernels; ``None`` if that is not possible."""
     content = recipe.model_dump()
     for step in content["steps"]:
         if "size" in step:
@@ -98,31 +99,31 @@ def _moved(steps: Steps) -> Iterator[list[Any]]:
 
 
 def _body(rng: np.random.Generator) -> Steps:
-    """A body darker or brighter than what is around it."""
+    """A body darker or brighter than its surroundings."""
     return (_channel(rng), *_smooth(rng), _threshold(rng), *_cleaned(rng))
 
 
 def _outlines(rng: np.random.Generator) -> Steps:
-    """A region dense in outlines, such as leads and print."""
+    """A region with many edges, such as leads and print."""
     gradient = Gradient(size=_odd(rng, 3, 7))
     return (_channel(rng), *_smooth(rng), gradient, *_smooth(rng), _bright(rng), *_merged(rng))
 
 
 def _plain(rng: np.random.Generator) -> Steps:
-    """A region with fewer outlines than what is around it."""
+    """A region with fewer edges than its surroundings."""
     gradient = Gradient(size=_odd(rng, 3, 9))
     level = ThresholdFixed(keep="dark", level=_odd(rng, 5, 99))
     return (_channel(rng), *_smooth(rng), gradient, *_smooth(rng), level, *_cleaned(rng))
 
 
 def _edges(rng: np.random.Generator) -> Steps:
-    """The same by Canny's edges."""
+    """A region with many edges, by Canny's method."""
     low = int(rng.integers(20, 160))
     return (_channel(rng), *_smooth(rng), Canny(low=low, high=low + int(rng.integers(20, 250))), *_merged(rng))
 
 
 def _texture(rng: np.random.Generator) -> Steps:
-    """Things smaller than a kernel, brighter or darker than what is around them."""
+    """Details smaller than a kernel, brighter or darker than their surroundings."""
     hat = (TopHat if rng.random() < 0.5 else BlackHat)(size=_odd(rng, 9, 99))
     return (_channel(rng), *_smooth(rng), hat, _bright(rng), *_merged(rng))
 
@@ -158,7 +159,7 @@ def _bright(rng: np.random.Generator) -> Step:
 
 
 def _cleaned(rng: np.random.Generator) -> Steps:
-    """Bridge marks and defects, cut off whatever touches."""
+    """Close over marks and defects, and separate touching objects."""
     steps: list[Step] = []
     if rng.random() < 0.6:
         steps.append(Close(size=_odd(rng, 3, 21)))
@@ -170,11 +171,11 @@ def _cleaned(rng: np.random.Generator) -> Steps:
 
 
 def _merged(rng: np.random.Generator) -> Steps:
-    """Join lines into a region, cut off what is thinner."""
+    """Merge lines into a region, and remove thinner structures."""
     fill: Steps = (Fill(),) if rng.random() < 0.6 else ()
     return (Close(size=_odd(rng, 5, 25)), *fill, Open(size=_odd(rng, 9, 61)))
 
 
 def _odd(rng: np.random.Generator, least: int, greatest: int) -> int:
-    """An odd number, small ones as likely as large ones by ratio."""
+    """Draw an odd number, log-uniformly."""
     return int(np.exp(rng.uniform(np.log(least), np.log(greatest + 1)))) // 2 * 2 + 1

@@ -1,4 +1,4 @@
-"""What finding the region costs beside what decoding the picture costs."""
+"""Time of finding the region, compared with decoding the picture."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from gonogo.roi.classical import Roi
 
 @dataclass(frozen=True, kw_only=True)
 class RoiTiming:
-    """Medians over interleaved repeats, on one thread."""
+    """Median times over interleaved repeats, on one thread."""
 
     decode_ms: float
-    """OpenCV's decoding of the encoded picture to RGB."""
+    """OpenCV's decoding of the picture to RGB."""
     locate_ms: float
-    """The whole recipe on the decoded picture, reduction and refinement included."""
+    """Finding the region on the decoded picture, reduction and refinement included."""
     repeats: int
 
     @property
     def ratio(self) -> float:
-        """Cost of the region as a share of the decoding; the aim is at most 1."""
+        """Time of finding the region as a share of decoding; should be at most 1."""
         return self.locate_ms / self.decode_ms
 
 
 def time_roi(roi: Roi, encoded: bytes, *, repeats: int = 40) -> RoiTiming:
-    """Time a region-of-interest method against OpenCV's decoding of the same picture.
+    """Compare the time of an ROI method with OpenCV's decoding of the same picture.
 
-    The two take turns, so that whatever else the machine does hits both; OpenCV runs on one thread meanwhile.
+    The two alternate, so that other load on the machine affects both; OpenCV runs on one thread.
 
     Args:
-        roi: What finds the region.
-        encoded: A JPEG (or other) file's bytes.
-        repeats: How often each is run; the median counts.
+        roi: The method.
+        encoded: The bytes of a JPEG or other picture file.
+        repeats: Number of runs of each; the median is returned.
 
     Raises:
-        ImageError: bytes that cannot be decoded.
+        ImageError: The bytes cannot be decoded.
     """
     frame = images.decode(encoded)
     buffer = np.frombuffer(encoded, np.uint8)

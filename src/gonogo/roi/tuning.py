@@ -1,9 +1,9 @@
-"""Search a recipe against labelled boxes: a new product needs boxes and one command, not new code.
+"""Search for the best classical ROI config on labelled boxes, so that a new product needs no new code.
 
-Random recipes out of a few structures are tried on a few pictures, the best of them on all, and the best of those are
-moved one parameter at a time until nothing gets better. Steps and pixels that hardly help are then left out: they cost
-time on every part. What follows from the labels is computed, not searched: the taught range, where the part should be,
-and how far it reaches beyond the region found (the median over the pictures).
+Random configs from a few templates are tried on a few pictures, the best of them on all pictures, and the best of
+those are improved by changing one parameter at a time until nothing helps. Steps and pixels that hardly help are then
+removed, because they cost time on every part. The expected range, the expected position and the growth beyond the
+region are not searched but computed from the labels (medians over the pictures).
 """
 
 from __future__ import annotations
@@ -27,40 +27,40 @@ from gonogo.roi.templates import draw_template, halved, neighbours
 from gonogo.schema import Box, Region
 
 MAX_EXAMPLES = 120
-"""More pictures than this are not looked at while searching; a seeded choice of them is."""
+"""Largest number of pictures used in the search; a larger set is sampled with the seed."""
 _FIRST_LOOK = 16
 _KEPT = 8
-"""One in so many random recipes is tried on all pictures."""
+"""One in this many random configs is tried on all pictures."""
 _FINALISTS = 3
 _SLACK = 1.3
-"""The taught range reaches beyond the labelled parts by this factor, either way."""
+"""The expected range is that of the labelled parts, extended by this factor in both directions."""
 _BANDS = (0.02, 0.04, 0.08)
 _BETTER = 1e-4
 _WORTH = 0.005
-"""Mean IoU that a step, finer pixels, or refinement at full size must gain to be worth its time on every part."""
+"""Smallest gain in mean IoU that justifies the time of a step, of finer pixels, or of refinement at full size."""
 LEAST_SIDE_PX = 80
-"""The reduced picture is not made smaller than this."""
+"""Smallest long side of the reduced picture, in pixels."""
 _MEETS = 0.15
-"""IoU from which on a region is taken to have to do with the part."""
+"""Smallest IoU at which a region is related to the part."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """The best recipe of a search."""
+    """Result of a search: the best config."""
 
     recipe: ClassicalConfig
     seen: RoiScore
-    """On the pictures it was tuned on: too good to be true."""
+    """Mean IoU on the pictures it was tuned on, which is too optimistic."""
     trials: int
-    """Recipes tried, neighbours included."""
+    """Number of configs tried, neighbours included."""
     complete: bool
-    """False where the search was interrupted or ran out of time."""
+    """False if the search was interrupted or ran out of time."""
     interrupted: bool
 
 
 @dataclass(kw_only=True)
 class _Search:
-    """What the search has seen so far: the one thing in here that changes."""
+    """Mutable state of the search."""
 
     examples: Sequence[Example]
     deadline: float
@@ -73,7 +73,7 @@ class _Search:
         return self.interrupted or time.monotonic() > self.deadline
 
     def look(self, recipe: ClassicalConfig, examples: Sequence[Example]) -> tuple[float, ClassicalConfig]:
-        """Mean IoU of the recipe, once what follows from the labels is filled in."""
+        """Complete a config from the labels, and return its mean IoU and the config."""
         self.tried += 1
         return fit(recipe, examples)
 
@@ -90,16 +90,16 @@ def tune(
     least_side_px: int = LEAST_SIDE_PX,
     limit_s: float = 300.0,
 ) -> Tuned:
-    """Search the recipe with the highest mean IoU. Ctrl-C ends the search and keeps the best so far.
+    """Search for the ROI config with the highest mean IoU. Ctrl-C ends the search and keeps the best so far.
 
     Args:
         examples: Pictures with boxes, from `read_examples` at the same ``side_px``.
-        trials: Random recipes to start from; as many again may be tried around the best.
-        seed: The same seed on the same pictures gives the same recipe, unless time runs out.
-        side_px: Long side of the reduced picture on which recipes are searched.
-        least_side_px: The finished recipe is carried over to pictures of half that side, and half again, down to this,
-            where it finds the part nearly as well.
-        limit_s: No new recipe is tried after so many seconds.
+        trials: Number of random configs; the same number may be tried around the best ones.
+        seed: Random seed; the result is reproducible unless the time runs out.
+        side_px: Long side of the reduced picture during the search.
+        least_side_px: The side is halved repeatedly after the search, down to this, while the config finds the part
+            nearly as well.
+        limit_s: Time limit in seconds; no new config is tried after it.
     """
     rng = np.random.default_rng(seed)
     if len(examples) > MAX_EXAMPLES:
@@ -112,7 +112,7 @@ def tune(
     except KeyboardInterrupt:
         search.interrupted = True
     complete = not search.over
-    if not search.best:  # interrupted before anything was tried on all pictures
+    if not search.best:  # interrupted before any config was tried on all pictures
         search.keep(fit(draw_template(rng, side_px), examples))
     recipe = search.best[0][1]
     if not search.interrupted:
@@ -124,18 +124,18 @@ def tune(
 def cross_validate(
     examples: Sequence[Example], folds: int, tuned: Callable[[list[Example]], ClassicalConfig], *, seed: int = 0
 ) -> RoiScore:
-    """Tune on all folds but one, score on that one, for each: every picture is unseen once.
+    """Cross-validate the tuning: for each fold, tune on the others and score on that fold.
 
     Pictures of one part, lot or near-duplicate group share a fold.
 
     Raises:
-        DatasetError: fewer independent groups than folds.
+        DatasetError: There are fewer independent groups than folds.
     """
     fold = deal_folds([example.sample for example in examples], folds, seed=seed)
     if (groups := len(np.unique(fold))) < folds:
         raise DatasetError(
             f"expected at least {folds} independent groups of pictures with a box for {folds} folds, found "
-            f"{groups}. Label more parts, or ask for fewer --folds."
+            f"{groups}. Label more parts, or use fewer --folds."
         )
     scores = []
     for number in range(folds):
@@ -146,22 +146,22 @@ def cross_validate(
 
 
 def fit(recipe: ClassicalConfig, examples: Sequence[Example]) -> tuple[float, ClassicalConfig]:
-    """Carry out a recipe's steps and fill in, from the labels, range, target, growth and the best choice.
+    """Run a config's steps, and compute range, target, growth and the best choice from the labels.
 
     Returns:
-        Mean IoU on the reduced pictures, and the completed recipe.
+        Mean IoU on the reduced pictures, and the completed config.
     """
     roi = ClassicalRoi(recipe)
     try:
         found = [roi.find_blobs(example.picture, example.frame_shape) for example in examples]
-    except cv2.error:  # a kernel or a grid of tiles that these pictures are too small for
+    except cv2.error:  # the pictures are too small for a kernel or a grid of tiles
         return 0.0, recipe
-    taught = _taught_range(recipe, examples)
+    expected = _expected_range(recipe, examples)
     pairs = [pair for blobs, example in zip(found, examples, strict=True) for pair in _nearest_to_truth(blobs, example)]
     grow_long, grow_short = _growth(recipe, pairs)
     candidates = []
     for choose in ("largest", "most-rectangular", "nearest"):
-        values = {**taught, "choose": choose, "grow_long": grow_long, "grow_short": grow_short}
+        values = {**expected, "choose": choose, "grow_long": grow_long, "grow_short": grow_short}
         completed = recipe.model_copy(update=values)
         ious = [_chosen_iou(completed, blobs, example) for blobs, example in zip(found, examples, strict=True)]
         candidates.append((float(np.mean(ious)), completed))
@@ -172,13 +172,13 @@ def _search_at_random(search: _Search, rng: np.random.Generator, trials: int, si
     few = search.examples[:: max(1, len(search.examples) // _FIRST_LOOK)][:_FIRST_LOOK]
     first: list[tuple[float, ClassicalConfig]] = []
     try:
-        for _ in track(_until_over(search, trials), "random recipes", total=trials):
+        for _ in track(_until_over(search, trials), "random configs", total=trials):
             first.append(search.look(draw_template(rng, side_px), few))
     except KeyboardInterrupt:
         search.interrupted = True
     first.sort(key=lambda pair: -pair[0])
     kept = 1 if search.over else max(_FINALISTS, len(first) // _KEPT)
-    for _, recipe in track(first[:kept], "the best of them"):
+    for _, recipe in track(first[:kept], "the best configs"):
         search.keep(search.look(recipe, search.examples))
 
 
@@ -186,12 +186,12 @@ def _search_around_the_best(search: _Search, trials: int) -> None:
     finalists = list(search.best)
     for recipe in finalists:
         walk = _walk(search, recipe, max(1, trials // len(finalists)))
-        for _ in track(walk, "their neighbours", total=trials // len(finalists)):
+        for _ in track(walk, "neighbours of the best", total=trials // len(finalists)):
             pass
 
 
 def _walk(search: _Search, start: tuple[float, ClassicalConfig], trials: int) -> Iterator[None]:
-    """Move to the first neighbour that is better, until none is; yields after each recipe tried."""
+    """Move to the first better neighbour until there is none; yields after each config tried."""
     best, left = start, trials
     moved = True
     while moved:
@@ -209,13 +209,13 @@ def _walk(search: _Search, start: tuple[float, ClassicalConfig], trials: int) ->
 
 
 def _leave_out_what_hardly_helps(search: _Search) -> None:
-    """Drop the least useful step of the best recipe, again and again, while all that is lost is less than `_WORTH`."""
+    """Remove the least useful step of the best config repeatedly, while the total loss is less than `_WORTH`."""
     best = search.best[0]
     least = best[0] - _WORTH
     while not search.over:
         steps = len(best[1].steps)
         shorter = [recipe for recipe in neighbours(best[1]) if len(recipe.steps) < steps]
-        tried = [search.look(recipe, search.examples) for recipe in track(shorter, f"{steps - 1} steps for {steps}")]
+        tried = [search.look(recipe, search.examples) for recipe in track(shorter, f"{steps - 1} steps, not {steps}")]
         simpler = max(tried, key=lambda pair: pair[0], default=None)
         if simpler is None or simpler[0] < least:
             break
@@ -233,7 +233,7 @@ def _until_over(search: _Search, trials: int) -> Iterator[int]:
 def _on_fewest_pixels(
     found: tuple[float, ClassicalConfig], examples: Sequence[Example], least_side_px: int
 ) -> ClassicalConfig:
-    """The recipe on the smallest pictures on which it loses less than `_WORTH`, refinement at full size included."""
+    """Carry the config to the smallest pictures on which it loses less than `_WORTH`, refinement included."""
     least, recipe = found[0] - _WORTH, found[1]
     while (coarser := halved(recipe)) is not None and coarser.side_px >= least_side_px:
         frames = track(examples, f"on {coarser.side_px} pixels")
@@ -246,10 +246,10 @@ def _on_fewest_pixels(
 
 
 def _with_best_band(recipe: ClassicalConfig, examples: Sequence[Example]) -> tuple[float, ClassicalConfig]:
-    """The narrowest refinement at full size that gains as much as any; growth is fitted anew to the refined edges.
+    """Choose the narrowest band for refinement that is as good as any, and fit the growth to the refined edges.
 
     Returns:
-        Mean IoU at full size, and the completed recipe.
+        Mean IoU at full size, and the completed config.
     """
     roi, chosen = ClassicalRoi(recipe), []
     for example in track(examples, "edges at full size"):
@@ -269,7 +269,7 @@ def _with_best_band(recipe: ClassicalConfig, examples: Sequence[Example]) -> tup
     return total / len(examples), recipe
 
 
-def _taught_range(recipe: ClassicalConfig, examples: Sequence[Example]) -> dict[str, tuple[float, float]]:
+def _expected_range(recipe: ClassicalConfig, examples: Sequence[Example]) -> dict[str, tuple[float, float]]:
     extents = np.array([area_and_aspect(_truth(example, recipe), example.frame_wh) for example in examples])
     (area, aspect), (most_area, most_aspect) = extents.min(axis=0), extents.max(axis=0)
     target = np.mean([np.divide(example.box.centre_xy, example.frame_wh) for example in examples], axis=0)
@@ -281,12 +281,12 @@ def _taught_range(recipe: ClassicalConfig, examples: Sequence[Example]) -> dict[
 
 
 def _growth(recipe: ClassicalConfig, pairs: Sequence[tuple[Example, Region]]) -> tuple[float, float]:
-    """How far parts reach beyond their regions: the median over the pictures where a region meets the part at all."""
+    """Median extent of the parts beyond their regions, over the pictures where a region overlaps the part."""
     ratios = []
     for example, shape in pairs:
         if _iou(shape, example) < _MEETS:
             continue
-        if recipe.shape == "quad" and example.quad is None:  # how the part is turned is not known: grow evenly
+        if recipe.shape == "quad" and example.quad is None:  # the part's rotation is unknown: grow evenly
             ratios.append(np.full(2, np.sqrt(example.box.area / box_of(shape).area)))
         else:
             ratios.append(np.divide(sorted(side_lengths(_truth(example, recipe))), sorted(side_lengths(shape))))
@@ -307,7 +307,7 @@ def _chosen_iou(recipe: ClassicalConfig, blobs: Sequence[Blob], example: Example
 
 
 def _iou(shape: Region, example: Example) -> float:
-    """IoU of the box around a shape, cut to the frame, with the labelled box."""
+    """IoU of the labelled box and the box around a shape, clipped to the frame."""
     return box_of(shape).intersection(Box.whole_of(*example.frame_wh)).iou(example.box)
 
 

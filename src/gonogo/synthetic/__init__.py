@@ -1,6 +1,6 @@
-"""A procedural renderer of circuit boards with a chip to be judged, and everything that is true of each picture.
+"""A procedural renderer of circuit boards with a chip to inspect, with complete ground truth.
 
-One seed and one part number give one picture, always. See ``docs/synthetic.md``.
+A seed and a part number always give the same picture. See ``docs/synthetic.md``.
 """
 
 from gonogo.synthetic.catalogue import BoardType, ChipType, Defect

@@ -1,4 +1,4 @@
-"""The board without its chip: laminate, copper under the mask, vias, components, print, and the marks of handling."""
+"""Draws the board without its chip: laminate, copper, vias, components, silk-screen and traces of handling."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLEARANCE = 3.5
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """A rectangle of the board in units."""
+    """A rectangle on the board, in units."""
 
     x1: float
     y1: float
@@ -33,12 +33,12 @@ class Region:
         return self.x2 - self.x1, self.y2 - self.y1
 
     def meets(self, other: Region, *, gap: float = 0) -> bool:
-        """Whether two rectangles come closer than ``gap``."""
+        """Whether two rectangles are closer than ``gap``."""
         across = self.x1 - gap < other.x2 and other.x1 < self.x2 + gap
         return across and self.y1 - gap < other.y2 and other.y1 < self.y2 + gap
 
     def spot(self, rng: np.random.Generator) -> tuple[float, float]:
-        """A random point inside."""
+        """Draw a random point inside."""
         return float(rng.uniform(self.x1, self.x2)), float(rng.uniform(self.y1, self.y2))
 
     @classmethod
@@ -56,7 +56,7 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What goes where on one board, before it is drawn."""
+    """Layout of one board before it is drawn."""
 
     style: BoardStyle
     region: Region
@@ -67,7 +67,7 @@ class Plan:
     vias: list[tuple[float, float]] = field(default_factory=list)
 
     def claim(self, region: Region, *, gap: float = 0) -> bool:
-        """Take a place if nothing else stands there."""
+        """Reserve a region if it is free, and return whether it was."""
         free = not any(region.meets(other, gap=gap) for other in self.taken)
         if free:
             self.taken.append(region)
@@ -78,10 +78,10 @@ def draw_board(plan: Plan, *, scale: float, clutter: float, rng: np.random.Gener
     """Draw a populated board with empty places for its chips.
 
     Args:
-        plan: Style, visible region and chip positions; its lists are filled here.
+        plan: Style, visible region and chip positions; this function fills its lists.
         scale: Pixels per unit.
-        clutter: 0 to 1, how densely it is populated.
-        rng: Everything random about it.
+        clutter: Density of components, 0 to 1.
+        rng: Random generator.
     """
     style = plan.style
     for mount in plan.mounts:
@@ -112,7 +112,7 @@ def _place_components(plan: Plan, clutter: float, rng: np.random.Generator) -> N
         kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
         x, y = plan.region.spot(rng)
         first = Site(kind=kind, centre_xy=(round(x / 12) * 12, round(y / 12) * 12), turns=int(rng.integers(4)))
-        # Small parts come in rows, as a designer would set them.
+        # Small components are placed in rows, as on real boards.
         count = int(rng.integers(1, 5)) if kind in (Component.RESISTOR, Component.CAPACITOR, Component.LED) else 1
         step = (-33.0, 0.0) if first.turns % 2 else (0.0, 33.0)
         for number in range(count):
@@ -124,7 +124,7 @@ def _place_components(plan: Plan, clutter: float, rng: np.random.Generator) -> N
 
 
 def _fan_out(plan: Plan, rng: np.random.Generator) -> None:
-    """Traces from every lead of every chip outwards: straight, oblique, straight, via."""
+    """Route a trace outwards from every lead of every chip: straight, oblique, straight, via."""
     for mount in plan.mounts:
         style = mount.style
         width = min(5.0, style.lead_width * 0.55)
@@ -157,7 +157,7 @@ def _fan_out(plan: Plan, rng: np.random.Generator) -> None:
 
 
 def _route_buses(plan: Plan, clutter: float, rng: np.random.Generator) -> None:
-    """Groups of parallel traces with oblique bends, kept away from the chips."""
+    """Route groups of parallel traces with oblique bends, away from the chips."""
     keep_out = [Region.around(mount.outline, margin=30) for mount in plan.mounts]
     size = max(plan.region.size_wh)
     for _ in range(round(plan.style.buses * (0.7 + 0.8 * clutter) * 2)):
@@ -177,7 +177,7 @@ def _route_buses(plan: Plan, clutter: float, rng: np.random.Generator) -> None:
             continue
         for number in range(count):
             offset = (number - (count - 1) / 2) * pitch
-            # Mitred by hand: with 45 degree bends a parallel's corner moves tan(22.5 degrees) of its offset.
+            # Mitre: at a 45 degree bend, the corner of a parallel trace moves by tan(22.5 degrees) of its offset.
             slip = -offset * np.tan(np.pi / 8) * np.sign(bend)
             shifted = spine + np.array([(0, offset), (slip, offset), (slip, offset), (0, offset), (0, offset)])
             plan.traces.append((placed(shifted, (x, y), heading), width))
@@ -209,7 +209,7 @@ def _draw_copper(canvas: Canvas, plan: Plan, bare: Material, rng: np.random.Gene
 
 
 def _weave(canvas: Canvas, rng: np.random.Generator) -> None:
-    """The cloth in the laminate, showing faintly through the mask, and the mask's uneven thickness."""
+    """Draw the laminate's glass weave, faintly visible through the mask, and the mask's uneven thickness."""
     height, width = canvas.albedo.shape[:2]
     pitch = 5.5 * canvas.scale
     threads = np.sin(np.arange(width, dtype=np.float32) * (2 * np.pi / pitch))
@@ -264,7 +264,7 @@ def _frame_chip(canvas: Canvas, mount: Mount, ink: Material, name: str) -> None:
 
 
 def _print_titles(canvas: Canvas, plan: Plan, ink: Material, rng: np.random.Generator) -> None:
-    """The board's name, revision and a data-matrix label, wherever there is room."""
+    """Print the board's name, its revision and a data-matrix label where there is room."""
     names = plan.style.names
     wanted = [(names[int(rng.integers(len(names)))], rng.uniform(13, 22)) for _ in range(3)]
     wanted += [
@@ -299,7 +299,7 @@ def _data_matrix(
 
 
 def _handle(canvas: Canvas, plan: Plan, clutter: float, rng: np.random.Generator) -> None:
-    """Scratches in the mask, pen dots and flux residue: the same on good and on bad boards, and never on the chip."""
+    """Draw scratches in the mask, pen dots and flux residue; equal on good and bad boards, and never on the chip."""
     keep_out = [Region.around(mount.outline, margin=45) for mount in plan.mounts]
     likely = 0.35 + 0.35 * clutter
 

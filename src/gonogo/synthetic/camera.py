@@ -1,4 +1,4 @@
-"""The camera: where it stands, what lies on its lens, how sharp and how noisy it is, and the JPEG it writes."""
+"""Camera model: pose, dirt on the lens, blur, noise and JPEG compression."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from gonogo.synthetic.shading import Picture, Window
 Homography = Float64[np.ndarray, "3 3"]
 
 VIEW_WH = (640.0, 480.0)
-"""Units that a picture shows at scale 1, along its tighter side."""
+"""Units visible at scale 1, along the tighter side of the picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SceneCamera:
-    """One shot: pose, dirt, blur, noise and compression."""
+    """Camera parameters of one picture: pose, dirt, blur, noise and compression."""
 
     angle_rad: float
     zoom: float
     tilt_xy: tuple[float, float]
-    """Perspective: change of scale from one edge of the picture to the other, as a share."""
+    """Perspective: relative change of scale from one edge of the picture to the other."""
     shift_xy: tuple[float, float]
-    """Where the first chip lies, in shares of the free room around the middle, -1 to 1."""
+    """Position of the first chip, as a share of the free space around the centre, -1 to 1."""
     specks: int
     hairs: int
     blur_sigma: float
-    """In pixels of a 640 x 480 picture."""
+    """Blur in pixels of a 640 x 480 picture."""
     read_noise: float
     shot_noise: float
     quality: int
 
     @classmethod
     def draw(cls, level: Difficulty, rng: np.random.Generator) -> SceneCamera:
-        """A random shot; the difficulty moves everything."""
+        """Draw random parameters; the difficulty affects all of them."""
         tilt = level.between(0.01, 0.10)
         return cls(
             angle_rad=float(np.deg2rad(rng.uniform(-1, 1) * level.between(2, 24))),
@@ -56,12 +56,12 @@ class SceneCamera:
         )
 
     def homography(self, outline: Points, size_wh: tuple[int, int], *, margin: float) -> Homography:
-        """From board units to picture pixels, with the chips wholly in the picture.
+        """Compute the homography from board units to picture pixels, with all chips inside the picture.
 
         Args:
-            outline: Board points to look at, in units; they stay inside the picture, made smaller if they must be.
+            outline: Board points that must be inside the picture, in units; the scale is reduced if necessary.
             size_wh: The picture in pixels.
-            margin: Free room left at each edge, in pixels.
+            margin: Free space at each edge, in pixels.
         """
         width, height = size_wh
         scale = min(width / VIEW_WH[0], height / VIEW_WH[1]) * self.zoom
@@ -78,7 +78,7 @@ class SceneCamera:
         return np.asarray(np.array([(fit, 0, x), (0, fit, y), (0, 0, 1)]) @ centred, float)
 
     def finish(self, ideal: Picture, rng: np.random.Generator) -> bytes:
-        """Noise, rounding and compression: from the ideal picture to the bytes of a JPEG file."""
+        """Add noise to an ideal picture, round it and encode it as JPEG."""
         noisy = ideal * np.float32(255)
         np.clip(noisy, 0, 255, out=noisy)
         spread = np.sqrt(noisy * np.float32(self.shot_noise**2 / 255) + np.float32(self.read_noise**2))
@@ -89,14 +89,14 @@ class SceneCamera:
 
 @dataclass(frozen=True, kw_only=True)
 class Dirt:
-    """Dust and hairs over the whole picture, wherever they fall."""
+    """Dust and hairs at random positions over the whole picture."""
 
     cover: UInt8[np.ndarray, "height width"]
     tone: UInt8[np.ndarray, "height width"]
 
     @classmethod
     def draw(cls, camera: SceneCamera, view_wh: tuple[int, int], *, scale: float, rng: np.random.Generator) -> Dirt:
-        """As much dirt as this shot has."""
+        """Draw the dirt for a camera."""
         columns, rows = view_wh
         cover, tone = np.zeros((rows, columns), np.uint8), np.full((rows, columns), 220, np.uint8)
         for _ in range(camera.specks):
@@ -117,7 +117,7 @@ class Dirt:
         return cls(cover=cv2.GaussianBlur(cover, (0, 0), 0.6), tone=tone)
 
     def over(self, picture: Picture, window: Window) -> Picture:
-        """A picture, or a window of it, seen through the dirt."""
+        """Apply the dirt to a picture or to a window of it."""
         cover = self.cover[window.slices]
         if not cover.any():
             return picture
@@ -127,13 +127,13 @@ class Dirt:
 
 
 def project(homography: Homography, points: Points) -> Points:
-    """Board points seen through a homography, in continuous picture pixels."""
+    """Project board points by a homography to continuous picture pixels."""
     mapped = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ homography.T
     return np.asarray(mapped[:, :2] / mapped[:, 2:], float)
 
 
 def between_pixels(homography: Homography, *, origin_xy: tuple[float, float], scale: float) -> Homography:
-    """The homography between pixel indices as OpenCV counts them, from a canvas to the picture."""
+    """Convert a homography to OpenCV's pixel indices, from a canvas to the picture."""
     half = 0.5
     from_canvas = np.array(
         [(1 / scale, 0, origin_xy[0] + half / scale), (0, 1 / scale, origin_xy[1] + half / scale), (0, 0, 1)]
@@ -143,7 +143,7 @@ def between_pixels(homography: Homography, *, origin_xy: tuple[float, float], sc
 
 
 def _normal(shape: tuple[int, ...], rng: np.random.Generator) -> Picture:
-    """Near-normal noise as the sum of four random bytes; a fifth of the time of exact normal numbers.
+    """Nearly normal noise as the sum of four random bytes, in a fifth of the time of exact normal numbers.
 
     Eight bytes are added at once, in the 16-bit lanes of a 64-bit word.
     """

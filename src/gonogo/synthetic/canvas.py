@@ -1,7 +1,7 @@
-"""A board seen from above, before any light falls on it: what colour, how high, how glossy, at every pixel.
+"""A canvas: colour, height and gloss of a surface at every pixel, before shading.
 
-Drawing into colour and relief together lets one shading pass make the embossed traces, the bevels, the highlights and
-the shadows, instead of painting each of them.
+Because colour and relief are drawn together, one shading pass renders embossed traces, bevels, highlights and shadows,
+so none of them has to be painted.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ _GRAIN_SIZE = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """Layers of one drawing; positions are given in its own units and mapped by ``origin_xy`` and ``scale``."""
+    """Layers of a drawing; positions are in units and mapped to pixels by ``origin_xy`` and ``scale``."""
 
     albedo: UInt8[np.ndarray, "height width 3"]
     """Colour under white light, sRGB."""
     relief: UInt8[np.ndarray, "height width 3"]
-    """Height, gloss, metal: the numbers of `Material`."""
+    """Height, gloss and metal, see `Material`."""
     origin_xy: tuple[float, float]
-    """Where the top left corner of the top left pixel lies, in units."""
+    """Position of the top left corner of the top left pixel, in units."""
     scale: float
     """Pixels per unit."""
 
     @classmethod
     def blank(cls, *, size_wh: tuple[int, int], origin_xy: tuple[float, float], scale: float, fill: Material) -> Canvas:
-        """A canvas of one material."""
+        """Create a canvas of one material."""
         shape = (size_wh[1], size_wh[0], 3)
         canvas = cls(
             albedo=np.empty(shape, np.uint8), relief=np.empty(shape, np.uint8), origin_xy=origin_xy, scale=scale
         )
         for layer, value in canvas._layers(fill):
-            cv2.rectangle(layer, (0, 0), size_wh, value, -1)  # a tenth of the time of broadcasting three channels
+            cv2.rectangle(layer, (0, 0), size_wh, value, -1)  # ten times faster than broadcasting three channels
         return canvas
 
     def copy(self) -> Canvas:
-        """The same drawing, to go on from twice."""
+        """Copy the canvas."""
         return Canvas(albedo=self.albedo.copy(), relief=self.relief.copy(), origin_xy=self.origin_xy, scale=self.scale)
 
     def polygon(self, points: Points, material: Material) -> None:
@@ -83,7 +83,7 @@ class Canvas:
         turns: int = 0,
         opacity: float = 1,
     ) -> None:
-        """Print text around a point: letters ``height`` units tall, turned by quarter turns against the clock."""
+        """Print text centred at a point: ``height`` in units, rotated counter-clockwise by quarter turns."""
         mask = np.rot90(letters(text, max(5, round(height * self.scale))), turns)
         x, y = (np.asarray(centre_xy) - self.origin_xy) * self.scale
         self.blend(mask, round(x - mask.shape[1] / 2), round(y - mask.shape[0] / 2), ink, opacity=opacity)
@@ -91,7 +91,7 @@ class Canvas:
     def blend(
         self, mask: UInt8[np.ndarray, "rows columns"], left: int, top: int, ink: Material, *, opacity: float = 1
     ) -> None:
-        """Lay ink over the canvas where a mask of pixels says; the relief beneath keeps its height."""
+        """Blend ink over the canvas by a pixel mask; the height of the relief is kept."""
         height, width = self.albedo.shape[:2]
         x1, y1, x2, y2 = max(0, left), max(0, top), min(width, left + mask.shape[1]), min(height, top + mask.shape[0])
         if x1 >= x2 or y1 >= y2:
@@ -105,7 +105,7 @@ class Canvas:
         return (self.albedo, material.rgb), (self.relief, (material.height, material.gloss, material.metal))
 
     def _fixed_point(self, points: Points) -> Int32[np.ndarray, "points 2"]:
-        # OpenCV puts whole numbers at pixel centres; ours lie at pixel corners.
+        # In OpenCV, integers are pixel centres; here they are pixel corners.
         pixels = (points - self.origin_xy) * self.scale - 0.5
         fixed: Int32[np.ndarray, "points 2"] = np.rint(pixels * 2**_SUBPIXEL_BITS).astype(np.int32)
         return fixed
@@ -121,7 +121,7 @@ def rectangle(x1: float, y1: float, x2: float, y2: float, *, cut: float = 0) -> 
 
 
 def placed(points: Points, centre_xy: tuple[float, float], angle_rad: float) -> Points:
-    """Points turned about the origin (clockwise as seen, y runs down) and moved to a centre."""
+    """Rotate points about the origin (clockwise in the picture, as y points down) and move them to a centre."""
     cos, sin = np.cos(angle_rad), np.sin(angle_rad)
     return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]) + centre_xy, float)
 
@@ -136,7 +136,7 @@ def ribbon(path: Points, widths: Float64[np.ndarray, " points"]) -> Points:
 
 @functools.lru_cache(maxsize=4096)
 def letters(text: str, height_px: int, weight: int = 400) -> UInt8[np.ndarray, "rows columns"]:
-    """Coverage of a line of text, cropped to its ink; drawn with the font that OpenCV carries."""
+    """Coverage of a line of text, cropped to its ink; uses OpenCV's built-in font."""
     size = max(6, round(height_px * 1.4))
     page = np.zeros((2 * size, size * (len(text) + 1)), np.uint8)
     cv2.putText(page, text, (size // 2, round(1.5 * size)), (255,), _font(), size, weight)
@@ -153,7 +153,7 @@ def _font() -> cv2.FontFace:
 
 @functools.cache
 def grain(sigma_px: float) -> Float32[np.ndarray, "512 512"]:
-    """Tileable noise with zero mean and unit variance, smooth over ``sigma_px``; the same in every process."""
+    """Tileable noise with zero mean and unit variance, smooth over ``sigma_px``; deterministic."""
     noise = np.random.default_rng(round(sigma_px * 1000)).standard_normal((_GRAIN_SIZE, _GRAIN_SIZE), dtype=np.float32)
     pad = int(4 * sigma_px) + 1
     noise = np.asarray(cv2.GaussianBlur(np.pad(noise, pad, mode="wrap"), (0, 0), sigma_px), np.float32)
@@ -165,7 +165,7 @@ def grain(sigma_px: float) -> Float32[np.ndarray, "512 512"]:
 def grain_window(
     sigma_px: float, size_wh: tuple[int, int], rng: np.random.Generator
 ) -> Float32[np.ndarray, "height width"]:
-    """A window of `grain` at a random place, repeated where it is larger than the tile."""
+    """A window of `grain` at a random position, tiled if it is larger than the tile."""
     x, y = (int(value) for value in rng.integers(0, _GRAIN_SIZE, 2))
     rows = (np.arange(size_wh[1]) + y) % _GRAIN_SIZE
     columns = (np.arange(size_wh[0]) + x) % _GRAIN_SIZE

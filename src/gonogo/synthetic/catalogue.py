@@ -1,4 +1,4 @@
-"""What there is to render: the named boards, chips and defects, with their colours and measures.
+"""The boards, chips, components and defects that can be rendered, with their colours and dimensions.
 
 Lengths are in *units*: one unit is one pixel of a 640 x 480 picture taken at scale 1. Colours are sRGB.
 """
@@ -16,7 +16,7 @@ Rgb = tuple[int, int, int]
 
 
 class BoardType(StrEnum):
-    """The board designs; each has its own solder mask, finish and mixture of components."""
+    """Board designs; they differ in solder mask, finish and mixture of components."""
 
     CONTROLLER = "controller"
     SENSOR = "sensor"
@@ -26,7 +26,7 @@ class BoardType(StrEnum):
 
 
 class ChipType(StrEnum):
-    """The packages, all with leads, so that every kind of defect can befall each of them."""
+    """Chip packages; all have leads, so that every kind of defect applies to each of them."""
 
     SOIC8 = "soic8"
     SOIC16 = "soic16"
@@ -36,7 +36,7 @@ class ChipType(StrEnum):
 
 
 class Defect(StrEnum):
-    """What can be wrong with a chip."""
+    """Defect kinds of a chip."""
 
     SCRATCH = "scratch"
     CRACK = "crack"
@@ -47,7 +47,7 @@ class Defect(StrEnum):
 
 
 class Component(StrEnum):
-    """What stands around the chip."""
+    """Components around the chip."""
 
     RESISTOR = "resistor"
     CAPACITOR = "capacitor"
@@ -63,15 +63,15 @@ class Component(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """A surface as the light sees it."""
+    """Optical properties of a surface."""
 
     rgb: Rgb
     height: int = 0
-    """Above the bare board, 0 to 255, in quarters of a unit."""
+    """Height above the bare board, 0 to 255, in quarters of a unit."""
     gloss: int = 40
-    """0 is chalk, 255 a mirror."""
+    """Gloss, from 0 (chalk) to 255 (mirror)."""
     metal: int = 0
-    """255 where reflections take the surface's own colour."""
+    """255 for a metal, whose reflections have the colour of its surface."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,17 +95,17 @@ class BoardStyle:
 
 @dataclass(frozen=True, kw_only=True)
 class ChipStyle:
-    """Measures of one package in units; the origin is the middle of the body, pin 1 at its top left."""
+    """Dimensions of one package in units; the origin is the centre of the body, pin 1 is at its top left."""
 
     body_wh: tuple[float, float]
     columns: int
-    """Leads on the top edge, and on the bottom edge."""
+    """Number of leads on the top edge, and on the bottom edge."""
     rows: int
-    """Leads on the left edge, and on the right edge; 0 for a two-sided package."""
+    """Number of leads on the left edge, and on the right edge; 0 for a two-sided package."""
     pitch: float
     lead_width: float
     lead_length: float
-    """How far a lead stands out from the body."""
+    """Length of a lead outside the body."""
     notch: bool
     """Whether a half-round notch marks the left edge."""
 
@@ -240,6 +240,6 @@ CHIPS: dict[ChipType, ChipStyle] = {
 
 
 def scaled_board(rgb: Rgb, factor: float) -> Rgb:
-    """A colour made brighter or darker."""
+    """Make a colour brighter or darker."""
     red, green, blue = (min(255, round(channel * factor)) for channel in rgb)
     return red, green, blue

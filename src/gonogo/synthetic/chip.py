@@ -1,4 +1,4 @@
-"""The chip: its pads and leads, its moulded body and its laser mark."""
+"""Draws the chip: pads, leads, moulded body and laser mark."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from gonogo.synthetic.catalogue import EPOXY, LEAD, SOLDER, BoardStyle, ChipStyl
 
 BODY_HEIGHT = EPOXY.height
 PAD_TOE = 7.0
-"""How far a pad reaches beyond its lead, in units."""
+"""Length of a pad beyond its lead, in units."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """Where one lead leaves the body."""
+    """Position of one lead on the body."""
 
     root_xy: tuple[float, float]
-    """Middle of the lead on the body's edge, in the chip's own units."""
+    """Centre of the lead on the body's edge, in chip coordinates."""
     outward_xy: tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mount:
-    """One chip's place on the board."""
+    """Position of one chip on the board."""
 
     style: ChipStyle
     centre_xy: tuple[float, float]
     angle_rad: float
-    """Clockwise as seen."""
+    """Rotation, clockwise in the picture."""
 
     def __call__(self, points: Points) -> Points:
-        """Points of the chip's own drawing, on the board."""
+        """Convert chip coordinates to board coordinates."""
         return placed(points, self.centre_xy, self.angle_rad)
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        """Every lead, along the top, bottom, left and right edge."""
+        """All leads, along the top, bottom, left and right edges."""
         half_w, half_h = self.style.body_wh[0] / 2, self.style.body_wh[1] / 2
         columns = (np.arange(self.style.columns) - (self.style.columns - 1) / 2) * self.style.pitch
         rows = (np.arange(self.style.rows) - (self.style.rows - 1) / 2) * self.style.pitch
@@ -50,12 +50,12 @@ class Mount:
 
     @property
     def outline(self) -> Points:
-        """Corners of body and leads on the board, clockwise from the chip's own top left."""
+        """Corners of body and leads on the board, clockwise from the chip's top left."""
         return self(self.style.corners)
 
     @property
     def silhouette(self) -> Points:
-        """Every outer corner of body and leads on the board: what a tight box has to hold."""
+        """All outer corners of body and leads on the board, for a tight box."""
         half_w, half_h = self.style.body_wh[0] / 2, self.style.body_wh[1] / 2
         outlines = [rectangle(-half_w, -half_h, half_w, half_h)]
         outlines += [lead_outline(slot, self.style, 0, self.style.lead_length) for slot in self.slots]
@@ -64,7 +64,7 @@ class Mount:
 
 @dataclass(frozen=True, kw_only=True)
 class Bend:
-    """How a lead was bent: turned about its root, and foreshortened where it was lifted."""
+    """Bend of a lead: rotation about its root, and foreshortening if it is lifted."""
 
     angle_rad: float
     shorten: float
@@ -76,16 +76,16 @@ class ChipMark:
 
     lines: tuple[str, ...]
     contrast: float
-    """0 to 1."""
+    """Contrast of the print, 0 to 1."""
     dot_radius: float
     painted_dot: bool
-    """Whether the pin-1 dot is printed, not just moulded."""
+    """Whether the pin-1 dot is printed in addition to being moulded."""
 
 
 def lead_outline(
     slot: Slot, style: ChipStyle, start: float, stop: float, *, widen: float = 1, bend: Bend | None = None
 ) -> Points:
-    """A piece of one lead, from ``start`` to ``stop`` units outside the body, as a polygon in the chip's own units."""
+    """Polygon of a piece of one lead, from ``start`` to ``stop`` units outside the body, in chip coordinates."""
     half = style.lead_width / 2 * widen
     if bend is not None:
         start, stop = start * bend.shorten, stop * bend.shorten
@@ -96,7 +96,7 @@ def lead_outline(
 
 
 def make_mark(style: ChipStyle, lot_code: str, contrast: float, rng: np.random.Generator) -> ChipMark:
-    """A part number, a date or lot code, and sometimes a maker and a country."""
+    """Make the print: a part number, a date or lot code, and sometimes a maker and a country."""
     maker = "".join(rng.choice(list("AEKLMNORSTVX"), int(rng.integers(2, 5))))
     letters = "".join(rng.choice(list("ACDEFHKLMNPRSTX"), 2))
     number = f"{letters}{rng.integers(100, 9999)}{rng.choice(['', 'A', 'B', '-5', '-33', 'Q'])}"
@@ -112,7 +112,7 @@ def make_mark(style: ChipStyle, lot_code: str, contrast: float, rng: np.random.G
 
 
 def draw_pads(canvas: Canvas, mount: Mount, board: BoardStyle) -> None:
-    """The chip's footprint on the board: what one sees where the chip, or a lead, is missing."""
+    """Draw the chip's footprint, which is visible where the chip or a lead is missing."""
     style = mount.style
     for slot in mount.slots:
         pad = lead_outline(slot, style, style.lead_length * 0.30, style.lead_length + PAD_TOE, widen=1.32)
@@ -129,16 +129,16 @@ def draw_chip(
     epoxy: Material,
     rng: np.random.Generator,
 ) -> None:
-    """Draw leads, body and mark onto a canvas in the chip's own units, over its pads.
+    """Draw leads, body and mark on a canvas in chip coordinates, over the pads.
 
     Args:
-        canvas: The detail canvas; the chip's middle is its origin.
-        mount: Which package.
-        mark: What is printed on it.
-        missing: Leads that are not there, by their number in `Mount.slots`.
-        bent: Leads that are bent.
+        canvas: The detail canvas; its origin is the chip's centre.
+        mount: The chip.
+        mark: The print.
+        missing: Missing leads, by their index in `Mount.slots`.
+        bent: Bent leads.
         epoxy: The body's material.
-        rng: Grain of the body; draws the same numbers whatever the defect.
+        rng: Random generator for the grain; its draws do not depend on the defect.
     """
     for number, slot in enumerate(mount.slots):
         if number not in missing:
@@ -150,7 +150,7 @@ def draw_chip(
 def _lead(canvas: Canvas, slot: Slot, style: ChipStyle, bend: Bend | None) -> None:
     length = style.lead_length
     if bend is None:
-        # The fillet that climbs from the pad to the toe and along both sides of the foot.
+        # Solder fillet from the pad up to the toe, and along both sides of the foot.
         for reach, widen, height, tone in ((4.6, 1.25, 11, 0.8), (2.8, 1.15, 17, 0.7), (1.2, 1.05, 24, 0.6)):
             fillet = Material(rgb=scaled_board(SOLDER.rgb, tone), height=height, gloss=SOLDER.gloss, metal=255)
             canvas.polygon(lead_outline(slot, style, length * 0.5, length + reach, widen=widen), fillet)
@@ -185,7 +185,7 @@ def _body(canvas: Canvas, style: ChipStyle, epoxy: Material, rng: np.random.Gene
 
 
 def _roughen(canvas: Canvas, half_wh: tuple[float, float], rng: np.random.Generator) -> None:
-    """The matte grain of moulded epoxy, in colour and in height."""
+    """Add the matte grain of moulded epoxy to colour and height."""
     (left, top), (right, bottom) = (
         np.rint((np.array(point) - canvas.origin_xy) * canvas.scale).astype(int).tolist()
         for point in ((-half_wh[0] + 1, -half_wh[1] + 1), (half_wh[0] - 1, half_wh[1] - 1))
@@ -195,7 +195,7 @@ def _roughen(canvas: Canvas, half_wh: tuple[float, float], rng: np.random.Genera
     colour, height = canvas.albedo[top:bottom, left:right], canvas.relief[top:bottom, left:right, 0]
     gain = 1 + np.float32(0.055) * fine + np.float32(0.035) * coarse
     colour[:] = cv2.multiply(colour, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
-    height[:] = height + np.float32(1.1) * fine + np.float32(0.5)  # far from both ends of the range
+    height[:] = height + np.float32(1.1) * fine + np.float32(0.5)  # cannot overflow
 
 
 def _print(canvas: Canvas, style: ChipStyle, mark: ChipMark) -> None:

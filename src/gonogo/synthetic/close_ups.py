@@ -1,4 +1,4 @@
-"""Close-ups of one chip, good or with a bold defect, in folders as a plant would hand them over."""
+"""Close-ups of one chip, good or with a clear defect, in one folder per class."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ MIX = Mix(
 )
 SEED = 7
 AROUND = 0.06
-"""How much of the board is seen beside the chip, as a share of its width."""
+"""Visible margin of the board around the chip, as a share of its width."""
 
 
 def write_close_ups(folder: Path, parts: int, *, workers: int = 1) -> None:
-    """Render parts into ``good/`` and ``bad/<kind>/``, JPEG, each defect's mask beside its picture.
+    """Render parts as JPEG into ``good/`` and ``bad/<kind>/``, with the mask of each defect beside its picture.
 
     Args:
-        folder: Made where missing.
-        parts: How many; part ``i`` is the same picture however many are asked for.
-        workers: Processes. With more than one, call this under ``if __name__ == "__main__":``.
+        folder: Output folder; created if missing.
+        parts: Number of parts; part ``i`` is the same picture for any number.
+        workers: Number of processes. With more than one, call this under ``if __name__ == "__main__":``.
     """
     ranges = part_ranges(parts)
     for _ in track(in_processes(partial(_write, folder), ranges, workers), "rendering", total=len(ranges)):
@@ -42,7 +42,7 @@ def write_close_ups(folder: Path, parts: int, *, workers: int = 1) -> None:
 
 
 def close_up(part: int) -> tuple[str, bytes, bytes | None]:
-    """One part as a camera close to the chip sees it: where it belongs, its JPEG, its mask as PNG."""
+    """Render a close-up of one part; returns its path, the JPEG, and the mask as PNG."""
     shot = render_scene(part, seed=SEED, difficulty=0.0, size_wh=(320, 240), mix=MIX)
     assert shot.box is not None, "every part of this mix has one chip"
     margin = AROUND * shot.box.width

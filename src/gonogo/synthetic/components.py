@@ -1,6 +1,6 @@
-"""The parts that stand around the chip: passives, cans, headers, small transistors.
+"""Draws the components around the chip: passives, cans, headers, small transistors.
 
-Each is drawn around the origin along the x axis and placed by quarter turns.
+Each component is drawn around the origin along the x axis and placed in quarter turns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SIZE_WH: dict[Component, tuple[float, float]] = {
     Component.ELECTROLYTIC: (82, 82),
     Component.TANTALUM: (68, 40),
 }
-"""Room that each takes on the board, pads included, in units."""
+"""Size of each component on the board, pads included, in units."""
 
 PREFIX: dict[Component, str] = {
     Component.RESISTOR: "R",
@@ -42,25 +42,25 @@ PREFIX: dict[Component, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where a component stands and how it is turned."""
+    """Position and rotation of a component."""
 
     kind: Component
     centre_xy: tuple[float, float]
     turns: int
-    """Quarter turns clockwise."""
+    """Number of quarter turns clockwise."""
 
     def __call__(self, points: Points) -> Points:
-        """Points of the component's own drawing, on the board."""
+        """Convert component coordinates to board coordinates."""
         return placed(points, self.centre_xy, self.turns * np.pi / 2)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """One point of the component's own drawing, on the board."""
+        """Convert one point from component to board coordinates."""
         ((board_x, board_y),) = self(np.array([(x, y)], float)).tolist()
         return board_x, board_y
 
     @property
     def size_wh(self) -> tuple[float, float]:
-        """Room it takes on the board."""
+        """Size on the board."""
         width, height = SIZE_WH[self.kind]
         return (height, width) if self.turns % 2 else (width, height)
 
@@ -91,7 +91,7 @@ def draw_component(canvas: Canvas, site: Site, style: BoardStyle, rng: np.random
 
 
 def _pads(canvas: Canvas, site: Site, style: BoardStyle, *, reach: float, inner: float, half: float) -> None:
-    """Two pads on the x axis, from ``inner`` to ``reach``, with a solder fillet against the part's end."""
+    """Draw two pads on the x axis, from ``inner`` to ``reach``, with a solder fillet at the component's ends."""
     for side in (-1, 1):
         canvas.polygon(site(rectangle(side * inner, -half, side * reach, half, cut=0)), style.finish)
         fillet = rectangle(side * inner, -half + 1.5, side * (reach - 2.5), half - 1.5, cut=0)
@@ -99,7 +99,7 @@ def _pads(canvas: Canvas, site: Site, style: BoardStyle, *, reach: float, inner:
 
 
 def _block(canvas: Canvas, site: Site, half_w: float, half_h: float, material: Material, *, bevel: float = 2) -> None:
-    """A box with softened edges."""
+    """Draw a box with bevelled edges."""
     low = Material(
         rgb=scaled_board(material.rgb, 0.8), height=material.height // 2, gloss=material.gloss, metal=material.metal
     )

@@ -1,4 +1,4 @@
-"""What can go wrong with a chip, drawn in the chip's own units on its detail canvas."""
+"""Draws the defects of a chip, in chip coordinates on its detail canvas."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from gonogo.synthetic.catalogue import LAMINATE, ChipStyle, Defect, Material
 from gonogo.synthetic.chip import BODY_HEIGHT, Bend
 
 _KNOCK = 26.0
-"""Length of an edge, in units, that loses its leads or has them bent."""
+"""Length of an edge, in units, on which leads are missing or bent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strength:
-    """How plain a defect is to see."""
+    """Visibility of a defect."""
 
     contrast: float
-    """0 to 1: how far the colour goes from the body's to the defect's own."""
+    """Blend of the body's colour (0) and the defect's colour (1)."""
     size: float
-    """Factor on lengths and widths; 1 is the middle of the difficulty."""
+    """Factor on lengths and widths; 1 at medium difficulty."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PinFault:
-    """Leads that are missing or bent, by their number in `Mount.slots`."""
+    """Missing or bent leads, by their index in `Mount.slots`."""
 
     missing: frozenset[int] = frozenset()
     bent: dict[int, Bend] = field(default_factory=dict)
 
 
 def pin_fault(defect: Defect | None, style: ChipStyle, strength: Strength, rng: np.random.Generator) -> PinFault:
-    """Which leads a defect takes away or bends; none for the defects of the body.
+    """Choose the leads that a defect removes or bends; none for defects of the body.
 
-    Neighbours go together: the finer the pitch, the more leads the same knock reaches.
+    Neighbouring leads are affected together: the finer the pitch, the more leads.
     """
     if defect not in (Defect.MISSING_PIN, Defect.BENT_PIN):
         return PinFault()
@@ -56,7 +56,7 @@ def pin_fault(defect: Defect | None, style: ChipStyle, strength: Strength, rng: 
 def mar_body(
     canvas: Canvas, style: ChipStyle, defect: Defect | None, strength: Strength, rng: np.random.Generator
 ) -> None:
-    """Draw a defect of the body over a finished chip; does nothing for the defects of the pins."""
+    """Draw a defect of the body on a finished chip; does nothing for defects of the pins."""
     match defect:
         case Defect.SCRATCH:
             _scratch(canvas, style, strength, rng)
@@ -81,7 +81,7 @@ def _clipped(points: Points, style: ChipStyle, *, inset: float) -> Points:
 
 
 def _steps_inside(path: Points, style: ChipStyle) -> int:
-    """How many points of a path come before it leaves the body; at least two."""
+    """Number of points of a path before it leaves the body; at least two."""
     outside = (np.abs(path) > np.array(style.body_wh) / 2 - 0.5).any(axis=1)
     outside[:2] = False  # a crack starts on the edge
     return int(outside.argmax()) if outside.any() else len(path)
@@ -132,7 +132,7 @@ def _crack(canvas: Canvas, style: ChipStyle, strength: Strength, rng: np.random.
 
 
 def _walk(start: Points, heading: float, length: float, rng: np.random.Generator) -> Points:
-    """A jagged path that keeps its general direction."""
+    """Random walk with a constant general direction."""
     steps = max(4, round(length / 7))
     headings = heading + rng.normal(0, 0.45, steps) + np.cumsum(rng.normal(0, 0.12, steps))
     moves = np.stack([np.cos(headings), np.sin(headings)], axis=1) * (length / steps)
@@ -140,7 +140,7 @@ def _walk(start: Points, heading: float, length: float, rng: np.random.Generator
 
 
 def _chip_corner(canvas: Canvas, style: ChipStyle, strength: Strength, rng: np.random.Generator) -> None:
-    """A piece broken out of a corner: a rough, paler, sloping face where the top used to be."""
+    """Draw a broken corner: a rough, paler, sloping face."""
     corner = np.array([rng.choice([-1, 1]), rng.choice([-1, 1])], float)
     size = rng.uniform(17, 27, 2) * strength.size**0.8
     tip = corner * np.array(style.body_wh) / 2
@@ -156,7 +156,7 @@ def _chip_corner(canvas: Canvas, style: ChipStyle, strength: Strength, rng: np.r
 
 
 def _stain(canvas: Canvas, style: ChipStyle, strength: Strength, rng: np.random.Generator) -> None:
-    """Dried flux or fingerprint grease: a blot with a denser rim."""
+    """Draw dried flux or grease: a blot with a denser rim."""
     size = max(12, round(rng.uniform(58, 88) * strength.size * canvas.scale))
     centre = np.array(_inside(style, 0.62, rng))
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
@@ -185,5 +185,5 @@ def _body_window(canvas: Canvas, style: ChipStyle) -> tuple[int, int, int, int]:
 
 
 def stronger(strength: Strength) -> Strength:
-    """The next plainer grade, for a defect that no pixel showed."""
+    """Increase the visibility, for a defect that changed too few pixels."""
     return replace(strength, contrast=min(1.0, strength.contrast * 1.5), size=strength.size * 1.25)

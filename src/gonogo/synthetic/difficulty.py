@@ -1,4 +1,4 @@
-"""How hard the pictures are."""
+"""Difficulty of the rendered pictures."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from gonogo.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Difficulty:
-    """0 is plain, 1 is hard; it moves contrast and width of the defects, clutter, pose, light and noise together."""
+    """Difficulty from 0 (easy) to 1 (hard): defect contrast and width, clutter, pose, light and noise."""
 
     difficulty: float
 
     def __post_init__(self) -> None:
         if not 0 <= self.difficulty <= 1:
-            raise InputError(f"expected a difficulty from 0 (plain) to 1 (hard), found {self.difficulty}.")
+            raise InputError(f"expected a difficulty from 0 (easy) to 1 (hard), found {self.difficulty}.")
 
     def between(self, easy: float, hard: float) -> float:
-        """A setting that goes from ``easy`` at 0 to ``hard`` at 1."""
+        """Interpolate from ``easy`` at 0 to ``hard`` at 1."""
         return easy + (hard - easy) * self.difficulty

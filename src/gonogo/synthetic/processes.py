@@ -1,4 +1,4 @@
-"""Rendering on every core."""
+"""Parallel rendering on all cores."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 PARTS_PER_TASK = 8
 
-# Workers make the same large buffers for every picture: without these glibc hands each back to the kernel and faults
-# it in again, a quarter of the time of a rendering.
+# Workers allocate the same large buffers for every picture. Without these settings, glibc returns each buffer to the
+# kernel and the page faults take a quarter of the rendering time.
 _KEEP_BUFFERS = {
     "MALLOC_MMAP_THRESHOLD_": "268435456",
     "MALLOC_TRIM_THRESHOLD_": "536870912",
@@ -27,17 +27,17 @@ _KEEP_BUFFERS = {
 
 
 def part_ranges(parts: int) -> list[range]:
-    """So many parts in ranges, each worth sending to a worker."""
+    """Divide a number of parts into ranges, each large enough for a worker."""
     return [range(first, min(first + PARTS_PER_TASK, parts)) for first in range(0, parts, PARTS_PER_TASK)]
 
 
 def in_processes(call: Callable[[S], T], tasks: Sequence[S], workers: int) -> Iterator[T]:
-    """The results of a function for every task, whichever is done first; in this process with one worker.
+    """Yield the results of a function for all tasks, in order of completion; one worker runs in this process.
 
     Args:
-        call: Of a module that imports little, as every worker imports it.
-        tasks: Each can be pickled.
-        workers: Processes. With more than one, call this under ``if __name__ == "__main__":``.
+        call: A function in a module with few imports, because every worker imports it.
+        tasks: The tasks; must be picklable.
+        workers: Number of processes. With more than one, call this under ``if __name__ == "__main__":``.
     """
     if workers == 1:
         yield from map(call, tasks)
@@ -54,13 +54,13 @@ def in_processes(call: Callable[[S], T], tasks: Sequence[S], workers: int) -> It
 
 
 def _prepare_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     cv2.setNumThreads(1)
 
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Variables that child processes started in the block inherit; those already set are left alone."""
+    """Set environment variables for child processes started in the block; existing variables are kept."""
     added = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(added)
     try:

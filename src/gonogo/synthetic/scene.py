@@ -1,4 +1,4 @@
-"""From a seed and a part number to one picture with everything that is true of it."""
+"""Renders one part from a seed and a part number, with its ground truth."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from gonogo.synthetic.shading import Light
 from gonogo.synthetic.stage import Scene, Streams, expose
 
 LOT_SIZE = 5
-"""Parts in a lot: one panel of boards."""
+"""Number of parts in a lot, which is one panel of boards."""
 _EDGE_PX = 6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """One picture and the truth about it."""
+    """A picture and its ground truth."""
 
     part_index: int
     jpeg: bytes
-    """The picture as its file."""
+    """The encoded picture."""
     board: BoardType
     chip: ChipType
     chips: int
-    """How many chips are on the board: 0, 1 or 2; only a picture with one has a label and a box."""
+    """Number of chips on the board: 0, 1 or 2; only a picture with one chip has a label and a box."""
     box: Box | None
-    """The tightest box around body and leads of the intact chip, in frame pixels."""
+    """Tight box around body and leads of the intact chip, in frame pixels."""
     quad: tuple[tuple[float, float], ...] | None
-    """The chip's own corners (body and leads), clockwise from its top left, in frame pixels."""
+    """Corners of the chip (body and leads), clockwise from its top left, in frame pixels."""
     label: Label | None
     defect: Defect | None
     mask: Mask | None
-    """Where the defect changed the picture; ``None`` for a good part."""
+    """Pixels that the defect changed; ``None`` for a good part."""
 
     @property
     def part(self) -> str:
@@ -50,7 +50,7 @@ class Rendering:
 
     @property
     def lot(self) -> str:
-        """The lot's name; `LOT_SIZE` parts in a row share it and the code printed on the chip."""
+        """The lot's name; `LOT_SIZE` consecutive parts share it, and the code printed on the chip."""
         return f"lot-{self.part_index // LOT_SIZE:05d}"
 
     @functools.cached_property
@@ -61,7 +61,7 @@ class Rendering:
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """What a series of parts consists of; each choice among several is equally often taken."""
+    """Composition of a series of parts; choices are uniformly distributed."""
 
     bad: float = 0.5
     """Share of the boards with one chip that are bad."""
@@ -75,7 +75,7 @@ class Mix:
         shares = (self.bad, self.without_chip, self.with_two_chips, self.without_chip + self.with_two_chips)
         if min(shares) < 0 or max(shares) > 1 or not (self.defects and self.boards and self.chips):
             raise InputError(
-                f"expected shares from 0 to 1 that fit together, with one choice or more of each; found {self}."
+                f"expected shares from 0 to 1 with a sum of at most 1, and at least one choice of each; found {self}."
             )
 
 
@@ -87,17 +87,17 @@ def render_scene(
     size_wh: tuple[int, int] = (640, 480),
     mix: Mix | None = None,
 ) -> Rendering:
-    """Render one part; the same arguments give the same bytes, whatever was rendered before.
+    """Render one part; the same arguments always give the same bytes.
 
     Args:
         part_index: Which part, from 0.
-        seed: Which series of parts.
-        difficulty: 0 to 1, see `Dial`.
+        seed: Random seed of the series.
+        difficulty: 0 to 1, see `Difficulty`.
         size_wh: Width and height of the picture in pixels, at least 64 each.
-        mix: How often a part is bad, and which boards, chips and defects there are.
+        mix: Share of bad parts, and the boards, chips and defects to choose from.
 
     Raises:
-        InputError: a number outside its range.
+        InputError: A number is out of range.
     """
     mix = mix or Mix()
     fate = Streams.of(seed, part_index).fate
@@ -119,19 +119,19 @@ def render_with(
     size_wh: tuple[int, int] = (640, 480),
     mix: Mix | None = None,
 ) -> Rendering:
-    """Render one part with a chosen defect, or none: the same board, light and noise each time.
+    """Render one part with a given defect, or without; board, light and noise do not depend on it.
 
     Args:
-        part_index: Which part, from 0.
-        defect: What is wrong with the chip; ``None`` for a good one. Needs ``chips=1``.
-        chips: 0, 1 or 2 chips on the board.
-        seed: Which series of parts.
-        difficulty: 0 to 1, see `Dial`.
+        part_index: Index of the part, from 0.
+        defect: Defect of the chip; ``None`` for a good one. Needs ``chips=1``.
+        chips: Number of chips on the board: 0, 1 or 2.
+        seed: Random seed of the series.
+        difficulty: 0 to 1, see `Difficulty`.
         size_wh: Width and height of the picture in pixels, at least 64 each.
-        mix: Which boards and chips there are.
+        mix: The boards and chips to choose from.
 
     Raises:
-        InputError: a number outside its range.
+        InputError: A number is out of range.
     """
     mix = mix or Mix()
     if part_index < 0 or seed < 0 or min(size_wh) < 64 or chips not in (0, 1, 2) or (defect and chips != 1):
@@ -169,13 +169,13 @@ def _compose(
     streams: Streams, level: Difficulty, mix: Mix, *, chips: int, size_wh: tuple[int, int], seed: int, lot: int
 ) -> Scene:
     board, chip, mounts = _lay_out(streams.layout, level, mix, chips=chips)
-    # Small pictures are rendered larger and averaged down: lines are never thinner than a pixel.
+    # Small pictures are rendered larger and averaged down, so that lines are never thinner than a pixel.
     enlarged = max(1, int(np.ceil(0.6 / min(size_wh[0] / VIEW_WH[0], size_wh[1] / VIEW_WH[1]))))
     large_wh = size_wh[0] * enlarged, size_wh[1] * enlarged
     scale = min(large_wh[0] / VIEW_WH[0], large_wh[1] / VIEW_WH[1])
     camera = SceneCamera.draw(level, streams.camera)
     outlines = np.concatenate([mount.outline for mount in mounts])
-    # The lot's code is a year and a week; all else of the print belongs to the product.
+    # The lot's code is a year and a week; the rest of the print depends on the product.
     code = f"{20 + lot % 7}{1 + (lot * 17) % 52:02d}"
     product = np.random.default_rng((seed, list(BoardType).index(board), list(ChipType).index(chip)))
     contrast = float(streams.chip.uniform(0.55, 1))
@@ -200,7 +200,7 @@ def _compose(
 def _lay_out(
     rng: np.random.Generator, level: Difficulty, mix: Mix, *, chips: int
 ) -> tuple[BoardType, ChipType, tuple[Mount, ...]]:
-    """Which board and chip, and where the chips stand; the first is the one that is judged."""
+    """Choose board, chip and positions of the chips; the first chip is the one to judge."""
     board, chip = mix.boards[int(rng.integers(len(mix.boards)))], mix.chips[int(rng.integers(len(mix.chips)))]
     style = CHIPS[chip]
     turned = rng.random() < level.difficulty

@@ -26,17 +26,17 @@ _OUTLINE_RGB = (255, 64, 200)
 def contact_sheet(
     path: str | Path, *, seed: int = 1, difficulty: float = 0.5, first_part: int = 0, mix: Mix | None = None
 ) -> None:
-    """Write a JPEG that shows six boards, each good above and with one kind of defect, outlined, below.
+    """Write a JPEG of six boards, each good above and with one outlined defect below.
 
     Args:
-        path: The file to write.
-        seed: Which series.
+        path: The output file.
+        seed: Random seed of the series.
         difficulty: 0 to 1.
-        first_part: The first of the six parts in a row.
-        mix: Which boards and chips there are.
+        first_part: Index of the first of the six consecutive parts.
+        mix: The boards and chips to choose from.
 
     Raises:
-        InputError: the place is not writable.
+        InputError: The folder is not writable.
     """
     columns = []
     for number, defect in enumerate(track(list(Defect), "rendering")):
@@ -51,7 +51,7 @@ def contact_sheet(
 
 
 def _cell(rendering: Rendering) -> Frame:
-    """One picture, closer in, with its title above it."""
+    """A close-up with its title."""
     picture = _close_up(rendering)
     width, height = _CELL_WH
     cell = np.full((height + _TITLE + _GAP, width + _GAP, 3), _PAPER, np.uint8)
@@ -63,7 +63,7 @@ def _cell(rendering: Rendering) -> Frame:
 
 
 def _close_up(rendering: Rendering) -> Frame:
-    """The part of the frame around the chip, with the defect's outline drawn at the sheet's resolution."""
+    """The frame around the chip, with the defect's outline at the sheet's resolution."""
     width, height = _CELL_WH
     rows, columns = rendering.frame.shape[:2]
     box = rendering.box

@@ -1,4 +1,4 @@
-"""One scene from bare board to ideal picture, with and without its defect; where the two differ is the mask."""
+"""Renders a scene to an ideal picture, with and without its defect; the mask is the difference."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from gonogo.synthetic.difficulty import Difficulty
 from gonogo.synthetic.shading import Light, Picture, Window, shade
 
 VISIBLE_CHANGE = 4 / 255
-"""A pixel belongs to the mask where the defect changed a channel by more than this, before noise and JPEG."""
+"""Smallest change of a channel, before noise and JPEG, for a pixel to belong to the mask."""
 MIN_MASK_SHARE = 1e-4
-"""Share of the picture that a defect must change; fainter ones are made plainer."""
+"""Smallest share of the picture that a defect must change; fainter defects are made more visible."""
 DETAIL = 2
-"""Pixels of the chip's own canvas per pixel of the board's."""
+"""Pixels of the chip's canvas per pixel of the board's canvas."""
 _PLAINER_TRIES = 6
 _DETAIL_MARGIN = 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Streams:
-    """Independent random numbers for everything that may not depend on anything else, above all not on the label."""
+    """Independent random generators, so that nothing depends on the label."""
 
     fate: np.random.Generator
     layout: np.random.Generator
@@ -43,7 +43,7 @@ class Streams:
 
     @classmethod
     def of(cls, seed: int, part_index: int) -> Streams:
-        """The streams of one part; no other part of any series shares them."""
+        """Create the generators of one part; they are unique to the part and the series."""
         names = list(cls.__dataclass_fields__)
         children = np.random.SeedSequence(seed, spawn_key=(part_index,)).spawn(len(names))
         return cls(**{name: np.random.default_rng(child) for name, child in zip(names, children, strict=True)})
@@ -51,12 +51,12 @@ class Streams:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Everything about one picture except its defect."""
+    """All parameters of a picture except its defect."""
 
     board: BoardType
     chip: ChipType
     mounts: tuple[Mount, ...]
-    """Every place for a chip; the first is the one that is judged."""
+    """Positions of the chips; the first chip is the one to judge."""
     chips: int
     marks: tuple[ChipMark, ...]
     epoxy: Material
@@ -66,26 +66,26 @@ class Scene:
     size_wh: tuple[int, int]
     """The picture's width and height in pixels."""
     enlarged: int
-    """How many times larger it is rendered, to be averaged down."""
+    """Supersampling factor of the rendering."""
     scale: float
     """Rendered pixels per unit at zoom 1."""
 
     @property
     def view_wh(self) -> tuple[int, int]:
-        """Rendered width and height: a multiple of 4, cut afterwards."""
+        """Rendered width and height, rounded up to a multiple of 4 and cropped afterwards."""
         width, height = (-(-side * self.enlarged // 4) * 4 for side in self.size_wh)
         return width, height
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Stage:
-    """What the intact and the flawed picture of one part have in common, drawn once."""
+    """Layers shared by the intact and the defective picture of a part, drawn once."""
 
     scene: Scene
     view: Canvas
-    """The bare board as the camera sees it, before any light."""
+    """The bare board in the camera's view, before shading."""
     details: tuple[Canvas, ...]
-    """Each chip's surroundings at twice the resolution, its pads drawn on them."""
+    """Surroundings of each chip at twice the resolution, with its pads."""
     chip_seeds: tuple[int, ...]
     dirt: Dirt
 
@@ -106,10 +106,10 @@ def _set_stage(scene: Scene, streams: Streams, level: Difficulty) -> _Stage:
 
 
 def expose(scene: Scene, streams: Streams, level: Difficulty, defect: Defect | None) -> tuple[Picture, Mask | None]:
-    """The ideal picture of the part, and where a defect changed it.
+    """Render the ideal picture of a part, and the mask of its defect.
 
-    The intact part is photographed only around the chip: as far as a defect and its shadow reach, and a rim more,
-    because shadows and blur are not true at the edge of a window.
+    The intact part is rendered only around the chip, as far as a defect and its shadow reach plus a rim, because
+    shadows and blur are wrong at the edges of a window.
     """
     stage = _set_stage(scene, streams, level)
     whole = Window(left=0, top=0, right=scene.view_wh[0], bottom=scene.view_wh[1])
@@ -135,7 +135,7 @@ def expose(scene: Scene, streams: Streams, level: Difficulty, defect: Defect | N
 
 
 def _reduced(picture: Picture, scene: Scene) -> Picture:
-    """A rendered picture cut and averaged down to the size that was asked for."""
+    """Crop a rendered picture and average it down to the requested size."""
     width, height = scene.size_wh
     cut = picture[: height * scene.enlarged, : width * scene.enlarged]
     if scene.enlarged == 1:
@@ -144,7 +144,7 @@ def _reduced(picture: Picture, scene: Scene) -> Picture:
 
 
 def _surroundings(scene: Scene, *, margin: float) -> Window:
-    """The judged chip and ``margin`` units around it; edges are multiples of 4."""
+    """Window around the judged chip with a margin in units; edges are multiples of 4."""
     outline = project(scene.homography, scene.mounts[0].outline)
     left, top = (np.maximum(outline.min(axis=0) - margin * scene.scale, 0) // 4 * 4).astype(int).tolist()
     far = np.ceil((outline.max(axis=0) + margin * scene.scale) / 4) * 4
@@ -153,7 +153,7 @@ def _surroundings(scene: Scene, *, margin: float) -> Window:
 
 
 def _populate(stage: _Stage, defect: Defect | None, strength: Strength | None, rng: np.random.Generator) -> Canvas:
-    """The board with its chips as the camera sees it, before any light."""
+    """Draw the board with its chips in the camera's view, before shading."""
     layers, scene = stage.view.copy(), stage.scene
     for number, mount in enumerate(scene.mounts):
         detail = stage.details[number].copy()
@@ -175,7 +175,7 @@ def _populate(stage: _Stage, defect: Defect | None, strength: Strength | None, r
 
 
 def _photograph(stage: _Stage, layers: Canvas, window: Window) -> Picture:
-    """Light, dirt and blur; the pixels of one window at the size it is rendered at."""
+    """Apply light, dirt and blur to a window, at rendering size."""
     scene = stage.scene
     albedo, relief = layers.albedo[window.slices], layers.relief[window.slices]
     lit = shade(albedo, relief, scene.light, scale=scene.scale, view_wh=scene.view_wh, window=window)
@@ -184,7 +184,7 @@ def _photograph(stage: _Stage, layers: Canvas, window: Window) -> Picture:
 
 
 def _detail(board: Canvas, mount: Mount, scene: Scene) -> Canvas:
-    """The board around one chip at twice the resolution and in the chip's own units, its pads drawn on it."""
+    """Draw the board around one chip at twice the resolution, in chip coordinates, with its pads."""
     scale = scene.scale * DETAIL
     half_w, half_h = mount.style.extent_wh[0] / 2 + _DETAIL_MARGIN, mount.style.extent_wh[1] / 2 + _DETAIL_MARGIN
     size_wh = (round(2 * half_w * scale), round(2 * half_h * scale))
@@ -222,7 +222,7 @@ def _warped(canvas: Canvas, homography: Homography, size_wh: tuple[int, int]) ->
 
 
 def _lay(detail: Canvas, mount: Mount, scene: Scene, layers: Canvas) -> None:
-    """Warp a chip's canvas onto the picture's layers, over the window it touches."""
+    """Warp a chip's canvas onto the picture's layers."""
     cos, sin = np.cos(mount.angle_rad), np.sin(mount.angle_rad)
     to_board = np.array([(cos, -sin, mount.centre_xy[0]), (sin, cos, mount.centre_xy[1]), (0, 0, 1)])
     homography = scene.homography @ to_board

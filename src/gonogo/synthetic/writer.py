@@ -1,4 +1,4 @@
-"""A rendered series as a data set folder."""
+"""Writes a rendered series as a data set."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ def write_dataset(
     workers: int = 1,
     fractions: Fractions | None = None,
 ) -> Dataset:
-    """Render a series of parts into a data set folder: ``images/``, ``masks/`` and ``metadata.jsonl``.
+    """Render a series of parts as a data set: ``images/``, ``masks/`` and ``metadata.jsonl``.
 
-    The folder appears under its name when it is complete; an interruption leaves nothing behind. Splits are dealt by
-    whole lots. Pictures with no chip or two have no label, no box and no split.
+    The folder is renamed to ``out`` when it is complete; an interruption leaves nothing behind. Lots are not divided
+    between splits. Pictures with no chip or two chips have no label, no box and no split.
 
     Args:
-        out: The folder to make; must not exist.
-        parts: How many parts, one picture each.
-        seed: Which series; part ``i`` of a series is the same picture however many parts are asked for.
+        out: The output folder; must not exist.
+        parts: Number of parts, one picture each.
+        seed: Random seed of the series; part ``i`` is the same picture for any number of parts.
         difficulty: 0 to 1.
         size_wh: Width and height of the pictures in pixels.
-        mix: How often a part is bad, and which boards, chips and defects there are.
-        workers: Processes. With more than one, call this under ``if __name__ == "__main__":``.
-        fractions: Shares of the splits; the usual ones where omitted.
+        mix: Share of bad parts, and the boards, chips and defects to choose from.
+        workers: Number of processes. With more than one, call this under ``if __name__ == "__main__":``.
+        fractions: Shares of the splits; by default those of an import.
 
     Raises:
-        InputError: a number outside its range, ``out`` exists, or the disk is full.
+        InputError: A number is out of range, ``out`` exists, or the disk is full.
     """
     out, mix = Path(out), mix or Mix()
     if parts < 1 or workers < 1:
@@ -65,14 +65,7 @@ def write_dataset(
         for name in ("images", "masks"):
             (folder / name).mkdir()
         tasks = [
-            _Task(
-                folder=folder,
-                parts=each,
-                seed=seed,
-                difficulty=difficulty,
-                size_wh=size_wh,
-                mix=mix,
-            )
+            _Task(folder=folder, parts=each, seed=seed, difficulty=difficulty, size_wh=size_wh, mix=mix)
             for each in part_ranges(parts)
         ]
         done = track(in_processes(_render_range, tasks, workers), "rendering", total=len(tasks))
@@ -83,7 +76,7 @@ def write_dataset(
 
 
 def _deal_splits(samples: list[Sample], seed: int, fractions: Fractions) -> list[Sample]:
-    """Give every labelled sample a split, by whole lots; the others keep none."""
+    """Assign a split to every labelled sample, by whole lots."""
     labelled = [sample for sample in samples if sample.label is not None]
     groups = merge_groups(labelled, range(len(labelled)))
     dealt = {sample.file_name: sample for sample in assign_splits(labelled, groups, fractions, seed)}
@@ -110,7 +103,7 @@ def _write(folder: Path, rendering: Rendering) -> Sample:
 
 
 def sample_of(rendering: Rendering, file_name: str, mask_file_name: str | None) -> Sample:
-    """The record of a rendering; ``board``, ``chip`` and ``chips`` are extra columns."""
+    """Create the record of a rendering; ``board``, ``chip`` and ``chips`` are extra columns."""
     return Sample.model_validate(
         {
             "file_name": file_name,

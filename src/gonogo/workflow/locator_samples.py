@@ -12,4 +12,4 @@ def locator_samples(dataset: Dataset, split: Split) -> list[Sample]:
     The latter belong to no split, see `gonogo.dataset.Dataset.without_part`.
     """
     boxed = (sample for sample in dataset.split(split) if labelled_box(sample) is not None)
-    return [*boxed, *dataset.without_part(taught=split is Split.TRAIN)]
+    return [*boxed, *dataset.without_part(training=split is Split.TRAIN)]
