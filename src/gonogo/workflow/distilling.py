@@ -1,4 +1,4 @@
-"""From a teacher to a student: a smaller network with the same promise, sealed in a bundle of its own."""
+"""Distills a teacher into a student: a smaller network, certified for the same promise, in its own bundle."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from gonogo.workflow.training import make_source, require_resolution
 
 @dataclass(frozen=True, kw_only=True)
 class DistillingOptions:
-    """Everything that decides what a student becomes."""
+    """Options of a distillation."""
 
     backbone: str = "mobilenet_v3_small"
     weights: str = "none"
@@ -49,21 +49,21 @@ class DistillingOptions:
     cuts: tuple[str, ...] = ()
     pool: Pool = Pool.LSE
     size_wh: tuple[int, int] | None = None
-    """The teacher's where omitted."""
+    """Input size; default that of the teacher."""
     reduction: Reduction | None = None
-    """Pictures are judged at this fraction of their size; the teacher's where omitted."""
+    """Scale pictures down by this factor before judging; default that of the teacher."""
     normalisation: Normalisation | None = None
-    """The backbone's usual one where omitted: the whole network learns, so little depends on it."""
+    """Default that of the backbone. The whole network is trained, so the choice matters little."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     recipe: Distillation = field(default_factory=Distillation)
     split: Split = Split.TEST
-    """Where the student is compared with its teacher."""
+    """Split on which the student is compared with its teacher."""
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distilled:
-    """What came of it."""
+    """A student and its comparison with the teacher."""
 
     bundle: Bundle
     compared: TeacherComparison
@@ -79,21 +79,22 @@ def distill_bundle(
     *,
     overwrite: bool = False,
 ) -> Distilled:
-    """Teach a small network what a bundle knows, and certify it for the same promise.
+    """Train a small network on the scores and maps of a bundle, and certify it for the same promise.
 
-    Learns from train, chooses on val, certifies on calibrate, compares on test. The teacher's graph is all that is
-    needed of it.
+    Trains on train, selects the epoch on val, certifies on calibrate and compares on test. Only the graph of the teacher
+    is needed.
 
     Args:
         teacher: A certified inspector with one network.
-        dataset: The labelled and split pictures that it was trained on.
-        out: The student's bundle.
-        options: What to teach; the defaults of `DistillingOptions` where omitted.
-        overwrite: Replace a bundle already there, once the new one is complete.
+        dataset: The labelled and split data set that it was trained on.
+        out: Path of the new bundle.
+        options: Default `DistillingOptions()`.
+        overwrite: Replace an existing bundle once the new one is complete.
 
     Raises:
-        InputError: unfit data, a teacher that is a cascade, unknown backbone, weights that do not fit, ``out`` exists.
-        UnfitError: the teacher promises nothing, or the exported graph differs from the trained network.
+        InputError: the data are unsuitable, the teacher is a cascade, the backbone or its weights are invalid, or ``out``
+            exists.
+        UnfitError: the teacher has no certified escape limit, or the exported graph differs from the trained network.
     """
     options = options or DistillingOptions()
     if out.exists() and not overwrite:
@@ -115,7 +116,7 @@ def distill_bundle(
     facts: dict[str, JsonValue] = {"options": plain(asdict(options)), "distillation": [dict(row) for row in history]}
     with folder_beside(out, replace=overwrite) as partial:
         copy_roi(teacher.path, partial)
-        # Its cells were taught what lies under them: the teacher's shift is out of the lessons.
+        # The targets are already corrected for the teacher's shift, so the student has none.
         built = built_network(network, source, options.backbone, options.weights, shift_xy=(0.0, 0.0))
         draft = fill_bundle(
             partial,
@@ -135,7 +136,7 @@ def distill_bundle(
 
 
 def _student(source: TrainingSource, options: DistillingOptions) -> Network:
-    """The backbone as it comes and a head that knows nothing."""
+    """The pretrained backbone with an untrained head."""
     torch.manual_seed(options.seed)
     stack = load_backbone(options.backbone, weights=options.weights, cuts=options.cuts, seed=options.seed).eval()
     normalisation = options.normalisation or architecture(options.backbone).normalisation
@@ -149,7 +150,7 @@ def _student(source: TrainingSource, options: DistillingOptions) -> Network:
 def _lessons(
     teacher: Inspector, source: TrainingSource, network: Network, options: DistillingOptions
 ) -> tuple[Lessons, Lessons]:
-    """What the student learns from, and what its progress is measured on."""
+    """The training and the validation set of the student."""
     machine, manifest = settings(), teacher.bundle.manifest
     graph = runtime.compile_graph(
         teacher.bundle.graph(bundle.CLASSIFIER),
@@ -187,7 +188,7 @@ def _lessons(
 
     train, val = (source.dataset.split(split) for split in (Split.TRAIN, Split.VAL))
     val_seen = watch(val, PLAIN)
-    # The certified threshold comes from the calibrate split, which must not shape the student: val says where it lies.
+    # The certified threshold comes from the calibrate split, which must not influence the student; estimate it on val.
     good, bad = _of_parts(val, val_seen)
     expected = expected_point(good, bad, source.dataset, promise_of(teacher))
     scale, bias = _cell_units(teacher, expected.go_below, bad)
@@ -196,7 +197,7 @@ def _lessons(
 
 
 def _cell_units(teacher: Inspector, go_below: float, bad: Scores) -> tuple[float, float]:
-    """Scale and bias that make logits of the cells of the teacher's map."""
+    """Scale and bias that turn the cells of the teacher's map into logits."""
     if not teacher.bundle.manifest.classifier.evidence:
         return 1.0, teacher.bias
     scale = teacher.heat_scale
@@ -205,7 +206,7 @@ def _cell_units(teacher: Inspector, go_below: float, bad: Scores) -> tuple[float
 
 
 def _of_parts(samples: Sequence[Sample], seen: Seen) -> tuple[Scores, Scores]:
-    """The worst score of each good and of each bad part."""
+    """The highest score of each good and of each bad part."""
     marked = {sample.part_id for sample in samples if sample.label is Label.BAD}
     parts, scores = worst_per_part([sample.part_id for sample in samples], seen.scores[:, 0])
     bad = np.array([part in marked for part in parts])
