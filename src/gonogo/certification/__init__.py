@@ -1,4 +1,4 @@
-"""Certification: choose limits on val, certify them once on calibrate, and write the operating point into the bundle."""
+"""Certification: choose limits on val, certify them once on calibrate, and write the result into the bundle."""
 
 from __future__ import annotations
 

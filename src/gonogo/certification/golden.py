@@ -26,8 +26,8 @@ def choose_golden(
     """Choose golden frames among judged pictures and record their scores.
 
     The golden frames are the lowest and highest scores of both classes, the pictures next to each threshold on either
-    side (where a changed graph first changes a verdict), and the picture with the lowest score of every defect kind. For a
-    cascade, also the picture with the lowest score judged by each of the two networks.
+    side (where a changed graph first changes a verdict), and the picture with the lowest score of every defect kind.
+    For a cascade, also the picture with the lowest score judged by each of the two networks.
 
     Args:
         inspector: The inspector that judged the pictures.

@@ -237,7 +237,7 @@ def _lost(bundle: Bundle, promise: Promise, point: OperatingPoint) -> list[Loss]
     before = json.loads(file.read_bytes()).get("kinds") if file.is_file() else None
     if before and not promise.per_kind:
         sentence = (
-            "Now: the escape limit holds for each defect kind. Then: only for all kinds combined (pass --per-kind to keep it)."
+            "Now: the escape limit holds for each defect kind. Then: for all kinds combined (--per-kind keeps it)."
         )
         lost.append(Loss(about="kinds", gone=False, sentence=sentence))
     return lost

@@ -67,7 +67,8 @@ def recount(inspector: Inspector, dataset: Dataset) -> Recount | None:
 def _differences(point: OperatingPoint, derived: OperatingPoint) -> list[str]:
     names = [field.name for field in fields(OperatingPoint)]
     return [
-        f"{name}: the bundle has {_shown(getattr(point, name))}, its stored scores give {_shown(getattr(derived, name))}"
+        f"{name}: the bundle has {_shown(getattr(point, name))}, its stored scores give "
+        f"{_shown(getattr(derived, name))}"
         for name in names
         if getattr(point, name) != getattr(derived, name)
     ]
@@ -119,7 +120,9 @@ def _judged_otherwise(stored: Sequence[Judged], again: Evaluation, tolerance: fl
         if (old.score is None) is not (new.score is None):
             found.append(f"{name}: was {'a fault' if old.score is None else 'judged'} at certification, not now")
         elif old.score is not None and new.score is not None and not abs(old.score - new.score) <= tolerance:
-            found.append(f"{name}: scored {old.score:.6g} at certification, {new.score:.6g} now (tolerance {tolerance:g})")
+            found.append(
+                f"{name}: scored {old.score:.6g} at certification, {new.score:.6g} now (tolerance {tolerance:g})"
+            )
     return found
 
 

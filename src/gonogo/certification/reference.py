@@ -87,9 +87,11 @@ class Recorder:
 def make_reference(
     recorder: Recorder, val: Evaluation, calibrate: Evaluation, *, guard_share: float | None, bad_share: float | None
 ) -> tuple[DriftReference | None, list[str]]:
-    """Fit the out-of-distribution check on val and the drift limits on good calibrate parts; list what could not be set."""
+    """Fit the out-of-distribution check on val and the drift limits on good calibrate parts; list what is missing."""
     if recorder.features is None:
-        return None, [f"No out-of-distribution check and no drift alarm: they need {NEIGHBOURS} judged training pictures."]
+        return None, [
+            f"No out-of-distribution check and no drift alarm: they need {NEIGHBOURS} judged training pictures."
+        ]
     distances: dict[str, float] = {}
     for picture in val.pictures:
         if (seen := recorder.signs.get(picture.file)) is not None:

@@ -44,17 +44,18 @@ class Shortfall:
         counted = f"The calibrate split holds {self.parts} {self.label} parts"
         if self.pictures > self.parts:
             counted += (
-                f" in {self.pictures} pictures: several pictures of one part count once, and so do "
-                "near-duplicates"
+                f" in {self.pictures} pictures: several pictures of one part count once, and so do near-duplicates"
             )
         wanted = (
-            f"{as_percent(self.rate)} at {as_percent(self.confidence)} confidence requires {self.parts + self.missing}: "
+            f"{as_percent(self.rate)} at {as_percent(self.confidence)} confidence needs {self.parts + self.missing}: "
             f"{self.missing} more {self.label} parts there"
         )
         if self.more_pictures:
             wanted += f", about {self.more_pictures} more {self.label} pictures at {100 * self.share:.0f} %"
         if self.splits:
-            wanted += f", or split again before any scores are seen: gonogo dataset split DATASET --splits {self.splits}"
+            wanted += (
+                f", or split again before any scores are seen: gonogo dataset split DATASET --splits {self.splits}"
+            )
         elif self.seen:
             wanted += "; scores of this split were already seen, so splitting the same parts again would not help"
         return f"{counted}. {wanted}."

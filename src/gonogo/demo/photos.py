@@ -168,7 +168,7 @@ def find_photos() -> Path:
     found = importlib.util.find_spec(PACKAGE)
     if found is None or found.origin is None:
         raise InputError(
-            "--photos: expected the package elpv-dataset (real photographs, 90 MB, CC BY-NC-SA 4.0), which is not installed. "
+            "--photos: the package elpv-dataset (real photographs, 90 MB, CC BY-NC-SA 4.0) is not installed. "
             "Install it: pip install 'gonogo[photos]'"
         )
     return Path(found.origin).parent / "data"

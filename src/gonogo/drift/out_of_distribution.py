@@ -32,7 +32,9 @@ class ReferenceFeatures:
             InputError: there are fewer than `NEIGHBOURS` vectors, or one is not finite.
         """
         if len(vectors) < NEIGHBOURS:
-            raise InputError(f"expected at least {NEIGHBOURS} training parts, found {len(vectors)}. Train on more parts.")
+            raise InputError(
+                f"expected at least {NEIGHBOURS} training parts, found {len(vectors)}. Train on more parts."
+            )
         kept = sorted(np.random.default_rng(seed).permutation(len(vectors))[:MOST_TAUGHT].tolist())
         directions = np.stack([_unit(vectors[row]) for row in kept])
         # Stored in half precision to save space; rounded here so that distances are the same after storing.

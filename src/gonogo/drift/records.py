@@ -100,7 +100,7 @@ def _read(bundle: Path, data: Callable[[str], bytes]) -> DriftReference:
         raise BundleError(f"{bundle}: {DRIFT} or {TAUGHT} is malformed ({what}). Run gonogo certify again.") from error
     if directions.ndim != 2 or directions.dtype != np.float16 or len(directions) < NEIGHBOURS:
         raise BundleError(
-            f"{bundle / TAUGHT}: expected a float16 row per training part, found {directions.dtype} {directions.shape}. "
+            f"{bundle / TAUGHT}: expected one float16 row per part, found {directions.dtype} {directions.shape}. "
             "Run gonogo certify again."
         )
     return DriftReference(

@@ -13,7 +13,7 @@ from gonogo.roi import ClassicalConfig, LearnedConfig, RoiRecipe
 from gonogo.schema import Box, Label, Located, Prediction, State, Verdict
 
 RIGHT_IOU = 0.9
-"""Smallest overlap (IoU) of the tight box and the labelled one for a region to be right; see `Placement.region_right`."""
+"""Smallest IoU of the tight box and the labelled one for a region to be right; see `Placement.region_right`."""
 _TOUCHING = 1e-5
 """Tolerance as a share of the region's size, for parts that touch its edge: corners are mapped in 32-bit precision."""
 

@@ -120,8 +120,8 @@ class GreyZone:
     """Range of the reference value, near one limit, in which appraisers disagree.
 
     Signal detection (AIAG, Measurement Systems Analysis, 4th edition 2010, chapter III C): up to one edge every part is
-    accepted by all appraisers in every trial; beyond the other edge every part is rejected. The distance between the two
-    edges is the width of the zone in which decisions are not reliable.
+    accepted by all appraisers in every trial; beyond the other edge every part is rejected. The distance between the
+    two edges is the width of the zone in which decisions are not reliable.
     """
 
     side: str

@@ -1,8 +1,8 @@
 """Agreement beyond chance: Cohen's and Fleiss' kappa with intervals.
 
-Both are functions of averages over parts, so each is computed in two steps: the contribution of each part, and kappa of the
-mean contribution. The intervals resample *parts* (percentile bootstrap; Efron and Tibshirani, An Introduction to the
-Bootstrap, 1993, chapter 13), because repeated decisions on one part are not independent.
+Both are functions of averages over parts, so each is computed in two steps: the contribution of each part, and kappa of
+the mean contribution. The intervals resample *parts* (percentile bootstrap; Efron and Tibshirani, An Introduction to
+the Bootstrap, 1993, chapter 13), because repeated decisions on one part are not independent.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _with_interval(
         return Kappa(value=None)
     value, parts = (agreement - chance) / (1.0 - chance), len(contributions)
     if agreed.all():
-        # Every resample would be perfect too, so the bootstrap interval would have zero width. Use the exact lower bound
+        # Every resample would be perfect, so the bootstrap interval would have zero width. Use the exact lower bound
         # of the share of parts in agreement instead, and count the rest as full disagreement.
         low = (clopper_pearson(parts, parts)[0] - chance) / (1.0 - chance)
         return Kappa(value=value, low=low, high=1.0)

@@ -127,9 +127,9 @@ def bet(
     """Update the capital of the bets after one audit, for one run or several at once.
 
     Each alternative rate ``q`` multiplies its capital by the likelihood ratio ``q / p`` for a bad part and
-    ``(1 - q) / (1 - p)`` for a good one. The mean of this factor is 1 at the promised rate p and below 1 at lower rates, so the
-    capital is a supermartingale under the promise. Before each audit part of the reserve is added to the bets: a
-    mixture over starting times, which keeps the total a supermartingale.
+    ``(1 - q) / (1 - p)`` for a good one. The mean of this factor is 1 at the promised rate p and below 1 at lower
+    rates, so the capital is a supermartingale under the promise. Before each audit part of the reserve is added to the
+    bets: a mixture over starting times, which keeps the total a supermartingale.
 
     Args:
         capital: Capital of the bets before the audit.

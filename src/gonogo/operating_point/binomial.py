@@ -13,7 +13,7 @@ from gonogo.errors import InputError
 
 
 def allowed_errors(parts: int, max_rate: float, delta: float) -> int | None:
-    """Largest number of errors among ``parts`` that still certifies ``max_rate``: ``max{k : BinomCDF(k; n, rate) <= delta}``.
+    """Largest number of errors that still certifies ``max_rate``: ``max{k : BinomCDF(k; n, rate) <= delta}``.
 
     Args:
         parts: Independent calibration parts of one class, n.
@@ -107,7 +107,9 @@ def clopper_pearson(errors: int, parts: int, *, confidence: float = 0.95) -> tup
 
 def _check_share(name: str, value: float) -> None:
     if not 0.0 < value < 1.0:
-        raise InputError(f"{name}: expected a number above 0 and below 1, found {value}. Give a share, not a percentage.")
+        raise InputError(
+            f"{name}: expected a number above 0 and below 1, found {value}. Give a share, not a percentage."
+        )
 
 
 def _check_count(name: str, value: int) -> None:

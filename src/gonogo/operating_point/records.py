@@ -93,7 +93,7 @@ def from_json(record: object) -> OperatingPoint:
 
 
 def _check_without_promise(escape: Claim, overkill: Claim, read: _Record) -> None:
-    """``go_without_promise`` requires that no escape limit is certified and that the threshold comes from good parts."""
+    """``go_without_promise`` requires an uncertified escape limit and a threshold that comes from good parts."""
     if not read.go_without_promise:
         return
     if escape.holds:

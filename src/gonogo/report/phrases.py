@@ -87,7 +87,11 @@ def which_is_the_promise(evaluation: Evaluation) -> str:
         f"The promise is one figure: at most {level(claim.max_rate)} of bad parts are passed, at "
         f"{level(claim.confidence)} confidence, certified on {parts(claim.parts, 'bad calibration ')}."
     )
-    return f"{promised} {test} With this few parts, the test can contradict the promise but cannot replace it." if test else promised
+    return (
+        f"{promised} {test} With this few parts, the test can contradict the promise but cannot replace it."
+        if test
+        else promised
+    )
 
 
 def tells_apart(area: float | None, good_parts: int, bad_parts: int) -> str:
@@ -169,8 +173,8 @@ def by_counts(claim: Claim, *, joint: bool) -> str:
     missing = missing_for_default(claim, joint=joint)
     subject = "bad" if claim.error == "escape" else "good"
     return (
-        f" No limit was requested: this is the lowest that {claim.parts} {subject} parts can certify; {level(DEFAULT_RATE)} "
-        f"requires {missing} more {subject} parts in the calibrate split."
+        f" No limit was requested: this is the lowest that {claim.parts} {subject} parts can certify; "
+        f"{level(DEFAULT_RATE)} requires {missing} more {subject} parts in the calibrate split."
         if missing
         else ""
     )

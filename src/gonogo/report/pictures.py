@@ -77,9 +77,7 @@ def _mistakes(evaluation: Evaluation) -> list[PictureAlbum]:
     overkill = _ranked(evaluation, Label.GOOD, State.NO_GO)[::-1]
     return [
         _album("Bad parts that were passed", "Escapes, lowest score first.", escapes, _MISTAKES_SHOWN),
-        _album(
-            "Good parts that were rejected", "Overkill, highest score first.", overkill, _MISTAKES_SHOWN
-        ),
+        _album("Good parts that were rejected", "Overkill, highest score first.", overkill, _MISTAKES_SHOWN),
     ]
 
 

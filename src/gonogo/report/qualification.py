@@ -127,15 +127,21 @@ def print_pdf(page: Path, pdf: Path) -> None:
             "--no-pdf-header-footer",
             f"--user-data-dir={scratch}/profile",
         ]
-        command += ["--no-sandbox"] * (hasattr(os, "geteuid") and os.geteuid() == 0)  # Chromium does not start as root with its sandbox
+        command += ["--no-sandbox"] * (
+            hasattr(os, "geteuid") and os.geteuid() == 0
+        )  # Chromium does not start as root with its sandbox
         command += [f"--print-to-pdf={target}", page.resolve().as_uri()]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_PRINTING_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise InputError(f"--pdf: {browser} could not print {page} ({error}). Open it in a browser and print it to PDF.") from error
+            raise InputError(
+                f"--pdf: {browser} could not print {page} ({error}). Open it in a browser and print it to PDF."
+            ) from error
         if not target.is_file():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise InputError(f"--pdf: {browser} produced no PDF ({last}). Open {page} in a browser and print it to PDF.")
+            raise InputError(
+                f"--pdf: {browser} produced no PDF ({last}). Open {page} in a browser and print it to PDF."
+            )
         write_beside(pdf, target.read_bytes())
 
 
@@ -204,10 +210,11 @@ def _same_data(point: OperatingPoint | None, splits: Sequence[SplitCount]) -> Ex
             ),
         )
     else:
-        passed, detail = True, "has the fingerprint recorded in the certificate, and at least as many parts as it counts."
-    return ExaminationFinding(
-        what="Calibration data unchanged", passed=passed, detail=f"The calibrate split {detail}"
-    )
+        passed, detail = (
+            True,
+            "has the fingerprint recorded in the certificate, and at least as many parts as it counts.",
+        )
+    return ExaminationFinding(what="Calibration data unchanged", passed=passed, detail=f"The calibrate split {detail}")
 
 
 def _leaks(checked: Check, dataset: Dataset) -> list[ExaminationFinding]:
@@ -361,9 +368,7 @@ def _limit_samples(inspector: Judge, dataset: Dataset, test: Evaluation) -> tupl
         near: list[Prediction] = sorted(judged, key=lambda p: (abs((p.score or 0.0) - line), p.file))[:_LIMIT_SAMPLES]
         near.sort(key=lambda p: (p.score or 0.0, p.file))
         cards = [_card(inspector, dataset, by_name[part.file]) for part in near]
-        albums.append(
-            _album(f"Nearest to the {name} threshold at {line:.3f}", "Sorted by score.", len(near), cards)
-        )
+        albums.append(_album(f"Nearest to the {name} threshold at {line:.3f}", "Sorted by score.", len(near), cards))
     return tuple(albums)
 
 

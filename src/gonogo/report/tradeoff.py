@@ -23,9 +23,7 @@ def write_tradeoff(made: Certified, path: Path, *, bundle_name: str) -> None:
     if path.suffix.lower() not in (".html", ".svg"):
         raise InputError(f"{path}: expected a file name that ends in .html or .svg.")
     if not made.tradeoff or made.review_rate is None:
-        raise InputError(
-            "--tradeoff: expected both good and bad parts in the val split, found only one of them."
-        )
+        raise InputError("--tradeoff: expected both good and bad parts in the val split, found only one of them.")
     plot = tradeoff_plot(made)
     if path.suffix.lower() == ".svg":
         style = resources.files("gonogo.report").joinpath("templates/page.css").read_text()

@@ -1,4 +1,4 @@
-"""Joins a student and its teacher into a cascade, in which the teacher judges only parts the student is unsure about."""
+"""Joins a student and its teacher into a cascade: the teacher judges only parts the student is unsure about."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def join_cascade(
 
     Raises:
         InputError: the data are unsuitable, the bundles locate the part differently, or ``out`` exists.
-        UnfitError: the teacher has no certified escape limit, val is too small for the out-of-distribution check, or one
-            of the two would never decide.
+        UnfitError: the teacher has no certified escape limit, val is too small for the out-of-distribution check, or
+            one of the two would never decide.
     """
     options = options or CascadeOptions()
     if out.exists() and not overwrite:
@@ -198,7 +198,9 @@ def _student_reference(recorder: Recorder, seen: Evaluation, share: float) -> Dr
 def _require_fit(student: Inspector, teacher: Inspector) -> None:
     for each in (student, teacher):
         if each.cascade is not None:
-            raise InputError(f"{each.path}: expected a bundle with one network, found a cascade. Give its student or its teacher.")
+            raise InputError(
+                f"{each.path}: expected a bundle with one network, found a cascade. Give its student or its teacher."
+            )
         require_whole_regions(each)
     if _reduced(student.recipe) != _reduced(teacher.recipe):
         raise InputError(
@@ -233,8 +235,8 @@ def _require_both_decide(rule: CascadeRule, reference: DriftReference, recorder:
     ]
     if all(unsure):
         raise UnfitError(
-            f"The student is sure about none of the {len(unsure)} val pictures, so the teacher alone is faster. Train it "
-            "longer, choose a larger one (gonogo bundle distill), or allow it more risk with --risk-share."
+            f"The student is sure about none of the {len(unsure)} val pictures, so the teacher alone is faster. "
+            "Train it longer, choose a larger one (gonogo bundle distill), or allow it more risk with --risk-share."
         )
     if not any(unsure):
         raise UnfitError(f"The student is sure about all {len(unsure)} val pictures: use it without the teacher.")

@@ -24,7 +24,15 @@ from gonogo.model import FeatureNetwork, MapHead, Network, Normalisation, Pool, 
 from gonogo.operating_point import worst_per_part
 from gonogo.schema import Label, Scores
 from gonogo.source import TrainingSource
-from gonogo.train import Distillation, Lessons, Seen, cell_units, make_lessons, train_student, watch_teacher
+from gonogo.train import (
+    Distillation,
+    DistillationSet,
+    TeacherOutput,
+    cell_units,
+    make_distillation_set,
+    run_teacher,
+    train_student,
+)
 from gonogo.workflow.comparing import (
     TeacherComparison,
     compare_with_teacher,
@@ -81,8 +89,8 @@ def distill_bundle(
 ) -> Distilled:
     """Train a small network on the scores and maps of a bundle, and certify it for the same promise.
 
-    Trains on train, selects the epoch on val, certifies on calibrate and compares on test. Only the graph of the teacher
-    is needed.
+    Trains on train, selects the epoch on val, certifies on calibrate and compares on test. Only the graph of the
+    teacher is needed.
 
     Args:
         teacher: A certified inspector with one network.
@@ -92,8 +100,8 @@ def distill_bundle(
         overwrite: Replace an existing bundle once the new one is complete.
 
     Raises:
-        InputError: the data are unsuitable, the teacher is a cascade, the backbone or its weights are invalid, or ``out``
-            exists.
+        InputError: the data are unsuitable, the teacher is a cascade, the backbone or its weights are invalid, or
+            ``out`` exists.
         UnfitError: the teacher has no certified escape limit, or the exported graph differs from the trained network.
     """
     options = options or DistillingOptions()
@@ -111,7 +119,7 @@ def distill_bundle(
     require_resolution(source, reduction, teacher.recipe.roi)
     network = _student(source, options)
     work = out.with_name(f"{out.name}.work")
-    train, val = _lessons(teacher, source, network, options)
+    train, val = _distillation_sets(teacher, source, network, options)
     history = train_student(network, train, val, options.recipe, seed=options.seed, work=work)
     facts: dict[str, JsonValue] = {"options": plain(asdict(options)), "distillation": [dict(row) for row in history]}
     with folder_beside(out, replace=overwrite) as partial:
@@ -147,9 +155,9 @@ def _student(source: TrainingSource, options: DistillingOptions) -> Network:
     return Network(features, MapHead(channels, options.pool)).eval()
 
 
-def _lessons(
+def _distillation_sets(
     teacher: Inspector, source: TrainingSource, network: Network, options: DistillingOptions
-) -> tuple[Lessons, Lessons]:
+) -> tuple[DistillationSet, DistillationSet]:
     """The training and the validation set of the student."""
     machine, manifest = settings(), teacher.bundle.manifest
     graph = runtime.compile_graph(
@@ -164,14 +172,14 @@ def _lessons(
     with torch.no_grad():
         _, defect_map, _ = network(torch.zeros(1, height, width, 3, dtype=torch.uint8))
 
-    def watch(samples: tuple[Sample, ...], augmentation: Augmentation) -> Seen:
+    def watch(samples: tuple[Sample, ...], augmentation: Augmentation) -> TeacherOutput:
         cache = machine.cache_dir / "features"
-        return watch_teacher(
+        return run_teacher(
             graph, shown, samples, augmentation, seed=options.seed, cache=cache, teacher_sha256=teacher.bundle_sha256
         )
 
-    def write(samples: tuple[Sample, ...], augmentation: Augmentation, seen: Seen) -> Lessons:
-        return make_lessons(
+    def write(samples: tuple[Sample, ...], augmentation: Augmentation, seen: TeacherOutput) -> DistillationSet:
+        return make_distillation_set(
             source,
             samples,
             augmentation,
@@ -205,7 +213,7 @@ def _cell_units(teacher: Inspector, go_below: float, bad: Scores) -> tuple[float
     return cell_units(cold=scale.cold, hot=scale.hot, go_below=passes, bad_score=float(np.median(bad)))
 
 
-def _of_parts(samples: Sequence[Sample], seen: Seen) -> tuple[Scores, Scores]:
+def _of_parts(samples: Sequence[Sample], seen: TeacherOutput) -> tuple[Scores, Scores]:
     """The highest score of each good and of each bad part."""
     marked = {sample.part_id for sample in samples if sample.label is Label.BAD}
     parts, scores = worst_per_part([sample.part_id for sample in samples], seen.scores[:, 0])

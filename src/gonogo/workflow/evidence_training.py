@@ -286,5 +286,5 @@ def _sentence(best: Trial, aurocs: dict[str, float]) -> str:
 def _sentence_of_kinds(known: KnownKinds) -> str:
     return (
         f"It names {len(known.names)} defect kinds ({', '.join(known.names)}): {known.named_right:.0%} correct in "
-        f"cross-validation on bad parts; a part is unlike any of them if the likeliest is below {known.least_share:.0%}."
+        f"cross-validation on bad parts; unlike any of them if the likeliest is below {known.least_share:.0%}."
     )

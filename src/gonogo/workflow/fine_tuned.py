@@ -38,9 +38,9 @@ def train_fine_tuned(
     """Fine-tune the whole network, and return it only if it is better on held-out pictures.
 
     Half of val, by part, selects the epoch; the other half is held out. On it the fine-tuned network is compared with
-    the default method on the same frozen backbone, fitted on train and the first half. If the default method is as good,
-    or the held-out half is too small to tell, the default method is trained on everything and returned. With random
-    weights there is nothing to compare, and the fine-tuned network is always returned.
+    the default method on the same frozen backbone, fitted on train and the first half. If the default method is as
+    good, or the held-out half is too small to tell, the default method is trained on everything and returned. With
+    random weights there is nothing to compare, and the fine-tuned network is always returned.
 
     Returns:
         The trained classifier, and one row per epoch.
@@ -55,7 +55,7 @@ def train_fine_tuned(
     counts = np.bincount(labels(held_out), minlength=2)
     if counts.min() < LEAST_COMPARED:
         console.print(
-            f"Fine-tuning cannot be evaluated: expected at least {LEAST_COMPARED} good and bad pictures in half of val, "
+            f"Fine-tuning cannot be evaluated: expected {LEAST_COMPARED} or more good and bad pictures in half of val, "
             f"found {counts[0]} good and {counts[1]} bad. The default method is kept. Add parts, or split again with a "
             "larger val."
         )
@@ -63,8 +63,7 @@ def train_fine_tuned(
     frozen = train_evidence(fitted, options)
     before, after = (_losses_on(each, held_out) for each in (frozen, tuned))
     losses = (
-        f"(loss {after.mean():.3f} with fine-tuning, {before.mean():.3f} without, on {len(held_out)} held-out "
-        "pictures)"
+        f"(loss {after.mean():.3f} with fine-tuning, {before.mean():.3f} without, on {len(held_out)} held-out pictures)"
     )
     if brings_more(after, before):
         console.print(f"Fine-tuning is kept {losses}.")

@@ -57,8 +57,8 @@ def to_int8(
     Args:
         model: The full-precision graph; not modified.
         pictures: Network inputs to calibrate the activation ranges on.
-        steer_by: While the scores of these pictures drift by more than `MOST_DRIFT`, layers are restored to floating point
-            one at a time, the most harmful first. If empty, no layers are restored.
+        steer_by: While the scores of these pictures drift by more than `MOST_DRIFT`, layers are restored to floating
+            point one at a time, the most harmful first. If empty, no layers are restored.
         preset: See `Preset`.
 
     Raises:
@@ -131,7 +131,7 @@ def _score(compiled: ov.CompiledModel, picture: Picture) -> float:
 
 
 def _head(model: ov.Model) -> list[str]:
-    """Names of the operations after the feature maps: the evidence, or the convolutions, context and pooling of the head.
+    """Names of the operations after the feature maps: the evidence, or convolutions, context and pooling of the head.
 
     Operations of the evidence are recognised by the prefix of their names.
     """

@@ -139,13 +139,15 @@ def with_margin(
         worst[sample.part_id] = max(residual, worst.get(sample.part_id, -np.inf))
     margin = roi.conformal_margin(list(worst.values()), miss_rate)
     if margin is not None and margin.share > 1:  # more than a ROI config allows
-        console.print(f"Margin: {roi.FIXED_MARGIN:.0%}, uncalibrated, because {margin.share:.0%} would be required. Train longer.")
+        console.print(
+            f"Margin: {roi.FIXED_MARGIN:.0%}, uncalibrated, because {margin.share:.0%} would be required. Train longer."
+        )
         return recipe
     if margin is None:
         needed = roi.margin_parts_needed(miss_rate)
         console.print(
-            f"Margin: {roi.FIXED_MARGIN:.0%}, uncalibrated. To certify that the whole part lies inside with a probability "
-            f"of {1 - miss_rate:.0%}, {needed} val parts with a box must be found; found "
+            f"Margin: {roi.FIXED_MARGIN:.0%}, uncalibrated. To certify that the whole part lies inside with a "
+            f"probability of {1 - miss_rate:.0%}, {needed} val parts with a box must be found; found "
             f"{sum(map(np.isfinite, worst.values()))} of {len(worst)}."
         )
         return recipe

@@ -58,7 +58,7 @@ class BundleComparison:
 
     @property
     def p_value(self) -> float:
-        """P value of the one-sided exact sign test that the new inspector sends fewer parts to a person (McNemar, 1947)."""
+        """P value of the one-sided exact sign test that the new one sends fewer parts to a person (McNemar, 1947)."""
         uneven = self.only_before + self.only_after
         return float(stats.binomtest(self.only_after, uneven, alternative="less").pvalue) if uneven else 1.0
 
@@ -80,8 +80,8 @@ class BundleComparison:
         """Describe the counts in plain sentences."""
         before, after = to_a_person(self.before), to_a_person(self.after)
         return (
-            f"Of {len(self.after.judged.parts)} test parts used for neither inspector, the old one sends {len(before)} to a "
-            f"person and the new one {len(after)} ({self.only_before} only the old one, {self.only_after} only the "
+            f"Of {len(self.after.judged.parts)} test parts used for neither inspector, the old one sends {len(before)} "
+            f"to a person and the new one {len(after)} ({self.only_before} only the old one, {self.only_after} only the "
             f"new one). {_mistakes(self.before, 'old')}. {_mistakes(self.after, 'new')}."
         )
 
@@ -144,8 +144,8 @@ def learn_bundle(
 
     Args:
         before: The old inspector; not modified.
-        source: The grown data set, or a ledger whose decided pictures are added to the train split of ``dataset``. They are
-            kept there only if the new inspector is written.
+        source: The grown data set, or a ledger whose decided pictures are added to the train split of ``dataset``. They
+            are kept there only if the new inspector is written.
         out: Path of the new bundle.
         dataset: The data set that pictures of a ledger are added to.
         overwrite: Replace an existing bundle once the new one is complete.

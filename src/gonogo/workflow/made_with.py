@@ -51,7 +51,7 @@ class MadeWith(Strict):
         return frozenset(each.part for each in self.pictures if each.part is not None)
 
     def knows(self, sample: Sample, sha256: str) -> bool:
-        """Whether the inspector was made with this picture, under any file name, or with another picture of the part."""
+        """Whether the inspector was made with this picture, under any name, or with another picture of the part."""
         return sha256 in self.by_digest or (sample.part is not None and sample.part in self.parts)
 
 
@@ -87,8 +87,8 @@ def read_made_with(opened: Bundle) -> MadeWith:
     """
     if MADE_WITH not in opened.digests:
         raise InputError(
-            f"{opened.root}: expected {MADE_WITH} with the pictures the inspector was made with, found none. The bundle "
-            "was made by an earlier version of gonogo, or not by gonogo train. Train again: gonogo train"
+            f"{opened.root}: expected {MADE_WITH} with the pictures the inspector was made with, found none. The "
+            "bundle was made by an earlier version of gonogo, or not by gonogo train. Train again: gonogo train"
         )
     try:
         return MadeWith.model_validate_json(opened.data(MADE_WITH))

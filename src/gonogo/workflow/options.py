@@ -58,7 +58,7 @@ class TrainingOptions:
     reduced_by: ReducedBy = "decoder"
     """Use ``mean`` if raw frames are judged as well, see `gonogo.config.Recipe.reduced_by`."""
     tiling: Tiling | None = None
-    """Judge regions in overlapping windows at full resolution, see `gonogo.tiling`; ``size_wh`` is then the window size."""
+    """Judge regions in overlapping windows at full resolution, see `gonogo.tiling`; ``size_wh`` is the window size."""
     normalisation: Normalisation | None = None
     """Input normalisation; default that of the weights, chosen by cross-validation on train if unknown."""
     augmentation: Augmentation = field(default_factory=Augmentation)

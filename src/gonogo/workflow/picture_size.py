@@ -35,7 +35,7 @@ def usual_region_wh(source: TrainingSource, samples: Sequence[Sample], reduction
 
 
 def fitting_size(region_wh: tuple[float, float], budget: int) -> tuple[int, int]:
-    """The size with the aspect ratio of the region and about ``budget`` pixels, with sides that are multiples of `CELL`."""
+    """The size with the aspect ratio of the region and about ``budget`` pixels; sides are multiples of `CELL`."""
     factor = math.sqrt(budget / (region_wh[0] * region_wh[1]))
     width, height = (min(LONGEST, max(2 * CELL, round(side * factor / CELL) * CELL)) for side in region_wh)
     return width, height

@@ -189,14 +189,14 @@ def _require_fit(source: Inspector, dataset: Dataset, options: QuantizingOptions
             "teacher, then join them: gonogo bundle cascade"
         )
     if manifest.quantization is not None or manifest.precision != "f32":
-        raise InputError(
-            f"{source.path}: expected a full-precision bundle, found a quantized one. Give its source."
-        )
+        raise InputError(f"{source.path}: expected a full-precision bundle, found a quantized one. Give its source.")
     promised(source)
     if options.pictures < 1 or not options.splits:
         raise InputError("expected at least one calibration picture and one split to compare.")
     if learned := {Split.TRAIN, Split.VAL} & set(options.splits):
-        raise InputError(f"--split {', '.join(sorted(learned))}: the inspector was trained on these parts, so they prove nothing.")
+        raise InputError(
+            f"--split {', '.join(sorted(learned))}: the inspector was trained on these parts, so they prove nothing."
+        )
     allowed = options.allowed
     if not 0 < allowed.confidence < 1 or not (0 < allowed.flips <= 1 and 0 < allowed.moves <= 1):
         raise InputError("expected limits and confidence as shares between 0 and 1; 0.5 % is 0.005.")

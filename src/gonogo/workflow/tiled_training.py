@@ -124,9 +124,9 @@ def _unseen(table: FeatureTable, aurocs: dict[str, float]) -> Unseen | None:
 def train_tiled(source: TrainingSource, options: TrainingOptions, tiling: Tiling) -> Built:
     """Fit the evidence on windows of train and val, and build the graph of one window.
 
-    All windows of a good part are good. For a bad part with a mask, windows with marked pixels are bad and the others are
-    skipped, because a mask may be incomplete. Bad parts without a mask are skipped, because it is unknown which of their
-    windows are bad.
+    All windows of a good part are good. For a bad part with a mask, windows with marked pixels are bad and the others
+    are skipped, because a mask may be incomplete. Bad parts without a mask are skipped, because it is unknown which of
+    their windows are bad.
 
     Args:
         source: Source of the training pictures.

@@ -70,8 +70,8 @@ def train_inspector(
         approve: Called before the calibrate split is used; an exception aborts the training with nothing written.
 
     Raises:
-        InputError: the data are unsuitable, the backbone or its weights are invalid, ``out`` exists, or the sheet cannot
-            be written (the bundle is then complete).
+        InputError: the data are unsuitable, the backbone or its weights are invalid, ``out`` exists, or the sheet
+            cannot be written (the bundle is then complete).
         ParityError: the graph differs from the trained model.
     """
     if out.exists() and not overwrite:
