@@ -314,7 +314,7 @@ def test_a_cascade_of_cascades_or_of_different_regions_is_refused(
 def test_too_few_val_parts_for_the_guard_say_how_many_it_takes(
     student: Inspector, teacher: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
-    with pytest.raises(UnfitError, match="takes 49 val parts, found 40"):
+    with pytest.raises(UnfitError, match="requires 49 val parts, found 40"):
         join_cascade(student, teacher, discs, tmp_path / "out")
 
 

@@ -121,7 +121,7 @@ def test_an_inspector_that_is_not_better_is_not_sealed_and_leaves_everything_as_
     assert ended.exit_code == 1
     said = json.loads(ended.stdout.splitlines()[0])
     assert (said["promoted"], said["bundle"]) == (False, None)
-    assert "Its review rate is not shown to be lower" in said["reasons"][0]
+    assert "The review rate is not significantly lower" in said["reasons"][0]
     assert said["compared"]["parts"] == 20
     assert not (copy / "new").exists()
     assert (copy / "parts" / "metadata.jsonl").read_bytes() == before
@@ -252,7 +252,7 @@ def test_a_bundle_that_says_too_little_and_a_ledger_without_a_data_set_are_refus
     manifest = read_bundle(old).manifest
     (old / MADE_WITH).unlink()
     write_manifest(old, manifest)
-    with pytest.raises(InputError, match="which says what an inspector was made with"):
+    with pytest.raises(InputError, match="with the pictures the inspector was made with"):
         learn_bundle(Inspector.load(old), copy / "parts", copy / "new")
     other = manifest.classifier.model_copy(update={"pool": "mean"})
     write_manifest(old, manifest.model_copy(update={"classifier": other}))

@@ -218,7 +218,7 @@ def test_a_threshold_that_was_edited_and_sealed_again_does_not_qualify(
     found = examine_bundle(Inspector.load(copy), made[1])
     assert failed(found) == ["Thresholds match the stored scores"]
     (detail,) = (each.detail for each in found.findings if not each.passed)
-    assert f"go_below: the bundle says {bolder!r}" in detail
+    assert f"go_below: the bundle has {bolder!r}" in detail
     assert "of 100 bad parts lie below go, at most" in detail
     assert "who changed the bundle" in write(found, copy, made[1], tmp_path / "q.html").text
 
@@ -288,7 +288,7 @@ def test_a_part_stored_as_several_does_not_qualify(made: tuple[Path, Dataset], c
     found = recount(Inspector.load(copy), Dataset(root=made[1].root, samples=tuple(one)))
     assert found is not None
     assert found.scores == tuple(
-        f"images/calibrate-{number:03d}.png: part calibrate-1 counts as several" for number in (3, 5)
+        f"images/calibrate-{number:03d}.png: part calibrate-1 is counted as several parts" for number in (3, 5)
     )
 
 

@@ -513,7 +513,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_computed(
     name: str, discs: Dataset, tmp_path: Path
 ) -> None:
     options = TrainingOptions(backbone="resnet18", weights="none", fine_tuning=RECIPE, device=name)
-    with pytest.raises(InputError, match=f"--device: torch cannot compute on '{name}' here"):
+    with pytest.raises(InputError, match=f"--device: torch cannot use '{name}' on this machine"):
         train_inspector(discs, tmp_path / "x.inspector", options)
     assert list(tmp_path.iterdir()) == []
 

@@ -36,7 +36,7 @@ def betting(reference: Values, line: Values) -> int | None:
 
 
 def conformal(reference: Values, line: Values) -> int | None:
-    """Exchangeability martingale on conformal p-values, simple jumper (Vovk et al., COPA 2021), mean of measurements."""
+    """Exchangeability martingale on conformal p-values, simple jumper (Vovk et al., COPA 2021), averaged."""
     rng = np.random.default_rng(0)
     seen = sorted(reference.tolist())
     bets = np.array([-1.8, -1.0, 0.0, 1.0, 1.8])

@@ -69,9 +69,9 @@ def fine_tune(
 ) -> list[dict[str, float]]:
     """Train the network in place and leave it at its lowest validation loss.
 
-    Scale and bias of its map are fitted on val. Epoch 0, the initial network, is a candidate too, so the result is never worse on val than the start. After every
-    epoch a checkpoint and a line of metrics are written to ``work``; the same call resumes from them. On a keyboard
-    interrupt it returns the best state so far.
+    Scale and bias of its map are fitted on val. Epoch 0, the initial network, is a candidate too, so the result is
+    never worse on val than the start. After every epoch a checkpoint and a line of metrics are written to ``work``; the
+    same call resumes from them. On a keyboard interrupt it returns the best state so far.
 
     Batch normalisations use batch statistics: with fixed statistics, weights with folded normalisations get gradients
     of the unnormalised network and diverge within an epoch at the usual learning rate.

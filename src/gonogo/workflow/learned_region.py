@@ -83,8 +83,8 @@ def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> Learne
             f"{len(boxed)}. Draw more boxes, or use --roi ROI.toml (gonogo roi tune) or --roi none."
         )
     locating = options.locating or Locating()
-    recipe = taught_range(boxed, dataset, input_wh(options))
-    if recipe.closer_below:
+    config = taught_range(boxed, dataset, input_wh(options))
+    if config.closer_below:
         locating = locating.for_loose_parts()
     views = locating.views_of(len(train))
     backbone, places = _frozen(dataset, train, views, options)
@@ -100,10 +100,10 @@ def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> Learne
     graph = runtime.compile_graph(folder / roi.NETWORK, device=machine.device, threads=machine.threads)
     held_out = [sample for sample in locator_samples(dataset, Split.VAL) if labelled_box(sample) is not None]
     check_locator_parity(locator, graph, (dataset.load(sample) for sample in (held_out or boxed)[:8]))
-    recipe = _with_presence(recipe, train, places, scaling, locating, seed=options.seed)
-    recipe = with_margin(recipe, graph, dataset, held_out, options.miss_rate)
-    roi.write_roi_config(folder / roi.RECIPE, recipe, comment=_remark(recipe, len(boxed)))
-    return recipe
+    config = _with_presence(config, train, places, scaling, locating, seed=options.seed)
+    config = with_margin(config, graph, dataset, held_out, options.miss_rate)
+    roi.write_roi_config(folder / roi.RECIPE, config, comment=_remark(config, len(boxed)))
+    return config
 
 
 def taught_range(boxed: Sequence[Sample], dataset: Dataset, size_wh: tuple[int, int]) -> LearnedConfig:
@@ -129,20 +129,20 @@ def taught_range(boxed: Sequence[Sample], dataset: Dataset, size_wh: tuple[int, 
 
 
 def with_margin(
-    recipe: LearnedConfig, graph: Graph, dataset: Dataset, held_out: Sequence[Sample], miss_rate: float
+    config: LearnedConfig, graph: Graph, dataset: Dataset, held_out: Sequence[Sample], miss_rate: float
 ) -> LearnedConfig:
     """Set the margin from held-out parts, or keep the default of 5 % if there are too few."""
-    search = roi.LearnedRoi(recipe, graph)
+    search = roi.LearnedRoi(config, graph)
     worst: dict[str, float] = {}
     for sample in track(held_out, "calibrating the margin"):
-        residual = roi.outward_residual(search.locate(dataset.load(sample)), _truth(sample, turned=recipe.turned))
+        residual = roi.outward_residual(search.locate(dataset.load(sample)), _truth(sample, turned=config.turned))
         worst[sample.part_id] = max(residual, worst.get(sample.part_id, -np.inf))
     margin = roi.conformal_margin(list(worst.values()), miss_rate)
     if margin is not None and margin.share > 1:  # more than a ROI config allows
         console.print(
             f"Margin: {roi.FIXED_MARGIN:.0%}, uncalibrated, because {margin.share:.0%} would be required. Train longer."
         )
-        return recipe
+        return config
     if margin is None:
         needed = roi.margin_parts_needed(miss_rate)
         console.print(
@@ -150,12 +150,12 @@ def with_margin(
             f"probability of {1 - miss_rate:.0%}, {needed} val parts with a box must be found; found "
             f"{sum(map(np.isfinite, worst.values()))} of {len(worst)}."
         )
-        return recipe
+        return config
     console.print(
         f"Margin: {margin.share:.2%}; it contains the whole part with a probability of at least {1 - miss_rate:.0%}, "
         f"calibrated on {margin.parts} val parts."
     )
-    return recipe.model_copy(
+    return config.model_copy(
         update={"margin": margin.share, "margin_miss_rate": margin.miss_rate, "margin_parts": margin.parts}
     )
 
@@ -195,7 +195,7 @@ def _frozen(
 
 
 def _with_presence(
-    recipe: LearnedConfig,
+    config: LearnedConfig,
     train: Sequence[Sample],
     places: Places,
     scaling: Scaling,
@@ -206,11 +206,11 @@ def _with_presence(
     """Set the presence threshold, chosen by cross-validation on the training pictures."""
     folds = deal_folds(train, locating.presence_folds, seed=seed)
     if len(np.unique(folds)) < 2:
-        return recipe
+        return config
     views = np.repeat(folds, len(places.maps) // len(train))
     presence = choose_presence(places, scaling, views, locating, seed=seed)
     console.print(f"Presence threshold: {presence:.2f}, chosen by cross-validation on the training pictures.")
-    return recipe.model_copy(update={"least_presence": presence})
+    return config.model_copy(update={"least_presence": presence})
 
 
 def _truth(sample: Sample, *, turned: bool) -> Float64[np.ndarray, "4 2"]:
@@ -221,8 +221,8 @@ def _truth(sample: Sample, *, turned: bool) -> Float64[np.ndarray, "4 2"]:
     return corners_of_box(sample.box)
 
 
-def _remark(recipe: LearnedConfig, pictures: int) -> str:
+def _remark(config: LearnedConfig, pictures: int) -> str:
     proven = (
-        f"calibrated on {recipe.margin_parts} parts" if recipe.margin_miss_rate is not None else "uncalibrated, 5 %"
+        f"calibrated on {config.margin_parts} parts" if config.margin_miss_rate is not None else "uncalibrated, 5 %"
     )
     return f"Learned from {pictures} labelled boxes by gonogo train --roi learned; margin {proven}."

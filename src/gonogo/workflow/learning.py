@@ -81,8 +81,8 @@ class BundleComparison:
         before, after = to_a_person(self.before), to_a_person(self.after)
         return (
             f"Of {len(self.after.judged.parts)} test parts used for neither inspector, the old one sends {len(before)} "
-            f"to a person and the new one {len(after)} ({self.only_before} only the old one, {self.only_after} only the "
-            f"new one). {_mistakes(self.before, 'old')}. {_mistakes(self.after, 'new')}."
+            f"to a person and the new one {len(after)} ({self.only_before} only the old one, {self.only_after} "
+            f"only the new one). {_mistakes(self.before, 'old')}. {_mistakes(self.after, 'new')}."
         )
 
     def to_json(self) -> dict[str, JsonValue]:

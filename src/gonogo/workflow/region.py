@@ -85,10 +85,10 @@ def place_roi(source: str, dataset: Dataset, folder: Path, options: LocatorOptio
         learn_roi(dataset, folder, options)
     else:
         path = Path(source)
-        recipe = roi.read_roi_config(path)
-        roi.write_roi_config(folder / roi.RECIPE, recipe)
+        config = roi.read_roi_config(path)
+        roi.write_roi_config(folder / roi.RECIPE, config)
         for network in (path.parent / roi.NETWORK, (path.parent / roi.NETWORK).with_suffix(".bin")):
-            if isinstance(recipe, LearnedConfig) and network.is_file():
+            if isinstance(config, LearnedConfig) and network.is_file():
                 shutil.copyfile(network, folder / network.name)
     return roi.open_roi(folder / roi.RECIPE)
 
