@@ -222,8 +222,8 @@ def test_a_bundle_states_what_it_was_made_with_and_its_options_come_back(spots: 
     scored = [each for each in made.pictures if each.score is not None]
     assert {each.split for each in scored} == {TRAIN, VAL}
     test = dataset.split(TEST)[0]
-    assert not made.knows(test, sha256_of(dataset.path(test)))
-    assert made.knows(test.model_copy(update={"part": dataset.split(CALIBRATE)[3].part}), "0" * 64)
+    assert not made.includes(test, sha256_of(dataset.path(test)))
+    assert made.includes(test.model_copy(update={"part": dataset.split(CALIBRATE)[3].part}), "0" * 64)
     assert options_of(inspector) == replace(OPTIONS, promise=Promise())
 
 

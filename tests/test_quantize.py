@@ -34,7 +34,7 @@ OPTIONS = QuantizingOptions(pictures=24, allowed=LENIENT)
 
 @pytest.fixture(scope="module")
 def int8(trained: Path, discs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Inspector:
-    """Made once, from a bundle that was set by `operate`, so that it has an out-of-distribution check and drift limits to fit again."""
+    """Made once from a certified bundle, so that it has an out-of-distribution check and drift limits to fit again."""
     folder = tmp_path_factory.mktemp("int8")
     shutil.copytree(trained, folder / "disc.inspector")
     request = Promise(max_escape=0.05, max_overkill=0.05, joint=False, guard=0.1)

@@ -64,10 +64,10 @@ class Certified:
     @property
     def refusals(self) -> tuple[str, ...]:
         """Requested promises that cannot be certified, and what is missing; empty if all are certified."""
-        told = zip((self.point.escape, self.point.overkill), points.describe_point(self.point), strict=True)
+        sentences = zip((self.point.escape, self.point.overkill), points.describe_point(self.point), strict=True)
         refused = [
             sentence
-            for claim, sentence in told
+            for claim, sentence in sentences
             if not claim.holds and not (claim.error == "escape" and self.point.go_without_promise)
         ]
         if self.kinds is not None:

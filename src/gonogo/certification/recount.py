@@ -82,9 +82,9 @@ def _evidence_differences(inspector: Inspector, stored: StoredScores, kinds: Kin
     if EVIDENCE not in inspector.bundle.digests:
         return [] if kinds is None else [f"claims per defect kind: {EVIDENCE} is missing"]
     evidence = json.loads(inspector.bundle.data(EVIDENCE))
-    said: Mapping[str, Any] = evidence.get("kinds") or {}
+    stated: Mapping[str, Any] = evidence.get("kinds") or {}
     derived = {} if kinds is None else {kind: asdict(claim) for kind, claim in kinds.claims.items()}
-    differing = sorted(kind for kind in {*said, *derived} if said.get(kind) != derived.get(kind))
+    differing = sorted(kind for kind in {*stated, *derived} if stated.get(kind) != derived.get(kind))
     found = [f"claims per defect kind: those of {', '.join(differing)} differ"] if differing else []
     if evidence.get("request") != dict(stored.request):
         found.append(f"request: {EVIDENCE} and the stored scores differ")

@@ -58,8 +58,8 @@ def refuse_losses(bundle: Bundle, lost: list[Loss]) -> None:
         UnfitError: a promise would be lost.
     """
     if lost:
-        said = " ".join(loss.sentence for loss in lost)
+        sentences = " ".join(loss.sentence for loss in lost)
         raise UnfitError(
-            f"{bundle.root}: this would weaken the current promise. {said} The bundle was not changed. "
+            f"{bundle.root}: this would weaken the current promise. {sentences} The bundle was not changed. "
             "Pass --force to write it anyway; the current limits can be restored later."
         )

@@ -110,10 +110,10 @@ def splits_for(
     for percent_there in range(first, 100 - 2 * KEPT - LEAST_TRAIN + 1, 5):
         fractions = _fractions(percent_there)
         try:
-            dealt = resplit(labelled, fractions, seed, within_lots=within_lots)
+            assigned = resplit(labelled, fractions, seed, within_lots=within_lots)
         except DatasetError:
             continue  # one lot is too large for these splits
-        there = [sample for sample in dealt if sample.split is Split.CALIBRATE]
+        there = [sample for sample in assigned if sample.split is Split.CALIBRATE]
         if all(len(_parts(there, label)) >= count for label, count in wanted.items()):
             return fractions
     return None

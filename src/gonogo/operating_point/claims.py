@@ -62,10 +62,12 @@ def what_it_takes(claim: Claim, *, joint: bool = False) -> str:
     of = "bad" if claim.error == "escape" else "good"
     wrong = "of bad parts escape" if claim.error == "escape" else "of good parts are rejected"
     rates = [rate for rate in TAKES if parts_needed(rate, delta) > claim.parts]
-    told = [f"{parts_needed(rate, delta)} would certify that at most {as_percent(rate)} {wrong}" for rate in rates[:1]]
-    told += [f"{parts_needed(rate, delta)}: {as_percent(rate)}" for rate in rates[1:]]
+    counts = [
+        f"{parts_needed(rate, delta)} would certify that at most {as_percent(rate)} {wrong}" for rate in rates[:1]
+    ]
+    counts += [f"{parts_needed(rate, delta)}: {as_percent(rate)}" for rate in rates[1:]]
     confidence = as_percent(claim.confidence)
-    return f"Of independent {of} parts in the calibrate split, {'; '.join(told)} ({confidence} confidence)."
+    return f"Of independent {of} parts in the calibrate split, {'; '.join(counts)} ({confidence} confidence)."
 
 
 def as_percent(rate: float) -> str:

@@ -112,10 +112,10 @@ def missing_for_default(claim: Claim, *, joint: bool) -> int:
 
 def describe_point(point: OperatingPoint) -> tuple[str, str]:
     """Describe both claims of an operating point, the escape claim first; vacuous claims are reported as none."""
-    told = [] if point.escape.holds else [_unpromised(point)]
-    for claim in (point.escape, point.overkill)[len(told) :]:
+    sentences = [] if point.escape.holds else [_unpromised(point)]
+    for claim in (point.escape, point.overkill)[len(sentences) :]:
         if vacuous(point, claim):
-            told.append(NOTHING_PASSED if claim.error == "escape" else _nothing_rejected(point))
+            sentences.append(NOTHING_PASSED if claim.error == "escape" else _nothing_rejected(point))
             continue
         sentence, of = describe_claims(claim), "bad" if claim.error == "escape" else "good"
         if missing := missing_for_default(claim, joint=point.joint):
@@ -123,8 +123,8 @@ def describe_point(point: OperatingPoint) -> tuple[str, str]:
                 f" No limit was requested: this is the lowest that {claim.parts} {of} parts can certify. "
                 f"{as_percent(DEFAULT_RATE)} requires {missing} more {of} parts in the calibrate split."
             )
-        told.append(sentence)
-    return told[0], told[1]
+        sentences.append(sentence)
+    return sentences[0], sentences[1]
 
 
 def _unpromised(point: OperatingPoint) -> str:

@@ -80,8 +80,8 @@ def which_is_the_promise(evaluation: Evaluation) -> str:
     )
     if point is None or not point.escape.holds or vacuous(point, point.escape):
         unpromised = "" if point is None else without_promise(point)
-        told = f"{unpromised[0].upper()}{unpromised[1:]}. " if unpromised else ""
-        return f"{told}Nothing is promised about bad parts. {test}".strip()
+        note = f"{unpromised[0].upper()}{unpromised[1:]}. " if unpromised else ""
+        return f"{note}Nothing is promised about bad parts. {test}".strip()
     claim = point.escape
     promised = (
         f"The promise is one figure: at most {level(claim.max_rate)} of bad parts are passed, at "
@@ -234,7 +234,7 @@ def region_areas(regions: Regions) -> str:
 def region_cost(regions: Regions) -> str:
     """How the located region changes the verdicts, in one sentence."""
     found, drawn = regions.end_to_end, regions.labelled
-    told = [
+    changes = [
         f"{parts(rate.count, kind)} {done} in the region found, {exact.count:,} in the region drawn"
         for rate, exact, kind, done in (
             (found.escape, drawn.escape, "bad ", "passed"),
@@ -243,9 +243,9 @@ def region_cost(regions: Regions) -> str:
         )
         if rate.count or exact.count
     ]
-    if not told:
+    if not changes:
         return "No bad part was passed and no good part rejected, in either region."
-    return f"{'; '.join(told)}."
+    return f"{'; '.join(changes)}."
 
 
 def region_album(regions: Regions) -> str:

@@ -34,7 +34,7 @@ from gonogo.runtime import Graph, Picture
 from gonogo.schema import Label
 from gonogo.source import TrainingSource, labels, masked
 from gonogo.workflow.options import TrainingOptions
-from gonogo.workflow.picture_size import brings_more, sizes_to_try, usual_region_wh
+from gonogo.workflow.picture_size import clearly_better, sizes_to_try, usual_region_wh
 from gonogo.workflow.sealing import Built, Unseen
 
 USUAL_WH = (224, 224)
@@ -160,7 +160,7 @@ def _best_trial(
     )
     for size_wh in sizes[1:]:
         other = _try(best.backbone, best.shift_xy, source, samples, size_wh, options)
-        if brings_more(*(losses_out_of_fold(each.tried, each.table.bad) for each in (other, best))):
+        if clearly_better(*(losses_out_of_fold(each.tried, each.table.bad) for each in (other, best))):
             best = other
     return best
 

@@ -25,7 +25,7 @@ from gonogo.train import fine_tune, training_device
 from gonogo.workflow.evidence_training import train_evidence
 from gonogo.workflow.fitting import resolve_options, train_frozen
 from gonogo.workflow.options import TrainingOptions
-from gonogo.workflow.picture_size import brings_more
+from gonogo.workflow.picture_size import clearly_better
 from gonogo.workflow.sealing import Built, Unseen
 
 LEAST_COMPARED = 5
@@ -65,7 +65,7 @@ def train_fine_tuned(
     losses = (
         f"(loss {after.mean():.3f} with fine-tuning, {before.mean():.3f} without, on {len(held_out)} held-out pictures)"
     )
-    if brings_more(after, before):
+    if clearly_better(after, before):
         console.print(f"Fine-tuning is kept {losses}.")
         return tuned, history
     console.print(f"Fine-tuning did not improve the result {losses}: the default method is kept.")

@@ -263,7 +263,7 @@ class _Run:
         """The test parts used for neither inspector, and the number of excluded parts."""
         learned = {sample.part_id for sample in self.data.split(Split.TRAIN, Split.VAL, Split.CALIBRATE)}
         test = [sample for sample in self.data.split(Split.TEST) if sample.label is not None]
-        used = {s.part_id for s in test if self.made_with.knows(s, sha256_of(self.data.path(s)))} | learned
+        used = {s.part_id for s in test if self.made_with.includes(s, sha256_of(self.data.path(s)))} | learned
         unseen = tuple(sample for sample in test if sample.part_id not in used)
         if not unseen:
             raise DatasetError(

@@ -50,7 +50,7 @@ class MadeWith(Strict):
         """Names of the parts that have one."""
         return frozenset(each.part for each in self.pictures if each.part is not None)
 
-    def knows(self, sample: Sample, sha256: str) -> bool:
+    def includes(self, sample: Sample, sha256: str) -> bool:
         """Whether the inspector was made with this picture, under any name, or with another picture of the part."""
         return sha256 in self.by_digest or (sample.part is not None and sample.part in self.parts)
 

@@ -52,7 +52,7 @@ def sizes_to_try(region_wh: tuple[float, float], *, both_classes: bool) -> list[
     return list(dict.fromkeys(fitting_size(region_wh, budget) for budget in budgets))
 
 
-def brings_more(costly: Float64[np.ndarray, " pictures"], cheap: Float64[np.ndarray, " pictures"]) -> bool:
+def clearly_better(costly: Float64[np.ndarray, " pictures"], cheap: Float64[np.ndarray, " pictures"]) -> bool:
     """Whether the costlier method is worth it: its losses are smaller by more than the standard error."""
     gain = cheap - costly
     return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
