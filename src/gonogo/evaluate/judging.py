@@ -100,14 +100,10 @@ def evaluate(
     to_refuse = () if recipe is None else dataset.without_part(taught=False)
     require_files(dataset, [*samples, *to_refuse])
     judged = [_judge(inspector, dataset, sample, recipe) for sample in track(samples, "Judging")]
-    timings: defaultdict[str, list[float]] = defaultdict(list)
-    for each in judged:
-        for stage, duration_ms in each.timings_ms.items():
-            timings[stage].append(duration_ms)
     return Evaluation(
         pictures=tuple(each.row for each in judged),
         faults=tuple(Fault(file=each.row.file, reason=each.reason) for each in judged if each.row.state is State.FAULT),
-        timings_ms={stage: np.array(durations) for stage, durations in timings.items()},
+        timings_ms=_timings(judged),
         splits=tuple(splits),
         unlabelled=len(dataset.split(*splits)) - len(samples),
         data_fingerprint=fingerprint(dataset, samples),
@@ -173,6 +169,15 @@ def require_files(dataset: Dataset, samples: Sequence[Sample]) -> None:
                 f"{dataset.path(sample)}: listed in the data set, but the file does not exist. "
                 f"Restore it, or check the data set: gonogo dataset check {dataset.root}"
             )
+
+
+def _timings(judged: Sequence[_Judged]) -> dict[str, np.ndarray]:
+    """Durations of each stage over all pictures, in milliseconds."""
+    timings: defaultdict[str, list[float]] = defaultdict(list)
+    for each in judged:
+        for stage, duration_ms in each.timings_ms.items():
+            timings[stage].append(duration_ms)
+    return {stage: np.array(durations) for stage, durations in timings.items()}
 
 
 def _judge(inspector: Judge, dataset: Dataset, sample: Sample, recipe: RoiRecipe | None) -> _Judged:

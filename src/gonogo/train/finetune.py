@@ -23,7 +23,7 @@ from gonogo.evidence.cells import cell_targets
 from gonogo.model import Network, pool_map
 from gonogo.progress import console, track
 from gonogo.runtime import Picture
-from gonogo.source import TrainingSource, labels
+from gonogo.source import SourceView, TrainingSource, labels
 from gonogo.train.cells import cell_loss
 from gonogo.train.checkpoint import RunState, resume, run_identity, save_checkpoint
 from gonogo.train.head import CellLogit, best_bias, class_weights
@@ -231,18 +231,21 @@ def _train_epoch(
             weight = weight * (seen | (bad[chosen] == 0))
         loss = functional.binary_cross_entropy_with_logits(score, bad[chosen], weight=weight)
         if cells is not None:
-            local = network.head.local(*(each.float() for each in maps))
-            shape = (local.shape[1], local.shape[2])
-            targets = np.stack([cell_targets(view.marks, shape, cells.shift_xy) for view in batch])
-            loss = loss + hyperparameters.cell_weight * cell_loss(
-                local + cells.bias, torch.from_numpy(targets).to(place)
-            )
+            loss = loss + hyperparameters.cell_weight * _cell_loss(network, maps, batch, cells)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(network.parameters(), hyperparameters.longest_gradient)
         optimiser.step()
         total += float(loss.detach()) * len(batch)
     return total / len(train)
+
+
+def _cell_loss(network: Network, maps: Sequence[Tensor], batch: Sequence[SourceView], cells: CellLogit) -> Tensor:
+    """The loss over single cells of a batch."""
+    local = network.head.local(*(each.float() for each in maps))
+    shape = (local.shape[1], local.shape[2])
+    targets = np.stack([cell_targets(view.marks, shape, cells.shift_xy) for view in batch])
+    return cell_loss(local + cells.bias, torch.from_numpy(targets).to(local.device))
 
 
 def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
