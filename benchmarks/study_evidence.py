@@ -28,7 +28,7 @@ from gonogo.evidence.context import context_scores
 from gonogo.evidence.memory import memory_scores
 from gonogo.source import TrainingSource, masked
 from gonogo.workflow.evidence_training import USUAL_WH, pictures_to_try
-from gonogo.workflow.picture_size import brings_more, sizes_to_try, usual_region_wh
+from gonogo.workflow.picture_size import clearly_better, sizes_to_try, usual_region_wh
 
 BACKBONE = "efficientnet_lite0"
 FOLDS = 4
@@ -133,7 +133,7 @@ def fit(
             table = chosen(change(features.at(size_wh)), some)
             tries[size_wh] = out_of_fold(table, seed=0)
             bad = table.bad
-            if brings_more(losses_out_of_fold(tries[size_wh], bad), losses_out_of_fold(tries[best], bad)):
+            if clearly_better(losses_out_of_fold(tries[size_wh], bad), losses_out_of_fold(tries[best], bad)):
                 best = size_wh
         tried = tries[best] if len(some) == len(rows) else None
     whole = change(features.at(best))

@@ -61,7 +61,7 @@ def test_an_option_of_fine_tuning_without_it_is_refused_and_so_is_a_device_that_
     assert "Add --finetune" in done.stderr
     done = run(*command, "--finetune", "--device", "cuda:99", COLUMNS="300")
     assert done.returncode == 2
-    assert "torch cannot compute on 'cuda:99' here" in done.stderr
+    assert "torch cannot use 'cuda:99' on this machine" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -22,7 +22,7 @@ from gonogo.inspector import Inspector
 from gonogo.model import IMAGENET, FeatureNetwork, MapHead, Network, Pool, load_backbone
 from gonogo.operating_point import Promise
 from gonogo.source import TrainingSource
-from gonogo.train import Distillation, Lessons, make_lessons, train_student, watch_teacher
+from gonogo.train import Distillation, DistillationSet, make_distillation_set, run_teacher, train_student
 from gonogo.train import distillation as module
 from gonogo.train.distillation import cell_units, softened_divergence
 from gonogo.workflow import CascadeOptions, join_cascade
@@ -70,7 +70,7 @@ def small_network() -> Network:
     return Network(FeatureNetwork(stack, IMAGENET), MapHead(64, Pool.LSE)).eval()
 
 
-def few_lessons(count: int, views: int, *, seed: int = 0) -> Lessons:
+def few_targets(count: int, views: int, *, seed: int = 0) -> DistillationSet:
     """Pictures whose red part a teacher has seen."""
     rng = np.random.default_rng(seed)
     pictures = rng.integers(0, 120, (count, views, 32, 32, 3), dtype=np.uint8)
@@ -79,7 +79,7 @@ def few_lessons(count: int, views: int, *, seed: int = 0) -> Lessons:
     maps = np.full((count, views, 8, 8), -4, np.float32)
     maps[bad == 1, :, :4, :4] = 4
     scores = np.where(bad == 1, 3.0, -3.0).astype(np.float32)[:, None].repeat(views, 1)
-    return Lessons(pictures=pictures, bad=bad, scores=scores, maps=maps, weights=np.ones_like(scores))
+    return DistillationSet(pictures=pictures, bad=bad, scores=scores, maps=maps, weights=np.ones_like(scores))
 
 
 def test_the_softened_divergence_is_that_of_two_coins() -> None:
@@ -98,9 +98,9 @@ def test_teacher_and_student_see_the_same_views_and_the_teacher_sees_them_once(
     samples = discs.split(Split.TRAIN)[:6]
     views = Augmentation(crops=2, rotations=2)
     watched = {"seed": 3, "cache": tmp_path, "teacher_sha256": teacher.bundle_sha256}
-    seen = watch_teacher(graph, source, samples, views, **watched)  # type: ignore[arg-type]
+    seen = run_teacher(graph, source, samples, views, **watched)  # type: ignore[arg-type]
     given = {"bias": teacher.bias, "shift_xy": (0.0, 0.0), "threshold": 0.0, "near_weight": 2.0}
-    lessons = make_lessons(
+    lessons = make_distillation_set(
         source,
         samples,
         views,
@@ -118,7 +118,7 @@ def test_teacher_and_student_see_the_same_views_and_the_teacher_sees_them_once(
         raise AssertionError("judged again")
 
     graph.stream = must_not_run  # type: ignore[method-assign, assignment]
-    cached = watch_teacher(graph, source, samples, views, **watched)  # type: ignore[arg-type]
+    cached = run_teacher(graph, source, samples, views, **watched)  # type: ignore[arg-type]
     assert np.array_equal(cached.maps, seen.maps)
 
 
@@ -144,7 +144,7 @@ def test_lessons_from_evidence_have_cells_in_the_unit_of_the_score(teacher: Insp
     samples = {split: discs.split(split)[:12] for split in (Split.TRAIN, Split.VAL)}
     few = Dataset(root=discs.root, samples=(*samples[Split.TRAIN], *samples[Split.VAL]))
     source = TrainingSource(dataset=few, size_wh=(48, 48))
-    train, _ = workflow._lessons(teacher, source, small_network(), QUICK)
+    train, _ = workflow._distillation_sets(teacher, source, small_network(), QUICK)
     hottest = train.maps.max((2, 3))
     good, bad = hottest[train.bad == 0], hottest[train.bad == 1]
     assert np.median(bad) == pytest.approx(float(np.median(train.scores[train.bad == 1])), rel=0.6)
@@ -163,7 +163,7 @@ def test_classes_weigh_the_same_and_doubtful_parts_more() -> None:
 
 
 def test_a_student_learns_the_verdict_and_the_place(tmp_path: Path) -> None:
-    network, train, val = small_network(), few_lessons(48, 2), few_lessons(16, 1, seed=1)
+    network, train, val = small_network(), few_targets(48, 2), few_targets(16, 1, seed=1)
     recipe = Distillation(epochs=6, batch=8, learning_rate=0.02)
     rows = train_student(network, train, val, recipe, seed=0, work=tmp_path)
     assert [row["epoch"] for row in rows] == list(range(7))
@@ -176,7 +176,7 @@ def test_a_student_learns_the_verdict_and_the_place(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_lesson_is_taken_up_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train, val = few_lessons(16, 2), few_lessons(8, 1, seed=1)
+    train, val = few_targets(16, 2), few_targets(8, 1, seed=1)
     recipe = Distillation(epochs=3, batch=8, learning_rate=0.01)
     whole = small_network()
     train_student(whole, train, val, recipe, seed=0, work=tmp_path / "whole")
@@ -199,7 +199,7 @@ def test_an_interrupted_lesson_is_taken_up_where_it_ended(tmp_path: Path, monkey
 def test_a_lesson_that_diverges_gives_back_the_start(tmp_path: Path) -> None:
     network = small_network()
     train_student(
-        network, few_lessons(8, 1), few_lessons(8, 1), Distillation(epochs=1, learning_rate=1e9), seed=0, work=tmp_path
+        network, few_targets(8, 1), few_targets(8, 1), Distillation(epochs=1, learning_rate=1e9), seed=0, work=tmp_path
     )
     assert float(network.head.conv.weight.detach().abs().sum()) == 0.0
 
@@ -314,7 +314,7 @@ def test_a_cascade_of_cascades_or_of_different_regions_is_refused(
 def test_too_few_val_parts_for_the_guard_say_how_many_it_takes(
     student: Inspector, teacher: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
-    with pytest.raises(UnfitError, match="takes 49 val parts, found 40"):
+    with pytest.raises(UnfitError, match="requires 49 val parts, found 40"):
         join_cascade(student, teacher, discs, tmp_path / "out")
 
 

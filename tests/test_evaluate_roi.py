@@ -223,7 +223,7 @@ def test_the_report_tells_where_the_part_was_found(evaluated: tuple[Evaluation, 
     evaluation, dataset = evaluated
     write_report(evaluation, judge(), dataset, tmp_path / "report.html")
     page = " ".join((tmp_path / "report.html").read_text().split())
-    section = page.split("<h2>Where the part was found</h2>")[1].split("Look for yourself")[0]
+    section = page.split("<h2>Locating the part</h2>")[1].split("Example pictures")[0]
     assert "9 of 13 pictures" in section
     assert "4 pictures in which the part was not found" in section
     assert "does not fit into the 24 x 24 picture" in section
@@ -235,7 +235,7 @@ def test_a_report_without_regions_has_no_such_section(tmp_path: Path) -> None:
     dataset = boxed(tmp_path / "tiles", {"a.png": (GOOD, 10, HERE), "b.png": (BAD, 200, HERE)})
     whole = BrightnessJudge(operating_point(100, 150))
     write_report(evaluate(whole, dataset), whole, dataset, tmp_path / "report.html")
-    assert "Where the part was found" not in (tmp_path / "report.html").read_text()
+    assert "Locating the part" not in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize("size_hw", [(400, 600), (7, 900), (900, 7), (1, 1)])

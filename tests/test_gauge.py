@@ -179,7 +179,7 @@ def test_the_same_stored_pictures_are_pointed_out() -> None:
     fresh = analyse(a_study(study.decisions, study.reference, same_picture=np.zeros(3, dtype=bool)))
 
     assert any(note.startswith("C: the same stored picture") and "Re-fixture" in note for note in warned.notes)
-    assert any("does not say which pictures" in note for note in unknown.notes)
+    assert any("does not record which pictures" in note for note in unknown.notes)
     assert not any("picture" in note for note in fresh.notes)
 
 
@@ -265,7 +265,7 @@ def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
         (two_parts()[:-1], "appraiser Ana has no decision on part P2 in trial 2"),
         ([*two_parts()[:-1], "Ana,2,P2,bad,good"], "line 5: the reference of part P2 differs from line 3"),
         ([], "found none"),
-        (["Ana,1,P1,good,good"], "expected several parts, found 1"),
+        (["Ana,1,P1,good,good"], "expected at least 2 parts, found 1"),
     ],
 )
 def test_a_malformed_study_names_its_line(tmp_path: Path, lines: list[str], message: str) -> None:

@@ -120,7 +120,7 @@ def test_a_record_of_an_earlier_version_goes_with_its_promise_alone() -> None:
 
 def test_of_escapes_it_says_that_nothing_is_known_and_how_many_bad_parts_would_promise_what() -> None:
     escape, overkill = describe_point(certified())
-    assert escape.startswith("Nothing is known about escapes: there is no bad part in the calibrate split.")
+    assert escape.startswith("Nothing is known about escapes: the calibrate split has no bad parts.")
     assert "19 would certify that at most 15 % of bad parts escape; 29: 10 %; 59: 5 %; 149: 2 %; 299: 1 %" in escape
     assert "With --reject: at most 5 % of good parts would be rejected, at 95 % confidence (100 independent" in overkill
     assert describe_point(certified(go_without_promise=True))[0].startswith(f"G{SAID[1:]}.")

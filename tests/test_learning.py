@@ -121,7 +121,7 @@ def test_an_inspector_that_is_not_better_is_not_sealed_and_leaves_everything_as_
     assert ended.exit_code == 1
     said = json.loads(ended.stdout.splitlines()[0])
     assert (said["promoted"], said["bundle"]) == (False, None)
-    assert "Its review rate is not shown to be lower" in said["reasons"][0]
+    assert "The review rate is not significantly lower" in said["reasons"][0]
     assert said["compared"]["parts"] == 20
     assert not (copy / "new").exists()
     assert (copy / "parts" / "metadata.jsonl").read_bytes() == before
@@ -222,8 +222,8 @@ def test_a_bundle_states_what_it_was_made_with_and_its_options_come_back(spots: 
     scored = [each for each in made.pictures if each.score is not None]
     assert {each.split for each in scored} == {TRAIN, VAL}
     test = dataset.split(TEST)[0]
-    assert not made.knows(test, sha256_of(dataset.path(test)))
-    assert made.knows(test.model_copy(update={"part": dataset.split(CALIBRATE)[3].part}), "0" * 64)
+    assert not made.includes(test, sha256_of(dataset.path(test)))
+    assert made.includes(test.model_copy(update={"part": dataset.split(CALIBRATE)[3].part}), "0" * 64)
     assert options_of(inspector) == replace(OPTIONS, promise=Promise())
 
 
@@ -252,7 +252,7 @@ def test_a_bundle_that_says_too_little_and_a_ledger_without_a_data_set_are_refus
     manifest = read_bundle(old).manifest
     (old / MADE_WITH).unlink()
     write_manifest(old, manifest)
-    with pytest.raises(InputError, match="which says what an inspector was made with"):
+    with pytest.raises(InputError, match="with the pictures the inspector was made with"):
         learn_bundle(Inspector.load(old), copy / "parts", copy / "new")
     other = manifest.classifier.model_copy(update={"pool": "mean"})
     write_manifest(old, manifest.model_copy(update={"classifier": other}))

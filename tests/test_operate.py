@@ -54,7 +54,7 @@ def test_operate_writes_a_revision_and_leaves_the_graph_alone(gauge: Inspector, 
     assert Inspector.load(gauge.path).bundle_sha256 == second.bundle.sha256
 
 
-def test_golden_frames_are_chosen_anew_beside_both_thresholds_and_of_every_kind(
+def test_golden_frames_are_chosen_again_beside_both_thresholds_and_of_every_kind(
     gauge: Inspector, made: tuple[Path, Dataset]
 ) -> None:
     for request in (ASKED, Promise(max_escape=0.2, max_overkill=0.05, joint=False)):
@@ -147,7 +147,7 @@ def test_each_kind_lowers_the_go_line_or_is_named_as_lacking(gauge: Inspector, m
         "crack": True,
         "hole": True,
     }
-    assert found.refusals == ("Nothing is promised of chip for itself: 19 more bad parts of it are needed.",)
+    assert found.refusals == ("No escape limit is certified for defect kind chip: 19 more bad parts of it are needed.",)
     assert found.point.go_below < plain.go_below
 
 
@@ -200,7 +200,7 @@ def test_another_data_set_than_the_one_trained_on_certifies_nothing(
 ) -> None:
     before = bundle.read_bundle(gauge.path).sha256
     fewer = Dataset(root=made[1].root, samples=made[1].samples[1:])
-    with pytest.raises(DatasetError, match="It certifies nothing for this inspector"):
+    with pytest.raises(DatasetError, match="It cannot certify this inspector"):
         recertify(gauge, fewer, ASKED)
     assert bundle.read_bundle(gauge.path).sha256 == before
 
@@ -220,7 +220,7 @@ def test_pictures_of_unnamed_parts_are_searched_for_copies(gauge: Inspector, mad
         for sample in made[1].samples
     ]
     warnings = recertify(gauge, Dataset(root=made[1].root, samples=tuple(nameless)), ASKED).warnings
-    assert any("200 calibration pictures name no part" in warning for warning in warnings)
+    assert any("200 calibration pictures have no part name" in warning for warning in warnings)
 
 
 def test_the_dial_is_drawn_as_a_bare_picture_too(gauge: Inspector, made: tuple[Path, Dataset], tmp_path: Path) -> None:

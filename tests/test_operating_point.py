@@ -444,7 +444,7 @@ def test_a_tested_reviewer_bounds_the_line() -> None:
 
 
 def test_a_line_cannot_be_surer_than_its_escape_claim() -> None:
-    with pytest.raises(UnfitError, match=r"Certify it at 0\.975 or above, or ask 0\.9 of the line"):
+    with pytest.raises(UnfitError, match=r"Certify it at confidence 0\.975 or above, or request 0\.9 for the line"):
         line_bound(a_point(), review_misses=0, seeded=100)
 
 

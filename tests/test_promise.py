@@ -77,9 +77,9 @@ def test_a_rate_by_counts_is_said_as_plainly_as_a_refusal() -> None:
     )
     escape, overkill = describe_point(point)
     assert "At most 6.45 % of bad parts escape" in escape
-    assert "No limit was asked for" in escape
-    assert "5 % takes 14 more bad parts" in escape
-    assert "No limit was asked for" not in overkill
+    assert "No limit was requested" in escape
+    assert "5 % requires 14 more bad parts" in escape
+    assert "No limit was requested" not in overkill
 
 
 def judged(good: list[float | None], bad: list[float | None]) -> Evaluation:
@@ -170,7 +170,7 @@ def test_a_limit_is_not_loosened_unless_somebody_asks_for_that_very_limit(
     with pytest.raises(UnfitError, match=r"Now: at most 3 % of bad parts escape\. Then: at most 5 %"):
         recertify(Inspector.load(gauge), made[1], Promise())
     found = recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.04))
-    assert any("Less is promised than before. Now: at most 3 %" in warning for warning in found.warnings)
+    assert any("The new promise is weaker. Now: at most 3 %" in warning for warning in found.warnings)
     recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.05, joint=True))
     with pytest.raises(UnfitError, match="--joint"):
         recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.05))

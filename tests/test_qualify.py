@@ -107,20 +107,20 @@ def test_every_section_an_auditor_asks_for_is_there(page: Page, made: tuple[Path
         "crack (88)",
         "hole (87)",
         "3. Limit samples",
-        "Nearest to the go line",
-        "Nearest to the no-go line",
-        "4. Data, splits and leaks",
-        "No leak.",
-        "5. Operating point and its evidence",
-        "Each defect kind by itself",
+        "Nearest to the go threshold",
+        "Nearest to the no-go threshold",
+        "4. Data, splits and leakage",
+        "No leakage.",
+        "5. Operating point and calibration",
+        "By defect kind",
         "6. Test",
         "lower end of the exact interval",
         "7. Review load and speed",
-        "99 % within, ms",
+        "99th percentile, ms",
         "processor",
         "8. After release: the drift plan",
-        "Anomaly guard. A part farther than",
-        "9. When to qualify anew",
+        "Out-of-distribution check. A part at a distance above",
+        "9. When to qualify again",
         "10. Hashes",
         "11. Release",
         "Date and signature",
@@ -172,8 +172,8 @@ def test_calibration_parts_counted_several_times_do_not_qualify(made: tuple[Path
     fewer = Dataset(root=made[1].root, samples=made[1].samples[:-61])  # neither the last calibrate part nor the test
     fewer = Dataset(root=made[1].root, samples=(*fewer.samples, *made[1].split(Split.TEST)))
     assert failed(examine_bundle(Inspector.load(made[0]), fewer)) == [
-        "Calibration pictures score as stored",
-        "Calibration data as certified",
+        "Calibration scores can be reproduced",
+        "Calibration data unchanged",
     ]
 
 
@@ -181,7 +181,7 @@ def test_what_was_refused_or_never_certified_does_not_qualify(made: tuple[Path, 
     never = make_bundle(tmp_path / "never.inspector", made[1]).root
     found = examine_bundle(Inspector.load(never), made[1])
     assert "Certified limits" in failed(found)
-    assert "Not set: the bundle holds no drift limits." in write(found, never, made[1], tmp_path / "q.html").text
+    assert "Not set: the bundle has no drift limits." in write(found, never, made[1], tmp_path / "q.html").text
     recertify(Inspector.load(never), made[1], Promise(max_escape=0.01, max_overkill=0.01))
     refused = examine_bundle(Inspector.load(never), made[1])
     assert failed(refused) == ["Escape limit certified", "Overkill limit certified"]
@@ -216,9 +216,9 @@ def test_a_threshold_that_was_edited_and_sealed_again_does_not_qualify(
     bolder = bad[point.escape.allowed + 2]  # two more bad parts lie below it
     revise(copy, lambda record: record["operating_point"].update(go_below=bolder))
     found = examine_bundle(Inspector.load(copy), made[1])
-    assert failed(found) == ["Thresholds follow from the stored scores"]
+    assert failed(found) == ["Thresholds match the stored scores"]
     (detail,) = (each.detail for each in found.findings if not each.passed)
-    assert f"go_below: the bundle says {bolder!r}" in detail
+    assert f"go_below: the bundle has {bolder!r}" in detail
     assert "of 100 bad parts lie below go, at most" in detail
     assert "who changed the bundle" in write(found, copy, made[1], tmp_path / "q.html").text
 
@@ -228,7 +228,7 @@ def test_a_claim_for_a_kind_that_was_edited_does_not_qualify(made: tuple[Path, D
     evidence["kinds"]["crack"]["max_rate"] = 0.01
     (copy / EVIDENCE).write_text(json.dumps(evidence))
     bundles.write_manifest(copy, _manifest(copy))
-    assert failed(examine_bundle(Inspector.load(copy), made[1])) == ["Thresholds follow from the stored scores"]
+    assert failed(examine_bundle(Inspector.load(copy), made[1])) == ["Thresholds match the stored scores"]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_stored_scores_that_are_not_those_of_the_pictures_do_not_qualify(
     made: tuple[Path, Dataset], copy: Path
 ) -> None:
     def higher(record: dict[str, Any]) -> None:
-        """What somebody does who wants a bolder threshold, and edits the evidence to match."""
+        """Loosen the threshold and edit the evidence to match."""
         for row in record["calibrate"]:
             row["score"] += 5.0 * (row["label"] == "bad")
 
@@ -274,7 +274,7 @@ def test_stored_scores_that_are_not_those_of_the_pictures_do_not_qualify(
     point, _ = derived_point(stored.evaluation(Split.VAL), stored.evaluation(Split.CALIBRATE), request, 0.02)
     revise(copy, lambda record: record.update(operating_point=points.to_json(point)))
     found = examine_bundle(Inspector.load(copy), made[1])
-    assert failed(found) == ["Calibration pictures score as stored"]
+    assert failed(found) == ["Calibration scores can be reproduced"]
     (detail,) = (each.detail for each in found.findings if not each.passed)
     assert "then" in detail
     assert "and 96 more" in detail
@@ -288,7 +288,7 @@ def test_a_part_stored_as_several_does_not_qualify(made: tuple[Path, Dataset], c
     found = recount(Inspector.load(copy), Dataset(root=made[1].root, samples=tuple(one)))
     assert found is not None
     assert found.scores == tuple(
-        f"images/calibrate-{number:03d}.png: part calibrate-1 counts as several" for number in (3, 5)
+        f"images/calibrate-{number:03d}.png: part calibrate-1 is counted as several parts" for number in (3, 5)
     )
 
 
@@ -296,7 +296,7 @@ def test_a_bundle_without_stored_scores_is_told_so_and_does_not_qualify(made: tu
     (copy / SCORES).unlink()
     bundles.write_manifest(copy, _manifest(copy))
     found = examine_bundle(Inspector.load(copy), made[1])
-    assert failed(found) == ["Thresholds follow from the stored scores"]
+    assert failed(found) == ["Thresholds match the stored scores"]
     (detail,) = (each.detail for each in found.findings if not each.passed)
     assert "stores no calibration scores" in detail
     assert "Run gonogo certify." in detail

@@ -34,7 +34,7 @@ OPTIONS = QuantizingOptions(pictures=24, allowed=LENIENT)
 
 @pytest.fixture(scope="module")
 def int8(trained: Path, discs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Inspector:
-    """Made once, from a bundle that was set by `operate`, so that it has a guard and drift limits to make anew."""
+    """Made once from a certified bundle, so that it has an out-of-distribution check and drift limits to fit again."""
     folder = tmp_path_factory.mktemp("int8")
     shutil.copytree(trained, folder / "disc.inspector")
     request = Promise(max_escape=0.05, max_overkill=0.05, joint=False, guard=0.1)
@@ -88,7 +88,7 @@ def test_the_head_of_a_network_made_by_torch_is_left_alone_too(fine_tuned: Path)
     assert "Exp" not in kinds[:last], "the pooling to the score is left alone"
 
 
-def test_everything_that_was_proven_in_full_precision_is_proven_anew(int8: Inspector, source: Inspector) -> None:
+def test_everything_that_was_proven_in_full_precision_is_proven_again(int8: Inspector, source: Inspector) -> None:
     made, before = int8.bundle.manifest, source.bundle.manifest
     assert made.operating_point is not None
     assert before.operating_point is not None
@@ -128,13 +128,13 @@ def test_a_quantization_calibrated_on_noise_is_refused_and_leaves_nothing(
     with pytest.raises(UnfitError, match="nothing was written") as refusal:
         quantize_bundle(source, discs, tmp_path / "bad.inspector", options, pictures=noise)
     assert not list(tmp_path.iterdir())
-    assert "Parts judged differently, with both scores" in str(refusal.value)
+    assert "Parts with different verdicts, with both scores" in str(refusal.value)
     assert Inspector.load(source.path).bundle_sha256 == source.bundle_sha256
 
 
 def test_too_few_parts_without_a_flip_prove_too_little_and_the_refusal_says_how_many_it_takes() -> None:
     parts = [row(f"p{number}", State.GO) for number in range(100)]
-    with pytest.raises(UnfitError, match=r"0 of 100 parts went from go to no-go.* takes 598 parts without any"):
+    with pytest.raises(UnfitError, match=r"0 of 100 parts changed from go to no-go.* requires 598 parts without any"):
         require_agreement(agreement(parts, parts), Allowed(), Path("a"))
     require_agreement(agreement(parts, parts), Allowed(flips=0.03, moves=0.03), Path("a"))
 
@@ -159,7 +159,7 @@ def test_maps_that_wander_are_refused_though_every_verdict_agrees() -> None:
     with pytest.raises(UnfitError, match=r"correlate by 0\.580"):
         require_agreement(agreement(parts, parts, [0.58] * 100), LENIENT, Path("a"))
     hit, miss = ([replace(each, pointing_hit=value) for each in parts] for value in (True, False))
-    with pytest.raises(UnfitError, match="0 of 100 marked defects, before on 100"):
+    with pytest.raises(UnfitError, match="0 of 100 marked defects, before quantization on 100"):
         require_agreement(agreement(hit, miss, [1.0] * 100), LENIENT, Path("a"))
     require_agreement(agreement(hit, hit, [0.58] * 100), LENIENT, Path("a"))
 
@@ -192,11 +192,11 @@ def test_bf16_is_another_bundle_with_scores_of_its_own(source: Inspector, discs:
 def test_an_unfit_source_is_refused_before_any_work(
     int8: Inspector, source: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="expected a bundle of full precision"):
+    with pytest.raises(InputError, match="expected a full-precision bundle"):
         quantize_bundle(int8, discs, tmp_path / "a.inspector", OPTIONS)
     with pytest.raises(InputError, match="already exists"):
         quantize_bundle(source, discs, int8.path, OPTIONS)
-    with pytest.raises(InputError, match="taught the inspector and prove nothing"):
+    with pytest.raises(InputError, match="trained on these parts, so they prove nothing"):
         quantize_bundle(source, discs, tmp_path / "a.inspector", replace(OPTIONS, splits=(Split.TRAIN,)))
     opened = source.bundle
     idle = replace(opened, manifest=opened.manifest.model_copy(update={"operating_point": None}))

@@ -102,12 +102,12 @@ def test_promise_kinds_localisation_and_origin_are_all_there(page: Page) -> None
         "At most 5\u202f% of bad parts are passed",
         "crack",
         "hole",
-        "not named",
+        "unnamed",
         "5e5e5e",
         "go below 100.0000",
     ):
         assert text in page.text
-    assert "all marked, whatever the verdict 1 100 %" in page.sentence
+    assert "all marked 1 100 %" in page.sentence
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
@@ -128,8 +128,8 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     ("point", "text"),
     [
         (None, "no operating point"),
-        (operating_point(-math.inf, 150), "Not promised. 12 bad calibration parts cannot show"),
-        (operating_point(100, math.inf), "Not promised. 12 good calibration parts cannot show"),
+        (operating_point(-math.inf, 150), "Not certified. 12 bad calibration parts cannot show"),
+        (operating_point(100, math.inf), "Not certified. 12 good calibration parts cannot show"),
         (operating_point(-math.inf, math.inf), "47 more are needed"),
     ],
 )
@@ -140,7 +140,7 @@ def test_a_gauge_that_cannot_promise_says_so(tmp_path: Path, point: object, text
 
 def test_a_gauge_that_passes_nothing_boasts_of_no_escapes(tmp_path: Path) -> None:
     page = report_on(mixed(tmp_path / "tiles"), BrightnessJudge(None), tmp_path / "r.html")
-    assert "This gauge passes nothing yet" in page.sentence
+    assert "This inspector passes no parts yet" in page.sentence
     assert "none was passed" not in page.sentence
     assert "Bad parts with the lowest scores" in page.sentence
 
@@ -149,7 +149,7 @@ def test_a_gauge_that_passes_nothing_boasts_of_no_escapes(tmp_path: Path) -> Non
 def test_a_single_part_makes_a_report_too(tmp_path: Path, label: Label, score: int) -> None:
     dataset = make_dataset(tmp_path / "one", {"only.png": (label, score)})
     page = report_on(dataset, BrightnessJudge(POINT), tmp_path / "r.html")
-    assert ("no bad part among these" in page.sentence) == (label is GOOD)
+    assert ("There were no bad parts" in page.sentence) == (label is GOOD)
 
 
 def test_pictures_that_could_not_be_judged_are_listed_with_their_reason(tmp_path: Path) -> None:

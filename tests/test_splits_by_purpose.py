@@ -59,7 +59,7 @@ def test_the_shortfall_is_told_in_parts_and_pictures_with_the_splits_that_would_
 def test_near_duplicates_are_explained_where_pictures_outnumber_parts(tmp_path: Path) -> None:
     (found,) = shortfalls(dataset_of(tmp_path, photographs(300, twins=60)))
     assert found.pictures > found.parts
-    assert "near-duplicates), count once" in found.sentence()
+    assert "count once, and so do near-duplicates" in found.sentence()
     assert found.more_pictures > found.missing / found.share, "a further part takes more than one picture"
 
 

@@ -47,7 +47,7 @@ from gonogo.train import (
     pooled_features,
     restore_statistics,
 )
-from gonogo.train.finetune import settle
+from gonogo.train.finetune import fit_scale_and_bias
 from gonogo.train.head import CellLogit
 from gonogo.workflow import TrainingOptions, fine_tuned, sealing, train_inspector
 
@@ -443,10 +443,10 @@ def test_a_network_too_sure_of_itself_is_settled_by_val_not_discarded(source: Tr
     bad[::5] = 1 - bad[::5]
     with torch.no_grad():
         network.head.conv.weight *= 4
-    before = settle(network, shots, bad)
+    before = fit_scale_and_bias(network, shots, bad)
     with torch.no_grad():
         network.head.conv.weight *= 4
-    after = settle(network, shots, bad)
+    after = fit_scale_and_bias(network, shots, bad)
     assert after.val_loss == pytest.approx(before.val_loss, rel=1e-3)
     assert after.scale == before.scale / 4
     network.load_state_dict(after.of(network.state_dict()))
@@ -455,7 +455,7 @@ def test_a_network_too_sure_of_itself_is_settled_by_val_not_discarded(source: Tr
     assert balanced_loss(scores, bad) == pytest.approx(after.val_loss, rel=1e-4)
     with torch.no_grad():
         network.head.conv.weight *= np.nan
-    assert settle(network, shots, bad).val_loss == np.inf
+    assert fit_scale_and_bias(network, shots, bad).val_loss == np.inf
 
 
 def test_a_window_beside_the_defect_does_not_teach_that_the_part_is_good_or_bad(
@@ -513,7 +513,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_computed(
     name: str, discs: Dataset, tmp_path: Path
 ) -> None:
     options = TrainingOptions(backbone="resnet18", weights="none", fine_tuning=RECIPE, device=name)
-    with pytest.raises(InputError, match=f"--device: torch cannot compute on '{name}' here"):
+    with pytest.raises(InputError, match=f"--device: torch cannot use '{name}' on this machine"):
         train_inspector(discs, tmp_path / "x.inspector", options)
     assert list(tmp_path.iterdir()) == []
 

@@ -48,7 +48,7 @@ def test_the_shift_leaders_page_needs_nothing_beside_it(week: Path, tmp_path: Pa
     assert result.exit_code == 0, result.output
     page = out.read_text()
     assert not re.search(r'(src|href)="(?!data:)', page)
-    for text in ("Shift by shift", "camera frozen", "Known bad parts", "picture too dark", "a new bundle was refused"):
+    for text in ("Shift by shift", "camera frozen", "Challenge parts", "picture too dark", "a new bundle was refused"):
         assert text in page
     assert page.count("data:image/jpeg") >= 6
 

@@ -1,4 +1,4 @@
-"""Setting a gauge: choose limits on val, certify them once on calibrate, write the outcome into the bundle."""
+"""Certification: choose limits on val, certify them once on calibrate, and write the result into the bundle."""
 
 from __future__ import annotations
 

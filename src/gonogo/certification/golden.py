@@ -1,4 +1,4 @@
-"""Golden frames: pictures whose exact scores a bundle must reproduce at every start, chosen at each certification."""
+"""Golden frames: pictures with exact scores that a bundle must reproduce at every start. Certification chooses them."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from gonogo.manifest import Golden
 from gonogo.schema import Box, Frame, Label, OperatingPoint, Prediction, Verdict
 
 GOLDEN_PIXELS = 500_000
-"""Golden frames are reduced to about this size, as they are replayed at every start; see also `_kept`."""
+"""Golden frames are scaled down to about this many pixels because they are judged at every start; see `_kept`."""
 
 Chosen = tuple[tuple[Golden, ...], dict[str, bytes]]
-"""What the manifest says of the golden frames, and their files by name."""
+"""Manifest entries of the golden frames, and their files by name."""
 
 
 def choose_golden(
     inspector: Inspector, dataset: Dataset, pictures: Sequence[Prediction], point: OperatingPoint | None
 ) -> Chosen:
-    """Choose golden frames among judged pictures and state the scores they must give.
+    """Choose golden frames among judged pictures and record their scores.
 
-    The extremes of both classes; the pictures next to each threshold, on either side, where a changed graph first
-    changes a verdict; the least conspicuous picture of every defect kind. Of a cascade also the clearest picture that
-    either network judged.
+    The golden frames are the lowest and highest scores of both classes, the pictures next to each threshold on either
+    side (where a changed graph first changes a verdict), and the picture with the lowest score of every defect kind.
+    For a cascade, also the picture with the lowest score judged by each of the two networks.
 
     Args:
-        inspector: What judged them.
-        dataset: Where they lie.
+        inspector: The inspector that judged the pictures.
+        dataset: The data set of the pictures.
         pictures: Judged pictures with their labels.
-        point: The operating point they are chosen for.
+        point: The operating point to cover.
     """
     names = {} if inspector.cascade is None else dict(_either_network(inspector, dataset, pictures))
     names |= _extremes(pictures) | _beside_thresholds(pictures, point) | _kinds(pictures)
@@ -94,24 +94,24 @@ def _either_network(
 
 
 def _ranked(pictures: Sequence[Prediction]) -> list[tuple[float, str]]:
-    """Score and file of the pictures that have a score, the lowest first."""
+    """Score and file of the pictures that have a score, lowest first."""
     return sorted((picture.score, picture.file) for picture in pictures if picture.score is not None)
 
 
 def _kept(inspector: Inspector, dataset: Dataset, file: str) -> tuple[bytes, str, float]:
-    """What a bundle keeps of a picture: the bytes of a file, its suffix, and the score that it must give.
+    """The golden frame for a picture: its bytes, file suffix and expected score.
 
-    Where the decoder reduces pictures, that is the picture's own file, so that the decoder is tried too.
+    If the recipe reduces pictures while decoding, the original file is kept, so that decoding is checked too.
     """
     own = _photograph(dataset, file)
     expected = inspector.inspect(own)
     if inspector.recipe.encoded_only:
         assert own.data is not None, "it was read from a file"
         return own.data, Path(file).suffix.lower(), _score(expected)
-    frame = _reduced(own.frame) if inspector.recipe.tiling is None else own.frame  # fewer pixels: other windows
+    frame = _reduced(own.frame) if inspector.recipe.tiling is None else own.frame  # scaling would change the windows
     found = inspector.inspect(frame)
     if found.score is None or bool(found.doubt) is not bool(expected.doubt):
-        # A region fixed in pixels, or one found, or a score trusted, by a hair's breadth.
+        # Scaling changes the outcome, as with a region fixed in pixels or a score close to a limit: keep full size.
         frame, found = own.frame, expected
     return images.encode_png(frame), ".png", _score(found)
 
@@ -135,5 +135,5 @@ def _reduced(frame: Frame) -> Frame:
 
 
 def replaced_files(inspector: Inspector, files: Mapping[str, bytes]) -> dict[str, bytes | None]:
-    """The files of new golden frames, and ``None`` for each of the old ones that has no successor of its name."""
+    """Files of the new golden frames, and ``None`` for each old one that is not replaced."""
     return {**{each.file: None for each in inspector.bundle.manifest.golden}, **files}

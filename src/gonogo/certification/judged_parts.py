@@ -1,4 +1,4 @@
-"""The one way from judged calibration parts to an operating point, for training, ``gonogo certify`` and the pages."""
+"""Certifies an operating point on judged calibration parts; shared by training, ``gonogo certify`` and the server."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gonogo.schema import Label, OperatingPoint
 def certify_judged(calibrate: Evaluation, promise: Promise) -> OperatingPoint:
     """Certify a promise on the calibrate split.
 
-    A limit that the promise leaves open follows from the number of parts, before any score is looked at; parts that
-    could not be judged stay in that number: see `gonogo.evaluate.Evaluation.calibration_scores`.
+    Limits that the promise leaves open follow from the number of parts, not from scores. Parts that could not be judged
+    are counted: see `gonogo.evaluate.Evaluation.calibration_scores`.
 
     Args:
-        calibrate: The calibration pictures as the inspector judges them.
-        promise: What is asked.
+        calibrate: The calibration pictures as judged by the inspector.
+        promise: What to certify.
     """
     max_escape, max_overkill = promise.limits(
         good_parts=calibrate.count(Label.GOOD), bad_parts=calibrate.count(Label.BAD)
@@ -40,12 +40,12 @@ def certify_judged(calibrate: Evaluation, promise: Promise) -> OperatingPoint:
 
 
 def note_judged(dataset: Dataset, point: OperatingPoint) -> None:
-    """Write down that the calibrate parts have set a threshold; without one nothing of their scores was seen."""
+    """Record that the calibrate split was used to set a threshold. Without a threshold no score was revealed."""
     if point.go_below == -math.inf and point.no_go_above == math.inf:
         return
     if not record_judged(dataset, (Split.CALIBRATE,), certified=True):
         console.print(
-            f"{dataset.root / JUDGED} cannot be written: nothing will remember that these parts have certified.",
+            f"{dataset.root / JUDGED} cannot be written: there is no record that the calibrate split has been used.",
             markup=False,
             highlight=False,
             soft_wrap=True,

@@ -1,4 +1,4 @@
-"""Certification: the one way from a promise to an operating point."""
+"""The certification procedure: choose limits on val, certify them once on calibrate."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ from gonogo.operating_point.tradeoff import RATES
 from gonogo.schema import DefectMap, Label, OperatingPoint, Scores
 
 UNNAMED = "unnamed"
-"""Stands for bad parts whose defect kind nobody named."""
+"""Kind of bad parts without a named defect kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Certified:
-    """What a certification found, and what it puts into the bundle; nothing of it is written yet."""
+    """Result of a certification and the files it adds to the bundle; nothing is written yet."""
 
     promise: Promise
-    """What was asked."""
+    """The requested promise."""
     point: OperatingPoint
     kinds: KindClaims | None
     tradeoff: tuple[TradeoffPoint, ...]
-    """One setting per escape limit at the chosen overkill limit; empty where val lacks good or bad parts."""
+    """One point per escape limit at the chosen overkill limit; empty if val lacks good or bad parts."""
     review_rate: float | None
-    """Expected from the val scores at ``bad_share``, without the guard."""
+    """Expected from the val scores at ``bad_share``, not counting the out-of-distribution check."""
     bad_share: float | None
     reference: DriftReference | None
-    """What later parts are compared with; ``None`` where too few training pictures could be judged."""
+    """Reference for drift detection; ``None`` if too few training pictures could be judged."""
     val: Evaluation
     calibrate: Evaluation
     maps: Mapping[str, DefectMap]
@@ -63,16 +63,16 @@ class Certified:
 
     @property
     def refusals(self) -> tuple[str, ...]:
-        """What was asked and cannot be promised, with what is missing; empty where everything is."""
-        told = zip((self.point.escape, self.point.overkill), points.describe_point(self.point), strict=True)
+        """Requested promises that cannot be certified, and what is missing; empty if all are certified."""
+        sentences = zip((self.point.escape, self.point.overkill), points.describe_point(self.point), strict=True)
         refused = [
             sentence
-            for claim, sentence in told
+            for claim, sentence in sentences
             if not claim.holds and not (claim.error == "escape" and self.point.go_without_promise)
         ]
         if self.kinds is not None:
             refused += [
-                f"Nothing is promised of {kind} for itself: {missing} more bad parts of it are needed."
+                f"No escape limit is certified for defect kind {kind}: {missing} more bad parts of it are needed."
                 for kind, missing in self.kinds.too_few.items()
             ]
         return tuple(refused)
@@ -80,7 +80,7 @@ class Certified:
 
 @dataclass(frozen=True, kw_only=True)
 class Recertified(Certified):
-    """A certification that was written into its bundle."""
+    """A certification that has been written into its bundle."""
 
     bundle: Bundle
     """The new revision."""
@@ -89,20 +89,20 @@ class Recertified(Certified):
 def recertify(
     inspector: Inspector, dataset: Dataset, promise: Promise | None = None, *, force: bool = False
 ) -> Recertified:
-    """Certify a bundle anew, see `certify`, and write the outcome into it as a new revision.
+    """Certify a bundle again, see `certify`, and write the result into it as a new revision.
 
-    Where a limit cannot be certified, the revision says so and those parts go to review: see `Certified.refusals`. A
-    promise in force is not given up for that: then nothing is written, unless ``force``.
+    If a limit cannot be certified, the revision says so and the affected parts go to review: see `Certified.refusals`.
+    If that would weaken the current promise, nothing is written unless ``force`` is set.
 
     Args:
-        inspector: What judges; its bundle is replaced on disk, so load it again afterwards.
-        dataset: Labelled and split; the one the inspector was trained on.
-        promise: What is asked; the defaults of `Promise` where omitted.
-        force: Write the revision even where it promises less than is promised now, without having been asked to.
+        inspector: The inspector to certify; its bundle is replaced on disk, so load it again afterwards.
+        dataset: The labelled and split data set that the inspector was trained on.
+        promise: What to certify; default `Promise()`.
+        force: Write the revision even if it promises less than the current one without being asked to.
 
     Raises:
-        DatasetError: as `certify`, or it is not the data set that the inspector was trained on.
-        UnfitError: the new revision would promise less; the bundle was not changed.
+        DatasetError: as in `certify`, or the inspector was trained on another data set.
+        UnfitError: the new revision would promise less; the bundle is unchanged.
     """
     refuse_other_data(inspector.bundle, dataset)
     made = certify(inspector, dataset, promise, force=force)
@@ -115,21 +115,21 @@ def recertify(
 def certify(
     inspector: Inspector, dataset: Dataset, promise: Promise | None = None, *, force: bool = False
 ) -> Certified:
-    """Choose limits on val and certify them once on calibrate: the one way to an operating point.
+    """Choose limits on val and certify them once on calibrate.
 
-    Training calls this for a draft, `recertify` for a finished bundle; each picture is judged once. Nothing is written,
-    but that the calibrate parts have set a threshold is noted beside the data set.
+    Training calls this on a draft bundle and `recertify` on a finished one; each picture is judged once. The only thing
+    written is a note in the data set that its calibrate split has set a threshold.
 
     Args:
-        inspector: What judges.
-        dataset: Labelled and split; the one the inspector was trained on.
-        promise: What is asked; the defaults of `Promise` where omitted.
-        force: Go on even where less would be promised than the inspector's bundle promises now.
+        inspector: The inspector to certify.
+        dataset: The labelled and split data set that the inspector was trained on.
+        promise: What to certify; default `Promise()`.
+        force: Continue even if the bundle would promise less than now.
 
     Raises:
         DatasetError: a split lacks labelled parts, too many calibration pictures cannot be judged, or a part is in two
             splits.
-        UnfitError: less would be promised than now.
+        UnfitError: the bundle would promise less than now.
     """
     promise = promise or Promise()
     refuse_leaks(dataset)
@@ -164,14 +164,14 @@ def certify(
         val=val,
         calibrate=calibrate,
         maps=recorder.maps,
-        warnings=(*trust, *lacking, *(f"Less is promised than before. {loss.sentence}" for loss in lost)),
+        warnings=(*trust, *lacking, *(f"The new promise is weaker. {loss.sentence}" for loss in lost)),
     )
     golden, frames = choose_golden(inspector, dataset, (*val.pictures, *calibrate.pictures), point)
     return replace(found, golden=golden, files={**_records(found, dataset), **frames})
 
 
 def _records(made: Certified, dataset: Dataset) -> dict[str, bytes]:
-    """What the bundle keeps of a certification beside the golden frames, by file name."""
+    """Files that a certification adds to the bundle besides the golden frames, by name."""
     val = None if made.promise.costs is None else made.val
     return {
         **({} if made.reference is None else drift.to_files(made.reference)),
@@ -183,13 +183,13 @@ def _records(made: Certified, dataset: Dataset) -> dict[str, bytes]:
 def derived_point(
     val: Evaluation, calibrate: Evaluation, promise: Promise, bad_share: float | None
 ) -> tuple[OperatingPoint, KindClaims | None]:
-    """The operating point that follows from judged pictures and a promise; a function of these alone."""
+    """Compute the operating point from judged pictures and a promise; depends on nothing else."""
     max_escape, max_overkill = _choose(val, calibrate, promise, bad_share)
     return _certify(calibrate, replace(promise, max_escape=max_escape, max_overkill=max_overkill))
 
 
 def tradeoff_to_json(setting: TradeoffPoint) -> dict[str, Any]:
-    """One point of the trade-off curve."""
+    """Return one point of the trade-off curve as a JSON object."""
     return {
         "max_escape": setting.escape.max_rate,
         "max_overkill": setting.overkill.max_rate,
@@ -225,31 +225,31 @@ def _evidence(made: Certified, dataset: Dataset) -> dict[str, Any]:
 
 
 def share_of_bad(val: Evaluation) -> float | None:
-    """Share of bad parts; ``None`` where there are good or bad ones only."""
+    """Share of bad parts; ``None`` if all parts have the same label."""
     bad = val.count(Label.BAD)
     return bad / len(val.parts) if 0 < bad < len(val.parts) else None
 
 
 def _lost(bundle: Bundle, promise: Promise, point: OperatingPoint) -> list[Loss]:
-    """What the bundle promises now and would no longer."""
+    """What the bundle promises now and would no longer promise."""
     lost = points.losses(bundle.manifest.operating_point, point)
     file = bundle.root / EVIDENCE
     before = json.loads(file.read_bytes()).get("kinds") if file.is_file() else None
     if before and not promise.per_kind:
         sentence = (
-            "Now: the escape limit holds for each kind of defect. Then: for all together (keep it with --per-kind)."
+            "Now: the escape limit holds for each defect kind. Then: for all kinds combined (--per-kind keeps it)."
         )
         lost.append(Loss(about="kinds", gone=False, sentence=sentence))
     return lost
 
 
 def _asked(promise: Promise, loss: Loss) -> bool:
-    """Whether a weaker promise is just what somebody asked for."""
+    """Whether the weaker promise was requested explicitly."""
     return promise.costs is not None or getattr(promise, f"max_{loss.about}", None) is not None
 
 
 def _choose(val: Evaluation, calibrate: Evaluation, promise: Promise, bad_share: float | None) -> tuple[float, float]:
-    """The limits to certify: those asked for, those that the counts allow, or the cheapest by the val scores."""
+    """The limits to certify: as requested, as the counts allow, or the cheapest by the val scores."""
     limits = promise.limits(good_parts=calibrate.count(Label.GOOD), bad_parts=calibrate.count(Label.BAD))
     if promise.costs is None:
         return limits
@@ -257,12 +257,12 @@ def _choose(val: Evaluation, calibrate: Evaluation, promise: Promise, bad_share:
     settings = _tradeoff(val, calibrate, promise, bad_share, escapes, overkills)
     if not settings:
         raise DatasetError(
-            f"expected good and bad parts in the val split to weigh the costs, found {val.count(Label.GOOD)} good and "
+            f"expected good and bad parts in the val split to compare costs, found {val.count(Label.GOOD)} good and "
             f"{val.count(Label.BAD)} bad. Choose the limits yourself with --max-escape and --max-overkill."
         )
     try:
         chosen = points.cheapest(settings, promise.costs)
-    except UnfitError:  # then the most lenient limits are asked for, and refused with what is missing
+    except UnfitError:  # the most lenient limits then fail with the number of missing parts
         return limits
     return chosen.escape.max_rate, chosen.overkill.max_rate
 

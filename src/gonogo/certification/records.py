@@ -1,3 +1,3 @@
-"""Names of what `gonogo certify` writes into a bundle."""
+"""Names of the files that `gonogo certify` writes into a bundle."""
 
 EVIDENCE = "evidence.json"

@@ -1,4 +1,4 @@
-"""Counting again: whether the thresholds follow from the stored scores, and the scores from the pictures."""
+"""Recomputes a certification: thresholds from the stored scores, and scores from the pictures."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from gonogo.schema import Label, OperatingPoint
 
 @dataclass(frozen=True, kw_only=True)
 class Recount:
-    """What counting again found. Nothing may differ."""
+    """Result of recomputing a certification. Any difference is an error."""
 
     pictures: int
-    """Judged again."""
+    """Number of pictures judged again."""
     thresholds: tuple[str, ...]
-    """In what the bundle's operating point is not the one that its stored scores give."""
+    """Differences between the operating point and the one computed from the stored scores."""
     scores: tuple[str, ...]
-    """In what the pictures, judged again, are not what was stored of them."""
+    """Differences between the pictures judged again and their stored scores."""
 
 
 def recount(inspector: Inspector, dataset: Dataset) -> Recount | None:
-    """Certify again on the scores that the bundle stores, and judge their pictures again.
+    """Certify again on the stored scores, and judge their pictures again.
 
     Args:
-        inspector: With an operating point.
-        dataset: The one it was certified on.
+        inspector: An inspector with an operating point.
+        dataset: The data set it was certified on.
 
     Returns:
-        What differs; ``None`` where the bundle stores no scores: it was certified by an earlier version.
+        The differences; ``None`` if the bundle has no stored scores because an earlier version certified it.
 
     Raises:
-        BundleError: what is stored is malformed.
-        DatasetError: the calibrate split holds no labelled picture.
+        BundleError: the stored scores are malformed.
+        DatasetError: the calibrate split has no labelled pictures.
     """
     point, stored = inspector.operating_point, read_scores(inspector.bundle)
     if point is None or stored is None:
@@ -60,38 +60,39 @@ def recount(inspector: Inspector, dataset: Dataset) -> Recount | None:
             pictures += len(again.pictures)
             scores += _judged_otherwise(rows, again, inspector.bundle.manifest.score_tolerance)
     if not stored.calibrate:
-        scores.append("no calibrate picture is stored")
+        scores.append("no calibration pictures are stored")
     return Recount(pictures=pictures, thresholds=tuple(thresholds), scores=tuple(scores))
 
 
 def _differences(point: OperatingPoint, derived: OperatingPoint) -> list[str]:
     names = [field.name for field in fields(OperatingPoint)]
     return [
-        f"{name}: the bundle says {_said(getattr(point, name))}, its stored scores give {_said(getattr(derived, name))}"
+        f"{name}: the bundle has {_shown(getattr(point, name))}, its stored scores give "
+        f"{_shown(getattr(derived, name))}"
         for name in names
         if getattr(point, name) != getattr(derived, name)
     ]
 
 
-def _said(value: object) -> str:
+def _shown(value: object) -> str:
     return repr(value) if isinstance(value, float | bool | str) else str(value)
 
 
 def _evidence_differences(inspector: Inspector, stored: StoredScores, kinds: KindClaims | None) -> list[str]:
     if EVIDENCE not in inspector.bundle.digests:
-        return [] if kinds is None else [f"claims for each kind: {EVIDENCE} is missing"]
+        return [] if kinds is None else [f"claims per defect kind: {EVIDENCE} is missing"]
     evidence = json.loads(inspector.bundle.data(EVIDENCE))
-    said: Mapping[str, Any] = evidence.get("kinds") or {}
+    stated: Mapping[str, Any] = evidence.get("kinds") or {}
     derived = {} if kinds is None else {kind: asdict(claim) for kind, claim in kinds.claims.items()}
-    differing = sorted(kind for kind in {*said, *derived} if said.get(kind) != derived.get(kind))
-    found = [f"claims for each kind: those of {', '.join(differing)} differ"] if differing else []
+    differing = sorted(kind for kind in {*stated, *derived} if stated.get(kind) != derived.get(kind))
+    found = [f"claims per defect kind: those of {', '.join(differing)} differ"] if differing else []
     if evidence.get("request") != dict(stored.request):
-        found.append(f"what was asked: {EVIDENCE} and the stored scores differ")
+        found.append(f"request: {EVIDENCE} and the stored scores differ")
     return found
 
 
 def _wrong_side(calibrate: Evaluation, point: OperatingPoint) -> list[str]:
-    """How many parts lie on the wrong side of the bundle's thresholds, where its claims allow fewer."""
+    """Claims violated by the number of parts on the wrong side of the bundle's thresholds."""
     found = []
     bad, good = calibrate.scores(Label.BAD), calibrate.scores(Label.GOOD)
     for claim, below, of, side in (
@@ -105,8 +106,8 @@ def _wrong_side(calibrate: Evaluation, point: OperatingPoint) -> list[str]:
 
 def _judged_otherwise(stored: Sequence[Judged], again: Evaluation, tolerance: float) -> list[str]:
     before, now = {row.file: row for row in stored}, {row.file: row for row in again.pictures}
-    found = [f"{name}: stored, but not in the split" for name in sorted({*before} - {*now})]
-    found += [f"{name}: in the split, but not stored" for name in sorted({*now} - {*before})]
+    found = [f"{name}: stored but not in the split" for name in sorted({*before} - {*now})]
+    found += [f"{name}: in the split but not stored" for name in sorted({*now} - {*before})]
     if len(before) < len(stored):
         found.append(f"{len(stored) - len(before)} pictures are stored twice")
     counted_as: dict[str, str] = {}
@@ -115,11 +116,13 @@ def _judged_otherwise(stored: Sequence[Judged], again: Evaluation, tolerance: fl
         if (old.label, old.defect) != (new.label, new.defect):
             found.append(f"{name}: stored as {_label(old)}, labelled {_label(new)}")
         if counted_as.setdefault(new.part, old.part) != old.part:
-            found.append(f"{name}: part {new.part} counts as several")
+            found.append(f"{name}: part {new.part} is counted as several parts")
         if (old.score is None) is not (new.score is None):
-            found.append(f"{name}: {'a fault' if old.score is None else 'judged'} then, not now")
+            found.append(f"{name}: was {'a fault' if old.score is None else 'judged'} at certification, not now")
         elif old.score is not None and new.score is not None and not abs(old.score - new.score) <= tolerance:
-            found.append(f"{name}: scored {old.score:.6g} then, {new.score:.6g} now (tolerance {tolerance:g})")
+            found.append(
+                f"{name}: scored {old.score:.6g} at certification, {new.score:.6g} now (tolerance {tolerance:g})"
+            )
     return found
 
 

@@ -1,4 +1,4 @@
-"""What later parts will be compared with, measured in the same pass that certifies."""
+"""The reference for drift detection, measured in the same pass that certifies."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from gonogo.roi import Roi
 from gonogo.schema import DefectMap, FeatureVector, Frame, Label, Located, OperatingPoint, Verdict
 
 ASSUMED_BAD_SHARE = 0.05
-"""Most bad parts that arrive while nothing has changed, where nobody says."""
+"""Default for the largest share of bad parts on the line under normal conditions."""
 
 
 class Recorder:
-    """Judges through the inspector and keeps what drift is measured by, so that no picture is judged twice."""
+    """Wraps an inspector and records drift measurements and maps, so that no picture is judged twice."""
 
     def __init__(self, inspector: Inspector, dataset: Dataset) -> None:
         self._inspector = inspector
@@ -30,12 +30,12 @@ class Recorder:
         self.vectors: dict[str, FeatureVector] = {}
         self.signs: dict[str, Signs] = {}
         self.maps: dict[str, DefectMap] = {}
-        """What was drawn of each judged picture."""
+        """Defect map of each judged picture, by file name."""
         self.features = self._learn(dataset)
 
     def _learn(self, dataset: Dataset) -> ReferenceFeatures | None:
         vectors = []
-        for sample in track(dataset.split(Split.TRAIN), "Recalling what was taught"):
+        for sample in track(dataset.split(Split.TRAIN), "Judging training pictures"):
             if sample.label is not None:
                 _, verdict = self._inspector.inspect_file(dataset.path(sample))
                 if verdict.feature_vector is not None:
@@ -55,7 +55,7 @@ class Recorder:
         return photograph, verdict
 
     def inspect(self, picture: Frame | Photograph, *, located: Located | None = None) -> Verdict:
-        """See `gonogo.evaluate.Judge`; nothing of it is kept."""
+        """See `gonogo.evaluate.Judge`; nothing is recorded."""
         return self._inspector.inspect(picture, located=located)
 
     @property
@@ -87,9 +87,11 @@ class Recorder:
 def make_reference(
     recorder: Recorder, val: Evaluation, calibrate: Evaluation, *, guard_share: float | None, bad_share: float | None
 ) -> tuple[DriftReference | None, list[str]]:
-    """The guard from val, the drift limits from the good parts of calibrate; and what is lacking, in sentences."""
+    """Fit the out-of-distribution check on val and the drift limits on good calibrate parts; list what is missing."""
     if recorder.features is None:
-        return None, [f"No anomaly guard and no drift alarm: they take {NEIGHBOURS} judged training pictures."]
+        return None, [
+            f"No out-of-distribution check and no drift alarm: they need {NEIGHBOURS} judged training pictures."
+        ]
     distances: dict[str, float] = {}
     for picture in val.pictures:
         if (seen := recorder.signs.get(picture.file)) is not None:
@@ -112,10 +114,10 @@ def make_reference(
     lacking = []
     if guard_share is not None and reference.guard is None:
         lacking.append(
-            f"No anomaly guard: to stop at most {100 * guard_share:g} % of ordinary parts it takes "
+            f"No out-of-distribution check: stopping at most {100 * guard_share:g} % of ordinary parts requires "
             f"{parts_for_share(guard_share)} val parts, found {len(distances)}. "
             "Allow a larger share with --guard, or label more parts."
         )
     if not reference.watches:
-        lacking.append(f"No drift alarm: it takes {MIN_REFERENCE} good calibration parts, found {len(ordinary)}.")
+        lacking.append(f"No drift alarm: it requires {MIN_REFERENCE} good calibration parts, found {len(ordinary)}.")
     return reference, lacking

@@ -1,4 +1,4 @@
-"""Going back: an earlier operating point of a bundle, with the files that belonged to it, as a new revision."""
+"""Restores an earlier operating point of a bundle, with its files, as a new revision."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ BELONGING = (EVIDENCE, SCORES, drift.DRIFT, drift.TAUGHT)
 
 
 def restore(bundle: Bundle, number: int, *, force: bool = False) -> Bundle:
-    """Put an earlier operating point back in force; the present one is kept in the history.
+    """Restore an earlier operating point; the current one is kept in the history.
 
     Args:
-        bundle: What to revise.
-        number: Which revision, from 1; they are listed by ``gonogo certify BUNDLE --revisions``.
-        force: Write it even where nothing would be left of a promise in force.
+        bundle: The bundle to revise.
+        number: Number of the revision, from 1, as listed by ``gonogo certify BUNDLE --revisions``.
+        force: Restore it even if a current promise would be dropped.
 
     Raises:
         InputError: there is no such revision.
-        UnfitError: a promise in force would be gone; nothing was written.
+        UnfitError: a current promise would be dropped; nothing was written.
     """
     history = bundle.manifest.revisions
     if not 1 <= number <= len(history):
@@ -52,14 +52,14 @@ def restore(bundle: Bundle, number: int, *, force: bool = False) -> Bundle:
 
 
 def refuse_losses(bundle: Bundle, lost: list[Loss]) -> None:
-    """Refuse to write a bundle that would promise less than it does.
+    """Raise if a revision would promise less than the bundle does now.
 
     Raises:
-        UnfitError: something would be lost.
+        UnfitError: a promise would be lost.
     """
     if lost:
-        said = " ".join(loss.sentence for loss in lost)
+        sentences = " ".join(loss.sentence for loss in lost)
         raise UnfitError(
-            f"{bundle.root}: this would leave less than is promised now. {said} The bundle was not changed. "
-            "Pass --force to write it all the same; the present limits can be restored later."
+            f"{bundle.root}: this would weaken the current promise. {sentences} The bundle was not changed. "
+            "Pass --force to write it anyway; the current limits can be restored later."
         )

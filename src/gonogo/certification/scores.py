@@ -1,4 +1,4 @@
-"""The scores that an operating point was certified on, kept in the bundle so that anybody can count again."""
+"""Scores behind an operating point, stored in the bundle so that the thresholds can be recomputed."""
 
 from __future__ import annotations
 
@@ -25,46 +25,46 @@ class Judged(Strict):
 
     file: str
     part: str
-    """What it counted as: near-duplicates may have been merged."""
+    """Part it was counted as; near-duplicates may have been merged."""
     label: Label = Field(strict=False)
     defect: str | None
     state: State = Field(strict=False)
-    """Under the operating point before; only a fault matters."""
+    """State under the previous operating point; only faults matter."""
     score: float | None = Field(allow_inf_nan=False)
     """``None`` for a fault."""
 
 
 class StoredScores(Strict):
-    """``scores.json``: what was asked, and every judgement that the thresholds follow from."""
+    """Contents of ``scores.json``: the requested promise, and every score that the thresholds follow from."""
 
     format: Literal[1] = 1
     request: Mapping[str, JsonValue]
     bad_share: float | None
-    """Share of bad parts that the costs were weighed with."""
+    """Share of bad parts used to compare costs."""
     data_fingerprint: str
-    """Of the calibrate split."""
+    """Fingerprint of the calibrate split."""
     calibrate: tuple[Judged, ...] = Field(strict=False)
     val: tuple[Judged, ...] = Field(default=(), strict=False)
-    """Where costs chose the limits: the pictures they were weighed on."""
+    """Val pictures, if costs chose the limits."""
 
     @property
     def promise(self) -> Promise:
-        """What was asked.
+        """The requested promise.
 
         Raises:
-            BundleError: it cannot be read.
+            BundleError: the stored request is malformed.
         """
-        asked: dict[str, Any] = dict(self.request)
+        request: dict[str, Any] = dict(self.request)
         try:
-            costs = None if asked.get("costs") is None else Costs(**asked["costs"])
-            return Promise(**{**asked, "costs": costs})
+            costs = None if request.get("costs") is None else Costs(**request["costs"])
+            return Promise(**{**request, "costs": costs})
         except TypeError as error:
             raise BundleError(
-                f"{SCORES}: what was asked at the certification cannot be read ({error}). Run gonogo certify again."
+                f"{SCORES}: the stored certification request cannot be read ({error}). Run gonogo certify again."
             ) from error
 
     def evaluation(self, split: Split) -> Evaluation:
-        """The judgements of calibrate or val, as the evaluation that they were."""
+        """Rebuild the evaluation of calibrate or val from the stored scores."""
         rows = self.val if split is Split.VAL else self.calibrate
         return Evaluation(
             pictures=tuple(Prediction(**row.model_dump()) for row in rows),
@@ -79,11 +79,11 @@ class StoredScores(Strict):
 
 
 def promise_in_force(opened: Bundle) -> Promise:
-    """What a bundle was certified for; limits that costs chose are kept as they are.
+    """The promise a bundle was certified for; limits chosen by costs become fixed limits.
 
     Raises:
-        InputError: it is not certified.
-        BundleError: what it stores is malformed.
+        InputError: the bundle is not certified.
+        BundleError: the stored scores are malformed.
     """
     stored, point = read_scores(opened), opened.manifest.operating_point
     if point is None:
@@ -98,12 +98,12 @@ def promise_in_force(opened: Bundle) -> Promise:
 def scores_file(
     promise: Promise, calibrate: Evaluation, *, val: Evaluation | None = None, bad_share: float | None = None
 ) -> dict[str, bytes]:
-    """The file to put into a bundle, by name.
+    """The scores file to add to a bundle, by name.
 
     Args:
-        promise: What was asked.
-        calibrate: What the operating point was certified on, near-duplicates merged as they were counted.
-        val: What costs chose the limits on, where they did.
+        promise: The requested promise.
+        calibrate: The evaluation that was certified on, with near-duplicates merged if they were.
+        val: The evaluation that costs chose the limits on, if they did.
         bad_share: See `StoredScores.bad_share`.
     """
     record = {
@@ -118,7 +118,7 @@ def scores_file(
 
 
 def read_scores(opened: Bundle) -> StoredScores | None:
-    """The stored scores; ``None`` where the operating point was certified before scores were kept.
+    """Read the stored scores; ``None`` if the bundle was certified before scores were stored.
 
     Raises:
         BundleError: the file is malformed.

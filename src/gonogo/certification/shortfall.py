@@ -1,4 +1,4 @@
-"""How many parts a promise takes, how many there are, and which splits would make more of them."""
+"""How many parts a promise requires, how many there are, and which splits would provide enough."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gonogo.operating_point.rule import risk
 from gonogo.schema import Label
 
 LEAST_TRAIN, KEPT = 30, 10
-"""Shares in percent: the least that must stay for training, and that of val and of test where calibrate needs more."""
+"""Shares in percent: the minimum left for training, and the size of val and test if calibrate needs more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shortfall:
-    """What the calibrate split lacks for one limit, in parts and in pictures."""
+    """Parts and pictures that the calibrate split lacks for one limit."""
 
     label: Label
     rate: float
@@ -27,43 +27,44 @@ class Shortfall:
     parts: int
     """Parts of this label in the calibrate split."""
     pictures: int
-    """Pictures of them."""
+    """Pictures of these parts."""
     missing: int
-    """Parts that are missing there."""
+    """Parts missing in the calibrate split."""
     more_pictures: int
-    """About how many more pictures, at today's share."""
+    """Estimated number of additional pictures at the current share."""
     share: float
-    """Of the pictures of this label that the calibrate split holds."""
+    """Share of the pictures of this label that are in the calibrate split."""
     splits: str
-    """Splits that would make enough of what is there; empty where none would, or where scores were seen."""
+    """Splits that would provide enough parts; empty if none would, or if scores were already seen."""
     seen: bool
-    """Whether scores of the calibrate split were seen, so that another split could not certify."""
+    """Whether calibrate scores were already seen, so that another split could not certify."""
 
     def sentence(self) -> str:
-        """For people."""
+        """Describe the shortfall in plain sentences."""
         counted = f"The calibrate split holds {self.parts} {self.label} parts"
         if self.pictures > self.parts:
             counted += (
-                f" in {self.pictures} pictures: pictures of one part, or so alike that they may show one "
-                "(near-duplicates), count once"
+                f" in {self.pictures} pictures: several pictures of one part count once, and so do near-duplicates"
             )
         wanted = (
-            f"{as_percent(self.rate)} at {as_percent(self.confidence)} confidence takes {self.parts + self.missing}: "
+            f"{as_percent(self.rate)} at {as_percent(self.confidence)} confidence needs {self.parts + self.missing}: "
             f"{self.missing} more {self.label} parts there"
         )
         if self.more_pictures:
             wanted += f", about {self.more_pictures} more {self.label} pictures at {100 * self.share:.0f} %"
         if self.splits:
-            wanted += f", or a new split before any score is seen: gonogo dataset split DATASET --splits {self.splits}"
+            wanted += (
+                f", or split again before any scores are seen: gonogo dataset split DATASET --splits {self.splits}"
+            )
         elif self.seen:
-            wanted += "; scores of this split were seen, so another split of the same parts would not certify"
+            wanted += "; scores of this split were already seen, so splitting the same parts again would not help"
         return f"{counted}. {wanted}."
 
 
 def shortfalls(dataset: Dataset, promise: Promise | None = None, *, seed: int = 0) -> list[Shortfall]:
-    """What the calibrate split lacks for the limits that were asked for, or for the default ones.
+    """What the calibrate split lacks for the requested limits, or for the default ones.
 
-    A function of the counts alone: no score is looked at.
+    Depends on the counts alone; no scores are used.
     """
     promise = promise or Promise()
     delta = risk(promise.confidence, joint=promise.joint)
@@ -89,17 +90,17 @@ def splits_for(
     seed: int = 0,
     within_lots: bool = False,
 ) -> Fractions | None:
-    """The splits with the smallest calibrate share that holds enough parts for some limits, by dealing them.
+    """Find the splits with the smallest calibrate share that has enough parts for some limits.
 
     Args:
         samples: The pictures, each with its near-duplicate ``group``.
-        limits: The limit on the errors about the parts of each label.
-        delta: The risk of each.
-        seed: For dealing.
-        within_lots: As for `gonogo.dataset.resplit`.
+        limits: The error rate to certify for each label.
+        delta: The risk of each claim.
+        seed: Random seed of the splits.
+        within_lots: As in `gonogo.dataset.resplit`.
 
     Returns:
-        ``None`` where no split with enough left to train on holds enough.
+        ``None`` if no splits leave enough parts for training.
     """
     wanted = {label: parts_needed(rate, delta) for label, rate in limits.items()}
     labelled = [sample for sample in samples if sample.label is not None]
@@ -109,10 +110,10 @@ def splits_for(
     for percent_there in range(first, 100 - 2 * KEPT - LEAST_TRAIN + 1, 5):
         fractions = _fractions(percent_there)
         try:
-            dealt = resplit(labelled, fractions, seed, within_lots=within_lots)
+            assigned = resplit(labelled, fractions, seed, within_lots=within_lots)
         except DatasetError:
-            continue  # one lot is too large for it
-        there = [sample for sample in dealt if sample.split is Split.CALIBRATE]
+            continue  # one lot is too large for these splits
+        there = [sample for sample in assigned if sample.split is Split.CALIBRATE]
         if all(len(_parts(there, label)) >= count for label, count in wanted.items()):
             return fractions
     return None
@@ -121,10 +122,10 @@ def splits_for(
 def fractions_for_escape(
     samples: Sequence[Sample], max_escape: float, *, confidence: float = 0.95, seed: int = 0, within_lots: bool = False
 ) -> Fractions:
-    """Splits by purpose: enough bad parts in calibrate to certify an escape limit, the rest for training.
+    """Splits with enough bad parts in calibrate to certify an escape limit, and the rest for training.
 
     Raises:
-        UnfitError: there are too few bad parts for that.
+        UnfitError: there are too few bad parts.
     """
     delta = risk(confidence)
     found = splits_for(samples, {Label.BAD: max_escape}, delta, seed=seed, within_lots=within_lots)
@@ -132,14 +133,14 @@ def fractions_for_escape(
         parts, needed = len(_parts(samples, Label.BAD)), parts_needed(max_escape, delta)
         most = 100 - 2 * KEPT - LEAST_TRAIN
         raise UnfitError(
-            f"--for-escape {max_escape:g}: expected about {math.ceil(100 * needed / most)} bad parts in all, of which "
-            f"{needed} certify, found {parts} that can be shared out. Label more bad parts, or allow a larger rate."
+            f"--for-escape {max_escape:g}: expected about {math.ceil(100 * needed / most)} bad parts in total, "
+            f"{needed} of them in calibrate, found {parts}. Label more bad parts, or allow a larger rate."
         )
     return found
 
 
 def as_text(fractions: Fractions) -> str:
-    """Splits as ``--splits`` takes them."""
+    """Format splits for ``--splits``."""
     return "/".join(f"{100 * share:.4g}" for share in fractions)
 
 
@@ -175,6 +176,6 @@ def _shortfall(
 
 
 def _parts(samples: Sequence[Sample], label: Label) -> set[str]:
-    """The parts with this label; one with a bad picture is bad."""
+    """The parts with this label; a part with a bad picture is bad."""
     bad = {sample.part_id for sample in samples if sample.label is Label.BAD}
     return bad if label is Label.BAD else {sample.part_id for sample in samples if sample.label is Label.GOOD} - bad

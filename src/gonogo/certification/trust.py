@@ -1,4 +1,4 @@
-"""Whether the calibration parts are what a proof needs: independent, unseen, and from several lots."""
+"""Checks the assumptions of a certificate: calibration parts are independent, unseen and from several lots."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from gonogo.progress import track
 
 
 def refuse_other_data(bundle: Bundle, dataset: Dataset) -> None:
-    """Refuse to certify on another data set than the inspector was trained on, or on one that has changed since.
+    """Raise if the data set is not the one the inspector was trained on, or has changed since.
 
-    Of another one nobody knows which of its parts were used in training, or whether it shows the same product at all.
+    For another data set it is unknown which parts were used in training, or whether it shows the same product.
 
     Raises:
-        DatasetError: train and val are not, record by record and byte by byte, what the bundle names.
+        DatasetError: the records or bytes of train and val do not match the fingerprint in the bundle.
     """
     if bundle.manifest.data_fingerprint != fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)):
         raise DatasetError(
-            f"{dataset.root}: expected the data set that {bundle.root} was trained on, found another one, or one whose "
-            "train or val pictures have changed since. It certifies nothing for this inspector: name the right data "
-            "set, or train again on this one."
+            f"{dataset.root}: expected the data set that {bundle.root} was trained on, found another one, or its "
+            "train or val pictures have changed. It cannot certify this inspector: name the right data set, or train "
+            "again on this one."
         )
 
 
 def refuse_leaks(dataset: Dataset) -> None:
-    """Refuse calibration parts that the inspector was trained on or chosen by.
+    """Raise if the inspector was trained or tuned on a calibration part.
 
     Raises:
         DatasetError: a part is in calibrate and in train or val.
@@ -39,15 +39,15 @@ def refuse_leaks(dataset: Dataset) -> None:
     for sample in dataset.split(Split.CALIBRATE):
         if sample.part_id in learned:
             raise DatasetError(
-                f"{dataset.root}: part {sample.part_id} is in calibrate and in train or val, so it proves nothing. "
-                "Split again: gonogo dataset split; then train again."
+                f"{dataset.root}: part {sample.part_id} is in calibrate and in train or val, so it cannot be used to "
+                "certify. Split again with gonogo dataset split, then train again."
             )
 
 
 def exposures(dataset: Dataset, judged: Evaluation) -> tuple[tuple[str, ...], ...]:
-    """Files that look like pictures of one part but count as several, where neither part nor group is recorded.
+    """Groups of files that look like the same part but are counted separately because no part or group is recorded.
 
-    The search covers the whole data set, because what all parts share is learned from all of them.
+    The search covers the whole data set because the features common to all parts are estimated from all of them.
     """
     nameless = {s.file_name for s in _samples(dataset, judged) if s.part is None and s.group is None}
     if not nameless:
@@ -62,7 +62,7 @@ def exposures(dataset: Dataset, judged: Evaluation) -> tuple[tuple[str, ...], ..
 
 
 def merged(judged: Evaluation, groups: tuple[tuple[str, ...], ...]) -> Evaluation:
-    """The same judgements with the pictures of each group, and all others of their parts, counted as one part."""
+    """Return the evaluation with the pictures of each group, and all others of their parts, merged into one part."""
     part_of = {picture.file: picture.part for picture in judged.pictures}
     edges = [(part_of[group[0]], part_of[file]) for group in groups for file in group[1:]]
     names = list(dict.fromkeys(part_of.values()))
@@ -78,7 +78,7 @@ def merged(judged: Evaluation, groups: tuple[tuple[str, ...], ...]) -> Evaluatio
 def trust_notes(
     dataset: Dataset, judged: Evaluation, groups: tuple[tuple[str, ...], ...], *, merging: bool
 ) -> list[str]:
-    """What a reader must know before believing the certificate, in sentences."""
+    """Caveats that apply to the certificate, in sentences."""
     samples = _samples(dataset, judged)
     found = []
     if groups:
@@ -87,24 +87,24 @@ def trust_notes(
             f"{count} calibration pictures in {len(groups)} groups may show the same parts several times "
             f"(such as {groups[0][0]} and {groups[0][1]}); they count as "
             + (
-                "one part for each group."
+                "one part per group."
                 if merging
-                else "separate parts. Where they are not, the promise is too bold: name the parts in the data set, or "
-                "pass --merge-near-duplicates."
+                else "separate parts. If they are not, the promise is too optimistic: name the parts in the data set, "
+                "or pass --merge-near-duplicates."
             )
         )
     if nameless := sum(sample.part is None for sample in samples):
         found.append(
-            f"{nameless} calibration pictures name no part: those that look alike count as one, "
-            "every other one as a part of its own."
+            f"{nameless} calibration pictures have no part name: near-duplicates count as one part, "
+            "every other picture as a separate part."
             if all(sample.part or sample.group is not None for sample in samples)
-            else f"{nameless} calibration pictures name no part: each counts as a part of its own."
+            else f"{nameless} calibration pictures have no part name: each counts as a separate part."
         )
     lots = {sample.lot for sample in samples if sample.lot is not None}
     if len(lots) < 2:
         found.append(
             f"The calibration parts name {len(lots) or 'no'} lot{'' if len(lots) == 1 else 's'}: "
-            "nothing here shows that the promise carries over to other lots."
+            "there is no evidence that the promise holds for other lots."
         )
     return found
 

@@ -44,7 +44,7 @@ def _write_page(study_csv: Path, study: Study, found: MsaReport, report: Path) -
     from gonogo.report import render_page
 
     sha256 = hashlib.sha256(study_csv.read_bytes()).hexdigest()
-    page = render_page("gauge.html", name=study_csv.name, sha256=sha256, study=study, found=found)
+    page = render_page("msa.html", name=study_csv.name, sha256=sha256, study=study, found=found)
     write_beside(report, page.encode())
 
 

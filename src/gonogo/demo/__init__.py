@@ -1,4 +1,4 @@
-"""What a newcomer runs: the whole way on rendered parts, or on real photographs from a package."""
+"""Demos of the whole workflow, on rendered parts or on real photographs from a package."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The whole way on real photographs: 2,624 solar cells, photographed by their own electroluminescence.
+"""Demo on real photographs: electroluminescence images of 2,624 solar cells.
 
 The photographs are those of the package ``elpv-dataset`` (Buerhop-Lutz et al., EU PVSEC 2018; Deitsch et al., Solar
-Energy 185, 2019). Experts said of each cell whether it is defective and whether they were sure, which makes four
-probabilities: 0, 1/3, 2/3 and 1. A cell above one half is bad here, every other one good.
+Energy 185, 2019). Experts labelled each cell as defective or not, and as certain or not, which gives four defect
+probabilities: 0, 1/3, 2/3 and 1. The demo treats cells above one half as bad and all others as good.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ from gonogo.workflow import TrainingOptions
 
 PACKAGE = "elpv_dataset"
 LICENCE = (
-    "The photographs of elpv-dataset (ZAE Bayern) are licensed under CC BY-NC-SA 4.0: not for commercial use, to be "
-    "shared alike and with their authors named. See https://creativecommons.org/licenses/by-nc-sa/4.0/"
+    "The photographs of elpv-dataset (ZAE Bayern) are licensed under CC BY-NC-SA 4.0: non-commercial use only, "
+    "with attribution, shared under the same license. See https://creativecommons.org/licenses/by-nc-sa/4.0/"
 )
 SPLITS = Fractions.parse("45/5/25/25")
-"""A quarter is tested, as in the published work; a quarter proves, because more proof makes the go line less strict."""
+"""A quarter is the test split, as in the published work; a quarter is for calibration: more calibration parts allow a
+less strict go threshold."""
 OPTIONS = TrainingOptions()
 PROMISE = Promise(max_escape=0.05, max_overkill=0.05, joint=False)
 PUBLISHED = (("ResNet-152", 0.9013), ("VGG-19", 0.8842), ("support vector machine", 0.8244))
 """Accuracies without review. The first from https://pmc.ncbi.nlm.nih.gov/articles/PMC12391306 (with oversampling,
-generated pictures and a moved threshold), the others from Deitsch et al. (1,968 cells train, 656 test, drawn at
+generated pictures and an adjusted threshold), the others from Deitsch et al. (1,968 cells train, 656 test, chosen at
 random)."""
 SHOWN = 24
-"""Heat maps drawn."""
+"""Number of heat maps drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,18 +56,18 @@ class Cell:
     file: str
     """Path of the photograph in the package's data folder."""
     probability: float
-    """Of a defect, by the experts."""
+    """Probability of a defect, by the experts."""
     silicon: str
     """``mono`` or ``poly``."""
 
     @property
     def label(self) -> Label:
-        """Bad above one half."""
+        """Bad if the probability is above one half."""
         return Label.BAD if self.probability > 0.5 else Label.GOOD
 
     @property
     def record(self) -> dict[str, Any]:
-        """The cell as a line of ``metadata.jsonl``."""
+        """The record for ``metadata.jsonl``."""
         return {
             "file_name": self.file,
             "label": self.label.value,
@@ -78,21 +79,21 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoDemo(Demo):
-    """What the demo on photographs made."""
+    """Results of the demo on photographs."""
 
     sure: Verdicts
-    """The same judgements without the cells that the experts were unsure of."""
+    """The same verdicts without the cells that the experts were unsure about."""
     accuracy: Rate
-    """Correct verdicts if there were no review: bad above one threshold, chosen on calibrate."""
+    """Accuracy without review: bad above a single threshold, chosen on calibrate."""
     sure_accuracy: Rate
 
     @property
     def groups(self) -> tuple[tuple[str, Verdicts, Rate], ...]:
-        """What is reported: all cells and the sure ones, each with its accuracy."""
+        """The reported groups: all cells and the sure ones, each with its accuracy."""
         return ("all cells", self.evaluation, self.accuracy), ("sure cells", self.sure, self.sure_accuracy)
 
     def to_json(self) -> dict[str, Any]:
-        """The figures under flat names."""
+        """Return the figures as a JSON object."""
         return {
             name.replace(" ", "_"): {
                 "good": group.count(Label.GOOD),
@@ -110,12 +111,12 @@ class PhotoDemo(Demo):
 def run_photo_demo(
     out: Path, *, options: TrainingOptions = OPTIONS, choose: Callable[[Sequence[Cell]], Sequence[Cell]] = tuple
 ) -> PhotoDemo:
-    """Import the photographs, train, certify, judge the test cells, write report and pictures into a new folder.
+    """Import the photographs, train, certify, judge the test cells, and write reports and pictures to a new folder.
 
     Args:
-        out: The folder to make; must not exist.
-        options: How to train.
-        choose: Which of the cells take part; all of them where omitted.
+        out: The folder to create; must not exist.
+        options: Training options.
+        choose: Selects the cells to use; default all.
 
     Raises:
         InputError: the package is not installed, or ``out`` exists or cannot be written.
@@ -148,7 +149,7 @@ def run_photo_demo(
 
 
 def write_photos(out: Path, *, choose: Callable[[Sequence[Cell]], Sequence[Cell]] = tuple) -> None:
-    """Write the package's photographs and what the experts said of them as a folder that ``dataset import`` reads.
+    """Write the photographs of the package and their labels as a folder that ``dataset import`` reads.
 
     Raises:
         InputError: the package is not installed or incomplete, or ``out`` exists or cannot be written.
@@ -159,7 +160,7 @@ def write_photos(out: Path, *, choose: Callable[[Sequence[Cell]], Sequence[Cell]
 
 
 def find_photos() -> Path:
-    """The data folder of the package, which is located, not imported: no code of it runs.
+    """Locate the data folder of the package without importing it.
 
     Raises:
         InputError: the package is not installed.
@@ -167,14 +168,14 @@ def find_photos() -> Path:
     found = importlib.util.find_spec(PACKAGE)
     if found is None or found.origin is None:
         raise InputError(
-            "--photos: expected the package elpv-dataset (real photographs, 90 MB, CC BY-NC-SA 4.0), found none. "
+            "--photos: the package elpv-dataset (real photographs, 90 MB, CC BY-NC-SA 4.0) is not installed. "
             "Install it: pip install 'gonogo[photos]'"
         )
     return Path(found.origin).parent / "data"
 
 
 def read_cells(source: Path) -> tuple[Cell, ...]:
-    """Read the package's list of photographs: file, probability of a defect, kind of silicon.
+    """Read the package's list of photographs: file, probability of a defect, type of silicon.
 
     Raises:
         DatasetError: the list is missing or malformed.
@@ -196,7 +197,7 @@ def read_cells(source: Path) -> tuple[Cell, ...]:
 
 
 def copy_cells(source: Path, cells: Sequence[Cell], out: Path) -> None:
-    """Copy photographs and write ``metadata.jsonl`` beside them.
+    """Copy photographs and write ``metadata.jsonl`` next to them.
 
     Raises:
         InputError: a photograph is missing, or ``out`` exists or cannot be written.
@@ -217,13 +218,13 @@ def copy_cells(source: Path, cells: Sequence[Cell], out: Path) -> None:
 
 
 def sure_cells(dataset: Dataset, judged: Evaluation) -> Verdicts:
-    """The judgements of the cells that the experts were sure of, either way."""
+    """The verdicts on the cells that the experts were sure about."""
     sure = {sample.file_name for sample in dataset.samples if _probability(sample) in (0.0, 1.0)}
     return Verdicts(pictures=tuple(each for each in judged.pictures if each.file in sure), confidence=judged.confidence)
 
 
 def best_threshold(good: Scores, bad: Scores) -> float:
-    """The score above which most verdicts are right if everything above it is bad and the rest good."""
+    """The threshold with the highest accuracy if everything above it is bad and the rest is good."""
     scores = np.unique(np.concatenate([good, bad]))
     cuts = np.concatenate([[-np.inf], (scores[1:] + scores[:-1]) / 2, [np.inf]])
     right = np.searchsorted(np.sort(good), cuts) + len(bad) - np.searchsorted(np.sort(bad), cuts)
@@ -231,7 +232,7 @@ def best_threshold(good: Scores, bad: Scores) -> float:
 
 
 def accuracy_above(threshold: float, parts: Sequence[Prediction]) -> Rate:
-    """How many are right if everything above a threshold is bad and the rest good; a fault is never right."""
+    """Accuracy if everything above a threshold is bad and the rest is good; a fault counts as wrong."""
     return Rate.of_outcomes(
         part.score is not None and (part.score > threshold) == (part.label is Label.BAD) for part in parts
     )
@@ -242,7 +243,7 @@ def _probability(sample: object) -> float | None:
 
 
 def _chosen(dataset: Dataset, judged: Evaluation) -> list[str]:
-    """Test pictures in turn from each probability and kind of silicon, the worst first, spread over the file order."""
+    """Test pictures taken alternately from each probability and type of silicon, worst first, in random order."""
     tested = {each.file for each in judged.pictures}
     groups: dict[tuple[float, str], list[str]] = {}
     for sample in dataset.samples:

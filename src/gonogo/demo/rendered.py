@@ -1,6 +1,6 @@
-"""The whole way with nothing but the repository: render parts, import, train, certify, judge unseen ones, report.
+"""Demo on rendered parts: render, import, train, certify, judge unseen parts, report.
 
-The parts are close-ups of one rendered chip, good or with a bold defect. Nothing here needs torch.
+The parts are close-ups of one rendered chip, good or with an obvious defect. The demo does not need torch.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from gonogo.synthetic import write_close_ups
 from gonogo.workflow import TrainingOptions
 
 PARTS = 300
-"""Half of them bad."""
+"""Number of parts; half of them are bad."""
 SPLITS = Fractions.parse("20/10/45/25")
-"""Most go where the proof is made: of the bad parts 45 % calibrate, more than the 59 that rates of 5 % ask for."""
+"""The calibrate split is the largest: 45 % of the bad parts, more than the 59 that rates of 5 % require."""
 OPTIONS = TrainingOptions()
 PROMISE = Promise(max_escape=0.05, max_overkill=0.05, joint=False, bad_share=0.05)
 SHOWN = 20
-"""Heat maps drawn."""
+"""Number of heat maps drawn."""
 
 
 def run_demo(out: Path, *, parts: int = PARTS, options: TrainingOptions = OPTIONS, workers: int = 2) -> Demo:
-    """Render, import, train, certify, judge the test parts, write report and pictures into a new folder.
+    """Render, import, train, certify, judge the test parts, and write reports and pictures to a new folder.
 
     Args:
-        out: The folder to make; must not exist.
-        parts: How many parts to render.
-        options: How to train.
-        workers: Processes that render.
+        out: The folder to create; must not exist.
+        parts: Number of parts to render.
+        options: Training options.
+        workers: Number of rendering processes.
 
     Raises:
         InputError: ``out`` exists or cannot be written.
@@ -60,7 +60,7 @@ def run_demo(out: Path, *, parts: int = PARTS, options: TrainingOptions = OPTION
 
 
 def _chosen(judged: Evaluation) -> list[str]:
-    """Test pictures in turn from each defect kind and the good parts."""
+    """Test pictures taken alternately from each defect kind and the good parts."""
     kinds: dict[str | None, list[str]] = {}
     for picture in judged.pictures:
         kinds.setdefault(picture.defect, []).append(picture.file)

@@ -1,4 +1,4 @@
-"""From a data set to a report: the steps that every demo shares."""
+"""Steps shared by the demos: from a data set to a report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TILE_WH = (200, 200)
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """What a demo made, and where."""
+    """Results of a demo and the paths of its files."""
 
     folder: Path
     bundle: Path
@@ -41,7 +41,7 @@ class Demo:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A trained and certified inspector, and what it made of the test parts."""
+    """A trained and certified inspector and its evaluation on the test split."""
 
     inspector: Inspector
     certified: Certified
@@ -49,17 +49,17 @@ class Finished:
 
 
 def finish(dataset: Dataset, folder: Path, name: str, options: TrainingOptions, promise: Promise) -> Finished:
-    """Train, certify, judge the test parts, and write report and qualification.
+    """Train, certify, judge the test parts, and write the report and the qualification.
 
     Args:
-        dataset: Labelled and split.
-        folder: Where everything is written.
-        name: Of the bundle.
-        options: How to train.
+        dataset: A labelled and split data set.
+        folder: Output folder.
+        name: Name of the bundle.
+        options: Training options.
         promise: What to certify.
 
     Raises:
-        InputError: unfit data, or ``folder`` cannot be written.
+        InputError: the data are unsuitable, or ``folder`` cannot be written.
     """
     trained = train_inspector(dataset, folder / name, replace(options, promise=promise))
     write_tradeoff(trained.certified, folder / "tradeoff.html", bundle_name=name)
@@ -72,7 +72,7 @@ def finish(dataset: Dataset, folder: Path, name: str, options: TrainingOptions, 
 
 
 def draw_heatmaps(finished: Finished, dataset: Dataset, names: Sequence[str], folder: Path) -> None:
-    """Heat maps of some pictures, and the first few on one sheet: photographs above, heat below."""
+    """Write heat maps of some pictures, and one sheet of the first few: photographs above, heat maps below."""
     inspector = finished.inspector
     columns = []
     for name in names:

@@ -1,7 +1,7 @@
-"""After deployment: is what the gauge sees still what it was taught and calibrated on?
+"""Drift detection after deployment: do parts still look like those of training and calibration?
 
-The *guard* sends a single part that is unlike everything taught to a person. The *alarm* notices when many parts
-together are no longer like the calibration parts: light, focus, scores or the parts themselves.
+The *out-of-distribution check* sends a single part that is unlike all training parts to review. The *drift alarm*
+detects that parts as a whole no longer look like the calibration parts: light, focus, scores or the parts themselves.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The drift alarm: bets that too many parts are strange, with a stated chance of a false alarm over its whole life."""
+"""The drift alarm: a sequential test for too many unusual parts, with a bounded lifetime false-alarm probability."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gonogo.errors import InputError
 from gonogo.operating_point import AuditTest, best_rate
 
 RISK = 0.05
-"""Chance of ever raising a false alarm: half for unlucky reference parts, half for an unlucky line."""
+"""Probability of ever raising a false alarm: half for the reference parts, half for the parts on the line."""
 LEVELS = (0.05, 0.3)
-"""Shares of the reference parts that count as strange. The strict one finds large changes within a few parts, the lax
-one finds changes that move every part a little. Chosen by ``docs/drift.md``."""
+"""Shares of the reference parts that count as unusual. The small share detects large changes within a few parts, the
+large one detects small shifts of all parts. For the choice see ``docs/drift.md``."""
 MIN_REFERENCE = 30
 _ONE_SIDED = ("distance",)
 _NAMES = {
@@ -34,38 +34,38 @@ _NAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """One end of one sign: a part beyond the limit is strange, and at most a known share of parts should be."""
+    """A one-sided limit on one measurement: a part beyond it is unusual; the share of such parts is bounded."""
 
     sign: str
     above: bool
     limit: float
     rate: float
-    """Upper bound on the share of strange parts while nothing has changed."""
+    """Upper bound on the share of unusual parts without drift."""
 
     def strange(self, signs: Signs) -> bool:
-        """Whether a part lies beyond the limit; equal is not beyond."""
+        """Whether a part lies strictly beyond the limit."""
         value: float = getattr(signs, self.sign)
         return value > self.limit if self.above else value < self.limit
 
     @property
     def meaning(self) -> str:
-        """What it means when too many parts are."""
+        """What too many parts beyond the limit indicate."""
         return _NAMES[self.sign, self.above]
 
 
 def fit_watches(reference: Sequence[Signs], *, bad_share: float) -> tuple[Watch, ...]:
-    """Limits from good calibration parts, each with an exact bound on how often it will be passed.
+    """Fit limits on good calibration parts, each with an exact bound on how often it is exceeded.
 
     The share of future good parts beyond the (k+1)-th most extreme of n is below the upper Clopper-Pearson bound for k
-    of n; half of `RISK` is shared among all limits (Bonferroni). Bad parts may all be strange, so the share of them
-    that a line may have is added.
+    of n; half of `RISK` is shared among all limits (Bonferroni). Bad parts may all be unusual, so their largest share
+    on the line is added.
 
     Args:
-        reference: Signs of good calibration parts, one per part.
-        bad_share: Most bad parts that arrive while nothing has changed, a share in [0, 1).
+        reference: Measurements of good calibration parts, one per part.
+        bad_share: Largest share of bad parts on the line without drift, in [0, 1).
 
     Returns:
-        Nothing where there are fewer than `MIN_REFERENCE` parts.
+        Empty if there are fewer than `MIN_REFERENCE` parts.
     """
     if not 0.0 <= bad_share < 1.0:
         raise InputError(f"bad_share: expected a share from 0 to below 1, found {bad_share}.")
@@ -94,10 +94,10 @@ def fit_watches(reference: Sequence[Signs], *, bad_share: float) -> tuple[Watch,
 
 @dataclass(frozen=True, kw_only=True)
 class DriftTest:
-    """Watches a line, one part at a time. A value, not an object that changes: `update` gives the next one.
+    """Monitors a line, one part at a time. Immutable: `update` returns the next state.
 
-    Each watch bets with `AuditTest`; the e-value is their mean, itself a bet that cannot be expected to win while
-    nothing has changed. Over the whole life of the line a false alarm has a probability of at most `RISK`.
+    Each watch runs an `AuditTest`; the e-value is the mean of theirs and is itself a valid e-value. The probability of
+    ever raising a false alarm is at most `RISK`.
     """
 
     watches: tuple[Watch, ...]
@@ -106,21 +106,21 @@ class DriftTest:
 
     @classmethod
     def start(cls, watches: Sequence[Watch]) -> DriftTest:
-        """A test that has seen nothing yet.
+        """Create a test that has seen no parts.
 
         Raises:
-            InputError: there is nothing to watch.
+            InputError: there are no watches.
         """
         if not watches:
             raise InputError(
-                f"expected a bundle with drift limits, found none: they take {MIN_REFERENCE} good calibration parts "
-                "and are written by gonogo certify."
+                f"expected a bundle with drift limits, found none. Run gonogo certify with at least "
+                f"{MIN_REFERENCE} good calibration parts."
             )
         tests = tuple(AuditTest(promised_rate=watch.rate, confidence=1.0 - RISK / 2) for watch in watches)
         return cls(watches=tuple(watches), tests=tests)
 
     def update(self, signs: Signs) -> DriftTest:
-        """The test after one more part."""
+        """Return the test after one more part."""
         tests = tuple(
             test.update(bad=watch.strange(signs)) for watch, test in zip(self.watches, self.tests, strict=True)
         )
@@ -129,22 +129,22 @@ class DriftTest:
 
     @property
     def parts(self) -> int:
-        """How many parts it has seen."""
+        """Number of parts seen."""
         return self.tests[0].audits
 
     @property
     def e_value(self) -> float:
-        """Evidence that something has changed: 1 says nothing, 40 is the alarm."""
+        """Evidence of drift: 1 is none, 40 raises the alarm."""
         return sum(test.e_value for test in self.tests) / len(self.tests)
 
     @property
     def alarm(self) -> bool:
-        """Whether a change was ever found."""
+        """Whether drift has ever been detected."""
         return self.peak * RISK / 2 >= 1.0
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What has changed, the strongest evidence first; empty without an alarm."""
+        """What has changed, strongest evidence first; empty without an alarm."""
         if not self.alarm:
             return ()
         strength: Counter[str] = Counter()
@@ -153,7 +153,7 @@ class DriftTest:
         return tuple(meaning for meaning, value in strength.most_common() if value * RISK / 2 >= 1.0)
 
     def to_json(self) -> dict[str, Any]:
-        """The state as a JSON object; the watches belong to the bundle and are not in it."""
+        """Return the state as a JSON object, without the watches, which belong to the bundle."""
         return {"tests": [test.to_json() for test in self.tests], "peak": self.peak}
 
     @classmethod
@@ -161,7 +161,7 @@ class DriftTest:
         """Read what `to_json` wrote, for the watches of the same bundle.
 
         Raises:
-            InputError: malformed, or of another bundle.
+            InputError: the record is malformed, or belongs to another bundle.
         """
         try:
             read = _State.model_validate(record)
@@ -171,7 +171,7 @@ class DriftTest:
             raise InputError(f"drift test: {where}: {first['msg']}. Start a new test.") from error
         tests = tuple(AuditTest.from_json(each) for each in read.tests)
         if [test.promised_rate for test in tests] != [watch.rate for watch in watches]:
-            raise InputError("drift test: it watched another bundle. Start a new test for this one.")
+            raise InputError("drift test: the record belongs to another bundle. Start a new test for this one.")
         return cls(watches=tuple(watches), tests=tests, peak=read.peak)
 
 

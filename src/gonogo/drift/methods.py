@@ -1,9 +1,9 @@
-"""Why the drift alarm bets on strange parts: the same lines under three methods.
+"""Compares the drift alarm with two other methods on simulated lines.
 
     python -m gonogo.drift.methods
 
-One sign, normally distributed; its mean moves by so many standard deviations. Every line has its own reference parts,
-because an unlucky reference is what false alarms are made of.
+One normally distributed measurement whose mean shifts by a number of standard deviations. Every line has its own
+reference parts, because false alarms come mostly from unrepresentative reference parts.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Values = Float64[np.ndarray, " parts"]
 _SHIFTS = (0.6, 1.0, 2.0, 5.0)
 _LINES, _QUIET, _CHANGED = 30, 2000, 400
 _OTHER_SIGNS = 7
-"""Ends of signs that are watched beside each other; each method must share its false alarms among them."""
+"""Number of one-sided limits watched together; each method must share its false alarms among them."""
 
 
 def betting(reference: Values, line: Values) -> int | None:
-    """Parts until the alarm that gonogo uses; the other signs stay as they were."""
+    """Number of parts until the alarm of gonogo, with the other measurements constant; ``None`` without an alarm."""
     test = DriftTest.start(fit_watches([_signs(value) for value in reference], bad_share=0.0))
     for number, value in enumerate(line, start=1):
         test = test.update(_signs(value))
@@ -36,7 +36,7 @@ def betting(reference: Values, line: Values) -> int | None:
 
 
 def conformal(reference: Values, line: Values) -> int | None:
-    """An exchangeability martingale on conformal p-values, simple jumper (Vovk et al., COPA 2021), mean over signs."""
+    """Exchangeability martingale on conformal p-values, simple jumper (Vovk et al., COPA 2021), averaged."""
     rng = np.random.default_rng(0)
     seen = sorted(reference.tolist())
     bets = np.array([-1.8, -1.0, 0.0, 1.0, 1.8])
@@ -71,7 +71,7 @@ def main() -> None:
     methods: tuple[Callable[[Values, Values], int | None], ...] = (betting, conformal, cusum)
     for parts in (40, 240):
         typer.echo(f"{parts} reference parts, {_LINES} lines: lines with a false alarm within {_QUIET} parts;")
-        typer.echo("median (9 in 10) parts until the alarm after a shift of so many standard deviations")
+        typer.echo("median (90th percentile) parts until the alarm, by shift in standard deviations")
         for method in methods:
             rng = np.random.default_rng(parts)
             false = [method(rng.normal(size=parts), rng.normal(size=_QUIET)) for _ in range(_LINES)]

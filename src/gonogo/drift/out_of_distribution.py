@@ -1,4 +1,4 @@
-"""The guard: how far a part lies from everything that was taught, and from where on a person must look."""
+"""The out-of-distribution check: distance of a part from the training parts, and the limit for review."""
 
 from __future__ import annotations
 
@@ -14,35 +14,37 @@ from gonogo.schema import FeatureVector
 
 NEIGHBOURS = 5
 MOST_TAUGHT = 1000
-"""Parts kept of those taught: more make each verdict slower and hardly change a distance to the nearest few."""
+"""Maximum number of training parts kept; more would slow down verdicts and hardly change the distances."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceFeatures:
-    """The directions of the feature vectors of parts that were trained on."""
+    """Directions of the feature vectors of training parts."""
 
     directions: Float32[np.ndarray, "parts channels"]
-    """Of unit length."""
+    """Unit vectors."""
 
     @classmethod
     def of(cls, vectors: Sequence[FeatureVector], *, seed: int = 0) -> ReferenceFeatures:
-        """Keep the directions of these vectors, or of `MOST_TAUGHT` of them drawn at random.
+        """Create from feature vectors, or from a random sample of `MOST_TAUGHT` of them.
 
         Raises:
-            InputError: fewer than `NEIGHBOURS` vectors, or one that is not finite.
+            InputError: there are fewer than `NEIGHBOURS` vectors, or one is not finite.
         """
         if len(vectors) < NEIGHBOURS:
-            raise InputError(f"expected at least {NEIGHBOURS} taught parts, found {len(vectors)}. Train on more.")
+            raise InputError(
+                f"expected at least {NEIGHBOURS} training parts, found {len(vectors)}. Train on more parts."
+            )
         kept = sorted(np.random.default_rng(seed).permutation(len(vectors))[:MOST_TAUGHT].tolist())
         directions = np.stack([_unit(vectors[row]) for row in kept])
-        # Half precision halves the bundle; rounded here, so that distances do not change once it is stored.
+        # Stored in half precision to save space; rounded here so that distances are the same after storing.
         return cls(directions=directions.astype(np.float16).astype(np.float32))
 
     def distance(self, vector: FeatureVector) -> float:
-        """Mean cosine distance to the nearest taught parts: 0 looks the same, 1 has nothing in common.
+        """Mean cosine distance to the nearest training parts: 0 is identical, 1 is orthogonal.
 
         Raises:
-            InputError: the vector is of another length, or not finite.
+            InputError: the vector has another length, or is not finite.
         """
         if vector.shape != self.directions.shape[1:]:
             raise InputError(
@@ -56,32 +58,32 @@ class ReferenceFeatures:
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfDistributionCheck:
-    """The distance beyond which a part is sent to a person whatever its score."""
+    """The distance beyond which a part is sent to review, whatever its score."""
 
     farthest: float
     share: float
-    """Ordinary parts are stopped with at most this probability."""
+    """Upper bound on the probability of stopping an ordinary part."""
     parts: int
-    """Val parts it was calibrated on."""
+    """Number of val parts it was calibrated on."""
 
     def stops(self, distance: float) -> bool:
-        """Whether a part at this distance is unlike everything taught; equal distances are ordinary."""
+        """Whether a part at this distance is out of distribution; a distance equal to the limit is not."""
         return distance > self.farthest
 
 
 def fit_out_of_distribution_check(distances: Sequence[float], share: float) -> OutOfDistributionCheck | None:
-    """A guard that stops a new ordinary part with probability at most ``share``.
+    """Fit a check that stops a new ordinary part with probability at most ``share``.
 
     Split conformal prediction: of n + 1 exchangeable parts each is equally likely to have the largest distance, so the
     next one exceeds the i-th smallest of n with probability at most ``(n + 1 - i) / (n + 1)`` (Vovk, Gammerman and
     Shafer, Algorithmic Learning in a Random World, 2005).
 
     Args:
-        distances: One per ordinary part that was not taught; the farthest picture of each.
-        share: In (0, 1).
+        distances: One per ordinary part not used in training: the largest distance of its pictures.
+        share: Largest share of ordinary parts to stop, in (0, 1).
 
     Returns:
-        ``None`` where there are too few parts: `parts_for_share` says how many it takes.
+        ``None`` if there are too few parts, see `parts_for_share`.
     """
     if not 0.0 < share < 1.0:
         raise InputError(f"guard: expected a share above 0 and below 1, found {share}.")
@@ -93,7 +95,7 @@ def fit_out_of_distribution_check(distances: Sequence[float], share: float) -> O
 
 
 def parts_for_share(share: float) -> int:
-    """The fewest val parts for which `fit_out_of_distribution_check` gives a guard."""
+    """Fewest val parts for which `fit_out_of_distribution_check` succeeds."""
     return math.ceil(1.0 / share - 1e-9) - 1
 
 

@@ -1,4 +1,4 @@
-"""What a bundle keeps for the guard and the alarm: ``drift.json`` and ``taught.npy``, under the bundle's seal."""
+"""Reads and writes the drift reference of a bundle: ``drift.json`` and ``taught.npy``, covered by its seal."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ TAUGHT = "taught.npy"
 
 @dataclass(frozen=True, kw_only=True)
 class DriftReference:
-    """What later parts are compared with."""
+    """Reference for the out-of-distribution check and the drift alarm."""
 
     features: ReferenceFeatures
     guard: OutOfDistributionCheck | None
-    """``None``: no single part is sent to a person for being unlike everything taught."""
+    """``None`` if there is no out-of-distribution check."""
     watches: tuple[Watch, ...]
-    """Empty: no drift alarm."""
+    """Empty if there is no drift alarm."""
     bad_share: float
-    """Most bad parts that arrive while nothing has changed."""
+    """Largest share of bad parts on the line without drift."""
     parts: int
-    """Good calibration parts that the watches rest on."""
+    """Number of good calibration parts that the watches were fitted on."""
 
 
 class _Guard(Strict):
@@ -59,7 +59,7 @@ class _Record(Strict):
 
 
 def to_files(reference: DriftReference) -> dict[str, bytes]:
-    """The files to put into a bundle, by name."""
+    """Return the files to add to a bundle, by name."""
     record = _Record(
         guard=None if reference.guard is None else _Guard(**asdict(reference.guard)),
         watches=tuple(_Watch(**asdict(watch)) for watch in reference.watches),
@@ -72,7 +72,7 @@ def to_files(reference: DriftReference) -> dict[str, bytes]:
 
 
 def read_reference(bundle: Path) -> DriftReference | None:
-    """Read a bundle's reference; ``None`` where it has none. The bundle's seal was checked before.
+    """Read the reference of a bundle whose seal was already checked; ``None`` if it has none.
 
     Raises:
         BundleError: the files are malformed.
@@ -81,7 +81,7 @@ def read_reference(bundle: Path) -> DriftReference | None:
 
 
 def read_sealed_reference(opened: Bundle, folder: str = "") -> DriftReference | None:
-    """Read the reference of an opened bundle, or of a folder in it, from bytes that match its seal.
+    """Read the reference of an opened bundle, or of a folder in it, with a check against the seal.
 
     See `read_reference`.
     """
@@ -100,7 +100,7 @@ def _read(bundle: Path, data: Callable[[str], bytes]) -> DriftReference:
         raise BundleError(f"{bundle}: {DRIFT} or {TAUGHT} is malformed ({what}). Run gonogo certify again.") from error
     if directions.ndim != 2 or directions.dtype != np.float16 or len(directions) < NEIGHBOURS:
         raise BundleError(
-            f"{bundle / TAUGHT}: expected a float16 row per taught part, found {directions.dtype} {directions.shape}. "
+            f"{bundle / TAUGHT}: expected one float16 row per part, found {directions.dtype} {directions.shape}. "
             "Run gonogo certify again."
         )
     return DriftReference(
@@ -113,10 +113,10 @@ def _read(bundle: Path, data: Callable[[str], bytes]) -> DriftReference:
 
 
 def _array(data: bytes) -> np.ndarray:
-    """The array in an ``.npy`` file; one whose header claims another size than the file has is refused before that.
+    """Read an ``.npy`` file, after checking that its header matches the size of the file.
 
     Raises:
-        ValueError: no such file.
+        ValueError: the file is not a valid ``.npy`` file.
     """
     file = io.BytesIO(data)
     if np.lib.format.read_magic(file) != (1, 0):

@@ -1,4 +1,4 @@
-"""What is watched of every part: four numbers, each of which tells of another thing that drifts."""
+"""The four measurements of a part that the drift alarm watches."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from gonogo.tiling import seen_size
 
 @dataclass(frozen=True, kw_only=True)
 class Signs:
-    """One part as the alarm sees it.
+    """The measurements of one part.
 
-    Feature vectors hardly notice a dimmer lamp or a softer lens, as their training taught them not to; so the picture
-    itself is measured too. ``docs/drift.md`` has the figures.
+    Feature vectors are largely invariant to a dimmer lamp or a blurred lens, so the picture itself is measured too; see
+    ``docs/drift.md`` for figures.
     """
 
     score: float
     distance: float
-    """From everything taught, see `Taught.distance`."""
+    """Distance from the training parts, see `ReferenceFeatures.distance`."""
     brightness: float
-    """Natural logarithm of the brightest percent's lowest grey value."""
+    """Natural logarithm of the 99th percentile of the grey values."""
     sharpness: float
-    """Natural logarithm of how much of the fine detail a slight blur removes."""
+    """Natural logarithm of the ratio of fine detail before and after a slight blur."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -42,16 +42,16 @@ class Signs:
 
 
 def observe(photograph: Photograph, verdict: Verdict, features: ReferenceFeatures, recipe: Recipe) -> Signs | None:
-    """Measure one judged photograph, by the pixels that were judged.
+    """Measure one judged photograph, on the pixels that were judged.
 
     Args:
-        photograph: What was judged.
+        photograph: The judged photograph.
         verdict: Its verdict, with score, box and feature vector.
-        features: Of the training pictures.
-        recipe: Of the bundle that judged; what the network cannot see is not watched.
+        features: Features of the training parts.
+        recipe: Recipe of the bundle; only what the network sees is measured.
 
     Returns:
-        ``None`` for a fault: nothing was judged.
+        ``None`` for a fault.
     """
     if verdict.score is None or verdict.feature_vector is None or verdict.region is None:
         return None
@@ -70,5 +70,5 @@ def observe(photograph: Photograph, verdict: Verdict, features: ReferenceFeature
 
 
 def distance_of(vectors: Sequence[np.ndarray], features: ReferenceFeatures) -> float:
-    """The distance of a part shown in several pictures: that of its farthest."""
+    """The distance of a part with several pictures: the largest of them."""
     return max(features.distance(vector) for vector in vectors)

@@ -1,4 +1,4 @@
-"""Judging a data set through the inspector, and the figures that come of it."""
+"""Evaluation: judge a data set with an inspector and compute its error rates, curves and localisation."""
 
 from __future__ import annotations
 

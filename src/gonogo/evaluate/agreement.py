@@ -1,4 +1,4 @@
-"""Two inspectors on the same parts: which verdicts differ, how their maps differ, and what that says of later parts."""
+"""Compares two inspectors on the same parts: verdicts that differ, and the correlation of their defect maps."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ LOW_QUANTILE = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A part that two inspectors judge differently."""
+    """A part with different verdicts from two inspectors."""
 
     before: Prediction
     after: Prediction
 
     @property
     def flips(self) -> bool:
-        """Go became no-go, or no-go became go."""
+        """Whether go became no-go, or no-go became go."""
         return {self.before.state, self.after.state} == {State.GO, State.NO_GO}
 
     def __str__(self) -> str:
@@ -40,51 +40,51 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How far one inspector's judgements of a data set are those of another."""
+    """Agreement between the verdicts of two inspectors on the same data set."""
 
     before: Verdicts
     after: Verdicts
     correlations: Float64[np.ndarray, " pictures"]
-    """Between the two defect maps of each picture that `before` did not judge go: those that people get to see.
+    """Pearson correlation of the two defect maps of each picture that `before` did not judge go, over the cells.
 
-    Pearson's, over the cells; a picture with a constant map has none.
+    Pictures judged go are excluded because their maps are not shown; pictures with a constant map have no correlation.
     """
 
     @cached_property
     def changes(self) -> tuple[Change, ...]:
-        """Parts with different verdicts, flips first, then in order of appearance."""
+        """Parts with different verdicts: flips first, then in order of appearance."""
         pairs = zip(self.before.parts, self.after.parts, strict=True)
         differing = [Change(before=first, after=second) for first, second in pairs if first.state is not second.state]
         return tuple(sorted(differing, key=lambda change: not change.flips))
 
     @property
     def flips(self) -> Rate:
-        """Parts that went from go to no-go or back, of all parts."""
+        """Share of parts that changed from go to no-go or back."""
         return self._rate(sum(change.flips for change in self.changes))
 
     @property
     def moves(self) -> Rate:
-        """Parts that went into or out of review (or of fault), of all parts."""
+        """Share of parts that moved into or out of review or fault."""
         return self._rate(sum(not change.flips for change in self.changes))
 
     @property
     def pointing(self) -> tuple[Rate, Rate]:
-        """The pointing game of both, on the pictures with a mask."""
+        """Pointing-game rates of both inspectors, on the pictures with a mask."""
         first, second = (localisation(each.pictures, each.confidence).pointing for each in (self.before, self.after))
         return first, second
 
     @property
     def correlation(self) -> float | None:
-        """Median of the maps' correlations; ``None`` without any."""
+        """Median correlation of the maps; ``None`` if there is none."""
         return float(np.median(self.correlations)) if len(self.correlations) else None
 
     @property
     def correlation_low(self) -> float | None:
-        """The correlation that all but `LOW_QUANTILE` of the pictures exceed."""
+        """The `LOW_QUANTILE` quantile of the correlations; ``None`` if there is none."""
         return float(np.quantile(self.correlations, LOW_QUANTILE)) if len(self.correlations) else None
 
     def of(self, files: frozenset[str]) -> Agreement:
-        """The same on some of the pictures; the correlations stay those of all."""
+        """Return the agreement on some of the pictures; correlations are kept for all pictures."""
         first, second = (
             Verdicts(pictures=tuple(p for p in each.pictures if p.file in files), confidence=each.confidence)
             for each in (self.before, self.after)
@@ -101,15 +101,15 @@ def compare_inspectors(
     """Judge every labelled picture of some splits with two inspectors.
 
     Args:
-        before: The inspector that is held to be right.
-        after: The one held against it.
-        dataset: Labelled pictures, with masks where there are any.
-        splits: Which of them; those that taught neither inspector.
-        confidence: Of the bounds, in (0, 1).
+        before: The reference inspector.
+        after: The inspector to compare with it.
+        dataset: Labelled pictures, optionally with masks.
+        splits: Splits to judge; neither inspector should have been trained on them.
+        confidence: Confidence of the intervals, in (0, 1).
 
     Raises:
-        DatasetError: no labelled picture in these splits, or a picture's file is missing.
-        ImageError: a mask is unreadable or does not fit its picture.
+        DatasetError: the splits have no labelled pictures, or a picture file is missing.
+        ImageError: a mask is unreadable, or its size differs from its picture.
     """
     samples = labelled_samples(dataset, splits)
     require_files(dataset, samples)
@@ -131,7 +131,7 @@ def compare_inspectors(
 
 
 def correlation(one: DefectMap, other: DefectMap) -> float:
-    """Pearson's correlation of two maps over their cells; NaN where one is constant."""
+    """Pearson correlation of two maps over their cells; NaN if either is constant."""
     first, second = (each.astype(np.float64).ravel() - each.mean(dtype=np.float64) for each in (one, other))
     scale = float(np.sqrt((first @ first) * (second @ second)))
     return float(first @ second) / scale if scale > 0 else float("nan")

@@ -1,4 +1,4 @@
-"""Ranking figures that need no threshold: ROC, precision-recall and the areas under them, exact with equal scores."""
+"""Threshold-free metrics: ROC and precision-recall curves and the areas under them, exact for tied scores."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gonogo.schema import Scores
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Corner points of a curve, one for each distinct threshold, from the strictest to the laxest."""
+    """Corner points of a curve, one for each distinct threshold, from the strictest to the most lenient."""
 
     x: Float64[np.ndarray, " points"]
     y: Float64[np.ndarray, " points"]
 
 
 def auroc(good: Scores, bad: Scores) -> float | None:
-    """Probability that a random bad part scores above a random good one, equal scores counting half.
+    """Probability that a random bad part scores above a random good part; ties count half.
 
     The Mann-Whitney statistic from mid-ranks (Hanley and McNeil, Radiology 143, 1982). ``None`` without good or
     without bad parts.
@@ -33,11 +33,11 @@ def auroc(good: Scores, bad: Scores) -> float | None:
 
 
 def auroc_interval(area: float, good_parts: int, bad_parts: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of the true area behind an `auroc`, valid for any distribution and any number of parts.
+    """Confidence interval of an `auroc`, valid for any distribution and any number of parts.
 
     The area is a mean over pairings of ``k = min(good, bad)`` independent pairs, so Chernoff's bound for k pairs holds
     for it (Hoeffding, Journal of the American Statistical Association 58, 1963, section 5). One good and one bad part
-    in the right order give 2.5 % to 100 %, as the exact interval of one success does.
+    in the right order give 2.5 % to 100 %, like the exact interval of one success in one trial.
     """
     pairs = min(good_parts, bad_parts)
     allowed = -math.log((1.0 - confidence) / 2.0) / pairs if pairs else math.inf
@@ -55,7 +55,7 @@ def roc(good: Scores, bad: Scores) -> Curve:
     """Share of good parts (x) against share of bad parts (y) at or above each threshold, from (0, 0) to (1, 1).
 
     Raises:
-        ValueError: no good or no bad part.
+        ValueError: there are no good or no bad parts.
     """
     false_hits, hits = _counts_at_or_above(good, bad)
     return Curve(x=np.append(0.0, false_hits / len(good)), y=np.append(0.0, hits / len(bad)))
@@ -65,7 +65,7 @@ def precision_recall(good: Scores, bad: Scores) -> Curve:
     """Recall (x) against precision (y) at each distinct threshold.
 
     Raises:
-        ValueError: no good or no bad part.
+        ValueError: there are no good or no bad parts.
     """
     false_hits, hits = _counts_at_or_above(good, bad)
     return Curve(x=hits / len(bad), y=hits / (hits + false_hits))

@@ -1,4 +1,4 @@
-"""The outcome of judging a data set: the verdicts, what judged what, and every figure computed from them."""
+"""The result of an evaluation: verdicts, provenance and the metrics computed from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gonogo.schema import Label, OperatingPoint, State
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """A picture that could not be judged, and why."""
+    """A picture that could not be judged, and the reason."""
 
     file: str
     reason: str
@@ -29,42 +29,42 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Verdicts):
-    """How an inspector judged a data set. Rates are over *parts*; localisation is over pictures with a mask."""
+    """Verdicts of an inspector on a data set. Rates count *parts*; localisation counts pictures with a mask."""
 
     faults: tuple[Fault, ...]
     timings_ms: Mapping[str, Float64[np.ndarray, " pictures"]]
-    """Durations of each stage of the judgements, as the inspector names them."""
+    """Durations of each stage of inspection, by the name of the stage."""
     splits: tuple[Split, ...]
     unlabelled: int
-    """Pictures left out because nobody has judged their part."""
+    """Number of pictures skipped because they have no label."""
     data_fingerprint: str
     bundle_sha256: str
     operating_point: OperatingPoint | None
     regions: Regions = field(default_factory=Regions)
-    """Where the part was found, beside where it really is; empty where the whole picture is judged."""
+    """Found and labelled regions of interest; empty if the whole picture is judged."""
 
     @cached_property
     def kinds(self) -> tuple[KindResult, ...]:
-        """What became of the bad parts of each defect kind."""
+        """Results for the bad parts of each defect kind."""
         return kind_results(self.parts, self.confidence)
 
     @cached_property
     def naming(self) -> Naming | None:
-        """The defect kinds that verdicts name against the labelled ones; ``None`` where no verdict names any."""
+        """Defect kinds named by verdicts compared with the labelled kinds; ``None`` if no verdict names any."""
         return naming(self.parts, self.confidence)
 
     @cached_property
     def localisation(self) -> Localisation:
-        """Over all bad pictures with a mask, whatever their verdict."""
+        """Localisation on all bad pictures with a mask."""
         return localisation(self.pictures, self.confidence)
 
     @cached_property
     def localisation_rejected(self) -> Localisation:
-        """Over those judged no-go, the ones whose heat map a person gets to see."""
+        """Localisation on the bad pictures with a mask that were judged no-go."""
         return localisation([p for p in self.pictures if p.state is State.NO_GO], self.confidence)
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure under a flat name, ready for ``json.dumps``; what is undefined is ``None``."""
+        """Return all metrics under flat names, ready for ``json.dumps``; undefined ones are ``None``."""
         operating_point = self.operating_point
         return {
             "splits": [split.value for split in self.splits],
@@ -97,7 +97,7 @@ class Evaluation(Verdicts):
 
 
 def quantiles_ms(durations: Float64[np.ndarray, " pictures"]) -> tuple[float, float]:
-    """Median and 99 % quantile."""
+    """Return the median and the 99th percentile."""
     median, p99 = np.quantile(durations, [0.5, 0.99])
     return float(median), float(p99)
 

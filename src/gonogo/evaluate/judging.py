@@ -1,4 +1,4 @@
-"""Every picture of a data set through the inspector, and what comes of it. There is no second way to a verdict."""
+"""Judges the pictures of a data set with an inspector. All verdicts come from the inspector."""
 
 from __future__ import annotations
 
@@ -23,48 +23,48 @@ from gonogo.roi import Roi, RoiConfig
 from gonogo.schema import Frame, Label, Located, Mask, OperatingPoint, Prediction, State, Verdict
 
 MOST_FAULTS = 0.25
-"""Share of the calibration pictures that may be faults: a weak search for the part finds too few, and says so."""
+"""Largest share of calibration pictures that may be faults; more mean that locating the part does not work."""
 
 
 class Judge(Protocol):
-    """The part of `gonogo.inspector.Inspector` that evaluation and reports need."""
+    """The interface of `gonogo.inspector.Inspector` that evaluation and reports use."""
 
     def inspect_file(self, path: Path) -> tuple[Photograph | None, Verdict]:
-        """Read and judge one picture; what cannot be read or judged is a fault, never an exception."""
+        """Read and judge one picture. A picture that cannot be read or judged is a fault, not an exception."""
 
     def inspect(self, picture: Frame | Photograph, *, located: Located | None = None) -> Verdict:
-        """Judge one picture, at a given place where there is one."""
+        """Judge one picture, optionally in a given region."""
 
     @property
     def roi(self) -> Roi:
-        """What finds the part."""
+        """Locates the part."""
 
     @property
     def operating_point(self) -> OperatingPoint | None:
-        """The thresholds, if the inspector has any."""
+        """The certified thresholds, if any."""
 
     @property
     def heat_scale(self) -> HeatScale:
-        """The fixed colour scale of its defect maps."""
+        """The fixed colour scale of the defect maps."""
 
     @property
     def bundle_sha256(self) -> str:
-        """Digest of everything the inspector is made of."""
+        """Digest of the bundle."""
 
     @property
     def path(self) -> Path:
-        """Where its bundle lies."""
+        """Path of the bundle."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Judged:
-    """What came of one picture."""
+    """Result for one picture."""
 
     row: Prediction
     reason: str
     timings_ms: Mapping[str, float]
     placement: Placement | None
-    """``None`` unless the picture has a labelled box to hold the region against."""
+    """``None`` unless the picture has a labelled box."""
 
 
 def evaluate(
@@ -77,38 +77,33 @@ def evaluate(
 ) -> Evaluation:
     """Judge every labelled picture of some splits.
 
-    A damaged picture counts as a fault, as it would on the line. Nothing is written; interrupting loses nothing but
-    the time.
+    A damaged picture counts as a fault, as it would on the line. Nothing is written.
 
-    Where the inspector looks for a region of interest and boxes are labelled, each of those pictures is judged a second
-    time on its labelled region, which tells the search's mistakes from the network's. Pictures of the whole data set
-    that are labelled as not showing one whole part (they belong to no split) try whether they are refused; only every
-    other one, since the rest may have taught the search.
+    If the inspector locates a region of interest and boxes are labelled, each of those pictures is judged a second time
+    in its labelled region, which separates errors in locating the part from errors of the network. Pictures labelled as
+    not showing exactly one whole part (they belong to no split) test whether they are refused; only every other one is
+    used, because the rest may have trained the locator.
 
     Args:
-        inspector: What judges.
-        dataset: Labelled pictures, with masks where there are any.
-        splits: Which of them; the test split unless told otherwise, because every other one shaped the inspector.
-        confidence: Of the intervals, in (0, 1).
-        with_regions: Hold the regions found against labelled ones, as said above.
+        inspector: The inspector to evaluate.
+        dataset: Labelled pictures, optionally with masks.
+        splits: Splits to judge; default the test split, because all others influenced the inspector.
+        confidence: Confidence of the intervals, in (0, 1).
+        with_regions: Compare found regions with labelled ones, as described above.
 
     Raises:
-        DatasetError: no labelled picture in these splits, or a picture's file is missing.
-        ImageError: a mask is unreadable or does not fit its picture.
+        DatasetError: the splits have no labelled pictures, or a picture file is missing.
+        ImageError: a mask is unreadable, or its size differs from its picture.
     """
     samples = labelled_samples(dataset, splits)
     recipe = inspector.roi.recipe if with_regions else None
     to_refuse = () if recipe is None else dataset.without_part(training=False)
     require_files(dataset, [*samples, *to_refuse])
     judged = [_judge(inspector, dataset, sample, recipe) for sample in track(samples, "Judging")]
-    timings: defaultdict[str, list[float]] = defaultdict(list)
-    for each in judged:
-        for stage, duration_ms in each.timings_ms.items():
-            timings[stage].append(duration_ms)
     return Evaluation(
         pictures=tuple(each.row for each in judged),
         faults=tuple(Fault(file=each.row.file, reason=each.reason) for each in judged if each.row.state is State.FAULT),
-        timings_ms={stage: np.array(durations) for stage, durations in timings.items()},
+        timings_ms=_timings(judged),
         splits=tuple(splits),
         unlabelled=len(dataset.split(*splits)) - len(samples),
         data_fingerprint=fingerprint(dataset, samples),
@@ -124,14 +119,14 @@ def evaluate(
 
 
 def require_judged(judged: Evaluation, *, then: str) -> None:
-    """Refuse to certify on pictures of which too many could not be judged.
+    """Raise if too many calibration pictures could not be judged.
 
-    Parts that cannot be judged never pass, so a claim about those that can is not weakened by leaving a few out; many
-    of them mean that something else is wrong.
+    Parts that cannot be judged never pass, so a few of them do not weaken a claim; many of them indicate another
+    problem.
 
     Args:
-        judged: The calibration pictures.
-        then: What to do once they are mended.
+        judged: Evaluation of the calibration pictures.
+        then: Next step for the error message, once they are fixed.
 
     Raises:
         DatasetError: more than `MOST_FAULTS` of them are faults.
@@ -140,16 +135,16 @@ def require_judged(judged: Evaluation, *, then: str) -> None:
         return
     first = judged.faults[0]
     raise DatasetError(
-        f"{first.file}: a calibration picture could not be judged ({first.reason}); {len(judged.faults)} of "
-        f"{len(judged.pictures)}, more than {MOST_FAULTS:.0%}. Replace or remove them, then {then}."
+        f"{first.file}: a calibration picture could not be judged ({first.reason}). In total {len(judged.faults)} of "
+        f"{len(judged.pictures)} failed, more than {MOST_FAULTS:.0%}. Replace or remove them, then {then}."
     )
 
 
 def labelled_samples(dataset: Dataset, splits: Sequence[Split]) -> list[Sample]:
-    """The labelled pictures of some splits.
+    """Return the labelled pictures of some splits.
 
     Raises:
-        DatasetError: there is none.
+        DatasetError: there are none.
     """
     samples = [sample for sample in dataset.split(*splits) if sample.label is not None]
     if not samples:
@@ -163,17 +158,26 @@ def labelled_samples(dataset: Dataset, splits: Sequence[Split]) -> list[Sample]:
 
 
 def require_files(dataset: Dataset, samples: Sequence[Sample]) -> None:
-    """Refuse, before anything is judged, a data set that names pictures which are not there.
+    """Raise if a picture file is missing, before anything is judged.
 
     Raises:
-        DatasetError: a picture's file is missing.
+        DatasetError: a picture file is missing.
     """
     for sample in samples:
         if not dataset.path(sample).is_file():
             raise DatasetError(
-                f"{dataset.path(sample)}: named in the data set, but there is no such file. "
-                f"Put it back, or see what else is amiss: gonogo dataset check {dataset.root}"
+                f"{dataset.path(sample)}: listed in the data set, but the file does not exist. "
+                f"Restore it, or check the data set: gonogo dataset check {dataset.root}"
             )
+
+
+def _timings(judged: Sequence[_Judged]) -> dict[str, np.ndarray]:
+    """Durations of each stage over all pictures, in milliseconds."""
+    timings: defaultdict[str, list[float]] = defaultdict(list)
+    for each in judged:
+        for stage, duration_ms in each.timings_ms.items():
+            timings[stage].append(duration_ms)
+    return {stage: np.array(durations) for stage, durations in timings.items()}
 
 
 def _judge(inspector: Judge, dataset: Dataset, sample: Sample, recipe: RoiConfig | None) -> _Judged:
@@ -191,19 +195,19 @@ def _judge(inspector: Judge, dataset: Dataset, sample: Sample, recipe: RoiConfig
 def predict(
     dataset: Dataset, sample: Sample, photograph: Photograph | None, verdict: Verdict, scale: HeatScale
 ) -> Prediction:
-    """A verdict beside what a person said of the picture, and whether its heat lies on the marked defect.
+    """Combine a verdict with the label of its picture, and check whether its heat lies on the marked defect.
 
     Args:
-        dataset: Where the picture and its mask come from.
+        dataset: The data set with the picture and its mask.
         sample: A labelled picture.
-        photograph: What was judged; ``None`` where it could not be decoded.
-        verdict: The judgement of it.
-        scale: Of the inspector that judged.
+        photograph: The judged photograph; ``None`` if it could not be decoded.
+        verdict: The verdict on it.
+        scale: Heat scale of the inspector.
 
     Raises:
-        ImageError: the mask is unreadable or does not fit the picture.
+        ImageError: the mask is unreadable, or its size differs from the picture.
     """
-    assert sample.label is not None, "unlabelled samples were left out before"
+    assert sample.label is not None, "unlabelled samples are filtered out earlier"
     prediction = Prediction(
         file=sample.file_name,
         part=sample.part_id,
@@ -221,7 +225,7 @@ def predict(
 
 
 def _refused(inspector: Judge, dataset: Dataset, samples: Sequence[Sample], confidence: float) -> Rate:
-    """How many of these readable pictures the search refused."""
+    """Share of the readable pictures that were refused because no part was found."""
     regions = []
     for sample in track(samples, "Pictures without a part") if samples else ():
         photograph, verdict = inspector.inspect_file(dataset.path(sample))
@@ -248,7 +252,7 @@ def _located(prediction: Prediction, verdict: Verdict, mask: Mask, scale: HeatSc
 
 
 def _on(mask: Mask, point_xy: Sequence[float]) -> bool:
-    """Whether the mask covers a point; one on the frame's far edge belongs to the last pixel, one beyond to none."""
+    """Whether the mask covers a point. A point on the far edge belongs to the last pixel; one outside to none."""
     x, y = point_xy
     height, width = mask.shape
     return 0 <= x <= width and 0 <= y <= height and bool(mask[min(int(y), height - 1), min(int(x), width - 1)])

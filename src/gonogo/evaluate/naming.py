@@ -1,4 +1,4 @@
-"""The defect kinds that verdicts name, held against those that people labelled."""
+"""Compares the defect kinds named by verdicts with the labelled kinds."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from gonogo.schema import Label, Prediction
 
 @dataclass(frozen=True, kw_only=True)
 class Naming:
-    """Bad parts with a labelled kind, by that kind and by the one that the verdict names."""
+    """Confusion table of bad parts: labelled kind against the kind named by the verdict."""
 
     labelled: tuple[str, ...]
-    """The rows, in alphabetical order."""
+    """Rows: labelled kinds in alphabetical order."""
     named: tuple[str, ...]
-    """The columns: kinds in alphabetical order, last `UNLIKE`."""
+    """Columns: named kinds in alphabetical order, then `UNLIKE`."""
     counts: tuple[tuple[int, ...], ...]
     not_named: tuple[int, ...]
-    """Parts of each row whose verdict names nothing: those judged go, and faults."""
+    """Parts of each row whose verdict names no kind: those judged go, and faults."""
     right: Rate
-    """Of the parts for which a kind was named, those for which it is the labelled one."""
+    """Share of the parts with a named kind for which it is the labelled one."""
     unlike: Rate
-    """Of the parts rejected or sent to a person, those unlike any known kind."""
+    """Share of the parts rejected or sent to review that are unlike any known kind."""
 
     def to_json(self) -> dict[str, Any]:
-        """Ready for ``json.dumps``."""
+        """Return the table, ready for ``json.dumps``."""
         rows = zip(self.labelled, self.counts, self.not_named, strict=True)
         return {
             **self.right.to_json("right"),
@@ -41,23 +41,23 @@ class Naming:
 
 
 def naming(parts: Sequence[Prediction], confidence: float) -> Naming | None:
-    """Hold the kinds that verdicts name against the labelled ones; ``None`` where no verdict names any.
+    """Compare the kinds named by verdicts with the labelled ones; ``None`` if no verdict names any.
 
     Args:
         parts: One row per part.
-        confidence: Of the intervals.
+        confidence: Confidence of the intervals.
     """
-    known = [part for part in parts if part.label is Label.BAD and part.defect is not None]
-    told = [(part.defect, part.kind) for part in known if part.kind is not None]
-    if not told:
+    with_kind = [part for part in parts if part.label is Label.BAD and part.defect is not None]
+    pairs = [(part.defect, part.kind) for part in with_kind if part.kind is not None]
+    if not pairs:
         return None
-    labelled = tuple(sorted({part.defect for part in known if part.defect is not None}))
-    named = (*sorted({kind for _, kind in told} - {UNLIKE}), UNLIKE)
+    labelled = tuple(sorted({part.defect for part in with_kind if part.defect is not None}))
+    named = (*sorted({kind for _, kind in pairs} - {UNLIKE}), UNLIKE)
     return Naming(
         labelled=labelled,
         named=named,
-        counts=tuple(tuple(told.count((row, column)) for column in named) for row in labelled),
-        not_named=tuple(sum(part.defect == row and part.kind is None for part in known) for row in labelled),
-        right=Rate.of_outcomes((defect == kind for defect, kind in told if kind != UNLIKE), confidence=confidence),
-        unlike=Rate.of_outcomes((kind == UNLIKE for _, kind in told), confidence=confidence),
+        counts=tuple(tuple(pairs.count((row, column)) for column in named) for row in labelled),
+        not_named=tuple(sum(part.defect == row and part.kind is None for part in with_kind) for row in labelled),
+        right=Rate.of_outcomes((defect == kind for defect, kind in pairs if kind != UNLIKE), confidence=confidence),
+        unlike=Rate.of_outcomes((kind == UNLIKE for _, kind in pairs), confidence=confidence),
     )

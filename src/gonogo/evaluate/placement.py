@@ -1,4 +1,4 @@
-"""One picture's region: as it was found, beside as a person labelled it."""
+"""Compares the region found in one picture with the labelled one."""
 
 from __future__ import annotations
 
@@ -13,55 +13,55 @@ from gonogo.roi import ClassicalConfig, LearnedConfig, RoiConfig
 from gonogo.schema import Box, Label, Located, Prediction, State, Verdict
 
 RIGHT_IOU = 0.9
-"""A region is right where the whole part lies inside it and the tight box overlaps the labelled one at least so far."""
+"""Smallest IoU of the tight box and the labelled one for a region to be right; see `Placement.region_right`."""
 _TOUCHING = 1e-5
-"""Of a region's size: a part that fills it to the edge is inside; corners are mapped with 32-bit numbers."""
+"""Tolerance as a share of the region's size, for parts that touch its edge: corners are mapped in 32-bit precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where the part was found in one picture, how well, and the verdicts on that region and on the labelled one.
+    """How well the part was located in one picture, and the verdicts on the region found and the labelled one.
 
-    The tight box found is held against the labelled box. The region that was cut out, margin included, is held against
-    the labelled turned rectangle where it is one itself and one is labelled, else against the labelled box. Areas are
-    those of the stated shapes, beyond the frame too.
+    The tight box found is compared with the labelled box. The cropped region, margin included, is compared with the
+    labelled rotated rectangle if both are rotated rectangles, otherwise with the labelled box. Areas include what lies
+    outside the frame.
     """
 
     judged: Prediction
-    """The verdict on the region found: a fault where none was."""
+    """The verdict on the region found; a fault if none was found."""
     labelled: Prediction
-    """The verdict on the labelled region with the recipe's margin, everything else equal."""
+    """The verdict on the labelled region with the same margin."""
     found: bool
     iou: float
-    """Of the boxes, without margin; 0 where the part was not found."""
+    """IoU of the boxes without margin; 0 if the part was not found."""
     whole_inside: bool
-    """Whether the region found contains all of the part."""
+    """Whether the region found contains the whole part."""
     missed_of_picture: float
-    """Area of the part outside the region found, as a share of the frame's."""
+    """Area of the part outside the region found, as a share of the frame."""
     missed_of_truth: float
-    """The same as a share of the part's."""
+    """The same as a share of the part."""
     excess_of_truth: float | None
-    """Area of the region found outside the part, as a share of the part's; ``None`` where it was not found."""
+    """Area of the region found outside the part, as a share of the part; ``None`` if not found."""
 
     @property
     def region_right(self) -> bool:
-        """The whole part lies inside, and the box fits: see `RIGHT_IOU`."""
+        """Whether the whole part lies inside the region and the box overlaps by at least `RIGHT_IOU`."""
         return self.whole_inside and self.iou >= RIGHT_IOU
 
     @property
     def verdict_right(self) -> bool:
-        """A completed judgement without a mistake: no bad part judged go, no good part judged no-go.
+        """Whether the verdict is neither an error nor a fault: no bad part judged go, no good part judged no-go.
 
-        Sending a part to a person is no mistake; a fault is no judgement.
+        Sending a part to review is not an error.
         """
         mistake = State.GO if self.judged.label is Label.BAD else State.NO_GO
         return self.judged.state not in (mistake, State.FAULT)
 
 
 def labelled_place(recipe: RoiConfig, sample: Sample) -> Located | None:
-    """What a search with this recipe should have found in a sample's picture.
+    """The correct region for a sample under this ROI config.
 
-    ``None`` without a labelled box, or where the picture is labelled as not showing exactly one whole part.
+    ``None`` without a labelled box, or if the picture is labelled as not showing exactly one whole part.
     """
     box = sample.box
     if box is None or box.area <= 0 or sample.present is False:
@@ -75,16 +75,16 @@ def labelled_place(recipe: RoiConfig, sample: Sample) -> Located | None:
 def place(
     verdict: Verdict, truth: Located, frame_shape: tuple[int, ...], *, judged: Prediction, labelled: Prediction
 ) -> Placement:
-    """Hold what was found against what was labelled.
+    """Compare the region found with the labelled one.
 
     Args:
-        verdict: The judgement of the region found.
-        truth: What should have been found, see `labelled_place`.
-        frame_shape: Height and width of the frame, and whatever follows.
-        judged: The row of this judgement.
-        labelled: The row of the judgement of the labelled region.
+        verdict: The verdict on the region found.
+        truth: The labelled region, see `labelled_place`.
+        frame_shape: Shape of the frame; height and width are used.
+        judged: The prediction for the region found.
+        labelled: The prediction for the labelled region.
     """
-    assert truth.box is not None, "only pictures with a labelled box are held against it"
+    assert truth.box is not None, "only pictures with a labelled box are compared"
     if verdict.region is None or verdict.box is None:
         part = area_of(corners_of(truth.quad or truth.box))
         return Placement(

@@ -1,4 +1,4 @@
-"""Counted shares with their exact intervals, and what each defect kind and each heat map came to."""
+"""Rates with exact intervals, per-kind results and localisation metrics."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gonogo.schema import Label, Prediction, Scores, State
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """``count`` of ``of``, and what that says about the process they were drawn from.
+    """``count`` of ``of``, with exact confidence bounds of the underlying rate.
 
-    A share of nothing is undefined: every figure is then ``None``, never 0.
+    With ``of == 0`` every figure is ``None``, never 0.
     """
 
     count: int
@@ -25,13 +25,13 @@ class Rate:
 
     @classmethod
     def of_outcomes(cls, hits: Iterable[bool], *, confidence: float = 0.95) -> Rate:
-        """Count the hits among some outcomes."""
+        """Count the true outcomes."""
         outcomes = list(hits)
         return cls(count=sum(outcomes), of=len(outcomes), confidence=confidence)
 
     @property
     def value(self) -> float | None:
-        """The share itself."""
+        """The observed share."""
         return self.count / self.of if self.of else None
 
     @property
@@ -46,11 +46,11 @@ class Rate:
 
     @property
     def at_most(self) -> float | None:
-        """Exact one-sided upper bound, the kind of statement that an operating point makes."""
+        """Exact one-sided upper bound, as used by operating points."""
         return upper_bound(self.count, self.of, confidence=self.confidence) if self.of else None
 
     def to_json(self, name: str) -> dict[str, float | None]:
-        """``name``, ``name_low`` and ``name_high``."""
+        """Return the entries ``name``, ``name_low`` and ``name_high``."""
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
     def _interval(self) -> tuple[float, float] | tuple[None, None]:
@@ -59,23 +59,23 @@ class Rate:
 
 @dataclass(frozen=True, kw_only=True)
 class KindResult:
-    """What became of the bad parts of one defect kind."""
+    """Results for the bad parts of one defect kind."""
 
     defect: str | None
-    """``None`` for bad parts whose kind nobody named."""
+    """``None`` for bad parts without a named kind."""
     states: dict[State, int]
-    """How many of them got each verdict."""
+    """Number of parts with each verdict."""
     recall: Rate
-    """Stopped by a completed judgement: judged no-go or sent to a person."""
+    """Share of parts stopped: judged no-go or sent to review."""
     rejected: Rate
-    """Judged no-go."""
+    """Share of parts judged no-go."""
     auroc: float | None
-    """How well the score tells this kind from all good parts."""
+    """AUROC of this kind against all good parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Localisation:
-    """Whether the heat lies where a person marked the defect, beside what no network at all would reach.
+    """Whether the heat lies on the marked defect, compared with baselines that need no network.
 
     Counted over pictures with a mask, since a part may show its defect in several.
     """
@@ -83,15 +83,15 @@ class Localisation:
     pointing: Rate
     """Pointing game (Zhang et al., IJCV 126, 2018, without tolerance): the hottest point lies on the mask."""
     centre: Rate
-    """The same for the middle of the judged region."""
+    """Baseline: the middle of the judged region lies on the mask."""
     energy_inside: float | None
-    """Mean share of the heat that lies inside the mask; a map that stays cold has none inside."""
+    """Mean share of the heat inside the mask; 0 for a cold map."""
     energy_inside_flat: float | None
-    """The same for a map that is equally hot everywhere: the mean share of the region that the mask covers."""
+    """Baseline: a uniform map, that is, the mean share of the region covered by the mask."""
 
 
 def kind_results(parts: Sequence[Prediction], confidence: float) -> tuple[KindResult, ...]:
-    """Results per defect kind, kinds in alphabetical order, unnamed ones last."""
+    """Results per defect kind, in alphabetical order, unnamed kinds last."""
     good = scores_of(parts, Label.GOOD)
     bad = [part for part in parts if part.label is Label.BAD]
     kinds = sorted({part.defect for part in bad}, key=lambda kind: (kind is None, kind or ""))
@@ -99,7 +99,7 @@ def kind_results(parts: Sequence[Prediction], confidence: float) -> tuple[KindRe
 
 
 def localisation(pictures: Sequence[Prediction], confidence: float) -> Localisation:
-    """Localisation over those of the pictures that have a mask and a map."""
+    """Localisation over the pictures that have a mask and a map."""
     masked = [picture for picture in pictures if picture.pointing_hit is not None]
     return Localisation(
         pointing=Rate(count=sum(bool(p.pointing_hit) for p in masked), of=len(masked), confidence=confidence),
@@ -110,7 +110,7 @@ def localisation(pictures: Sequence[Prediction], confidence: float) -> Localisat
 
 
 def scores_of(parts: Sequence[Prediction], label: Label) -> Scores:
-    """The scores of the parts with a label, faults left out."""
+    """The scores of the parts with a label, without faults."""
     return np.array([p.score for p in parts if p.label is label and p.score is not None], dtype=np.float64)
 
 
@@ -127,6 +127,6 @@ def _kind_result(kind: str | None, parts: list[Prediction], good: Scores, confid
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
-    """The mean of the values that are defined; ``None`` without any."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    """The mean of the defined values; ``None`` if there are none."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None

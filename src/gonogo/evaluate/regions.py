@@ -1,4 +1,4 @@
-"""How well the part was found, how well it would be judged had it been found exactly, and the two together."""
+"""How well parts were located, and how verdicts on the regions found differ from those on labelled regions."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from gonogo.schema import Label, State
 
 @dataclass(frozen=True, kw_only=True)
 class Regions:
-    """Over the readable pictures with a labelled box. A part that was not found has IoU 0 and is wholly missed.
+    """Region metrics over the readable pictures with a labelled box. A part not found has IoU 0 and is fully missed.
 
-    Regions are counted over pictures; `end_to_end` and `labelled` count parts, as every verdict is counted.
+    Regions are counted per picture; `end_to_end` and `labelled` count parts, like all verdicts.
     """
 
     placements: tuple[Placement, ...] = ()
     refused: Rate = field(default_factory=lambda: Rate(count=0, of=0))
-    """Pictures labelled as not showing exactly one whole part that were refused; only of those that taught nothing."""
+    """Refused share of the pictures without exactly one whole part, excluding those used to train the locator."""
     confidence: float = 0.95
 
     @property
     def found(self) -> Rate:
-        """Pictures in which the part was found at all."""
+        """Share of pictures in which the part was found."""
         return self._rate([each.found for each in self.placements])
 
     @property
     def mean_iou(self) -> float | None:
-        """Mean intersection over union of the tight boxes."""
+        """Mean IoU of the tight boxes."""
         return mean_of(each.iou for each in self.placements)
 
     def above(self, iou: float) -> Rate:
-        """Pictures with a higher IoU than this."""
+        """Share of pictures with an IoU above ``iou``."""
         return self._rate([each.iou > iou for each in self.placements])
 
     @property
     def whole_inside(self) -> Rate:
-        """Pictures in which the region contains the whole part."""
+        """Share of pictures in which the region contains the whole part."""
         return self._rate([each.whole_inside for each in self.placements])
 
     @property
@@ -58,26 +58,25 @@ class Regions:
 
     @property
     def excess_of_truth(self) -> float | None:
-        """Mean area of the region outside the part, as a share of the part, where it was found."""
+        """Mean area of the region outside the part, as a share of the part, over pictures in which it was found."""
         return mean_of(each.excess_of_truth for each in self.placements)
 
     @cached_property
     def end_to_end(self) -> Verdicts:
-        """The verdicts as they were given, on the region found."""
+        """The verdicts on the region found."""
         return Verdicts(pictures=tuple(each.judged for each in self.placements), confidence=self.confidence)
 
     @cached_property
     def labelled(self) -> Verdicts:
-        """The verdicts on the labelled region with the recipe's margin, on the same pictures."""
+        """The verdicts on the labelled region with the same margin, on the same pictures."""
         return Verdicts(pictures=tuple(each.labelled for each in self.placements), confidence=self.confidence)
 
     @cached_property
     def auroc_gained(self) -> float | None:
-        """AUROC on the region found less that on the labelled region, over the parts that have a score on both.
+        """AUROC on the region found minus AUROC on the labelled region, over parts with a score in both.
 
-        Negative where the search's mistakes cost something.
-
-        Parts that were not found have no score; what they cost is in the faults.
+        Negative if errors in locating the part degrade the score. Parts that were not found have no score and count as
+        faults instead.
         """
         given, exact = ({part.part: part for part in each.parts} for each in (self.end_to_end, self.labelled))
         both = [name for name, part in given.items() if part.score is not None and exact[name].score is not None]
@@ -85,25 +84,25 @@ class Regions:
             auroc(*(np.array([row[n].score for n in both if row[n].label is label], np.float64) for label in Label))
             for row in (given, exact)
         ]
-        return _less(areas[0], areas[1])
+        return _difference(areas[0], areas[1])
 
     @property
     def escape_added(self) -> float | None:
-        """Escape rate on the region found less that on the labelled region; negative where the search helps."""
-        return _less(self.end_to_end.escape.value, self.labelled.escape.value)
+        """Escape rate on the region found minus that on the labelled region."""
+        return _difference(self.end_to_end.escape.value, self.labelled.escape.value)
 
     @property
     def overkill_added(self) -> float | None:
-        """The same of the overkill rate."""
-        return _less(self.end_to_end.overkill.value, self.labelled.overkill.value)
+        """Overkill rate on the region found minus that on the labelled region."""
+        return _difference(self.end_to_end.overkill.value, self.labelled.overkill.value)
 
     @property
     def fault_added(self) -> float | None:
-        """The same of the parts that could not be judged: mostly those that were not found."""
-        return _less(self.end_to_end.fault.value, self.labelled.fault.value)
+        """Fault rate on the region found minus that on the labelled region; mostly parts that were not found."""
+        return _difference(self.end_to_end.fault.value, self.labelled.fault.value)
 
     def only_once(self, state: State, label: Label | None = None) -> tuple[int, int]:
-        """Parts (with this label) that got a verdict on the region found alone, and on the labelled region alone."""
+        """Numbers of parts with this verdict only on the region found, and only on the labelled region."""
         given, exact = (
             {part.part for part in each.parts if part.state is state and label in (None, part.label)}
             for each in (self.end_to_end, self.labelled)
@@ -112,15 +111,15 @@ class Regions:
 
     @property
     def decided(self) -> bool:
-        """Whether any picture was judged go or no-go; where all are left to a person, no verdict can be wrong."""
+        """Whether any picture was judged go or no-go; otherwise no verdict can be wrong."""
         return any(each.judged.state in (State.GO, State.NO_GO) for each in self.placements)
 
     def right_verdicts(self, *, region_right: bool) -> Rate:
-        """Pictures judged right, see `Placement`, among those whose region is right, or is not."""
+        """Share of right verdicts, see `Placement`, among pictures whose region is right or wrong."""
         return self._rate([each.verdict_right for each in self.placements if each.region_right is region_right])
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure under a flat name; what is undefined is ``None``."""
+        """Return all metrics under flat names; undefined ones are ``None``."""
         return {
             "roi_pictures": len(self.placements),
             **self.found.to_json("roi_found"),
@@ -154,7 +153,7 @@ class Regions:
         return Rate.of_outcomes(hits, confidence=self.confidence)
 
 
-def _less(one: float | None, other: float | None) -> float | None:
+def _difference(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one - other
 
 

@@ -1,4 +1,4 @@
-"""Verdicts beside what a person said: one row per picture, one per part, and the figures computed from them."""
+"""Verdicts with labels, per picture and per part, and the rates computed from them."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ _SEVERITY = (State.GO, State.REVIEW, State.FAULT, State.NO_GO)
 
 @dataclass(frozen=True, kw_only=True)
 class Verdicts:
-    """Judged pictures. Rates are over *parts*."""
+    """Judged pictures. Rates count *parts*."""
 
     pictures: tuple[Prediction, ...]
     confidence: float = 0.95
 
     @cached_property
     def parts(self) -> tuple[Prediction, ...]:
-        """One row per part: its worst verdict and worst score over all its pictures, see `worst_of_part`."""
+        """One prediction per part: its worst verdict and highest score over its pictures, see `worst_of_part`."""
         groups: defaultdict[str, list[Prediction]] = defaultdict(list)
         for picture in self.pictures:
             groups[picture.part].append(picture)
         return tuple(worst_of_part(group) for group in groups.values())
 
     def scores(self, label: Label) -> Scores:
-        """The scores of the parts with this label, faults left out."""
+        """The scores of the parts with this label, without faults."""
         return scores_of(self.parts, label)
 
     def calibration_scores(self, label: Label) -> Scores:
-        """One score for each part with this label, those that could not be judged included.
+        """One score for each part with this label, including parts that could not be judged.
 
-        A part of which any picture is a fault is never go: a bad one stands above every threshold (``+inf``). A good
-        one is rejected by those of its pictures that were judged, and by none where none was (``-inf``). So the parts
-        that certify are as many as the split holds, whatever could be judged. No threshold in force changes this.
+        A part with a faulty picture is never go, so a bad one scores above every threshold (``+inf``). A good one gets
+        the highest score of its judged pictures, or ``-inf`` if none was judged. So the number of calibration parts
+        equals the size of the split. The result does not depend on the current thresholds.
         """
         groups: defaultdict[str, list[Prediction]] = defaultdict(list)
         for picture in self.pictures:
@@ -57,7 +57,7 @@ class Verdicts:
 
     @property
     def auroc_range(self) -> tuple[float, float]:
-        """See `gonogo.evaluate.auroc_interval`; everything where the area is undefined."""
+        """See `gonogo.evaluate.auroc_interval`; (0, 1) if the area is undefined."""
         good, bad = len(self.scores(Label.GOOD)), len(self.scores(Label.BAD))
         return (0.0, 1.0) if self.auroc is None else auroc_interval(self.auroc, good, bad)
 
@@ -68,30 +68,30 @@ class Verdicts:
 
     @property
     def escape(self) -> Rate:
-        """Bad parts judged go, of all bad parts."""
+        """Share of bad parts judged go."""
         return self.confusion(Label.BAD, State.GO)
 
     @property
     def overkill(self) -> Rate:
-        """Good parts judged no-go, of all good parts."""
+        """Share of good parts judged no-go."""
         return self.confusion(Label.GOOD, State.NO_GO)
 
     @property
     def review(self) -> Rate:
-        """Parts sent to a person, of all parts."""
+        """Share of parts sent to review."""
         return self._rate(part.state is State.REVIEW for part in self.parts)
 
     @property
     def fault(self) -> Rate:
-        """Parts that could not be judged, of all parts."""
+        """Share of parts that could not be judged."""
         return self._rate(part.state is State.FAULT for part in self.parts)
 
     def confusion(self, label: Label, state: State) -> Rate:
-        """How many of the parts with this label got this verdict."""
+        """Share of the parts with this label that got this verdict."""
         return self._rate(part.state is state for part in self.parts if part.label is label)
 
     def count(self, label: Label) -> int:
-        """How many parts have this label."""
+        """Number of parts with this label."""
         return sum(part.label is label for part in self.parts)
 
     def _rate(self, hits: Iterable[bool]) -> Rate:
@@ -106,10 +106,10 @@ def _calibration_score(pictures: list[Prediction], label: Label) -> float:
 
 
 def worst_of_part(pictures: list[Prediction]) -> Prediction:
-    """One row for a part shown in several pictures.
+    """Combine the predictions for the pictures of one part.
 
-    Any picture judged no-go rejects the part; otherwise any fault leaves it unjudged, so that a part is never go while
-    one of its pictures could not be looked at. It is bad if any picture is labelled so, and its score is the highest.
+    The part is no-go if any picture is, otherwise a fault if any picture is: a part is never go if one of its pictures
+    could not be judged. It is bad if any picture is labelled bad, and its score is the highest of its pictures.
     """
     scores = [picture.score for picture in pictures if picture.score is not None]
     worst = max(pictures, key=lambda picture: -math.inf if picture.score is None else picture.score)

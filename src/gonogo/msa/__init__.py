@@ -1,4 +1,4 @@
-"""Is the gauge fit for use? Attribute agreement analysis for inspectors and people."""
+"""Measurement system analysis (MSA): attribute agreement of inspectors and people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The measurement system analysis of an attribute agreement study."""
+"""Analyses an attribute agreement study: agreement within, between and against the reference."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from gonogo.schema import Label
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """So many of so many, with the exact (Clopper-Pearson) 95 % interval."""
+    """``count`` of ``total``, with the exact (Clopper-Pearson) 95 % interval."""
 
     count: int
     total: int
 
     @property
     def rate(self) -> float | None:
-        """``None`` of nothing."""
+        """The observed share; ``None`` if ``total`` is 0."""
         return self.count / self.total if self.total else None
 
     @property
     def interval(self) -> tuple[float, float]:
-        """(low, high), exact where the counted things are independent."""
+        """``(low, high)``; exact if the counted items are independent."""
         return clopper_pearson(self.count, self.total)
 
 
@@ -39,7 +39,7 @@ class Rating(StrEnum):
     """The usual rule of thumb for an appraiser (AIAG, Measurement Systems Analysis, 4th edition 2010, chapter III C).
 
     Acceptable: effectiveness at least 90 %, at most 2 % misses and 5 % false alarms. Marginal: at least 80 %, at most
-    5 % and 10 %. It looks at the found rates only, not at how sure they are.
+    5 % and 10 %. It uses the point estimates only, not their intervals.
     """
 
     ACCEPTABLE = "acceptable"
@@ -52,17 +52,17 @@ _RULES_OF_THUMB = ((Rating.ACCEPTABLE, 0.90, 0.02, 0.05), (Rating.MARGINAL, 0.80
 
 @dataclass(frozen=True, kw_only=True)
 class Appraiser:
-    """One appraiser, a person or an inspector, against itself and against the reference."""
+    """Results of one appraiser, a person or an inspector, within itself and against the reference."""
 
     name: str
     within: Share | None
-    """Parts judged the same in every trial; ``None`` with a single trial."""
+    """Parts judged the same in every trial; ``None`` for a single trial."""
     within_kappa: Kappa | None
     """Fleiss' kappa over the trials."""
     same_picture: bool | None
-    """Whether every trial judged the same stored picture; ``None`` where the study does not say."""
+    """Whether every trial judged the same stored picture; ``None`` if unknown."""
     effectiveness: Share
-    """Parts judged as the reference says in every trial."""
+    """Parts judged correctly in every trial."""
     reference_kappa: Kappa
     """Cohen's kappa against the reference."""
     misses: Share
@@ -76,7 +76,7 @@ class Appraiser:
 
     @property
     def rating(self) -> Rating | None:
-        """By the rule of thumb; ``None`` where the study has no good or no bad parts."""
+        """Rating by the rule of thumb; ``None`` if the study has no good or no bad parts."""
         effective, missed, alarmed = self.effectiveness.rate, self.misses.rate, self.false_alarms.rate
         if effective is None or missed is None or alarmed is None:
             return None
@@ -88,7 +88,7 @@ class Appraiser:
 
 @dataclass(frozen=True, kw_only=True)
 class AppraiserPair:
-    """Two appraisers against each other: Cohen's kappa, decisions paired by trial."""
+    """Agreement of two appraisers: Cohen's kappa, decisions paired by trial."""
 
     first: str
     second: str
@@ -97,19 +97,19 @@ class AppraiserPair:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPart:
-    """How often one part was judged what, by all appraisers in all trials."""
+    """Decisions on one part, counted over all appraisers and trials."""
 
     name: str
     reference: Label
     value: float | None
-    """Its reference value, where the study has one."""
+    """Reference value, if the study has one."""
     good: int
     bad: int
     review: int
 
     @property
     def unanimous(self) -> StudyDecision | None:
-        """The decision that everybody took every time; ``None`` where they differ."""
+        """The decision made by all appraisers in all trials; ``None`` if they differ."""
         counts = {StudyDecision.GOOD: self.good, StudyDecision.BAD: self.bad, StudyDecision.REVIEW: self.review}
         taken = [decision for decision, count in counts.items() if count]
         return taken[0] if len(taken) == 1 else None
@@ -117,23 +117,23 @@ class StudyPart:
 
 @dataclass(frozen=True, kw_only=True)
 class GreyZone:
-    """Where appraisers disagree with each other or with the reference near one limit of the reference value.
+    """Range of the reference value, near one limit, in which appraisers disagree.
 
     Signal detection (AIAG, Measurement Systems Analysis, 4th edition 2010, chapter III C): up to one edge every part is
-    accepted by everybody in every trial, from the other edge on every part is rejected by everybody. The distance
-    between the two is the width of the zone in which the gauge cannot tell.
+    accepted by all appraisers in every trial; beyond the other edge every part is rejected. The distance between the
+    two edges is the width of the zone in which decisions are not reliable.
     """
 
     side: str
-    """``"upper"`` where large values are bad, ``"lower"`` where small ones are."""
+    """``"upper"`` if large values are bad, ``"lower"`` if small values are bad."""
     accepted_to: float | None
-    """The last value up to which all accept; ``None`` where not even the best part is accepted by all."""
+    """The last value up to which all accept; ``None`` if not even the best part is accepted by all."""
     rejected_from: float | None
-    """The first value from which all reject; ``None`` where not even the worst part is rejected by all."""
+    """The first value from which all reject; ``None`` if not even the worst part is rejected by all."""
 
     @property
     def width(self) -> float | None:
-        """In units of the reference value; ``None`` where an edge lies beyond the parts of the study."""
+        """In units of the reference value; ``None`` if an edge lies outside the parts of the study."""
         if self.accepted_to is None or self.rejected_from is None:
             return None
         return abs(self.rejected_from - self.accepted_to)
@@ -141,24 +141,24 @@ class GreyZone:
 
 @dataclass(frozen=True, kw_only=True)
 class MsaReport:
-    """What a study says of the gauge."""
+    """Result of a measurement system analysis."""
 
     appraisers: tuple[Appraiser, ...]
     pairs: tuple[AppraiserPair, ...]
     between: Share | None
-    """Parts on which all appraisers agree in all trials; ``None`` with one appraiser."""
+    """Parts on which all appraisers agree in all trials; ``None`` for one appraiser."""
     between_kappa: Kappa | None
     """Fleiss' kappa over all appraisers and trials."""
     all_right: Share
-    """Parts that all appraisers judged as the reference says in all trials."""
+    """Parts judged correctly by all appraisers in all trials."""
     grey_zones: tuple[GreyZone, ...]
     parts: tuple[StudyPart, ...]
     notes: tuple[str, ...]
-    """What a reader must know before believing the figures."""
+    """Caveats that apply to the figures."""
 
 
 def analyse(study: Study) -> MsaReport:
-    """Agreement within, between and against the reference.
+    """Compute agreement within appraisers, between appraisers and against the reference.
 
     Raises:
         InputError: the reference values do not separate good from bad parts.
@@ -241,7 +241,7 @@ def _grey_zones(study: Study) -> tuple[GreyZone, ...]:
     verdict = np.where((everything == everything[0]).all(axis=0), everything[0], StudyDecision.REVIEW)
     zones = []
     if (value > good_high).any():
-        # The far side's bad parts belong to the other limit.
+        # Bad parts below the good ones belong to the lower limit.
         near = value >= good_low
         accepted_to, rejected_from = _edges(value[near], verdict[near])
         zones.append(GreyZone(side="upper", accepted_to=accepted_to, rejected_from=rejected_from))
@@ -271,29 +271,29 @@ def _edges(
 def _notes(study: Study) -> list[str]:
     notes = []
     if len(study.trials) < 2:
-        notes.append("There is one trial only: nothing is said of repeatability. Judge every part at least twice.")
+        notes.append("There is only one trial, so repeatability cannot be estimated. Judge every part at least twice.")
     elif study.same_picture is None:
         notes.append(
-            "The study does not say which pictures were judged. If a program saw the same stored picture in every "
+            "The study does not record which pictures were judged. If a program saw the same stored picture in every "
             "trial, its agreement within itself is 1 by construction. Add a picture_sha256 column."
         )
     elif study.same_picture.any():
         names = ", ".join(name for name, same in zip(study.appraisers, study.same_picture, strict=True) if same)
         notes.append(
-            f"{names}: the same stored picture of each part was judged in every trial. A program answers the same "
-            "picture in the same way, so its kappa within is 1 by construction and says nothing of the gauge. "
-            "Re-fixture, re-light and photograph every part anew for each trial."
+            f"{names}: the same stored picture of each part was judged in every trial. A program gives the same "
+            "answer for the same picture, so its kappa within is 1 by construction and carries no information. "
+            "Re-fixture, re-light and photograph every part again for each trial."
         )
     bad = int(np.sum(study.reference == StudyDecision.BAD))
     good = len(study.parts) - bad
     if len(study.parts) < 50 or min(bad, good) < 10:
         notes.append(
-            f"{len(study.parts)} parts ({good} good, {bad} bad) are few: the intervals are wide. "
-            "About 50 are usual, good and bad in balance, a quarter of them near the limit."
+            f"{len(study.parts)} parts ({good} good, {bad} bad) are few, so the intervals are wide. "
+            "About 50 are usual, with balanced good and bad parts and a quarter of them near the limit."
         )
     if len(study.trials) > 1:
         notes.append(
-            "Miss and false-alarm rates count decisions; their intervals take repeated trials as independent, which is "
-            "too narrow where a trial repeats the mistake of the last. The counts of parts do not need that."
+            "Miss and false-alarm rates count decisions, and their intervals assume independent trials. They are too "
+            "narrow if a trial repeats the errors of the previous one. The counts of parts need no such assumption."
         )
     return notes

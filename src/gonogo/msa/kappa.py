@@ -1,8 +1,8 @@
 """Agreement beyond chance: Cohen's and Fleiss' kappa with intervals.
 
-Both are functions of averages over parts, so each is split in two: what a part contributes, and kappa of the mean
-contribution. The intervals resample *parts* (percentile bootstrap; Efron and Tibshirani, An Introduction to the
-Bootstrap, 1993, chapter 13), because repeated decisions on one part are not independent.
+Both are functions of averages over parts, so each is computed in two steps: the contribution of each part, and kappa of
+the mean contribution. The intervals resample *parts* (percentile bootstrap; Efron and Tibshirani, An Introduction to
+the Bootstrap, 1993, chapter 13), because repeated decisions on one part are not independent.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _Shares: TypeAlias = Float64[np.ndarray, "*resamples"]
 
 @dataclass(frozen=True, kw_only=True)
 class Kappa:
-    """Agreement beyond chance, 1 at best, 0 as by chance, with its 95 % interval.
+    """Agreement beyond chance with its 95 % interval: 1 is full agreement, 0 is chance.
 
-    ``value`` is ``None`` where chance alone gives full agreement (everybody always said the same of every part).
+    ``value`` is ``None`` if chance alone gives full agreement (all decisions are the same).
     """
 
     value: float | None
@@ -69,8 +69,8 @@ def _with_interval(
         return Kappa(value=None)
     value, parts = (agreement - chance) / (1.0 - chance), len(contributions)
     if agreed.all():
-        # Every resample would be perfect too, and the bootstrap would claim to be certain. What the parts do say is
-        # the exact lower limit of the share of parts in agreement; the rest is taken to disagree altogether.
+        # Every resample would be perfect, so the bootstrap interval would have zero width. Use the exact lower bound
+        # of the share of parts in agreement instead, and count the rest as full disagreement.
         low = (clopper_pearson(parts, parts)[0] - chance) / (1.0 - chance)
         return Kappa(value=value, low=low, high=1.0)
     weights = np.random.default_rng(0).multinomial(parts, np.full(parts, 1.0 / parts), _RESAMPLES) / parts

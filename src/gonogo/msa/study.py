@@ -1,4 +1,4 @@
-"""The file of an attribute agreement study: who judged which part how, in which trial."""
+"""Reads an attribute agreement study: one decision per appraiser, trial and part."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPTIONAL = ("reference_value", "picture_sha256", "picture")
 
 
 class StudyDecision(IntEnum):
-    """What an appraiser may say of a part; ``REVIEW`` is neither a miss nor a false alarm, but not a right answer."""
+    """Decision of an appraiser. ``REVIEW`` is neither a miss nor a false alarm, but not a correct answer either."""
 
     GOOD = 0
     BAD = 1
@@ -50,9 +50,9 @@ class Study:
     reference: Int64[np.ndarray, " parts"]
     """``StudyDecision.GOOD`` or ``StudyDecision.BAD``."""
     reference_value: Float64[np.ndarray, " parts"] | None = None
-    """A measured quantity that decides the reference (the length of a scratch in mm, say)."""
+    """A measured quantity that determines the reference, such as the length of a scratch in mm."""
     same_picture: Bool[np.ndarray, " appraisers"] | None = None
-    """Whether an appraiser judged one and the same stored picture of each part in all trials; ``None``: unknown."""
+    """Whether each appraiser judged the same stored picture of each part in all trials; ``None`` if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,32 +68,33 @@ class _Row:
 
 
 def read_study(path: str | Path) -> Study:
-    """Read a study from CSV (UTF-8, commas, a header line, one decision a line).
+    """Read a study from CSV (UTF-8, commas, a header line, one decision per line).
 
     Columns: ``appraiser``, ``trial``, ``part`` (any text), ``decision`` (good or go, bad or no_go, review),
     ``reference`` (good, bad); optionally ``reference_value`` (a number per part) and ``picture_sha256`` or ``picture``
-    (which picture was judged). Other columns are ignored.
+    (the picture that was judged). Other columns are ignored.
 
     Raises:
-        InputError: missing, malformed, a decision twice or not at all, or references that contradict each other.
+        InputError: the file is missing or malformed, a decision is missing or duplicated, or references contradict each
+            other.
     """
     path = Path(path)
     rows = list(_rows(path))
     if not rows:
         raise InputError(
-            f"{path}: expected one decision a line, found none. Write one line per appraiser, trial, part."
+            f"{path}: expected one decision per line, found none. Write one line per appraiser, trial and part."
         )
     appraisers, trials, parts = (
         tuple(dict.fromkeys(getattr(row, name) for row in rows)) for name in ("appraiser", "trial", "part")
     )
     if len(parts) < 2:
-        raise InputError(f"{path}: expected several parts, found {len(parts)}. A study takes about 50.")
+        raise InputError(f"{path}: expected at least 2 parts, found {len(parts)}. A study usually has about 50.")
     table = _cells(path, rows)
     for cell in ((a, t, p) for a in appraisers for t in trials for p in parts):
         if cell not in table:
             raise InputError(
                 f"{path}: appraiser {cell[0]} has no decision on part {cell[2]} in trial {cell[1]}. "
-                "Every appraiser judges every part in every trial: add the line, or leave that part or trial out."
+                "Every appraiser must judge every part in every trial: add the line, or remove that part or trial."
             )
     of_part = _references(path, rows)
     values = [of_part[part].value for part in parts]
@@ -122,7 +123,7 @@ def _rows(path: Path) -> Iterator[_Row]:
             for record in reader:
                 yield _row(path, reader.line_num, record)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}). Name a CSV file.") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}). Give a readable CSV file.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: expected UTF-8 text. Save the table as CSV UTF-8.") from error
     except csv.Error as error:
@@ -168,7 +169,7 @@ def _cells(path: Path, rows: list[_Row]) -> dict[tuple[str, str, str], _Row]:
         if first is not row:
             raise InputError(
                 f"{path}, line {row.line}: appraiser {row.appraiser} already decided on part {row.part} in trial "
-                f"{row.trial} on line {first.line}. Keep one, or number the trials apart."
+                f"{row.trial} on line {first.line}. Keep one, or give the trials different numbers."
             )
     return table
 
@@ -180,13 +181,13 @@ def _references(path: Path, rows: list[_Row]) -> dict[str, _Row]:
         if (first.reference, first.value) != (row.reference, row.value):
             raise InputError(
                 f"{path}, line {row.line}: the reference of part {row.part} differs from line {first.line}. "
-                "A part has one reference and one reference value: correct them."
+                "A part must have one reference and one reference value: correct them."
             )
     with_value = [part for part, row in of_part.items() if row.value is not None]
     if with_value and len(with_value) < len(of_part):
         without = next(row for row in of_part.values() if row.value is None)
         raise InputError(
-            f"{path}, line {without.line}: part {without.part} has no reference_value though others have. "
+            f"{path}, line {without.line}: part {without.part} has no reference_value but others have. "
             "Fill it in for every part, or remove the column."
         )
     return of_part

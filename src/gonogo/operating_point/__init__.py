@@ -1,4 +1,4 @@
-"""Where to draw the two lines on the score, and what can be promised about the parts that pass them."""
+"""The two thresholds on the score, and the error rates that can be certified for them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Exact statements about an error rate from counted parts. Everything here is a binomial tail, inverted.
+"""Exact bounds on an error rate from counted parts, computed by inverting binomial tails.
 
-The tails come from `scipy.special`, on which the distributions of `scipy.stats` rest too. It is imported where it is
-used: a line reads an operating point at every start, needs no more than `certifies` for that, and would wait for the
-package longer than for its network.
+The tails come from `scipy.special`, which `scipy.stats` also uses. It is imported inside the functions: a station reads
+an operating point at every start, needs only `certifies` for that, and importing SciPy would take longer than loading
+the network.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gonogo.errors import InputError
 
 
 def allowed_errors(parts: int, max_rate: float, delta: float) -> int | None:
-    """How many of ``parts`` may err while ``max_rate`` is still certified: ``max{k : BinomCDF(k; n, rate) <= delta}``.
+    """Largest number of errors that still certifies ``max_rate``: ``max{k : BinomCDF(k; n, rate) <= delta}``.
 
     Args:
         parts: Independent calibration parts of one class, n.
@@ -21,7 +21,7 @@ def allowed_errors(parts: int, max_rate: float, delta: float) -> int | None:
         delta: The risk that the certificate is wrong, 1 - confidence, in (0, 1).
 
     Returns:
-        k, or ``None`` where even no error at all would not certify the rate.
+        k, or ``None`` if even zero errors would not certify the rate.
     """
     _check_count("parts", parts)
     _check_share("max_rate", max_rate)
@@ -30,7 +30,7 @@ def allowed_errors(parts: int, max_rate: float, delta: float) -> int | None:
 
     root = special.bdtrik(delta, parts, max_rate)  # the real number of errors at which the tail equals delta
     k = math.floor(root) if math.isfinite(root) else 0
-    # The root is rounded; the rule itself is the judge.
+    # The root is rounded, so correct it with the exact rule.
     while k >= 0 and special.bdtr(k, parts, max_rate) > delta:
         k -= 1
     while k < parts and special.bdtr(k + 1, parts, max_rate) <= delta:
@@ -39,9 +39,9 @@ def allowed_errors(parts: int, max_rate: float, delta: float) -> int | None:
 
 
 def certifies(errors: int, parts: int, max_rate: float, delta: float) -> bool:
-    """Whether so many errors among so many parts certify a rate: ``BinomCDF(errors; parts, max_rate) <= delta``.
+    """Whether ``errors`` among ``parts`` certify a rate: ``BinomCDF(errors; parts, max_rate) <= delta``.
 
-    The same rule as `allowed_errors`, by the sum itself: right to a billionth, which is also how much is forgiven.
+    The same rule as `allowed_errors`, by direct summation, with a relative tolerance of 1e-9.
     """
     _check_counts(errors, parts)
     _check_share("max_rate", max_rate)
@@ -56,21 +56,21 @@ def certifies(errors: int, parts: int, max_rate: float, delta: float) -> bool:
 
 
 def parts_needed(max_rate: float, delta: float) -> int:
-    """The fewest parts that can certify a rate at all, with no error allowed: ``ceil(ln(delta) / ln(1 - max_rate))``.
+    """Fewest parts that can certify a rate, with no errors allowed: ``ceil(ln(delta) / ln(1 - max_rate))``.
 
     59 for 5 % at delta 0.05, 299 for 1 %, 368 for 1 % at delta 0.025.
     """
     _check_share("max_rate", max_rate)
     _check_share("delta", delta)
     parts = max(1, math.ceil(math.log(delta) / math.log1p(-max_rate)) - 1)
-    # The logarithms round; the rule itself is the judge, so that both always agree.
+    # The logarithms are rounded, so correct the count with the exact rule.
     while allowed_errors(parts, max_rate, delta) is None:
         parts += 1
     return parts
 
 
 def best_rate(parts: int, delta: float, errors: int = 0) -> float:
-    """The smallest rate that ``parts`` with ``errors`` among them certify at risk ``delta``.
+    """Smallest rate that ``errors`` among ``parts`` certify at risk ``delta``.
 
     The root of ``BinomCDF(errors; parts, rate) = delta``, a beta quantile (Clopper and Pearson, Biometrika 26, 1934);
     ``1 - delta ** (1 / parts)`` without errors, and 1 without parts.
@@ -81,14 +81,14 @@ def best_rate(parts: int, delta: float, errors: int = 0) -> float:
         return 1.0
     from scipy import special
 
-    # A quantile rounded down would promise too much: a billionth less risk keeps it on the safe side.
+    # A quantile rounded down would claim too much: slightly less risk keeps the bound on the safe side.
     return float(special.betainccinv(errors + 1, parts - errors, delta * (1.0 - 1e-9)))
 
 
 def upper_bound(errors: int, parts: int, *, confidence: float) -> float:
-    """One-sided exact upper confidence bound of a rate: 1 where there are no parts or all of them erred.
+    """One-sided exact upper confidence bound of a rate: 1 if there are no parts or all of them are errors.
 
-    Valid for a rule fixed before these parts were judged (Clopper and Pearson, Biometrika 26, 1934).
+    Valid for a decision rule fixed before these parts were judged (Clopper and Pearson, Biometrika 26, 1934).
     """
     return best_rate(parts, 1.0 - confidence, errors)
 
@@ -107,7 +107,9 @@ def clopper_pearson(errors: int, parts: int, *, confidence: float = 0.95) -> tup
 
 def _check_share(name: str, value: float) -> None:
     if not 0.0 < value < 1.0:
-        raise InputError(f"{name}: expected a number above 0 and below 1, found {value}. Give it as a share, not in %.")
+        raise InputError(
+            f"{name}: expected a number above 0 and below 1, found {value}. Give a share, not a percentage."
+        )
 
 
 def _check_count(name: str, value: int) -> None:

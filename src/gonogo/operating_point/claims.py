@@ -1,4 +1,4 @@
-"""Claims beyond the two of an operating point: for each kind of defect, and for the line with its reviewer."""
+"""Describes claims, and certifies further ones: per defect kind, and for the whole line including reviewers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from gonogo.operating_point.rule import make_claim, risk, threshold
 from gonogo.schema import Claim, OperatingPoint
 
 TAKES = (0.15, 0.1, 0.05, 0.02, 0.01)
-"""Rates that `what_it_takes` names."""
+"""Rates listed by `what_it_takes`."""
 NOTHING_REJECTED = (
-    "No part is rejected automatically, so nothing is promised about good parts. That takes a certified escape limit."
+    "No part is rejected automatically, so nothing is promised about good parts. Certify an escape limit first."
 )
 NOTHING_KNOWN = "nothing is known about escapes"
 NOTHING_PASSED = "No part is passed automatically, so nothing is promised about bad parts."
 
 
 def describe_claims(claim: Claim) -> str:
-    """A claim, made or refused, in a sentence that a person at the line can read."""
+    """Describe a claim, or why it cannot be certified, in plain sentences."""
     of, wrong = ("bad", "escape") if claim.error == "escape" else ("good", "are rejected")
     rate, sure = as_percent(claim.max_rate), as_percent(claim.confidence)
     if claim.holds:
@@ -41,14 +41,14 @@ def describe_claims(claim: Claim) -> str:
 
 
 def vacuous(point: OperatingPoint, claim: Claim) -> bool:
-    """Whether a claim holds only because nothing can happen: no part is ever rejected, or none is ever passed."""
+    """Whether a claim holds only because no part can ever be passed, or none can ever be rejected."""
     if claim.error == "escape":
         return claim.holds and point.go_below == -math.inf
     return claim.holds and point.no_go_above == math.inf
 
 
 def without_promise(point: OperatingPoint) -> str:
-    """What every verdict says where parts pass although no escape limit is certified; empty elsewhere."""
+    """Note for every verdict if parts are judged go without a certified escape limit; empty otherwise."""
     if not point.go_without_promise:
         return ""
     parts = point.escape.parts
@@ -57,15 +57,17 @@ def without_promise(point: OperatingPoint) -> str:
 
 
 def what_it_takes(claim: Claim, *, joint: bool = False) -> str:
-    """How many parts would certify which rate, in one sentence, for a claim that is not made."""
+    """Say how many parts would certify which rate, for a claim that cannot be certified yet."""
     delta = risk(claim.confidence, joint=joint)
     of = "bad" if claim.error == "escape" else "good"
     wrong = "of bad parts escape" if claim.error == "escape" else "of good parts are rejected"
     rates = [rate for rate in TAKES if parts_needed(rate, delta) > claim.parts]
-    told = [f"{parts_needed(rate, delta)} would certify that at most {as_percent(rate)} {wrong}" for rate in rates[:1]]
-    told += [f"{parts_needed(rate, delta)}: {as_percent(rate)}" for rate in rates[1:]]
+    counts = [
+        f"{parts_needed(rate, delta)} would certify that at most {as_percent(rate)} {wrong}" for rate in rates[:1]
+    ]
+    counts += [f"{parts_needed(rate, delta)}: {as_percent(rate)}" for rate in rates[1:]]
     confidence = as_percent(claim.confidence)
-    return f"Of independent {of} parts in the calibrate split, {'; '.join(told)} ({confidence} confidence)."
+    return f"Of independent {of} parts in the calibrate split, {'; '.join(counts)} ({confidence} confidence)."
 
 
 def as_percent(rate: float) -> str:
@@ -78,32 +80,32 @@ def as_percent(rate: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class KindClaims:
-    """An operating point strict enough for every defect kind that has enough examples, and what it says of each."""
+    """An operating point strict enough for every defect kind with enough examples, and the claim for each kind."""
 
     point: OperatingPoint
     claims: Mapping[str, Claim]
-    """One escape claim per kind, sorted by name; `Claim.holds` is false where there are too few examples."""
+    """One escape claim per kind, sorted by name; `Claim.holds` is false if there are too few examples."""
 
     @property
     def too_few(self) -> Mapping[str, int]:
-        """The kinds that nothing is claimed of, and how many more bad parts of each are needed."""
+        """The kinds without a certified claim, and how many more bad parts of each are needed."""
         return {kind: claim.parts_missing for kind, claim in self.claims.items() if not claim.holds}
 
 
 def certify_kinds(point: OperatingPoint, bad: ArrayLike, kinds: Sequence[str], *, joint: bool = False) -> KindClaims:
-    """Make the escape limit hold for each kind of defect, not only for their mixture, by lowering ``go_below``.
+    """Make the escape limit hold for each defect kind, not only for their mixture, by lowering ``go_below``.
 
-    The order-statistic rule gives each kind with enough examples a threshold of its own; the lowest of all is used.
-    A lower threshold only takes parts out of go, so every claim made before holds as well.
+    The order-statistic rule gives each kind with enough examples its own threshold; the lowest of them is used. A
+    lower threshold only removes parts from go, so all earlier claims still hold.
 
     Args:
-        point: From `certify` on the same calibration parts.
+        point: Certified on the same calibration parts.
         bad: One score per bad calibration part.
-        kinds: The defect kind of each.
-        joint: Whether the claims must hold for all kinds at once (the risk is shared among them), not each for itself.
+        kinds: The defect kind of each part.
+        joint: Whether the claims must hold for all kinds jointly (the kinds share the risk) rather than separately.
 
     Raises:
-        InputError: a score is NaN, or the scores are not those of the operating point.
+        InputError: a score is NaN, or the number of scores does not match the operating point.
     """
     scores = np.asarray(bad, dtype=np.float64)
     if np.isnan(scores).any() or scores.shape != (len(kinds),) or len(kinds) != point.escape.parts:
@@ -131,16 +133,16 @@ def certify_kinds(point: OperatingPoint, bad: ArrayLike, kinds: Sequence[str], *
 
 @dataclass(frozen=True, kw_only=True)
 class LineBound:
-    """How often a bad part leaves the whole line, gauge and reviewer together: an upper bound and its pieces."""
+    """Upper bound on the escape rate of the whole line, inspector and reviewer together, with its components."""
 
     max_rate: float
     confidence: float
     escape: float
     """Bound on P(go | bad), from the operating point."""
     not_rejected: float
-    """Bound on P(not no-go | bad); 1 where it was not measured."""
+    """Bound on P(not no-go | bad); 1 if it was not measured."""
     miss: float
-    """Bound on P(the reviewer lets it pass | bad, sent to review), from the seeded parts."""
+    """Bound on P(the reviewer passes it | bad, sent to review), from the seeded parts."""
     review_misses: int
     seeded: int
 
@@ -153,25 +155,25 @@ def line_bound(
     confidence: float = 0.95,
     not_rejected: tuple[int, int] | None = None,
 ) -> LineBound:
-    """Bound the escapes of the whole line, with the reviewer's own misses measured by seeded blind reviews.
+    """Bound the escape rate of the whole line, with the reviewers' miss rate measured by seeded blind reviews.
 
-    With e = P(go | bad), q = P(not no-go | bad) and m = P(reviewer lets it pass | bad, reviewed), a bad part leaves the
-    line with probability ``e + (q - e) m = e (1 - m) + q m``, which grows with each of e, q and m. So upper bounds
-    that hold together may be put in. The risk 1 - confidence is shared: the operating point keeps what it was
-    certified with, the rest is divided equally among the bounds measured here.
+    With e = P(go | bad), q = P(not no-go | bad) and m = P(reviewer passes it | bad, reviewed), a bad part leaves the
+    line with probability ``e + (q - e) m = e (1 - m) + q m``, which increases in e, q and m, so joint upper
+    bounds can be inserted. The risk 1 - confidence is shared: the operating point keeps the risk it was certified with,
+    and the rest is divided equally among the bounds measured here.
 
     Args:
-        point: With an escape claim that holds, certified at a higher confidence than is asked of the line.
-        review_misses: Seeded bad parts that the reviewers let pass.
-        seeded: Known bad parts slipped into the review queue, like those that come there by themselves, the reviewers
-            not knowing which.
-        confidence: Of the bound for the whole line.
+        point: With a certified escape claim, at a higher confidence than requested for the line.
+        review_misses: Seeded bad parts that the reviewers passed.
+        seeded: Known bad parts inserted into the review queue without the reviewers' knowledge, representative of the
+            bad parts that are sent to review.
+        confidence: Confidence of the bound for the whole line.
         not_rejected: Bad parts not judged no-go (go, review or fault) and bad parts in all, in a split on which no
-            threshold was chosen (test). Without it q is taken as 1.
+            threshold was chosen (test). If omitted, q is 1.
 
     Raises:
-        UnfitError: the escape claim does not hold, or leaves no risk for the reviewer's bound.
-        InputError: the counts do not fit together.
+        UnfitError: the escape claim is not certified, or uses up the risk of the line.
+        InputError: the counts are inconsistent.
     """
     if not point.escape.holds:
         raise UnfitError(
@@ -181,8 +183,8 @@ def line_bound(
     left = total - used
     if left <= 1e-12:
         raise UnfitError(
-            f"the escape claim uses all of the risk that confidence {confidence:g} allows the line. Certify it at "
-            f"{1 - total / 2:g} or above, or ask {1 - 2 * used:g} of the line."
+            f"The escape claim uses all of the risk that confidence {confidence:g} leaves for the line. Certify it at "
+            f"confidence {1 - total / 2:g} or above, or request {1 - 2 * used:g} for the line."
         )
     if seeded < 0 or not 0 <= review_misses <= seeded:
         raise InputError(f"expected at most as many misses as seeded parts, found {review_misses} of {seeded}.")

@@ -1,4 +1,4 @@
-"""What an operating point is asked to certify: limits that somebody chose, or the ones that the counts allow."""
+"""What a certification is asked to promise: requested limits, or the limits that the number of parts allows."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from gonogo.operating_point.rule import risk
 from gonogo.schema import Claim, OperatingPoint
 
 DEFAULT_RATE = 0.05
-"""Largest escape rate and largest overkill rate where nobody asks for another."""
+"""Default for the largest escape rate and the largest overkill rate."""
 MOST_RATE = 0.15
-"""Where nobody asks and the counts do not allow `DEFAULT_RATE`: the largest rate that is certified in its place."""
+"""Largest rate that is certified by default if there are too few parts for `DEFAULT_RATE`."""
 MOST_RATE_BY_COSTS = 0.3
-"""Where costs choose and nobody sets a limit: the largest rate that they may choose."""
+"""Largest rate that costs may choose if no limit is given."""
 _DIGITS = 1e4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What one mistake costs, in any one currency; a correct verdict costs nothing."""
+    """Cost of each kind of error, in any currency; a correct verdict costs nothing."""
 
     escape: float
     overkill: float
@@ -41,41 +41,40 @@ class Costs:
         for name in ("escape", "overkill", "review"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0.0):
-                raise InputError(f"cost of {name}: expected a number that is not negative, found {value}.")
+                raise InputError(f"cost of {name}: expected a non-negative number, found {value}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """What a certification is asked for: the only such type, for training, the command and the pages alike."""
+    """Options of a certification, shared by training, the command line and the server."""
 
     max_escape: float | None = None
-    """Largest share of bad parts judged go; ``None``: not asked for, see `rate_by_counts`."""
+    """Largest share of bad parts judged go; ``None`` to use `rate_by_counts`."""
     max_overkill: float | None = None
-    """Largest share of good parts judged no-go; ``None``: not asked for, see `rate_by_counts`."""
+    """Largest share of good parts judged no-go; ``None`` to use `rate_by_counts`."""
     confidence: float = 0.95
     joint: bool = False
-    """Both bounds together at this confidence (half the risk each), rather than each for itself."""
+    """Whether both bounds hold jointly at this confidence (half the risk each) rather than separately."""
     reject: bool = False
-    """Where no escape limit can be certified: reject above the no-go threshold all the same, rather than review."""
+    """If no escape limit can be certified: still reject above the no-go threshold instead of reviewing."""
     go_without_promise: bool = False
-    """Where no escape limit can be certified: pass parts that look like good ones all the same. Every verdict says so.
-    """
+    """If no escape limit can be certified: still pass parts that look like good ones. Every verdict says so."""
     per_kind: bool = False
-    """The escape limit for each defect kind by itself, too."""
+    """Whether the escape limit must also hold for each defect kind separately."""
     costs: Costs | None = None
-    """Choose the cheapest limits on the val split; ``max_escape`` and ``max_overkill`` are then the highest allowed."""
+    """Costs for choosing the cheapest limits on the val split, up to ``max_escape`` and ``max_overkill``."""
     bad_share: float | None = None
-    """Share of bad parts on the line; that of the val split, which is seldom true, where omitted."""
+    """Share of bad parts on the line; if ``None``, the share in the val split, which is rarely realistic."""
     guard: float | None = 0.02
-    """Most ordinary parts that may go to review for being out of distribution; ``None`` for no such check."""
+    """Largest share of ordinary parts that the out-of-distribution check may send to review; ``None`` disables it."""
     merge_near_duplicates: bool = False
-    """Count calibration pictures that look like one part as one part."""
+    """Whether near-duplicate calibration pictures count as one part."""
 
     def limits(self, *, good_parts: int, bad_parts: int) -> tuple[float, float]:
-        """The escape and the overkill limit to certify with so many calibration parts.
+        """Return the escape and the overkill limit to certify with the given numbers of calibration parts.
 
-        The counts decide, never a score, so that the proof holds. Parts that cannot be judged count. With costs these
-        are the largest that may be chosen.
+        Limits depend on the counts only, never on scores, so that the proof holds. Parts that could not be judged are
+        counted. With costs, these are the largest limits that may be chosen.
         """
         if self.costs is not None:
             return (
@@ -90,10 +89,10 @@ class Promise:
 
 
 def rate_by_counts(parts: int, delta: float) -> float:
-    """The rate to certify where nobody asked for one: a function of the number of parts alone.
+    """Default rate to certify, as a function of the number of parts alone.
 
-    `DEFAULT_RATE` where so many parts can certify it; else the best rate that they can, rounded up to a hundredth of a
-    percent, if it is at most `MOST_RATE`; else `DEFAULT_RATE`, which is then refused with the number that is missing.
+    `DEFAULT_RATE` if this many parts can certify it; otherwise the lowest rate they can certify, rounded up to 0.01 %,
+    if it is at most `MOST_RATE`; otherwise `DEFAULT_RATE`, which then fails with the number of missing parts.
     """
     if allowed_errors(parts, DEFAULT_RATE, delta) is not None:
         return DEFAULT_RATE
@@ -104,7 +103,7 @@ def rate_by_counts(parts: int, delta: float) -> float:
 
 
 def missing_for_default(claim: Claim, *, joint: bool) -> int:
-    """How many more parts `DEFAULT_RATE` takes, where the counts set a more lenient limit; 0 elsewhere."""
+    """Number of parts missing for `DEFAULT_RATE` if the counts set a more lenient limit; 0 otherwise."""
     delta = risk(claim.confidence, joint=joint)
     if not claim.holds or claim.max_rate <= DEFAULT_RATE or claim.max_rate != rate_by_counts(claim.parts, delta):
         return 0
@@ -112,34 +111,34 @@ def missing_for_default(claim: Claim, *, joint: bool) -> int:
 
 
 def describe_point(point: OperatingPoint) -> tuple[str, str]:
-    """Both claims of an operating point in sentences, the escape claim first; nothing vacuous is said."""
-    told = [] if point.escape.holds else [_unpromised(point)]
-    for claim in (point.escape, point.overkill)[len(told) :]:
+    """Describe both claims of an operating point, the escape claim first; vacuous claims are reported as none."""
+    sentences = [] if point.escape.holds else [_unpromised(point)]
+    for claim in (point.escape, point.overkill)[len(sentences) :]:
         if vacuous(point, claim):
-            told.append(NOTHING_PASSED if claim.error == "escape" else _nothing_rejected(point))
+            sentences.append(NOTHING_PASSED if claim.error == "escape" else _nothing_rejected(point))
             continue
         sentence, of = describe_claims(claim), "bad" if claim.error == "escape" else "good"
         if missing := missing_for_default(claim, joint=point.joint):
             sentence += (
-                f" No limit was asked for: this is the best one that {claim.parts} {of} parts can certify. "
-                f"{as_percent(DEFAULT_RATE)} takes {missing} more {of} parts in the calibrate split."
+                f" No limit was requested: this is the lowest that {claim.parts} {of} parts can certify. "
+                f"{as_percent(DEFAULT_RATE)} requires {missing} more {of} parts in the calibrate split."
             )
-        told.append(sentence)
-    return told[0], told[1]
+        sentences.append(sentence)
+    return sentences[0], sentences[1]
 
 
 def _unpromised(point: OperatingPoint) -> str:
-    """What is said of escapes where no escape claim is made."""
-    said = without_promise(point)
-    told = f"{said[0].upper()}{said[1:]}. " if said else ""
+    """Describe escapes if no escape limit is certified."""
+    note = without_promise(point)
+    prefix = f"{note[0].upper()}{note[1:]}. " if note else ""
     if point.escape.parts:
-        return f"{told}{describe_claims(point.escape)} {what_it_takes(point.escape, joint=point.joint)}"
-    none = f"{NOTHING_KNOWN[0].upper()}{NOTHING_KNOWN[1:]}: there is no bad part in the calibrate split."
-    return f"{told or none + ' '}{what_it_takes(point.escape, joint=point.joint)}"
+        return f"{prefix}{describe_claims(point.escape)} {what_it_takes(point.escape, joint=point.joint)}"
+    none = f"{NOTHING_KNOWN[0].upper()}{NOTHING_KNOWN[1:]}: the calibrate split has no bad parts."
+    return f"{prefix or none + ' '}{what_it_takes(point.escape, joint=point.joint)}"
 
 
 def _nothing_rejected(point: OperatingPoint) -> str:
-    """What is said of good parts where none is rejected: also what ``--reject`` would promise, which is certified."""
+    """Describe overkill if no part is rejected, including the certified limit that ``--reject`` would apply."""
     if point.escape.holds:
         return NOTHING_REJECTED
     certified = describe_claims(point.overkill).replace("are rejected", "would be rejected", 1)
@@ -148,17 +147,17 @@ def _nothing_rejected(point: OperatingPoint) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """One thing that was promised and would no longer be."""
+    """A promise that a new operating point would weaken or drop."""
 
     about: str
-    """``escape`` or ``overkill``; ``confidence`` where the same limit holds with less of it."""
+    """``escape`` or ``overkill``; ``confidence`` if the same limit would hold at a lower confidence."""
     gone: bool
-    """Whether nothing would be left of it, rather than a weaker promise."""
+    """Whether the promise would be dropped rather than weakened."""
     sentence: str
 
 
 def losses(before: OperatingPoint | None, after: OperatingPoint) -> list[Loss]:
-    """What an operating point promises that another one does not; empty where nothing is lost."""
+    """List what ``before`` promises and ``after`` does not; empty if nothing is lost."""
     if before is None:
         return []
     found = []
@@ -166,16 +165,16 @@ def losses(before: OperatingPoint | None, after: OperatingPoint) -> list[Loss]:
         if not old.holds or vacuous(before, old):
             continue
         what = "of bad parts escape" if old.error == "escape" else "of good parts are rejected"
-        stood = f"Now: at most {as_percent(old.max_rate)} {what}"
+        current = f"Now: at most {as_percent(old.max_rate)} {what}"
         if not new.holds or vacuous(after, new):
-            found.append(Loss(about=old.error, gone=True, sentence=f"{stood}. Then: nothing is promised about this."))
+            found.append(Loss(about=old.error, gone=True, sentence=f"{current}. Then: no promise."))
         elif new.max_rate > old.max_rate:
             then = f"at most {as_percent(new.max_rate)}"
-            found.append(Loss(about=old.error, gone=False, sentence=f"{stood}. Then: {then}."))
+            found.append(Loss(about=old.error, gone=False, sentence=f"{current}. Then: {then}."))
         if new.confidence < old.confidence:
             then = f"{as_percent(old.confidence)} confidence. Then: {as_percent(new.confidence)}"
-            found.append(Loss(about="confidence", gone=False, sentence=f"{stood}, with {then}."))
+            found.append(Loss(about="confidence", gone=False, sentence=f"{current}, with {then}."))
     if before.joint and not after.joint and before.escape.holds and before.overkill.holds:
-        sentence = "Now: both limits hold together. Then: each for itself (keep it with --joint)."
+        sentence = "Now: both limits hold jointly. Then: separately (pass --joint to keep them joint)."
         found.append(Loss(about="confidence", gone=False, sentence=sentence))
     return found

@@ -1,4 +1,4 @@
-"""An operating point as JSON: written whole, read strictly, and refused where its counts do not support its claims."""
+"""Reads and writes operating points as JSON. A record whose counts do not support its claims is rejected."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Record(Strict):
 
 
 def to_json(point: OperatingPoint) -> dict[str, Any]:
-    """The operating point as a JSON object; a threshold out of reach is ``null``."""
+    """Return the operating point as a JSON object; an infinite threshold is ``null``."""
     return {
         "go_below": _finite(point.go_below),
         "no_go_above": _finite(point.no_go_above),
@@ -64,7 +64,7 @@ def from_json(record: object) -> OperatingPoint:
     """Read what `to_json` wrote.
 
     Raises:
-        InputError: malformed, or a claim that its own counts do not support.
+        InputError: the record is malformed, or its counts do not support a claim.
     """
     try:
         read = _Record.model_validate(record)
@@ -93,7 +93,7 @@ def from_json(record: object) -> OperatingPoint:
 
 
 def _check_without_promise(escape: Claim, overkill: Claim, read: _Record) -> None:
-    """Going without a promise is for points without an escape claim, whose threshold comes from good parts."""
+    """``go_without_promise`` requires an uncertified escape limit and a threshold that comes from good parts."""
     if not read.go_without_promise:
         return
     if escape.holds:
@@ -103,7 +103,7 @@ def _check_without_promise(escape: Claim, overkill: Claim, read: _Record) -> Non
 
 
 def _check_support(claim: Claim, joint: bool, *, reachable: bool) -> None:
-    """A claim may be more careful than the rule (it is, where several settings were compared), never bolder."""
+    """A claim may be more conservative than the rule (as after comparing several settings), never less."""
     if claim.holds != (claim.parts_missing == 0):
         raise _malformed(f"{claim.error}: parts_missing is {claim.parts_missing} but allowed is {claim.allowed}")
     if claim.allowed is None:

@@ -27,36 +27,36 @@ def certified_point(
     go_without_promise: bool = False,
     data_fingerprint: str = "",
 ) -> OperatingPoint:
-    """Find the two thresholds that certify an escape and an overkill rate with the least review.
+    """Compute the two thresholds that certify an escape and an overkill rate with the least review.
 
     With n bad parts and ``k = max{k : BinomCDF(k; n, max_escape) <= delta}``, a part is go if its score is below the
     (k+1)-th smallest bad score. A new bad part then escapes with a probability above ``max_escape`` only if at most k
     of n calibration scores fell into a region of at least that probability, which happens with probability at most
-    ``BinomCDF(k; n, max_escape) <= delta``. No distribution is assumed; ties make it safer because the comparison is
-    strict. The no-go threshold is the same rule on the negated good scores. Where there are too few parts for a claim,
-    its threshold moves out of reach and the claim says how many more are needed. Without the escape claim every part
-    goes to review, except as ``reject`` and ``go_without_promise`` say.
+    ``BinomCDF(k; n, max_escape) <= delta``. No distribution is assumed; ties make the bound conservative because the
+    comparison is strict. The no-go threshold applies the same rule to the negated good scores. If there are too few
+    parts for a claim, its threshold is infinite and the claim says how many more are needed. Without an escape claim
+    every part goes to review, unless ``reject`` or ``go_without_promise`` is set.
 
     Args:
         good: One score per good calibration part; higher is worse. Parts must be independent: see `worst_per_part`.
         bad: One score per bad calibration part.
         max_escape: Largest escape rate, a share in (0, 1).
         max_overkill: Largest overkill rate, a share in (0, 1).
-        confidence: Of each claim for itself, or of both together if ``joint``; in (0, 1).
-        joint: Give each claim half of the risk, so that both hold together (Bonferroni).
-        choices: How many settings of each limit were compared *on these same scores* before this one was picked. The
-            risk is shared among them, so that the claim survives the picking. 1 where the limits were chosen elsewhere.
-        reject: Without an escape claim: reject above the no-go threshold all the same, rather than review.
-        go_without_promise: Without an escape claim: pass parts below the no-go threshold all the same, none of them as
-            bad as a bad calibration part. Nothing passes where the overkill claim cannot be made either.
-        data_fingerprint: Digest of the calibration split, kept as evidence.
+        confidence: Confidence of each claim separately, or of both jointly if ``joint``; in (0, 1).
+        joint: Give each claim half of the risk, so that both hold jointly (Bonferroni).
+        choices: Number of settings of each limit that were compared *on these same scores* before this one was chosen.
+            The settings share the risk, so the claim is valid after the choice. 1 if the limits were chosen elsewhere.
+        reject: Without an escape claim: still reject above the no-go threshold instead of reviewing.
+        go_without_promise: Without an escape claim: still pass parts below the no-go threshold and below the lowest bad
+            calibration score. Nothing passes if the overkill claim cannot be certified either.
+        data_fingerprint: Digest of the calibrate split, recorded as evidence.
 
     Raises:
-        InputError: a score is NaN, or a limit is no share.
+        InputError: a score is NaN, or a limit is not in (0, 1).
     """
     good, bad = sorted_scores(good, "good"), sorted_scores(bad, "bad")
     if choices < 1:
-        raise InputError(f"choices: expected 1 or more settings compared, found {choices}.")
+        raise InputError(f"choices: expected at least 1 compared setting, found {choices}.")
     escape = make_claim("escape", len(bad), max_escape, confidence=confidence, joint=joint, choices=choices)
     overkill = make_claim("overkill", len(good), max_overkill, confidence=confidence, joint=joint, choices=choices)
     most_good = -threshold(np.sort(-good), overkill.allowed)
@@ -77,11 +77,11 @@ def certified_point(
 
 
 def unpromised(no_go_above: float, bad: Scores, *, reject: bool, go_without_promise: bool) -> tuple[float, float]:
-    """Both thresholds where no escape claim can be made; they come from good parts alone.
+    """Both thresholds if no escape limit can be certified; they come from good parts alone.
 
     Args:
-        no_go_above: The certified no-go threshold; ``inf`` where the overkill claim cannot be made either.
-        bad: Scores of the bad calibration parts, ascending; too few for a claim, possibly none.
+        no_go_above: The certified no-go threshold; ``inf`` if the overkill claim cannot be certified either.
+        bad: Scores of the bad calibration parts, ascending; too few for a claim, possibly empty.
         reject: See `certified_point`.
         go_without_promise: See `certified_point`.
     """
@@ -94,7 +94,7 @@ def unpromised(no_go_above: float, bad: Scores, *, reject: bool, go_without_prom
 def make_claim(
     error: str, parts: int, max_rate: float, *, confidence: float, joint: bool = False, choices: int = 1
 ) -> Claim:
-    """What so many parts can say about one error rate, made or refused."""
+    """The claim about one error rate that this number of parts supports, certified or not."""
     delta = risk(confidence, joint=joint, choices=choices)
     allowed = allowed_errors(parts, max_rate, delta)
     return Claim(
@@ -109,16 +109,16 @@ def make_claim(
 
 
 def risk(confidence: float, *, joint: bool = False, choices: int = 1) -> float:
-    """The delta that one claim may use: 1 - confidence, halved for a joint claim, shared among the choices."""
+    """The risk of one claim: 1 - confidence, halved for joint claims and divided by the number of choices."""
     if not 0.0 < confidence < 1.0:
         raise InputError(f"confidence: expected a number above 0 and below 1, found {confidence}. 95 % is 0.95.")
     return (1.0 - confidence) / (2.0 if joint else 1.0) / choices
 
 
 def threshold(ascending: Scores, allowed: int | None) -> float:
-    """The (k+1)-th smallest score; ``-inf`` where no claim can be made, so that no score is below it.
+    """The (k+1)-th smallest score, or ``-inf`` if no claim can be certified, so that no score is below it.
 
-    A threshold never lies beyond the finite scores that were seen: ``+inf`` gives way to the largest of them.
+    A threshold never lies beyond the finite scores: ``+inf`` is replaced by the largest finite score.
     """
     if allowed is None:
         return -math.inf
@@ -130,11 +130,10 @@ def threshold(ascending: Scores, allowed: int | None) -> float:
 
 
 def meet(go_below: float, no_go_above: float) -> tuple[float, float]:
-    """Let thresholds that crossed meet in the middle.
+    """Replace crossed thresholds by their midpoint.
 
-    Both bounds still hold, whatever the data: lowering ``go_below`` can only take parts out of go, raising
-    ``no_go_above`` can only take parts out of no-go, and the middle is below the one and above the other. Nothing but
-    a score that equals it is left to review.
+    Both bounds still hold: lowering ``go_below`` only removes parts from go, raising ``no_go_above`` only removes parts
+    from no-go, and the midpoint is below the one and above the other. Only scores equal to it go to review.
     """
     if go_below <= no_go_above:
         return go_below, no_go_above
@@ -143,12 +142,12 @@ def meet(go_below: float, no_go_above: float) -> tuple[float, float]:
 
 
 def worst_per_part(parts: Sequence[str], scores: ArrayLike) -> tuple[tuple[str, ...], Scores]:
-    """One score per part, the worst of its pictures, with the parts in order of first appearance.
+    """The highest score of each part over its pictures, with the parts in order of first appearance.
 
-    Pictures of one part are not independent: counted singly they make the calibration set look larger than it is.
+    Pictures of one part are not independent: counting them separately overstates the size of the calibration set.
 
     Raises:
-        InputError: a score is NaN, or there are not as many scores as parts.
+        InputError: a score is NaN, or the numbers of scores and parts differ.
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.shape != (len(parts),):
@@ -167,7 +166,7 @@ def scores_digest(good: Scores, bad: Scores) -> str:
 
 
 def sorted_scores(scores: ArrayLike, name: str) -> Scores:
-    """The scores of one class in ascending order; infinities may stand for parts that are never, or always, go.
+    """The scores of one class in ascending order; infinite scores mark parts that are never, or always, go.
 
     Raises:
         InputError: not one-dimensional, or a score is NaN.
@@ -178,6 +177,6 @@ def sorted_scores(scores: ArrayLike, name: str) -> Scores:
     if np.isnan(values).any():
         raise InputError(
             f"{name} scores: expected numbers, found {int(np.isnan(values).sum())} NaN among {len(values)}. "
-            "A part that could not be judged has no score: judge it again or leave it out, and say so."
+            "A part that could not be judged has no score: judge it again, or exclude it and report that."
         )
     return values

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages. ``page.html`` is the base of every report; `svg`, `pictures` and `words` are its parts."""
+"""Self-contained HTML reports. Every report extends ``page.html``; `svg`, `pictures` and `phrases` fill it."""
 
 from __future__ import annotations
 

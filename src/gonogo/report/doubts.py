@@ -1,4 +1,4 @@
-"""Labels that are probably wrong, as a page of pictures."""
+"""HTML page of the labels that are probably wrong, with their pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST_SIDE = 360
 
 @dataclass(frozen=True, kw_only=True)
 class DoubtCard:
-    """One doubted label as the page shows it."""
+    """One doubtful label as the page shows it."""
 
     doubt: Doubt
     photograph: str
@@ -28,17 +28,17 @@ class DoubtCard:
 
 
 def write_doubts(doubts: LabelDoubts, dataset: Dataset, path: Path, *, most: int) -> None:
-    """Write the most contradicted labels with their pictures as one HTML page that needs nothing beside it.
+    """Write the most doubtful labels with their pictures as one self-contained HTML page.
 
     Args:
-        doubts: What was found.
-        dataset: Where the pictures lie.
-        path: Where to write; replaced when it exists.
-        most: How many pictures are shown at most.
+        doubts: Doubtful labels, the most doubtful first.
+        dataset: The data set that was checked.
+        path: Output file; overwritten if it exists.
+        most: Maximum number of pictures shown.
 
     Raises:
-        InputError: the place cannot be written.
-        ImageError: a picture cannot be read any more.
+        InputError: the file cannot be written.
+        ImageError: a picture can no longer be read.
     """
     cards = [
         DoubtCard(doubt=doubt, photograph=data_uri(_small(dataset.load(doubt.sample)))) for doubt in doubts.found[:most]

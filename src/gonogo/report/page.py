@@ -1,4 +1,4 @@
-"""Filling the templates: the environment they share, and the evaluation report."""
+"""Renders the report templates in their shared Jinja environment, and writes the evaluation report."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from gonogo.schema import Label, State
 
 
 def write_report(evaluation: Evaluation, inspector: Judge, dataset: Dataset, path: str | Path) -> None:
-    """Write an evaluation as one HTML page that needs nothing beside it: no script, no font, no outside picture.
+    """Write an evaluation as one self-contained HTML page: no scripts, no web fonts, no external images.
 
     Args:
-        evaluation: What `gonogo.evaluate.evaluate_command` found.
-        inspector: The one that was evaluated; it judges the few parts shown once more, for their heat maps.
+        evaluation: Result of `gonogo.evaluate.evaluate`.
+        inspector: The inspector that was evaluated; it judges the parts shown again, to draw their heat maps.
         dataset: The data set that was judged.
-        path: Where to write; replaced when it exists.
+        path: Output file; overwritten if it exists.
 
     Raises:
-        InputError: the place cannot be written; nothing is left half-written.
+        InputError: the file cannot be written; no partial file is left behind.
     """
     page = render_page(
         "evaluation.html",
@@ -55,12 +55,12 @@ def write_report(evaluation: Evaluation, inspector: Judge, dataset: Dataset, pat
 
 
 def render_page(template: str, *, templates: Path | None = None, **values: Any) -> str:
-    """Fill one of the report templates; they all extend ``page.html`` and share its words, style and colour key.
+    """Render a report template. All of them extend ``page.html`` and share its phrases, style and colour key.
 
     Args:
-        template: Its file name.
+        template: File name of the template.
         templates: A folder of further templates, which may extend ``page.html`` too.
-        values: What the template shows, by name.
+        values: Variables of the template.
     """
     return (
         _environment(templates)
@@ -134,7 +134,9 @@ def _plots(evaluation: Evaluation) -> dict[str, Markup]:
 
 
 def _cuts(evaluation: Evaluation) -> list[tuple[str, float]]:
-    """Style and lowest score that each line stops: at the go line itself a part is stopped, at the no-go line not."""
+    """Style and lowest stopped score of each threshold: a score equal to the go threshold is stopped, one equal to the
+    no-go threshold is not.
+    """
     point = evaluation.operating_point
     if point is None:
         return []

@@ -1,4 +1,4 @@
-"""Numbers and outcomes in plain sentences."""
+"""Formats numbers, rates and results as text for reports."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ UNDEFINED = "–"  # noqa: RUF001 - an en dash is what a printed table shows
 
 SPACE = "\N{NARROW NO-BREAK SPACE}"
 STATE_NAMES = {State.GO: "go", State.REVIEW: "to a person", State.NO_GO: "no-go", State.FAULT: "fault"}
-"""What a reader sees for each verdict."""
+"""Display name of each verdict."""
 
 
 def percent(share: float | None) -> str:
-    """A measured share as percent, a dash where it is undefined; 0 % and 100 % only where exact."""
+    """Format a measured share as percent: a dash if undefined, 0 % and 100 % only if exact."""
     if share is None:
         return UNDEFINED
     if share in (0.0, 1.0):
@@ -30,68 +30,72 @@ def percent(share: float | None) -> str:
 
 
 def level(share: float) -> str:
-    """A chosen share, such as a confidence, as percent without needless decimals."""
+    """Format a chosen share, such as a confidence, as percent without trailing zeros."""
     return f"{share * 100:.6g}{SPACE}%"
 
 
 def percent_up(share: float | None) -> str:
-    """A bound as percent, rounded up, so that the printed promise is never the smaller one."""
+    """Format an upper bound as percent, rounded up so that the printed bound is never below the computed one."""
     if share is None:
         return UNDEFINED
     return level(math.ceil(share * 1000 - 1e-6) / 1000)
 
 
 def interval(rate: Rate) -> str:
-    """The two-sided interval of a rate."""
+    """Format the two-sided confidence interval of a rate."""
     return UNDEFINED if rate.low is None else f"{percent(rate.low)} to {percent(rate.high)}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A figure with so many decimals, a dash where it is undefined."""
+    """Format a number with a fixed number of decimals; a dash if undefined."""
     return UNDEFINED if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def passes_nothing(point: OperatingPoint | None) -> bool:
-    """Whether no score at all is low enough for go."""
+    """Whether no score can be judged go."""
     return point is None or point.go_below == -math.inf
 
 
 def headline(evaluation: Evaluation) -> str:
-    """The one sentence about escapes."""
+    """One sentence about escapes."""
     escape = evaluation.escape
     if not escape.of:
-        return "There was no bad part among these, so nothing can be said about how many would be passed."
+        return "There were no bad parts, so the escape rate cannot be estimated."
     if passes_nothing(evaluation.operating_point):
-        return "This gauge passes nothing yet: it has too little proof to call any part go."
+        return "This inspector passes no parts yet: there are too few calibration parts to certify a go threshold."
     return (
         f"Of {parts(escape.of, 'bad ')} {passed(escape.count)} passed; with {level(escape.confidence)} confidence "
-        f"at most {percent_up(escape.at_most)} of bad parts like these would be."
+        f"at most {percent_up(escape.at_most)} of such bad parts would be passed."
     )
 
 
 def which_is_the_promise(evaluation: Evaluation) -> str:
-    """Three figures bound the escape rate: which of them is promised, and what the other two are."""
+    """Explain which of the three bounds on the escape rate is promised, and what the other two are."""
     escape, point = evaluation.escape, evaluation.operating_point
     test = (
         f"This test alone bounds the escape rate by {percent_up(escape.at_most)} (one-sided) or {interval(escape)} "
-        f"(two-sided, beside every count), at {level(escape.confidence)} confidence."
+        f"(two-sided, shown next to every count), at {level(escape.confidence)} confidence."
         if escape.of
         else ""
     )
     if point is None or not point.escape.holds or vacuous(point, point.escape):
         unpromised = "" if point is None else without_promise(point)
-        told = f"{unpromised[0].upper()}{unpromised[1:]}. " if unpromised else ""
-        return f"{told}Nothing is promised about bad parts. {test}".strip()
+        note = f"{unpromised[0].upper()}{unpromised[1:]}. " if unpromised else ""
+        return f"{note}Nothing is promised about bad parts. {test}".strip()
     claim = point.escape
     promised = (
         f"The promise is one figure: at most {level(claim.max_rate)} of bad parts are passed, at "
         f"{level(claim.confidence)} confidence, certified on {parts(claim.parts, 'bad calibration ')}."
     )
-    return f"{promised} {test} With so few parts it can contradict the promise, not replace it." if test else promised
+    return (
+        f"{promised} {test} With this few parts, the test can contradict the promise but cannot replace it."
+        if test
+        else promised
+    )
 
 
 def tells_apart(area: float | None, good_parts: int, bad_parts: int) -> str:
-    """An area under the ROC curve as a share of pairs with its interval, a dash where it is undefined."""
+    """Format an AUROC as a share of pairs with its confidence interval; a dash if undefined."""
     if area is None:
         return UNDEFINED
     low, high = auroc_interval(area, good_parts, bad_parts)
@@ -99,7 +103,7 @@ def tells_apart(area: float | None, good_parts: int, bad_parts: int) -> str:
 
 
 def subline(evaluation: Evaluation) -> str:
-    """What the good parts cost, and who looked at the rest."""
+    """Sentences about overkill, reviews and faults."""
     overkill, review, fault = evaluation.overkill, evaluation.review, evaluation.fault
     sentences = []
     if overkill.of:
@@ -111,21 +115,21 @@ def subline(evaluation: Evaluation) -> str:
 
 
 def warnings(evaluation: Evaluation) -> list[str]:
-    """What a reader must know before believing the figures."""
+    """Caveats that apply to the figures of an evaluation."""
     found = []
     seen = [split.value for split in evaluation.splits if split is not Split.TEST]
     if seen:
         found.append(
-            f"These figures include pictures that shaped the gauge (split: {', '.join(seen)}), so they look better "
-            "than the truth. Only the test split is fresh."
+            f"These figures include pictures used to train or calibrate the inspector (split: {', '.join(seen)}), so "
+            "they are optimistic. Only the test split gives unbiased figures."
         )
     if evaluation.operating_point is None:
-        found.append("The gauge has no operating point: it gives scores, and a person decides about every part.")
+        found.append("The inspector has no operating point: it only gives scores, and every part goes to review.")
     else:
         found += [
             f"This test contradicts the promise: {rate.count} of {rate.of} {label.value} parts were {done}, "
-            f"which is more than {level(claim.max_rate)} beyond reasonable doubt. Do not use this gauge before the "
-            "cause is found; most often the parts or the camera changed since calibration."
+            f"so the true rate is significantly above {level(claim.max_rate)}. Do not use this inspector until the "
+            "cause is found. Most often, the parts or the camera have changed since calibration."
             for claim, rate, label, done in (
                 (evaluation.operating_point.escape, evaluation.escape, Label.BAD, "passed"),
                 (evaluation.operating_point.overkill, evaluation.overkill, Label.GOOD, "rejected"),
@@ -133,12 +137,12 @@ def warnings(evaluation: Evaluation) -> list[str]:
             if claim.holds and rate.low is not None and rate.low > claim.max_rate
         ]
     if evaluation.unlabelled:
-        found.append(f"{evaluation.unlabelled} pictures without a label were left out.")
+        found.append(f"{evaluation.unlabelled} pictures without a label were skipped.")
     return found
 
 
 def promise(claim: Claim, point: OperatingPoint | None = None) -> str:
-    """A claim of the operating point, or why it refuses to make it; nothing vacuous is promised."""
+    """Describe a claim of the operating point, or why it cannot be certified; vacuous claims are reported as none."""
     if point is not None and vacuous(point, claim):
         return NOTHING_PASSED if claim.error == "escape" else NOTHING_REJECTED
     subject, verb, line = {
@@ -148,16 +152,16 @@ def promise(claim: Claim, point: OperatingPoint | None = None) -> str:
     confidence, rate = level(claim.confidence), level(claim.max_rate)
     if claim.holds:
         return (
-            f"At most {rate} of {subject} parts are {verb}, with {confidence} confidence. Proven on "
+            f"At most {rate} of {subject} parts are {verb}, with {confidence} confidence. Certified on "
             f"{parts(claim.parts, f'{subject} calibration ')}, of which at most {claim.allowed} may lie {line}."
             f"{by_counts(claim, joint=point is not None and point.joint)}"
         )
     lacking = f"{claim.parts_missing} more are needed in the calibrate split"
-    until = f"Until then nothing is {verb} automatically."
+    until = f"Until then no part is {verb} automatically."
     if claim.error == "escape" and point is not None and (unpromised := without_promise(point)):
-        until = f"Parts pass all the same, because that was asked for: {unpromised}."
+        until = f"Parts are still passed, as requested: {unpromised}."
     return (
-        f"Not promised. {parts(claim.parts, f'{subject} calibration ')} cannot show that at most {rate} "
+        f"Not certified. {parts(claim.parts, f'{subject} calibration ')} cannot show that at most {rate} "
         f"of {subject} parts are {verb} with {confidence} confidence: {lacking}. The best "
         f"that can be shown with these is {percent_up(claim.best_rate)}. {until} "
         f"{what_it_takes(claim, joint=point is not None and point.joint)}"
@@ -165,12 +169,12 @@ def promise(claim: Claim, point: OperatingPoint | None = None) -> str:
 
 
 def by_counts(claim: Claim, *, joint: bool) -> str:
-    """That the number of parts set the limit, where it did."""
+    """Say that the number of parts determined the limit, if it did."""
     missing = missing_for_default(claim, joint=joint)
     subject = "bad" if claim.error == "escape" else "good"
     return (
-        f" No limit was asked for: this is the best that so few parts can show; {level(DEFAULT_RATE)} takes {missing} "
-        f"more {subject} parts in the calibrate split."
+        f" No limit was requested: this is the lowest that {claim.parts} {subject} parts can certify; "
+        f"{level(DEFAULT_RATE)} requires {missing} more {subject} parts in the calibrate split."
         if missing
         else ""
     )
@@ -187,14 +191,14 @@ def passed(count: int) -> str:
 
 
 def signed(value: float | None) -> str:
-    """A difference with its sign, a dash where it is undefined."""
+    """Format a difference with its sign; a dash if undefined."""
     if value is None:
         return UNDEFINED
     return "no difference" if abs(value) < 0.0005 else f"{'+' if value > 0 else ''}{number(value)}"
 
 
 def points(difference: float | None) -> str:
-    """A difference of two shares in percentage points, with its sign."""
+    """Format the difference of two shares in percentage points, with its sign."""
     if difference is None:
         return UNDEFINED
     if abs(difference) < 0.0005:
@@ -203,23 +207,23 @@ def points(difference: float | None) -> str:
 
 
 def region_lead(regions: Regions) -> str:
-    """What is held against what."""
+    """Introduce the comparison of found and drawn regions."""
     return (
-        "The gauge first looks for the part, then judges only what it cuts out there. In "
-        f"{count_pictures(len(regions.placements))} a person had drawn where the part is, so both can be compared."
+        "The inspector first locates the part, then judges only the region it crops. A person outlined the part in "
+        f"{count_pictures(len(regions.placements))}, so the two regions can be compared."
     )
 
 
 def region_areas(regions: Regions) -> str:
-    """What the region leaves out of the part, and what it takes in beside it."""
+    """How much of the part lies outside the region, and how far the region reaches beyond the part."""
     missed, excess = regions.missed_of_truth, regions.excess_of_truth
     if not missed:
-        lost = "Nothing of any part lay outside the region that was judged."
+        lost = "Every part lay entirely inside the region that was judged."
     else:
         lost = (
             f"On average {percent(missed)} of the part's area lay outside the region that was judged "
             f"({percent(regions.missed_of_picture)} of the whole picture)"
-            f"{', a part that was not found counting as all of it' if regions.found.count < regions.found.of else ''}."
+            f"{', counting a part that was not found as 100%' if regions.found.count < regions.found.of else ''}."
         )
     if excess is None:
         return lost
@@ -228,10 +232,10 @@ def region_areas(regions: Regions) -> str:
 
 
 def region_cost(regions: Regions) -> str:
-    """What the verdicts lose to the search, in one sentence."""
+    """How the located region changes the verdicts, in one sentence."""
     found, drawn = regions.end_to_end, regions.labelled
-    told = [
-        f"{parts(rate.count, kind)} {done} on the region found, {exact.count:,} on the region drawn"
+    changes = [
+        f"{parts(rate.count, kind)} {done} in the region found, {exact.count:,} in the region drawn"
         for rate, exact, kind, done in (
             (found.escape, drawn.escape, "bad ", "passed"),
             (found.overkill, drawn.overkill, "good ", "rejected"),
@@ -239,21 +243,21 @@ def region_cost(regions: Regions) -> str:
         )
         if rate.count or exact.count
     ]
-    if not told:
-        return "No bad part was passed and no good one rejected, on either region."
-    return f"{'; '.join(told)}."
+    if not changes:
+        return "No bad part was passed and no good part rejected, in either region."
+    return f"{'; '.join(changes)}."
 
 
 def region_album(regions: Regions) -> str:
-    """What order the pictures are in."""
+    """The order of the pictures."""
     lost = regions.found.of - regions.found.count
     if not lost:
-        return "The lowest overlap first."
-    return f"First from the {count_pictures(lost)} in which the part was not found, then the lowest overlap."
+        return "Sorted by overlap, lowest first."
+    return f"First some of the {count_pictures(lost)} in which the part was not found, then by overlap, lowest first."
 
 
 def region_caption(placement: Placement) -> str:
-    """How well one picture's part was found."""
+    """How well the part was located in one picture."""
     if not placement.found:
         return "not found"
     inside = "whole part inside" if placement.whole_inside else f"{percent(placement.missed_of_truth)} of it cut off"

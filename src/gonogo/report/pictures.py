@@ -1,4 +1,4 @@
-"""Which parts a report shows, and their photographs with the heat drawn on, small and inside the page itself."""
+"""Selects the parts that a report shows and embeds their photographs and heat maps as thumbnails."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ _MISTAKES_SHOWN, _OTHERS_SHOWN = 6, 3
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One part as the report shows it."""
+    """One part with its embedded pictures."""
 
     part: Prediction
     verdict: Verdict
     photograph: str
-    """``data:`` URI of the photograph, the marked defect outlined."""
+    """``data:`` URI of the photograph with the marked defect outlined."""
     heat: str
-    """``data:`` URI of the same with the heat drawn on."""
+    """``data:`` URI of the photograph with its heat map."""
     marked: bool
     """Whether a person marked the defect."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureAlbum:
-    """Parts worth looking at for one reason."""
+    """Parts shown together under one title."""
 
     title: str
     note: str
     parts: tuple[Prediction, ...]
     total: int
-    """How many there are, of which only some are shown."""
+    """Number of such parts, including those not shown."""
     cards: tuple[Card, ...] = ()
 
 
 def albums(evaluation: Evaluation, inspector: Judge, dataset: Dataset) -> tuple[PictureAlbum, ...]:
-    """The worst mistakes, the hardest cases and a few typical ones, with their pictures.
+    """The worst mistakes, the hardest cases and a few typical parts, with their pictures.
 
-    The few parts shown are judged again, through the same inspector, so that no frame is kept while evaluating.
+    The parts shown are judged again by the same inspector, so that the evaluation need not keep frames in memory.
     """
     chosen = [*_mistakes(evaluation), *_undecided(evaluation), *_typical(evaluation)]
     samples = {sample.file_name: sample for sample in dataset.samples}
@@ -68,7 +68,7 @@ def albums(evaluation: Evaluation, inspector: Judge, dataset: Dataset) -> tuple[
 
 
 def data_uri(picture: Frame) -> str:
-    """A picture as a JPEG inside the page."""
+    """Encode a picture as a JPEG ``data:`` URI."""
     return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, quality=85)).decode()
 
 
@@ -76,20 +76,18 @@ def _mistakes(evaluation: Evaluation) -> list[PictureAlbum]:
     escapes = _ranked(evaluation, Label.BAD, State.GO)
     overkill = _ranked(evaluation, Label.GOOD, State.NO_GO)[::-1]
     return [
-        _album("Bad parts that were passed", "Escapes, the most confidently passed first.", escapes, _MISTAKES_SHOWN),
-        _album(
-            "Good parts that were rejected", "Overkill, the most confidently rejected first.", overkill, _MISTAKES_SHOWN
-        ),
+        _album("Bad parts that were passed", "Escapes, lowest score first.", escapes, _MISTAKES_SHOWN),
+        _album("Good parts that were rejected", "Overkill, highest score first.", overkill, _MISTAKES_SHOWN),
     ]
 
 
 def _undecided(evaluation: Evaluation) -> list[PictureAlbum]:
     if passes_nothing(evaluation.operating_point):
         titles = "Bad parts with the lowest scores", "Good parts with the highest scores"
-        notes = "The bad parts that look most like good ones.", "The good parts that look most like bad ones."
+        notes = "Bad parts that look most like good ones.", "Good parts that look most like bad ones."
     else:
         titles = "Bad parts sent to a person", "Good parts sent to a person"
-        notes = "Those nearest to being passed.", "Those nearest to being rejected."
+        notes = "Lowest score first.", "Highest score first."
     bad = _ranked(evaluation, Label.BAD, State.REVIEW)
     good = _ranked(evaluation, Label.GOOD, State.REVIEW)[::-1]
     return [
@@ -106,7 +104,7 @@ def _typical(evaluation: Evaluation) -> list[PictureAlbum]:
     for title, found in (("Typical good parts, passed", passed), ("Typical bad parts, rejected", rejected)):
         if found:
             middle = found[max(0, len(found) // 2 - 1) :][:_OTHERS_SHOWN]
-            note = "From the middle of their scores."
+            note = "Parts with scores near the median."
             typical.append(PictureAlbum(title=title, note=note, parts=tuple(middle), total=len(found)))
     return typical
 
@@ -136,12 +134,12 @@ def _card(inspector: Judge, dataset: Dataset, sample: Sample, part: Prediction) 
 
 
 def thumbnails(frame: Frame, verdict: Verdict, mask: Mask | None, scale: HeatScale) -> tuple[Frame, Frame]:
-    """The photograph with the marked defect outlined, and the photograph with its heat, both small.
+    """Thumbnails of the photograph with the marked defect outlined, and of the photograph with its heat map.
 
     Args:
         frame: uint8, height x width x 3.
-        verdict: The judgement of this frame.
-        mask: height x width, where a person marked the defect.
+        verdict: Verdict on this frame.
+        mask: height x width, the marked defect; ``None`` if none was marked.
         scale: The inspector's colour scale.
     """
     height, width = frame.shape[:2]
@@ -152,7 +150,7 @@ def thumbnails(frame: Frame, verdict: Verdict, mask: Mask | None, scale: HeatSca
         verdict = replace(verdict, region=scaled_region(verdict.region, size_wh[0] / width, size_wh[1] / height))
     heat = overlay(small, verdict, scale)
     if mask is not None:
-        # Shrunk by area and cut low, so that a hairline crack keeps its outline.
+        # Area interpolation and a low threshold, so that a hairline crack keeps its outline.
         share = cv2.resize(mask.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA)
         outlines, _ = cv2.findContours((share > 0.1).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         small = cv2.drawContours(small, outlines, -1, _MARKED_RGB, 1)

@@ -1,4 +1,4 @@
-"""The qualification report: everything an auditor asks before a gauge may decide alone, on one printable page."""
+"""The qualification report: what an auditor needs before an inspector may decide alone, on one printable page."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _DIFFERENCES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class SplitCount:
-    """What one split holds, labelled pictures only."""
+    """Counts of one split, labelled pictures only."""
 
     name: str
     pictures: int
@@ -51,7 +51,7 @@ class SplitCount:
 
 @dataclass(frozen=True, kw_only=True)
 class ExaminationFinding:
-    """One thing that was examined."""
+    """Result of one check of the qualification."""
 
     what: str
     passed: bool
@@ -60,7 +60,7 @@ class ExaminationFinding:
 
 @dataclass(frozen=True, kw_only=True)
 class Qualification:
-    """What was examined, and what came of it."""
+    """Result of a qualification."""
 
     findings: tuple[ExaminationFinding, ...]
     test: Evaluation
@@ -69,15 +69,15 @@ class Qualification:
 
     @property
     def qualified(self) -> bool:
-        """Whether nothing stands against use."""
+        """Whether every check passed."""
         return all(finding.passed for finding in self.findings)
 
 
 def examine_bundle(inspector: Inspector, dataset: Dataset) -> Qualification:
-    """Examine a gauge: its certificate, its splits, and the test split against the certificate.
+    """Examine an inspector: its certificate, its splits, and the test split against the certificate.
 
     Raises:
-        DatasetError: the test split holds no labelled picture.
+        DatasetError: the test split has no labelled pictures.
     """
     test = evaluate(inspector, dataset, (Split.TEST,))
     checked = check_dataset(dataset)
@@ -98,24 +98,24 @@ def examine_bundle(inspector: Inspector, dataset: Dataset) -> Qualification:
 
 
 def write_qualification(found: Qualification, inspector: Inspector, dataset: Dataset, path: Path) -> None:
-    """Write the report as one HTML page that needs nothing beside it.
+    """Write the report as one self-contained HTML page.
 
     Raises:
-        InputError: the place cannot be written; nothing is left half-written.
+        InputError: the file cannot be written; no partial file is left behind.
     """
     write_beside(path, render_page("qualification.html", **_values(found, inspector, dataset)).encode())
 
 
 def print_pdf(page: Path, pdf: Path) -> None:
-    """Print an HTML page to PDF with a browser of the Chromium family found on this machine.
+    """Print an HTML page to PDF with an installed Chromium-based browser.
 
     Raises:
-        InputError: there is none, or it could not print.
+        InputError: no such browser is installed, or printing failed.
     """
     browser = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         raise InputError(
-            f"--pdf: expected a browser to print with ({', '.join(_BROWSERS)}), found none. Install chromium, or open "
+            f"--pdf: expected an installed browser ({', '.join(_BROWSERS)}), found none. Install chromium, or open "
             f"{page} in any browser and print it to PDF."
         )
     with tempfile.TemporaryDirectory() as scratch:
@@ -127,15 +127,21 @@ def print_pdf(page: Path, pdf: Path) -> None:
             "--no-pdf-header-footer",
             f"--user-data-dir={scratch}/profile",
         ]
-        command += ["--no-sandbox"] * (hasattr(os, "geteuid") and os.geteuid() == 0)  # it refuses to start as root
+        command += ["--no-sandbox"] * (
+            hasattr(os, "geteuid") and os.geteuid() == 0
+        )  # Chromium does not start as root with its sandbox
         command += [f"--print-to-pdf={target}", page.resolve().as_uri()]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_PRINTING_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise InputError(f"--pdf: {browser} could not print {page} ({error}). Print it by hand.") from error
+            raise InputError(
+                f"--pdf: {browser} could not print {page} ({error}). Open it in a browser and print it to PDF."
+            ) from error
         if not target.is_file():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise InputError(f"--pdf: {browser} printed nothing ({last}). Open {page} and print it by hand.")
+            raise InputError(
+                f"--pdf: {browser} produced no PDF ({last}). Open {page} in a browser and print it to PDF."
+            )
         write_beside(pdf, target.read_bytes())
 
 
@@ -143,7 +149,7 @@ def _certificate(point: OperatingPoint | None) -> list[ExaminationFinding]:
     if point is None:
         return [
             ExaminationFinding(
-                what="Certified limits", passed=False, detail="There is no operating point. Run gonogo certify."
+                what="Certified limits", passed=False, detail="The bundle has no operating point. Run gonogo certify."
             )
         ]
     return [
@@ -159,12 +165,12 @@ def _certificate(point: OperatingPoint | None) -> list[ExaminationFinding]:
 def _recounted(inspector: Inspector, dataset: Dataset) -> list[ExaminationFinding]:
     if inspector.operating_point is None:
         return []
-    thresholds, scores = "Thresholds follow from the stored scores", "Calibration pictures score as stored"
+    thresholds, scores = "Thresholds match the stored scores", "Calibration scores can be reproduced"
     found = recount(inspector, dataset)
     if found is None:
         detail = (
-            "The bundle stores no calibration scores: an earlier version of gonogo certified it, so its thresholds "
-            "cannot be counted again. Run gonogo certify."
+            "The bundle has no stored calibration scores because an earlier version of gonogo certified it, so its "
+            "thresholds cannot be recomputed. Run gonogo certify."
         )
         return [ExaminationFinding(what=thresholds, passed=False, detail=detail)]
     tolerance = inspector.bundle.manifest.score_tolerance
@@ -172,12 +178,12 @@ def _recounted(inspector: Inspector, dataset: Dataset) -> list[ExaminationFindin
         _no_difference(
             thresholds,
             found.thresholds,
-            "Certified again on the stored scores, for what was asked, the operating point comes out equal.",
+            "Certifying again with the stored scores and options gives the same operating point.",
         ),
         _no_difference(
             scores,
             found.scores,
-            f"All {found.pictures} pictures were judged again: same parts, same labels, scores within {tolerance:g}.",
+            f"{found.pictures} pictures were judged again: same parts, same labels, scores within {tolerance:g}.",
         ),
     ]
 
@@ -185,7 +191,7 @@ def _recounted(inspector: Inspector, dataset: Dataset) -> list[ExaminationFindin
 def _no_difference(what: str, differences: Sequence[str], same: str) -> ExaminationFinding:
     listed = "; ".join(differences[:_DIFFERENCES])
     more = f"; and {len(differences) - _DIFFERENCES} more" if len(differences) > _DIFFERENCES else ""
-    detail = f"{listed}{more}. Run gonogo certify, and find out who changed the bundle." if differences else same
+    detail = f"{listed}{more}. Find out who changed the bundle, then run gonogo certify." if differences else same
     return ExaminationFinding(what=what, passed=not differences, detail=detail)
 
 
@@ -193,21 +199,22 @@ def _same_data(point: OperatingPoint | None, splits: Sequence[SplitCount]) -> Ex
     found = next(split for split in splits if split.name == Split.CALIBRATE)
     stated = "" if point is None else point.data_fingerprint
     if point is None or not stated or stated != found.fingerprint:
-        passed, detail = False, "is not the one that the certificate names. Run gonogo certify."
+        passed, detail = False, "is not the one the certificate was made with. Run gonogo certify."
     elif point.escape.parts > found.bad or point.overkill.parts > found.good:
         passed, detail = (
             False,
             (
                 f"holds {found.good} good and {found.bad} bad parts, but the certificate counts "
-                f"{point.overkill.parts} and {point.escape.parts}: pictures of one part were counted several times. "
-                "Run gonogo certify."
+                f"{point.overkill.parts} and {point.escape.parts}: several pictures of one part were counted as "
+                "separate parts. Run gonogo certify."
             ),
         )
     else:
-        passed, detail = True, "has the fingerprint that the certificate names, and no fewer parts than it counts."
-    return ExaminationFinding(
-        what="Calibration data as certified", passed=passed, detail=f"The calibrate split {detail}"
-    )
+        passed, detail = (
+            True,
+            "has the fingerprint recorded in the certificate, and at least as many parts as it counts.",
+        )
+    return ExaminationFinding(what="Calibration data unchanged", passed=passed, detail=f"The calibrate split {detail}")
 
 
 def _leaks(checked: Check, dataset: Dataset) -> list[ExaminationFinding]:
@@ -218,18 +225,18 @@ def _leaks(checked: Check, dataset: Dataset) -> list[ExaminationFinding]:
             what="No part in two splits",
             passed=not leaks,
             detail=(
-                f"All {len(dataset.samples)} pictures were compared: no named part, lot or near-duplicate group stands "
-                "in two splits."
+                f"All {len(dataset.samples)} pictures were compared: no part, lot or near-duplicate group is in more "
+                "than one split."
                 if not leaks
-                else f"{len(leaks)} found. The first: {leaks[0]}"
+                else f"{len(leaks)} leaks found. First: {leaks[0]}"
             ),
         ),
         ExaminationFinding(
-            what="Data set sound",
+            what="Data set valid",
             passed=not others,
-            detail="Every picture and mask can be read and no label contradicts another."
+            detail="All pictures and masks can be read, and no labels contradict each other."
             if not others
-            else f"{len(others)} problems. The first: {others[0]}",
+            else f"{len(others)} problems found. First: {others[0]}",
         ),
     ]
 
@@ -258,7 +265,7 @@ def _contradiction(claim: Claim, rate: Rate, what: str) -> ExaminationFinding:
             f"({phrases.level(rate.confidence)}, lower end of the exact interval), which is "
             f"{'not ' if passed else ''}above the promised {phrases.level(claim.max_rate)}."
             if rate.of
-            else "The test split holds no such part, so nothing was tested."
+            else "The test split has no such parts, so the limit was not tested."
         ),
     )
 
@@ -319,8 +326,8 @@ def _evidence(root: Path) -> dict[str, Any] | None:
 def _promised_among_accepted(
     point: OperatingPoint | None, test: Evaluation, evidence: dict[str, Any] | None
 ) -> float | None:
-    """The share of bad parts among accepted ones that audits are to test."""
-    share = evidence and evidence["request"]["bad_share"]  # that of the val split says nothing of a line
+    """The promised share of bad parts among accepted parts, which audits test."""
+    share = evidence and evidence["request"]["bad_share"]  # the share in the val split says nothing about the line
     good = test.confusion(Label.GOOD, State.GO).value
     if point is None or not point.escape.holds or not share or not good:
         return None
@@ -329,7 +336,7 @@ def _promised_among_accepted(
 
 
 def _catalogue(inspector: Judge, dataset: Dataset) -> tuple[PictureAlbum, ...]:
-    """Examples of each defect kind, those with a marked defect and those of the test split first."""
+    """Examples of each defect kind; parts with a marked defect come first, then those of the test split."""
     kinds = sorted({s.defect or "" for s in dataset.samples if s.label is Label.BAD})
     albums = []
     for kind in kinds:
@@ -344,12 +351,12 @@ def _catalogue(inspector: Judge, dataset: Dataset) -> tuple[PictureAlbum, ...]:
             for split in Split
             if any(s.split is split for s in members)
         )
-        albums.append(_album(kind or "kind not named", f"Pictures: {by_split or 'in no split'}.", len(members), cards))
+        albums.append(_album(kind or "unnamed kind", f"Pictures: {by_split or 'in no split'}.", len(members), cards))
     return tuple(albums)
 
 
 def _limit_samples(inspector: Judge, dataset: Dataset, test: Evaluation) -> tuple[PictureAlbum, ...]:
-    """The test parts nearest to each threshold: what the gauge finds hardest to tell."""
+    """The test parts nearest to each threshold: the hardest ones to decide."""
     point = test.operating_point
     by_name = {sample.file_name: sample for sample in dataset.samples}
     lines = () if point is None else (("go", point.go_below), ("no-go", point.no_go_above))
@@ -361,9 +368,7 @@ def _limit_samples(inspector: Judge, dataset: Dataset, test: Evaluation) -> tupl
         near: list[Prediction] = sorted(judged, key=lambda p: (abs((p.score or 0.0) - line), p.file))[:_LIMIT_SAMPLES]
         near.sort(key=lambda p: (p.score or 0.0, p.file))
         cards = [_card(inspector, dataset, by_name[part.file]) for part in near]
-        albums.append(
-            _album(f"Nearest to the {name} line at {line:.3f}", "In the order of their scores.", len(near), cards)
-        )
+        albums.append(_album(f"Nearest to the {name} threshold at {line:.3f}", "Sorted by score.", len(near), cards))
     return tuple(albums)
 
 

@@ -1,4 +1,4 @@
-"""Photographs of where the part was found: what a person drew, what the search found, what was cut out."""
+"""Photographs with three outlines: the part as drawn by a person, the box found, and the region cropped."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _SHOWN, _NOT_FOUND_SHOWN = 6, 2
 
 @dataclass(frozen=True, kw_only=True)
 class RegionCard:
-    """One picture with its regions drawn on."""
+    """One picture with its regions outlined."""
 
     placement: Placement
     photograph: str
     """``data:`` URI."""
     reason: str
-    """Why the part was not found; empty where it was."""
+    """Why the part was not found; empty if it was found."""
 
 
 def region_cards(placements: Sequence[Placement], inspector: Judge, dataset: Dataset) -> tuple[RegionCard, ...]:
-    """The pictures in which the part was found worst, a few in which it was not found at all first.
+    """The pictures with the worst located parts: first a few without any, then those with the lowest overlap.
 
-    They are judged again, through the same inspector, so that no frame is kept while evaluating.
+    They are judged again by the same inspector, so that the evaluation need not keep frames in memory.
     """
     samples = {sample.file_name: sample for sample in dataset.samples}
     recipe = inspector.roi.recipe
@@ -57,18 +57,18 @@ def region_cards(placements: Sequence[Placement], inspector: Judge, dataset: Dat
 
 
 def worst_regions(placements: Sequence[Placement]) -> list[Placement]:
-    """A few that were not found, then those with the lowest IoU."""
+    """A few placements that were not found, then those with the lowest IoU."""
     lost = [each for each in placements if not each.found][:_NOT_FOUND_SHOWN]
     ranked = sorted((each for each in placements if each.found), key=lambda each: (each.iou, each.judged.file))
     return [*lost, *ranked][:_SHOWN]
 
 
 def sketch(frame: Frame, shapes: Sequence[tuple[Region, tuple[int, int, int]]]) -> Frame:
-    """The surroundings of some regions, small, each region outlined in its colour and edged dark to show on any ground.
+    """Thumbnail of the surroundings of some regions, each outlined in its colour with a dark edge for contrast.
 
     Args:
         frame: uint8, height x width x 3.
-        shapes: Regions in frame pixels, which may reach beyond the frame; later ones lie on top.
+        shapes: Regions in frame pixels, which may extend beyond the frame; later ones are drawn on top.
     """
     window = _surroundings(frame, [shape for shape, _ in shapes])
     x1, y1, x2, y2 = pixel_window(frame, window)
@@ -83,7 +83,7 @@ def sketch(frame: Frame, shapes: Sequence[tuple[Region, tuple[int, int, int]]]) 
 
 
 def _surroundings(frame: Frame, shapes: Sequence[Region]) -> Box:
-    """All the shapes and a fifth around them, in the proportions of the frame."""
+    """Box around all shapes with a margin of a fifth, in the aspect ratio of the frame."""
     around = box_around(np.concatenate([corners_of(shape) for shape in shapes]))
     height, width = frame.shape[:2]
     share = min(1.0, 1.4 * max(around.width / width, around.height / height))

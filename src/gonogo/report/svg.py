@@ -1,7 +1,7 @@
-"""The one way to draw SVG: primitives, an axis, and the small plots of reports and pages that are made of them.
+"""SVG drawing: primitives, an axis, and the small plots of the reports and pages.
 
 Colours come from the page's style sheet, so they follow light, dark and print. Every function returns markup with
-escaped text; none needs a script or an outside resource.
+escaped text; none needs scripts or external resources.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class PlotMark:
     x: float
     y: float
     style: str
-    """CSS class that gives it its colour."""
+    """CSS class that sets the colour."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,19 +34,19 @@ class Segment:
 
     count: int
     style: str
-    """CSS class that gives it its colour."""
+    """CSS class that sets the colour."""
     name: str
 
 
 _WIDTH, _HEIGHT = 720, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 34, 46
 _BINS = 36
-_SMALLEST_BAR = 2.5  # one part must stay visible beside hundreds: it may be the escape
+_SMALLEST_BAR = 2.5  # one part must stay visible next to hundreds: it may be the escape
 _ZONE_NAMES = {State.GO: "go", State.REVIEW: "to a person", State.NO_GO: "no-go"}
 
 
 def scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
-    """A linear axis: the place of a value, where ``low`` lies at ``start`` and ``high`` at ``end``."""
+    """A linear scale that maps ``low`` to ``start`` and ``high`` to ``end``."""
     span = (high - low) or 1.0
     return lambda value: start + (end - start) * (value - low) / span
 
@@ -64,13 +64,13 @@ def line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
 
 
 def polyline(corners: Iterable[tuple[float, float]], style: str) -> Markup:
-    """Lines from corner to corner."""
+    """A polyline through the given points."""
     places = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
     return Markup('<polyline class="{}" points="{}"/>').format(style, places)
 
 
 def circle(x: float, y: float, radius: float, style: str, *, hint: str = "") -> Markup:
-    """A dot; ``hint`` is shown while the pointer rests on it."""
+    """A dot; ``hint`` is its tooltip."""
     drawn = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:g}"').format(style, x, y, radius)
     return drawn + (Markup("><title>{}</title></circle>").format(hint) if hint else Markup("/>"))
 
@@ -81,14 +81,14 @@ def text(x: float, y: float, content: str, style: str) -> Markup:
 
 
 def drawing(width: float, height: float, title: str, pieces: Iterable[Markup], style: str) -> Markup:
-    """The whole drawing.
+    """An SVG element made of the given pieces.
 
     Args:
-        width: In its own units; the page scales it.
-        height: As above.
-        title: What a screen reader says of it.
-        pieces: Made by the functions above.
-        style: Its CSS classes.
+        width: In user units; the page scales the drawing.
+        height: In user units.
+        title: Label for screen readers.
+        pieces: Elements made by the functions above.
+        style: CSS classes.
     """
     return Markup('<svg class="{}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
         style, width, height, title, Markup("").join(pieces)
@@ -104,20 +104,20 @@ def histogram(
     also: Sequence[float] = (),
     say: Callable[[str], str] = str,
 ) -> Markup:
-    """Good parts upwards, bad parts downwards, over the zones in which they are judged.
+    """Histogram of scores: good parts upwards, bad parts downwards, over the zones of the verdicts.
 
     Args:
         good: Scores of good parts.
-        bad: Scores of bad parts; one of both must hold something.
-        point: The thresholds to draw, where there are any.
-        title: What a screen reader says of it.
-        also: Further scores that the axis must reach, so that two drawings can be compared.
-        say: Translates the few words in the drawing.
+        bad: Scores of bad parts; at most one of the two may be empty.
+        point: Operating point whose thresholds are drawn, if any.
+        title: Label for screen readers.
+        also: Further scores that the axis must include, so that two plots can be compared.
+        say: Translates the text of the plot.
     """
     lines = [] if point is None else [t for t in (point.go_below, point.no_go_above) if math.isfinite(t)]
     edges = _edges([*good, *bad, *lines, *also])
     up, down = (np.histogram(scores, edges)[0] for scores in (good, bad))
-    # Shares of each group, so that few bad parts among many good ones keep their shape.
+    # Normalise each group, so that a few bad parts among many good ones stay visible.
     shares = up / max(1, len(good)), down / max(1, len(bad))
     per_share = (_HEIGHT - _TOP - _BOTTOM) / (shares[0].max() + shares[1].max())
     base = _TOP + per_share * shares[0].max()
@@ -140,7 +140,7 @@ def histogram(
 
 
 def curve(found: Curve, marks: Sequence[PlotMark], *, x_label: str, y_label: str, title: str, chance: Curve) -> Markup:
-    """A curve in the unit square, axes in percent, with the line that guessing would give."""
+    """A curve in the unit square with axes in percent, and the curve of random guessing for comparison."""
     side, left, top = 270.0, 52.0, 12.0
     pieces = []
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -165,7 +165,7 @@ def curve(found: Curve, marks: Sequence[PlotMark], *, x_label: str, y_label: str
 
 
 def bars(values: Sequence[tuple[str, float]], *, title: str, unit: str) -> Markup:
-    """Positive values as bars on a logarithmic axis, one below the other, each with its name and number."""
+    """Horizontal bars of positive values on a logarithmic axis, each with its name and value."""
     left, right, row = 265.0, 70.0, 26.0
     low = min(1.0, *(value for _, value in values))
     high = max(value for _, value in values)
@@ -181,7 +181,7 @@ def bars(values: Sequence[tuple[str, float]], *, title: str, unit: str) -> Marku
 
 
 def stacked_bar(segments: Sequence[Segment]) -> Markup:
-    """Shares of a whole as one bar; empty segments are left out."""
+    """Shares of a whole as one bar; empty segments are omitted."""
     whole = sum(segment.count for segment in segments)
     pieces, x = [], 0.0
     for segment in segments:
@@ -208,7 +208,7 @@ def _zones(
     for state, start, end in zip(states, bounds[:-1], bounds[1:], strict=True):
         pieces.append(rect(start, _TOP - 24, end - start, _HEIGHT - _TOP - _BOTTOM + 24, f"zone {state.value}"))
         name = say(_ZONE_NAMES[state])
-        if end - start > 8 * len(name):  # a narrower zone has no room for its name
+        if end - start > 8 * len(name):  # a narrower zone has no room for its label
             pieces.append(text((start + end) / 2, _TOP - 8, name, f"zone-name middle {state.value}"))
     pieces += [line(x, _TOP - 24, x, _HEIGHT - _BOTTOM, "threshold") for x in lines]
     return Markup("").join(pieces)
@@ -233,15 +233,15 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def tradeoff_curve(
-    settings: Sequence[TradeoffPoint], gauge: PlotMark, *, title: str, say: Callable[[str], str] = str
+    settings: Sequence[TradeoffPoint], current: PlotMark, *, title: str, say: Callable[[str], str] = str
 ) -> Markup:
-    """Review rate against certified escape rate, the limits on a logarithmic axis; hollow where not certifiable.
+    """Review rate against certified escape rate on a logarithmic axis; points that cannot be certified are hollow.
 
     Args:
-        settings: One per escape limit, in ascending order of the limit.
-        gauge: What was certified, or refused: escape limit and review rate.
-        title: What a screen reader says of it.
-        say: Translates the few words in the drawing.
+        settings: One point per escape limit, in ascending order.
+        current: Escape limit and review rate of the certified operating point.
+        title: Label for screen readers.
+        say: Translates the text of the plot.
     """
     lows = [math.log10(setting.escape.max_rate) for setting in settings]
     log_x = scale(min(lows), max(lows), _LEFT + 14, _WIDTH - _RIGHT - 14)
@@ -251,9 +251,9 @@ def tradeoff_curve(
         pieces.append(line(_LEFT, y_of(share), _WIDTH - _RIGHT, y_of(share), "grid"))
         pieces.append(text(_LEFT - 6, y_of(share) + 4, f"{100 * share:.0f} %", "tick end"))
     pieces += _settings(settings, log_x, y_of, say)
-    x, y = log_x(math.log10(gauge.x)), y_of(gauge.y)
-    pieces.append(circle(x, y, 7, f"mark {gauge.style}"))
-    name = say("this gauge: %(rate).0f %%") % {"rate": 100 * gauge.y}
+    x, y = log_x(math.log10(current.x)), y_of(current.y)
+    pieces.append(circle(x, y, 7, f"mark {current.style}"))
+    name = say("this inspector: %(rate).0f %%") % {"rate": 100 * current.y}
     left = x < _WIDTH - 170
     pieces.append(text(x + (12 if left else -12), y - 10, name, "zone-name" if left else "zone-name end"))
     middle, words = (_LEFT + _WIDTH - _RIGHT) / 2, say("largest escape rate that is certified")
@@ -268,15 +268,15 @@ def _settings(
     y_of: Callable[[float], float],
     say: Callable[[str], str],
 ) -> list[Markup]:
-    """The curve through what can be certified, and a dot for each setting."""
+    """The curve through the points that can be certified, and a dot for every point."""
     places = [(log_x(math.log10(each.escape.max_rate)), y_of(each.review_rate)) for each in settings]
     certified = (place for place, each in zip(places, settings, strict=True) if each.escape.holds)
     pieces, last = [polyline(certified, "curve")], -math.inf
     for (x, y), each in zip(places, settings, strict=True):
         limit = 100 * each.escape.max_rate
-        told = say("%(limit)g %%: %(rate).0f %% to review") % {"limit": limit, "rate": 100 * each.review_rate}
-        pieces.append(circle(x, y, 4, "setting" if each.escape.holds else "setting refused", hint=told))
-        if x - last > 34:  # names that would touch are left out
+        hint = say("%(limit)g %%: %(rate).0f %% to review") % {"limit": limit, "rate": 100 * each.review_rate}
+        pieces.append(circle(x, y, 4, "setting" if each.escape.holds else "setting refused", hint=hint))
+        if x - last > 34:  # skip labels that would overlap
             pieces.append(text(x, _HEIGHT - _BOTTOM + 19, f"{limit:g} %", "tick middle"))
             last = x
     return pieces
@@ -286,12 +286,12 @@ _SPARK_WIDTH, _SPARK_HEIGHT, _SPARK_EDGE = 360, 84, 6
 
 
 def sparkline(values: Sequence[float], limits: Sequence[float], *, title: str) -> Markup:
-    """Values as dots from left to right, the newest at the right edge; those beyond a limit stand out.
+    """Values as dots from left to right, the newest at the right edge; those beyond a limit are highlighted.
 
     Args:
         values: Oldest first.
         limits: One upper limit, or an upper and a lower one.
-        title: What a screen reader says of it.
+        title: Label for screen readers.
     """
     everything = [*values, *limits] or [0.0, 1.0]
     low, high = min(everything), max(everything)

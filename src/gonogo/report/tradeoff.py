@@ -1,4 +1,4 @@
-"""The trade-off as a page or a bare picture."""
+"""Writes the trade-off curve as an HTML page or an SVG file."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ from gonogo.report.page import render_page
 
 
 def write_tradeoff(made: Certified, path: Path, *, bundle_name: str) -> None:
-    """Draw certified escape rate against review rate, the chosen setting marked, as ``.html`` or ``.svg``.
+    """Plot certified escape rate against review rate, with the certified point marked, as ``.html`` or ``.svg``.
 
     Raises:
-        InputError: another suffix, nothing to draw, or the place cannot be written.
+        InputError: the suffix is not supported, there is nothing to plot, or the file cannot be written.
     """
     if path.suffix.lower() not in (".html", ".svg"):
-        raise InputError(f"{path}: expected a name that ends in .html or .svg. Choose one of them.")
+        raise InputError(f"{path}: expected a file name that ends in .html or .svg.")
     if not made.tradeoff or made.review_rate is None:
-        raise InputError(
-            "--tradeoff: expected good and bad parts in the val split to draw from, found only one of them."
-        )
+        raise InputError("--tradeoff: expected both good and bad parts in the val split, found only one of them.")
     plot = tradeoff_plot(made)
     if path.suffix.lower() == ".svg":
         style = resources.files("gonogo.report").joinpath("templates/page.css").read_text()
@@ -37,9 +35,9 @@ def write_tradeoff(made: Certified, path: Path, *, bundle_name: str) -> None:
 
 
 def tradeoff_plot(made: Certified) -> Markup:
-    """The curve over all limits, and the gauge itself as it was certified."""
+    """The curve over all escape limits, with the certified operating point marked."""
     point = made.point
-    gauge = svg.PlotMark(
+    current = svg.PlotMark(
         x=point.escape.max_rate, y=made.review_rate or 0.0, style="go" if point.escape.holds else "no_go"
     )
-    return svg.tradeoff_curve(made.tradeoff, gauge, title="Review rate against certified escape rate")
+    return svg.tradeoff_curve(made.tradeoff, current, title="Review rate against certified escape rate")

@@ -1,4 +1,4 @@
-"""The readable loops: frozen features with a fitted head, and fine-tuning."""
+"""Training loops: heads on frozen features, fine-tuning, distillation and locators."""
 
 from gonogo.train.box_losses import BoxLoss
 from gonogo.train.cells import (
@@ -11,12 +11,12 @@ from gonogo.train.cells import (
 )
 from gonogo.train.distillation import (
     Distillation,
-    Lessons,
-    Seen,
+    DistillationSet,
+    TeacherOutput,
     cell_units,
-    make_lessons,
+    make_distillation_set,
+    run_teacher,
     train_student,
-    watch_teacher,
 )
 from gonogo.train.features import Maps, Pooled, feature_maps, pooled_features, stream_maps
 from gonogo.train.finetune import METRICS, FineTuning, fine_tune
@@ -39,15 +39,15 @@ __all__ = [
     "BoxLoss",
     "Discriminant",
     "Distillation",
+    "DistillationSet",
     "FineTuning",
     "LabelledCells",
-    "Lessons",
     "LinearHead",
     "Locating",
     "Maps",
     "Places",
     "Pooled",
-    "Seen",
+    "TeacherOutput",
     "balanced_loss",
     "cell_units",
     "choose_presence",
@@ -63,13 +63,13 @@ __all__ = [
     "fit_scaling",
     "fit_score",
     "gather_cells",
-    "make_lessons",
+    "make_distillation_set",
     "pooled_features",
     "probe_error",
     "restore_statistics",
+    "run_teacher",
     "sight",
     "stream_maps",
     "train_student",
     "training_device",
-    "watch_teacher",
 ]

@@ -1,4 +1,4 @@
-"""Pictures to learn a part's place from: random windows of the frame, and frames in which there is no single part."""
+"""Augmented pictures for training a locator: random windows of a frame, with or without a single whole part."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from gonogo.runtime import Picture
 from gonogo.schema import Box, Frame
 
 SCALES = (0.5, 1.2)
-"""Sides of a random window, as shares of the frame's; smaller ones where the part is small, see `closer_scale`."""
+"""Range of the sides of a random window, as shares of the frame; smaller for small parts, see `closer_scale`."""
 ABSENT_SHARE = 0.25
-"""How many of the random views show no single, whole part."""
+"""Share of augmented pictures without a single whole part."""
 _TRIES = 30
 _RIM = 0.12
-"""How far around the part is pasted, as a share of its shorter side."""
+"""Margin around the part for pasting, as a share of its shorter side."""
 _LEAST_VISIBLE = 0.75
-"""A part of which less lies in the view is not whole."""
+"""A part with a smaller visible share does not count as whole."""
 
 Window: TypeAlias = tuple[float, float, float, float]
 """``(x, y, width, height)`` in frame pixels."""
@@ -32,17 +32,17 @@ Window: TypeAlias = tuple[float, float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentedPicture:
-    """One picture as the locator sees it."""
+    """One training picture of a locator."""
 
     picture: Picture
     box: Float64[np.ndarray, "4"] | None
-    """``(x1, y1, x2, y2)`` as shares of the picture; ``None`` where there is no single, whole part."""
+    """``(x1, y1, x2, y2)`` as shares of the picture; ``None`` without a single whole part."""
     corners: Float64[np.ndarray, "8"] | None
-    """``x, y`` of the corners of the turned rectangle, in the same unit."""
+    """``x, y`` of the corners of the rotated rectangle, in the same unit."""
 
 
 def plain_picture(frame: Frame, box: Box | None, corners: Corners | None, size_wh: tuple[int, int]) -> AugmentedPicture:
-    """The whole frame, as the line would show it."""
+    """The whole frame, without augmentation."""
     height, width = frame.shape[:2]
     whole = (0.0, 0.0, float(width), float(height))
     picture = crop_resize(frame, Box.whole(frame), size_wh)
@@ -54,11 +54,10 @@ def plain_picture(frame: Frame, box: Box | None, corners: Corners | None, size_w
 def random_picture(
     frame: Frame, box: Box | None, corners: Corners | None, size_wh: tuple[int, int], rng: np.random.Generator
 ) -> AugmentedPicture:
-    """A random window of the frame, mirrored, transposed and lit at random.
+    """A random window of the frame with random flips, transposition and lighting.
 
-    A quarter of them (`ABSENT_SHARE`) show no single, whole part: the window lies beside it or cuts it off, the part
-    was painted over or doubled, or the camera saw nothing. So a locator learns to refuse without being shown such
-    pictures by the plant.
+    A share of `ABSENT_SHARE` shows no single whole part: the window misses or cuts off the part, the part is painted
+    over or duplicated, or the camera is covered. So a locator learns to refuse such pictures without real examples.
     """
     if box is not None and rng.random() < ABSENT_SHARE:
         frame, window = _without_part(frame, box, rng)
@@ -74,7 +73,7 @@ def random_picture(
 def _placed(
     picture: Picture, box: Box, corners: Corners | None, window: Window, flips: Float64[np.ndarray, "3 3"]
 ) -> AugmentedPicture:
-    """Box and corners in the view's own coordinates."""
+    """Transform box and corners to the coordinates of the augmented picture."""
     ends = _shares(np.array([[box.x1, box.y1], [box.x2, box.y2]]), window, flips)
     around = box_around(ends)
     turned = None if corners is None else upright(_shares(corners, window, flips)).ravel()
@@ -89,7 +88,7 @@ def _shares(points: Float64[np.ndarray, "points 2"], window: Window, flips: Floa
 
 
 def _window_around(frame: Frame, box: Box | None, rng: np.random.Generator) -> Window:
-    """A random window that holds the whole part; the whole frame where none was found."""
+    """A random window that contains the whole part; the whole frame if none is found."""
     height, width = frame.shape[:2]
     for _ in range(_TRIES):
         across, down = _window_size(frame, box, rng)
@@ -101,7 +100,7 @@ def _window_around(frame: Frame, box: Box | None, rng: np.random.Generator) -> W
 
 
 def _window_size(frame: Frame, box: Box | None, rng: np.random.Generator) -> tuple[float, float]:
-    """Width and height in pixels; as close as a locator looks at a part that is small."""
+    """Random width and height in pixels; for a small part down to the scale of the locator's second pass."""
     height, width = frame.shape[:2]
     nearest = SCALES[0] if box is None else min(SCALES[0], closer_scale(box, (width, height)))
     scale = np.exp(rng.uniform(np.log(nearest), np.log(SCALES[1])))
@@ -109,7 +108,7 @@ def _window_size(frame: Frame, box: Box | None, rng: np.random.Generator) -> tup
 
 
 def _start(whole: float, side: float, held: tuple[float, float] | None, rng: np.random.Generator) -> float | None:
-    """Where a window's side begins on an axis, so that it holds what it must; ``None`` where it cannot."""
+    """Random start of a window on one axis so that it contains ``held``; ``None`` if that is impossible."""
     least, greatest = min(0.0, whole - side), max(0.0, whole - side)
     if held is not None:
         least, greatest = max(least, held[1] - side), min(greatest, held[0])
@@ -117,7 +116,7 @@ def _start(whole: float, side: float, held: tuple[float, float] | None, rng: np.
 
 
 def _without_part(frame: Frame, box: Box, rng: np.random.Generator) -> tuple[Frame, Window]:
-    """The frame, changed where need be, and a window of it in which there is no single, whole part."""
+    """A frame, possibly modified, and a window of it without a single whole part."""
     height, width = frame.shape[:2]
     everything = (0.0, 0.0, float(width), float(height))
     kind = int(rng.integers(4))
@@ -136,7 +135,7 @@ def _without_part(frame: Frame, box: Box, rng: np.random.Generator) -> tuple[Fra
 
 
 def _blinded(frame: Frame, rng: np.random.Generator) -> Frame:
-    """What a covered, flooded or defocused camera shows: one even shade, with no more of the frame than its shadows."""
+    """Simulate a covered, overexposed or defocused camera: a uniform shade with a faint blur of the frame."""
     shade = np.full_like(frame, rng.integers(0, 256))
     ghost = cv2.blur(frame, (max(1, frame.shape[1] // 4), max(1, frame.shape[0] // 4)))
     share = float(rng.choice([0.0, 0.5, 1.0]))
@@ -144,9 +143,9 @@ def _blinded(frame: Frame, rng: np.random.Generator) -> Frame:
 
 
 def _pasted(frame: Frame, box: Box, rng: np.random.Generator, *, doubled: bool) -> Frame:
-    """The part painted over with a piece of the surroundings, or doubled by pasting it beside itself.
+    """Paint over the part with a piece of its surroundings, or duplicate it elsewhere in the frame.
 
-    The seam is blended away; where no free place is large enough the part is painted over with its own blurred border.
+    Seams are blended; if no free area is large enough, the part is painted over with its blurred surroundings.
     """
     height, width = frame.shape[:2]
     rim = _RIM * min(box.width, box.height)
@@ -165,7 +164,7 @@ def _pasted(frame: Frame, box: Box, rng: np.random.Generator, *, doubled: bool) 
 def _blended(frame: Frame, patch: Frame, target_xy: tuple[int, int]) -> Frame:
     x, y = target_xy
     down, across = patch.shape[:2]
-    rim = max(1, min(down, across) // 24)  # the seam, twice as wide, lies within _RIM: no edge of the part shows
+    rim = max(1, min(down, across) // 24)  # the seam, twice as wide, lies within _RIM, so no edge of the part shows
     inner = np.zeros((down, across), np.float32)
     inner[rim : down - rim, rim : across - rim] = 1
     weight = cv2.blur(inner, (2 * rim + 1, 2 * rim + 1), borderType=cv2.BORDER_CONSTANT)[..., None]
@@ -178,7 +177,7 @@ def _blended(frame: Frame, patch: Frame, target_xy: tuple[int, int]) -> Frame:
 def _taken(
     frame: Frame, window: Window, size_wh: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Picture, Float64[np.ndarray, "3 3"]]:
-    """The window at the network's size, mirrored, transposed and lit at random; and what that did to shares."""
+    """The window at the input size with random flips, transposition and lighting, and its coordinate transform."""
     x, y, across, down = window
     width, height = size_wh
     step = max(1, int(min(across / width, down / height)))

@@ -1,4 +1,4 @@
-"""Losses between boxes, each with its formula.
+"""Losses between boxes, with their formulas.
 
 Boxes are ``(x1, y1, x2, y2)`` as shares of the frame's width and height, so areas are shares of the picture. ``p`` is
 the prediction, ``t`` the truth; ``missed`` is the truth's area outside the prediction, ``excess`` the prediction's area
@@ -17,17 +17,17 @@ from torch import Tensor
 from gonogo.array_types import Float
 
 LAMBDA_MISSED = 2.0
-"""Weight of missed area: what lies outside the box is never inspected."""
+"""Weight of missed area, which is never inspected."""
 LAMBDA_EXCESS = 1.0
 TAU = LAMBDA_MISSED / (LAMBDA_MISSED + LAMBDA_EXCESS)
 AREA_SHARE = 0.1
-"""Weight of the area term beside the pinball loss."""
+"""Weight of the area term relative to the pinball loss."""
 
 Boxes: TypeAlias = Float[Tensor, "batch 4"]
 
 
 class BoxLoss(StrEnum):
-    """What a predicted box is held against."""
+    """Loss between a predicted and a labelled box."""
 
     SQUARED = "squared"
     AREA = "area"
@@ -35,7 +35,7 @@ class BoxLoss(StrEnum):
     GIOU = "giou"
 
     def __call__(self, predicted: Boxes, truth: Boxes) -> Float[Tensor, ""]:
-        """The mean loss of a batch."""
+        """Compute the mean loss of a batch."""
         return _FUNCTIONS[self](predicted, truth)
 
 
@@ -47,9 +47,9 @@ def squared(predicted: Boxes, truth: Boxes) -> Float[Tensor, ""]:
 def area(predicted: Boxes, truth: Boxes) -> Float[Tensor, ""]:
     """``2 missed + excess``: the article's second loss (Deka and Mittal, 2018), the areas as plain products.
 
-    Alone it does not train from everywhere. Where the boxes do not meet, moving the prediction changes nothing; a point
-    inside the truth has no gradient at all; and an inverted box has a negative area, so it is rewarded for being
-    inverted further.
+    On its own it does not converge from every start. For disjoint boxes moving the prediction changes nothing; a point
+    inside the truth has a zero gradient; and an inverted box has a negative area, so the loss rewards inverting it
+    further.
     """
     width, height = predicted[:, 2] - predicted[:, 0], predicted[:, 3] - predicted[:, 1]
     return _areas(width * height, predicted, truth).mean()
@@ -59,7 +59,7 @@ def pinball(predicted: Boxes, truth: Boxes) -> Float[Tensor, ""]:
     """``mean over the outward coordinates (-x1, -y1, x2, y2) of max(tau (t - p), (1 - tau) (p - t))``, plus a tenth of
     the area loss with areas that are never negative; ``tau = lambda_missed / (lambda_missed + lambda_excess)``.
 
-    The pinball loss (Koenker and Bassett, 1978) is smallest at the tau-quantile of where an edge may lie: a prediction
+    The pinball loss (Koenker and Bassett, 1978) is minimal at the tau-quantile of the position of an edge: a prediction
     short of the truth costs twice as much as one beyond it, as in the area loss, but its gradient never vanishes.
     """
     outward = predicted.new_tensor([-1.0, -1.0, 1.0, 1.0])
@@ -72,8 +72,8 @@ def pinball(predicted: Boxes, truth: Boxes) -> Float[Tensor, ""]:
 def giou(predicted: Boxes, truth: Boxes) -> Float[Tensor, ""]:
     """``mean over the edges of |p - t|`` plus ``1 - GIoU`` (Rezatofighi et al., CVPR 2019).
 
-    ``GIoU = IoU - (hull - union) / hull`` with the smallest box around both; it still has a gradient where the boxes do
-    not meet, and the first term sets inverted boxes right.
+    ``GIoU = IoU - (hull - union) / hull`` with the smallest box around both; it also has a gradient for disjoint
+    boxes, and the first term corrects inverted ones.
     """
     width, height = _sides(predicted)
     shared = _shared(predicted, truth)

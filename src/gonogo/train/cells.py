@@ -1,4 +1,4 @@
-"""Teaching the head cell by cell, where masks say which cells of a feature map are defective."""
+"""Fits the head on cells of feature maps that masks label as defective or sound."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ from gonogo.train.features import Pooled, stream_marked_maps
 from gonogo.train.head import CellLogit, LinearHead, best_bias
 
 KEPT = 24
-"""Cells of each kind that are kept of a picture, over all its views: neighbours say nearly the same."""
+"""Maximum number of cells of each kind per picture, over all augmentations: neighbouring cells are nearly equal."""
 SHRINKAGE = 3e-3
-"""Added to the spread of sound cells in every direction, as a share of the mean spread."""
+"""Added to the variance of sound cells in every direction, as a share of the mean variance."""
 CELL_STRENGTHS = (1e-1, 3e-2, 1e-2, 3e-3)
-"""Weights of the L2 penalty tried, on whitened features."""
+"""Candidate weights of the L2 penalty, on whitened features."""
 SCALES = tuple(2.0**exponent for exponent in range(-4, 5))
-"""Factors from the logit of a cell to the score of a picture that are tried."""
+"""Candidate factors from the logit of a cell to the score of a picture."""
 CONTEXTS = (0.0, 0.25, 0.5, 1.0)
-"""Factors from the logit of a picture as a whole to its score that are tried."""
+"""Candidate factors from the logit of the whole picture to its score."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledCells:
-    """Single cells of feature maps."""
+    """Labelled cells of feature maps."""
 
     features: Float16[np.ndarray, "cells channels"]
     defective: Int8[np.ndarray, " cells"]
-    """1 where a mask lies, 0 elsewhere."""
+    """1 inside a mask, 0 outside."""
     view: Int[np.ndarray, " cells"]
-    """Number of the view that a cell was seen in."""
+    """Index of the augmented picture that a cell belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Discriminant:
-    """One way to tell defective from sound cells: ``weight . features + bias`` is the logit of a cell."""
+    """A linear classifier of cells: ``weight . features + bias`` is the logit of a defective cell."""
 
     weight: Float32[np.ndarray, " channels"]
     bias: float
@@ -61,9 +61,9 @@ class Discriminant:
 
 
 def cell_loss(cell_logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy in nats over the cells of some maps: half for the defective, half for the sound ones.
+    """Cross entropy in nats over the cells of some maps, with equal weight for defective and sound cells.
 
-    Every map that has some of a kind weighs the same for that kind, however many.
+    For each kind, every map that has such cells has the same weight.
 
     Args:
         cell_logits: batch x rows x columns.
@@ -89,19 +89,19 @@ def gather_cells(
     seed: int,
     shift_xy: tuple[float, float],
 ) -> LabelledCells:
-    """Some defective and some sound cells of every view of some samples, drawn at random.
+    """Sample defective and sound cells at random from every augmentation of some samples.
 
     Args:
         graph: The compiled backbone with an output for every cut, see `gonogo.export.export_maps`.
-        source: Gives the pictures and their masks.
+        source: Source of the pictures and their masks.
         samples: Labelled samples.
-        augmentation: Views per picture; the masks go through the same ones.
-        seed: Of the jittered crops and of the draw.
-        shift_xy: Where a cell looks, see `cell_targets`.
+        augmentation: Augmentations per picture; also applied to the masks.
+        seed: Random seed of the jittered crops and the sampling.
+        shift_xy: Spatial offset of the cells, see `cell_targets`.
 
     Raises:
-        InputError: no mask marks anything.
-        ImageError: a mask is unreadable, or of another size than its picture.
+        InputError: the masks are empty.
+        ImageError: a mask is unreadable, or its size differs from its picture.
     """
     rng = np.random.default_rng(seed)
     most = math.ceil(KEPT / augmentation.views)
@@ -128,21 +128,21 @@ def gather_cells(
 
 
 def discriminants(cells: LabelledCells) -> list[Discriminant]:
-    """Logistic regression on cells, for every penalty.
+    """Fit a logistic regression on cells for every penalty.
 
     The cells are whitened by the covariance of the sound ones, so that the penalty is small for directions in which
-    sound surface hardly varies (as in Fisher's discriminant) and large for those of its texture and lighting. Every
-    view weighs the same, however many cells it gave, and both kinds of cells weigh the same.
+    sound surfaces hardly vary (as in Fisher's discriminant) and large for those of texture and lighting. Every
+    augmented picture has the same weight, and so have both kinds of cells.
     """
     weights = _weights(cells)
     centre, whitening = _whitening(cells, weights)
     white = (cells.features.astype(np.float32) - centre) @ whitening
     found = []
     model = LogisticRegression(max_iter=100, tol=1e-4, warm_start=True)
-    for strength in track(CELL_STRENGTHS, "fitting the head"):  # each fit starts at the last one's solution
+    for strength in track(CELL_STRENGTHS, "fitting the head"):  # each fit starts from the previous solution
         model.C = 1.0 / (2.0 * strength)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # val decides, converged or not
+            warnings.simplefilter("ignore", ConvergenceWarning)  # val selects the fit, converged or not
             model.fit(white, cells.defective, sample_weight=weights)
         weight = (whitening @ model.coef_[0]).astype(np.float32)
         bias = float(model.intercept_[0] - weight.astype(np.float64) @ centre)
@@ -153,7 +153,7 @@ def discriminants(cells: LabelledCells) -> list[Discriminant]:
 def defect_maps(
     results: Iterable[Sequence[Float32[np.ndarray, "_ _ _"]]], tried: Sequence[Discriminant]
 ) -> Float32[np.ndarray, "tried samples rows columns"]:
-    """What each discriminant, its bias left out, sees in some pictures.
+    """Defect maps of some pictures under each discriminant, without its bias.
 
     Args:
         results: The map of every cut, per picture, see `stream_maps`.
@@ -179,16 +179,16 @@ def fit_score(
     sharpness: float,
     shift_xy: tuple[float, float],
 ) -> LinearHead:
-    """The discriminant, scales and bias whose pooled map, as a score, has the lowest class-balanced loss on pictures.
+    """Choose the discriminant, scales and bias with the lowest class-balanced loss of the pooled map on val pictures.
 
     Args:
         tried: Discriminants of cells.
-        maps: Their maps of the untouched val pictures, see `defect_maps`.
+        maps: Their maps of the val pictures without augmentation, see `defect_maps`.
         val: The labels and mean-pooled features of these pictures.
-        context: What tells bad pictures from good ones by their mean-pooled features.
-        pool: How a map becomes a score.
-        sharpness: Of log-sum-exp pooling.
-        shift_xy: Where a cell looks, see `cell_targets`.
+        context: Weights that separate bad from good pictures by their mean-pooled features.
+        pool: Pooling from map to score.
+        sharpness: Sharpness of log-sum-exp pooling.
+        shift_xy: Spatial offset of the cells, see `cell_targets`.
     """
     best: LinearHead | None = None
     whole = val.vectors[:, 0].astype(np.float64) @ context
@@ -211,14 +211,14 @@ def fit_score(
 def _features_of(
     maps: Sequence[Float32[np.ndarray, "_ _ _"]], cells: Int[np.ndarray, "cells 2"], shape: tuple[int, ...]
 ) -> Float16[np.ndarray, "cells channels"]:
-    """The joined features of some cells (row, column) of the finest grid."""
+    """The concatenated features of some cells (row, column) of the finest grid."""
     rows, columns = cells.T
     parts = [each[:, rows * each.shape[1] // shape[0], columns * each.shape[2] // shape[1]] for each in maps]
     return np.concatenate(parts).T.astype(np.float16)
 
 
 def _weights(cells: LabelledCells) -> Float64[np.ndarray, " cells"]:
-    """Half for either kind, evenly over the views that have some of it."""
+    """Sample weights: half for each kind, equal for all augmented pictures that have such cells."""
     weights = np.zeros(len(cells.view))
     for kind in (SOUND, DEFECTIVE):
         there = cells.defective == kind
@@ -230,7 +230,7 @@ def _weights(cells: LabelledCells) -> Float64[np.ndarray, " cells"]:
 def _whitening(
     cells: LabelledCells, weights: Float64[np.ndarray, " cells"]
 ) -> tuple[Float32[np.ndarray, " channels"], Float32[np.ndarray, "channels channels"]]:
-    """Mean of the sound cells, and the matrix that gives them unit covariance, short of `SHRINKAGE`."""
+    """Mean of the sound cells and their whitening matrix, regularised by `SHRINKAGE`."""
     there = cells.defective == SOUND
     share = (2 * weights[there]).astype(np.float32)
     sound = cells.features[there].astype(np.float32)

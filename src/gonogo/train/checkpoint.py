@@ -1,4 +1,4 @@
-"""Checkpoints of a fine-tuning run, as safetensors: network, momenta, the best so far, and whose run it is."""
+"""Checkpoints of a training run as safetensors: network, momenta, best state so far and identity of the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHECKPOINT = "checkpoint.safetensors"
 
 @dataclass(kw_only=True)
 class RunState:
-    """Where a run stands."""
+    """State of a training run."""
 
     best: dict[str, Tensor]
     best_loss: float
@@ -28,7 +28,7 @@ class RunState:
 
 
 def run_identity(network: nn.Module, *facts: object) -> str:
-    """What a checkpoint must have been made from to be taken up again: the starting network and every option."""
+    """Hash of the initial network and all options; a checkpoint is resumed only if it matches."""
     digest = hashlib.sha256(repr(facts).encode())
     for key, tensor in sorted(network.state_dict().items()):
         digest.update(key.encode() + tensor.contiguous().numpy().tobytes())
@@ -38,7 +38,7 @@ def run_identity(network: nn.Module, *facts: object) -> str:
 def save_checkpoint(
     work: Path, network: nn.Module, optimiser: torch.optim.Optimizer, state: RunState, *, identity: str
 ) -> None:
-    """Write a checkpoint, beside and then renamed."""
+    """Write a checkpoint atomically."""
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     tensors |= {f"best.{key}": value for key, value in state.best.items()}
     for index, parameter in enumerate(network.parameters()):
@@ -49,13 +49,13 @@ def save_checkpoint(
         "best_epoch": str(state.best_epoch),
         "best_loss": repr(state.best_loss),
     }
-    # Cloned, because safetensors refuses tensors that share memory, and made contiguous, because it stores no strides.
+    # Cloned because safetensors rejects tensors that share memory, and contiguous because it stores no strides.
     whole = {key: tensor.detach().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
     write_beside(work / CHECKPOINT, safetensors.torch.save(whole, metadata))
 
 
 def resume(work: Path, network: nn.Module, optimiser: torch.optim.Optimizer, *, identity: str) -> RunState | None:
-    """Fill network and momenta from a checkpoint of this very run; ``None`` where there is none."""
+    """Restore network and momenta from a checkpoint of the same run; ``None`` if there is none."""
     path = work / CHECKPOINT
     if not path.is_file():
         return None

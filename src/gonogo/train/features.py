@@ -1,4 +1,4 @@
-"""Frozen features: every training picture once through the backbone, in OpenVINO, over crops and rotations."""
+"""Computes frozen features of training pictures and their augmentations with OpenVINO."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gonogo.source import Marks, TrainingSource, labels, stream_views
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled:
-    """Mean-pooled features of some samples in all their views, and their labels."""
+    """Mean-pooled features of some samples in all their augmentations, and their labels."""
 
     vectors: Float32[np.ndarray, "samples views channels"]
     bad: Int[np.ndarray, " samples"]
@@ -30,7 +30,7 @@ class Pooled:
 
 @dataclass(frozen=True, kw_only=True)
 class Maps:
-    """Whole feature maps of some samples in all their views, and their labels."""
+    """Feature maps of some samples in all their augmentations, and their labels."""
 
     maps: Float16[np.ndarray, "samples views channels rows columns"]
     bad: Int[np.ndarray, " samples"]
@@ -46,16 +46,16 @@ def pooled_features(
     cache: Path,
     identity: str,
 ) -> Pooled:
-    """Mean-pooled features, from the cache where this exact computation was done before.
+    """Compute mean-pooled features, with a cache.
 
     Args:
         graph: The compiled backbone with an output ``features`` of means, see `gonogo.export.export_pooled`.
-        source: Gives the pictures.
+        source: Source of the pictures.
         samples: Labelled samples.
-        augmentation: Views per picture; the first is the untouched one.
-        seed: Of the jittered crops.
-        cache: Folder for computed features.
-        identity: What else the result depends on: backbone, weights, normalisation, region of interest.
+        augmentation: Augmentations per picture; the first is the original.
+        seed: Random seed of the jittered crops.
+        cache: Folder of the cache.
+        identity: Cache key of everything else: backbone, weights, normalisation, region of interest.
     """
     key = "|".join([identity, str(source.size_wh), str(augmentation), str(seed), fingerprint(source.dataset, samples)])
     file = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
@@ -82,7 +82,7 @@ def feature_maps(
     seed: int,
     scratch: Path,
 ) -> Maps:
-    """Whole feature maps of labelled samples in all their views, see `store_maps`."""
+    """Compute feature maps of labelled samples in all their augmentations, see `store_maps`."""
     results = stream_features(graph, source, samples, augmentation, seed=seed)
     maps = store_maps(results, len(samples) * augmentation.views, scratch=scratch)
     return Maps(maps=maps.reshape(len(samples), augmentation.views, *maps.shape[1:]), bad=labels(samples))
@@ -91,7 +91,7 @@ def feature_maps(
 def store_maps(
     results: Iterator[Float32[np.ndarray, "channels rows columns"]], count: int, *, scratch: Path
 ) -> Float16[np.ndarray, "count channels rows columns"]:
-    """Keep feature maps as float16 in a file that vanishes with the array: they can be larger than memory."""
+    """Store feature maps as float16 in a file that is deleted with the array, since they may not fit in memory."""
     maps: np.ndarray | None = None
     for index, features in enumerate(results):
         if maps is None:
@@ -104,7 +104,7 @@ def store_maps(
 def stream_features(
     graph: Graph, source: TrainingSource, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
 ) -> Iterator[Float32[np.ndarray, "channels ..."]]:
-    """The output ``features`` for every view of some samples, in order, the next views made meanwhile."""
+    """Yield the output ``features`` for every augmentation of some samples, in order, preparing the next meanwhile."""
     for result in _stream(graph, source, samples, augmentation, seed):
         yield result["features"][0]
 
@@ -112,7 +112,7 @@ def stream_features(
 def stream_maps(
     graph: Graph, source: TrainingSource, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
 ) -> Iterator[list[Float32[np.ndarray, "_ _ _"]]]:
-    """The map of every cut for every view, see `gonogo.export.export_maps`: channels x rows x columns each."""
+    """Yield the map of every cut for every augmentation, see `gonogo.export.export_maps`: channels x rows x columns."""
     for result in _stream(graph, source, samples, augmentation, seed):
         yield [found[0] for found in result.values()]
 
@@ -120,7 +120,7 @@ def stream_maps(
 def stream_marked_maps(
     graph: Graph, source: TrainingSource, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
 ) -> Iterator[tuple[list[Float32[np.ndarray, "_ _ _"]], Marks | None]]:
-    """As `stream_maps`, each with what its view shows of the sample's mask."""
+    """Like `stream_maps`, together with the augmented mask of the sample."""
     views = source.views(samples, augmentation, seed=seed, masks=True)
     results = stream_views(graph, views)
     for result, marks in track(results, "computing features", total=len(samples) * augmentation.views):

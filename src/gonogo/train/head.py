@@ -1,4 +1,4 @@
-"""Fitting the head on frozen features: class-balanced, L2-regularised, its strength chosen on val."""
+"""Fits the head on frozen features: class-balanced, with an L2 penalty chosen on val."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gonogo.progress import track
 from gonogo.train.features import Maps, Pooled
 
 STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(-12, 1))
-"""Weights of the L2 penalty tried, per mean sample loss, on standardised features."""
+"""Candidate weights of the L2 penalty, relative to the mean sample loss, on standardised features."""
 MAP_STRENGTHS = (1e-4, 1e-3, 1e-2)
 MAP_EPOCHS = 24
 MAP_BATCH = 32
@@ -31,12 +31,12 @@ MAP_RATE = 3e-3
 
 @dataclass(frozen=True, kw_only=True)
 class CellLogit:
-    """What makes the value of a cell of the map the logit of that cell alone."""
+    """Converts the value of a cell of the map to the logit of that cell."""
 
     bias: float
-    """To be added; another one than the score's, which is that of a pooled map."""
+    """Bias of a cell; differs from that of the score, which applies to the pooled map."""
     shift_xy: tuple[float, float]
-    """Where a cell looks, in cells right of and below the middle of its square."""
+    """Spatial offset of a cell, in cells to the right of and below its centre."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +45,18 @@ class LinearHead:
 
     weight: Float32[np.ndarray, " channels"]
     context: Float32[np.ndarray, " channels"] | None = None
-    """What the picture as a whole adds, see `gonogo.model.MapHead`; nothing where ``None``."""
+    """Weights of the mean-pooled features, see `gonogo.model.MapHead`; ``None`` without context."""
     bias: float
     strength: float
     """The L2 penalty chosen."""
     val_loss: float
-    """Class-balanced cross entropy on the untouched val pictures, in nats."""
+    """Class-balanced cross entropy on val pictures without augmentation, in nats."""
     cells: CellLogit | None = None
-    """How it judges single cells, where it was taught on them."""
+    """Logits of single cells, if the head was trained on masks."""
 
 
 def balanced_loss(score: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, " samples"]) -> float:
-    """Cross entropy in nats with both classes weighing the same, whatever their numbers; infinite if one is NaN."""
+    """Class-balanced cross entropy in nats; infinite if a score is not finite."""
     if not np.isfinite(score).all():
         return math.inf
     loss = np.logaddexp(0.0, np.where(bad == 1, -score, score))
@@ -64,7 +64,7 @@ def balanced_loss(score: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, "
 
 
 def best_bias(pooled: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, " samples"]) -> tuple[float, float]:
-    """The bias of the lowest class-balanced loss, which is convex in it, and that loss."""
+    """The bias that minimises the class-balanced loss (a convex problem), and that loss."""
     found = minimize_scalar(
         lambda bias: balanced_loss(pooled + bias, bad),
         bounds=(-float(pooled.max()) - 1.0, -float(pooled.min()) + 1.0),
@@ -74,7 +74,7 @@ def best_bias(pooled: Float64[np.ndarray, " samples"], bad: Int[np.ndarray, " sa
 
 
 def fit_mean(train: Pooled, val: Pooled) -> LinearHead:
-    """Logistic regression on mean-pooled features: with mean pooling the map's head is exactly that."""
+    """Fit a logistic regression on mean-pooled features, which equals a map head with mean pooling."""
     views, channels = train.vectors.shape[1:]
     flat = train.vectors.reshape(-1, channels)
     centre, scale = flat.mean(0), flat.std(0) + 1e-6
@@ -82,11 +82,11 @@ def fit_mean(train: Pooled, val: Pooled) -> LinearHead:
     repeated = np.repeat(train.bad, views)
     best: LinearHead | None = None
     model = LogisticRegression(class_weight="balanced", max_iter=1000, tol=1e-5, warm_start=True)
-    # From strong to weak penalty, each fit starting at the last one's solution.
+    # From strong to weak penalty, each fit starting from the previous solution.
     for strength in track(sorted(STRENGTHS, reverse=True), "fitting the head"):
         model.C = 1.0 / (strength * len(standard))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # val decides, converged or not
+            warnings.simplefilter("ignore", ConvergenceWarning)  # val selects the fit, converged or not
             model.fit(standard, repeated)
         weight = (model.coef_[0] / scale).astype(np.float32)
         bias = float(model.intercept_[0] - weight.astype(np.float64) @ centre)
@@ -98,9 +98,9 @@ def fit_mean(train: Pooled, val: Pooled) -> LinearHead:
 
 
 def cross_validated_loss(train: Pooled, parts: Sequence[str], *, folds: int = 5) -> float:
-    """The best balanced loss over all penalties on parts left out: how good the features are, whatever the head.
+    """The lowest cross-validated class-balanced loss over all penalties: measures the quality of features.
 
-    Val alone is often too small to tell one set of features from another.
+    The val split alone is often too small to compare sets of features.
     """
     flat = train.vectors[:, 0].astype(np.float64)
     standard = (flat - flat.mean(0)) / (flat.std(0) + 1e-6)
@@ -119,10 +119,10 @@ def cross_validated_loss(train: Pooled, parts: Sequence[str], *, folds: int = 5)
 
 
 def fit_map(start: LinearHead, train: Maps, val: Maps, *, pool: Pool, sharpness: float, seed: int) -> LinearHead:
-    """Fit the head through max or log-sum-exp pooling, from the mean-pooled solution, by Adam with a one-cycle rate.
+    """Fit the head through max or log-sum-exp pooling by Adam with a one-cycle rate, from the mean-pooled solution.
 
-    One cell may carry the evidence here, so small defects count in full; the problem is no longer convex, hence the
-    start. Each epoch sees another view of every picture.
+    With this pooling a single cell can dominate the score, which helps with small defects. The problem is not convex,
+    so it starts from the mean-pooled solution. Each epoch uses another augmentation of every picture.
     """
     generator = torch.Generator().manual_seed(seed)
     centre, scale = _moments(train.maps)
@@ -161,7 +161,7 @@ def score_maps(
     pool: Pool,
     sharpness: float,
 ) -> Float64[np.ndarray, " samples"]:
-    """Scores of stored feature maps."""
+    """Compute scores from stored feature maps."""
     rows = []
     for chunk in np.array_split(maps, max(1, len(maps) // 64)):
         defect_map = torch.einsum("c,nchw->nhw", torch.from_numpy(weight), torch.from_numpy(chunk.astype(np.float32)))
@@ -172,9 +172,9 @@ def score_maps(
 def _start(
     start: LinearHead, train: Maps, centre: Tensor, scale: Tensor, pool: Pool, sharpness: float
 ) -> tuple[Tensor, Tensor]:
-    """The mean-pooled solution as a direction, at the scale where the cells' logits have unit deviation.
+    """The direction of the mean-pooled solution, scaled to a unit standard deviation of the cell logits.
 
-    Cells vary far more than their means, so the solution taken as it is would give logits in the hundreds.
+    Cells vary far more than their means, so the unscaled solution would give logits in the hundreds.
     """
     direction = torch.from_numpy(start.weight) * scale
     some = torch.from_numpy(train.maps[:256, 0].astype(np.float32))
@@ -184,7 +184,7 @@ def _start(
 
 
 def _moments(maps: Float16[np.ndarray, "samples views channels rows columns"]) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of every channel over the cells of the untouched views."""
+    """Mean and standard deviation of every channel over the cells of the original pictures."""
     first = torch.from_numpy(maps[:, 0].astype(np.float32))
     return first.mean((0, 2, 3)), first.std((0, 2, 3)) + 1e-6
 
@@ -200,6 +200,6 @@ def _batches(train: Maps, centre: Tensor, scale: Tensor, generator: torch.Genera
 
 
 def class_weights(bad: Tensor) -> Tensor:
-    """A weight per sample that gives both classes half of the loss."""
+    """Sample weights that give each class half of the loss."""
     share = float(bad.mean())
     return torch.where(bad == 1, 0.5 / share, 0.5 / (1 - share))

@@ -1,4 +1,4 @@
-"""Learning where the part is: frozen features of random views, computed once, and a head trained on them."""
+"""Trains a locator: a head on frozen features of augmented pictures, which are computed once."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from gonogo.train.features import store_maps
 STEPS, FROM_PIXELS_STEPS = 1100, 2200
 LOOSE_STEPS = 600
 PRESENCE_WEIGHT = 0.2
-"""Of the presence term beside the box loss."""
+"""Weight of the presence term relative to the box loss."""
 _LEAST_DEVIATION = 0.02
-"""Of a channel, as a share of the mean over all channels."""
+"""Smallest standard deviation of a channel, as a share of the mean over all channels."""
 _PRESENCES = (0.02, 0.98)
 
 Logits: TypeAlias = Float64[np.ndarray, " views"]
@@ -37,58 +37,58 @@ Logits: TypeAlias = Float64[np.ndarray, " views"]
 
 @dataclass(frozen=True, kw_only=True)
 class Locating:
-    """How a locator is trained: Adam with decoupled weight decay and a one-cycle rate, for a fixed time.
+    """Hyperparameters of a locator: AdamW with a one-cycle rate for a fixed number of steps.
 
-    Nothing is chosen on val, so that val parts can calibrate the margin: what has to be chosen on pictures that taught
-    nothing, the least presence, is chosen by cross-validation within the training pictures.
+    Nothing is chosen on val, so that val parts can calibrate the margin. The presence threshold, which needs held-out
+    pictures, is chosen by cross-validation on the training pictures.
     """
 
     head: LocatorHead = LocatorHead.EDGES
     loss: BoxLoss = BoxLoss.GIOU
     views: int | None = None
-    """Of each picture, the untouched one among them; so many that there are about 2,400 in all where omitted."""
+    """Augmentations per picture, including the original; default as many as give about 2,400 in total."""
     steps: int | None = None
-    """Of the optimiser; 1,100 on pretrained features and 2,200 from pixels where omitted."""
+    """Optimiser steps; default 1,100 on pretrained features and 2,200 from pixels."""
     presence_folds: int = 3
-    """Of the cross-validation that chooses the least presence; with fewer than two it is one half."""
+    """Folds of the cross-validation for the presence threshold; with fewer than two the threshold is 0.5."""
     presence_steps: int = 250
-    """Of the optimiser, in each of these folds."""
+    """Optimiser steps in each of these folds."""
     batch: int = 32
     learning_rate: float = 1e-2
     weight_decay: float = 1e-4
     dropout: float = 0.0
-    """Share of a view's channels that are left out at every step (Tompson et al., 2015); none from pixels."""
+    """Spatial dropout: share of channels dropped at every step (Tompson et al., 2015); not used from pixels."""
 
     def views_of(self, pictures: int) -> int:
-        """Views of each of so many pictures."""
+        """Number of augmentations per picture for a number of pictures."""
         return self.views or min(24, max(2, math.ceil(2400 / pictures)))
 
     def for_loose_parts(self) -> Locating:
-        """The same for parts that lie about, large and small, on any ground: learned less by heart.
+        """Stronger regularisation for loose parts of varying size on varying backgrounds.
 
-        On rendered boards, which the camera is set up for, this would cost accuracy, and refuse types never seen.
+        On parts in a fixed setup, such as the rendered boards, this would cost accuracy and reject unseen types.
         """
         return replace(self, steps=self.steps or LOOSE_STEPS, weight_decay=0.02, dropout=0.2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Frozen features of some views, and where the part is in each."""
+    """Frozen features of augmented pictures, and the position of the part in each."""
 
     maps: Float16[np.ndarray, "views channels rows columns"]
     boxes: Float32[np.ndarray, "views 4"]
-    """Shares of the picture; NaN where there is no single, whole part."""
+    """As shares of the picture; NaN without a single whole part."""
     corners: Float32[np.ndarray, "views 8"]
-    """The same; NaN as well where no turned rectangle is labelled."""
+    """As shares of the picture; NaN also without a labelled rotated rectangle."""
 
     @property
     def present(self) -> Bool[np.ndarray, " views"]:
-        """Where there is exactly one whole part."""
+        """Whether each picture shows exactly one whole part."""
         there: Bool[np.ndarray, " views"] = np.isfinite(self.boxes).all(1)
         return there
 
     def only(self, views: Int[np.ndarray, " chosen"]) -> Places:
-        """Some of the views."""
+        """Select some of the pictures."""
         return Places(maps=self.maps[views], boxes=self.boxes[views], corners=self.corners[views])
 
 
@@ -102,16 +102,16 @@ def compute_places(
     seed: int,
     scratch: Path,
 ) -> Places:
-    """Features of every sample's views through the frozen backbone.
+    """Compute features of the augmentations of every sample with the frozen backbone.
 
     Args:
         graph: The compiled backbone with an output ``features``.
-        dataset: Where the pictures are.
-        samples: With a box, or without a part.
-        size_wh: The network's input.
-        views: Of each picture; the first is the untouched one.
-        seed: Of the random views; a sample's views depend on it and the sample's name alone.
-        scratch: Folder for the features, which can be larger than memory.
+        dataset: The data set of the samples.
+        samples: Samples with a box, or without a part.
+        size_wh: Input size of the network.
+        views: Augmentations per picture; the first is the original.
+        seed: Random seed; the augmentations of a sample depend only on the seed and its name.
+        scratch: Folder for the features, which may not fit in memory.
     """
     boxes: list[np.ndarray] = []
     corners: list[np.ndarray] = []
@@ -130,10 +130,10 @@ def compute_places(
 
 
 def fit_scaling(places: Places, *, most: int = 256) -> Scaling:
-    """Mean and deviation of every channel over some of the views."""
+    """Mean and standard deviation of every channel over some of the pictures."""
     some = places.maps[:: max(1, len(places.maps) // most)].astype(np.float32)
     deviation = some.std((0, 2, 3))
-    # A channel that these views hardly wake would drown all others in the first picture that does.
+    # A channel that is nearly constant here would dominate all others in a picture that activates it.
     floor = _LEAST_DEVIATION * deviation.mean() + 1e-6
     return Scaling(torch.from_numpy(some.mean((0, 2, 3))), torch.from_numpy(np.maximum(deviation, floor)))
 
@@ -141,39 +141,40 @@ def fit_scaling(places: Places, *, most: int = 256) -> Scaling:
 def fit_locator(
     places: Places,
     scaling: Scaling,
-    recipe: Locating,
+    hyperparameters: Locating,
     *,
     seed: int,
     among: Int[np.ndarray, " chosen"] | None = None,
 ) -> RegressionHead | EdgesHead:
     """Train a head on frozen features.
 
-    The loss is that of the boxes, plus smooth L1 on the corners where they are labelled, plus cross entropy of
-    presence.
+    The loss is the box loss, plus smooth L1 on labelled corners, plus cross entropy of presence.
 
     Args:
-        places: Features of the views.
-        scaling: Of their channels.
-        recipe: Head, loss and schedule.
-        seed: Of the head's first weights and the order of the views.
-        among: The views to learn from; all where omitted.
+        places: Features of the training pictures.
+        scaling: Scaling of their channels.
+        hyperparameters: Hyperparameters.
+        seed: Random seed of the initial weights and the order of pictures.
+        among: Indices of the pictures to train on; default all.
     """
     among = np.arange(len(places.maps)) if among is None else among
-    # A trunk that learns everything from pixels takes longer.
+    # Training from pixels needs more steps.
     pixels = places.maps.shape[1] == COLOURS
-    steps = recipe.steps or (FROM_PIXELS_STEPS if pixels else STEPS)
-    dropout = 0.0 if pixels else recipe.dropout
+    steps = hyperparameters.steps or (FROM_PIXELS_STEPS if pixels else STEPS)
+    dropout = 0.0 if pixels else hyperparameters.dropout
     torch.manual_seed(seed)
-    head = make_head(recipe.head, places.maps.shape[1])
+    head = make_head(hyperparameters.head, places.maps.shape[1])
     head.to(memory_format=torch.channels_last).train()  # twice as fast on a CPU
-    optimiser = torch.optim.AdamW(head.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, total_steps=steps)
-    batch = min(recipe.batch, len(among))
-    # Filled anew at every step: new memory would cost it more than all arithmetic on what is in it.
+    optimiser = torch.optim.AdamW(
+        head.parameters(), lr=hyperparameters.learning_rate, weight_decay=hyperparameters.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, hyperparameters.learning_rate, total_steps=steps)
+    batch = min(hyperparameters.batch, len(among))
+    # Reused at every step, because allocating memory would take longer than the computation.
     features = torch.empty((batch, *places.maps.shape[1:])).contiguous(memory_format=torch.channels_last)
-    for chosen in track(_draws(among, batch, steps, seed), "learning the place", total=steps):
+    for chosen in track(_draws(among, batch, steps, seed), "training the locator", total=steps):
         features.copy_(torch.from_numpy(places.maps[chosen])).sub_(scaling.mean).div_(scaling.deviation)
-        loss = _loss(head(functional.dropout2d(features, dropout)), places, chosen, recipe.loss)
+        loss = _loss(head(functional.dropout2d(features, dropout)), places, chosen, hyperparameters.loss)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -183,41 +184,41 @@ def fit_locator(
 
 
 def choose_presence(
-    places: Places, scaling: Scaling, folds: Int[np.ndarray, " views"], recipe: Locating, *, seed: int
+    places: Places, scaling: Scaling, folds: Int[np.ndarray, " views"], hyperparameters: Locating, *, seed: int
 ) -> float:
-    """The probability of presence below which a picture is best refused, by cross-validation.
+    """Choose the presence threshold below which pictures are refused, by cross-validation.
 
-    Heads trained on all folds but one say how probable a single whole part is in each view of that one. Few training
-    pictures make them too sure of themselves, so one half is seldom the best cut; this one refuses the fewest views
-    that show a part and accepts the fewest that do not, both as shares.
+    Heads trained on all folds but one predict the presence of a part in the remaining fold. With few training pictures
+    they are overconfident, so 0.5 is rarely the best threshold; the chosen one minimises the sum of the share of
+    pictures with a part that are refused and of those without that are accepted.
 
     Args:
-        places: Features of the training views.
-        scaling: Of all of them.
-        folds: A number per view; views of one part share it.
-        recipe: Trained with fewer steps here.
-        seed: Of the training.
+        places: Features of the training pictures.
+        scaling: Scaling of their channels.
+        folds: Fold of each picture; all pictures of one part share a fold.
+        hyperparameters: Hyperparameters; trained with ``presence_steps``.
+        seed: Random seed of the training.
     """
-    said, shorter = np.zeros(len(folds)), replace(recipe, steps=recipe.presence_steps)
-    for held_out in track(np.unique(folds), "choosing the least presence"):
+    logits, shorter = np.zeros(len(folds)), replace(hyperparameters, steps=hyperparameters.presence_steps)
+    for held_out in track(np.unique(folds), "choosing the presence threshold"):
         own, others = np.flatnonzero(folds == held_out), np.flatnonzero(folds != held_out)
         head = fit_locator(places, scaling, shorter, seed=seed, among=others)
-        said[own] = sight(head, scaling, places.only(own)).presence.double().numpy()
-    return least_presence(said[places.present], said[~places.present])
+        logits[own] = sight(head, scaling, places.only(own)).presence.double().numpy()
+    return least_presence(logits[places.present], logits[~places.present])
 
 
 def least_presence(present: Logits, absent: Logits) -> float:
-    """The cut between logits with the least sum of the share of ``present`` below it and of ``absent`` above it.
+    """The threshold that minimises the share of ``present`` below it plus the share of ``absent`` above it.
 
-    The one nearest to one half, where several are equally good; one half without both kinds. Within 0.02 and 0.98.
+    Ties go to the one closest to 0.5; without both kinds it is 0.5. Clipped to the range from 0.02 to 0.98.
 
     Returns:
         A probability.
     """
     if not len(present) or not len(absent):
         return 0.5
-    said = np.unique(np.concatenate([present, absent]))
-    cuts = np.concatenate([[0.0, said[0] - 1, said[-1] + 1], (said[1:] + said[:-1]) / 2])
+    logits = np.unique(np.concatenate([present, absent]))
+    cuts = np.concatenate([[0.0, logits[0] - 1, logits[-1] + 1], (logits[1:] + logits[:-1]) / 2])
     refused = np.searchsorted(np.sort(present), cuts) / len(present)
     accepted = 1 - np.searchsorted(np.sort(absent), cuts) / len(absent)
     wrong = refused + accepted
@@ -227,7 +228,7 @@ def least_presence(present: Logits, absent: Logits) -> float:
 
 
 def sight(head: nn.Module, scaling: Scaling, places: Places) -> Sightings:
-    """What a head says of stored features."""
+    """Apply a head to stored features."""
     found = []
     with torch.no_grad():
         for chunk in np.array_split(places.maps, max(1, math.ceil(len(places.maps) / 64))):
@@ -236,9 +237,9 @@ def sight(head: nn.Module, scaling: Scaling, places: Places) -> Sightings:
 
 
 def probe_error(places: Places, groups: Sequence[str], *, penalty: float = 10.0) -> float:
-    """How badly a linear regression on coarsely pooled features places boxes that it has not seen, by two folds.
+    """Mean error of boxes predicted by a linear regression on coarsely pooled features, by two-fold cross-validation.
 
-    Tells which input normalisation a backbone's weights were made for, without training anything twice.
+    Used to find the input normalisation that the weights of a backbone expect, without training twice.
     """
     there = places.present
     pooled = functional.adaptive_avg_pool2d(torch.from_numpy(places.maps[there].astype(np.float32)), 4).flatten(1)
@@ -265,7 +266,7 @@ def _views(dataset: Dataset, sample: Sample, size_wh: tuple[int, int], views: in
 
 
 def _draws(among: Int[np.ndarray, " chosen"], batch: int, steps: int, seed: int) -> Iterator[np.ndarray]:
-    """Batches of indices, all views in a new order each time round."""
+    """Yield batches of indices, with a new random order in each pass."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(among)
     for _ in range(steps):

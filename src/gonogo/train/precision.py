@@ -1,4 +1,4 @@
-"""What training computes on and in: a device, and BF16 arithmetic where it has it."""
+"""Selects the device and the arithmetic precision of training."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import nn
 from gonogo.errors import InputError
 
 NATIVE = ("avx512_bf16", "amx_bf16")
-"""Processor flags of instructions that multiply BF16; without them it is emulated, slower than FP32."""
+"""CPU flags for native BF16 multiplication; without them BF16 is emulated and slower than FP32."""
 
 
 def training_device(name: str) -> torch.device:
-    """A device by torch's name for it: ``cpu``, ``cuda``, ``cuda:1``.
+    """Open a torch device by name: ``cpu``, ``cuda``, ``cuda:1``.
 
     Raises:
-        InputError: no such device here.
+        InputError: the device is not available.
     """
     try:
         device = torch.device(name)
@@ -26,27 +26,27 @@ def training_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         cause = str(error).splitlines()[0].split(". ")[0]
         raise InputError(
-            f"--device: torch cannot compute on {name!r} here ({cause}). Leave the option out to train on the "
-            "processor, or give a device that torch lists, such as 'cuda'."
+            f"--device: torch cannot use {name!r} on this machine ({cause}). Omit the option to train on the CPU, or "
+            "give an available device, such as 'cuda'."
         ) from error
     if device.type == "cuda":
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # validation compares with the processor's FP32
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # validation must match FP32 on the CPU
     return device
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """What a network's weights lie on."""
+    """The device of the weights of a network."""
     return next(network.parameters()).device
 
 
 def reduced_precision(device: torch.device | None = None) -> torch.autocast:
-    """A context in which convolutions and matrix products are done in BF16, or nothing changes where that costs time.
+    """Autocast context for convolutions and matrix products in BF16, disabled if BF16 is not native.
 
-    The choice rests on the processor's flags, so a run is the same every time; ``benchmarks/training_speed.py``
-    measures whether it is right. A graphics card is asked itself.
+    On a CPU the choice depends on its flags, so runs are reproducible; ``benchmarks/training_speed.py`` measures the
+    effect. On a GPU torch reports whether BF16 is supported.
 
     Args:
-        device: What is computed on; the processor where omitted.
+        device: Torch device; default the CPU.
     """
     kind = "cpu" if device is None else device.type
     native = torch.cuda.is_bf16_supported() if kind == "cuda" else kind == "cpu" and has_bf16()
@@ -55,7 +55,7 @@ def reduced_precision(device: torch.device | None = None) -> torch.autocast:
 
 @cache
 def has_bf16() -> bool:
-    """Whether the processor multiplies BF16 natively."""
+    """Whether the CPU supports BF16 natively."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux

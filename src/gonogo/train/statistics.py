@@ -1,4 +1,4 @@
-"""Batch statistics of weights whose normalisations were folded away."""
+"""Restores batch statistics of weights with folded batch normalisations."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from gonogo.runtime import Picture
 
 
 def restore_statistics(network: nn.Module, pictures: Iterator[Picture], *, most: int = 256) -> bool:
-    """Give folded batch normalisations their statistics back, without changing the function.
+    """Restore the statistics of folded batch normalisations without changing the function.
 
-    Folded weights have normalisations that are the identity (mean 0, variance 1), so their inputs are not normalised
-    and a gradient step of the usual size throws the network off. The mean m and variance v of each input are measured
+    Folded weights have identity normalisations (mean 0, variance 1), so their inputs are not normalised and gradient
+    steps of the usual size make training diverge. The mean m and variance v of each input are measured
     on some pictures, and scale g and shift b become ``g' = g sqrt((v + e) / (1 + e))`` and
-    ``b' = b + g m / sqrt(1 + e)``, which leaves ``g' (x - m) / sqrt(v + e) + b'`` equal to what was there.
+    ``b' = b + g m / sqrt(1 + e)``, which leaves ``g' (x - m) / sqrt(v + e) + b'`` equal to the original output.
 
     Args:
-        network: Takes uint8 NHWC pictures; changed in place and left in evaluation mode.
+        network: Takes uint8 NHWC pictures; modified in place and left in evaluation mode.
         pictures: Training pictures.
-        most: How many of them are looked at.
+        most: Maximum number of pictures used.
 
     Returns:
-        Whether there was anything to restore.
+        Whether any normalisation was restored.
     """
     network.eval()
     folded = [norm for norm in batch_norms(network) if _is_identity(norm)]

@@ -1,4 +1,4 @@
-"""Train, export, certify, seal: from a data set to a bundle, and from a bundle to a faster one."""
+"""Workflows: train a bundle from a data set, and quantize, distill, cascade or retrain an existing bundle."""
 
 from gonogo.workflow.cascading import Cascaded, CascadeOptions, join_cascade
 from gonogo.workflow.comparing import TeacherComparison, compare_with_teacher

@@ -1,4 +1,4 @@
-"""From a student and its teacher to one bundle in which the teacher judges only what the student is not sure of."""
+"""Joins a student and its teacher into a cascade: the teacher judges only parts the student is unsure about."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ from gonogo.workflow.region import ROI_FILES, copy_roi
 from gonogo.workflow.sealing import certify_draft, utc_now
 
 TAIL = 0.1
-"""Share of the val parts of a class, the outermost, from which the tail of their scores is estimated."""
+"""Share of the most extreme val parts of a class that the tail of the scores is estimated from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CascadeOptions:
-    """What decides how much the teacher is asked."""
+    """Options of a cascade."""
 
     risk_share: float = 0.1
-    """Of each promised rate, what the student's clear answers may use; the less, the more the teacher is asked."""
+    """Share of each promised rate that the student may use; a smaller share sends more parts to the teacher."""
     strange: float = 0.02
-    """Most ordinary parts that go to the teacher for being unlike everything that the student was taught."""
+    """Largest share of ordinary parts sent to the teacher for being out of distribution for the student."""
     split: Split = Split.TEST
-    """Where the cascade is compared with its teacher."""
+    """Split on which the cascade is compared with its teacher."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cascaded:
-    """What came of it."""
+    """A cascade and its comparison with the teacher."""
 
     bundle: Bundle
     compared: TeacherComparison
 
     @property
     def asked(self) -> int:
-        """Pictures of the compared split that went to the teacher."""
+        """Number of pictures of the compared split that were sent to the teacher."""
         return len(self.compared.itself.judged.timings_ms.get("teacher", ()))
 
 
@@ -74,21 +74,22 @@ def join_cascade(
     *,
     overwrite: bool = False,
 ) -> Cascaded:
-    """Put two bundles into one, choose on val what the student may settle, certify the whole on calibrate.
+    """Join two bundles, choose on val which parts the student decides, and certify the cascade on calibrate.
 
-    Both graphs are copied as they are, quantized or not.
+    Both graphs are copied unchanged, quantized or not.
 
     Args:
-        student: The fast one; judges everything first.
-        teacher: The sure one; its promise is what the cascade is certified for.
-        dataset: The labelled and split pictures that both were trained on.
-        out: The cascade's bundle.
-        options: How much the student may settle; the defaults of `CascadeOptions` where omitted.
-        overwrite: Replace a bundle already there, once the new one is complete.
+        student: The fast inspector; judges every part first.
+        teacher: The accurate inspector; the cascade is certified for its promise.
+        dataset: The labelled and split data set that both were trained on.
+        out: Path of the new bundle.
+        options: Default `CascadeOptions()`.
+        overwrite: Replace an existing bundle once the new one is complete.
 
     Raises:
-        InputError: unfit data, bundles that find the part in different ways, ``out`` exists.
-        UnfitError: the teacher promises nothing, val is too small for the guard, or one of the two is never heard.
+        InputError: the data are unsuitable, the bundles locate the part differently, or ``out`` exists.
+        UnfitError: the teacher has no certified escape limit, val is too small for the out-of-distribution check, or
+            one of the two would never decide.
     """
     options = options or CascadeOptions()
     if out.exists() and not overwrite:
@@ -100,11 +101,11 @@ def join_cascade(
     recorder = Recorder(student, dataset)
     seen = evaluate(recorder, dataset, (Split.VAL,), with_regions=False)
     judged = evaluate(teacher, dataset, (Split.VAL,), with_regions=False)
-    known = _known(recorder, seen, options.strange)
+    reference = _student_reference(recorder, seen, options.strange)
     rule = _rule(student, teacher, seen, judged, dataset, promise, options.risk_share)
-    _require_both_heard(rule, known, recorder, seen)
+    _require_both_decide(rule, reference, recorder, seen)
     with folder_beside(out, replace=overwrite) as partial:
-        _copy(student.bundle, teacher.bundle, known, partial)
+        _copy(student.bundle, teacher.bundle, reference, partial)
         inspector = Inspector.of_draft(bundle.draft(partial, _draft(student.bundle, rule, out.name)))
         draft = certify_draft(inspector, dataset, promise, teacher.heat_scale.shift_xy)
         compared = compare_with_teacher(draft.inspector, teacher, dataset, options.split)
@@ -116,11 +117,11 @@ def join_cascade(
 
 
 def outer_score(scores: Scores, rate: float) -> float:
-    """The score below which a new part of this class lies with probability ``rate``, far out in its lower tail.
+    """Estimate the score below which a new part of this class lies with a small probability ``rate``.
 
-    The lowest `TAIL` of the scores are taken to lie below some level by exponentially distributed amounts, whose mean
-    is the scale (peaks over a threshold: Pickands, Annals of Statistics 3, 1975, with shape 0). So the answer may lie
-    beyond the lowest score that was seen. A wrong guess costs review, never safety: that is certified afterwards.
+    The lowest `TAIL` of the scores is modelled as an exponential tail below a level (peaks over threshold: Pickands,
+    Annals of Statistics 3, 1975, with shape 0), so the estimate may lie below the lowest observed score. An error costs
+    reviews but not safety, because the cascade is certified afterwards.
     """
     ascending = np.sort(scores)
     outermost = max(1, math.ceil(TAIL * len(ascending)))
@@ -139,15 +140,15 @@ def _rule(
     promise: Promise,
     risk_share: float,
 ) -> CascadeRule:
-    """The band of student scores that goes to the teacher, and where the rest lie on the teacher's scale."""
+    """The range of student scores sent to the teacher, and the mapping of the others to the teacher's scale."""
     expected = expected_point(judged.scores(Label.GOOD), judged.scores(Label.BAD), dataset, promise)
-    # Without a promise of its own a side has no threshold to keep to: zero, where good and bad are equally likely.
+    # A threshold that is not certified is replaced by zero, where good and bad are equally likely.
     go_below = expected.go_below if math.isfinite(expected.go_below) else 0.0
     no_go_above = expected.no_go_above if math.isfinite(expected.no_go_above) else max(0.0, go_below)
     good, bad = seen.scores(Label.GOOD), seen.scores(Label.BAD)
     ask_from = outer_score(bad, risk_share * expected.escape.max_rate)
     ask_to = -outer_score(-good, risk_share * expected.overkill.max_rate)
-    if ask_from > ask_to:  # the student tells them apart with room to spare
+    if ask_from > ask_to:  # the student separates the classes with a margin
         ask_from = ask_to = (ask_from + ask_to) / 2
     manifest = teacher.bundle.manifest
     map_scale, map_offset = _map_unit(student, teacher)
@@ -167,9 +168,9 @@ def _rule(
 
 
 def _map_unit(student: Inspector, teacher: Inspector) -> tuple[float, float | None]:
-    """Scale and offset that bring the student's map to the heat scale of the teacher's.
+    """Scale and offset that convert the student's map to the heat scale of the teacher.
 
-    ``(1, None)`` where the cells of both maps are logits, and so of one unit as they are.
+    ``(1, None)`` if the cells of both maps are logits and need no conversion.
     """
     if not any(each.bundle.manifest.classifier.evidence for each in (student, teacher)):
         return 1.0, None
@@ -178,8 +179,8 @@ def _map_unit(student: Inspector, teacher: Inspector) -> tuple[float, float | No
     return scale, wanted.cold - scale * own.cold
 
 
-def _known(recorder: Recorder, seen: Evaluation, share: float) -> DriftReference:
-    """The guard over the student's features: what it was taught, and how far ordinary val parts lie from that."""
+def _student_reference(recorder: Recorder, seen: Evaluation, share: float) -> DriftReference:
+    """Fit the out-of-distribution check on the student's features of training and val parts."""
     distances: dict[str, float] = {}
     for picture in seen.pictures:
         if (signs := recorder.signs.get(picture.file)) is not None:
@@ -188,7 +189,7 @@ def _known(recorder: Recorder, seen: Evaluation, share: float) -> DriftReference
     if guard is None or recorder.features is None:
         needed = parts_for_share(share)
         raise UnfitError(
-            f"an out-of-distribution check that asks the teacher about at most {share:.3g} of ordinary parts needs "
+            f"An out-of-distribution check that sends at most {share:.3g} of ordinary parts to the teacher requires "
             f"{needed} val parts, found {len(distances)}. Allow a larger share with --strange, or label more parts."
         )
     return DriftReference(features=recorder.features, guard=guard, watches=(), bad_share=ASSUMED_BAD_SHARE, parts=0)
@@ -197,12 +198,14 @@ def _known(recorder: Recorder, seen: Evaluation, share: float) -> DriftReference
 def _require_fit(student: Inspector, teacher: Inspector) -> None:
     for each in (student, teacher):
         if each.cascade is not None:
-            raise InputError(f"{each.path}: expected a bundle with one network, found a cascade. Give one of its two.")
+            raise InputError(
+                f"{each.path}: expected a bundle with one network, found a cascade. Give its student or its teacher."
+            )
         require_whole_regions(each)
     if _reduced(student.recipe) != _reduced(teacher.recipe):
         raise InputError(
             f"{student.path} judges pictures {_reduced(student.recipe)}, {teacher.path} {_reduced(teacher.recipe)}. "
-            f"One picture serves both: distill with the teacher's --reduction."
+            f"Both must use the same size: distill with the --reduction of the teacher."
         )
     finders = [
         (each.recipe.roi, [(each.path / name).read_bytes() for name in ROI_FILES if (each.path / name).is_file()])
@@ -210,47 +213,47 @@ def _require_fit(student: Inspector, teacher: Inspector) -> None:
     ]
     if finders[0] != finders[1]:
         raise InputError(
-            f"{student.path} finds the part by {student.recipe.roi}, {teacher.path} by {teacher.recipe.roi} or with "
+            f"{student.path} locates the part by {student.recipe.roi}, {teacher.path} by {teacher.recipe.roi} or with "
             "other settings. Both must judge the same region: distill the student from this teacher."
         )
 
 
 def _reduced(recipe: Recipe) -> str:
-    """How pictures are reduced before they are judged."""
+    """Describe how pictures are scaled down before they are judged."""
     if recipe.reduction == 1:
         return "at their full size"
     return f"at 1/{recipe.reduction} of their size, reduced by the {recipe.reduced_by}"
 
 
-def _require_both_heard(rule: CascadeRule, known: DriftReference, recorder: Recorder, seen: Evaluation) -> None:
-    """A cascade in which one of the two never decides is no better than the other alone."""
-    assert known.guard is not None, "made a moment ago"
+def _require_both_decide(rule: CascadeRule, reference: DriftReference, recorder: Recorder, seen: Evaluation) -> None:
+    """Raise if one of the two would never decide, since the other alone would then be better."""
+    assert reference.guard is not None, "fitted by _student_reference"
     unsure = [
-        rule.ask_from <= picture.score <= rule.ask_to or known.guard.stops(signs.distance)
+        rule.ask_from <= picture.score <= rule.ask_to or reference.guard.stops(signs.distance)
         for picture in seen.pictures
         if picture.score is not None and (signs := recorder.signs.get(picture.file)) is not None
     ]
     if all(unsure):
         raise UnfitError(
-            f"the student is sure of none of the {len(unsure)} val pictures, so the teacher alone is faster. Teach it "
-            "longer or choose a larger one (gonogo bundle distill), or allow its answers more risk with --risk-share."
+            f"The student is sure about none of the {len(unsure)} val pictures, so the teacher alone is faster. "
+            "Train it longer, choose a larger one (gonogo bundle distill), or allow it more risk with --risk-share."
         )
     if not any(unsure):
-        raise UnfitError(f"the student is sure of all {len(unsure)} val pictures: use it alone.")
+        raise UnfitError(f"The student is sure about all {len(unsure)} val pictures: use it without the teacher.")
 
 
-def _copy(student: Bundle, teacher: Bundle, known: DriftReference, folder: Path) -> None:
+def _copy(student: Bundle, teacher: Bundle, reference: DriftReference, folder: Path) -> None:
     (folder / bundle.CASCADE).mkdir()
     for source, target in ((student.classifier, bundle.CLASSIFIER), (teacher.classifier, bundle.TEACHER)):
         for suffix in (".xml", ".bin"):
             shutil.copyfile(source.with_suffix(suffix), (folder / target).with_suffix(suffix))
     copy_roi(teacher.root, folder)
-    for name, data in drift.to_files(known).items():
+    for name, data in drift.to_files(reference).items():
         (folder / bundle.CASCADE / name).write_bytes(data)
 
 
 def _draft(student: Bundle, rule: CascadeRule, name: str) -> Manifest:
-    """The student's manifest without what belongs to the student alone."""
+    """The manifest of the student without the fields that apply to the student alone."""
     machine, before = settings(), student.manifest
     return Manifest(
         name=name.removesuffix(bundle.SUFFIX),

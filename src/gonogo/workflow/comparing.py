@@ -1,4 +1,4 @@
-"""A bundle beside its teacher: the same promise, the same parts, and how many of them a person has to see."""
+"""Compares a bundle with its teacher on the same parts, for the same promise."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from gonogo.workflow.options import Promise
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredDataset:
-    """One of the two bundles on the compared parts. Its guard is left aside: only the thresholds are compared."""
+    """Scores of one bundle on the compared parts. Only thresholds count, not the out-of-distribution check."""
 
     point: OperatingPoint
     judged: Evaluation
 
     def rate(self, state: State, label: Label | None = None) -> Rate:
-        """Parts that the thresholds bring to a state, of all parts with the label."""
+        """Share of parts with this label that the thresholds put into a state."""
         return Rate.of_outcomes(self._state(part) is state for part in self.judged.parts if label in (None, part.label))
 
     @property
     def reviewed(self) -> frozenset[str]:
-        """The parts sent to a person."""
+        """The parts sent to review."""
         return frozenset(part.part for part in self.judged.parts if self._state(part) is State.REVIEW)
 
     def tally(self) -> VerdictCounts:
-        """The counts, for the manifest."""
+        """Counts of verdicts, for the manifest."""
         return VerdictCounts(
             parts_good=self.judged.count(Label.GOOD),
             parts_bad=self.judged.count(Label.BAD),
@@ -54,7 +54,7 @@ class ScoredDataset:
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherComparison:
-    """What became of the same parts under a bundle and under its teacher."""
+    """Verdicts of a bundle and of its teacher on the same parts."""
 
     itself: ScoredDataset
     teacher: ScoredDataset
@@ -62,13 +62,13 @@ class TeacherComparison:
 
     @property
     def as_safe(self) -> bool:
-        """Whether the bundle certifies what its teacher certifies; both were asked for the same promise."""
+        """Whether the bundle certifies at least what its teacher certifies."""
         ours, theirs = self.itself.point.escape, self.teacher.point.escape
         return ours.holds and ours.max_rate <= theirs.max_rate and ours.confidence >= theirs.confidence
 
     @property
     def review_p(self) -> float:
-        """P value of the exact sign test on the parts that only one of the two sends to a person (McNemar, 1947)."""
+        """P value of the exact sign test on the parts that only one of the two sends to review (McNemar, 1947)."""
         only_ours = len(self.itself.reviewed - self.teacher.reviewed)
         only_theirs = len(self.teacher.reviewed - self.itself.reviewed)
         if not only_ours + only_theirs:
@@ -76,7 +76,7 @@ class TeacherComparison:
         return float(stats.binomtest(only_ours, only_ours + only_theirs).pvalue)
 
     def record(self) -> ParentComparison:
-        """For the manifest."""
+        """Record for the manifest."""
         return ParentComparison(
             teacher_sha256=self.teacher.judged.bundle_sha256,
             split=self.split.value,
@@ -87,10 +87,10 @@ class TeacherComparison:
 
 
 def compare_with_teacher(judge: Inspector, teacher: Inspector, dataset: Dataset, split: Split) -> TeacherComparison:
-    """Judge the parts of a split by both.
+    """Judge the parts of a split with both inspectors.
 
     Raises:
-        DatasetError: no labelled picture in the split.
+        DatasetError: the split has no labelled pictures.
     """
     sides = [
         ScoredDataset(point=promised(each), judged=evaluate(each, dataset, (split,), with_regions=False))
@@ -100,23 +100,23 @@ def compare_with_teacher(judge: Inspector, teacher: Inspector, dataset: Dataset,
 
 
 def promised(teacher: Inspector) -> OperatingPoint:
-    """A bundle's operating point, which must promise something.
+    """Return the operating point of a bundle, which must have a certified escape limit.
 
     Raises:
-        UnfitError: its escape rate is not certified, so there is nothing to be as safe as.
+        UnfitError: the escape rate is not certified.
     """
     point = teacher.operating_point
     if point is None or not point.escape.holds:
         missing = "" if point is None else f" ({point.escape.parts_missing} more bad parts are needed)"
         raise UnfitError(
-            f"{teacher.path}: expected a certified escape rate to hold the new bundle to, found none{missing}. "
-            "Certify it first: gonogo certify, with a limit that the calibration parts can prove."
+            f"{teacher.path}: expected a certified escape rate for the new bundle to match, found none{missing}. "
+            "Certify it first: gonogo certify, with a limit that the calibration parts can support."
         )
     return point
 
 
 def promise_of(teacher: Inspector) -> Promise:
-    """What a bundle that is made from this one must promise: the same limits, asked for in the same way.
+    """The promise that a bundle derived from this one must keep: the same limits and options.
 
     Raises:
         UnfitError: see `promised`.
@@ -127,9 +127,9 @@ def promise_of(teacher: Inspector) -> Promise:
 
 
 def expected_point(good: Scores, bad: Scores, dataset: Dataset, promise: Promise) -> TradeoffPoint:
-    """Where the thresholds will fall by the scores of the val parts.
+    """Estimate the thresholds from the scores of the val parts.
 
-    Whatever decides what a score *is* may look at val, never at the calibrate split: the certificate rests on that.
+    The certificate requires that nothing that influences a score uses the calibrate split.
 
     Raises:
         DatasetError: val lacks good or bad parts.
@@ -156,23 +156,23 @@ def expected_point(good: Scores, bad: Scores, dataset: Dataset, promise: Promise
 
 
 def require_whole_regions(inspector: Inspector) -> None:
-    """Refuse a bundle that judges windows, for what looks at whole regions only.
+    """Raise if a bundle judges windows instead of whole regions.
 
     Raises:
-        InputError: its recipe has ``tiling``.
+        InputError: the recipe has ``tiling``.
     """
     if inspector.recipe.tiling is not None:
         raise InputError(
             f"{inspector.path}: expected a bundle that judges the region as a whole, found one with windows (--tile). "
-            "Neither distillation nor a cascade works with windows; make it faster with: gonogo bundle quantize"
+            "Distillation and cascades do not support windows; to make it faster, use gonogo bundle quantize."
         )
 
 
 def require_same_data(dataset: Dataset, *inspectors: Inspector) -> None:
-    """Refuse splits that leak, and a data set that is not the one a bundle was trained on: it certifies nothing.
+    """Raise if the splits leak, or if a bundle was trained on another data set.
 
     Raises:
-        DatasetError: a part is in calibrate and in train or val, or the fingerprint is not the bundle's.
+        DatasetError: a part is in calibrate and in train or val, or the fingerprint does not match a bundle.
     """
     refuse_leaks(dataset)
     refuse_redealt(dataset)

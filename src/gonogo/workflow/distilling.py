@@ -1,4 +1,4 @@
-"""From a teacher to a student: a smaller network with the same promise, sealed in a bundle of its own."""
+"""Distills a teacher into a student: a smaller network, certified for the same promise, in its own bundle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,15 @@ from gonogo.model import FeatureNetwork, MapHead, Network, Normalisation, Pool, 
 from gonogo.operating_point import worst_per_part
 from gonogo.schema import Label, Scores
 from gonogo.source import TrainingSource
-from gonogo.train import Distillation, Lessons, Seen, cell_units, make_lessons, train_student, watch_teacher
+from gonogo.train import (
+    Distillation,
+    DistillationSet,
+    TeacherOutput,
+    cell_units,
+    make_distillation_set,
+    run_teacher,
+    train_student,
+)
 from gonogo.workflow.comparing import (
     TeacherComparison,
     compare_with_teacher,
@@ -41,7 +49,7 @@ from gonogo.workflow.training import make_source, require_resolution
 
 @dataclass(frozen=True, kw_only=True)
 class DistillingOptions:
-    """Everything that decides what a student becomes."""
+    """Options of a distillation."""
 
     backbone: str = "mobilenet_v3_small"
     weights: str = "none"
@@ -49,21 +57,21 @@ class DistillingOptions:
     cuts: tuple[str, ...] = ()
     pool: Pool = Pool.LSE
     size_wh: tuple[int, int] | None = None
-    """The teacher's where omitted."""
+    """Input size; default that of the teacher."""
     reduction: Reduction | None = None
-    """Pictures are judged at this fraction of their size; the teacher's where omitted."""
+    """Scale pictures down by this factor before judging; default that of the teacher."""
     normalisation: Normalisation | None = None
-    """The backbone's usual one where omitted: the whole network learns, so little depends on it."""
+    """Default that of the backbone. The whole network is trained, so the choice matters little."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     recipe: Distillation = field(default_factory=Distillation)
     split: Split = Split.TEST
-    """Where the student is compared with its teacher."""
+    """Split on which the student is compared with its teacher."""
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distilled:
-    """What came of it."""
+    """A student and its comparison with the teacher."""
 
     bundle: Bundle
     compared: TeacherComparison
@@ -79,21 +87,22 @@ def distill_bundle(
     *,
     overwrite: bool = False,
 ) -> Distilled:
-    """Teach a small network what a bundle knows, and certify it for the same promise.
+    """Train a small network on the scores and maps of a bundle, and certify it for the same promise.
 
-    Learns from train, chooses on val, certifies on calibrate, compares on test. The teacher's graph is all that is
-    needed of it.
+    Trains on train, selects the epoch on val, certifies on calibrate and compares on test. Only the graph of the
+    teacher is needed.
 
     Args:
         teacher: A certified inspector with one network.
-        dataset: The labelled and split pictures that it was trained on.
-        out: The student's bundle.
-        options: What to teach; the defaults of `DistillingOptions` where omitted.
-        overwrite: Replace a bundle already there, once the new one is complete.
+        dataset: The labelled and split data set that it was trained on.
+        out: Path of the new bundle.
+        options: Default `DistillingOptions()`.
+        overwrite: Replace an existing bundle once the new one is complete.
 
     Raises:
-        InputError: unfit data, a teacher that is a cascade, unknown backbone, weights that do not fit, ``out`` exists.
-        UnfitError: the teacher promises nothing, or the exported graph differs from the trained network.
+        InputError: the data are unsuitable, the teacher is a cascade, the backbone or its weights are invalid, or
+            ``out`` exists.
+        UnfitError: the teacher has no certified escape limit, or the exported graph differs from the trained network.
     """
     options = options or DistillingOptions()
     if out.exists() and not overwrite:
@@ -110,12 +119,12 @@ def distill_bundle(
     require_resolution(source, reduction, teacher.recipe.roi)
     network = _student(source, options)
     work = out.with_name(f"{out.name}.work")
-    train, val = _lessons(teacher, source, network, options)
+    train, val = _distillation_sets(teacher, source, network, options)
     history = train_student(network, train, val, options.recipe, seed=options.seed, work=work)
     facts: dict[str, JsonValue] = {"options": plain(asdict(options)), "distillation": [dict(row) for row in history]}
     with folder_beside(out, replace=overwrite) as partial:
         copy_roi(teacher.path, partial)
-        # Its cells were taught what lies under them: the teacher's shift is out of the lessons.
+        # The targets are already corrected for the teacher's shift, so the student has none.
         built = built_network(network, source, options.backbone, options.weights, shift_xy=(0.0, 0.0))
         draft = fill_bundle(
             partial,
@@ -135,7 +144,7 @@ def distill_bundle(
 
 
 def _student(source: TrainingSource, options: DistillingOptions) -> Network:
-    """The backbone as it comes and a head that knows nothing."""
+    """The pretrained backbone with an untrained head."""
     torch.manual_seed(options.seed)
     stack = load_backbone(options.backbone, weights=options.weights, cuts=options.cuts, seed=options.seed).eval()
     normalisation = options.normalisation or architecture(options.backbone).normalisation
@@ -146,10 +155,10 @@ def _student(source: TrainingSource, options: DistillingOptions) -> Network:
     return Network(features, MapHead(channels, options.pool)).eval()
 
 
-def _lessons(
+def _distillation_sets(
     teacher: Inspector, source: TrainingSource, network: Network, options: DistillingOptions
-) -> tuple[Lessons, Lessons]:
-    """What the student learns from, and what its progress is measured on."""
+) -> tuple[DistillationSet, DistillationSet]:
+    """The training and the validation set of the student."""
     machine, manifest = settings(), teacher.bundle.manifest
     graph = runtime.compile_graph(
         teacher.bundle.graph(bundle.CLASSIFIER),
@@ -163,14 +172,14 @@ def _lessons(
     with torch.no_grad():
         _, defect_map, _ = network(torch.zeros(1, height, width, 3, dtype=torch.uint8))
 
-    def watch(samples: tuple[Sample, ...], augmentation: Augmentation) -> Seen:
+    def watch(samples: tuple[Sample, ...], augmentation: Augmentation) -> TeacherOutput:
         cache = machine.cache_dir / "features"
-        return watch_teacher(
+        return run_teacher(
             graph, shown, samples, augmentation, seed=options.seed, cache=cache, teacher_sha256=teacher.bundle_sha256
         )
 
-    def write(samples: tuple[Sample, ...], augmentation: Augmentation, seen: Seen) -> Lessons:
-        return make_lessons(
+    def write(samples: tuple[Sample, ...], augmentation: Augmentation, seen: TeacherOutput) -> DistillationSet:
+        return make_distillation_set(
             source,
             samples,
             augmentation,
@@ -187,7 +196,7 @@ def _lessons(
 
     train, val = (source.dataset.split(split) for split in (Split.TRAIN, Split.VAL))
     val_seen = watch(val, PLAIN)
-    # The certified threshold comes from the calibrate split, which must not shape the student: val says where it lies.
+    # The certified threshold comes from the calibrate split, which must not influence the student; estimate it on val.
     good, bad = _of_parts(val, val_seen)
     expected = expected_point(good, bad, source.dataset, promise_of(teacher))
     scale, bias = _cell_units(teacher, expected.go_below, bad)
@@ -196,7 +205,7 @@ def _lessons(
 
 
 def _cell_units(teacher: Inspector, go_below: float, bad: Scores) -> tuple[float, float]:
-    """Scale and bias that make logits of the cells of the teacher's map."""
+    """Scale and bias that turn the cells of the teacher's map into logits."""
     if not teacher.bundle.manifest.classifier.evidence:
         return 1.0, teacher.bias
     scale = teacher.heat_scale
@@ -204,8 +213,8 @@ def _cell_units(teacher: Inspector, go_below: float, bad: Scores) -> tuple[float
     return cell_units(cold=scale.cold, hot=scale.hot, go_below=passes, bad_score=float(np.median(bad)))
 
 
-def _of_parts(samples: Sequence[Sample], seen: Seen) -> tuple[Scores, Scores]:
-    """The worst score of each good and of each bad part."""
+def _of_parts(samples: Sequence[Sample], seen: TeacherOutput) -> tuple[Scores, Scores]:
+    """The highest score of each good and of each bad part."""
     marked = {sample.part_id for sample in samples if sample.label is Label.BAD}
     parts, scores = worst_per_part([sample.part_id for sample in samples], seen.scores[:, 0])
     bad = np.array([part in marked for part in parts])

@@ -1,4 +1,4 @@
-"""Which labels of a data set are probably wrong: every labelled picture judged by evidence fitted without its part."""
+"""Finds labels that are probably wrong, by scoring every picture with evidence fitted without its part."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def find_doubts(
     backbone: str = "efficientnet_lite0",
     seed: int = 0,
 ) -> LabelDoubts:
-    """Score every labelled picture, whatever its split, by evidence fitted on the other parts.
+    """Score every labelled picture in all splits with evidence fitted on the other parts.
 
-    It looks at calibrate and test too, so it is for cleaning labels before a training: labels that were changed after
-    looking at scores make a certificate of the same pictures worth less.
+    This includes calibrate and test, so use it to clean labels before training: changing calibration labels after
+    seeing scores weakens the certificate.
 
     Args:
         dataset: Labelled pictures; splits are not needed.
-        search: Finds the region of interest; the whole picture where omitted.
-        size_wh: What the network looks at; the region's own shape, about 200,000 pixels at most, where omitted.
+        search: Locates the region of interest; default the whole picture.
+        size_wh: Input size of the network; default the aspect ratio of the region, at most about 200,000 pixels.
         backbone: Name of an EfficientNet-Lite.
         seed: Random seed of the folds and the memory.
 
     Raises:
-        DatasetError: fewer than five good parts.
-        InputError: no such backbone, or its package is not installed.
+        DatasetError: there are fewer than five good parts.
+        InputError: the backbone is unknown, or its package is not installed.
     """
     samples, unreadable = _readable(dataset)
     source = TrainingSource(dataset=dataset, size_wh=size_wh or USUAL_WH)
@@ -71,19 +71,19 @@ def find_doubts(
     return doubtful(samples, table, out_of_fold(table, seed=seed), unreadable=unreadable)
 
 
-def open_search(recipe: str) -> Roi | None:
-    """The region of interest by ``none`` or a recipe's file.
+def open_search(config: str) -> Roi | None:
+    """Open a ROI config by its path; ``None`` for ``none``.
 
     Raises:
-        InputError: no such file, or no recipe.
+        InputError: the file does not exist or is not a ROI config.
     """
     from pathlib import Path
 
-    return None if recipe == "none" else roi.open_roi(Path(recipe))
+    return None if config == "none" else roi.open_roi(Path(config))
 
 
 def _readable(dataset: Dataset) -> tuple[list[Sample], list[str]]:
-    """Labelled pictures that show a part and can be decoded, and the names of those that cannot."""
+    """Labelled pictures that show a part and can be decoded, and the names of those that cannot be decoded."""
     kept, unreadable = [], []
     labelled = [sample for sample in dataset.samples if sample.label is not None and sample.present is not False]
     for sample in track(labelled, "reading"):
@@ -101,5 +101,5 @@ def _require_good(dataset: Dataset, samples: list[Sample]) -> None:
     if len(good) < LEAST_GOOD_PARTS:
         raise DatasetError(
             f"{dataset.root}: expected readable pictures of at least {LEAST_GOOD_PARTS} parts labelled good, found "
-            f"{len(good)}. Label more of them before doubting any."
+            f"{len(good)}. Label more good parts first."
         )

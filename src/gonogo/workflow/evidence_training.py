@@ -1,4 +1,4 @@
-"""Training without torch: frozen features, three kinds of evidence, weighed on parts left out."""
+"""Training without torch: three kinds of evidence on frozen features, weighted by cross-validation."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ from gonogo.runtime import Graph, Picture
 from gonogo.schema import Label
 from gonogo.source import TrainingSource, labels, masked
 from gonogo.workflow.options import TrainingOptions
-from gonogo.workflow.picture_size import brings_more, sizes_to_try, usual_region_wh
+from gonogo.workflow.picture_size import clearly_better, sizes_to_try, usual_region_wh
 from gonogo.workflow.sealing import Built, Unseen
 
 USUAL_WH = (224, 224)
 MOST_TRIED_PICTURES = 240
-"""Pictures that sizes are tried on."""
+"""Maximum number of pictures used to compare sizes."""
 PARITY_PICTURES = 4
-"""Pictures that the graph is held against its plain reference on: that computes a picture in about a second."""
+"""Number of pictures for the parity check; the reference implementation takes about a second per picture."""
 PARITY_TOLERANCE = 1e-3
-"""Largest difference in score, as a share of the deviation of the scores of good parts, or in absolute terms."""
+"""Largest allowed difference between graph and reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One backbone at one size, and what its evidence reaches on parts left out."""
+    """One backbone at one size, with out-of-fold scores of its evidence."""
 
     backbone: Backbone
     source: TrainingSource
@@ -60,14 +60,14 @@ class Trial:
 def train_evidence(source: TrainingSource, options: TrainingOptions) -> Built:
     """Choose the size, fit the evidence on train and val, and build the graph.
 
-    Nothing is learned from calibrate or test.
+    Calibrate and test are not used.
 
     Args:
-        source: Gives the pictures; its size is replaced by the chosen one.
-        options: What to train.
+        source: Source of the training pictures; its size is replaced by the chosen one.
+        options: Training options.
 
     Raises:
-        InputError: no such backbone, its package is not installed, or a size that is no multiple of 32.
+        InputError: the backbone is unknown, its package is not installed, or the size is not a multiple of 32.
     """
     samples = source.dataset.split(Split.TRAIN, Split.VAL)
     sizes = [options.size_wh] if options.size_wh else _sizes(source, samples, options)
@@ -97,10 +97,10 @@ def train_evidence(source: TrainingSource, options: TrainingOptions) -> Built:
 
 
 def open_backbones(options: TrainingOptions) -> list[Backbone]:
-    """The backbone that is asked for, once for each input normalisation that its weights may expect.
+    """Open the requested backbone, once for each input normalisation that its weights may expect.
 
     Raises:
-        InputError: no such backbone, or its package is not installed.
+        InputError: the backbone is unknown, or its package is not installed.
     """
     if options.backbone in PACKAGES and options.weights == "imagenet":
         return [pretrained(options.backbone)]
@@ -112,31 +112,31 @@ def open_backbones(options: TrainingOptions) -> list[Backbone]:
 def check_evidence(
     weighted: Weighted, backbone: Backbone, graph: Graph, source: TrainingSource, samples: Sequence[Sample]
 ) -> float:
-    """Hold the compiled graph against the plain reference, on pictures of both classes.
+    """Compare the compiled graph with the reference implementation, on pictures of both classes.
 
     Returns:
         The largest absolute difference in score.
 
     Raises:
-        ParityError: it exceeds `PARITY_TOLERANCE`.
+        ParityError: the difference exceeds `PARITY_TOLERANCE`.
     """
     return check_pictures(weighted, backbone, graph, source.plain(list(_alternating(samples))[:PARITY_PICTURES]))
 
 
 def check_pictures(weighted: Weighted, backbone: Backbone, graph: Graph, pictures: Iterable[Picture]) -> float:
-    """As `check_evidence`, on pictures as the network sees them."""
+    """Like `check_evidence`, on pictures at the input size of the network."""
     worst = 0.0
     for picture in pictures:
         found = graph(picture)
         expected = judge_reference(weighted, backbone.reference(picture))
         for difference in (expected.score - found["score"][0], np.abs(expected.heatmap - found["heatmap"][0]).max()):
-            worst = float(np.maximum(worst, abs(difference)))  # hands NaN on
+            worst = float(np.maximum(worst, abs(difference)))  # propagates NaN
         if expected.defect_kinds is not None:
             worst = float(np.maximum(worst, np.abs(expected.defect_kinds - found["kinds"][0]).max()))
     if not worst <= PARITY_TOLERANCE:
         raise ParityError(
-            f"the graph differs from its plain reference by {worst:.2e}, more than the {PARITY_TOLERANCE:.0e} allowed. "
-            "This is a fault of OpenVINO on this processor or of gonogo: please report it."
+            f"The graph differs from its reference implementation by {worst:.2e}; at most {PARITY_TOLERANCE:.0e} is "
+            "allowed. This is a bug in gonogo or in OpenVINO on this processor; please report it."
         )
     return worst
 
@@ -153,14 +153,14 @@ def _best_trial(
     sizes: Sequence[tuple[int, int]],
     options: TrainingOptions,
 ) -> Trial:
-    """The smallest size that no larger one beats beyond the noise of its out-of-fold loss."""
+    """The smallest size whose out-of-fold loss no larger size improves significantly."""
     best = min(
         (_try(each, usual_shift(each), source, samples, sizes[0], options) for each in backbones),
         key=lambda trial: float(losses_out_of_fold(trial.tried, trial.table.bad).mean()),
     )
     for size_wh in sizes[1:]:
         other = _try(best.backbone, best.shift_xy, source, samples, size_wh, options)
-        if brings_more(*(losses_out_of_fold(each.tried, each.table.bad) for each in (other, best))):
+        if clearly_better(*(losses_out_of_fold(each.tried, each.table.bad) for each in (other, best))):
             best = other
     return best
 
@@ -187,7 +187,7 @@ def _try(
 
 
 def usual_shift(backbone: Backbone) -> tuple[float, float]:
-    """Where a cell of the stride-16 map looks; in cells, so that it hardly depends on the size."""
+    """Spatial offset of the stride-16 map, in cells, so that it hardly depends on the size."""
     graph = runtime.compile_graph(backbone.graph(USUAL_WH))
     return measure_shift(lambda picture: graph(picture)["stride_16"][0], USUAL_WH)
 
@@ -224,7 +224,7 @@ def _gather(
 
 
 def pictures_to_try(samples: Sequence[Sample], seed: int) -> Sequence[Sample]:
-    """As many pictures as sizes are tried on, half of them bad where there are as many, whole parts together."""
+    """A random subset of pictures for comparing sizes, half of them bad if there are enough."""
     if len(samples) <= MOST_TRIED_PICTURES:
         return samples
     order = np.random.default_rng(seed).permutation(len(samples))
@@ -237,14 +237,14 @@ def pictures_to_try(samples: Sequence[Sample], seed: int) -> Sequence[Sample]:
 
 
 def _alternating(samples: Sequence[Sample]) -> Iterator[Sample]:
-    """Bad and good pictures by turns."""
+    """Alternate bad and good pictures."""
     kinds = [[sample for sample in samples if sample.label is label] for label in (Label.BAD, Label.GOOD)]
     for index in range(max(map(len, kinds))):
         yield from (kind[index] for kind in kinds if index < len(kind))
 
 
 def described(best: Trial, weighted: Weighted, aurocs: dict[str, float]) -> Classifier:
-    """What the bundle says of the evidence."""
+    """Describe the classifier for the manifest."""
     weights = {
         "context": weighted.context_weight,
         "memory": weighted.memory_weight,
@@ -278,13 +278,13 @@ def _sentence(best: Trial, aurocs: dict[str, float]) -> str:
     width, height = best.source.size_wh
     seen = f"The network sees {width} x {height} pixels."
     if not aurocs:
-        return f"{seen} No bad part to learn from: judged by the distance to good parts alone."
+        return f"{seen} There are no bad parts to learn from: parts are judged by their distance to good parts alone."
     kinds = ", ".join(f"{kind} {value:.3f}" for kind, value in aurocs.items() if kind != "all")
-    return f"{seen} AUROC of each kind of evidence alone, on pictures left out: {kinds}."
+    return f"{seen} Cross-validated AUROC of each kind of evidence alone: {kinds}."
 
 
 def _sentence_of_kinds(known: KnownKinds) -> str:
     return (
-        f"It names {len(known.names)} defect kinds ({', '.join(known.names)}): {known.named_right:.0%} right on bad "
-        f"parts left out; unlike any of them where the likeliest has a share below {known.least_share:.0%}."
+        f"It names {len(known.names)} defect kinds ({', '.join(known.names)}): {known.named_right:.0%} correct in "
+        f"cross-validation on bad parts; unlike any of them if the likeliest is below {known.least_share:.0%}."
     )

@@ -1,4 +1,4 @@
-"""Training with torch: a head fitted on a backbone as it comes, then the whole network fine-tuned."""
+"""Training with torch: fit a head on the pretrained backbone, then fine-tune the whole network."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from gonogo.schema import Label
 from gonogo.source import TrainingSource, labels
 from gonogo.train import fine_tune, training_device
 from gonogo.workflow.evidence_training import train_evidence
-from gonogo.workflow.fitting import fit_scale_and_bias, train_frozen
+from gonogo.workflow.fitting import resolve_options, train_frozen
 from gonogo.workflow.options import TrainingOptions
-from gonogo.workflow.picture_size import brings_more
+from gonogo.workflow.picture_size import clearly_better
 from gonogo.workflow.sealing import Built, Unseen
 
 LEAST_COMPARED = 5
-"""Pictures of each class that a comparison with the frozen backbone takes."""
+"""Fewest pictures of each class for a comparison with the frozen backbone."""
 
 
 def train_fine_tuned(
     source: TrainingSource, options: TrainingOptions, work: Path
 ) -> tuple[Built, list[dict[str, float]]]:
-    """Fine-tune the whole network, and return it only if it is better on pictures that fitted nothing.
+    """Fine-tune the whole network, and return it only if it is better on held-out pictures.
 
-    Half of val, by part, chooses the epoch; the other half fits nothing. On it the fine-tuned network is compared with
-    the default method on the same backbone as it comes, fitted on train and the first half. Where that is as good, or
-    the other half is too small to tell, the default method is trained on everything and returned. Random weights have
-    no frozen features worth comparing: then the fine-tuned network is returned in any case.
+    Half of val, by part, selects the epoch; the other half is held out. On it the fine-tuned network is compared with
+    the default method on the same frozen backbone, fitted on train and the first half. If the default method is as
+    good, or the held-out half is too small to tell, the default method is trained on everything and returned. With
+    random weights there is nothing to compare, and the fine-tuned network is always returned.
 
     Returns:
-        What is ready to be sealed, and one row per epoch.
+        The trained classifier, and one row per epoch.
 
     Raises:
-        InputError: unknown backbone, weights that do not fit, or no such device.
+        InputError: the backbone, its weights or the device are invalid.
     """
     if options.weights == "none":
         return _fine_tuned(source, options, work)
@@ -55,26 +55,25 @@ def train_fine_tuned(
     counts = np.bincount(labels(held_out), minlength=2)
     if counts.min() < LEAST_COMPARED:
         console.print(
-            f"Fine-tuning cannot be compared: expected at least {LEAST_COMPARED} good and bad pictures in half of val, "
+            f"Fine-tuning cannot be evaluated: expected {LEAST_COMPARED} or more good and bad pictures in half of val, "
             f"found {counts[0]} good and {counts[1]} bad. The default method is kept. Add parts, or split again with a "
             "larger val."
         )
         return train_evidence(source, options), history
     frozen = train_evidence(fitted, options)
     before, after = (_losses_on(each, held_out) for each in (frozen, tuned))
-    told = (
-        f"(loss {after.mean():.3f} with fine-tuning, {before.mean():.3f} without, on {len(held_out)} pictures that "
-        "fitted neither)"
+    losses = (
+        f"(loss {after.mean():.3f} with fine-tuning, {before.mean():.3f} without, on {len(held_out)} held-out pictures)"
     )
-    if brings_more(after, before):
-        console.print(f"Fine-tuning is kept {told}.")
+    if clearly_better(after, before):
+        console.print(f"Fine-tuning is kept {losses}.")
         return tuned, history
-    console.print(f"Fine-tuning brought nothing {told}: the default method is kept.")
+    console.print(f"Fine-tuning did not improve the result {losses}: the default method is kept.")
     return train_evidence(source, options), history
 
 
 def _without_half_of_val(source: TrainingSource, seed: int) -> tuple[TrainingSource, list[Sample]]:
-    """The source without half of val, and that half; whole parts together."""
+    """The source without half of val, and the held-out half, split by part."""
     val = source.dataset.split(Split.VAL)
     held_out = [sample for sample, fold in zip(val, deal_folds(val, 2, seed=seed), strict=True) if fold == 1]
     names = {sample.file_name for sample in held_out}
@@ -83,7 +82,7 @@ def _without_half_of_val(source: TrainingSource, seed: int) -> tuple[TrainingSou
 
 
 def _losses_on(built: Built, samples: Sequence[Sample]) -> Float64[np.ndarray, " samples"]:
-    """Class-balanced cross entropy in nats of some pictures."""
+    """Class-balanced cross entropy of each picture, in nats."""
     graph = runtime.compile_graph(built.graph)
     scores = np.array([float(graph(picture)["score"][0]) for picture in built.source.plain(samples)])
     return balanced_losses(scores, labels(samples))
@@ -91,8 +90,8 @@ def _losses_on(built: Built, samples: Sequence[Sample]) -> Float64[np.ndarray, "
 
 def _fine_tuned(source: TrainingSource, options: TrainingOptions, work: Path) -> tuple[Built, list[dict[str, float]]]:
     tuning = options.fine_tuning
-    assert tuning is not None, "asked for"
-    options = fit_scale_and_bias(options, source.dataset)
+    assert tuning is not None, "the caller checks that fine-tuning is requested"
+    options = resolve_options(options, source.dataset)
     training_device(options.device)
     torch.manual_seed(options.seed)
     side = architecture(options.backbone).side
@@ -111,7 +110,7 @@ def _fine_tuned(source: TrainingSource, options: TrainingOptions, work: Path) ->
         work=work,
         device=options.device,
     )
-    # Masks taught each cell where it looks; the features, measured after fine-tuning, may have moved elsewhere.
+    # The head was trained with this shift; fine-tuning may have changed the shift of the features.
     shift_xy = None if head.cells is None else head.cells.shift_xy
     return built_network(network, source, options.backbone, options.weights, shift_xy=shift_xy), history
 
@@ -119,7 +118,7 @@ def _fine_tuned(source: TrainingSource, options: TrainingOptions, work: Path) ->
 def built_network(
     network: Network, source: TrainingSource, backbone: str, weights: str, *, shift_xy: tuple[float, float] | None
 ) -> Built:
-    """A trained network as a graph, with what the bundle says of it."""
+    """Export a trained network and describe it for the manifest."""
     val = source.dataset.split(Split.VAL)
 
     def pictures() -> Iterable[Picture]:

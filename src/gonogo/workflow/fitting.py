@@ -1,4 +1,4 @@
-"""The frozen gear: a backbone as it comes, and the head fitted on its features, by labels or by masks."""
+"""Fits a head on the features of a frozen backbone, from labels or from masks."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from gonogo.workflow.normalisation import candidates
 from gonogo.workflow.options import TrainingOptions
 
 
-def fit_scale_and_bias(options: TrainingOptions, dataset: Dataset) -> TrainingOptions:
-    """The options with what they leave open decided: small defects call for a finer map, and one cell must count."""
+def resolve_options(options: TrainingOptions, dataset: Dataset) -> TrainingOptions:
+    """Fill in defaults that depend on the data: with masks, use a finer map and log-sum-exp pooling."""
     masks = options.masks and options.pool is not Pool.MEAN and masked(dataset.split(Split.TRAIN))
     if masks:
-        console.print("Bad pictures carry masks: the head is taught cell by cell (--no-masks: by the labels alone).")
+        console.print("Bad pictures have masks: the head is trained per cell (use --no-masks to train on labels only).")
     chosen = architecture(options.backbone)
     return replace(
         options,
@@ -49,9 +49,9 @@ def fit_scale_and_bias(options: TrainingOptions, dataset: Dataset) -> TrainingOp
 
 
 def train_frozen(source: TrainingSource, options: TrainingOptions) -> tuple[Network, LinearHead]:
-    """A backbone as it comes, and the head fitted on its features."""
+    """Load the pretrained backbone and fit a head on its features."""
     features = _choose_features(source, options)
-    assert options.pool is not None, "settled before"
+    assert options.pool is not None, "set by resolve_options"
     head = (_fit_on_cells if options.masks else _fit_on_labels)(source, features, options, options.pool)
     network = Network(features, MapHead(len(head.weight), options.pool, context=head.context is not None))
     with torch.no_grad():
@@ -65,7 +65,7 @@ def train_frozen(source: TrainingSource, options: TrainingOptions) -> tuple[Netw
 def _fit_on_labels(
     source: TrainingSource, features: FeatureNetwork, options: TrainingOptions, pool: Pool
 ) -> LinearHead:
-    """The head that tells good pictures from bad ones."""
+    """Fit the head on labels of pictures."""
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
     head = fit_mean(*_pooled_pair(source, features, options))
     if pool is Pool.MEAN:
@@ -80,7 +80,7 @@ def _fit_on_labels(
 
 
 def _fit_on_cells(source: TrainingSource, features: FeatureNetwork, options: TrainingOptions, pool: Pool) -> LinearHead:
-    """The head that tells defective cells of the map from sound ones; context, scale and bias are of the pictures."""
+    """Fit the head on labelled cells of the map; context, scale and bias are fitted on pictures."""
     pooled = _pooled_pair(source, features, options)
     context = fit_mean(*pooled).weight
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
@@ -93,7 +93,7 @@ def _fit_on_cells(source: TrainingSource, features: FeatureNetwork, options: Tra
 
 
 def _pooled_pair(source: TrainingSource, features: FeatureNetwork, options: TrainingOptions) -> tuple[Pooled, Pooled]:
-    """Mean-pooled features of all views of train, and of the untouched pictures of val."""
+    """Mean-pooled features of train with all augmentations, and of val without."""
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
     return (
         _pooled(source, features, train, options, options.augmentation, seed=options.seed),
@@ -110,7 +110,7 @@ def _pooled(
     *,
     seed: int,
 ) -> Pooled:
-    """Mean-pooled features, from the cache where they were computed before."""
+    """Mean-pooled features, cached."""
     return pooled_features(
         runtime.compile_graph(export_pooled(features, source.size_wh), many=True),
         source,
@@ -123,7 +123,7 @@ def _pooled(
 
 
 def _choose_features(source: TrainingSource, options: TrainingOptions) -> FeatureNetwork:
-    """The backbone with its input normalisation: the declared one, or the one that does better on unseen parts."""
+    """The backbone with the declared input normalisation, or with the better one by cross-validation."""
     stack = load_backbone(options.backbone, weights=options.weights, cuts=options.cuts, seed=options.seed).eval()
     normalisations = candidates(options.normalisation, options.backbone, options.weights)
     tried = [FeatureNetwork(stack, each).eval() for each in normalisations]
@@ -136,6 +136,6 @@ def _choose_features(source: TrainingSource, options: TrainingOptions) -> Featur
     ]
     names = ("ImageNet mean and deviation", "[-1, 1]")
     best = losses.index(min(losses))
-    told = ", ".join(f"{name}: {loss:.3f}" for name, loss in zip(names, losses, strict=True))
-    console.print(f"Input normalisation chosen by cross-validation (loss with {told}): {names[best]}.")
+    losses_by_name = ", ".join(f"{name}: {loss:.3f}" for name, loss in zip(names, losses, strict=True))
+    console.print(f"Input normalisation chosen by cross-validation (loss with {losses_by_name}): {names[best]}.")
     return tried[best]

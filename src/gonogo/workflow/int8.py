@@ -1,4 +1,4 @@
-"""A graph in INT8: NNCF's post-training quantization, with the worst layers left as they are where it drifts."""
+"""Quantizes a graph to INT8 with NNCF, keeping layers in floating point if scores drift too much."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from gonogo.runtime import Picture
 from gonogo.schema import Scores
 
 Preset = Literal["performance", "mixed"]
-"""Activations on a symmetric scale, or on one with an offset; the latter suits activations that go below zero."""
+"""``performance`` quantizes activations symmetrically, ``mixed`` asymmetrically, which suits negative activations."""
 
 MOST_DRIFT = 0.05
-"""Mean drift of a score that is let pass, see `drift`."""
+"""Largest accepted mean drift of a score, see `drift`."""
 _WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Int8:
-    """A quantized graph and what became of its layers."""
+    """A quantized graph and the numbers of its layers."""
 
     model: ov.Model
     int8_layers: int
     float_layers: int
-    """The one that draws the defect map is always among them."""
+    """Includes the layer that computes the defect map."""
     nncf: str
-    """Version."""
+    """Version of NNCF."""
 
 
 def to_int8(
@@ -50,15 +50,15 @@ def to_int8(
 ) -> Int8:
     """Quantize weights and activations of a classifier to INT8.
 
-    What follows the last feature map stays as it is: it costs next to nothing, and the score hangs on it (NNCF would
-    round the exponentials that the score is the logarithm of, to 256 steps). The ranges reach as far as the numbers of
-    any picture, where NNCF would take the mean reach of all: a defect is what few pictures show.
+    Everything after the last feature map stays in floating point: it costs little, and the score depends on it (NNCF
+    would round the exponentials inside the log-sum-exp to 256 steps). Activation ranges cover the extremes of all
+    pictures, not their mean as in NNCF's default, because only few pictures show defects.
 
     Args:
-        model: The graph of full precision; left as it is.
-        pictures: What the graph is fed on the line; the ranges of the INT8 numbers are taken from them.
-        steer_by: Layers are put back one by one, the most harmful first, while the scores of these pictures drift by
-            more than `MOST_DRIFT`; none are put back without.
+        model: The full-precision graph; not modified.
+        pictures: Network inputs to calibrate the activation ranges on.
+        steer_by: While the scores of these pictures drift by more than `MOST_DRIFT`, layers are restored to floating
+            point one at a time, the most harmful first. If empty, no layers are restored.
         preset: See `Preset`.
 
     Raises:
@@ -96,10 +96,10 @@ def to_int8(
 
 
 class _Drift:
-    """The measure that NNCF steers by: 1 less the mean drift of a score, in standard deviations of the scores.
+    """Accuracy metric for NNCF: 1 minus the mean drift of the scores, in standard deviations.
 
-    Drift is what the best straight line from the old scores to the new ones leaves over: a shift or a stretch that all
-    pictures share changes no verdict, because the thresholds are certified on the new scores.
+    Drift is the residual of the best linear fit from the old to the new scores: a common shift or scale changes no
+    verdict, because the thresholds are certified on the new scores.
     """
 
     def __init__(self, model: ov.Model, pictures: Sequence[Picture]) -> None:
@@ -107,7 +107,7 @@ class _Drift:
         self._expected = np.array([_score(compiled, picture) for picture in track(pictures, "scores before")])
 
     def __call__(self, compiled: ov.CompiledModel, items: Iterable[tuple[int, Picture]]) -> tuple[float, list[float]]:
-        """Of some of the pictures, with their numbers: the mean, and each one's."""
+        """Return the mean and the individual values for some numbered pictures."""
         numbered = list(items)
         found = np.array([_score(compiled, picture) for _, picture in numbered])
         kept = 1 - drift(self._expected[[i for i, _ in numbered]], found)
@@ -115,13 +115,13 @@ class _Drift:
 
 
 def drift(before: Scores, after: Scores) -> Scores:
-    """How far each score is from the best straight line over the old ones, in standard deviations of those on it."""
+    """Residual of each score from the best linear fit on the old scores, in standard deviations of the fitted ones."""
     first, second = before - before.mean(), after - after.mean()
     variance = float(first @ first)
     if variance == 0:
         return np.asarray(np.abs(second))
-    slope = max(float(first @ second) / variance, 0.0)  # one that turns the order round absorbs nothing
-    # In units of the new scores: a graph that gives one score for all has lost everything.
+    slope = max(float(first @ second) / variance, 0.0)  # a negative slope would reverse the order
+    # In units of the new scores, so that a graph with constant scores has an infinite drift.
     spread = max(slope * float(first.std()), 1e-9)
     return np.asarray(np.abs(second - slope * first) / spread)
 
@@ -131,9 +131,9 @@ def _score(compiled: ov.CompiledModel, picture: Picture) -> float:
 
 
 def _head(model: ov.Model) -> list[str]:
-    """What follows the feature maps: all of the evidence, or the defect map's convolutions, the context, the pooling.
+    """Names of the operations after the feature maps: the evidence, or convolutions, context and pooling of the head.
 
-    The operations of an evidence graph say by their names whether they belong to it.
+    Operations of the evidence are recognised by the prefix of their names.
     """
     computing = [
         node.get_friendly_name()
@@ -148,7 +148,7 @@ def _head(model: ov.Model) -> list[str]:
 
 
 def _feature_maps(model: ov.Model) -> list[ov.Node]:
-    """What the map is drawn from: each cut enters by a convolution, and by a mean where there is a context."""
+    """The feature maps that the defect map is computed from: inputs of its convolutions and means."""
     found, waiting = [], [model.output("heatmap").get_node()]
     while waiting:
         node = waiting.pop()
@@ -157,7 +157,7 @@ def _feature_maps(model: ov.Model) -> list[ov.Node]:
         else:
             waiting += [value.get_node() for value in node.input_values()]
     if not found:
-        raise UnfitError("expected a convolution that draws the defect map, found none: train the bundle again.")
+        raise UnfitError("Expected a convolution that computes the defect map, found none. Train the bundle again.")
     return found
 
 
@@ -177,7 +177,7 @@ def _weighted(model: ov.Model) -> list[ov.Node]:
 
 
 def _is_int8(node: ov.Node) -> bool:
-    """Whether its activations pass a quantizer; operations that hand numbers on unchanged may lie between."""
+    """Whether the activations pass a quantizer, possibly followed by operations that do not change values."""
     before = node.input_value(0).get_node()
     while before.get_type_name() in ("MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Concat"):
         before = before.input_value(0).get_node()
@@ -190,7 +190,7 @@ def _extremes(nncf: ModuleType) -> object:
 
 def _load_nncf() -> ModuleType:
     before = os.environ.get("NNCF_CI")
-    os.environ["NNCF_CI"] = "1"  # read once, on import: the one way to keep it from reporting its use
+    os.environ["NNCF_CI"] = "1"  # read once, on import: disables telemetry
     try:
         import nncf
     finally:
@@ -201,7 +201,7 @@ def _load_nncf() -> ModuleType:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Its bars on standard error, and only on a terminal, as all of ours; standard output is for results."""
+    """Send progress bars of NNCF to standard error, and only on a terminal; standard output is for results."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

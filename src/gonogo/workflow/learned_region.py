@@ -1,4 +1,4 @@
-"""Learning where the part is, with torch: from labelled boxes to a network and its proven margin."""
+"""Trains a locator with torch: from labelled boxes to a network with a calibrated margin."""
 
 from __future__ import annotations
 
@@ -39,53 +39,52 @@ from gonogo.workflow.normalisation import candidates
 from gonogo.workflow.options import LocatorOptions
 
 LEAST_PICTURES = 20
-"""Fewer labelled boxes than this teach nothing worth having."""
+"""Fewest labelled boxes to train a locator on."""
 STRIDES = (8, 16)
-"""The locator looks at the backbone's last feature maps of these strides: fine enough for edges, wide enough for
-objects."""
+"""The locator uses the last feature maps of these strides: fine enough for edges, coarse enough for objects."""
 SLACK = 1.5
-"""The taught range reaches beyond the labelled parts by this factor, either way."""
+"""Factor by which the accepted range of sizes and aspects extends beyond the labelled parts."""
 
 
 def input_wh(options: LocatorOptions) -> tuple[int, int]:
-    """What the picture is resized to."""
+    """Input size of the locator."""
     side = PIXELS_SIDE if options.weights == "none" else architecture(options.backbone).side
     return options.size_wh or (side, side)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenBackbone:
-    """A backbone ready to compute the locator's features."""
+    """A frozen backbone and its compiled graph."""
 
     network: FeatureNetwork
     graph: Graph
 
 
 def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> LearnedConfig:
-    """Train a locator on the train split's boxes, calibrate its margin on val, write both into a folder.
+    """Train a locator on the boxes of the train split, calibrate its margin on val, and write both to a folder.
 
-    Pictures labelled ``present: false`` teach it to refuse; every labelled picture gives further ones, see
+    Pictures labelled ``present: false`` train it to refuse; further ones are augmented from labelled pictures, see
     `gonogo.train.augmentations`.
 
     Args:
-        dataset: Labelled boxes.
-        folder: Where ``roi.toml`` and ``roi.xml`` go; exists.
-        options: What to train.
+        dataset: A data set with labelled boxes.
+        folder: Existing folder for ``roi.toml`` and ``roi.xml``.
+        options: Options of the locator.
 
     Raises:
-        DatasetError: fewer than `LEAST_PICTURES` boxes to learn from.
+        DatasetError: there are fewer than `LEAST_PICTURES` boxes.
         ParityError: the exported graph differs from the trained network.
     """
     train = locator_samples(dataset, Split.TRAIN)
     boxed = [sample for sample in train if labelled_box(sample) is not None]
     if len(boxed) < LEAST_PICTURES:
         raise DatasetError(
-            f"{dataset.root}: --roi learned needs at least {LEAST_PICTURES} training pictures with a box, found "
-            f"{len(boxed)}. Draw more boxes, or use --roi RECIPE.toml (gonogo roi tune) or --roi none."
+            f"{dataset.root}: --roi learned requires at least {LEAST_PICTURES} training pictures with a box, found "
+            f"{len(boxed)}. Draw more boxes, or use --roi ROI.toml (gonogo roi tune) or --roi none."
         )
     locating = options.locating or Locating()
-    recipe = taught_range(boxed, dataset, input_wh(options))
-    if recipe.closer_below:
+    config = taught_range(boxed, dataset, input_wh(options))
+    if config.closer_below:
         locating = locating.for_loose_parts()
     views = locating.views_of(len(train))
     backbone, places = _frozen(dataset, train, views, options)
@@ -95,24 +94,24 @@ def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> Learne
     model = export_locator(locator, input_wh(options))
     try:
         ov.save_model(model, folder / roi.NETWORK, compress_to_fp16=False)
-    except RuntimeError as error:  # all that OpenVINO says when the disk is full
+    except RuntimeError as error:  # OpenVINO raises this when the disk is full
         raise InputError(f"{folder}: the graph cannot be written ({error}). Free some space.") from error
     machine = settings()
     graph = runtime.compile_graph(folder / roi.NETWORK, device=machine.device, threads=machine.threads)
     held_out = [sample for sample in locator_samples(dataset, Split.VAL) if labelled_box(sample) is not None]
     check_locator_parity(locator, graph, (dataset.load(sample) for sample in (held_out or boxed)[:8]))
-    recipe = _with_presence(recipe, train, places, scaling, locating, seed=options.seed)
-    recipe = with_margin(recipe, graph, dataset, held_out, options.miss_rate)
-    roi.write_roi_config(folder / roi.RECIPE, recipe, comment=_remark(recipe, len(boxed)))
-    return recipe
+    config = _with_presence(config, train, places, scaling, locating, seed=options.seed)
+    config = with_margin(config, graph, dataset, held_out, options.miss_rate)
+    roi.write_roi_config(folder / roi.RECIPE, config, comment=_remark(config, len(boxed)))
+    return config
 
 
 def taught_range(boxed: Sequence[Sample], dataset: Dataset, size_wh: tuple[int, int]) -> LearnedConfig:
-    """A recipe with the range of sizes and aspects that the labelled parts have, and some slack."""
+    """A ROI config with the range of sizes and aspects of the labelled parts, extended by `SLACK`."""
     turned = all(sample.quad is not None for sample in boxed)
     areas, aspects, scales = [], [], []
     for sample in track(boxed, "measuring boxes"):
-        assert sample.box is not None, "only samples with a box are asked for"
+        assert sample.box is not None, "the caller passes samples with a box"
         height, width = dataset.load(sample).shape[:2]
         area, aspect = area_and_aspect(as_quad(_truth(sample, turned=turned)), (width, height))
         areas.append(area)
@@ -121,8 +120,8 @@ def taught_range(boxed: Sequence[Sample], dataset: Dataset, size_wh: tuple[int, 
     return LearnedConfig(
         size_wh=size_wh,
         turned=turned,
-        # Nothing but views of small parts teaches the closer look. Such parts do not lie in a fixture: their box is
-        # harder to find, and worth twice the time.
+        # The second pass needs training on small parts. Such parts are not in a fixture, so their box is harder to find
+        # and a second pass is worth the time.
         closer_below=CLOSER_BELOW if min(scales) * FILLED < SMALL else 0.0,
         area=(min(areas) / SLACK, min(1.0, max(areas) * SLACK)),
         aspect=(max(1.0, min(aspects) / SLACK), max(aspects) * SLACK),
@@ -130,37 +129,39 @@ def taught_range(boxed: Sequence[Sample], dataset: Dataset, size_wh: tuple[int, 
 
 
 def with_margin(
-    recipe: LearnedConfig, graph: Graph, dataset: Dataset, held_out: Sequence[Sample], miss_rate: float
+    config: LearnedConfig, graph: Graph, dataset: Dataset, held_out: Sequence[Sample], miss_rate: float
 ) -> LearnedConfig:
-    """The recipe with a margin proven on parts that trained nothing; with the article's 5 % where they are too few."""
-    search = roi.LearnedRoi(recipe, graph)
+    """Set the margin from held-out parts, or keep the default of 5 % if there are too few."""
+    search = roi.LearnedRoi(config, graph)
     worst: dict[str, float] = {}
     for sample in track(held_out, "calibrating the margin"):
-        residual = roi.outward_residual(search.locate(dataset.load(sample)), _truth(sample, turned=recipe.turned))
+        residual = roi.outward_residual(search.locate(dataset.load(sample)), _truth(sample, turned=config.turned))
         worst[sample.part_id] = max(residual, worst.get(sample.part_id, -np.inf))
     margin = roi.conformal_margin(list(worst.values()), miss_rate)
-    if margin is not None and margin.share > 1:  # more than a recipe may ask for
-        console.print(f"Margin: {roi.FIXED_MARGIN:.0%}, unproven: it would take {margin.share:.0%}. Train longer.")
-        return recipe
+    if margin is not None and margin.share > 1:  # more than a ROI config allows
+        console.print(
+            f"Margin: {roi.FIXED_MARGIN:.0%}, uncalibrated, because {margin.share:.0%} would be required. Train longer."
+        )
+        return config
     if margin is None:
         needed = roi.margin_parts_needed(miss_rate)
         console.print(
-            f"Margin: {roi.FIXED_MARGIN:.0%}, unproven. To prove that the whole part lies inside with a probability of "
-            f"{1 - miss_rate:.0%} takes {needed} val parts with a box that are found; there are "
+            f"Margin: {roi.FIXED_MARGIN:.0%}, uncalibrated. To certify that the whole part lies inside with a "
+            f"probability of {1 - miss_rate:.0%}, {needed} val parts with a box must be found; found "
             f"{sum(map(np.isfinite, worst.values()))} of {len(worst)}."
         )
-        return recipe
+        return config
     console.print(
         f"Margin: {margin.share:.2%}; it contains the whole part with a probability of at least {1 - miss_rate:.0%}, "
-        f"by {margin.parts} val parts."
+        f"calibrated on {margin.parts} val parts."
     )
-    return recipe.model_copy(
+    return config.model_copy(
         update={"margin": margin.share, "margin_miss_rate": margin.miss_rate, "margin_parts": margin.parts}
     )
 
 
 def locator_features(options: LocatorOptions) -> list[FeatureNetwork]:
-    """The backbone with each input normalisation that its weights may have been made for."""
+    """The backbone with each input normalisation that its weights may expect."""
     normalisations = candidates(options.normalisation, options.backbone, options.weights)
     if options.weights == "none":
         return [FeatureNetwork(Pixels(), normalisations[0]).eval()]
@@ -172,7 +173,7 @@ def locator_features(options: LocatorOptions) -> list[FeatureNetwork]:
 def _frozen(
     dataset: Dataset, train: Sequence[Sample], views: int, options: LocatorOptions
 ) -> tuple[FrozenBackbone, Places]:
-    """The backbone with the input normalisation that its weights were made for, and the training views' features."""
+    """The backbone with the best input normalisation, and the features of the training pictures."""
     size_wh, scratch = input_wh(options), settings().cache_dir / "scratch"
     torch.manual_seed(options.seed)
     networks = locator_features(options)
@@ -194,7 +195,7 @@ def _frozen(
 
 
 def _with_presence(
-    recipe: LearnedConfig,
+    config: LearnedConfig,
     train: Sequence[Sample],
     places: Places,
     scaling: Scaling,
@@ -202,26 +203,26 @@ def _with_presence(
     *,
     seed: int,
 ) -> LearnedConfig:
-    """The recipe with the least presence that cross-validation within the training pictures chooses."""
+    """Set the presence threshold, chosen by cross-validation on the training pictures."""
     folds = deal_folds(train, locating.presence_folds, seed=seed)
     if len(np.unique(folds)) < 2:
-        return recipe
+        return config
     views = np.repeat(folds, len(places.maps) // len(train))
     presence = choose_presence(places, scaling, views, locating, seed=seed)
-    console.print(f"Least presence: {presence:.2f}, by cross-validation on the training pictures.")
-    return recipe.model_copy(update={"least_presence": presence})
+    console.print(f"Presence threshold: {presence:.2f}, chosen by cross-validation on the training pictures.")
+    return config.model_copy(update={"least_presence": presence})
 
 
 def _truth(sample: Sample, *, turned: bool) -> Float64[np.ndarray, "4 2"]:
     corners = labelled_corners(sample) if turned else None
     if corners is not None:
         return corners
-    assert sample.box is not None, "only samples with a box are asked for"
+    assert sample.box is not None, "the caller passes samples with a box"
     return corners_of_box(sample.box)
 
 
-def _remark(recipe: LearnedConfig, pictures: int) -> str:
+def _remark(config: LearnedConfig, pictures: int) -> str:
     proven = (
-        f"proven on {recipe.margin_parts} parts" if recipe.margin_miss_rate is not None else "unproven, the usual 5 %"
+        f"calibrated on {config.margin_parts} parts" if config.margin_miss_rate is not None else "uncalibrated, 5 %"
     )
     return f"Learned from {pictures} labelled boxes by gonogo train --roi learned; margin {proven}."

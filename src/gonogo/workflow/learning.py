@@ -1,4 +1,4 @@
-"""An inspector trained again with what review brought, promoted only where it does better on parts neither used."""
+"""Trains an inspector again on a grown data set, and promotes it only if it is better on unused test parts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gonogo.schema import Label, OperatingPoint, Scores, State
 from gonogo.workflow.comparing import ScoredDataset
 from gonogo.workflow.made_with import MadeWith, read_made_with, sha256_of
 from gonogo.workflow.options import LocatorOptions, TrainingOptions
-from gonogo.workflow.reviewed import Grown, grow, learned_anew
+from gonogo.workflow.reviewed import Grown, grow, new_or_relabelled
 from gonogo.workflow.sealing import Built
 from gonogo.workflow.training import train_inspector
 
@@ -37,56 +37,56 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class BundleComparison:
-    """Both inspectors on the test parts that neither was made with, at the thresholds that each is expected to get."""
+    """Both inspectors on test parts used for neither of them, at the thresholds expected for each."""
 
     before: ScoredDataset
     after: ScoredDataset
     left_out: int
-    """Test parts that one of the two was made with."""
+    """Number of test parts excluded because one of the two was trained or certified on them."""
     losses: tuple[str, ...]
-    """What is certified now and would be no longer."""
+    """Current promises that would be weakened or dropped."""
 
     @property
     def only_before(self) -> int:
-        """Parts that only the old inspector sends to a person."""
+        """Number of parts that only the old inspector sends to a person."""
         return len(to_a_person(self.before) - to_a_person(self.after))
 
     @property
     def only_after(self) -> int:
-        """Parts that only the new inspector sends to a person."""
+        """Number of parts that only the new inspector sends to a person."""
         return len(to_a_person(self.after) - to_a_person(self.before))
 
     @property
     def p_value(self) -> float:
-        """Of the one-sided exact sign test that the new one sends fewer parts to a person (McNemar, 1947)."""
+        """P value of the one-sided exact sign test that the new one sends fewer parts to a person (McNemar, 1947)."""
         uneven = self.only_before + self.only_after
         return float(stats.binomtest(self.only_after, uneven, alternative="less").pvalue) if uneven else 1.0
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why the new inspector is not promoted; empty where it is."""
+        """Why the new inspector is not promoted; empty if it is."""
         found = list(self.losses)
         if self.p_value > SIGNIFICANCE:
             found.append(
-                f"Its review rate is not shown to be lower (one-sided exact sign test, p = {self.p_value:.3g}, "
-                f"{SIGNIFICANCE:g} is asked for)."
+                f"The review rate is not significantly lower (one-sided exact sign test, p = {self.p_value:.3g}, "
+                f"at most {SIGNIFICANCE:g} is required)."
             )
         if not self.after.point.escape.holds and not self.after.point.go_without_promise:
             missing = self.after.point.escape.parts_missing
-            found.append(f"Nothing passes under either: {missing} more bad calibration parts are needed.")
+            found.append(f"Neither inspector passes any part: {missing} more bad calibration parts are needed.")
         return tuple(found)
 
     def sentence(self) -> str:
-        """The counts, for people."""
+        """Describe the counts in plain sentences."""
         before, after = to_a_person(self.before), to_a_person(self.after)
         return (
-            f"Of {len(self.after.judged.parts)} test parts that neither was made with, {len(before)} go to a person "
-            f"under the old inspector and {len(after)} under the new one ({self.only_before} only under the old, "
-            f"{self.only_after} only under the new). {_mistakes(self.before, 'old')}; {_mistakes(self.after, 'new')}."
+            f"Of {len(self.after.judged.parts)} test parts used for neither inspector, the old one sends {len(before)} "
+            f"to a person and the new one {len(after)} ({self.only_before} only the old one, {self.only_after} "
+            f"only the new one). {_mistakes(self.before, 'old')}. {_mistakes(self.after, 'new')}."
         )
 
     def to_json(self) -> dict[str, JsonValue]:
-        """The counts, for programs and for the manifest."""
+        """Return the counts as a JSON object, also for the manifest."""
         sides = {name: side.tally().model_dump(mode="json") for name, side in self._sides().items()}
         return {
             **sides,
@@ -103,19 +103,19 @@ class BundleComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """What came of it."""
+    """Result of learning from a grown data set."""
 
     bundle: Bundle | None
-    """The new bundle; ``None`` where it was not promoted, nor written all the same."""
+    """The new bundle; ``None`` if it was neither promoted nor forced."""
     tried: BundleComparison
     new: int
-    """Pictures that the old inspector had not learned from, or under another label."""
+    """Number of pictures that are new to the old inspector or have another label."""
     grown: Grown | None
-    """What a ledger brought."""
+    """Pictures added from a ledger; ``None`` if the source is a data set."""
 
     @property
     def promoted(self) -> bool:
-        """Whether the new inspector is to replace the old one."""
+        """Whether the new inspector should replace the old one."""
         return not self.tried.reasons
 
 
@@ -136,25 +136,25 @@ def learn_bundle(
     overwrite: bool = False,
     force: bool = False,
 ) -> Learned:
-    """Train an inspector again, with the options of the old one, on a data set that has grown.
+    """Train an inspector again, with the same options, on a data set that has grown.
 
-    Both are compared before the calibrate split is opened: on test parts that neither was made with, at the thresholds
-    to be expected by the scores of the parts that both learned from, each scored by evidence fitted without it. Only
-    the inspector that is promoted is certified, once.
+    Both are compared before the calibrate split is used: on test parts used for neither of them, at the thresholds
+    expected from the out-of-fold scores of the parts that both learned from. Only a promoted inspector is certified,
+    once.
 
     Args:
-        before: The old inspector; left as it is.
-        source: The data set that has grown; or a ledger, whose decided pictures are added to the train split of
-            ``dataset``. They stay there only if the new inspector is written.
-        out: The new bundle's folder.
-        dataset: What a ledger's pictures are added to.
-        overwrite: Replace a bundle already there, once the new one is complete.
-        force: Write the new bundle even where it is not promoted.
+        before: The old inspector; not modified.
+        source: The grown data set, or a ledger whose decided pictures are added to the train split of ``dataset``. They
+            are kept there only if the new inspector is written.
+        out: Path of the new bundle.
+        dataset: The data set that pictures of a ledger are added to.
+        overwrite: Replace an existing bundle once the new one is complete.
+        force: Write the new bundle even if it is not promoted.
 
     Raises:
         InputError: the old bundle was not made by the default method of `gonogo train`, or ``out`` exists.
-        DatasetError: unfit data, or no test part that neither was made with.
-        UnfitError: nothing new to learn.
+        DatasetError: the data are unsuitable, or all test parts were used for one of the inspectors.
+        UnfitError: there is nothing new to learn.
     """
     if out.exists() and not overwrite:
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
@@ -174,7 +174,7 @@ def learn_bundle(
 
 
 def to_a_person(side: ScoredDataset) -> frozenset[str]:
-    """The parts that go to a person: doubtful ones, and faults."""
+    """The parts that go to a person: reviews and faults."""
     states = (State.REVIEW, State.FAULT)
     return frozenset(
         part.part for part in side.judged.parts if part.score is None or side.point.state(part.score) in states
@@ -182,18 +182,18 @@ def to_a_person(side: ScoredDataset) -> frozenset[str]:
 
 
 def options_of(inspector: Inspector) -> TrainingOptions:
-    """The options that an inspector was trained with.
+    """Return the options that an inspector was trained with.
 
     Raises:
-        InputError: another command made it, or it was fine-tuned.
+        InputError: the inspector was fine-tuned, or made by another command.
     """
     manifest = inspector.bundle.manifest
     stated = manifest.training.get("options")
     other = manifest.cascade or manifest.quantization or manifest.distilled
     if manifest.classifier.pool != "evidence" or other is not None or not isinstance(stated, dict):
         raise InputError(
-            f"{inspector.path}: expected an inspector that gonogo train made by its default method, found one that was "
-            "fine-tuned, quantized, distilled or joined. Learn with the inspector it came from, or train it again."
+            f"{inspector.path}: expected an inspector made by the default method of gonogo train, found one that was "
+            "fine-tuned, quantized, distilled or cascaded. Use the inspector it was made from, or train again."
         )
     locator: Any = stated["locator"]
     size = stated["size_wh"]
@@ -223,7 +223,7 @@ def options_of(inspector: Inspector) -> TrainingOptions:
 
 @dataclass(kw_only=True)
 class _Run:
-    """One attempt: everything that the comparison needs."""
+    """State of one attempt, for the comparison."""
 
     before: Inspector
     data: Dataset
@@ -256,24 +256,24 @@ class _Run:
         ]
         record_judged(self.data, (Split.TEST,))
         now = self.before.operating_point
-        losses = tuple(f"Less would be promised. {loss.sentence}" for loss in points.losses(now, after))
+        losses = tuple(f"The promise would be weaker. {loss.sentence}" for loss in points.losses(now, after))
         return BundleComparison(before=sides[0], after=sides[1], left_out=left_out, losses=losses)
 
     def _unseen(self) -> tuple[Dataset, int]:
-        """The test parts that neither was made with."""
+        """The test parts used for neither inspector, and the number of excluded parts."""
         learned = {sample.part_id for sample in self.data.split(Split.TRAIN, Split.VAL, Split.CALIBRATE)}
         test = [sample for sample in self.data.split(Split.TEST) if sample.label is not None]
-        used = {s.part_id for s in test if self.made_with.knows(s, sha256_of(self.data.path(s)))} | learned
+        used = {s.part_id for s in test if self.made_with.includes(s, sha256_of(self.data.path(s)))} | learned
         unseen = tuple(sample for sample in test if sample.part_id not in used)
         if not unseen:
             raise DatasetError(
-                f"{self.data.root}: expected labelled test parts that neither inspector was made with, found none of "
+                f"{self.data.root}: expected labelled test parts used for neither inspector, found none among "
                 f"{len(test)} pictures. Photograph a random sample of the line for the test split."
             )
         return Dataset(root=self.data.root, samples=unseen), len({s.part_id for s in test} & used)
 
     def _scores_left_out(self, built: Built) -> tuple[dict[Label, Scores], dict[Label, Scores]]:
-        """Scores of the parts that both learned from, by evidence fitted without them: of the old and the new."""
+        """Out-of-fold scores of the old and the new inspector for the parts that both learned from."""
         rows = []
         for sample in self.data.split(Split.TRAIN, Split.VAL):
             known = self.made_with.by_digest.get(sha256_of(self.data.path(sample)))
@@ -290,7 +290,7 @@ class _Run:
             raise DatasetError(
                 f"{self.data.root}: expected good and bad pictures that both inspectors learned from, to estimate "
                 f"their thresholds, found {len(scores[Label.GOOD])} good and {len(scores[Label.BAD])} bad parts. "
-                "Train anew on this data set: gonogo train"
+                "Train again on this data set: gonogo train"
             )
         return points.expected_operating_point(
             scores[Label.GOOD], scores[Label.BAD], self.promise, good_parts=len(good), bad_parts=len(bad)
@@ -301,11 +301,11 @@ def _learn(run: _Run, options: TrainingOptions, out: Path) -> Learned:
     refuse_leaks(run.data)
     refuse_redealt(run.data)
     known = {each.sha256: each.label.value for each in run.made_with.pictures if each.split is not Split.CALIBRATE}
-    new = len(list(learned_anew(run.data, known)))
+    new = len(list(new_or_relabelled(run.data, known)))
     if not new:
         raise UnfitError(
-            f"{run.data.root}: nothing new to learn: {run.before.path} was trained on all of its labelled train "
-            "and val pictures. Review parts, or label more."
+            f"{run.data.root}: nothing new to learn: {run.before.path} was trained on all labelled train and val "
+            "pictures. Review parts, or label more."
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
@@ -320,7 +320,7 @@ def _learn(run: _Run, options: TrainingOptions, out: Path) -> Learned:
 
 
 def _by_label(scored: Sequence[tuple[Sample, float]]) -> dict[Label, Scores]:
-    """The worst score of each part, by label; a part with a bad picture is bad."""
+    """The highest score of each part, by label; a part with a bad picture is bad."""
     names, worst = points.worst_per_part([sample.part_id for sample, _ in scored], [score for _, score in scored])
     bad = {sample.part_id for sample, _ in scored if sample.label is Label.BAD}
     is_bad = [name in bad for name in names]
@@ -333,13 +333,13 @@ def _by_label(scored: Sequence[tuple[Sample, float]]) -> dict[Label, Scores]:
 def _mistakes(side: ScoredDataset, name: str) -> str:
     escapes, overkills = side.rate(State.GO, Label.BAD), side.rate(State.NO_GO, Label.GOOD)
     return (
-        f"the {name} one passes {escapes.count} of {escapes.of} bad parts and rejects {overkills.count} of "
+        f"The {name} one passes {escapes.count} of {escapes.of} bad parts and rejects {overkills.count} of "
         f"{overkills.of} good ones"
     )
 
 
 def _roi(inspector: Inspector) -> str:
-    """A learned region is learned again; another is taken from the bundle, whatever became of its file."""
+    """The ROI option: a learned region is trained again; a ROI config is taken from the bundle."""
     method = inspector.recipe.roi
     return method if method in ("none", "learned") else str(inspector.bundle.roi)
 

@@ -1,4 +1,4 @@
-"""Which pictures of a data set a learned region of interest is trained on."""
+"""Selects the pictures that a locator is trained on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gonogo.source import labelled_box
 
 
 def locator_samples(dataset: Dataset, split: Split) -> list[Sample]:
-    """Pictures that a locator is trained or tried on: those with a box, and those labelled as showing no single part.
+    """Pictures to train or test a locator on: those with a box, and those labelled as not showing a single part.
 
     The latter belong to no split, see `gonogo.dataset.Dataset.without_part`.
     """

@@ -1,4 +1,4 @@
-"""What an inspector was made with: every picture by its SHA-256, so that a later one is compared on others."""
+"""Records the pictures an inspector was made with, by SHA-256, so that later comparisons can exclude them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Used(Strict):
 
     sha256: str
     part: str | None
-    """``None`` where nobody named it."""
+    """``None`` if the part has no name."""
     label: Label = Field(strict=False)
     split: Split = Field(strict=False)
     score: float | None = Field(default=None, allow_inf_nan=False)
-    """By evidence that was fitted without its part; ``None`` for calibrate pictures and where there is none."""
+    """Out-of-fold score; ``None`` for calibrate pictures and if there is none."""
 
 
 class MadeWith(Strict):
-    """``made_with.json``."""
+    """Contents of ``made_with.json``."""
 
     format: Literal[1] = 1
     pictures: tuple[Used, ...] = Field(strict=False)
@@ -47,21 +47,21 @@ class MadeWith(Strict):
 
     @cached_property
     def parts(self) -> frozenset[str]:
-        """The parts that have a name."""
+        """Names of the parts that have one."""
         return frozenset(each.part for each in self.pictures if each.part is not None)
 
-    def knows(self, sample: Sample, sha256: str) -> bool:
-        """Whether it was made with this very picture, under whatever name, or with another of the same part."""
+    def includes(self, sample: Sample, sha256: str) -> bool:
+        """Whether the inspector was made with this picture, under any name, or with another picture of the part."""
         return sha256 in self.by_digest or (sample.part is not None and sample.part in self.parts)
 
 
 def write_made_with(folder: Path, dataset: Dataset, left_out: Mapping[str, float]) -> None:
-    """Write down the labelled pictures of train, val and calibrate.
+    """Record the labelled pictures of train, val and calibrate.
 
     Args:
-        folder: Of the bundle that is being made.
-        dataset: What it is made with.
-        left_out: Scores by file name, see `Used.score`.
+        folder: Folder of the new bundle.
+        dataset: The data set it is made with.
+        left_out: Out-of-fold scores by file name.
     """
     used = [
         Used(
@@ -79,16 +79,16 @@ def write_made_with(folder: Path, dataset: Dataset, left_out: Mapping[str, float
 
 
 def read_made_with(opened: Bundle) -> MadeWith:
-    """What a bundle was made with.
+    """Read which pictures a bundle was made with.
 
     Raises:
-        InputError: it does not say.
+        InputError: the bundle has no such record.
         BundleError: the file is malformed.
     """
     if MADE_WITH not in opened.digests:
         raise InputError(
-            f"{opened.root}: expected {MADE_WITH}, which says what an inspector was made with, found none: an earlier "
-            "version of gonogo, or another command than gonogo train, made it. Train it again: gonogo train"
+            f"{opened.root}: expected {MADE_WITH} with the pictures the inspector was made with, found none. The "
+            "bundle was made by an earlier version of gonogo, or not by gonogo train. Train again: gonogo train"
         )
     try:
         return MadeWith.model_validate_json(opened.data(MADE_WITH))
@@ -99,9 +99,9 @@ def read_made_with(opened: Bundle) -> MadeWith:
 
 
 def sha256_of(path: Path) -> str:
-    """Of a picture's file.
+    """SHA-256 of a picture file.
 
     Raises:
-        ImageError: it cannot be read.
+        ImageError: the file cannot be read.
     """
     return hashlib.sha256(images.read_bytes(path)).hexdigest()

@@ -1,4 +1,4 @@
-"""Which input normalisation a backbone's weights may have been made for."""
+"""Candidate input normalisations for the weights of a backbone."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from gonogo.model import IMAGENET, SYMMETRIC, Normalisation, architecture
 
 
 def candidates(declared: Normalisation | None, backbone: str, weights: str) -> list[Normalisation]:
-    """The declared one, the architecture's own for published or random weights, else both usual ones.
+    """The declared normalisation, that of the architecture for published or random weights, or else both common ones.
 
-    Weight files do not say what input they were trained on, and the wrong one costs several points of AUROC.
+    Weight files do not state their input normalisation, and the wrong one costs several points of AUROC.
     """
     if declared is not None:
         return [declared]

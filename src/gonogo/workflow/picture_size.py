@@ -1,4 +1,4 @@
-"""At what size the network looks at a region: its own shape, and as many pixels as bring something."""
+"""Chooses the input size of the network: the aspect ratio of the region, and as many pixels as improve the result."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ from gonogo.images.geometry import side_lengths
 from gonogo.source import TrainingSource
 
 CELL = 32
-"""Both sides are multiples of this."""
+"""Both sides are multiples of this, in pixels."""
 BUDGETS = (50_000, 200_000, 460_000)
-"""Pixels that may be tried."""
+"""Numbers of pixels to try."""
 GOOD_ONLY_BUDGET = 200_000
-"""Pixels where there is no bad part to try sizes on: a memory sees small defects better on more pixels."""
+"""Number of pixels if there are no bad parts to compare sizes on: the memory detects small defects better at a higher
+resolution."""
 ENLARGED = 1.25
-"""A region is enlarged to at most so many times its own pixels."""
+"""Largest factor by which the number of pixels of a region may be enlarged."""
 LONGEST = 2048
 MEASURED = 32
-"""Pictures that a region's usual size is measured on."""
+"""Number of pictures that the median region size is measured on."""
 
 
 def usual_region_wh(source: TrainingSource, samples: Sequence[Sample], reduction: Reduction) -> tuple[float, float]:
-    """The median width and height of the regions of some pictures, in pixels of the picture as it is judged."""
+    """The median width and height of the regions of some pictures, in pixels after reduction."""
     sides = [side_lengths(source.region(sample, source.dataset.load(sample))) for sample in samples[:MEASURED]]
     width, height = np.median(np.array(sides), axis=0) / reduction
     return float(width), float(height)
 
 
 def fitting_size(region_wh: tuple[float, float], budget: int) -> tuple[int, int]:
-    """The size with the region's aspect, near a number of pixels, whose sides are multiples of `CELL`."""
+    """The size with the aspect ratio of the region and about ``budget`` pixels; sides are multiples of `CELL`."""
     factor = math.sqrt(budget / (region_wh[0] * region_wh[1]))
     width, height = (min(LONGEST, max(2 * CELL, round(side * factor / CELL) * CELL)) for side in region_wh)
     return width, height
 
 
 def sizes_to_try(region_wh: tuple[float, float], *, both_classes: bool) -> list[tuple[int, int]]:
-    """Sizes from small to large: one for each budget that the region's own pixels fill."""
+    """Sizes to try, smallest first: one for each budget up to the size of the region."""
     own = region_wh[0] * region_wh[1] * ENLARGED
     budgets = [budget for budget in BUDGETS if budget <= own] or [BUDGETS[0]]
     if not both_classes:
@@ -51,7 +52,7 @@ def sizes_to_try(region_wh: tuple[float, float], *, both_classes: bool) -> list[
     return list(dict.fromkeys(fitting_size(region_wh, budget) for budget in budgets))
 
 
-def brings_more(costly: Float64[np.ndarray, " pictures"], cheap: Float64[np.ndarray, " pictures"]) -> bool:
-    """Whether more pixels, or fine-tuning, are worth it: the losses are smaller by more than their standard error."""
+def clearly_better(costly: Float64[np.ndarray, " pictures"], cheap: Float64[np.ndarray, " pictures"]) -> bool:
+    """Whether the costlier method is worth it: its losses are smaller by more than the standard error."""
     gain = cheap - costly
     return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))

@@ -1,4 +1,4 @@
-"""From a bundle of full precision to one in INT8 or BF16, proven to judge the same parts alike, or refused."""
+"""Quantizes a bundle to INT8 or BF16, and refuses the result if its verdicts differ too much."""
 
 from __future__ import annotations
 
@@ -32,47 +32,47 @@ from gonogo.workflow.sealing import DraftBundle, certify_draft, utc_now
 Arithmetic = Literal["int8", "bf16"]
 
 PICTURES = 300
-"""As many as NNCF itself asks for."""
+"""Default of NNCF."""
 TAKEN_WINDOWS = 2
-"""Of a picture that is judged in windows; the INT8 ranges need no more of each."""
+"""Windows used per picture for INT8 calibration."""
 _LISTED = 40
 
 
 @dataclass(frozen=True, kw_only=True)
 class Allowed:
-    """How far the judgements may differ. What is held against a limit is the bound, not the share that was seen."""
+    """Largest accepted differences. Limits apply to the confidence bound, not to the observed share."""
 
     flips: float = 0.005
-    """Parts that go from go to no-go or back; takes 598 parts without any."""
+    """Share of parts that change from go to no-go or back; requires 598 parts without any."""
     moves: float = 0.02
-    """Parts that go into or out of review."""
+    """Share of parts that move into or out of review."""
     pointing_loss: float = 0.02
-    """Where defects are marked: marks that the hottest point no longer lies on, as a share, gains subtracted."""
+    """With marked defects: largest net loss of the pointing-game rate."""
     correlation: float = 0.9
-    """Where none are marked: the median correlation of the defect maps must reach this."""
+    """Without marked defects: smallest median correlation of the defect maps."""
     confidence: float = 0.95
-    """Of each bound."""
+    """Confidence of each bound."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizingOptions:
-    """How a bundle is quantized, and what is asked of it."""
+    """Options of a quantization."""
 
     arithmetic: Arithmetic = "int8"
     preset: Preset = "performance"
     pictures: int = PICTURES
-    """From train and val, half of them bad where there are as many."""
+    """Number of calibration pictures from train and val, half of them bad if there are enough."""
     control: bool = True
-    """Put harmful layers back."""
+    """Restore harmful layers to floating point."""
     splits: tuple[Split, ...] = (Split.CALIBRATE, Split.TEST)
-    """Whose parts are compared; they trained nothing."""
+    """Splits whose parts are compared; not train or val."""
     allowed: Allowed = Allowed()
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
-    """What came of it."""
+    """A quantized bundle and its agreement with the source."""
 
     bundle: Bundle
     agreement: Agreement
@@ -87,23 +87,23 @@ def quantize_bundle(
     overwrite: bool = False,
     pictures: Sequence[Picture] | None = None,
 ) -> Quantized:
-    """Quantize an inspector, certify it anew, hold its verdicts against the old ones, and seal it in a bundle.
+    """Quantize an inspector, certify it again, compare its verdicts with the original, and seal it in a bundle.
 
-    No promise of full precision carries over: the operating point is certified again on the calibrate split, with the
-    limits that the source was certified for. The parts of the gate are looked at once, after everything is settled, so
-    that its bounds are exact; what steers the quantization are pictures from train and val.
+    No promise carries over: the operating point is certified again on the calibrate split, with the limits of the
+    source. The parity gate judges its parts once, after everything else is fixed, so its bounds are exact; quantization
+    is calibrated on train and val pictures only.
 
     Args:
-        source: A certified inspector of full precision; left as it is.
-        dataset: The one it was trained on.
-        out: The new bundle's folder.
-        options: How; the defaults of `QuantizingOptions` where omitted.
-        overwrite: Replace a bundle already there, once the new one is complete.
-        pictures: Take the ranges of the INT8 numbers from these, in place of the data set's; for trials.
+        source: A certified full-precision inspector; not modified.
+        dataset: The data set it was trained on.
+        out: Path of the new bundle.
+        options: Default `QuantizingOptions()`.
+        overwrite: Replace an existing bundle once the new one is complete.
+        pictures: Calibrate the INT8 ranges on these instead of pictures of the data set; for experiments.
 
     Raises:
-        InputError: no bundle of full precision, unfit data, ``out`` exists.
-        UnfitError: the source certifies nothing, or the judgements differ by more than is allowed; nothing is written.
+        InputError: the source is not a full-precision bundle, the data are unsuitable, or ``out`` exists.
+        UnfitError: the source has no certified escape limit, or the verdicts differ too much; nothing is written.
     """
     options = options or QuantizingOptions()
     if out.exists() and not overwrite:
@@ -128,31 +128,31 @@ def quantize_bundle(
 
 
 def require_agreement(agreement: Agreement, allowed: Allowed, source: Path) -> None:
-    """The gate.
+    """The parity gate: raise if two inspectors disagree too much.
 
     Raises:
-        UnfitError: a bound is above what is allowed, or the defect maps wandered; the message lists the parts.
+        UnfitError: a bound exceeds its limit, or the defect maps differ too much; the message lists the parts.
     """
     failed = []
-    for rate, most, told in (
-        (agreement.flips, allowed.flips, "went from go to no-go or back"),
-        (agreement.moves, allowed.moves, "went into or out of review"),
+    for rate, most, change in (
+        (agreement.flips, allowed.flips, "changed from go to no-go or back"),
+        (agreement.moves, allowed.moves, "moved into or out of review"),
     ):
         bound = rate.at_most
         if bound is None or bound > most:
-            failed.append(_too_many(rate, most, told))
+            failed.append(_too_many(rate, most, change))
     before, after = agreement.pointing
     if before.of:
         loss = (before.count - after.count) / before.of
         if loss > allowed.pointing_loss:
             failed.append(
-                f"the hottest point lies on {after.count} of {before.of} marked defects, before on {before.count}: "
-                f"{as_percent(loss)} lost, allowed are {as_percent(allowed.pointing_loss)}."
+                f"The hottest point lies on {after.count} of {before.of} marked defects, before quantization on "
+                f"{before.count}: a loss of {as_percent(loss)}, allowed are {as_percent(allowed.pointing_loss)}."
             )
     elif agreement.correlation is not None and agreement.correlation < allowed.correlation:
         failed.append(
-            f"the defect maps correlate by {agreement.correlation:.3f} (median), at least {allowed.correlation:g} is "
-            "asked for."
+            f"The median correlation of the defect maps is {agreement.correlation:.3f}; at least "
+            f"{allowed.correlation:g} is required."
         )
     if failed:
         listed = [f"  {change}" for change in agreement.changes[:_LISTED]]
@@ -160,22 +160,25 @@ def require_agreement(agreement: Agreement, allowed: Allowed, source: Path) -> N
         raise UnfitError(
             "\n".join(
                 [
-                    f"the quantized inspector does not judge as {source} does; nothing was written.",
+                    f"The quantized inspector does not agree with {source}; nothing was written.",
                     *failed,
-                    *(["Parts judged differently, with both scores:", *listed] if listed else []),
+                    *(["Parts with different verdicts, with both scores:", *listed] if listed else []),
                     *([f"  and {left} more"] if left else []),
                 ]
             )
         )
 
 
-def _too_many(rate: Rate, most: float, told: str) -> str:
+def _too_many(rate: Rate, most: float, change: str) -> str:
     confidence, at_most = as_percent(rate.confidence), as_percent(rate.at_most or 1.0)
-    said = f"{rate.count} of {rate.of} parts {told}: at most {at_most} of later ones at {confidence}"
+    found = f"{rate.count} of {rate.of} parts {change}: at most {at_most} of future parts at {confidence} confidence"
     if rate.count:
-        return f"{said}, allowed are {as_percent(most)}."
+        return f"{found}, allowed are {as_percent(most)}."
     needed = parts_needed(most, 1 - rate.confidence)
-    return f"{said}, allowed are {as_percent(most)}: to say so takes {needed} parts without any. Label or allow more."
+    return (
+        f"{found}, allowed are {as_percent(most)}, which requires {needed} parts without any change. Label more parts, "
+        "or allow more."
+    )
 
 
 def _require_fit(source: Inspector, dataset: Dataset, options: QuantizingOptions) -> None:
@@ -183,29 +186,29 @@ def _require_fit(source: Inspector, dataset: Dataset, options: QuantizingOptions
     if source.cascade is not None:
         raise InputError(
             f"{source.path}: expected a bundle with one network, found a cascade. Quantize its student and its "
-            "teacher, then join those: gonogo bundle cascade"
+            "teacher, then join them: gonogo bundle cascade"
         )
     if manifest.quantization is not None or manifest.precision != "f32":
-        raise InputError(
-            f"{source.path}: expected a bundle of full precision, found one in fewer bits. Name its source."
-        )
+        raise InputError(f"{source.path}: expected a full-precision bundle, found a quantized one. Give its source.")
     promised(source)
     if options.pictures < 1 or not options.splits:
         raise InputError("expected at least one calibration picture and one split to compare.")
     if learned := {Split.TRAIN, Split.VAL} & set(options.splits):
-        raise InputError(f"--split {', '.join(sorted(learned))}: these parts taught the inspector and prove nothing.")
+        raise InputError(
+            f"--split {', '.join(sorted(learned))}: the inspector was trained on these parts, so they prove nothing."
+        )
     allowed = options.allowed
     if not 0 < allowed.confidence < 1 or not (0 < allowed.flips <= 1 and 0 < allowed.moves <= 1):
-        raise InputError("expected limits and confidence as shares above 0 and below 1; 0.5 % is 0.005.")
+        raise InputError("expected limits and confidence as shares between 0 and 1; 0.5 % is 0.005.")
     require_same_data(dataset, source)
     if options.arithmetic == "bf16":
         device = settings().device
         if "BF16" not in ov.Core().get_property(device, "OPTIMIZATION_CAPABILITIES"):
-            raise InputError(f"{device} on this machine does not compute in BF16; quantize on one that does.")
+            raise InputError(f"{device} on this machine does not support BF16; quantize on one that does.")
 
 
 class _Tap:
-    """Stands in for the graph and keeps what the inspector feeds it."""
+    """Wraps a graph and records its inputs."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -219,7 +222,7 @@ class _Tap:
         return answer
 
     def taken(self, rng: np.random.Generator) -> list[Picture]:
-        """What was fed since the last call: of many windows the worst and one other, at random."""
+        """Inputs recorded since the last call: if there are many windows, the worst one and a random other one."""
         fed, worst = self.fed, int(np.argmax(self.scores)) if self.scores else 0
         self.fed, self.scores = [], []
         if len(fed) <= TAKEN_WINDOWS:
@@ -229,7 +232,7 @@ class _Tap:
 
 
 def _fed(source: Inspector, dataset: Dataset, options: QuantizingOptions) -> list[Picture]:
-    """What the graph is fed when the inspector judges a choice of the pictures that taught it."""
+    """Network inputs of a random selection of train and val pictures."""
     rng = np.random.default_rng(options.seed)
     samples = [sample for sample in dataset.split(Split.TRAIN, Split.VAL) if sample.label is not None]
     order = [samples[i] for i in rng.permutation(len(samples))]
@@ -243,7 +246,7 @@ def _fed(source: Inspector, dataset: Dataset, options: QuantizingOptions) -> lis
         watched.inspect_file(dataset.path(sample))
         fed += tap.taken(rng)
     if not fed:
-        raise InputError(f"{dataset.root}: not one of {len(chosen)} pictures from train and val could be judged.")
+        raise InputError(f"{dataset.root}: none of {len(chosen)} pictures from train and val could be judged.")
     return fed
 
 
@@ -258,7 +261,7 @@ def _compile(opened: Bundle) -> Graph:
 
 
 def _copy(source: Path, folder: Path) -> None:
-    """Everything but the graph, and what was said of it: the operating point's evidence, the features of the taught."""
+    """Copy everything but the graph and the files of its certification and drift reference."""
     graph = Path(bundle.CLASSIFIER)
     own = (graph.name, graph.with_suffix(".bin").name, bundle.MANIFEST, bundle.MODEL_CARD, bundle.SEAL)
     left = shutil.ignore_patterns(*own, drift.DRIFT, drift.TAUGHT, EVIDENCE, SCORES, bundle.GOLDEN, bundle.REVISIONS)
@@ -268,14 +271,14 @@ def _copy(source: Path, folder: Path) -> None:
 def _save(model: ov.Model, folder: Path) -> None:
     try:
         ov.save_model(model, folder / bundle.CLASSIFIER, compress_to_fp16=False)
-    except RuntimeError as error:  # all that OpenVINO says when the disk is full
+    except RuntimeError as error:  # OpenVINO raises this when the disk is full
         raise InputError(f"{folder}: the graph cannot be written ({error}). Free some space.") from error
 
 
 def _certified(folder: Path, name: str, source: Inspector, dataset: Dataset, options: QuantizingOptions) -> DraftBundle:
-    """The quantized inspector with an operating point, golden scores and a heat scale of its own.
+    """The quantized inspector with its own operating point, golden scores and heat scale.
 
-    It is certified for what the source is certified for, in every other respect as the source was asked to be.
+    It is certified for the promise of the source.
     """
     machine, before = settings(), source.bundle.manifest
     manifest = before.model_copy(

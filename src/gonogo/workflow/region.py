@@ -1,4 +1,4 @@
-"""The region of interest on the lab side: putting one in place, and finding it in every training picture."""
+"""Sets up the region of interest for training, and locates it in every training picture."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ ROI_FILES = (roi.RECIPE, roi.NETWORK, str(Path(roi.NETWORK).with_suffix(".bin"))
 
 
 def find_regions(search: Roi, dataset: Dataset, samples: Sequence[Sample]) -> dict[str, Region]:
-    """What the inspector will cut out of each picture, by file name.
+    """Locate the region that the inspector will crop in each picture, by file name.
 
-    Where the part is not found the labelled place stands in, so that the picture is not lost; a picture with neither
-    is left out and said so.
+    If the part is not found, the labelled box is used instead; a picture with neither is skipped and reported.
     """
     regions: dict[str, Region] = {}
-    stood_in, lost = [], []
+    from_labels, lost = [], []
     for sample in track(samples, "finding the region"):
         located = search.locate(dataset.load(sample))
         region = located.region if located.present else _labelled(search, sample)
@@ -37,17 +36,17 @@ def find_regions(search: Roi, dataset: Dataset, samples: Sequence[Sample]) -> di
             continue
         regions[sample.file_name] = region
         if not located.present:
-            stood_in.append(sample.file_name)
+            from_labels.append(sample.file_name)
     if lost:
         name, reason = lost[0]
-        console.print(f"{len(lost)} pictures without a region are left out of training, the first: {name} ({reason}).")
-    if stood_in:
-        console.print(f"In {len(stood_in)} of {len(samples)} pictures the labelled box stands in for one not found.")
+        console.print(f"{len(lost)} pictures without a region are skipped in training. First: {name} ({reason}).")
+    if from_labels:
+        console.print(f"In {len(from_labels)} of {len(samples)} pictures no part was found; the labelled box is used.")
     return regions
 
 
 def keep_roi(source: str, dataset: Dataset, folder: Path, options: LocatorOptions) -> Roi | None:
-    """As `place_roi`, in a folder that outlives an interruption: the same call finds what it left there."""
+    """Like `place_roi`, in a folder that is kept after an interruption and reused by the same call."""
     learned_from = [
         sample.model_dump_json()
         for sample in (*locator_samples(dataset, Split.TRAIN), *locator_samples(dataset, Split.VAL))
@@ -62,7 +61,7 @@ def keep_roi(source: str, dataset: Dataset, folder: Path, options: LocatorOption
     folder.mkdir(parents=True)
     try:
         found = place_roi(source, dataset, folder, options)
-    except InputError:  # refused, not interrupted: there is nothing to go on with
+    except InputError:  # refused, not interrupted: there is nothing to resume
         shutil.rmtree(folder)
         if not any(folder.parent.iterdir()):
             folder.parent.rmdir()
@@ -72,13 +71,13 @@ def keep_roi(source: str, dataset: Dataset, folder: Path, options: LocatorOption
 
 
 def place_roi(source: str, dataset: Dataset, folder: Path, options: LocatorOptions) -> Roi:
-    """Put the region of interest that ``--roi`` asks for into a folder and open it.
+    """Write the region of interest for ``--roi`` to a folder and open it.
 
     Args:
-        source: ``learned`` or a recipe's file.
-        dataset: For a learned one.
-        folder: Where ``roi.toml`` goes.
-        options: For a learned one.
+        source: ``learned`` or the path of a ROI config.
+        dataset: Training data of a learned region.
+        folder: Folder for ``roi.toml``.
+        options: Options of a learned region.
     """
     if source == "learned":
         from gonogo.workflow.learned_region import learn_roi  # torch
@@ -86,10 +85,10 @@ def place_roi(source: str, dataset: Dataset, folder: Path, options: LocatorOptio
         learn_roi(dataset, folder, options)
     else:
         path = Path(source)
-        recipe = roi.read_roi_config(path)
-        roi.write_roi_config(folder / roi.RECIPE, recipe)
+        config = roi.read_roi_config(path)
+        roi.write_roi_config(folder / roi.RECIPE, config)
         for network in (path.parent / roi.NETWORK, (path.parent / roi.NETWORK).with_suffix(".bin")):
-            if isinstance(recipe, LearnedConfig) and network.is_file():
+            if isinstance(config, LearnedConfig) and network.is_file():
                 shutil.copyfile(network, folder / network.name)
     return roi.open_roi(folder / roi.RECIPE)
 
@@ -100,7 +99,7 @@ def _labelled(search: Roi, sample: Sample) -> Region | None:
 
 
 def copy_roi(source: Path, target: Path) -> None:
-    """Copy what finds the part, where there is anything, from one bundle into another."""
+    """Copy the files of the region of interest, if any, from one bundle to another."""
     for name in ROI_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)

@@ -1,4 +1,4 @@
-"""Pictures that review brought, as records for the train split of a data set."""
+"""Adds pictures decided in review to the train split of a data set."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gonogo.files import write_beside
 from gonogo.workflow.made_with import sha256_of
 
 FOLDER = "reviewed"
-"""Where they lie in the data set, each named by the SHA-256 of its bytes; the pages use the same names."""
+"""Folder in the data set for these pictures, named by their SHA-256; the server uses the same names."""
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp"}
 _SUFFIXES |= {"MPO": ".jpg", "GIF": ".gif", "AVIF": ".avif", "HEIF": ".heic"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
-    """One picture, and what a person said of its part."""
+    """One picture and the decision of a person about its part."""
 
     sha256: str
     data: bytes
@@ -30,22 +30,22 @@ class Decided:
 
 @dataclass(frozen=True, kw_only=True)
 class Grown:
-    """A data set with what review brought. Its records are not written yet; the pictures lie in their place."""
+    """A data set with added pictures. The picture files are written, the records are not yet."""
 
     dataset: Dataset
     added: tuple[Sample, ...]
-    """New records, or records with another label than before; all in train."""
+    """New or relabelled records; all in train."""
     written: tuple[Path, ...]
-    """Picture files that were not there before."""
+    """Picture files that were written."""
     there: int
-    """Pictures that the data set holds already, with the same label."""
+    """Number of pictures that the data set already has with the same label."""
     held_back: int
-    """Pictures of parts that certify or test: learning from them would spoil the proof."""
+    """Number of pictures of parts used to certify or test: training on them would invalidate the certificate."""
     gone: int
-    """Decided pictures that retention has deleted."""
+    """Number of decided pictures that were deleted by retention."""
 
     def keep(self) -> None:
-        """Write the records; those that changed meanwhile stay as they are."""
+        """Write the records; other concurrent changes are kept."""
         if not self.added:
             return
         with locked(self.dataset.root):
@@ -55,7 +55,7 @@ class Grown:
             Dataset(root=now.root, samples=(*known, *fresh.values())).write()
 
     def discard(self) -> None:
-        """Remove the pictures again."""
+        """Delete the added pictures."""
         for path in self.written:
             path.unlink(missing_ok=True)
 
@@ -63,12 +63,12 @@ class Grown:
 def grow(dataset: Dataset, ledger: Path) -> Grown:
     """Add the decided pictures of a ledger to the train split.
 
-    Parts come to a person because they are doubtful or because a rule picks them, so they are no random sample of the
-    line: nothing can be certified or tested on them. Pictures of parts in val, calibrate or test are held back.
+    Parts are reviewed because they are doubtful or because a rule selects them, so they are not a random sample of the
+    line and cannot be used to certify or test. Pictures of parts in val, calibrate or test are held back.
 
     Raises:
-        LedgerError: no ledger.
-        MissingExtraError: the package that reads it is not installed.
+        LedgerError: the ledger cannot be opened.
+        MissingExtraError: the package that reads ledgers is not installed.
     """
     decided, gone = _decided(ledger)
     proving = [sample for sample in dataset.samples if sample.split not in (None, Split.TRAIN)]
@@ -82,8 +82,8 @@ def grow(dataset: Dataset, ledger: Path) -> Grown:
         elif known is not None and (known.split, known.label) == (Split.TRAIN, each.sample.label):
             there += 1
         elif known is not None:
-            said = {"label": each.sample.label, "defect": each.sample.defect, "split": Split.TRAIN}
-            added[known.file_name] = known.model_copy(update=said)
+            update = {"label": each.sample.label, "defect": each.sample.defect, "split": Split.TRAIN}
+            added[known.file_name] = known.model_copy(update=update)
         else:
             path = dataset.path(each.sample)
             if not path.is_file():
@@ -104,16 +104,16 @@ def grow(dataset: Dataset, ledger: Path) -> Grown:
 
 
 def _decided(path: Path) -> tuple[list[Decided], int]:
-    """Every decided picture, the latest decision about it last to say, and how many are gone."""
+    """Every decided picture with its latest decision, and the number of deleted pictures."""
     from gonogo.ledger import REVIEW, Ledger, VerdictRecord, Where  # apsw, of the extra line
 
     found, gone = dict[str, Decided](), 0
     with Ledger.open(path, create=False, read_only=True) as ledger:
         for row in ledger.actions(Where(action=REVIEW, latest=True)):
-            said = row.record
-            verdict = None if said.about is None or said.label is None else ledger.row(said.about)
+            decision = row.record
+            verdict = None if decision.about is None or decision.label is None else ledger.row(decision.about)
             if verdict is None or not isinstance(verdict.record, VerdictRecord):
-                continue  # taken back
+                continue  # the decision was withdrawn
             judged = verdict.record
             for view in judged.views:
                 if view.frame_sha256 is None:
@@ -126,21 +126,21 @@ def _decided(path: Path) -> tuple[list[Decided], int]:
                     continue
                 record = {
                     "file_name": f"{FOLDER}/{view.frame_sha256}{suffix}",
-                    "label": said.label,
-                    "defect": said.defect,
+                    "label": decision.label,
+                    "defect": decision.defect,
                     "part": judged.part or f"{judged.station} {judged.trigger_id}",
                     "lot": judged.lot,
                     "split": Split.TRAIN,
                     "decision_row": row.seq,
-                    "labelled_by": said.who,
+                    "labelled_by": decision.who,
                 }
                 sample = Sample.model_validate(record)
                 found[view.frame_sha256] = Decided(sha256=view.frame_sha256, data=data, sample=sample)
     return list(found.values()), gone
 
 
-def learned_anew(dataset: Dataset, known: dict[str, str]) -> Iterator[Sample]:
-    """Train and val pictures that are new, or labelled otherwise, by the label that each digest had."""
+def new_or_relabelled(dataset: Dataset, known: dict[str, str]) -> Iterator[Sample]:
+    """Train and val pictures that are new or relabelled, given the earlier label of each digest."""
     for sample in dataset.split(Split.TRAIN, Split.VAL):
         if sample.label is not None and known.get(sha256_of(dataset.path(sample))) != sample.label.value:
             yield sample

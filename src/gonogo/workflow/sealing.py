@@ -1,4 +1,4 @@
-"""From a trained network to a sealed bundle: export, prove parity, judge val and calibrate, certify, seal."""
+"""Turns a trained network into a sealed bundle: export, check parity, certify, seal."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from gonogo.workflow.options import Promise
 
 @dataclass(frozen=True, kw_only=True)
 class Unseen:
-    """How well pictures that were left out of the training are told apart."""
+    """AUROC on pictures left out of training."""
 
     auroc: float
     good: int
@@ -43,12 +43,12 @@ class Unseen:
 
     @classmethod
     def of(cls, scores: Scores, bad: Int[np.ndarray, " samples"]) -> Unseen | None:
-        """From the scores of labelled pictures; ``None`` where they are of one class."""
+        """Compute from scores of labelled pictures; ``None`` if all have the same label."""
         area = auroc(scores[bad == 0], scores[bad == 1])
         return None if area is None else cls(auroc=area, good=int((bad == 0).sum()), bad=int((bad == 1).sum()))
 
     def sentence(self) -> str:
-        """The same for people."""
+        """Describe the AUROC with its interval."""
         low, high = auroc_interval(self.auroc, self.good, self.bad)
         return (
             f"AUROC on pictures left out of the training: {self.auroc:.4f} "
@@ -62,25 +62,25 @@ class Built:
 
     graph: ov.Model
     source: TrainingSource
-    """The pictures that it learned from, at the size that it looks at."""
+    """Source of the training pictures, at the input size."""
     classifier: Classifier
     shift_xy: tuple[float, float]
-    """Where a cell of the map looks, see `gonogo.schema.Verdict`."""
+    """Spatial offset of the map, see `gonogo.schema.Verdict`."""
     check: Callable[[Graph], float]
-    """Holds the compiled graph against what was trained; returns the largest difference in score."""
+    """Compares the compiled graph with the trained model; returns the largest difference in score."""
     unseen: Unseen | None
-    """How well pictures that were left out of the training are told apart; ``None`` where they are of one class."""
+    """AUROC on pictures left out of training; ``None`` if all have the same label."""
     facts: Mapping[str, JsonValue] = field(default_factory=dict)
-    """For the manifest."""
+    """Training facts for the manifest."""
     tiling: Tiling | None = None
-    """Where the graph judges windows of a region."""
+    """Set if the graph judges windows of a region."""
     left_out: Mapping[str, float] = field(default_factory=dict)
-    """Scores of train and val pictures by file name, from evidence fitted without their parts; may be empty."""
+    """Out-of-fold scores of train and val pictures by file name; may be empty."""
 
 
 Approve: TypeAlias = Callable[[Inspector, Built], Mapping[str, JsonValue]]
-"""Looks at a draft before the calibrate split is opened: raises where it must not be sealed, returns facts for the
-manifest. It must not look at calibrate either."""
+"""Checks a draft before the calibrate split is used: raises if it must not be sealed, and returns facts for the
+manifest. It must not use the calibrate split."""
 
 
 def fill_bundle(
@@ -96,14 +96,14 @@ def fill_bundle(
     trained_on: Dataset,
     approve: Approve | None = None,
 ) -> DraftBundle:
-    """Write the graph, check it, and certify it; see `certify_draft` for what is left to do.
+    """Write the graph, check parity, and certify; the result still has to be sealed.
 
-    ``trained_on`` is the whole data set, where the source leaves out pictures without a region: it certifies, and its
-    fingerprint names it later.
+    ``trained_on`` is the complete data set, including pictures without a region; it is used to certify and for the
+    fingerprint.
     """
     try:
         ov.save_model(built.graph, folder / bundle.CLASSIFIER, compress_to_fp16=False)
-    except RuntimeError as error:  # all that OpenVINO says when the disk is full
+    except RuntimeError as error:  # OpenVINO raises this when the disk is full
         raise InputError(f"{folder}: the graph cannot be written ({error}). Free some space.") from error
     machine = settings()
     graph = runtime.compile_graph(folder / bundle.CLASSIFIER, device=machine.device, threads=machine.threads)
@@ -136,11 +136,11 @@ class DraftBundle:
     """A certified bundle whose manifest is not written yet."""
 
     inspector: Inspector
-    """Judges as the bundle will."""
+    """Gives the same verdicts as the finished bundle."""
     certified: Certified
 
     def seal(self, **facts: object) -> Bundle:
-        """Write the manifest, with these fields stated as well, and seal the folder."""
+        """Write the manifest, with the given fields added, and seal the folder."""
         opened = self.inspector.bundle
         return bundle.write_manifest(opened.root, opened.manifest.model_copy(update=facts))
 
@@ -148,10 +148,10 @@ class DraftBundle:
 def certify_draft(
     inspector: Inspector, dataset: Dataset, promise: Promise, shift_xy: tuple[float, float]
 ) -> DraftBundle:
-    """Certify a draft and write what belongs to its operating point beside its graph; only `DraftBundle.seal` is left.
+    """Certify a draft and write the files of its operating point; call `DraftBundle.seal` to finish.
 
     Raises:
-        DatasetError: as `gonogo.certification.certify`.
+        DatasetError: see `gonogo.certification.certify`.
     """
     found = certify(inspector, dataset, promise)
     folder, before = inspector.path, inspector.bundle.manifest
@@ -169,14 +169,14 @@ def _fingerprint(dataset: Dataset) -> str:
 
 
 def method_of(search: Roi | None) -> Literal["none", "fixed", "classical", "learned"]:
-    """How the region is found, as the bundle's recipe calls it."""
+    """The method for locating the region, as recorded in the recipe."""
     return "none" if search is None or search.recipe is None else search.recipe.method
 
 
 def scale_of(found: Certified, manifest: Manifest, bias: float, shift_xy: tuple[float, float]) -> HeatScale:
-    """The heat scale that fits the maps of the judged val pictures, see `gonogo.heatmap.fit_scale`.
+    """Fit the heat scale on the maps of the val pictures, see `gonogo.heatmap.fit_scale`.
 
-    The cells of an evidence map are not logits of the part: no threshold on the score says which of them are cold.
+    The cells of an evidence map are not logits of the part, so the go threshold does not tell which cells are cold.
     """
     maps = {
         label: [found.maps[each.file] for each in found.val.pictures if each.label is label and each.file in found.maps]
@@ -188,7 +188,7 @@ def scale_of(found: Certified, manifest: Manifest, bias: float, shift_xy: tuple[
 
 
 def plain(value: object) -> JsonValue:
-    """Options as what JSON can hold."""
+    """Convert options to JSON values."""
     if isinstance(value, Strict):
         return plain(value.model_dump())
     if isinstance(value, dict):
@@ -199,5 +199,5 @@ def plain(value: object) -> JsonValue:
 
 
 def utc_now() -> str:
-    """UTC, ISO 8601."""
+    """The current time in UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

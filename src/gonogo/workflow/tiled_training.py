@@ -1,4 +1,4 @@
-"""Training on windows: every picture is cut as the inspector will cut it, and each window teaches for itself."""
+"""Training on windows: pictures are cut like in the inspector, and each window is a training sample."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ from gonogo.workflow.picture_size import CELL, usual_region_wh
 from gonogo.workflow.sealing import Built, Unseen
 
 USUAL_SIDE = 320
-"""Of a window, in pixels, where the region is as large."""
+"""Default side of a window in pixels, if the region is large enough."""
 MOST_WINDOWS = 1200
-"""That are learned from; of more, some of each good picture are drawn at random, and bad ones up to half as many."""
+"""Maximum number of training windows, at most half of them bad; if there are more, a random subset is used."""
 LEAST_MARKED = 64
-"""Marked pixels that make a window bad: one that sees the rim of a defect only teaches nothing. Where no window of a
-picture sees as many, the one that sees the most is bad."""
+"""Fewest marked pixels for a window to be bad; the rim of a defect alone is not enough. If no window of a picture has
+as many, the one with the most is bad."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """The windows of one picture that are learned from."""
+    """The training windows of one picture."""
 
     sample: Sample
     grid: Grid
     chosen: tuple[int, ...]
-    """Numbers of windows, ascending."""
+    """Indices of the windows, ascending."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSource:
-    """Gives upright regions at full resolution, and where to cut windows out of them."""
+    """Yields upright regions at full resolution, and the windows to cut out of them."""
 
     source: TrainingSource
     window_wh: tuple[int, int]
@@ -72,20 +72,20 @@ class WindowSource:
     reduction: Reduction
 
     def upright(self, sample: Sample) -> tuple[Picture, Grid]:
-        """A sample's region as the inspector will set it upright, and its windows."""
+        """The upright region of a sample, and its windows."""
         return self._upright(sample, self.source.dataset.load(sample))
 
     def marks(self, sample: Sample) -> tuple[Picture, Grid] | None:
-        """The mask of a bad sample, 255 inside and 0 outside, cut as its picture; ``None`` where it has none."""
+        """The mask of a bad sample, 255 inside and 0 outside, cut like its picture; ``None`` if it has none."""
         mask = load_pair(self.source.dataset, sample)[1]
         return None if mask is None else self._upright(sample, mask)
 
     def pictures(self, cuts: Sequence[Cut]) -> Iterator[Picture]:
-        """The chosen windows of every picture in order."""
+        """The chosen windows of every picture, in order."""
         return (view.picture for view in self.views(cuts))
 
     def views(self, cuts: Sequence[Cut], *, masks: bool = False) -> Iterator[SourceView]:
-        """The chosen windows of every picture in order, where asked for with what they show of its mask."""
+        """The chosen windows of every picture, in order, optionally with their part of the mask."""
         width, height = self.window_wh
 
         def make(cut: Cut) -> list[SourceView]:
@@ -114,7 +114,7 @@ class WindowSource:
 
 
 def _unseen(table: FeatureTable, aurocs: dict[str, float]) -> Unseen | None:
-    """How well parts left out are told apart, each by its worst window."""
+    """AUROC on parts left out, each scored by its worst window."""
     if "all" not in aurocs:
         return None
     bad = {part for part, is_bad in zip(table.groups, table.bad, strict=True) if is_bad}
@@ -124,17 +124,17 @@ def _unseen(table: FeatureTable, aurocs: dict[str, float]) -> Unseen | None:
 def train_tiled(source: TrainingSource, options: TrainingOptions, tiling: Tiling) -> Built:
     """Fit the evidence on windows of train and val, and build the graph of one window.
 
-    All windows of a good part are good. Of a bad part with a mask those that hold marked pixels are bad, the others are
-    left out: a mask need not show everything. A bad part without a mask teaches nothing, as nobody knows which of its
-    windows is bad.
+    All windows of a good part are good. For a bad part with a mask, windows with marked pixels are bad and the others
+    are skipped, because a mask may be incomplete. Bad parts without a mask are skipped, because it is unknown which of
+    their windows are bad.
 
     Args:
-        source: Gives the pictures.
-        options: What to train; ``size_wh`` is a window's.
+        source: Source of the training pictures.
+        options: Training options; ``size_wh`` is the window size.
         tiling: How the windows overlap.
 
     Raises:
-        InputError: no such backbone, its package is not installed, or windows that do not fit the pictures.
+        InputError: the backbone is unknown, its package is not installed, or the windows do not fit the pictures.
     """
     samples = source.dataset.split(Split.TRAIN, Split.VAL)
     windows = _window_source(source, samples, options, tiling)
@@ -170,30 +170,30 @@ def train_tiled(source: TrainingSource, options: TrainingOptions, tiling: Tiling
 
 
 def _worst_left_out(cuts: Sequence[Cut], tried: OutOfFold) -> dict[str, float]:
-    """By file name, the score of each picture's worst window among those learned from, fitted without its part."""
+    """Out-of-fold score of each picture by file name: that of its worst training window."""
     ends = np.cumsum([len(cut.chosen) for cut in cuts])
     windows = np.split(tried.blended, ends[:-1])
     return {cut.sample.file_name: float(scores.max()) for cut, scores in zip(cuts, windows, strict=True)}
 
 
 def choose_windows(windows: WindowSource, samples: Sequence[Sample], *, seed: int) -> list[Cut]:
-    """Which windows of which pictures are learned from, at most about `MOST_WINDOWS`.
+    """Choose the training windows, at most about `MOST_WINDOWS`.
 
     Raises:
-        UnfitError: there is no good picture.
+        UnfitError: there are no good pictures.
     """
     good = [sample for sample in samples if sample.label is Label.GOOD]
     marked = [sample for sample in samples if sample.label is Label.BAD and sample.mask_file_name is not None]
     if unknown := sum(sample.label is Label.BAD for sample in samples) - len(marked):
         console.print(
-            f"{unknown} bad pictures have no mask: nobody knows which of their windows are bad, so these teach nothing."
+            f"{unknown} bad pictures have no mask and are skipped: it is unknown which of their windows are bad."
         )
     if not good:
-        raise UnfitError("--tile: expected good pictures in train and val, found none. Import some.")
+        raise UnfitError("--tile: expected good pictures in train and val, found none. Import good pictures.")
 
     def cut_marked(sample: Sample) -> Cut:
         found = windows.marks(sample)
-        assert found is not None, "asked for where there is a mask"
+        assert found is not None, "only called for samples with a mask"
         return Cut(sample=sample, grid=found[1], chosen=bad_windows(*found))
 
     def cut_good(sample: Sample) -> Cut:
@@ -210,7 +210,7 @@ def choose_windows(windows: WindowSource, samples: Sequence[Sample], *, seed: in
 
 
 def bad_windows(marks: Picture, grid: Grid) -> tuple[int, ...]:
-    """Numbers of the windows that see enough of what is marked."""
+    """Indices of the windows with enough marked pixels."""
     seen = np.array([int((window[..., 0] > 127).sum()) for window in cut_windows(marks, grid)])
     if not seen.any():
         return ()
@@ -218,7 +218,7 @@ def bad_windows(marks: Picture, grid: Grid) -> tuple[int, ...]:
 
 
 def aurocs_by_part(tried: OutOfFold, table: FeatureTable) -> dict[str, float]:
-    """What each kind alone and all together reach, a part's score being that of its worst window."""
+    """AUROC of each kind of evidence alone and of all together, with parts scored by their worst window."""
     from sklearn.metrics import roc_auc_score
 
     if len(np.unique(table.bad)) < 2:
@@ -235,8 +235,8 @@ def aurocs_by_part(tried: OutOfFold, table: FeatureTable) -> dict[str, float]:
     return found
 
 
-def say_windows(inspector: Inspector, dataset: Dataset) -> None:
-    """Print in how many windows a part is judged, and how long that takes here."""
+def report_windows(inspector: Inspector, dataset: Dataset) -> None:
+    """Print the number of windows per picture and the time to judge them on this machine."""
     path = dataset.path(dataset.split(Split.VAL, Split.TRAIN)[0])
     photograph, verdict = inspector.inspect_file(path)
     if photograph is None:
@@ -263,8 +263,8 @@ def _window_source(
         side < window - CELL_PX for side, window in zip(own, window_wh, strict=True)
     ):
         raise InputError(
-            f"--tile: the usual region has {own[0]:.0f} x {own[1]:.0f} pixels, which windows of {window_wh[0]} x "
-            f"{window_wh[1]} do not divide. Choose a smaller --size, or leave out --tile."
+            f"--tile: the median region has {own[0]:.0f} x {own[1]:.0f} pixels, which is too small for windows of "
+            f"{window_wh[0]} x {window_wh[1]}. Choose a smaller --size, or omit --tile."
         )
     return WindowSource(source=source, window_wh=window_wh, tiling=tiling, reduction=options.reduction)
 
@@ -275,7 +275,7 @@ def _usual_window(region_wh: tuple[float, float]) -> tuple[int, int]:
 
 
 def _try(backbone: Backbone, windows: WindowSource, cuts: Sequence[Cut], options: TrainingOptions) -> Trial:
-    """One backbone, and what its evidence reaches on parts left out."""
+    """Train one backbone and compute out-of-fold scores."""
     shift_xy = usual_shift(backbone)
     width, height = windows.window_wh
     graph = runtime.compile_graph(backbone.graph(windows.window_wh), many=True)
@@ -310,7 +310,7 @@ def _loss(trial: Trial) -> float:
 
 
 def _fewer(cuts: Sequence[Cut], most: int, seed: int) -> list[Cut]:
-    """The same pictures with at most so many windows in all, the same share of each."""
+    """Reduce the total number of windows to ``most``, by the same share for each picture."""
     total = sum(len(cut.chosen) for cut in cuts)
     if total <= most:
         return list(cuts)
@@ -323,7 +323,7 @@ def _fewer(cuts: Sequence[Cut], most: int, seed: int) -> list[Cut]:
 
 
 def _for_parity(cuts: Sequence[Cut]) -> list[Cut]:
-    """One window each of some pictures, the first good and the last bad ones."""
+    """One window each of a few good and bad pictures."""
     half = PARITY_PICTURES // 2
     chosen = cuts if len(cuts) <= PARITY_PICTURES else [*cuts[:half], *cuts[-half:]]
     return [replace(cut, chosen=cut.chosen[:1]) for cut in chosen]
@@ -337,10 +337,10 @@ def _chosen(upright: Picture, cut: Cut) -> list[Picture]:
 def _sentence(windows: WindowSource, usual: int, table: FeatureTable, aurocs: dict[str, float]) -> str:
     width, height = windows.window_wh
     seen = (
-        f"The network sees {usual} windows of {width} x {height} pixels of a usual picture, and learned from "
-        f"{len(table.bad)}, {int(table.bad.sum())} of them bad."
+        f"The network sees {usual} windows of {width} x {height} pixels in a typical picture, and was trained on "
+        f"{len(table.bad)} windows, {int(table.bad.sum())} of them bad."
     )
     if not aurocs:
-        return f"{seen} No bad window to learn from: judged by the distance to good parts alone."
+        return f"{seen} There are no bad windows to learn from: parts are judged by their distance to good parts alone."
     kinds = ", ".join(f"{kind} {value:.3f}" for kind, value in aurocs.items() if kind != "all")
     return f"{seen} AUROC on parts left out, by their worst window: {aurocs['all']:.3f} ({kinds} alone)."

@@ -1,4 +1,4 @@
-"""torchvision's backbones as frozen feature extractors, beside those that come with a package."""
+"""Backbones of torchvision as frozen feature extractors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gonogo.workflow.options import TrainingOptions
 class TorchBackbone:
     """A torch network cut at the maps of strides 8, 16 and 32.
 
-    Where its weights end at stride 16, the means of that map's cells stand for the last.
+    If the network ends at stride 16, the stride-32 map is the average-pooled stride-16 map.
     """
 
     name: str
@@ -35,7 +35,7 @@ class TorchBackbone:
         """A graph from ``frame`` to ``stride_8``, ``stride_16`` and ``stride_32``, for one picture of this size.
 
         Raises:
-            InputError: the maps of this network at this size do not divide each other.
+            InputError: the maps do not have strides 8, 16 and 32 at this size.
         """
         graph = export_maps(self.network, size_wh)
         if len(graph.outputs) == 2:
@@ -54,7 +54,7 @@ class TorchBackbone:
         return graph
 
     def reference(self, picture: UInt8[np.ndarray, "height width 3"]) -> list[Float32[np.ndarray, "_ _ _"]]:
-        """The same maps of one picture, computed by torch."""
+        """Compute the same maps of one picture with torch."""
         with torch.no_grad():
             maps = self.network.maps(torch.from_numpy(picture[None]))
             if len(maps) == 2:
@@ -63,10 +63,10 @@ class TorchBackbone:
 
 
 def torch_backbones(options: TrainingOptions) -> list[Backbone]:
-    """The backbone that is asked for, once for each input normalisation that its weights may expect.
+    """Open the requested backbone, once for each input normalisation that its weights may expect.
 
     Raises:
-        InputError: no such backbone, or maps of other strides.
+        InputError: the backbone is unknown, or its maps have other strides.
     """
     chosen = architecture(options.backbone)
     cuts = options.cuts or (*chosen.fine, chosen.last)

@@ -1,4 +1,4 @@
-"""From a data set to a sealed bundle: region, training, sealing."""
+"""Trains an inspector: locate the region, train, certify and seal the bundle."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from gonogo.workflow.made_with import write_made_with
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.region import IDENTITY, find_regions, keep_roi
 from gonogo.workflow.sealing import Approve, Unseen, fill_bundle, method_of, plain
-from gonogo.workflow.tiled_training import say_windows, train_tiled
+from gonogo.workflow.tiled_training import report_windows, train_tiled
 from gonogo.workflow.training_sheet import write_training_sheet
 
 PROBED = 16
-"""Training pictures that a reduction is tried on."""
+"""Number of training pictures used to check a reduction."""
 ENOUGH = 0.9
-"""A region may be this much smaller than the network's input before a reduction is refused."""
+"""Smallest size of a region after reduction, as a share of the network's input size."""
 USUAL_WH = (224, 224)
-"""What sources look at until the size is chosen."""
+"""Input size of sources before the size is chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a training run made."""
+    """Result of a training run."""
 
     bundle: Bundle
     certified: Certified
     unseen: Unseen | None
-    """How well pictures that were left out of the training are told apart; ``None`` where they are of one class."""
+    """AUROC on pictures left out of training; ``None`` if all have the same label."""
     history: list[dict[str, float]]
-    """One row per epoch of fine-tuning; empty without."""
+    """One row per epoch of fine-tuning; empty without fine-tuning."""
 
 
 def train_inspector(
@@ -58,27 +58,27 @@ def train_inspector(
 ) -> Trained:
     """Train an inspector on a data set and seal it in a bundle.
 
-    Learns from train and val, certifies on calibrate; test is never looked at. torch is needed for fine-tuning, learned
-    regions and torchvision's backbones only.
+    Trains on train and val, certifies on calibrate; test is not used. torch is needed only for fine-tuning, learned
+    regions and backbones of torchvision.
 
     Args:
-        dataset: Labelled and split pictures.
-        out: The bundle's folder.
-        options: What to train; the defaults of `TrainingOptions` where omitted.
-        overwrite: Replace a bundle already there, once the new one is complete.
-        sheet: Where a sheet of training pictures as the network sees them goes, once the bundle is complete.
-        approve: Asked before the calibrate split is opened; what it raises ends the training, with nothing written.
+        dataset: A labelled and split data set.
+        out: Path of the new bundle.
+        options: Default `TrainingOptions()`.
+        overwrite: Replace an existing bundle once the new one is complete.
+        sheet: Path of a PNG of training pictures as the network sees them, written once the bundle is complete.
+        approve: Called before the calibrate split is used; an exception aborts the training with nothing written.
 
     Raises:
-        InputError: unfit data, unknown backbone, weights that do not fit, ``out`` exists, or the sheet cannot be
-            written; the bundle is complete then.
-        ParityError: the graph differs from what was trained.
+        InputError: the data are unsuitable, the backbone or its weights are invalid, ``out`` exists, or the sheet
+            cannot be written (the bundle is then complete).
+        ParityError: the graph differs from the trained model.
     """
     if out.exists() and not overwrite:
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
     options = options or TrainingOptions()
     if options.tiling is not None and options.fine_tuning is not None:
-        raise InputError("--tile: windows are judged by the evidence on frozen features. Leave out --finetune.")
+        raise InputError("--tile: windows do not support fine-tuning. Omit --finetune.")
     require_trainable(dataset, good_only=options.fine_tuning is None)
     refuse_redealt(dataset)
     work = out.with_name(f"{out.name}.work")
@@ -113,16 +113,16 @@ def train_inspector(
         )
         draft.seal()
     shutil.rmtree(work, ignore_errors=True)
-    inspector = Inspector.load(out)  # opened as a user would, golden frames and all
+    inspector = Inspector.load(out)  # loaded like by a user, including the golden frames
     if options.tiling is not None:
-        say_windows(inspector, dataset)
+        report_windows(inspector, dataset)
     if sheet is not None:
         write_training_sheet(built.source, sheet)
     return Trained(bundle=inspector.bundle, certified=draft.certified, unseen=built.unseen, history=history)
 
 
 def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) -> TrainingSource:
-    """Training pictures as the inspector will cut them out; those without a region are left out."""
+    """Training pictures cropped like in the inspector; those without a region are skipped."""
     if search is None:
         return TrainingSource(dataset=dataset, size_wh=size_wh)
     regions = find_regions(search, dataset, dataset.split(Split.TRAIN, Split.VAL))
@@ -137,7 +137,7 @@ def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) 
 
 
 def require_resolution(source: TrainingSource, reduction: Reduction, method: str) -> None:
-    """Refuse a reduction that would leave the network less than it asks for."""
+    """Raise if a reduction would leave fewer pixels than the input of the network."""
     if reduction == 1:
         return
     if method == "fixed":
@@ -148,5 +148,5 @@ def require_resolution(source: TrainingSource, reduction: Reduction, method: str
             raise InputError(
                 f"{source.dataset.path(sample)}: at 1/{reduction} of its size the region is {sides[0]:.0f} x "
                 f"{sides[1]:.0f} pixels, less than the {source.size_wh[0]} x {source.size_wh[1]} that the network "
-                "looks at. Choose a smaller --reduction or --size."
+                "uses. Choose a smaller --reduction or --size."
             )

@@ -1,4 +1,4 @@
-"""A sheet of training pictures as the network sees them: cut out, in its own shape, at its own number of pixels."""
+"""Draws a sheet of training pictures as the network sees them: cropped and resized to its input size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gonogo.schema import Frame, Label
 from gonogo.source import TrainingSource
 
 SHOWN = 8
-"""Pictures, half of them bad where there are as many."""
+"""Number of pictures, half of them bad if there are enough."""
 _MOST_COLUMNS = 4
 _WIDEST = 2400
 _GAP = 12
@@ -27,19 +27,19 @@ _INK = (38, 42, 48)
 
 
 def sheet_of(bundle: Path) -> Path:
-    """Where a bundle's sheet lies: ``tile.training.png`` beside ``tile.inspector``."""
+    """Path of the sheet of a bundle: ``tile.training.png`` next to ``tile.inspector``."""
     return bundle.with_name(f"{bundle.name.removesuffix(SUFFIX)}.training.png")
 
 
 def write_training_sheet(source: TrainingSource, path: Path) -> None:
-    """Write a PNG of some training pictures, pixel for pixel as the network gets them, each under its label.
+    """Write a PNG of some training pictures, exactly as the network sees them, each under its label.
 
     Args:
-        source: Gives the pictures.
-        path: Where to write; replaced when it exists.
+        source: Source of the training pictures.
+        path: Output file; overwritten if it exists.
 
     Raises:
-        InputError: the place cannot be written.
+        InputError: the file cannot be written.
     """
     chosen = _chosen(source.dataset.split(Split.TRAIN))
     pictures = list(source.plain(chosen))
@@ -47,7 +47,7 @@ def write_training_sheet(source: TrainingSource, path: Path) -> None:
 
 
 def _chosen(samples: Sequence[Sample]) -> list[Sample]:
-    """Evenly through the split: bad pictures first, then good ones."""
+    """Pictures spread evenly over the split: bad ones first, then good ones."""
     bad = [sample for sample in samples if sample.label is Label.BAD]
     good = [sample for sample in samples if sample.label is Label.GOOD]
     some_bad = list(_evenly(bad, min(len(bad), max(SHOWN // 2, SHOWN - len(good)))))

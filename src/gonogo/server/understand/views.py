@@ -39,7 +39,7 @@ SVG_WORDS = (
     N_("no-go"),
     N_("score (higher is worse)"),
     N_("%(limit)g %%: %(rate).0f %% to review"),
-    N_("this gauge: %(rate).0f %%"),
+    N_("this inspector: %(rate).0f %%"),
     N_("largest escape rate that is certified"),
     N_("parts sent to a person (estimated on val)"),
 )
