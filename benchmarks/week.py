@@ -159,7 +159,7 @@ bundle = "bundle"
 ledger = "{STATION}.ledger"
 state_dir = "state"
 min_free_mb = 1
-[[views]]
+[[cameras]]
 camera = {{ kind = "fake", pictures = "none" }}
 [trigger]
 kind = "stdin"

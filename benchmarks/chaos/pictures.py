@@ -260,13 +260,13 @@ state_dir = "state"
 window_s = 1.0
 camera_timeout_s = {_CAMERA_S}
 min_free_mb = 1
-[[views]]
-[views.camera]
+[[cameras]]
+[cameras.camera]
 {camera}
 latest_s = {_LATEST_S}
 taken_within_s = {_TAKEN_WITHIN_S}
 clock_error_ms = 2.0
-[views.health]
+[cameras.health]
 frozen = false
 [trigger]
 kind = "stdin"

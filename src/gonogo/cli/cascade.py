@@ -55,7 +55,7 @@ def cascade_command(
         f"{name} {each['mean']:.1f} ms mean, {each['p99']:.1f} ms p99" for name, each in timings.items()
     )
     wrote = (
-        f"The teacher was asked about {made.asked} of {pictures} pictures. Per judgement, decoding included: {timing_text}.\n"
+        f"The teacher judged {made.asked} of {pictures} pictures. Time per picture, decoding included: {timing_text}.\n"
         f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}"
     )
     more = {"pictures": pictures, "asked": made.asked, "total_ms": timings}

@@ -101,7 +101,7 @@ def _table(evaluation: Evaluation) -> Table:
         row("  centre of the picture on the defect (baseline)", evaluation.localisation.centre)
     if evaluation.naming is not None:
         row("correct defect kind", evaluation.naming.right)
-        row("  no known kind", evaluation.naming.unlike)
+        row("  unlike any known kind", evaluation.naming.unlike)
     regions = evaluation.regions
     if regions.placements:
         row("part found", regions.found)

@@ -121,7 +121,7 @@ def _summary_line(opened: Bundle, states: Counter[str]) -> str:
     ]
     point = opened.manifest.operating_point
     if point is not None and point.go_without_promise:
-        limits.append("go without a certified escape rate")
+        limits.append("go without a promise")
     return f"{pictures}: {counts} ({', '.join([f'bundle {opened.sha256[:16]}', *(limits or ['no thresholds'])])})"
 
 
