@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from gonogo.station.chaos_bench import settings_for
+from gonogo.testing.station import settings_for
 
 from gonogo.schema import State
 from gonogo.station import Cause, Health, Supervisor, Trigger

@@ -1,4 +1,4 @@
-"""What was done to a station, and what was wrong about what came of it."""
+"""Counts of a chaos test: actions and violations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gonogo.testing import FakePlc
 
 @dataclass(kw_only=True)
 class Findings:
-    """What was done, and what was wrong about what came of it; every count of ``wrong`` must be 0."""
+    """Counts of actions and violations; every count of ``wrong`` must be 0."""
 
     done: dict[str, int] = field(default_factory=dict)
     wrong: dict[str, int] = field(default_factory=dict)
@@ -22,11 +22,11 @@ class Findings:
     examples: list[str] = field(default_factory=list)
 
     def add(self, name: str, count: int = 1) -> None:
-        """Count something that was done."""
+        """Count an action."""
         self.done[name] = self.done.get(name, 0) + count
 
     def require(self, name: str, holds: bool, told: str = "") -> None:
-        """Count a violation where it does not hold."""
+        """Count a violation if the condition does not hold."""
         self.wrong.setdefault(name, 0)
         if not holds:
             self.wrong[name] += 1
@@ -34,7 +34,7 @@ class Findings:
                 self.examples.append(f"{name}: {told}")
 
     def merge(self, other: Findings) -> None:
-        """Take in what another lane found."""
+        """Add the findings of another lane."""
         for name, count in other.done.items():
             self.add(name, count)
         for name, count in other.wrong.items():
@@ -44,12 +44,12 @@ class Findings:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was wrong."""
+        """Whether there was no violation."""
         return not any(self.wrong.values())
 
 
 def check(settings: StationSettings, plc: FakePlc, found: Findings) -> None:
-    """Hold every answer against the ledger: nothing lost, nothing doubled, nothing said twice in two ways."""
+    """Compare every answer with the ledger: nothing lost, nothing duplicated, no contradictory answers."""
     with Ledger.open(settings.ledger, create=False, read_only=True) as ledger:
         rows = list(ledger.verdicts())
         told_fault = {row.record.about for row in ledger.actions() if row.record.action == ANSWERED_FAULT}

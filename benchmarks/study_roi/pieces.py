@@ -1,4 +1,4 @@
-"""What a study has finished, kept piece by piece, so that one broken off takes up where it ended."""
+"""Saved results of a study, one file per piece, so that an interrupted study can continue."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Pieces:
             )
 
     def once(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
-        """The piece of that name: read where it is finished, else made and written.
+        """Return a piece: read it if it is finished, otherwise compute and save it.
 
         Args:
             name: Of its file, without suffix.
@@ -59,7 +59,7 @@ class Pieces:
         return made
 
     def known(self, name: str, kind: type[T]) -> T | None:
-        """The piece of that name, where it is finished."""
+        """Return a finished piece, or ``None``."""
         path = self._path(name)
         if not path.is_file():
             return None
