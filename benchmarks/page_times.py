@@ -1,6 +1,6 @@
 """Measure the time of every page with many parts: ``python benchmarks/page_times.py [--demo demo] [--parts 100000]``.
 
-Takes what ``make demo`` made as the inspector in use, fills a ledger, serves it in a process of its own, waits until
+Takes what ``make demo`` made as the inspector in use, fills a ledger, serves it in a separate process, waits until
 what is worked out in the background is done, fetches every GET route of the route table that is no stream as the
 administrator, and prints the median and the 95 % quantile of each in milliseconds, the slowest last. Beside them stands
 the processor time that the server took for a visit, which does not depend on what else the machine has to do.

@@ -1,7 +1,7 @@
 """Measure what each piece of the default method contributes: ``python benchmarks/study_ablation.py --data FOLDER``.
 
 Four-fold cross-validation by part, with one piece taken away at a time. Rows are kept in ``OUT/ablation.jsonl`` as they
-finish, features in ``OUT/features``; delete them to begin anew. The last line is the mean AUROC of each set with and
+finish, features in ``OUT/features``; delete them to start again. The last line is the mean AUROC of each set with and
 without each piece, and the mean paired difference with its 95 % t interval, as JSON.
 """
 

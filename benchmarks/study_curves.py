@@ -2,7 +2,7 @@
 
 Four-fold cross-validation by part. All good training parts are learned from, of the bad ones 0, 1, 2, 5, 10, 20 and
 50, each draw holding the smaller ones. Size, strides and weights are chosen on the training parts each time. Rows are
-kept in ``OUT/curves.jsonl`` as they finish, features in ``OUT/features``; delete them to begin anew. Writes the plot
+kept in ``OUT/curves.jsonl`` as they finish, features in ``OUT/features``; delete them to start again. Writes the plot
 ``OUT/curves.svg``. The last line is the figures, as JSON.
 """
 

@@ -3,7 +3,7 @@
 Every set, split and way of training (good parts alone, labels, labels and masks) goes the whole way of ``gonogo train``
 and ``gonogo evaluate``. Splits keep pictures of one part together. The default method is studied unless options ask for
 another one; ``--finetune`` compares fine-tuning with the head alone, split by split. Rows are kept in
-``OUT/seeds.jsonl`` as they finish; delete that file to begin anew. The last line is the means and 95 % intervals, as
+``OUT/seeds.jsonl`` as they finish; delete that file to start again. The last line is the means and 95 % intervals, as
 JSON.
 """
 

@@ -110,7 +110,7 @@ def simulate_week(
         dataset: Labelled pictures; its test split where it has one, else all of it.
         parts: How many parts come in the week.
         seed: Of everything random.
-        update: What replaces the bundle on Wednesday; the same network, issued anew, where omitted.
+        update: What replaces the bundle on Wednesday; by default the same network, sealed again.
     """
     rng = random.Random(seed)
     clock = VirtualClock(now=_MONDAY - timedelta(minutes=30))
@@ -298,7 +298,7 @@ class _Changes:
 
     def __init__(self, folder: Path, pointer: Path, bundle: Path, update: Path | None) -> None:
         self._pointer = pointer
-        newer = update or _issued_anew(bundle, folder / "update.inspector")
+        newer = update or _sealed_again(bundle, folder / "update.inspector")
         damaged = folder / "damaged.inspector"
         shutil.copytree(newer, damaged)
         weights = damaged / bundles.CLASSIFIER.replace(".xml", ".bin")
@@ -314,7 +314,7 @@ class _Changes:
                 station.idle()
 
 
-def _issued_anew(bundle: Path, target: Path) -> Path:
+def _sealed_again(bundle: Path, target: Path) -> Path:
     """Return a new bundle with the same network, like a retraining without changes."""
     shutil.copytree(bundle, target)
     manifest = bundles.read_bundle(target).manifest

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from gonogo.testing.station import settings_for
 
 from gonogo.schema import State
 from gonogo.station import Cause, Health, Supervisor, Trigger
@@ -40,6 +39,7 @@ from gonogo.station.messages import (
     decode_for_worker,
     encode,
 )
+from gonogo.testing.station import settings_for
 
 NOW = datetime(2026, 1, 12, 8, 0, tzinfo=UTC)
 TRIGGER = Trigger(id="A", part="P", lot="L", at=NOW, due_s=12.5)

@@ -115,7 +115,7 @@ def _compiled(network: nn.Module, size_wh: tuple[int, int]) -> Callable[[Picture
     run = _in_torch(torch.compile(network))  # type: ignore[arg-type]
     try:
         run(np.zeros((size_wh[1], size_wh[0], 3), np.uint8))
-    except Exception as error:  # noqa: BLE001  a compiler that is not there is told in the table
+    except Exception as error:  # noqa: BLE001  a missing compiler is reported in the table
         return f"torch.compile failed: {_last_line(error)}"
     return run
 

@@ -98,8 +98,10 @@ def _start(command: list[str], cache: Path, bytecode: Path) -> tuple[float, floa
         process.stdout.read()
         process.stdout.close()
         if process.wait() or not line:
-            told = shlex.join(command)
-            raise GonogoError(f"{told}: expected a verdict, it ended with {process.returncode}. Try it alone.")
+            shown = shlex.join(command)
+            raise GonogoError(
+                f"{shown}: expected a verdict, found exit code {process.returncode}. Run the command alone."
+            )
         return seconds, peak.result()
 
 

@@ -215,7 +215,7 @@ class _Bench:
             name=name,
             ratio=eager_ms / found["median_ms"],
             median_ms=found["median_ms"],
-            note="in an environment of its own, not by turns",
+            note="in a separate environment, not interleaved",
         )
 
     def _overheads(self) -> list[Row]:

@@ -1,7 +1,7 @@
 """Chaos tests: kills, trigger storms and failures of each kind, with counts of violations.
 
 Every run is seeded, starts real processes, and is judged by the ledger alone: what was acknowledged must be there,
-once, and as it was told. ``make chaos`` runs it all.
+once, and equal to its answer. ``make chaos`` runs it all.
 """
 
 from __future__ import annotations
@@ -289,13 +289,13 @@ def _real_bundle(settings: StationSettings) -> None:
 
 def progress_ticker(total: int) -> Callable[[], None]:
     """Print progress on standard error every few seconds."""
-    lock, state = threading.Lock(), {"done": 0, "told": time.monotonic()}
+    lock, state = threading.Lock(), {"done": 0, "printed": time.monotonic()}
 
     def tick() -> None:
         with lock:
             state["done"] += 1
-            if time.monotonic() - state["told"] > 5.0:
-                state["told"] = time.monotonic()
+            if time.monotonic() - state["printed"] > 5.0:
+                state["printed"] = time.monotonic()
                 print(f"{state['done']} of about {total}", file=sys.stderr, flush=True)  # noqa: T201
 
     return tick

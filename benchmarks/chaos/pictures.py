@@ -165,8 +165,10 @@ def picture_lane(
         plc = line.plc
     found.add("triggers", triggers)
     check(settings, plc, found)
-    told_go = {trigger_id for trigger_id, told in plc.answers.items() if any(each.state is State.GO for each in told)}
-    _check_pictures(settings, numbers, told_go, found)
+    answered_go = {
+        trigger_id for trigger_id, given in plc.answers.items() if any(each.state is State.GO for each in given)
+    }
+    _check_pictures(settings, numbers, answered_go, found)
     return found
 
 
@@ -215,7 +217,7 @@ def _kill_worker(line: StationBench, found: Findings) -> None:
             found.add("worker_kills")
 
 
-def _check_pictures(settings: StationSettings, numbers: dict[str, int], told_go: set[str], found: Findings) -> None:
+def _check_pictures(settings: StationSettings, numbers: dict[str, int], answered_go: set[str], found: Findings) -> None:
     """Check every judged picture: does it show the right part, and was no bad part judged go?"""
     for name in MISHAPS:
         found.add(name, 0)
@@ -226,7 +228,7 @@ def _check_pictures(settings: StationSettings, numbers: dict[str, int], told_go:
             for view in row.record.views:
                 if view.score is None or view.frame_sha256 is None or row.record.state is State.FAULT:
                     continue
-                if row.seq in taken_back:  # judged, but the line was told fault
+                if row.seq in taken_back:  # judged, but answered with fault
                     found.add("taken_back")
                     continue
                 shows = number_of(np.asarray(ledger.frames.load(view.frame_sha256)))
@@ -234,7 +236,7 @@ def _check_pictures(settings: StationSettings, numbers: dict[str, int], told_go:
                 found.require("other_part", shows == number, f"{row.record.trigger_id} was judged on part {shows}")
             passed = row.record.state is State.GO and row.seq not in taken_back
             found.require("bad_go", not (passed and is_bad(number)), f"{row.record.trigger_id} is bad and is go")
-    for trigger_id in told_go:
+    for trigger_id in answered_go:
         found.require("bad_go", not is_bad(numbers[trigger_id]), f"{trigger_id} is bad and was answered go")
 
 

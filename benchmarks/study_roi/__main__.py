@@ -42,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> None:
         overwrite=given.overwrite,
         workers=given.workers,
     )
-    print(_told(study))  # noqa: T201
+    print(_as_text(study))  # noqa: T201
     print_figures(study.to_json())
 
 
@@ -80,7 +80,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _told(study: RegionStudy) -> str:
+def _as_text(study: RegionStudy) -> str:
     """Return the figures of every finished stage, one per line."""
     lines = []
     for row in () if study.heads is None else (*study.heads.rows, study.heads.shipped):
@@ -93,7 +93,7 @@ def _told(study: RegionStudy) -> str:
         lines.append(f"{each.region:8s} AUROC {area:.3f} ({low:.3f} to {high:.3f})")
     for new in () if study.unseen is None else study.unseen.rows:
         lines.append(
-            f"{new.board:11s} left out: old recipe {new.old_recipe:.3f}, tuned anew {new.retuned_recipe:.3f}, learned "
+            f"{new.board:11s} left out: old ROI config {new.old_recipe:.3f}, tuned again {new.retuned_recipe:.3f}, learned "
             f"{new.learned:.3f}"
         )
     if study.photographs is not None:

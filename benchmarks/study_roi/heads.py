@@ -158,7 +158,7 @@ class _Bench:
         return compute_places(self._graph, self._dataset, chosen, size_wh, views=views, seed=seed, scratch=scratch)
 
     def runs(self, labels: int, seed: int, recipes: Sequence[Locating], *, margins: bool = False) -> list[Run]:
-        """Train each recipe on the features of the same so many boards."""
+        """Train each recipe on the features of the same boards."""
         train = self._places(Split.TRAIN, (self._options.locating or Locating()).views_of(labels), seed, labels)
         scaling = fit_scaling(train)
         runs = []

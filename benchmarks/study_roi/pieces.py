@@ -37,7 +37,7 @@ class Pieces:
             differing = ", ".join(sorted(name for name in own | found if own.get(name) != found.get(name)))
             raise InputError(
                 f"{folder}: expected pieces of the same study, found one with other settings ({differing}). "
-                "Choose another --out, or pass --overwrite to begin anew."
+                "Choose another --out, or pass --overwrite to start again."
             )
 
     def once(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
@@ -68,7 +68,7 @@ class Pieces:
         except ValidationError as error:
             raise InputError(
                 f"{path}: expected a finished piece of the study, found something else ({error.error_count()} "
-                "differences). Remove the file, and it is made anew."
+                "differences). Remove the file, and it is computed again."
             ) from error
 
     def _path(self, name: str) -> Path:

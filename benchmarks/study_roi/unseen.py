@@ -131,7 +131,7 @@ def leave_out(dataset: Dataset, options: LocatorOptions, board: str, *, labels: 
         learned_seen=score(learned, seen).mean_iou,
         shots=(
             shot(old, fresh[-1], f"{board}: recipe of the other types"),
-            shot(again, fresh[-1], f"{board}: recipe tuned anew"),
+            shot(again, fresh[-1], f"{board}: ROI config tuned again"),
             shot(learned, fresh[-1], f"{board}: learned from the other types"),
         ),
     )
@@ -140,7 +140,7 @@ def leave_out(dataset: Dataset, options: LocatorOptions, board: str, *, labels: 
 
 
 def of_other_types(dataset: Dataset, board: str, *, labels: int, seed: int) -> Dataset:
-    """What may teach where one board type is left out: so many training boxes of the others.
+    """Return the training data without one board type: a number of boxes of the others.
 
     The type's pictures without a chip are left out as well: they would teach that on such a board there is none.
     """
