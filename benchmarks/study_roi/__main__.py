@@ -93,8 +93,8 @@ def _as_text(study: RegionStudy) -> str:
         lines.append(f"{each.region:8s} AUROC {area:.3f} ({low:.3f} to {high:.3f})")
     for new in () if study.unseen is None else study.unseen.rows:
         lines.append(
-            f"{new.board:11s} left out: old ROI config {new.old_recipe:.3f}, tuned again {new.retuned_recipe:.3f}, learned "
-            f"{new.learned:.3f}"
+            f"{new.board:11s} left out: old ROI config {new.old_recipe:.3f}, tuned again {new.retuned_recipe:.3f}, "
+            f"learned {new.learned:.3f}"
         )
     if study.photographs is not None:
         lines.append(f"photographs: learned {study.photographs.learned}; classical {study.photographs.classical}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gonogo.cli.distill import AsJsonOption, SplitOption, known_split, print_comparison
+
+if TYPE_CHECKING:
+    from gonogo.workflow import TeacherComparison
 
 
 def cascade_command(
@@ -38,7 +41,6 @@ def cascade_command(
     teacher's promise. Exit code 1 if that promise cannot be certified.
     """
     from gonogo.dataset import Dataset
-    from gonogo.evaluate import quantiles_ms
     from gonogo.inspector import Inspector
     from gonogo.workflow import CascadeOptions
     from gonogo.workflow import join_cascade as join
@@ -47,10 +49,7 @@ def cascade_command(
     judges = Inspector.load(student), Inspector.load(teacher)
     made = join(*judges, Dataset.read(dataset), out, options, overwrite=overwrite)
     pictures = len(made.compared.itself.judged.pictures)
-    timings = {}
-    for name, side in (("cascade", made.compared.itself), ("teacher", made.compared.teacher)):
-        total_ms = side.judged.timings_ms["total"]
-        timings[name] = {"mean": float(total_ms.mean()), "p99": quantiles_ms(total_ms)[1]}
+    timings = _timings(made.compared)
     timing_text = "; ".join(
         f"{name} {each['mean']:.1f} ms mean, {each['p99']:.1f} ms p99" for name, each in timings.items()
     )
@@ -60,3 +59,14 @@ def cascade_command(
     )
     more = {"pictures": pictures, "asked": made.asked, "total_ms": timings}
     print_comparison(made.compared, out, "the cascade", wrote, more, as_json=as_json)
+
+
+def _timings(compared: TeacherComparison) -> dict[str, dict[str, float]]:
+    """Return mean and 99th percentile of the total time in milliseconds, for the cascade and its teacher."""
+    from gonogo.evaluate import quantiles_ms
+
+    timings = {}
+    for name, side in (("cascade", compared.itself), ("teacher", compared.teacher)):
+        total_ms = side.judged.timings_ms["total"]
+        timings[name] = {"mean": float(total_ms.mean()), "p99": quantiles_ms(total_ms)[1]}
+    return timings

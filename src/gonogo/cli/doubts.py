@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gonogo.dataset.doubts import Doubt, LabelDoubts
 
 
 def doubts_command(
@@ -39,16 +44,23 @@ def doubts_command(
         console.print(f"Page written to {out}", markup=False, highlight=False, soft_wrap=True)
     shown = found.found[:most]
     if as_json:
-        content = {
-            "pictures": found.pictures,
-            "bad_pictures": found.bad_pictures,
-            "auroc": found.auroc,
-            "doubts": len(found.found),
-            "shown": [doubt.to_json() for doubt in shown],
-            "unreadable": list(found.unreadable),
-        }
-        typer.echo(json.dumps(content, indent=1, allow_nan=False))
-        return
+        typer.echo(json.dumps(_as_json(found, shown), indent=1, allow_nan=False))
+    else:
+        _print(found, shown)
+
+
+def _as_json(found: LabelDoubts, shown: Sequence[Doubt]) -> dict[str, Any]:
+    return {
+        "pictures": found.pictures,
+        "bad_pictures": found.bad_pictures,
+        "auroc": found.auroc,
+        "doubts": len(found.found),
+        "shown": [doubt.to_json() for doubt in shown],
+        "unreadable": list(found.unreadable),
+    }
+
+
+def _print(found: LabelDoubts, shown: Sequence[Doubt]) -> None:
     for doubt in shown:
         kind = "" if doubt.sample.defect is None else f" ({doubt.sample.defect})"
         typer.echo(

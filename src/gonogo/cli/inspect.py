@@ -35,17 +35,11 @@ def inspect_command(
 
     Exit code 1 if a picture could not be judged (fault), 2 if one could not be read.
     """
-    from gonogo import batch, images
+    from gonogo import batch
     from gonogo.errors import InputError, UnfitError
     from gonogo.progress import console
 
-    files = list(images.find(*photos))
-    if skipped := images.others(*photos):
-        console.print(skipped)
-    if not files:
-        raise InputError(
-            f"{', '.join(map(str, photos))}: expected pictures ({', '.join(images.SUFFIXES)}), found none."
-        )
+    files = _pictures(photos)
     names = _heatmap_names(files, photos)
     jobs = [batch.BatchJob(file=file, heatmap=None if heatmaps is None else heatmaps / names[file]) for file in files]
     unread, states = 0, Counter[str]()
@@ -63,6 +57,26 @@ def inspect_command(
         raise UnfitError(
             f"{states['fault']} of {len(files)} pictures could not be judged; the reasons are listed above."
         )
+
+
+def _pictures(photos: list[Path]) -> list[Path]:
+    """Find the pictures, and print a note about other files.
+
+    Raises:
+        InputError: there are no pictures.
+    """
+    from gonogo import images
+    from gonogo.errors import InputError
+    from gonogo.progress import console
+
+    files = list(images.find(*photos))
+    if skipped := images.others(*photos):
+        console.print(skipped)
+    if not files:
+        raise InputError(
+            f"{', '.join(map(str, photos))}: expected pictures ({', '.join(images.SUFFIXES)}), found none."
+        )
+    return files
 
 
 def _judged(bundle: Path, jobs: list[BatchJob], workers: int) -> tuple[Bundle, Iterator[JudgedFile]]:

@@ -60,11 +60,7 @@ def replay_command(
         finally:
             typer.echo(json.dumps(tally.summary()) if as_json else tally.text())
     if tally.unequal or tally.skipped["lost"]:
-        raise UnfitError(
-            f"{ledger}: {tally.unequal} parts have another score with the same bundle (largest difference "
-            f"{tally.largest_difference:g}), and the frames of {tally.skipped['lost']} parts are missing or were "
-            "changed. Scores differ on another processor; otherwise run: gonogo ledger verify --frames"
-        )
+        raise UnfitError(f"{ledger}: {tally.problem()}")
 
 
 @dataclass
@@ -119,6 +115,13 @@ class _Tally:
             "skipped": dict(self.skipped),
             "last_seq": self.last,
         }
+
+    def problem(self) -> str:
+        return (
+            f"{self.unequal} parts have another score with the same bundle (largest difference "
+            f"{self.largest_difference:g}), and the frames of {self.skipped['lost']} parts are missing or changed. "
+            "Scores differ on another processor; otherwise run: gonogo ledger verify --frames"
+        )
 
     def text(self) -> str:
         changes = "".join(f"\n  {change}: {count}" for change, count in sorted(self.changes.items()))

@@ -32,25 +32,18 @@ def serve_command(
     """
     import uvicorn
 
-    from gonogo.errors import InputError
     from gonogo.server import Options, Workspace, create_app
     from gonogo.server.auth.setup import first_administrator
     from gonogo.server.connections import ConnectionLimits, parse_networks, tls_context, uvicorn_options
 
-    if (tls_cert is None) != (tls_key is None):
-        raise InputError("--tls-cert and --tls-key: expected both or neither, found one.")
-    for file in (tls_cert, tls_key):
-        if file is not None and not file.is_file():
-            raise InputError(f"{file}: expected a PEM file, found no such file.")
+    _require_tls_files(tls_cert, tls_key)
     limits = ConnectionLimits(proxies=parse_networks(proxy or ()))
     context = None if tls_cert is None or tls_key is None else tls_context(tls_cert, tls_key)
     options = Options(names=(*(name or ()), host), tls=tls_cert is not None)
     app = create_app(Workspace.open(workspace), options=options)
     password = first_administrator(app.state.components.accounts, app.state.components.ledger_pool)
     if password is not None:
-        typer.echo(
-            f"Name: admin\nOne-time password: {password}\nIt is shown only once and must be changed at the first login."
-        )
+        typer.echo(_welcome(password))
     typer.echo(f"Serving {workspace} on {'https' if options.tls else 'http'}://{host}:{port}")
     uvicorn.run(
         app,
@@ -59,3 +52,17 @@ def serve_command(
         timeout_graceful_shutdown=3,
         **uvicorn_options(limits, tls=context),
     )
+
+
+def _require_tls_files(tls_cert: Path | None, tls_key: Path | None) -> None:
+    from gonogo.errors import InputError
+
+    if (tls_cert is None) != (tls_key is None):
+        raise InputError("--tls-cert and --tls-key: expected both or neither, found one.")
+    for file in (tls_cert, tls_key):
+        if file is not None and not file.is_file():
+            raise InputError(f"{file}: expected a PEM file, found no such file.")
+
+
+def _welcome(password: str) -> str:
+    return f"Name: admin\nOne-time password: {password}\nIt is shown only once and must be changed at the first login."
