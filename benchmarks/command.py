@@ -1,4 +1,4 @@
-"""What the commands of this folder share: figures in the last line, errors in one line, gonogo's exit codes."""
+"""Shared by the commands of this folder: JSON in the last line, one-line errors, and gonogo's exit codes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gonogo.errors import GonogoError, UnfitError
 
 
 def print_figures(figures: Mapping[str, Any]) -> None:
-    """Print the figures as one line of JSON; it is the last line that a command prints."""
+    """Print the figures as one line of JSON, the last line of a command's output."""
     print(json.dumps(figures), flush=True)  # noqa: T201
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command; an error of gonogo ends the process with its message: exit code 1 for `UnfitError`, else 2."""
+    """Run a command; on a `GonogoError` print its message and exit with 1 for `UnfitError`, otherwise 2."""
     try:
         main()
     except GonogoError as error:

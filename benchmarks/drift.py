@@ -1,4 +1,4 @@
-"""How soon the drift alarm finds a change, and how often it cries wolf: lines simulated from measured parts.
+"""Measure delay and false-alarm rate of the drift alarm on lines simulated from measured parts.
 
 ``make drift``, or ``python benchmarks/drift.py BUNDLE DATASET --new-kind KIND``: a dimmer lamp, a defocused lens or a
 new defect kind, after 500 parts. Parts are drawn with replacement, bad ones as often as the bundle expects. Without a
@@ -41,7 +41,7 @@ from gonogo.synthetic import write_close_ups
 from gonogo.workflow import TrainingOptions, train_inspector
 
 DIMMED = 0.8
-"""Light that is left."""
+"""Share of the light that is left."""
 DEFOCUS_PIXELS = 2.0
 """Standard deviation of the blur, for a picture whose longer side has 640 pixels."""
 
@@ -55,39 +55,39 @@ _LINEAR = np.where(_ENCODED <= 0.04045, _ENCODED / 12.92, ((_ENCODED + 0.055) / 
 
 
 def dim(frame: Frame, left: float = DIMMED) -> Frame:
-    """The frame under a lamp that gives only so much of its light (sRGB, IEC 61966-2-1); clipped highlights stay."""
+    """Dim a frame to this share of the light (sRGB, IEC 61966-2-1); clipped highlights stay clipped."""
     light = _LINEAR * left
     encoded = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.asarray(cv2.LUT(frame, np.rint(encoded * 255).astype(np.uint8)), np.uint8)
 
 
 def defocus(frame: Frame, pixels: float = DEFOCUS_PIXELS) -> Frame:
-    """The frame through a lens out of focus, as a Gaussian blur."""
+    """Blur a frame like a defocused lens, with a Gaussian."""
     sigma = pixels * max(frame.shape[:2]) / 640
     return np.asarray(cv2.GaussianBlur(frame, (0, 0), sigma), np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Waits:
-    """When the alarm came on each simulated line, in parts; infinite where it did not."""
+    """Number of parts until the alarm on each simulated line; infinite without an alarm."""
 
     parts: Float64[np.ndarray, " lines"]
     length: int
-    """Parts that each line had."""
+    """Number of parts of each line."""
 
     @property
     def alarms(self) -> int:
-        """Lines with an alarm."""
+        """Number of lines with an alarm."""
         return int(np.isfinite(self.parts).sum())
 
     def quantile(self, share: float) -> float | None:
-        """After how many parts this share of the lines had raised the alarm; ``None`` where they had not."""
+        """Return the number of parts after which this share of lines had an alarm; ``None`` if it was never reached."""
         value = float(np.quantile(self.parts, share, method="higher"))
         return value if math.isfinite(value) else None
 
 
 def strange_parts(watches: Sequence[Watch], pool: Sequence[Signs]) -> Bool[np.ndarray, "parts watches"]:
-    """Which parts are strange to which watch."""
+    """Return which parts are strange for which watch."""
     return np.array([[watch.strange(signs) for watch in watches] for signs in pool], bool).reshape(-1, len(watches))
 
 
@@ -103,10 +103,10 @@ def run_lines(
     """Run the drift test on many lines at once, as `DriftTest` would on each.
 
     Args:
-        watches: The bundle's.
-        draw: Strangeness of the next part of every line; gets the generator and how many parts went before.
-        lines: How many.
-        length: Parts of each.
+        watches: The bundle's watches.
+        draw: Returns the strangeness of each line's next part, given the generator and the number of earlier parts.
+        lines: Number of lines.
+        length: Number of parts of each line.
         rng: Seeded.
         track: Shows progress over the parts.
     """
@@ -132,7 +132,7 @@ def mixture(
     lines: int,
     start: int = 0,
 ) -> Callable[[np.random.Generator, int], Bool[np.ndarray, "lines watches"]]:
-    """Draws usual parts, and from part ``start`` on a share of others, with replacement."""
+    """Draw usual parts with replacement, and from part ``start`` on a share of others."""
 
     def draw(rng: np.random.Generator, before: int) -> Bool[np.ndarray, "lines watches"]:
         parts = usual[rng.integers(len(usual), size=lines)]
@@ -186,7 +186,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _trained(folder: Path) -> tuple[Path, Path]:
-    """A bundle trained and certified on rendered close-ups, and its data set."""
+    """Train and certify a bundle on rendered close-ups; return it with its data set."""
     write_close_ups(folder / "photos", _RENDERED_PARTS)
     options = ImportOptions(mask_suffix="_mask.png", fractions=_RENDERED_SPLITS)
     dataset = import_folder(folder / "photos", folder / "parts", options).dataset

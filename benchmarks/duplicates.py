@@ -1,7 +1,7 @@
-"""How well near-duplicates are found, measured: re-shot copies that should be, different pictures that should not.
+"""Measure how well near-duplicates are found: re-shot copies should be, different pictures should not.
 
-``make duplicates ARGS=DATASET``, or ``python benchmarks/duplicates.py DATASET --sheet FILE.png``; rendered boards
-without a data set. ``QUICK=1`` re-shoots 20 pictures, not 200. The last line is the figures, as JSON.
+``make duplicates ARGS=DATASET``, or ``python benchmarks/duplicates.py DATASET --sheet FILE.png``; without a data set it
+uses rendered boards. ``QUICK=1`` re-shoots 20 pictures instead of 200. The last line holds the figures as JSON.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Share:
 
     @classmethod
     def of(cls, hits: int, trials: int) -> Share:
-        """The share with its interval; 0 to 1 without trials."""
+        """Return the share with its interval, which is 0 to 1 without trials."""
         if trials == 0:
             return cls(hits=0, trials=0, low=0.0, high=1.0)
         interval = binomtest(hits, trials).proportion_ci(0.95, method="exact")
@@ -55,18 +55,18 @@ class Measured:
 
     pictures: int
     groups: int
-    """Different parts, as far as surfaces tell."""
+    """Number of groups, that is of different surfaces."""
     caught: Mapping[str, Share]
-    """By kind of re-shot copy: the copy is in the same group as its original."""
+    """Share of re-shot copies in the same group as their original, by kind of copy."""
     merged_pairs: int
-    """Pairs of the data set's own pictures found to show the same part."""
+    """Pairs of original pictures that were merged."""
     merged_across_parts: int | None
-    """Of these, pairs that the records name as different parts: false merges. ``None`` where parts have no names."""
+    """Merged pairs of different parts, which are false merges; ``None`` if the parts have no names."""
     merged_across_kinds: int
-    """Of these, pairs with different labels or defect kinds: wrong where a kind belongs to a part."""
+    """Merged pairs with different labels or defect kinds; false if each part has one kind."""
     suspects: tuple[tuple[str, str, int], ...]
-    """The merged pairs to look at: file, file, features that agree. Up to half of them lie across parts or kinds, the
-    others agree the least."""
+    """Merged pairs to inspect: file, file, number of matching features. Up to half are across parts or kinds, the
+    others have the fewest matches."""
 
 
 def crop(frame: Frame, rng: np.random.Generator) -> Frame:
@@ -83,20 +83,20 @@ def crop_resize(frame: Frame, rng: np.random.Generator) -> Frame:
 
 
 def shift(frame: Frame, rng: np.random.Generator) -> Frame:
-    """Move by up to 8 % of each side; what comes into view repeats the edge."""
+    """Shift by up to 8 % of each side; new pixels repeat the edge."""
     height, width = frame.shape[:2]
     dx, dy = rng.uniform(-0.08, 0.08, 2) * (width, height)
     return _warp(frame, np.array([[1, 0, dx], [0, 1, dy]], np.float32))
 
 
 def turn(frame: Frame, rng: np.random.Generator) -> Frame:
-    """Turn by up to 3 degrees about the middle."""
+    """Rotate by up to 3 degrees about the centre."""
     height, width = frame.shape[:2]
     return _warp(frame, cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-3, 3), 1.0))
 
 
 def brightness(frame: Frame, rng: np.random.Generator) -> Frame:
-    """Contrast times 0.6 to 1.5, brightness plus or minus 20 of 255, clipped."""
+    """Scale the contrast by 0.6 to 1.5 and shift the brightness by up to 20 of 255, clipped."""
     return np.clip(frame * rng.uniform(0.6, 1.5) + rng.uniform(-20, 20), 0, 255).astype(np.uint8)
 
 
@@ -106,7 +106,7 @@ def jpeg(frame: Frame, rng: np.random.Generator) -> Frame:
 
 
 def smaller(frame: Frame, rng: np.random.Generator) -> Frame:
-    """Resize to between a half and nine tenths."""
+    """Resize to 50 to 90 %."""
     factor = rng.uniform(0.5, 0.9)
     return cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA).astype(np.uint8)
 
@@ -120,11 +120,11 @@ RESHOTS: tuple[Reshoot, ...] = (crop, crop_resize, shift, turn, brightness, jpeg
 
 
 def measure(dataset: Dataset, *, copies: int = 200, seed: int = 0, suspects: int = 48) -> Measured:
-    """Re-shoot some pictures of a data set in every way and see which copies are found, and what else is merged.
+    """Re-shoot some pictures of a data set in every way, and count found copies and merged pairs.
 
     Args:
-        dataset: Whose pictures; its records may name parts, so that false merges can be counted.
-        copies: Pictures to re-shoot, at random.
+        dataset: The data set; if its records name parts, false merges are counted.
+        copies: Number of random pictures to re-shoot.
         seed: Of the choice and of the copies.
         suspects: How many of the merged pairs to name, the most doubtful first.
 
@@ -166,10 +166,10 @@ def measure(dataset: Dataset, *, copies: int = 200, seed: int = 0, suspects: int
 
 
 def sheet(dataset: Dataset, pairs: Sequence[tuple[str, str, int]], *, height: int = 160) -> Frame:
-    """Draw pairs of pictures side by side, two pairs a row, each with its agreement, to be judged by eye.
+    """Draw pairs of pictures side by side with their number of matches, two pairs per row, for visual inspection.
 
     Raises:
-        ImageError: an unreadable picture.
+        ImageError: a picture is unreadable.
     """
     cell_wh = (2 * height, height)
     tiles = []
@@ -186,7 +186,7 @@ def sheet(dataset: Dataset, pairs: Sequence[tuple[str, str, int]], *, height: in
 
 
 def _caught(looks: Sequence[PictureHashes], copied: Sequence[PictureHashes], originals: Sequence[int]) -> int:
-    """How many copies end in the group of their original when they lie among all pictures."""
+    """Count the copies that are grouped with their original among all pictures."""
     together = [*looks, *copied]
     group = components(len(together), _ends(near_duplicates(together)))
     return sum(group[len(looks) + place] == group[row] for place, row in enumerate(originals))
@@ -214,9 +214,9 @@ def _warp(frame: Frame, matrix: np.ndarray) -> Frame:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset", type=Path, nargs="?", help="A data set folder; rendered boards where omitted.")
+    parser.add_argument("dataset", type=Path, nargs="?", help="Data set folder. Default: rendered boards.")
     parser.add_argument("--quick", action="store_true", help="Re-shoot 20 pictures.")
-    parser.add_argument("--copies", type=int, help="Number of pictures to re-shoot, in place of 200.")
+    parser.add_argument("--copies", type=int, help="Number of pictures to re-shoot. Default: 200.")
     parser.add_argument("--seed", type=int, default=0, help="Random seed of the choice and the copies.")
     parser.add_argument("--sheet", type=Path, help="Draw the most doubtful merged pairs here.")
     given = parser.parse_args(words)

@@ -1,4 +1,4 @@
-"""The maps of each kind of evidence and their sum: ``python benchmarks/evidence_maps.py BUNDLE PHOTO OUT.jpg``.
+"""Draw the map of each kind of evidence and their sum: ``python benchmarks/evidence_maps.py BUNDLE PHOTO OUT.jpg``.
 
 Draws one row: the region as the network sees it, each kind's map with what its pooling adds to the score, and their
 sum, which is the heat map. Blue is the lowest value of a map, red its highest. The last line states, as JSON, by how
@@ -25,7 +25,7 @@ HEIGHT = 360
 
 
 def main() -> None:
-    """Judge, draw, state the difference."""
+    """Judge a photograph, draw the maps and print the difference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("photo", type=Path)

@@ -1,4 +1,4 @@
-"""What the evidence costs beside its backbone: ``python benchmarks/evidence_speed.py [--repeats N]``.
+"""Measure the time of the evidence relative to its backbone: ``python benchmarks/evidence_speed.py [--repeats N]``.
 
 EfficientNet-Lite0 with all three kinds of evidence at their full size: 1,000 kept patches over the channels of all
 three strides. Their numbers are random, as speed does not depend on what was learned. First, in FP32 at two input
@@ -45,11 +45,11 @@ from gonogo.workflow.int8 import to_int8
 SIZES_WH = ((224, 224), (640, 320))
 Clock = Callable[[], float]
 CALIBRATED_ON = 8
-"""Pictures that the INT8 ranges come from."""
+"""Number of pictures for the INT8 ranges."""
 
 
 def full_evidence(widths: list[int]) -> Weighted:
-    """All three kinds at their full size, over random numbers."""
+    """Return all three kinds of evidence at full size, with random weights."""
     rng = np.random.default_rng(0)
     total = sum(widths)
 
@@ -76,7 +76,7 @@ def full_evidence(widths: list[int]) -> Weighted:
 
 
 def whole_graph(size_wh: tuple[int, int]) -> ov.Model:
-    """Backbone and evidence."""
+    """Build the graph of backbone and evidence."""
     features = pretrained("efficientnet_lite0").graph(size_wh)
     widths = [int(features.output(f"stride_{stride}").shape[1]) for stride in (8, 16, 32)]
     return classifier_graph(features, full_evidence(widths), labels=("good", "bad"))
@@ -85,7 +85,7 @@ def whole_graph(size_wh: tuple[int, int]) -> ov.Model:
 def inspector_of(
     model: ov.Model, size_wh: tuple[int, int], folder: Path, threads: int, reduction: Reduction = 1
 ) -> Inspector:
-    """An inspector that judges whole frames with a graph; it promises nothing."""
+    """Return an uncertified inspector that judges whole frames with a graph."""
     folder.mkdir(parents=True)
     ov.save_model(model, folder / bundle.CLASSIFIER, compress_to_fp16=False)
     kinds = tuple(Evidence(kind=kind, weight=1.0) for kind in ("context", "memory", "cells"))
@@ -113,7 +113,7 @@ def inspector_of(
 
 
 def over_the_backbone(folder: Path, frame: Frame, repeats: int, threads: int, clock: Clock) -> dict[str, float]:
-    """The graph and the judgement of a frame in memory, each against the bare backbone, in FP32."""
+    """Compare the graph, and judging a frame in memory, with the bare backbone, in FP32."""
     found = {}
     for size_wh in SIZES_WH:
         name = f"{size_wh[0]}x{size_wh[1]}"
@@ -135,7 +135,7 @@ def over_the_backbone(folder: Path, frame: Frame, repeats: int, threads: int, cl
 
 
 def against_torch(folder: Path, encoded: bytes, repeats: int, threads: int, clock: Clock) -> dict[str, float]:
-    """How many times as fast as torch eager with Grad-CAM, from the bytes of a JPEG."""
+    """Return the speed-up over eager torch with Grad-CAM, from the bytes of a JPEG."""
     size_wh = SIZES_WH[0]
     frame = images.decode(encoded)
     rng = np.random.default_rng(0)

@@ -1,7 +1,7 @@
 """Size and shape of the package, as JSON: ``python benchmarks/house.py [--list]``.
 
-Counts what `src/gonogo` holds: lines, commands, public names defined in several modules, import circles, the longest
-chain of imports and long functions. ``--list`` names what was counted.
+Counts lines, commands, public names defined in several modules, import circles, the longest import chain and long
+functions in `src/gonogo`. ``--list`` lists the names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LONGEST_LINES = 40
 
 @dataclass(frozen=True, kw_only=True)
 class House:
-    """What was counted, by name."""
+    """The counts, by name."""
 
     python_lines: int
     page_lines: int
@@ -123,7 +123,7 @@ def _longest_chain(imports: nx.DiGraph) -> tuple[str, ...]:
 def main() -> None:
     """Print the figures, the last line as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--list", action="store_true", help="Name what was counted.")
+    parser.add_argument("--list", action="store_true", help="List the names.")
     house = measure()
     if parser.parse_args().list:
         print("top-level commands:", *house.commands)  # noqa: T201

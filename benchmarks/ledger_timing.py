@@ -1,7 +1,7 @@
-"""How fast a ledger commits and answers on this machine and disk, filled with made-up parts.
+"""Measure commit and query times of a ledger on this machine and disk, filled with simulated parts.
 
 ``make ledger-timing``, or ``python benchmarks/ledger_timing.py --folder FOLDER`` for the disk of that folder.
-``QUICK=1`` fills it with 5,000 parts, not 100,000. The last line is the figures, as JSON.
+``QUICK=1`` fills it with 5,000 parts instead of 100,000. The last line holds the figures as JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _START = datetime(2026, 1, 5, 6, tzinfo=UTC)
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """How long one thing takes, over its repetitions."""
+    """Time of one operation over its repetitions."""
 
     what: str
     median_ms: float
@@ -41,11 +41,11 @@ class Timing:
 
 
 def measure(path: Path, *, rows: int, repeats: int = 20, seed: int = 0) -> list[Timing]:
-    """Fill a new ledger with so many parts, and time commits, the queries that pages make, and verification.
+    """Fill a new ledger with parts, and time commits, the queries of the pages, and verification.
 
     Args:
-        path: Where to make it; on the disk that is to be measured.
-        rows: Parts to record; a tenth of the doubtful ones stay undecided.
+        path: The ledger to create, on the disk to measure.
+        rows: Number of parts to record; a tenth of those in review stay undecided.
         repeats: How often each query is timed.
         seed: Of the made-up parts.
     """
@@ -61,11 +61,11 @@ def measure(path: Path, *, rows: int, repeats: int = 20, seed: int = 0) -> list[
 
 
 def fill(ledger: Ledger, *, rows: int, seed: int) -> None:
-    """Record so many made-up parts, one every two seconds, and decide most of the doubtful ones."""
+    """Record simulated parts, one every two seconds, and decide most of those in review."""
     rng = np.random.default_rng(seed)
     clock = iter(_START + timedelta(seconds=2 * step) for step in range(2 * rows))
     stamped = Ledger(ledger.path, ledger._connection, now=lambda: next(clock))
-    with stamped.writing():  # one transaction: this is preparation, not what is timed
+    with stamped.writing():  # one transaction, as this is not timed
         for record in track(_parts(ledger, count=rows, first=0, seed=seed), "filling", total=rows):
             row = stamped._append(RowKind.VERDICT, record)
             if record.state is State.REVIEW and rng.random() < 0.9:
@@ -114,7 +114,7 @@ def _storing(ledger: Ledger, seed: int) -> Callable[[], object]:
 
 
 def _encoders(seed: int) -> dict[str, Callable[[], object]]:
-    """The lossless formats a frame could be stored in, on 1.2 megapixels of a smooth scene with camera noise."""
+    """Return encoders for lossless formats, on 1.2 megapixels of a smooth scene with camera noise."""
     rng = np.random.default_rng(seed)
     scene = cv2.resize(rng.integers(40, 220, (12, 16, 3), np.uint8), (1280, 960), interpolation=cv2.INTER_CUBIC)
     frame = np.clip(scene + rng.normal(0, 3, scene.shape), 0, 255).astype(np.uint8)
@@ -126,7 +126,7 @@ def _encoders(seed: int) -> dict[str, Callable[[], object]]:
 
 
 def _queries(ledger: Ledger, rows: int) -> dict[str, Callable[[], object]]:
-    """What pages ask, the whole of it and a day, a lot or a page of it."""
+    """Return the queries of the pages: over everything, and over a day, a lot or a page."""
     day = Where(since=_START + timedelta(seconds=rows), until=_START + timedelta(seconds=rows, days=1))
     doubtful = Where(states=(State.REVIEW,), undecided=True)
     decided_bad = Where(action=REVIEW, label=Label.BAD, latest=True)

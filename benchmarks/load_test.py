@@ -1,7 +1,7 @@
-"""Sustained load: how many parts a station can judge, and whether it holds four fifths of that without a miss.
+"""Load test: measure how many parts per second a station can judge, then run at 80 % of that rate.
 
-``make load``, or ``python benchmarks/load_test.py --bundle BUNDLE --photos FOLDER``. ``QUICK=1`` holds it for half a
-minute, not ten. Exit code 1 if a trigger was missed. The last line is the figures, as JSON.
+``make load``, or ``python benchmarks/load_test.py --bundle BUNDLE --photos FOLDER``. ``QUICK=1`` runs for half a minute
+instead of ten. Exit code 1 if a trigger was missed. The last line holds the figures as JSON.
 """
 
 from __future__ import annotations
@@ -44,52 +44,52 @@ _TENTHS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class LoadResult:
-    """What a station bore."""
+    """Result of a load test."""
 
     bare_ms: float
     """Median time of ``inspect`` alone, called in a loop on the same frames."""
     cycle_ms: float
-    """Median time per part when the next trigger follows each answer at once, with the ledger on the disk."""
+    """Median time per part if the next trigger follows each answer at once, with the ledger on disk."""
     cycle_in_memory_ms: float | None
-    """The same with the ledger in memory, where a sync costs nothing; ``None`` where there is no such place."""
+    """The same with the ledger in memory, where a sync costs nothing; ``None`` without such a folder."""
     overhead: float | None
-    """What the station adds to the bare ``inspect``, syncs left out, as a share of it. The median over rounds in which
-    all three take turns, so that what else the machine does meets them alike."""
+    """Time that the station adds to ``inspect``, without syncs, as a share of it. The median over rounds that alternate
+    between the three measurements, so that other load on the machine affects them equally."""
     capacity_per_s: float
     rate_per_s: float
-    """What was then asked for, four fifths of it."""
+    """Rate of the load test, 80 % of the capacity."""
     fired: int
     judged: int
-    """Answered with anything but a fault."""
+    """Parts answered with anything but a fault."""
     missed: int
     """Triggers without exactly one row; must be 0."""
     faults: int
     p50_ms: float
-    """Trigger to answer, as the line sees it."""
+    """Time from trigger to answer."""
     p99_ms: float
     p99_first_ms: float
-    """Over the first tenth of the time."""
+    """In the first tenth of the time."""
     p99_last_ms: float
-    """Over the last tenth."""
+    """In the last tenth of the time."""
     memory_first_mb: float
-    """Supervisor and worker together, after the first tenth."""
+    """Memory of supervisor and worker together, after the first tenth."""
     memory_last_mb: float
     seconds: float
 
     @property
     def sync_ms(self) -> float | None:
-        """What it costs that frame and row are on the disk before the answer."""
+        """Time to make frame and row durable before the answer."""
         return None if self.cycle_in_memory_ms is None else self.cycle_ms - self.cycle_in_memory_ms
 
 
 def measure_load(
     folder: Path, bundle: Path, photos: Path, *, seconds: float, tell: Callable[[str], None] = lambda text: None
 ) -> LoadResult:
-    """Measure the capacity of a station with this bundle on this machine, then hold four fifths of it.
+    """Measure the capacity of a station with this bundle on this machine, then run at 80 % of it.
 
     Args:
-        folder: Where the station lives; its ledger's disk is the one that is measured.
-        bundle: What judges.
+        folder: Folder for the station; the disk of its ledger is measured.
+        bundle: The bundle to judge with.
         photos: At least two photographs, decoded once and shown in turn by a fake camera.
         seconds: For how long the load is held.
         tell: Told what is going on.
@@ -105,7 +105,7 @@ def measure_load(
 
 
 def _keep_some(photos: Path, kept: Path) -> list[Photograph]:
-    """Copy as many photographs as the fake camera keeps decoded, so that no cycle pays for what a camera does."""
+    """Copy as many photographs as the fake camera keeps decoded, so that no cycle includes decoding."""
     files = list(itertools.islice(images.find(photos), DECODED))
     if len(files) < 2:
         raise InputError(f"{photos}: expected at least two photographs, found {len(files)}.")
@@ -121,7 +121,7 @@ def _keep_some(photos: Path, kept: Path) -> list[Photograph]:
 def _capacity(
     folder: Path, memory: Path | None, bundle: Path, photos: Path, frames: list[Photograph], tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Time ``inspect`` alone, and whole cycles with the ledger in memory and on disk, in turns."""
+    """Measure ``inspect`` alone, and whole cycles with the ledger in memory and on disk, alternately."""
     model = load_model(bundle)
     places = {"cycle_ms": folder} | ({} if memory is None else {"cycle_in_memory_ms": memory})
     rounds: list[dict[str, float]] = []
@@ -143,7 +143,7 @@ def _capacity(
 
 @contextlib.contextmanager
 def _memory() -> Iterator[Path | None]:
-    """A folder in memory, where a sync costs nothing; ``None`` where there is none."""
+    """Create a folder in memory, where a sync costs nothing; ``None`` if the system has none."""
     if not Path("/dev/shm").is_dir():
         yield None
         return
@@ -152,7 +152,7 @@ def _memory() -> Iterator[Path | None]:
 
 
 def _bare(model: LoadedBundle, frames: list[Photograph], count: int) -> float:
-    """Median milliseconds of ``inspect`` alone, on pictures that are unpacked already."""
+    """Return the median milliseconds of ``inspect`` alone, on decoded pictures."""
     took: list[float] = []
     for frame in frames:
         frame.unpacked(model.recipe)
@@ -171,7 +171,7 @@ bundle = {str(bundle.resolve())!r}
 ledger = "load.ledger"
 state_dir = "state"
 min_free_mb = 1
-[[views]]
+[[cameras]]
 camera = {{ kind = "fake", pictures = {str(photos.resolve())!r} }}
 health = {{ sharpness = 0.0, frozen = true }}
 [trigger]
@@ -209,9 +209,9 @@ def _station(settings: StationSettings, send: Callable[[Answer], None]) -> Itera
 
 @contextlib.contextmanager
 def _cycling(folder: Path, bundle: Path, photos: Path) -> Iterator[Callable[[int], float]]:
-    """A running station; what it gives sends so many parts through, each after the last one's answer.
+    """Run a station; yields a function that sends parts through it, each after the answer to the previous one.
 
-    The function's result is the median time per part in milliseconds.
+    The function takes the number of parts and returns the median time per part in milliseconds.
     """
     settings, plc, numbers = _settings(folder, bundle, photos), FakePlc(), itertools.count()
     with _station(settings, plc.send) as supervisor:
@@ -294,7 +294,7 @@ def _figures(
 
 
 def _memory_mb(worker: int | None) -> float:
-    """Resident memory of this process and the worker."""
+    """Return the resident memory of this process and the worker."""
     pages = 0
     for pid in ("self", worker):
         if pid is not None:
@@ -303,7 +303,7 @@ def _memory_mb(worker: int | None) -> float:
 
 
 def example_photos(folder: Path, count: int = 8) -> Path:
-    """A few pictures for a fake bundle, where nobody has given better ones."""
+    """Write a few pictures for a fake bundle, if no photographs are given."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         (folder / f"{number}.png").write_bytes(images.encode_png(fake_frame(number, size_wh=(640, 480))))

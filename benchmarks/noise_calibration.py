@@ -1,4 +1,4 @@
-"""What the gate says of INT8 ranges learned from noise: ``python benchmarks/noise_calibration.py BUNDLE DATASET``.
+"""Check that the parity gate refuses INT8 ranges from noise: ``python benchmarks/noise_calibration.py BUNDLE DATASET``.
 
 Twice, with the default limits and without accuracy control: from noise of four grey levels, which reaches nowhere near
 as far as photographs do, and from noise of all of them. The last line is the verdicts and what was counted.
@@ -23,7 +23,7 @@ PICTURES = 100
 
 
 def judged(source: Inspector, dataset: Dataset, *, levels: range) -> str:
-    """What becomes of an inspector whose INT8 ranges come from noise of so many grey levels."""
+    """Quantize an inspector with INT8 ranges from noise of this amplitude in grey levels; return the result."""
     width, height = source.recipe.size_wh
     rng = np.random.default_rng(0)
     noise = [rng.integers(levels.start, levels.stop, (height, width, 3), dtype=np.uint8) for _ in range(PICTURES)]
@@ -42,10 +42,10 @@ def judged(source: Inspector, dataset: Dataset, *, levels: range) -> str:
 
 
 def main() -> None:
-    """Try both, and say what came of them."""
+    """Run both cases and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path, help="A certified inspector of full precision.")
-    parser.add_argument("dataset", type=Path, help="The data set it was trained on.")
+    parser.add_argument("dataset", type=Path, help="The data set that it was trained on.")
     given = parser.parse_args()
     source, dataset = Inspector.load(given.bundle), Dataset.read(given.dataset)
     found = {

@@ -1,6 +1,6 @@
-"""How long every page takes with many parts: ``python benchmarks/page_times.py [--demo demo] [--parts 100000]``.
+"""Measure the time of every page with many parts: ``python benchmarks/page_times.py [--demo demo] [--parts 100000]``.
 
-Takes what ``make demo`` made as the inspector in use, fills a ledger, serves it in a process of its own, waits until
+Takes what ``make demo`` made as the inspector in use, fills a ledger, serves it in a separate process, waits until
 what is worked out in the background is done, fetches every GET route of the route table that is no stream as the
 administrator, and prints the median and the 95 % quantile of each in milliseconds, the slowest last. Beside them stands
 the processor time that the server took for a visit, which does not depend on what else the machine has to do.
@@ -39,13 +39,18 @@ STREAMS = ("/station/events",)
 
 
 def main() -> None:
-    """Fill, serve, fetch, print."""
+    """Fill a workspace, serve it, fetch all pages and print the times."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--demo", type=Path, default=Path("demo"), help="what make demo made")
+    parser.add_argument("--demo", type=Path, default=Path("demo"), help="folder of 'make demo'")
     parser.add_argument("--parts", type=int, default=100_000)
     parser.add_argument("--visits", type=int, default=40)
     parser.add_argument("--port", type=int, default=8766)
-    parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="where to fill; memory spares the fsyncs")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("/dev/shm"),
+        help="folder for the workspace; in memory there is no cost for fsync",
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         space = Workspace.open(Path(folder) / "plant")
@@ -68,7 +73,7 @@ def main() -> None:
 
 
 def equip(space: Workspace, demo: Path) -> Inspector:
-    """What the demo made, as the data set and the inspector in use of a workspace."""
+    """Copy data set and inspector of the demo into a workspace."""
     shutil.copytree(demo / "dataset", space.datasets / "chip")
     shutil.copytree(demo / "chip.inspector", space.bundles / "chip.inspector")
     space.activate("chip.inspector")
@@ -76,7 +81,7 @@ def equip(space: Workspace, demo: Path) -> Inspector:
 
 
 def fill(space: Workspace, judge: Inspector, parts: int) -> None:
-    """Every tenth part doubtful, half of those decided, one fault in a hundred; the frames are the test pictures."""
+    """Fill the ledger: 10 % of the parts in review, half of them decided, 1 % faults; frames are test pictures."""
     dataset = Dataset.read(space.datasets / "chip")
     with Ledger.open(space.ledger) as ledger:
         frames = [ledger.frames.put(dataset.path(sample).read_bytes()) for sample in dataset.split(Split.TEST)]
@@ -151,7 +156,7 @@ def part(number: int, frame: str, judge: Inspector) -> VerdictRecord:
 
 
 def measure(address: str, visits: int, server: psutil.Process) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Milliseconds of each visit to each route, and the seconds of processor time that all of them took the server."""
+    """Return the milliseconds of each visit to each route, and the server's total processor time in seconds."""
     times: dict[str, list[float]] = {}
     processor: defaultdict[str, float] = defaultdict(float)
     routes = [route for route in ROUTES if route.method == "GET" and route.path not in STREAMS]
@@ -170,7 +175,7 @@ def measure(address: str, visits: int, server: psutil.Process) -> tuple[dict[str
 
 
 def deal(client: httpx.Client, address: str) -> str:
-    """A ticket for a doubtful part."""
+    """Return the ticket of a part in review."""
     csrf = client.get(f"{address}/review").text.split('name="csrf" content="')[1].split('"')[0]
     headers = {"origin": address, "x-csrf-token": csrf}
     answer = client.post(f"{address}/review/deal", json={"want": 1, "holding": []}, headers=headers)
@@ -178,7 +183,7 @@ def deal(client: httpx.Client, address: str) -> str:
 
 
 def wait_for_background(client: httpx.Client, address: str) -> None:
-    """Until the labelled pictures are judged and the line was looked at."""
+    """Wait until the pages have judged the labelled pictures and analysed the line."""
     client.get(f"{address}/understand")
     while client.get(f"{address}/understand/progress").json()["tasks"]:
         time.sleep(1)

@@ -45,24 +45,24 @@ CHROMIUM = "/usr/bin/chromium"
 SIZES_WH = ((375, 812), (1280, 800), (2560, 1440))
 DARK_WH = (1280, 800)
 DARK = ("station", "review", "label", "understand", "people")
-"""Pages that are also shown in dark colours."""
+"""Pages that are also captured in dark mode."""
 NAMES = {"/": "overview", "/datasets": "data-sets", "/datasets/{name}": "data-set"}
 NAMES |= {"/datasets/{name}/label": "label", "/training/{number}": "training-run"}
 PASSWORD = "violet gasket 41 harbour"
 PARTS = 240  # the last of them is bad, see `line`
 TALLEST = 2400
 SECTIONS = ("mistakes", "drift", "kinds", "compare", "history")
-"""Of the page Understand, which is longer than `TALLEST`."""
+"""Sections of the page Understand, which is taller than `TALLEST`."""
 WIDEST = 1600
-"""Larger pictures are kept reduced to so many pixels across."""
+"""Wider screenshots are reduced to this width in pixels."""
 
 
 def main() -> None:
-    """Take them all."""
+    """Take all screenshots."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--demo", type=Path, default=Path("demo"), help="what make demo made")
+    parser.add_argument("--demo", type=Path, default=Path("demo"), help="folder of 'make demo'")
     parser.add_argument("--out", type=Path, default=Path("docs/images/pages"))
-    parser.add_argument("--only", default="", help="only pages whose name holds this")
+    parser.add_argument("--only", default="", help="only pages with this text in their name")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -127,7 +127,7 @@ def record_line(space: Workspace, judge: Inspector, dataset: Dataset) -> None:
 
 
 def begin_labelling(space: Workspace, dataset: Dataset) -> None:
-    """A data set of which somebody has labelled a part."""
+    """Create a partly labelled data set."""
     root = space.datasets / "chip-line-2"
     (root / "images").mkdir(parents=True)
     samples = []
@@ -191,7 +191,7 @@ def people(components: Components) -> None:
 
 
 def take(app: FastAPI, address: str, out: Path, only: str) -> None:
-    """Visit and photograph."""
+    """Visit the pages and take screenshots."""
     pages = {NAMES.get(route.path, route.path.strip("/")): route for route in ROUTES if route.kind is AccessKind.PAGE}
     work_out(app.state.components)
     with sync_playwright() as playwright:
@@ -226,7 +226,7 @@ def take(app: FastAPI, address: str, out: Path, only: str) -> None:
 
 
 def work_out(components: Components) -> None:
-    """Judge the labelled pictures and the line, and compare the two inspectors, before anybody looks."""
+    """Run the analyses of the page Understand in advance."""
     inspectors, understanding = components.inspectors, components.understanding
     opened = inspectors.in_use()
     assert opened is not None, "one is in use"
@@ -247,7 +247,7 @@ def address_of(route: Route) -> str:
 
 
 def visit(page: Page, address: str, name: str) -> None:
-    """Open a page as a person would see it in use."""
+    """Open a page in a typical state."""
     page.goto(address)
     page.wait_for_timeout(800)
     if name in ("station", "review"):
@@ -257,7 +257,7 @@ def visit(page: Page, address: str, name: str) -> None:
 
 @contextmanager
 def beating(space: Workspace) -> Iterator[None]:
-    """A station that lives."""
+    """Keep a station's status fresh."""
     over = threading.Event()
     space.station_state.mkdir(exist_ok=True)
 
@@ -276,7 +276,7 @@ def beating(space: Workspace) -> Iterator[None]:
 
 
 def sections(page: Page, address: str, out: Path) -> None:
-    """The parts of a long page, each for itself."""
+    """Capture each section of a long page."""
     page.goto(address)
     for name in SECTIONS:
         section = page.locator(f"section[aria-labelledby={name}]")
@@ -286,7 +286,7 @@ def sections(page: Page, address: str, out: Path) -> None:
 
 
 def shoot(page: Page, path: Path) -> None:
-    """One picture of the whole page, cut where it gets too long."""
+    """Capture the whole page, up to `TALLEST`."""
     size = page.viewport_size or {"width": 1280, "height": 800}
     height = min(TALLEST, max(size["height"], page.evaluate("document.documentElement.scrollHeight")))
     keep(page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": size["width"], "height": height}), path)

@@ -1,4 +1,4 @@
-"""Solar cells by five-fold cross-validation, on random folds and with look-alikes kept together.
+"""Solar cells by five-fold cross-validation, on random folds and with near-duplicates kept together.
 
     python benchmarks/solar_cells.py DATASET [--size 224]
 
@@ -30,7 +30,7 @@ FOLDS = 5
 
 
 def main() -> None:
-    """Print the figures of both ways to split."""
+    """Run both ways to split and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--size", type=int, default=224)
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def features(dataset: Dataset, size_wh: tuple[int, int]) -> FeatureTable:
-    """Features of every cell."""
+    """Compute the features of every cell."""
     graph = runtime.compile_graph(pretrained("efficientnet_lite0").graph(size_wh), many=True)
     shift_xy = measure_shift(lambda picture: graph(picture)["stride_16"][0], size_wh)
     source = TrainingSource(dataset=dataset, size_wh=size_wh)
@@ -56,7 +56,7 @@ def features(dataset: Dataset, size_wh: tuple[int, int]) -> FeatureTable:
 
 
 def measured(table: FeatureTable, sure: np.ndarray) -> dict[str, Any]:
-    """AUROC and accuracy over all cells and over the sure ones."""
+    """Return AUROC and accuracy over all cells, and over those with a certain label."""
     tried = out_of_fold(table, seed=0)
     score, bad = tried.blended, table.bad == 1
     parts = np.unique(table.groups, return_inverse=True)[1]

@@ -1,4 +1,4 @@
-"""Many live pages for a while: ``python benchmarks/streams.py [--pages 10] [--minutes 10] [--parts-per-s 2]``.
+"""Load test of the pages' live streams: ``python benchmarks/streams.py [--pages 10] [--minutes 10] [--parts-per-s 2]``.
 
 Opens the station's stream as browsers do, each page being closed and opened again every half minute, while parts are
 recorded. Prints memory, open files, threads and streams at the start of each tenth, and the figures on the last line.
@@ -29,11 +29,11 @@ from gonogo.server.station.feed import MAX_PER_PERSON
 PASSWORD = "violet gasket 41 harbour"
 REOPEN_S = 30.0
 WARM_UP = 0.2
-"""Share of the time after which memory must no longer grow."""
+"""Share of the time after which memory must stop growing."""
 
 
 class Page(threading.Thread):
-    """One browser's stream, opened again and again."""
+    """The stream of one browser, reopened whenever it ends."""
 
     def __init__(self, address: str, cookies: httpx.Cookies, until: float) -> None:
         super().__init__(daemon=True)
@@ -41,7 +41,7 @@ class Page(threading.Thread):
         self.events, self.longest_silence_s, self.failures = 0, 0.0, 0
 
     def run(self) -> None:
-        """Read until the time is over."""
+        """Read until the end of the test."""
         while time.monotonic() < self._until:
             opened = heard = time.monotonic()
             try:
@@ -63,7 +63,7 @@ class Page(threading.Thread):
 
 
 def main() -> None:
-    """Serve in a process of its own, watch it, print."""
+    """Serve in a separate process, measure it and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pages", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=10)
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def prepare(space: Workspace, pages: int, *, role: Role = Role.OPERATOR) -> None:
-    """As many people of a role as the pages need, whose password is `PASSWORD`."""
+    """Create as many accounts of a role as needed, all with `PASSWORD`."""
     components: Components = create_app(space, options=Options()).state.components
     for number in range(-(-pages // MAX_PER_PERSON)):
         user, password = components.accounts.people.add(f"{role} {number}", role)
@@ -128,7 +128,7 @@ def _watch(server: subprocess.Popen[bytes], space: Workspace, arguments: argpars
 
 
 def log_in(address: str, name: str) -> httpx.Cookies:
-    """Wait for the server, log in."""
+    """Wait for the server and log in."""
     for _ in range(200):
         try:
             httpx.get(f"{address}/health")

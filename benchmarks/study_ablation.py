@@ -1,7 +1,7 @@
-"""What each piece of the default method brings: ``python benchmarks/study_ablation.py --data FOLDER``.
+"""Measure what each piece of the default method contributes: ``python benchmarks/study_ablation.py --data FOLDER``.
 
 Four-fold cross-validation by part, with one piece taken away at a time. Rows are kept in ``OUT/ablation.jsonl`` as they
-finish, features in ``OUT/features``; delete them to begin anew. The last line is the mean AUROC of each set with and
+finish, features in ``OUT/features``; delete them to start again. The last line is the mean AUROC of each set with and
 without each piece, and the mean paired difference with its 95 % t interval, as JSON.
 """
 
@@ -23,7 +23,7 @@ ALL, KINDS_OUT = "all pieces", "each kind left out"
 
 
 def without_stride(stride: int) -> Change:
-    """Leaves the channels of one stride out of everything."""
+    """Removes the channels of one stride."""
 
     def change(table: FeatureTable) -> FeatureTable:
         place = (8, 16, 32).index(stride)
@@ -40,19 +40,19 @@ def without_stride(stride: int) -> Change:
 
 
 def without_maxima(table: FeatureTable) -> FeatureTable:
-    """Leaves the context nothing but means."""
+    """Removes the maxima from the context."""
     means = table.vectors.shape[1] // 2
     return replace(table, vectors=np.concatenate([table.vectors[:, :means], 0 * table.vectors[:, means:]], axis=1))
 
 
 def squares(sizes: list[SizeWh]) -> list[SizeWh]:
-    """Squares of about as many pixels."""
+    """Returns square sizes with about the same number of pixels."""
     sides = [max(2 * CELL, round(math.sqrt(width * height) / CELL) * CELL) for width, height in sizes]
     return [(side, side) for side in dict.fromkeys(sides)]
 
 
 def without_kind(tried: OutOfFold, bad: np.ndarray, kind: str) -> OutOfFold:
-    """The same scores weighed without one kind."""
+    """Weigh the same scores without one kind of evidence."""
     there = [number for number, each in enumerate(tried.kinds) if each != kind]
     blend = fit_blend(tried.scores[:, there], bad)
     weights = np.zeros(len(tried.kinds))
@@ -61,7 +61,7 @@ def without_kind(tried: OutOfFold, bad: np.ndarray, kind: str) -> OutOfFold:
 
 
 def variants(features: Features) -> dict[str, tuple[list[SizeWh], Change]]:
-    """The sizes that may be chosen and what is taken away of the features, for each name."""
+    """Return, for each variant, the candidate sizes and the change of the features."""
     sizes = features.sizes()
 
     def same(table: FeatureTable) -> FeatureTable:
@@ -79,7 +79,7 @@ def variants(features: Features) -> dict[str, tuple[list[SizeWh], Change]]:
 
 
 def measure(features: Features, seen: np.ndarray, unseen: np.ndarray, sizes: list[SizeWh], change: Change) -> Row:
-    """AUROC on the pictures left out."""
+    """Return the AUROC on the held-out pictures."""
     fitted, table = fit(features, seen, sizes, change=change)
     found = aurocs(scores(fitted.weighted, table, unseen), table.bad[unseen])
     return {
@@ -90,7 +90,7 @@ def measure(features: Features, seen: np.ndarray, unseen: np.ndarray, sizes: lis
 
 
 def measure_kinds(features: Features, seen: np.ndarray, unseen: np.ndarray) -> Row:
-    """AUROC on the pictures left out, with each kind of evidence left out of the weighing."""
+    """Return the AUROC on the held-out pictures without each kind of evidence."""
     fitted, table = fit(features, seen, features.sizes())
     own = chosen(table, seen)
     found = {}
@@ -101,7 +101,7 @@ def measure_kinds(features: Features, seen: np.ndarray, unseen: np.ndarray) -> R
 
 
 def summary(rows: Rows) -> dict[str, dict[str, list[float]]]:
-    """For each set and piece: mean AUROC without it, and what it takes away, with its interval."""
+    """Return, for each set and piece, the mean AUROC without it and the difference with its interval."""
     found: dict[str, dict[str, list[float]]] = {}
     for name in dict.fromkeys(row["set"] for row in rows.rows):
         full = {row["fold"]: row["auroc"] for row in rows.where(set=name, piece=ALL)}

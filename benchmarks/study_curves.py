@@ -1,8 +1,8 @@
-"""How the default method grows with bad training parts: ``python benchmarks/study_curves.py --data FOLDER``.
+"""Learning curves: AUROC over the number of bad training parts: ``python benchmarks/study_curves.py --data FOLDER``.
 
 Four-fold cross-validation by part. All good training parts are learned from, of the bad ones 0, 1, 2, 5, 10, 20 and
 50, each draw holding the smaller ones. Size, strides and weights are chosen on the training parts each time. Rows are
-kept in ``OUT/curves.jsonl`` as they finish, features in ``OUT/features``; delete them to begin anew. Writes the plot
+kept in ``OUT/curves.jsonl`` as they finish, features in ``OUT/features``; delete them to start again. Writes the plot
 ``OUT/curves.svg``. The last line is the figures, as JSON.
 """
 
@@ -23,18 +23,18 @@ from study_sets import Given, Row, Rows, read_arguments
 COUNTS = (0, 1, 2, 5, 10, 20, 50)
 QUICK_COUNTS = (0, 2, 10)
 ALLOWED = 0.01
-"""The blend may stay so far below the better of its parts."""
+"""Largest allowed distance of the blend below the best single kind."""
 
 
 def drawn(table: FeatureTable, seen: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The good pictures and those of some bad parts."""
+    """Return the good pictures and those of some bad parts."""
     bad_parts = sorted({table.groups[row] for row in seen if table.bad[row]})
     taken = set(np.random.default_rng(seed).permutation(bad_parts)[:count])
     return np.array([row for row in seen if not table.bad[row] or table.groups[row] in taken])
 
 
 def measure(features: Features, seen: np.ndarray, unseen: np.ndarray, count: int, seed: int) -> Row:
-    """AUROC of the blend and of each kind alone on the pictures left out."""
+    """Return the AUROC of the blend and of each kind on the held-out pictures."""
     sizes = features.sizes(both_classes=count > 0)
     rows = drawn(features.at(sizes[0]), seen, count, seed)
     fitted, table = fit(features, rows, sizes)
@@ -53,7 +53,7 @@ def measure(features: Features, seen: np.ndarray, unseen: np.ndarray, count: int
 def runs(
     features: Features, counts: tuple[int, ...], draws: int
 ) -> Iterator[tuple[int, int, int, np.ndarray, np.ndarray]]:
-    """Count, fold, draw, and the pictures of either side; counts that no fold can give are left out."""
+    """Yield count, fold, draw, and the pictures to train on and to judge; impossible counts are skipped."""
     table = features.at(features.sizes()[0])
     sides = list(folds(table))
     fewest = min(len({table.groups[row] for row in seen if table.bad[row]}) for seen, _ in sides)
@@ -65,7 +65,7 @@ def runs(
 
 
 def curves(rows: Rows, name: str) -> dict[str, dict[int, float]]:
-    """Mean AUROC by kind and count."""
+    """Return the mean AUROC by kind and count."""
     found: dict[str, dict[int, float]] = {}
     for count in sorted({row["count"] for row in rows.where(set=name)}):
         alike = [row["auroc"] for row in rows.where(set=name, count=count)]
@@ -77,7 +77,7 @@ def curves(rows: Rows, name: str) -> dict[str, dict[int, float]]:
 
 
 def shortfalls(found: dict[str, dict[int, float]]) -> dict[int, float]:
-    """By how much the blend stays below the better of its parts, where that is more than `ALLOWED`."""
+    """Return by how much the blend is worse than the best single kind, if by more than `ALLOWED`."""
     short = {}
     for count, blend in found["blend"].items():
         best = max(line[count] for kind, line in found.items() if kind != "blend" and count in line)
@@ -87,7 +87,7 @@ def shortfalls(found: dict[str, dict[int, float]]) -> dict[int, float]:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--draws", type=int, default=1, help="Draws of bad parts in each fold.")
+    parser.add_argument("--draws", type=int, default=1, help="Number of draws of bad parts per fold.")
 
 
 def main() -> None:

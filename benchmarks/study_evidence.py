@@ -1,4 +1,4 @@
-"""Features of whole sets, computed once, and the default method fitted on some pictures of them and judging others."""
+"""Compute the features of a data set once, fit the default method on some pictures and judge the others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Change = Callable[[FeatureTable], FeatureTable]
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """The method fitted on some pictures."""
+    """The method, fitted on some pictures."""
 
     size_wh: SizeWh
     tried: OutOfFold
@@ -49,19 +49,19 @@ class Fitted:
 
 @dataclass(kw_only=True)
 class Features:
-    """The features of one set at every size that is asked for, kept in a folder."""
+    """Features of one data set at several sizes, cached in a folder."""
 
     dataset: Dataset
     folder: Path
 
     def sizes(self, *, both_classes: bool = True) -> list[SizeWh]:
-        """The sizes that training would try."""
+        """Sizes that training would try."""
         source = TrainingSource(dataset=self.dataset, size_wh=USUAL_WH)
         region_wh = usual_region_wh(source, self.dataset.samples, 1)
         return sizes_to_try(region_wh, both_classes=both_classes)
 
     def at(self, size_wh: SizeWh) -> FeatureTable:
-        """The features at one size, computed on the first call."""
+        """Return the features at one size; computed on the first call."""
         file = self.folder / f"{size_wh[0]}x{size_wh[1]}.npz"
         if not file.exists():
             self._write(size_wh, file)
@@ -94,13 +94,13 @@ class Features:
 
 
 def folds(table: FeatureTable) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pictures to learn from and pictures to judge, `FOLDS` times; pictures of one part stay together."""
+    """Yield pictures to train on and to judge, `FOLDS` times; pictures of one part stay together."""
     parts = np.unique(table.groups, return_inverse=True)[1]
     yield from StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(parts, table.bad, parts)
 
 
 def chosen(table: FeatureTable, rows: Sequence[int] | np.ndarray) -> FeatureTable:
-    """Some pictures of a table."""
+    """Select some pictures of a table."""
     return replace(
         table,
         vectors=table.vectors[rows],
@@ -143,7 +143,7 @@ def fit(
 
 
 def scores(weighted: Weighted, table: FeatureTable, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The score of each kind alone and of all together (``blend``)."""
+    """Return the score of each kind alone and of the ``blend``."""
     found = {"memory": memory_scores(weighted.memory, table.maps(rows))}
     total = weighted.memory_weight * found["memory"] + weighted.bias
     if weighted.context is not None:
@@ -157,12 +157,12 @@ def scores(weighted: Weighted, table: FeatureTable, rows: np.ndarray) -> dict[st
 
 
 def aurocs(found: Mapping[str, np.ndarray], bad: np.ndarray) -> dict[str, float]:
-    """The area under the ROC curve of each kind alone and of all together, over pictures."""
+    """Return the AUROC of each kind alone and of the blend, over pictures."""
     return {kind: float(roc_auc_score(bad, score)) for kind, score in found.items()}
 
 
 def _some(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    """The pictures that training would try sizes on."""
+    """Return the pictures that training would try sizes on."""
     samples = [dataset.samples[row] for row in rows]
     row_of = {sample.file_name: row for sample, row in zip(samples, rows, strict=True)}
     return np.array([row_of[sample.file_name] for sample in pictures_to_try(samples, 0)])

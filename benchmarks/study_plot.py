@@ -1,4 +1,4 @@
-"""The learning curves as one small SVG: a panel for each set, a line for each kind of evidence and for all together."""
+"""Plot learning curves as SVG: a panel per data set, a line per kind of evidence and for the blend."""
 
 from __future__ import annotations
 

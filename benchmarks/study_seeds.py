@@ -1,9 +1,9 @@
-"""How well inspectors judge parts that they never saw: ``python benchmarks/study_seeds.py --data FOLDER``.
+"""Measure how well inspectors judge unseen parts: ``python benchmarks/study_seeds.py --data FOLDER``.
 
 Every set, split and way of training (good parts alone, labels, labels and masks) goes the whole way of ``gonogo train``
 and ``gonogo evaluate``. Splits keep pictures of one part together. The default method is studied unless options ask for
 another one; ``--finetune`` compares fine-tuning with the head alone, split by split. Rows are kept in
-``OUT/seeds.jsonl`` as they finish; delete that file to begin anew. The last line is the means and 95 % intervals, as
+``OUT/seeds.jsonl`` as they finish; delete that file to start again. The last line is the means and 95 % intervals, as
 JSON.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # torch, which only fine-tuning needs
 
 SEEDS = 5
 FRACTIONS = Fractions(train=0.63, val=0.08, calibrate=0.04, test=0.25)
-"""Train and val are what the evidence learns from; hardly anything is set aside for proofs, which are not asked for."""
+"""Shares of the splits. Hardly any parts go to calibrate, as nothing is certified."""
 GOOD_ONLY, LABELS, MASKS = "good only", "labels", "labels and masks"
 TUNED = "fine-tuned"
 FIGURES = ("auroc", "auroc_parts", "pointing", "pointing_centre", "pointing_rejected")
@@ -39,24 +39,24 @@ FIGURES = ("auroc", "auroc_parts", "pointing", "pointing_centre", "pointing_reje
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """How one inspector is made."""
+    """One way to train an inspector."""
 
     options: TrainingOptions
     variant: str = ""
-    """What differs from the default method, in the words of the command line."""
+    """Command-line options that differ from the defaults."""
     fractions: Fractions = FRACTIONS
     leaky: bool = False
-    """Split picture by picture, so that exposures of one part stand on both sides. This overstates what an inspector
-    can do and exists only to compare with figures that were obtained so."""
+    """Split by picture, so that exposures of one part are in several splits. This overstates the results and is only
+    for comparison with published figures that were obtained in this way."""
 
     def key(self, name: str, mode: str, seed: int) -> Row:
-        """What names a row."""
+        """Values that identify a row."""
         variant = self.variant or None
         return {"set": name, "backbone": self.options.backbone, "variant": variant, "mode": mode, "seed": seed}
 
 
 def modes(dataset: Dataset) -> Iterator[str]:
-    """The ways of training that a set allows."""
+    """Return the ways of training that a data set allows."""
     yield GOOD_ONLY
     yield LABELS
     if any(sample.mask_file_name for sample in dataset.samples):
@@ -64,7 +64,7 @@ def modes(dataset: Dataset) -> Iterator[str]:
 
 
 def deal(samples: Sequence[Sample], way: Way, seed: int) -> tuple[Sample, ...]:
-    """The samples in the splits of a seed."""
+    """Return the samples with the splits of a seed."""
     if not way.leaky:
         return resplit(samples, way.fractions, seed, within_lots=False)
     alone = [sample.model_copy(update={"group": None, "part": None}) for sample in samples]
@@ -109,7 +109,7 @@ def measure(dataset: Dataset, way: Way, mode: str, seed: int) -> Row:
 
 
 def summary(rows: Rows) -> dict[str, dict[str, Any]]:
-    """Mean and interval of each figure, for each set, backbone, variant and way of training."""
+    """Return mean and interval of each figure, by data set, backbone, variant and way of training."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows.rows:
         key = {name: row.get(name) for name in ("set", "backbone", "variant", "mode")}
@@ -124,7 +124,7 @@ def summary(rows: Rows) -> dict[str, dict[str, Any]]:
 
 
 def _gain(rows: Rows, key: Row, tuned: list[Row]) -> dict[str, Any]:
-    """What fine-tuning adds to the head alone, split by split."""
+    """Return the difference between fine-tuning and the head alone, paired by split."""
     plain = key["variant"].replace(TUNED, "").strip(", ") or None
     heads = {row["seed"]: row for row in rows.where(**{**key, "variant": plain})}
     pairs = [(heads[row["seed"]], row) for row in tuned if row["seed"] in heads]
@@ -140,7 +140,7 @@ def _add(figures: dict[str, Any], name: str, values: Sequence[float | None], row
 
 
 def ways(options: argparse.Namespace) -> list[Way]:
-    """What the command line asks for: a way for each backbone, twice with ``--finetune``."""
+    """Return the ways on the command line: one per backbone, two with ``--finetune``."""
     from gonogo.train import FineTuning
 
     augmentation = Augmentation(crops=options.crops or 2, rotations=options.rotations or 4, window=options.window)
@@ -191,17 +191,27 @@ def _size(text: str | None) -> tuple[int, int] | None:
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", action="append", default=[], help="NAME or NAME=WEIGHTS_FILE; may be repeated.")
     parser.add_argument("--mode", action="append", default=[], choices=[GOOD_ONLY, LABELS, MASKS])
-    parser.add_argument("--splits", help="Shares train/val/calibrate/test, in place of 63/8/4/25.")
-    parser.add_argument("--leaky", action="store_true", help="Split by picture, not by part: overstates.")
-    parser.add_argument("--normalisation", choices=["imagenet", "symmetric"], help="Input that the weights expect.")
-    parser.add_argument("--cut", action="append", default=[], help="Feature map to cut at; may be repeated.")
+    parser.add_argument("--splits", help="Percentages of train/val/calibrate/test. Default: 63/8/4/25.")
+    parser.add_argument(
+        "--leaky", action="store_true", help="Split by picture instead of by part, which overstates the results."
+    )
+    parser.add_argument(
+        "--normalisation", choices=["imagenet", "symmetric"], help="Input normalisation that the weights expect."
+    )
+    parser.add_argument(
+        "--cut", action="append", default=[], help="Feature map to cut the backbone at; may be repeated."
+    )
     parser.add_argument("--size", help="Input size, SIDE or WIDTHxHEIGHT.")
-    parser.add_argument("--crops", type=int, help="Crops of each training picture.")
-    parser.add_argument("--rotations", type=int, help="Rotations of each training picture.")
-    parser.add_argument("--window", type=float, help="Side of the crops of fine-tuning, as a share of the picture's.")
+    parser.add_argument("--crops", type=int, help="Number of crops per training picture.")
+    parser.add_argument("--rotations", type=int, help="Number of rotations per training picture.")
+    parser.add_argument(
+        "--window",
+        type=float,
+        help="Smallest side of the random crops in fine-tuning, as a share of the picture's side.",
+    )
     parser.add_argument("--finetune", action="store_true", help="Compare fine-tuning with the head alone.")
     parser.add_argument("--epochs", type=int, default=24, help="Number of fine-tuning epochs.")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="Highest learning rate of fine-tuning.")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="Peak learning rate of fine-tuning.")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the studies run on: sets of real photographs where they lie, else rendered boards; and rows kept as they finish.
+"""Shared by the studies: data sets of real photographs or rendered boards, and result rows saved as they finish.
 
 The photographs are named by ``--data FOLDER`` (``make study-... DATA=FOLDER``); without it the studies render boards.
 """
@@ -25,8 +25,8 @@ SETS = {
     "aliens": ImportOptions(good="good"),
     "magnetic_tile": ImportOptions(good="MT_Free", mask_suffix=".png"),
 }
-"""How each folder of photographs is read. The exposures of one magnetic tile are found by its surface: the numbers in
-the file names are different for each exposure."""
+"""Import options of each folder of photographs. The exposures of one magnetic tile are grouped by their surface, as the
+numbers in the file names differ."""
 RENDERED = "rendered"
 RENDERED_PARTS = 240
 QUICK_PICTURES = 60
@@ -36,7 +36,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What a study was asked for."""
+    """Options of a study."""
 
     out: Path
     data: Path | None
@@ -45,17 +45,17 @@ class Given:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The sets, small ones first; a quick run takes the first."""
+        """Names of the data sets, small ones first; a quick run uses the first."""
         names = (RENDERED,) if self.data is None else tuple(name for name in SETS if (self.data / name).is_dir())
         chosen = tuple(name for name in names if not self.only or name in self.only)
         return chosen[:1] if self.quick else chosen
 
     def features(self, name: str) -> Path:
-        """Folder of a set's features."""
+        """Return the folder for the features of a data set."""
         return self.out / "features" / (f"{name}-quick" if self.quick else name)
 
     def dataset(self, name: str) -> Dataset:
-        """A set's pictures, each with its near-duplicate group; imported on the first call."""
+        """Return a data set with near-duplicate groups; imported on the first call."""
         folder = self.out / "sets" / name
         if not folder.exists():
             source = self.out / "photos" / name if self.data is None else self.data / name
@@ -69,14 +69,12 @@ class Given:
 
 
 def read_arguments(description: str | None, *, extra: Callable[[argparse.ArgumentParser], None] | None = None) -> Any:
-    """The options that all studies share; ``given`` of the result is what was asked for."""
+    """Parse the options that all studies share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, default=Path("study"), help="Folder for imported sets, features and rows.")
-    parser.add_argument(
-        "--data", type=Path, default=None, help="Folder of real photographs; boards are rendered without."
-    )
-    parser.add_argument("--only", action="append", default=[], help="Only this set; may be repeated.")
-    parser.add_argument("--quick", action="store_true", help="The first set alone, few pictures, few repetitions.")
+    parser.add_argument("--data", type=Path, default=None, help="Folder of real photographs. Default: rendered boards.")
+    parser.add_argument("--only", action="append", default=[], help="Only this data set; may be repeated.")
+    parser.add_argument("--quick", action="store_true", help="Only the first data set, few pictures, few repetitions.")
     if extra is not None:
         extra(parser)
     options = parser.parse_args()
@@ -85,7 +83,7 @@ def read_arguments(description: str | None, *, extra: Callable[[argparse.Argumen
 
 
 def thinned(dataset: Dataset) -> Dataset:
-    """Some pictures of either class."""
+    """Return some pictures of each class."""
     kept: list[Sample] = []
     for label in (Label.GOOD, Label.BAD):
         kept += [sample for sample in dataset.samples if sample.label is label][: QUICK_PICTURES // 2]
@@ -94,21 +92,21 @@ def thinned(dataset: Dataset) -> Dataset:
 
 @dataclass
 class Rows:
-    """Rows of a study in a file, a line each, written as they finish; a run that was stopped goes on from there."""
+    """Result rows in a file, one per line, written as they finish; an interrupted run continues from there."""
 
     path: Path
     rows: list[Row] = field(default_factory=list)
 
     @classmethod
     def opened(cls, given: Given, name: str) -> Rows:
-        """The rows finished so far."""
+        """Return the finished rows."""
         given.out.mkdir(parents=True, exist_ok=True)
         path = given.out / f"{name}{'-quick' if given.quick else ''}.jsonl"
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         return cls(path=path, rows=[json.loads(line) for line in lines])
 
     def once(self, key: Mapping[str, Any], measure: Callable[[], Row]) -> Row:
-        """The row of this key, measured unless it is there."""
+        """Return the row with this key; measure it if it is missing."""
         for row in self.rows:
             if all(row.get(name) == value for name, value in key.items()):
                 return row
@@ -120,12 +118,12 @@ class Rows:
         return row
 
     def where(self, **key: Any) -> list[Row]:
-        """The rows with these values."""
+        """Return the rows with these values."""
         return [row for row in self.rows if all(row.get(name) == value for name, value in key.items())]
 
 
 def interval(values: Sequence[float], *, test_share: float) -> tuple[float, float, float]:
-    """Mean and 95 % interval of a figure over several splits of the same pictures.
+    """Return mean and 95 % interval of a figure over several splits of the same pictures.
 
     The splits share pictures, so the t interval counts the variance ``1 / n + test / train`` times (Nadeau and Bengio,
     2003, "Inference for the Generalization Error", equation 9).

@@ -1,4 +1,4 @@
-"""Tampering, to prove that it is found: random edits of a ledger file, made as somebody with a SQLite tool would.
+"""Tamper with ledgers at random, as with an SQLite tool, and check that verification finds every edit.
 
 ``make tampering``, or ``python benchmarks/tampering.py --ledger FILE``. ``QUICK=1`` makes 100 edits, not 1,000. Exit
 code 1 if one was missed, or if the untouched file raised an alarm. The last line is the figures, as JSON.
@@ -35,22 +35,22 @@ _Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """How many of many random edits were found."""
+    """Number of random edits that were detected."""
 
     edits: int
     found: int
     found_without_anchor: int
-    """By the chain and the file alone."""
+    """Detected by the chain and the file, without an anchor."""
     false_alarms: int
-    """Findings on the untouched file, which is verified once for every edit."""
+    """Findings on the intact file, which is verified once per edit."""
     missed: tuple[str, ...]
-    """The edits that were not found."""
+    """The edits that were not detected."""
     by_edit: Mapping[str, int]
-    """How many of each kind were made."""
+    """Number of edits of each kind."""
 
 
 def survey(path: Path, *, edits: int, seed: int) -> Survey:
-    """Make so many edits, each on its own copy of a ledger anchored at its head, and verify every copy.
+    """Make random edits, each on a separate copy of a ledger with an anchor at its head, and verify every copy.
 
     Args:
         path: The ledger; it is only read.
@@ -98,7 +98,7 @@ def _copy(path: Path, to: Path) -> Anchor:
 
 
 def tamper(path: Path, rng: np.random.Generator) -> str:
-    """Make one random edit and say which; the guards are lifted for it and put back."""
+    """Make one random edit and return its description; the triggers are dropped for it and restored."""
     connection = apsw.Connection(str(path))
     try:
         connection.pragma("synchronous", "OFF")
@@ -200,7 +200,7 @@ def _cut(rows: list[_Row], rng: np.random.Generator) -> tuple[str, list[_Row]]:
 
 
 def _recompute(rows: list[_Row], rng: np.random.Generator) -> tuple[str, list[_Row]]:
-    """Change, delete, insert or swap, then number and hash every row anew: a perfect forgery but for the anchor."""
+    """Change, delete, insert or swap rows, then renumber and rehash the chain: only an anchor reveals this."""
     edits: list[_Edit] = [_change, _delete, _insert, _swap]
     what, rows = edits[int(rng.integers(len(edits)))](rows, rng)
     previous = NO_HASH
@@ -220,11 +220,11 @@ _EDITS: tuple[_Edit, ...] = (_change, _delete, _insert, _swap, _cut, _recompute)
 
 
 def main() -> None:
-    """Tamper, verify and print."""
+    """Tamper, verify and print the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="100 edits.")
-    parser.add_argument("--edits", type=int, help="Number of edits, in place of 1,000.")
-    parser.add_argument("--ledger", type=Path, help="The ledger to copy and edit; one of made-up parts where omitted.")
+    parser.add_argument("--edits", type=int, help="Number of edits. Default: 1,000.")
+    parser.add_argument("--ledger", type=Path, help="Ledger to copy and edit. Default: one with simulated parts.")
     parser.add_argument("--seed", type=int, default=1, help="Random seed.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

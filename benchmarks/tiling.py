@@ -1,4 +1,4 @@
-"""Windows against the region as a whole, on pitted ball screws: ``python benchmarks/tiling.py [BSDATA]``.
+"""Compare tiled inspection with the whole region, on pitted ball screws: ``python benchmarks/tiling.py [BSDATA]``.
 
 Of 1,104 photographs 394 carry polygons around pits; the others are not known to be good. So a good part here is half
 of a labelled photograph, cut out at full resolution, that no polygon comes near, and a bad one is a half that holds a
@@ -37,11 +37,11 @@ from gonogo.workflow import TrainingOptions, train_inspector
 
 QUICK = bool(os.environ.get("QUICK"))
 SHARES = {Split.TRAIN: 0.4, Split.VAL: 0.1, Split.CALIBRATE: 0.1, Split.TEST: 0.4}
-"""Of the places."""
+"""Splits of the places."""
 MOST = {Split.TRAIN: 90, Split.VAL: 20, Split.CALIBRATE: 15, Split.TEST: 90}
-"""Halves of each class in a split."""
+"""Largest number of halves per class and split."""
 LEAST_MARKED, CLEAR = 64, 32
-"""Marked pixels that a bad half holds at least; pixels between a good half and the nearest polygon."""
+"""Smallest number of marked pixels of a bad half; smallest distance of a good half to a polygon, in pixels."""
 LARGEST_FALSE_RATE = 0.3
 
 
@@ -55,13 +55,13 @@ class Photograph:
 
 
 def place_of(name: str) -> str:
-    """Which spot of which screw a photograph shows: the name without the time at which it was taken."""
+    """Return the spot of the screw that a photograph shows: its name without the capture time."""
     pieces = name.split("_")
     return "_".join(pieces[2:4]) if pieces[0].isdigit() else pieces[0].split("-")[0]
 
 
 def labelled(root: Path) -> list[Photograph]:
-    """Those with polygons."""
+    """Return the photographs with polygons."""
     found = []
     for file in sorted((root / "labels").glob("*.json")):
         shapes = json.loads(file.read_text())["shapes"]
@@ -72,7 +72,7 @@ def labelled(root: Path) -> list[Photograph]:
 
 
 def share_out(places: list[str], seed: int) -> dict[str, Split]:
-    """A split for every place."""
+    """Assign a split to every place."""
     order = np.random.default_rng(seed).permutation(places).tolist()
     edges = np.rint(np.cumsum(list(SHARES.values())) * len(order)).astype(int)
     return {
@@ -83,7 +83,7 @@ def share_out(places: list[str], seed: int) -> dict[str, Split]:
 
 
 def halves(photograph: Photograph) -> list[tuple[Frame, np.ndarray | None, str]]:
-    """Left and right half with their masks, ``None`` for a good one; those that are neither are left out."""
+    """Return left and right half with their masks (``None`` if good); ambiguous halves are left out."""
     frame = images.load_picture(photograph.path)
     mask = np.zeros(frame.shape[:2], np.uint8)
     for polygon in photograph.polygons:
@@ -100,7 +100,7 @@ def halves(photograph: Photograph) -> list[tuple[Frame, np.ndarray | None, str]]
 
 
 def make_dataset(photographs: list[Photograph], splits: dict[str, Split], root: Path, seed: int) -> Dataset:
-    """Halves as a data set, at most `MOST` of each class in each split."""
+    """Write the halves as a data set, at most `MOST` per class and split."""
     (root / "images").mkdir(parents=True)
     (root / "masks").mkdir()
     samples: list[Sample] = []
@@ -168,14 +168,14 @@ def measure(inspector: Inspector, dataset: Dataset) -> dict[str, Any]:
 
 
 def full_map(verdict: Verdict, frame: Frame) -> np.ndarray:
-    """The map at the frame's pixels."""
+    """Return the heat map at the resolution of the frame."""
     assert verdict.heatmap is not None, "it was judged"
     assert verdict.region is not None, "it was judged"
     return heatmap.spread(verdict.heatmap, verdict.region, frame.shape[:2], shift_xy=verdict.shift_xy)
 
 
 def hits_mask(verdict: Verdict, mask: np.ndarray) -> bool:
-    """Whether the hottest point lies on a pit."""
+    """Whether the peak of the map is on a pit."""
     assert verdict.heatmap is not None, "it was judged"
     assert verdict.region is not None, "it was judged"
     x, y = heatmap.hottest_point(verdict.heatmap, verdict.region, shift_xy=verdict.shift_xy)
@@ -183,7 +183,7 @@ def hits_mask(verdict: Verdict, mask: np.ndarray) -> bool:
 
 
 def measure_whole(inspector: Inspector, root: Path, photographs: list[Photograph], splits: dict[str, Split]) -> Any:
-    """Whole photographs of the test places: labelled ones against those that nobody labelled."""
+    """Judge whole photographs of the test places: labelled ones against unlabelled ones."""
     bad = {each.path.name for each in photographs}
     rng, most = np.random.default_rng(0), 10 if QUICK else MOST[Split.TEST]
     scores: dict[bool, list[float]] = {True: [], False: []}
@@ -202,10 +202,10 @@ def measure_whole(inspector: Inspector, root: Path, photographs: list[Photograph
 
 
 def main() -> None:
-    """Teach and judge, once for each way and each sharing out of the places."""
+    """Train and evaluate, for each method and each random split of the places."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bsdata", type=Path, nargs="?", default=Path("../shared/data/bsdata"))
-    parser.add_argument("--seeds", type=int, default=1, help="Sharings out of the places.")
+    parser.add_argument("--seeds", type=int, default=1, help="Number of random splits of the places.")
     parser.add_argument("--window", type=int, default=224, help="Side of a window in pixels.")
     given = parser.parse_args()
     photographs = labelled(given.bsdata)
@@ -237,7 +237,7 @@ def main() -> None:
 
 
 def without_bad(dataset: Dataset) -> Dataset:
-    """The same data set with nothing bad to learn from."""
+    """Return the data set without bad training pictures."""
     learned = (Split.TRAIN, Split.VAL)
     kept = tuple(each for each in dataset.samples if each.label is Label.GOOD or each.split not in learned)
     return Dataset(root=dataset.root, samples=kept)

@@ -1,4 +1,4 @@
-"""How fast training looks at pictures: ``python benchmarks/training_speed.py DATASET [--weights FILE]``.
+"""Measure the throughput of training: ``python benchmarks/training_speed.py DATASET [--weights FILE]``.
 
 First, frozen features: the train split from its files (decoded, cropped, resized, augmented, through the backbone)
 against the bare backbone on the same views already in memory, both with several requests in flight; with the mean
@@ -32,7 +32,7 @@ from gonogo.train.precision import reduced_precision
 
 
 def frozen(graph: Graph, source: TrainingSource, pictures: int, augmentation: Augmentation, repeats: int) -> float:
-    """Throughput over files as a share of the bare network's."""
+    """Return the throughput on files as a share of that of the bare network."""
     samples = source.dataset.split(Split.TRAIN)[: max(1, pictures // augmentation.views)]
     in_memory = [view.picture for view in source.views(samples, augmentation, seed=0)]
     times = take_turns(
@@ -46,7 +46,7 @@ def frozen(graph: Graph, source: TrainingSource, pictures: int, augmentation: Au
 
 
 def fine_tuning(network: Network, size_wh: tuple[int, int], repeats: int) -> float:
-    """How many times as fast a step is in BF16 with channels last as in FP32."""
+    """Return the speed-up of a step in BF16 with channels last over FP32."""
     width, height = size_wh
     rng = np.random.default_rng(0)
     pictures = torch.from_numpy(rng.integers(0, 256, (FineTuning().batch, height, width, 3), dtype=np.uint8))
@@ -67,7 +67,7 @@ def fine_tuning(network: Network, size_wh: tuple[int, int], repeats: int) -> flo
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--backbone", default="mobilenet_v2")

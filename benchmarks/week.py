@@ -1,4 +1,4 @@
-"""A week of a line, faster than real time: the true station on a clock of its own, with all that befalls a line.
+"""Simulate a week of a line faster than real time: a real station on a simulated clock, with typical incidents.
 
 Everything is real but the clock, the camera and the people: the bundle judges, the ledger records, the rules hold. Each
 part is a picture of a labelled data set, so that the people in the simulation know what is wrong with it.
@@ -54,7 +54,7 @@ _MISJUDGED = 0.002  # how often a person is wrong about a part
 
 @dataclass(frozen=True, kw_only=True)
 class _Trouble:
-    """Something that goes wrong for a while."""
+    """An incident with a start and an end."""
 
     start: datetime
     minutes: float
@@ -63,7 +63,7 @@ class _Trouble:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """One part on its way to the station."""
+    """A part that arrives at the station."""
 
     at: datetime
     name: str
@@ -74,7 +74,7 @@ class _Part:
 
 @dataclass(kw_only=True)
 class VirtualClock:
-    """A clock that moves only when it is told to."""
+    """A simulated clock, advanced by the simulation."""
 
     now: datetime
     start: datetime = field(init=False)
@@ -83,22 +83,22 @@ class VirtualClock:
         self.start = self.now
 
     def seconds(self) -> float:
-        """Seconds since the start: this clock's monotonic time."""
+        """Seconds since the start; the monotonic time of this clock."""
         return (self.now - self.start).total_seconds()
 
     def sleep(self, duration_s: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.now += timedelta(seconds=duration_s)
 
     def until(self, moment: datetime) -> None:
-        """Let time pass until then; does nothing where that is over."""
+        """Advance to a time; do nothing if it has passed."""
         self.now = max(self.now, moment)
 
 
 def simulate_week(
     folder: Path, bundle: Path, dataset: Dataset, *, parts: int = 3_000, seed: int = 1, update: Path | None = None
 ) -> Path:
-    """Run the week and give the ledger it left.
+    """Run the week and return its ledger.
 
     Five days of three shifts; lots of 60 to 120 parts, some of them poor; a lamp that fails on Tuesday, a cable on
     Thursday, a camera that freezes on Friday; stray lost frames and repeated triggers; a damaged bundle on Wednesday
@@ -110,7 +110,7 @@ def simulate_week(
         dataset: Labelled pictures; its test split where it has one, else all of it.
         parts: How many parts come in the week.
         seed: Of everything random.
-        update: What replaces the bundle on Wednesday; the same network, issued anew, where omitted.
+        update: What replaces the bundle on Wednesday; by default the same network, sealed again.
     """
     rng = random.Random(seed)
     clock = VirtualClock(now=_MONDAY - timedelta(minutes=30))
@@ -159,7 +159,7 @@ bundle = "bundle"
 ledger = "{STATION}.ledger"
 state_dir = "state"
 min_free_mb = 1
-[[views]]
+[[cameras]]
 camera = {{ kind = "fake", pictures = "none" }}
 [trigger]
 kind = "stdin"
@@ -178,7 +178,7 @@ must_be = ["no_go", "review"]
 
 
 def _schedule(dataset: Dataset, parts: int, rng: random.Random) -> Iterator[_Part]:
-    """Every part of the week in order, challenge parts among them."""
+    """Yield all parts of the week in order, challenge parts included."""
     good, bad = _pools(dataset)
     troubles = _troubles()
     shifts = [_MONDAY + timedelta(hours=_SHIFT_H * number) for number in range(_DAYS * 24 // _SHIFT_H)]
@@ -227,12 +227,12 @@ def _pools(dataset: Dataset) -> tuple[list[Sample], list[Sample]]:
 
 
 def _worst(bad: list[Sample]) -> Sample:
-    """The known bad part: always the same one."""
+    """Return the challenge part, always the same one."""
     return bad[0]
 
 
 def _exposure(frame: Frame, noise: np.random.Generator) -> Frame:
-    """The same part photographed once more: a little sensor noise, so that no two pictures are equal."""
+    """Return another photograph of the part, with a little sensor noise, so that no two are equal."""
     grain = noise.normal(0.0, 1.0, frame.shape[:2])[..., None]
     return np.clip(np.rint(frame + grain), 0, 255).astype(np.uint8)
 
@@ -243,7 +243,7 @@ def _require_same(first: Answer, again: Answer) -> None:
 
 
 class _People:
-    """The people beside the line: they look at doubtful and rejected parts, and acknowledge when nothing passes."""
+    """People at the line: they review doubtful and rejected parts, and acknowledge failed challenge tests."""
 
     def __init__(
         self, settings: StationSettings, clock: VirtualClock, planned: dict[str, _Part], rng: random.Random
@@ -253,7 +253,7 @@ class _People:
         self._held_since: datetime | None = None
 
     def receive(self, answer: Answer) -> None:
-        """A part leaves the station."""
+        """Queue a part for review if necessary."""
         if answer.state in (State.REVIEW, State.NO_GO) and not answer.trigger_id.startswith("CHALLENGE"):
             self._to_do.append((self._clock.now + timedelta(minutes=self._rng.uniform(4, 45)), answer))
         held = answer.cause is not None and answer.cause.value == "challenge"
@@ -261,7 +261,7 @@ class _People:
             self._held_since = self._clock.now
 
     def work_until(self, moment: datetime) -> None:
-        """Decide what is due by then."""
+        """Make the decisions that are due."""
         due = sorted((each for each in self._to_do if each[0] <= moment), key=lambda each: each[0])
         self._to_do = [each for each in self._to_do if each[0] > moment]
         if due:
@@ -294,11 +294,11 @@ class _People:
 
 
 class _Changes:
-    """What is done to the bundle's place in the course of the week."""
+    """Changes of the installed bundle during the week."""
 
     def __init__(self, folder: Path, pointer: Path, bundle: Path, update: Path | None) -> None:
         self._pointer = pointer
-        newer = update or _issued_anew(bundle, folder / "update.inspector")
+        newer = update or _sealed_again(bundle, folder / "update.inspector")
         damaged = folder / "damaged.inspector"
         shutil.copytree(newer, damaged)
         weights = damaged / bundles.CLASSIFIER.replace(".xml", ".bin")
@@ -307,15 +307,15 @@ class _Changes:
         self._due = [(wednesday + timedelta(hours=4), damaged), (wednesday + timedelta(hours=5), newer)]
 
     def until(self, moment: datetime, station: Station) -> None:
-        """Do what is due by then, and let the station find it."""
+        """Make the changes that are due, and let the station detect them."""
         while self._due and self._due[0][0] <= moment:
             _point(self._pointer, self._due.pop(0)[1])
             while any(slot.unsettled for slot in station.slots):
                 station.idle()
 
 
-def _issued_anew(bundle: Path, target: Path) -> Path:
-    """The same network as a bundle of its own, as a retraining that changed nothing would give."""
+def _sealed_again(bundle: Path, target: Path) -> Path:
+    """Return a new bundle with the same network, like a retraining without changes."""
     shutil.copytree(bundle, target)
     manifest = bundles.read_bundle(target).manifest
     bundles.write_manifest(target, manifest.model_copy(update={"training": {**manifest.training, "issue": 2}}))
@@ -327,7 +327,7 @@ def _point(pointer: Path, target: Path) -> None:
 
 
 def fake_parts(folder: Path, count: int = 40) -> Dataset:
-    """Labelled pictures for a fake bundle: every fourth part is bad."""
+    """Write labelled pictures for a fake bundle; every fourth part is bad."""
     folder.mkdir(parents=True)
     samples = []
     for number in range(count):
@@ -341,7 +341,7 @@ def fake_parts(folder: Path, count: int = 40) -> Dataset:
 
 
 def main() -> None:
-    """Simulate the week and write the page."""
+    """Simulate the week and write the shift report."""
     given = _arguments()
     if given.bundle is None and given.dataset is not None:
         raise InputError("--dataset: expected --bundle with it. Pass the bundle that judges these parts.")
@@ -368,11 +368,15 @@ def _dataset(given: argparse.Namespace) -> Dataset:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="450 parts.")
-    parser.add_argument("--out", type=Path, required=True, help="New folder for the ledger and the page.")
-    parser.add_argument("--bundle", type=Path, help="The bundle that judges; a fake one with its own parts without.")
-    parser.add_argument("--dataset", type=Path, help="Labelled pictures of parts; rendered boards where omitted.")
-    parser.add_argument("--update", type=Path, help="Replaces the bundle on Wednesday; else the same one issued anew.")
-    parser.add_argument("--parts", type=int, help="Parts in the week, in place of 3,000.")
+    parser.add_argument("--out", type=Path, required=True, help="Folder to create for the ledger and the report.")
+    parser.add_argument("--bundle", type=Path, help="Bundle to judge with. Default: a fake one with its own pictures.")
+    parser.add_argument("--dataset", type=Path, help="Data set of labelled pictures. Default: rendered boards.")
+    parser.add_argument(
+        "--update",
+        type=Path,
+        help="Bundle that replaces the first on Wednesday. Default: the same network, sealed again.",
+    )
+    parser.add_argument("--parts", type=int, help="Number of parts in the week. Default: 3,000.")
     parser.add_argument("--seed", type=int, default=1, help="Random seed.")
     return parser.parse_args()
 

@@ -246,7 +246,7 @@ def test_a_bundle_that_says_too_little_and_a_ledger_without_a_data_set_are_refus
     with pytest.raises(UnfitError, match="nothing new to learn"):
         learn_bundle(Inspector.load(old), copy / "parts", copy / "new")
     ended = CliRunner().invoke(app, ["bundle", "learn", str(old), "--from", str(ledger), "--out", str(copy / "new")])
-    assert "add --dataset" in str(ended.exception)
+    assert "Add --dataset" in str(ended.exception)
     with pytest.raises(InputError, match="already exists"):
         learn_bundle(Inspector.load(old), copy / "parts", old)
     manifest = read_bundle(old).manifest

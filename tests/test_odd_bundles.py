@@ -194,7 +194,7 @@ def test_a_bundle_that_ends_the_worker_is_not_tried_by_the_next_one(tmp_path: Pa
         slot = ModelSlot(place, tmp_path / "copies", loader=load)
         slot.start()
         assert slot.model is not None
-        assert "ended the worker" in slot.trouble
+        assert "crashed the worker" in slot.trouble
     assert tried == ["good", "deadly", "good", "good", "good"]
     put("better")
     assert ModelSlot(place, tmp_path / "copies", loader=load).start().refused == ""

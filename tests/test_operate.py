@@ -123,7 +123,11 @@ def test_the_promise_and_the_review_rate_are_printed(gauge: Inspector, made: tup
         app, [*command, "--bad-share", "0.1", "--tradeoff", str(gauge.path.parent / "tradeoff.html")]
     )
     assert result.exit_code == 0
-    for text in ("At most 5 % of bad parts escape", "Both hold together", "if 10.0% of them are bad, as you said"):
+    for text in (
+        "At most 5 % of bad parts escape",
+        "Both rates hold jointly",
+        "if 10.0% of them are bad, as given by --bad-share",
+    ):
         assert text in result.stdout
     assert "<svg" in (gauge.path.parent / "tradeoff.html").read_text()
 

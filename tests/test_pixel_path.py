@@ -89,10 +89,10 @@ state_dir = "state"
 window_s = 20.0
 camera_timeout_s = 5.0
 min_free_mb = 1
-[[views]]
+[[cameras]]
 name = "main"
 camera = {camera}
-[views.health]
+[cameras.health]
 darkest = 0
 saturated = 1
 sharpness = 0

@@ -127,7 +127,7 @@ state_dir = "state"
 window_s = {window_s}
 camera_timeout_s = 0.2
 min_free_mb = 1
-[[views]]
+[[cameras]]
 camera = {{ kind = "fake", pictures = "photos" }}
 [trigger]
 kind = "stdin"
@@ -202,7 +202,7 @@ def test_a_used_id_with_another_part_lot_or_product_is_a_fault(tmp_path: Path, a
     assert first.state is State.GO
     other = line.judge("A1", **again)
     assert (other.state, other.cause, other.part) == (State.FAULT, Cause.REUSED_ID, again.get("part"))
-    assert "was used before" in other.reason
+    assert "was already used" in other.reason
     for same in ({"part": "P1", "lot": "L1"}, {"part": "P1"}, {}):
         repeat = line.judge("A1", **same)
         assert (repeat.state, repeat.row, repeat.repeated) == (State.GO, first.row, True)
@@ -626,7 +626,7 @@ def test_a_worker_that_never_lives_makes_every_part_a_fault_and_the_station_says
     plc.fire(supervisor.submit, "A")
     answer = plc.wait("A")
     assert (answer.state, answer.cause) == (State.FAULT, Cause.PROCESS)
-    assert "keeps dying" in answer.reason
+    assert "keeps crashing" in answer.reason
     supervisor.stop()
     assert len(Backlog(quiet.state_dir / "unrecorded.jsonl")) == 1
 
@@ -870,7 +870,7 @@ def test_a_second_station_on_the_same_state_is_refused(tmp_path: Path) -> None:
     found.state_dir.mkdir()
     with (found.state_dir / "lock").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(UnfitError, match="running on it already"):
+        with pytest.raises(UnfitError, match="another station uses this state_dir"):
             run_station(found, ["true"], complain=print)
 
 
@@ -920,7 +920,7 @@ def test_http_triggers_are_answered_and_status_and_metrics_are_shown(tmp_path: P
 def test_the_example_is_valid_and_its_paths_are_counted_from_its_folder(tmp_path: Path) -> None:
     found = parse_settings(EXAMPLE, folder=tmp_path)
     assert found.ledger == tmp_path / "chip-line-1.ledger"
-    assert found.views[0].camera.folder == tmp_path / "incoming"  # type: ignore[union-attr]
+    assert found.cameras[0].camera.folder == tmp_path / "incoming"  # type: ignore[union-attr]
     uncommented = re.sub(r"^# (\[challenge\]|every_s|grace_s|parts|must_be)", r"\1", EXAMPLE, flags=re.MULTILINE)
     assert parse_settings(uncommented, folder=tmp_path).challenge is not None
     result = CliRunner().invoke(app, ["station", "example"])
@@ -934,11 +934,11 @@ def test_the_example_is_valid_and_its_paths_are_counted_from_its_folder(tmp_path
         ("window_s = 1.5", 'window_s = "1.5"', "window_s: Input should be a valid number, found '1.5'"),
         ("window_s = 1.5", "windows = 1.5", "windows: Extra inputs are not permitted"),
         ("queue = 8", "queue = 0", "queue: Input should be greater than or equal to 1, found 0"),
-        ('kind = "folder"\nfolder = "incoming"\n\n[views.health]', 'kind = "webcam"\n\n[views.health]', "webcam"),
+        ('kind = "folder"\nfolder = "incoming"\n\n[cameras.health]', 'kind = "webcam"\n\n[cameras.health]', "webcam"),
         ("camera_timeout_s = 0.8", "camera_timeout_s = 2.0", "camera_timeout_s: expected less than window_s"),
         ("stall_s = 5.0", "stall_s = 1.0", "watchdog.stall_s: expected more than window_s"),
         ("[answer]", "[answer", "expected TOML"),
-        ("darkest = 40.0", "darkest = 400.0", "views.0.health.darkest"),
+        ("darkest = 40.0", "darkest = 400.0", "cameras.0.health.darkest"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_was_expected(before: str, after: str, told: str) -> None:
@@ -999,7 +999,16 @@ def test_shifts_are_named_in_the_plants_own_time() -> None:
     shifts = parse_shifts("6,14,22", "Europe/Berlin")
     assert shifts.name(shifts.of(datetime(2026, 1, 13, 4, 30, tzinfo=UTC))) == "Mon 12 Jan, night"
     assert shifts.name(shifts.of(datetime(2026, 1, 13, 5, 0, tzinfo=UTC))) == "Tue 13 Jan, early"
-    with pytest.raises(InputError, match="ascending hours"):
+    with pytest.raises(InputError, match="ascending start hours"):
         parse_shifts("22,6", "UTC")
     with pytest.raises(InputError, match="time zone"):
         parse_shifts("6", "Nowhere/At all")
+
+
+def test_the_section_views_of_older_settings_is_read_with_advice_to_rename_it(tmp_path: Path) -> None:
+    older = EXAMPLE.replace("[[cameras]]", "[[views]]").replace("[cameras.", "[views.")
+    with pytest.warns(FutureWarning, match=r"Rename \[\[views\]\] to \[\[cameras\]\]"):
+        assert parse_settings(older, folder=tmp_path) == parse_settings(EXAMPLE, folder=tmp_path)
+    both = EXAMPLE + '\n[[views]]\nname = "side"\n'
+    with pytest.raises(InputError, match=r"found \[\[views\]\] as well"):
+        parse_settings(both, folder=tmp_path)

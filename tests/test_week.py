@@ -57,8 +57,8 @@ def test_the_first_lines_tell_what_passed_in_the_end(week: Path) -> None:
     period = gather(week)
     passed = period.total.states[State.GO]
     asked = replace(period, reviews=replace(period.reviews, sent=5, good=3, bad=2, rejected_good=1))
-    assert f"In the end {passed + 4} parts" in shift_subline(asked)
-    assert "In the end" not in shift_subline(replace(period, reviews=replace(period.reviews, good=0, rejected_good=0)))
+    assert f"In total {passed + 4} parts" in shift_subline(asked)
+    assert "In total" not in shift_subline(replace(period, reviews=replace(period.reviews, good=0, rejected_good=0)))
 
 
 def test_every_shift_decides_its_own_doubtful_parts(week: Path) -> None:

@@ -16,7 +16,7 @@ from gonogo.progress import console
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the table."""
     given = _arguments()
     found = run_bench(
         given.out,
@@ -38,14 +38,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("bench"), help="Folder for the report, figures and bundles.")
     parser.add_argument("--quick", action="store_true", help="Fewer repeats, without torch.compile.")
     parser.add_argument(
-        "--bundles", type=Path, help="Time the bundles in this folder instead, with resnet50-int8.inspector in it."
+        "--bundles", type=Path, help="Measure the bundles in this folder, which must contain resnet50-int8.inspector."
     )
-    parser.add_argument("--dataset", type=Path, help="The data set that those bundles learned from.")
-    parser.add_argument(
-        "--photo", type=Path, help="The picture that is judged over and over; a rendered board where omitted."
-    )
-    parser.add_argument("--keras", type=Path, help="The Python of an environment with Keras, to compare with.")
-    parser.add_argument("--anomalib", type=Path, help="The Python of an environment with anomalib.")
+    parser.add_argument("--dataset", type=Path, help="The data set that those bundles were trained on.")
+    parser.add_argument("--photo", type=Path, help="The picture to judge. Default: a rendered board.")
+    parser.add_argument("--keras", type=Path, help="Python interpreter of an environment with Keras, for comparison.")
+    parser.add_argument("--anomalib", type=Path, help="Python interpreter of an environment with anomalib.")
     parser.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), help="Number of rendering processes."
     )

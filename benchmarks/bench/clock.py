@@ -1,4 +1,4 @@
-"""Timing by turns: whatever else the machine does hits all contenders alike, so their ratio can be trusted."""
+"""Interleaved timing: other load on the machine affects all contenders equally, so their ratios are reliable."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from jaxtyping import Float64
 from gonogo.progress import track
 
 WARM_UP = 3
-"""Runs of each contender that do not count."""
+"""Number of warm-up runs of each contender."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Times:
-    """How long one thing took, each time it was done."""
+    """Durations of all runs of one contender."""
 
     ms: Float64[np.ndarray, " repeats"]
 
     @property
     def median_ms(self) -> float:
-        """Half of the runs took no longer."""
+        """The median duration."""
         return float(np.median(self.ms))
 
     @property
     def p99_ms(self) -> float:
-        """99 of 100 runs took no longer."""
+        """The 99th percentile."""
         return float(np.quantile(self.ms, 0.99))
 
 
@@ -40,7 +40,7 @@ def take_turns(
     description: str = "timing",
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Times]:
-    """Time some things, one run of each after the other, again and again.
+    """Time several contenders, with interleaved runs.
 
     Args:
         contenders: What to time, by name.

@@ -1,4 +1,4 @@
-"""The bundles that are timed: given, or made from a few rendered boards. Speed does not depend on what they learned."""
+"""The bundles to measure: given, or made from a few rendered boards (speed does not depend on the training)."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ SEED = 5
 FRAME_WH = (1280, 960)
 """1.2 megapixels."""
 REDUCTION: Reduction = 2
-"""Half of such a frame still shows the chip larger than the networks look at it."""
+"""At half of this size, the chip is still larger than the input of the networks."""
 PARTS = 200
 SPLITS = Fractions.parse("30/10/40/20")
-"""Some 40 bad parts calibrate: enough for 10 %."""
+"""About 40 bad parts in calibrate: enough for 10 %."""
 PROMISE = Promise(max_escape=0.1, max_overkill=0.1)
 REFERENCE, FULL_PRECISION, SMALL, CASCADE = "resnet50-int8", "resnet50", "small", "cascade"
 SMALL_FULL_PRECISION = "small-f32"
 ANYTHING = Allowed(flips=1.0, moves=1.0, pointing_loss=1.0, correlation=-1.0)
-"""A few hundred parts prove nothing about flips; what was counted is in the bundle all the same."""
+"""A few hundred parts cannot bound flips, so everything is allowed; the bundle records the counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contenders:
-    """The bundles of one benchmark, by name, and the boards they judge."""
+    """The bundles of one benchmark by name, and their boards."""
 
     bundles: dict[str, Path]
     dataset: Dataset
@@ -51,7 +51,7 @@ class Contenders:
 
 
 def given(folder: Path, dataset: Path) -> Contenders:
-    """Bundles that exist already: every ``NAME.inspector`` in a folder.
+    """Open existing bundles: every ``NAME.inspector`` in a folder.
 
     Raises:
         InputError: `REFERENCE` is not among them.

@@ -1,4 +1,4 @@
-"""What a benchmark found, as flat rows: ratios are what counts, milliseconds belong to the machine of the day."""
+"""Results of a benchmark as flat rows. Compare the ratios; milliseconds depend on the machine."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from bench.clock import Times
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of one table."""
+    """One row of a table."""
 
     table: str
     name: str
     ratio: float | None = None
-    """Against what the table says it is held; ``None`` where there is nothing to compare, or it was not measured."""
+    """Ratio to the reference of the table; ``None`` without a reference or a measurement."""
     median_ms: float | None = None
     p99_ms: float | None = None
     note: str = ""
-    """Why it was not measured, or what else there is to know."""
+    """Why it was not measured, or a remark."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Further figures, by name."""
 
     @classmethod
     def timed(cls, table: str, name: str, times: Times, ratio: float | None, note: str = "", **facts: Any) -> Row:
-        """A row of measured durations."""
+        """Create a row from measured durations."""
         return cls(
             table=table,
             name=name,
@@ -37,7 +37,7 @@ class Row:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Flat."""
+        """Return a flat mapping."""
         flat = asdict(self)
         del flat["facts"]
         return {**flat, **self.facts}
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """Everything that one run measured."""
+    """All results of one run."""
 
     headlines: dict[str, float | int | str | None]
     rows: list[Row]
@@ -56,5 +56,5 @@ class Benchmark:
         return {**self.headlines, "machine": self.machine, "rows": [row.to_json() for row in self.rows]}
 
     def table(self, name: str) -> list[Row]:
-        """The rows of one table, in order."""
+        """Return the rows of one table, in order."""
         return [row for row in self.rows if row.table == name]

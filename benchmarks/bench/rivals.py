@@ -1,4 +1,4 @@
-"""What gonogo is held against: the training framework, its compiler, other runtimes."""
+"""The rivals of the benchmark: the training framework, its compiler, and other runtimes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLASSES = 2
 
 
 class GradCam:
-    """ResNet-50 in torch, eager, with Grad-CAM (Selvaraju et al., ICCV 2017): the usual way to a verdict with a map.
+    """ResNet-50 in torch, eager, with Grad-CAM (Selvaraju et al., ICCV 2017): the usual verdict with a heat map.
 
     Args:
         whole: Backward through the whole network, as it comes about when the parameters are left as they are; else only
@@ -41,7 +41,7 @@ class GradCam:
             self._body.requires_grad_(False)
 
     def __call__(self, picture: Picture) -> tuple[float, np.ndarray]:
-        """Logit of the second class and its map, rows x columns, of one picture."""
+        """Return the logit of the second class and its map, rows x columns, for one picture."""
         pixels = torch.from_numpy(picture[None]).permute(0, 3, 1, 2).float().sub_(127.5).div_(58.0)
         features = self._body(pixels)
         if self._whole:
@@ -58,7 +58,7 @@ class GradCam:
 
 
 def from_jpeg(judge: Callable[[Picture], object], roi: Roi, size_wh: tuple[int, int]) -> Callable[[bytes], object]:
-    """Decode, find the region, cut it out, judge it: what stands around the network, the same as in the inspector."""
+    """Decode, find the region, crop and judge, with the same steps around the network as in the inspector."""
 
     def run(encoded: bytes) -> object:
         frame = images.decode(encoded)
@@ -78,7 +78,7 @@ def resnet50() -> nn.Module:
 
 
 def networks(size_wh: tuple[int, int], *, compiled: bool) -> dict[str, Callable[[Picture], object] | str]:
-    """The bare ResNet-50 in several runtimes, each as a call on one picture, or why it cannot be had."""
+    """Return the bare ResNet-50 in several runtimes, each as a function of one picture, or why it is unavailable."""
     network = resnet50()
     found: dict[str, Callable[[Picture], object] | str] = {"torch eager": _in_torch(network)}
     found["torch.compile"] = _compiled(network, size_wh) if compiled else "not with --quick: compiling takes minutes"
@@ -115,7 +115,7 @@ def _compiled(network: nn.Module, size_wh: tuple[int, int]) -> Callable[[Picture
     run = _in_torch(torch.compile(network))  # type: ignore[arg-type]
     try:
         run(np.zeros((size_wh[1], size_wh[0], 3), np.uint8))
-    except Exception as error:  # noqa: BLE001  a compiler that is not there is told in the table
+    except Exception as error:  # noqa: BLE001  a missing compiler is reported in the table
         return f"torch.compile failed: {_last_line(error)}"
     return run
 
@@ -138,7 +138,7 @@ def _in_onnx_runtime(network: nn.Module, size_wh: tuple[int, int]) -> Callable[[
 
 
 def peer(script: Path, python: Path | None, *arguments: str) -> dict[str, float] | str:
-    """Milliseconds from a script in an environment of its own, which prints one JSON object; or why there are none."""
+    """Run a script in a separate environment and return the milliseconds that it prints as JSON, or why it failed."""
     if python is None:
         return f"no environment given; see {script.name}"
     if not python.is_file():

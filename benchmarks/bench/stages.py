@@ -1,4 +1,4 @@
-"""Where the time of one judgement goes, and how it grows with the picture, the regions and the batch."""
+"""Time of each stage of a judgement, and how it grows with picture size, regions and batch size."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ MEGAPIXELS = (0.3, 1.2, 5.0, 12.0, 20.0)
 REGIONS = (1, 2, 4, 8)
 BATCHES = (1, 2, 4, 8)
 DRAWN_WIDTH = 448
-"""Of the heat map that a page shows."""
+"""Size of the heat map on a page."""
 
 
 def bare_network(inspector: Inspector) -> Graph:
-    """The inspector's (first) network, compiled as it compiles it."""
+    """Compile the inspector's (first) network with the same settings."""
     return runtime.compile_graph(inspector.bundle.classifier, precision=inspector.bundle.manifest.precision)
 
 
 def measure_stages(inspector: Inspector, encoded: bytes, *, repeats: int) -> list[Row]:
-    """Every stage from the JPEG's bytes to the verdict, and what drawing costs beside it; ratio: of the judgement.
+    """Time every stage from JPEG bytes to verdict, and the drawing of the heat map; ratio: share of the judgement.
 
     Stages are those that the verdict reports itself; a classical region's steps are timed one by one.
     """
@@ -60,7 +60,7 @@ def measure_stages(inspector: Inspector, encoded: bytes, *, repeats: int) -> lis
 
 
 def unpacked(inspector: Inspector, encoded: bytes) -> Photograph:
-    """A picture as it lies in memory: judging it unpacks nothing."""
+    """Return a decoded picture."""
     photograph = Photograph(encoded)
     photograph.judged(inspector.recipe)
     return photograph
@@ -173,7 +173,7 @@ def _picture(inspector: Inspector, frame: Frame) -> Frame:
 
 
 def _roi_steps(inspector: Inspector, frame: Frame) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What a classical region is made of: the reduction, each step, and all that follows the last step."""
+    """Time the parts of a classical ROI: the reduction, each step, and everything after the last step."""
     search = inspector.roi
     if not isinstance(search, ClassicalRoi):
         return

@@ -1,4 +1,4 @@
-"""From the start of a process to its first verdict, and the memory it takes."""
+"""Time from the start of a process to its first verdict, and its memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ graph = ov.Core().compile_model(sys.argv[1], "CPU", {"CACHE_DIR": sys.argv[2]})
 picture = cv2.resize(cv2.imread(sys.argv[3]), graph.inputs[0].shape[2:0:-1])
 print(graph(picture[None])[0], flush=True)
 """
-"""The least that any program needs for a score: two libraries, the compiled graph, one picture."""
+"""A minimal program that computes a score: two libraries, the compiled graph, one picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,13 @@ class Start:
     rss_mb: float
     """Largest resident memory of a warm start, in MiB."""
     bare_s: float
-    """To the first score of `BARE`, by turns with the warm starts."""
+    """Time to the first score of `BARE`, interleaved with the warm starts."""
     bare_rss_mb: float
     """Largest resident memory of `BARE`, in MiB."""
 
 
 def measure_start(bundle: Path, photo: Path, scratch: Path) -> Start:
-    """Start the command as a line would, several times, and wait for its first line; a bare script beside it.
+    """Start the command several times and wait for its first line, interleaved with a bare script.
 
     Each finds its modules compiled, as an installed program does, whatever this environment has set about bytecode.
 
@@ -80,7 +80,7 @@ def measure_start(bundle: Path, photo: Path, scratch: Path) -> Start:
 
 
 def _start(command: list[str], cache: Path, bytecode: Path) -> tuple[float, float]:
-    """Seconds to the first line of output, and the most memory in MiB."""
+    """Return the seconds to the first line of output, and the peak memory in MiB."""
     environment = {
         **os.environ,
         "GONOGO_CACHE_DIR": str(cache),
@@ -98,13 +98,15 @@ def _start(command: list[str], cache: Path, bytecode: Path) -> tuple[float, floa
         process.stdout.read()
         process.stdout.close()
         if process.wait() or not line:
-            told = shlex.join(command)
-            raise GonogoError(f"{told}: expected a verdict, it ended with {process.returncode}. Try it alone.")
+            shown = shlex.join(command)
+            raise GonogoError(
+                f"{shown}: expected a verdict, found exit code {process.returncode}. Run the command alone."
+            )
         return seconds, peak.result()
 
 
 def _peak_mib(process: subprocess.Popen[bytes]) -> float:
-    """The high-water mark of a process's memory, read until it ends.
+    """Poll the peak memory of a process until it ends.
 
     What ``wait4`` reports would count the parent as it was when it forked.
     """

@@ -1,4 +1,4 @@
-"""The whole benchmark: every table in turn, kept as it comes, and the report."""
+"""The whole benchmark: measures all tables, saves each one, and writes the report."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ CAREFUL = "torch eager, shortest gradient"
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """How long a benchmark takes."""
+    """Repetitions of a benchmark."""
 
     repeats: int
     seconds: int
-    """Of each way of judging many pictures, in each round."""
+    """Seconds per way of judging many pictures, in each round."""
     rounds: int
     compiled: bool
-    """Whether torch.compile is among the rivals."""
+    """Whether to measure torch.compile."""
 
 
 QUICK = Extent(repeats=20, seconds=2, rounds=3, compiled=False)
@@ -54,7 +54,7 @@ FULL = Extent(repeats=100, seconds=10, rounds=3, compiled=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Peers:
-    """Interpreters of environments that hold other tools; what is not given is left out."""
+    """Python interpreters of environments with other tools; missing ones are skipped."""
 
     keras: Path | None = None
     anomalib: Path | None = None
@@ -70,7 +70,7 @@ def run_bench(
     peers: Peers | None = None,
     workers: int = 1,
 ) -> Benchmark:
-    """Measure, and write ``bench.json`` and ``bench.html``; what was measured so far survives an interruption.
+    """Measure, and write ``bench.json`` and ``bench.html``; finished tables survive an interruption.
 
     Args:
         out: Folder to write into; bundles made there are taken up again by the next call.
@@ -118,7 +118,7 @@ def run_bench(
 
 
 def rendered() -> bytes:
-    """The JPEG of one board, always the same."""
+    """Return the JPEG of one board, always the same."""
     return render_scene(0, seed=making.SEED, difficulty=0.0, size_wh=FRAME_WH, mix=making.MIX).jpeg
 
 
@@ -140,7 +140,7 @@ class _Bench:
         self.start: Start | None = None
 
     def tables(self) -> Iterator[list[Row]]:
-        """Each table as it is measured."""
+        """Yield each table as it is measured."""
         repeats = self.extent.repeats
         yield self._judgements()
         yield self._overheads()
@@ -158,7 +158,7 @@ class _Bench:
         yield self._safety()
 
     def headlines(self, rows: list[Row]) -> dict[str, float | int | str | None]:
-        """The figures that are held against their limits; ``None`` while not measured."""
+        """Return the figures with limits; ``None`` if not measured yet."""
         fastest = fastest_as_safe(rows)
         quantized = self.reference.bundle.manifest.quantization
         start = self.start
@@ -215,7 +215,7 @@ class _Bench:
             name=name,
             ratio=eager_ms / found["median_ms"],
             median_ms=found["median_ms"],
-            note="in an environment of its own, not by turns",
+            note="in a separate environment, not interleaved",
         )
 
     def _overheads(self) -> list[Row]:
@@ -259,7 +259,7 @@ class _Bench:
         ]
 
     def _thread_pools(self) -> list[Row]:
-        """What OpenCV's own threads cost or bring beside OpenVINO's; ratio: against OpenCV on one thread."""
+        """Time with OpenCV's threads in addition to OpenVINO's; ratio: against OpenCV on one thread."""
         found = {}
         threads = cv2.getNumThreads()
         try:
@@ -297,7 +297,7 @@ class _Bench:
         ]
 
     def _safety(self) -> list[Row]:
-        """What each bundle certifies, and how many test parts it sends to a person."""
+        """Return the certified rates of each bundle, and its review rate on the test parts."""
         rows = []
         for name, inspector in self.inspectors.items():
             judged = evaluate(inspector, self.contenders.dataset, (Split.TEST,), with_regions=False)
@@ -315,7 +315,7 @@ class _Bench:
 
 
 def fastest_as_safe(rows: list[Row]) -> Row | None:
-    """The fastest bundle that certifies what the reference certifies and sends no more parts to a person."""
+    """Return the fastest bundle with the certified rates of the reference and no more review."""
     theirs = _find(rows, "safety", REFERENCE)
     if theirs is None or theirs.ratio is None:
         return None

@@ -30,7 +30,7 @@ PROCESSES = "one pinned process per core"
 
 
 def measure_throughput(bundle: Path, frame: Frame, *, seconds: int, rounds: int) -> list[Row]:
-    """Judge one frame in memory over and over, in several ways that take turns; rates against OpenVINO's own tool.
+    """Judge one frame in memory repeatedly in several interleaved ways; compare the rates with benchmark_app.
 
     The tool runs the bare network; everything else finds the region, cuts it out and decides as well.
 
@@ -64,7 +64,7 @@ def measure_throughput(bundle: Path, frame: Frame, *, seconds: int, rounds: int)
 
 
 def benchmark_app(graph: Path, *, seconds: int) -> float | str:
-    """Pictures per second that OpenVINO's own tool reaches with a graph, or why it did not run."""
+    """Return the pictures per second of OpenVINO's benchmark_app with a graph, or why it did not run."""
     tool = Path(sys.executable).with_name("benchmark_app")
     if not tool.is_file():
         return f"{tool} is not there; it comes with openvino"
@@ -84,7 +84,7 @@ def _serial(inspector: Inspector, frame: Frame, seconds: float) -> float:
 
 
 def _in_flight(inspector: Inspector, graph: Graph, frame: Frame, seconds: float) -> float:
-    """Regions are found and cut out while earlier ones are judged."""
+    """Find and crop regions while earlier ones are judged."""
 
     def pictures() -> Iterator[Picture]:
         while time.perf_counter() - start < seconds:
@@ -105,7 +105,7 @@ def _together(workers: list[Connection], seconds: float) -> float:
 
 @contextmanager
 def _workers(bundle: Path, frame: Frame) -> Iterator[list[Connection]]:
-    """One process per core that judges for so many seconds when it is told to, and answers with its rate."""
+    """One process per core; on request, it judges for some seconds and returns its rate."""
     spawn = multiprocessing.get_context("spawn")
     ends, processes = [], []
     for core in sorted(os.sched_getaffinity(0)):

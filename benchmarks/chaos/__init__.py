@@ -1,1 +1,1 @@
-"""Kills, trigger storms, failures and stray pictures: what a station does wrong under them. ``make chaos`` runs it."""
+"""Chaos test of a station: kills, trigger storms, failures and stray pictures. Run it with ``make chaos``."""

@@ -1,4 +1,4 @@
-"""Stress stations and count what goes wrong: ``make chaos``, with ``QUICK=1`` a twentieth of it.
+"""Stress stations and count violations: ``make chaos``; ``QUICK=1`` runs 5 % of it.
 
 Exit code 1 if anything goes wrong. The last line is the figures, as JSON.
 """
@@ -16,11 +16,11 @@ from command import print_figures, run
 from gonogo.errors import UnfitError
 
 QUICK = 0.05
-"""The share of all counts that ``--quick`` leaves."""
+"""Factor of all counts with ``--quick``."""
 
 
 def main() -> None:
-    """Run everything, print what was wrong, then the figures."""
+    """Run everything, print violations, then the figures."""
     given = _arguments()
     share = QUICK if given.quick else 1.0
     counts = {
@@ -45,13 +45,15 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="A twentieth of every count.")
+    parser.add_argument("--quick", action="store_true", help="Run 5 % of every count.")
     parser.add_argument("--kills", type=int, default=1000, help="Number of kills.")
     parser.add_argument("--triggers", type=int, default=10_000, help="Number of triggers in the storm.")
     parser.add_argument("--failures", type=int, default=100, help="Number of failures of each kind.")
-    parser.add_argument("--pictures", type=int, default=10_000, help="Number of triggers whose pictures may go astray.")
+    parser.add_argument(
+        "--pictures", type=int, default=10_000, help="Number of triggers in the test with stray pictures."
+    )
     parser.add_argument("--seed", type=int, default=1, help="Random seed.")
-    parser.add_argument("--lanes", type=int, default=3, help="Number of stations that run side by side.")
+    parser.add_argument("--lanes", type=int, default=3, help="Number of stations that run in parallel.")
     return parser.parse_args()
 
 

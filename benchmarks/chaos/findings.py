@@ -1,4 +1,4 @@
-"""What was done to a station, and what was wrong about what came of it."""
+"""Counts of a chaos test: actions and violations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gonogo.testing import FakePlc
 
 @dataclass(kw_only=True)
 class Findings:
-    """What was done, and what was wrong about what came of it; every count of ``wrong`` must be 0."""
+    """Counts of actions and violations; every count of ``wrong`` must be 0."""
 
     done: dict[str, int] = field(default_factory=dict)
     wrong: dict[str, int] = field(default_factory=dict)
@@ -22,19 +22,19 @@ class Findings:
     examples: list[str] = field(default_factory=list)
 
     def add(self, name: str, count: int = 1) -> None:
-        """Count something that was done."""
+        """Count an action."""
         self.done[name] = self.done.get(name, 0) + count
 
-    def require(self, name: str, holds: bool, told: str = "") -> None:
-        """Count a violation where it does not hold."""
+    def require(self, name: str, holds: bool, example: str = "") -> None:
+        """Count a violation if the condition does not hold."""
         self.wrong.setdefault(name, 0)
         if not holds:
             self.wrong[name] += 1
             if len(self.examples) < 10:
-                self.examples.append(f"{name}: {told}")
+                self.examples.append(f"{name}: {example}")
 
     def merge(self, other: Findings) -> None:
-        """Take in what another lane found."""
+        """Add the findings of another lane."""
         for name, count in other.done.items():
             self.add(name, count)
         for name, count in other.wrong.items():
@@ -44,34 +44,34 @@ class Findings:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was wrong."""
+        """Whether there was no violation."""
         return not any(self.wrong.values())
 
 
 def check(settings: StationSettings, plc: FakePlc, found: Findings) -> None:
-    """Hold every answer against the ledger: nothing lost, nothing doubled, nothing said twice in two ways."""
+    """Compare every answer with the ledger: nothing lost, nothing duplicated, no contradictory answers."""
     with Ledger.open(settings.ledger, create=False, read_only=True) as ledger:
         rows = list(ledger.verdicts())
-        told_fault = {row.record.about for row in ledger.actions() if row.record.action == ANSWERED_FAULT}
+        answered_fault = {row.record.about for row in ledger.actions() if row.record.action == ANSWERED_FAULT}
     by_trigger = {row.record.trigger_id: row for row in rows}
     found.add("rows", len(rows))
     found.add("go", sum(row.record.state is State.GO for row in rows))
     found.require("doubled", len(by_trigger) == len(rows), f"{len(rows) - len(by_trigger)} rows too many")
     for trigger_id, answers in plc.answers.items():
         found.add("acknowledged", len(answers))
-        row, told = by_trigger.get(trigger_id), [answer.state for answer in answers]
-        states = set(told[:1])
+        row, given = by_trigger.get(trigger_id), [answer.state for answer in answers]
+        states = set(given[:1])
         # A repeat may meet a station that cannot look its verdict up: that is a fault, and never the other way round.
-        found.add("repeats_answered_fault", sum(state is State.FAULT for state in told[1:] if told[0] is not state))
-        consistent = all(after in (before, State.FAULT) for before, after in itertools.pairwise(told))
-        found.require("contradicted", consistent, f"{trigger_id} was answered {told}")
+        found.add("repeats_answered_fault", sum(state is State.FAULT for state in given[1:] if given[0] is not state))
+        consistent = all(after in (before, State.FAULT) for before, after in itertools.pairwise(given))
+        found.require("contradicted", consistent, f"{trigger_id} was answered {given}")
         if row is None:
             found.require("lost", False, f"{trigger_id} was answered {sorted(states)} and is not on record")
             continue
-        as_told = row.record.state in states or (states == {State.FAULT} and row.seq in told_fault)
-        found.require("lost", as_told, f"{trigger_id}: told {sorted(states)}, on record {row.record.state}")
+        as_answered = row.record.state in states or (states == {State.FAULT} and row.seq in answered_fault)
+        found.require("lost", as_answered, f"{trigger_id}: answered {sorted(states)}, recorded {row.record.state}")
         numbers = {answer.row for answer in answers if answer.row is not None}
-        found.require("lost", numbers <= {row.seq}, f"{trigger_id}: told rows {numbers}, found {row.seq}")
+        found.require("lost", numbers <= {row.seq}, f"{trigger_id}: answers name rows {numbers}, found {row.seq}")
     unanswered = [trigger_id for trigger_id in plc.fired_s if not plc.answers.get(trigger_id)]
     found.require("unanswered", not unanswered, f"{len(unanswered)}, first {unanswered[:1]}")
     broken = verify(settings.ledger)

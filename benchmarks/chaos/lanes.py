@@ -1,7 +1,7 @@
-"""Tormenting a station on purpose, and counting what it does wrong: kills, storms of triggers, failures of each kind.
+"""Chaos tests: kills, trigger storms and failures of each kind, with counts of violations.
 
 Every run is seeded, starts real processes, and is judged by the ledger alone: what was acknowledged must be there,
-once, and as it was told. ``make chaos`` runs it all.
+once, and equal to its answer. ``make chaos`` runs it all.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from gonogo.testing import FakePlc, write_fake_bundle
 from gonogo.testing.station import PATIENCE_S, StationBench, patiently, settings_for, station_bench
 
 FAULT_WITHIN_S = 2.0
-"""What the station promises, however busy the machine is."""
+"""Limits that the station must keep, even on a busy machine."""
 KINDS = {
     "camera": ("lost", "drop", "hang", "crash", "freeze", "dark", "saturated", "blurred", "wrong_size"),
     "model": ("raise", "none", "product", "slow"),
     "disk": ("full", "locked", "moved"),
     "process": ("kill", "exit", "hang"),
 }
-"""What fails, and in which ways; they take turns."""
+"""Components and their failures, which alternate."""
 
 
 def kill_lane(folder: Path, kills: int, seed: int, *, real: bool, tick: Callable[[], None] = lambda: None) -> Findings:
@@ -72,7 +72,7 @@ def kill_lane(folder: Path, kills: int, seed: int, *, real: bool, tick: Callable
 
 
 def kill_whole_lane(folder: Path, kills: int, seed: int, *, tick: Callable[[], None] = lambda: None) -> Findings:
-    """Kill supervisor and worker together, again and again, and repeat to the new station what got no answer."""
+    """Kill supervisor and worker together repeatedly, and repeat unanswered triggers to the new station."""
     rng, found, plc = random.Random(seed), Findings(), FakePlc()
     settings = settings_for(folder)
     open_ids: list[str] = []
@@ -133,7 +133,7 @@ def storm(folder: Path, triggers: int, seed: int, *, tick: Callable[[], None] = 
 
 
 def failures(folder: Path, group: str, count: int, seed: int, *, tick: Callable[[], None] = lambda: None) -> Findings:
-    """Make one thing fail, again and again, each time with a good part on the line: fault, within two seconds."""
+    """Make one component fail repeatedly with a good part on the line; expect a fault within two seconds."""
     rng, found = random.Random(seed), Findings()
     settings = settings_for(folder)
     with station_bench(settings) as line:
@@ -173,7 +173,7 @@ def run_all(
     lanes: int = 3,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, Findings]:
-    """Everything: kills in several lanes side by side, a storm, failures of each kind, pictures gone astray.
+    """Run everything: kills in parallel lanes, a storm, failures of each kind, and stray pictures.
 
     Args:
         folder: Where the stations live; must be empty.
@@ -213,7 +213,7 @@ def run_all(
 
 
 def _traffic(plc: FakePlc, submit: Callable[[str], None], number: int, rng: random.Random) -> int:
-    """Send parts and repeats through until some are answered, and return at any moment of the next one's way.
+    """Send parts and repeats until some are answered, and return at a random moment of the next one.
 
     Counted in parts, not in seconds, so that a busy machine is killed in the middle of its work like an idle one.
 
@@ -238,13 +238,13 @@ def _traffic(plc: FakePlc, submit: Callable[[str], None], number: int, rng: rand
 
 
 def _let_drain(line: StationBench, fired: list[str], most: int) -> None:
-    """Wait until no more than so many parts are on their way."""
+    """Wait until at most this number of parts is in progress."""
     while sum(not line.plc.answers.get(trigger_id) for trigger_id in fired[-2 * line.settings.queue :]) > most:
         time.sleep(0.0005)
 
 
 def _recovered(line: StationBench, number: int) -> None:
-    """The station judges again: the next good part is a go."""
+    """Wait until the station judges again: the next good part is a go."""
     for attempt in range(100):
         line.ready()
         trigger_id = f"after-{number}-{attempt}"
@@ -257,7 +257,7 @@ def _recovered(line: StationBench, number: int) -> None:
 
 @contextlib.contextmanager
 def _around(kind: str, settings: StationSettings) -> Iterator[None]:
-    """What must be done from outside for some failures."""
+    """Cause the failures that need an action from outside."""
     if kind == "locked":
         import apsw
 
@@ -288,14 +288,14 @@ def _real_bundle(settings: StationSettings) -> None:
 
 
 def progress_ticker(total: int) -> Callable[[], None]:
-    """A line on standard error every few seconds."""
-    lock, state = threading.Lock(), {"done": 0, "told": time.monotonic()}
+    """Print progress on standard error every few seconds."""
+    lock, state = threading.Lock(), {"done": 0, "printed": time.monotonic()}
 
     def tick() -> None:
         with lock:
             state["done"] += 1
-            if time.monotonic() - state["told"] > 5.0:
-                state["told"] = time.monotonic()
+            if time.monotonic() - state["printed"] > 5.0:
+                state["printed"] = time.monotonic()
                 print(f"{state['done']} of about {total}", file=sys.stderr, flush=True)  # noqa: T201
 
     return tick

@@ -1,4 +1,4 @@
-"""Pictures that come late, twice, under a wrong name, unasked or never: is every verdict on its own part's picture?
+"""Chaos test of picture matching: late, duplicate, misnamed, unexpected and missing pictures.
 
 Every picture carries the number of the part that it shows. The cameras are real ones, fed over HTTP and through
 folders; pictures are tied to their triggers by name, by capture time, or by nothing but their order.
@@ -40,7 +40,7 @@ LANES = {
     "push-order": 0.07,
     "folder-order": 0.07,
 }
-"""How pictures come and what ties them to their triggers, with the share of all triggers."""
+"""Ways of delivery and matching, with their shares of all triggers."""
 _LATEST_S = 1.5
 _CAMERA_S = 0.25
 _TAKEN_WITHIN_S = 0.03
@@ -51,7 +51,7 @@ _KILL_EVERY = 150
 
 
 def picture_of(number: int, *, bad: bool, exposure: int = 0) -> Frame:
-    """The picture of a part, which carries its number in its first row of cells.
+    """Return the picture of a part, with its number encoded in the first row of cells.
 
     Args:
         number: Of the part.
@@ -65,22 +65,22 @@ def picture_of(number: int, *, bad: bool, exposure: int = 0) -> Frame:
 
 
 def number_of(frame: Frame) -> int:
-    """The number of the part that a picture shows."""
+    """Decode the number of the part that a picture shows."""
     cells = frame[_CELL // 2, _CELL // 2 :: _CELL, 1][:_BITS] > 128
     return int(sum(1 << bit for bit, is_set in enumerate(cells.tolist()) if is_set))
 
 
 def is_bad(number: int) -> bool:
-    """Two parts in five are bad."""
+    """Whether a part is bad; two of five are."""
     return number % 5 in (1, 3) or number == _NOBODY
 
 
 @dataclass(kw_only=True)
 class _Feeder:
-    """Sends pictures to one station's camera."""
+    """Delivers pictures to one station's camera."""
 
     folder: Path
-    """Where they are put, or where the station lies that takes them over HTTP."""
+    """Folder for the pictures, or the folder of the station with an HTTP camera."""
     port: int | None
     tie: str
     sent: int = 0
@@ -89,14 +89,14 @@ class _Feeder:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, data: bytes, name: str, captured: datetime) -> None:
-        """Deliver one picture; ``name`` is a wrong one's where the camera does not go by names."""
+        """Deliver one picture under a name."""
         if self.port is None:
             self._write(data, name, captured)
         else:
             self._post(data, name, captured)
 
     def later(self, lag_s: float, data: bytes, name: str, captured: datetime) -> None:
-        """Deliver one late; not at all where this machine is too busy to keep to the longest lateness."""
+        """Deliver one picture late; skip it if the machine is too busy to keep the longest delay."""
         until_s = time.monotonic() + 0.8 * _LATEST_S
 
         def send() -> None:
@@ -108,7 +108,7 @@ class _Feeder:
         timer.start()
 
     def done(self) -> None:
-        """Wait for the late ones."""
+        """Wait for the late pictures."""
         for timer in self.timers:
             timer.join()
 
@@ -134,7 +134,7 @@ class _Feeder:
 def picture_lane(
     folder: Path, lane: str, triggers: int, seed: int, *, tick: Callable[[], None] = lambda: None
 ) -> Findings:
-    """Send parts through one station while their pictures come late, twice, under wrong names, unasked or never."""
+    """Send parts through one station with late, duplicate, misnamed, unexpected and missing pictures."""
     way, _, tie = lane.partition("-")
     settings, feeder = _settings_for(folder, way, tie)
     rng, found, numbers = random.Random(seed), Findings(), dict[str, int]()
@@ -165,13 +165,15 @@ def picture_lane(
         plc = line.plc
     found.add("triggers", triggers)
     check(settings, plc, found)
-    told_go = {trigger_id for trigger_id, told in plc.answers.items() if any(each.state is State.GO for each in told)}
-    _check_pictures(settings, numbers, told_go, found)
+    answered_go = {
+        trigger_id for trigger_id, given in plc.answers.items() if any(each.state is State.GO for each in given)
+    }
+    _check_pictures(settings, numbers, answered_go, found)
     return found
 
 
 def _feed(feeder: _Feeder, rng: random.Random, lane: str, number: int, found: Findings, *, first: bool) -> None:
-    """Deliver a part's picture, or what takes its place; before the ``first`` of a burst all others are answered."""
+    """Deliver a part's picture or a disturbance; wait for all answers before the ``first`` part of a burst."""
     tie, captured = feeder.tie, datetime.now(UTC)
     feeder.fed_s = time.monotonic()
     own = f"{lane}-{number}" if tie == "name" else ""
@@ -215,8 +217,8 @@ def _kill_worker(line: StationBench, found: Findings) -> None:
             found.add("worker_kills")
 
 
-def _check_pictures(settings: StationSettings, numbers: dict[str, int], told_go: set[str], found: Findings) -> None:
-    """Look at every picture that was judged: whose part does it show, and was a bad part let go?"""
+def _check_pictures(settings: StationSettings, numbers: dict[str, int], answered_go: set[str], found: Findings) -> None:
+    """Check every judged picture: does it show the right part, and was no bad part judged go?"""
     for name in MISHAPS:
         found.add(name, 0)
     with Ledger.open(settings.ledger, create=False, read_only=True) as ledger:
@@ -226,7 +228,7 @@ def _check_pictures(settings: StationSettings, numbers: dict[str, int], told_go:
             for view in row.record.views:
                 if view.score is None or view.frame_sha256 is None or row.record.state is State.FAULT:
                     continue
-                if row.seq in taken_back:  # judged, but the line was told fault
+                if row.seq in taken_back:  # judged, but answered with fault
                     found.add("taken_back")
                     continue
                 shows = number_of(np.asarray(ledger.frames.load(view.frame_sha256)))
@@ -234,7 +236,7 @@ def _check_pictures(settings: StationSettings, numbers: dict[str, int], told_go:
                 found.require("other_part", shows == number, f"{row.record.trigger_id} was judged on part {shows}")
             passed = row.record.state is State.GO and row.seq not in taken_back
             found.require("bad_go", not (passed and is_bad(number)), f"{row.record.trigger_id} is bad and is go")
-    for trigger_id in told_go:
+    for trigger_id in answered_go:
         found.require("bad_go", not is_bad(numbers[trigger_id]), f"{trigger_id} is bad and was answered go")
 
 
@@ -260,13 +262,13 @@ state_dir = "state"
 window_s = 1.0
 camera_timeout_s = {_CAMERA_S}
 min_free_mb = 1
-[[views]]
-[views.camera]
+[[cameras]]
+[cameras.camera]
 {camera}
 latest_s = {_LATEST_S}
 taken_within_s = {_TAKEN_WITHIN_S}
 clock_error_ms = 2.0
-[views.health]
+[cameras.health]
 frozen = false
 [trigger]
 kind = "stdin"

@@ -1,4 +1,4 @@
-"""A whole station as one child process, supervisor and worker, so that both can be killed together."""
+"""A station as a child process group, so that supervisor and worker can be killed together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gonogo.testing.station import PATIENCE_S
 
 
 class StationProcess:
-    """``gonogo station run`` with the worker that fails on demand, on pipes; this file is its program too."""
+    """Like ``gonogo station run``, on pipes and with a worker that fails on demand; runs this file as its program."""
 
     def __init__(self, toml: Path, plc: FakePlc) -> None:
         command = [sys.executable, __file__, str(toml)]
@@ -31,7 +31,7 @@ class StationProcess:
         self._reader.start()
 
     def ready(self) -> None:
-        """Wait until it judges."""
+        """Wait until the station judges."""
         if not self._ready.wait(PATIENCE_S):
             raise TimeoutError(f"the station has not started within {PATIENCE_S:g} s")
 
@@ -42,7 +42,7 @@ class StationProcess:
         self._process.stdin.flush()
 
     def kill(self) -> None:
-        """Kill supervisor and worker at once, as a power switch would end them."""
+        """Kill supervisor and worker at the same time, like a power failure."""
         os.kill(self._process.pid, signal.SIGKILL)
         if self._worker_pid is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -51,7 +51,7 @@ class StationProcess:
         self._reader.join()  # what it had answered before it died counts as acknowledged
 
     def stop(self) -> None:
-        """Let it end by itself."""
+        """Stop the station normally."""
         assert self._process.stdin is not None, "opened with a pipe"
         self._process.stdin.close()
         self._process.wait(PATIENCE_S)

@@ -1,1 +1,1 @@
-"""The guarantee put to the test, with nothing but random numbers. ``make guarantee`` runs it."""
+"""Simulation test of the certified limits. Run it with ``make guarantee``."""

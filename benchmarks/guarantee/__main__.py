@@ -1,4 +1,4 @@
-"""Calibrate thousands of times where the true rates are known, and count broken promises: ``make guarantee``.
+"""Calibrate thousands of times with known true rates, and count violated limits: ``make guarantee``.
 
 ``QUICK=1`` calibrates 100 times, not 2,000. Exit code 1 if promises are broken more often than the stated confidence
 allows and chance explains. The last line is the figures, as JSON.
@@ -23,11 +23,11 @@ from guarantee import simulate
 from guarantee.simulate import AuditTrial, Guarantee
 
 _AUDIT_STREAM = 6
-"""Which of the spawned random streams the audits use: fixed, so that a further scenario leaves their figures alone."""
+"""Index of the random stream of the audits; fixed, so that new scenarios do not change their figures."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Simulate, print the table and the figures."""
+    """Simulate and print the table and the figures."""
     given = _arguments(words)
     scenarios = simulate.SCENARIOS
     drawn = np.random.default_rng(given.seed).spawn(max(len(scenarios), _AUDIT_STREAM) + 1)
@@ -55,8 +55,8 @@ def main(words: Sequence[str] | None = None) -> None:
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="guarantee", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="100 calibrations and 200 audits.")
-    parser.add_argument("--draws", type=int, help="Number of calibrations per scenario, in place of 2,000.")
-    parser.add_argument("--audits", type=int, help="Number of audits per simulated line, in place of 5,000.")
+    parser.add_argument("--draws", type=int, help="Number of calibrations per scenario. Default: 2,000.")
+    parser.add_argument("--audits", type=int, help="Number of audits per simulated line. Default: 5,000.")
     parser.add_argument("--seed", type=int, default=0, help="Random seed.")
     return parser.parse_args(words)
 

@@ -1,4 +1,4 @@
-"""The guarantee put to the test: thousands of calibrations from distributions whose true error rates are known.
+"""Test the certified limits on thousands of calibrations from distributions with known error rates.
 
 Nothing is estimated twice: a simulated calibration gives two thresholds, and the error rates behind them are *computed*
 from the distributions that the scores came from, not counted on a sample.
@@ -36,10 +36,10 @@ class Population:
     step: float = 0.0
     """Scores are rounded to multiples of this, as an INT8 graph does; 0 leaves them continuous."""
     fault_share: float = 0.0
-    """Share of the parts that cannot be judged, whatever they would have scored: neither go nor no-go."""
+    """Share of parts that cannot be judged, so they are neither go nor no-go."""
 
     def draw(self, parts: int, rng: np.random.Generator) -> Float64[np.ndarray, "parts pictures"]:
-        """Picture scores of so many fresh parts."""
+        """Draw the picture scores of new parts."""
         part = rng.normal(self.mean, self.part_sd, (parts, 1))
         score = part + self.picture_sd * rng.normal(size=(parts, self.pictures))
         return np.round(score / self.step) * self.step if self.step else score
@@ -67,7 +67,7 @@ class Population:
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """What a calibration is drawn from and what is claimed."""
+    """Distributions and limits of a scenario."""
 
     name: str
     good: Population = Population(mean=0.0)
@@ -121,7 +121,7 @@ SCENARIOS: tuple[Scenario, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Guarantee:
-    """How often fresh calibrations broke their promise."""
+    """Number of calibrations that violated their limits."""
 
     scenario: Scenario
     draws: int
@@ -133,11 +133,11 @@ class Guarantee:
     review_rate: float
     """Mean true review rate."""
     oracle_review_rate: float
-    """Of the thresholds that someone who knew the distributions would set."""
+    """Review rate of the ideal thresholds for the known distributions."""
 
     @property
     def delta(self) -> float:
-        """The share of broken promises that the confidence allows."""
+        """Share of violations that the confidence allows."""
         return 1.0 - self.scenario.confidence
 
     @property
@@ -220,7 +220,7 @@ def _oracle_review_rate(scenario: Scenario) -> float:
 
 
 def _last(holds: Callable[[float], bool]) -> float:
-    """The largest score of which something holds that holds of all smaller ones, by bisection."""
+    """Find the largest score for which a monotonic condition holds, by bisection."""
     low, high = -100.0, 100.0
     for _ in range(80):
         middle = (low + high) / 2
@@ -237,7 +237,7 @@ class AuditTrial:
     runs: int
     audits: int
     false_alarms: int
-    """Runs at exactly the promised rate that raised an alarm at any time."""
+    """Number of runs at exactly the certified rate with an alarm."""
     until_alarm: tuple[int, ...]
     """Audits until the alarm at ten times the promise from the first audit on, one per run that raised it, sorted."""
     until_alarm_late: tuple[int, ...]

@@ -1,6 +1,6 @@
 """anomalib's OpenVINOInferencer on one photograph: run by ``make bench ARGS="--anomalib PYTHON"``.
 
-Needs an environment of its own: ``pip install 'anomalib[openvino]'``, and a model that it exported to OpenVINO, named
+Needs a separate environment: ``pip install 'anomalib[openvino]'``, and a model that it exported to OpenVINO, named
 by the environment variable ANOMALIB_MODEL (the ``.xml``). Prints one JSON object.
 """
 

@@ -2,7 +2,7 @@
 
 Run by ``make bench ARGS="--keras PYTHON"``.
 
-Needs an environment of its own with keras and a backend: ``pip install keras tensorflow``. Prints one JSON object.
+Needs a separate environment with keras and a backend: ``pip install keras tensorflow``. Prints one JSON object.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the region of interest is worth, found by classical vision and by a network that learned the box."""
+"""Study of the region of interest: none, classical vision, and a learned box."""
 
 from study_roi.speed import time_regions
 from study_roi.study import FULL, QUICK, Extent, RegionStudy, Stage, Weights, region_study

@@ -42,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> None:
         overwrite=given.overwrite,
         workers=given.workers,
     )
-    print(_told(study))  # noqa: T201
+    print(_as_text(study))  # noqa: T201
     print_figures(study.to_json())
 
 
@@ -57,7 +57,10 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--backbone", default="resnet18", help="torchvision backbone of the weights.")
     parser.add_argument(
-        "--normalisation", default="imagenet", choices=list(NORMALISATIONS), help="Input the weights expect."
+        "--normalisation",
+        default="imagenet",
+        choices=list(NORMALISATIONS),
+        help="Input normalisation that the weights expect.",
     )
     parser.add_argument(
         "--photos", type=Path, help="A data set of photographs with one box each, for 5-fold cross-validation."
@@ -65,20 +68,20 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--stage", action="append", default=[], choices=list(map(str, Stage)), help="Only this stage; may be repeated."
     )
-    parser.add_argument("--parts", type=int, help="Rendered boards; 2,000 where omitted, with --quick fewer.")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="Start again, even where stages are finished in --out."
-    )
+    parser.add_argument("--parts", type=int, help="Number of rendered boards. Default: 2,000, fewer with --quick.")
+    parser.add_argument("--overwrite", action="store_true", help="Start again, even if --out contains finished stages.")
     parser.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), help="Number of rendering processes."
     )
-    parser.add_argument("--timing", action="store_true", help="Only time the regions on one 1080p frame.")
-    parser.add_argument("--recipe", type=Path, help="With --timing: a classical recipe instead of a tuned one.")
+    parser.add_argument(
+        "--timing", action="store_true", help="Only measure the time of the regions on one 1080p frame."
+    )
+    parser.add_argument("--recipe", type=Path, help="With --timing: ROI config to use instead of a tuned one.")
     return parser.parse_args(words)
 
 
-def _told(study: RegionStudy) -> str:
-    """The figures of every finished stage, a line each."""
+def _as_text(study: RegionStudy) -> str:
+    """Return the figures of every finished stage, one per line."""
     lines = []
     for row in () if study.heads is None else (*study.heads.rows, study.heads.shipped):
         lines.append(
@@ -90,8 +93,8 @@ def _told(study: RegionStudy) -> str:
         lines.append(f"{each.region:8s} AUROC {area:.3f} ({low:.3f} to {high:.3f})")
     for new in () if study.unseen is None else study.unseen.rows:
         lines.append(
-            f"{new.board:11s} left out: old recipe {new.old_recipe:.3f}, tuned anew {new.retuned_recipe:.3f}, learned "
-            f"{new.learned:.3f}"
+            f"{new.board:11s} left out: old ROI config {new.old_recipe:.3f}, tuned again {new.retuned_recipe:.3f}, "
+            f"learned {new.learned:.3f}"
         )
     if study.photographs is not None:
         lines.append(f"photographs: learned {study.photographs.learned}; classical {study.photographs.classical}")

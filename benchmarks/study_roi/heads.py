@@ -1,4 +1,4 @@
-"""Heads against losses against labels: what makes a learned box good."""
+"""Compare heads, losses and numbers of labels for a learned box."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadRow(Measured):
-    """One head with one loss on so many labels, mean over the seeds."""
+    """Result of one head with one loss on a number of labels, mean over the seeds."""
 
     head: str
     loss: str
@@ -72,7 +72,7 @@ class MarginRow:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadStudy:
-    """The table, what is shipped, and what its margins are worth."""
+    """The table, the shipped combination, and the coverage of its margins."""
 
     rows: list[HeadRow]
     shipped: HeadRow
@@ -158,7 +158,7 @@ class _Bench:
         return compute_places(self._graph, self._dataset, chosen, size_wh, views=views, seed=seed, scratch=scratch)
 
     def runs(self, labels: int, seed: int, recipes: Sequence[Locating], *, margins: bool = False) -> list[Run]:
-        """Train each recipe on the features of the same so many boards."""
+        """Train each recipe on the features of the same boards."""
         train = self._places(Split.TRAIN, (self._options.locating or Locating()).views_of(labels), seed, labels)
         scaling = fit_scaling(train)
         runs = []

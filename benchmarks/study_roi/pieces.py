@@ -1,4 +1,4 @@
-"""What a study has finished, kept piece by piece, so that one broken off takes up where it ended."""
+"""Saved results of a study, one file per piece, so that an interrupted study can continue."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Pieces:
             differing = ", ".join(sorted(name for name in own | found if own.get(name) != found.get(name)))
             raise InputError(
                 f"{folder}: expected pieces of the same study, found one with other settings ({differing}). "
-                "Choose another --out, or pass --overwrite to begin anew."
+                "Choose another --out, or pass --overwrite to start again."
             )
 
     def once(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
-        """The piece of that name: read where it is finished, else made and written.
+        """Return a piece: read it if it is finished, otherwise compute and save it.
 
         Args:
             name: Of its file, without suffix.
@@ -59,7 +59,7 @@ class Pieces:
         return made
 
     def known(self, name: str, kind: type[T]) -> T | None:
-        """The piece of that name, where it is finished."""
+        """Return a finished piece, or ``None``."""
         path = self._path(name)
         if not path.is_file():
             return None
@@ -68,7 +68,7 @@ class Pieces:
         except ValidationError as error:
             raise InputError(
                 f"{path}: expected a finished piece of the study, found something else ({error.error_count()} "
-                "differences). Remove the file, and it is made anew."
+                "differences). Remove the file, and it is computed again."
             ) from error
 
     def _path(self, name: str) -> Path:

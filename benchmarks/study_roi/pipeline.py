@@ -1,4 +1,4 @@
-"""The article's central comparison: no region, classical vision and a network before the judging network."""
+"""Compare no region, a classical region and a learned region in front of the judging network."""
 
 from __future__ import annotations
 

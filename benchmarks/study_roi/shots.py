@@ -25,13 +25,13 @@ class Shot:
 
 
 def shot(roi: Roi, example: Example, caption: str) -> Shot:
-    """What a region of interest makes of a picture."""
+    """Find a region of interest in a picture and return it for drawing."""
     frame = example.load()
     return Shot(picture=data_uri(placed(frame, roi.locate(frame))), caption=caption)
 
 
 def placed(frame: Frame, located: Located) -> Frame:
-    """The frame, small, with what was found: amber the part, blue what is judged."""
+    """Draw a small frame with the part in amber and the judged region in blue."""
     scale = WIDTH_PX / frame.shape[1]
     size_wh = (WIDTH_PX, round(frame.shape[0] * scale))
     return draw_preview(np.asarray(cv2.resize(frame, size_wh, interpolation=cv2.INTER_AREA), np.uint8), located, scale)

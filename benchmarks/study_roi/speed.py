@@ -1,4 +1,4 @@
-"""What finding the region costs on one large frame."""
+"""Time to find the region on one large frame."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RegionTiming:
     """From the frame to the box with the same network."""
 
     def to_json(self) -> dict[str, float]:
-        """The two ratios that are held against their limits, and what they are made of."""
+        """Return the two ratios with limits, and their components."""
         return {
             "classical_over_decode": self.classical_ms / self.decode_ms,
             "learned_over_network": self.learned_ms / self.network_ms,

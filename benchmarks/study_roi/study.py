@@ -182,7 +182,7 @@ def region_study(
         weights: Where the networks start from.
         photos: A data set of real photographs with one box each.
         stages: What to run; everything where empty, the photographs only if there are some.
-        overwrite: Begin anew, whatever is there.
+        overwrite: Ignore finished stages and start again.
         workers: Processes that render.
 
     Raises:

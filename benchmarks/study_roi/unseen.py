@@ -1,4 +1,4 @@
-"""New products: what becomes of a region when the part was never shown, and photographs of real boards in folds."""
+"""Regions on new products: board types left out of training, and cross-validation on real photographs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class UnseenRow:
     learned: float
     """Learned from the other types alone; a picture in which nothing was found counts as 0."""
     learned_found: int
-    """In how many of the pictures it found something."""
+    """Share of pictures in which a box was found."""
     learned_seen: float
     """The same locator on unseen pictures of the types it knows."""
     shots: tuple[Shot, ...] = ()
@@ -50,7 +50,7 @@ class UnseenRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """What became of the photographs of one fold, which taught nothing."""
+    """Results for the photographs of one held-out fold."""
 
     training: int
     """Photographs of the other folds."""
@@ -101,7 +101,7 @@ class PhotoRow:
 
 
 def leave_out(dataset: Dataset, options: LocatorOptions, board: str, *, labels: int, trials: int) -> UnseenRow:
-    """Leave one board type out: the article's argument for a region that is learned.
+    """Leave one board type out, the article's argument for a learned region.
 
     Args:
         dataset: Rendered boards with the extra column ``board``, split.
@@ -131,7 +131,7 @@ def leave_out(dataset: Dataset, options: LocatorOptions, board: str, *, labels: 
         learned_seen=score(learned, seen).mean_iou,
         shots=(
             shot(old, fresh[-1], f"{board}: recipe of the other types"),
-            shot(again, fresh[-1], f"{board}: recipe tuned anew"),
+            shot(again, fresh[-1], f"{board}: ROI config tuned again"),
             shot(learned, fresh[-1], f"{board}: learned from the other types"),
         ),
     )
@@ -140,7 +140,7 @@ def leave_out(dataset: Dataset, options: LocatorOptions, board: str, *, labels: 
 
 
 def of_other_types(dataset: Dataset, board: str, *, labels: int, seed: int) -> Dataset:
-    """What may teach where one board type is left out: so many training boxes of the others.
+    """Return the training data without one board type: a number of boxes of the others.
 
     The type's pictures without a chip are left out as well: they would teach that on such a board there is none.
     """
@@ -190,7 +190,7 @@ def _learned(dataset: Dataset, options: LocatorOptions) -> Roi:
 
 
 def _at_most(samples: Sequence[Sample], labels: int, seed: int) -> tuple[Sample, ...]:
-    """Only so many training samples keep their split."""
+    """Keep only this number of training samples."""
     training = [row for row, sample in enumerate(samples) if sample.split is Split.TRAIN and sample.box is not None]
     spared = set(np.random.default_rng(seed).permutation(training)[labels:].tolist())
     return tuple(

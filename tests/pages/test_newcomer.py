@@ -48,9 +48,9 @@ window_s = 60.0
 camera_timeout_s = 50.0
 queue = 64
 min_free_mb = 1
-[[views]]
+[[cameras]]
 name = "top"
-[views.camera]
+[cameras.camera]
 kind = "folder"
 folder = "incoming"
 [trigger]

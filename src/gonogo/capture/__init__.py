@@ -1,7 +1,7 @@
-"""Cameras: one small interface, the real ones behind it, and the check of what they give.
+"""Cameras: one interface, its implementations, and health checks for pictures.
 
-``Camera.acquire(trigger_id, timeout_s=...)`` gives an `Acquired` picture or raises a `CaptureError` that says what is
-wrong. `HealthCheck` refuses frozen, dark, saturated, blurred and wrongly sized pictures before anything judges them.
+``Camera.acquire(trigger_id, timeout_s=...)`` returns an `Acquired` picture or raises a `CaptureError`. `HealthCheck`
+refuses frozen, dark, saturated, blurred and wrongly sized pictures before they are judged.
 """
 
 from gonogo.capture.camera import Acquired, Camera, CaptureError, Trouble

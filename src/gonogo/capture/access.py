@@ -1,4 +1,4 @@
-"""Who may send to a station's ports: programs with the token, and never a page of another site in a browser."""
+"""Access checks for a station's HTTP ports: a bearer token, and no requests from web pages of other sites."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from collections.abc import Collection
 from email.message import Message
 from urllib.parse import urlsplit
 
-_DIGITS = 19  # of a length that nobody sends; Python refuses to read thousands of them
+_DIGITS = 19  # longest length in digits; int() refuses texts of thousands of digits
 
 
 def authorised(header: str | None, token: str | None) -> bool:
-    """Whether an ``Authorization`` header carries the bearer token; always, where none is asked for."""
+    """Whether an ``Authorization`` header carries the bearer token; always true if no token is required."""
     return token is None or hmac.compare_digest((header or "").encode(), f"Bearer {token}".encode())
 
 
 def content_length(headers: Message) -> int | None:
-    """How many bytes a request says it brings; ``None`` where it does not say so in digits."""
-    said = headers.get("Content-Length", "")
-    if not (said.isascii() and said.isdecimal()):
+    """Return the ``Content-Length`` of a request in bytes; ``None`` if it is missing or not a number."""
+    stated = headers.get("Content-Length", "")
+    if not (stated.isascii() and stated.isdecimal()):
         return None
-    return int(said) if len(said) < _DIGITS else sys.maxsize
+    return int(stated) if len(stated) < _DIGITS else sys.maxsize
 
 
 def foreign(headers: Message, hosts: Collection[str]) -> str:
-    """Why a request comes from a page of another site; empty where it does not.
+    """Say why a request seems to come from a web page of another site; empty if it does not.
 
-    A browser that a page has misled names that page in ``Origin`` or ``Sec-Fetch-Site``, or, where the page's own name
-    was made to lead to this machine, in ``Host``. Programs send none of the first two, and this machine's address.
+    A browser names the page in ``Origin`` or ``Sec-Fetch-Site``. After DNS rebinding, where the page's own name
+    resolves to this machine, that name is in ``Host``. Other programs send only ``Host``, with this machine's address.
 
     Args:
-        headers: Of the request.
-        hosts: Names under which this machine is reached, besides its addresses, its own name and ``localhost``.
+        headers: Headers of the request.
+        hosts: Further host names of this machine, besides its addresses, its own name and ``localhost``.
     """
     given = headers.get_all("Host", [])
     if len(given) > 1:
@@ -46,7 +46,7 @@ def foreign(headers: Message, hosts: Collection[str]) -> str:
     if origin is not None and urlsplit(origin).netloc.lower() != host:
         return f"expected no Origin of another site, found {ascii(origin)[:80]}"
     if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-        return "expected a request from no page, or from one of this machine"
+        return "expected a request from a program, or from a page of this machine"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The standard library's threaded HTTP server with limits: connections at once, from one address, and time for each."""
+"""A threaded HTTP server with limits on connections, connections per address, and time per request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-_REFUSALS_AT_ONCE = 8  # connections beyond the limit that are still told so; further ones are closed at once
+_REFUSALS_AT_ONCE = 8  # connections beyond the limit that still get a 503; further ones are closed at once
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 21\r\nRetry-After: 1\r\n"
     b"Connection: close\r\n\r\nToo many connections\n"
@@ -21,16 +21,16 @@ _BUSY = (
 
 @dataclass(frozen=True, kw_only=True)
 class ServerLimits:
-    """What clients may take of a server."""
+    """Limits for the clients of a server."""
 
     total: int = 64
     per_address: int = 16
     head_s: float = 5.0
-    """From the connection, or the last answer, to the end of a request's head."""
+    """Time from the connection, or the last response, to the end of a request's headers."""
     bytes_per_s: float = 100_000.0
-    """How fast a body must come, beyond a first `head_s`."""
+    """Slowest rate of a body, after another `head_s`."""
     answer_s: float = 10.0
-    """How long an answer may take, from the end of the body."""
+    """Time for the response, from the end of the body."""
 
 
 @dataclass(kw_only=True)
@@ -41,7 +41,7 @@ class _Peer:
 
 
 class BoundedServer(http.server.ThreadingHTTPServer):
-    """At a limit, the oldest connection that keeps the server waiting makes room for the next; otherwise 503."""
+    """Threaded HTTP server that, at a limit, closes the oldest idle connection for a new one, or answers 503."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -60,11 +60,11 @@ class BoundedServer(http.server.ThreadingHTTPServer):
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """Number of open connections."""
         return len(self._peers)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in a thread of its own, or refuse it."""
+        """Serve a connection in a new thread, or refuse it."""
         address = str(client_address[0])
         with self._lock:
             welcome = self._has_room(address)
@@ -78,31 +78,31 @@ class BoundedServer(http.server.ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def close_request(self, request: Any) -> None:
-        """Close a connection and give its place free."""
+        """Close a connection and free its place."""
         with self._lock:
             self._peers.pop(request, None)
         super().close_request(request)
 
     def service_actions(self) -> None:
-        """Called twice a second: end the connections whose time is over."""
+        """Close the connections that are past their deadline; called twice a second."""
         now = time.monotonic()
         with self._lock:
             for request in [request for request, peer in self._peers.items() if now > peer.deadline]:
                 self._end(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error."""
+        """Ignore clients that disconnect."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
     def began(self, request: Any, body_bytes: int) -> None:
-        """A request's head is complete."""
+        """Set the deadline of a request whose headers are complete."""
         limits = self.limits
         time_s = limits.head_s + body_bytes / limits.bytes_per_s + limits.answer_s
         self._set(request, time.monotonic() + time_s, answering=True)
 
     def ended(self, request: Any) -> None:
-        """A request was answered."""
+        """Set the deadline of a connection after a response."""
         self._set(request, time.monotonic() + self.limits.head_s, answering=False)
 
     def _set(self, request: Any, deadline: float, *, answering: bool) -> None:
@@ -129,12 +129,12 @@ class BoundedServer(http.server.ThreadingHTTPServer):
 
     def _end(self, request: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            request.shutdown(socket.SHUT_RDWR)  # its thread wakes up and closes it
+            request.shutdown(socket.SHUT_RDWR)  # wakes its thread, which closes it
 
     def _refuse(self, request: socket.socket) -> None:
         try:
             request.settimeout(1.0)
-            request.recv(65536)  # what is left unread would turn the answer into a reset
+            request.recv(65536)  # unread data would turn the response into a connection reset
             request.sendall(_BUSY)
         except OSError:
             pass
@@ -144,7 +144,7 @@ class BoundedServer(http.server.ThreadingHTTPServer):
 
 
 def _timed(handler: type[http.server.BaseHTTPRequestHandler]) -> type[http.server.BaseHTTPRequestHandler]:
-    """The handler, saying when a request's head is complete and when it is answered."""
+    """Wrap a handler class so that it reports complete headers and sent responses."""
 
     class Timed(handler):  # type: ignore[valid-type, misc]
         server: BoundedServer

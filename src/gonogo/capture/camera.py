@@ -1,4 +1,4 @@
-"""What every camera is to the rest: something that gives one frame for one trigger, or says why it cannot."""
+"""The camera interface: one picture for one trigger, or an error that says why there is none."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Trouble(StrEnum):
     """Why there is no usable picture."""
 
     CAMERA_LOST = "camera_lost"
-    """The device, stream or folder is gone or does not answer."""
+    """The device, stream or folder is missing or does not respond."""
     NO_FRAME = "no_frame"
-    """The camera answers, but gave no picture in time."""
+    """The camera responds, but delivered no picture in time."""
     UNMATCHED = "unmatched"
-    """A picture came, but it cannot be told which part it shows."""
+    """A picture came, but it is unknown which part it shows."""
     UNREADABLE = "unreadable"
-    """A picture came that cannot be decoded."""
+    """The picture cannot be decoded."""
     FROZEN = "frozen"
-    """The same picture as before."""
+    """The picture is identical to the previous one."""
     DARK = "dark"
     SATURATED = "saturated"
     BLURRED = "blurred"
@@ -34,7 +34,7 @@ class Trouble(StrEnum):
 
 
 class CaptureError(GonogoError):
-    """No usable picture; ``trouble`` says of which kind, the message what was found."""
+    """There is no usable picture; ``trouble`` is the kind of problem."""
 
     def __init__(self, trouble: Trouble, message: str) -> None:
         super().__init__(message)
@@ -46,19 +46,19 @@ class Acquired:
     """One picture from a camera."""
 
     photograph: Photograph
-    """Encoded as it came, not unpacked yet, or the pixels where the camera gives those."""
+    """The encoded picture, not decoded yet, or the pixels if the camera delivers raw frames."""
     at: datetime
-    """When it arrived, UTC."""
+    """Time of arrival, UTC."""
     path: Path | None = None
-    """The file it came in, where it came in one."""
+    """File that the picture came in, if any."""
     sole_until_s: float | None = None
     """See `gonogo.capture.deliveries.Matched`."""
 
     def unpacked(self, recipe: Recipe) -> Frame:
-        """The pixels as a recipe wants them unpacked; a raw frame whole, as it is for the inspector to refuse one.
+        """Return the pixels as decoded for a recipe; a raw frame is returned in full, as the inspector checks it.
 
         Raises:
-            CaptureError: they cannot be decoded.
+            CaptureError: the picture cannot be decoded.
         """
         photograph = self.photograph
         try:
@@ -68,26 +68,26 @@ class Acquired:
 
 
 class Camera(Protocol):
-    """Give one frame for one trigger.
+    """Delivers one picture for one trigger.
 
-    A camera is used by one thread at a time. It may block for ``timeout_s`` and not much longer; one that hangs all the
-    same costs its station a fault and a restart, never a wrong verdict.
+    A camera is used by one thread at a time. It should not block for much longer than ``timeout_s``; a camera that
+    hangs causes a fault and a restart of the worker, never a wrong verdict.
     """
 
     def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
-        """The picture of this trigger: one taken after the call, or the one that was delivered under its name.
+        """Return the picture of a trigger: one taken after the call, or one delivered under its name.
 
         Raises:
-            CaptureError: no usable picture; says why.
+            CaptureError: there is no usable picture; the message says why.
         """
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
-        """The trigger's picture is no longer needed here; ``stored``: its verdict and frame are on record."""
+        """Release the trigger's picture; ``stored`` says whether its verdict and frame were recorded."""
 
     def close(self) -> None:
-        """Let the device go."""
+        """Close the device."""
 
 
 def capture_time() -> datetime:
-    """This moment, UTC."""
+    """Return the present time, UTC."""
     return datetime.now(UTC)

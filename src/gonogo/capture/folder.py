@@ -1,4 +1,4 @@
-"""Pictures that another program puts into a folder."""
+"""A camera that reads pictures which another program writes into a folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gonogo.errors import ImageError, InputError
 
 _POLL_S = 0.02
 _SWEEP_S = 1.0
-_CLOCK_STEP_S = 0.01  # how far a file's times may lie behind the clock
+_CLOCK_STEP_S = 0.01  # how far the times of a file may lag behind the clock
 _REMEMBERED = 4_096
 _Identity = tuple[int, int, int] | None
 _Found = TypeVar("_Found")
@@ -29,18 +29,18 @@ DONE, FAILED = "done", "failed"
 
 
 class FolderCamera:
-    """Gives the picture whose file name is the trigger's, once its size has stopped changing.
+    """Returns the picture with the trigger's file name, once the file has stopped growing.
 
-    A trigger ``A17`` is given ``A17.png`` (any picture suffix) or a file named ``A17``. What follows a ``#`` in the
-    trigger id is left out; twelve hexadecimal digits there are the beginning of the file's SHA-256, and a file with
-    another one is another part's picture.
+    For trigger ``A17`` this is ``A17.png`` (any picture suffix) or ``A17``. Text after a ``#`` in the trigger id is
+    ignored, except that twelve hexadecimal digits must be the start of the file's SHA-256; a file with another digest
+    belongs to another part.
 
-    With ``any_name``, or where the files' modification times are capture times, pictures may have other names; see
-    `gonogo.capture.matching` for which one a trigger is given then. The folder must be on a local disk.
+    With ``any_name``, or if the modification times of files are capture times, pictures may have other names; see
+    `gonogo.capture.matching` for how they are matched. The folder must be on a local disk.
 
-    A judged picture moves to ``done/``, a leftover and one that could not be recorded to ``failed/``; with ``keep`` it
-    stays. Where pictures may have any name, those that lie there at the start move to ``failed/``: nobody can tell
-    which parts they show.
+    Judged pictures move to ``done/``; leftovers and pictures that could not be recorded move to ``failed/``. With
+    ``keep`` they stay. If pictures may have any name, those in the folder at the start move to ``failed/``, as it is
+    unknown which parts they show.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class FolderCamera:
     ) -> None:
         rule = matching or Matching(any_name=any_name)
         if (rule.any_name or mtime_is_capture_time) and keep:
-            raise InputError(f"{folder}: pictures of any name must be moved once they are judged; leave keep out.")
+            raise InputError(f"{folder}: pictures of any name must be moved after they are judged. Remove keep.")
         self._folder = folder
         self._named_only = not rule.any_name and not mtime_is_capture_time
         self._mtime_is_capture_time = mtime_is_capture_time
@@ -87,7 +87,7 @@ class FolderCamera:
         return self._read(trigger_id, matched.picture.content, matched)
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
-        """Move the picture on; a move that fails is an error, as the picture would be found again."""
+        """Move the picture to ``done/`` or ``failed/``; a failure is an error, as the picture would be found again."""
         if self._keep:
             return
         try:
@@ -95,17 +95,17 @@ class FolderCamera:
             if path is None and self._named_only:
                 path = named(self._folder, picture_name(trigger_id))
                 given = None if path is None or not _is_of(path, trigger_id) else _identity(path)
-            # Another picture may have come under the same name meanwhile; it waits for its own trigger.
+            # Another picture may have arrived under the same name; it waits for its own trigger.
             if path is not None and given is not None and _identity(path) == given:
                 move_on(path, DONE if stored else FAILED)
         except OSError as error:
-            told = f"{self._folder}: the picture of {trigger_id} cannot be moved on ({error.strerror or error})"
-            raise CaptureError(Trouble.CAMERA_LOST, told) from error
+            problem = f"{self._folder}: the picture of {trigger_id} cannot be moved ({error.strerror or error})"
+            raise CaptureError(Trouble.CAMERA_LOST, problem) from error
         if self._named_only:
             self._sweep()
 
     def close(self) -> None:
-        """Nothing to let go."""
+        """Do nothing: there is nothing to close."""
 
     def _wait_for_name(self, trigger_id: str, until_s: float, timeout_s: float) -> Path:
         watch = Stability(self._stable_s)
@@ -116,19 +116,19 @@ class FolderCamera:
             if time.monotonic() >= until_s:
                 found = "a picture that is still growing" if path is not None else "none"
                 wanted = f"a picture named {picture_name(trigger_id)}"
-                told = f"{self._folder}: expected {wanted} within {timeout_s:.2f} s, found {found}"
-                raise CaptureError(Trouble.NO_FRAME, told)
+                problem = f"{self._folder}: expected {wanted} within {timeout_s:.2f} s, found {found}"
+                raise CaptureError(Trouble.NO_FRAME, problem)
             time.sleep(_POLL_S)
 
     def _finish(self, trigger_id: str, reason: str) -> None:
-        """A picture that comes under this name from now on is a leftover; a name with a ``#`` may be used again."""
+        """Mark a name as finished: later pictures under it are leftovers, unless the trigger id has a ``#``."""
         if "#" not in trigger_id:
             self._finished[trigger_id] = reason
             while len(self._finished) > _REMEMBERED:
                 self._finished.popitem(last=False)
 
     def _sweep(self) -> None:
-        """Move pictures on whose triggers have had their verdicts, at most once a second."""
+        """Move leftovers of finished triggers to ``failed/``, at most once a second."""
         if time.monotonic() - self._swept_s < _SWEEP_S:
             return
         self._swept_s = time.monotonic()
@@ -139,7 +139,7 @@ class FolderCamera:
                 move_on(path, FAILED)
 
     def _offer_new(self) -> None:
-        """Show the matcher what has come since."""
+        """Give new pictures to the matcher."""
         self._move_leftovers()
         present = set()
         for path in self._seek(lambda: waiting_pictures(self._folder)):
@@ -152,7 +152,7 @@ class FolderCamera:
             try:
                 self._offer(path)
             except OSError:
-                continue  # moved on meanwhile
+                continue  # moved away meanwhile
             self._offered.add((path, identity))
         self._offered &= present
         self._move_leftovers()
@@ -161,7 +161,7 @@ class FolderCamera:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         stat = path.stat()
-        # The time of the last change of the file's entry is when it came here, whatever its modification time says.
+        # The change time of the inode is the time of arrival; the modification time may be older.
         arrived_s = min(time.monotonic(), self.matcher.to_monotonic(stat.st_ctime) + _CLOCK_STEP_S)
         captured_s = self.matcher.to_monotonic(stat.st_mtime) if self._mtime_is_capture_time else None
         names = frozenset((path.name, path.stem))
@@ -178,16 +178,16 @@ class FolderCamera:
                 if path.exists():
                     move_on(path, FAILED)
             except OSError as error:
-                told = f"{path}: the leftover picture cannot be moved on ({error.strerror or error})"
-                raise CaptureError(Trouble.CAMERA_LOST, told) from error
+                problem = f"{path}: the leftover picture cannot be moved ({error.strerror or error})"
+                raise CaptureError(Trouble.CAMERA_LOST, problem) from error
 
     def _clear(self) -> None:
         try:
             for path in waiting_pictures(self._folder):
                 move_on(path, FAILED)
         except OSError as error:
-            told = f"{self._folder}: cannot be cleared ({error.strerror or error})"
-            raise CaptureError(Trouble.CAMERA_LOST, told) from error
+            problem = f"{self._folder}: cannot be cleared ({error.strerror or error})"
+            raise CaptureError(Trouble.CAMERA_LOST, problem) from error
 
     def _seek(self, look: Callable[[], _Found]) -> _Found:
         try:
@@ -205,8 +205,8 @@ class FolderCamera:
         try:
             data = images.read_bytes(path, limits=self._limits)
             if not hashlib.sha256(data).hexdigest().startswith(digest or wanted_digest(trigger_id)):
-                told = f"{path}: another picture has come under this name since the trigger"
-                raise CaptureError(Trouble.UNMATCHED, told)
+                problem = f"{path}: another picture has replaced the one of this trigger"
+                raise CaptureError(Trouble.UNMATCHED, problem)
             return Acquired(
                 photograph=images.Photograph(data, name=path.name),
                 at=capture_time(),
@@ -218,25 +218,25 @@ class FolderCamera:
                 move_on(path, FAILED)
             raise CaptureError(Trouble.UNREADABLE, str(error)) from error
         except CaptureError:
-            self._given.clear()  # it waits for its own trigger
+            self._given.clear()  # leave the picture for its own trigger
             raise
 
 
 class Stability:
-    """Tells when files have stopped growing: same size and change time for a while."""
+    """Detects files that have stopped growing: size and modification time are constant for a while."""
 
     def __init__(self, stable_s: float) -> None:
         self._stable_s = stable_s
         self._seen: dict[Path, tuple[int, int, float]] = {}
 
     def stable(self, path: Path) -> bool:
-        """Whether the file is complete, as far as can be told; a file that is gone is not."""
+        """Whether the file seems to be complete; false for a missing file."""
         try:
             stat = path.stat()
         except OSError:
             self._seen.pop(path, None)
             return False
-        # A file that nobody has touched for that long needs no second look.
+        # A file that was last modified long enough ago is complete at first sight.
         if time.time() - stat.st_mtime >= max(self._stable_s, 0.0) and stat.st_mtime <= time.time():
             return stat.st_size > 0
         before = self._seen.get(path)
@@ -247,12 +247,12 @@ class Stability:
 
 
 def picture_name(trigger_id: str) -> str:
-    """The file name that belongs to a trigger: its id up to the first ``#``."""
+    """Return the file name for a trigger: its id up to the first ``#``."""
     return trigger_id.partition("#")[0]
 
 
 def wanted_digest(trigger_id: str) -> str:
-    """How the SHA-256 of the trigger's picture begins; empty where its id does not say."""
+    """Return the start of the picture's SHA-256 in a trigger id; empty if the id contains none."""
     found = _DIGEST.search(trigger_id)
     return "" if found is None else found[1]
 
@@ -271,20 +271,20 @@ def _identity(path: Path) -> _Identity:
 
 
 def named(folder: Path, name: str) -> Path | None:
-    """The picture of that name, with or without its suffix; ``None`` where there is none.
+    """Find the picture of this name, with or without suffix; ``None`` if there is none.
 
     Raises:
         OSError: the folder cannot be read.
     """
     if not name or "/" in name or name.startswith("."):
         return None
-    folder.stat()  # a missing folder is another trouble than a missing picture
+    folder.stat()  # raises for a missing folder, which is not the same as a missing picture
     candidates = (name, *(name + suffix for suffix in images.SUFFIXES), *(name + s.upper() for s in images.SUFFIXES))
     return next((folder / each for each in candidates if (folder / each).is_file()), None)
 
 
 def waiting_pictures(folder: Path) -> list[Path]:
-    """The picture files directly in a folder; hidden ones are left out, as they are still being written.
+    """List the picture files directly in a folder, without hidden ones, which are still being written.
 
     Raises:
         OSError: the folder cannot be read.
@@ -298,7 +298,7 @@ def waiting_pictures(folder: Path) -> list[Path]:
 
 
 def move_on(path: Path, where: str) -> Path:
-    """Move a picture into a folder beside it; one of the same name already there is not replaced."""
+    """Move a picture into a subfolder next to it, without replacing a file of the same name."""
     folder = path.parent / where
     folder.mkdir(exist_ok=True)
     target = folder / path.name

@@ -1,4 +1,4 @@
-"""Industrial cameras (GigE Vision, USB3 Vision) through Aravis, where the system has it."""
+"""Industrial cameras (GigE Vision, USB3 Vision) through Aravis, if it is installed on the system."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from gonogo.schema import Frame
 _BUFFERS = 4
 
 _BAYER = {
-    # GenICam names the first two pixels of the first row, OpenCV the second two of the second.
+    # GenICam names the pattern by the first two pixels of row 1, OpenCV by pixels 2 and 3 of row 2.
     "BayerRG8": cv2.COLOR_BayerBG2RGB,
     "BayerBG8": cv2.COLOR_BayerRG2RGB,
     "BayerGR8": cv2.COLOR_BayerGB2RGB,
     "BayerGB8": cv2.COLOR_BayerGR2RGB,
 }
 FORMATS = ("Mono8", "RGB8", "BGR8", *_BAYER)
-"""Pixel formats that are understood, by their GenICam names."""
+"""Supported pixel formats, by their GenICam names."""
 
 
 def _aravis() -> Any:
@@ -34,34 +34,34 @@ def _aravis() -> Any:
     except (ImportError, ValueError) as error:
         raise InputError(
             f"a GenICam camera needs Aravis and its Python binding, found {error}. Install them with the system's "
-            "packages (Debian: gir1.2-aravis-0.8 python3-gi) and make the environment with --system-site-packages."
+            "packages (Debian: gir1.2-aravis-0.8 python3-gi) and create the environment with --system-site-packages."
         ) from error
 
 
 class GenicamCamera:
-    """One camera, exposed by a software trigger for each acquisition.
+    """A GenICam camera, exposed by a software trigger for each acquisition.
 
-    Exposure, gain and lighting are the camera's own settings: store them in it (user set), not here.
+    Exposure, gain and lighting are not set here: store them in the camera (user set).
     """
 
     def __init__(self, name: str | None = None, *, pixel_format: str = "Mono8", aravis: Any = None) -> None:
         """Open the camera and start its acquisition.
 
         Args:
-            name: Its id as ``arv-tool-0.8`` lists it; the first one found where omitted.
+            name: The camera's id as listed by ``arv-tool-0.8``. Default: the first camera found.
             pixel_format: One of `FORMATS`.
-            aravis: The binding, for tests.
+            aravis: The Python binding; replaced in tests.
 
         Raises:
-            InputError: Aravis is missing, or the pixel format is not understood.
-            CaptureError: no such camera.
+            InputError: Aravis is missing, or the pixel format is not supported.
+            CaptureError: the camera cannot be opened.
         """
         if pixel_format not in FORMATS:
             raise InputError(f"pixel_format: expected one of {', '.join(FORMATS)}, found {pixel_format!r}.")
         self._aravis = aravis or _aravis()
         self._name = name or "the first GenICam camera"
         self._pixel_format = pixel_format
-        # Aravis reports every failure as GLib.Error, a RuntimeError; no camera at all is a TypeError.
+        # Aravis raises GLib.Error, a RuntimeError, for every failure, and TypeError if there is no camera.
         try:
             self._camera = self._aravis.Camera.new(name)
             self._camera.set_pixel_format_from_string(pixel_format)
@@ -75,7 +75,7 @@ class GenicamCamera:
             raise CaptureError(Trouble.CAMERA_LOST, f"{self._name}: cannot be opened ({error})") from error
 
     def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
-        """Expose now; see `Camera.acquire`."""
+        """Expose and return the frame; see `Camera.acquire`."""
         try:
             self._drain()
             self._camera.software_trigger()
@@ -94,23 +94,23 @@ class GenicamCamera:
         return Acquired(photograph=Photograph(frame), at=capture_time())
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def close(self) -> None:
         """Stop the acquisition."""
         self._camera.stop_acquisition()
 
     def _drain(self) -> None:
-        """A frame that came after an earlier trigger had given up belongs to that part, not to this one."""
+        """Drop late frames of earlier triggers, which belong to other parts."""
         while (late := self._stream.try_pop_buffer()) is not None:
             self._stream.push_buffer(late)
 
 
 def to_rgb(data: UInt8[np.ndarray, " bytes"], size_wh: tuple[int, int], pixel_format: str) -> Frame:
-    """A camera's buffer as a frame of its own.
+    """Convert a camera's buffer to a new RGB frame.
 
     Raises:
-        CaptureError: fewer bytes than the picture needs.
+        CaptureError: the buffer has too few bytes.
     """
     width, height = size_wh
     channels = 3 if pixel_format in ("RGB8", "BGR8") else 1

@@ -1,7 +1,7 @@
-"""Whether a picture can be judged at all: frozen, dark, saturated, blurred or of the wrong size.
+"""Health checks: refuse pictures that are frozen, dark, saturated, blurred or of the wrong size.
 
-A camera that fails seldom says so. It repeats its last picture, or sends a black or a white one, and a network trained
-on parts may well call that good. So every picture is held against plain limits before it is judged.
+A failing camera seldom reports an error. It repeats its last picture, or sends a black or a white one, and a network
+trained on parts may judge that as good. So every picture is checked against simple limits before it is judged.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ _PLACES = ((0.5, 0.5), (0.2, 0.2), (0.2, 0.8), (0.8, 0.2), (0.8, 0.8))
 _FULL = 250
 _STEP = 8
 _ALL_BUT_BRIGHTEST = 0.99
-_LEAST_CONTRAST = 3.0  # grey levels; below it there is nothing whose sharpness could be measured
+_LEAST_CONTRAST = 3.0  # grey levels; with less contrast, sharpness cannot be measured
 
 
 class HealthLimits(Strict):
-    """``[views.health]``: what a picture must be. The defaults only catch what no part looks like; measure your own."""
+    """``[cameras.health]``: limits for pictures. The defaults catch only gross failures; measure your own limits."""
 
     frozen: bool = True
-    """Refuse a picture whose pixels equal those of the picture before; real sensors never repeat their noise."""
+    """Refuse a picture with the same pixels as the previous one; the noise of a real sensor never repeats."""
     darkest: float = Field(default=40.0, ge=0, le=255)
-    """Grey value that the brightest hundredth of the picture must reach."""
+    """Smallest grey value of the brightest 1 % of the pixels."""
     saturated: float = Field(default=0.25, ge=0, le=1)
     """Largest share of pixels that are white in every channel."""
     sharpness: float = Field(default=0.1, ge=0)
-    """Least edge strength relative to contrast, see `PictureFacts.sharpness`; 0 turns the check off."""
+    """Smallest edge strength relative to contrast, see `PictureFacts.sharpness`; 0 turns the check off."""
     size_wh: tuple[int, int] | None = None
-    """The exact width and height in pixels; ``None`` takes any."""
+    """Exact width and height in pixels; ``None`` accepts any size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureFacts:
-    """What is measured of one picture, in under a millisecond whatever its size."""
+    """Measurements of one picture; they take less than a millisecond for any size."""
 
     brightest: float
-    """Grey value that the brightest hundredth of the picture reaches."""
+    """Smallest grey value of the brightest 1 % of the pixels."""
     saturated: float
     """Share of pixels that are white in every channel."""
     sharpness: float | None
-    """Spread of the Laplacian over the spread of the grey values, in five windows at half resolution; ``None`` for a
-    picture without contrast. Does not depend on exposure; falls as the lens leaves its focus."""
+    """Standard deviation of the Laplacian divided by that of the grey values, in five windows at half resolution;
+    ``None`` without contrast. Independent of exposure; lower if the lens is out of focus."""
 
 
 def measure(frame: Frame) -> PictureFacts:
@@ -70,22 +70,22 @@ def measure(frame: Frame) -> PictureFacts:
 
 
 class HealthCheck:
-    """Holds pictures of one camera against their limits; remembers the last one to notice a frozen camera."""
+    """Checks the pictures of one camera against limits; keeps the last one to detect a frozen camera."""
 
     def __init__(self, limits: HealthLimits) -> None:
         self._limits = limits
         self.before: Frame | None = None
-        """The picture before, which the next one must not equal."""
+        """The previous picture, which the next one must not equal."""
 
     def require(self, frame: Frame, *, size_wh: tuple[int, int] | None = None) -> None:
         """Check one picture.
 
         Args:
-            frame: Its pixels as they are unpacked.
-            size_wh: Its full width and height where the decoder reduced it.
+            frame: The decoded pixels.
+            size_wh: Full width and height, if the decoder reduced the picture.
 
         Raises:
-            CaptureError: it cannot be judged; says what was measured and what was expected.
+            CaptureError: the picture violates a limit; the message has the measured and the expected value.
         """
         limits, (width, height) = self._limits, size_wh or (frame.shape[1], frame.shape[0])
         if limits.size_wh is not None and (width, height) != limits.size_wh:
@@ -93,12 +93,12 @@ class HealthCheck:
             raise CaptureError(Trouble.WRONG_SIZE, f"expected {wanted} pixels, found {width} x {height}")
         before, self.before = self.before, frame
         if limits.frozen and before is not None and _equal(before, frame):
-            raise CaptureError(Trouble.FROZEN, "the picture equals the one before: the camera is frozen")
+            raise CaptureError(Trouble.FROZEN, "the picture equals the previous one: the camera is frozen")
         facts = measure(frame)
         if facts.brightest < limits.darkest:
             raise CaptureError(
                 Trouble.DARK,
-                f"dark: the brightest hundredth reaches {facts.brightest:.0f}, expected {limits.darkest:g} or more",
+                f"dark: the brightest 1 % reach {facts.brightest:.0f}, expected {limits.darkest:g} or more",
             )
         if facts.saturated > limits.saturated:
             raise CaptureError(
@@ -112,12 +112,13 @@ class HealthCheck:
 
 
 def suggest_limits(frames: Iterable[Frame]) -> HealthLimits:
-    """Limits that every one of these good pictures keeps with room to spare.
+    """Suggest limits that all of these good pictures meet with a margin.
 
-    Half of the least brightness and sharpness seen; twice the greatest share of white, and at least a twentieth.
+    The limits are half of the smallest brightness and sharpness, and twice the largest share of white pixels, but at
+    least 5 %.
 
     Raises:
-        InputError: no frames.
+        InputError: there are no frames.
     """
     facts, sizes = [], set()
     for frame in frames:
@@ -135,7 +136,7 @@ def suggest_limits(frames: Iterable[Frame]) -> HealthLimits:
 
 
 def _equal(before: Frame, frame: Frame) -> bool:
-    # Noise tells two pictures apart within a few rows; only a frozen one is compared to the end.
+    # Noise differs within a few rows, so only identical pictures are compared in full.
     if before.shape != frame.shape or not np.array_equal(before[::64], frame[::64]):
         return False
     return np.array_equal(before, frame)
@@ -150,7 +151,7 @@ def _sharpness(frame: Frame) -> float | None:
             for share, length in ((down, height), (across, width))
         )
         window = cv2.extractChannel(frame[top : top + _SIDE_PX, left : left + _SIDE_PX], 1)
-        # Averaged down by two and smoothed, so that the sensor's noise is not taken for detail.
+        # Halve and smooth, so that sensor noise does not count as detail.
         small_wh = max(1, window.shape[1] // 2), max(1, window.shape[0] // 2)
         half = cv2.resize(window, small_wh, interpolation=cv2.INTER_AREA)
         soft = cv2.GaussianBlur(half, (5, 5), 1.0)

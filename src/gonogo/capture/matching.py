@@ -1,20 +1,20 @@
-"""Which picture belongs to which trigger, for every camera whose pictures come by themselves.
+"""Match pictures that arrive without a request to triggers.
 
 A picture belongs to a trigger for one of three reasons, tried in this order:
 
-1. **Its name** is the trigger's. A named picture belongs to no other trigger. Two different pictures under one name
-   belong to nobody, nor does a picture whose stated capture time contradicts its name.
-2. **Its capture time**, as its source states it, lies after the trigger (or at most ``early_ms`` before it) and within
-   ``taken_within_s``. The source's clock may be off by ``clock_error_ms``. A time that fits two triggers without a
-   picture proves nothing.
-3. **No other trigger could own it**: only with ``any_name``, only until a picture has come under its trigger's name,
-   only when no other trigger without a picture came in the ``latest_s`` before it, and only after the line has been
-   quiet for ``latest_s`` since the last fault, the last picture that nobody asked for, and the start.
+1. **Name**: its name is the trigger's. A named picture belongs to no other trigger. Two different pictures under one
+   name are not used, and neither is a picture whose capture time contradicts its name.
+2. **Capture time**: the time stated by its source is at most ``early_ms`` before and ``taken_within_s`` after the
+   trigger. The source's clock may be wrong by ``clock_error_ms``. A time that fits two triggers without a picture does
+   not count.
+3. **Order**: no other trigger can own it. This applies only with ``any_name``, only until a picture has come under its
+   trigger's name, only if no other trigger without a picture came in the ``latest_s`` before it, and only if there was
+   no fault, no unexpected picture and no start of the station in the last ``latest_s``.
 
-The time of arrival proves only that a picture was taken before it. A picture that lags behind arrives in the window of
-a later trigger, where its arrival looks right.
+The time of arrival proves only that a picture was taken earlier: a delayed picture arrives in the window of a later
+trigger, where it looks right.
 
-A picture that belongs to no trigger is a leftover: it is discarded and counted, and never given to anyone.
+A picture that belongs to no trigger is a leftover. It is discarded and counted, and never used for another trigger.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from typing import Any, Generic, Protocol, runtime_checkable
 from gonogo.capture.camera import CaptureError, Trouble
 from gonogo.capture.deliveries import LEFTOVERS, Content, Delivered, Matched, Matching
 
-_NOTICE_S = 1.0  # how much later than a picture the notice of its trigger may reach the camera
+_NOTICE_S = 1.0  # how much later than its picture the notice of a trigger may arrive
 _REMEMBERED = 4_096
 
 
 @dataclass(eq=False)
 class _Asking:
-    """A trigger that the camera has heard of."""
+    """A trigger that the camera knows."""
 
     name: str
     came_s: float
@@ -46,7 +46,7 @@ class _Asking:
 
 
 class PictureMatcher(Generic[Content]):
-    """Holds the pictures that wait and the triggers that ask; see the rule above. May be used from any thread."""
+    """Holds waiting pictures and triggers, and matches them by the rules above. May be used from any thread."""
 
     def __init__(
         self,
@@ -57,14 +57,14 @@ class PictureMatcher(Generic[Content]):
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Make one.
+        """Create a matcher.
 
         Args:
-            rule: How pictures are matched.
-            name_of: The name under which a trigger's picture comes.
-            discard: Called with every leftover that was waiting, under the matcher's lock.
-            clock: Monotonic seconds.
-            wall_clock: Seconds since 1970, in which capture times are stated.
+            rule: Settings for matching.
+            name_of: Returns the picture name for a trigger id.
+            discard: Called with every leftover, under the matcher's lock.
+            clock: Monotonic clock in seconds.
+            wall_clock: Seconds since 1970, the clock of capture times.
         """
         self.rule = rule
         self._name_of, self._discard = name_of, discard
@@ -77,7 +77,7 @@ class PictureMatcher(Generic[Content]):
         self._recent: OrderedDict[tuple[object, ...], None] = OrderedDict()
         self._names_seen = False
         self._doubt_s = clock()
-        """The last moment that put the order of pictures in doubt; at first the start, as pictures may be under way."""
+        """Time of the last event that makes the order of pictures uncertain: the start, a fault or a leftover."""
         self._reserved: dict[int, int] = {}
         self._tickets = 0
         self._counts: Counter[str] = Counter()
@@ -85,7 +85,7 @@ class PictureMatcher(Generic[Content]):
     # --- pictures
 
     def reserve(self, size_bytes: int) -> int | None:
-        """Keep room for a picture before it is read; ``None`` where there is none, else a ticket to give back."""
+        """Reserve memory for a picture before it is read; return a ticket, or ``None`` if there is no room."""
         with self._changed:
             self._sweep()
             fits = sum(self._reserved.values()) + size_bytes <= self.rule.max_waiting_mb * 1_000_000
@@ -97,12 +97,12 @@ class PictureMatcher(Generic[Content]):
             return self._tickets
 
     def release(self, ticket: int) -> None:
-        """Give back the room of a picture that is gone."""
+        """Release the memory of a picture."""
         with self._changed:
             self._reserved.pop(ticket, None)
 
     def put(self, picture: Delivered[Content]) -> None:
-        """A picture has come: keep it for its trigger, or discard it at once."""
+        """Add a picture that has arrived: keep it for its trigger, or discard it."""
         with self._changed:
             tie = picture.names if picture.named else picture.captured_s
             key = (tie, picture.digest)
@@ -119,36 +119,36 @@ class PictureMatcher(Generic[Content]):
                 self._changed.notify_all()
 
     def to_monotonic(self, wall_s: float) -> float:
-        """A moment of the wall clock on the monotonic one."""
+        """Convert a wall-clock time to the monotonic clock."""
         return wall_s - (self._wall_clock() - self._clock())
 
     # --- triggers
 
     def expect(self, trigger_id: str, *, came_s: float, window_s: float) -> None:
-        """A trigger has come; it will ask for its picture later, or never."""
+        """Announce a trigger, which may later ask for its picture."""
         with self._changed:
             self._ask(trigger_id, came_s, window_s)
             self._sweep()
             self._changed.notify_all()
 
     def faulted(self, at_s: float | None = None) -> None:
-        """A part was answered ``fault``, so that a picture may be left over."""
+        """Announce that a part was answered ``fault``, so a picture may be left over."""
         with self._changed:
             self._doubt_s = max(self._doubt_s, self._clock() if at_s is None else at_s)
 
     def take(
         self, trigger_id: str, *, until_s: float, poll: Callable[[], None] = lambda: None, poll_s: float = _NOTICE_S
     ) -> Matched[Content]:
-        """Wait for the trigger's own picture.
+        """Wait for the picture of a trigger.
 
         Args:
-            trigger_id: Whose.
-            until_s: For how long, monotonic.
-            poll: Called every ``poll_s`` while waiting; may `put` what has come.
-            poll_s: In seconds.
+            trigger_id: Id of the trigger.
+            until_s: Monotonic time of the timeout.
+            poll: Called every ``poll_s`` while waiting; may `put` new pictures.
+            poll_s: Interval in seconds.
 
         Raises:
-            CaptureError: none came (``no_frame``), or one whose owner cannot be told (``unmatched``).
+            CaptureError: no picture came (``no_frame``), or it is unknown which part it shows (``unmatched``).
         """
         with self._changed:
             asking = self._ask(trigger_id, self._clock(), max(0.0, until_s - self._clock()))
@@ -175,12 +175,12 @@ class PictureMatcher(Generic[Content]):
             return found
 
     def count(self, reason: str) -> None:
-        """Count a leftover that the camera found itself."""
+        """Count a leftover that the camera detected."""
         with self._changed:
             self._counts[reason] += 1
 
     def counts(self) -> dict[str, int]:
-        """Leftovers by reason, and how many pictures wait."""
+        """Return the number of leftovers by reason, and of waiting pictures."""
         with self._changed:
             self._sweep()
             return {**{reason: self._counts[reason] for reason in LEFTOVERS}, "waiting": len(self._waiting)}
@@ -212,14 +212,14 @@ class PictureMatcher(Generic[Content]):
         return asking
 
     def _since(self, from_s: float) -> Iterator[_Asking]:
-        """The triggers that came from a moment on, the last first."""
+        """Yield the triggers that came at or after a time, latest first."""
         for asking in reversed(self._asking.values()):
             if asking.came_s < from_s:
                 return
             yield asking
 
     def _close_those_before(self, asking: _Asking) -> None:
-        """Triggers are judged in the order in which they came: one that was passed over never asks."""
+        """Close earlier triggers: parts are judged in order, so a trigger that was skipped never asks."""
         for other in self._asking.values():
             if other is not asking and other.waits and other.came_s <= asking.came_s:
                 other.waits = False
@@ -251,9 +251,9 @@ class PictureMatcher(Generic[Content]):
         captured_s = found[0].captured_s or 0.0
         waiting = [each for each in self._owners(captured_s) if each is not asking and not each.has_picture]
         if waiting or self._rivals(asking, found[0]):
-            raise self._unmatched(found, "its capture time fits more than one part")
+            raise self._unmatched(found, "its capture time fits several parts")
         if abs(self._wall_clock() - self._clock() - asking.clock_offset_s) > self._error_s:
-            raise self._unmatched(found, "this computer's clock was set since the trigger")
+            raise self._unmatched(found, "this computer's clock was changed after the trigger")
         return Matched(picture=found[0], sole_until_s=captured_s + self._early_s + self._error_s)
 
     def _rivals(self, asking: _Asking, picture: Delivered[Content]) -> bool:
@@ -274,19 +274,19 @@ class PictureMatcher(Generic[Content]):
         if not found:
             return None
         if asking.came_s - self._doubt_s < self.rule.latest_s:
-            told = f"the line must first be quiet for {self.rule.latest_s:g} s after a fault, a leftover or a start"
-            raise self._unmatched(found, told)
+            why = f"no picture is matched by order within {self.rule.latest_s:g} s after a fault, a leftover or a start"
+            raise self._unmatched(found, why)
         since = self._since(found[0].arrived_s - self.rule.latest_s)
         rivals = [each for each in since if each is not asking and not each.has_picture]
         self._require_one(found)
         if any(self._may_own(rival, found[0]) for rival in rivals):
-            raise self._unmatched(found, "it could be another part's")
+            raise self._unmatched(found, "it could belong to another part")
         return Matched(picture=found[0], sole_until_s=found[0].arrived_s + self._early_s)
 
     def _unmatched(self, pictures: list[Delivered[Content]], why: str) -> CaptureError:
         for picture in pictures:
             self._leave(picture, "unasked")
-        return CaptureError(Trouble.UNMATCHED, f"a picture came, but it cannot be told which part it shows: {why}")
+        return CaptureError(Trouble.UNMATCHED, f"a picture came, but it is unknown which part it shows: {why}")
 
     def _unnamed(self, *, timed: bool) -> Iterator[Delivered[Content]]:
         for picture in list(self._waiting):
@@ -295,21 +295,21 @@ class PictureMatcher(Generic[Content]):
                 yield picture
 
     def _may_own(self, asking: _Asking, picture: Delivered[Content]) -> bool:
-        """Whether a picture without name and capture time could be this trigger's."""
+        """Whether a picture without name and capture time could belong to this trigger."""
         return asking.came_s - self._early_s <= picture.arrived_s <= asking.came_s + self.rule.latest_s
 
     def _fits(self, asking: _Asking, captured_s: float) -> bool:
-        """Whether a picture may have been taken for this trigger."""
+        """Whether a capture time fits this trigger."""
         after_s = captured_s - asking.came_s
         return -self._early_s - self._error_s <= after_s <= asking.within_s + self._error_s
 
     def _owners(self, captured_s: float) -> list[_Asking]:
-        """The triggers for which a picture may have been taken."""
+        """Return the triggers that a capture time fits."""
         since = self._since(captured_s - self._longest_s - self._error_s)
         return [asking for asking in since if self._fits(asking, captured_s)]
 
     def _sweep(self) -> None:
-        """Discard the pictures that no trigger can own any more."""
+        """Discard pictures that no trigger can own any more."""
         now_s = self._clock()
         for picture in list(self._waiting):
             reason = self._leftover(picture, now_s)
@@ -317,7 +317,7 @@ class PictureMatcher(Generic[Content]):
                 self._leave(picture, reason)
 
     def _leftover(self, picture: Delivered[Content], now_s: float) -> str:
-        """Why a picture is a leftover; empty where its trigger may still ask for it."""
+        """Say why a picture is a leftover; empty if its trigger may still ask for it."""
         age_s = now_s - picture.arrived_s
         owners = [asking for name in picture.names for asking in self._by_names.get(name, ())]
         named = bool(owners) or picture.named
@@ -330,7 +330,7 @@ class PictureMatcher(Generic[Content]):
                 owners = self._owners(picture.captured_s)
             taken_s = picture.arrived_s if picture.captured_s is None else picture.captured_s + self._error_s
             newest = next(reversed(self._asking.values()), None)
-            # The notice of its trigger may still be on its way, unless that of a later one has come.
+            # The notice of its trigger may still come, unless that of a later trigger has already come.
             settled = age_s > self._early_s + _NOTICE_S or (
                 newest is not None and newest.came_s - self._early_s > taken_s
             )
@@ -357,6 +357,6 @@ class PictureMatcher(Generic[Content]):
 
 @runtime_checkable
 class MatchingCamera(Protocol):
-    """A camera whose pictures come by themselves, and must be told of every trigger and every fault."""
+    """A camera that delivers pictures without being asked; its matcher must know every trigger and every fault."""
 
     matcher: PictureMatcher[Any]

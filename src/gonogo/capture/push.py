@@ -1,4 +1,4 @@
-"""Pictures that another program sends over HTTP: ``POST /frames/TRIGGER`` or ``POST /frames``."""
+"""A camera that receives pictures over HTTP: ``POST /frames/TRIGGER`` or ``POST /frames``."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from gonogo.images import Photograph
 from gonogo.names import clean_name
 
 CAPTURED_AT = "Captured-At"
-"""The header that states when a picture was taken: ISO 8601 with its offset from UTC."""
+"""Name of the header with the capture time: ISO 8601 with an offset from UTC."""
 _READ_TIMEOUT_S = 10.0
 
 
 class PushCamera:
-    """A small HTTP server that keeps the last few pictures sent to it until their triggers come.
+    """An HTTP server that keeps received pictures until their triggers come.
 
-    ``POST /frames/TRIGGER`` belongs to that trigger. ``POST /frames`` states its capture time in the header
-    ``Captured-At``; without one it counts only with ``any_name``; see `gonogo.capture.matching`. Answers: 202 taken,
-    400 no such name, or neither name nor capture time, 401 wrong token, 403 a page of another site, 411 no length, 413
+    ``POST /frames/TRIGGER`` names the trigger. ``POST /frames`` states the capture time in the header ``Captured-At``;
+    without it, ``any_name`` is required; see `gonogo.capture.matching`. Status codes: 202 accepted, 400 invalid name,
+    or neither name nor capture time, 401 wrong token, 403 request from a page of another site, 411 no length, 413
     too large, 503 no room for more pictures.
     """
 
@@ -54,18 +54,18 @@ class PushCamera:
         try:
             self._server = BoundedServer((host, port), type("Handler", (_Handler,), {"camera": self}))
         except OSError as error:
-            raise InputError(f"{host}:{port}: cannot listen there ({error}). Choose another.") from error
+            raise InputError(f"{host}:{port}: cannot listen on this address ({error}). Choose another port.") from error
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="push-camera", daemon=True)
 
     def start(self) -> Self:
-        """Take pictures from now on."""
+        """Start to receive pictures."""
         self._thread.start()
         return self
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Port that the server listens on."""
         return int(self._server.server_address[1])
 
     def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
@@ -75,7 +75,7 @@ class PushCamera:
         return Acquired(photograph=photograph, at=capture_time(), sole_until_s=matched.sole_until_s)
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
-        """Nothing to do: a picture leaves when it is taken."""
+        """Do nothing: the picture was already released."""
 
     def close(self) -> None:
         """Stop listening."""
@@ -99,7 +99,7 @@ class PushCamera:
 
 @dataclass(frozen=True, kw_only=True)
 class _Announced:
-    """What a request says of the picture in its body."""
+    """The headers of a request with a picture."""
 
     name: str
     captured_at: datetime | None
@@ -107,7 +107,7 @@ class _Announced:
 
 
 class _RefusedError(Exception):
-    """Why a request is not taken, for its answer."""
+    """The request is refused; holds the status and the message of the response."""
 
     def __init__(self, status: HTTPStatus, why: str) -> None:
         super().__init__(why)
@@ -143,7 +143,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except ValueError as error:
             raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from error
         if not name and captured_at is None and not self.camera.matcher.rule.any_name:
-            why = f"expected /frames/TRIGGER or the header {CAPTURED_AT}: nothing ties this picture to its part"
+            why = f"expected /frames/TRIGGER or the header {CAPTURED_AT}: the picture cannot be matched to a part"
             raise _RefusedError(HTTPStatus.BAD_REQUEST, why)
         return _Announced(name=name, captured_at=captured_at, size_bytes=size_bytes)
 
@@ -163,7 +163,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _receive(self, picture: _Announced) -> None:
         matcher = self.camera.matcher
-        ticket = matcher.reserve(picture.size_bytes)  # before it is read, so that many at once cannot fill the memory
+        ticket = matcher.reserve(
+            picture.size_bytes
+        )  # before the body is read, so that many requests cannot fill the memory
         if ticket is None:
             why = "too many pictures are waiting for their triggers"
             raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, why)
@@ -179,7 +181,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 matcher.release(ticket)
 
     def _answer(self, status: HTTPStatus, text: str) -> None:
-        self.close_connection = True  # an unread body must not be taken for the next request
+        self.close_connection = True  # an unread body must not be parsed as the next request
         body = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
@@ -188,14 +190,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Every request has its trigger; there is nothing to log."""
+        """Log nothing: the ledger records every trigger."""
 
 
 def _moment(text: str | None) -> datetime | None:
-    """A stated capture time.
+    """Parse a capture time.
 
     Raises:
-        ValueError: not a time, or one without its offset from UTC.
+        ValueError: not a time, or a time without an offset from UTC.
     """
     if text is None:
         return None

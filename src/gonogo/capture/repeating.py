@@ -1,4 +1,4 @@
-"""The pictures of a folder in turn, over and over: no camera, for trials without a line."""
+"""A fake camera that cycles through the pictures of a folder, for trials without a line."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gonogo.capture.camera import Acquired, capture_time
 from gonogo.errors import InputError
 
 DECODED = 64
-"""Pictures that are kept, unpacked once they were judged."""
+"""Number of decoded pictures kept in memory."""
 
 
 class RepeatingCamera:
-    """Gives the next picture of a folder for each trigger."""
+    """Returns the next picture of a folder for each trigger."""
 
     def __init__(self, folder: Path) -> None:
-        """Find the pictures; each is read when it is needed.
+        """List the pictures; each is read when it is needed.
 
         Raises:
             InputError: the folder holds no pictures.
@@ -34,10 +34,10 @@ class RepeatingCamera:
         return Acquired(photograph=self._read(next(self._files)), at=capture_time())
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing to let go."""
+        """Do nothing."""
 
 
 def _read(path: Path) -> images.Photograph:

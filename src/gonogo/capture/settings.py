@@ -1,4 +1,4 @@
-"""``[views.camera]``: which camera, and opening it."""
+"""``[cameras.camera]``: settings of all kinds of cameras, and opening one."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
 
 
 class FolderSettings(Matching):
-    """Pictures that another program puts into a folder."""
+    """Pictures that another program writes into a folder."""
 
     kind: Literal["folder"]
     folder: Path
     mtime_is_capture_time: bool = False
-    """The program that writes a picture sets its file's modification time to the moment at which it was taken."""
+    """The modification time of each file is the capture time of the picture."""
     keep: bool = False
-    """Leave the pictures where they are; otherwise they move to ``done/`` and ``failed/``."""
+    """Leave the pictures in place; otherwise they move to ``done/`` and ``failed/``."""
     stable_s: float = Field(default=0.1, ge=0, le=10)
-    """How long a file must not have changed before it is read."""
+    """How long a file must stay unchanged before it is read."""
 
 
 class PushSettings(Matching):
-    """Pictures that are sent over HTTP."""
+    """Pictures that another program sends over HTTP."""
 
     kind: Literal["push"]
     host: str = "127.0.0.1"
@@ -42,9 +42,9 @@ class PushSettings(Matching):
     token_file: Path | None = None
     """A file whose first line is the bearer token."""
     allow_without_token: bool = False
-    """Take pictures from every program that can reach the port."""
+    """Accept pictures from every program that can reach the port."""
     hosts: tuple[str, ...] = ()
-    """Names under which this machine is reached, besides its addresses and its own name."""
+    """Further host names of this machine, besides its addresses and its own name."""
 
     @model_validator(mode="after")
     def _asks_for_a_token(self) -> PushSettings:
@@ -68,7 +68,7 @@ class RtspSettings(Strict):
 
 
 class V4l2Settings(Strict):
-    """A camera under ``/dev/video*``."""
+    """A Video4Linux camera, ``/dev/video*``."""
 
     kind: Literal["v4l2"]
     device: str = Field(pattern="^/dev/")
@@ -81,12 +81,12 @@ class GenicamSettings(Strict):
 
     kind: Literal["genicam"]
     name: str | None = None
-    """As ``arv-tool-0.8`` lists it; the first one found where omitted."""
+    """The camera's id as listed by ``arv-tool-0.8``. Default: the first camera found."""
     pixel_format: Literal["Mono8", "RGB8", "BGR8", "BayerRG8", "BayerBG8", "BayerGR8", "BayerGB8"] = "Mono8"
 
 
 class FakeSettings(Strict):
-    """No camera: the pictures of a folder in turn, for trials without a line."""
+    """No camera: cycle through the pictures of a folder, for trials without a line."""
 
     kind: Literal["fake"]
     pictures: Path
@@ -99,11 +99,11 @@ CameraSettings: TypeAlias = Annotated[
 
 
 def open_camera(settings: CameraSettings, *, limits: PictureLimits | None = None) -> Camera:
-    """Open the camera that is described.
+    """Open the camera that the settings describe.
 
     Raises:
-        InputError: it cannot be used on this machine; says what is missing.
-        CaptureError: it does not answer.
+        InputError: the camera cannot be used on this machine; the message says what is missing.
+        CaptureError: the camera does not respond.
     """
     match settings:
         case FolderSettings():
@@ -139,23 +139,23 @@ def open_camera(settings: CameraSettings, *, limits: PictureLimits | None = None
 
 
 def require_token(what: str, file: Path | None, *, allowed_without: bool) -> None:
-    """Hold settings to what they must say of a port that takes something.
+    """Require a token file for a port that accepts requests, or explicit permission to go without.
 
     Raises:
-        ValueError: they name no token, and do not say that none is needed.
+        ValueError: the settings have neither.
     """
     if file is None and not allowed_without:
         raise ValueError(
-            f"{what} needs a token: expected token_file, a file with a secret that senders repeat "
-            "(openssl rand -hex 32 makes one), or allow_without_token = true"
+            f"{what} needs a token: expected token_file, a file with a secret that clients must send "
+            "(create one with: openssl rand -hex 32), or allow_without_token = true"
         )
 
 
 def read_token(path: Path | None) -> str | None:
-    """The first line of a token file; ``None`` for no file.
+    """Read the first line of a token file; ``None`` if there is no file.
 
     Raises:
-        InputError: unreadable or empty.
+        InputError: the file is unreadable or empty.
     """
     if path is None:
         return None

@@ -1,4 +1,4 @@
-"""Video through FFmpeg: a file, an RTSP stream, a camera under ``/dev/video*``."""
+"""Video cameras through FFmpeg: a file, an RTSP stream, or a Video4Linux device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _pyav() -> Any:
 
 
 class VideoFile:
-    """Gives the frames of a video file one after the other, one for each trigger; with ``loop`` it starts anew."""
+    """Returns the next frame of a video file for each trigger; with ``loop`` it restarts at the end."""
 
     def __init__(self, path: str, *, loop: bool = False, limits: PictureLimits | None = None) -> None:
         self._path = path
@@ -37,17 +37,17 @@ class VideoFile:
         self._frames = _decode(path, "", {}, self._limits, timeout_s=5.0)
 
     def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
-        """The next frame; see `Camera.acquire`."""
+        """Return the next frame; see `Camera.acquire`."""
         frame = self._next()
         if frame is None and self._loop:
             self._frames = _decode(self._path, "", {}, self._limits, timeout_s=5.0)
             frame = self._next()
         if frame is None:
-            raise CaptureError(Trouble.NO_FRAME, f"{self._path}: the video is at its end")
+            raise CaptureError(Trouble.NO_FRAME, f"{self._path}: the video has ended")
         return Acquired(photograph=Photograph(frame), at=capture_time())
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def close(self) -> None:
         """Close the file."""
@@ -61,9 +61,9 @@ class VideoFile:
 
 
 class LiveVideo:
-    """Follows a live stream in a thread of its own and gives the first frame that arrives after the trigger.
+    """Reads a live stream in a background thread and returns the first frame that arrives after the trigger.
 
-    A stream that breaks is opened again once a second; meanwhile every trigger is told ``camera_lost``.
+    A broken stream is reopened every second; meanwhile every trigger gets ``camera_lost``.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class LiveVideo:
         stall_s: float = 3.0,
         limits: PictureLimits | None = None,
     ) -> None:
-        """Prepare; nothing is received before `start`.
+        """Store the arguments; `start` opens the stream.
 
         Args:
             url: ``rtsp://...`` or ``/dev/video0``.
-            format: FFmpeg's input format where the address does not tell: ``v4l2``.
-            options: FFmpeg's options for it.
-            stall_s: A stream that is silent for so long is opened anew.
-            limits: What a frame may cost.
+            format: FFmpeg's input format, if the URL does not determine it, for example ``v4l2``.
+            options: Options for FFmpeg.
+            stall_s: A stream that is silent for this long is reopened.
+            limits: Limits on the size of a frame.
         """
         _pyav()
         self._open = (url, format, dict(options or {}), limits or PictureLimits())
@@ -93,12 +93,12 @@ class LiveVideo:
         self._stopped = threading.Event()
 
     def start(self) -> Self:
-        """Follow the stream from now on."""
+        """Start to read the stream."""
         threading.Thread(target=self._follow, name="live-video", daemon=True).start()
         return self
 
     def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
-        """The first frame that arrives from now on; see `Camera.acquire`."""
+        """Return the first frame that arrives after the call; see `Camera.acquire`."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
             before = self._newest[0] if self._newest else 0
@@ -111,10 +111,10 @@ class LiveVideo:
             return Acquired(photograph=Photograph(self._newest[1]), at=capture_time())
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Stop following."""
+        """Stop reading the stream."""
         self._stopped.set()
 
     def _follow(self) -> None:
@@ -126,13 +126,13 @@ class LiveVideo:
                         if self._stopped.is_set():
                             return
                         number += 1
-                        self._tell(number, frame, "")
-                self._tell(0, None, "the stream ended")
+                        self._update(number, frame, "")
+                self._update(0, None, "the stream ended")
             except (OSError, ValueError, CaptureError) as error:
-                self._tell(0, None, f"cannot be read ({error})")
+                self._update(0, None, f"cannot be read ({error})")
             self._stopped.wait(_RETRY_S)
 
-    def _tell(self, number: int, frame: Frame | None, trouble: str) -> None:
+    def _update(self, number: int, frame: Frame | None, trouble: str) -> None:
         with self._changed:
             self._trouble = trouble
             if frame is not None:
@@ -141,7 +141,7 @@ class LiveVideo:
 
 
 def rtsp(url: str, *, stall_s: float = 3.0, limits: PictureLimits | None = None) -> LiveVideo:
-    """An RTSP camera, over TCP: a lost packet must not become half a picture."""
+    """Create an RTSP camera over TCP, so that a lost packet cannot corrupt a picture."""
     options = {"rtsp_transport": "tcp", "fflags": "nobuffer", "max_delay": "100000"}
     return LiveVideo(url, options=options, stall_s=stall_s, limits=limits)
 
@@ -153,7 +153,7 @@ def v4l2(
     rate_hz: int | None = None,
     limits: PictureLimits | None = None,
 ) -> LiveVideo:
-    """A camera of Video4Linux."""
+    """Create a Video4Linux camera."""
     options = {} if size_wh is None else {"video_size": f"{size_wh[0]}x{size_wh[1]}"}
     options |= {} if rate_hz is None else {"framerate": str(rate_hz)}
     return LiveVideo(device, format="v4l2", options=options, limits=limits)
@@ -173,6 +173,6 @@ def _decode(
                 Trouble.WRONG_SIZE,
                 f"{url}: {stream.width} x {stream.height} pixels, more than the {limits.max_pixels:,} allowed",
             )
-        stream.thread_type = "SLICE"  # frame threads would hold back several frames
+        stream.thread_type = "SLICE"  # frame threading would delay several frames
         for frame in container.decode(stream):
             yield np.ascontiguousarray(frame.to_ndarray(format="rgb24"))

@@ -24,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # as markup, [views.health] would vanish from a text
+    rich_markup_mode=None,  # rich would treat [cameras.health] as markup and drop it from the help
 )
 for group in (dataset, roi, bundle, station, ledger):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
@@ -41,15 +41,15 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _gonogo(
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error, too.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="On an error, print the traceback too.")] = False,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Inspect photographs of parts: go, no-go or review, with a proven escape rate."""
-    # `edge.run_guarded` looks for --debug itself, as errors of the command line's own parsing come before this.
+    # `edge.run_guarded` reads --debug itself: parsing errors are raised before this callback runs.
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 the answer is no, 2 bad input, 70 a fault in gonogo, 130 interrupted."""
+    """Run the command line and exit with 0 (done), 1 (negative result), 2 (bad input), 70 (internal error) or 130."""
     edge.run_guarded(app)

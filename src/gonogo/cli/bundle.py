@@ -1,4 +1,4 @@
-"""``gonogo bundle``: make a new bundle from one that is certified, and examine its network."""
+"""``gonogo bundle``: derive a new bundle from a certified one, and examine its network."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from gonogo.cli.graph import graph_command
 from gonogo.cli.learn import learn_command
 from gonogo.cli.quantize import quantize_command
 
-app = typer.Typer(help="Trained inspectors: make them faster, train them again, examine them.", no_args_is_help=True)
+app = typer.Typer(help="Trained inspectors: speed them up, retrain them, examine them.", no_args_is_help=True)
 for command in (quantize_command, distill_command, cascade_command, learn_command, graph_command):
     app.command(command.__name__.removesuffix("_command"))(command)

@@ -1,25 +1,31 @@
-"""``gonogo bundle cascade``: a small network judges everything, a large one what the small one is not sure of."""
+"""``gonogo bundle cascade``: combine a fast student with its slower teacher."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gonogo.cli.distill import AsJsonOption, SplitOption, known_split, tell
+from gonogo.cli.distill import AsJsonOption, SplitOption, known_split, print_comparison
+
+if TYPE_CHECKING:
+    from gonogo.workflow import TeacherComparison
 
 
 def cascade_command(
-    student: Annotated[Path, typer.Argument(help="The fast bundle (gonogo bundle distill).", metavar="STUDENT")],
+    student: Annotated[Path, typer.Argument(help="The fast bundle, from 'gonogo bundle distill'.", metavar="STUDENT")],
     teacher: Annotated[
-        Path, typer.Argument(help="The bundle that judges when the student is unsure.", metavar="TEACHER")
+        Path,
+        typer.Argument(help="The bundle that judges the parts that the student is unsure about.", metavar="TEACHER"),
     ],
-    dataset: Annotated[Path, typer.Argument(help="The data set both were trained on.", metavar="DATASET")],
-    out: Annotated[Path, typer.Option(help="The bundle to create, with both networks in it.")],
+    dataset: Annotated[Path, typer.Argument(help="The data set that both were trained on.", metavar="DATASET")],
+    out: Annotated[Path, typer.Option(help="Bundle to create; it contains both networks.")],
     risk_share: Annotated[
         float,
-        typer.Option(min=1e-3, max=1.0, help="Share of each promised rate that the student's clear answers may use."),
+        typer.Option(
+            min=1e-3, max=1.0, help="Share of each promised error rate that the student's decisions may use up."
+        ),
     ] = 0.1,
     strange: Annotated[
         float,
@@ -27,15 +33,14 @@ def cascade_command(
     ] = 0.02,
     split: SplitOption = "test",
     as_json: AsJsonOption = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
 ) -> None:
-    """Combine two bundles: the student decides clear parts, the teacher judges all others.
+    """Combine two bundles: the student decides the clear parts, the teacher judges the others.
 
-    What is clear is chosen on val. The combined score is certified on calibrate for the teacher's promise. Exit code 1
-    where that promise cannot be made.
+    The limits of a clear part are set on the val split. The cascade is certified on the calibrate split for the
+    teacher's promise. Exit code 1 if that promise cannot be certified.
     """
     from gonogo.dataset import Dataset
-    from gonogo.evaluate import quantiles_ms
     from gonogo.inspector import Inspector
     from gonogo.workflow import CascadeOptions
     from gonogo.workflow import join_cascade as join
@@ -44,14 +49,24 @@ def cascade_command(
     judges = Inspector.load(student), Inspector.load(teacher)
     made = join(*judges, Dataset.read(dataset), out, options, overwrite=overwrite)
     pictures = len(made.compared.itself.judged.pictures)
-    timings = {}
-    for name, side in (("cascade", made.compared.itself), ("teacher", made.compared.teacher)):
-        total_ms = side.judged.timings_ms["total"]
-        timings[name] = {"mean": float(total_ms.mean()), "p99": quantiles_ms(total_ms)[1]}
-    told = "; ".join(f"{name} {each['mean']:.1f} ms mean, {each['p99']:.1f} ms p99" for name, each in timings.items())
+    timings = _timings(made.compared)
+    timing_text = "; ".join(
+        f"{name} {each['mean']:.1f} ms mean, {each['p99']:.1f} ms p99" for name, each in timings.items()
+    )
     wrote = (
-        f"The teacher was asked about {made.asked} of {pictures} pictures. Per judgement, decoding included: {told}.\n"
+        f"The teacher judged {made.asked} of {pictures} pictures. Time per picture, decoding included: {timing_text}.\n"
         f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}"
     )
     more = {"pictures": pictures, "asked": made.asked, "total_ms": timings}
-    tell(made.compared, out, "the cascade", wrote, more, as_json=as_json)
+    print_comparison(made.compared, out, "the cascade", wrote, more, as_json=as_json)
+
+
+def _timings(compared: TeacherComparison) -> dict[str, dict[str, float]]:
+    """Return mean and 99th percentile of the total time in milliseconds, for the cascade and its teacher."""
+    from gonogo.evaluate import quantiles_ms
+
+    timings = {}
+    for name, side in (("cascade", compared.itself), ("teacher", compared.teacher)):
+        total_ms = side.judged.timings_ms["total"]
+        timings[name] = {"mean": float(total_ms.mean()), "p99": quantiles_ms(total_ms)[1]}
+    return timings

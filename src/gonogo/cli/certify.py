@@ -1,4 +1,4 @@
-"""``gonogo certify``: set the two limits, certify them, and write them into the bundle."""
+"""``gonogo certify``: choose the two thresholds, certify them, and write them into the bundle."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from gonogo.operating_point import Costs
 
 MAX_ESCAPE_HELP = (
-    "Largest share of bad parts judged go. [default: 0.05; with too few bad parts for that, the best rate that their "
-    "number allows, if it is at most 0.15]"
+    "Largest allowed share of bad parts judged go. [default: 0.05; with too few bad parts for that, the lowest rate "
+    "that can be certified, if it is at most 0.15]"
 )
-MAX_OVERKILL_HELP = "Largest share of good parts judged no-go. [default: as for --max-escape]"
+MAX_OVERKILL_HELP = "Largest allowed share of good parts judged no-go. [default: as for --max-escape]"
 RejectOption = Annotated[
     bool,
     typer.Option(
         "--reject/--no-reject",
         show_default=False,
         rich_help_panel="Promise",
-        help="Where no escape limit can be certified: reject above the no-go threshold all the same. [default: review]",
+        help="If no escape limit can be certified, still reject parts above the no-go threshold. [default: review]",
     ),
 ]
 GoWithoutPromiseOption = Annotated[
@@ -35,62 +35,70 @@ GoWithoutPromiseOption = Annotated[
         "--go-without-promise/--no-go-without-promise",
         show_default=False,
         rich_help_panel="Promise",
-        help="Where no escape limit can be certified: pass parts below the no-go threshold all the same. Nothing is "
-        "then known about escapes, and every verdict says so.",
+        help="If no escape limit can be certified, still pass parts below the no-go threshold. The escape rate is "
+        "then unknown, and every verdict says so.",
     ),
 ]
 
 
 def certify_command(
-    bundle: Annotated[Path, typer.Argument(help="The inspector to set; it is revised.", metavar="BUNDLE")],
+    bundle: Annotated[Path, typer.Argument(help="The inspector to certify; it is changed in place.", metavar="BUNDLE")],
     dataset: Annotated[
-        Path | None, typer.Argument(help="The data set it was trained on.", metavar="DATASET", show_default=False)
+        Path | None, typer.Argument(help="The data set that it was trained on.", metavar="DATASET", show_default=False)
     ] = None,
     max_escape: Annotated[float | None, typer.Option(help=MAX_ESCAPE_HELP, show_default=False)] = None,
     max_overkill: Annotated[float | None, typer.Option(help=MAX_OVERKILL_HELP, show_default=False)] = None,
-    confidence: Annotated[float, typer.Option(help="Confidence of the promise.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="Confidence of the certified rates.")] = 0.95,
     joint: Annotated[
-        bool, typer.Option("--joint/--each", help="Both limits together at this confidence, or each for itself.")
+        bool,
+        typer.Option("--joint/--each", help="Apply the confidence to both rates jointly, or to each one separately."),
     ] = False,
     reject: RejectOption = False,
     go_without_promise: GoWithoutPromiseOption = False,
     costs: Annotated[
         str | None,
-        typer.Option(help="Choose the cheapest limits: escape=500,overkill=5,review=1.", show_default=False),
+        typer.Option(
+            help="Choose the thresholds with the lowest cost, for example escape=500,overkill=5,review=1.",
+            show_default=False,
+        ),
     ] = None,
     bad_share: Annotated[
         float | None,
-        typer.Option(help="Share of bad parts on the line. [default: that of the val split]", show_default=False),
+        typer.Option(help="Share of bad parts on the line. [default: as in the val split]", show_default=False),
     ] = None,
-    per_kind: Annotated[bool, typer.Option("--per-kind", help="Also for each kind of defect by itself.")] = False,
+    per_kind: Annotated[
+        bool, typer.Option("--per-kind", help="Also certify the escape rate of each defect kind.")
+    ] = False,
     guard: Annotated[
         float,
-        typer.Option(help="Share of ordinary parts that may go to a person for being unlike all taught; 0: none."),
+        typer.Option(
+            help="Out-of-distribution check: share of ordinary parts that it may send to review; 0 turns it off."
+        ),
     ] = 0.02,
     merge_near_duplicates: Annotated[
-        bool, typer.Option("--merge-near-duplicates", help="Count pictures that look like one part as one part.")
+        bool, typer.Option("--merge-near-duplicates", help="Count near-duplicate pictures as one part.")
     ] = False,
     tradeoff: Annotated[
-        Path | None, typer.Option(help="Draw the trade-off curve here, .html or .svg.", metavar="FILE")
+        Path | None, typer.Option(help="Write the trade-off curve to this .html or .svg file.", metavar="FILE")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Write the limits even where less is promised than before.")
+        bool, typer.Option("--force", help="Write the thresholds even if they certify less than before.")
     ] = False,
     revisions: Annotated[
-        bool, typer.Option("--revisions", help="List the limits that were in force, and stop.")
+        bool, typer.Option("--revisions", help="List all revisions of the thresholds and exit.")
     ] = False,
     restore: Annotated[
         int | None,
-        typer.Option(help="Put the limits of this revision back in force, and stop.", metavar="N", show_default=False),
+        typer.Option(help="Restore the thresholds of this revision and exit.", metavar="N", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Choose the limits on the val split, certify them once on the calibrate split, and revise the bundle.
+    """Choose thresholds on the val split, certify them on the calibrate split, and write them into the bundle.
 
-    Exit code 1 where something that was asked cannot be promised; those parts then go to review. Where less would be
-    promised than before, nothing is written unless --force is given.
+    Exit code 1 if a requested rate cannot be certified; the parts concerned then go to review. Thresholds that certify
+    less than the present ones are written only with --force.
     """
-    from gonogo.certification import recertify as set_gauge
+    from gonogo.certification import recertify
     from gonogo.dataset import Dataset
     from gonogo.inspector import Inspector
     from gonogo.operating_point import Promise
@@ -101,8 +109,8 @@ def certify_command(
 
         return show_revisions(bundle, restore, force=force, as_json=as_json)
     if dataset is None:
-        raise InputError("certify: expected the data set that the inspector was trained on. Name it after the bundle.")
-    weighed = None if costs is None else _costs(costs)
+        raise InputError("certify: expected the data set that the inspector was trained on. Add it after the bundle.")
+    chosen_costs = None if costs is None else _costs(costs)
     promise = Promise(
         max_escape=max_escape,
         max_overkill=max_overkill,
@@ -111,14 +119,14 @@ def certify_command(
         reject=reject,
         go_without_promise=go_without_promise,
         per_kind=per_kind,
-        costs=weighed,
+        costs=chosen_costs,
         bad_share=bad_share,
         guard=guard or None,
         merge_near_duplicates=merge_near_duplicates,
     )
     if tradeoff is not None and tradeoff.suffix.lower() not in (".html", ".svg"):
         raise InputError(f"--tradeoff {tradeoff}: expected a name that ends in .html or .svg.")
-    made = set_gauge(Inspector.load(bundle), Dataset.read(dataset), promise, force=force)
+    made = recertify(Inspector.load(bundle), Dataset.read(dataset), promise, force=force)
     if tradeoff is not None:
         write_tradeoff(made, tradeoff, bundle_name=made.bundle.root.name)
     if as_json:
@@ -144,15 +152,15 @@ def _costs(text: str) -> Costs:
 
 
 def _consequence(made: Recertified) -> str:
-    """What the bundle does now with the parts that nothing is promised of."""
+    """Say what the bundle now does with the parts that no rate is certified for."""
     name, point = made.bundle.root, made.point
     if not point.escape.holds:
         if point.go_without_promise or point.no_go_above < math.inf:
-            return f"{name} was written with what was asked for in spite of that."
-        return f"{name} was written so that every part goes to review."
+            return f"{name} was written anyway, as requested."
+        return f"{name} was written: every part goes to review."
     if not point.overkill.holds:
-        return f"{name} was written so that nothing is rejected automatically; what is not go goes to review."
-    return f"{name} was written with the promise about all bad parts together."
+        return f"{name} was written: no part is rejected automatically; parts that are not go are sent to review."
+    return f"{name} was written with the certified rate for all bad parts together."
 
 
 def _as_json(made: Recertified) -> dict[str, Any]:
@@ -193,13 +201,13 @@ def _print(made: Recertified, tradeoff: Path | None) -> None:
         if claim.holds or (claim.error == "escape" and point.go_without_promise):
             console.print(sentence)
     if point.escape.holds and point.overkill.holds and point.joint:
-        console.print("Both hold together at this confidence.")
+        console.print("Both rates hold jointly at this confidence.")
     if made.kinds is not None:
         for kind, claim in made.kinds.claims.items():
-            said = f"at most {claim.max_rate:.3g} escape" if claim.holds else f"{claim.parts_missing} more are needed"
-            console.print(f"  {kind}: {claim.parts} bad parts, {said}")
+            outcome = f"at most {claim.max_rate:.3g} escape" if claim.holds else f"{claim.parts_missing} more needed"
+            console.print(f"  {kind}: {claim.parts} bad parts, {outcome}")
     if made.review_rate is not None and made.bad_share is not None:
-        assumed = "as in the val split" if made.promise.bad_share is None else "as you said"
+        assumed = "as in the val split" if made.promise.bad_share is None else "as given by --bad-share"
         console.print(
             f"Expected review: {made.review_rate:.1%} of parts if {made.bad_share:.1%} of them are bad, {assumed}."
         )

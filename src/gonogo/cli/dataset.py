@@ -1,4 +1,4 @@
-"""``gonogo dataset``: import, check, split, export. Heavy imports stay inside the functions."""
+"""``gonogo dataset``: import, extend, check, split and export data sets."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ Seed = Annotated[int, typer.Option(min=0, help="Random seed: the same seed gives
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Splits = Annotated[
     str | None,
-    typer.Option(help="train/val/calibrate/test, 50/10/25/15 by default; three numbers are train/val/test."),
+    typer.Option(
+        help="Percentages of train/val/calibrate/test, 50/10/25/15 by default; three numbers are train/val/test."
+    ),
 ]
-WithinLots = Annotated[bool, typer.Option("--split-within-lots", help="Allow one lot in several splits.")]
+WithinLots = Annotated[bool, typer.Option("--split-within-lots", help="Allow a lot to appear in several splits.")]
 
 
 @app.callback()
@@ -33,34 +35,41 @@ def _dataset() -> None:
 @app.command("import")
 def import_command(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A folder of photographs; it is not changed.")],
-    out: Annotated[Path, typer.Option(help="The data set folder to create.")],
+    out: Annotated[Path, typer.Option(help="Data set folder to create.")],
     good: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The folder of good parts; every other one is a defect kind.")
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the folder of good parts; every other folder is a defect kind."),
     ] = None,
     mask_suffix: Annotated[
         str | None,
-        typer.Option(metavar="SUFFIX", help="The defect mask of a picture NAME.* is the file NAME + SUFFIX beside it."),
+        typer.Option(
+            metavar="SUFFIX",
+            help="The defect mask of the picture NAME.* is the file NAME followed by SUFFIX in the same folder.",
+        ),
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="Boxes: COCO .json, CVAT .xml, a folder of Pascal VOC .xml or YOLO .txt.")
+        Path | None,
+        typer.Option(
+            help="Boxes of the parts: COCO .json, CVAT .xml, or a folder of Pascal VOC .xml or YOLO .txt files."
+        ),
     ] = None,
     object_name: Annotated[
-        str | None, typer.Option("--object", metavar="NAME", help="Only boxes of this name count.")
+        str | None, typer.Option("--object", metavar="NAME", help="Use only boxes with this name.")
     ] = None,
     part_regex: Annotated[
         str | None,
-        typer.Option(help="Regular expression; its first group, matched in a picture's path, names the part."),
+        typer.Option(help="Regular expression searched in each picture's path; its first group names the part."),
     ] = None,
     lot_regex: Annotated[
         str | None,
-        typer.Option(help="Regular expression; its first group, matched in a picture's path, names the lot."),
+        typer.Option(help="Regular expression searched in each picture's path; its first group names the lot."),
     ] = None,
-    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Include pictures that no folder labels.")] = False,
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Include pictures without a label.")] = False,
     splits: Splits = None,
     seed: Seed = 0,
     split_within_lots: WithinLots = False,
 ) -> None:
-    """Make a data set out of a folder of photographs: good/ and bad/, MVTec AD, or imagefolder."""
+    """Create a data set from a folder of photographs: good/ and bad/, MVTec AD, or imagefolder."""
     from gonogo.dataset import ImportOptions, import_folder
 
     options = ImportOptions(
@@ -87,19 +96,18 @@ def add_command(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A folder of photographs; it is not changed.")],
     dataset: Folder,
     good: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The folder of good parts; every other one is a defect kind.")
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the folder of good parts; every other folder is a defect kind."),
     ] = None,
-    mask_suffix: Annotated[
-        str | None, typer.Option(metavar="SUFFIX", help="NAME + this beside a picture NAME.* is its defect mask.")
-    ] = None,
-    part_regex: Annotated[str | None, typer.Option(help="Its first group in a picture's path names the part.")] = None,
-    lot_regex: Annotated[str | None, typer.Option(help="Its first group in a picture's path names the lot.")] = None,
-    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Take pictures that no folder labels.")] = False,
+    mask_suffix: Annotated[str | None, typer.Option(metavar="SUFFIX", help="As for dataset import.")] = None,
+    part_regex: Annotated[str | None, typer.Option(help="As for dataset import.")] = None,
+    lot_regex: Annotated[str | None, typer.Option(help="As for dataset import.")] = None,
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Include pictures without a label.")] = False,
     splits: Splits = None,
     seed: Seed = 0,
     split_within_lots: WithinLots = False,
 ) -> None:
-    """Add photographs to a data set; what is there stays as it is, in its split."""
+    """Add photographs to a data set. Existing pictures keep their labels and splits."""
     from gonogo.dataset import ImportOptions, add_folder
 
     options = ImportOptions(
@@ -120,9 +128,9 @@ def add_command(
 
 @app.command("check")
 def check_command(dataset: Folder, as_json: AsJson = False) -> None:
-    """Check whether a data set is fit to train on.
+    """Check whether a data set can be trained on.
 
-    Reports counts, unreadable pictures, duplicates and leaks. Exit code 1 if it is unfit.
+    Reports counts, unreadable pictures, duplicates and leakage between splits. Exit code 1 if it cannot.
     """
     import json
 
@@ -149,7 +157,8 @@ def check_command(dataset: Folder, as_json: AsJson = False) -> None:
     else:
         _print_counts(data)
         pictures = sum(map(len, found.near_duplicates))
-        typer.echo(f"{pictures} pictures are near-duplicates, in {len(found.near_duplicates)} groups.")
+        groups = len(found.near_duplicates)
+        typer.echo(f"{pictures} pictures are near-duplicates, in {groups} groups." if groups else "No near-duplicates.")
         for warning in found.warnings:
             typer.echo(f"note: {warning}")
     if not found.fit:
@@ -167,13 +176,14 @@ def split_command(
     for_escape: Annotated[
         float | None,
         typer.Option(
-            help="Choose the splits so that calibrate can certify this escape rate at 95 %.", show_default=False
+            help="Choose the splits so that the calibrate split can certify this escape rate at 95 % confidence.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Split a data set again: pictures stay where they are, metadata.jsonl is replaced.
+    """Assign the splits again. The pictures stay in place; metadata.jsonl is replaced.
 
-    Do it before any score is seen: parts that were judged to certify or to test certify nothing under another split.
+    Do this before any part is judged: parts that were used to certify or test cannot certify anything in a new split.
     """
     from dataclasses import replace
 
@@ -181,11 +191,13 @@ def split_command(
     from gonogo.errors import InputError
 
     if for_escape is not None and splits is not None:
-        raise InputError("--for-escape chooses the splits: leave out --splits.")
+        raise InputError(
+            "--for-escape and --splits: expected one of them, found both. --for-escape chooses the splits."
+        )
     fractions = _fractions(splits) or Fractions()
     groups = {sample.file_name: sample.group for sample in with_groups(Dataset.read(dataset))}
     with locked(dataset):
-        data = Dataset.read(dataset)  # people may have gone on labelling while duplicates were looked for
+        data = Dataset.read(dataset)  # labels may have changed during the search for duplicates
         grouped = [
             sample.model_copy(update={"group": groups.get(sample.file_name, sample.group)}) for sample in data.samples
         ]
@@ -201,7 +213,7 @@ def split_command(
 
 
 @app.command("export-coco")
-def export_coco_command(dataset: Folder, out: Annotated[Path, typer.Option(help="The .json file to write.")]) -> None:
+def export_coco_command(dataset: Folder, out: Annotated[Path, typer.Option(help="JSON file to write.")]) -> None:
     """Write the boxes of a data set as COCO JSON."""
     from gonogo.dataset import Dataset
     from gonogo.dataset.annotations import export_coco as export
@@ -217,7 +229,7 @@ def _fractions(text: str | None) -> Fractions | None:
 
 
 def _print_shortfalls(dataset: Dataset, seed: int) -> None:
-    """What the calibrate split lacks for the default limits, said before any score is seen."""
+    """Print what the calibrate split lacks for the default error rates, before any part is judged."""
     from gonogo.certification.shortfall import shortfalls
     from gonogo.dataset.judged import refuse_redealt
     from gonogo.errors import DatasetError
@@ -231,7 +243,7 @@ def _print_shortfalls(dataset: Dataset, seed: int) -> None:
 
 
 def _print_counts(dataset: Dataset) -> None:
-    """A table of pictures: one row per label and kind, one column per split."""
+    """Print the number of pictures: one row per label and defect kind, one column per split."""
     from rich.console import Console
     from rich.table import Table
 

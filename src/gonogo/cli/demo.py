@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 def demo_command(
     out: Annotated[
-        Path | None, typer.Option(help="Folder to make; demo, or demo-photos with --photos, where omitted.")
+        Path | None, typer.Option(help="Folder to create. [default: demo, or demo-photos with --photos]")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove a folder an earlier run made.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.")] = False,
     photos: Annotated[
         bool,
-        typer.Option("--photos", help="2,624 real photographs of solar cells instead: needs the extra photos."),
+        typer.Option("--photos", help="Use 2,624 real photographs of solar cells (needs gonogo[photos])."),
     ] = False,
     only_write: Annotated[
-        bool, typer.Option("--only-write", help="With --photos: write the photographs as a folder and stop.")
+        bool, typer.Option("--only-write", help="With --photos: write the photographs to a folder and exit.")
     ] = False,
 ) -> None:
-    """Make parts, train on them, judge unseen ones and write a report: rendered parts, or real photographs."""
+    """Train on rendered parts (or real photographs), judge unseen ones, and write a report."""
     import shutil
 
     from gonogo.demo import run_demo, run_photo_demo, write_photos
@@ -32,7 +32,7 @@ def demo_command(
 
     out = out or Path("demo-photos" if photos else "demo")
     if only_write and not photos:
-        raise InputError("--only-write: writes the photographs of --photos. Add --photos, or leave it out.")
+        raise InputError("--only-write: expected --photos as well, as only photographs can be written. Add --photos.")
     if overwrite and any((out / name).exists() for name in ("chip.inspector", "cells.inspector")):
         shutil.rmtree(out)
     if only_write:
@@ -60,12 +60,12 @@ def _show(made: Demo) -> None:
     }
     for what, place in places.items():
         console.print(f"{what:16s} {place}", markup=False, highlight=False, soft_wrap=True)
-    images = made.folder / "dataset" / "images"  # beside the photographs themselves lie their masks
+    images = made.folder / "dataset" / "images"  # the folder above also holds the masks
     console.print(f"{made.duration_s:.0f} s. Next: gonogo inspect {made.bundle} {images}", markup=False)
 
 
 def _show_photos(made: PhotoDemo) -> None:
-    """The figures of all cells beside those of the cells that the experts were sure of, then as for any demo."""
+    """Print the results for all cells and for those with a certain label, then the same as for the rendered demo."""
     from rich.console import Console
     from rich.table import Table
 
@@ -83,7 +83,7 @@ def _show_photos(made: PhotoDemo) -> None:
     console.print(table)
     published = ", ".join(f"{name} {phrases.percent(share)}" for name, share in PUBLISHED)
     console.print(
-        f"Published accuracies without review, on random splits: {published}. Here look-alikes stay in one split.",
+        f"Published accuracies without review, on random splits: {published}. Here near-duplicates stay in one split.",
         markup=False,
         highlight=False,
     )

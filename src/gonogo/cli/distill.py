@@ -1,4 +1,4 @@
-"""``gonogo bundle distill``: teach a smaller network what a bundle knows."""
+"""``gonogo bundle distill``: train a smaller network (the student) from a bundle (the teacher)."""
 
 from __future__ import annotations
 
@@ -18,51 +18,61 @@ if TYPE_CHECKING:
     from gonogo.dataset import Split
     from gonogo.workflow import TeacherComparison
 
-SplitOption = Annotated[str, typer.Option(help="Split on which the two are compared: test, val or calibrate.")]
+SplitOption = Annotated[
+    str, typer.Option(help="Split on which the new bundle is compared with its teacher: test, val or calibrate.")
+]
 AsJsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def distill_command(
     bundle: Annotated[Path, typer.Argument(help="The teacher: a certified inspector.", metavar="BUNDLE")],
-    dataset: Annotated[Path, typer.Argument(help="The data set it was trained on.", metavar="DATASET")],
-    out: Annotated[Path, typer.Option(help="The student's bundle to create.")],
-    student: Annotated[str, typer.Option(help="torchvision backbone.")] = "mobilenet_v3_small",
-    weights: Annotated[str, typer.Option(help="safetensors file, 'imagenet' (downloads) or 'none'.")] = "none",
+    dataset: Annotated[Path, typer.Argument(help="The data set that it was trained on.", metavar="DATASET")],
+    out: Annotated[Path, typer.Option(help="Bundle to create for the student.")],
+    student: Annotated[str, typer.Option(help="The student's torchvision backbone.")] = "mobilenet_v3_small",
+    weights: Annotated[
+        str, typer.Option(help="Pretrained weights: a safetensors file, 'imagenet' (downloaded) or 'none'.")
+    ] = "none",
     normalisation: Annotated[
-        NormalisationName, typer.Option(help="Input the weights expect; auto: the backbone's usual one.")
+        NormalisationName,
+        typer.Option(help="Input normalisation that the weights expect; auto: the backbone's usual one."),
     ] = NormalisationName.AUTO,
     cut: Annotated[
-        list[str] | None, typer.Option(help="Feature map to cut the backbone at; repeat to join several.")
+        list[str] | None,
+        typer.Option(help="Feature map to cut the backbone at; may be repeated to concatenate several."),
     ] = None,
-    pool: Annotated[PoolName, typer.Option(help="How the map becomes a score.")] = PoolName.LSE,
+    pool: Annotated[PoolName, typer.Option(help="Pooling that turns the defect map into a score.")] = PoolName.LSE,
     size: Annotated[
-        int | None, typer.Option(min=32, max=2048, help="Input side in pixels. [default: the teacher's]")
+        int | None,
+        typer.Option(min=32, max=2048, help="Side of the square input, in pixels. [default: the teacher's input size]"),
     ] = None,
     reduction: Annotated[
         str | None,
-        typer.Option(help="Judge pictures at 1/N of their size. [default: the teacher's]", metavar="1|2|4|8"),
+        typer.Option(help="Judge pictures at 1/N of their size. [default: the teacher's reduction]", metavar="1|2|4|8"),
     ] = None,
-    crops: Annotated[int, typer.Option(min=1, help="Crops per picture that the teacher judges.")] = 2,
-    rotations: Annotated[int, typer.Option(min=1, help="Rotations per crop.")] = 4,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the pictures.")] = 40,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 16,
-    learning_rate: Annotated[float, typer.Option(min=0.0, help="Highest learning rate of the schedule.")] = 0.03,
+    crops: Annotated[int, typer.Option(min=1, help="Number of crops per picture that the teacher judges.")] = 2,
+    rotations: Annotated[int, typer.Option(min=1, help="Number of rotations per crop.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs.")] = 40,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 16,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 0.03,
     temperature: Annotated[
-        float, typer.Option(min=0.1, help="Temperature that softens the logits of student and teacher.")
+        float, typer.Option(min=0.1, help="Temperature that divides the logits of student and teacher.")
     ] = 2.0,
     label_share: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Weight of the labels against the teacher's verdicts.")
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Weight of the labels in the loss; the rest is the weight of the teacher's scores."
+        ),
     ] = 0.5,
-    map_weight: Annotated[float, typer.Option(min=0.0, help="Weight of the defect maps.")] = 1.0,
-    near_weight: Annotated[float, typer.Option(min=0.0, help="Extra weight of parts near the go threshold.")] = 1.0,
+    map_weight: Annotated[float, typer.Option(min=0.0, help="Weight of the defect-map loss.")] = 1.0,
+    near_weight: Annotated[float, typer.Option(min=0.0, help="Extra weight of parts close to the go threshold.")] = 1.0,
     split: SplitOption = "test",
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     as_json: AsJsonOption = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
 ) -> None:
-    """Teach a small network from the labels, the teacher's scores and its defect maps; certify it for the same promise.
+    """Train a small network on the labels, the teacher's scores and its defect maps, and certify it.
 
-    Prints what both certify and how many parts each sends to a person. Exit code 1 where the student cannot make the
+    Prints the certified rates and the review rate of both. Exit code 1 if the student cannot be certified for the
     teacher's promise.
     """
     from gonogo.augment import Augmentation
@@ -70,8 +80,7 @@ def distill_command(
     from gonogo.inspector import Inspector
     from gonogo.model import Pool
     from gonogo.train import Distillation
-    from gonogo.workflow.distilling import DistillingOptions
-    from gonogo.workflow.distilling import distill_bundle as teach
+    from gonogo.workflow.distilling import DistillingOptions, distill_bundle
 
     options = DistillingOptions(
         backbone=student,
@@ -94,18 +103,18 @@ def distill_command(
         split=known_split(split),
         seed=seed,
     )
-    made = teach(Inspector.load(bundle), Dataset.read(dataset), out, options, overwrite=overwrite)
+    made = distill_bundle(Inspector.load(bundle), Dataset.read(dataset), out, options, overwrite=overwrite)
     wrote = (
         f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo bundle cascade {out} {bundle} {dataset} --out CASCADE"
     )
-    tell(made.compared, out, "the student", wrote, {"epochs": len(made.history) - 1}, as_json=as_json)
+    print_comparison(made.compared, out, "the student", wrote, {"epochs": len(made.history) - 1}, as_json=as_json)
 
 
 def known_split(name: str) -> Split:
-    """A split by its name.
+    """Return the split of this name.
 
     Raises:
-        InputError: train, on which nothing can be shown, or no split at all.
+        InputError: the name is not test, val or calibrate.
     """
     from gonogo.dataset import Split
 
@@ -114,11 +123,13 @@ def known_split(name: str) -> Split:
     return Split(name)
 
 
-def tell(compared: TeacherComparison, out: Path, who: str, wrote: str, more: dict[str, Any], *, as_json: bool) -> None:
-    """Print how a bundle did beside its teacher.
+def print_comparison(
+    compared: TeacherComparison, out: Path, who: str, wrote: str, more: dict[str, Any], *, as_json: bool
+) -> None:
+    """Print the results of a bundle next to those of its teacher.
 
     Raises:
-        UnfitError: it cannot make the teacher's promise; the bundle was written nevertheless.
+        UnfitError: the bundle was written, but cannot be certified for the teacher's promise.
     """
     from rich.console import Console
 
@@ -174,12 +185,12 @@ def _print(compared: TeacherComparison, who: str, console: Console) -> None:
         rates = [side.rate(state, label) for side in both]
         table.add_row(title, *(f"{rate.count} of {rate.of} ({phrases.interval(rate)})" for rate in rates))
     console.print(table)
-    told = _verdict(compared, who)
-    console.print(f"{told[0].upper()}{told[1:]}")
+    conclusion = _verdict(compared, who)
+    console.print(f"{conclusion[0].upper()}{conclusion[1:]}")
 
 
 def _verdict(compared: TeacherComparison, who: str) -> str:
-    """Whether it is as safe, and what that costs in review."""
+    """Say whether the bundle is as safe as its teacher, and how their review rates compare."""
     from gonogo.operating_point import describe_claims
     from gonogo.report import phrases
     from gonogo.schema import State
@@ -187,9 +198,9 @@ def _verdict(compared: TeacherComparison, who: str) -> str:
     if not compared.as_safe:
         return f"{who} is not as safe as its teacher. {describe_claims(compared.itself.point.escape)}"
     ours, theirs = (side.rate(State.REVIEW) for side in (compared.itself, compared.teacher))
-    more = "more" if ours.count > theirs.count else "fewer" if ours.count < theirs.count else "just as many"
+    more = "more" if ours.count > theirs.count else "fewer" if ours.count < theirs.count else "as many"
     chance = f"exact sign test on the parts where they differ: p = {compared.review_p:.2g}"
     return (
-        f"{who} is as safe as its teacher: the same promise, certified anew. It sends {more} parts to a person "
+        f"{who} is as safe as its teacher: the same promise, certified again. It sends {more} parts to review "
         f"({phrases.percent(ours.value)} against {phrases.percent(theirs.value)}; {chance})."
     )

@@ -1,7 +1,8 @@
-"""The command line's edge: values are checked before a command sees them, and whatever goes wrong gets its exit code.
+"""The process edge of the command line: check option values, and turn every error into a message and an exit code.
 
-What the surroundings cause (no such folder, a full disk, a number too large, text that is not UTF-8, a missing package)
-is one line and exit code 2. What only a fault in gonogo can cause keeps its traceback and has an exit code of its own.
+Errors of the environment (a missing folder, a full disk, a number out of range, text that is not UTF-8, a missing
+package) print one line and exit with code 2. Anything else is a bug in gonogo: it prints the traceback and exits
+with code 70.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from gonogo.files import kind_of
 
 DEBUG = "GONOGO_DEBUG"
 LARGEST_INTEGER = 2**31 - 1
-"""Options that state no range of their own end here; counts and seeds of every library used take it."""
+"""Largest absolute value of integer options without a range; all libraries in use accept it as a count or seed."""
 LARGEST_FLOAT = 1e12
+"""Largest absolute value of float options without a range."""
 LONGEST_TEXT = 4096
-"""Characters of an option's text."""
+"""Largest number of characters in a text option."""
 _SHOWN = 300
 _ENVIRONMENT = (OSError, OverflowError, UnicodeError, RecursionError, MemoryError)
 
@@ -41,21 +43,21 @@ class Exit(IntEnum):
 
     DONE = 0
     UNFIT = 1
-    """The input is well formed, but the answer is no: unfit, not certified, below what was asked."""
+    """The input is valid, but the result is negative: unfit, not certified, below a requested rate."""
     BAD_INPUT = 2
-    """Wrong usage, unusable input, a missing package, or surroundings that do not allow it."""
+    """Wrong usage, unusable input, a missing package, or an error of the environment."""
     FAULT = 70
-    """A fault in gonogo itself; the traceback is printed."""
+    """A bug in gonogo; the traceback is printed."""
     INTERRUPTED = 130
 
 
 def run_guarded(app: typer.Typer) -> None:
-    """Run the command line and end the process with one of the codes of `Exit`."""
-    _escape_what_cannot_be_printed()
+    """Run the command line and exit with one of the codes in `Exit`."""
+    _escape_unprintable_output()
     debug = _debug_asked_for()
     try:
         program(app)()
-    except Exception as error:  # noqa: BLE001  the edge of the process: every error gets a message and an exit code
+    except Exception as error:  # noqa: BLE001  process edge: every error gets a message and an exit code
         code, message = explained(error, command=_first_word())
         if debug or code is Exit.FAULT:
             traceback.print_exception(error)
@@ -65,15 +67,15 @@ def run_guarded(app: typer.Typer) -> None:
 
 @functools.cache
 def program(app: typer.Typer) -> Any:
-    """The whole command line, its parameters guarded; built once."""
+    """Return the command line with checked parameters; built once."""
     return guarded(get_command(app))
 
 
 def explained(error: Exception, *, command: str) -> tuple[Exit, str]:
-    """The exit code and the one line that an error becomes.
+    """Return the exit code and the one-line message for an error.
 
     Args:
-        error: What ended a command.
+        error: The exception that ended the command.
         command: The first word after ``gonogo``.
     """
     if isinstance(error, UnfitError):
@@ -87,12 +89,12 @@ def explained(error: Exception, *, command: str) -> tuple[Exit, str]:
     if isinstance(error, _ENVIRONMENT):
         return Exit.BAD_INPUT, f"{_cause(error)} Add --debug for the traceback."
     return Exit.FAULT, (
-        f"unexpected {type(error).__name__}. This is a fault in gonogo: please report it with the lines above."
+        f"unexpected {type(error).__name__}. This is a bug in gonogo: please report it with the lines above."
     )
 
 
 def _cause(error: Exception) -> str:
-    """What the surroundings refused, in a sentence."""
+    """Describe an error of the environment in one sentence."""
     match error:
         case OSError():
             where = "" if error.filename is None else f"{shortened(error.filename)}: "
@@ -104,21 +106,19 @@ def _cause(error: Exception) -> str:
             found_byte = error.object[error.start]
             return f"expected {error.encoding} text, found byte {found_byte:#04x} at {error.start}. Save it as UTF-8."
         case RecursionError():
-            return "the input is nested too deeply. Check the files that were named."
+            return "the input is nested too deeply. Check the input files."
         case MemoryError():
-            return "not enough memory. Use smaller numbers or pictures, or a machine with more of it."
+            return "not enough memory. Use smaller numbers or pictures, or a machine with more memory."
         case _:
             return f"a number or time is too large ({error}). Use a smaller one."
 
 
 def guarded(command: Any, words: tuple[str, ...] = ()) -> Any:
-    """The same command, groups and all, whose parameters refuse values that nothing behind them can use.
-
-    Before a command begins, the packages that it needs are looked for.
+    """Make a command and its subcommands check their parameters and required packages before they run.
 
     Args:
-        command: A command of Typer's own copy of Click; it is changed.
-        words: How it is called, behind ``gonogo``.
+        command: A command of Typer's vendored Click; it is changed in place.
+        words: The command's name after ``gonogo``, for example ``("ledger", "list")``.
     """
     for parameter in command.params:
         parameter.callback = _checked_then(parameter.callback)
@@ -151,7 +151,7 @@ def _checked_then(callback: Callable[..., Any] | None) -> Callable[..., Any]:
 
 
 def _problem(value: object) -> str | None:
-    """What is wrong with a value whatever it is used for; ``None`` where nothing is."""
+    """Say why no option can use this value; ``None`` if it is usable."""
     if isinstance(value, Path):
         return path_problem(value)
     if isinstance(value, str):
@@ -174,9 +174,9 @@ def _text_problem(text: str) -> str | None:
 
 
 def path_problem(path: Path) -> str | None:
-    """Why a path can be neither read nor written, found without opening it; ``None`` where it may be.
+    """Say why a path can be neither read nor written, without opening it; ``None`` if it is usable.
 
-    Devices, pipes and sockets are refused: reading them may never end, and replacing one by a file would destroy it.
+    Devices, pipes and sockets are refused: reading one may never end, and an output file would replace it.
     """
     try:
         mode = path.stat().st_mode
@@ -184,7 +184,7 @@ def path_problem(path: Path) -> str | None:
         return None
     except OSError as error:
         if error.errno == errno.ENOTDIR:
-            return f"{shortened(path)}: expected a place inside a folder, found one below a file."
+            return f"{shortened(path)}: expected a path inside a folder, found one below a file."
         return f"{shortened(path)}: {error.strerror or error}."
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         return None
@@ -192,20 +192,20 @@ def path_problem(path: Path) -> str | None:
 
 
 def shortened(value: object) -> str:
-    """A value as text, its middle left out where it is long."""
+    """Return a value as text; the middle of a long text is replaced by dots."""
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 2 :]}"
 
 
-def _escape_what_cannot_be_printed() -> None:
-    """A file name that is not UTF-8 is printed with escapes instead of ending the command."""
+def _escape_unprintable_output() -> None:
+    """Print file names that are not UTF-8 with escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _debug_asked_for() -> bool:
-    """Whether tracebacks are wanted: ``--debug`` before the command, or the environment variable."""
+    """Whether ``--debug`` stands before the command, or the environment variable is set."""
     return os.environ.get(DEBUG, "") not in ("", "0") or "--debug" in _before_command()
 
 

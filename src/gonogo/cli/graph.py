@@ -1,4 +1,4 @@
-"""``gonogo bundle graph``: what the conversion made of a network."""
+"""``gonogo bundle graph``: show how the network of a bundle is executed."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 def graph_command(
     bundle: Annotated[Path, typer.Argument(help="The inspector to examine.", metavar="BUNDLE")],
     against: Annotated[
-        Path | None, typer.Option(help="Another inspector to compare with, for example the one it was quantized from.")
+        Path | None, typer.Option(help="Inspector to compare with, for example the one that it was quantized from.")
     ] = None,
     runs: Annotated[
-        int, typer.Option("--time", min=0, help="Time every layer over this many runs.", metavar="RUNS")
+        int,
+        typer.Option("--time", min=0, help="Measure the time of every layer over this number of runs.", metavar="RUNS"),
     ] = 0,
     from_torch: Annotated[
         bool,
         typer.Option(
             "--from-torch",
-            help="Also list the operations that torch runs for one picture of a fine-tuned or distilled bundle "
-            "(needs gonogo[finetune]).",
+            help="Also count the operations in torch, for a fine-tuned or distilled bundle (needs gonogo[finetune]).",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show how a network runs on this processor: sizes, fused and removed operations, arithmetic.
+    """Show how the network runs on this processor: sizes, fused and removed operations, precision.
 
-    'Executed' operations are layers of their own, 'fused' ones are computed inside another layer at no or little cost,
-    'gone' ones were folded into constants or removed.
+    Executed operations run as separate layers, fused operations run inside another layer at little or no cost, and
+    'gone' operations were folded into constants or removed.
     """
     from rich.console import Console
 
@@ -90,12 +90,12 @@ def _print(console: Console, name: str, found: Anatomy) -> None:
     from rich import box
     from rich.table import Table
 
-    def said(text: str, style: str | None = None) -> None:
+    def show(text: str, style: str | None = None) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True, style=style)
 
-    said(f"\n{name}", style="bold")
-    said(f"classifier.xml {_size(found.xml_bytes)}, classifier.bin {_size(found.bin_bytes)}")
-    said(
+    show(f"\n{name}", style="bold")
+    show(f"classifier.xml {_size(found.xml_bytes)}, classifier.bin {_size(found.bin_bytes)}")
+    show(
         f"{found.stored} operations stored, {found.executed} layers executed; {found.heavy} convolutions and matrix "
         f"products, {found.heavy_int8} of them in INT8"
     )
@@ -119,15 +119,15 @@ def _print(console: Console, name: str, found: Anatomy) -> None:
         layers.add_row(each.kind, each.precision, str(each.count), *timed)
     console.print(layers)
     if found.run_us is not None:
-        said(f"A whole run takes {found.run_us / 1e3:.2f} ms, its layers {total / 1e3:.2f} ms (medians).")
+        show(f"One run takes {found.run_us / 1e3:.2f} ms, its layers together {total / 1e3:.2f} ms (medians).")
 
 
 def _print_ratio(console: Console, first: Anatomy, second: Anatomy) -> None:
     share = (first.xml_bytes + first.bin_bytes) / (second.xml_bytes + second.bin_bytes)
-    told = f"\nAgainst the second, the first takes {share:.0%} of the bytes"
+    text = f"\nThe first bundle takes {share:.0%} of the bytes"
     if first.run_us is not None and second.run_us is not None:
-        told += f" and {first.run_us / second.run_us:.0%} of the time"
-    console.print(f"{told}.", markup=False, highlight=False, soft_wrap=True)
+        text += f" and {first.run_us / second.run_us:.0%} of the time"
+    console.print(f"{text} of the second.", markup=False, highlight=False, soft_wrap=True)
 
 
 def _size(count: int) -> str:

@@ -1,4 +1,4 @@
-"""The order of the commands, and of the options of a long command, in ``--help``."""
+"""How ``--help`` orders commands and groups options."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 OPTIONS = "Options"
-"""Heading of the options that name no section of their own."""
+"""Heading of options without a section."""
 _ENTRIES = (
     "demo",
     "dataset",
@@ -26,16 +26,16 @@ _ENTRIES = (
 
 
 class Entries(TyperGroup):
-    """The program's commands, in the order in which a user meets them."""
+    """The program's commands, in the order in which a user needs them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Names of the commands, the everyday ones first."""
+        """Return the names of the commands, the everyday ones first."""
         rest = [name for name in self.commands if name not in _ENTRIES]
         return [*_ENTRIES, *rest]
 
 
 class SectionedCommand(TyperCommand):
-    """A command whose help lists its options by section: the ``rich_help_panel`` of each, as plain text."""
+    """A command whose help groups the options by their ``rich_help_panel``, as plain text."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and options under their headings, in the order of the signature."""
@@ -46,7 +46,7 @@ class SectionedCommand(TyperCommand):
 
 
 def sections(parameters: Sequence[Any]) -> dict[str, list[Any]]:
-    """Parameters of a command by the heading they stand under."""
+    """Group a command's parameters by the heading that they are listed under."""
     found: dict[str, list[Any]] = {}
     for each in parameters:
         heading = "Arguments" if each.param_type_name == "argument" else each.rich_help_panel or OPTIONS

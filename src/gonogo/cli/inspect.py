@@ -1,4 +1,4 @@
-"""``gonogo inspect``."""
+"""``gonogo inspect``: judge photographs and print the verdicts."""
 
 from __future__ import annotations
 
@@ -16,34 +16,30 @@ if TYPE_CHECKING:
 
 
 def inspect_command(
-    bundle: Annotated[Path, typer.Argument(help="The inspector, for example tile.inspector.")],
-    photos: Annotated[list[Path], typer.Argument(help="Photographs or folders of them.")],
+    bundle: Annotated[Path, typer.Argument(help="The inspector bundle, for example tile.inspector.")],
+    photos: Annotated[list[Path], typer.Argument(help="Photographs, or folders of photographs.")],
     heatmaps: Annotated[
-        Path | None, typer.Option(help="Folder for copies of the photographs with the heat map drawn on.")
+        Path | None, typer.Option(help="Folder for copies of the photographs with the heat map overlaid.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per picture, a line each.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and picture.")] = False,
     workers: Annotated[
         int,
         typer.Option(
             min=1,
             max=1024,
-            help="Number of processes, each pinned to a core: more throughput. 1 gives the shortest delay.",
+            help="Number of processes, each pinned to a core. More give a higher throughput, 1 the lowest latency.",
         ),
     ] = 1,
 ) -> None:
-    """Judge photographs: go, no-go, review or fault, with the evidence.
+    """Judge photographs: go, no-go, review or fault, with heat maps.
 
-    Exit code 1 where a picture could not be judged (fault), 2 where one could not be read.
+    Exit code 1 if a picture could not be judged (fault), 2 if one could not be read.
     """
-    from gonogo import batch, images
+    from gonogo import batch
     from gonogo.errors import InputError, UnfitError
     from gonogo.progress import console
 
-    files = list(images.find(*photos))
-    if skipped := images.others(*photos):
-        console.print(skipped)
-    if not files:
-        raise InputError(f"{', '.join(map(str, photos))}: no pictures ({', '.join(images.SUFFIXES)}) found there.")
+    files = _pictures(photos)
     names = _heatmap_names(files, photos)
     jobs = [batch.BatchJob(file=file, heatmap=None if heatmaps is None else heatmaps / names[file]) for file in files]
     unread, states = 0, Counter[str]()
@@ -56,9 +52,31 @@ def inspect_command(
     if heatmaps is not None:
         console.print(f"Wrote {len(files) - unread} heat maps to {heatmaps}")
     if unread:
-        raise InputError(f"{unread} of {len(files)} pictures could not be read; each is named above with its reason.")
+        raise InputError(f"{unread} of {len(files)} pictures could not be read; the reasons are listed above.")
     if states["fault"]:
-        raise UnfitError(f"{states['fault']} of {len(files)} pictures could not be judged; each is named above.")
+        raise UnfitError(
+            f"{states['fault']} of {len(files)} pictures could not be judged; the reasons are listed above."
+        )
+
+
+def _pictures(photos: list[Path]) -> list[Path]:
+    """Find the pictures, and print a note about other files.
+
+    Raises:
+        InputError: there are no pictures.
+    """
+    from gonogo import images
+    from gonogo.errors import InputError
+    from gonogo.progress import console
+
+    files = list(images.find(*photos))
+    if skipped := images.others(*photos):
+        console.print(skipped)
+    if not files:
+        raise InputError(
+            f"{', '.join(map(str, photos))}: expected pictures ({', '.join(images.SUFFIXES)}), found none."
+        )
+    return files
 
 
 def _judged(bundle: Path, jobs: list[BatchJob], workers: int) -> tuple[Bundle, Iterator[JudgedFile]]:
@@ -73,7 +91,7 @@ def _judged(bundle: Path, jobs: list[BatchJob], workers: int) -> tuple[Bundle, I
 
 
 def _thresholds(opened: Bundle) -> dict[str, float | None]:
-    """Both thresholds; ``None`` where none is certified or it is out of every score's reach."""
+    """Return both thresholds; ``None`` for one that is not certified or infinite."""
     from gonogo.operating_point import to_json
 
     point = opened.manifest.operating_point
@@ -82,7 +100,7 @@ def _thresholds(opened: Bundle) -> dict[str, float | None]:
 
 
 def _shown(opened: Bundle) -> dict[str, Any]:
-    """What every object of ``--json`` says of the bundle."""
+    """Return the fields about the bundle that every object of ``--json`` has."""
     point = opened.manifest.operating_point
     return {
         "bundle_sha256": opened.sha256,
@@ -92,7 +110,7 @@ def _shown(opened: Bundle) -> dict[str, Any]:
 
 
 def _summary(opened: Bundle, states: Counter[str]) -> dict[str, Any]:
-    """The last object of ``--json``: how many pictures got which verdict, and what judged them."""
+    """Return the last object of ``--json``: the number of pictures per verdict, and the bundle."""
     from gonogo.schema import State
 
     return {
@@ -105,7 +123,7 @@ def _summary(opened: Bundle, states: Counter[str]) -> dict[str, Any]:
 
 
 def _summary_line(opened: Bundle, states: Counter[str]) -> str:
-    """The same in one line of text."""
+    """Return the summary as one line of text."""
     from gonogo.schema import State
 
     counts = ", ".join(f"{states[state.value]} {state.value.replace('_', '-')}" for state in State)
@@ -122,7 +140,7 @@ def _summary_line(opened: Bundle, states: Counter[str]) -> str:
 
 
 def _heatmap_names(files: list[Path], roots: list[Path]) -> dict[Path, Path]:
-    """Where each heat map goes: the picture's place below the folder it was found in; numbered where two would meet."""
+    """Return the relative path of each heat map: the picture's path below its folder, numbered if two would collide."""
 
     def candidates(file: Path) -> Iterator[Path]:
         root = next((root for root in roots if root.is_dir() and file.is_relative_to(root)), file.parent)

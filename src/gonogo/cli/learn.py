@@ -1,4 +1,4 @@
-"""``gonogo bundle learn``."""
+"""``gonogo bundle learn``: retrain an inspector with new, reviewed pictures."""
 
 from __future__ import annotations
 
@@ -13,60 +13,63 @@ if TYPE_CHECKING:
 
 
 def learn_command(
-    bundle: Annotated[Path, typer.Argument(help="The inspector to train again; it stays as it is.", metavar="BUNDLE")],
+    bundle: Annotated[Path, typer.Argument(help="The inspector to retrain; it is not changed.", metavar="BUNDLE")],
     source: Annotated[
         Path,
         typer.Option(
             "--from",
-            help="The data set it was trained on, grown since; or a ledger, whose decided pictures are added to "
-            "--dataset.",
+            help="The data set that it was trained on, with new pictures; or a ledger, whose reviewed pictures are "
+            "added to --dataset.",
             metavar="DATASET|LEDGER",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The new bundle to write.", metavar="NEW")],
+    out: Annotated[Path, typer.Option(help="Bundle to write.", metavar="NEW")],
     dataset: Annotated[
         Path | None,
         typer.Option(
-            help="With a ledger: the data set the inspector was trained on. Its train split grows if NEW is written.",
+            help="With a ledger: the data set that the inspector was trained on. The reviewed pictures are added to "
+            "its train split if NEW is written.",
             metavar="DATASET",
             show_default=False,
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write NEW even where it is not promoted.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write NEW even if it is not promoted.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Train an inspector again with what review brought, and write it if it is as safe and needs less review.
+    """Retrain an inspector with reviewed pictures; promote it if it is as safe and needs less review.
 
-    Exit code 1 where it is not promoted; it is then written only with --force.
+    Exit code 1 if it is not promoted; it is then written only with --force.
     """
     from gonogo.errors import UnfitError
     from gonogo.inspector import Inspector
-    from gonogo.workflow.learning import learn_bundle as learn_again
+    from gonogo.workflow.learning import learn_bundle
 
     data = _dataset(source, dataset)
-    found = learn_again(Inspector.load(bundle), source, out, dataset=data, overwrite=overwrite, force=force)
+    found = learn_bundle(Inspector.load(bundle), source, out, dataset=data, overwrite=overwrite, force=force)
     if as_json:
         typer.echo(json.dumps(_as_json(found), allow_nan=False))
     else:
         _print(found, out)
     if found.bundle is None:
-        raise UnfitError(f"{bundle} stays in force; {out} was not written. {' '.join(found.tried.reasons)}")
+        raise UnfitError(f"{bundle} stays in use; {out} was not written. {' '.join(found.tried.reasons)}")
 
 
 def _dataset(source: Path, dataset: Path | None) -> Any:
-    """The data set that a ledger's pictures are added to; ``None`` where the source is a data set itself.
+    """Return the data set to which a ledger's pictures are added; ``None`` if the source is a data set.
 
     Raises:
-        InputError: a ledger without a data set, or two data sets.
+        InputError: the source is a ledger without a data set, or a data set with a second one.
     """
     from gonogo.dataset import Dataset
     from gonogo.errors import InputError
 
     if source.is_file() and dataset is None:
-        raise InputError(f"--from {source}: a ledger takes the data set the inspector was trained on: add --dataset.")
+        raise InputError(
+            f"--from {source}: a ledger also needs the data set that the inspector was trained on. Add --dataset."
+        )
     if not source.is_file() and dataset is not None:
-        raise InputError(f"--from {source}: expected a ledger beside --dataset, found {_kind(source)}.")
+        raise InputError(f"--from {source}: expected a ledger with --dataset, found {_kind(source)}.")
     return None if dataset is None else Dataset.read(dataset)
 
 
@@ -101,8 +104,8 @@ def _print(found: Learned, out: Path) -> None:
     console = Console(markup=False, highlight=False, soft_wrap=True)
     if (grown := found.grown) is not None:
         console.print(
-            f"From the ledger: {len(grown.added)} pictures for the train split, {grown.there} there already, "
-            f"{grown.held_back} held back (their parts choose, certify or test), {grown.gone} deleted."
+            f"From the ledger: {len(grown.added)} pictures added to the train split, {grown.there} already in the data "
+            f"set, {grown.held_back} not used (their parts are in val, calibrate or test), {grown.gone} deleted."
         )
     console.print(f"{found.new} pictures are new to the inspector. {found.tried.sentence()}")
     if found.bundle is None:
@@ -112,5 +115,5 @@ def _print(found: Learned, out: Path) -> None:
     for sentence in describe_point(point):
         console.print(sentence)
     for reason in found.tried.reasons:
-        console.print(f"Not promoted, written all the same: {reason}", style="yellow")
+        console.print(f"Not promoted, but written (--force): {reason}", style="yellow")
     console.print(f"Wrote {out} ({found.bundle.sha256[:16]}).")

@@ -1,4 +1,4 @@
-"""``gonogo ledger``: look at a ledger, prove it untouched, export it, judge it again, let old frames go."""
+"""``gonogo ledger``: list, verify, anchor, export, replay, and delete old frames."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
     from gonogo.ledger import Record, Row
 
 app = typer.Typer(
-    help="The record of every verdict: list, verify, export, judge again, delete old frames.", no_args_is_help=True
+    help="The record of every verdict: list, verify, export, replay, delete old frames.", no_args_is_help=True
 )
 
-_Ledger = Annotated[Path, typer.Argument(help="The ledger, for example line1.ledger.", metavar="LEDGER")]
-_Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+_Ledger = Annotated[Path, typer.Argument(help="The ledger file, for example line1.ledger.", metavar="LEDGER")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
 @app.command("list")
 def list_command(
     ledger: _Ledger,
-    state: Annotated[list[str] | None, typer.Option(help="Only verdicts of this state; may be repeated.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only verdicts with this state; may be repeated.")] = None,
     station: Annotated[str | None, typer.Option(help="Only this station.")] = None,
     part: Annotated[str | None, typer.Option(help="Only this part.")] = None,
     lot: Annotated[str | None, typer.Option(help="Only this lot.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Largest number of rows.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 50,
     as_json: _Json = False,
 ) -> None:
-    """Show the latest rows, the newest first."""
+    """List the latest rows, newest first."""
     from gonogo.errors import InputError
     from gonogo.ledger import Ledger, RowKind, Where
     from gonogo.schema import State
@@ -48,16 +48,16 @@ def list_command(
 
 @app.command("show")
 def show_command(
-    ledger: _Ledger, seq: Annotated[int, typer.Argument(min=1, help="The row's number.")], as_json: _Json = False
+    ledger: _Ledger, seq: Annotated[int, typer.Argument(min=1, help="Number of the row.")], as_json: _Json = False
 ) -> None:
-    """Show one row with all it holds, and what was done about it."""
+    """Show one row in full, and the actions that refer to it."""
     from gonogo.errors import InputError
     from gonogo.ledger import Ledger, Where
 
     with Ledger.open(ledger, create=False, read_only=True) as opened:
         row = opened.row(seq)
         if row is None:
-            raise InputError(f"{ledger}: no row {seq}; the last one is {opened.head().seq}.")
+            raise InputError(f"{ledger}: expected a row from 1 to {opened.head().seq}, found {seq}.")
         about = list(opened.actions(Where(about=seq)))
     if as_json:
         typer.echo(json.dumps(_as_json(row) | {"actions": [_as_json(each) for each in about]}, ensure_ascii=False))
@@ -71,12 +71,13 @@ def show_command(
 def verify_command(
     ledger: _Ledger,
     anchor: Annotated[
-        list[Path] | None, typer.Option(help="A file of anchors kept elsewhere; may be repeated.", show_default=False)
+        list[Path] | None,
+        typer.Option(help="File of anchors, kept on another machine; may be repeated.", show_default=False),
     ] = None,
-    frames: Annotated[bool, typer.Option("--frames", help="Also read every stored frame.")] = False,
+    frames: Annotated[bool, typer.Option("--frames", help="Also verify every stored frame.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Look for signs of tampering. Exit code 0: none, 1: something was found, 2: no ledger."""
+    """Check the ledger for tampering. Exit code 0: intact, 1: tampered with or damaged, 2: no ledger."""
     from gonogo.errors import UnfitError
     from gonogo.ledger import read_anchors
     from gonogo.ledger import verify as find_tampering
@@ -84,22 +85,23 @@ def verify_command(
     anchors = [each for path in anchor or () for each in read_anchors(path)]
     findings = find_tampering(ledger, anchors=anchors, frames=frames)
     for finding in findings:
-        told = {"flaw": finding.flaw.value, "seq": finding.seq, "what": finding.what}
-        typer.echo(json.dumps(told) if as_json else f"{finding.flaw.value:10s}{finding.what}")
+        shown = {"flaw": finding.flaw.value, "seq": finding.seq, "what": finding.what}
+        typer.echo(json.dumps(shown) if as_json else f"{finding.flaw.value:10s}{finding.what}")
     if findings:
         raise UnfitError(f"{ledger}: {len(findings)} signs of tampering or damage. Keep the file as evidence.")
     if anchors:
-        typer.echo(f"untouched, and up to row {max(each.seq for each in anchors)} as it was published", err=as_json)
+        typer.echo(f"intact; matches the anchors up to row {max(each.seq for each in anchors)}", err=as_json)
     else:
-        reach = "untouched, as far as the file can tell: only an anchor (--anchor) shows a chain that was computed anew"
+        reach = "intact, as far as the file shows: only an anchor (--anchor) reveals a chain that was recomputed"
         typer.echo(reach, err=as_json)
 
 
 @app.command("anchor")
 def anchor_command(
-    ledger: _Ledger, to: Annotated[Path, typer.Option(help="The file to append to; keep it out of the line's reach.")]
+    ledger: _Ledger,
+    to: Annotated[Path, typer.Option(help="File to append to; keep it where the line's machines cannot write.")],
 ) -> None:
-    """Publish the ledger's head, so that everything up to it can be proved later."""
+    """Append the hash of the ledger's last row to a file, as later proof of all rows up to it."""
     from gonogo.ledger import Ledger, publish_anchor
 
     with Ledger.open(ledger, create=False, read_only=True) as opened:
@@ -109,9 +111,9 @@ def anchor_command(
 
 @app.command("export")
 def export_command(
-    ledger: _Ledger, out: Annotated[Path, typer.Option(help="Where to write; the name ends in .parquet or .csv.")]
+    ledger: _Ledger, out: Annotated[Path, typer.Option(help="File to write, .parquet or .csv.")]
 ) -> None:
-    """Write every row to a table for other programs."""
+    """Export all rows as a table."""
     from gonogo.ledger import Ledger
     from gonogo.ledger import export as write_table
 
@@ -123,21 +125,20 @@ def export_command(
 @app.command("retain")
 def retain_command(
     ledger: _Ledger,
-    keep_days: Annotated[float, typer.Option(min=1, help="Keep the frames of this many days.")],
-    keep_bad: Annotated[bool, typer.Option("--keep-bad", help="Keep the frames of bad parts for good.")] = False,
-    who: Annotated[
-        str, typer.Option(help="Name of the person who orders it, for the record.")
-    ] = "gonogo ledger retain",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be deleted.")] = False,
+    keep_days: Annotated[float, typer.Option(min=1, help="Keep frames that are younger than this number of days.")],
+    keep_bad: Annotated[bool, typer.Option("--keep-bad", help="Keep the frames of bad parts indefinitely.")] = False,
+    who: Annotated[str, typer.Option(help="Name of the person responsible, for the record.")] = "gonogo ledger retain",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report what would be deleted, but delete nothing.")
+    ] = False,
 ) -> None:
-    """Delete old frames. Their rows stay, and a row records what was deleted."""
-    from gonogo.ledger import Ledger, Policy
-    from gonogo.ledger import retain as let_go
+    """Delete old frames. Their rows stay; a new row records the deletion."""
+    from gonogo.ledger import Ledger, Policy, retain
 
     with Ledger.open(ledger, create=False) as opened:
-        done = let_go(opened, Policy(keep_days=keep_days, keep_bad=keep_bad), who=who, dry_run=dry_run)
+        done = retain(opened, Policy(keep_days=keep_days, keep_bad=keep_bad), who=who, dry_run=dry_run)
     verb = "Would delete" if dry_run else "Deleted"
-    typer.echo(f"{verb} {done.deleted} frames ({done.freed_bytes / 1e6:.1f} MB); {done.kept} stay")
+    typer.echo(f"{verb} {done.deleted} frames ({done.freed_bytes / 1e6:.1f} MB); {done.kept} kept")
 
 
 def _as_json(row: Row[Record]) -> dict[str, Any]:
@@ -157,8 +158,8 @@ def _line(row: Row[Record]) -> str:
         return f"{start}{record.state.value:8s}{score:>9s}  {whose}  {record.reason}"
     if isinstance(record, Action):
         about = "" if record.about is None else f" row {record.about}"
-        said = " ".join(filter(None, (record.label, record.defect)))
-        return f"{start}{record.action}{about} by {record.who} {said}".rstrip()
+        decision = " ".join(filter(None, (record.label, record.defect)))
+        return f"{start}{record.action}{about} by {record.who} {decision}".rstrip()
     return f"{start}{row.kind.value}"
 
 

@@ -1,4 +1,4 @@
-"""``gonogo station msa``: is the gauge, with its people, fit for use?"""
+"""``gonogo station msa``: measurement system analysis of an attribute agreement study."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def msa_command(
             "optionally reference_value and picture_sha256.",
         ),
     ],
-    report: Annotated[Path | None, typer.Option(help="Write the study as one HTML page.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Analyse an attribute agreement study: within, between and against the reference."""
+    """Analyse an attribute agreement study: within and between appraisers, and against the reference."""
     from gonogo.msa import analyse, read_study
 
     study = read_study(study_csv)

@@ -1,4 +1,4 @@
-"""``gonogo qualify``: the report that an auditor signs."""
+"""``gonogo qualify``: write the qualification report for an auditor."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import typer
 
 def qualify_command(
     bundle: Annotated[Path, typer.Argument(help="The inspector to qualify.", metavar="BUNDLE")],
-    dataset: Annotated[Path, typer.Argument(help="The data set it was trained and certified on.", metavar="DATASET")],
-    out: Annotated[Path, typer.Option(help="The HTML page to write.", metavar="FILE")] = Path("qualification.html"),
+    dataset: Annotated[
+        Path, typer.Argument(help="The data set that it was trained and certified on.", metavar="DATASET")
+    ],
+    out: Annotated[Path, typer.Option(help="HTML file to write.", metavar="FILE")] = Path("qualification.html"),
     pdf: Annotated[
         Path | None,
-        typer.Option(help="Also print it to PDF, by a Chromium on this machine.", metavar="FILE", show_default=False),
+        typer.Option(help="Also print the page to this PDF file (needs Chromium).", metavar="FILE", show_default=False),
     ] = None,
 ) -> None:
-    """Examine certificate, splits and test, and write one printable page. Exit code 1 where it does not qualify."""
+    """Examine data, certificate and test, and write a printable report. Exit code 1 if it does not qualify."""
     from gonogo.dataset import Dataset, Split
     from gonogo.dataset.judged import record_judged
     from gonogo.errors import UnfitError
@@ -36,4 +38,4 @@ def qualify_command(
         typer.echo(f"Wrote {pdf}")
     if not found.qualified:
         failed = [finding.what for finding in found.findings if not finding.passed]
-        raise UnfitError(f"{bundle}: not qualified ({'; '.join(failed)}). {out} says why.")
+        raise UnfitError(f"{bundle}: not qualified ({'; '.join(failed)}). See {out} for the reasons.")

@@ -1,4 +1,4 @@
-"""``gonogo bundle quantize``."""
+"""``gonogo bundle quantize``: make a bundle that computes in INT8 or BF16."""
 
 from __future__ import annotations
 
@@ -14,55 +14,59 @@ if TYPE_CHECKING:
 
 
 class ArithmeticName(StrEnum):
-    """What the new bundle computes in."""
+    """Precision of the new bundle."""
 
     INT8 = "int8"
     BF16 = "bf16"
 
 
 class PresetName(StrEnum):
-    """How the ranges of INT8 activations are laid out."""
+    """NNCF's presets for the INT8 ranges of activations."""
 
     PERFORMANCE = "performance"
     MIXED = "mixed"
 
 
 def quantize_command(
-    bundle: Annotated[Path, typer.Argument(help="The certified inspector; it is left as it is.", metavar="BUNDLE")],
-    dataset: Annotated[Path, typer.Argument(help="The data set it was trained on.", metavar="DATASET")],
-    out: Annotated[Path, typer.Option(help="The bundle to create, for example tile8.inspector.")],
+    bundle: Annotated[Path, typer.Argument(help="The certified inspector; it is not changed.", metavar="BUNDLE")],
+    dataset: Annotated[Path, typer.Argument(help="The data set that it was trained on.", metavar="DATASET")],
+    out: Annotated[Path, typer.Option(help="Bundle to create, for example tile8.inspector.")],
     arithmetic: Annotated[
-        ArithmeticName, typer.Option(help="INT8 layers with the rest in FP32, or the same graph in BF16.")
+        ArithmeticName, typer.Option(help="int8: INT8 layers, the rest in FP32; bf16: the same graph in BF16.")
     ] = ArithmeticName.INT8,
-    max_flips: Annotated[float, typer.Option(help="Allowed bound on parts that go from go to no-go or back.")] = 0.005,
-    max_moves: Annotated[float, typer.Option(help="Allowed bound on parts that go into or out of review.")] = 0.02,
+    max_flips: Annotated[
+        float, typer.Option(help="Largest allowed share of parts that change between go and no-go (upper bound).")
+    ] = 0.005,
+    max_moves: Annotated[
+        float, typer.Option(help="Largest allowed share of parts that move into or out of review (upper bound).")
+    ] = 0.02,
     confidence: Annotated[float, typer.Option(help="Confidence of both bounds.")] = 0.95,
     max_pointing_loss: Annotated[
-        float, typer.Option(help="Allowed share of marked defects that the hottest point no longer lies on.")
+        float, typer.Option(help="Largest allowed share of marked defects that the heat map's peak no longer hits.")
     ] = 0.02,
     min_correlation: Annotated[
-        float, typer.Option(help="Median correlation of the defect maps asked for where no defect is marked.")
+        float, typer.Option(help="Smallest median correlation of the heat maps, where no defects are marked.")
     ] = 0.9,
     split: Annotated[
-        list[str], typer.Option(help="Split whose parts are compared, calibrate or test; may be repeated.")
+        list[str], typer.Option(help="Split to compare the verdicts on, calibrate or test; may be repeated.")
     ] = ["calibrate", "test"],  # noqa: B006 - Typer wants a list as the default and never changes it
     pictures: Annotated[
-        int, typer.Option(min=1, help="Number of pictures from train and val that set the INT8 ranges.")
+        int, typer.Option(min=1, help="Number of train and val pictures that the INT8 ranges are measured on.")
     ] = 300,
     preset: Annotated[
-        PresetName, typer.Option(help="'mixed' for activations that go below zero (other than ReLU).")
+        PresetName, typer.Option(help="mixed: for networks whose activations can be negative (not ReLU).")
     ] = PresetName.PERFORMANCE,
     control: Annotated[
         bool,
-        typer.Option("--control/--no-control", help="Keep the layers that change the scores most in full precision."),
+        typer.Option("--control/--no-control", help="Keep the layers that change the scores most in FP32."),
     ] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the choice of pictures.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for the choice of pictures.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Make a bundle that computes in INT8 or BF16, certify it and prove that it judges as before.
+    """Make a bundle that computes in INT8 or BF16, certify it and check that its verdicts agree with the original.
 
-    Exit code 1, and nothing written, where more verdicts may differ than is allowed.
+    Exit code 1 if more verdicts may differ than is allowed; nothing is written then.
     """
     from gonogo.dataset import Dataset, Split
     from gonogo.inspector import Inspector
@@ -91,7 +95,7 @@ def quantize_command(
     )
     made = quantize_bundle(Inspector.load(bundle), Dataset.read(dataset), out, options, overwrite=overwrite)
     manifest = made.bundle.manifest
-    assert manifest.quantization is not None, "it was stated a moment ago"
+    assert manifest.quantization is not None, "quantize_bundle always records it"
     assert manifest.operating_point is not None, "quantizing always certifies"
     if as_json:
         typer.echo(json.dumps(_as_json(made), allow_nan=False))
@@ -107,7 +111,7 @@ def quantize_command(
 
 def _as_json(made: Quantized) -> dict[str, Any]:
     manifest = made.bundle.manifest
-    assert manifest.quantization is not None, "it was stated a moment ago"
+    assert manifest.quantization is not None, "quantize_bundle always records it"
     return {
         "bundle": str(made.bundle.root),
         "bundle_sha256": made.bundle.sha256,

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def replay_command(
-    ledger: Annotated[Path, typer.Argument(help="The ledger, for example line1.ledger.", metavar="LEDGER")],
+    ledger: Annotated[Path, typer.Argument(help="The ledger file, for example line1.ledger.", metavar="LEDGER")],
     bundle: Annotated[
-        Path | None, typer.Option(help="The bundle that judges. [default: the one that judged each part then]")
+        Path | None, typer.Option(help="Bundle to judge with. [default: the one that judged each part]")
     ] = None,
     station: Annotated[str | None, typer.Option(help="Only this station.", show_default=False)] = None,
     lot: Annotated[str | None, typer.Option(help="Only this lot.", show_default=False)] = None,
@@ -26,10 +26,12 @@ def replay_command(
         datetime | None, typer.Option(help="Only rows from this time on, UTC.", show_default=False)
     ] = None,
     until: Annotated[datetime | None, typer.Option(help="Only rows before this time, UTC.", show_default=False)] = None,
-    after: Annotated[int, typer.Option(min=0, help="Continue after this row.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line; the last is the summary.")] = False,
+    after: Annotated[int, typer.Option(min=0, help="Start after the row with this number.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per line; the last is the summary.")
+    ] = False,
 ) -> None:
-    """Judge stored frames again and list every verdict that would change.
+    """Judge the stored frames again and list every verdict that would change.
 
     Exit code 1 if the same bundle does not give bit-equal scores, or if frames are missing or were changed.
     """
@@ -39,30 +41,26 @@ def replay_command(
     from gonogo.inspector import Inspector
     from gonogo.ledger import Ledger, Where
     from gonogo.progress import track
-    from gonogo.replay import replay_ledger as judge_again
+    from gonogo.replay import replay_ledger
 
     since, until = (moment and moment.replace(tzinfo=UTC) for moment in (since, until))
     where = Where(station=station, lot=lot, since=since, until=until)
     tally = _Tally()
     with Ledger.open(ledger, create=False, read_only=True) as opened:
         inspector = None if bundle is None else Inspector.load(bundle)
-        found = judge_again(opened, inspector, where=where, after=after)
+        found = replay_ledger(opened, inspector, where=where, after=after)
         try:
             for each in track(found, "judging again", total=None if after else opened.count(where)):
-                told = tally.add(each)
-                if told is not None:
-                    typer.echo(json.dumps(told) if as_json else _line(told))
+                row = tally.add(each)
+                if row is not None:
+                    typer.echo(json.dumps(row) if as_json else _line(row))
         except KeyboardInterrupt:
-            typer.echo(f"Interrupted. Go on with: gonogo ledger replay {ledger} --after {tally.last}", err=True)
+            typer.echo(f"Interrupted. Continue with: gonogo ledger replay {ledger} --after {tally.last}", err=True)
             raise typer.Exit(130) from None
         finally:
             typer.echo(json.dumps(tally.summary()) if as_json else tally.text())
     if tally.unequal or tally.skipped["lost"]:
-        raise UnfitError(
-            f"{ledger}: {tally.unequal} parts do not score the same with the same bundle (by at most "
-            f"{tally.largest_difference:g}), and the frames of {tally.skipped['lost']} are missing or were changed. "
-            "Was it judged on another processor? Else look into it: gonogo ledger verify --frames"
-        )
+        raise UnfitError(f"{ledger}: {tally.problem()}")
 
 
 @dataclass
@@ -77,16 +75,16 @@ class _Tally:
     last: int = 0
 
     def add(self, each: Rejudged | Skipped) -> dict[str, Any] | None:
-        """Count one part; what to tell of it, or ``None`` where nothing is to be told."""
+        """Count one part, and return the row to print; ``None`` if there is nothing to report."""
         from gonogo.replay import Gap, Skipped
 
         self.last = each.row.seq
         record = each.row.record
-        told: dict[str, Any] = {"seq": each.row.seq, "station": record.station, "trigger_id": record.trigger_id}
-        told |= {"part": record.part, "lot": record.lot}
+        shown: dict[str, Any] = {"seq": each.row.seq, "station": record.station, "trigger_id": record.trigger_id}
+        shown |= {"part": record.part, "lot": record.lot}
         if isinstance(each, Skipped):
             self.skipped[each.gap.value] += 1
-            return told | {"skipped": each.gap.value, "why": each.why} if each.gap is Gap.LOST else None
+            return shown | {"skipped": each.gap.value, "why": each.why} if each.gap is Gap.LOST else None
         self.parts += 1
         self.same_bundle += each.same_bundle
         unequal = each.same_bundle and not each.equal
@@ -98,7 +96,7 @@ class _Tally:
             self.changes[f"{each.state_before.value} -> {each.state_after.value}"] += 1
         if not (each.changed or unequal):
             return None
-        return told | {
+        return shown | {
             "same_bundle": each.same_bundle,
             "state_before": each.state_before.value,
             "state_after": each.state_after.value,
@@ -118,6 +116,13 @@ class _Tally:
             "last_seq": self.last,
         }
 
+    def problem(self) -> str:
+        return (
+            f"{self.unequal} parts have another score with the same bundle (largest difference "
+            f"{self.largest_difference:g}), and the frames of {self.skipped['lost']} parts are missing or changed. "
+            "Scores differ on another processor; otherwise run: gonogo ledger verify --frames"
+        )
+
     def text(self) -> str:
         changes = "".join(f"\n  {change}: {count}" for change, count in sorted(self.changes.items()))
         skipped = ", ".join(f"{count} {gap}" for gap, count in sorted(self.skipped.items()))
@@ -127,9 +132,9 @@ class _Tally:
         )
 
 
-def _line(told: dict[str, Any]) -> str:
-    who = f"row {told['seq']}  {told['station']}/{told['trigger_id']}"
-    if "skipped" in told:
-        return f"{who}  {told['skipped']}: {told['why']}"
-    states = f"{told['state_before']} -> {told['state_after']}"
-    return f"{who}  {states}  score {told['score_before']} -> {told['score_after']}"
+def _line(row: dict[str, Any]) -> str:
+    who = f"row {row['seq']}  {row['station']}/{row['trigger_id']}"
+    if "skipped" in row:
+        return f"{who}  {row['skipped']}: {row['why']}"
+    states = f"{row['state_before']} -> {row['state_after']}"
+    return f"{who}  {states}  score {row['score_before']} -> {row['score_after']}"

@@ -1,4 +1,4 @@
-"""``gonogo certify BUNDLE --revisions`` and ``--restore N``: the limits that were in force before, and back to them."""
+"""``gonogo certify BUNDLE --revisions`` and ``--restore N``: list and restore earlier thresholds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show_revisions(path: Path, number: int | None, *, force: bool, as_json: bool) -> None:
-    """Restore a revision where a number is given, then list them all."""
+    """Restore a revision if a number is given, then list all revisions."""
     from gonogo import bundle as bundles
     from gonogo.certification import restore
     from gonogo.inspector import Inspector
@@ -33,7 +33,7 @@ def show_revisions(path: Path, number: int | None, *, force: bool, as_json: bool
         for sentence in row["promises"]:
             typer.echo(f"   {sentence}")
     if not rows:
-        typer.echo("There are no limits yet.")
+        typer.echo("There are no thresholds yet.")
 
 
 def _rows(opened: Bundle) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""``gonogo roi``: see what a recipe does, and tune one to labelled boxes. Heavy imports stay inside the functions."""
+"""``gonogo roi``: preview an ROI config on a photograph, and tune one on labelled boxes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from gonogo.roi.tuning import Tuned
     from gonogo.schema import Frame
 
-app = typer.Typer(help="The region of interest by classical vision: preview and tune a recipe.", no_args_is_help=True)
+app = typer.Typer(
+    help="Find the region of interest with classical vision: preview and tune an ROI config.", no_args_is_help=True
+)
 
 SIDE_PX = 320
 
@@ -27,16 +29,16 @@ def _roi() -> None:
 
 @app.command("preview")
 def preview_command(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A region-of-interest recipe (TOML).")],
+    roi_config: Annotated[Path, typer.Argument(metavar="ROI.TOML", help="The ROI config.")],
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A photograph.")],
-    out: Annotated[Path, typer.Option(help="The sheet to write, .png or .jpg.")],
+    out: Annotated[Path, typer.Option(help="Image to write, .png or .jpg.")],
 ) -> None:
-    """Show every step of a recipe on a photograph, side by side, and what it finds."""
+    """Show each step of an ROI config on a photograph, and the box that it finds."""
     from gonogo import images
     from gonogo.files import write_beside
     from gonogo.roi import open_roi, preview
 
-    roi, frame = open_roi(recipe), images.load_picture(photo)
+    roi, frame = open_roi(roi_config), images.load_picture(photo)
     write_beside(out, _encoded(preview(roi, frame), out))
     located = roi.locate(frame)
     if located.box is None:
@@ -47,24 +49,28 @@ def preview_command(
 
 @app.command("tune")
 def tune_command(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set with boxes.")],
-    out: Annotated[Path, typer.Option(help="The recipe to write (TOML).")],
-    trials: Annotated[int, typer.Option(min=1, help="Random recipes to start from, then as many again nearby.")] = 400,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed: the same seed gives the same recipe.")] = 0,
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set with labelled boxes.")],
+    out: Annotated[Path, typer.Option(help="ROI config to write (TOML).")],
+    trials: Annotated[
+        int, typer.Option(min=1, help="Number of random configs to try, and of variations of the best one.")
+    ] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed: the same seed gives the same config.")] = 0,
     folds: Annotated[
         int | None,
         typer.Option(
             min=2,
-            help="Cross-validate instead of using the splits: tune on all folds but one, test on it, in turn; the "
-            "recipe written is tuned on all pictures. [default: 5 where the data set has no splits]",
+            help="Cross-validate with this number of folds instead of using the splits; the config that is written is "
+            "tuned on all pictures. [default: 5 if the data set has no splits]",
         ),
     ] = None,
-    limit_s: Annotated[float, typer.Option(min=1, help="Stop searching after this many seconds (each fold).")] = 300.0,
+    limit_s: Annotated[
+        float, typer.Option(min=1, help="Stop the search after this number of seconds, per fold.")
+    ] = 300.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Search a recipe against labelled boxes, and say how well it finds the part in pictures it was not tuned on.
+    """Search for the ROI config that best finds the labelled boxes, and measure it on unseen pictures.
 
-    Ctrl-C ends the search and keeps the best recipe so far.
+    Ctrl-C ends the search and keeps the best config so far.
     """
     from gonogo.dataset import Dataset, Split
     from gonogo.roi import ClassicalRoi, time_roi, write_roi_config
@@ -81,7 +87,7 @@ def tune_command(
 
     tuned = search(examples)
     comment = f"Tuned by gonogo roi tune on {len(examples)} pictures, seed {seed}."
-    write_roi_config(out, tuned.recipe, comment=comment)  # safe before the measuring, which may be interrupted
+    write_roi_config(out, tuned.recipe, comment=comment)  # written before the measurement, which may be interrupted
     if folds:
         if tuned.interrupted:
             raise KeyboardInterrupt
@@ -103,7 +109,7 @@ def _has_unseen(data: Dataset) -> bool:
 
 
 def _uninterrupted(tuned: Tuned) -> ClassicalConfig:
-    """A fold cut short would be reported as worse than it is."""
+    """Refuse an interrupted fold, which would be reported as worse than it is."""
     if tuned.interrupted:
         raise KeyboardInterrupt
     return tuned.recipe
@@ -123,11 +129,11 @@ def _report(out: Path, tuned: Tuned, unseen: RoiScore, how: str, timing: RoiTimi
         typer.echo(json.dumps(content, indent=1))
         return
     stopped = "" if tuned.complete else " (stopped early)"
-    typer.echo(f"{out}: the best of {tuned.trials} recipes{stopped}")
+    typer.echo(f"{out}: best of {tuned.trials} ROI configs{stopped}")
     typer.echo(f"unseen ({how}): {unseen}")
-    typer.echo(f"tuned on (flatters): {tuned.seen}")
+    typer.echo(f"tuned on (optimistic): {tuned.seen}")
     typer.echo(
-        f"cost: {timing.locate_ms:.1f} ms a picture, {timing.ratio:.2f} of its decoding ({timing.decode_ms:.1f} ms)"
+        f"time: {timing.locate_ms:.1f} ms per picture, {timing.ratio:.2f} of the decoding ({timing.decode_ms:.1f} ms)"
     )
 
 

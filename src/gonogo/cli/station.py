@@ -1,4 +1,4 @@
-"""``gonogo station``: run one inspection position, try it out, report on it."""
+"""``gonogo station``: run, check and report on one inspection station."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ import typer
 
 from gonogo.cli.msa import msa_command
 
-app = typer.Typer(help="One inspection position on a line: run, check, report.", no_args_is_help=True)
+app = typer.Typer(help="One inspection station on a line: run, check, report.", no_args_is_help=True)
 
-_Toml = Annotated[Path, typer.Argument(help="The station's settings.", metavar="STATION.TOML")]
+_Toml = Annotated[Path, typer.Argument(help="Settings of the station.", metavar="STATION.TOML")]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command("run")
 def run_command(station: _Toml) -> None:
-    """Run the station until SIGTERM, Ctrl-C or the end of standard input."""
-    from gonogo.station import read_settings, worker_command
-    from gonogo.station import run_station as run_station
+    """Run the station until SIGTERM, Ctrl-C or end of standard input."""
+    from gonogo.station import read_settings, run_station, worker_command
 
     settings = read_settings(station)
     run_station(settings, worker_command(station.resolve()), complain=lambda text: typer.echo(text, err=True))
@@ -30,7 +29,7 @@ def run_command(station: _Toml) -> None:
 
 @app.command("check")
 def check_command(station: _Toml, as_json: _Json = False) -> None:
-    """Test everything the station needs: ledger, bundles, cameras. Nothing is recorded."""
+    """Check everything that the station needs: ledger, bundles, cameras. Nothing is recorded."""
     from gonogo.errors import UnfitError
     from gonogo.station import read_settings
     from gonogo.station.checking import check_station
@@ -43,12 +42,12 @@ def check_command(station: _Toml, as_json: _Json = False) -> None:
             typer.echo(f"{'pass' if each.passed else 'FAIL'}  {each.what}: {each.detail}")
     failed = sum(not each.passed for each in found)
     if failed:
-        raise UnfitError(f"{station}: {failed} of {len(found)} trials failed; each is named above with its reason.")
+        raise UnfitError(f"{station}: {failed} of {len(found)} checks failed; the reasons are listed above.")
 
 
 @app.command("example")
 def example_command() -> None:
-    """Print a commented station.toml to start from."""
+    """Print a commented station.toml as a starting point."""
     from gonogo.station import EXAMPLE
 
     typer.echo(EXAMPLE, nl=False)
@@ -56,16 +55,18 @@ def example_command() -> None:
 
 @app.command("limits")
 def limits_command(
-    photos: Annotated[list[Path], typer.Argument(help="Good photographs from this camera, or folders of them.")],
+    photos: Annotated[
+        list[Path], typer.Argument(help="Photographs of good parts from this camera, or folders of them.")
+    ],
 ) -> None:
-    """Measure good photographs and print the limits for [views.health]."""
+    """Measure photographs of good parts and print the limits for [cameras.health]."""
     from gonogo import images
     from gonogo.capture import suggest_limits
     from gonogo.progress import track
 
     files = list(images.find(*photos))
     found = suggest_limits(images.load_picture(file) for file in track(files, "Measuring"))
-    typer.echo(f"# measured on {len(files)} photographs\n[views.health]")
+    typer.echo(f"# measured on {len(files)} photographs\n[cameras.health]")
     for key, value in found.model_dump(mode="json").items():
         if value is not None:
             typer.echo(f"{key} = {json.dumps(value)}")
@@ -73,7 +74,7 @@ def limits_command(
 
 @app.command("status")
 def status_command(station: _Toml, as_json: _Json = False) -> None:
-    """Show the status of the running station."""
+    """Show the status of a running station."""
     from gonogo.errors import UnfitError
     from gonogo.station import read_settings, read_station_status
 
@@ -97,9 +98,9 @@ def status_command(station: _Toml, as_json: _Json = False) -> None:
 def acknowledge_command(
     station: _Toml,
     who: Annotated[str, typer.Option(help="Name of the person responsible.")],
-    note: Annotated[str, typer.Option(help="What was found and what was done about it.")] = "",
+    note: Annotated[str, typer.Option(help="The finding and the action taken.")] = "",
 ) -> None:
-    """Let parts pass again after a failed or overdue test with a known bad part."""
+    """Let parts pass again after a failed or overdue test with a challenge part."""
     from gonogo.ledger import Action, Ledger
     from gonogo.station import read_settings
     from gonogo.station.challenge import ACKNOWLEDGE
@@ -109,20 +110,24 @@ def acknowledge_command(
         row = ledger.append_action(
             Action(action=ACKNOWLEDGE, who=who, station=settings.station, details={"what": "challenge", "note": note})
         )
-    typer.echo(f"Recorded as row {row.seq}; the station takes note within a second.")
+    typer.echo(f"Recorded as row {row.seq}; takes effect within a second.")
 
 
 @app.command("report")
 def report_command(
     ledger: Annotated[Path, typer.Argument(help="The station's ledger.", metavar="LEDGER")],
-    out: Annotated[Path, typer.Option(help="The HTML file to write.")],
-    station: Annotated[str | None, typer.Option(help="Which station, where the ledger holds several.")] = None,
-    since: Annotated[datetime | None, typer.Option(help="Local time; everything where omitted.")] = None,
-    until: Annotated[datetime | None, typer.Option(help="Local time.")] = None,
+    out: Annotated[Path, typer.Option(help="HTML file to write.")],
+    station: Annotated[str | None, typer.Option(help="Name of the station, if the ledger holds several.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="Start of the period, local time. [default: the first row]")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(help="End of the period, local time. [default: the last row]")
+    ] = None,
     zone: Annotated[str, typer.Option(help="Time zone of the plant, for example Europe/Berlin.")] = "UTC",
-    shifts: Annotated[str, typer.Option(help="Hours at which shifts begin.")] = "6,14,22",
+    shifts: Annotated[str, typer.Option(help="Hours at which the shifts begin.")] = "6,14,22",
 ) -> None:
-    """Write the shift leader's page about one station and a period of time."""
+    """Write a shift report on one station for a period of time."""
     from gonogo.station.shift_page import write_shift_page
     from gonogo.station.shift_report import gather, parse_shifts
 

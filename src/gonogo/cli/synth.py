@@ -1,4 +1,4 @@
-"""``gonogo dataset synth``: render a data set of circuit boards, or a contact sheet of them."""
+"""``gonogo dataset synth``: render a data set of circuit boards, or a contact sheet."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ Type = TypeVar("Type", bound=StrEnum)
 
 
 def synth_command(
-    out: Annotated[Path | None, typer.Option(help="The data set folder to create.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Data set folder to create.", show_default=False)] = None,
     parts: Annotated[int, typer.Option(min=1, help="Number of parts, one picture each.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Random seed: the same seed renders the same pictures.")] = 1,
     difficulty: Annotated[
-        float, typer.Option(min=0, max=1, help="0 is plain, 1 is hard: contrast, width, clutter, pose, light, noise.")
+        float,
+        typer.Option(min=0, max=1, help="From 0 (easy) to 1 (hard): contrast, width, clutter, pose, light, noise."),
     ] = 0.5,
     size: Annotated[str, typer.Option(metavar="WxH", help="Size of the pictures in pixels.")] = "640x480",
     bad_share: Annotated[float, typer.Option(min=0, max=1, help="Share of bad parts.")] = 0.5,
@@ -28,20 +29,23 @@ def synth_command(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, max=1024, help="Number of processes; the pictures do not depend on it. [default: one per core]"
+            min=1,
+            max=1024,
+            help="Number of processes; the pictures are the same for any number. [default: one per core]",
         ),
     ] = None,
     splits: Annotated[
-        str | None, typer.Option(help="train/val/calibrate/test, 50/10/25/15 by default; dealt by whole lots.")
+        str | None,
+        typer.Option(help="Percentages of train/val/calibrate/test, 50/10/25/15 by default; a lot is never divided."),
     ] = None,
     board: Annotated[list[str] | None, typer.Option(help="Only this board type; may be repeated.")] = None,
     chip: Annotated[list[str] | None, typer.Option(help="Only this chip type; may be repeated.")] = None,
     sheet: Annotated[
-        Path | None, typer.Option(help="Write a contact sheet (JPEG) of this series instead.", show_default=False)
+        Path | None, typer.Option(help="Write only a contact sheet (JPEG) of this series.", show_default=False)
     ] = None,
-    sheet_first: Annotated[int, typer.Option(min=0, help="The first part on the contact sheet.")] = 0,
+    sheet_first: Annotated[int, typer.Option(min=0, help="Number of the first part on the contact sheet.")] = 0,
 ) -> None:
-    """Render circuit boards with good and bad chips: pictures, boxes, exact defect masks, splits."""
+    """Render a data set of circuit boards with good and bad chips: pictures, boxes, exact defect masks, splits."""
     from gonogo import synthetic
     from gonogo.dataset.splits import Fractions
 

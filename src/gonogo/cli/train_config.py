@@ -1,7 +1,7 @@
-"""``train.toml``: the options of ``gonogo train`` that belong together, read by ``--config``.
+"""``train.toml``: a file with options of ``gonogo train``, read by ``--config``.
 
-Every key is the option of the same name, in the section it has in ``gonogo train --help``. A value on the command line
-wins over one in the file.
+Each key is the option of the same name; the sections are those of ``gonogo train --help``. Options on the command line
+override the file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
 
 
 _FILES = {"weights": ("imagenet", "none"), "roi_weights": ("imagenet", "none"), "roi": ("none", "learned")}
-"""Options that name a file, and the words that they take instead."""
+"""Options that take a file, and the keywords that they accept instead."""
 
 
 def _size(text: str) -> str:
@@ -36,7 +36,7 @@ def _size(text: str) -> str:
 
 
 class PromiseSection(Strict):
-    """What is certified, and what happens where it cannot be."""
+    """``[promise]``: the rates to certify, and the behaviour if they cannot be certified."""
 
     max_escape: Share | None = Field(default=None, examples=[0.05])
     max_overkill: Share | None = Field(default=None, examples=[0.05])
@@ -47,7 +47,7 @@ class PromiseSection(Strict):
 
 
 class InputSection(Strict):
-    """What the network sees, and which network."""
+    """``[input]``: the network and its input."""
 
     size: Annotated[str, AfterValidator(_size)] | None = Field(default=None, examples=["640x320"])
     reduction: Reduction = 1
@@ -62,7 +62,7 @@ class InputSection(Strict):
 
 
 class RegionSection(Strict):
-    """Where the part is."""
+    """``[region]``: how the part is found."""
 
     roi: str = "none"
     roi_backbone: str | None = Field(default=None, examples=["resnet18"])
@@ -70,7 +70,7 @@ class RegionSection(Strict):
 
 
 class FineTuningSection(Strict):
-    """Training of the whole network."""
+    """``[fine_tuning]``: training of the whole network."""
 
     finetune: bool = False
     epochs: Count = 24
@@ -84,7 +84,7 @@ class FineTuningSection(Strict):
 
 
 class TrainConfig(Strict):
-    """A whole ``train.toml``."""
+    """The contents of a ``train.toml``."""
 
     seed: int = Field(default=0, ge=0, le=LARGEST_INTEGER)
     promise: PromiseSection = PromiseSection()
@@ -93,10 +93,10 @@ class TrainConfig(Strict):
     fine_tuning: FineTuningSection = FineTuningSection()
 
     def options(self, *, given_only: bool = False) -> dict[str, Any]:
-        """The options by their names, without the sections.
+        """Return the options by name, without the sections.
 
         Args:
-            given_only: Leave out what the file does not state.
+            given_only: Leave out options that the file does not set.
         """
         stated = self.model_dump(exclude_unset=given_only)
         options = {"seed": stated.pop("seed")} if "seed" in stated else {}
@@ -108,11 +108,11 @@ class TrainConfig(Strict):
 
 
 def read_options(path: Path) -> dict[str, Any]:
-    """The options that a ``train.toml`` states. Paths are relative to its folder.
+    """Read the options that a ``train.toml`` sets. Paths are relative to its folder.
 
     Raises:
-        InputError: missing, not TOML, an unknown key, a wrong type, or a value out of range; names the file, the key,
-            what was expected and what was found.
+        InputError: the file is missing or not TOML, has an unknown key, a wrong type or a value out of range. The
+            message names the file, the key, the expected and the found value.
     """
     options = read_toml(path, TrainConfig, example="gonogo train --example-config").options(given_only=True)
     files = {name: value for name, value in options.items() if name in _FILES and value not in _FILES[name]}
@@ -121,13 +121,13 @@ def read_options(path: Path) -> dict[str, Any]:
 
 _HEAD = """\
 # Options of gonogo train, for: gonogo train DATASET --out BUNDLE --config train.toml
-# Every key is the option of the same name; the values shown are the defaults. An option on the command line wins over
-# this file. Paths are relative to this file's folder.
+# Each key is the option of the same name; the values shown are the defaults. Options on the command line override
+# this file. Paths are relative to the folder of this file.
 """
 
 
 def example_toml(helps: dict[str, str]) -> str:
-    """A commented ``train.toml`` with every key at its default.
+    """Return a commented ``train.toml`` with every key at its default.
 
     Args:
         helps: The help text of each option, by its name.
@@ -144,7 +144,7 @@ def example_toml(helps: dict[str, str]) -> str:
 
 
 def _commented(key: str, field: FieldInfo, text: str) -> list[str]:
-    """A key at its default below its help text; commented out, with an example, where there is no default."""
+    """Write a key at its default below its help text; a key without a default is commented out, with an example."""
     explained = textwrap.wrap(text, width=110, initial_indent="# ", subsequent_indent="# ")
     if field.default is None:
         return [*explained, f"# {key} = {json.dumps((field.examples or [''])[0])}", ""]

@@ -1,4 +1,4 @@
-"""Types of the options of ``gonogo train``, with their help texts and sections."""
+"""Option types of ``gonogo train``, with their help texts and sections."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ if TYPE_CHECKING:
     from gonogo.model import Normalisation, Pool
 
 PROMISE, INPUT, REGION, FINE_TUNING = "Promise", "What the network sees", "Region", "Fine-tuning"
-"""Sections of the options in ``--help``; those of the same name, in short, are the tables of a train.toml."""
+"""Sections of the options in ``--help``; a train.toml has one table for each."""
 
 RoiOption = Annotated[
     str,
     typer.Option(
         rich_help_panel=REGION,
-        help="Where the part is: 'none' judges the whole picture, 'learned' trains a search on the labelled boxes, a "
-        "file is a recipe for it (gonogo roi tune).",
+        help="How the part is found: 'none' judges the whole picture, 'learned' trains a network on labelled boxes, a "
+        "file is an ROI config (gonogo roi tune).",
         metavar="none|learned|FILE",
     ),
 ]
 RoiBackboneOption = Annotated[
     str | None,
-    typer.Option(help="Backbone of a learned region. [default: that of --backbone]", rich_help_panel=REGION),
+    typer.Option(help="Backbone of a learned ROI. [default: as --backbone]", rich_help_panel=REGION),
 ]
 RoiWeightsOption = Annotated[
     str | None,
-    typer.Option(help="Weights of a learned region. [default: those of --weights]", rich_help_panel=REGION),
+    typer.Option(help="Weights of a learned ROI. [default: as --weights]", rich_help_panel=REGION),
 ]
 
 
 class PoolName(StrEnum):
-    """How the defect map becomes one score."""
+    """Pooling that turns the defect map into a score."""
 
     AUTO = "auto"
     MEAN = "mean"
@@ -42,7 +42,7 @@ class PoolName(StrEnum):
     LSE = "lse"
 
     def known(self) -> Pool | None:
-        """The pooling itself; ``None`` leaves the choice to the training."""
+        """Return the pooling; ``None`` lets the training choose."""
         if self is PoolName.AUTO:
             return None
         from gonogo.model import Pool
@@ -53,7 +53,7 @@ class PoolName(StrEnum):
 PoolOption = Annotated[
     PoolName,
     typer.Option(
-        help="Fine-tuning: how the map becomes a score; auto: lse where masks teach the head, else mean.",
+        help="Fine-tuning: pooling that turns the defect map into a score; auto: lse with masks, otherwise mean.",
         rich_help_panel=FINE_TUNING,
     ),
 ]
@@ -61,7 +61,7 @@ MasksOption = Annotated[
     bool,
     typer.Option(
         "--masks/--no-masks",
-        help="Teach the head where parts are bad, if bad pictures carry masks.",
+        help="Train the head on defect masks, if bad pictures have them.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -69,32 +69,32 @@ MasksOption = Annotated[
 
 CropsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Fine-tuning: crops per picture (2 where omitted).", rich_help_panel=FINE_TUNING),
+    typer.Option(min=1, help="Fine-tuning: number of crops per picture. [default: 2]", rich_help_panel=FINE_TUNING),
 ]
 RotationsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Fine-tuning: rotations per crop (4 where omitted).", rich_help_panel=FINE_TUNING),
+    typer.Option(min=1, help="Fine-tuning: number of rotations per crop. [default: 4]", rich_help_panel=FINE_TUNING),
 ]
 WindowOption = Annotated[
     float | None,
     typer.Option(
         min=0.1,
         max=1.0,
-        help="Fine-tuning: see another window of every picture in every epoch, its sides at least this share of the "
-        "region's, mirrored, turned and lit at random. Without masks stay near 1, lest it cut the defect off.",
+        help="Fine-tuning: in every epoch, crop each picture at random to at least this share of its sides, and flip, "
+        "rotate and relight it. Without masks use a value near 1, so that the crop does not lose the defect.",
         rich_help_panel=FINE_TUNING,
     ),
 ]
 DeviceOption = Annotated[
     str,
-    typer.Option(help="What fine-tuning computes on: cpu, cuda, cuda:1 ...", rich_help_panel=FINE_TUNING),
+    typer.Option(help="Device for fine-tuning: cpu, cuda, cuda:1 ...", rich_help_panel=FINE_TUNING),
 ]
 
 
 SizeOption = Annotated[
     str | None,
     typer.Option(
-        help="Pixels that the network looks at; the region's own shape, and as many as bring something, where omitted.",
+        help="Input size of the network in pixels. [default: the shape of the region, at the resolution that it needs]",
         metavar="SIDE|WIDTHxHEIGHT",
         rich_help_panel=INPUT,
     ),
@@ -103,7 +103,7 @@ SizeOption = Annotated[
 
 SheetOption = Annotated[
     Path | None,
-    typer.Option(help="Where training pictures as the network sees them are shown; beside the bundle where omitted."),
+    typer.Option(help="HTML page with training pictures as the network sees them. [default: next to the bundle]"),
 ]
 
 
@@ -113,24 +113,24 @@ TileOption = Annotated[
         "--tile/--no-tile",
         show_default=False,
         rich_help_panel=INPUT,
-        help="Large parts, small defects: judge the part in overlapping windows at full resolution, of --size pixels "
-        "(320 where omitted); the worst window counts. Takes as many times longer as there are windows.",
+        help="For small defects on large parts: judge overlapping windows of --size pixels (320 by default) at full "
+        "resolution; the worst window decides. The time grows with the number of windows.",
     ),
 ]
 OverlapOption = Annotated[
     int | None,
     typer.Option(
-        help="With --tile: pixels that neighbouring windows share at least, a multiple of 16 (64 where omitted).",
+        help="With --tile: smallest overlap of neighbouring windows in pixels, a multiple of 16. [default: 64]",
         rich_help_panel=INPUT,
     ),
 ]
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Width and height from ``224`` or ``640x320``.
+    """Parse ``224`` or ``640x320`` into width and height.
 
     Raises:
-        InputError: anything else, or a side beyond 32 to 2048 pixels.
+        InputError: the text has another form, or a side is not from 32 to 2048 pixels.
     """
     from gonogo.errors import InputError
 
@@ -143,14 +143,14 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 class NormalisationName(StrEnum):
-    """What the pretrained weights expect of their input."""
+    """Input normalisation of pretrained weights."""
 
     AUTO = "auto"
     IMAGENET = "imagenet"
     SYMMETRIC = "symmetric"
 
     def known(self) -> Normalisation | None:
-        """The normalisation itself; ``None`` leaves the choice to the training."""
+        """Return the normalisation; ``None`` lets the training choose."""
         if self is NormalisationName.AUTO:
             return None
         from gonogo.model import IMAGENET, SYMMETRIC

@@ -1,14 +1,14 @@
-"""The ledger: an append-only, hash-chained record of every verdict, and the frames beside it.
+"""The ledger: an append-only, hash-chained record of every verdict, with the frames stored next to it.
 
 One SQLite file and one folder of frames::
 
-    line1.ledger             rows; with -wal and -shm beside it while open
+    line1.ledger             rows; with -wal and -shm files while open
     line1.ledger-frames/     stored frames, named by the SHA-256 of their bytes
 
-Typical use, one `Ledger` for each thread or process; any number of them may append at once::
+Typical use, with one `Ledger` per thread or process; any number of them may append concurrently::
 
     with Ledger.open("line1.ledger") as ledger:
-        frame_sha256 = ledger.frames.put(data)            # on the disk before the row
+        frame_sha256 = ledger.frames.put(data)            # on disk before the row
         row = ledger.append_verdict(VerdictRecord(...))   # durable when it returns
         ledger.append_action(Action(action="review", who="anna", about=row.seq, label=Label.BAD, defect="scratch"))
 

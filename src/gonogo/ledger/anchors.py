@@ -1,4 +1,4 @@
-"""Anchors: the head of the chain, published where whoever can change the ledger cannot change it too."""
+"""Anchors: hashes of the chain's head, published where those who can change the ledger cannot change them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gonogo.ledger.store import Ledger
 
 
 class Anchor(Strict):
-    """The head of a ledger at some time: one line of an anchor file."""
+    """The head of a ledger at one time; one line of an anchor file."""
 
     seq: int = Field(ge=1)
     sha256: Digest
@@ -25,10 +25,10 @@ class Anchor(Strict):
 
 
 def publish_anchor(ledger: Ledger, to: Path) -> Anchor:
-    """Append the ledger's head to an anchor file, durable when this returns.
+    """Append the ledger's head to an anchor file; durable when this returns.
 
     Raises:
-        UnfitError: the ledger no longer holds what the file's anchors say; nothing was appended.
+        UnfitError: the ledger does not match the anchors in the file; nothing was appended.
         InputError: the file is malformed or cannot be written.
     """
     earlier = read_anchors(to) if to.exists() else ()
@@ -36,8 +36,8 @@ def publish_anchor(ledger: Ledger, to: Path) -> Anchor:
         row = ledger.row(anchor.seq)
         if row is None or row.sha256 != anchor.sha256:
             raise UnfitError(
-                f"{ledger.path}: row {anchor.seq} is not the one that {to} was told of on {anchor.at:%Y-%m-%d %H:%M}. "
-                f"Look into it: gonogo ledger verify {ledger.path} --anchor {to}"
+                f"{ledger.path}: row {anchor.seq} does not match the anchor of {anchor.at:%Y-%m-%d %H:%M} in {to}. "
+                f"Investigate with: gonogo ledger verify {ledger.path} --anchor {to}"
             )
     head = ledger.head()
     anchor = Anchor(seq=head.seq, sha256=head.sha256, at=datetime.now(UTC))
@@ -46,10 +46,10 @@ def publish_anchor(ledger: Ledger, to: Path) -> Anchor:
 
 
 def read_anchors(path: Path) -> tuple[Anchor, ...]:
-    """The anchors of a file, in its order.
+    """Read the anchors of a file, in order.
 
     Raises:
-        InputError: unreadable, empty or malformed.
+        InputError: the file is unreadable, empty or malformed.
     """
     try:
         lines = read_text(path).splitlines()
@@ -67,7 +67,7 @@ def _parse(line: str, path: Path, number: int) -> Anchor:
     except ValidationError as error:
         raise InputError(
             f"{path}, line {number}: expected an anchor, a JSON object with seq, sha256 and at, found {line[:80]!r}. "
-            "Was its writing cut short? Then delete the line."
+            "If the line was cut off while it was written, delete it."
         ) from error
 
 
@@ -77,8 +77,8 @@ def _append_line(path: Path, line: str) -> None:
             file.write(f"{line}\n".encode())
             file.flush()
             os.fsync(file.fileno())
-        sync_folder(path.parent)  # the first anchor's file is a new name
+        sync_folder(path.parent)  # the file may be new
     except OSError as error:
         raise LedgerError(
-            f"{path}: the anchor cannot be written ({error.strerror or error}). Choose another place."
+            f"{path}: the anchor cannot be written ({error.strerror or error}). Choose another path."
         ) from error

@@ -1,4 +1,4 @@
-"""The ledger as a table for other programs: Parquet or CSV, written as it is read."""
+"""Export a ledger as a Parquet or CSV table, streaming row by row."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ COLUMNS = (
     "previous",
     "sha256",
 )
-"""``body`` is the whole record as it was hashed, so an export can be verified and holds everything."""
+"""Columns of the table. ``body`` is the whole record as it was hashed, so an export is complete and verifiable."""
 
 _BATCH = 5000
 
 
 def export(ledger: Ledger, to: Path) -> int:
-    """Write every row to a ``.parquet`` or ``.csv`` file, complete under its final name or not at all.
+    """Write all rows to a ``.parquet`` or ``.csv`` file, atomically.
 
     Returns:
-        How many rows.
+        The number of rows.
 
     Raises:
-        InputError: another suffix, pyarrow missing for Parquet, or a place that cannot be written.
+        InputError: the suffix is another one, pyarrow is missing for Parquet, or the file cannot be written.
     """
     if to.suffix not in (".parquet", ".csv"):
         raise InputError(f"{to}: expected a name ending in .parquet or .csv, found {to.suffix or 'no suffix'}.")
@@ -82,7 +82,7 @@ def _write_csv(rows: Iterator[Row[Record]], file: BinaryIO) -> int:
 
 
 def _csv_cell(value: Any) -> Any:
-    """Times as in the ledger; text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    """Format a cell: times as in the ledger; an apostrophe before text that a spreadsheet would run as a formula."""
     if hasattr(value, "astimezone"):
         return iso(value)
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
@@ -115,7 +115,7 @@ def _write_parquet(rows: Iterator[Row[Record]], file: BinaryIO) -> int:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[BinaryIO]:
-    """A file to write piece by piece, renamed to ``path`` when the block ends well."""
+    """Open a temporary file that is renamed to ``path`` if the block succeeds."""
     partial: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
-"""The formats of a ledger's file: its schema, every change of it so far, and bringing an older file up to date.
+"""The formats of a ledger file: the schema, its history, and migration of older files.
 
-Only the five stored columns exist on disk, and a row's hash covers them all. Everything else that queries need is a
-virtual column, computed from ``body`` and kept in indexes, so no column can ever disagree with the record. A new format
-changes virtual columns, indexes and guards only: rows, their hashes and published anchors hold for ever.
+Only five columns are stored, and a row's hash covers them all. Everything else that queries need is a virtual column
+computed from ``body`` and kept in indexes, so a column can never disagree with its record. A new format changes only
+virtual columns, indexes and triggers: rows, hashes and published anchors stay valid.
 
-To change the schema, append a `Format` to `FORMATS`; never edit one that was released. Records need no new format: what
-is added to one has a default, and older bodies are read without it.
+To change the schema, append a `Format` to `FORMATS`; never edit a released one. New fields of a record need no new
+format: they have defaults, which apply to older bodies.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ try:
     import apsw as apsw
 except ModuleNotFoundError as missing:
     raise LedgerError(
-        "the ledger needs apsw, which carries a SQLite that is safe for it. Install it: pip install 'gonogo[line]'"
+        "the ledger needs apsw, which includes a safe version of SQLite. Install it: pip install 'gonogo[line]'"
     ) from missing
 
-APPLICATION_ID = 0x474E4C31  # "GNL1", so that file(1) and other tools can tell a ledger
+APPLICATION_ID = 0x474E4C31  # "GNL1", so that file(1) and other tools recognize a ledger
 
 _TEXTS = ("station", "trigger_id", "part", "lot", "state", "cause", "bundle_sha256", "action", "who", "label", "defect")
 _VIRTUAL = {
@@ -33,7 +33,7 @@ _VIRTUAL = {
     **{name: ("TEXT", f"$.record.{name}") for name in _TEXTS},
 }
 
-# AUTOINCREMENT remembers the highest number ever given, so that a tail cut by an ordinary tool shows by itself.
+# AUTOINCREMENT keeps the highest number ever used, so that rows deleted at the end are noticed.
 _FORMAT_1 = (
     f"""CREATE TABLE entries (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -67,12 +67,12 @@ BEGIN SELECT RAISE(ABORT, 'a row must follow the last one'); END""",
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One format; its number is its place in `FORMATS`, counted from 1 and kept in SQLite's ``user_version``."""
+    """One format; its number is its position in `FORMATS`, from 1, stored in SQLite's ``user_version``."""
 
     schema: tuple[str, ...]
-    """Makes an empty file; SQLite keeps these texts, so that any change of the schema shows."""
+    """Statements that create an empty file; SQLite keeps their text, so that any change of the schema is detected."""
     migration: tuple[str, ...]
-    """Makes this schema out of that of the format before."""
+    """Statements that migrate from the previous format."""
 
 
 FORMATS = (Format(schema=_FORMAT_1, migration=()),)
@@ -99,10 +99,10 @@ def differences(connection: apsw.Connection) -> list[str]:
 
 
 def migrate(connection: apsw.Connection) -> None:
-    """Bring a file without `differences` to the newest format, in one transaction; others may do the same meanwhile.
+    """Migrate a file without `differences` to the newest format, in one transaction; safe with concurrent processes.
 
     Raises:
-        apsw.Error: the disk is full, or another process holds the ledger too long; the file is as it was.
+        apsw.Error: the disk is full, or another process locks the ledger for too long; the file is unchanged.
     """
     if connection.pragma("user_version") == len(FORMATS):
         return

@@ -1,4 +1,4 @@
-"""Stored frames: files named by the SHA-256 of their bytes, so that one can neither be changed nor stored twice."""
+"""The frame store: files named by the SHA-256 of their bytes, so that changes are detected and duplicates avoided."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def frames_folder(ledger: Path) -> Path:
-    """Where a ledger's frames lie."""
+    """Return the folder of a ledger's frames."""
     return ledger.with_name(ledger.name + "-frames")
 
 
 class FrameStore:
-    """The frames beside a ledger: ``ab/cd/abcd...``, each the bytes of one encoded picture."""
+    """The frames of a ledger: files ``ab/cd/abcd...``, each with the bytes of one encoded picture."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def put(self, data: bytes) -> str:
-        """Store a picture's bytes as they came; on the disk, file and name, when this returns.
+        """Store the bytes of a picture unchanged; durable when this returns.
 
         Returns:
-            The SHA-256 that names it.
+            The SHA-256 of the bytes, which names the frame.
 
         Raises:
-            LedgerError: the disk is full or not writable; nothing is left under the final name.
+            LedgerError: the disk is full or not writable; no partial frame is left.
         """
         digest = hashlib.sha256(data).hexdigest()
         path = self.path(digest)
@@ -48,19 +48,19 @@ class FrameStore:
             if not (path.is_file() and path.stat().st_size == len(data)):
                 _make_folders(path.parent, below=self.root.parent)
                 _write_durably(path, data)
-            # Also for one already there: whoever wrote it may have died before its name was durable.
+            # Also for an existing file: its writer may have died before the name was durable.
             sync_folder(path.parent)
         except OSError as error:
             raise LedgerError(
                 f"{path}: the frame cannot be stored ({error.strerror or error}). "
-                "Free some space, or delete old frames with: gonogo ledger retain"
+                "Free some space, for example with: gonogo ledger retain"
             ) from error
         return digest
 
     def put_frame(self, frame: Frame) -> str:
-        """Store a decoded frame without loss, as BMP; see `put`.
+        """Store a decoded frame losslessly as BMP; see `put`.
 
-        BMP because this is on the way to the answer: encoding costs next to nothing, PNG longer than judging the frame.
+        The answer waits for this. BMP costs next to nothing to encode; PNG takes longer than judging the frame.
         """
         done, data = cv2.imencode(".bmp", np.ascontiguousarray(frame[..., ::-1]))
         if not done:
@@ -68,14 +68,14 @@ class FrameStore:
         return self.put(data.tobytes())
 
     def holds(self, digest: str) -> bool:
-        """Whether a frame is stored; its bytes are not looked at."""
+        """Whether a frame is stored; its bytes are not checked."""
         return self.path(digest).is_file()
 
     def read(self, digest: str) -> bytes:
-        """The bytes of a stored frame, held against its name.
+        """Return the bytes of a stored frame, after a check against its hash.
 
         Raises:
-            LedgerError: missing, unreadable, or changed.
+            LedgerError: the frame is missing, unreadable or was changed.
         """
         path = self.path(digest)
         try:
@@ -89,32 +89,32 @@ class FrameStore:
         return data
 
     def load(self, digest: str, *, limits: PictureLimits | None = None) -> Frame:
-        """Decode a stored frame, the way every picture is decoded.
+        """Decode a stored frame.
 
         Raises:
-            LedgerError: missing, unreadable, or changed.
-            ImageError: not a picture within the limits.
+            LedgerError: the frame is missing, unreadable or was changed.
+            ImageError: the frame is not a picture within the limits.
         """
         return images.decode(self.read(digest), name=str(self.path(digest)), limits=limits)
 
     def photograph(self, digest: str) -> Photograph:
-        """A stored frame, unpacked when it is looked at.
+        """Return a stored frame as a photograph, which is decoded on first use.
 
         Raises:
-            LedgerError: missing, unreadable, or changed.
+            LedgerError: the frame is missing, unreadable or was changed.
         """
         return Photograph(self.read(digest), name=str(self.path(digest)))
 
     def remove(self, digest: str) -> int:
-        """Delete a stored frame and give the bytes freed; 0 where there was none."""
+        """Delete a stored frame and return the number of bytes freed; 0 if there was none."""
         return self.delete(self.path(digest))
 
     def files(self) -> Iterator[Path]:
-        """Everything that lies in the store, also what was cut off while it was written."""
+        """Yield all files in the store, partly written ones included."""
         return self.root.glob("??/??/*")
 
     def delete(self, path: Path) -> int:
-        """Delete one of `files` and give the bytes freed; 0 where it is gone."""
+        """Delete one of `files` and return the number of bytes freed; 0 if it does not exist."""
         try:
             size = path.stat().st_size
             path.unlink()
@@ -125,10 +125,10 @@ class FrameStore:
         return size
 
     def path(self, digest: str) -> Path:
-        """Where a frame lies.
+        """Return the path of a frame.
 
         Raises:
-            LedgerError: not a SHA-256, so that no name can lead out of the folder.
+            LedgerError: the name is not a SHA-256, and could lead out of the folder.
         """
         if not _DIGEST.fullmatch(digest):
             raise LedgerError(f"expected a frame's SHA-256 in lower-case hexadecimal, found {digest!r}.")
@@ -136,7 +136,7 @@ class FrameStore:
 
 
 def _make_folders(folder: Path, *, below: Path) -> None:
-    """Make a folder and those above it, each name durable."""
+    """Create a folder and its parents durably."""
     if folder == below or folder.is_dir():
         return
     _make_folders(folder.parent, below=below)
@@ -159,7 +159,7 @@ def _write_durably(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Sync a folder, so that the names in it are durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

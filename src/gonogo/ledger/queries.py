@@ -1,4 +1,4 @@
-"""What can be asked of the ledger: filters and groups, and the SQL behind them."""
+"""Filters and groups for ledger queries, and their SQL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gonogo.schema import Label, State
 
 
 class By(Enum):
-    """What rows can be counted by; the value is the column or expression."""
+    """Groups for counting rows; the value is the SQL column or expression."""
 
     STATE = "state"
     DAY = "substr(at, 1, 10)"
@@ -30,7 +30,7 @@ class By(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """Which rows; every condition given must hold, and none given means all."""
+    """A filter for rows; all given conditions must hold."""
 
     station: str | None = None
     part: str | None = None
@@ -39,32 +39,32 @@ class Where:
     cause: str | None = None
     bundle_sha256: str | None = None
     since: datetime | None = None
-    """Committed at or after."""
+    """Committed at or after this time."""
     until: datetime | None = None
-    """Committed before."""
+    """Committed before this time."""
     undecided: bool = False
-    """Verdicts about which no review stands: none was made, or the latest was taken back."""
+    """Only verdicts without a valid review: none was made, or the latest was withdrawn."""
     action: str | None = None
     who: str | None = None
     about: int | None = None
     label: Label | None = None
     latest: bool = False
-    """Of the actions of one name about one row, the last one only."""
+    """Only the last action of each name about each row."""
 
     @property
     def narrow(self) -> bool:
-        """Whether an index of its own finds the few rows this can mean."""
+        """Whether a dedicated index finds the matching rows."""
         return any(value is not None for value in (self.part, self.lot, self.about, self.action))
 
     def sql(self, kind: RowKind | None, *, counting: bool = False) -> tuple[str, list[str | int]]:
-        """A condition on ``entries`` and what to bind to it.
+        """Return a condition on ``entries`` and the values to bind.
 
         Args:
-            kind: Only this kind.
-            counting: Whether the rows are counted, and not read in the order of their numbers.
+            kind: Only rows of this kind.
+            counting: The rows are counted, not read in order.
         """
-        # Without statistics the planner cannot tell a selective index from a poor one, nor that times grow with
-        # numbers; a plus before a column keeps it off that column's index.
+        # Without statistics, SQLite's planner does not know which index is selective, nor that times grow with row
+        # numbers. A plus before a column keeps the planner from using the index of that column.
         off = "+" if self.narrow else ""
         time = "at" if counting else "+at"
         tests: dict[str, str | int | None] = {
@@ -90,7 +90,7 @@ class Where:
             conditions.append(_UNDECIDED)
         if self.latest:
             conditions.append(_LATEST)
-        # Enumerations are text to SQLite only when they are plain strings.
+        # SQLite needs plain strings instead of members of a StrEnum.
         return " AND ".join(conditions), [str(value) if isinstance(value, str) else value for value in values]
 
 

@@ -1,7 +1,6 @@
-"""What the ledger records: verdicts, what people did, frames that were let go, and its own opening.
+"""The records of a ledger: verdicts, actions, tombstones of deleted frames, and the opening record.
 
-Every record is one canonical JSON object, the ``body`` of a row. The row's hash covers that text byte for byte, so what
-is read back is what was hashed.
+Each record is one canonical JSON object, the ``body`` of a row. The row's hash covers the exact bytes of that text.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from gonogo.config import Strict
 from gonogo.schema import Label, State, Verdict
 
 NO_HASH = "0" * 64
-"""What the first row carries as the hash of the row before."""
+"""The ``previous`` hash of the first row."""
 
 _SEVERITY = (State.GO, State.REVIEW, State.NO_GO, State.FAULT)
 
 
 def iso(moment: datetime) -> str:
-    """UTC, ISO 8601 with microseconds: of equal length, so text order is time order."""
+    """Format a time in UTC, ISO 8601 with microseconds; the length is constant, so text order is time order."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""A station, a trigger, a part, a person: one line without control characters."""
+"""Name of a station, trigger, part or person: one line without control characters."""
 Word: TypeAlias = Annotated[str, Field(max_length=60, pattern=r"^[a-z][a-z0-9_]*$")]
-"""A name from a short list that the writing room keeps, such as a fault's cause."""
+"""An identifier, such as the cause of a fault."""
 Digest: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256, lower-case hexadecimal."""
 Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
@@ -42,11 +41,11 @@ Moment: TypeAlias = Annotated[
     AfterValidator(lambda moment: moment.astimezone(UTC)),
     PlainSerializer(iso, return_type=str, when_used="json"),
 ]
-"""A time with its zone; kept and written as UTC."""
+"""A time with a time zone, converted to UTC."""
 
 
 class RowKind(StrEnum):
-    """What a row records."""
+    """Kind of a row."""
 
     OPENED = "opened"
     VERDICT = "verdict"
@@ -55,19 +54,19 @@ class RowKind(StrEnum):
 
 
 class View(Strict):
-    """One picture of a part, as it was judged."""
+    """The verdict on one picture of a part."""
 
     name: Name = "main"
-    """The camera or view."""
+    """Name of the camera."""
     frame_sha256: Digest | None
-    """The stored frame; ``None`` where none arrived."""
+    """SHA-256 of the stored frame; ``None`` if no picture came."""
     state: State
-    """What the inspector said; ``fault`` where it was not asked, or could not judge."""
+    """The inspector's verdict; ``fault`` if the picture was not judged."""
     score: Finite | None
-    """``None`` where the inspector did not judge this picture."""
+    """``None`` if the inspector did not judge this picture."""
     reason: str
     kind: str | None = None
-    """The likeliest defect kind, or that it is unlike any known kind; see `gonogo.schema.Verdict`."""
+    """The most likely defect kind, or that it is unlike any known kind; see `gonogo.schema.Verdict`."""
     kind_share: Finite | None = None
     box_xyxy: tuple[Finite, Finite, Finite, Finite] | None = None
     """The region that was judged, in frame pixels."""
@@ -75,7 +74,7 @@ class View(Strict):
 
     @classmethod
     def of(cls, verdict: Verdict, *, frame_sha256: str | None, name: str = "main") -> Self:
-        """What is kept of an inspector's verdict on one picture."""
+        """Create the record of an inspector's verdict on one picture."""
         return cls(
             name=name,
             frame_sha256=frame_sha256,
@@ -90,33 +89,33 @@ class View(Strict):
 
 
 class VerdictRecord(Strict):
-    """The verdict on one part, from all its views together."""
+    """The verdict on one part, from the pictures of all cameras."""
 
     station: Name
     trigger_id: Name
-    """Unique within the station, for ever."""
+    """Unique within the station, permanently."""
     part: Name | None = None
     lot: Name | None = None
     product: Name | None = None
-    """What the line said was being made."""
+    """The product that the line named."""
     state: State
     """At least as severe as the worst of the views; see `worst_state`."""
     score: Finite | None
-    """The highest score of the views; ``None`` where none was judged."""
+    """The highest score of the views; ``None`` if none was judged."""
     reason: str
-    """One sentence a person can read."""
+    """One sentence that explains the verdict."""
     cause: Word | None = None
-    """What kind of fault this is (``camera_lost``, ``late``, ...): given for a fault, and only for a fault."""
+    """Cause of a fault (``camera_lost``, ``late``, ...); set if, and only if, the state is fault."""
     late: bool = False
-    """Judged, but after its window had closed: recorded as a fault; the views keep what was judged."""
+    """Judged after the window closed: the part is a fault; the views keep their verdicts."""
     go_below: Finite | None = None
-    """The go threshold that applied; ``None``: nothing could pass."""
+    """The go threshold at that time; ``None`` if no part could pass."""
     no_go_above: Finite | None = None
-    """The no-go threshold that applied; ``None``: nothing was rejected."""
+    """The no-go threshold at that time; ``None`` if no part was rejected."""
     bundle_sha256: Digest | None = None
-    """The exact inspector; ``None`` where none was loaded."""
+    """SHA-256 of the bundle; ``None`` if none was loaded."""
     bundle: str | None = None
-    """Where that inspector lay, so that replay finds it."""
+    """Path of the bundle, for replay."""
     device: str = ""
     views: tuple[View, ...] = ()
     triggered_at: Moment
@@ -128,7 +127,7 @@ class VerdictRecord(Strict):
     def named(self) -> View | None:
         """The view that names the part's defect kind: of those that name one, the one with the highest score.
 
-        ``None`` where none does, and for a go or a fault, whatever its views say.
+        ``None`` if no view names one, and for a go or a fault.
         """
         if self.state not in (State.NO_GO, State.REVIEW):
             return None
@@ -145,7 +144,9 @@ class VerdictRecord(Strict):
         if self.score != highest:
             raise ValueError(f"expected the highest score of the views, {highest}, found {self.score}")
         if (self.state is State.FAULT) != (self.cause is not None):
-            raise ValueError(f"expected a cause for a fault and for it alone, found {self.state} and {self.cause!r}")
+            raise ValueError(
+                f"expected a cause if and only if the state is fault, found {self.state} and {self.cause!r}"
+            )
         if self.late and self.state is not State.FAULT:
             raise ValueError(f"expected a late verdict to be a fault, found {self.state}")
         if self.state is State.GO and not all(view.frame_sha256 and view.score is not None for view in self.views):
@@ -156,42 +157,42 @@ class VerdictRecord(Strict):
 
 
 class Action(Strict):
-    """Something a person or another program did: a fixed envelope around details of its own."""
+    """Something that a person or a program did, with free-form details."""
 
     action: Word
     """``review``, ``label``, ``login``, ``deploy``, ``challenge``, ``operating_point``, ..."""
     who: Name
     about: int | None = Field(default=None, ge=1)
-    """``seq`` of the row it concerns."""
+    """``seq`` of the row that it refers to."""
     station: Name | None = None
     label: Label | None = None
-    """What the person says of the part; ``None`` takes an earlier decision back."""
+    """The person's label for the part; ``None`` withdraws an earlier decision."""
     defect: str | None = Field(default=None, min_length=1, max_length=200)
-    """Defect kind of a part called bad."""
+    """Defect kind of a part labelled bad."""
     details: Mapping[str, JsonValue] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_defects_of_bad_parts_only(self) -> Self:
         if self.defect is not None and self.label is not Label.BAD:
-            raise ValueError(f"expected a defect kind for a part called bad only, found {self.defect!r}")
+            raise ValueError(f"expected a defect kind only for a part labelled bad, found {self.defect!r}")
         return self
 
 
 REVIEW = "review"
-"""The action that decides a doubtful part; the latest one about a row counts."""
+"""The action that decides a part in review; the latest one about a row counts."""
 
 
 class Tombstone(Strict):
-    """Stored frames that were deleted on purpose. Written before the files go."""
+    """Record of frames that were deleted by retention; written before the files are deleted."""
 
     frames_sha256: tuple[Digest, ...]
     policy: str
-    """Why they may go, in words."""
+    """Text of the retention policy."""
     who: Name
 
 
 class Opened(Strict):
-    """The first row: makes every ledger's chain its own."""
+    """The first row, which makes the chain of every ledger unique."""
 
     ledger: str
     """A random name."""
@@ -210,35 +211,35 @@ class Row(Generic[R]):
     """1, 2, 3, ... without gaps."""
     kind: RowKind
     at: datetime
-    """When it was committed, UTC."""
+    """Time of the commit, UTC."""
     record: R
     body: str = field(repr=False)
     """The record as it is stored and hashed, in JSON."""
     previous: str
-    """Hash of the row before."""
+    """Hash of the previous row."""
     sha256: str
     """Hash of this row; see `row_hash`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChainHead:
-    """The end of the chain. Whoever keeps it elsewhere can prove later that nothing up to it was changed."""
+    """The last row of the chain. A copy kept elsewhere proves later that no row up to it was changed."""
 
     seq: int
     sha256: str
 
 
 def worst_state(states: Iterable[State]) -> State:
-    """The verdict on a part with these views: fault before no-go before review before go.
+    """Return the most severe state: fault before no-go before review before go.
 
     Raises:
-        ValueError: no states.
+        ValueError: there are no states.
     """
     return max(states, key=_SEVERITY.index)
 
 
 class _Body(Strict, Generic[R]):
-    """What the ``body`` of a row holds."""
+    """Contents of the ``body`` of a row."""
 
     at: Moment
     record: R
@@ -253,21 +254,21 @@ _BODIES: Mapping[RowKind, type[_Body[Any]]] = {
 
 
 def body_of(record: Record, at: datetime) -> str:
-    """The canonical JSON of a row: ``at``, its commit time, and ``record``; sorted keys, no spaces, UTF-8."""
+    """Return the canonical JSON of a row: commit time ``at`` and ``record``; sorted keys, no spaces, UTF-8."""
     content = {"at": iso(at), "record": record.model_dump(mode="json")}
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def record_of(kind: str, body: str | bytes) -> tuple[datetime, Record]:
-    """Commit time and record of a row; the inverse of `body_of`.
+    """Return commit time and record of a row; the inverse of `body_of`.
 
     Raises:
-        ValueError: an unknown kind, or not such a record (pydantic's ``ValidationError`` is one).
+        ValueError: the kind is unknown, or the body is invalid (pydantic's ``ValidationError`` is a subclass).
     """
     read = _BODIES[RowKind(kind)].model_validate_json(body)
     return read.at, read.record
 
 
 def row_hash(previous: str, seq: int, kind: str, body: bytes) -> str:
-    """SHA-256 over the hash of the row before, the number, the kind and the body, with a newline between each two."""
+    """Return the SHA-256 of previous hash, row number, kind and body, joined by newlines."""
     return hashlib.sha256(f"{previous}\n{seq}\n{kind}\n".encode() + body).hexdigest()

@@ -1,4 +1,4 @@
-"""Retention: old frames are deleted by a policy, rows never. A tombstone says what went, and keeps the chain whole."""
+"""Retention: delete old frames by a policy. Rows are never deleted; a tombstone row records each deletion."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from gonogo.ledger.store import Ledger
 
 _BATCH = 200
-"""Frames a tombstone: deleting so many holds up the line's next commit by some milliseconds."""
+"""Frames per tombstone; deleting a batch delays the line's next commit by some milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Which frames may go. Those of parts that still wait for a person always stay."""
+    """Retention policy. Frames of parts that still wait for review are always kept."""
 
     keep_days: float
-    """Frames of the last so many days stay."""
+    """Keep frames that are younger than this number of days."""
     keep_bad: bool = False
-    """Frames of parts that were judged no-go, or called bad by a person, stay for ever."""
+    """Keep frames of parts that were judged no-go or labelled bad indefinitely."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.keep_days < 100_000:
@@ -38,22 +38,22 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class Retained:
-    """What a retention run did, or would do."""
+    """Result of a retention run, or of a dry run."""
 
     deleted: int
-    """Frames."""
+    """Number of deleted frames."""
     freed_bytes: int
     kept: int
-    """Frames still stored that rows name."""
+    """Number of frames of rows that are still stored."""
 
 
 def retain(ledger: Ledger, policy: Policy, *, who: str, now: datetime | None = None, dry_run: bool = False) -> Retained:
-    """Delete the frames that a policy lets go, leaving a tombstone for each batch before its files are touched.
+    """Delete old frames by a policy. A tombstone is written for each batch before its files are deleted.
 
-    Files of the same age that no row names go too: a station that died left them before it could record its part.
+    Old files without a row are deleted too: a station that died left them before it could record the part.
 
-    May run while the line records: a frame that a new row names meanwhile stays. May be interrupted: what a tombstone
-    names and is still there goes the next time.
+    May run while the line records: a frame that a new row uses is kept. May be interrupted: frames of a tombstone that
+    still exist are deleted the next time.
 
     Raises:
         LedgerError: the ledger or a frame cannot be written.
@@ -70,7 +70,7 @@ def retain(ledger: Ledger, policy: Policy, *, who: str, now: datetime | None = N
             deleted += len(batch)
             continue
         ledger.append_tombstone(Tombstone(frames_sha256=tuple(batch), policy=str(policy), who=who))
-        # Nobody can append a row that names one of these frames while this holds the writer's place.
+        # With the write lock, no row that uses one of these frames can be appended.
         with ledger.writing():
             wanted_again = _named_since(ledger, seen)
             for digest in batch:
@@ -82,10 +82,10 @@ def retain(ledger: Ledger, policy: Policy, *, who: str, now: datetime | None = N
 
 
 def _sweep(ledger: Ledger, named: set[str], until: datetime, seen: int, *, dry_run: bool) -> tuple[int, int]:
-    """Delete old files that no row names; bytes freed and files deleted."""
+    """Delete old files without a row; return the bytes freed and the number of files."""
     old = [
         path
-        for path in track(ledger.frames.files(), "looking for frames without a row")
+        for path in track(ledger.frames.files(), "searching for frames without a row")
         if path.name not in named and path.stat().st_mtime < until.timestamp()
     ]
     if dry_run:
@@ -106,7 +106,7 @@ def _named_since(ledger: Ledger, seen: int) -> set[str]:
 
 
 def _sorted_frames(ledger: Ledger, policy: Policy, until: datetime) -> tuple[set[str], set[str]]:
-    """The frames of rows that may lose them, and of rows that may not; one frame can be in both."""
+    """Return the frames that may be deleted, and those that must be kept; a frame can be in both sets."""
     decided = {row.record.about: row.record.label for row in ledger.actions(Where(action=REVIEW, latest=True))}
     old: set[str] = set()
     kept: set[str] = set()

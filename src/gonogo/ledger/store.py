@@ -1,4 +1,4 @@
-"""Opening, appending, asking."""
+"""The ledger: open, append, query."""
 
 from __future__ import annotations
 
@@ -34,16 +34,18 @@ _PAGE = 1000
 _SELECT = "SELECT seq, kind, body, previous, sha256 FROM entries"
 
 
-class DuplicateTrigger(GonogoError):  # noqa: N818  an event to act on more than an error
-    """This station's trigger already has its verdict; ``row`` is the stored one. Nothing was written."""
+class DuplicateTrigger(GonogoError):  # noqa: N818  an event to handle rather than an error
+    """The trigger already has a verdict, which is in ``row``; nothing was written."""
 
     def __init__(self, row: Row[VerdictRecord]) -> None:
-        super().__init__(f"trigger {row.record.trigger_id} of {row.record.station} is already row {row.seq}.")
+        super().__init__(
+            f"trigger {row.record.trigger_id} of {row.record.station} is already recorded in row {row.seq}."
+        )
         self.row = row
 
 
 class Ledger:
-    """An open ledger. Not thread-safe: give each thread or process its own; several may append to one file."""
+    """An open ledger. Not thread-safe: open one per thread or process; several may append to one file."""
 
     def __init__(self, path: Path, connection: apsw.Connection, *, now: Callable[[], datetime]) -> None:
         self.path = path
@@ -61,17 +63,18 @@ class Ledger:
         timeout_s: float = 10.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> Self:
-        """Open a ledger, making a new one where there is none; one of an older format is brought up to date.
+        """Open a ledger; create it if it does not exist, and migrate it if it has an older format.
 
         Args:
-            path: The ledger's file, on a local disk. Its frames lie in the folder of the same name plus ``-frames``.
-            create: Make a new one where there is none; never with ``read_only``.
-            read_only: For readers: every append is refused.
-            timeout_s: How long to wait for another process that is just appending.
-            now: The clock that rows are stamped with; must give aware times.
+            path: The ledger's file, on a local disk. Its frames are in the folder with ``-frames`` added to the name.
+            create: Create the ledger if it does not exist; never with ``read_only``.
+            read_only: Refuse every append.
+            timeout_s: How long to wait for another process that is appending.
+            now: Clock for the time of rows; must return times with a time zone.
 
         Raises:
-            LedgerError: no such ledger, not a ledger, one with a changed schema, or a SQLite older than 3.51.3.
+            LedgerError: the ledger does not exist, the file is not a ledger, its schema was changed, or SQLite is older
+                than 3.51.3.
         """
         path = Path(path)
         if create and not read_only and not path.exists():
@@ -93,7 +96,7 @@ class Ledger:
         return cls(path, connection, now=now)
 
     def close(self) -> None:
-        """Close the file; further use is an error."""
+        """Close the file; the ledger cannot be used afterwards."""
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -105,18 +108,18 @@ class Ledger:
         self.close()
 
     def append_verdict(self, record: VerdictRecord) -> Row[VerdictRecord]:
-        """Record the verdict on one part: one transaction, on the disk when this returns.
+        """Record the verdict on one part in one transaction; durable when this returns.
 
         Raises:
-            DuplicateTrigger: the station's trigger has its verdict already; the error carries it.
-            LedgerError: a frame it names is not stored, the disk is full, or another process holds the ledger too
-                long. Nothing was recorded.
+            DuplicateTrigger: the trigger already has a verdict, which the error carries.
+            LedgerError: a frame is not stored, the disk is full, or another process locks the ledger for too long.
+                Nothing was recorded.
         """
         with self.writing():
             stored = self.find(record.station, record.trigger_id)
             if stored is not None:
                 raise DuplicateTrigger(stored)
-            # Under the write lock, so that retention cannot take a frame away between this look and the commit.
+            # Under the write lock, so that retention cannot delete a frame between this check and the commit.
             for view in record.views:
                 if view.frame_sha256 is not None and not self.frames.holds(view.frame_sha256):
                     raise LedgerError(
@@ -126,36 +129,36 @@ class Ledger:
             return self._append(RowKind.VERDICT, record)
 
     def append_action(self, action: Action) -> Row[Action]:
-        """Record what somebody did: one transaction, on the disk when this returns.
+        """Record an action in one transaction; durable when this returns.
 
         Raises:
-            LedgerError: it is about a row that does not exist, the disk is full, or another process holds the ledger
-                too long. Nothing was recorded.
+            LedgerError: the action refers to a row that does not exist, the disk is full, or another process locks the
+                ledger for too long. Nothing was recorded.
         """
         with self.writing():
             if action.about is not None and action.about > self.head().seq:
-                raise LedgerError(f"{self.path}: expected an action about a row, found no row {action.about}.")
+                raise LedgerError(f"{self.path}: expected an action about an existing row, found row {action.about}.")
             return self._append(RowKind.ACTION, action)
 
     def append_tombstone(self, tombstone: Tombstone) -> Row[Tombstone]:
-        """Record that frames are about to be deleted; see `gonogo.ledger.retain_command`."""
+        """Record that frames are about to be deleted; see `gonogo.ledger.retain`."""
         with self.writing():
             return self._append(RowKind.TOMBSTONE, tombstone)
 
     def head(self) -> ChainHead:
-        """The last row's number and hash."""
+        """Return number and hash of the last row."""
         found = self._ask("SELECT seq, sha256 FROM entries ORDER BY seq DESC LIMIT 1", ())
         if not found:
             raise LedgerError(f"{self.path}: the ledger has lost all its rows. Check it with: gonogo ledger verify")
         return ChainHead(seq=found[0][0], sha256=found[0][1])
 
     def find(self, station: str, trigger_id: str) -> Row[VerdictRecord] | None:
-        """The stored verdict of a trigger, or ``None``."""
+        """Return the recorded verdict of a trigger, or ``None``."""
         rows = self._ask(f"{_SELECT} WHERE kind = 'verdict' AND station = ? AND trigger_id = ?", (station, trigger_id))
         return cast("Row[VerdictRecord]", self._row(rows[0])) if rows else None
 
     def row(self, seq: int) -> Row[Record] | None:
-        """One row by its number, or ``None``."""
+        """Return a row by its number, or ``None``."""
         rows = self._ask(f"{_SELECT} WHERE seq = ?", (seq,))
         return self._row(rows[0]) if rows else None
 
@@ -169,15 +172,15 @@ class Ledger:
         limit: int | None = None,
         newest_first: bool = False,
     ) -> Iterator[Row[Record]]:
-        """Rows in order of their number, read in pages, so that a slow reader never holds up the writers.
+        """Yield rows in order of their numbers, read in pages, so that a slow reader never blocks the writers.
 
         Args:
-            where: Which ones.
-            kind: Only this kind.
+            where: Filter.
+            kind: Only rows of this kind.
             after: Only rows with a higher number.
             before: Only rows with a lower number.
-            limit: At most so many.
-            newest_first: The highest number first.
+            limit: Largest number of rows.
+            newest_first: Start with the highest number.
         """
         condition, values = where.sql(kind)
         low, high = after or 0, before or 2**63 - 1
@@ -204,7 +207,7 @@ class Ledger:
         limit: int | None = None,
         newest_first: bool = False,
     ) -> Iterator[Row[VerdictRecord]]:
-        """The verdicts among `rows`."""
+        """Yield verdicts; see `rows`."""
         found = self.rows(
             where, kind=RowKind.VERDICT, after=after, before=before, limit=limit, newest_first=newest_first
         )
@@ -219,19 +222,19 @@ class Ledger:
         limit: int | None = None,
         newest_first: bool = False,
     ) -> Iterator[Row[Action]]:
-        """The actions among `rows`."""
+        """Yield actions; see `rows`."""
         found = self.rows(
             where, kind=RowKind.ACTION, after=after, before=before, limit=limit, newest_first=newest_first
         )
         return cast("Iterator[Row[Action]]", found)
 
     def decision(self, seq: int) -> Row[Action] | None:
-        """The review that stands of a verdict, or ``None`` where there is none or it was taken back."""
+        """Return the valid review of a verdict; ``None`` if there is none or it was withdrawn."""
         latest = next(self.actions(Where(about=seq, action=REVIEW), newest_first=True, limit=1), None)
         return latest if latest is not None and latest.record.label is not None else None
 
     def count(self, where: Where = Where(), *, kind: RowKind = RowKind.VERDICT) -> int:  # noqa: B008  frozen
-        """How many rows."""
+        """Return the number of rows."""
         return self.tally((), where, kind=kind).get((), 0)
 
     def tally(
@@ -241,10 +244,10 @@ class Ledger:
         *,
         kind: RowKind = RowKind.VERDICT,
     ) -> dict[tuple[str | None, ...], int]:
-        """How many rows of each group, the groups in ascending order: ``{("2026-01-31T14", "go"): 311, ...}``."""
+        """Return the number of rows per group, in ascending order: ``{("2026-01-31T14", "go"): 311, ...}``."""
         condition, values = where.sql(kind, counting=True)
         groups = [group.value for group in by]
-        hint = "" if where.narrow else "INDEXED BY entries_tally"  # it holds all that is grouped by
+        hint = "" if where.narrow else "INDEXED BY entries_tally"  # a covering index for all groups
         grouping = f"GROUP BY {', '.join(groups)} ORDER BY {', '.join(groups)}" if groups else ""
         found = self._ask(
             f"SELECT {', '.join([*groups, 'count(*)'])} FROM entries {hint} WHERE {condition} {grouping}",
@@ -254,10 +257,10 @@ class Ledger:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the only writer while the block runs; what it appends is committed when it ends, or not at all.
+        """Hold the write lock while the block runs; its appends are committed together, or not at all.
 
         Raises:
-            LedgerError: another process holds the ledger too long, the disk is full, or the ledger is damaged.
+            LedgerError: another process locks the ledger for too long, the disk is full, or the ledger is damaged.
         """
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -265,16 +268,16 @@ class Ledger:
                 yield
                 self._connection.execute("COMMIT")
             finally:
-                if self._connection.in_transaction:  # not committed: whatever broke in, an interruption too
+                if self._connection.in_transaction:  # not committed because of any exception, interrupts included
                     self._connection.execute("ROLLBACK")
         except apsw.BusyError as error:
             raise LedgerError(
-                f"{self.path}: another process has kept the ledger to itself too long; nothing was recorded. "
-                "Look for a program that has it open."
+                f"{self.path}: another process has locked the ledger for too long; nothing was recorded. "
+                "Find the program that has it open."
             ) from error
         except apsw.Error as error:
             raise LedgerError(
-                f"{self.path}: nothing was recorded ({error}). Look at the disk: is it full, is it writable?"
+                f"{self.path}: nothing was recorded ({error}). Check whether the disk is full or read-only."
             ) from error
 
     def _append(self, kind: RowKind, record: R) -> Row[R]:

@@ -1,4 +1,4 @@
-"""The ledger's file: making one, and opening it with the one SQLite that is safe for it."""
+"""Create a ledger file, and connect to it with a safe version of SQLite."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gonogo.ledger.records import NO_HASH, Opened, RowKind, body_of, row_hash
 
 MAGIC = b"SQLite format 3\0"
 
-# Before it, a WAL that is reset while another process writes can corrupt the file.
+# In older versions, a WAL that is reset while another process writes can corrupt the file.
 SAFE_SQLITE = (3, 51, 3)
 
 
 def connect(path: Path, *, read_only: bool, timeout_s: float) -> apsw.Connection:
-    """Open a ledger's file as it must be opened, without looking at what is in it.
+    """Connect to a ledger file with the required settings, without checking its contents.
 
     Raises:
-        LedgerError: no such file, not a SQLite file, or a SQLite that is not safe.
+        LedgerError: the file does not exist or is not a SQLite file, or the SQLite version is not safe.
     """
     require_safe_sqlite(apsw.sqlite_lib_version())
     if not path.is_file() or path.stat().st_size < len(MAGIC):
@@ -40,23 +40,23 @@ def _opened(path: Path, *, read_only: bool, timeout_s: float) -> apsw.Connection
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
     connection = apsw.Connection(str(path), flags=flags)
     try:
-        _settle(connection, read_only=read_only, timeout_s=timeout_s)
+        _configure(connection, read_only=read_only, timeout_s=timeout_s)
     except apsw.CantOpenError:
         connection.close()
         wal = path.with_name(path.name + "-wal")
         if not read_only or (wal.exists() and wal.stat().st_size):
             raise
-        # A read-only folder: SQLite cannot put its -shm file there, and nobody else can be writing either.
+        # In a read-only folder SQLite cannot create its -shm file, but nobody else can write either.
         uri = path.resolve().as_uri() + "?immutable=1"
         connection = apsw.Connection(uri, flags=flags | apsw.SQLITE_OPEN_URI)
-        _settle(connection, read_only=read_only, timeout_s=timeout_s)
+        _configure(connection, read_only=read_only, timeout_s=timeout_s)
     except apsw.Error:
         connection.close()
         raise
     return connection
 
 
-def _settle(connection: apsw.Connection, *, read_only: bool, timeout_s: float) -> None:
+def _configure(connection: apsw.Connection, *, read_only: bool, timeout_s: float) -> None:
     connection.set_busy_timeout(round(timeout_s * 1e3))
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
@@ -65,14 +65,16 @@ def _settle(connection: apsw.Connection, *, read_only: bool, timeout_s: float) -
     if not read_only:
         mode = connection.pragma("journal_mode", "wal")
         if mode != "wal":
-            raise apsw.CantOpenError(f"its disk takes no write-ahead log, only {mode}; a ledger needs a local disk")
+            raise apsw.CantOpenError(
+                f"its disk does not support a write-ahead log, only {mode}; a ledger needs a local disk"
+            )
 
 
 def require_safe_sqlite(version: str) -> None:
-    """Refuse a SQLite whose write-ahead log can corrupt the file.
+    """Refuse a SQLite version whose write-ahead log can corrupt the file.
 
     Raises:
-        LedgerError: older than `SAFE_SQLITE`.
+        LedgerError: the version is older than `SAFE_SQLITE`.
     """
     if tuple(int(piece) for piece in version.split(".")[:3]) < SAFE_SQLITE:
         least = ".".join(map(str, SAFE_SQLITE))
@@ -83,13 +85,13 @@ def require_safe_sqlite(version: str) -> None:
 
 
 def require_sqlite_file(path: Path) -> None:
-    """Refuse what is no SQLite file at all.
+    """Refuse a file that is not a SQLite file.
 
-    Only for a file that SQLite has refused already: closing one that this process has open as a ledger would drop
-    every lock that the process holds on it, as POSIX has it.
+    Call this only after SQLite has refused the file: by POSIX rules, closing a file that this process has open as a
+    ledger would drop all locks that the process holds on it.
 
     Raises:
-        LedgerError: missing, unreadable or something else.
+        LedgerError: the file is missing, unreadable or not a SQLite file.
     """
     try:
         require_regular(path)
@@ -102,32 +104,32 @@ def require_sqlite_file(path: Path) -> None:
 
 
 def create_tables(path: Path) -> None:
-    """Make an empty ledger, complete under its final name or not there at all; one already there is left alone.
+    """Create an empty ledger atomically; an existing one is left unchanged.
 
     Raises:
-        LedgerError: the place is not writable, the disk is full, or the log of a ledger that was moved away lies there.
+        LedgerError: the folder is not writable, the disk is full, or it holds the log of a ledger that was moved away.
     """
     require_safe_sqlite(apsw.sqlite_lib_version())
     wal = path.with_name(path.name + "-wal")
     if not path.exists() and wal.exists():
         raise LedgerError(
-            f"{path}: expected nothing here, found the write-ahead log of a ledger that was moved away ({wal.name}), "
-            "which SQLite would play into a new one. Put the ledger back, or move the log to where the ledger is."
+            f"{path}: expected no file here, found the write-ahead log of a ledger that was moved away ({wal.name}), "
+            "which SQLite would apply to a new one. Move the ledger back, or move the log to the ledger."
         )
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # SQLite gives the log and the index beside it the mode of the file itself.
+        # SQLite creates the -wal and -shm files with the mode of this file.
         os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         _fill(partial)
-        # A link, unlike a rename, does not replace a ledger that another process made meanwhile.
+        # Unlike a rename, a link does not replace a ledger that another process has just created.
         os.link(partial, path)
         sync_folder(path.parent)
     except FileExistsError:
         return
     except (OSError, apsw.Error) as error:
         raise LedgerError(
-            f"{path}: cannot be made ({error}). Free some space or choose another place on a local disk."
+            f"{path}: cannot be created ({error}). Free some space or choose another folder on a local disk."
         ) from error
     finally:
         for leftover in (partial, Path(f"{partial}-wal"), Path(f"{partial}-shm")):
@@ -151,7 +153,7 @@ def _fill(path: Path) -> None:
 
 
 def insert(connection: apsw.Connection, *, seq: int, kind: RowKind, body: str, previous: str) -> str:
-    """Write one row inside the caller's transaction and give its hash."""
+    """Insert a row inside the caller's transaction and return its hash."""
     digest = row_hash(previous, seq, kind, body.encode())
     connection.execute(
         "INSERT INTO entries (seq, kind, body, previous, sha256) VALUES (?, ?, ?, ?, ?)",
@@ -161,6 +163,6 @@ def insert(connection: apsw.Connection, *, seq: int, kind: RowKind, body: str, p
 
 
 def is_ledger(connection: apsw.Connection) -> bool:
-    """Whether this is a ledger, be it changed, and not another program's database."""
+    """Whether this is a ledger, even a changed one, and not another program's database."""
     named = next(connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'entries'"))[0]
     return bool(named or connection.pragma("application_id") == APPLICATION_ID)

@@ -1,4 +1,4 @@
-"""Verification: reads the file with nothing but its bytes to trust, and reports every sign of tampering."""
+"""Verify a ledger: read the whole file without trusting it, and report every sign of tampering."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _COLUMNS = ("seq", "kind", "body", "previous", "sha256")
 
 
 class Flaw(StrEnum):
-    """What kind of sign was found."""
+    """Kind of a finding."""
 
     SCHEMA = "schema"
-    """Tables, indexes or guards are not those that gonogo makes."""
+    """Tables, indexes or triggers differ from those that gonogo creates."""
     DAMAGED = "damaged"
     """SQLite cannot read all of the file, or its indexes disagree with its rows."""
     EDITED = "edited"
     """A row's content does not match its hash."""
     BROKEN = "broken"
-    """A row does not follow the one before it: something was deleted, inserted or moved between them."""
+    """A row does not follow the previous one: a row between them was deleted, inserted or moved."""
     MISSING = "missing"
     """Row numbers are missing, in the middle or at the end."""
     ANCHOR = "anchor"
-    """A row is not the one that was published: the chain was recomputed."""
+    """A row does not match its anchor: the chain was recomputed."""
     MALFORMED = "malformed"
-    """A row is in the chain but holds no record that gonogo writes."""
+    """A row is in the chain but does not contain a valid record."""
     FRAME = "frame"
     """A stored frame is missing without a tombstone, or was changed."""
 
@@ -50,27 +50,27 @@ class Break:
 
     flaw: Flaw
     seq: int | None
-    """The row, where there is one."""
+    """Number of the row, if any."""
     what: str
-    """One sentence a person can read."""
+    """One sentence that describes the finding."""
 
 
 def verify(path: str | os.PathLike[str], *, anchors: Sequence[Anchor] = (), frames: bool = False) -> list[Break]:
-    """Check a ledger's chain from its first row to its last, and against anchors kept elsewhere.
+    """Check the whole chain of a ledger, and compare it with anchors kept elsewhere.
 
-    Any row edited, deleted, inserted or moved breaks the chain. Only an anchor tells when the end was cut off or the
-    whole chain was computed anew, and only for the rows up to it.
+    Editing, deleting, inserting or moving a row breaks the chain. Only an anchor reveals that the end was cut off or
+    that the whole chain was recomputed, and only for the rows up to it.
 
     Args:
         path: The ledger's file, or a copy of it; it is opened read-only.
         anchors: Heads published earlier; see `gonogo.ledger.publish_anchor`.
-        frames: Whether to read every stored frame and hold it against its hash.
+        frames: Also read every stored frame and compare it with its hash.
 
     Returns:
-        What was found, in order of the rows; empty for an untouched ledger.
+        The findings in order of the rows; empty for an intact ledger.
 
     Raises:
-        LedgerError: not a ledger at all, so there is nothing to verify.
+        LedgerError: the file is not a ledger.
     """
     path = Path(path)
     try:
@@ -86,7 +86,7 @@ def verify(path: str | os.PathLike[str], *, anchors: Sequence[Anchor] = (), fram
 
 
 class _Check:
-    """One pass over one file, which nothing is taken for granted of: any column may hold anything."""
+    """One pass over one file; no column is assumed to have the right type or content."""
 
     def __init__(self, connection: apsw.Connection, path: Path, anchors: Sequence[Anchor]) -> None:
         self._connection = connection
@@ -99,7 +99,7 @@ class _Check:
 
     def run(self, *, frames: bool) -> list[Break]:
         with self._reading("the schema"):
-            self._connection.execute("BEGIN")  # one snapshot, however long this takes and whoever appends meanwhile
+            self._connection.execute("BEGIN")  # one snapshot, even if rows are appended meanwhile
             self._check_schema()
         with self._reading("the rows"):
             self._check_rows()
@@ -138,7 +138,7 @@ class _Check:
 
     def _check_row(self, types: dict[str, str], stored: dict[str, bytes]) -> None:
         if list(types.values()) != ["integer", "text", "text", "text", "text"]:
-            self._add(Flaw.EDITED, None, f"the row after row {self._last_seq} holds values of other types: {types}")
+            self._add(Flaw.EDITED, None, f"the row after row {self._last_seq} has values of wrong types: {types}")
             return
         seq = int(stored["seq"])
         kind, previous, digest = (stored[name].decode(errors="replace") for name in ("kind", "previous", "sha256"))
@@ -149,20 +149,20 @@ class _Check:
         if seq != self._last_seq + 1:
             self._add(Flaw.MISSING, seq, f"rows {self._last_seq + 1} to {seq - 1} are missing before row {seq}")
         elif previous != self._last_hash:
-            self._add(Flaw.BROKEN, seq, f"row {seq} does not follow row {self._last_seq} as it is now")
+            self._add(Flaw.BROKEN, seq, f"row {seq} does not follow the present row {self._last_seq}")
         for anchor in self._anchors:
             if anchor.seq == seq and anchor.sha256 != digest:
-                self._add(Flaw.ANCHOR, seq, f"row {seq} is not the one that was published at {anchor.at}")
+                self._add(Flaw.ANCHOR, seq, f"row {seq} does not match the anchor of {anchor.at}")
         self._last_seq, self._last_hash = seq, digest
 
     def _check_record(self, seq: int, kind: str, body: bytes) -> None:
         try:
             _, record = record_of(kind, body)
         except ValueError as error:
-            self._add(Flaw.MALFORMED, seq, f"row {seq} holds no record of this format: {str(error).splitlines()[0]}")
+            self._add(Flaw.MALFORMED, seq, f"row {seq} is not a valid record: {str(error).splitlines()[0]}")
             return
         if isinstance(record, Opened) != (seq == 1):
-            self._add(Flaw.MALFORMED, seq, f"expected the opening record in row 1 and nowhere else, found row {seq}")
+            self._add(Flaw.MALFORMED, seq, f"expected the opening record in row 1 only, found row {seq}")
         if isinstance(record, VerdictRecord):
             self._frames |= {view.frame_sha256: seq for view in record.views if view.frame_sha256 is not None}
         if isinstance(record, Tombstone):
@@ -171,7 +171,7 @@ class _Check:
 
     def _check_end(self) -> None:
         if self._last_seq == 0:
-            self._add(Flaw.MISSING, None, "there are no rows, not even the opening one")
+            self._add(Flaw.MISSING, None, "there are no rows, not even the opening record")
         found = list(self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entries'"))
         counted = found[0][0] if len(found) == 1 else None
         if counted != self._last_seq:
@@ -183,7 +183,7 @@ class _Check:
                 self._add(
                     Flaw.MISSING,
                     anchor.seq,
-                    f"row {anchor.seq}, published at {anchor.at}, is not there: the end was cut",
+                    f"row {anchor.seq}, anchored at {anchor.at}, is missing: the end was cut off",
                 )
 
     def _check_pages(self) -> None:

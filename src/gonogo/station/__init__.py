@@ -1,8 +1,8 @@
-"""One inspection position on a line: trigger, camera, verdict, record, answer.
+"""One inspection station on a line: trigger, camera, verdict, record, answer.
 
-A station is two processes. The `Supervisor` talks to the line, keeps the time and watches over the worker; the worker's
-`Station` acquires, judges and records. An answer other than ``fault`` exists only after its record is on the disk, and
-whatever fails becomes a fault within the window. ``docs/station.md`` tells the rest.
+A station consists of two processes. The `Supervisor` talks to the line, keeps the deadlines and monitors the worker;
+the worker's `Station` acquires, judges and records. An answer other than ``fault`` is given only after its record is
+on disk, and every failure becomes a fault within the window. See ``docs/station.md``.
 """
 
 from gonogo.station.answers import AnswerError, Port, Sender

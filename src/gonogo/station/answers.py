@@ -1,4 +1,4 @@
-"""Where answers go. A port delivers one answer or raises; the sender's thread keeps it off the supervisor's clock."""
+"""Answer ports, and the sender that delivers answers in a thread, so that the supervisor never waits for the line."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _WAITING = 1_000
 
 
 class AnswerError(GonogoError):
-    """The line has not taken the answer. It must treat silence as it treats a fault."""
+    """The line did not accept the answer. The line must treat silence as a fault."""
 
 
 class Port(Protocol):
-    """Delivers answers."""
+    """Delivers answers to the line."""
 
     def send(self, answer: Answer) -> None:
-        """Deliver one; returning means that the line has acknowledged it.
+        """Deliver one answer; return once the line has acknowledged it.
 
         Raises:
-            AnswerError: it was not taken.
+            AnswerError: the line did not accept it.
         """
 
 
 class LinePort:
-    """One JSON object a line, to a stream or a file."""
+    """Writes answers to a stream or a file, one JSON object per line."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -49,14 +49,14 @@ class LinePort:
 
 
 class HttpPort:
-    """Posts each answer as JSON, a few times where it must; any 2xx reply acknowledges it."""
+    """Posts each answer as JSON and retries failures; any 2xx response acknowledges it."""
 
     def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 1.0, attempts: int = 3) -> None:
         self._url, self._token, self._timeout_s, self._attempts = url, token, timeout_s, attempts
 
     def send(self, answer: Answer) -> None:
-        """Post until it is taken."""
-        import http.client  # here, as workers start the faster without what only a supervisor may need
+        """Post the answer until it is accepted or the attempts are used up."""
+        import http.client  # imported here because only a supervisor needs it: workers start faster
         import urllib.request
 
         headers = {"Content-Type": "application/json"}
@@ -70,16 +70,16 @@ class HttpPort:
                 with urllib.request.urlopen(request, timeout=self._timeout_s):
                     return
             except (OSError, http.client.HTTPException) as error:
-                told = f"{self._url}: {error}"
+                failure = f"{self._url}: {error}"
                 time.sleep(0.05 * attempt)
-        raise AnswerError(f"{told} ({self._attempts} attempts)")
+        raise AnswerError(f"{failure} ({self._attempts} attempts)")
 
 
 def open_port(settings: AnswerSettings) -> Port:
-    """Open the port that is described.
+    """Open the port that the settings describe.
 
     Raises:
-        InputError: its token file cannot be read, or its file cannot be written.
+        InputError: the token file cannot be read, or the answer file cannot be written.
     """
     match settings:
         case StdoutAnswers():
@@ -96,7 +96,7 @@ def open_port(settings: AnswerSettings) -> Port:
 
 
 class Sender:
-    """Delivers answers in order, in a thread of its own, and tells what became of each."""
+    """Delivers answers in order in a background thread, and reports whether each was acknowledged."""
 
     def __init__(
         self, port: Port, acknowledged: Callable[[], None], undelivered: Callable[[Answer, str], None]
@@ -106,19 +106,19 @@ class Sender:
         self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
 
     def start(self) -> Self:
-        """Deliver from now on."""
+        """Start to deliver."""
         self._thread.start()
         return self
 
     def send(self, answer: Answer) -> None:
-        """Deliver soon; never blocks."""
+        """Queue an answer for delivery; never blocks."""
         try:
             self._queue.put_nowait(answer)
         except queue.Full:
-            self._undelivered(answer, f"{_WAITING} answers are waiting already")
+            self._undelivered(answer, f"{_WAITING} answers are already waiting")
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Deliver what is waiting, then end."""
+        """Deliver the waiting answers, then stop."""
         try:
             self._queue.put(None, timeout=timeout_s)
         except queue.Full:
@@ -132,7 +132,7 @@ class Sender:
                 self._port.send(answer)
             except AnswerError as error:
                 self._undelivered(answer, str(error))
-            except Exception as error:  # noqa: BLE001  whatever a port raises, the answers after this one must go out
+            except Exception as error:  # noqa: BLE001  a port may raise anything; the answers that follow must still be delivered
                 self._undelivered(answer, f"{type(error).__name__}: {error}")
             else:
                 self._acknowledged()

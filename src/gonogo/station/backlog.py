@@ -1,4 +1,4 @@
-"""Faults that the line was told of before they could be recorded: kept in a file until the ledger has them."""
+"""The backlog: faults that were answered before they could be recorded, kept in a file until the ledger has them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gonogo.names import escaped_name, readable
 from gonogo.station.messages import Cause, Trigger
 
 UNRECORDED = "unrecorded.jsonl"
-"""The backlog's file in the station's state; gone when nothing is owed."""
+"""Name of the backlog's file in the station's state folder; deleted when the backlog is empty."""
 UNRECORDABLE = "unrecordable.jsonl"
-"""Beside it: faults that the ledger will never take, or whose recording ended a worker. Kept for a person."""
+"""Name of the file of faults that the ledger rejects, or whose recording crashed a worker; a person must read it."""
 _MOST = 10_000
-_MOST_DEATHS = 3  # of workers killed from outside that recorded the same fault
+_MOST_DEATHS = 3  # workers killed from outside while they recorded the same fault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,29 +28,29 @@ class Owed:
     cause: Cause
     reason: str
     answered: bool
-    """The line was told already."""
+    """The line has already received the fault as its answer."""
 
 
 class Backlog:
-    """A queue of faults with a copy on disk, so that a killed station still records what it has answered.
+    """A queue of faults with a copy on disk, so that a station that was killed still records what it answered.
 
-    Appended without a sync: it outlives the process, not the machine. Beyond 10,000 faults only their number is kept
-    (``lost``), so that a line that never stops cannot fill the memory.
+    The file is not synced: it survives a crash of the process, but not of the machine. Beyond 10,000 faults only their
+    number is kept (``lost``), so that memory use stays bounded.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.trouble = ""
-        """Why the copy on disk is incomplete; empty where it is whole."""
+        """Why the copy on disk is incomplete; empty if it is complete."""
         self.lost = 0
         self._aside = path.with_name(UNRECORDABLE)
         self.set_aside = _count(self._aside)
-        """Faults that a person must look at, in the file beside this one."""
+        """Number of faults in the file `UNRECORDABLE`."""
         self._owed: deque[Owed] = deque()
         self._deaths: Counter[str] = Counter()
-        """Workers that died while they recorded a fault, by its trigger."""
+        """Number of workers that died while they recorded a fault, by trigger id."""
         self._unread = True
-        """The copy of an earlier run could not be read yet; it must not be written over."""
+        """The file of an earlier run could not be read yet and must not be overwritten."""
         self._take_over()
 
     def __len__(self) -> int:
@@ -61,14 +61,14 @@ class Backlog:
 
     @property
     def alarms(self) -> list[str]:
-        """What a person must know of the faults that are not on record."""
+        """Alarms about faults that are not recorded."""
         found = [self.trouble] if self.trouble else []
         if self.set_aside:
-            found.append(f"{self.set_aside} faults cannot be recorded: read {self._aside}, then move it away")
+            found.append(f"{self.set_aside} faults cannot be recorded: see {self._aside}, then move the file away")
         return found
 
     def add(self, owed: Owed) -> bool:
-        """Owe one more record; false where there are too many."""
+        """Add a fault; return false if the backlog is full."""
         if len(self._owed) >= _MOST:
             self.lost += 1
             return False
@@ -77,11 +77,11 @@ class Backlog:
         return True
 
     def next(self) -> Owed | None:
-        """The oldest one; it stays until it is `done`."""
+        """Return the oldest fault, which stays in the queue until `done` is called."""
         return self._owed[0] if self._owed else None
 
     def done(self, *, recorded: bool) -> None:
-        """The oldest one is on record, or goes to the end to be tried again."""
+        """Remove the oldest fault if it was recorded; otherwise move it to the end for another attempt."""
         owed = self._owed.popleft()
         if not recorded:
             self._owed.append(owed)
@@ -89,13 +89,13 @@ class Backlog:
             self._forget()
 
     def is_deadly(self, *, crashed: bool) -> bool:
-        """A worker died while it recorded the oldest one; whether that one must not be given to another."""
+        """Count a worker that died while it recorded the oldest fault; return whether to stop retrying that fault."""
         trigger_id = self._owed[0].trigger.id
         self._deaths[trigger_id] += 1
         return crashed or self._deaths[trigger_id] >= _MOST_DEATHS
 
     def give_up(self) -> Owed:
-        """Set the oldest one aside: it cannot be recorded, or a worker died of it."""
+        """Move the oldest fault to `UNRECORDABLE`: it cannot be recorded, or it crashed a worker."""
         owed = self._owed[0]
         self.set_aside += 1
         self._append(self._aside, owed)
@@ -103,7 +103,7 @@ class Backlog:
         return owed
 
     def mend(self) -> None:
-        """Write the copy on disk anew where it is incomplete, as the disk was full or gone."""
+        """Rewrite the copy on disk if it is incomplete, for example after the disk was full."""
         if self._unread:
             self._take_over()
         if self._unread or not self.trouble:
@@ -134,7 +134,7 @@ class Backlog:
     def _append(self, path: Path, owed: Owed) -> None:
         try:
             with path.open("a", encoding="utf-8") as file:
-                # On a line of its own, whatever became of the one before: a full disk cuts lines off.
+                # Start on a new line: a full disk may have cut off the previous one.
                 file.write(f"\n{_line(owed)}\n")
         except OSError as error:
             self.trouble = f"{path}: {error.strerror or error}"
@@ -156,7 +156,7 @@ def _line(owed: Owed) -> str:
 
 
 def _read(path: Path) -> list[Owed]:
-    """What an earlier run still owed; a line that was cut off mid-write cannot be read, and is left out."""
+    """Read the backlog of an earlier run; a line that was cut off is skipped."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
@@ -176,7 +176,7 @@ def _owed(values: dict[str, Any]) -> Owed:
         None if name is None else escaped_name(str(name)) for name in (trigger.part, trigger.lot, trigger.product)
     )
     return Owed(
-        # Whatever an earlier version let in must not keep the ledger from taking the fault.
+        # Earlier versions accepted names that the ledger rejects; escape them so that the fault can be recorded.
         trigger=replace(trigger, id=escaped_name(str(trigger.id)), part=part, lot=lot, product=product),
         cause=Cause(values["cause"]),
         reason=readable(str(values["reason"])),

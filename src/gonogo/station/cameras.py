@@ -1,4 +1,4 @@
-"""One camera of a station, in a thread of its own: acquire; then check and store the frame while it is judged."""
+"""The thread of one camera of a station: acquire a picture, then check and store it while it is judged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ANY_FRAME = np.zeros((256, 256, 3), np.uint8)
 
 @dataclass(kw_only=True)
 class CameraPicture:
-    """What becomes of one exposure. Written by the camera's thread, read once the event is set."""
+    """State of one exposure. Written by the camera's thread; read each field only after its event is set."""
 
     trigger_id: str
     timeout_s: float
@@ -42,23 +42,23 @@ class CameraPicture:
     window_s: float
     recipe: Recipe
     taken: threading.Event = field(default_factory=threading.Event)
-    """Set when ``acquired`` is known, or the ``problem`` that there is no picture."""
+    """Set once ``acquired`` is known, or the ``problem`` that there is no picture."""
     kept: threading.Event = field(default_factory=threading.Event)
-    """Set when ``frame_sha256`` or ``store_error`` is known, and whether the picture has a ``problem``."""
+    """Set once ``frame_sha256`` or ``store_error``, and any ``problem`` of the picture, are known."""
     acquired: Acquired | None = None
     unpacked: Frame | None = None
-    """The pixels whose health is checked: as they are judged, or the raw frame."""
+    """The pixels for the health check: as they are judged, or the raw frame."""
     problem: CaptureError | None = None
-    """Why the picture cannot be judged; there may be one all the same."""
+    """Why the picture cannot be judged. A picture may exist nevertheless."""
     frame_sha256: str | None = None
     store_error: Exception | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     abandoned: bool = False
-    """Nobody waits for it any more."""
+    """The station no longer waits for it."""
 
 
 class CameraThread:
-    """Owns a camera. A camera that hangs blocks this thread alone; ``stuck_s`` says for how long already."""
+    """Owns a camera. A camera that hangs blocks only this thread; ``stuck_s`` is the time it has been hanging."""
 
     def __init__(self, name: str, opener: Callable[[], Camera], limits: HealthLimits, frames: FrameStore) -> None:
         self.name = name
@@ -68,43 +68,43 @@ class CameraThread:
         self._camera: Camera | None = None
         self._jobs: queue.SimpleQueue[CameraPicture | tuple[str, bool] | Literal["open"] | None] = queue.SimpleQueue()
         self._counted: Counter[str] = Counter()
-        """Leftovers of the camera's earlier openings."""
+        """Leftover pictures counted before the camera was last reopened."""
         self._busy_since: float | None = None
         self.last_error = ""
 
     @property
     def stuck_s(self) -> float:
-        """For how long the camera has been busy with one exposure."""
+        """Time in seconds that the camera has been busy with the present exposure."""
         since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
 
     def follow(self, frame: Frame) -> None:
-        """The picture before the next one, from an earlier run, as it is unpacked; call before `start`."""
+        """Set the last picture of an earlier run, for the check for frozen pictures; call before `start`."""
         self._check.before = frame
 
     @property
     def matcher(self) -> PictureMatcher[Any] | None:
-        """What matches pictures to triggers, where the camera's pictures come by themselves."""
+        """The picture matcher, if the camera delivers pictures without being asked; otherwise ``None``."""
         camera = self._camera
         return camera.matcher if isinstance(camera, MatchingCamera) else None
 
     def start(self) -> None:
-        """Start the thread and open the camera in it; one that fails is tried again for each part."""
+        """Start the thread and open the camera in it; a failed opening is retried for each part."""
         self._jobs.put("open")
-        threading.Thread(target=self._run, name=f"view {self.name}", daemon=True).start()
+        threading.Thread(target=self._run, name=f"camera {self.name}", daemon=True).start()
 
     def expect(self, trigger_id: str, came_s: float, window_s: float) -> None:
-        """A trigger has come, whose picture may be on its way already; call from any thread."""
+        """Announce a trigger whose picture may already be on its way; may be called from any thread."""
         if (matcher := self.matcher) is not None:
             matcher.expect(trigger_id, came_s=came_s, window_s=window_s)
 
     def faulted(self, at_s: float) -> None:
-        """A part was answered ``fault``, so that its picture may be left over; call from any thread."""
+        """Announce that a part was answered ``fault``, so its picture may be left over; call from any thread."""
         if (matcher := self.matcher) is not None:
             matcher.faulted(at_s)
 
     def pictures(self) -> dict[str, int]:
-        """Leftover pictures by reason and how many wait; empty for a camera that exposes on request."""
+        """Return the number of leftover pictures by reason and of waiting ones; empty without a matcher."""
         counts = {} if (matcher := self.matcher) is None else matcher.counts()
         names = {**self._counted, **counts}
         return {name: self._counted[name] + counts.get(name, 0) for name in names}
@@ -112,14 +112,14 @@ class CameraThread:
     def shoot(
         self, trigger_id: str, *, timeout_s: float, came_s: float, window_s: float, recipe: Recipe
     ) -> CameraPicture:
-        """Ask for a picture; returns at once.
+        """Request a picture; returns at once.
 
         Args:
-            trigger_id: Whose.
-            timeout_s: How long to wait for it.
-            came_s: When the trigger came, monotonic.
-            window_s: How long after its trigger a picture may be taken.
-            recipe: How its picture is unpacked, once: for the check of its health and for the verdict.
+            trigger_id: Id of the part's trigger.
+            timeout_s: Longest wait for the picture.
+            came_s: Monotonic time of the trigger.
+            window_s: Time after the trigger within which the picture may be taken.
+            recipe: How the picture is decoded, once for both the health check and the verdict.
         """
         shot = CameraPicture(
             trigger_id=trigger_id, timeout_s=timeout_s, came_s=came_s, window_s=window_s, recipe=recipe
@@ -128,15 +128,15 @@ class CameraThread:
         return shot
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
-        """The verdict of the trigger's picture is on record, or never will be."""
+        """Tell the camera whether the verdict on the trigger's picture was recorded."""
         self._jobs.put((trigger_id, stored))
 
     def close(self) -> None:
-        """Let the camera go, after what it is doing."""
+        """Close the camera after its present job."""
         self._jobs.put(None)
 
     def _run(self) -> None:
-        measure(_ANY_FRAME)  # what is slow the first time must not be slow for the first part
+        measure(_ANY_FRAME)  # the first call is slow; it must not delay the first part
         while (job := self._jobs.get()) is not None:
             if isinstance(job, CameraPicture):
                 if job.abandoned:
@@ -149,7 +149,7 @@ class CameraThread:
             elif self._camera is not None:
                 try:
                     self._camera.settle(job[0], stored=job[1])
-                except Exception as error:  # noqa: BLE001  a driver may raise anything; its thread must live on
+                except Exception as error:  # noqa: BLE001  a driver may raise anything; the thread must go on
                     self.last_error = f"{type(error).__name__}: {error}"
         if self._camera is not None:
             self._camera.close()
@@ -157,7 +157,7 @@ class CameraThread:
     def _open(self) -> None:
         try:
             self._camera = self._camera or self._opener()
-        except Exception as error:  # noqa: BLE001  a driver may raise anything; the first part says what is wrong
+        except Exception as error:  # noqa: BLE001  a driver may raise anything; the first part reports the error
             self.last_error = f"{type(error).__name__}: {error}"
 
     def _shoot(self, shot: CameraPicture) -> None:
@@ -182,14 +182,14 @@ class CameraThread:
 
     @contextmanager
     def _problems_of(self, shot: CameraPicture) -> Iterator[None]:
-        """Whatever a camera or its picture is refused for becomes the shot's problem."""
+        """Turn every error of the camera or the picture into the shot's ``problem``."""
         try:
             yield
         except CaptureError as error:
             shot.problem = error
             if error.trouble is Trouble.CAMERA_LOST:
                 self._reopen_next_time()
-        except Exception as error:  # noqa: BLE001  a driver may raise anything: then there is no picture, so a fault
+        except Exception as error:  # noqa: BLE001  a driver may raise anything; the part becomes a fault
             shot.problem = CaptureError(Trouble.CAMERA_LOST, f"the camera failed ({type(error).__name__}: {error})")
             self._reopen_next_time()
 
@@ -211,5 +211,5 @@ class CameraThread:
         if camera is not None:
             try:
                 camera.close()
-            except Exception as error:  # noqa: BLE001  the camera is lost already; what matters is to try anew
+            except Exception as error:  # noqa: BLE001  the camera is lost anyway; it will be reopened
                 self.last_error = f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Known bad parts that must be rejected: when a test is due, what came of it, whether anything may pass."""
+"""Challenge parts: when the next test is due, the result of each test, and whether parts may pass."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ CHALLENGE, ACKNOWLEDGE = "challenge", "acknowledge"
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """Where the tests stand; what the status shows."""
+    """State of the challenge tests, as shown in the status."""
 
     last_passed: datetime | None
     next_due: datetime
     held: str
-    """Why nothing may pass; empty when parts may."""
+    """Why no part may pass; empty if parts may pass."""
 
 
 class Challenges:
-    """The tests of one station. All that matters is in the ledger, so that a restart forgets nothing."""
+    """The challenge tests of one station. Their state is read from the ledger, so it survives a restart."""
 
     def __init__(
         self, settings: ChallengeSettings, *, station: str, started: datetime, now: Callable[[], datetime]
@@ -40,14 +40,14 @@ class Challenges:
         self._station = station
         self._now = now
         self._since = started
-        """From when on the time to the next test counts: a passed test, an acknowledgement, else the first start."""
+        """Start of the interval to the next test: the last passed test or acknowledgement, else the first start."""
         self._last_passed: datetime | None = None
         self._failed = ""
         self._turn = count()
         self._seen = 0
 
     def read(self, ledger: Ledger) -> None:
-        """Catch up with the ledger: tests, and acknowledgements that people made elsewhere."""
+        """Read new tests and acknowledgements from the ledger."""
         seen = ledger.head().seq
         found = [
             row
@@ -64,30 +64,30 @@ class Challenges:
         self._seen = seen
 
     def standing(self) -> Standing:
-        """What holds now."""
+        """Return the present state."""
         return self._standing_at(self._now())
 
     def _standing_at(self, now: datetime) -> Standing:
         grace = timedelta(seconds=self._settings.grace_s)
         due = self._since + timedelta(seconds=self._settings.every_s)
         held = ""
-        if self._since > now + grace:  # else a clock that was set back would put the test off
-            due, held = now, f"the clock was set back to {now:%H:%M} UTC, so the test with a known bad part is due"
+        if self._since > now + grace:  # otherwise a clock that was set back would postpone the test
+            due, held = now, f"the clock was set back to {now:%H:%M} UTC, so the test with a challenge part is due"
         elif now > due + grace:
-            held = f"the test with a known bad part has been due since {due:%H:%M} UTC"
+            held = f"the test with a challenge part has been due since {due:%H:%M} UTC"
         return Standing(last_passed=self._last_passed, next_due=due, held=self._failed or held)
 
     def is_challenge(self, part: str | None) -> bool:
-        """Whether this is one of the known bad parts."""
+        """Whether the part is a challenge part."""
         return part is not None and any(fnmatch.fnmatchcase(part, pattern) for pattern in self._settings.parts)
 
     def passes(self, state: State) -> bool:
-        """Whether a known bad part with this verdict was caught."""
+        """Whether a challenge part with this verdict passes the test."""
         return state.value in self._settings.must_be
 
     def picture_due(self) -> Path | None:
-        """The picture of a known bad part that is to be judged now, or ``None``."""
-        # One look at the clock: where it was set back the test is due now, which is after an earlier look.
+        """Return the challenge picture to judge now, or ``None`` if no test is due."""
+        # Read the clock only once: if it was set back, the test is due at this very moment.
         now = self._now()
         if self._settings.pictures is None or self._failed or now < self._standing_at(now).next_due:
             return None
@@ -95,14 +95,14 @@ class Challenges:
         return files[next(self._turn) % len(files)] if files else None
 
     def judge_picture(self, path: Path, model: LoadedBundle | None) -> Action:
-        """Judge one picture of a known bad part; the action records what came of it."""
+        """Judge a challenge picture and return the action that records the result."""
         if model is None:
             return self.result(path.name, State.FAULT, None, "no bundle is loaded", about=None)
         photograph = Photograph(images.read_bytes(path), name=str(path))
         photograph.unpacked(model.recipe)
         try:
             verdict = model.inspect(photograph)
-        except Exception as error:  # noqa: BLE001  the edge of judging: a test that fails holds the station, no worker
+        except Exception as error:  # noqa: BLE001  a failed test holds the station; it must not stop the worker
             reason = f"not judged ({type(error).__name__}: {error})"
             return self.result(path.name, State.FAULT, None, reason, about=None, sha256=model.sha256)
         return self.result(path.name, verdict.state, verdict.score, verdict.reason, about=None, sha256=model.sha256)
@@ -110,9 +110,9 @@ class Challenges:
     def result(
         self, part: str, state: State, score: float | None, reason: str, *, about: int | None, sha256: str | None = None
     ) -> Action:
-        """The record of one test."""
+        """Return the action that records one test."""
         passed, part, reason = self.passes(state), readable(part), readable(reason)
-        told = "" if passed else f"the known bad part {part} was judged {state.value} ({reason})"
+        failure = "" if passed else f"the challenge part {part} was judged {state.value} ({reason})"
         return Action(
             action=CHALLENGE,
             who=self._station,
@@ -123,7 +123,7 @@ class Challenges:
                 "state": state.value,
                 "score": score,
                 "passed": passed,
-                "reason": told,
+                "reason": failure,
                 "bundle_sha256": sha256,
             },
         )

@@ -1,4 +1,4 @@
-"""Trying out everything a station needs, before a line depends on it."""
+"""``gonogo station check``: check everything that a station needs before it runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gonogo.station.settings import HttpAnswers, StationCamera, StationSettings
 
 @dataclass(frozen=True, kw_only=True)
 class CheckFinding:
-    """One thing that was tried."""
+    """Result of one check."""
 
     what: str
     passed: bool
@@ -27,23 +27,23 @@ class CheckFinding:
 
 
 def check_station(settings: StationSettings) -> list[CheckFinding]:
-    """Open the ledger, load the bundles, take and check one picture with every camera.
+    """Open the ledger, load the bundles, and take and check one picture with every camera.
 
-    Folders and HTTP cameras are not asked for a picture: it would be missing on the line.
+    No picture is taken from folders and HTTP cameras, as it would then be missing on the line.
     """
     found = [_try("ledger", partial(_ledger, settings)), _try("state folder", partial(_state, settings.state_dir))]
     tokens = [settings.http.token_file] if settings.http is not None else []
     tokens += [settings.answer.token_file] if isinstance(settings.answer, HttpAnswers) else []
     found += [_try("token", partial(_token, file)) for file in tokens if file is not None]
-    for source in dict.fromkeys(view.bundle or settings.bundle for view in settings.views):
+    for source in dict.fromkeys(each.bundle or settings.bundle for each in settings.cameras):
         found.append(_try(f"bundle {source.name}", partial(_bundle, settings, source)))
-    found += [_try(f"camera of view {view.name}", partial(_camera, settings, view)) for view in settings.views]
+    found += [_try(f"camera {each.name}", partial(_camera, settings, each)) for each in settings.cameras]
     return found
 
 
-def _try(what: str, trial: Callable[[], str]) -> CheckFinding:
+def _try(what: str, check: Callable[[], str]) -> CheckFinding:
     try:
-        return CheckFinding(what=what, passed=True, detail=trial())
+        return CheckFinding(what=what, passed=True, detail=check())
     except (GonogoError, OSError) as error:
         return CheckFinding(what=what, passed=False, detail=str(error))
 
@@ -56,8 +56,10 @@ def _ledger(settings: StationSettings) -> str:
         own.forget()
     free_mb = shutil.disk_usage(settings.ledger.parent).free / 1e6
     if free_mb < settings.min_free_mb:
-        raise UnfitError(f"{free_mb:,.0f} MB of disk are free, min_free_mb asks for {settings.min_free_mb:,}.")
-    return f"{rows:,} rows; {free_mb:,.0f} MB of disk are free"
+        raise UnfitError(
+            f"expected {settings.min_free_mb:,} MB of free disk space (min_free_mb), found {free_mb:,.0f}."
+        )
+    return f"{rows:,} rows; {free_mb:,.0f} MB of free disk space"
 
 
 def _state(folder: Path) -> str:
@@ -70,11 +72,11 @@ def _state(folder: Path) -> str:
 
 def _token(file: Path) -> str:
     read_token(file)
-    return f"{file} holds one"
+    return f"{file} contains a token"
 
 
 def _place(source: Path) -> Path:
-    """Where a bundle lies: the source itself, or the folder that a file names."""
+    """Return the bundle's folder: the source itself, or the folder that a text file names."""
     return source.parent / source.read_text(encoding="utf-8").strip() if source.is_file() else source
 
 
@@ -82,25 +84,25 @@ def _bundle(settings: StationSettings, source: Path) -> str:
     model = load_model(_place(source))
     if source == settings.bundle and settings.bundle_sha256 not in (None, model.sha256):
         raise UnfitError(f"expected bundle {settings.bundle_sha256}, found {model.sha256}.")
-    passes = "lets nothing pass" if model.go_below is None else f"go below {model.go_below:.4g}"
-    return f"{model.name} {model.sha256[:16]}: golden frames reproduced, {passes}"
+    threshold = "no part can pass" if model.go_below is None else f"go below {model.go_below:.4g}"
+    return f"{model.name} {model.sha256[:16]}: golden frames reproduced, {threshold}"
 
 
-def _camera(settings: StationSettings, view: StationCamera) -> str:
-    source = view.camera
+def _camera(settings: StationSettings, checked: StationCamera) -> str:
+    source = checked.camera
     if isinstance(source, FolderSettings):
         count = sum(1 for _ in source.folder.iterdir())
-        return f"{source.folder} is there, {count} entries"
+        return f"{source.folder} exists, {count} entries"
     if isinstance(source, PushSettings):
         read_token(source.token_file)
         return f"waits for pictures at {source.host}:{source.port}"
-    recipe = bundles.read_bundle(_place(view.bundle or settings.bundle)).manifest.recipe
+    recipe = bundles.read_bundle(_place(checked.bundle or settings.bundle)).manifest.recipe
     camera = open_camera(source)
     try:
         acquired = camera.acquire("check", timeout_s=5.0)
         frame = acquired.unpacked(recipe)
-        HealthCheck(view.health).require(frame, size_wh=acquired.photograph.size_wh)
-        acquired.photograph.judged(recipe)  # a raw frame is refused where the decoder reduces pictures
+        HealthCheck(checked.health).require(frame, size_wh=acquired.photograph.size_wh)
+        acquired.photograph.judged(recipe)  # raises for a raw frame if the bundle needs pictures reduced by the decoder
     finally:
         camera.close()
     facts = measure(frame)

@@ -1,4 +1,4 @@
-"""The state machine of one part: which step may follow which, and how long each took."""
+"""The state machine of one part: the allowed transitions, and the duration of each step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Step(StrEnum):
-    """Where a part is."""
+    """Step that a part is in."""
 
     TRIGGERED = "triggered"
     ACQUIRING = "acquiring"
@@ -19,20 +19,20 @@ class Step(StrEnum):
 
 
 FOLLOWS: Mapping[Step, frozenset[Step]] = {
-    # A stored verdict is answered again; a part that cannot be judged goes straight to its record.
+    # A repeated trigger gets its stored verdict; a part that cannot be judged is recorded without inspection.
     Step.TRIGGERED: frozenset({Step.ACQUIRING, Step.COMMITTING, Step.ANSWERING}),
     Step.ACQUIRING: frozenset({Step.INSPECTING, Step.COMMITTING}),
     Step.INSPECTING: frozenset({Step.COMMITTING}),
-    # Only a record leads to an answer; a record that fails leads to an answer that is a fault.
+    # Every answer comes after an attempt to record; if recording fails, the answer is a fault.
     Step.COMMITTING: frozenset({Step.ANSWERING}),
     Step.ANSWERING: frozenset({Step.ACKNOWLEDGED}),
     Step.ACKNOWLEDGED: frozenset(),
 }
-"""The only moves there are. No way leads from inspecting to answering but through the record."""
+"""The allowed transitions. Inspecting leads to answering only through committing."""
 
 
 class Cycle:
-    """One part on its way. `to` moves it on and refuses every move that `FOLLOWS` does not name."""
+    """Progress of one part. `to` allows only the transitions in `FOLLOWS`."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.step = Step.TRIGGERED
@@ -41,10 +41,10 @@ class Cycle:
         self.timings_ms: dict[str, float] = {}
 
     def to(self, step: Step) -> None:
-        """Move on.
+        """Move to the next step.
 
         Raises:
-            ValueError: this step cannot follow the present one: a bug, never a part.
+            ValueError: the transition is not allowed, which is a bug in gonogo.
         """
         if step not in FOLLOWS[self.step]:
             raise ValueError(f"expected one of {sorted(FOLLOWS[self.step])} after {self.step}, found {step}")

@@ -1,4 +1,4 @@
-"""The metrics of a station for Prometheus, in its text format."""
+"""The metrics of a station in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PREFIX = "gonogo_station_"
 
 
 def exposition(metrics: Metrics, state: StationState, *, free_bytes: int) -> str:
-    """All metrics of a station, text format 0.0.4."""
+    """Return all metrics of a station in text format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(metrics, state, free_bytes))
     return generate_latest(registry).decode()
@@ -66,9 +66,9 @@ class _Collector:
         judging = state.health in (Health.RUNNING, Health.HELD) and not state.faulting
         return (
             ("up", "Whether parts are judged.", judging),
-            ("held", "Whether nothing may pass until a person acknowledges.", state.health is Health.HELD),
+            ("held", "Whether no part may pass until a person acknowledges.", state.health is Health.HELD),
             ("waiting", "Parts that wait for the worker.", state.waiting),
-            ("unrecorded", "Faults that are not on record yet.", state.unrecorded),
+            ("unrecorded", "Faults that are not yet recorded.", state.unrecorded),
             ("beat_timestamp_seconds", "When these metrics were written.", time.time()),
-            ("free_bytes", "Space left on the disk of the station's state.", self._free_bytes),
+            ("free_bytes", "Free space on the disk of the state folder.", self._free_bytes),
         )

@@ -1,4 +1,4 @@
-"""The station's own small HTTP server: status, metrics, and triggers where they come by HTTP."""
+"""The station's HTTP server: status, metrics, and HTTP triggers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _READ_TIMEOUT_S = 5.0
 
 
 class StationServer:
-    """``GET /status``, ``/metrics`` and ``/health``; ``POST /trigger``, whose response is the answer."""
+    """Serves ``GET /status``, ``/metrics`` and ``/health``, and ``POST /trigger``, whose response is the answer."""
 
     def __init__(
         self,
@@ -40,28 +40,28 @@ class StationServer:
             limits = ServerLimits(answer_s=2 * supervisor.settings.window_s + 5.0)
             self._server = BoundedServer((host, port), self._handler(), limits=limits)
         except OSError as error:
-            raise InputError(f"{host}:{port}: cannot listen there ({error}). Choose another port.") from error
+            raise InputError(f"{host}:{port}: cannot listen on this address ({error}). Choose another port.") from error
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="station-http", daemon=True)
 
     def start(self) -> Self:
-        """Answer requests from now on."""
+        """Start to answer requests."""
         self._thread.start()
         return self
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Port that the server listens on."""
         return int(self._server.server_address[1])
 
     def close(self) -> None:
         """Stop listening."""
-        if self._thread.is_alive():  # one that never served would never hear of it
+        if self._thread.is_alive():  # shutdown would block forever if serve_forever was never called
             self._server.shutdown()
         self._server.server_close()
 
     def get(self, path: str) -> tuple[HTTPStatus, str, str]:
-        """Status, content type and body of a GET."""
+        """Return status, content type and body for a GET."""
         if path == "/status":
             return HTTPStatus.OK, "application/json", self._supervisor.published[0]
         if path == "/metrics":
@@ -76,9 +76,9 @@ class StationServer:
         return HTTPStatus.NOT_FOUND, "text/plain", "expected /status, /metrics or /health"
 
     def post(self, path: str, body: bytes, headers: Message) -> tuple[HTTPStatus, str, str]:
-        """Status, content type and body of a POST; waits for the answer."""
+        """Return status, content type and body for a POST; waits for the answer."""
         if path != "/trigger" or not self._triggers:
-            return HTTPStatus.NOT_FOUND, "text/plain", "expected /trigger at a station that is triggered by HTTP"
+            return HTTPStatus.NOT_FOUND, "text/plain", "expected /trigger, and a station with an HTTP trigger"
         if why := foreign(headers, self._hosts):
             return HTTPStatus.FORBIDDEN, "text/plain", why
         if not authorised(headers.get("Authorization"), self._token):
@@ -131,6 +131,6 @@ class StationServer:
                 self.wfile.write(data)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Every trigger is on record; there is nothing to log."""
+                """Log nothing: the ledger records every trigger."""
 
         return Handler

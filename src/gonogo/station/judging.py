@@ -1,4 +1,4 @@
-"""The worker's heart: one trigger in, one recorded answer out. No way leads to an answer but through the record."""
+"""The core of the worker: takes one trigger, judges the part, records the verdict, and returns the answer."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from gonogo.station.outcomes import Outcome, answer_of, ledger_cause, sole_until
 from gonogo.station.settings import StationSettings
 
 ANSWERED_FAULT = "answered_fault"
-"""The action that says: this verdict is on record, but the line was told ``fault``, because it came too late."""
-_RESERVE_S = 0.05  # what commit and answer may take at the end of the window
+"""Action for a recorded verdict whose answer to the line was ``fault``, because the verdict came too late."""
+_RESERVE_S = 0.05  # time reserved at the end of the window to commit and answer
 
 
 @dataclass(frozen=True, kw_only=True)
 class CameraParts:
-    """What one view is made of, opened only in its own thread."""
+    """What a station needs to open one camera; it is opened in the camera's thread."""
 
     name: str
     open_camera: Callable[[], Camera]
@@ -40,7 +40,7 @@ class CameraParts:
 
 
 class Station:
-    """Judges one part at a time. Every method gives an answer; none lets a failure become anything but a fault."""
+    """Judges one part at a time. Every failure becomes a fault; no method raises for a part that cannot be judged."""
 
     def __init__(
         self,
@@ -65,22 +65,22 @@ class Station:
         )
 
     def start(self) -> None:
-        """Open the ledger and load the bundles; what fails is shown and tried again, never fatal."""
+        """Open the ledger and load the bundles. Failures are reported and retried; they are never fatal."""
         for view in self._views:
             view.start()
         for slot in self._slots:
-            self._tell_swap(slot.start(), at_start=True)
+            self._record_swap(slot.start(), at_start=True)
         self._follow_last_pictures()
 
     def close(self) -> None:
-        """Let cameras and ledger go."""
+        """Close the cameras and the ledger."""
         for view in self._views:
             view.close()
         self._ledger.forget()
 
     @property
     def stuck_s(self) -> float:
-        """For how long a camera has been hanging."""
+        """Longest time in seconds that a camera has been busy with one exposure."""
         return max(view.stuck_s for view in self._views)
 
     @property
@@ -89,21 +89,21 @@ class Station:
         return tuple(self._slots)
 
     def expect(self, trigger_id: str, came_s: float) -> None:
-        """A trigger has come, to be judged later or never; call from any thread."""
+        """Announce a trigger to the cameras; may be called from any thread."""
         for view in self._views:
             view.expect(trigger_id, came_s, self.settings.camera_timeout_s)
 
     def faulted(self, at_s: float) -> None:
-        """A part was answered ``fault``, so that its pictures may be left over; call from any thread."""
+        """Announce that a part was answered ``fault``, so its pictures may be left over; call from any thread."""
         for view in self._views:
             view.faulted(at_s)
 
     def pictures(self) -> dict[str, dict[str, int]]:
-        """Leftover pictures of each view by reason, and how many wait."""
+        """Return the number of leftover pictures of each camera by reason, and of waiting ones."""
         return {view.name: pictures for view in self._views if (pictures := view.pictures())}
 
     def judge(self, trigger: Trigger) -> Answer:
-        """The whole way of one part: look up, acquire, inspect, commit; what comes back may be answered."""
+        """Look up, acquire, inspect and commit one part; return its recorded answer."""
         self.expect(trigger.id, trigger.due_s - self.settings.window_s)
         answer = self._judge(trigger)
         if answer.state is State.FAULT and not answer.repeated:
@@ -139,13 +139,13 @@ class Station:
         return replace(answer, timings_ms=rounded, sole_until_s=sole_until(shots))
 
     def record_fault(self, trigger: Trigger, cause: Cause, reason: str, *, answered: bool) -> Answer:
-        """Put a fault on record that was raised outside, unless the part has its verdict already.
+        """Record a fault that the supervisor raised, unless the part already has a verdict.
 
         Args:
-            trigger: The part.
-            cause: Of the fault.
+            trigger: The part's trigger.
+            cause: Cause of the fault.
             reason: One sentence.
-            answered: The line was told ``fault`` already. If another verdict is on record, that is recorded as well.
+            answered: The line has already received ``fault``. If another verdict is recorded, record that fact too.
         """
         try:
             stored = self._stored(trigger)
@@ -162,7 +162,7 @@ class Station:
         return stored
 
     def note(self, action: Action) -> None:
-        """Record what somebody or something did.
+        """Record an action.
 
         Raises:
             LedgerError: it cannot be recorded.
@@ -170,11 +170,11 @@ class Station:
         self._ledger.open().append_action(action.model_copy(update={"station": self.settings.station}))
 
     def idle(self) -> None:
-        """What there is to do between parts: newer bundles, known bad parts. What cannot be recorded waits."""
+        """Do the work between parts: load newer bundles, run due challenge tests."""
         for slot in self._slots:
             swap = slot.poll()
             if swap is not None:
-                self._tell_swap(swap)
+                self._record_swap(swap)
         if self.challenges is None:
             return
         try:
@@ -184,10 +184,10 @@ class Station:
                 self.note(self.challenges.judge_picture(path, self._slots[0].model))
                 self.challenges.read(self._ledger.open())
         except (GonogoError, OSError):
-            self._ledger.forget()  # nothing passes without a ledger, and an overdue test holds the station
+            self._ledger.forget()  # safe: without a ledger no part passes, and an overdue test holds the station
 
     def _follow_last_pictures(self) -> None:
-        """A camera that froze does not thaw because the worker was started anew: its last picture is remembered."""
+        """Restore each camera's last picture, so that a frozen camera is detected after a restart of the worker."""
         try:
             rows = list(self._ledger.open().verdicts(Where(station=self.settings.station), newest_first=True, limit=20))
             for view, parts in zip(self._views, self._parts, strict=True):
@@ -196,7 +196,7 @@ class Station:
                 if digest is not None:
                     view.follow(view.frames.photograph(digest).unpacked(_recipe(parts)))
         except (GonogoError, OSError):
-            self._ledger.forget()  # a picture that cannot be read any more cannot be compared with either
+            self._ledger.forget()  # without the last picture there is nothing to compare with
 
     def _stored(self, trigger: Trigger, *, same_part: bool = False) -> Answer | None:
         row = self._ledger.open().find(self.settings.station, trigger.id)
@@ -210,14 +210,14 @@ class Station:
         answer = replace(answer_of(row), repeated=True)
         if answer.state is State.FAULT:
             return answer
-        told = next(self._ledger.open().actions(Where(about=row.seq, action=ANSWERED_FAULT), limit=1), None)
-        if told is None:
+        answered = next(self._ledger.open().actions(Where(about=row.seq, action=ANSWERED_FAULT), limit=1), None)
+        if answered is None:
             return answer
-        details = told.record.details
-        return answer.as_fault(Cause(str(details["cause"])), f"answered as a fault before: {details['reason']}")
+        details = answered.record.details
+        return answer.as_fault(Cause(str(details["cause"])), f"already answered as a fault: {details['reason']}")
 
     def find_troubles(self) -> list[str]:
-        """Why every part is a fault at present, one sentence each; none where parts are judged. Opens the ledger."""
+        """Say why every part is a fault at present, one sentence each; empty if parts are judged. Opens the ledger."""
         found = [f"no bundle is loaded: {slot.trouble}" for slot in self._slots if slot.model is None]
         found += [self._without_space()]
         try:
@@ -231,19 +231,19 @@ class Station:
         free = free_bytes(self.settings.ledger.parent)
         if free >= self.settings.min_free_mb * 1_000_000:
             return ""
-        return f"{free / 1e6:,.0f} MB of disk are left, {self.settings.min_free_mb:,} are needed"
+        return f"{free / 1e6:,.0f} MB of disk space left, {self.settings.min_free_mb:,} MB needed (min_free_mb)"
 
     def _refused(self, trigger: Trigger) -> Outcome | None:
-        """Why this part is not even looked at; ``None`` where it is."""
-        if told := self._without_space():
-            return Outcome(state=State.FAULT, reason=told, cause=Cause.DISK_FULL)
+        """Return the fault of a part that cannot be inspected at all; ``None`` if it can."""
+        if reason := self._without_space():
+            return Outcome(state=State.FAULT, reason=reason, cause=Cause.DISK_FULL)
         for slot in self._slots:
             if slot.model is None:
-                told = f"no bundle is loaded: {slot.trouble}"
-                return Outcome(state=State.FAULT, reason=told, cause=Cause.MODEL)
+                reason = f"no bundle is loaded: {slot.trouble}"
+                return Outcome(state=State.FAULT, reason=reason, cause=Cause.MODEL)
             if trigger.product is not None and trigger.product != slot.model.name:
-                told = f"the line makes {trigger.product!r}, the bundle judges {slot.model.name!r}"
-                return Outcome(state=State.FAULT, reason=told, cause=Cause.MODEL, model=slot.model)
+                reason = f"the line makes {trigger.product!r}, but the bundle is for {slot.model.name!r}"
+                return Outcome(state=State.FAULT, reason=reason, cause=Cause.MODEL, model=slot.model)
         return None
 
     def _shoot(self, trigger: Trigger) -> list[CameraPicture]:
@@ -257,12 +257,12 @@ class Station:
         for shot, view in zip(shots, self._views, strict=True):
             if not shot.taken.wait(max(0.0, until - time.monotonic())):
                 shot.abandoned = True
-                told = f"the camera of view {view.name} has not answered for {view.stuck_s:.1f} s"
-                shot.problem = CaptureError(Trouble.CAMERA_LOST, told)
+                reason = f"camera {view.name} has not responded for {view.stuck_s:.1f} s"
+                shot.problem = CaptureError(Trouble.CAMERA_LOST, reason)
         return shots
 
     def _inspect(self, trigger: Trigger, shots: list[CameraPicture]) -> Outcome:
-        # Whoever waits in vain for one view need not judge the others: the part is a fault.
+        # If one camera failed, the part is a fault: do not judge the other pictures.
         judged = all(shot.problem is None for shot in shots)
         verdicts = [self._judge_shot(shot, parts, judged) for shot, parts in zip(shots, self._parts, strict=True)]
         judged_at = self._now()
@@ -283,19 +283,19 @@ class Station:
 
     def _judge_shot(self, shot: CameraPicture, parts: CameraParts, judged: bool) -> Verdict:
         if not judged or shot.problem is not None:
-            return Verdict(state=State.FAULT, score=None, reason="not judged, as a view failed")
+            return Verdict(state=State.FAULT, score=None, reason="not judged because a camera failed")
         model, acquired = parts.slot.model, shot.acquired
-        assert model is not None, "refused before"
-        assert acquired is not None, "no problem means a picture"
+        assert model is not None, "parts without a bundle are refused earlier"
+        assert acquired is not None, "a shot without a problem has a picture"
         try:
             return model.inspect(acquired.photograph)
-        except Exception as error:  # noqa: BLE001  the edge of judging: whatever went wrong, the part is a fault
+        except Exception as error:  # noqa: BLE001  whatever went wrong, the part is a fault
             return Verdict(state=State.FAULT, score=None, reason=f"not judged ({type(error).__name__}: {error})")
 
     def _views_of(self, shots: list[CameraPicture], verdicts: list[Verdict]) -> tuple[tuple[View, ...], Cause | None]:
-        """What is recorded of the views, with the cause of the first that failed.
+        """Return the records of the pictures, and the cause of the first failure.
 
-        Waits until the frames are checked and stored: a verdict on a picture that cannot be judged is none.
+        Waits until the frames are checked and stored: a picture that fails its health check makes the part a fault.
         """
         views, cause = [], None
         for shot, parts, verdict in zip(shots, self._parts, verdicts, strict=True):
@@ -305,40 +305,40 @@ class Station:
                 verdict = Verdict(state=State.FAULT, score=None, reason=str(shot.problem))
                 cause = cause or Cause(shot.problem.trouble.value)
             elif shot.store_error is not None:
-                told = f"the frame cannot be stored: {shot.store_error}"
-                verdict = replace(verdict, state=State.FAULT, reason=told)
+                reason = f"the frame cannot be stored: {shot.store_error}"
+                verdict = replace(verdict, state=State.FAULT, reason=reason)
                 cause = cause or ledger_cause(shot.store_error)
             verdict = replace(verdict, reason=readable(verdict.reason))
             views.append(View.of(verdict, frame_sha256=shot.frame_sha256, name=parts.name))
         return tuple(views), cause
 
     def _limited(self, trigger: Trigger, outcome: Outcome) -> Outcome:
-        """What the station's own rules make of a judgement: too late, or nothing may pass."""
+        """Apply the station's rules to a verdict: it may be too late, or no part may pass."""
         if outcome.state is State.FAULT:
             return outcome
         over_s = self._clock() + _RESERVE_S - trigger.due_s
         if over_s > 0:
-            told = f"judged {outcome.state.value}, but {over_s:.2f} s too late for the window"
-            return replace(outcome, state=State.FAULT, cause=Cause.LATE, late=True, reason=told)
+            reason = f"judged {outcome.state.value}, but {over_s:.2f} s after the window closed"
+            return replace(outcome, state=State.FAULT, cause=Cause.LATE, late=True, reason=reason)
         if outcome.state is not State.GO or self.challenges is None:
             return outcome
         held = self.challenges.standing().held
         if self.challenges.is_challenge(trigger.part):
-            held = "a known bad part was judged go"
+            held = "a challenge part was judged go"
         if held:
-            return replace(outcome, state=State.FAULT, cause=Cause.CHALLENGE, reason=f"nothing may pass: {held}")
+            return replace(outcome, state=State.FAULT, cause=Cause.CHALLENGE, reason=f"no part may pass: {held}")
         return outcome
 
     def _commit(self, trigger: Trigger, outcome: Outcome, cycle: Cycle, shots: list[CameraPicture]) -> Answer:
         try:
             answer = self._append(trigger, outcome, {**stage_times(shots, outcome), **cycle.timings_ms})
-        except DuplicateTrigger as duplicate:  # recorded since it was looked up, so not by this station
-            told = "another station of the same name has recorded a verdict under this id"
-            return self.record_fault(trigger, Cause.REUSED_ID, f"{told} (row {duplicate.row.seq})", answered=True)
+        except DuplicateTrigger as duplicate:  # recorded after the lookup, so by another station
+            reason = "another station with the same name has recorded a verdict under this id"
+            return self.record_fault(trigger, Cause.REUSED_ID, f"{reason} (row {duplicate.row.seq})", answered=True)
         except (GonogoError, OSError, ValueError) as error:
             self._ledger.forget()
             return fault(trigger, ledger_cause(error), readable(f"the verdict cannot be recorded: {error}"))
-        self._tell_challenge(trigger, outcome, answer)
+        self._record_challenge(trigger, outcome, answer)
         return answer
 
     def _append(self, trigger: Trigger, outcome: Outcome, timings_ms: Mapping[str, float]) -> Answer:
@@ -369,7 +369,7 @@ class Station:
         )
         return answer_of(row)
 
-    def _tell_challenge(self, trigger: Trigger, outcome: Outcome, answer: Answer) -> None:
+    def _record_challenge(self, trigger: Trigger, outcome: Outcome, answer: Answer) -> None:
         if self.challenges is None or not self.challenges.is_challenge(trigger.part) or not outcome.views:
             return
         judged = worst_state(view.state for view in outcome.views)
@@ -382,15 +382,15 @@ class Station:
             )
             self.challenges.read(self._ledger.open())
         except (GonogoError, OSError):
-            self._ledger.forget()  # the test counts as not made, so that it falls due
+            self._ledger.forget()  # the test counts as not done, so it stays due
 
-    def _tell_swap(self, swap: Swap, *, at_start: bool = False) -> None:
+    def _record_swap(self, swap: Swap, *, at_start: bool = False) -> None:
         action = "bundle_refused" if swap.refused else "started" if at_start else "bundle_swapped"
         details = {"before": swap.before, "after": swap.after, "refused": readable(swap.refused)}
         try:
             self.note(Action(action=action, who=self.settings.station, details=details))
         except (GonogoError, OSError):
-            self._ledger.forget()  # every row names its bundle all the same
+            self._ledger.forget()  # the swap is not lost: every row names its bundle
 
     def _settle(self, trigger: Trigger, *, stored: bool) -> None:
         for view in self._views:
@@ -398,5 +398,5 @@ class Station:
 
 
 def _recipe(parts: CameraParts) -> Recipe:
-    """How the view's bundle wants its pictures unpacked."""
+    """Return the recipe of the camera's bundle, which says how pictures are decoded."""
     return Recipe() if parts.slot.model is None else parts.slot.model.recipe

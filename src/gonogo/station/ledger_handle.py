@@ -1,4 +1,4 @@
-"""The ledger of one station: opened anew where it failed, and never silently another one."""
+"""A station's handle on its ledger: reopens it after a failure, and refuses another ledger in its place."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ from gonogo.ledger import Ledger
 _PATIENCE_S = 0.5
 
 Opener = Callable[[Path, bool], Ledger]
-"""Opens the ledger at a path; makes one where it is told to and there is none."""
+"""Opens the ledger at a path; the second argument says whether to create one if none exists."""
 
 
 def open_ledger(path: Path, create: bool) -> Ledger:
-    """The ledger as a station needs it: whoever holds it for longer than a second costs parts their verdict."""
+    """Open a ledger with the short timeout of a station: a lock held for longer than a second costs parts a verdict."""
     return Ledger.open(path, create=create, timeout_s=1.0)
 
 
 def station_lock(path: Path, station: str) -> Path:
-    """The file beside a ledger that the station of this name holds while it runs."""
+    """Return the lock file, next to the ledger, that a station holds while it runs."""
     path = path.resolve()
     return path.with_name(f".{path.name}.{station}.lock")
 
 
 def same_name(path: Path, station: str) -> str:
-    """What to do about two stations with one name."""
-    return f"{path}: another station named {station} writes to this ledger. Stop it, or give one of them another name."
+    """Return the error message for two stations with the same name."""
+    return f"{path}: another station named {station} writes to this ledger. Stop it or rename one of them."
 
 
 class LedgerHandle:
-    """Knows the ledger that the station began by its first row, also after a restart.
+    """Opens the station's ledger and recognizes it by its first row, also after a restart.
 
-    A disk that is not mounted must make every part a fault, not begin a second ledger in its place: that one would
-    know none of the verdicts that were given already.
+    If the ledger's disk is not mounted, every part must become a fault. A new ledger in its place would not know the
+    verdicts that were already given.
     """
 
     def __init__(
         self, path: Path, state_dir: Path, opener: Opener = open_ledger, *, station: str | None = None
     ) -> None:
-        """Prepare; nothing is opened yet.
+        """Store the arguments; nothing is opened yet.
 
         Args:
             path: The ledger.
-            state_dir: Where the station remembers which one it is.
-            opener: How it is opened.
-            station: Hold the ledger for the station of this name; ``None`` holds it for none, to look at it.
+            state_dir: Folder where the station stores the hash of the ledger's first row.
+            opener: Opens the ledger.
+            station: Lock the ledger for the station of this name; ``None`` takes no lock, for reading only.
         """
         self._path = path
         self._station = station
@@ -62,18 +62,18 @@ class LedgerHandle:
         self._opened_as: tuple[int, int] | None = None
 
     def open(self) -> Ledger:
-        """The ledger that lies at its place now: writing on into a file that was moved away would lose every row.
+        """Return the ledger at the path, reopened if the file was replaced: rows in a moved file would be lost.
 
         Raises:
-            LedgerError: it is gone, cannot be read, or is another one.
-            InputError: the station's state cannot be written.
+            LedgerError: the ledger is missing, cannot be read, or is not the station's.
+            InputError: the state folder cannot be written.
         """
         if self._ledger is not None and _identity(self._path) != self._opened_as:
             self.forget()
         if self._ledger is None:
             ledger = self._opener(self._path, not self._mark.exists())
             with contextlib.ExitStack() as unless_own:
-                unless_own.callback(ledger.close)  # one that is not ours must not stay open
+                unless_own.callback(ledger.close)  # close a ledger that is not the station's
                 self._require_own(ledger)
                 self._hold()
                 unless_own.pop_all()
@@ -81,17 +81,17 @@ class LedgerHandle:
         return self._ledger
 
     def forget(self) -> None:
-        """After a failure the file is opened anew: its disk may be back, or another."""
+        """Close the ledger, so that it is reopened the next time; call after a failure."""
         ledger, self._ledger = self._ledger, None
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.close()
         if ledger is not None:
-            with contextlib.suppress(Exception):  # it failed already; what matters is that it is opened anew
+            with contextlib.suppress(Exception):  # it has failed already and will be reopened
                 ledger.close()
 
     def _hold(self) -> None:
-        """Keep another station of the same name off the ledger, whatever its state folder."""
+        """Lock the ledger against another station with the same name, even one with another state folder."""
         if self._station is None:
             return
         place = station_lock(self._path, self._station)
@@ -99,10 +99,12 @@ class LedgerHandle:
             self._lock = place.open("ab")
         except OSError as error:
             raise LedgerError(f"{place}: expected a writable file, found {error}. Make its folder writable.") from error
-        until_s = time.monotonic() + _PATIENCE_S  # a worker that was killed may take a moment to end
+        until_s = time.monotonic() + _PATIENCE_S  # a worker that was killed may take a moment to exit
         while True:
             try:
-                fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, and not inherited
+                fcntl.lockf(
+                    self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB
+                )  # released when the process ends, and not inherited
             except OSError as error:
                 if time.monotonic() < until_s:
                     time.sleep(0.02)
@@ -119,8 +121,8 @@ class LedgerHandle:
             write_beside(self._mark, f"{first}\n".encode())
         elif self._mark.read_text(encoding="utf-8").strip() != first:
             raise LedgerError(
-                f"{self._path}: expected the ledger that this station began, found another one. Put the right one "
-                f"there; to go on with this one instead, delete {self._mark}."
+                f"{self._path}: expected the ledger that this station created, found another one. Restore the right "
+                f"ledger, or delete {self._mark} to continue with this one."
             )
 
 

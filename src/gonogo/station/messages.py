@@ -1,8 +1,8 @@
-"""What passes between the line, the supervisor and the worker.
+"""Messages between the line, the supervisor and the worker.
 
-The line sends a `Trigger` and receives an `Answer`. Supervisor and worker talk in JSON lines: each line is an envelope
-with the `VERSION` of this protocol and one message, a frozen dataclass told apart by its ``kind``. `ToWorker` and
-`ToSupervisor` are all the messages there are; anything else is a `MessageError`.
+The line sends a `Trigger` and receives an `Answer`. Supervisor and worker exchange JSON lines: each line is an envelope
+with the protocol `VERSION` and one message, a frozen dataclass with a ``kind``. `ToWorker` and `ToSupervisor` are the
+unions of all messages; anything else raises a `MessageError`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from gonogo.names import readable
 from gonogo.schema import State
 
 VERSION = 1
-"""Of the messages between supervisor and worker; raise it with every change of one."""
+"""Version of the protocol between supervisor and worker; increase it with every change of a message."""
 
 
 class Cause(StrEnum):
-    """Why a part is a fault. The first group comes from the camera, see `gonogo.capture.Trouble`."""
+    """Cause of a fault. The first group comes from the camera, see `gonogo.capture.Trouble`."""
 
     CAMERA_LOST = "camera_lost"
     NO_FRAME = "no_frame"
@@ -37,41 +37,41 @@ class Cause(StrEnum):
     WRONG_SIZE = "wrong_size"
 
     MODEL = "model"
-    """No bundle is loaded, or not the one that was asked for."""
+    """No bundle is loaded, or it is not the one for the line's product."""
     INSPECTOR = "inspector"
     """The bundle could not judge the picture."""
     LATE = "late"
     """Not answered within the window."""
     OVERRUN = "overrun"
-    """Too many parts were waiting already."""
+    """The queue was full."""
     PROCESS = "process"
-    """The worker died or stalled with the part in hand."""
+    """The worker died or stalled while it judged the part."""
     LEDGER = "ledger"
     """The verdict could not be recorded."""
     DISK_FULL = "disk_full"
     REUSED_ID = "reused_id"
-    """The trigger's id was used before, for another part."""
+    """The trigger's id was already used for another part."""
     CHALLENGE = "challenge"
-    """A known bad part was not rejected, or its test is overdue: nothing passes until a person acknowledges."""
+    """A challenge part was not rejected, or a test is overdue: no part passes until a person acknowledges."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """One part has arrived and waits for its verdict."""
+    """A part has arrived and waits for its verdict."""
 
     id: str
-    """Unique within the station, for ever; the same id again is the same part."""
+    """Unique within the station, permanently: the same id means the same part."""
     part: str | None = None
     lot: str | None = None
     product: str | None = None
-    """What the line says is being made; must then be the bundle's name."""
+    """The product that the line makes; if given, it must equal the bundle's name."""
     at: datetime
-    """When it came, UTC."""
+    """Time of arrival, UTC."""
     due_s: float
-    """When the answer must be out, on the machine's monotonic clock (shared by all processes until a restart)."""
+    """Deadline of the answer on the machine's monotonic clock, which all processes share until a reboot."""
 
     def unlike(self, *, part: str | None, lot: str | None, product: str | None) -> str:
-        """How this trigger differs from an earlier one with its id; empty where it names nothing else."""
+        """Describe how this trigger differs from an earlier one with the same id; empty if it does not."""
         before = {"part": part, "lot": lot, "product": product}
         now = {name: getattr(self, name) for name in before}
         differing = [
@@ -79,40 +79,40 @@ class Trigger:
             for name in before
             if now[name] is not None and now[name] != before[name]
         ]
-        return f"id {self.id} was used before: {'; '.join(differing)}" if differing else ""
+        return f"id {self.id} was already used: {'; '.join(differing)}" if differing else ""
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return plain JSON values."""
         return {**asdict(self), "at": self.at.isoformat()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Trigger:
-        """From what `to_json` gave."""
+        """Create an object from the result of `to_json`."""
         return cls(**{**values, "at": datetime.fromisoformat(values["at"])})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the line is told about one trigger."""
+    """The answer to one trigger, for the line."""
 
     trigger_id: str
     state: State
     reason: str
     cause: Cause | None = None
-    """Given for a fault, and only for a fault."""
+    """Set if, and only if, the answer is a fault."""
     part: str | None = None
     score: float | None = None
     kind: str | None = None
-    """For a no-go or a review, where the bundle knows defect kinds: the likeliest one, or that it is unlike any."""
+    """For a no-go or a review, if the bundle knows defect kinds: the most likely kind, or that it is unlike any."""
     kind_share: float | None = None
     row: int | None = None
-    """The ledger's row that records it; ``None`` only for a fault that could not be recorded yet."""
+    """Number of the ledger row with the record; ``None`` only for a fault that could not be recorded yet."""
     repeated: bool = False
-    """This trigger had its verdict already; this is the stored one."""
+    """The trigger already had a verdict, and this is the stored one."""
     timings_ms: dict[str, float] = field(default_factory=dict)
     sole_until_s: float | None = None
-    """For the supervisor alone: the picture is this part's only where no other trigger came before this moment,
-    monotonic."""
+    """For the supervisor only: the picture belongs to this part only if no other trigger came before this monotonic
+    time."""
 
     def __post_init__(self) -> None:
         if (self.state is State.FAULT) != (self.cause is not None):
@@ -121,42 +121,42 @@ class Answer:
             raise ValueError(f"expected a recorded verdict, found {self.state} without a row")
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return plain JSON values."""
         return {name: value for name, value in asdict(self).items() if name != "sole_until_s"}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Answer:
-        """From what `to_json` gave."""
+        """Create an object from the result of `to_json`."""
         cause = values["cause"]
         return cls(**{**values, "state": State(values["state"]), "cause": None if cause is None else Cause(cause)})
 
     def as_reused(self, trigger: Trigger, why: str) -> Answer:
-        """The answer to a trigger whose id was used for another part, whose verdict this is."""
+        """Return the fault for a trigger that reuses the id of another part, whose answer this is."""
         return replace(self.as_fault(Cause.REUSED_ID, why), part=trigger.part, score=None, repeated=False)
 
     def as_fault(self, cause: Cause, reason: str) -> Answer:
-        """The same trigger answered as a fault instead."""
+        """Return a copy of this answer as a fault."""
         return replace(self, state=State.FAULT, cause=cause, reason=reason, kind=None, kind_share=None)
 
 
 def fault(trigger: Trigger, cause: Cause, reason: str) -> Answer:
-    """A fault that is not on record yet."""
+    """Return the answer for a fault that is not recorded yet."""
     return Answer(trigger_id=trigger.id, part=trigger.part, state=State.FAULT, cause=cause, reason=reason)
 
 
 class MessageError(GonogoError):
-    """A line from the other process is no message of this version."""
+    """A line from the other process is not a message of this version."""
 
 
 class _Message:
-    """Base of the messages: no unknown fields."""
+    """Base class of the messages: unknown fields are refused."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgePart(_Message):
-    """Job: judge this part. Answered with `PartJudged`."""
+    """Job: judge a part. Answered with `PartJudged`."""
 
     kind: Literal["judge_part"] = "judge_part"
     trigger: Trigger
@@ -171,7 +171,7 @@ class RecordFault(_Message):
     cause: Cause
     reason: str
     answered: bool
-    """The line has had this fault as its answer already."""
+    """The line has already received this fault as its answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,14 +185,14 @@ class RecordNote(_Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Housekeep(_Message):
-    """Job: do what is due between parts. Answered with `Reported`."""
+    """Job: do the work between parts. Answered with `Reported`."""
 
     kind: Literal["housekeep"] = "housekeep"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectPicture(_Message):
-    """Notice: a trigger has come, whose picture may arrive from now on. Not answered."""
+    """Notice: a trigger came, so its picture may arrive from now on. Not answered."""
 
     kind: Literal["expect_picture"] = "expect_picture"
     trigger_id: str
@@ -211,14 +211,14 @@ class PartFaulted(_Message):
 
 @dataclass(frozen=True, kw_only=True)
 class BundleReport:
-    """One bundle of a worker."""
+    """State of one bundle of a worker."""
 
     name: str | None
-    """``None`` where no bundle is loaded."""
+    """``None`` if no bundle is loaded."""
     sha256: str | None
     path: str | None
     trouble: str
-    """Why no bundle, or not the newest one, is loaded; empty where all is well."""
+    """Why no bundle, or not the newest one, is loaded; empty if the newest one is loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,18 +227,18 @@ class WorkerReport:
 
     bundles: tuple[BundleReport, ...] = ()
     pictures: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Leftover pictures of each view by reason, and how many wait."""
+    """Number of leftover pictures of each camera by reason, and of waiting ones."""
     troubles: tuple[str, ...] = ()
-    """Why every part is a fault at present; empty where parts are judged."""
+    """Why every part is a fault at present; empty if parts are judged."""
     held: str = ""
-    """Why nothing may pass until a person acknowledges; empty where parts may pass."""
+    """Why no part may pass until a person acknowledges; empty if parts may pass."""
     challenge_due: datetime | None = None
     challenge_passed: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ready(_Message):
-    """The worker has started and takes jobs."""
+    """The worker has started and accepts jobs."""
 
     kind: Literal["ready"] = "ready"
     report: WorkerReport
@@ -254,7 +254,7 @@ class PartJudged(_Message):
 
 @dataclass(frozen=True, kw_only=True)
 class FaultRecorded(_Message):
-    """Answers `RecordFault`; an answer without a row says that the ledger failed and may be tried again."""
+    """Answers `RecordFault`; an answer without a row means that the ledger failed and the job may be retried."""
 
     kind: Literal["fault_recorded"] = "fault_recorded"
     answer: Answer
@@ -262,7 +262,7 @@ class FaultRecorded(_Message):
 
 @dataclass(frozen=True, kw_only=True)
 class FaultUnrecordable(_Message):
-    """Answers `RecordFault`: the ledger will never take this fault."""
+    """Answers `RecordFault`: the ledger rejects this fault permanently."""
 
     kind: Literal["fault_unrecordable"] = "fault_unrecordable"
     reason: str
@@ -287,7 +287,7 @@ class Reported(_Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Dying(_Message):
-    """The worker ends because of an error."""
+    """The worker exits because of an error."""
 
     kind: Literal["dying"] = "dying"
     reason: str
@@ -296,7 +296,7 @@ class Dying(_Message):
 Notice: TypeAlias = ExpectPicture | PartFaulted
 """Handled at once, even while a part is judged."""
 Job: TypeAlias = JudgePart | RecordFault | RecordNote | Housekeep
-"""Done in turn; each has one answer."""
+"""Processed in order; each has one answer."""
 ToWorker: TypeAlias = Job | Notice
 ToSupervisor: TypeAlias = Ready | PartJudged | FaultRecorded | FaultUnrecordable | NoteHandled | Reported | Dying
 
@@ -314,24 +314,24 @@ _FOR_SUPERVISOR = TypeAdapter(_Envelope[Annotated[ToSupervisor, Field(discrimina
 
 
 def encode(message: ToWorker | ToSupervisor) -> str:
-    """One message as a JSON line, line end included."""
+    """Encode a message as a JSON line with a newline."""
     return json.dumps(_encodable({"version": VERSION, "message": asdict(message)})) + "\n"
 
 
 def decode_for_worker(line: str) -> ToWorker:
-    """The message in a line from the supervisor.
+    """Decode a line from the supervisor.
 
     Raises:
-        MessageError: another version, an unknown kind, or not a message at all.
+        MessageError: the line has another version or an unknown kind, or is not a message.
     """
     return _decode(_FOR_WORKER, line)
 
 
 def decode_for_supervisor(line: str) -> ToSupervisor:
-    """The message in a line from the worker.
+    """Decode a line from the worker.
 
     Raises:
-        MessageError: another version, an unknown kind, or not a message at all.
+        MessageError: the line has another version or an unknown kind, or is not a message.
     """
     return _decode(_FOR_SUPERVISOR, line)
 
@@ -349,7 +349,7 @@ def _decode(adapter: TypeAdapter[_Envelope[MessageT]], line: str) -> MessageT:
 
 
 def _encodable(value: Any) -> Any:
-    """Plain JSON values; lone surrogates, which no UTF-8 stream takes, as backslash escapes."""
+    """Convert to plain JSON values; lone surrogates, which UTF-8 cannot encode, become backslash escapes."""
     match value:
         case str():
             return value.encode("utf-8", "backslashreplace").decode()

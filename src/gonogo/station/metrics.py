@@ -14,11 +14,11 @@ from gonogo.station.messages import Answer
 
 _REMEMBERED = 2_000
 _SHOWN = 20
-_FAULTING_AFTER = 3  # faults in a row, after which a station is not healthy until a part is judged
+_FAULTING_AFTER = 3  # consecutive faults after which a station is unhealthy until a part is judged
 
 
 class Metrics:
-    """What the supervisor counts. Written by its own thread alone; every reading is a new object."""
+    """Counts of the supervisor. Written only by the supervisor's thread; every method returns a new object."""
 
     def __init__(self, station: str) -> None:
         self.station = station
@@ -28,16 +28,16 @@ class Metrics:
         self.events: Counter[str] = Counter()
         """triggers, repeats, overruns, restarts, stalls, acknowledged, undelivered."""
         self.faults_in_a_row = 0
-        """Parts since the last one that was judged."""
+        """Number of faults since the last part that was judged."""
         self.status_trouble = ""
-        """Why status and metrics could not be written last; empty where they were."""
+        """Why the last write of status and metrics failed; empty if it succeeded."""
         self._durations_ms: dict[str, deque[float]] = {}
         self.sums: dict[str, tuple[int, float]] = {}
-        """How often each stage was timed, and its total in milliseconds."""
+        """Number of measurements and total milliseconds of each stage."""
         self._latest: deque[dict[str, Any]] = deque(maxlen=_SHOWN)
 
     def answered(self, answer: Answer, total_ms: float) -> None:
-        """One answer was given."""
+        """Count an answer."""
         self.answers[answer.state] += 1
         if answer.cause is not None:
             self.faults[answer.cause.value] += 1
@@ -61,14 +61,14 @@ class Metrics:
             self.took({**answer.timings_ms, "total": total_ms})
 
     def took(self, durations_ms: Mapping[str, float]) -> None:
-        """How long the stages of one part took."""
+        """Add the durations of the stages of one part."""
         for stage, duration_ms in durations_ms.items():
             self._durations_ms.setdefault(stage, deque(maxlen=_REMEMBERED)).append(duration_ms)
             count, total = self.sums.get(stage, (0, 0.0))
             self.sums[stage] = count + 1, total + duration_ms
 
     def stages(self) -> dict[str, dict[str, float]]:
-        """Median and 99th percentile of each stage over the last 2,000 parts, in milliseconds."""
+        """Return median and 99th percentile of each stage over the last 2,000 parts, in milliseconds."""
         found = {}
         for stage, durations in self._durations_ms.items():
             median, p99 = np.quantile(np.fromiter(durations, float), [0.5, 0.99]).tolist()
@@ -76,12 +76,12 @@ class Metrics:
         return found
 
     def latest(self) -> list[dict[str, Any]]:
-        """The last answers, newest first."""
+        """Return the last answers, newest first."""
         return list(self._latest)
 
     @property
     def faulting(self) -> str:
-        """That every part has been a fault lately; empty where parts are judged."""
+        """Message that all recent parts were faults; empty if parts are judged."""
         count = self.faults_in_a_row
         if count < _FAULTING_AFTER:
             return ""

@@ -1,4 +1,4 @@
-"""The bundle in use: loaded from a copy of its own, swapped for a newer one only after that has proven itself."""
+"""The bundle in use: loaded from a copy, and replaced by a newer one only after that has passed its golden frames."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from gonogo.schema import Verdict
 _SEAL = "SHA256SUMS"
 _KEPT = 5
 _ATTEMPT = "attempt"
-"""Names the bundle that is being loaded; left behind by a worker that this ended."""
+"""File that names the bundle being loaded; it is left behind if loading crashes the worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedBundle:
-    """What a station needs to know of a loaded bundle."""
+    """A loaded bundle, as far as a station needs it."""
 
     name: str
     path: Path
     sha256: str
     go_below: float | None
-    """``None``: nothing can pass."""
+    """``None``: no part can pass."""
     no_go_above: float | None
     device: str
     inspect: Callable[[Photograph], Verdict]
     recipe: Recipe = field(default_factory=Recipe)
-    """How it wants its pictures unpacked."""
+    """How pictures are decoded for it."""
 
 
 Loader = Callable[[Path], LoadedBundle]
-"""Opens a bundle and replays its golden frames; raises a `GonogoError` for one that is not fit to judge."""
+"""Opens a bundle and replays its golden frames; raises a `GonogoError` if it cannot judge."""
 
 
 def load_model(path: Path) -> LoadedBundle:
@@ -68,21 +68,21 @@ def load_model(path: Path) -> LoadedBundle:
 
 @dataclass(frozen=True, kw_only=True)
 class Swap:
-    """What came of looking at the bundle's place: a new model in use, or why it is not."""
+    """Result of checking the bundle's path: a new bundle in use, or why it was refused."""
 
     before: str | None
     """SHA-256 of the bundle that judged until now."""
     after: str | None
     """SHA-256 of the bundle that judges from now on."""
     refused: str
-    """Why the bundle that lies there now is not used; empty where it is."""
+    """Why the bundle at the path is not used; empty if it is."""
 
 
 class ModelSlot:
-    """Holds the model in use and watches the place it came from.
+    """Holds the bundle in use and watches the path that it came from.
 
-    A bundle is copied into a folder of the station's own before it is loaded, so that nobody can change it under a
-    running network, and the last good one is at hand whatever becomes of the place.
+    A bundle is copied into the station's state folder before it is loaded. So it cannot be changed while the network
+    runs, and the last good bundle stays available if the original is lost.
     """
 
     def __init__(
@@ -99,17 +99,17 @@ class ModelSlot:
         self._thread: threading.Thread | None = None
         self.model: LoadedBundle | None = None
         self.trouble = "no bundle is loaded yet"
-        """Why the bundle at its place is not the one in use; empty where it is."""
+        """Why the bundle at the path is not the one in use; empty if it is."""
 
     def start(self) -> Swap:
-        """Load what lies there now, or else the last good copy. Leaves the slot empty where neither can judge."""
+        """Load the bundle at the path, or else the last good copy. The slot stays empty if neither can judge."""
         self._tried = self._signature()
         swap = self._attempt()
         if self._next is None:
             for folder in self._good_copies():
                 try:
                     self._next = self._accepted(self._loader(folder))
-                except Exception:  # noqa: BLE001  a copy may be damaged in any way; the next one may be whole
+                except Exception:  # noqa: BLE001  a copy may be damaged in any way; the next one may be intact
                     continue
                 swap = Swap(before=None, after=self._next.sha256, refused=swap.refused)
                 break
@@ -117,7 +117,7 @@ class ModelSlot:
         return swap
 
     def poll(self) -> Swap | None:
-        """Look at the place; load what changed in a thread; give the result once, when it is in use or refused."""
+        """Check the path, load a changed bundle in a thread, and return the result once it is in use or refused."""
         if self._thread is not None:
             if self._thread.is_alive():
                 return None
@@ -137,7 +137,7 @@ class ModelSlot:
 
     @property
     def unsettled(self) -> bool:
-        """Whether something else lies at the place than was last tried, or is being tried."""
+        """Whether the path changed since the last attempt, or an attempt is running."""
         return self._thread is not None or self._signature() != self._tried
 
     def _load_aside(self) -> None:
@@ -150,7 +150,7 @@ class ModelSlot:
         self._next = None
         try:
             self._next = self._accepted(self._loaded())
-        except Exception as error:  # noqa: BLE001  a bundle may be damaged in any way; the one in use judges on
+        except Exception as error:  # noqa: BLE001  a bundle may be damaged in any way; the one in use stays
             return Swap(before=before, after=before, refused=readable(str(error)) or type(error).__name__)
         return Swap(before=before, after=self._next.sha256, refused="")
 
@@ -158,59 +158,60 @@ class ModelSlot:
         place = self._resolved()
         seal = place / _SEAL
         if not seal.is_file():
-            told = f"{self._source}: expected a bundle or a text file with its path, found neither ({place})."
-            raise InputError(told)
+            raise InputError(
+                f"{self._source}: expected a bundle or a text file with its path, found neither ({place})."
+            )
         plain_files(place)  # a FIFO or a device must not even be copied
         target = self._copies / hashlib.sha256(seal.read_bytes()).hexdigest()[:32]
         with self._attempting(target):
             if target.is_dir():
                 with contextlib.suppress(Exception):
                     return self._loader(target)
-            # Always anew otherwise: two bundles with one seal differ where one of them is damaged.
+            # Otherwise copy again: the existing copy with this seal may be damaged.
             with folder_beside(target, replace=True) as partial:
                 shutil.copytree(place, partial, dirs_exist_ok=True)
             try:
                 return self._loader(target)
-            except Exception:  # raised again: only the copy that cannot be opened is removed
+            except Exception:  # re-raised after the unusable copy is removed
                 if self.model is None or target != self.model.path:
                     shutil.rmtree(target, ignore_errors=True)
                 raise
 
     @contextlib.contextmanager
     def _attempting(self, target: Path) -> Iterator[None]:
-        """Load a bundle that may end the worker: the next worker finds the mark that is left then.
+        """Mark a bundle while it is loaded: if it crashes the worker, the next worker finds the mark.
 
         Raises:
-            InputError: it ended a worker before, and another bundle has proven itself here.
+            InputError: the bundle crashed a worker before, and another bundle has been in use here.
         """
         mark, attempt = self._copies / _ATTEMPT, f"{target.name} {_digest(self._signature())}"
-        if _proof(target).exists():  # it was in use here; whatever killed a worker meanwhile was something else
+        if _proof(target).exists():  # it has been in use here, so loading it did not crash a worker
             yield
             return
         with contextlib.suppress(OSError):
             if mark.read_text(encoding="utf-8") == attempt and any(_proof(it).exists() for it in self._folders()):
                 raise InputError(
-                    f"{self._source}: this bundle ended the worker while it was loaded. The last good one judges on; "
-                    "to try this one again, copy it there anew."
+                    f"{self._source}: this bundle crashed the worker while it was loaded. The last good bundle stays "
+                    "in use; to retry this one, copy it there again."
                 )
         with contextlib.suppress(OSError):
             self._copies.mkdir(parents=True, exist_ok=True)
             mark.write_text(attempt, encoding="utf-8")
         try:
             yield
-        except Exception:  # raised again: it did not end the worker, so the mark goes
+        except Exception:  # re-raised: the worker did not crash, so remove the mark
             mark.unlink(missing_ok=True)
             raise
         mark.unlink(missing_ok=True)
 
     def _folders(self) -> list[Path]:
-        """Copies, the newest first."""
+        """Return the copies, newest first."""
         return sorted(self._copies.glob("*/"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
     def _good_copies(self) -> list[Path]:
-        """Copies that may judge where the bundle at its place cannot: those that were in use here, the last one first.
+        """Return copies to fall back on: those that have been in use here, the latest first.
 
-        Copies from versions that kept no proof count where there is none with one.
+        Without any such mark (from older versions), all copies count, except one that crashed a worker.
         """
         try:
             marked = (self._copies / _ATTEMPT).read_text(encoding="utf-8").partition(" ")[0]
@@ -223,7 +224,7 @@ class ModelSlot:
         self.trouble = swap.refused
         if self._next is not None:
             self.model, self._next = self._next, None
-            self.model.path.touch()  # the newest copy is the last good one
+            self.model.path.touch()  # so that the last good copy is the newest
             with contextlib.suppress(OSError):
                 _proof(self.model.path).touch()
             self._prune()
@@ -231,8 +232,8 @@ class ModelSlot:
     def _accepted(self, model: LoadedBundle) -> LoadedBundle:
         if self._only is not None and model.sha256 != self._only:
             raise InputError(
-                f"{self._source}: expected bundle {self._only}, as bundle_sha256 in the settings says, "
-                f"found {model.sha256}. Put the right bundle there or change the settings."
+                f"{self._source}: expected bundle {self._only} (bundle_sha256 in the settings), found {model.sha256}. "
+                "Install the right bundle or change the settings."
             )
         return model
 
@@ -243,7 +244,7 @@ class ModelSlot:
         return self._source.resolve()
 
     def _signature(self) -> tuple[object, ...]:
-        """Changes whenever another bundle, or another state of it, lies there."""
+        """Return a value that changes whenever the bundle or its files change."""
         try:
             place = self._resolved()
             stats = [path.lstat() for path in sorted(place.rglob("*"))]
@@ -259,7 +260,7 @@ class ModelSlot:
 
 
 def _proof(folder: Path) -> Path:
-    """There where a copy has been in use."""
+    """Return the file that marks a copy that has been in use."""
     return folder.with_name(f"{folder.name}.proven")
 
 

@@ -1,8 +1,7 @@
-"""Notices of the supervisor to the worker: a trigger has come, or a part was answered ``fault``.
+"""Notices from the supervisor to the worker: a trigger came, or a part was answered ``fault``.
 
-Pictures that come by themselves are matched to triggers by the worker, which must know of the triggers that wait in
-the supervisor. A notice may still be on its way when a picture comes; the supervisor, which knows every trigger first,
-has the last word.
+The worker matches pictures that arrive without a request to triggers, so it must also know the triggers that wait in
+the supervisor. A picture can arrive before its notice; the supervisor, which knows every trigger first, then decides.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from gonogo.station.messages import Answer, ExpectPicture, Notice, PartFaulted, 
 from gonogo.station.watchdog import WorkerProcess
 
 _REMEMBERED = 1_000
-_UNHEARD = 200  # notices that a silent worker is sent: its pipe must not fill up, as that would block the supervisor
+_UNHEARD = 200  # most notices to a silent worker: a full pipe would block the supervisor
 
 
 class Notices:
-    """The notices of one supervisor; used by its thread alone."""
+    """The notices of one supervisor; used only by its thread."""
 
     def __init__(self, window_s: float) -> None:
         self._window_s = window_s
@@ -28,31 +27,31 @@ class Notices:
         self._held_back = False
 
     def came(self, trigger: Trigger, worker: WorkerProcess | None) -> None:
-        """A trigger has come that was not there before."""
+        """Announce a new trigger."""
         came_s = trigger.due_s - self._window_s
         self._came.append((trigger.id, came_s))
         self._send(worker, ExpectPicture(trigger_id=trigger.id, came_s=came_s))
 
     def faulted(self, worker: WorkerProcess | None) -> None:
-        """A part was answered ``fault``."""
+        """Announce that a part was answered ``fault``."""
         self._send(worker, PartFaulted(at_s=time.monotonic()))
 
     def heard(self, worker: WorkerProcess | None) -> None:
-        """The worker has answered, so that it reads on."""
+        """Note that the worker has answered, so it is reading its pipe."""
         self._unheard = 0
         if self._held_back:
             self._held_back = False
             self.faulted(worker)
 
     def started(self, worker: WorkerProcess | None, waiting: Iterable[Trigger]) -> None:
-        """A new worker is ready; it knows of no trigger yet."""
+        """Announce all waiting triggers to a new worker."""
         self._unheard, self._held_back = 0, False
         for trigger in waiting:
             came_s = trigger.due_s - self._window_s
             self._send(worker, ExpectPicture(trigger_id=trigger.id, came_s=came_s))
 
     def contested(self, trigger: Trigger, answer: Answer) -> bool:
-        """Whether the picture that was judged may be that of a trigger of which the worker had not heard yet."""
+        """Whether the judged picture may belong to a trigger that the worker did not know yet."""
         if answer.sole_until_s is None:
             return False
         came_s = trigger.due_s - self._window_s

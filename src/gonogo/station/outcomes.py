@@ -1,4 +1,4 @@
-"""What is known of a part before it is on record, and what its record tells the line."""
+"""The outcome of judging a part, before it is recorded, and the answer that a record becomes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gonogo.station.models import LoadedBundle
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What is known of a part when its record is written."""
+    """Everything that is known about a part when its record is written."""
 
     state: State
     reason: str
@@ -28,7 +28,7 @@ class Outcome:
 
 
 def answer_of(row: Row[VerdictRecord]) -> Answer:
-    """What a recorded verdict tells the line."""
+    """Return the answer for a recorded verdict."""
     record, named = row.record, row.record.named
     return Answer(
         trigger_id=record.trigger_id,
@@ -44,7 +44,7 @@ def answer_of(row: Row[VerdictRecord]) -> Answer:
 
 
 def stage_times(shots: list[CameraPicture], outcome: Outcome) -> dict[str, float]:
-    """The slowest view's time in each of its own stages, and what the network took in all."""
+    """Return the time of each stage for the slowest camera, and the total time of the networks."""
     stages: dict[str, float] = {}
     for shot in shots:
         for name, duration in shot.timings_ms.items():
@@ -54,11 +54,11 @@ def stage_times(shots: list[CameraPicture], outcome: Outcome) -> dict[str, float
 
 
 def sole_until(shots: list[CameraPicture]) -> float | None:
-    """The pictures are the part's only where no other trigger came before this moment; see `gonogo.capture.Matched`."""
+    """Return the time before which no other trigger may have come, or the pictures are ambiguous; see `Matched`."""
     found = [shot.acquired.sole_until_s for shot in shots if shot.acquired is not None]
     return max((moment for moment in found if moment is not None), default=None)
 
 
 def ledger_cause(error: BaseException | None) -> Cause:
-    """Whether it was the disk that is full, or anything else that keeps the ledger from recording."""
+    """Return the cause of a ledger error: a full disk, or any other."""
     return Cause.DISK_FULL if disk_is_full(error) else Cause.LEDGER

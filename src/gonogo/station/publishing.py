@@ -1,4 +1,4 @@
-"""Publishing what a station shows of itself; see `gonogo.station.status_command` for the files."""
+"""Publish the status and metrics of a station; see `gonogo.station.status` for the files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gonogo.station.status import METRICS, STATUS, Health, StationState
 
 
 def publish(settings: StationSettings, metrics: Metrics, state: StationState) -> tuple[str, str]:
-    """Write status and metrics; a disk that does not take them is shown by a beat that stands still.
+    """Write status and metrics. If the disk fails, readers see that the ``beat`` is old.
 
     Returns:
-        The text of both.
+        The text of the status and of the metrics.
     """
-    from gonogo.station.exposition import exposition  # here, as workers start faster without it
+    from gonogo.station.exposition import exposition  # imported here so that workers start faster
 
     folder = settings.state_dir
     free = _free_bytes(folder)
@@ -38,7 +38,7 @@ def publish(settings: StationSettings, metrics: Metrics, state: StationState) ->
 
 
 def snapshot(settings: StationSettings, metrics: Metrics, state: StationState, *, free_bytes: int) -> dict[str, Any]:
-    """The status as plain JSON values."""
+    """Return the status as plain JSON values."""
     report = state.report
     return {
         "station": metrics.station,
@@ -71,7 +71,7 @@ def _alarms(metrics: Metrics, state: StationState) -> list[str]:
     if state.faulting:
         found.append(f"every part is a fault: {state.faulting}")
     if state.health is Health.DOWN:
-        found.append("the worker keeps dying and may not be restarted yet: every part is a fault")
+        found.append("the worker keeps crashing and may not be restarted yet: every part is a fault")
     return [each for each in found if each]
 
 
@@ -80,7 +80,7 @@ def _iso(moment: datetime | None) -> str | None:
 
 
 def _free_bytes(folder: Path) -> int:
-    """What is left for the state; 0 where its disk is gone, which must not stop the supervisor."""
+    """Return the free space of the state folder; 0 if its disk is missing, which must not stop the supervisor."""
     try:
         return shutil.disk_usage(folder).free
     except OSError:
@@ -88,7 +88,7 @@ def _free_bytes(folder: Path) -> int:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Whole or not at all, but not synced: a second later there is a newer one."""
+    """Replace a file atomically, without a sync: the next version follows a second later."""
     partial = path.with_name(f".{path.name}.new")
     partial.write_bytes(data)
     partial.replace(path)

@@ -1,4 +1,4 @@
-"""A whole station in this process: trigger source, supervisor, answer port, HTTP server; and its worker beside it."""
+"""Run a station: trigger source, supervisor, answer port and HTTP server in this process, the worker in another."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def run_station(
     port: Port | None = None,
     stop: threading.Event | None = None,
 ) -> None:
-    """Run until a signal, the end of standard input, or ``stop``; then answer and record what is on its way.
+    """Run until a signal, end of standard input, or ``stop``; then answer and record the parts in progress.
 
     Args:
-        settings: The station's.
+        settings: Settings of the station.
         worker: The command that starts the worker; see `worker_command`.
-        complain: Told, in a line, of input that cannot be used.
-        port: Takes the answers instead of the port that the settings name.
+        complain: Called with a one-line message about unusable input.
+        port: Receives the answers instead of the port in the settings.
         stop: Ends the station when set.
 
     Raises:
         InputError: a port or a token file cannot be used.
-        UnfitError: this station runs already, or its supervisor or its source of triggers ended by itself.
+        UnfitError: the station already runs, or its supervisor or trigger source ended unexpectedly.
     """
     with _alone(settings.state_dir), _only_of_its_name(settings):
         _run(settings, worker, complain, port, stop or threading.Event())
@@ -76,10 +76,11 @@ def _run(
         server.close()
     if died:
         raise UnfitError(
-            "the supervisor ended by itself; the error above says why. Until it runs again, silence is a fault."
+            "the supervisor ended unexpectedly; see the error above. Until it runs again, the line must treat silence "
+            "as a fault."
         )
     if source is not None and source.trouble:
-        raise UnfitError(f"the source of triggers failed ({source.trouble}). Start the station again.")
+        raise UnfitError(f"the trigger source failed ({source.trouble}). Restart the station.")
 
 
 def _server(settings: StationSettings, supervisor: Supervisor) -> StationServer | None:
@@ -98,25 +99,24 @@ def _server(settings: StationSettings, supervisor: Supervisor) -> StationServer 
 
 @contextmanager
 def _alone(state_dir: Path) -> Iterator[None]:
-    """Keep a second station off the same state: each would record what the other owes."""
+    """Lock the state folder against a second station."""
     state_dir.mkdir(parents=True, exist_ok=True)
     with (state_dir / "lock").open("ab") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however that ends
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends
         except BlockingIOError as error:
-            told = (
-                f"{state_dir}: a station is running on it already. Stop that one, or give this one its own state_dir."
-            )
-            raise UnfitError(told) from error
+            raise UnfitError(
+                f"{state_dir}: another station uses this state_dir. Stop it, or set another state_dir."
+            ) from error
         yield
 
 
 @contextmanager
 def _only_of_its_name(settings: StationSettings) -> Iterator[None]:
-    """Refuse a second station of the same name on the same ledger at once; its worker would be refused the ledger."""
+    """Refuse a second station with the same name on the same ledger; its worker could not lock the ledger anyway."""
     lock = station_lock(settings.ledger, settings.station)
     with contextlib.ExitStack() as held:
-        with contextlib.suppress(OSError):  # the ledger's disk is not there; the worker holds the ledger once it is
+        with contextlib.suppress(OSError):  # the ledger's disk is missing; the worker locks the ledger once it is back
             file = held.enter_context(lock.open("ab"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -126,5 +126,5 @@ def _only_of_its_name(settings: StationSettings) -> Iterator[None]:
 
 
 def worker_command(path: Path) -> list[str]:
-    """How the worker of the station with these settings is started."""
+    """Return the command that starts the worker for a settings file."""
     return [sys.executable, "-m", "gonogo.station.worker", str(path)]

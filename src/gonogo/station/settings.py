@@ -1,9 +1,10 @@
-"""``station.toml``: one inspection position, strictly read."""
+"""``station.toml``: the settings of one inspection station, strictly validated."""
 
 from __future__ import annotations
 
 import json
 import tomllib
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
@@ -19,17 +20,17 @@ Seconds: TypeAlias = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False
 
 
 class StationCamera(Strict):
-    """``[[views]]``: one camera looking at the part."""
+    """``[[cameras]]``: one camera that takes pictures of the part."""
 
     name: str = Field(default="main", pattern=r"^[A-Za-z0-9_-]{1,40}$")
     camera: CameraSettings
     health: HealthLimits = HealthLimits()
     bundle: Path | None = None
-    """What judges this view; the station's bundle where omitted."""
+    """Bundle that judges this camera's pictures. Default: the station's bundle."""
 
 
 class FolderTrigger(Strict):
-    """A picture that appears in a folder is a trigger; its name is the part's."""
+    """Each picture that appears in a folder is a trigger; the file name is the part's name."""
 
     kind: Literal["folder"]
     folder: Path
@@ -38,7 +39,7 @@ class FolderTrigger(Strict):
 
 
 class TimerTrigger(Strict):
-    """A trigger every so often."""
+    """A trigger at regular intervals."""
 
     kind: Literal["timer"]
     every_s: Seconds
@@ -51,7 +52,7 @@ class HttpTrigger(Strict):
 
 
 class StdinTrigger(Strict):
-    """A line on standard input: a trigger id, or a JSON object: ``id``, perhaps ``part``, ``lot``, ``product``."""
+    """Each line of standard input is a trigger: an id, or a JSON object with ``id`` and more; see `parse_trigger`."""
 
     kind: Literal["stdin"]
 
@@ -62,20 +63,20 @@ TriggerSettings: TypeAlias = Annotated[
 
 
 class StdoutAnswers(Strict):
-    """One JSON object a line on standard output."""
+    """One JSON object per line on standard output."""
 
     kind: Literal["stdout"]
 
 
 class FileAnswers(Strict):
-    """One JSON object a line, appended to a file."""
+    """One JSON object per line, appended to a file."""
 
     kind: Literal["file"]
     file: Path
 
 
 class HttpAnswers(Strict):
-    """Each answer is posted as JSON; anything but a 2xx reply counts as not delivered."""
+    """Each answer is posted as JSON; any response other than 2xx counts as not delivered."""
 
     kind: Literal["http"]
     url: str = Field(pattern="^https?://")
@@ -88,46 +89,45 @@ AnswerSettings: TypeAlias = Annotated[StdoutAnswers | FileAnswers | HttpAnswers,
 
 
 class HttpSettings(Strict):
-    """``[http]``: where status, metrics and HTTP triggers are served."""
+    """``[http]``: the server for status, metrics and HTTP triggers."""
 
     host: str = "127.0.0.1"
     port: Port
     token_file: Path | None = None
-    """Asked of ``POST /trigger``; metrics and status are free to read."""
+    """File with the token that ``POST /trigger`` requires; metrics and status need no token."""
     allow_without_token: bool = False
-    """Take triggers from every program that can reach the port."""
+    """Accept triggers from every program that can reach the port."""
     hosts: tuple[str, ...] = ()
-    """Names under which this machine is reached, besides its addresses and its own name."""
+    """Further host names of this machine, besides its addresses and its own name."""
 
 
 class WatchdogSettings(Strict):
     """``[watchdog]``: when the worker is restarted."""
 
     restarts: int = Field(default=5, ge=1)
-    """At most so many ..."""
+    """Largest number of restarts within ``within_s``. Beyond it, every part is a fault until a restart is older."""
     within_s: Seconds = 60.0
-    """... within this time; then every part is a fault until the oldest restart has passed out of it."""
     stall_s: Seconds = 5.0
-    """A worker that is silent for so long with work in hand is killed."""
+    """A busy worker that is silent for this long is killed."""
     start_s: Seconds = 60.0
-    """A worker that is not ready by then is killed."""
+    """A worker that is not ready after this time is killed."""
     heartbeat_s: Seconds = 1.0
-    """How often an idle worker must show that it lives."""
+    """Interval of the status, and of the work between parts."""
 
 
 class ChallengeSettings(Strict):
-    """``[challenge]``: known bad parts that must be rejected, over and over."""
+    """``[challenge]``: regular tests with known bad parts that must be rejected."""
 
     every_s: Seconds = 3600.0
     grace_s: Seconds = 600.0
-    """How long a test may be overdue before nothing passes any more."""
+    """How long a test may be overdue before no part passes any more."""
     parts: tuple[str, ...] = ()
-    """Part names, ``*`` for any letters, of real challenge parts that people put on the line."""
+    """Part names of real challenge parts that people put on the line; ``*`` matches any characters."""
     pictures: Path | None = None
-    """A folder of pictures of known bad parts; the station judges one of them by itself whenever a test is due. Tests
-    bundle and thresholds, not the camera."""
+    """Folder with pictures of known bad parts. The station judges one of them whenever a test is due. This tests bundle
+    and thresholds, but not the camera."""
     must_be: tuple[Literal["no_go", "review"], ...] = ("no_go",)
-    """Which verdicts pass the test."""
+    """Verdicts that pass the test."""
 
     @model_validator(mode="after")
     def _has_something_to_test_with(self) -> ChallengeSettings:
@@ -139,36 +139,36 @@ class ChallengeSettings(Strict):
 
 
 class StationSettings(Strict):
-    """All of ``station.toml``. Relative paths are counted from its folder."""
+    """The contents of ``station.toml``. Paths are relative to its folder."""
 
     station: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
     bundle: Path
-    """The bundle's folder, a link to it, or a text file with its path. Watched: what it leads to is loaded anew."""
+    """The bundle's folder, a link to it, or a text file with its path. A changed bundle is loaded automatically."""
     bundle_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    """The only bundle that may judge here; ``None`` takes any that reproduces its golden frames."""
+    """The only bundle that may judge; ``None`` accepts any that reproduces its golden frames."""
     ledger: Path
     state_dir: Path
-    """Status, metrics, unrecorded faults and copies of the bundles in use."""
+    """Folder for status, metrics, unrecorded faults and copies of the bundles in use."""
     window_s: float = Field(default=1.5, gt=0, le=60)
-    """How long after its trigger a part must be answered; later is a fault."""
+    """Time limit for the answer, from the trigger on; a later answer is a fault."""
     camera_timeout_s: Seconds = 0.8
     queue: int = Field(default=8, ge=1, le=1000)
-    """How many parts may wait; one more is a fault."""
+    """Largest number of waiting parts; a further part is a fault."""
     min_free_mb: int = Field(default=500, ge=0)
-    """With less space left for the ledger, every part is a fault."""
-    views: tuple[StationCamera, ...] = Field(min_length=1)
+    """With less free disk space for the ledger, every part is a fault."""
+    cameras: tuple[StationCamera, ...] = Field(min_length=1)
     trigger: TriggerSettings
     answer: AnswerSettings
     http: HttpSettings | None = None
     watchdog: WatchdogSettings = WatchdogSettings()
     challenge: ChallengeSettings | None = None
 
-    @field_validator("views")
+    @field_validator("cameras")
     @classmethod
-    def _have_names_of_their_own(cls, value: tuple[StationCamera, ...]) -> tuple[StationCamera, ...]:
-        names = [view.name for view in value]
+    def _have_unique_names(cls, value: tuple[StationCamera, ...]) -> tuple[StationCamera, ...]:
+        names = [each.name for each in value]
         if len(set(names)) < len(names):
-            raise ValueError(f"expected a different name for every view, found {', '.join(names)}")
+            raise ValueError(f"expected a different name for every camera, found {', '.join(names)}")
         return value
 
     @model_validator(mode="after")
@@ -193,30 +193,46 @@ def read_settings(path: str | Path) -> StationSettings:
     """Read ``station.toml``.
 
     Raises:
-        InputError: missing, not TOML, an unknown key, or a value outside its range; names the key, what was found and
-            what was expected.
+        InputError: the file is missing or not TOML, or has an unknown key or a value out of range; the message names
+            the key, the found and the expected value.
     """
     path = Path(path)
     try:
         text = read_text(path, most_bytes=MOST_SETTINGS_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: expected a station's settings in TOML, found a file that cannot be read ({error}). "
-            "Start from: gonogo station example"
+            f"{path}: expected the settings of a station in TOML, found a file that cannot be read ({error}). "
+            "Print an example with: gonogo station example"
         ) from error
     return parse_settings(text, name=str(path), folder=path.parent)
 
 
 def parse_settings(text: str, *, name: str = "station.toml", folder: Path = Path()) -> StationSettings:
-    """Settings out of TOML text; see `read_settings`."""
+    """Parse settings from TOML text; see `read_settings`."""
     try:
-        # By way of JSON: strict reading then takes a path or a pair from the text or list that stands for it.
-        found = StationSettings.model_validate_json(json.dumps(parse_toml(text), default=str))
+        content = _with_cameras(parse_toml(text), name)
+        # Strict mode accepts strings for paths and lists for tuples only from JSON.
+        found = StationSettings.model_validate_json(json.dumps(content, default=str))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{name}: expected TOML ({error}). Correct the line.") from error
     except ValidationError as error:
         raise InputError(f"{name}: {_first(error)}. Correct the settings.") from error
     return cast("StationSettings", _anchored(found, folder.resolve()))
+
+
+def _with_cameras(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """Accept the section ``views`` of version 0.1.0, now ``cameras``, with a warning.
+
+    Raises:
+        InputError: both sections are there.
+    """
+    if "views" not in content:
+        return content
+    advice = "Rename [[views]] to [[cameras]], [views.camera] to [cameras.camera], [views.health] to [cameras.health]."
+    if "cameras" in content:
+        raise InputError(f"{name}: expected [[cameras]], found [[views]] as well. {advice}")
+    warnings.warn(f"{name}: [[views]] is now called [[cameras]]. {advice}", FutureWarning, stacklevel=3)
+    return {key: value for key, value in content.items() if key != "views"} | {"cameras": content["views"]}
 
 
 def _first(error: ValidationError) -> str:
@@ -233,7 +249,7 @@ _KINDS = frozenset(
 
 
 def _anchored(model: Any, folder: Path) -> Any:
-    """Every relative path in the settings, from their folder on."""
+    """Resolve every relative path against the folder of the settings."""
     changed: dict[str, Any] = {}
     for name in type(model).model_fields:
         value = getattr(model, name)
@@ -247,25 +263,25 @@ def _anchored(model: Any, folder: Path) -> Any:
 
 
 EXAMPLE = """\
-# One inspection position. Paths are counted from this file's folder.
+# One inspection station. Paths are relative to the folder of this file.
 station = "chip-line-1"
-bundle = "chip.inspector"          # a bundle, a link to one, or a text file with its path; watched while running
-ledger = "chip-line-1.ledger"      # the record; its frames lie beside it
+bundle = "chip.inspector"          # a bundle, a link to one, or a text file with its path; reloaded when it changes
+ledger = "chip-line-1.ledger"      # the record; its frames are stored next to it
 state_dir = "state"                # status.json, metrics.prom, copies of the bundles in use
-# bundle_sha256 = "..."            # the only bundle that may judge here
-window_s = 1.5                     # a part that is not answered by then is a fault
+# bundle_sha256 = "..."            # the only bundle that may judge
+window_s = 1.5                     # time limit for an answer; a later answer is a fault
 camera_timeout_s = 0.8
-queue = 8                          # parts that may wait; one more is a fault
-min_free_mb = 500                  # with less disk left, every part is a fault
+queue = 8                          # parts that may wait; a further part is a fault
+min_free_mb = 500                  # with less free disk space, every part is a fault
 
-[[views]]                          # one for each camera; the worst view decides
+[[cameras]]                        # one for each camera; the worst picture decides
 name = "top"
 
-[views.camera]                     # folder, push, video_file, rtsp, v4l2, genicam or fake
+[cameras.camera]                   # folder, push, video_file, rtsp, v4l2, genicam or fake
 kind = "folder"
 folder = "incoming"
 
-[views.health]                     # gonogo station limits PHOTOS measures these on good pictures
+[cameras.health]                   # "gonogo station limits PHOTOS" measures these on good pictures
 frozen = true
 darkest = 40.0
 saturated = 0.25
@@ -281,18 +297,18 @@ kind = "stdout"
 
 [http]                             # GET /status, /metrics, /health; POST /trigger
 port = 8791
-# token_file = "station.token"       # needed where [trigger] is http
+# token_file = "station.token"     # required if [trigger] is http
 
 [watchdog]
 restarts = 5
 within_s = 60.0
 stall_s = 5.0
 
-# [challenge]                      # known bad parts that must be rejected
+# [challenge]                      # regular tests with known bad parts
 # every_s = 3600.0
 # grace_s = 600.0
-# parts = ["CHALLENGE-*"]          # real ones, known by their names
-# pictures = "challenge"           # or pictures of them
+# parts = ["CHALLENGE-*"]          # names of real challenge parts
+# pictures = "challenge"           # or a folder with pictures of them
 # must_be = ["no_go"]
 """
-"""What ``gonogo station example`` prints."""
+"""The output of ``gonogo station example``."""

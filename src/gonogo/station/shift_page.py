@@ -1,4 +1,4 @@
-"""The shift leader's page: one self-contained HTML file about some time on one station."""
+"""The shift report: one self-contained HTML page about a period of time on one station."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _SHOWN_PER_KIND, _LOTS_SHOWN, _EVENTS_SHOWN = 3, 8, 30
 CAUSES = {
     Cause.CAMERA_LOST: "camera lost",
     Cause.NO_FRAME: "no picture came",
-    Cause.UNMATCHED: "picture may be another part's",
+    Cause.UNMATCHED: "picture may show another part",
     Cause.UNREADABLE: "picture unreadable",
     Cause.FROZEN: "camera frozen",
     Cause.DARK: "picture too dark",
     Cause.SATURATED: "picture overexposed",
     Cause.BLURRED: "picture blurred",
     Cause.WRONG_SIZE: "picture of the wrong size",
-    Cause.MODEL: "no fitting bundle",
+    Cause.MODEL: "no suitable bundle",
     Cause.INSPECTOR: "could not be judged",
     Cause.LATE: "too late for the line",
     Cause.OVERRUN: "too many parts waiting",
-    Cause.PROCESS: "program restarted",
+    Cause.PROCESS: "worker process restarted",
     Cause.LEDGER: "could not be recorded",
     Cause.DISK_FULL: "disk full",
     Cause.REUSED_ID: "id used for two parts",
-    Cause.CHALLENGE: "test with a known bad part failed or overdue",
+    Cause.CHALLENGE: "challenge test failed or overdue",
 }
-"""Causes as a shift leader calls them."""
+"""Descriptions of the causes on the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +57,13 @@ def write_shift_page(period: Period, ledger: Path, out: Path, *, shifts: Shifts 
     """Write the page.
 
     Args:
-        period: What `gonogo.station.shift_report.gather` found.
-        ledger: The ledger it was found in; pictures come from its frames, heat maps from the bundles it names.
-        out: Where to write; replaced when it exists.
-        shifts: Whose clock times are shown.
+        period: The result of `gonogo.station.shift_report.gather`.
+        ledger: The ledger that was read; pictures come from its frames, heat maps from the bundles in its rows.
+        out: The file to write; an existing one is replaced.
+        shifts: The shifts, whose time zone is used on the page.
 
     Raises:
-        InputError: the place cannot be written; nothing is left half-written.
+        InputError: the file cannot be written; no partial file is left.
     """
     gallery = _Gallery(FrameStore(frames_folder(ledger)))
     causes = [(CAUSES.get(Cause(cause), cause), count) for cause, count in period.faults.most_common()]
@@ -81,7 +81,7 @@ def write_shift_page(period: Period, ledger: Path, out: Path, *, shifts: Shifts 
         cause_name=lambda cause: CAUSES.get(Cause(cause), cause),
         lasted=lasted,
         notable=NOTABLE,
-        told=told,
+        describe_action=describe_action,
         zone=(shifts or Shifts()).zone,
         State=State,
         Markup=Markup,
@@ -90,54 +90,52 @@ def write_shift_page(period: Period, ledger: Path, out: Path, *, shifts: Shifts 
 
 
 def shift_headline(period: Period) -> str:
-    """The one sentence."""
+    """Return the headline of the page."""
     total = period.total
     passed, share = total.states[State.GO], phrases.percent(total.first_pass)
-    said = f"{passed:,} of {phrases.parts(total.parts)} passed at once ({share})"
+    text = f"{passed:,} of {phrases.parts(total.parts)} passed at once ({share})"
     if not period.kinds:
-        return f"{said}; no defect was confirmed by a person."
-    return f"{said}; the most frequent defect was {period.kinds[0].name.replace('_', ' ')}."
+        return f"{text}; no defect was confirmed in a review."
+    return f"{text}; the most frequent defect was {period.kinds[0].name.replace('_', ' ')}."
 
 
 def shift_subline(period: Period) -> str:
-    """Who had to do what about the rest."""
+    """Return the sentence about rejected, reviewed and faulty parts."""
     states, reviews = period.total.states, period.reviews
     text = (
-        f"{phrases.parts(states[State.NO_GO])} rejected, {states[State.REVIEW]:,} sent to a person, "
+        f"{phrases.parts(states[State.NO_GO])} rejected, {states[State.REVIEW]:,} sent to review, "
         f"{states[State.FAULT]:,} not judged. "
     )
     if reviews.sent:
-        text += (
-            f"Of those sent to a person, {reviews.good:,} were good, {reviews.bad:,} bad; {reviews.open:,} are open. "
-        )
+        text += f"Of those sent to review, {reviews.good:,} were good, {reviews.bad:,} bad; {reviews.open:,} are open. "
     good = states[State.GO] + reviews.good + reviews.rejected_good
     if good > states[State.GO]:
         share = phrases.percent(good / period.total.parts)
-        text += f"In the end {phrases.parts(good)} ({share}) had passed at once or been called good by a person."
+        text += f"In total {phrases.parts(good)} ({share}) passed at once or were labelled good in a review."
     return text
 
 
 def shift_warnings(period: Period) -> list[str]:
-    """What a shift leader must know first."""
+    """Return the warnings at the top of the page."""
     found = []
     if period.broken:
         found.append(
-            f"The record shows {period.broken} signs of tampering. Do not rely on these figures before "
-            "gonogo ledger verify has told where they are."
+            f"The ledger shows {period.broken} signs of tampering. Do not rely on these figures; locate the changes "
+            "with: gonogo ledger verify"
         )
     failed = sum(each.record.details.get("passed") is not True for each in period.challenges)
     if failed:
-        found.append(f"{failed} of {len(period.challenges)} tests with a known bad part failed.")
+        found.append(f"{failed} of {len(period.challenges)} tests with a challenge part failed.")
     if period.late_answers:
         found.append(
-            f"{phrases.parts(period.late_answers)} were judged, but too late: the line was told fault. "
-            "They can be put on the line again under a new trigger."
+            f"{phrases.parts(period.late_answers)} were judged too late: the line received fault. "
+            "These parts can be inspected again with a new trigger."
         )
     return found
 
 
 def lasted(event: Event) -> str:
-    """How long an event lasted, in words."""
+    """Return the duration of an event as text."""
     length = event.last - event.first
     if length < timedelta(minutes=1):
         return "a moment" if event.parts == 1 else "under a minute"
@@ -145,8 +143,8 @@ def lasted(event: Event) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
-def told(action: Action) -> str:
-    """What an action's details say, shortened to what a reader needs."""
+def describe_action(action: Action) -> str:
+    """Return the part of an action's details that a reader needs."""
     details = action.details
     text = next((str(details[key]) for key in ("refused", "note", "reason", "why") if details.get(key)), "")
     after = details.get("after")
@@ -154,14 +152,14 @@ def told(action: Action) -> str:
 
 
 class _Gallery:
-    """Pictures of recorded parts, judged once more by the bundle that judged them, for their heat maps."""
+    """Pictures of recorded parts, judged again by their bundle to get the heat maps."""
 
     def __init__(self, frames: FrameStore) -> None:
         self._frames = frames
         self._inspectors: dict[str, Inspector | None] = {}
 
     def pictures(self, rows: tuple[Row[VerdictRecord], ...]) -> list[Picture]:
-        """The worst few parts, those with the highest scores."""
+        """Return the parts with the highest scores."""
         ranked = sorted(rows, key=lambda row: -(row.record.score or 0.0))
         found = (self._picture(row) for row in ranked)
         shown = []
@@ -181,7 +179,7 @@ class _Gallery:
             shown = self._frames.photograph(view.frame_sha256)
             photograph, heat = thumbnails(shown.frame, inspector.inspect(shown), None, inspector.heat_scale)
         except GonogoError:
-            return None  # retention has let it go
+            return None  # the frame was deleted by retention
         return Picture(row=row, photograph=data_uri(photograph), heat=data_uri(heat))
 
     def _inspector(self, bundle: str | None) -> Inspector | None:
@@ -191,7 +189,7 @@ class _Gallery:
             try:
                 self._inspectors[bundle] = Inspector.load(bundle)
             except GonogoError:
-                self._inspectors[bundle] = None  # gone or changed: the page does without its pictures
+                self._inspectors[bundle] = None  # missing or changed: the page omits its pictures
         return self._inspectors[bundle]
 
 

@@ -1,4 +1,4 @@
-"""What happened on a line, out of its ledger alone: the figures a shift leader asks for, and the page they are on."""
+"""The figures of a shift report, computed from the ledger alone."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ _SAME_EVENT_S = 600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Shifts:
-    """When shifts begin, in hours of the local day, and what that day is."""
+    """Start hours of the shifts, in the local time of a time zone."""
 
     starts_h: tuple[int, ...] = (6, 14, 22)
     zone: tzinfo = UTC
 
     def of(self, moment: datetime) -> datetime:
-        """The beginning of the shift that a moment belongs to, local time."""
+        """Return the start of the shift that a moment belongs to, in local time."""
         local = moment.astimezone(self.zone)
         today = [datetime.combine(local.date(), time(hour), self.zone) for hour in self.starts_h]
         before = [start for start in today if start <= local]
         return before[-1] if before else today[-1] - timedelta(days=1)
 
     def name(self, start: datetime) -> str:
-        """``Mon 5 Jan, early``."""
+        """Return the name of a shift, for example ``Mon 5 Jan, early``."""
         number = self.starts_h.index(start.hour)
         name = SHIFT_NAMES[number] if len(self.starts_h) <= len(SHIFT_NAMES) else f"from {start.hour} h"
         return f"{start:%a} {start.day} {start:%b}, {name}"
 
 
 def parse_shifts(hours: str, zone: str) -> Shifts:
-    """``6,14,22`` and a time zone's name as `Shifts`.
+    """Parse hours such as ``6,14,22`` and the name of a time zone.
 
     Raises:
-        InputError: no ascending hours of a day, or no such zone.
+        InputError: the hours are not ascending hours of a day, or the zone is unknown.
     """
     try:
         starts_h = tuple(int(hour) for hour in hours.split(","))
     except ValueError:
         starts_h = ()
     if not starts_h or list(starts_h) != sorted(set(starts_h)) or not 0 <= starts_h[0] <= starts_h[-1] <= 23:
-        raise InputError(f"expected ascending hours of a day such as 6,14,22 as shifts, found {hours!r}.")
+        raise InputError(f"expected the ascending start hours of the shifts, such as 6,14,22, found {hours!r}.")
     try:
         return Shifts(starts_h=starts_h, zone=ZoneInfo(zone))
     except (ZoneInfoNotFoundError, ValueError) as error:
@@ -61,7 +61,7 @@ def parse_shifts(hours: str, zone: str) -> Shifts:
 
 @dataclass(kw_only=True)
 class ShiftTally:
-    """Parts of one shift, lot or bundle."""
+    """Counts for the parts of one shift, lot or bundle."""
 
     name: str
     states: Counter[State] = field(default_factory=Counter)
@@ -76,18 +76,18 @@ class ShiftTally:
 
     @property
     def parts(self) -> int:
-        """How many parts."""
+        """Number of parts."""
         return self.states.total()
 
     @property
     def first_pass(self) -> float | None:
-        """Share of the parts that passed without a person."""
+        """Share of parts that passed without a review."""
         return self.states[State.GO] / self.parts if self.parts else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DefectCount:
-    """One defect kind, as people named it."""
+    """Parts with one defect kind, as named in reviews."""
 
     name: str
     count: int
@@ -96,7 +96,7 @@ class DefectCount:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Faults of one cause that belong together: no more than ten minutes lie between one and the next."""
+    """Consecutive faults of one cause, with at most ten minutes between one and the next."""
 
     cause: str
     first: datetime
@@ -107,25 +107,25 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewLoad:
-    """What people had to look at, and what they decided."""
+    """Parts sent to review, and the decisions on them."""
 
     sent: int
-    """Parts sent to a person."""
+    """Parts sent to review."""
     decided: int
     good: int
     bad: int
     open: int
     median_min: float | None
-    """Minutes from verdict to decision."""
+    """Median minutes from verdict to decision."""
     rejected_good: int
-    """Parts that were rejected, and that a person called good."""
+    """Rejected parts that a person labelled good."""
     rejected_seen: int
-    """Rejected parts that a person has looked at."""
+    """Rejected parts that a person has reviewed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Period:
-    """All that is told of one station over some time."""
+    """The figures of one station for a period of time."""
 
     station: str
     since: datetime
@@ -133,11 +133,11 @@ class Period:
     total: ShiftTally
     shifts: tuple[ShiftTally, ...]
     lots: tuple[ShiftTally, ...]
-    """The one with the lowest first-pass yield first."""
+    """Lowest first-pass yield first."""
     bundles: tuple[ShiftTally, ...]
-    """Named by the bundle's SHA-256."""
+    """Named by the SHA-256 of the bundle."""
     kinds: tuple[DefectCount, ...]
-    """The most frequent first."""
+    """Most frequent first."""
     reviews: ReviewLoad
     events: tuple[Event, ...]
     challenges: tuple[Row[Action], ...]
@@ -145,11 +145,11 @@ class Period:
     """Swaps, refusals, restarts, acknowledgements, in order."""
     faults: Counter[str]
     late_answers: int
-    """Verdicts on record of which the line was told ``fault``, as they came too late."""
+    """Recorded verdicts that came too late, so that the line received ``fault``."""
     head_seq: int
     head_sha256: str
     broken: int
-    """Signs of tampering found in the chain; 0 where it is whole."""
+    """Signs of tampering found in the chain; 0 if it is intact."""
 
 
 def gather(
@@ -160,17 +160,17 @@ def gather(
     until: datetime | None = None,
     shifts: Shifts | None = None,
 ) -> Period:
-    """Read a ledger and count.
+    """Compute the figures of a period from a ledger.
 
     Args:
         path: The ledger.
-        station: Which station; may be left out where the ledger holds one only.
-        since: Parts triggered from then on; all where omitted.
-        until: Parts triggered before then.
-        shifts: When shifts begin; 6, 14 and 22 h UTC where omitted.
+        station: Name of the station; may be omitted if the ledger holds only one.
+        since: Include parts triggered at or after this time. Default: all.
+        until: Include parts triggered before this time. Default: all.
+        shifts: Start hours of the shifts. Default: 6, 14 and 22 h UTC.
 
     Raises:
-        InputError: no such station, or no part in that time.
+        InputError: the station is unknown, or judged no part in the period.
     """
     shifts = shifts or Shifts()
     read = _read(path, station, since, until)
@@ -201,13 +201,13 @@ def gather(
 
 @dataclass(frozen=True, kw_only=True)
 class _Read:
-    """What a ledger holds of one station."""
+    """The rows of one station in a ledger."""
 
     station: str
     rows: list[Row[VerdictRecord]]
-    """The parts of the time in question."""
+    """The parts of the period."""
     actions: list[Row[Action]]
-    """Of the station, or about these parts; of all times."""
+    """Actions of the station or about these parts, of all times."""
     head: ChainHead
 
 
@@ -217,11 +217,11 @@ def _read(path: Path, station: str | None, since: datetime | None, until: dateti
         verdicts = list(ledger.verdicts(Where(station=station)))
         actions = list(ledger.actions())
         head = ledger.head()
-    # Challenge parts test the station; counted among the parts they would spoil every figure.
+    # Exclude challenge parts, which would distort the figures.
     tests = {action.record.about for action in actions if action.record.action == CHALLENGE}
     rows = [row for row in verdicts if _within(row.record.triggered_at, since, until) and row.seq not in tests]
     if not rows:
-        raise InputError(f"{path}: station {station} has judged no part in that time.")
+        raise InputError(f"{path}: expected parts of station {station} in this period, found none.")
     known = {row.seq for row in rows}
     concerned = [action for action in actions if action.record.station == station or action.record.about in known]
     return _Read(station=station, rows=rows, actions=concerned, head=head)
@@ -229,13 +229,13 @@ def _read(path: Path, station: str | None, since: datetime | None, until: dateti
 
 NOTABLE = {
     "started": "the station started",
-    "bundle_swapped": "the bundle was changed",
+    "bundle_swapped": "the bundle was replaced",
     "bundle_refused": "a new bundle was refused",
     "worker_restarted": "the worker was restarted",
     "undelivered": "an answer did not reach the line",
-    ACKNOWLEDGE: "parts were let through again",
+    ACKNOWLEDGE: "a person acknowledged, so parts may pass again",
 }
-"""Actions that a shift leader should read about, in words."""
+"""Actions that the shift report lists, with their descriptions."""
 
 
 def _within(moment: datetime, since: datetime | None, until: datetime | None) -> bool:
@@ -246,7 +246,7 @@ def _only_station(ledger: Ledger, path: Path) -> str:
     names = {row.record.station for row in ledger.verdicts()}
     if len(names) != 1:
         raise InputError(
-            f"{path}: expected one station, found {', '.join(sorted(names)) or 'no verdict'}. Name one: --station"
+            f"{path}: expected one station, found {', '.join(sorted(names)) or 'no verdict'}. Choose one with --station"
         )
     return names.pop()
 

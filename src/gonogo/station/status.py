@@ -1,4 +1,4 @@
-"""What a running station shows of itself: ``status.json`` for pages, ``metrics.prom`` for Prometheus."""
+"""The status of a running station: ``status.json`` for the pages, ``metrics.prom`` for Prometheus."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ from gonogo.station.messages import WorkerReport
 
 STATUS, METRICS = "status.json", "metrics.prom"
 _BEATS_MISSED = 5.0
-"""Seconds without a new beat after which a station counts as not running."""
+"""Seconds without a new ``beat`` after which a station counts as not running."""
 
 
 class Health(StrEnum):
-    """What the status shows first."""
+    """Overall state of a station."""
 
     STARTING = "starting"
     RUNNING = "running"
     HELD = "held"
-    """Running, but nothing may pass until a person acknowledges."""
+    """Running, but no part may pass until a person acknowledges."""
     DOWN = "down"
-    """No worker, and no restart left: every part is a fault."""
+    """The worker is dead and may not be restarted yet: every part is a fault."""
     STOPPED = "stopped"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StationState:
-    """A station at one moment, as its supervisor knows it."""
+    """Snapshot of a station, from its supervisor."""
 
     health: Health
     worker_pid: int | None
     report: WorkerReport
-    """The worker's last one."""
+    """The worker's last report."""
     faulting: str
-    """Why every part is a fault though the worker runs; empty where parts are judged."""
+    """Why every part is a fault although the worker runs; empty if parts are judged."""
     alarms: tuple[str, ...]
-    """Of the triggers and of what is not on record."""
+    """Alarms about triggers and about faults that are not recorded."""
     waiting: int
-    """Parts that wait for the worker."""
+    """Number of parts that wait for the worker."""
     unrecorded: int
-    """Faults that are not on record yet."""
+    """Number of faults that are not recorded yet."""
 
 
 def read_station_status(state_dir: Path) -> dict[str, Any] | None:
-    """The last status that a station wrote, ``None`` where there is none; ``alive`` says whether it is still true."""
+    """Read the last status of a station; ``None`` if there is none. ``alive`` says whether the station still runs."""
     try:
         status: dict[str, Any] = json.loads((state_dir / STATUS).read_bytes())
         beat = datetime.fromisoformat(status["beat"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     silent_s = (datetime.now(UTC) - beat).total_seconds()
-    # A beat from the future is old as well: the clock was set back since.
+    # A beat in the future is outdated too: the clock was set back.
     return {**status, "alive": status["health"] != "stopped" and abs(silent_s) < _BEATS_MISSED}

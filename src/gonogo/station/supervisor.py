@@ -1,8 +1,8 @@
-"""The supervisor: the only process of a station that talks to the line. It keeps the time and answers, always.
+"""The supervisor: the only process of a station that talks to the line. It always answers in time.
 
-The supervisor holds no camera, no network and no ledger, so nothing that may crash or hang can stop it. It hands
-triggers to the worker process one at a time, answers with what comes back, answers ``fault`` itself when the window
-closes first, and restarts the worker when it dies or stalls. It never makes up any other answer.
+The supervisor holds no camera, no network and no ledger, so nothing that can crash or hang can stop it. It sends
+triggers to the worker process one at a time and returns the worker's answers. If the window closes first, it answers
+``fault`` itself, the only answer that it gives on its own. It restarts a worker that dies or stalls.
 """
 
 from __future__ import annotations
@@ -45,38 +45,38 @@ from gonogo.station.watchdog import RestartBudget, Spawn, WorkerProcess, spawn
 
 _TICK_S = 0.1
 _NOTES = 1_000
-_LAST_RECORDS_S = 5.0  # how long the end waits for records; what is left is on disk for the next run
-_RETRY_S = 1.0  # how long a ledger that failed is left alone
+_LAST_RECORDS_S = 5.0  # how long a stopping station waits for records; the backlog keeps the rest for the next run
+_RETRY_S = 1.0  # pause before a ledger that failed is used again
 
 
 @dataclass(frozen=True, kw_only=True)
 class InHand:
-    """What the worker is doing."""
+    """The worker's present job."""
 
     job: Job
     pending: Pending | None
-    """The part that is judged; ``None`` for every other job."""
+    """The part that is being judged; ``None`` for other jobs."""
     since_s: float
 
 
 class Supervisor:
-    """Runs one station: one thread for the decisions, any number of threads that hand in triggers."""
+    """Runs one station: one thread decides, and any number of threads submit triggers."""
 
     def __init__(self, settings: StationSettings, worker: Sequence[str], send: Reply, *, spawn: Spawn = spawn) -> None:
-        """Prepare; nothing runs before `run` or `start`.
+        """Prepare the supervisor; `run` or `start` runs it.
 
         Args:
-            settings: The station's.
-            worker: The command that starts its worker.
-            send: Gives an answer to the line; called from the supervisor's thread and must not block.
-            spawn: How that command is started.
+            settings: Settings of the station.
+            worker: The command that starts the worker.
+            send: Sends an answer to the line; called in the supervisor's thread, must not block.
+            spawn: Starts the command.
         """
         self.settings = settings
         self.metrics = Metrics(settings.station)
         self.published = ("{}", "")
-        """Status and metrics as last published; may be read from any thread."""
+        """Text of the last published status and metrics; may be read from any thread."""
         self.report = WorkerReport()
-        """The worker's last one."""
+        """The worker's last report."""
         self._command, self._spawn = list(worker), spawn
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         self._triggers = TriggerQueue(
@@ -95,7 +95,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    # --- called from any thread
+    # --- may be called from any thread
 
     def submit(
         self,
@@ -106,10 +106,10 @@ class Supervisor:
         product: str | None = None,
         reply: Reply | None = None,
     ) -> None:
-        """A part has arrived. Its answer goes to the station's answer port, and to ``reply``.
+        """Submit the trigger of a part. The answer goes to the station's answer port and to ``reply``.
 
         Raises:
-            ValueError: a name that the ledger cannot take.
+            ValueError: the ledger does not accept one of the names.
         """
         try:
             for name in (trigger_id, part, lot, product):
@@ -124,20 +124,20 @@ class Supervisor:
         self._inbox.put(lambda: self._accept(trigger, came_s, [] if reply is None else [reply]))
 
     def undelivered(self, answer: Answer, why: str) -> None:
-        """An answer did not reach the line."""
+        """Report that an answer did not reach the line."""
         self._inbox.put(lambda: self._undelivered(answer, why))
 
     def acknowledged(self) -> None:
-        """An answer has reached the line."""
+        """Report that an answer reached the line."""
         self._inbox.put(lambda: self.metrics.events.update(acknowledged=1))
 
     def start(self) -> None:
-        """Run in a thread of its own until `stop`."""
+        """Run in a background thread until `stop`."""
         self._thread = threading.Thread(target=self.run, name="supervisor", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Answer what is on its way, then end."""
+        """Answer the parts in progress, then stop."""
         self._stopping.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
@@ -149,18 +149,18 @@ class Supervisor:
 
     @property
     def worker_pid(self) -> int | None:
-        """The worker's process id, where there is one."""
+        """The worker's process id; ``None`` without a worker."""
         worker = self._worker
         return None if worker is None else worker.pid
 
     @property
     def unrecorded(self) -> int:
-        """Faults that the line was told of and the ledger was not yet."""
+        """Number of faults that were answered but not recorded yet."""
         return len(self._triggers.backlog) + self._triggers.backlog.lost
 
     @property
     def health(self) -> Health:
-        """What the status shows first."""
+        """Overall state of the station."""
         if self._worker is None:
             return Health.DOWN if not self._budget.allows() else Health.STARTING
         if not self._ready:
@@ -169,13 +169,13 @@ class Supervisor:
 
     @property
     def faulting(self) -> str:
-        """Why every part is a fault at present though the worker runs; empty where parts are judged."""
+        """Why every part is a fault although the worker runs; empty if parts are judged."""
         return "; ".join(self.report.troubles) or self.metrics.faulting
 
-    # --- the supervisor's own thread
+    # --- the supervisor's thread
 
     def run(self) -> None:
-        """Decide until `stop` is called, and then until every part on its way has its answer and its record."""
+        """Run until `stop` is called, and then until every part in progress has its answer and its record."""
         self._start_worker()
         until_s = float("inf")
         while True:
@@ -204,8 +204,8 @@ class Supervisor:
         self._remember_note("undelivered", {"trigger_id": answer.trigger_id, "row": answer.row, "why": why})
 
     def _remember_note(self, action: str, details: Mapping[str, object]) -> None:
-        said = {key: readable(value) if isinstance(value, str) else value for key, value in details.items()}
-        self._notes.append(RecordNote(action=action, details=said))
+        clean = {key: readable(value) if isinstance(value, str) else value for key, value in details.items()}
+        self._notes.append(RecordNote(action=action, details=clean))
 
     def _notify_fault(self) -> None:
         self._notices.faulted(self._listening)
@@ -242,7 +242,7 @@ class Supervisor:
     def _start_worker(self) -> None:
         self._ready = False
         self._worker = WorkerProcess(
-            self._spawn(self._command), lambda who, said: self._inbox.put(lambda: self._hear(who, said))
+            self._spawn(self._command), lambda who, message: self._inbox.put(lambda: self._hear(who, message))
         )
         self._worker.start()
 
@@ -259,27 +259,27 @@ class Supervisor:
             self.metrics.events["stalls"] += 1
             self._worker.kill()
 
-    def _hear(self, who: WorkerProcess, said: ToSupervisor | None) -> None:
+    def _hear(self, who: WorkerProcess, message: ToSupervisor | None) -> None:
         if who is not self._worker:
             return
-        if said is None:
+        if message is None:
             self._bury(who)
             return
         in_hand = self._in_hand
-        if not isinstance(said, Ready | Dying):
+        if not isinstance(message, Ready | Dying):
             self._notices.heard(who)
             self._in_hand = None
-        match said:
+        match message:
             case Ready():
-                self._ready, self.report = True, said.report
+                self._ready, self.report = True, message.report
                 self._notices.started(who, self._triggers.waiting_triggers)
             case PartJudged():
-                assert in_hand is not None, "the worker answers only what it was given"
-                assert in_hand.pending is not None, "a part was given to be judged"
-                contested = self._notices.contested(in_hand.pending.trigger, said.answer)
-                self._triggers.judged(in_hand.pending, said.answer, contested=contested)
+                assert in_hand is not None, "the worker answers only its job"
+                assert in_hand.pending is not None, "the job was to judge a part"
+                contested = self._notices.contested(in_hand.pending.trigger, message.answer)
+                self._triggers.judged(in_hand.pending, message.answer, contested=contested)
             case FaultRecorded():
-                if not self._triggers.fault_recorded(said.answer):
+                if not self._triggers.fault_recorded(message.answer):
                     self._retry_s = time.monotonic() + _RETRY_S
             case FaultUnrecordable():
                 self._triggers.set_aside()
@@ -288,20 +288,20 @@ class Supervisor:
             case NoteHandled():
                 self._notes.popleft()
             case Reported():
-                self.report = said.report
+                self.report = message.report
             case Dying():
-                pass  # its end is heard next, and its reason then
+                pass  # the end of the process follows, with this reason
 
     def _bury(self, who: WorkerProcess) -> None:
-        """The worker has ended: what it had in hand must neither be lost nor kill the next one."""
+        """Handle a worker that has ended: its job must not be lost, and must not crash the next worker."""
         self.metrics.events["restarts"] += 1
-        reason = f"the worker died ({who.obituary()}) with this part in hand"
+        reason = f"the worker died ({who.obituary()}) while it judged this part"
         in_hand, self._in_hand = self._in_hand, None
         self._worker, self._ready = None, False
         if in_hand is not None:
             match in_hand.job:
                 case JudgePart():
-                    assert in_hand.pending is not None, "a part was given to be judged"
+                    assert in_hand.pending is not None, "the job was to judge a part"
                     self._triggers.died_with(in_hand.pending, reason)
                 case RecordFault():
                     self._triggers.recording_killed_worker(crashed=who.crashed)
@@ -314,7 +314,7 @@ class Supervisor:
         self._watch(time.monotonic())
 
     def _assign(self) -> None:
-        """Give an idle worker its next job: parts and records in turn, the housekeeping once a beat."""
+        """Give an idle worker its next job: parts and records alternate, and housekeeping once per heartbeat."""
         if not self._ready or self._in_hand is not None or self._worker is None:
             return
         now_s = time.monotonic()
@@ -336,4 +336,4 @@ class Supervisor:
     def _give(self, job: Job, *, pending: Pending | None = None) -> None:
         assert self._worker is not None, "checked by the caller"
         self._in_hand = InHand(job=job, pending=pending, since_s=time.monotonic())
-        self._worker.send(job)  # where nobody takes it, the end of the worker is heard next
+        self._worker.send(job)  # if this fails, the worker has ended, which is reported next

@@ -1,4 +1,4 @@
-"""The triggers of a station on their way: each has a deadline, one answer and, in the end, one record."""
+"""The queue of triggers: each trigger has a deadline, gets one answer, and finally one record."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from gonogo.station.settings import StationSettings
 
 Reply = Callable[[Answer], None]
 _REMEMBERED = 5_000
-_ALARM_S = 3_600.0  # for how long a reused id is shown as an alarm
+_ALARM_S = 3_600.0  # how long a reused id is shown as an alarm
 
 
 @dataclass(kw_only=True, eq=False)
 class Pending:
-    """A trigger on its way."""
+    """A trigger without an answer or a record."""
 
     trigger: Trigger
     came_s: float
     replies: list[Reply] = field(default_factory=list)
     answer: Answer | None = None
-    """What the line was told, where it was told before the record was made."""
+    """The answer that the line received before the record was made."""
     owed: bool = False
     """A fault of this part is in the backlog."""
 
 
 class RecordedAnswers:
-    """The last verdicts on record, so that a repeat gets its own even while the worker is away."""
+    """The last recorded answers, so that a repeated trigger is answered even while no worker runs."""
 
     def __init__(self) -> None:
         self._answers: dict[str, tuple[Trigger, Answer]] = {}
 
     def add(self, trigger: Trigger, answer: Answer) -> None:
-        """Remember one; the oldest is forgotten, as the ledger has it."""
+        """Add an answer; the oldest one is dropped, as the ledger has it."""
         self._answers[trigger.id] = trigger, answer
         if len(self._answers) > _REMEMBERED:
             self._answers.pop(next(iter(self._answers)))
 
     def get(self, trigger_id: str) -> tuple[Trigger, Answer] | None:
-        """The first trigger of this id, and its answer."""
+        """Return the first trigger with this id and its answer."""
         return self._answers.get(trigger_id)
 
 
 class TriggerQueue:
-    """Parts without an answer or without a record. Used by the supervisor's thread alone.
+    """Parts without an answer or without a record. Used only by the supervisor's thread.
 
-    Every part is answered once: by its verdict, or by ``fault`` when its time is over. A fault that is not on record is
-    written to the `Backlog` before it is answered.
+    Every part is answered once: with its verdict, or with ``fault`` when its window closes. A fault that is not
+    recorded is written to the `Backlog` before it is answered.
     """
 
     def __init__(
@@ -64,38 +64,38 @@ class TriggerQueue:
         on_fault: Callable[[], None],
         note: Callable[[str, Mapping[str, object]], None],
     ) -> None:
-        """Take over what an earlier run still owed.
+        """Read the backlog of an earlier run.
 
         Args:
-            settings: The station's.
-            metrics: Counts what happens here.
-            send: Gives an answer to the line.
+            settings: Settings of the station.
+            metrics: Counters to update.
+            send: Sends an answer to the line.
             on_fault: Called when a part is answered ``fault``.
-            note: Records that something happened: an action and its details.
+            note: Records an event, with the name of the action and its details.
         """
         self._window_s, self._limit = settings.window_s, settings.queue
         self._metrics, self._send, self._on_fault, self._note = metrics, send, on_fault, note
         self.backlog = Backlog(settings.state_dir / UNRECORDED)
         self._pending: dict[str, Pending] = {}
         self._unanswered: dict[str, Pending] = {}
-        """Those without an answer; the first is due first."""
+        """Parts without an answer, in the order of their deadlines."""
         self._waiting: deque[Pending] = deque()
         self._recorded_answers = RecordedAnswers()
         self._reused = ("", 0.0)
-        for owed in self.backlog:  # an earlier run may have told the line of them: until then they stay faults
-            told = fault(owed.trigger, owed.cause, owed.reason)
-            self._pending[owed.trigger.id] = Pending(trigger=owed.trigger, came_s=0.0, answer=told, owed=True)
+        for owed in self.backlog:  # an earlier run may have answered them, so they stay faults
+            answer = fault(owed.trigger, owed.cause, owed.reason)
+            self._pending[owed.trigger.id] = Pending(trigger=owed.trigger, came_s=0.0, answer=answer, owed=True)
 
-    # --- what is on its way
+    # --- parts in progress
 
     @property
     def waiting(self) -> int:
-        """Parts that wait for the worker."""
+        """Number of parts that wait for the worker."""
         return len(self._waiting)
 
     @property
     def waiting_triggers(self) -> list[Trigger]:
-        """Of the parts that wait for the worker, in order."""
+        """Triggers of the parts that wait for the worker, in order."""
         return [pending.trigger for pending in self._waiting]
 
     @property
@@ -110,19 +110,19 @@ class TriggerQueue:
 
     @property
     def reused(self) -> str:
-        """That a trigger's id was used for two parts lately; empty otherwise."""
+        """Alarm that a trigger id was recently used for two parts; empty otherwise."""
         why, at_s = self._reused
         return why if why and time.monotonic() - at_s < _ALARM_S else ""
 
     def left_s(self, most_s: float) -> float:
-        """Until the next window closes, at most ``most_s``."""
+        """Return the seconds until the next window closes, at most ``most_s``."""
         first = next(iter(self._unanswered.values()), None)
         return most_s if first is None else min(most_s, max(0.0, first.trigger.due_s - time.monotonic()))
 
     # --- triggers
 
     def answer_repeat(self, trigger: Trigger, came_s: float, replies: list[Reply]) -> bool:
-        """Answer a trigger whose id has come before; another part under the same id is a fault.
+        """Answer a trigger whose id was used before; another part under the same id is a fault.
 
         Returns:
             Whether it was a repeat.
@@ -138,11 +138,11 @@ class TriggerQueue:
         reused = trigger.unlike(part=first.part, lot=first.lot, product=first.product)
         if reused:
             self._alarm_reused(trigger, reused)
-            self._tell(fault(trigger, Cause.REUSED_ID, reused), replies, came_s)
-            if known is not None and answer is None:  # one id for two parts on their way: neither may pass
+            self._answer(fault(trigger, Cause.REUSED_ID, reused), replies, came_s)
+            if known is not None and answer is None:  # two parts in progress with one id: neither may pass
                 self._give_up(known, Cause.REUSED_ID, reused)
         elif answer is not None:
-            self._tell(replace(answer, repeated=True), replies, came_s)
+            self._answer(replace(answer, repeated=True), replies, came_s)
         elif known is not None:
             known.replies += replies
         return True
@@ -151,10 +151,10 @@ class TriggerQueue:
         """Queue a new trigger for the worker, or answer it at once.
 
         Args:
-            trigger: With an id that has not come before.
-            came_s: When it came, monotonic.
+            trigger: A trigger with a new id.
+            came_s: Monotonic time of its arrival.
             replies: Called with its answer.
-            down: There is no worker and will not be one soon.
+            down: No worker runs, and none may be started yet.
         """
         pending = Pending(trigger=trigger, came_s=came_s, replies=replies)
         self._pending[trigger.id] = self._unanswered[trigger.id] = pending
@@ -162,20 +162,20 @@ class TriggerQueue:
             self._metrics.events["overruns"] += 1
             self._fault(pending, Cause.OVERRUN, f"Queue full (limit {self._limit})")
         elif down:
-            self._fault(pending, Cause.PROCESS, "the worker keeps dying and may not be restarted yet")
+            self._fault(pending, Cause.PROCESS, "the worker keeps crashing and may not be restarted yet")
         else:
             self._waiting.append(pending)
 
     def take(self) -> Pending:
-        """The next part for the worker; there must be one `waiting`."""
+        """Remove and return the next part for the worker; at least one must be `waiting`."""
         return self._waiting.popleft()
 
     def close_windows(self, *, in_hand: Pending | None, worker_ready: bool) -> None:
-        """Answer every part whose time is over with ``fault``, whatever may still come of it.
+        """Answer every part whose window has closed with ``fault``.
 
         Args:
             in_hand: The part that the worker is judging.
-            worker_ready: There is a worker, and it has started.
+            worker_ready: A worker runs and is ready.
         """
         now_s = time.monotonic()
         while (first := next(iter(self._unanswered.values()), None)) is not None and first.trigger.due_s <= now_s:
@@ -189,21 +189,21 @@ class TriggerQueue:
     # --- results of the worker
 
     def judged(self, pending: Pending, answer: Answer, *, contested: bool) -> None:
-        """Answer a part with its verdict, unless that came too late.
+        """Answer a part with its verdict, unless the verdict came too late.
 
         Args:
-            pending: The part that was in hand.
-            answer: What the worker made of it.
-            contested: The picture that was judged may be another part's.
+            pending: The part that was judged.
+            answer: The worker's answer.
+            contested: The judged picture may belong to another part.
         """
         if pending.answer is not None:
-            return  # the line was told fault meanwhile; that is owed already, and will be compared with this record
+            return  # already answered with fault, which is in the backlog and will be compared with this record
         if answer.state is not State.FAULT and time.monotonic() > pending.trigger.due_s:
             self._fault(pending, Cause.LATE, f"no verdict within {self._window_s:g} s")
         elif answer.row is None:  # a fault that could not be recorded
             self._fault(pending, answer.cause or Cause.LEDGER, answer.reason)
         elif answer.state is not State.FAULT and contested:
-            self._fault(pending, Cause.UNMATCHED, "another part came before this picture, which may show either")
+            self._fault(pending, Cause.UNMATCHED, "another part came before this picture, so it may show either part")
         else:
             del self._pending[answer.trigger_id]
             if answer.cause is Cause.REUSED_ID:
@@ -213,17 +213,17 @@ class TriggerQueue:
             self._give(answer, pending)
 
     def died_with(self, pending: Pending, reason: str) -> None:
-        """The worker died with this part in hand.
+        """Handle a worker that died while it judged this part.
 
-        It is not judged again, as it may be what killed the worker; but its verdict may be on record already, so that
-        its answer waits for the record of the fault.
+        The part is not judged again, because it may have crashed the worker. Its verdict may already be recorded, so
+        its answer waits until the fault is recorded.
         """
         self._owe(pending, Cause.PROCESS, reason, answered=pending.answer is not None)
 
     # --- faults that are to be recorded
 
     def next_record(self) -> RecordFault | None:
-        """The oldest fault that is not on record; ``None`` where there is none."""
+        """Return the job to record the oldest fault in the backlog; ``None`` if it is empty."""
         owed = self.backlog.next()
         if owed is None:
             return None
@@ -232,10 +232,10 @@ class TriggerQueue:
         return RecordFault(trigger=owed.trigger, cause=owed.cause, reason=owed.reason, answered=answered)
 
     def fault_recorded(self, answer: Answer) -> bool:
-        """The oldest fault is on record, or was found to have its verdict there; or the ledger failed again.
+        """Handle the worker's answer about the oldest fault.
 
         Returns:
-            Whether it is on record.
+            Whether the part is recorded now; false if the ledger failed again.
         """
         recorded = answer.row is not None
         self.backlog.done(recorded=recorded)
@@ -246,18 +246,18 @@ class TriggerQueue:
         return recorded
 
     def recording_killed_worker(self, *, crashed: bool) -> None:
-        """The worker died while it recorded the oldest fault, which must not kill another one.
+        """Handle a worker that died while it recorded the oldest fault.
 
         Args:
-            crashed: It ended by an error of its own, not by a signal from outside.
+            crashed: The worker ended by its own error, not by a signal from outside.
         """
         if self.backlog.is_deadly(crashed=crashed):
             self.set_aside()
         else:
-            self.backlog.done(recorded=False)  # killed from outside: the others go first
+            self.backlog.done(recorded=False)  # killed from outside: retry after the other faults
 
     def set_aside(self) -> None:
-        """The oldest fault goes into a file for a person to look at; its part stays a fault."""
+        """Move the oldest fault to a file that a person must read; its part stays a fault."""
         owed = self.backlog.give_up()
         pending = self._pending.pop(owed.trigger.id, None)
         if pending is None:
@@ -267,22 +267,22 @@ class TriggerQueue:
         if pending.answer is None:
             self._give(answer, pending)
 
-    # --- inside
+    # --- internal
 
     def _alarm_reused(self, trigger: Trigger, why: str) -> None:
         self._metrics.events["reused_ids"] += 1
-        self._reused = f"A trigger's id was used for two parts: {why}", time.monotonic()
+        self._reused = f"A trigger id was used for two parts: {why}", time.monotonic()
         names = {"part": trigger.part, "lot": trigger.lot, "product": trigger.product}
         self._note("reused_id", {"trigger_id": trigger.id, "why": why, **names})
 
     def _give_up(self, pending: Pending, cause: Cause, reason: str) -> None:
-        """Answer a part that is in hand or waits with ``fault``."""
+        """Answer a part that waits or is being judged with ``fault``."""
         if pending in self._waiting:
             self._waiting.remove(pending)
         self._fault(pending, cause, reason)
 
     def _fault(self, pending: Pending, cause: Cause, reason: str) -> None:
-        """Owe the record of a fault, on disk, and only then answer it."""
+        """Write a fault to the backlog, then answer it."""
         self._owe(pending, cause, reason, answered=True)
         pending.answer = fault(pending.trigger, cause, reason)
         self._give(pending.answer, pending)
@@ -292,14 +292,14 @@ class TriggerQueue:
             return
         owed = Owed(trigger=pending.trigger, cause=cause, reason=reason, answered=answered)
         pending.owed = self.backlog.add(owed)
-        if not pending.owed:  # too many to remember: counted, shown, and never a go
+        if not pending.owed:  # the backlog is full: counted and shown, and never a go
             self._pending.pop(pending.trigger.id, None)
 
     def _give(self, answer: Answer, pending: Pending) -> None:
         self._unanswered.pop(pending.trigger.id, None)
-        self._tell(answer, pending.replies, pending.came_s)
+        self._answer(answer, pending.replies, pending.came_s)
 
-    def _tell(self, answer: Answer, replies: Sequence[Reply], came_s: float) -> None:
+    def _answer(self, answer: Answer, replies: Sequence[Reply], came_s: float) -> None:
         self._metrics.answered(answer, (time.monotonic() - came_s) * 1e3)
         if answer.state is State.FAULT and not answer.repeated:
             self._on_fault()

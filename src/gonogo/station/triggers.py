@@ -1,4 +1,4 @@
-"""Where triggers come from. Each source runs in a thread of its own and hands them to ``submit``."""
+"""Trigger sources: folder, timer and standard input. Each runs in a thread and calls ``submit`` for every trigger."""
 
 from __future__ import annotations
 
@@ -18,51 +18,51 @@ from gonogo.station.settings import FolderTrigger, StdinTrigger, TimerTrigger, T
 
 
 class Submit(Protocol):
-    """`Supervisor.submit`, as the sources see it."""
+    """Signature of `Supervisor.submit` for trigger sources."""
 
     def __call__(
         self, trigger_id: str, *, part: str | None = None, lot: str | None = None, product: str | None = None
     ) -> None:
-        """A part has arrived."""
+        """Submit the trigger of a part that has arrived."""
 
 
 class TriggerSource:
-    """A source of triggers, in a thread of its own."""
+    """A trigger source that runs in a background thread."""
 
     def __init__(self, run: Callable[[threading.Event], None]) -> None:
         self.stopped = threading.Event()
         self.trouble = ""
-        """Why it ended, where that was not on purpose."""
+        """Error that ended the source; empty if none did."""
         self.ended = threading.Event()
-        """Set when no more triggers will come, as standard input is at its end."""
+        """Set once no more triggers will come, for example at the end of standard input."""
         self._run = run
         self._thread = threading.Thread(target=self._guarded, name="triggers", daemon=True)
 
     def start(self) -> Self:
-        """Hand in triggers from now on."""
+        """Start to submit triggers."""
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """No more triggers from now on."""
+        """Stop submitting triggers."""
         self.stopped.set()
 
     def _guarded(self) -> None:
         try:
             self._run(self.stopped)
-        except Exception as error:  # noqa: BLE001  the edge of the thread; whoever runs the station is told and ends it
+        except Exception as error:  # noqa: BLE001  thread edge: `run_station` reports the error and ends the station
             self.trouble = f"{type(error).__name__}: {error}"
         finally:
             self.ended.set()
 
 
 def open_source(settings: TriggerSettings, submit: Submit, complain: Callable[[str], None]) -> TriggerSource | None:
-    """The source that is described, not started yet; ``None`` for HTTP, which the station's own server receives.
+    """Create the trigger source in the settings, without starting it; ``None`` for HTTP, which the server handles.
 
     Args:
-        settings: Which one.
-        submit: Takes the triggers.
-        complain: Told of input that is no trigger.
+        settings: The trigger section of the settings.
+        submit: Called for each trigger.
+        complain: Called with a message about input that is not a trigger.
     """
     match settings:
         case FolderTrigger():
@@ -71,7 +71,7 @@ def open_source(settings: TriggerSettings, submit: Submit, complain: Callable[[s
             return TriggerSource(lambda stopped: tick(settings.every_s, submit, stopped))
         case StdinTrigger():
             if isinstance(sys.stdin, io.TextIOWrapper):
-                sys.stdin.reconfigure(errors="backslashreplace")  # noise on the line must not end the station
+                sys.stdin.reconfigure(errors="backslashreplace")  # invalid UTF-8 must not end the station
             return TriggerSource(lambda stopped: read_trigger_lines(sys.stdin, submit, complain, stopped))
         case _:
             return None
@@ -80,10 +80,10 @@ def open_source(settings: TriggerSettings, submit: Submit, complain: Callable[[s
 def watch_folder(
     settings: FolderTrigger, submit: Submit, complain: Callable[[str], None], stopped: threading.Event
 ) -> None:
-    """A trigger for every picture that appears and stops growing.
+    """Submit a trigger for every picture that appears in a folder and stops growing.
 
-    The trigger's id is the file's name, a ``#`` and a digest of its bytes: the same picture delivered twice is the same
-    part, another picture under a used name is another part. The part's name is the file's without its suffix.
+    The trigger id is the file name, ``#`` and a digest of the bytes: the same picture delivered twice is the same part,
+    another picture under the same name is another part. The part's name is the file name without its suffix.
     """
     watch, known = Stability(settings.stable_s), set[tuple[Path, int, int]]()
     while not stopped.wait(settings.poll_s):
@@ -104,16 +104,16 @@ def watch_folder(
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
             except OSError:
-                continue  # moved on meanwhile
+                continue  # moved away meanwhile
             known.add(mark)
-            # A name that is no text is escaped: its part is answered, if only with a fault.
+            # Escape a name that is not UTF-8, so that the part is answered, even if only with a fault.
             name, part = (text.encode(errors="backslashreplace").decode() for text in (path.name, path.stem))
             _submit(submit, complain, f"{name}#{digest}", part=part)
         known &= present
 
 
 def tick(every_s: float, submit: Submit, stopped: threading.Event) -> None:
-    """A trigger every so often, named by its time."""
+    """Submit a trigger at regular intervals; its id is the time."""
     while not stopped.wait(every_s):
         submit(datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ"))
 
@@ -121,7 +121,7 @@ def tick(every_s: float, submit: Submit, stopped: threading.Event) -> None:
 def read_trigger_lines(
     lines: IO[str], submit: Submit, complain: Callable[[str], None], stopped: threading.Event
 ) -> None:
-    """A trigger for every line: an id, or a JSON object with ``id`` and perhaps ``part``, ``lot`` and ``product``."""
+    """Submit a trigger for each line; see `parse_trigger`."""
     for line in lines:
         if stopped.is_set():
             return
@@ -137,10 +137,10 @@ def read_trigger_lines(
 
 
 def parse_trigger(text: str) -> dict[str, str]:
-    """A trigger id, or a JSON object with ``id`` and perhaps ``part``, ``lot`` and ``product``.
+    """Parse a trigger id, or a JSON object with ``id`` and optional ``part``, ``lot`` and ``product``.
 
     Raises:
-        ValueError: neither; says why.
+        ValueError: the text is neither; the message says why.
     """
     if not text.startswith("{"):
         return {"id": text}
@@ -148,7 +148,7 @@ def parse_trigger(text: str) -> dict[str, str]:
     unknown = sorted(set(values) - {"id", "part", "lot", "product"})
     if unknown or not isinstance(values.get("id"), str):
         raise ValueError(
-            f"expected id and perhaps part, lot and product, found {readable(', '.join(unknown)) or 'no id'}"
+            f"expected id and optionally part, lot and product, found {readable(', '.join(unknown)) or 'no id'}"
         )
     given = {key: value for key, value in values.items() if value is not None}
     if not all(isinstance(value, str) for value in given.values()):

@@ -1,4 +1,4 @@
-"""The worker as its supervisor sees it: a process that is started, fed, listened to, killed and started again."""
+"""The supervisor's handle on the worker process: start, send, receive, kill, and limit restarts."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from typing import IO, Protocol
 from gonogo.station.messages import Dying, MessageError, ToSupervisor, ToWorker, decode_for_supervisor, encode
 
 RESTART_ME = 70
-"""Exit code of a worker that wants to be replaced, as a camera's driver hangs."""
+"""Exit code of a worker that must be replaced because a camera's driver hangs."""
 _FROM_OUTSIDE = (0, RESTART_ME, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 
 
 class RestartBudget:
-    """At most so many restarts within so many seconds."""
+    """Limits the number of restarts within a period of time."""
 
     def __init__(self, restarts: int, within_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._restarts, self._within_s, self._clock = restarts, within_s, clock
         self._spent: deque[float] = deque()
 
     def allows(self) -> bool:
-        """Whether one more restart is within the budget."""
+        """Whether another restart is allowed."""
         while self._spent and self._spent[0] <= self._clock() - self._within_s:
             self._spent.popleft()
         return len(self._spent) < self._restarts
 
     def spend(self) -> None:
-        """One restart is made."""
+        """Count a restart."""
         self._spent.append(self._clock())
 
 
 class Child(Protocol):
-    """As much of `subprocess.Popen` as is needed of a worker."""
+    """The part of `subprocess.Popen` that a supervisor uses."""
 
     stdin: IO[str] | None
     stdout: IO[str] | None
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code, negative for a signal."""
+        """Wait for the process to end and return its exit code, negative for a signal."""
 
 
 Spawn = Callable[[Sequence[str]], Child]
@@ -57,7 +57,7 @@ Spawn = Callable[[Sequence[str]], Child]
 
 
 def spawn(command: Sequence[str]) -> Child:
-    """A process of its own; see `Spawn`."""
+    """Start the worker as a separate process; see `Spawn`."""
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", start_new_session=True
     )
@@ -67,28 +67,28 @@ class WorkerProcess:
     """One run of the worker: its process, and a thread that listens to it."""
 
     def __init__(self, child: Child, hear: Callable[[WorkerProcess, ToSupervisor | None], None]) -> None:
-        """Take over a process; nothing is heard of it before `start`.
+        """Wrap a process; its messages are read after `start`.
 
         Args:
             child: The process.
-            hear: Called from a thread with every message, and with ``None`` at its end.
+            hear: Called in a background thread with every message, and with ``None`` when the process ends.
         """
         self.started_s = time.monotonic()
         self._hear = hear
         self._process = child
-        self._last_words = ""
+        self._last_error = ""
 
     def start(self) -> None:
-        """Listen from now on."""
+        """Start to read messages."""
         threading.Thread(target=self._listen, name="worker", daemon=True).start()
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     def send(self, message: ToWorker) -> bool:
-        """Send a job or a notice; false where nobody takes it any more."""
+        """Send a job or a notice; return false if the process has ended."""
         assert self._process.stdin is not None, "opened with a pipe"
         try:
             self._process.stdin.write(encode(message))
@@ -98,11 +98,11 @@ class WorkerProcess:
         return True
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill the process."""
         self._process.kill()
 
     def stop(self, timeout_s: float) -> None:
-        """Let it finish what it has in hand; kill it when it does not."""
+        """Let the worker finish its job; kill it after the timeout."""
         assert self._process.stdin is not None, "opened with a pipe"
         try:
             self._process.stdin.close()
@@ -112,14 +112,14 @@ class WorkerProcess:
             self._process.wait()
 
     def obituary(self) -> str:
-        """How it ended, and why, where it could say so."""
+        """Describe how the process ended, with its last error message if it sent one."""
         code = self._process.wait()
-        told = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return f"{told}: {self._last_words}" if self._last_words else told
+        ending = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return f"{ending}: {self._last_error}" if self._last_error else ending
 
     @property
     def crashed(self) -> bool:
-        """Whether it ended by an error of its own, not by a signal from outside; waits for its end."""
+        """Whether the process ended by its own error, not by a signal from outside; waits for its end."""
         return self._process.wait() not in _FROM_OUTSIDE
 
     def _listen(self) -> None:
@@ -130,10 +130,10 @@ class WorkerProcess:
             try:
                 message = decode_for_supervisor(line)
             except MessageError as error:
-                self._last_words = str(error)
-                self.kill()  # nothing it says can be relied upon
+                self._last_error = str(error)
+                self.kill()  # its messages cannot be trusted any more
                 break
             if isinstance(message, Dying):
-                self._last_words = message.reason
+                self._last_error = message.reason
             self._hear(self, message)
         self._hear(self, None)

@@ -1,7 +1,7 @@
-"""The worker process: reads jobs, judges, writes results, and ends with its supervisor; see `gonogo.station.messages`.
+"""The worker process: reads jobs, judges, writes results, and exits with its supervisor; see `gonogo.station.messages`.
 
-Run by the supervisor as ``python -m gonogo.station.worker station.toml``. Standard output carries messages
-only; what a library prints goes to standard error.
+The supervisor runs it as ``python -m gonogo.station.worker station.toml``. Standard output carries only messages; the
+output of libraries goes to standard error.
 """
 
 from __future__ import annotations
@@ -49,30 +49,30 @@ from gonogo.station.watchdog import RESTART_ME
 
 
 def build_station(settings: StationSettings, *, loader: Loader = load_model) -> Station:
-    """A station with the cameras and bundles that its settings name."""
+    """Build a station with the cameras and bundles in its settings."""
     from gonogo.capture import open_camera
 
     copies = settings.state_dir / "bundles"
     slots: dict[Path, ModelSlot] = {}
-    views = []
-    for view in settings.views:
-        source = view.bundle or settings.bundle
+    cameras = []
+    for each in settings.cameras:
+        source = each.bundle or settings.bundle
         if source not in slots:
             only = settings.bundle_sha256 if source == settings.bundle else None
             slots[source] = ModelSlot(source, copies / f"{len(slots)}", only_sha256=only, loader=loader)
-        opener = partial(open_camera, view.camera)
-        views.append(CameraParts(name=view.name, open_camera=opener, health=view.health, slot=slots[source]))
-    return Station(settings, tuple(views))
+        opener = partial(open_camera, each.camera)
+        cameras.append(CameraParts(name=each.name, open_camera=opener, health=each.health, slot=slots[source]))
+    return Station(settings, tuple(cameras))
 
 
 def serve_supervisor(station: Station, jobs: IO[str], results: IO[str]) -> int:
-    """Answer jobs until there are no more.
+    """Process jobs until the input ends.
 
     Returns:
-        The exit code: 0 at the end of the jobs, `RESTART_ME` where a camera hangs.
+        The exit code: 0 at the end of the input, `RESTART_ME` if a camera hangs.
 
     Raises:
-        MessageError: a line is no message of this version.
+        MessageError: a line is not a message of this version.
     """
     station.start()
     _send(results, Ready(report=report_of(station)))
@@ -84,7 +84,7 @@ def serve_supervisor(station: Station, jobs: IO[str], results: IO[str]) -> int:
 
 
 def _jobs(station: Station, lines: IO[str]) -> Iterator[Job]:
-    """The jobs in turn; notices are handled at once, even while a part is judged."""
+    """Yield the jobs in order; notices are handled at once, even while a part is judged."""
     jobs: queue.SimpleQueue[Job | BaseException | None] = queue.SimpleQueue()
 
     def read() -> None:
@@ -99,7 +99,7 @@ def _jobs(station: Station, lines: IO[str]) -> Iterator[Job]:
                         station.faulted(message.at_s)
                     case _:
                         jobs.put(message)
-        except BaseException as error:  # noqa: BLE001  raised again by the thread that leaves its traceback in the log
+        except BaseException as error:  # noqa: BLE001  re-raised in the main thread, which logs the traceback
             end = error
         jobs.put(end)
 
@@ -111,7 +111,7 @@ def _jobs(station: Station, lines: IO[str]) -> Iterator[Job]:
 
 
 def report_of(station: Station) -> WorkerReport:
-    """The state of a worker."""
+    """Return the state of a worker."""
     challenge = None if station.challenges is None else station.challenges.standing()
     return WorkerReport(
         bundles=tuple(
@@ -138,7 +138,7 @@ def _do(station: Station, job: Job) -> ToSupervisor:
         case RecordFault():
             try:
                 answer = station.record_fault(job.trigger, job.cause, job.reason, answered=job.answered)
-            except Exception as error:  # noqa: BLE001  the edge: what kills this worker would kill the next one as well
+            except Exception as error:  # noqa: BLE001  process edge: an error that ends this worker would end the next one too
                 return FaultUnrecordable(reason=_logged(error))
             return FaultRecorded(answer=answer)
         case RecordNote():
@@ -154,13 +154,13 @@ def _noted(station: Station, note: RecordNote) -> bool:
         station.note(Action(action=note.action, who=station.settings.station, details=note.details))
     except GonogoError:
         return False
-    except Exception as error:  # noqa: BLE001  the edge: a note that no ledger takes goes to the log
+    except Exception as error:  # noqa: BLE001  process edge: a note that the ledger rejects goes to the log
         _logged(error)
     return True
 
 
 def _logged(error: BaseException) -> str:
-    """Put the traceback into the log; what to say of it in one line."""
+    """Log the traceback, and return the error as one line."""
     traceback.print_exception(error)
     sys.stderr.flush()
     return readable(f"{type(error).__name__}: {error}")
@@ -172,19 +172,19 @@ def _send(results: IO[str], message: ToSupervisor) -> None:
 
 
 def worker_main(make: Callable[[], Station]) -> None:
-    """Serve on standard input and output, then leave without waiting for hanging threads."""
+    """Serve on standard input and output, then exit without waiting for hanging threads."""
     results = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints must not break the results
-    faulthandler.enable()  # a crash in a library leaves its traceback as well
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output of a library must not corrupt the results
+    faulthandler.enable()  # print a traceback even if a library crashes
     code = 1
     try:
         code = serve_supervisor(make(), sys.stdin, results)
     except (BrokenPipeError, KeyboardInterrupt):
-        code = 0  # the supervisor is gone or told to go: it answers for what is left
-    except BaseException as error:  # noqa: BLE001  the edge of the process; the exit below would swallow the traceback
-        told = _logged(error)
+        code = 0  # the supervisor is gone or stopping; it answers the remaining parts
+    except BaseException as error:  # noqa: BLE001  process edge: the exit below would lose the traceback
+        reason = _logged(error)
         with contextlib.suppress(OSError):
-            _send(results, Dying(reason=told))
+            _send(results, Dying(reason=reason))
     finally:
         sys.stderr.flush()
         os._exit(code)

@@ -1,6 +1,6 @@
-"""Stand-ins for your own tests: a camera, a line's controller, a model and a bundle without training.
+"""Fakes for your own tests: a camera, a PLC, a model, and a bundle without training.
 
-Everything behaves like the real thing and fails on demand. `gonogo.testing.station` runs a whole station in a folder::
+They behave like the real objects and fail on demand. `gonogo.testing.station` runs a whole station in a folder::
 
     plc = FakePlc()
     camera = FakeCamera.of([fake_frame(1), fake_frame(2, bad=True)], [Mishap.NONE, Mishap.DARK])
@@ -11,7 +11,7 @@ Everything behaves like the real thing and fails on demand. `gonogo.testing.stat
         line.plc.fire(line.supervisor.submit, "part-1")
         assert line.plc.wait("part-1").state is State.GO
 
-It needs what a station needs: ``pip install 'gonogo[line]'``.
+Requires the packages of a station: ``pip install 'gonogo[line]'``.
 """
 
 from gonogo.testing.bundle import write_fake_bundle

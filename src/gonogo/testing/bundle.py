@@ -1,4 +1,4 @@
-"""A real bundle without any training, for trials: a graph whose score is how red the picture is."""
+"""A bundle without training, for tests: its score is the mean red value of the picture."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ _SIDE = 64
 
 
 def write_fake_bundle(root: Path, *, name: str = "fake") -> Bundle:
-    """Write and seal a bundle that calls pictures with little red go and with much red no-go.
+    """Write and seal a bundle that judges pictures with little red as go, and with much red as no-go.
 
-    It loads, replays its golden frame and judges like any other, at a hundredth of the cost. Its claims are made up.
+    It loads, replays its golden frame and judges like any other bundle, in a hundredth of the time. Its certified rates
+    are invented.
 
     Args:
-        root: The folder to make.
-        name: The bundle's name; another name gives another bundle.
+        root: Folder to create.
+        name: Name of the bundle; another name gives another SHA-256.
     """
     root.mkdir(parents=True)
     ov.save_model(_graph(), root / bundle.CLASSIFIER, compress_to_fp16=False)
@@ -53,13 +54,13 @@ def write_fake_bundle(root: Path, *, name: str = "fake") -> Bundle:
     (root / bundle.GOLDEN / "good.png").write_bytes(encode_png(frame))
     judge = Inspector(bundle.write_manifest(root, draft), runtime.compile_graph(root / bundle.CLASSIFIER))
     score = judge.inspect(frame).score
-    assert score is not None, "the graph judges its own golden frame"
+    assert score is not None, "the golden frame can be judged"
     golden = Golden(file="golden/good.png", score=score)
     return bundle.write_manifest(root, draft.model_copy(update={"golden": (golden,)}))
 
 
 def _graph() -> ov.Model:
-    """Score: mean red less a medium grey. Map: red on an 8 x 8 grid. Features: every colour on that grid."""
+    """Build the graph. Score: mean red minus 128. Heat map: red on an 8 x 8 grid. Features: all colours on the grid."""
     picture = op.parameter([1, _SIDE, _SIDE, 3], np.uint8, name="picture")
     planes = op.transpose(op.convert(picture, "f32"), op.constant(np.array([0, 3, 1, 2])))
     grid = op.avg_pool(planes, [8, 8], [0, 0], [0, 0], [8, 8], exclude_pad=True)

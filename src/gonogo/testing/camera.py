@@ -1,4 +1,4 @@
-"""A camera for tests, simulations and trials: any frames, and every mishap a real one has, on demand."""
+"""A fake camera that returns given frames and simulates the failures of a real camera."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from gonogo.schema import Frame
 
 
 class Mishap(StrEnum):
-    """What can go wrong with one exposure."""
+    """A failure of one exposure."""
 
     NONE = "none"
     LOST = "lost"
-    """The camera is gone."""
+    """The camera is disconnected."""
     DROP = "drop"
-    """No frame comes; the camera waits in vain until the time is over."""
+    """No frame comes before the timeout."""
     DELAY = "delay"
-    """The frame comes late, by ``FakeCamera.delay_s``."""
+    """The frame is late by ``delay_s``."""
     HANG = "hang"
-    """The driver ignores its time limit and blocks for ``FakeCamera.hang_s``."""
+    """The driver ignores the timeout and blocks for ``hang_s``."""
     FREEZE = "freeze"
-    """The frame before comes again."""
+    """The previous frame comes again."""
     DARK = "dark"
     SATURATED = "saturated"
     BLURRED = "blurred"
     WRONG_SIZE = "wrong_size"
     CRASH = "crash"
-    """The driver raises what nobody expects."""
+    """The driver raises an unexpected exception."""
 
 
 SPOILING = (Mishap.DARK, Mishap.SATURATED, Mishap.BLURRED, Mishap.WRONG_SIZE)
-"""The mishaps that change the pixels."""
+"""Mishaps that change the pixels."""
 
 
 class FakeCamera:
-    """Gives ``frames(trigger_id)``, spoiled as ``plan(trigger_id)`` says.
+    """Returns ``frames(trigger_id)`` with the mishap ``plan(trigger_id)``.
 
-    Both depend on the trigger alone, so that a run is repeatable whatever order triggers come in.
+    Both depend only on the trigger, so a run is repeatable for any order of triggers.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class FakeCamera:
         hang_s: float = 3600.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Make one.
+        """Create a fake camera.
 
         Args:
-            frames: The picture of a trigger: pixels, an encoded file, or a photograph, which may be unpacked already.
-            plan: What goes wrong with it.
-            delay_s: How late a delayed frame is.
-            hang_s: How long a hanging driver blocks.
-            sleep: How to wait; a simulation with its own clock gives its own.
+            frames: Returns the picture of a trigger: pixels, an encoded file, or a photograph.
+            plan: Returns the mishap of a trigger.
+            delay_s: Delay of a late frame in seconds.
+            hang_s: Time that a hanging driver blocks, in seconds.
+            sleep: Replaces `time.sleep` in a simulation with its own clock.
         """
         self._frames = frames
         self._plan = plan
@@ -74,7 +74,7 @@ class FakeCamera:
 
     @classmethod
     def of(cls, frames: Sequence[Frame], plan: Sequence[Mishap] = ()) -> FakeCamera:
-        """These frames in turn, over and over; ``plan`` says what happens to each, then nothing more."""
+        """Cycle through these frames; ``plan`` holds the mishaps of the first exposures."""
         pictures, mishaps = itertools.cycle(frames), itertools.chain(plan, itertools.repeat(Mishap.NONE))
         return cls(lambda _: next(pictures), lambda _: next(mishaps))
 
@@ -101,14 +101,14 @@ class FakeCamera:
         return acquired
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing to let go."""
+        """Do nothing."""
 
 
 def spoil(frame: Frame, mishap: Mishap) -> Frame:
-    """The frame as a failing lamp, exposure, lens or driver would give it; unchanged for every other mishap."""
+    """Return the frame as a failing lamp, exposure, lens or driver would deliver it; unchanged for other mishaps."""
     if mishap is Mishap.DARK:
         return (frame // 16).astype(np.uint8)
     if mishap is Mishap.SATURATED:

@@ -1,6 +1,6 @@
-"""Workers that are forked from one process that has imported everything: a tenth of the cost of starting Python anew.
+"""Workers that are forked from a process with all imports done, in a tenth of the time of starting Python.
 
-What is forked is `gonogo.testing.worker`, on pipes, killed like any other; only the imports are not made again.
+The forked process runs `gonogo.testing.worker` on pipes and can be killed like any other.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _FORKS.set_forkserver_preload(["gonogo.testing.worker"])
 
 
 class ForkedWorker:
-    """As much of `subprocess.Popen` as a supervisor needs."""
+    """The part of `subprocess.Popen` that a supervisor uses, for a forked worker."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        """Fork one.
+        """Fork a worker.
 
         Args:
-            command: What would start it; its last two words are the settings and ``fake``, ``real`` or ``cameras``.
+            command: The worker's command; its last two words are the settings and ``fake``, ``real`` or ``cameras``.
         """
         theirs_in, ours_in = _FORKS.Pipe(duplex=False)
         ours_out, theirs_out = _FORKS.Pipe(duplex=False)
@@ -38,17 +38,17 @@ class ForkedWorker:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         pid = self._process.pid
-        assert pid is not None, "it was started"
+        assert pid is not None, "the process was started"
         return pid
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         self._process.kill()
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code, negative for a signal; see `subprocess.Popen.wait`."""
+        """Wait for the process to end and return its exit code; see `subprocess.Popen.wait`."""
         self._process.join(timeout)
         code = self._process.exitcode
         if code is None:

@@ -1,4 +1,4 @@
-"""A model without a network, and the pictures it judges."""
+"""A fake model without a network, and pictures for it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gonogo.station.models import LoadedBundle
 def fake_model(
     path: Path, *, judge: Callable[[Frame], float] = lambda frame: float(frame[..., 0].mean()) - 128.0
 ) -> LoadedBundle:
-    """A model without a network: the score is ``judge(frame)``, go below -20, no-go above 20.
+    """Return a model without a network: the score is ``judge(frame)``, go below -20, no-go above 20.
 
-    Its bundle is any folder with a file ``SHA256SUMS``; one whose text is ``broken`` is refused.
+    Its bundle is any folder with a file ``SHA256SUMS``; if the file contains ``broken``, the bundle is refused.
     """
     seal = (path / "SHA256SUMS").read_bytes()
     if seal.strip() == b"broken":
-        raise BundleError(f"{path}: the fake bundle is broken, as was asked for.")
+        raise BundleError(f"{path}: the fake bundle is broken on purpose.")
 
     def inspect(photograph: Photograph) -> Verdict:
         start, frame = time.perf_counter(), photograph.frame
@@ -46,7 +46,7 @@ def fake_model(
 
 
 def fake_frame(seed: int, *, bad: bool = False, size_wh: tuple[int, int] = (160, 120)) -> Frame:
-    """A picture that a fake bundle and a fake model call go, or no-go where it is bad; each seed gives another."""
+    """Return a picture that the fake bundle and model judge go, or no-go if ``bad``; it depends on the seed."""
     rng = np.random.default_rng(seed)
     cells = rng.integers(60, 200, (size_wh[1] // 8, size_wh[0] // 8, 3))
     cells[..., 0] = rng.integers(200, 240) if bad else rng.integers(30, 70)

@@ -1,4 +1,4 @@
-"""A line's controller for tests."""
+"""A fake PLC for tests."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from gonogo.station.messages import Answer
 
 
 class FakePlc:
-    """A line's controller: fires triggers, takes answers, and knows when each came.
+    """A fake PLC: fires triggers, receives answers, and records the time of each.
 
-    It is an answer port and a source of triggers in one: give `send` to the supervisor, and its ``submit`` to `fire`.
+    It is an answer port and a trigger source: pass `send` to the supervisor, and the supervisor's ``submit`` to `fire`.
     """
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Answer]] = defaultdict(list)
-        """Every answer by its trigger, in the order in which they came."""
+        """All answers of each trigger, in the order of arrival."""
         self.fired_s: dict[str, float] = {}
-        """When each trigger was fired first, monotonic."""
+        """Monotonic time at which each trigger was first fired."""
         self.answered_s: dict[str, float] = {}
-        """When each got its first answer, monotonic."""
+        """Monotonic time of each trigger's first answer."""
         self._came = threading.Condition()
 
     def fire(self, submit: Callable[..., None], trigger_id: str, **names: str) -> None:
@@ -31,17 +31,17 @@ class FakePlc:
         submit(trigger_id, **names)
 
     def send(self, answer: Answer) -> None:
-        """Take an answer."""
+        """Receive an answer."""
         with self._came:
             self.answered_s.setdefault(answer.trigger_id, time.monotonic())
             self.answers[answer.trigger_id].append(answer)
             self._came.notify_all()
 
     def wait(self, trigger_id: str, *, timeout_s: float = 10.0, answers: int = 1) -> Answer:
-        """The trigger's answer, the last of so many.
+        """Wait until a trigger has this number of answers, and return the last of them.
 
         Raises:
-            TimeoutError: it has not come.
+            TimeoutError: fewer answers came in time.
         """
         with self._came:
             if not self._came.wait_for(lambda: len(self.answers.get(trigger_id, ())) >= answers, timeout_s):
@@ -49,5 +49,5 @@ class FakePlc:
             return self.answers[trigger_id][answers - 1]
 
     def waited_s(self, trigger_id: str) -> float:
-        """How long the line waited for the trigger's first answer."""
+        """Return the seconds from the trigger to its first answer."""
         return self.answered_s[trigger_id] - self.fired_s[trigger_id]

@@ -1,6 +1,6 @@
-"""A station in a folder, for tests: its supervisor in this process, a worker that fails on demand, a fake controller.
+"""A station in a folder, for tests: supervisor in this process, a worker that fails on demand, and a fake PLC.
 
-Trigger ids choose what fails; see `gonogo.testing.worker`.
+Trigger ids select the failure; see `gonogo.testing.worker`.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from gonogo.testing.fork import ForkedWorker
 from gonogo.testing.plc import FakePlc
 
 PATIENCE_S = 600.0
-"""How long this waits for what must come: a busy machine is no failure of the station's, one that hangs is."""
+"""Timeout of `patiently` in seconds: long enough for a busy machine, so only a station that hangs fails."""
 
 
 @dataclass(kw_only=True)
 class StationBench:
-    """One station under torment: a supervisor in this process, its worker beside it, a fake controller in front."""
+    """A station under test: a supervisor in this process, its worker, and a fake PLC."""
 
     settings: StationSettings
     supervisor: Supervisor
     plc: FakePlc
 
     def ready(self) -> None:
-        """Wait until the worker judges."""
+        """Wait until the worker is ready to judge."""
         patiently(lambda: self.supervisor.health in (Health.RUNNING, Health.HELD), "the station does not judge")
 
     def settled(self) -> None:
-        """Wait until every fault that the line was told of is on record."""
+        """Wait until every answered fault is recorded."""
         patiently(lambda: not self.supervisor.unrecorded, "faults are still to be recorded")
 
 
 def patiently(done: Callable[[], bool], otherwise: str) -> None:
-    """Wait for what must come.
+    """Wait until a condition holds.
 
     Raises:
-        TimeoutError: it has not come.
+        TimeoutError: the condition does not hold after `PATIENCE_S`.
     """
     until = time.monotonic() + PATIENCE_S
     while not done():
@@ -55,7 +55,7 @@ def patiently(done: Callable[[], bool], otherwise: str) -> None:
 
 
 def settings_for(folder: Path, *, window_s: float = 1.0, queue: int = 8, stall_s: float = 1.5) -> StationSettings:
-    """A station in a folder, with a fake bundle beside it, fit for torment."""
+    """Create a folder with the settings of a test station and a fake bundle."""
     folder.mkdir(parents=True, exist_ok=True)
     bundle = folder / "bundle"
     if not bundle.exists():
@@ -70,7 +70,7 @@ window_s = {window_s}
 camera_timeout_s = {window_s / 4}
 queue = {queue}
 min_free_mb = 1
-[[views]]
+[[cameras]]
 camera = {{ kind = "fake", pictures = "none" }}
 [trigger]
 kind = "stdin"
@@ -89,13 +89,13 @@ heartbeat_s = 0.5
 
 @contextlib.contextmanager
 def station_bench(settings: StationSettings, *, real: bool = False, cameras: bool = False) -> Iterator[StationBench]:
-    """Run a station under torment until the block ends, then let it answer and record what is left.
+    """Run a test station until the block ends, then let it answer and record the remaining parts.
 
     Args:
-        settings: The station's.
-        real: With a real bundle, and workers that are started as a line starts them; else with a fake one and workers
-            that are forked, which costs a tenth.
-        cameras: With the cameras that the settings name, and a fake bundle.
+        settings: Settings of the station.
+        real: Use a real bundle and start workers like a production station; otherwise use a fake bundle and forked
+            workers, which start in a tenth of the time.
+        cameras: Use the cameras in the settings, and a fake bundle.
     """
     plc = FakePlc()
     toml = settings.state_dir.parent / "station.toml"

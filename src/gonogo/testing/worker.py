@@ -1,7 +1,7 @@
-"""A station's own worker with faults built in, named by the trigger.
+"""A station's worker with failures that the trigger ids select.
 
-Trigger ids choose the mishap: ``camera-dark-7``, ``model-raise-7``, ``disk-full-7``, ``process-exit-7``; any other id
-is an ordinary part, and every part shown is a good one.
+Examples: ``camera-dark-7``, ``model-raise-7``, ``disk-full-7``, ``process-exit-7``. Any other id is an ordinary part.
+All parts are good.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ _HANG_S = 30.0
 
 
 def frame_of(trigger_id: str) -> Frame:
-    """The good part of a trigger."""
+    """Return the picture of a trigger's part, which is good."""
     return fake_frame(zlib.crc32(trigger_id.encode()))
 
 
 def mishap_of(trigger_id: str) -> Mishap:
-    """What the camera does to a trigger's exposure."""
+    """Return the camera's mishap for a trigger."""
     group, _, rest = trigger_id.partition("-")
     name = rest.partition("-")[0]
     return Mishap(name) if group == "camera" else Mishap.NONE
 
 
 class TormentedStation(Station):
-    """A station that hurts itself as the trigger says."""
+    """A station that fails as the trigger id demands."""
 
     current = ""
 
     def judge(self, trigger: Trigger) -> Answer:
-        """Judge under the trigger's mishap."""
+        """Judge a part with the failure of its trigger."""
         self.current = trigger.id
         with _mishap(self, trigger.id):
             return super().judge(trigger)
 
 
 def build_fake_station(settings: StationSettings, kind: str) -> Station:
-    """The station: ``real`` has a real bundle, ``cameras`` real cameras, ``fake`` neither, which starts faster."""
+    """Build the station: ``real`` has a real bundle, ``cameras`` real cameras, ``fake`` neither (starts faster)."""
     if kind == "cameras":
         return build_from_settings(settings, loader=fake_model)
     camera = FakeCamera(frame_of, mishap_of, delay_s=0.03, hang_s=_HANG_S)
@@ -92,7 +92,7 @@ def _tormented(model: LoadedBundle, station: TormentedStation) -> LoadedBundle:
 @contextmanager
 def _mishap(station: TormentedStation, trigger_id: str) -> Iterator[None]:
     if trigger_id.startswith("disk-full"):
-        # The kernel itself refuses to write beyond so many bytes of any file, the ledger's log included.
+        # The kernel refuses to write beyond this size in any file, including the ledger's log.
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (_SMALL_FILE, hard))
         try:
