@@ -40,7 +40,7 @@ _REFUSALS = {
     404: N_("Not found."),
     405: N_("This address does not accept this kind of request."),
     413: N_("The request is too large."),
-    422: N_("Something in this request is missing or malformed."),
+    422: N_("A field in this request is missing or invalid."),
     429: N_("Too many requests. Wait a little."),
     500: N_("Internal error. It was logged; nothing was changed."),
     503: N_("The server is busy. Wait a few seconds and try again."),
@@ -136,7 +136,7 @@ async def _malformed(request: Request, error: Exception) -> Response:
     if request.url.path == "/login":
         return await run_in_threadpool(login.incomplete_login, request)
     if request.scope.get("gonogo.kind") is AccessKind.FORM and request.state.visitor.user is not None:
-        said = RefusedError(N_("Something in this form is missing or malformed."))
+        said = RefusedError(N_("A field in this form is missing or invalid."))
         return await run_in_threadpool(responses.refuse, request, said)
     return await run_in_threadpool(_tell, request, 422)
 

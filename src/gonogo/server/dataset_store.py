@@ -169,7 +169,7 @@ class Datasets:
         chosen = list(dict.fromkeys(kind.strip() for kind in kinds if kind.strip()))
         for kind in chosen:
             if len(kind) > LONGEST_KIND or not kind.isprintable():
-                raise RefusedError(N_("A kind has 1 to %(longest)s printable characters."), longest=LONGEST_KIND)
+                raise RefusedError(N_("A kind of defect must have 1 to %(longest)s printable characters."), longest=LONGEST_KIND)
         if len(chosen) > MOST_KINDS:
             raise RefusedError(N_("A data set has at most %(most)s kinds of defect."), most=MOST_KINDS)
         write_beside(self.root_of(name) / KINDS, _KIND_LIST.dump_json(chosen))
@@ -215,7 +215,7 @@ def checked_name(name: str) -> str:
     """
     name = name.strip()
     if not _NAME.fullmatch(name):
-        raise RefusedError(N_("A name has 1 to 64 characters: letters a to z, digits, hyphens and underscores."))
+        raise RefusedError(N_("A name must have 1 to 64 characters: letters a to z, digits, hyphens and underscores."))
     return name
 
 

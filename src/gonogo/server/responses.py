@@ -43,7 +43,7 @@ CAUSES: Mapping[str, str] = {
     Cause.PROCESS: N_("Worker process died"),
     Cause.LEDGER: N_("Not recorded"),
     Cause.DISK_FULL: N_("Disk full"),
-    Cause.REUSED_ID: N_("Id used twice"),
+    Cause.REUSED_ID: N_("ID used twice"),
     Cause.CHALLENGE: N_("Challenge part"),
 }
 """The station's causes of a fault, for people."""
@@ -163,7 +163,7 @@ def template_environment(language: str) -> Environment:
     }
     made.filters |= {
         # For names from a table. ``_()`` in a template marks its text as safe, so it is for literal texts alone.
-        "told": translations(language).gettext,
+        "translated": translations(language).gettext,
         "number": functools.partial(_number, language),
         "percent": functools.partial(_percent, language),
         # A chosen share, without needless decimals.

@@ -60,7 +60,7 @@ ROUTES: tuple[Route, ...] = (
     form("/review/copy", review.copy_reviewed, ENGINEERS),
     data("/review/{ticket}/picture.jpg", review.reviewed_picture, REVIEWERS, example={"ticket": "none"}),
     data("/review/{ticket}/nearest", review.nearest, REVIEWERS, example={"ticket": "none"}),
-    data("/taught/{number}/picture.jpg", review.taught_picture, REVIEWERS | AUDITORS, example={"number": "0"}),
+    data("/judged/{number}/picture.jpg", review.judged_picture, REVIEWERS | AUDITORS, example={"number": "0"}),
     # Understand
     page_route("/understand", understand.understand_page, ENGINEERS_AND_AUDITORS, menu=N_("Understand")),
     data("/understand/setting", understand.setting, ENGINEERS_AND_AUDITORS),

@@ -87,7 +87,7 @@ class People:
         """
         name = normalized_name(name)
         if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
-            raise RefusedError(N_("A name has 1 to %(longest)s printable characters."), longest=LONGEST_NAME)
+            raise RefusedError(N_("A name must have 1 to %(longest)s printable characters."), longest=LONGEST_NAME)
         password = one_time_password()
         hashed = self.hashing.hash(password)
         with self._database.transaction():
@@ -204,7 +204,7 @@ def one_time_password() -> str:
 def _strong_enough(name: str, old: str, new: str) -> None:
     if not SHORTEST_PASSWORD <= len(new) <= LONGEST_PASSWORD:
         raise RefusedError(
-            N_("A password has %(shortest)s to %(longest)s characters."),
+            N_("A password must have %(shortest)s to %(longest)s characters."),
             shortest=SHORTEST_PASSWORD,
             longest=LONGEST_PASSWORD,
         )

@@ -157,7 +157,7 @@ class Sessions:
         """
         name = name.strip()
         if not 1 <= len(name) <= 64 or not name.isprintable():
-            raise RefusedError(N_("A name has 1 to %(longest)s printable characters."), longest=64)
+            raise RefusedError(N_("A name must have 1 to %(longest)s printable characters."), longest=64)
         if not 1 <= days <= LONGEST_TOKEN_DAYS:
             raise RefusedError(N_("A key is valid for 1 to %(longest)s days."), longest=LONGEST_TOKEN_DAYS)
         secret, now = TOKEN_PREFIX + secrets.token_urlsafe(32), self._now()

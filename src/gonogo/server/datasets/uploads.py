@@ -155,7 +155,7 @@ def _readable(items: Iterable[Item], taken: Taken) -> Iterator[tuple[str, bytes]
         else:
             yield name, data
         if costly == MOST_COSTLY:
-            taken.refused.append(Refused(name=name, reason=N_("Several files took too long; the rest was left out.")))
+            taken.refused.append(Refused(name=name, reason=N_("Several files took too long; the rest was skipped.")))
             return
 
 
@@ -178,7 +178,7 @@ def _labelled(told: Iterable[Sample], there: Mapping[str, Sample], taken: Taken)
             taken.labelled += 1
             yield known.model_copy(update={"label": sample.label, "defect": sample.defect})
         elif known.label is not sample.label:
-            reason = N_("It is there already, with the other label, which was kept.")
+            reason = N_("This picture already exists with the other label. The existing label was kept.")
             taken.refused.append(Refused(name=sample.file_name, reason=reason))
 
 
@@ -193,11 +193,11 @@ class _Room:
     def against(self, size: int) -> str:
         """Why a picture of so many bytes may not be stored; empty where it may."""
         if self.pictures >= MOST_PICTURES:
-            return N_("The data set holds as many pictures as it may; the rest was left out.")
+            return N_("The data set has reached its maximum number of pictures; the rest was skipped.")
         if self.taken_bytes + size > MOST_DATASET_BYTES:
-            return N_("The data set takes as much space as it may; the rest was left out.")
+            return N_("The data set has reached its maximum size; the rest was skipped.")
         if free_bytes(self.root) - size < LEAST_FREE_BYTES:
-            return N_("The disk is nearly full; the rest was left out. Free some space first.")
+            return N_("The disk is nearly full; the rest was skipped. Free some space first.")
         return ""
 
     def take(self, size: int) -> None:
@@ -290,13 +290,13 @@ def _against(member: zipfile.ZipInfo) -> str:
     """Why a file in an archive is not even opened; empty where it may be."""
     path = PurePosixPath(member.filename.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", member.filename):
-        return N_("Its path leads outside the archive.")
+        return N_("Its path points outside the archive.")
     if stat.S_ISLNK(member.external_attr >> 16):
         return N_("It is a link, not a file.")
     if member.flag_bits & 1:
         return N_("It is encrypted.")
     if member.compress_type not in _PACKED:
-        return N_("It is packed in an unusual way. Pack the archive again with the usual method (Deflate).")
+        return N_("Its compression method is not supported. Create the archive again with Deflate.")
     if member.file_size > PictureLimits().max_file_bytes:
         return N_("The file is too large for one picture.")
     return ""

@@ -73,12 +73,12 @@ class Inspectors:
         made = [job.asked.dataset for job in self.jobs.all() if job.asked.bundle == opened.name]
         if made and made[0] in self.judged.names():
             return N_(
-                "Pictures or labels for training have changed since this inspector was trained, so no data set here "
-                "is used for it: not for certifying, nor for examples, kinds or blind checks. Train again."
+                "Training pictures or labels have changed since this inspector was trained, so no data set is used "
+                "for certification, examples, kinds of defect or blind checks. Train again."
             )
         return N_(
-            "No data set here holds exactly the pictures and labels that this inspector was trained on, so none is "
-            "used for it: not for certifying, nor for examples, kinds or blind checks."
+            "No data set in this workspace holds exactly the pictures and labels that this inspector was trained on, "
+            "so none is used for certification, examples, kinds of defect or blind checks."
         )
 
 

@@ -53,7 +53,7 @@ KEY_NAMES = {
     "polygon": N_("Outline a defect"),
     "resize": N_("Arrows move or resize"),
     "clear": N_("Remove the box"),
-    "hide": N_("Hide what is drawn"),
+    "hide": N_("Hide drawings"),
 }
 
 

@@ -166,7 +166,7 @@ def nearest(
     if opened is None:
         note = N_("No inspector is in use.")
     elif judged is None and busy:
-        note = N_("The labelled pictures are being looked through. Examples come later.")
+        note = N_("The labelled pictures are being judged. Examples will follow.")
     elif judged is None:
         note = inspectors.why_unknown(opened)
     elif record.bundle_sha256 not in opened.family:
@@ -180,7 +180,7 @@ def nearest(
     return responses.answer(html=piece, later=judged is None and busy)
 
 
-def taught_picture(inspectors: Use[Inspectors], number: int) -> Response:
+def judged_picture(inspectors: Use[Inspectors], number: int) -> Response:
     """One of the labelled pictures, small, its part outlined in the colour of its label."""
     judged = inspectors.pictures()
     if judged is None or not 0 <= number < len(judged.pictures):
@@ -210,14 +210,14 @@ def copy_reviewed(
     datasets.root_of(dataset)
     ledger_pool.act("reviewed_copied", me.name, dataset=dataset)
     copied = review.collector.copy_into(dataset)
-    told = responses.gettext_of(me)(
+    message = responses.gettext_of(me)(
         N_(
             "Pictures added: %(added)s. Already there: %(there)s. "
-            "Held back, because their parts validate, calibrate or test the set: %(held_back)s."
+            "Not added, because their parts are in the val, calibrate or test split: %(held_back)s."
         )
     )
     values = {"added": copied.added, "there": copied.there, "held_back": copied.held_back}
-    answer: RedirectResponse = responses.back(request, "/review", told % values)
+    answer: RedirectResponse = responses.back(request, "/review", message % values)
     return answer
 
 

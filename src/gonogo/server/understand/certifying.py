@@ -49,7 +49,7 @@ class Certifier:
         """
         running = self._worker.task("set")
         if running is not None and not running.over:
-            raise RefusedError(N_("Limits are being set already. Wait until that is done."))
+            raise RefusedError(N_("Limits are already being set. Wait until that has finished."))
         limits = {"max_escape": max_escape, "max_overkill": max_overkill, "bad_share": bad_share}
         self._ledger_pool.act(
             ASKED, who, bundle=opened.name, before=opened.sha256, max_escape=max_escape, max_overkill=max_overkill
@@ -63,7 +63,7 @@ class Certifier:
         inspector = _Counted.load(opened.path)
         assert isinstance(inspector, _Counted), "a class method gives its own class"
         if inspector.bundle_sha256 != opened.sha256:
-            raise RefusedError(N_("Somebody else has set this inspector meanwhile. Look at it again first."))
+            raise RefusedError(N_("Someone else has changed the limits of this inspector in the meantime. Check them before you try again."))
         inspector.count(task, sum(each.label is not None and each.split is not None for each in dataset.samples))
         try:
             made = certification.recertify(inspector, dataset, _promise(inspector.bundle, limits))
@@ -94,7 +94,7 @@ class Certifier:
             later = now.get(sample.file_name)
             if later is not None and (later.label, later.part) != (sample.label, sample.part):
                 raise RefusedError(
-                    N_("Calibration pictures have other labels now than when this inspector was trained. Train again.")
+                    N_("Labels of calibration pictures have changed since this inspector was trained. Train again.")
                 )
         return dataset
 

@@ -155,7 +155,7 @@ class Comparer:
         """
         records = self._datasets.read(dataset) if dataset else None
         if not (decisions if records is None else _open(records)):
-            raise RefusedError(N_("There is no part to compare on."))
+            raise RefusedError(N_("There are no parts to compare."))
         return self._worker.submit(
             "compare",
             N_("Comparing two inspectors"),

@@ -107,7 +107,7 @@ class DriftWatch:
         key = _key(opened, opened.reference)
         if self._line.parts(opened.family, after=self._so_far(key, opened.reference).seq):
             self._worker.submit(
-                ("watch", key), N_("Looking at the line's pictures"), lambda task: self._look(opened, key, task)
+                ("watch", key), N_("Checking pictures from the line"), lambda task: self._look(opened, key, task)
             )
 
     def _so_far(self, key: str, reference: DriftReference) -> Watched:

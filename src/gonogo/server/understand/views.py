@@ -39,8 +39,8 @@ SVG_WORDS = (
     N_("no-go"),
     N_("score (higher is worse)"),
     N_("%(limit)g %%: %(rate).0f %% to review"),
-    N_("this gauge: %(rate).0f %%"),
-    N_("largest escape rate that is certified"),
+    N_("this inspector: %(rate).0f %%"),
+    N_("certified escape limit"),
     N_("parts sent to a person (estimated on val)"),
 )
 """What `gonogo.report.svg` writes into its drawings, marked for translation."""
@@ -144,7 +144,7 @@ def apply(inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me
     inspectors.refresh()
     opened, judged = inspectors.in_use(), inspectors.pictures()
     if opened is None or judged is None:
-        why = N_("There is nothing to choose from yet.")
+        why = N_("No trade-off curve is available yet.")
         raise RefusedError(why if opened is None or inspectors.worker.busy() else inspectors.why_unknown(opened))
     understanding.certifier.start(
         opened, judged, me.name, max_escape=body.max_escape, max_overkill=body.max_overkill, bad_share=body.bad_share
@@ -229,7 +229,7 @@ def _setting_piece(language: str, tradeoff: Tradeoff, escape: int, overkill: int
         y=chosen.review_rate,
         style="go" if chosen.point.escape.holds else "no_go",
     )
-    title = say(N_("How many parts go to a person for each escape limit"))
+    title = say(N_("Review rate for each escape limit"))
     drawings = {
         "tradeoff": svg.tradeoff_curve(tradeoff.curve(overkill), mark, title=title, say=say),
         "val": svg.histogram(
@@ -299,10 +299,10 @@ def _albums(
 ) -> list[dict[str, Any]]:
     """Mistakes and close calls: what they are, of what, and the parts."""
     found = [
-        (N_("Passed, but a person says bad"), N_("of the passed parts that a person looked at"), escaped(decisions)),
+        (N_("Passed, but a person says bad"), N_("of the passed parts that a person checked"), escaped(decisions)),
         (
             N_("Rejected, but a person says good"),
-            N_("of the rejected parts that a person looked at"),
+            N_("of the rejected parts that a person checked"),
             rejected(decisions),
         ),
     ]
