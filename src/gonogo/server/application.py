@@ -1,4 +1,4 @@
-"""Putting the app together: the route table behind its guard, static files, and what happens when something fails."""
+"""Assembly of the app: the route table behind access control, static files, and error handlers."""
 
 from __future__ import annotations
 
@@ -48,26 +48,26 @@ _REFUSALS = {
 }
 
 _NOT_TAKEN = N_("You don't have permission for this, or the page was open for too long. Reload it and try again.")
-"""A change without the session's CSRF token, or by a role that may not make it."""
+"""Message for a missing CSRF token or a wrong role."""
 
 
 _LEDGER = N_("The ledger cannot be written or read. Nothing was changed. Check its disk, then try again.")
 
 
 class UndeclaredRouteError(GonogoError):
-    """A route does not say who may use it; the app does not start."""
+    """Raised at startup if a route does not declare who may use it."""
 
 
 def create_app(workspace: Workspace, *, options: Options | None = None, table: Iterable[Route] = ROUTES) -> FastAPI:
     """Build the app for a workspace.
 
     Args:
-        workspace: What it works on.
-        options: How it is run.
-        table: The routes; another one only for tests.
+        workspace: The workspace to serve.
+        options: Server options.
+        table: The route table; tests may pass another one.
 
     Raises:
-        UndeclaredRouteError: a route declares no roles and is not one of the few that are public.
+        UndeclaredRouteError: a route declares no roles and is not public.
     """
     options = options or Options()
 
@@ -100,10 +100,10 @@ def create_app(workspace: Workspace, *, options: Options | None = None, table: I
 
 
 def check_declarations(app: FastAPI) -> None:
-    """Hold every route of an app against the table.
+    """Check every route of an app against the table.
 
     Raises:
-        UndeclaredRouteError: one has no line there, or a line that names no roles.
+        UndeclaredRouteError: a route has no entry, or its entry names no roles.
     """
     for route in app.router.routes:
         if isinstance(route, Mount) and route.path == "/static":
@@ -111,19 +111,21 @@ def check_declarations(app: FastAPI) -> None:
         path = getattr(route, "path", repr(route))
         declared = getattr(route, "declared", None)
         if not isinstance(declared, Route) or declared.path != path:
-            raise UndeclaredRouteError(f"{path}: expected a line in gonogo.server.routes.ROUTES, found none.")
+            raise UndeclaredRouteError(f"{path}: expected an entry in gonogo.server.routes.ROUTES, found none.")
         if not declared.roles <= frozenset(Role):
             raise UndeclaredRouteError(f"{path}: expected roles, found {set(declared.roles)}.")
         if not declared.roles and path not in PUBLIC_PATHS:
             raise UndeclaredRouteError(
-                f"{path}: names no roles. Name who may use it; only {', '.join(sorted(PUBLIC_PATHS))} are public."
+                f"{path}: names no roles. Name the roles that may use it; only {', '.join(sorted(PUBLIC_PATHS))} are public."
             )
 
 
 class _Static(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         answer = await super().get_response(path, scope)
-        answer.headers["Cache-Control"] = "no-cache"  # kept, but asked for by its ETag: never an old script
+        answer.headers["Cache-Control"] = (
+            "no-cache"  # cached, but revalidated by ETag, so that an old script is never used
+        )
         return answer
 
 
@@ -149,14 +151,14 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 async def _broke(request: Request, error: Exception) -> Response:
-    # Starlette raises it again after this answer, so that uvicorn logs it. It answers outside `SecurityHeaders`.
+    # Starlette re-raises the error after this response, so uvicorn logs it. The response bypasses `SecurityHeaders`.
     answer = await run_in_threadpool(_tell, request, 507 if disk_is_full(error) else 500)
     answer.headers.update({**HEADERS, "Cache-Control": "no-store"})
     return answer
 
 
 def _tell(request: Request, status_code: int, error: Exception | None = None, headers: object = None) -> Response:
-    """Say what went wrong: a page to a person, JSON to a script."""
+    """Report an error: a page for a browser, JSON for a script."""
     kind = request.scope.get("gonogo.kind")
     if not hasattr(request.state, "visitor"):
         request.state.visitor = identify(component(request, Accounts), request)
@@ -167,7 +169,7 @@ def _tell(request: Request, status_code: int, error: Exception | None = None, he
         known = _LEDGER if status_code == 503 and error else _REFUSALS.get(status_code, _REFUSALS[400])
         if status_code == 403 and kind in (AccessKind.FORM, AccessKind.CALL):
             known = _NOT_TAKEN
-        # What failed inside may name files: that is for people who are logged in.
+        # Internal error messages may name files, so only logged-in users see them.
         told = str(error) if error and status_code != 507 and request.state.visitor.role else ""
         message = told or translations(language).gettext(known)
     if kind in (AccessKind.PAGE, AccessKind.FORM) or (

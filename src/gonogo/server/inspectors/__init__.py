@@ -1,4 +1,4 @@
-"""The inspector in use and the others of a workspace, and what each makes of its labelled pictures."""
+"""The inspectors of a workspace and their scores on the labelled pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gonogo.server.workspace import Workspace
 
 @dataclass(frozen=True, kw_only=True)
 class Inspectors:
-    """Answers questions about bundles; only `refresh` starts any work."""
+    """Read access to bundles and their scores; only `refresh` starts work."""
 
     workspace: Workspace
     jobs: Jobs
@@ -26,7 +26,7 @@ class Inspectors:
 
     @classmethod
     def of(cls, workspace: Workspace, datasets: Datasets, jobs: Jobs, cache: Path, worker: Worker) -> Inspectors:
-        """For a workspace; scores of labelled pictures are kept in the folder ``cache``, which may be deleted."""
+        """Create it for a workspace; scores are cached in the folder ``cache``, which can be deleted."""
         return cls(
             workspace=workspace,
             jobs=jobs,
@@ -40,20 +40,20 @@ class Inspectors:
         return self.bundles.open(self.workspace.active_bundle())
 
     def pictures(self) -> JudgedPictures | None:
-        """The labelled pictures that the bundle in use was made from, as far as they have been judged."""
+        """The labelled pictures that the bundle in use was trained and calibrated on, with their scores; ``None`` if not judged yet."""
         opened = self.in_use()
         return None if opened is None else self.judged.of(opened)
 
     def refresh(self) -> None:
-        """Judge in the background what is missing from `pictures`, or has changed."""
+        """Judge missing or changed pictures in the background."""
         opened = self.in_use()
         if opened is not None:
             self.judged.refresh(opened)
 
     def same_product(self, bundle_sha256: str | None) -> bool:
-        """Whether the inspector in use, or another one that was trained on a data set of the same name, judged a part.
+        """Whether a part was judged by the inspector in use or by one trained on a data set of the same name.
 
-        Also where nothing is known of what judged it, or no inspector is in use.
+        Also true if the bundle that judged it is unknown or no inspector is in use.
         """
         opened = self.in_use()
         if opened is None or bundle_sha256 is None or bundle_sha256 in opened.family:
@@ -69,7 +69,7 @@ class Inspectors:
         return False
 
     def why_unknown(self, opened: OpenBundle) -> str:
-        """Why no labelled pictures speak for a bundle, for people; marked with ``N_``."""
+        """Explain why a bundle has no labelled pictures; the message is marked with ``N_``."""
         made = [job.asked.dataset for job in self.jobs.all() if job.asked.bundle == opened.name]
         if made and made[0] in self.judged.names():
             return N_(

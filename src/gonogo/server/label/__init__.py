@@ -1,4 +1,4 @@
-"""Labelling: pictures one after the other, proposals for the part's place, and which picture to label next."""
+"""The label page: labels, region proposals, and the order of pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gonogo.server.training.jobs import Jobs
 
 @dataclass(frozen=True, kw_only=True)
 class Labelling:
-    """What the label page needs besides the data sets."""
+    """Components of the label page."""
 
     photos: Photos
     rows: Rows
@@ -28,7 +28,7 @@ class Labelling:
 
     @classmethod
     def of(cls, database: Database, datasets: Datasets, jobs: Jobs) -> Labelling:
-        """For a workspace."""
+        """Create it for a workspace."""
         return cls(
             photos=Photos(),
             rows=Rows(),
@@ -39,7 +39,7 @@ class Labelling:
         )
 
     def close(self) -> None:
-        """Stop judging and searching in the background."""
+        """Stop background work."""
         self.doubts.close()
         self.proposals.close()
 

@@ -63,7 +63,11 @@ class Certifier:
         inspector = _Counted.load(opened.path)
         assert isinstance(inspector, _Counted), "a class method gives its own class"
         if inspector.bundle_sha256 != opened.sha256:
-            raise RefusedError(N_("Someone else has changed the limits of this inspector in the meantime. Check them before you try again."))
+            raise RefusedError(
+                N_(
+                    "Someone else has changed the limits of this inspector in the meantime. Check them before you try again."
+                )
+            )
         inspector.count(task, sum(each.label is not None and each.split is not None for each in dataset.samples))
         try:
             made = certification.recertify(inspector, dataset, _promise(inspector.bundle, limits))
