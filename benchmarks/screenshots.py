@@ -161,7 +161,7 @@ def record_run(space: Workspace, demo: Path, judge: Inspector, dataset: Dataset,
     (folder / "job.json").write_text(asked.model_dump_json())
     write_status(folder, Status(phase=Phase.DONE, began_at=asked.asked_at, ended_at=datetime.now(UTC)))
     (folder / "evaluation.json").write_text(json.dumps(evaluate(judge, dataset, (Split.TEST,)).to_json()))
-    (folder / "log.txt").write_text("10:02:11  Sharing out the pictures.\n10:02:14  $ gonogo train\n")
+    (folder / "log.txt").write_text("10:02:11  Splitting the pictures.\n10:02:14  $ gonogo train\n")
     shutil.copy(demo / "report.html", folder / "report.html")
     (folder / dataset.root.name).mkdir()
     (folder / dataset.root.name / "images").symlink_to(dataset.root / "images")

@@ -363,7 +363,7 @@ def test_one_bundle_is_better_where_it_is_right_more_often_and_the_chance_is_exa
         pair(Label.GOOD, State.GO, State.NO_GO),
         pair(Label.GOOD, State.FAULT, State.REVIEW),
     ]
-    found = InspectorComparison(first=None, second=None, dataset="", pairs=tuple(pairs), gone=0, taught=0, unknown=())  # type: ignore[arg-type]
+    found = InspectorComparison(first=None, second=None, dataset="", pairs=tuple(pairs), gone=0, used=0, unknown=())  # type: ignore[arg-type]
     assert (found.better, found.worse) == (6, 1)
     assert found.chance == pytest.approx(2 * (1 + 7) / 2**7)
     assert [each.first.label for each in found.changes] == [Label.BAD] * 5 + [Label.GOOD] * 3

@@ -70,8 +70,8 @@ class Route:
     menu: str = ""
     """The name in the navigation; empty if not listed there."""
     example: Mapping[str, str] = field(default_factory=dict)
-    """Values for the placeholders in ``path``, used by the tests and screenshots that visit every route; other values go
-    into the query."""
+    """Values for the placeholders in ``path``, for tests and screenshots that visit every route; other values go into
+    the query."""
     max_body_bytes: int = 64 * KIB
     sandboxed: bool = False
     """The response is a page from elsewhere, such as a report: inline style is allowed, scripts are not."""

@@ -116,7 +116,7 @@ def check_declarations(app: FastAPI) -> None:
             raise UndeclaredRouteError(f"{path}: expected roles, found {set(declared.roles)}.")
         if not declared.roles and path not in PUBLIC_PATHS:
             raise UndeclaredRouteError(
-                f"{path}: names no roles. Name the roles that may use it; only {', '.join(sorted(PUBLIC_PATHS))} are public."
+                f"{path}: names no roles. Add roles; only {', '.join(sorted(PUBLIC_PATHS))} are public."
             )
 
 
@@ -138,8 +138,8 @@ async def _malformed(request: Request, error: Exception) -> Response:
     if request.url.path == "/login":
         return await run_in_threadpool(login.incomplete_login, request)
     if request.scope.get("gonogo.kind") is AccessKind.FORM and request.state.visitor.user is not None:
-        said = RefusedError(N_("A field in this form is missing or invalid."))
-        return await run_in_threadpool(responses.refuse, request, said)
+        refusal = RefusedError(N_("A field in this form is missing or invalid."))
+        return await run_in_threadpool(responses.refuse, request, refusal)
     return await run_in_threadpool(_tell, request, 422)
 
 
@@ -170,8 +170,8 @@ def _tell(request: Request, status_code: int, error: Exception | None = None, he
         if status_code == 403 and kind in (AccessKind.FORM, AccessKind.CALL):
             known = _NOT_TAKEN
         # Internal error messages may name files, so only logged-in users see them.
-        told = str(error) if error and status_code != 507 and request.state.visitor.role else ""
-        message = told or translations(language).gettext(known)
+        detail = str(error) if error and status_code != 507 and request.state.visitor.role else ""
+        message = detail or translations(language).gettext(known)
     if kind in (AccessKind.PAGE, AccessKind.FORM) or (
         kind is None and "text/html" in request.headers.get("accept", "")
     ):

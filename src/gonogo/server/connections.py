@@ -38,7 +38,7 @@ class ConnectionLimits:
     per_address: int = 100
     """Per address, or per /64 network for IPv6; proxies are exempt."""
     head_s: float = 10.0
-    """Timeout from the connection or the previous response to the end of a request's head; also for the TLS handshake."""
+    """Timeout from the connection or the previous response to the end of a request's head; also for the handshake."""
     idle_s: int = 5
     """Idle time between two requests."""
     body_window_s: float = 20.0

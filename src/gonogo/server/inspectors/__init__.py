@@ -40,7 +40,7 @@ class Inspectors:
         return self.bundles.open(self.workspace.active_bundle())
 
     def pictures(self) -> JudgedPictures | None:
-        """The labelled pictures that the bundle in use was trained and calibrated on, with their scores; ``None`` if not judged yet."""
+        """Scores of the bundle in use on its training and calibration pictures; ``None`` if not judged yet."""
         opened = self.in_use()
         return None if opened is None else self.judged.of(opened)
 

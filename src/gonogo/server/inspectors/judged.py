@@ -158,8 +158,8 @@ class JudgedPicturesCache:
         """Return the latest result of `refresh`.
 
         Returns:
-            ``None`` before the first result, and if no data set holds exactly the pictures and labels that the bundle was
-            trained on: another data set would show other parts.
+            ``None`` before the first result, and if no data set holds exactly the pictures and labels that the
+            bundle was trained on: another data set would show other parts.
         """
         with self._lock:
             return self._judged_by_graph.get(opened.graph, (None, None))[1]
@@ -245,7 +245,7 @@ def _trained(opened: OpenBundle, dataset: Dataset) -> bool:
 
 
 def _chosen(dataset: Dataset) -> list[Sample]:
-    """All pictures outside the train split, then a fixed random sample of at most `MOST_TRAIN_PICTURES` from the train split."""
+    """All pictures outside the train split, then a fixed random sample of the train split."""
     labelled = [sample for sample in dataset.samples if sample.label is not None and sample.split is not None]
     train_samples = [sample for sample in labelled if sample.split is Split.TRAIN]
     kept = sorted(np.random.default_rng(0).permutation(len(train_samples))[:MOST_TRAIN_PICTURES].tolist())

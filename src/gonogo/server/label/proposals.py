@@ -51,7 +51,7 @@ _GUESSES = tuple(
         },
     )
 )
-"""Used before any box is drawn: a compact uniform region, else a region with edges. Often wrong, but easy to correct."""
+"""Used before any box is drawn: a compact uniform region, else one with edges. Often wrong, but easy to correct."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The review page: doubtful parts, one after the other, one key for each decision."""
+"""The review page and the requests of its script."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Kind = Annotated[str, Field(min_length=1, max_length=LONGEST_KIND, pattern=r"^[^
 
 
 class Wish(BaseModel):
-    """Which parts a page has, and how many more it wants."""
+    """Request body: the parts that a page has, and how many more it wants."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -46,7 +46,7 @@ class Wish(BaseModel):
 
 
 class Said(BaseModel):
-    """A decision."""
+    """Request body: a decision."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,11 +54,11 @@ class Said(BaseModel):
     label: Label
     defect: Kind | None = None
     ms: int | None = Field(default=None, ge=0, le=86_400_000)
-    """How long the part was looked at."""
+    """Time that the part was shown."""
 
 
 class TakenBack(BaseModel):
-    """A decision that was a mistake."""
+    """Request body: a decision to undo."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -73,7 +73,7 @@ def review_page(
     review: Use[Review],
     background: BackgroundTasks,
 ) -> Response:
-    """The page; its script fetches the parts."""
+    """The HTML page; its script fetches the parts."""
     inspectors.refresh()
     offered = _kinds(datasets, inspectors, review)
     background.add_task(review.collector.run)
@@ -90,7 +90,7 @@ def review_page(
 
 
 def kinds(datasets: Use[Datasets], inspectors: Use[Inspectors], review: Use[Review]) -> Response:
-    """What the number keys stand for; asked again while ``later`` is true."""
+    """Meaning of the number keys; the script asks again while ``later`` is true."""
     inspectors.refresh()
     offered = _kinds(datasets, inspectors, review)
     return responses.answer(kinds=offered.kinds, later=offered.later)
@@ -99,7 +99,7 @@ def kinds(datasets: Use[Datasets], inspectors: Use[Inspectors], review: Use[Revi
 def deal(
     ledger_pool: Use[LedgerPool], review: Use[Review], me: Me, body: Wish, background: BackgroundTasks
 ) -> Response:
-    """Hand out parts, and keep those that the page has from going to others."""
+    """Assign parts, and renew those that the page has."""
     background.add_task(review.collector.run)
     deals, lost = review.queue.deal(me.name, want=body.want, holding=body.holding)
     items = []
@@ -112,7 +112,7 @@ def deal(
 
 
 def decide(review: Use[Review], me: Me, body: Said, background: BackgroundTasks) -> Response:
-    """Take a decision into the ledger, and soon after into the data set."""
+    """Record a decision in the ledger and, soon after, in the data set."""
     if body.defect is not None and body.label is not Label.BAD:
         raise RefusedError(N_("Only a bad part can have a kind of defect."))
     try:
@@ -124,7 +124,7 @@ def decide(review: Use[Review], me: Me, body: Said, background: BackgroundTasks)
 
 
 def take_back(review: Use[Review], me: Me, body: TakenBack, background: BackgroundTasks) -> Response:
-    """Undo a decision of one's own."""
+    """Undo one of the person's own decisions."""
     try:
         review.queue.take_back(me.name, body.ticket)
     except (TakenError, GoneError) as error:
@@ -143,7 +143,7 @@ def reviewed_picture(
     heat: bool = False,
     width: int = 960,
 ) -> Response:
-    """A view of a part that this person has; by its ticket, so that nothing tells a blind check from a new part."""
+    """A view of an assigned part, addressed by ticket, so that a blind check looks like a new part."""
     drawn = pictures.jpeg(_dealt(ledger_pool, review, me.name, ticket), view=view, heat=heat, width=width)
     if drawn is None:
         raise HTTPException(404)
@@ -158,7 +158,7 @@ def nearest(
     me: Me,
     ticket: str,
 ) -> Response:
-    """The labelled pictures that the part resembles most, as a piece of the page."""
+    """The most similar labelled pictures, as a fragment of the page."""
     record = _dealt(ledger_pool, review, me.name, ticket)
     inspectors.refresh()
     opened, judged, busy = inspectors.in_use(), inspectors.pictures(), bool(inspectors.worker.busy())
@@ -181,7 +181,7 @@ def nearest(
 
 
 def judged_picture(inspectors: Use[Inspectors], number: int) -> Response:
-    """One of the labelled pictures, small, its part outlined in the colour of its label."""
+    """A small labelled picture with its part outlined in the colour of its label."""
     judged = inspectors.pictures()
     if judged is None or not 0 <= number < len(judged.pictures):
         raise HTTPException(404)
@@ -201,7 +201,7 @@ def copy_reviewed(
     me: Me,
     dataset: Annotated[str, Form(max_length=64)],
 ) -> Response:
-    """Add the reviewed pictures to the training part of another data set."""
+    """Copy the reviewed pictures into the train split of another data set."""
     review.collector.run(at_once=True)
     if not review.collector.there():
         raise RefusedError(N_("Nothing decided yet."))
@@ -244,7 +244,7 @@ def _item(ticket: str, record: VerdictRecord, language: str) -> dict[str, Any]:
 
 
 def _ruler(record: VerdictRecord) -> dict[str, float] | None:
-    """Where the score lies between the limits, on a ruler from 0 to 100 on which the limits stand at 20 and 80."""
+    """Position of the score on a scale from 0 to 100 with the thresholds at 20 and 80."""
     low, high, score = record.go_below, record.no_go_above, record.score
     if low is None or high is None or score is None or high <= low:
         return None
@@ -264,30 +264,30 @@ def _near(judged: JudgedPictures, pictures: PartPictures, record: VerdictRecord)
 
 
 def _digits(found: list[Near]) -> int:
-    """Decimals that tell the smallest distance from 0: some networks put all parts close together."""
+    """Number of decimals that show the smallest distance as nonzero: some networks give small distances."""
     least = min((near.distance for near in found), default=1.0)
     return min(8, 1 - math.floor(math.log10(max(least, 1e-9))))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Offered:
-    """What number keys stand for."""
+    """Meaning of the number keys."""
 
     kinds: list[str]
     later: bool
-    """Whether there may be more soon: the labelled pictures that name the kinds are still being judged."""
+    """Whether more kinds may follow, because the labelled pictures are still being judged."""
 
 
 def _kinds(datasets: Datasets, inspectors: Inspectors, review: Review) -> _Offered:
-    """The kinds of the data set that the inspector was trained on, then others in use.
+    """The kinds of the inspector's training data set, then others in use.
 
-    No other data set supplies any. Of decisions, those about parts of the same product do.
+    Kinds in use come from decisions about the same product, never from other data sets.
     """
     opened, judged = inspectors.in_use(), inspectors.pictures()
     if opened is None:
         return _Offered(kinds=_named(review)[:MOST_KINDS], later=False)
     if judged is None and inspectors.worker.busy():
-        # A key that got its meaning now might have another one in a minute.
+        # A key assigned now could change its meaning in a minute.
         return _Offered(kinds=review.keys.kept(opened.graph), later=True)
     name, listed, used = "", [], []
     if judged is not None:

@@ -1,4 +1,4 @@
-"""Setting new limits: `gonogo.certification` in the background, recorded before it begins and when it is done."""
+"""Certification of new limits in the background, recorded in the ledger before it starts and when it is done."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Certifier:
         max_overkill: float,
         bad_share: float,
     ) -> Task:
-        """Begin; the limits are certified once, on the calibrate split, whatever comes of it.
+        """Start the certification; it uses the calibrate split once, whatever the result.
 
         Raises:
-            RefusedError: limits are being set already.
+            RefusedError: a certification is already running.
         """
         running = self._worker.task("set")
         if running is not None and not running.over:
@@ -65,7 +65,8 @@ class Certifier:
         if inspector.bundle_sha256 != opened.sha256:
             raise RefusedError(
                 N_(
-                    "Someone else has changed the limits of this inspector in the meantime. Check them before you try again."
+                    "Someone else has changed the limits of this inspector in the meantime. "
+                    "Check them before you try again."
                 )
             )
         inspector.count(task, sum(each.label is not None and each.split is not None for each in dataset.samples))
@@ -85,10 +86,10 @@ class Certifier:
         )
 
     def _dataset(self, judged: JudgedPictures) -> Dataset:
-        """The pictures and labels that the inspector was trained on.
+        """Return the data set that the inspector was trained on.
 
         Raises:
-            RefusedError: a calibration picture has another label by now.
+            RefusedError: the label of a calibration picture has changed.
         """
         if judged.run is None:
             return self._datasets.read(judged.dataset).dataset
@@ -104,13 +105,13 @@ class Certifier:
 
 
 class _Counted(Inspector):
-    """Tells a task how many pictures it has judged."""
+    """An inspector that reports the number of judged pictures to a task."""
 
     task: Task | None = None
     judged, total = 0, 0
 
     def count(self, task: Task, total: int) -> None:
-        """Tell this task from now on."""
+        """Report to this task."""
         self.task, self.total = task, total
 
     def inspect_file(self, path: str | os.PathLike[str]) -> tuple[Photograph | None, Verdict]:
@@ -122,6 +123,6 @@ class _Counted(Inspector):
 
 
 def _promise(opened: Bundle, limits: dict[str, float]) -> Promise:
-    """What the bundle was certified for, with new limits."""
+    """The promise of the bundle with new limits."""
     asked = Promise() if opened.manifest.operating_point is None else promise_in_force(opened)
     return replace(asked, costs=None, **limits)  # type: ignore[arg-type]

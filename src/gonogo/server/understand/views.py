@@ -1,4 +1,4 @@
-"""The understand page: what the limits promise, what others would, where the inspector errs, and what has changed."""
+"""The Understand page and the requests of its script."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SVG_WORDS = (
     N_("certified escape limit"),
     N_("parts sent to a person (estimated on val)"),
 )
-"""What `gonogo.report.svg` writes into its drawings, marked for translation."""
+"""Texts of `gonogo.report.svg`, marked for translation."""
 SIGN_NAMES = {
     "score": N_("Score"),
     "distance": N_("Distance from the training pictures"),
@@ -55,7 +55,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class LimitsForm(BaseModel):
-    """The limits that somebody wants to be certified."""
+    """Request body: the limits to certify."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -65,14 +65,14 @@ class LimitsForm(BaseModel):
 
 
 class Couple(BaseModel):
-    """Two bundles to compare, by name."""
+    """Request body: the names of two bundles to compare."""
 
     model_config = ConfigDict(extra="forbid")
 
     first: Annotated[str, Field(max_length=200)]
     second: Annotated[str, Field(max_length=200)]
     dataset: Annotated[str, Field(max_length=64)] = ""
-    """Compare on its test pictures and those without a split; empty: on the reviewed parts."""
+    """The data set whose test pictures and pictures without a split are used; empty for the reviewed parts."""
 
 
 def understand_page(
@@ -85,7 +85,7 @@ def understand_page(
     me: Me,
     second: str = "",
 ) -> Response:
-    """Everything that is known now; the rest is worked out and the script asks for it."""
+    """The page with the results so far; the script requests the rest when it is computed."""
     _refresh(inspectors, understanding)
     opened, judged = inspectors.in_use(), inspectors.pictures()
     decisions = list(review.decisions.standing().values())
@@ -124,7 +124,7 @@ def setting(
     overkill: int | None = None,
     bad_share: float | None = None,
 ) -> Response:
-    """What other limits would lead to, as a piece of the page; those in force where none are named."""
+    """The consequences of other limits as a page fragment; by default of the limits in force."""
     opened, judged = inspectors.in_use(), inspectors.pictures()
     if bad_share is not None and not 0 < bad_share < 1:
         raise RefusedError(N_("The share of bad parts must lie between 0 and 100 %%."))
@@ -140,7 +140,7 @@ def setting(
 
 
 def apply(inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me, body: LimitsForm) -> Response:
-    """Certify these limits once, and put them into the bundle as a new revision."""
+    """Certify limits once and write them into the bundle as a new revision."""
     inspectors.refresh()
     opened, judged = inspectors.in_use(), inspectors.pictures()
     if opened is None or judged is None:
@@ -155,7 +155,7 @@ def apply(inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me
 def compare_page(
     inspectors: Use[Inspectors], review: Use[Review], understanding: Use[Understanding], body: Couple
 ) -> Response:
-    """Let two bundles judge the same parts."""
+    """Compare two bundles on the same parts."""
     paths = {path.name: path for path in inspectors.workspace.bundle_paths()}
     first, second = (inspectors.bundles.open(paths.get(name)) for name in (body.first, body.second))
     if first is None or second is None or first.path == second.path:
@@ -166,19 +166,21 @@ def compare_page(
 
 
 def progress(feed: Use[Feed], inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me) -> Response:
-    """How far the work in the background is, and the pieces that it changes."""
+    """The progress of background work and the page fragments that it updates."""
     _refresh(inspectors, understanding)
     pieces = {
         "drift": _drift_piece(understanding, feed, inspectors, me.language),
         "compared": _compared_piece(understanding, me.language),
     }
-    told = translations(me.language).gettext
-    busy = [{"title": told(task.title), "done": task.done, "total": task.total} for task in inspectors.worker.busy()]
+    translate = translations(me.language).gettext
+    busy = [
+        {"title": translate(task.title), "done": task.done, "total": task.total} for task in inspectors.worker.busy()
+    ]
     return responses.answer(tasks=busy, pieces=pieces, failure=_failure(inspectors.worker, me.language))
 
 
 def _refresh(inspectors: Inspectors, understanding: Understanding) -> None:
-    """Work out in the background what is missing or has changed."""
+    """Compute missing or outdated results in the background."""
     inspectors.refresh()
     opened = inspectors.in_use()
     if opened is not None:
@@ -188,7 +190,7 @@ def _refresh(inspectors: Inspectors, understanding: Understanding) -> None:
 def _promise_context(
     inspectors: Inspectors, opened: OpenBundle | None, judged: JudgedPictures | None
 ) -> dict[str, Any]:
-    """What the inspector in use promises, and what is lacking for more."""
+    """Template context: the current promise and the shortfall."""
     return {
         "unknown": "" if opened is None else inspectors.why_unknown(opened),
         "by_counts": partial(missing_for_default, joint=bool(opened and opened.point and opened.point.joint)),
@@ -200,7 +202,7 @@ def _promise_context(
 def _slider_context(
     understanding: Understanding, language: str, opened: OpenBundle | None, judged: JudgedPictures | None
 ) -> dict[str, Any]:
-    """The slider and the setting that is in force."""
+    """Template context: the slider and the setting in force."""
     tradeoff = None if opened is None or judged is None else make_tradeoff(opened, judged)
     if opened is None or tradeoff is None:
         return {"tradeoff": None, "setting": None}
@@ -212,7 +214,7 @@ def _slider_context(
 
 
 def _decisions_context(decisions: list[ReviewDecision]) -> dict[str, Any]:
-    """What people decided about the line's parts."""
+    """Template context: review decisions about parts of the line."""
     return {
         "kinds": pareto(decisions),
         "decided": len(decisions),
@@ -257,7 +259,7 @@ def _line_drawing(chosen: Setting, tradeoff: Tradeoff, scores: list[float], say:
 
 
 def _lacking(opened: OpenBundle | None, judged: JudgedPictures | None) -> list[Shortfall]:
-    """What the calibrate split lacks for the limits that were refused."""
+    """Return the parts that the calibrate split lacks for the limits that were refused."""
     point = None if opened is None else opened.point
     if judged is None or point is None or (point.escape.holds and point.overkill.holds):
         return []
@@ -270,11 +272,11 @@ def _lacking(opened: OpenBundle | None, judged: JudgedPictures | None) -> list[S
     try:
         return shortfalls(Dataset.read(judged.root), asked)
     except DatasetError:
-        return []  # it is being changed
+        return []  # it is being written
 
 
 def _tables(opened: OpenBundle | None, judged: JudgedPictures | None) -> list[dict[str, Any]]:
-    """What the limits in force make of the parts that certified them, and of those that only test them."""
+    """Outcome tables of the limits in force for the calibrate and the test split."""
     if opened is None or judged is None:
         return []
     splits = {Split.CALIBRATE: N_("Calibration parts"), Split.TEST: N_("Test parts")}
@@ -297,7 +299,7 @@ def _calibrate_drawing(language: str, opened: OpenBundle | None, judged: JudgedP
 def _albums(
     opened: OpenBundle | None, judged: JudgedPictures | None, decisions: list[ReviewDecision]
 ) -> list[dict[str, Any]]:
-    """Mistakes and close calls: what they are, of what, and the parts."""
+    """Albums of mistakes and close calls: title, base and parts."""
     found = [
         (N_("Passed, but a person says bad"), N_("of the passed parts that a person checked"), escaped(decisions)),
         (
@@ -326,8 +328,8 @@ def _drift_piece(understanding: Understanding, feed: Feed, inspectors: Inspector
     if watched is not None:
         for name, title in SIGN_NAMES.items():
             beyond = watched.beyond(name)
-            told = f"{say(title)}: {say(N_('the last parts, oldest on the left, and the limits'))}"
-            drawing = svg.sparkline(watched.values(name), [each.watch.limit for each in beyond], title=told)
+            described = f"{say(title)}: {say(N_('the last parts, oldest on the left, and the limits'))}"
+            drawing = svg.sparkline(watched.values(name), [each.watch.limit for each in beyond], title=described)
             signs.append({"title": title, "beyond": beyond, "drawing": drawing})
     return responses.fill_template(
         language,
@@ -346,7 +348,7 @@ def _compared_piece(understanding: Understanding, language: str) -> Markup:
 
 
 def _failure(worker: Worker, language: str) -> str:
-    """What went wrong last, of what people asked for here."""
+    """Return the error of the latest failed task that a person started on this page."""
     for key in ("set", "compare"):
         task = worker.task(key)
         if task is not None and task.failure:
