@@ -55,7 +55,7 @@ class ConnectionLimits:
     ``X-Forwarded-Proto``."""
 
 
-class Door:
+class ConnectionCounter:
     """Counts connections. At a limit, the oldest connection that keeps the server waiting is closed to make room."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
@@ -104,7 +104,7 @@ class Door:
 class Connection(H11Protocol):
     """One connection; see `ConnectionLimits`."""
 
-    door: ClassVar[Door]
+    counter: ClassVar[ConnectionCounter]
     tls: ClassVar[ssl.SSLContext | None]
 
     def __init__(self, *args: Any, **more: Any) -> None:
@@ -118,7 +118,7 @@ class Connection(H11Protocol):
         self._since = self._window_since = self._write_since = self.loop.time()
         self._closing_since: float | None = None
         self._received = self._request_received = self._window_received = self._unsent = 0
-        self._head_s = self.door.limits.head_s
+        self._head_s = self.counter.limits.head_s
 
     @property
     def waits_for_client(self) -> bool:
@@ -132,10 +132,10 @@ class Connection(H11Protocol):
         """Admit or refuse the connection, then start TLS, then HTTP."""
         self._raw = transport
         peer = (transport.get_extra_info("peername") or ("",))[0]
-        self.address, self.exempt = network_of(peer), is_within(peer, self.door.limits.proxies)
-        _give_up_on_silence(transport, self.door.limits.stall_s)
-        if not self.door.enter(self):
-            if self.tls is not None or not self.door.refuse(self):
+        self.address, self.exempt = network_of(peer), is_within(peer, self.counter.limits.proxies)
+        _give_up_on_silence(transport, self.counter.limits.stall_s)
+        if not self.counter.enter(self):
+            if self.tls is not None or not self.counter.refuse(self):
                 transport.abort()
                 return
             self.app, self._head_s = _busy, min(2.0, self._head_s)
@@ -147,7 +147,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release its slot."""
-        self.door.leave(self)
+        self.counter.leave(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._begun:
@@ -179,7 +179,7 @@ class Connection(H11Protocol):
         except OSError:
             transport = None
         if transport is None or raw.is_closing():
-            self.door.leave(self)
+            self.counter.leave(self)
             raw.abort()
             return
         self._begin(transport)
@@ -196,10 +196,10 @@ class Connection(H11Protocol):
         if self._overdue(self.loop.time()):
             self.abort()
         else:
-            self._timer = self.loop.call_later(self.door.limits.tick_s, self._tick)
+            self._timer = self.loop.call_later(self.counter.limits.tick_s, self._tick)
 
     def _overdue(self, now: float) -> bool:
-        limits = self.door.limits
+        limits = self.counter.limits
         if self.transport.is_closing():
             self._closing_since = self._closing_since or now
             return now - self._closing_since > limits.linger_s
@@ -223,7 +223,7 @@ class Connection(H11Protocol):
         if unsent == 0 or unsent < self._unsent:
             self._write_since = now
         self._unsent = unsent
-        return now - self._write_since > self.door.limits.stall_s
+        return now - self._write_since > self.counter.limits.stall_s
 
 
 def uvicorn_options(limits: ConnectionLimits, *, tls: ssl.SSLContext | None = None) -> dict[str, Any]:
@@ -233,7 +233,7 @@ def uvicorn_options(limits: ConnectionLimits, *, tls: ssl.SSLContext | None = No
         limits: Connection limits.
         tls: TLS context for HTTPS.
     """
-    protocol = type("Connection", (Connection,), {"door": Door(limits), "tls": tls})
+    protocol = type("Connection", (Connection,), {"counter": ConnectionCounter(limits), "tls": tls})
     return {
         "http": protocol,
         "ws": "none",

@@ -76,7 +76,7 @@ class DatasetDraft:
 
 
 @dataclass
-class _Held:
+class _CachedDataset:
     """Cached state of one data set."""
 
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -89,7 +89,7 @@ class Datasets:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, _CachedDataset] = {}
         self._guard = threading.Lock()
 
     def names(self) -> list[str]:
@@ -177,12 +177,12 @@ class Datasets:
         write_beside(self.root_of(name) / KINDS, _KIND_LIST.dump_json(chosen))
         return self.kinds(name)
 
-    def _of(self, name: str) -> _Held:
+    def _of(self, name: str) -> _CachedDataset:
         self.root_of(name)
         with self._guard:
-            return self._held.setdefault(name, _Held())
+            return self._held.setdefault(name, _CachedDataset())
 
-    def _refreshed(self, name: str, held: _Held) -> Records:
+    def _refreshed(self, name: str, held: _CachedDataset) -> Records:
         """Return the records from memory, or read them again if another program changed the file."""
         if held.records is None or held.signature != _signature(self._root / name):
             found = Dataset.read(self._root / name)
@@ -190,7 +190,7 @@ class Datasets:
         assert held.records is not None
         return held.records
 
-    def _remember(self, name: str, held: _Held, samples: Mapping[str, Sample]) -> None:
+    def _remember(self, name: str, held: _CachedDataset, samples: Mapping[str, Sample]) -> None:
         before = held.records
         # Starts at the clock, so that versions of an earlier run of the server are older than all of this run.
         version = max(time.time_ns() // 1_000_000, before.version + 1 if before else 0)

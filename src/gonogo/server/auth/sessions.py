@@ -52,7 +52,7 @@ class Notice(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Once:
+class OneTimeSecret:
     """A secret that one page shows, once."""
 
     about: str
@@ -66,7 +66,7 @@ class Sessions:
 
     def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
         self._database, self._now = database, now
-        self._once: dict[tuple[bytes, str], Once] = {}
+        self._once: dict[tuple[bytes, str], OneTimeSecret] = {}
 
     def begin(self, user_id: int) -> str:
         """Start a session for an authenticated person; returns its secret."""
@@ -130,10 +130,10 @@ class Sessions:
         """
         number, now = secrets.token_urlsafe(9), self._now()
         self._once = {key: each for key, each in self._once.items() if each.until > now}
-        self._once[digest(token), number] = Once(about=about, secret=secret, until=now + _SHOWN_S)
+        self._once[digest(token), number] = OneTimeSecret(about=about, secret=secret, until=now + _SHOWN_S)
         return number
 
-    def take_once(self, token: str, number: str) -> Once | None:
+    def take_once(self, token: str, number: str) -> OneTimeSecret | None:
         """Return a secret kept by `show_once` and delete it."""
         found = self._once.pop((digest(token), number), None)
         return found if found is not None and found.until > self._now() else None

@@ -46,7 +46,7 @@ _UNPACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, OSEr
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refused:
+class SkippedFile:
     """A file that was skipped."""
 
     name: str
@@ -54,12 +54,12 @@ class Refused:
     """In English; messages of the server are marked for translation."""
 
 
-Item: TypeAlias = "tuple[str, bytes] | Refused"
+Item: TypeAlias = "tuple[str, bytes] | SkippedFile"
 """A picture's path as sent and its bytes, or the reason why it was skipped."""
 
 
 @dataclass
-class Taken:
+class UploadResult:
     """Result of an upload."""
 
     added: int = 0
@@ -69,7 +69,7 @@ class Taken:
     """Unlabelled pictures among them that got the label of their folder."""
     unknown_folders: list[str] = field(default_factory=list)
     """Folder names that mean neither good nor bad; their pictures stay unlabelled."""
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[SkippedFile] = field(default_factory=list)
 
 
 def take(
@@ -80,7 +80,7 @@ def take(
     *,
     who: str,
     by_folder: bool = False,
-) -> Taken:
+) -> UploadResult:
     """Add pictures to a data set; unreadable files are skipped and reported.
 
     Args:
@@ -96,7 +96,7 @@ def take(
         RefusedError: no such data set.
         InputError: the disk is full.
     """
-    taken = Taken()
+    taken = UploadResult()
     new = list(_stored(datasets.read(dataset), _items(sent), taken, by_folder=by_folder))
     with datasets.changing(dataset) as draft:
         existing = [sample for sample in new if sample.file_name in draft.samples]
@@ -110,7 +110,7 @@ def take(
     return taken
 
 
-def _stored(records: Records, items: Iterable[Item], taken: Taken, *, by_folder: bool) -> Iterator[Sample]:
+def _stored(records: Records, items: Iterable[Item], taken: UploadResult, *, by_folder: bool) -> Iterator[Sample]:
     """Check and write pictures one at a time, each under a free name."""
     folder = records.root / "images"
     lying = {records.root / file for file in records.samples} | set(folder.glob("*"))
@@ -119,7 +119,7 @@ def _stored(records: Records, items: Iterable[Item], taken: Taken, *, by_folder:
     for path in lying:
         if path.is_file():
             held.setdefault(path.stat().st_size, []).append(path)
-    room = _Room(records.root, sum(map(len, held.values())), sum(size * len(paths) for size, paths in held.items()))
+    room = _Capacity(records.root, sum(map(len, held.values())), sum(size * len(paths) for size, paths in held.items()))
     for name, data in _readable(items, taken):
         twin = next((path for path in held.get(len(data), []) if path.read_bytes() == data), None)
         if twin is not None and twin.relative_to(records.root).as_posix() in records.samples:
@@ -128,7 +128,7 @@ def _stored(records: Records, items: Iterable[Item], taken: Taken, *, by_folder:
                 yield _labelled_by_folder(name, twin.relative_to(records.root).as_posix(), taken)
             continue
         if twin is None and (full := room.obstacle(len(data))):
-            taken.refused.append(Refused(name=name, reason=full))
+            taken.refused.append(SkippedFile(name=name, reason=full))
             return
         path = twin or _reserved(folder, _plain(name), stems)
         if twin is None:
@@ -139,27 +139,29 @@ def _stored(records: Records, items: Iterable[Item], taken: Taken, *, by_folder:
         yield _labelled_by_folder(name, file, taken) if by_folder else Sample(file_name=file)
 
 
-def _readable(items: Iterable[Item], taken: Taken) -> Iterator[tuple[str, bytes]]:
+def _readable(items: Iterable[Item], taken: UploadResult) -> Iterator[tuple[str, bytes]]:
     """Yield the decodable pictures; problems of the others are recorded in ``taken``."""
     costly = 0
     for item in items:
-        if isinstance(item, Refused):
+        if isinstance(item, SkippedFile):
             taken.refused.append(item)
             continue
         name, data = item
         try:
             images.decode_confined(data, name=PurePosixPath(name).name)
         except ImageError as error:
-            taken.refused.append(Refused(name=name, reason=str(error)))
+            taken.refused.append(SkippedFile(name=name, reason=str(error)))
             costly += isinstance(error, CostlyImageError)
         else:
             yield name, data
         if costly == MOST_COSTLY:
-            taken.refused.append(Refused(name=name, reason=N_("Several files took too long; the rest was skipped.")))
+            taken.refused.append(
+                SkippedFile(name=name, reason=N_("Several files took too long; the rest was skipped."))
+            )
             return
 
 
-def _labelled_by_folder(name: str, file: str, taken: Taken) -> Sample:
+def _labelled_by_folder(name: str, file: str, taken: UploadResult) -> Sample:
     """Create a record labelled by the picture's folders."""
     label, defect = _label_of(name)
     folder = PurePosixPath(name.replace("\\", "/")).parent.name
@@ -168,7 +170,7 @@ def _labelled_by_folder(name: str, file: str, taken: Taken) -> Sample:
     return Sample(file_name=file, label=label, defect=defect)
 
 
-def _labelled(sent: Iterable[Sample], there: Mapping[str, Sample], taken: Taken) -> Iterator[Sample]:
+def _labelled(sent: Iterable[Sample], there: Mapping[str, Sample], taken: UploadResult) -> Iterator[Sample]:
     """Yield existing unlabelled pictures with the label of their folder; existing labels are kept."""
     for sample in sent:
         known = there[sample.file_name]
@@ -179,11 +181,11 @@ def _labelled(sent: Iterable[Sample], there: Mapping[str, Sample], taken: Taken)
             yield known.model_copy(update={"label": sample.label, "defect": sample.defect})
         elif known.label is not sample.label:
             reason = N_("This picture already exists with the other label. The existing label was kept.")
-            taken.refused.append(Refused(name=sample.file_name, reason=reason))
+            taken.refused.append(SkippedFile(name=sample.file_name, reason=reason))
 
 
 @dataclass
-class _Room:
+class _Capacity:
     """Remaining capacity of a data set."""
 
     root: Path
@@ -224,7 +226,7 @@ def _items(sent: Iterable[tuple[str, BinaryIO]]) -> Iterator[Item]:
         file.seek(0)
         data = file.read(most + 1)
         yield (
-            Refused(name=name, reason=N_("The file is too large for one picture."))
+            SkippedFile(name=name, reason=N_("The file is too large for one picture."))
             if len(data) > most
             else (
                 name,
@@ -247,34 +249,36 @@ def unpacked(
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        yield Refused(name=name, reason=f"{name}: the archive is damaged ({error}).")
+        yield SkippedFile(name=name, reason=f"{name}: the archive is damaged ({error}).")
         return
     members = [member for member in archive.infolist() if not member.is_dir() and not _is_hidden(member.filename)]
     if len(members) > most_members:
-        yield Refused(name=name, reason=N_("The archive contains too many files."))
+        yield SkippedFile(name=name, reason=N_("The archive contains too many files."))
         return
     left = most_bytes
     for member in members:
         reason = _obstacle(member)
         if reason:
-            yield Refused(name=member.filename, reason=reason)
+            yield SkippedFile(name=member.filename, reason=reason)
             continue
         most = min(left, PictureLimits().max_file_bytes)
         data = _read_member(archive, member, most)
-        if isinstance(data, Refused):
+        if isinstance(data, SkippedFile):
             yield data
             continue
         left -= len(data)
         if left < 0:
-            yield Refused(name=name, reason=N_("The unpacked archive is larger than allowed; the rest was skipped."))
+            yield SkippedFile(
+                name=name, reason=N_("The unpacked archive is larger than allowed; the rest was skipped.")
+            )
             return
         if len(data) > most:
-            yield Refused(name=member.filename, reason=N_("The file is too large for one picture."))
+            yield SkippedFile(name=member.filename, reason=N_("The file is too large for one picture."))
             continue
         yield member.filename, data
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes | Refused:
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes | SkippedFile:
     """Read a picture, at most ``most`` + 1 bytes; of other files only the first bytes."""
     try:
         with archive.open(member) as opened:
@@ -282,7 +286,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -
             if _may_be_picture(data):  # other files are not unpacked
                 data += opened.read(most + 1 - len(data))  # the size stated in the archive may be false
     except _UNPACKING as error:
-        return Refused(name=member.filename, reason=f"{member.filename}: cannot be unpacked ({error}).")
+        return SkippedFile(name=member.filename, reason=f"{member.filename}: cannot be unpacked ({error}).")
     return data
 
 

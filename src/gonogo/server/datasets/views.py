@@ -69,7 +69,7 @@ class Overview:
         return {label: needed - have[label] for label, needed in NEEDED.items() if have[label] < needed}
 
 
-class Kinds(BaseModel):
+class KindsRequest(BaseModel):
     """Request body: the kinds of defect in the order of their number keys."""
 
     model_config = ConfigDict(extra="forbid")
@@ -110,7 +110,7 @@ def dataset_page(request: Request, datasets: Use[Datasets], jobs: Use[Jobs], nam
         least=MIN_LABELLED,
         each=NEEDED[Label.GOOD],
         boxes_for_roi=BOXES_FOR_ROI,
-        jobs=[job for job in jobs.all() if job.asked.dataset == name][:5],
+        jobs=[job for job in jobs.all() if job.request.dataset == name][:5],
     )
 
 
@@ -136,7 +136,7 @@ def upload(
     )
 
 
-def set_kinds(datasets: Use[Datasets], ledger_pool: Use[LedgerPool], me: Me, name: str, body: Kinds) -> Response:
+def set_kinds(datasets: Use[Datasets], ledger_pool: Use[LedgerPool], me: Me, name: str, body: KindsRequest) -> Response:
     """Set the defect kinds and their order."""
     datasets.root_of(name)
     ledger_pool.act("kinds", me.name, dataset=name, kinds=[*body.kinds])

@@ -58,7 +58,7 @@ class Inspectors:
         opened = self.in_use()
         if opened is None or bundle_sha256 is None or bundle_sha256 in opened.family:
             return True
-        made_from = {job.asked.bundle: job.asked.dataset for job in self.jobs.all()}
+        made_from = {job.request.bundle: job.request.dataset for job in self.jobs.all()}
         dataset = made_from.get(opened.name)
         if dataset is None:
             return False
@@ -70,7 +70,7 @@ class Inspectors:
 
     def why_unknown(self, opened: OpenBundle) -> str:
         """Explain why a bundle has no labelled pictures; the message is marked with ``N_``."""
-        made = [job.asked.dataset for job in self.jobs.all() if job.asked.bundle == opened.name]
+        made = [job.request.dataset for job in self.jobs.all() if job.request.bundle == opened.name]
         if made and made[0] in self.judged.names():
             return N_(
                 "Training pictures or labels have changed since this inspector was trained, so no data set is used "

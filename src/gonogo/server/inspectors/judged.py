@@ -199,7 +199,7 @@ class JudgedPicturesCache:
             except DatasetError:
                 continue
             if _trained(opened, dataset):
-                return _Source(name=job.asked.dataset, dataset=dataset, run=job.asked.number)
+                return _Source(name=job.request.dataset, dataset=dataset, run=job.request.number)
         return None
 
     def _judge(self, opened: OpenBundle, source: _Source, task: Task) -> JudgedPictures:

@@ -8,7 +8,7 @@ from gonogo.server.database import Database
 from gonogo.server.dataset_store import Datasets
 from gonogo.server.label.doubt import LabelModelDoubts
 from gonogo.server.label.photos import Photos
-from gonogo.server.label.picture_label import Rows
+from gonogo.server.label.picture_label import RowCache
 from gonogo.server.label.presence import Presence
 from gonogo.server.label.proposals import Proposals
 from gonogo.server.label.shortcuts import Shortcuts
@@ -20,7 +20,7 @@ class Labelling:
     """Components of the label page."""
 
     photos: Photos
-    rows: Rows
+    rows: RowCache
     presence: Presence
     doubts: LabelModelDoubts
     proposals: Proposals
@@ -31,7 +31,7 @@ class Labelling:
         """Create it for a workspace."""
         return cls(
             photos=Photos(),
-            rows=Rows(),
+            rows=RowCache(),
             presence=Presence(),
             doubts=LabelModelDoubts(datasets, jobs.trained_on),
             proposals=Proposals(datasets, jobs.trained_on),

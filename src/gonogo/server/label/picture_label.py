@@ -75,7 +75,7 @@ def row(sample: Sample) -> dict[str, Any]:
     return {"file": sample.file_name, "revision": revision(sample), **found}
 
 
-class Rows:
+class RowCache:
     """Cache of `row`: a data set may have very many records."""
 
     def __init__(self) -> None:

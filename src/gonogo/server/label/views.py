@@ -57,7 +57,7 @@ KEY_NAMES = {
 }
 
 
-class LabelPicture(BaseModel):
+class OpenPicture(BaseModel):
     """Request body: the picture that a page shows, and the version it has."""
 
     model_config = ConfigDict(extra="forbid")
@@ -70,7 +70,7 @@ class LabelPicture(BaseModel):
     """The picture it would show next, if no one else has it."""
 
 
-class Keys(BaseModel):
+class KeysRequest(BaseModel):
     """Request body: keys by action; an empty mapping restores the defaults."""
 
     model_config = ConfigDict(extra="forbid")
@@ -108,9 +108,7 @@ def samples(datasets: Use[Datasets], labelling: Use[Labelling], name: str) -> Re
     return responses.answer(version=records.version, rows=rows)
 
 
-def label_picture(
-    datasets: Use[Datasets], labelling: Use[Labelling], me: Me, name: str, body: LabelPicture
-) -> Response:
+def label_picture(datasets: Use[Datasets], labelling: Use[Labelling], me: Me, name: str, body: OpenPicture) -> Response:
     """Report the open picture; returns other people's changes and open pictures."""
     records = datasets.read(name)
     others, held = labelling.presence.look(name, body.place, me.name, body.file, body.next)
@@ -182,7 +180,7 @@ def doubt(labelling: Use[Labelling], name: str) -> Response:
     )
 
 
-def set_keys(labelling: Use[Labelling], me: Me, body: Keys) -> Response:
+def set_keys(labelling: Use[Labelling], me: Me, body: KeysRequest) -> Response:
     """Save this person's keys for this page."""
     if me.user is None:
         raise RefusedError(N_("Only people can do this. A key has no password and no settings."))

@@ -36,7 +36,7 @@ Ticket = Annotated[str, Field(max_length=64)]
 Kind = Annotated[str, Field(min_length=1, max_length=LONGEST_KIND, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
-class Wish(BaseModel):
+class DealRequest(BaseModel):
     """Request body: the parts that a page has, and how many more it wants."""
 
     model_config = ConfigDict(extra="forbid")
@@ -45,7 +45,7 @@ class Wish(BaseModel):
     holding: list[Ticket] = Field(default_factory=list, max_length=100)
 
 
-class Said(BaseModel):
+class DecisionRequest(BaseModel):
     """Request body: a decision."""
 
     model_config = ConfigDict(extra="forbid")
@@ -57,7 +57,7 @@ class Said(BaseModel):
     """Time that the part was shown."""
 
 
-class TakenBack(BaseModel):
+class UndoRequest(BaseModel):
     """Request body: a decision to undo."""
 
     model_config = ConfigDict(extra="forbid")
@@ -97,7 +97,7 @@ def kinds(datasets: Use[Datasets], inspectors: Use[Inspectors], review: Use[Revi
 
 
 def deal(
-    ledger_pool: Use[LedgerPool], review: Use[Review], me: Me, body: Wish, background: BackgroundTasks
+    ledger_pool: Use[LedgerPool], review: Use[Review], me: Me, body: DealRequest, background: BackgroundTasks
 ) -> Response:
     """Assign parts, and renew those that the page has."""
     background.add_task(review.collector.run)
@@ -111,7 +111,7 @@ def deal(
     return responses.answer(items=items, lost=lost, waiting=_waiting(ledger_pool))
 
 
-def decide(review: Use[Review], me: Me, body: Said, background: BackgroundTasks) -> Response:
+def decide(review: Use[Review], me: Me, body: DecisionRequest, background: BackgroundTasks) -> Response:
     """Record a decision in the ledger and, soon after, in the data set."""
     if body.defect is not None and body.label is not Label.BAD:
         raise RefusedError(N_("Only a bad part can have a kind of defect."))
@@ -123,7 +123,7 @@ def decide(review: Use[Review], me: Me, body: Said, background: BackgroundTasks)
     return responses.answer(done=True)
 
 
-def take_back(review: Use[Review], me: Me, body: TakenBack, background: BackgroundTasks) -> Response:
+def take_back(review: Use[Review], me: Me, body: UndoRequest, background: BackgroundTasks) -> Response:
     """Undo one of the person's own decisions."""
     try:
         review.queue.take_back(me.name, body.ticket)
@@ -270,7 +270,7 @@ def _digits(found: list[Near]) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Offered:
+class _OfferedKinds:
     """Meaning of the number keys."""
 
     kinds: list[str]
@@ -278,24 +278,24 @@ class _Offered:
     """Whether more kinds may follow, because the labelled pictures are still being judged."""
 
 
-def _kinds(datasets: Datasets, inspectors: Inspectors, review: Review) -> _Offered:
+def _kinds(datasets: Datasets, inspectors: Inspectors, review: Review) -> _OfferedKinds:
     """The kinds of the inspector's training data set, then others in use.
 
     Kinds in use come from decisions about the same product, never from other data sets.
     """
     opened, judged = inspectors.in_use(), inspectors.pictures()
     if opened is None:
-        return _Offered(kinds=_named(review)[:MOST_KINDS], later=False)
+        return _OfferedKinds(kinds=_named(review)[:MOST_KINDS], later=False)
     if judged is None and inspectors.worker.busy():
         # A key assigned now could change its meaning in a minute.
-        return _Offered(kinds=review.keys.kept(opened.graph), later=True)
+        return _OfferedKinds(kinds=review.keys.kept(opened.graph), later=True)
     name, listed, used = "", [], []
     if judged is not None:
         name = judged.dataset
         listed = datasets.listed_kinds(name) if name in datasets.names() else []
         used = sorted({picture.defect for picture in judged.pictures if picture.defect})
     found = review.keys.extend(opened.graph, name, listed=listed, others=[*used, *_named(review)])
-    return _Offered(kinds=found, later=False)
+    return _OfferedKinds(kinds=found, later=False)
 
 
 def _named(review: Review) -> list[str]:

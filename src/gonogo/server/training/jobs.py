@@ -69,7 +69,7 @@ class Phase(StrEnum):
         return self in (Phase.DONE, Phase.FAILED, Phase.CANCELLED)
 
 
-class Asked(BaseModel):
+class JobRequest(BaseModel):
     """Content of ``job.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -118,7 +118,7 @@ class TrainingJob:
     """Snapshot of one training run."""
 
     folder: Path
-    asked: Asked
+    request: JobRequest
     status: Status
     cancelling: bool
 
@@ -130,7 +130,7 @@ class TrainingJob:
     @property
     def snapshot(self) -> Path:
         """Folder with the snapshot of the labels at the start."""
-        return self.folder / self.asked.dataset
+        return self.folder / self.request.dataset
 
     def progress(self) -> Progress | None:
         """Return the current step; ``None`` if it is unknown."""
@@ -185,7 +185,7 @@ class Jobs:
         if not (folder / "job.json").is_file():
             raise RefusedError(N_("There is no training run %(number)s."), number=number)
         try:
-            asked = Asked.model_validate_json((folder / "job.json").read_bytes())
+            request = JobRequest.model_validate_json((folder / "job.json").read_bytes())
             status = read_job_status(folder)
         except (OSError, ValidationError) as error:
             raise InputError(f"{folder}: not the record of a training run ({error}). Remove the folder.") from error
@@ -195,7 +195,7 @@ class Jobs:
                 status = status.model_copy(
                     update={"phase": Phase.FAILED, "problem": N_("The training process exited unexpectedly.")}
                 )
-        return TrainingJob(folder=folder, asked=asked, status=status, cancelling=(folder / "cancel").exists())
+        return TrainingJob(folder=folder, request=request, status=status, cancelling=(folder / "cancel").exists())
 
     def add(self, *, dataset: str, name: str, effort: Effort, weights: str, roi: Roi, who: str) -> TrainingJob:
         """Queue a training run; it starts when the earlier ones have ended.
@@ -209,12 +209,12 @@ class Jobs:
         with self._lock:
             jobs = self.all()
             waiting = [job for job in jobs if not job.status.phase.over]
-            if (self._space.bundles / made).exists() or any(job.asked.bundle == made for job in waiting):
+            if (self._space.bundles / made).exists() or any(job.request.bundle == made for job in waiting):
                 raise RefusedError(N_("The inspector %(name)s already exists. Choose another name."), name=made)
             if len(waiting) >= _MOST_WAITING:
                 raise RefusedError(N_("Queue full (limit %(limit)s)"), limit=_MOST_WAITING)
-            number = jobs[0].asked.number + 1 if jobs else 1
-            asked = Asked(
+            number = jobs[0].request.number + 1 if jobs else 1
+            request = JobRequest(
                 number=number,
                 dataset=dataset,
                 bundle=made,
@@ -225,7 +225,7 @@ class Jobs:
                 asked_at=datetime.now(UTC),
             )
             with folder_beside(self._space.jobs / f"{number:04d}") as folder:
-                (folder / "job.json").write_text(asked.model_dump_json(indent=1), "utf-8")
+                (folder / "job.json").write_text(request.model_dump_json(indent=1), "utf-8")
                 write_status(folder, Status())
         self.tend()
         return self.find(number)
@@ -250,15 +250,15 @@ class Jobs:
 
     def free_name(self, dataset: str) -> str:
         """Suggest an unused name for the next inspector of a data set."""
-        taken = {path.name for path in self._space.bundles.glob("*")} | {job.asked.bundle for job in self.all()}
+        taken = {path.name for path in self._space.bundles.glob("*")} | {job.request.bundle for job in self.all()}
         numbers = (f"{dataset[:56]}-{number}" for number in range(1, 10**6))
         return next(name for name in numbers if name + bundle.SUFFIX not in taken)
 
     def made_from(self, dataset: str) -> Path | None:
         """Return the newest inspector trained on a data set in this workspace."""
         for job in self.all():
-            path = self._space.bundles / job.asked.bundle
-            if job.asked.dataset == dataset and job.status.phase is Phase.DONE and path.is_dir():
+            path = self._space.bundles / job.request.bundle
+            if job.request.dataset == dataset and job.status.phase is Phase.DONE and path.is_dir():
                 return path
         return None
 
@@ -269,11 +269,11 @@ class Jobs:
     def snapshots(self, name: str) -> list[TrainingJob]:
         """Return the completed runs with a label snapshot; the run that trained this inspector comes first."""
         done = [job for job in self.all() if job.status.phase is Phase.DONE and job.snapshot.is_dir()]
-        return sorted(done, key=lambda job: job.asked.bundle != name)
+        return sorted(done, key=lambda job: job.request.bundle != name)
 
     def used_pictures(self, name: str) -> UsedPictures | None:
         """Return the pictures that an inspector was trained or calibrated on; ``None`` if they are unknown."""
-        made = next((job for job in self.all() if job.asked.bundle == name and job.status.phase is Phase.DONE), None)
+        made = next((job for job in self.all() if job.request.bundle == name and job.status.phase is Phase.DONE), None)
         return None if made is None else UsedPictures.read(made.snapshot)
 
     def tend(self) -> None:
@@ -306,7 +306,7 @@ class Jobs:
             self._closing.wait(_POLL_S)
 
     def _begin(self, job: TrainingJob) -> None:
-        command = [sys.executable, "-m", "gonogo.server.training.run", str(self._space.root), str(job.asked.number)]
+        command = [sys.executable, "-m", "gonogo.server.training.run", str(self._space.root), str(job.request.number)]
         with (job.folder / "log.txt").open("ab") as log:
             # In a new session, so that it survives the end of the server and a Ctrl-C there.
             child = subprocess.Popen(

@@ -67,9 +67,9 @@ def run_training(root: Path, number: int) -> int:
 def _work(space: Workspace, job: TrainingJob, began: Status) -> None:
     _say("Splitting the pictures.")
     dataset = _snapshot(Datasets(space.datasets), job)
-    made = space.bundles / job.asked.bundle
+    made = space.bundles / job.request.bundle
     write_status(job.folder, began.model_copy(update={"phase": Phase.TRAINING}))
-    arguments = job.asked.train_arguments(space.root / "weights")
+    arguments = job.request.train_arguments(space.root / "weights")
     _run(job, ["train", str(dataset), "--out", str(made), *arguments])
     write_status(job.folder, began.model_copy(update={"phase": Phase.JUDGING}))
     result = _run(job, ["evaluate", str(made), str(dataset), "--report", str(job.report), "--json"], keep=True)
@@ -82,11 +82,11 @@ def _snapshot(datasets: Datasets, job: TrainingJob) -> Path:
     Raises:
         UnfitError: there are too few pictures, or too few distinct ones.
     """
-    before = datasets.read(job.asked.dataset)
+    before = datasets.read(job.request.dataset)
     grouped = with_groups(before.dataset)
     split = _split([sample for sample in grouped if sample.label is not None], before.root)
     known = {sample.file_name: sample for sample in (*grouped, *split)}
-    with datasets.changing(job.asked.dataset) as draft:
+    with datasets.changing(job.request.dataset) as draft:
         draft.put(
             sample.model_copy(update={"group": known[file].group, "split": known[file].split})
             for file, sample in draft.samples.items()

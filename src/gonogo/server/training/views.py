@@ -66,7 +66,7 @@ def start(
     """Queue a training run."""
     datasets.root_of(name)
     job = jobs.add(dataset=name, name=inspector, effort=effort, weights=weights, roi=roi, who=me.name)
-    return RedirectResponse(f"/training/{job.asked.number}", 303)
+    return RedirectResponse(f"/training/{job.request.number}", 303)
 
 
 def job_page(
@@ -84,8 +84,8 @@ def job_page(
         "job.html",
         job=job,
         piece=_piece(workspace, jobs, job, me, _csrf(accounts, me)),
-        effort=EFFORT_NAMES[job.asked.effort],
-        command=" ".join(job.asked.train_arguments(jobs.weights)),
+        effort=EFFORT_NAMES[job.request.effort],
+        command=" ".join(job.request.train_arguments(jobs.weights)),
     )
 
 
@@ -102,7 +102,7 @@ def state(accounts: Use[Accounts], jobs: Use[Jobs], workspace: Use[Workspace], m
 
 def cancel(request: Request, jobs: Use[Jobs], ledger_pool: Use[LedgerPool], me: Me, number: RowNumber) -> Response:
     """Cancel a run."""
-    asked = jobs.find(number).asked
+    asked = jobs.find(number).request
     ledger_pool.act("training_cancelled", me.name, dataset=asked.dataset, bundle=asked.bundle, run=number)
     jobs.cancel(number)
     return responses.back(request, f"/training/{number}", responses.gettext_of(me)(N_("The training run is stopping.")))
@@ -140,7 +140,7 @@ def _csrf(accounts: Accounts, me: Visitor) -> str:
 
 def _piece(workspace: Workspace, jobs: Jobs, job: TrainingJob, me: Visitor, csrf: str) -> str:
     active = workspace.active_bundle()
-    made = workspace.bundles / job.asked.bundle
+    made = workspace.bundles / job.request.bundle
     evaluation = job.evaluation()
     found = None if evaluation is None else _Found.model_validate(evaluation)
     return responses.fill_template(
@@ -161,7 +161,7 @@ def _piece(workspace: Workspace, jobs: Jobs, job: TrainingJob, me: Visitor, csrf
         made=made.is_dir(),
         in_use=active == made,
         active=active,
-        ahead=sum(not other.status.phase.over and other.asked.number < job.asked.number for other in jobs.all()),
+        ahead=sum(not other.status.phase.over and other.request.number < job.request.number for other in jobs.all()),
     )
 
 

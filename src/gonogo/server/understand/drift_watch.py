@@ -44,7 +44,7 @@ MEANINGS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beyond:
+class BeyondLimit:
     """Share of the drawn parts beyond one limit."""
 
     watch: Watch
@@ -52,7 +52,7 @@ class Beyond:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched:
+class DriftState:
     """What was seen so far."""
 
     test: DriftTest
@@ -65,7 +65,7 @@ class Watched:
         """Values of one sign, one per part."""
         return [float(getattr(each, sign)) for each in self.signs]
 
-    def beyond(self, sign: str) -> list[Beyond]:
+    def beyond(self, sign: str) -> list[BeyondLimit]:
         """The strict limits of a sign and the share of parts beyond each."""
         found, seen = [], set()
         for watch in self.test.watches:
@@ -73,12 +73,12 @@ class Watched:
             if watch.sign == sign and watch.above not in seen:
                 seen.add(watch.above)
                 count = sum(watch.strange(each) for each in self.signs)
-                found.append(Beyond(watch=watch, rate=Rate(count=count, of=len(self.signs))))
+                found.append(BeyondLimit(watch=watch, rate=Rate(count=count, of=len(self.signs))))
         return found
 
 
 SIGNS = tuple(each.name for each in fields(Signs))
-assert LEVELS[0] < LEVELS[1], "`Watched.beyond` takes the first limit of each end for the strict one"
+assert LEVELS[0] < LEVELS[1], "`DriftState.beyond` takes the first limit of each end for the strict one"
 
 
 class DriftWatch:
@@ -87,9 +87,9 @@ class DriftWatch:
     def __init__(self, ledger_pool: LedgerPool, line: Line, cache: Path, worker: Worker) -> None:
         self._ledger_pool, self._line, self._cache, self._worker = ledger_pool, line, cache, worker
         self._lock = threading.Lock()
-        self._watched: dict[str, Watched] = {}
+        self._watched: dict[str, DriftState] = {}
 
-    def of(self, opened: OpenBundle) -> Watched | None:
+    def of(self, opened: OpenBundle) -> DriftState | None:
         """Return the state after the latest `refresh`.
 
         Returns:
@@ -110,7 +110,7 @@ class DriftWatch:
                 ("watch", key), N_("Checking pictures from the line"), lambda task: self._look(opened, key, task)
             )
 
-    def _so_far(self, key: str, reference: DriftReference) -> Watched:
+    def _so_far(self, key: str, reference: DriftReference) -> DriftState:
         with self._lock:
             if key not in self._watched:
                 self._watched[key] = _read(self._path(key), reference)
@@ -128,7 +128,7 @@ class DriftWatch:
             if seen is not None:
                 test = test.update(seen)
                 signs.append(seen)
-        after = Watched(test=test, seq=parts[-1].seq if parts else before.seq, signs=tuple(signs[-SHOWN:]))
+        after = DriftState(test=test, seq=parts[-1].seq if parts else before.seq, signs=tuple(signs[-SHOWN:]))
         _write(self._path(key), after)
         with self._lock:
             self._watched[key] = after
@@ -152,7 +152,7 @@ def _key(opened: OpenBundle, reference: DriftReference) -> str:
     return hashlib.sha256(f"{opened.graph} {json.dumps(limits)}".encode()).hexdigest()
 
 
-def _write(path: Path, watched: Watched) -> None:
+def _write(path: Path, watched: DriftState) -> None:
     record = {
         "seq": watched.seq,
         "test": watched.test.to_json(),
@@ -161,14 +161,14 @@ def _write(path: Path, watched: Watched) -> None:
     write_beside(path, json.dumps(record).encode())
 
 
-def _read(path: Path, reference: DriftReference) -> Watched:
+def _read(path: Path, reference: DriftReference) -> DriftState:
     """Read the saved state; start a new test if the file is missing or damaged."""
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())
-        return Watched(
+        return DriftState(
             test=DriftTest.from_json(record["test"], reference.watches),
             seq=int(record["seq"]),
             signs=tuple(Signs(**dict(zip(SIGNS, row, strict=True))) for row in record["signs"]),
         )
     except (OSError, ValueError, KeyError, TypeError, InputError):
-        return Watched(test=DriftTest.start(reference.watches), seq=0, signs=())
+        return DriftState(test=DriftTest.start(reference.watches), seq=0, signs=())

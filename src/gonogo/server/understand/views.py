@@ -54,7 +54,7 @@ SIGN_NAMES = {
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class LimitsForm(BaseModel):
+class LimitsRequest(BaseModel):
     """Request body: the limits to certify."""
 
     model_config = ConfigDict(extra="forbid")
@@ -64,7 +64,7 @@ class LimitsForm(BaseModel):
     bad_share: Share
 
 
-class Couple(BaseModel):
+class CompareRequest(BaseModel):
     """Request body: the names of two bundles to compare."""
 
     model_config = ConfigDict(extra="forbid")
@@ -139,7 +139,7 @@ def setting(
     return responses.answer(html=_setting_piece(me.language, tradeoff, row, column, line))
 
 
-def apply(inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me, body: LimitsForm) -> Response:
+def apply(inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me, body: LimitsRequest) -> Response:
     """Certify limits once and write them into the bundle as a new revision."""
     inspectors.refresh()
     opened, judged = inspectors.in_use(), inspectors.pictures()
@@ -153,7 +153,7 @@ def apply(inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me
 
 
 def compare_page(
-    inspectors: Use[Inspectors], review: Use[Review], understanding: Use[Understanding], body: Couple
+    inspectors: Use[Inspectors], review: Use[Review], understanding: Use[Understanding], body: CompareRequest
 ) -> Response:
     """Compare two bundles on the same parts."""
     paths = {path.name: path for path in inspectors.workspace.bundle_paths()}
