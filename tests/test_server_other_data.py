@@ -95,7 +95,7 @@ def test_another_data_set_never_certifies_however_large_it_is(app: FastAPI) -> N
     assert "data-tradeoff" not in browser.get("/understand").text
     refused = browser.call("/understand/apply", LIMITS)
     assert refused.status_code == 422
-    assert "so none is used for certification" in refused.text
+    assert "so no data set is used for certification" in refused.text
     learned(app)
     assert bundle.read_bundle(path).sha256 == before
 
@@ -177,6 +177,6 @@ def test_now_and_dial_name_the_same_shortfall_and_say_it_in_pictures(app: FastAP
     learned(app)
     told = text_of(login(app).get("/understand")).replace("\N{NO-BREAK SPACE}", " ")
     assert told.count("49 more bad calibration parts are needed") == 2, "once under Now, once under Dial"
-    assert "2 % takes 149 bad calibration parts. There are 100, in 100 pictures" in told
+    assert "A limit of 2 % needs 149 bad calibration parts. There are 100, in 100 pictures" in told
     assert "more bad pictures" in told
     assert "No part is rejected" in told or "cannot be promised: 49 more good" in told

@@ -58,7 +58,7 @@ def space(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs are queued and never begun."""
-    monkeypatch.setattr(Jobs, "tend", lambda self: None)
+    monkeypatch.setattr(Jobs, "start_queued", lambda self: None)
 
 
 def engineer(app: FastAPI) -> Browser:

@@ -24,7 +24,7 @@ from gonogo.server import Workspace
 from gonogo.server.background_work import Task, Worker
 from gonogo.server.review import BLIND_CHECK
 from gonogo.server.understand.comparing import InspectorComparison, ScorePair, _by_part
-from gonogo.server.understand.mistakes import eras, pareto
+from gonogo.server.understand.mistakes import limits_periods, pareto
 from gonogo.server.understand.tradeoff import make_tradeoff
 from server_kit import XSS, Browser, beat, file_safe, fill, make_app, record, text_of
 from tiny_bundle import BAD_RED, GOOD_RED, make_bundle
@@ -370,8 +370,8 @@ def test_one_bundle_is_better_where_it_is_right_more_often_and_the_chance_is_exa
 
 
 def test_the_history_names_every_limit_and_when_it_was_in_force(app: FastAPI) -> None:
-    found = eras(app.state.components.inspectors.in_use(), [])
-    assert [era.point.escape.max_rate for era in found] == [0.1, 0.2]
+    found = limits_periods(app.state.components.inspectors.in_use(), [])
+    assert [period.point.escape.max_rate for period in found] == [0.1, 0.2]
     assert found[0].ended is None
     assert found[0].begun == found[1].ended
 

@@ -21,8 +21,8 @@ from gonogo.files import disk_is_full
 from gonogo.server import responses
 from gonogo.server.access import AccessKind, Role, Route
 from gonogo.server.account import login
+from gonogo.server.auth.access_check import AccessCheckedRoute, identify, route_arguments
 from gonogo.server.auth.accounts import Accounts
-from gonogo.server.auth.guard import GuardedRoute, guard_kwargs, identify
 from gonogo.server.components import Components
 from gonogo.server.context import component
 from gonogo.server.language import N_, RefusedError, translations
@@ -82,11 +82,11 @@ def create_app(workspace: Workspace, *, options: Options | None = None, table: I
     quiet: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
     app = FastAPI(title="gonogo", docs_url=None, redoc_url=None, openapi_url=None, telemetry=quiet, lifespan=lifespan)
     app.state.table = tuple(table)
-    app.router.route_class = GuardedRoute
+    app.router.route_class = AccessCheckedRoute
     for route in app.state.table:
-        app.add_api_route(**guard_kwargs(route))
+        app.add_api_route(**route_arguments(route))
         added = app.router.routes[-1]
-        if isinstance(added, GuardedRoute):
+        if isinstance(added, AccessCheckedRoute):
             added.declared = route
     app.mount("/static", _Static(directory=STATIC))
     check_declarations(app)

@@ -73,7 +73,7 @@ class Components:
             self.review.decisions.standing()
             self.understanding.line.parts(())
 
-        self.jobs.tend()
+        self.jobs.start_queued()
         self.worker.submit("warm", N_("Reading the ledger"), read)
 
     def close(self) -> None:

@@ -43,7 +43,7 @@ def overview(request: Request, feed: Use[Feed], ledger_pool: Use[LedgerPool], wo
         snapshot=snapshot,
         waiting=waiting,
         bundles=[_installed(path, path == active) for path in workspace.bundle_paths()]
-        + [_odd(path) for path in workspace.odd_bundles()],
+        + [_odd(path) for path in workspace.unusable_bundles()],
         datasets=sorted(path.name for path in workspace.datasets.iterdir() if path.is_dir()),
     )
 

@@ -45,7 +45,7 @@ ROUTES: tuple[Route, ...] = (
     form("/logout", login.logout, EVERYONE, before_password_change=True),
     page_route("/password", login.password_page, EVERYONE, before_password_change=True),
     form("/password", login.change_password, EVERYONE, before_password_change=True),
-    form("/taste", login.set_taste, EVERYONE, before_password_change=True),
+    form("/preferences", login.set_preferences, EVERYONE, before_password_change=True),
     # Overview and station
     page_route("/", overview, EVERYONE, menu=N_("Overview")),
     page_route("/station", station.station_page, EVERYONE, menu=N_("Station")),

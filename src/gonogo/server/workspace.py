@@ -95,7 +95,7 @@ class Workspace:
         """Paths of all bundles by name."""
         return sorted(path for path in self.bundles.glob("*.inspector") if path.is_dir() and _is_text(path.name))
 
-    def odd_bundles(self) -> list[Path]:
+    def unusable_bundles(self) -> list[Path]:
         """Paths that look like bundles but are not folders or have unprintable names."""
         return sorted(set(self.bundles.glob("*.inspector")) - set(self.bundle_paths()))
 

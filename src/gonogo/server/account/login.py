@@ -132,9 +132,11 @@ def change_password(
     return _with_session(accounts, user.id, RedirectResponse("/", 303))
 
 
-def set_taste(request: Request, accounts: Use[Accounts], me: Me, language: Text = "", theme: Text = "") -> Response:
+def set_preferences(
+    request: Request, accounts: Use[Accounts], me: Me, language: Text = "", theme: Text = ""
+) -> Response:
     """Save language and colours; an empty value follows the browser."""
-    accounts.people.set_taste(
+    accounts.people.set_preferences(
         _person(me).id,
         language=language if language in LANGUAGES else None,
         theme=theme if theme in ("light", "dark") else None,

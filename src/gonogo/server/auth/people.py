@@ -54,7 +54,7 @@ class People:
     ) -> None:
         self._database, self._now = database, now
         self.hashing = Hashing(hasher)
-        self._nobody = hasher.hash(secrets.token_urlsafe())
+        self._dummy_hash = hasher.hash(secrets.token_urlsafe())
 
     def all(self) -> list[User]:
         """All people, sorted by name."""
@@ -107,7 +107,7 @@ class People:
         name = normalized_name(name)
         found = self._database.run(f"SELECT {_FIELDS}, password_hash FROM users WHERE name = ?", name)
         user = _user(found[0][:-1]) if found else None
-        stored = str(found[0][-1]) if found else self._nobody
+        stored = str(found[0][-1]) if found else self._dummy_hash
         if not self.hashing.matches(stored, password[:LONGEST_PASSWORD]) or user is None or user.disabled:
             return None
         if self.hashing.outdated(stored):
@@ -147,7 +147,7 @@ class People:
         """Change a person's role and end their sessions.
 
         Raises:
-            RefusedError: nobody would be left to manage people.
+            RefusedError: no administrator would be left.
         """
         with self._database.transaction():
             self._database.run("UPDATE users SET role = ? WHERE id = ?", role.value, self.find(user_id).id)
@@ -158,14 +158,14 @@ class People:
         """Lock a person out or unlock them; ends their sessions.
 
         Raises:
-            RefusedError: nobody would be left to manage people.
+            RefusedError: no administrator would be left.
         """
         with self._database.transaction():
             self._database.run("UPDATE users SET disabled = ? WHERE id = ?", disabled, self.find(user_id).id)
             self._someone_manages()
             self._end_sessions(user_id)
 
-    def set_taste(self, user_id: int, *, language: str | None, theme: str | None) -> None:
+    def set_preferences(self, user_id: int, *, language: str | None, theme: str | None) -> None:
         """Save a person's language and colours; ``None`` follows the browser."""
         self._database.run("UPDATE users SET language = ?, theme = ? WHERE id = ?", language, theme, user_id)
 

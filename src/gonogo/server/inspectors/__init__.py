@@ -8,7 +8,7 @@ from pathlib import Path
 from gonogo.server.background_work import Worker
 from gonogo.server.dataset_store import Datasets
 from gonogo.server.inspectors.bundles import OpenBundle, OpenBundles
-from gonogo.server.inspectors.judged import JudgedPictures, JudgedPicturesCache, Near
+from gonogo.server.inspectors.judged import JudgedPictures, JudgedPicturesCache, Neighbour
 from gonogo.server.language import N_
 from gonogo.server.training.jobs import Jobs
 from gonogo.server.workspace import Workspace
@@ -82,4 +82,4 @@ class Inspectors:
         )
 
 
-__all__ = ["Inspectors", "JudgedPictures", "Near", "OpenBundle"]
+__all__ = ["Inspectors", "JudgedPictures", "Neighbour", "OpenBundle"]

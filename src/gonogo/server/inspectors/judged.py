@@ -54,7 +54,7 @@ class JudgedPicture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Near:
+class Neighbour:
     """A labelled picture that is similar to a part."""
 
     number: int
@@ -77,7 +77,7 @@ class JudgedPictures:
     directions: Float32[np.ndarray, "pictures channels"]
     """Unit-length feature vectors; a row of zeros for a picture that could not be judged."""
 
-    def nearest(self, vector: FeatureVector, count: int, *, not_part: str | None = None) -> list[Near]:
+    def nearest(self, vector: FeatureVector, count: int, *, not_part: str | None = None) -> list[Neighbour]:
         """Return the labelled pictures with the smallest cosine distance to a feature vector, one per part.
 
         Args:
@@ -88,12 +88,12 @@ class JudgedPictures:
         if not len(self.pictures) or vector.shape != self.directions.shape[1:]:
             return []
         distances = 1.0 - self.directions @ (vector / max(float(np.linalg.norm(vector)), 1e-12))
-        found: dict[str, Near] = {}
+        found: dict[str, Neighbour] = {}
         for number in np.argsort(distances).tolist():
             picture, distance = self.pictures[number], float(distances[number])
             if picture.score is None or distance < _SAME or picture.part == not_part or picture.part in found:
                 continue
-            found[picture.part] = Near(number=number, picture=picture, distance=distance)
+            found[picture.part] = Neighbour(number=number, picture=picture, distance=distance)
             if len(found) == count:
                 break
         return list(found.values())

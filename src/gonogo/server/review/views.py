@@ -20,7 +20,7 @@ from gonogo.server import responses
 from gonogo.server.auth.visitor import Me
 from gonogo.server.context import Use
 from gonogo.server.dataset_store import LONGEST_KIND, Datasets
-from gonogo.server.inspectors import Inspectors, JudgedPictures, Near
+from gonogo.server.inspectors import Inspectors, JudgedPictures, Neighbour
 from gonogo.server.language import N_, RefusedError
 from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.parts.pictures import PartPictures, smaller_picture
@@ -162,7 +162,7 @@ def nearest(
     record = _dealt(ledger_pool, review, me.name, ticket)
     inspectors.refresh()
     opened, judged, busy = inspectors.in_use(), inspectors.pictures(), bool(inspectors.worker.busy())
-    found: list[Near] = []
+    found: list[Neighbour] = []
     if opened is None:
         note = N_("No inspector is in use.")
     elif judged is None and busy:
@@ -252,7 +252,7 @@ def _ruler(record: VerdictRecord) -> dict[str, float] | None:
     return {"go": 20.0, "no_go": 80.0, "score": round(min(98.0, max(2.0, place)), 1)}
 
 
-def _near(judged: JudgedPictures, pictures: PartPictures, record: VerdictRecord) -> list[Near]:
+def _near(judged: JudgedPictures, pictures: PartPictures, record: VerdictRecord) -> list[Neighbour]:
     scored = [number for number, view in enumerate(record.views) if view.score is not None]
     if not scored:
         return []
@@ -263,7 +263,7 @@ def _near(judged: JudgedPictures, pictures: PartPictures, record: VerdictRecord)
     return judged.nearest(verdict.feature_vector, NEIGHBOURS, not_part=record.part)
 
 
-def _digits(found: list[Near]) -> int:
+def _digits(found: list[Neighbour]) -> int:
     """Number of decimals that show the smallest distance as nonzero: some networks give small distances."""
     least = min((near.distance for near in found), default=1.0)
     return min(8, 1 - math.floor(math.log10(max(least, 1e-9))))

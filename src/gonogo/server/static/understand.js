@@ -45,7 +45,7 @@ async function apply(button) {
   button.disabled = true;
   try {
     await send("/understand/apply", { max_escape: Number(maxEscape), max_overkill: Number(maxOverkill), bad_share: Number(badShare) });
-    follow({ anew: true });
+    follow({ reload: true });
   } catch {
     button.disabled = false;
   }
@@ -75,7 +75,7 @@ document.addEventListener("submit", async (event) => {
 let following = false;
 
 /** Show progress until the work is done; then update the fragments or reload the page content. */
-async function follow({ anew = false } = {}) {
+async function follow({ reload = false } = {}) {
   if (following) return;
   following = true;
   for (let busy = true; busy; ) {
@@ -95,11 +95,11 @@ async function follow({ anew = false } = {}) {
     }
   }
   following = false;
-  if (anew) await showAnew();
+  if (reload) await reloadContent();
 }
 
 /** Fetch the page again and replace its content; keeps the scroll position. */
-async function showAnew() {
+async function reloadContent() {
   const answer = await fetch(location.pathname).catch(() => null);
   if (!answer?.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -140,4 +140,4 @@ document.addEventListener("keydown", (event) => {
   if (event.key.toLowerCase() === "h" && !typing(event)) toggleHeat();
 });
 
-if (Number(find("#tasks").dataset.busy)) follow({ anew: !find("[data-tradeoff]") });
+if (Number(find("#tasks").dataset.busy)) follow({ reload: !find("[data-tradeoff]") });

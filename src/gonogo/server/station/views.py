@@ -16,8 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from gonogo.ledger import VerdictRecord
 from gonogo.server import responses
+from gonogo.server.auth.access_check import AccessCheckedRoute, identify
 from gonogo.server.auth.accounts import Accounts
-from gonogo.server.auth.guard import GuardedRoute, identify
 from gonogo.server.auth.visitor import Me
 from gonogo.server.context import Use
 from gonogo.server.station.feed import Feed, Snapshot, TooManyStreamsError
@@ -37,7 +37,7 @@ def station_page(request: Request, feed: Use[Feed], me: Me) -> Response:
 async def events(request: Request, accounts: Use[Accounts], feed: Use[Feed], me: Me) -> Response:
     """Server-sent events: ``station`` on a change, ``beat`` every two seconds, ``goodbye`` at the end."""
     route = request.scope["route"]
-    assert isinstance(route, GuardedRoute)
+    assert isinstance(route, AccessCheckedRoute)
 
     async def welcome() -> bool:
         visitor = await run_in_threadpool(identify, accounts, request)

@@ -160,13 +160,13 @@ class TrainingJob:
 
 
 class Jobs:
-    """The queue of training runs. `tend` starts queued runs from a thread that runs while the queue is not empty."""
+    """The queue of training runs. `start_queued` starts them from a thread that runs while the queue is not empty."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._space = workspace
         self._lock = threading.RLock()
         self._closing = threading.Event()
-        self._tending: threading.Thread | None = None
+        self._starter: threading.Thread | None = None
         self._children: list[subprocess.Popen[bytes]] = []
         self.weights = workspace.root / "weights"
 
@@ -227,7 +227,7 @@ class Jobs:
             with folder_beside(self._space.jobs / f"{number:04d}") as folder:
                 (folder / "job.json").write_text(request.model_dump_json(indent=1), "utf-8")
                 write_status(folder, Status())
-        self.tend()
+        self.start_queued()
         return self.find(number)
 
     def cancel(self, number: int) -> None:
@@ -276,19 +276,19 @@ class Jobs:
         made = next((job for job in self.all() if job.request.bundle == name and job.status.phase is Phase.DONE), None)
         return None if made is None else UsedPictures.read(made.snapshot)
 
-    def tend(self) -> None:
+    def start_queued(self) -> None:
         """Start queued runs, now and later; called at server start and whenever a run is added."""
         with self._lock:
-            busy = self._tending is not None and self._tending.is_alive()
+            busy = self._starter is not None and self._starter.is_alive()
             if not busy and any(not job.status.phase.over for job in self.all()):
-                self._tending = threading.Thread(target=self._tend, name="jobs", daemon=True)
-                self._tending.start()
+                self._starter = threading.Thread(target=self._start_one_by_one, name="jobs", daemon=True)
+                self._starter.start()
 
     def close(self) -> None:
         """Stop starting runs. A running one continues."""
         self._closing.set()
 
-    def _tend(self) -> None:
+    def _start_one_by_one(self) -> None:
         while not self._closing.is_set():
             with self._lock:
                 self._children = [child for child in self._children if child.poll() is None]
@@ -298,7 +298,7 @@ class Jobs:
                     _log.error("training runs wait: %s", error)
                     open_ones = []
                 if not open_ones and not self._children:
-                    self._tending = None
+                    self._starter = None
                     return
                 first = open_ones[-1] if open_ones else None
                 if first is not None and first.status.phase is Phase.QUEUED and not self._children:
@@ -354,6 +354,6 @@ def _read_json(path: Path) -> JsonValue:
     return found
 
 
-def nice() -> None:
+def lower_priority() -> None:
     """Lower this process's priority below the station and the server."""
     os.nice(10)

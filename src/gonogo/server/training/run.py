@@ -25,7 +25,7 @@ from gonogo.server.training.jobs import (
     Phase,
     Status,
     TrainingJob,
-    nice,
+    lower_priority,
     read_job_status,
     working_on,
     write_status,
@@ -50,7 +50,7 @@ def run_training(root: Path, number: int) -> int:
     with working_on(job.folder) as free:
         if not free or read_job_status(job.folder).phase is not Phase.QUEUED:
             return 0  # another process is executing it
-        nice()
+        lower_priority()
         began = Status(phase=Phase.SPLITTING, began_at=datetime.now(UTC))
         write_status(job.folder, began)
         try:

@@ -95,7 +95,7 @@ def pareto(decisions: Sequence[ReviewDecision], examples: int = 4) -> list[Mista
 
 
 @dataclass(frozen=True, kw_only=True)
-class Era:
+class LimitsPeriod:
     """Limits and the period when they were in force."""
 
     point: OperatingPoint
@@ -107,7 +107,7 @@ class Era:
     """Who set them on the page; empty if they were set elsewhere."""
 
 
-def eras(opened: OpenBundle, set_by: Iterable[Row[Action]]) -> list[Era]:
+def limits_periods(opened: OpenBundle, set_by: Iterable[Row[Action]]) -> list[LimitsPeriod]:
     """Return the limits of a bundle, the current ones first."""
     who = {str(row.record.details.get("after")): row.record.who for row in set_by}
     begun = datetime.fromisoformat(opened.manifest.created)
@@ -115,7 +115,7 @@ def eras(opened: OpenBundle, set_by: Iterable[Row[Action]]) -> list[Era]:
     for revision in opened.manifest.revisions:
         ended = datetime.fromisoformat(revision.replaced)
         found.append(
-            Era(
+            LimitsPeriod(
                 point=from_json(revision.operating_point),
                 begun=begun,
                 ended=ended,
@@ -125,14 +125,14 @@ def eras(opened: OpenBundle, set_by: Iterable[Row[Action]]) -> list[Era]:
         )
         begun = ended
     if opened.point is not None:
-        now = Era(
+        now = LimitsPeriod(
             point=opened.point, begun=begun, ended=None, bundle_sha256=opened.sha256, who=who.get(opened.sha256, "")
         )
         found.append(now)
     return found[::-1]
 
 
-def doings(ledger: Ledger, limit: int = 20) -> list[Row[Action]]:
+def limit_actions(ledger: Ledger, limit: int = 20) -> list[Row[Action]]:
     """Return the actions that set limits or deployed bundles, latest first."""
     rows = [
         row

@@ -30,7 +30,16 @@ from gonogo.server.station.feed import Feed
 from gonogo.server.understand import Understanding
 from gonogo.server.understand.drift_watch import ALARM_AT
 from gonogo.server.understand.line import LinePart
-from gonogo.server.understand.mistakes import close_calls, doings, eras, escaped, finite, misjudged, pareto, rejected
+from gonogo.server.understand.mistakes import (
+    close_calls,
+    escaped,
+    finite,
+    limit_actions,
+    limits_periods,
+    misjudged,
+    pareto,
+    rejected,
+)
 from gonogo.server.understand.tradeoff import Setting, Tradeoff, make_tradeoff, outcome
 
 SVG_WORDS = (
@@ -90,7 +99,7 @@ def understand_page(
     opened, judged = inspectors.in_use(), inspectors.pictures()
     decisions = list(review.decisions.standing().values())
     with ledger_pool.reading() as ledger:
-        done = doings(ledger)
+        done = limit_actions(ledger)
     return responses.page(
         request,
         "understand.html",
@@ -106,8 +115,8 @@ def understand_page(
         drift=_drift_piece(understanding, feed, inspectors, me.language),
         compared=_compared_piece(understanding, me.language),
         bundles=[path.name for path in inspectors.workspace.bundle_paths()],
-        eras=[] if opened is None else eras(opened, done),
-        doings=done,
+        limits_periods=[] if opened is None else limits_periods(opened, done),
+        limit_actions=done,
         tasks=inspectors.worker.busy(),
         failure=_failure(inspectors.worker, me.language),
         held_out=understanding.comparer.held_out(),

@@ -1,4 +1,4 @@
-"""Access control: every request passes `GuardedRoute.handle` before its body is read or a handler runs."""
+"""Access control: every request passes `AccessCheckedRoute.handle` before its body is read or a handler runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CSRF_FIELD, CSRF_HEADER = "csrf", "x-csrf-token"
 _FORM = "application/x-www-form-urlencoded"
 
 
-class GuardedRoute(APIRoute):
+class AccessCheckedRoute(APIRoute):
     """A route that admits only the roles named in its entry of the route table."""
 
     declared: Route
@@ -145,7 +145,7 @@ def _bearer(request: Request) -> str | None:
     return secret.strip() if scheme.lower() == "bearer" and secret.strip().startswith(TOKEN_PREFIX) else None
 
 
-def guard_kwargs(route: Route) -> dict[str, Any]:
+def route_arguments(route: Route) -> dict[str, Any]:
     """Arguments of `fastapi.FastAPI.add_api_route` for an entry of the route table."""
     return {
         "path": route.path,
