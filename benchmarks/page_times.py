@@ -31,7 +31,7 @@ from gonogo.schema import Label, State
 from gonogo.server import Workspace
 from gonogo.server.access import Role
 from gonogo.server.routes import PICTURE, ROUTES
-from gonogo.server.training.jobs import Asked, Phase, Status, write_status
+from gonogo.server.training.jobs import JobRequest, Phase, Status, write_status
 from gonogo.server.training.presets import Effort
 from streams import log_in, prepare
 
@@ -106,7 +106,7 @@ def hand_over(space: Workspace) -> None:
     half = len(samples) // 2
     labelled = [sample.model_copy(update={"label": Label.GOOD}) for sample in samples[:half]]
     write_metadata(root, [*labelled, *samples[half:]])
-    asked = Asked(
+    request = JobRequest(
         number=1,
         dataset=root.name,
         bundle="one.inspector",
@@ -117,8 +117,8 @@ def hand_over(space: Workspace) -> None:
     )
     folder = space.jobs / "0001"
     folder.mkdir()
-    (folder / "job.json").write_text(asked.model_dump_json())
-    write_status(folder, Status(phase=Phase.DONE, began_at=asked.asked_at, ended_at=asked.asked_at))
+    (folder / "job.json").write_text(request.model_dump_json())
+    write_status(folder, Status(phase=Phase.DONE, began_at=request.asked_at, ended_at=request.asked_at))
     (folder / "report.html").write_text("<!doctype html><title>Report</title>" + 500_000 * " ")
 
 

@@ -37,7 +37,7 @@ from gonogo.server.components import Components
 from gonogo.server.review import BLIND_CHECK
 from gonogo.server.routes import ROUTES
 from gonogo.server.server_thread import running
-from gonogo.server.training.jobs import Asked, Phase, Status, write_status
+from gonogo.server.training.jobs import JobRequest, Phase, Status, write_status
 from gonogo.server.training.presets import Effort
 from page_times import equip
 
@@ -149,7 +149,7 @@ def record_run(space: Workspace, demo: Path, judge: Inspector, dataset: Dataset,
     """A training run that made an inspector, as the server would have recorded it."""
     folder = space.jobs / f"{number:04d}"
     folder.mkdir()
-    asked = Asked(
+    request = JobRequest(
         number=number,
         dataset=dataset.root.name,
         bundle=judge.path.name,
@@ -158,10 +158,10 @@ def record_run(space: Workspace, demo: Path, judge: Inspector, dataset: Dataset,
         who="Anna",
         asked_at=datetime.now(UTC) - timedelta(minutes=9 * (3 - number)),
     )
-    (folder / "job.json").write_text(asked.model_dump_json())
-    write_status(folder, Status(phase=Phase.DONE, began_at=asked.asked_at, ended_at=datetime.now(UTC)))
+    (folder / "job.json").write_text(request.model_dump_json())
+    write_status(folder, Status(phase=Phase.DONE, began_at=request.asked_at, ended_at=datetime.now(UTC)))
     (folder / "evaluation.json").write_text(json.dumps(evaluate(judge, dataset, (Split.TEST,)).to_json()))
-    (folder / "log.txt").write_text("10:02:11  Sharing out the pictures.\n10:02:14  $ gonogo train\n")
+    (folder / "log.txt").write_text("10:02:11  Splitting the pictures.\n10:02:14  $ gonogo train\n")
     shutil.copy(demo / "report.html", folder / "report.html")
     (folder / dataset.root.name).mkdir()
     (folder / dataset.root.name / "images").symlink_to(dataset.root / "images")

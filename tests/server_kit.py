@@ -24,7 +24,7 @@ from gonogo.ledger import Ledger, VerdictRecord, View
 from gonogo.schema import State
 from gonogo.server import Options, Workspace, create_app
 from gonogo.server.access import Role
-from gonogo.server.training.jobs import Asked, Phase, Status, write_status
+from gonogo.server.training.jobs import JobRequest, Phase, Status, write_status
 from gonogo.server.training.presets import Effort
 from tiny_bundle import BAD_RED, GOOD_RED, make_bundle, make_frame, make_parts
 
@@ -181,7 +181,7 @@ def record_run(space: Workspace, judge: Inspector, dataset: Dataset) -> None:
     """A finished training run, number 1, as if it had made a bundle that is there."""
     folder = space.jobs / "0001"
     folder.mkdir()
-    asked = Asked(
+    request = JobRequest(
         number=1,
         dataset=dataset.root.name,
         bundle=judge.path.name,
@@ -190,8 +190,8 @@ def record_run(space: Workspace, judge: Inspector, dataset: Dataset) -> None:
         who="engineer",
         asked_at=datetime.now(UTC),
     )
-    (folder / "job.json").write_text(asked.model_dump_json())
-    write_status(folder, Status(phase=Phase.DONE, began_at=asked.asked_at, ended_at=asked.asked_at))
+    (folder / "job.json").write_text(request.model_dump_json())
+    write_status(folder, Status(phase=Phase.DONE, began_at=request.asked_at, ended_at=request.asked_at))
     (folder / "log.txt").write_text("$ gonogo train\n")
     (folder / "evaluation.json").write_text(json.dumps(evaluate(judge, dataset, (Split.TEST,)).to_json()))
     (folder / "report.html").write_text("<!doctype html><title>Report</title><p>Report")

@@ -212,7 +212,7 @@ def test_an_endless_body_is_cut_off(app: FastAPI) -> None:
     browser.login("operator")
     pieces = (b"x" * 1000 for _ in range(10_000))
     headers = {"origin": "http://testserver", "content-type": "application/x-www-form-urlencoded"}
-    assert browser.client.post("/taste", content=pieces, headers=headers).status_code == 413
+    assert browser.client.post("/preferences", content=pieces, headers=headers).status_code == 413
 
 
 def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_sites(app: FastAPI) -> None:
@@ -282,7 +282,7 @@ def test_logging_in_does_not_keep_older_sessions_of_others(app: FastAPI) -> None
 
 def test_a_folder_with_other_things_does_not_become_a_workspace(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="other things"):
+    with pytest.raises(InputError, match="other files"):
         Workspace.open(tmp_path)
 
 

@@ -25,7 +25,14 @@ from uvicorn.server import ServerState
 from gonogo.cli import app as command_line
 from gonogo.errors import InputError
 from gonogo.server.access import EVERYONE, MIB, Role, form
-from gonogo.server.connections import Connection, ConnectionLimits, Door, parse_networks, tls_context, uvicorn_options
+from gonogo.server.connections import (
+    Connection,
+    ConnectionCounter,
+    ConnectionLimits,
+    parse_networks,
+    tls_context,
+    uvicorn_options,
+)
 from gonogo.server.routes import ROUTES
 from gonogo.server.server_thread import running
 from gonogo.server.station.feed import MAX_PER_PERSON
@@ -231,15 +238,17 @@ def test_an_answer_that_nobody_reads_ends_the_connection(tmp_path: Path) -> None
 
     app = make_app(tmp_path, table=[*ROUTES, form("/large", large, EVERYONE)])
     token = app.state.components.accounts.sessions.issue("up", Role.ENGINEER, days=1, created_by="test")[1]
-    with doored(app) as (port, door), connect(port) as connection:
+    with doored(app) as (port, counter), connect(port) as connection:
         head = f"POST /large HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
         connection.sendall(head.encode())
-        until(lambda: len(door) == 1)
-        until(lambda: len(door) == 0)
+        until(lambda: len(counter) == 1)
+        until(lambda: len(counter) == 0)
 
 
 @contextmanager
-def doored(app: FastAPI, *, tls: ssl.SSLContext | None = None, **more: object) -> Iterator[tuple[int, Door]]:
+def doored(
+    app: FastAPI, *, tls: ssl.SSLContext | None = None, **more: object
+) -> Iterator[tuple[int, ConnectionCounter]]:
     """A server, and what counts its connections."""
     options = uvicorn_options(ConnectionLimits(**{**vars(QUICK), **more}), tls=tls)
     server = uvicorn.Server(uvicorn.Config(app, port=0, timeout_graceful_shutdown=1, **options))
@@ -248,7 +257,7 @@ def doored(app: FastAPI, *, tls: ssl.SSLContext | None = None, **more: object) -
     until(lambda: server.started)
     protocol: type[Connection] = options["http"]
     try:
-        yield server.servers[0].sockets[0].getsockname()[1], protocol.door
+        yield server.servers[0].sockets[0].getsockname()[1], protocol.counter
     finally:
         server.should_exit = True
         thread.join(PATIENCE_S)
@@ -262,13 +271,13 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_half_open_connections_never_keep_others_out(app: FastAPI) -> None:
-    with doored(app, head_s=PATIENCE_S) as (port, door), ExitStack() as stack:
+    with doored(app, head_s=PATIENCE_S) as (port, counter), ExitStack() as stack:
         for number in range(60):
             stack.enter_context(connect(port, f"127.0.0.{2 + number // 8}")).sendall(b"GET ")
-        until(lambda: len(door) >= QUICK.total)
+        until(lambda: len(counter) >= QUICK.total)
         assert healthy(port, "127.0.0.1"), "from another address"
         assert healthy(port, "127.0.0.9"), "from one of theirs"
-        assert len(door) <= QUICK.total
+        assert len(counter) <= QUICK.total
 
 
 def test_one_connection_too_many_is_told_when_to_come_back(tmp_path: Path) -> None:
@@ -281,11 +290,11 @@ def test_one_connection_too_many_is_told_when_to_come_back(tmp_path: Path) -> No
     app = make_app(tmp_path, table=[*ROUTES, form("/slow", slow, EVERYONE)])
     token = app.state.components.accounts.sessions.issue("busy", Role.OPERATOR, days=1, created_by="test")[1]
     head = f"POST /slow HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
-    with doored(app, head_s=PATIENCE_S) as (port, door), ExitStack() as stack:
+    with doored(app, head_s=PATIENCE_S) as (port, counter), ExitStack() as stack:
         busy = [stack.enter_context(connect(port)) for _ in range(QUICK.per_address)]
         for connection in busy:
             connection.sendall(head.encode())
-        until(lambda: not any(other.waits_for_client for other in list(door._inside)) and len(door) == len(busy))
+        until(lambda: not any(other.waits_for_client for other in list(counter._inside)) and len(counter) == len(busy))
         with connect(port) as connection:
             connection.sendall(HEAD + b"\r\n")
             answer = until_closed(connection)
@@ -294,15 +303,15 @@ def test_one_connection_too_many_is_told_when_to_come_back(tmp_path: Path) -> No
         assert healthy(port, "127.0.0.2"), "other addresses are not meant"
         release.set()
         assert all(b"done" in until_closed(connection) for connection in busy)
-        until(lambda: len(door) == 0)
+        until(lambda: len(counter) == 0)
         assert healthy(port)
 
 
 def test_a_proxy_may_have_more_connections_than_an_address(app: FastAPI) -> None:
-    with doored(app, head_s=PATIENCE_S, proxies=parse_networks(["127.0.0.1"])) as (port, door), ExitStack() as stack:
+    with doored(app, head_s=PATIENCE_S, proxies=parse_networks(["127.0.0.1"])) as (port, counter), ExitStack() as stack:
         for _ in range(QUICK.per_address + 4):
             stack.enter_context(connect(port)).sendall(b"GET ")
-        until(lambda: len(door) == QUICK.per_address + 4)
+        until(lambda: len(counter) == QUICK.per_address + 4)
 
 
 @pytest.mark.parametrize(("proxies", "expected"), [((), "127.0.0.1"), (("127.0.0.0/8",), "203.0.113.9")])
@@ -368,14 +377,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_half_open_handshakes_end_and_https_is_answered(app: FastAPI, certificate: tuple[Path, Path]) -> None:
     trust = ssl.create_default_context(cafile=str(certificate[0]))
-    with doored(app, tls=tls_context(*certificate), head_s=4.0) as (port, door), ExitStack() as stack:
+    with doored(app, tls=tls_context(*certificate), head_s=4.0) as (port, counter), ExitStack() as stack:
         silent = [stack.enter_context(connect(port)) for _ in range(QUICK.per_address + 4)]
         for connection in silent:
             connection.sendall(b"\x16\x03\x01")
         with httpx.Client(base_url=f"https://localhost:{port}", verify=trust) as client:
             assert client.get("/health").text == "ok\n"
             assert client.get("/").status_code == 303, "again on the same connection"
-        until(lambda: len(door) == 0)
+        until(lambda: len(counter) == 0)
         with trust.wrap_socket(connect(port), server_hostname="localhost") as secure:
             secure.sendall(HEAD)
             assert said(secure) == b"", "half a head within TLS"

@@ -91,11 +91,11 @@ def test_another_data_set_never_certifies_however_large_it_is(app: FastAPI) -> N
     before, browser = bundle.read_bundle(path).sha256, login(app)
     told = text_of(browser.get("/understand"))
     assert "boards" not in told.partition("Compare two inspectors")[0]
-    assert "Pictures or labels for training have changed since this inspector was trained" in told
+    assert "Training pictures or labels have changed since this inspector was trained" in told
     assert "data-tradeoff" not in browser.get("/understand").text
     refused = browser.call("/understand/apply", LIMITS)
     assert refused.status_code == 422
-    assert "not for certifying" in refused.text
+    assert "so no data set is used for certification" in refused.text
     learned(app)
     assert bundle.read_bundle(path).sha256 == before
 
@@ -107,7 +107,7 @@ def test_the_labels_of_the_training_run_stand_in_for_a_data_set_that_has_changed
     assert (known.dataset, known.run) == ("tiny", 1)  # type: ignore[attr-defined]
     assert all(picture.file != "images/new.png" for picture in known.pictures)  # type: ignore[attr-defined]
     browser = login(app)
-    assert "data set tiny as it was in training run 1" in text_of(browser.get("/understand"))
+    assert "data set tiny as of training run 1" in text_of(browser.get("/understand"))
     assert browser.call("/understand/apply", LIMITS).json() == {"done": True}
     learned(app)
     assert app.state.components.inspectors.in_use().point.escape.max_rate == 0.1
@@ -126,7 +126,7 @@ def test_a_calibration_label_that_was_corrected_since_is_not_certified_as_it_was
     browser = login(app)
     browser.call("/understand/apply", LIMITS)
     learned(app)
-    assert "other labels now" in text_of(browser.get("/understand"))
+    assert "Labels of calibration pictures have changed" in text_of(browser.get("/understand"))
 
 
 def keys(app: FastAPI) -> list[str]:
@@ -160,7 +160,7 @@ def test_neighbours_come_from_the_bundles_own_data_set_or_not_at_all(app: FastAP
     found = browser.get(f"/review/{ticket}/nearest")
     assert found.status_code == 200, found.text
     assert "boards" not in found.text
-    assert "No data set" in found.text or "no data set here is used" in found.text
+    assert "No data set" in found.text or "no data set is used" in found.text
 
 
 def test_parts_of_another_product_never_come_back_as_blind_checks(app: FastAPI) -> None:
@@ -177,6 +177,6 @@ def test_now_and_dial_name_the_same_shortfall_and_say_it_in_pictures(app: FastAP
     learned(app)
     told = text_of(login(app).get("/understand")).replace("\N{NO-BREAK SPACE}", " ")
     assert told.count("49 more bad calibration parts are needed") == 2, "once under Now, once under Dial"
-    assert "2 % takes 149 bad calibration parts. There are 100, in 100 pictures" in told
+    assert "A limit of 2 % needs 149 bad calibration parts. There are 100, in 100 pictures" in told
     assert "more bad pictures" in told
     assert "No part is rejected" in told or "cannot be promised: 49 more good" in told

@@ -245,9 +245,9 @@ def send_from(browser: Browser, page: str, to: str, **fields: str) -> str:
 def test_the_language_switch_leads_back_to_a_page_wherever_it_stands(app: FastAPI, admin: Browser) -> None:
     app.state.components.datasets.create("part")
     for page in ("/people", "/audit?who=anna&action=deploy", "/datasets/part/label?file=images%2F1.png"):
-        assert send_from(admin, page, "/taste", language="de") == page
+        assert send_from(admin, page, "/preferences", language="de") == page
     for form in ("/tokens", "/people/1/role", "/datasets/part/train", "/logout", "/nothing", "/label/keys"):
-        assert send_from(admin, form, "/taste", language="en") == "/"
+        assert send_from(admin, form, "/preferences", language="en") == "/"
 
 
 @pytest.mark.parametrize(
@@ -391,10 +391,10 @@ def test_pages_and_refusals_speak_german_to_a_german_browser(app: FastAPI) -> No
 def test_a_person_chooses_language_and_colours(app: FastAPI) -> None:
     browser = Browser(app)
     browser.login("operator")
-    browser.post("/taste", language="de", theme="dark")
+    browser.post("/preferences", language="de", theme="dark")
     page = browser.get("/").text
     assert 'lang="de" data-theme="dark"' in page
-    browser.post("/taste", language="'><script>", theme="pink")
+    browser.post("/preferences", language="'><script>", theme="pink")
     assert 'lang="en" data-theme="auto"' in browser.get("/").text
 
 

@@ -383,7 +383,7 @@ def test_reviewed_pictures_are_copied_once_and_never_beside_their_own_proof(app:
     copied = [s for s in components.datasets.read("tiny").samples.values() if s.file_name.startswith("reviewed/")]
     assert len(copied) == 1
     assert copied[0].split is Split.TRAIN
-    assert "Already there: 1. Held back, because their parts validate, calibrate or test the set: 1." in text_of(
+    assert "Already there: 1. Not added, because their parts are in the val, calibrate or test split: 1." in text_of(
         browser.get("/review")
     )
     assert browser.post("/review/copy", dataset="../..").headers["location"] == "/"
@@ -395,10 +395,10 @@ def test_the_nearest_taught_examples_are_those_of_the_bundles_own_data_set(app: 
     work_done(app)
     answer = browser.get(f"/review/{ticket}/nearest").json()
     assert answer["html"].count("<li") == 6
-    assert "with which the inspector in use was made" in answer["html"]
-    number = answer["html"].split("/taught/")[1].split("/")[0]
-    assert browser.get(f"/taught/{number}/picture.jpg").headers["content-type"] == "image/jpeg"
-    assert browser.get("/taught/99999/picture.jpg").status_code == 404
+    assert "on which the inspector in use was trained" in answer["html"]
+    number = answer["html"].split("/judged/")[1].split("/")[0]
+    assert browser.get(f"/judged/{number}/picture.jpg").headers["content-type"] == "image/jpeg"
+    assert browser.get("/judged/99999/picture.jpg").status_code == 404
 
 
 def test_neighbours_leave_out_the_part_itself_and_other_pictures_of_it(app: FastAPI) -> None:

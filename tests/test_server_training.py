@@ -58,7 +58,7 @@ def space(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs are queued and never begun."""
-    monkeypatch.setattr(Jobs, "tend", lambda self: None)
+    monkeypatch.setattr(Jobs, "start_queued", lambda self: None)
 
 
 def engineer(app: FastAPI) -> Browser:
@@ -75,7 +75,7 @@ def ask_for(jobs: Jobs, name: str = "one", **values: Any) -> int:
         "roi": "none",
         "who": "anna",
     }
-    return jobs.add(name=name, **{**given, **values}).asked.number
+    return jobs.add(name=name, **{**given, **values}).request.number
 
 
 def wait(browser: Browser, number: int) -> dict[str, Any]:
@@ -151,8 +151,8 @@ def test_the_queue_is_in_order_and_survives_a_restart(space: Workspace) -> None:
     jobs = Jobs(space)
     assert [ask_for(jobs, name) for name in ("one", "two")] == [1, 2]
     again = Jobs(space)
-    assert [(job.asked.number, job.status.phase) for job in again.all()] == [(2, Phase.QUEUED), (1, Phase.QUEUED)]
-    assert again.find(1).asked.who == "anna"
+    assert [(job.request.number, job.status.phase) for job in again.all()] == [(2, Phase.QUEUED), (1, Phase.QUEUED)]
+    assert again.find(1).request.who == "anna"
     jobs.cancel(1)
     assert again.find(1).status.phase is Phase.CANCELLED
 
@@ -192,7 +192,7 @@ def test_only_weights_of_the_workspace_can_be_asked_for(space: Workspace) -> Non
         with pytest.raises(RefusedError, match="no weights file"):
             ask_for(jobs, weights=name)
     number = ask_for(jobs, weights="resnet18_to_layer3.safetensors", roi="learned")
-    given = jobs.find(number).asked.train_arguments(jobs.weights)
+    given = jobs.find(number).request.train_arguments(jobs.weights)
     assert given[:4] == ["--backbone", "resnet18", "--weights", str(jobs.weights / "resnet18_to_layer3.safetensors")]
     assert given[4:6] == ["--cut", "layer3"]
     assert given[-2:] == ["--roi", "learned"]

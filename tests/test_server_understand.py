@@ -24,7 +24,7 @@ from gonogo.server import Workspace
 from gonogo.server.background_work import Task, Worker
 from gonogo.server.review import BLIND_CHECK
 from gonogo.server.understand.comparing import InspectorComparison, ScorePair, _by_part
-from gonogo.server.understand.mistakes import eras, pareto
+from gonogo.server.understand.mistakes import limits_periods, pareto
 from gonogo.server.understand.tradeoff import make_tradeoff
 from server_kit import XSS, Browser, beat, file_safe, fill, make_app, record, text_of
 from tiny_bundle import BAD_RED, GOOD_RED, make_bundle
@@ -86,7 +86,7 @@ def review(app: FastAPI, seq: int, label: Label, defect: str | None = None, who:
 def test_the_page_says_what_is_promised_and_what_became_of_the_calibration_parts(app: FastAPI) -> None:
     work_done(app)
     told = text_of(browse(app).get("/understand"))
-    assert "At most 10 % of bad parts are passed, with 95 % confidence." in told
+    assert "At most 10 % of bad parts pass, with 95 % confidence." in told
     space = app.state.components.workspace
     truth = evaluate(
         Inspector.load(space.bundles / "tiny.inspector"), Dataset.read(space.datasets / "tiny"), (Split.CALIBRATE,)
@@ -153,7 +153,7 @@ def test_the_slider_shows_other_figures_for_other_limits(app: FastAPI) -> None:
     strict = browser.get("/understand/setting?escape=0&overkill=8").json()["html"]
     lenient = browser.get("/understand/setting?escape=11&overkill=8").json()["html"]
     assert "cannot be promised" in strict
-    assert "At most 30\N{NO-BREAK SPACE}% of bad parts are passed" in lenient
+    assert "At most 30\N{NO-BREAK SPACE}% of bad parts pass" in lenient
     assert "These limits are in force" in browser.get("/understand/setting").json()["html"]
     other = browser.get("/understand/setting?bad_share=0.3").json()["html"]
     assert 'data-bad-share="0.3"' in other
@@ -180,7 +180,7 @@ def test_new_limits_become_a_revision_and_two_actions(app: FastAPI) -> None:
     assert asked.who == done.who == "engineer"
     assert (done.details["before"], done.details["after"]) == (before.sha256, after.sha256)
     told = text_of(browser.get("/understand"))
-    assert "At most 15 % of bad parts are passed" in told
+    assert "At most 15 % of bad parts pass" in told
     assert "engineer set the limits of tiny.inspector" in told
 
 
@@ -289,7 +289,7 @@ def test_two_bundles_are_compared_on_the_same_reviewed_parts(app: FastAPI) -> No
     assert first.auroc is None, "all of them are good"
     shown = text_of(browser.get("/understand"))
     assert "6 reviewed parts, judged by both" in shown
-    assert "It is not known here what other.inspector was trained on." in shown
+    assert "The training pictures of other.inspector are unknown." in shown
     same = {"first": "tiny.inspector", "second": "tiny.inspector"}
     assert browser.call("/understand/compare", same).status_code == 422
     assert browser.call("/understand/compare", {"first": "../x", "second": "tiny.inspector"}).status_code == 422
@@ -323,7 +323,7 @@ def test_two_bundles_are_compared_on_test_pictures_that_neither_was_made_with(ap
     assert [pair.name for pair in found.pairs] == left
     assert found.verdicts(second=False).auroc == found.verdicts(second=True).auroc, "the same graph"
     shown = browser.get("/understand").text
-    assert "5 parts were left out, because one of the two was made with them." in shown
+    assert "5 parts were skipped because one of the two inspectors was trained or calibrated on them." in shown
     assert 'src="/datasets/tiny/picture.jpg?file=images%2F' in shown
     assert browser.call("/understand/compare", {**couple, "dataset": "none"}).status_code == 422
 
@@ -363,15 +363,15 @@ def test_one_bundle_is_better_where_it_is_right_more_often_and_the_chance_is_exa
         pair(Label.GOOD, State.GO, State.NO_GO),
         pair(Label.GOOD, State.FAULT, State.REVIEW),
     ]
-    found = InspectorComparison(first=None, second=None, dataset="", pairs=tuple(pairs), gone=0, taught=0, unknown=())  # type: ignore[arg-type]
+    found = InspectorComparison(first=None, second=None, dataset="", pairs=tuple(pairs), gone=0, used=0, unknown=())  # type: ignore[arg-type]
     assert (found.better, found.worse) == (6, 1)
     assert found.chance == pytest.approx(2 * (1 + 7) / 2**7)
     assert [each.first.label for each in found.changes] == [Label.BAD] * 5 + [Label.GOOD] * 3
 
 
 def test_the_history_names_every_limit_and_when_it_was_in_force(app: FastAPI) -> None:
-    found = eras(app.state.components.inspectors.in_use(), [])
-    assert [era.point.escape.max_rate for era in found] == [0.1, 0.2]
+    found = limits_periods(app.state.components.inspectors.in_use(), [])
+    assert [period.point.escape.max_rate for period in found] == [0.1, 0.2]
     assert found[0].ended is None
     assert found[0].begun == found[1].ended
 

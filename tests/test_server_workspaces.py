@@ -119,5 +119,5 @@ def test_training_runs_of_an_earlier_version_are_listed(tmp_path: Path) -> None:
     (folder / "job.json").write_text(JOB_0_1_0)
     (folder / "status.json").write_text(STATUS_0_1_0)
     (job,) = Jobs(space).all()
-    assert (job.asked.number, job.asked.effort, job.asked.roi) == (7, Effort.STANDARD, "learned")
+    assert (job.request.number, job.request.effort, job.request.roi) == (7, Effort.STANDARD, "learned")
     assert job.status.phase is Phase.DONE

@@ -235,7 +235,7 @@ def test_a_newcomer_gets_from_photographs_to_an_inspector_that_learns_from_revie
 
         # What they said teaches the next one
         page.goto("/review")
-        page.get_by_text("Keyboard shortcuts, and what happens to a decision").click()
+        page.get_by_text("Keyboard shortcuts, and how decisions are recorded").click()
         page.get_by_label("Add them to the training split of").select_option("plates")
         page.get_by_role("button", name="Add", exact=True).click()
         expect(page.get_by_text(f"Pictures added: {len(LINE)}.")).to_be_visible()

@@ -200,7 +200,7 @@ def test_the_nearest_taught_examples_appear_by_themselves(desk: Any, new_page: C
     open_desk(page)
     expect(page.locator("[data-nearest] li")).to_have_count(6)
     expect(page.locator("[data-nearest] img").first).to_be_visible()
-    expect(page.get_by_text("From the data set tiny, with which the inspector in use was made.")).to_be_visible()
+    expect(page.get_by_text("From the data set tiny, on which the inspector in use was trained.")).to_be_visible()
 
 
 def test_a_double_click_decides_one_part(app: FastAPI, desk: Any, new_page: Callable[..., Page]) -> None:
@@ -367,7 +367,7 @@ def test_the_slider_changes_the_figures_by_key_and_by_mouse(app: FastAPI, new_pa
     set_limits(app)
     page = new_page(Role.ENGINEER)
     open_understand(page)
-    expect(page.get_by_text("At most 10\N{NO-BREAK SPACE}% of bad parts are passed").first).to_be_visible()
+    expect(page.get_by_text("At most 10\N{NO-BREAK SPACE}% of bad parts pass").first).to_be_visible()
     slider = page.get_by_role("slider")
     slider.focus()
     page.keyboard.press("ArrowRight")
@@ -377,7 +377,7 @@ def test_the_slider_changes_the_figures_by_key_and_by_mouse(app: FastAPI, new_pa
     page.keyboard.press("Home")
     expect(page.locator(".chosen .promise").first).to_contain_text("cannot be promised")
     assert page.locator(".chosen .figures dd").first.inner_text() != lenient
-    page.get_by_label("Good parts that may be rejected, at most").select_option(label="30\N{NO-BREAK SPACE}%")
+    page.get_by_label("Good parts that may be rejected (maximum)").select_option(label="30\N{NO-BREAK SPACE}%")
     expect(page.locator(".chosen")).to_have_attribute("data-max-overkill", "0.3")
 
 

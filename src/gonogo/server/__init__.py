@@ -1,4 +1,4 @@
-"""The web server: pages for people on the line and beside it. `create_app` builds it, ``gonogo serve`` runs it."""
+"""The web server: pages, JSON and streams for people and programs. `create_app` builds it, ``gonogo serve`` runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may do what: the roles, and how a route declares them. The table itself is `gonogo.server.routes.ROUTES`."""
+"""Access control: the roles, and how a route declares them. `gonogo.server.routes.ROUTES` is the route table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KIB, MIB = 1024, 1024**2
 
 
 class Role(StrEnum):
-    """What a person or a token is trusted with."""
+    """The role of a person or an access token."""
 
     OPERATOR = "operator"
     """Watches the station."""
@@ -37,7 +37,7 @@ ROLE_NAMES: Mapping[Role, str] = {
 }
 
 PUBLIC: frozenset[Role] = frozenset()
-"""Reachable without login. Only the login itself and ``/health``; a test holds the list."""
+"""Reachable without a login: only the login itself and ``/health``, as a test checks."""
 EVERYONE = frozenset(Role)
 REVIEWERS = frozenset({Role.REVIEWER, Role.ENGINEER, Role.ADMIN})
 ENGINEERS = frozenset({Role.ENGINEER, Role.ADMIN})
@@ -47,36 +47,36 @@ ENGINEERS_AND_AUDITORS = ENGINEERS | AUDITORS
 
 
 class AccessKind(Enum):
-    """What a route answers, and so how it refuses."""
+    """The kind of response of a route, which also decides how it reports a refusal."""
 
     PAGE = "GET"
-    """HTML; a visitor without login is sent to the login page."""
+    """HTML; without a login, redirects to the login page."""
     FORM = "POST from a form"
     """Changes something, then redirects."""
     DATA = "GET by a script"
-    """JSON, a picture or a stream; refuses with a bare status."""
+    """JSON, a picture or a stream; a refusal is a bare status code."""
     CALL = "POST by a script"
-    """Changes something, answers JSON."""
+    """Changes something and returns JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """One line of the route table."""
+    """One entry of the route table."""
 
     kind: AccessKind
     path: str
     handler: Callable[..., Any]
     roles: frozenset[Role]
     menu: str = ""
-    """Its name in the navigation; empty: not listed there."""
+    """The name in the navigation; empty if not listed there."""
     example: Mapping[str, str] = field(default_factory=dict)
-    """Values for the placeholders in ``path``, for the tests and the screenshots that visit every route; others become
-    its query."""
+    """Values for the placeholders in ``path``, for tests and screenshots that visit every route; other values go into
+    the query."""
     max_body_bytes: int = 64 * KIB
     sandboxed: bool = False
-    """Answers with a page written elsewhere, such as a report: it may bring its own style, and runs nothing."""
+    """The response is a page from elsewhere, such as a report: inline style is allowed, scripts are not."""
     before_password_change: bool = False
-    """Whether a person who still has a one-time password may use it."""
+    """Whether it can be used with a one-time password that has not been changed yet."""
 
     @property
     def method(self) -> str:
@@ -91,20 +91,20 @@ class Route:
 
 
 def page_route(path: str, handler: Callable[..., Any], roles: frozenset[Role], **more: Any) -> Route:
-    """A page to look at."""
+    """An HTML page."""
     return Route(kind=AccessKind.PAGE, path=path, handler=handler, roles=roles, **more)
 
 
 def form(path: str, handler: Callable[..., Any], roles: frozenset[Role], **more: Any) -> Route:
-    """What a form on a page is sent to."""
+    """The target of an HTML form."""
     return Route(kind=AccessKind.FORM, path=path, handler=handler, roles=roles, **more)
 
 
 def data(path: str, handler: Callable[..., Any], roles: frozenset[Role], **more: Any) -> Route:
-    """JSON, a picture or a stream that a page's script fetches."""
+    """JSON, a picture or a stream, fetched by a page's script."""
     return Route(kind=AccessKind.DATA, path=path, handler=handler, roles=roles, **more)
 
 
 def call(path: str, handler: Callable[..., Any], roles: frozenset[Role], **more: Any) -> Route:
-    """What a page's script sends a change to."""
+    """A change sent by a page's script."""
     return Route(kind=AccessKind.CALL, path=path, handler=handler, roles=roles, **more)

@@ -1,4 +1,4 @@
-"""Putting the app together: the route table behind its guard, static files, and what happens when something fails."""
+"""Assembly of the app: the route table behind access control, static files, and error handlers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from gonogo.files import disk_is_full
 from gonogo.server import responses
 from gonogo.server.access import AccessKind, Role, Route
 from gonogo.server.account import login
+from gonogo.server.auth.access_check import AccessCheckedRoute, identify, route_arguments
 from gonogo.server.auth.accounts import Accounts
-from gonogo.server.auth.guard import GuardedRoute, guard_kwargs, identify
 from gonogo.server.components import Components
 from gonogo.server.context import component
 from gonogo.server.language import N_, RefusedError, translations
@@ -40,7 +40,7 @@ _REFUSALS = {
     404: N_("Not found."),
     405: N_("This address does not accept this kind of request."),
     413: N_("The request is too large."),
-    422: N_("Something in this request is missing or malformed."),
+    422: N_("A field in this request is missing or invalid."),
     429: N_("Too many requests. Wait a little."),
     500: N_("Internal error. It was logged; nothing was changed."),
     503: N_("The server is busy. Wait a few seconds and try again."),
@@ -48,26 +48,26 @@ _REFUSALS = {
 }
 
 _NOT_TAKEN = N_("You don't have permission for this, or the page was open for too long. Reload it and try again.")
-"""A change without the session's CSRF token, or by a role that may not make it."""
+"""Message for a missing CSRF token or a wrong role."""
 
 
 _LEDGER = N_("The ledger cannot be written or read. Nothing was changed. Check its disk, then try again.")
 
 
 class UndeclaredRouteError(GonogoError):
-    """A route does not say who may use it; the app does not start."""
+    """Raised at startup if a route does not declare who may use it."""
 
 
 def create_app(workspace: Workspace, *, options: Options | None = None, table: Iterable[Route] = ROUTES) -> FastAPI:
     """Build the app for a workspace.
 
     Args:
-        workspace: What it works on.
-        options: How it is run.
-        table: The routes; another one only for tests.
+        workspace: The workspace to serve.
+        options: Server options.
+        table: The route table; tests may pass another one.
 
     Raises:
-        UndeclaredRouteError: a route declares no roles and is not one of the few that are public.
+        UndeclaredRouteError: a route declares no roles and is not public.
     """
     options = options or Options()
 
@@ -82,11 +82,11 @@ def create_app(workspace: Workspace, *, options: Options | None = None, table: I
     quiet: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
     app = FastAPI(title="gonogo", docs_url=None, redoc_url=None, openapi_url=None, telemetry=quiet, lifespan=lifespan)
     app.state.table = tuple(table)
-    app.router.route_class = GuardedRoute
+    app.router.route_class = AccessCheckedRoute
     for route in app.state.table:
-        app.add_api_route(**guard_kwargs(route))
+        app.add_api_route(**route_arguments(route))
         added = app.router.routes[-1]
-        if isinstance(added, GuardedRoute):
+        if isinstance(added, AccessCheckedRoute):
             added.declared = route
     app.mount("/static", _Static(directory=STATIC))
     check_declarations(app)
@@ -100,10 +100,10 @@ def create_app(workspace: Workspace, *, options: Options | None = None, table: I
 
 
 def check_declarations(app: FastAPI) -> None:
-    """Hold every route of an app against the table.
+    """Check every route of an app against the table.
 
     Raises:
-        UndeclaredRouteError: one has no line there, or a line that names no roles.
+        UndeclaredRouteError: a route has no entry, or its entry names no roles.
     """
     for route in app.router.routes:
         if isinstance(route, Mount) and route.path == "/static":
@@ -111,19 +111,21 @@ def check_declarations(app: FastAPI) -> None:
         path = getattr(route, "path", repr(route))
         declared = getattr(route, "declared", None)
         if not isinstance(declared, Route) or declared.path != path:
-            raise UndeclaredRouteError(f"{path}: expected a line in gonogo.server.routes.ROUTES, found none.")
+            raise UndeclaredRouteError(f"{path}: expected an entry in gonogo.server.routes.ROUTES, found none.")
         if not declared.roles <= frozenset(Role):
             raise UndeclaredRouteError(f"{path}: expected roles, found {set(declared.roles)}.")
         if not declared.roles and path not in PUBLIC_PATHS:
             raise UndeclaredRouteError(
-                f"{path}: names no roles. Name who may use it; only {', '.join(sorted(PUBLIC_PATHS))} are public."
+                f"{path}: names no roles. Add roles; only {', '.join(sorted(PUBLIC_PATHS))} are public."
             )
 
 
 class _Static(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         answer = await super().get_response(path, scope)
-        answer.headers["Cache-Control"] = "no-cache"  # kept, but asked for by its ETag: never an old script
+        answer.headers["Cache-Control"] = (
+            "no-cache"  # cached, but revalidated by ETag, so that an old script is never used
+        )
         return answer
 
 
@@ -136,8 +138,8 @@ async def _malformed(request: Request, error: Exception) -> Response:
     if request.url.path == "/login":
         return await run_in_threadpool(login.incomplete_login, request)
     if request.scope.get("gonogo.kind") is AccessKind.FORM and request.state.visitor.user is not None:
-        said = RefusedError(N_("Something in this form is missing or malformed."))
-        return await run_in_threadpool(responses.refuse, request, said)
+        refusal = RefusedError(N_("A field in this form is missing or invalid."))
+        return await run_in_threadpool(responses.refuse, request, refusal)
     return await run_in_threadpool(_tell, request, 422)
 
 
@@ -149,14 +151,14 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 async def _broke(request: Request, error: Exception) -> Response:
-    # Starlette raises it again after this answer, so that uvicorn logs it. It answers outside `SecurityHeaders`.
+    # Starlette re-raises the error after this response, so uvicorn logs it. The response bypasses `SecurityHeaders`.
     answer = await run_in_threadpool(_tell, request, 507 if disk_is_full(error) else 500)
     answer.headers.update({**HEADERS, "Cache-Control": "no-store"})
     return answer
 
 
 def _tell(request: Request, status_code: int, error: Exception | None = None, headers: object = None) -> Response:
-    """Say what went wrong: a page to a person, JSON to a script."""
+    """Report an error: a page for a browser, JSON for a script."""
     kind = request.scope.get("gonogo.kind")
     if not hasattr(request.state, "visitor"):
         request.state.visitor = identify(component(request, Accounts), request)
@@ -167,9 +169,9 @@ def _tell(request: Request, status_code: int, error: Exception | None = None, he
         known = _LEDGER if status_code == 503 and error else _REFUSALS.get(status_code, _REFUSALS[400])
         if status_code == 403 and kind in (AccessKind.FORM, AccessKind.CALL):
             known = _NOT_TAKEN
-        # What failed inside may name files: that is for people who are logged in.
-        told = str(error) if error and status_code != 507 and request.state.visitor.role else ""
-        message = told or translations(language).gettext(known)
+        # Internal error messages may name files, so only logged-in users see them.
+        detail = str(error) if error and status_code != 507 and request.state.visitor.role else ""
+        message = detail or translations(language).gettext(known)
     if kind in (AccessKind.PAGE, AccessKind.FORM) or (
         kind is None and "text/html" in request.headers.get("accept", "")
     ):

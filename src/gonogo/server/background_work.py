@@ -1,4 +1,4 @@
-"""Work that takes longer than a page may: one thing at a time in one thread, so that the line keeps its processor."""
+"""Background tasks, run one at a time in one thread to leave the processor to the line."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _log = logging.getLogger(__name__)
 
 
 class StoppedError(GonogoError):
-    """The server shuts down; raised inside a task at its next step."""
+    """Raised inside a task at its next step when the server shuts down."""
 
 
 class Task:
-    """One piece of work and how far it is."""
+    """One background task and its progress."""
 
     def __init__(self, title: str, stop: threading.Event) -> None:
         self.title = title
@@ -26,13 +26,13 @@ class Task:
         self.done, self.total = 0, 0
         self.over = False
         self.failure: RefusedError | str = ""
-        """Why it failed; empty where it did not."""
+        """Why it failed; empty if it did not."""
 
     def step(self, done: int, total: int) -> None:
-        """Say how far it is.
+        """Report progress.
 
         Raises:
-            StoppedError: it must end now.
+            StoppedError: the task must stop.
         """
         self.done, self.total = done, total
         if self._stop.is_set():
@@ -40,7 +40,7 @@ class Task:
 
 
 class Worker:
-    """Runs tasks in the order in which they came."""
+    """Runs tasks in the order of submission."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gonogo-background")
@@ -49,12 +49,12 @@ class Worker:
         self._lock = threading.Lock()
 
     def submit(self, key: Hashable, title: str, work: Callable[[Task], None]) -> Task:
-        """Do some work, unless the same is waiting or running already.
+        """Submit a task, unless one with the same key is already waiting or running.
 
         Args:
-            key: Names the work.
-            title: What people read, marked with ``N_``.
-            work: Calls `Task.step` as it goes.
+            key: Identifies the task.
+            title: Text shown to users, marked with ``N_``.
+            work: The function to run; it calls `Task.step` to report progress.
         """
         with self._lock:
             known = self._tasks.get(key)
@@ -65,17 +65,17 @@ class Worker:
             return task
 
     def task(self, key: Hashable) -> Task | None:
-        """The latest task of that name, be it over or not."""
+        """The latest task with this key, finished or not; ``None`` if there is none."""
         with self._lock:
             return self._tasks.get(key)
 
     def busy(self) -> list[Task]:
-        """What waits or runs."""
+        """The tasks that are waiting or running."""
         with self._lock:
             return [task for task in self._tasks.values() if not task.over]
 
     def close(self) -> None:
-        """Let the running task end at its next step, and start no other."""
+        """Stop the running task at its next step and start no other."""
         self._stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -86,7 +86,7 @@ class Worker:
             task.failure = "stopped"
         except GonogoError as error:
             task.failure = error if isinstance(error, RefusedError) else str(error)
-        except Exception as error:  # noqa: BLE001  the edge of a thread: logged, shown, and the next task still runs
+        except Exception as error:  # noqa: BLE001  thread boundary: logged and shown; the next task still runs
             _log.error("%s failed", task.title, exc_info=error)
             task.failure = "failed; see the server's log"
         finally:

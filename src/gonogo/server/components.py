@@ -1,4 +1,4 @@
-"""The server's components: opened together when an app is built, started and closed in its lifespan."""
+"""The server's components: opened when an app is built, started and closed in its lifespan."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Components:
-    """One of each type. A handler does not get all of this, only what it names: see `gonogo.server.context.Use`."""
+    """One instance of each component. A handler gets only the components it names: see `gonogo.server.context.Use`."""
 
     workspace: Workspace
     ledger_pool: LedgerPool
@@ -67,17 +67,17 @@ class Components:
         return next(each for each in vars(self).values() if isinstance(each, kind))
 
     def start(self) -> None:
-        """Begin waiting training runs, and read in the background what pages keep in memory."""
+        """Start queued training runs, and fill the in-memory caches of the pages in the background."""
 
         def read(task: Task) -> None:
             self.review.decisions.standing()
             self.understanding.line.parts(())
 
-        self.jobs.tend()
+        self.jobs.start_queued()
         self.worker.submit("warm", N_("Reading the ledger"), read)
 
     def close(self) -> None:
-        """Stop what runs in the background and close the files. A training run goes on."""
+        """Stop background work and close the files. A training run continues."""
         self.worker.close()
         self.jobs.close()
         self.labelling.close()

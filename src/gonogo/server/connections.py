@@ -1,7 +1,7 @@
-"""Connections of ``gonogo serve``: how many at once, how many from one address, and how long a client may take.
+"""Connection limits of ``gonogo serve``: total, per address, and timeouts for slow clients.
 
-uvicorn limits none of these while a request is being received: its keep-alive timeout only covers the pause between two
-requests, and ends with the first byte of the next.
+uvicorn limits none of these while it receives a request: its keep-alive timeout covers only the pause between two
+requests and ends with the first byte of the next.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ from gonogo.server.auth.throttle import network_of
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 RETRY_AFTER_S = 5
-_REFUSALS_AT_ONCE = 32  # connections beyond the limit that are still told so; further ones are closed at once
+_REFUSALS_AT_ONCE = 32  # connections beyond the limit that still get a 503; further ones are closed immediately
 _SMALL_BODY = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionLimits:
-    """What clients may take of the server."""
+    """Limits on client connections."""
 
     total: int = 400
     per_address: int = 100
-    """From one address, or one IPv6 network of 64 bits; proxies are exempt."""
+    """Per address, or per /64 network for IPv6; proxies are exempt."""
     head_s: float = 10.0
-    """From the connection, or the last answer, to the end of a request's head; also for the TLS handshake."""
+    """Timeout from the connection or the previous response to the end of a request's head; also for the handshake."""
     idle_s: int = 5
-    """Between two requests."""
+    """Idle time between two requests."""
     body_window_s: float = 20.0
     body_window_bytes: int = 20 * 1024
-    """What must arrive of a body in each window, as long as the server reads it."""
+    """Minimum of a request body that must arrive in each window while the server reads it."""
     stall_s: float = 30.0
-    """How long an answer may wait for a client that does not read."""
+    """Timeout of a response to a client that does not read."""
     linger_s: float = 10.0
-    """How long a closed connection may take to take leave."""
+    """Timeout for closing a connection."""
     tick_s: float = 0.5
-    """How often these times are checked."""
+    """Interval of the timeout checks."""
     proxies: tuple[Network, ...] = ()
-    """Reverse proxies: their connections carry those of many people, and their ``X-Forwarded-For`` and
-    ``X-Forwarded-Proto`` are believed."""
+    """Reverse proxies: exempt from the limit per address, and trusted for ``X-Forwarded-For`` and
+    ``X-Forwarded-Proto``."""
 
 
-class Door:
-    """Counts connections; at a limit the oldest one that keeps the server waiting makes room for the next."""
+class ConnectionCounter:
+    """Counts connections. At a limit, the oldest connection that keeps the server waiting is closed to make room."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
@@ -67,7 +67,7 @@ class Door:
         return len(self._inside) + len(self._refused)
 
     def enter(self, connection: Connection) -> bool:
-        """Let a connection in; ``False``: it is one too many."""
+        """Admit a connection; returns ``False`` if it exceeds a limit."""
         own = [other for other in self._inside if other.address == connection.address]
         crowded = len(own) >= self.limits.per_address and not connection.exempt
         if (crowded and not self._make_room(own)) or (
@@ -78,19 +78,19 @@ class Door:
         return True
 
     def refuse(self, connection: Connection) -> bool:
-        """Keep a connection that is one too many just long enough to say so; ``False``: not even that."""
+        """Keep an excess connection open to send a 503; returns ``False`` if too many are being refused."""
         if len(self._refused) >= _REFUSALS_AT_ONCE:
             return False
         self._refused.add(connection)
         return True
 
     def leave(self, connection: Connection) -> None:
-        """Give a connection's place free."""
+        """Release a connection's slot."""
         self._inside.pop(connection, None)
         self._refused.discard(connection)
 
     def _make_room(self, candidates: Iterable[Connection]) -> bool:
-        """End the oldest of these that keeps the server waiting, of the address that has the most such ones."""
+        """Close the oldest connection that keeps the server waiting, from the address with the most of them."""
         waiting = [candidate for candidate in candidates if candidate.waits_for_client]
         if not waiting:
             return False
@@ -104,38 +104,38 @@ class Door:
 class Connection(H11Protocol):
     """One connection; see `ConnectionLimits`."""
 
-    door: ClassVar[Door]
+    counter: ClassVar[ConnectionCounter]
     tls: ClassVar[ssl.SSLContext | None]
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.address, self.exempt = "", False
-        self._raw: asyncio.Transport | None = None  # below TLS, if there is any
+        self._raw: asyncio.Transport | None = None  # below TLS, if it is used
         self._begun = False  # whether HTTP may be spoken
-        self._early = b""  # what a client sent together with the end of its handshake
+        self._early = b""  # data that arrived together with the end of the handshake
         self._handshake: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._since = self._window_since = self._write_since = self.loop.time()
         self._closing_since: float | None = None
         self._received = self._request_received = self._window_received = self._unsent = 0
-        self._head_s = self.door.limits.head_s
+        self._head_s = self.counter.limits.head_s
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether the client has not yet sent what it is to be answered, and is not plainly busy sending it."""
+        """Whether the server waits for a request that the client is not actively sending."""
         if not self._begun or self.conn.their_state is h11.IDLE:
             return True
         slow = self.loop.time() - self._since > self._head_s and self._received - self._request_received < _SMALL_BODY
         return self.conn.their_state is h11.SEND_BODY and slow
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Let it in, or say that it is one too many; then TLS, then HTTP."""
+        """Admit or refuse the connection, then start TLS, then HTTP."""
         self._raw = transport
         peer = (transport.get_extra_info("peername") or ("",))[0]
-        self.address, self.exempt = network_of(peer), is_within(peer, self.door.limits.proxies)
-        _give_up_on_silence(transport, self.door.limits.stall_s)
-        if not self.door.enter(self):
-            if self.tls is not None or not self.door.refuse(self):
+        self.address, self.exempt = network_of(peer), is_within(peer, self.counter.limits.proxies)
+        _give_up_on_silence(transport, self.counter.limits.stall_s)
+        if not self.counter.enter(self):
+            if self.tls is not None or not self.counter.refuse(self):
                 transport.abort()
                 return
             self.app, self._head_s = _busy, min(2.0, self._head_s)
@@ -146,15 +146,15 @@ class Connection(H11Protocol):
             self._handshake = self.loop.create_task(self._begin_tls(transport, self.tls))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give its place free."""
-        self.door.leave(self)
+        """Release its slot."""
+        self.counter.leave(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._begun:
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes in."""
+        """Count received bytes."""
         self._received += len(data)
         if self._begun:
             super().data_received(data)
@@ -162,12 +162,12 @@ class Connection(H11Protocol):
             self._early += data
 
     def on_response_complete(self) -> None:
-        """The next request's time begins."""
+        """Start the timeout of the next request."""
         self._since, self._request_received = self.loop.time(), self._received
         super().on_response_complete()
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Close the connection immediately."""
         if self._raw is not None:
             self._raw.abort()
 
@@ -179,7 +179,7 @@ class Connection(H11Protocol):
         except OSError:
             transport = None
         if transport is None or raw.is_closing():
-            self.door.leave(self)
+            self.counter.leave(self)
             raw.abort()
             return
         self._begin(transport)
@@ -196,10 +196,10 @@ class Connection(H11Protocol):
         if self._overdue(self.loop.time()):
             self.abort()
         else:
-            self._timer = self.loop.call_later(self.door.limits.tick_s, self._tick)
+            self._timer = self.loop.call_later(self.counter.limits.tick_s, self._tick)
 
     def _overdue(self, now: float) -> bool:
-        limits = self.door.limits
+        limits = self.counter.limits
         if self.transport.is_closing():
             self._closing_since = self._closing_since or now
             return now - self._closing_since > limits.linger_s
@@ -210,7 +210,7 @@ class Connection(H11Protocol):
         if self.conn.their_state is not h11.SEND_BODY or self.flow.read_paused:
             self._window_since, self._window_received = now, self._received
             return False
-        if self.cycle.response_complete:  # it was refused, and the client goes on sending
+        if self.cycle.response_complete:  # refused, and the client continues to send
             return now - self._since > limits.linger_s
         if now - self._window_since > limits.body_window_s:
             if self._received - self._window_received < limits.body_window_bytes:
@@ -223,17 +223,17 @@ class Connection(H11Protocol):
         if unsent == 0 or unsent < self._unsent:
             self._write_since = now
         self._unsent = unsent
-        return now - self._write_since > self.door.limits.stall_s
+        return now - self._write_since > self.counter.limits.stall_s
 
 
 def uvicorn_options(limits: ConnectionLimits, *, tls: ssl.SSLContext | None = None) -> dict[str, Any]:
-    """Arguments for ``uvicorn.Config`` and ``uvicorn.run`` that put these limits in force.
+    """Arguments for ``uvicorn.Config`` and ``uvicorn.run`` that enforce these limits.
 
     Args:
-        limits: What clients may take.
-        tls: Serve https with this context.
+        limits: Connection limits.
+        tls: TLS context for HTTPS.
     """
-    protocol = type("Connection", (Connection,), {"door": Door(limits), "tls": tls})
+    protocol = type("Connection", (Connection,), {"counter": ConnectionCounter(limits), "tls": tls})
     return {
         "http": protocol,
         "ws": "none",
@@ -247,10 +247,10 @@ def uvicorn_options(limits: ConnectionLimits, *, tls: ssl.SSLContext | None = No
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Addresses and networks as they are written: ``192.168.7.2``, ``10.0.0.0/8``, ``fd00::/64``.
+    """Parse addresses and networks such as ``192.168.7.2``, ``10.0.0.0/8`` or ``fd00::/64``.
 
     Raises:
-        InputError: one of them is neither.
+        InputError: one is neither an address nor a network.
     """
     found = []
     for text in texts:
@@ -267,7 +267,7 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     """Read a certificate chain and its private key.
 
     Raises:
-        InputError: they cannot be read, or do not belong together.
+        InputError: they cannot be read or do not match.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
@@ -281,7 +281,7 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 def is_within(address: str, networks: Iterable[Network]) -> bool:
-    """Whether an address is in one of these networks."""
+    """Whether an address belongs to one of these networks."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -290,7 +290,7 @@ def is_within(address: str, networks: Iterable[Network]) -> bool:
 
 
 def _give_up_on_silence(transport: asyncio.Transport, longest_s: float) -> None:
-    # A laptop that fell asleep acknowledges nothing: its live pages must not stay for the kernel's quarter of an hour.
+    # A sleeping laptop acknowledges nothing; without this, its live pages would stay open for the kernel's 15 minutes.
     connected = transport.get_extra_info("socket")
     if connected is not None and hasattr(socket, "TCP_USER_TIMEOUT") and connected.family != socket.AF_UNIX:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(longest_s * 1000))

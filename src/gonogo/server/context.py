@@ -1,10 +1,10 @@
-"""What a handler is given: the server's components, each named by its type.
+"""Dependency injection for handlers: each server component is requested by its type.
 
 ::
 
     def lots(request: Request, ledger_pool: Use[LedgerPool], me: Me) -> Response: ...
 
-`gonogo.server.components.Components` opens them; a handler names only those that it needs.
+`gonogo.server.components.Components` opens them; a handler names only those it needs.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pydantic import Field
 T = TypeVar("T")
 
 RowNumber = Annotated[int, Field(ge=0, lt=2**63)]
-"""A row's number in a database, as an argument of a handler: SQLite holds none that is larger."""
+"""Type of a handler argument that is a row number; the upper bound is SQLite's."""
 
 
 class Provider(Protocol):
-    """What ``app.state.components`` is."""
+    """The interface of ``app.state.components``."""
 
     def of(self, kind: type[T]) -> T:
         """The component of this type."""
 
 
 def component(request: Request, kind: type[T]) -> T:
-    """The server's component of a type, for code that has the request but is not a handler."""
+    """Return the component of a type, for code that has the request but is not a handler."""
     components: Provider = request.app.state.components
     return components.of(kind)
 

@@ -1,6 +1,6 @@
-"""The server's own database: people, sessions, tokens, failed logins, shortcuts and lent parts, with its schema.
+"""The server's database and its schema: people, sessions, tokens, failed logins, shortcuts, parts assigned for review.
 
-Verdicts and actions go to the ledger instead.
+Verdicts and actions are stored in the ledger instead.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ CREATE TABLE throttle (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE settings (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 """
-"""Version 0.1.0; it made the tables of format 2 as well, where they were first needed."""
+"""Version 0.1.0, which also created the tables of format 2 when they were first needed."""
 _FORMAT_2 = """
 CREATE TABLE IF NOT EXISTS devices (
   device_sha256 BLOB NOT NULL,
@@ -87,25 +87,25 @@ CREATE TABLE IF NOT EXISTS review_kinds (
 ) STRICT, WITHOUT ROWID;
 """
 MIGRATIONS = (_FORMAT_1, _FORMAT_2)
-"""Each brings the schema from one format to the next. A change of the schema is a further entry, never an edit."""
+"""Migrations from each format to the next. To change the schema, add an entry; never edit one."""
 FORMAT = len(MIGRATIONS)
 
 
 class Database:
-    """One connection behind a lock: a few hundred logins a day need no more. Build it with `open`."""
+    """One SQLite connection behind a lock, enough for a few hundred logins a day. Create it with `open`."""
 
     def __init__(self, connection: apsw.Connection, secret: bytes) -> None:
         self._lock = threading.RLock()
         self._connection = connection
         self.secret = secret
-        """Keys the CSRF tokens; made once for each workspace."""
+        """Secret key of the CSRF tokens, created once per workspace."""
 
     @classmethod
     def open(cls, path: Path) -> Database:
-        """Open the file, make it if it is missing, and bring its schema up to date.
+        """Open the file, create it if it is missing, and migrate its schema.
 
         Raises:
-            InputError: a later gonogo wrote it.
+            InputError: it was written by a newer version of gonogo.
         """
         path.touch(mode=0o600)
         connection = apsw.Connection(str(path))
@@ -115,7 +115,9 @@ class Database:
         found = int(connection.pragma("user_version"))
         if found > FORMAT:
             connection.close()
-            raise InputError(f"{path}: expected format {FORMAT} or lower, found {found}. Use the gonogo that wrote it.")
+            raise InputError(
+                f"{path}: expected format {FORMAT} or lower, found {found}. Use the version of gonogo that wrote it."
+            )
         for number, script in enumerate(MIGRATIONS[found:], start=found + 1):
             with connection:
                 connection.execute(script)
@@ -128,7 +130,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing; other threads wait."""
+        """A transaction; other threads wait until it ends."""
         with self._lock, self._connection:
             yield
 
@@ -150,5 +152,5 @@ class Database:
 
 
 def digest(token: str) -> bytes:
-    """What is kept of a random token: its SHA-256. Tokens have 256 bits of their own, so no salt is needed."""
+    """SHA-256 of a random token, for storage. Tokens have 256 bits of entropy, so no salt is needed."""
     return hashlib.sha256(token.encode()).digest()

@@ -1,7 +1,7 @@
-"""The workspace's data sets: many people read and change them at once, one at a time writes.
+"""The workspace's data sets, with concurrent reads and serialized writes.
 
-Reading is from memory while the file stays as it was. A change holds the data set's lock, in this process and between
-processes (`gonogo.dataset.locked`), and ends in one atomic write of ``metadata.jsonl``.
+Records are read from memory unless the file has changed. A change holds the data set's lock, within and between
+processes (`gonogo.dataset.locked`), and ends with one atomic write of ``metadata.jsonl``.
 """
 
 from __future__ import annotations
@@ -32,52 +32,52 @@ _KIND_LIST = TypeAdapter(list[str])
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """A data set as it was at one moment."""
+    """Snapshot of a data set."""
 
     name: str
     root: Path
     samples: Mapping[str, Sample]
-    """By file name, in the file's order."""
+    """Records by file name, in file order."""
     version: int
-    """Grows with every change; see `since`."""
+    """Increases with every change; see `since`."""
     changed_at: Mapping[str, int]
     """The version at which a picture's record last changed."""
 
     @property
     def dataset(self) -> Dataset:
-        """The same for gonogo's other rooms."""
+        """The same data as a `gonogo.dataset.Dataset`."""
         return Dataset(root=self.root, samples=tuple(self.samples.values()))
 
     def find(self, file: str) -> Sample:
-        """A picture's record.
+        """Return a picture's record.
 
         Raises:
-            RefusedError: there is none.
+            RefusedError: there is no such picture.
         """
         if file not in self.samples:
             raise RefusedError(N_("There is no picture %(file)s in this data set."), file=file[:200])
         return self.samples[file]
 
     def since(self, version: int) -> list[Sample]:
-        """What changed after a version; everything, where the version is not one of this run of the server."""
+        """Records changed after a version; all records if the version is from an earlier run of the server."""
         return [sample for file, sample in self.samples.items() if self.changed_at[file] > version]
 
 
 class DatasetDraft:
-    """A data set while it is being changed."""
+    """Mutable draft of a data set during a change."""
 
     def __init__(self, before: Records) -> None:
         self.before = before
         self.samples = dict(before.samples)
 
     def put(self, samples: Iterable[Sample]) -> None:
-        """Add pictures' records, or replace those with the same file name."""
+        """Add records; a record with the same file name is replaced."""
         self.samples.update((sample.file_name, sample) for sample in samples)
 
 
 @dataclass
-class _Held:
-    """What is remembered of one data set."""
+class _CachedDataset:
+    """Cached state of one data set."""
 
     lock: threading.RLock = field(default_factory=threading.RLock)
     signature: tuple[int, ...] = ()
@@ -85,22 +85,22 @@ class _Held:
 
 
 class Datasets:
-    """Every data set of a workspace, by name."""
+    """The data sets of a workspace."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, _CachedDataset] = {}
         self._guard = threading.Lock()
 
     def names(self) -> list[str]:
-        """All of them, sorted."""
+        """Sorted names of all data sets."""
         return sorted(path.parent.name for path in self._root.glob(f"*/{METADATA}"))
 
     def create(self, name: str) -> None:
-        """Begin an empty data set.
+        """Create an empty data set.
 
         Raises:
-            RefusedError: the name is taken, or cannot be one.
+            RefusedError: the name is taken or invalid.
         """
         name = checked_name(name)
         if (self._root / name).exists():
@@ -108,18 +108,18 @@ class Datasets:
         write_beside(self._root / name / METADATA, b"")
 
     def root_of(self, name: str) -> Path:
-        """The folder of a data set.
+        """Return the folder of a data set.
 
         Raises:
             RefusedError: there is none of this name.
         """
-        # Compared with what lies there, so that no name leads out of the folder.
+        # Compared with the existing folders, so that no name points outside this folder.
         if name not in self.names():
             raise RefusedError(N_("There is no data set %(name)s."), name=name[:64])
         return self._root / name
 
     def read(self, name: str) -> Records:
-        """A data set as it is now.
+        """Return the current state of a data set.
 
         Raises:
             RefusedError: there is none of this name.
@@ -131,11 +131,11 @@ class Datasets:
 
     @contextmanager
     def changing(self, name: str) -> Iterator[DatasetDraft]:
-        """Change a data set: what the draft holds at the end of the block is written, unless the block raises.
+        """Change a data set: the draft is written at the end of the block, unless the block raises.
 
         Raises:
             RefusedError: there is none of this name.
-            InputError: it cannot be written; nothing was changed.
+            InputError: the file cannot be written; nothing was changed.
         """
         held, root = self._of(name), self.root_of(name)
         with held.lock, locked(root):
@@ -146,14 +146,14 @@ class Datasets:
                 self._remember(name, held, draft.samples)
 
     def kinds(self, name: str) -> list[str]:
-        """The defect kinds of a data set: those listed for its number keys, then others in use."""
+        """The defect kinds of a data set: those with number keys first, then others in use."""
         records = self.read(name)
         listed = self.listed_kinds(name)
         used = {sample.defect for sample in records.samples.values() if sample.defect}
         return [*listed, *sorted(used - set(listed))]
 
     def listed_kinds(self, name: str) -> list[str]:
-        """The defect kinds to which somebody gave number keys, in their order."""
+        """The defect kinds with number keys, in the order of the keys."""
         path = self.root_of(name) / KINDS
         try:
             return _KIND_LIST.validate_json(path.read_bytes()) if path.is_file() else []
@@ -161,36 +161,38 @@ class Datasets:
             raise InputError(f"{path}: expected a list of names ({error}). Correct or remove it.") from error
 
     def set_kinds(self, name: str, kinds: Iterable[str]) -> list[str]:
-        """Name the defect kinds, in the order of their number keys; those in use stay.
+        """Set the defect kinds in the order of their number keys; kinds in use are kept.
 
         Raises:
-            RefusedError: too many, or a name that is too long or not printable.
+            RefusedError: there are too many kinds, or a name is too long or not printable.
         """
         chosen = list(dict.fromkeys(kind.strip() for kind in kinds if kind.strip()))
         for kind in chosen:
             if len(kind) > LONGEST_KIND or not kind.isprintable():
-                raise RefusedError(N_("A kind has 1 to %(longest)s printable characters."), longest=LONGEST_KIND)
+                raise RefusedError(
+                    N_("A kind of defect must have 1 to %(longest)s printable characters."), longest=LONGEST_KIND
+                )
         if len(chosen) > MOST_KINDS:
             raise RefusedError(N_("A data set has at most %(most)s kinds of defect."), most=MOST_KINDS)
         write_beside(self.root_of(name) / KINDS, _KIND_LIST.dump_json(chosen))
         return self.kinds(name)
 
-    def _of(self, name: str) -> _Held:
+    def _of(self, name: str) -> _CachedDataset:
         self.root_of(name)
         with self._guard:
-            return self._held.setdefault(name, _Held())
+            return self._held.setdefault(name, _CachedDataset())
 
-    def _refreshed(self, name: str, held: _Held) -> Records:
-        """The records from memory, or read anew where another program changed the file."""
+    def _refreshed(self, name: str, held: _CachedDataset) -> Records:
+        """Return the records from memory, or read them again if another program changed the file."""
         if held.records is None or held.signature != _signature(self._root / name):
             found = Dataset.read(self._root / name)
             self._remember(name, held, {sample.file_name: sample for sample in found.samples})
         assert held.records is not None
         return held.records
 
-    def _remember(self, name: str, held: _Held, samples: Mapping[str, Sample]) -> None:
+    def _remember(self, name: str, held: _CachedDataset, samples: Mapping[str, Sample]) -> None:
         before = held.records
-        # The clock, so that the versions of an earlier run of the server are older than all of this one.
+        # Starts at the clock, so that versions of an earlier run of the server are older than all of this run.
         version = max(time.time_ns() // 1_000_000, before.version + 1 if before else 0)
         known: Mapping[str, Sample] = before.samples if before else {}
         changed_at = {
@@ -208,19 +210,19 @@ class Datasets:
 
 
 def checked_name(name: str) -> str:
-    """A name for a data set or an inspector, as it may stand in a path and in a command.
+    """Check the name of a data set or an inspector; it must be safe in paths and commands.
 
     Raises:
-        RefusedError: it cannot be one.
+        RefusedError: the name is invalid.
     """
     name = name.strip()
     if not _NAME.fullmatch(name):
-        raise RefusedError(N_("A name has 1 to 64 characters: letters a to z, digits, hyphens and underscores."))
+        raise RefusedError(N_("A name must have 1 to 64 characters: letters a to z, digits, hyphens and underscores."))
     return name
 
 
 def decided(sample: Sample) -> bool:
-    """Whether somebody has judged the picture."""
+    """Whether the picture is labelled."""
     return sample.label is not None or sample.present is False
 
 

@@ -1,4 +1,4 @@
-"""English and German through gettext. The message in the code is the English text; ``locale/`` holds the others."""
+"""English and German texts via gettext. The code contains the English text; ``locale/`` contains the translations."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ LOCALES = Path(__file__).parent / "locale"
 
 
 def N_(message: str) -> str:  # noqa: N802 (gettext's own name for it)
-    """Mark a message for translation where it stands; it is translated where it is shown."""
+    """Mark a message for translation without translating it; it is translated when it is shown."""
     return message
 
 
 class RefusedError(InputError):
-    """Something a person asked for cannot be done; the message is shown to them in their language.
+    """A request cannot be fulfilled; the message is shown in the user's language.
 
     Args:
         message: English, marked with `N_`, with ``%(name)s`` placeholders.
-        values: For the placeholders.
+        values: Values for the placeholders.
     """
 
     def __init__(self, message: str, **values: str | int) -> None:
@@ -33,18 +33,18 @@ class RefusedError(InputError):
         super().__init__(message % values)
 
     def text(self, language: str) -> str:
-        """The message in a language."""
+        """Return the translated message."""
         return translations(language).gettext(self.message) % self.values
 
 
 @functools.cache
 def translations(language: str) -> gettext.NullTranslations:
-    """The catalogue of a language; English needs none."""
+    """Return the catalogue of a language; English needs none."""
     return gettext.translation("messages", LOCALES, [language], fallback=language == "en")
 
 
 def choose(setting: str | None, accept_language: str) -> str:
-    """The language to speak: the person's setting, else the first of the browser's that there is, else English."""
+    """Choose the language: the user's setting, else the first supported language of the browser, else English."""
     if setting in LANGUAGES:
         return setting
     wanted = [piece.split(";")[0].strip() for piece in accept_language.split(",")]

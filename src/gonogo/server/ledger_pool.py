@@ -1,4 +1,4 @@
-"""The ledger, shared by the server's threads: readers from a pool, one writer behind a lock."""
+"""The ledger, shared by the server's threads: a pool of readers and one writer behind a lock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _IDLE_READERS = 8
 
 
 class LedgerPool:
-    """Reads the ledger and writes down what people do. Build it with `open`."""
+    """Reads the ledger and records people's actions. Create it with `open`."""
 
     def __init__(self, path: Path, writer: Ledger) -> None:
         self.path = path
@@ -27,7 +27,7 @@ class LedgerPool:
 
     @classmethod
     def open(cls, path: Path) -> LedgerPool:
-        """Open a ledger for reading and writing; a missing one is made.
+        """Open a ledger for reading and writing; create it if it is missing.
 
         Raises:
             LedgerError: it cannot be opened.
@@ -36,7 +36,7 @@ class LedgerPool:
 
     @contextmanager
     def reading(self) -> Iterator[Ledger]:
-        """A read-only ledger for one thread to use while the block runs."""
+        """Provide a read-only ledger to one thread for the duration of the block."""
         try:
             ledger = self._readers.get_nowait()
         except queue.Empty:
@@ -59,18 +59,18 @@ class LedgerPool:
         defect: str | None = None,
         **details: JsonValue,
     ) -> Row[Action]:
-        """Write down that somebody did something; on the disk when this returns.
+        """Record an action; it is on disk when this returns.
 
         Args:
             action: One word, such as ``login``.
             who: The person's or token's name; unprintable characters are replaced.
-            about: The row it concerns.
-            label: What they say of the part.
-            defect: Its kind, where they call it bad.
-            details: Anything else worth keeping; never a secret.
+            about: The ledger row that it concerns.
+            label: The decision about the part.
+            defect: The kind of defect of a bad part.
+            details: Further details; never a secret.
 
         Raises:
-            LedgerError: it could not be recorded, so it must not be done.
+            LedgerError: the action could not be recorded and must not be carried out.
         """
         name = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in who)[:200] or "?"
         record = Action(action=action, who=name, about=about, label=label, defect=defect, details=details)

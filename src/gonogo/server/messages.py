@@ -1,6 +1,6 @@
-"""``python -m gonogo.server.messages``: gather the texts, bring the catalogues up to date, compile them.
+"""``python -m gonogo.server.messages``: extract the texts, update the catalogues and compile them.
 
-Prints what is still without a translation and then exits with 1.
+Prints untranslated texts and exits with 1 if there are any.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from gonogo.server.language import LANGUAGES, LOCALES
 _METHODS = [("**.py", "python"), ("**/templates/**.html", "jinja2.ext:babel_extract")]
 _OPTIONS = {"**/templates/**.html": {"trim_blocks": "true", "lstrip_blocks": "true", "silent": "false"}}
 _KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
-_LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)  # a date of its own would change the files at every run
+_LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)  # the current date would change the files on every run
 
 
 def extract() -> Catalog:
-    """Every text in the server's code and templates."""
+    """Extract every text from the server's code and templates."""
     catalog = Catalog(project="gonogo", creation_date=_LONG_AGO, revision_date=_LONG_AGO, fuzzy=False)
     found = extract_from_dir(Path(__file__).parent, _METHODS, _OPTIONS, _KEYWORDS, ["NOTE:"])
     for file, _, message, comments, context in found:
@@ -36,12 +36,12 @@ def extract() -> Catalog:
 
 
 def catalogue(language: str) -> Path:
-    """Where a language's translations are edited."""
+    """Path of a language's catalogue."""
     return LOCALES / language / "LC_MESSAGES" / "messages.po"
 
 
 def read_catalogue(language: str) -> Catalog:
-    """A language's translations as they stand in the file."""
+    """Read a language's catalogue."""
     path = catalogue(language)
     if not path.exists():
         return Catalog(locale=language, creation_date=_LONG_AGO, revision_date=_LONG_AGO, fuzzy=False)
@@ -50,12 +50,12 @@ def read_catalogue(language: str) -> Catalog:
 
 
 def missing_translations(catalog: Catalog) -> list[str]:
-    """The texts without a translation."""
+    """List the texts without a translation."""
     return [str(each.id) for each in catalog if each.id and (not each.string or not all(each.string) or each.fuzzy)]
 
 
 def compiled(catalog: Catalog) -> bytes:
-    """What gettext reads."""
+    """Compile a catalogue to the format that gettext reads."""
     data = io.BytesIO()
     write_mo(data, catalog)
     return data.getvalue()

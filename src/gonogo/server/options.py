@@ -1,4 +1,4 @@
-"""How a server is run."""
+"""Server options."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import argon2
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a server is run."""
+    """Server options."""
 
     names: tuple[str, ...] = ()
-    """Host names it answers to, besides addresses, ``localhost`` and this machine's own name."""
+    """Accepted host names, besides addresses, ``localhost`` and this machine's name."""
     tls: bool = False
-    """Whether it is reached by https: cookies are then sent by https alone."""
+    """Whether the server is reached via HTTPS; cookies are then restricted to HTTPS."""
     max_streams: int = 64
-    """Live pages open at once."""
+    """Maximum number of concurrent live pages."""
     hasher: argon2.PasswordHasher = field(default_factory=argon2.PasswordHasher)
     now: Callable[[], float] = time.time
 
     @property
     def allowed_hosts(self) -> frozenset[str]:
-        """Names in the Host header that are accepted, in lower case."""
+        """Accepted names in the Host header, in lower case."""
         own = socket.gethostname().lower()
         return frozenset({"localhost", own, socket.getfqdn().lower(), f"{own}.local", *map(str.lower, self.names)})

@@ -1,4 +1,4 @@
-"""The overview: what runs here, what waits for somebody, where to go."""
+"""The overview page: station, inspectors, data sets, parts waiting for review."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gonogo.server.workspace import Workspace
 
 @dataclass(frozen=True, kw_only=True)
 class Installed:
-    """One bundle of the workspace, as far as it can be read."""
+    """One bundle of the workspace, or the reason why it cannot be read."""
 
     name: str
     active: bool
@@ -32,7 +32,7 @@ class Installed:
 
 
 def overview(request: Request, feed: Use[Feed], ledger_pool: Use[LedgerPool], workspace: Use[Workspace]) -> Response:
-    """The first page after login."""
+    """The overview page."""
     snapshot = feed.read()
     with ledger_pool.reading() as ledger:
         waiting = ledger.count(Where(states=(State.REVIEW,), undecided=True))
@@ -43,14 +43,14 @@ def overview(request: Request, feed: Use[Feed], ledger_pool: Use[LedgerPool], wo
         snapshot=snapshot,
         waiting=waiting,
         bundles=[_installed(path, path == active) for path in workspace.bundle_paths()]
-        + [_odd(path) for path in workspace.odd_bundles()],
+        + [_odd(path) for path in workspace.unusable_bundles()],
         datasets=sorted(path.name for path in workspace.datasets.iterdir() if path.is_dir()),
     )
 
 
 def _odd(path: Path) -> Installed:
-    told = "not a folder" if not path.is_dir() else "its name is no line of text"
-    return Installed(name=readable(path.name), active=False, sha256="", point=None, problem=f"Not a bundle: {told}.")
+    why = "not a folder" if not path.is_dir() else "its name is not printable"
+    return Installed(name=readable(path.name), active=False, sha256="", point=None, problem=f"Not a bundle: {why}.")
 
 
 def _installed(path: Path, active: bool) -> Installed:

@@ -1,4 +1,4 @@
-"""Filling templates and answering: what every handler that shows a page calls."""
+"""Templates and responses for the page handlers."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ CAUSES: Mapping[str, str] = {
     Cause.PROCESS: N_("Worker process died"),
     Cause.LEDGER: N_("Not recorded"),
     Cause.DISK_FULL: N_("Disk full"),
-    Cause.REUSED_ID: N_("Id used twice"),
+    Cause.REUSED_ID: N_("ID used twice"),
     Cause.CHALLENGE: N_("Challenge part"),
 }
-"""The station's causes of a fault, for people."""
+"""Names of the station's fault causes for the pages."""
 _MOMENTS = {"en": "d MMM yyyy, HH:mm:ss", "de": "d. MMM yyyy, HH:mm:ss"}
 _NO_TIME = datetime.timedelta()
 
 
 def page(request: Request, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
-    """Answer with a template, filled with ``values`` and with what every page has (`base.html` names it)."""
+    """Respond with a page: a template with ``values`` and the variables of `base.html`."""
     sessions = component(request, Accounts).sessions
     visitor: Visitor = request.state.visitor
     notice = sessions.take_notice(visitor.session) if visitor.user and visitor.session else None
@@ -75,20 +75,20 @@ def page(request: Request, template: str, *, status_code: int = 200, **values: A
 
 
 def fill_template(language: str, template: str, **values: Any) -> Markup:
-    """A template in a language: a whole page, or a piece that goes into one or is put in its place by a script."""
+    """Render a template in a language: a whole page or a fragment."""
     return Markup(template_environment(language).get_template(template).render(**values))
 
 
 def back(request: Request, to: str, message: str) -> RedirectResponse:
-    """Answer a form: go to a page, which shows the message once."""
+    """Respond to a form: redirect to a page that shows the message once."""
     _leave(request, Notice(text=message))
     return RedirectResponse(to, 303)
 
 
 def refuse(request: Request, error: RefusedError) -> Response:
-    """Answer a form that asked for something impossible: back to the page it came from, which says why.
+    """Reject a form: redirect to the page it came from, which shows the reason.
 
-    The form there is filled in as it was sent; see `page`'s ``typed``.
+    The form there keeps the values as sent; see ``typed`` in `page`.
     """
     text, fields = error.text(request.state.visitor.language), request.scope.get("gonogo.fields", {})
     _leave(request, Notice(text=text, failed=True, form=request.url.path, fields=fields))
@@ -96,9 +96,9 @@ def refuse(request: Request, error: RefusedError) -> Response:
 
 
 def came_from(request: Request) -> str:
-    """The page that a form was sent from, with its query; ``/`` where the browser does not say, or it is no page.
+    """The page that a form was sent from, with its query; ``/`` if it is unknown or not a page.
 
-    An answer to a form may stand at an address that only takes forms; going there would end in a 405.
+    A response to a form may have an address that only accepts POST; redirecting there would give a 405.
     """
     referrer = urlsplit(request.headers.get("referer", "/"))
     if referrer.netloc != request.headers.get("host"):
@@ -112,18 +112,18 @@ def came_from(request: Request) -> str:
 
 
 def answer(**values: Any) -> JSONResponse:
-    """Answer a script."""
+    """Respond to a script with JSON."""
     return JSONResponse(values)
 
 
 def inside(target: str) -> str:
-    """A path on this server; ``/`` where ``target`` leads anywhere else."""
+    """Restrict a redirect target to this server; ``/`` if it points elsewhere."""
     plain = target.startswith("/") and not target.startswith("//") and "\\" not in target and target.isprintable()
     return target if plain else "/"
 
 
 def gettext_of(visitor: Visitor) -> Callable[[str], str]:
-    """``_`` for a handler that says something itself."""
+    """The translation function of a visitor, for handlers that format messages."""
     return translations(visitor.language).gettext
 
 
@@ -134,13 +134,13 @@ def _leave(request: Request, notice: Notice) -> None:
 
 
 def _typed(notice: Notice | None, form: str, field: str, default: str = "") -> str:
-    """What was typed into a field of a form that was refused just now."""
+    """The value of a field in a form that was just rejected."""
     return notice.fields.get(field, default) if notice is not None and notice.form == form else default
 
 
 @functools.cache
 def template_environment(language: str) -> Environment:
-    """The templates in one language. Autoescape is always on; an undefined name is an error."""
+    """The template environment of a language. Autoescape is always on; an undefined name is an error."""
     made = Environment(
         loader=PackageLoader("gonogo.server"),
         autoescape=True,
@@ -162,11 +162,11 @@ def template_environment(language: str) -> Environment:
         "offset_min": lambda: int((datetime.datetime.now().astimezone().utcoffset() or _NO_TIME).total_seconds() // 60),
     }
     made.filters |= {
-        # For names from a table. ``_()`` in a template marks its text as safe, so it is for literal texts alone.
-        "told": translations(language).gettext,
+        # For texts from a table. ``_()`` in a template marks its text as safe, so use it only for literals.
+        "translated": translations(language).gettext,
         "number": functools.partial(_number, language),
         "percent": functools.partial(_percent, language),
-        # A chosen share, without needless decimals.
+        # A chosen rate, without trailing zeros.
         "level": lambda share: numbers.format_percent(share, "0.####\N{NO-BREAK SPACE}%", locale=language),
         "moment": lambda at: _moment(at, language),
         "ago": lambda at, now: str(dates.format_timedelta(at - now, add_direction=True, locale=language)),
@@ -193,5 +193,5 @@ def _moment(at: float | datetime.datetime, language: str) -> str:
 
 
 def _local(at: float | datetime.datetime) -> datetime.datetime:
-    # Plant people read plant time: the server's own zone.
+    # Times are shown in plant time: the server's time zone.
     return (datetime.datetime.fromtimestamp(at, datetime.UTC) if isinstance(at, (int, float)) else at).astimezone()

@@ -1,6 +1,6 @@
-"""The route table: every address of the server, who may use it, and what answers. A page is added here.
+"""The route table: every path of the server, the roles that may use it, and its handler. Add new pages here.
 
-The guard, the navigation, the tests of access and the screenshots all read this table.
+Access control, the navigation, the access tests and the screenshots all use this table.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from gonogo.server.training import views as training
 from gonogo.server.understand import views as understand
 
 PUBLIC_PATHS = frozenset({"/health", "/login"})
-"""All that a visitor without login reaches, besides the static files."""
+"""Paths reachable without a login, besides the static files."""
 PICTURE = {"name": "tiny", "file": "images/test-000.png"}
-"""A data set and one of its pictures, as an example."""
+"""Example values: a data set and one of its pictures."""
 
 ROUTES: tuple[Route, ...] = (
     # Before login
     data("/health", login.health, PUBLIC),
     page_route("/login", login.login_page, PUBLIC),
     form("/login", login.login, PUBLIC),
-    # One's own account
+    # Own account
     form("/logout", login.logout, EVERYONE, before_password_change=True),
     page_route("/password", login.password_page, EVERYONE, before_password_change=True),
     form("/password", login.change_password, EVERYONE, before_password_change=True),
-    form("/taste", login.set_taste, EVERYONE, before_password_change=True),
+    form("/preferences", login.set_preferences, EVERYONE, before_password_change=True),
     # Overview and station
     page_route("/", overview, EVERYONE, menu=N_("Overview")),
     page_route("/station", station.station_page, EVERYONE, menu=N_("Station")),
@@ -60,7 +60,7 @@ ROUTES: tuple[Route, ...] = (
     form("/review/copy", review.copy_reviewed, ENGINEERS),
     data("/review/{ticket}/picture.jpg", review.reviewed_picture, REVIEWERS, example={"ticket": "none"}),
     data("/review/{ticket}/nearest", review.nearest, REVIEWERS, example={"ticket": "none"}),
-    data("/taught/{number}/picture.jpg", review.taught_picture, REVIEWERS | AUDITORS, example={"number": "0"}),
+    data("/judged/{number}/picture.jpg", review.judged_picture, REVIEWERS | AUDITORS, example={"number": "0"}),
     # Understand
     page_route("/understand", understand.understand_page, ENGINEERS_AND_AUDITORS, menu=N_("Understand")),
     data("/understand/setting", understand.setting, ENGINEERS_AND_AUDITORS),

@@ -1,4 +1,4 @@
-"""The outermost layer: host check and security headers around every answer."""
+"""Outermost middleware: host check and security headers for every response."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ CONTENT_SECURITY_POLICY = "; ".join(
 SANDBOX_POLICY = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'"
 )
-"""For pages written elsewhere: of no origin, without scripts or forms; with a style and pictures of their own."""
+"""For pages from elsewhere: opaque origin, no scripts or forms, inline style and pictures allowed."""
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
-    # Not "no-referrer": browsers would then send "Origin: null" with forms, and the origin could not be checked.
+    # Not "no-referrer": browsers would then send "Origin: null" with forms, which breaks the origin check.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -38,7 +38,7 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """ASGI middleware; see the module."""
+    """ASGI middleware; see the module docstring."""
 
     def __init__(self, app: ASGIApp, *, allowed_hosts: frozenset[str], tls: bool) -> None:
         self._app = app
@@ -48,7 +48,7 @@ class SecurityHeaders:
             self._headers["Strict-Transport-Security"] = "max-age=31536000"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, unless it names another host."""
+        """Handle a request; reject it if its Host header names another host."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -60,7 +60,7 @@ class SecurityHeaders:
                     headers[name] = value
                 if scope.get("gonogo.sandboxed"):
                     headers["Content-Security-Policy"] = SANDBOX_POLICY
-                # Pages hold names and pictures of parts; only static files say that they may be kept.
+                # Pages contain names and pictures of parts; only static files allow caching.
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
@@ -77,7 +77,7 @@ class SecurityHeaders:
 def is_own_address(host: str, allowed: frozenset[str]) -> bool:
     """Whether a Host header names this server.
 
-    A literal address always does: rebinding a name to this machine (the attack that this stops) needs a name.
+    A literal address is always accepted: DNS rebinding, which this check stops, needs a name.
     """
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
     try:

@@ -16,12 +16,12 @@ from gonogo.server.connections import ConnectionLimits, uvicorn_options
 
 @contextmanager
 def running(app: FastAPI, *, port: int = 0, limits: ConnectionLimits | None = None) -> Iterator[str]:
-    """Serve an app on this machine while the block runs; yields its address.
+    """Serve an app on localhost for the duration of the block; yields its URL.
 
     Args:
-        app: From `gonogo.server.create_app`; it is shut down at the end.
-        port: Which port; 0 takes a free one.
-        limits: What clients may take; None for the limits of ``gonogo serve``.
+        app: From `gonogo.server.create_app`; it is shut down afterwards.
+        port: TCP port; 0 chooses a free one.
+        limits: Connection limits; None for those of ``gonogo serve``.
 
     Raises:
         GonogoError: the server did not start.

@@ -1,4 +1,4 @@
-"""The folder that a server works on: data sets, bundles, the ledger, jobs, and the server's own small database."""
+"""The workspace folder of a server: data sets, bundles, ledger, training runs and database."""
 
 from __future__ import annotations
 
@@ -19,32 +19,34 @@ def _is_text(name: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """Where everything lies. Build it with `open`, which makes the folders.
+    """Paths of a workspace. Create it with `open`, which creates the folders.
 
     ::
 
         datasets/<name>/             pictures and metadata.jsonl
-        bundles/<name>.inspector/    what was trained
+        bundles/<name>.inspector/    trained inspectors
+
         active                       one line: the bundle in use, bundles/<name>.inspector
         ledger/line.ledger           every verdict and every action; line.ledger-frames/ beside it
-        state/                       what the station says of itself
+        state/                       status of the station
+
         jobs/                        training runs
-        station.toml                 where a station runs here; may name another ledger and state folder
+        station.toml                 settings of a station on this machine; may name another ledger and state folder
         server.db                    people, sessions, tokens
     """
 
     root: Path
     ledger: Path
-    """The record of every verdict and every action."""
+    """The ledger of verdicts and actions."""
     station_state: Path
-    """The folder in which the station says how it is, many times a minute."""
+    """The folder in which the station writes its status several times a minute."""
 
     @classmethod
     def open(cls, root: Path) -> Workspace:
-        """Open a workspace; an empty or missing folder becomes one.
+        """Open a workspace; an empty or missing folder is initialized.
 
         Raises:
-            InputError: the folder holds something else, cannot be written, or its ``station.toml`` is malformed.
+            InputError: the folder contains something else or is not writable, or its ``station.toml`` is malformed.
         """
         root = root.resolve()
         ledger, state = root / "ledger" / "line.ledger", root / "state"
@@ -53,17 +55,17 @@ class Workspace:
             ledger, state = station.ledger, station.state_dir
         space = cls(root=root, ledger=ledger, station_state=state)
         if root.exists() and not root.is_dir():
-            raise InputError(f"{root}: expected a folder for the workspace, found a file. Name a folder.")
+            raise InputError(f"{root}: expected a folder for the workspace, found a file. Choose a folder.")
         if root.is_dir() and any(root.iterdir()) and not space._begun():
             raise InputError(
-                f"{root}: expected a workspace or an empty folder, found a folder with other things in it. "
-                "Name a new folder."
+                f"{root}: expected a workspace or an empty folder, found a folder with other files. "
+                "Choose a new folder."
             )
         try:
             for folder in (space.datasets, space.bundles, space.jobs, space.ledger.parent):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{root}: cannot be written ({error.strerror}). Choose another place.") from error
+            raise InputError(f"{root}: cannot be written ({error.strerror}). Choose another folder.") from error
         return space
 
     def _begun(self) -> bool:
@@ -90,15 +92,15 @@ class Workspace:
         return self.root / _MARK
 
     def bundle_paths(self) -> list[Path]:
-        """Every bundle, by name."""
+        """Paths of all bundles by name."""
         return sorted(path for path in self.bundles.glob("*.inspector") if path.is_dir() and _is_text(path.name))
 
-    def odd_bundles(self) -> list[Path]:
-        """What is named like a bundle and is no folder, or has a name that no page can show."""
+    def unusable_bundles(self) -> list[Path]:
+        """Paths that look like bundles but are not folders or have unprintable names."""
         return sorted(set(self.bundles.glob("*.inspector")) - set(self.bundle_paths()))
 
     def active_bundle(self) -> Path | None:
-        """The bundle in use, or ``None``."""
+        """Path of the bundle in use, or ``None``."""
         pointer = self.root / "active"
         if not pointer.is_file():
             return None
@@ -106,10 +108,10 @@ class Workspace:
         return path if path in self.bundle_paths() else None
 
     def activate(self, name: str) -> None:
-        """Make a bundle the one in use.
+        """Deploy a bundle: make it the one in use.
 
         Args:
-            name: The folder's name, ``tile.inspector``.
+            name: Folder name, such as ``tile.inspector``.
 
         Raises:
             InputError: there is no such bundle.

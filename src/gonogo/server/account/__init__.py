@@ -1,1 +1,1 @@
-"""The pages of login, one's own account, people and keys, and the audit log."""
+"""Pages: login, own account, people and keys, audit log."""

@@ -1,4 +1,4 @@
-"""Who did what, when: the actions in the ledger."""
+"""The audit log: actions recorded in the ledger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logging in and out, one's own password, language and colours; and ``/health``."""
+"""Login and logout, password change, language and colour settings, and ``/health``."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.workspace import Workspace
 
 LEAST_FREE_BYTES = 20_000_000
-"""With less disk space left, the server is not healthy."""
+"""Minimum free disk space of a healthy server."""
 Text = Annotated[str, Form(max_length=LONGEST_PASSWORD * 4)]
 
 
 def health(ledger_pool: Use[LedgerPool], workspace: Use[Workspace]) -> Response:
-    """Alive, with its ledger and some space to write to. Says nothing else, to anybody."""
+    """Report whether the ledger is readable and the disk has free space. Needs no login and reveals nothing else."""
     try:
         with ledger_pool.reading() as ledger:
             ledger.head()
@@ -43,7 +43,7 @@ def health(ledger_pool: Use[LedgerPool], workspace: Use[Workspace]) -> Response:
 
 
 def login_page(request: Request, accounts: Use[Accounts], me: Me, next: str = "/") -> Response:
-    """The only page there is before login."""
+    """The login page, the only page available without a login."""
     if me.user is not None:
         return RedirectResponse(responses.inside(next), 303)
     return _login_page(request, accounts, me, next)
@@ -58,7 +58,7 @@ def login(
     password: Text,
     next: Text = "/",
 ) -> Response:
-    """Check a password; start a session under a new cookie."""
+    """Check the password and start a session under a new cookie."""
     device = request.cookies.get(accounts.device_cookie)
     address = request.client.host if request.client else "?"
     subjects = accounts.throttle.of_login(name, address, device)
@@ -89,7 +89,7 @@ def login(
 
 
 def incomplete_login(request: Request) -> Response:
-    """The form again, for a login without name or password, or with one that is too long to be one."""
+    """Show the form again if the name or the password is missing or too long."""
     me: Visitor = request.state.visitor
     failure = responses.gettext_of(me)(N_("Enter your name and your password."))
     return _login_page(request, component(request, Accounts), me, "/", failure=failure, status_code=422)
@@ -107,7 +107,7 @@ def logout(accounts: Use[Accounts], ledger_pool: Use[LedgerPool], me: Me) -> Res
 
 
 def password_page(request: Request) -> Response:
-    """One's own password."""
+    """The page for changing the user's own password."""
     return responses.page(request, "password.html", failure="")
 
 
@@ -120,7 +120,7 @@ def change_password(
     new: Text,
     again: Text,
 ) -> Response:
-    """Set it; every other session of this person ends, and this one goes on under a new cookie."""
+    """Change the password. Ends the user's other sessions; this one continues under a new cookie."""
     user = _person(me)
     try:
         if new != again:
@@ -132,9 +132,11 @@ def change_password(
     return _with_session(accounts, user.id, RedirectResponse("/", 303))
 
 
-def set_taste(request: Request, accounts: Use[Accounts], me: Me, language: Text = "", theme: Text = "") -> Response:
-    """Keep language and colours; empty follows the browser."""
-    accounts.people.set_taste(
+def set_preferences(
+    request: Request, accounts: Use[Accounts], me: Me, language: Text = "", theme: Text = ""
+) -> Response:
+    """Save language and colours; an empty value follows the browser."""
+    accounts.people.set_preferences(
         _person(me).id,
         language=language if language in LANGUAGES else None,
         theme=theme if theme in ("light", "dark") else None,
@@ -144,10 +146,10 @@ def set_taste(request: Request, accounts: Use[Accounts], me: Me, language: Text 
 
 @contextmanager
 def turn_to_hash(accounts: Accounts, *, known: bool = True) -> Iterator[None]:
-    """Hold a place among the few requests that may hash a password at once.
+    """Reserve one of the few slots for requests that hash a password.
 
     Raises:
-        HTTPException: 503, every place is taken.
+        HTTPException: 503 if every slot is taken.
     """
     try:
         with accounts.people.hashing.turn(known=known):

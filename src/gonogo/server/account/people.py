@@ -1,4 +1,4 @@
-"""Managing people and tokens."""
+"""Management of people and access tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AnyRole = Annotated[Role, Form()]
 
 
 def people_page(request: Request, accounts: Use[Accounts], me: Me, once: str = "") -> Response:
-    """Everyone who may log in, and every program that may call; ``once`` numbers a secret that is shown now."""
+    """List all people and access tokens; ``once`` is the number of a secret to show now."""
     shown = accounts.sessions.take_once(me.session, once) if me.session and once else None
     return responses.page(
         request,
@@ -35,7 +35,7 @@ def people_page(request: Request, accounts: Use[Accounts], me: Me, once: str = "
 
 
 def add_person(accounts: Use[Accounts], ledger_pool: Use[LedgerPool], me: Me, name: Line, role: AnyRole) -> Response:
-    """Add a person; their one-time password is shown this once."""
+    """Add a person and show the one-time password, once."""
 
     def record(user: User) -> None:
         ledger_pool.act("user_added", me.name, user=user.name, role=role)
@@ -48,7 +48,7 @@ def add_person(accounts: Use[Accounts], ledger_pool: Use[LedgerPool], me: Me, na
 def set_role(
     request: Request, accounts: Use[Accounts], ledger_pool: Use[LedgerPool], me: Me, user_id: RowNumber, role: AnyRole
 ) -> Response:
-    """Give a person another role."""
+    """Change a person's role."""
     user = accounts.people.find(user_id)
     with accounts.database.transaction():
         accounts.people.set_role(user_id, role)
@@ -59,19 +59,19 @@ def set_role(
 def disable(
     request: Request, accounts: Use[Accounts], ledger_pool: Use[LedgerPool], me: Me, user_id: RowNumber
 ) -> Response:
-    """Let a person in no longer."""
+    """Lock a person out."""
     return _set_disabled(request, accounts, ledger_pool, me, user_id, True)
 
 
 def enable(
     request: Request, accounts: Use[Accounts], ledger_pool: Use[LedgerPool], me: Me, user_id: RowNumber
 ) -> Response:
-    """Let a person in again."""
+    """Unlock a person."""
     return _set_disabled(request, accounts, ledger_pool, me, user_id, False)
 
 
 def reset_password(accounts: Use[Accounts], ledger_pool: Use[LedgerPool], me: Me, user_id: RowNumber) -> Response:
-    """Give a person a new one-time password, shown this once."""
+    """Reset a password and show the new one-time password, once."""
     user = accounts.people.find(user_id)
     with turn_to_hash(accounts):
         password = accounts.people.reset_password(
@@ -90,7 +90,7 @@ def issue_token(
     role: AnyRole,
     days: Annotated[int, Form()],
 ) -> Response:
-    """Make a token for a program; its secret is shown this once."""
+    """Create an access token for a program and show its secret, once."""
     with accounts.database.transaction():
         token, secret = accounts.sessions.issue(name, role, days=days, created_by=me.name)
         ledger_pool.act("token_issued", me.name, token=token.name, token_id=token.id, role=role, days=days)
@@ -100,7 +100,7 @@ def issue_token(
 def revoke_token(
     request: Request, accounts: Use[Accounts], ledger_pool: Use[LedgerPool], me: Me, token_id: RowNumber
 ) -> Response:
-    """End a token for good."""
+    """Revoke an access token permanently."""
     with accounts.database.transaction():
         token = accounts.sessions.revoke(token_id)
         ledger_pool.act("token_revoked", me.name, token=token.name, token_id=token.id)
@@ -119,7 +119,7 @@ def _set_disabled(
 
 
 def _show_once(accounts: Accounts, me: Visitor, about: str, secret: str) -> Response:
-    """Go to the page of people, which shows the secret once; a program gets it in the answer."""
+    """Redirect to the people page, which shows the secret once; a program gets it in the response."""
     if me.user is None or me.session is None:
         return responses.answer(name=about, secret=secret)
     return RedirectResponse(f"/people?once={accounts.sessions.show_once(me.session, about, secret)}", 303)

@@ -1,1 +1,1 @@
-"""Who may enter: people, passwords, sessions, tokens, and the guard before every handler."""
+"""Authentication: people, passwords, sessions, tokens, and the access check before every handler."""

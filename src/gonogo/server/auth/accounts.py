@@ -1,4 +1,4 @@
-"""Everything that decides who may enter: people, their sessions, programs' tokens, and the throttle on guesses."""
+"""Everything needed for authentication: people, sessions, access tokens, and the login throttle."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class Accounts:
     """People, sessions and throttle of one workspace."""
 
     database: Database
-    """For a change that must be recorded within its transaction."""
+    """The database, for changes that must be recorded within their transaction."""
     people: People
     sessions: Sessions
     throttle: Throttle
     tls: bool
-    """Whether cookies are sent by https alone."""
+    """Whether cookies are restricted to HTTPS."""
     now: Callable[[], float]
 
     @classmethod
     def open(
         cls, database: Database, *, hasher: argon2.PasswordHasher, now: Callable[[], float], tls: bool
     ) -> Accounts:
-        """Read them from the server's database."""
+        """Open the accounts stored in the server's database."""
         return cls(
             database=database,
             people=People(database, hasher=hasher, now=now),
@@ -42,12 +42,12 @@ class Accounts:
 
     @property
     def session_cookie(self) -> str:
-        """The cookie's name; ``__Host-`` makes browsers refuse it from any other host, path or plain http."""
+        """Name of the session cookie; browsers accept ``__Host-`` only over HTTPS, from this host, for every path."""
         return "__Host-gonogo" if self.tls else "gonogo"
 
     @property
     def device_cookie(self) -> str:
-        """The cookie by which a device is known that has logged in before; it opens nothing by itself."""
+        """Name of the cookie that identifies a device that has logged in before; it grants no access."""
         return self.session_cookie + "-device"
 
     def close(self) -> None:

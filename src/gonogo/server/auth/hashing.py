@@ -1,4 +1,4 @@
-"""Password hashing in a small pool of its own, so that guesses never take the threads and cores that pages need."""
+"""Password hashing in a small separate pool, so that logins never block the threads and cores that pages need."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from gonogo.errors import GonogoError
 
 WORKERS = 1
-"""argon2 takes 64 MiB and several threads for each password: one at a time keeps two cores busy."""
+"""argon2 uses 64 MiB and several threads per password: a single hash keeps two cores busy."""
 MAX_TURNS, MAX_TURNS_KNOWN = 8, 16
-"""Requests that may hash or wait at once; the second number counts those from known devices and sessions too."""
+"""Maximum concurrent requests that hash or wait; the second number includes known devices and sessions."""
 _NICENESS = 10
 
 
 class BusyError(GonogoError):
-    """Too many passwords wait to be hashed."""
+    """Too many requests are waiting for a password hash."""
 
 
 class Hashing:
@@ -35,18 +35,18 @@ class Hashing:
 
     @contextmanager
     def turn(self, *, known: bool = False) -> Iterator[None]:
-        """Hold one of the few places for requests that hash while the block runs.
+        """Reserve one of the few slots for requests that hash a password, for the duration of the block.
 
         Args:
-            known: Whether the request comes from a known device or a session: some places are kept for those.
+            known: Whether the request comes from a known device or a session; some slots are reserved for those.
 
         Raises:
-            BusyError: every place is taken.
+            BusyError: every slot is taken.
         """
         limit = MAX_TURNS_KNOWN if known else MAX_TURNS
         with self._lock:
             if self._turns >= limit:
-                raise BusyError(f"expected at most {limit} requests with a password at once, found one more.")
+                raise BusyError(f"expected at most {limit} concurrent requests with a password, found one more.")
             self._turns += 1
         try:
             yield
@@ -59,22 +59,22 @@ class Hashing:
         return self._pool.submit(self._hasher.hash, password).result()
 
     def matches(self, stored: str, password: str) -> bool:
-        """Whether a password is the one that was hashed."""
+        """Check a password against a hash."""
         try:
             return self._pool.submit(self._hasher.verify, stored, password).result()
         except (VerifyMismatchError, InvalidHashError):
             return False
 
     def outdated(self, stored: str) -> bool:
-        """Whether a hash was made with other parameters than today's."""
+        """Whether a hash was made with other parameters than the current ones."""
         return self._hasher.check_needs_rehash(stored)
 
     def close(self) -> None:
-        """End the pool's thread."""
+        """Stop the pool's thread."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _yield_to_pages() -> None:
-    # On Linux niceness belongs to a thread, and argon2's own threads inherit it.
+    # On Linux, niceness is per thread, and argon2's threads inherit it.
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -1,4 +1,4 @@
-"""People: names, roles, passwords. Every change is checked here; recording who made it is the caller's part."""
+"""People: names, roles, passwords. Changes are validated here; the caller records who made them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _COMMON = ("password", "passwort", "1234567890", "0123456789", "qwertzuiop", "qw
 
 
 class WrongPasswordError(RefusedError):
-    """The present password was not right."""
+    """The current password is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class User:
-    """One person as the server knows them."""
+    """One person who can log in."""
 
     id: int
     name: str
@@ -43,21 +43,21 @@ class User:
 
 
 Record: TypeAlias = Callable[[User], object]
-"""Records a change; called within its transaction with the person concerned."""
+"""Callback that records a change to a person; called within its transaction."""
 
 
 class People:
-    """Everyone who may log in."""
+    """The people who may log in."""
 
     def __init__(
         self, database: Database, *, hasher: argon2.PasswordHasher, now: Callable[[], float] = time.time
     ) -> None:
         self._database, self._now = database, now
         self.hashing = Hashing(hasher)
-        self._nobody = hasher.hash(secrets.token_urlsafe())
+        self._dummy_hash = hasher.hash(secrets.token_urlsafe())
 
     def all(self) -> list[User]:
-        """Everyone, by name."""
+        """All people, sorted by name."""
         return [_user(row) for row in self._database.run(f"SELECT {_FIELDS} FROM users ORDER BY name COLLATE NOCASE")]
 
     def find(self, user_id: int) -> User:
@@ -80,14 +80,14 @@ class People:
             record: Called within the transaction; if it raises, nothing changes.
 
         Returns:
-            The person and their one-time password, which is kept nowhere.
+            The person and the one-time password, which is not stored.
 
         Raises:
-            RefusedError: the name is unusable or taken.
+            RefusedError: the name is invalid or taken.
         """
         name = normalized_name(name)
         if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
-            raise RefusedError(N_("A name has 1 to %(longest)s printable characters."), longest=LONGEST_NAME)
+            raise RefusedError(N_("A name must have 1 to %(longest)s printable characters."), longest=LONGEST_NAME)
         password = one_time_password()
         hashed = self.hashing.hash(password)
         with self._database.transaction():
@@ -103,11 +103,11 @@ class People:
         return user, password
 
     def check(self, name: str, password: str) -> User | None:
-        """The person with this name and password, or ``None``; takes as long for a name that does not exist."""
+        """Return the person with this name and password, or ``None``, in the same time for an unknown name."""
         name = normalized_name(name)
         found = self._database.run(f"SELECT {_FIELDS}, password_hash FROM users WHERE name = ?", name)
         user = _user(found[0][:-1]) if found else None
-        stored = str(found[0][-1]) if found else self._nobody
+        stored = str(found[0][-1]) if found else self._dummy_hash
         if not self.hashing.matches(stored, password[:LONGEST_PASSWORD]) or user is None or user.disabled:
             return None
         if self.hashing.outdated(stored):
@@ -115,17 +115,17 @@ class People:
         return user
 
     def change_password(self, user: User, old: str, new: str, *, record: Record = lambda user: None) -> None:
-        """Set one's own password.
+        """Change a user's own password.
 
         Args:
             user: Whose it is.
-            old: The present one.
-            new: The one to have from now on.
+            old: The current password.
+            new: The new password.
             record: Called within the transaction; if it raises, nothing changes.
 
         Raises:
-            WrongPasswordError: the old one is wrong.
-            RefusedError: the new one is too easy.
+            WrongPasswordError: the current password is wrong.
+            RefusedError: the new password is too easy to guess.
         """
         if self.check(user.name, old) is None:
             raise WrongPasswordError(N_("Wrong current password"))
@@ -133,7 +133,7 @@ class People:
         self._set_password(user, new, must_change=False, record=record)
 
     def reset_password(self, user_id: int, *, record: Record = lambda user: None) -> str:
-        """Give a person a new one-time password and end their sessions.
+        """Set a new one-time password and end the person's sessions.
 
         Args:
             user_id: Whose it is.
@@ -144,10 +144,10 @@ class People:
         return password
 
     def set_role(self, user_id: int, role: Role) -> None:
-        """Give a person another role and end their sessions.
+        """Change a person's role and end their sessions.
 
         Raises:
-            RefusedError: nobody would be left to manage people.
+            RefusedError: no administrator would be left.
         """
         with self._database.transaction():
             self._database.run("UPDATE users SET role = ? WHERE id = ?", role.value, self.find(user_id).id)
@@ -155,22 +155,22 @@ class People:
             self._end_sessions(user_id)
 
     def set_disabled(self, user_id: int, disabled: bool) -> None:
-        """Let a person in no longer, or again; ends their sessions.
+        """Lock a person out or unlock them; ends their sessions.
 
         Raises:
-            RefusedError: nobody would be left to manage people.
+            RefusedError: no administrator would be left.
         """
         with self._database.transaction():
             self._database.run("UPDATE users SET disabled = ? WHERE id = ?", disabled, self.find(user_id).id)
             self._someone_manages()
             self._end_sessions(user_id)
 
-    def set_taste(self, user_id: int, *, language: str | None, theme: str | None) -> None:
-        """Keep a person's language and colours; ``None`` follows the browser."""
+    def set_preferences(self, user_id: int, *, language: str | None, theme: str | None) -> None:
+        """Save a person's language and colours; ``None`` follows the browser."""
         self._database.run("UPDATE users SET language = ?, theme = ? WHERE id = ?", language, theme, user_id)
 
     def _set_password(self, user: User, password: str, *, must_change: bool, record: Record) -> None:
-        hashed = self.hashing.hash(password)  # before the transaction: every page waits for those
+        hashed = self.hashing.hash(password)  # outside the transaction, because every page waits for transactions
         with self._database.transaction():
             self._database.run(
                 "UPDATE users SET password_hash = ?, must_change = ? WHERE id = ?", hashed, must_change, user.id
@@ -191,12 +191,12 @@ class People:
 
 
 def normalized_name(name: str) -> str:
-    """A name as it is stored and looked up: one form for its full-width, composed and decomposed spellings."""
+    """Normalize a name for storage and lookup: full-width, composed and decomposed spellings become equal."""
     return unicodedata.normalize("NFKC", name).strip()[: LONGEST_NAME + 1]
 
 
 def one_time_password() -> str:
-    """Four groups that can be read out over the noise of a plant: 79 bits, no letter that looks like a digit."""
+    """Generate a one-time password: four groups, 79 bits, no letters that look like digits, easy to read aloud."""
     letters = "abcdefghjkmnpqrstuvwxyz23456789"
     return "-".join("".join(secrets.choice(letters) for _ in range(4)) for _ in range(4))
 
@@ -204,7 +204,7 @@ def one_time_password() -> str:
 def _strong_enough(name: str, old: str, new: str) -> None:
     if not SHORTEST_PASSWORD <= len(new) <= LONGEST_PASSWORD:
         raise RefusedError(
-            N_("A password has %(shortest)s to %(longest)s characters."),
+            N_("A password must have %(shortest)s to %(longest)s characters."),
             shortest=SHORTEST_PASSWORD,
             longest=LONGEST_PASSWORD,
         )

@@ -1,4 +1,4 @@
-"""Who is asking: sessions behind a cookie for people, bearer tokens for programs. Only their hashes are kept."""
+"""Session cookies for people and bearer tokens for programs. Only hashes are stored."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from gonogo.server.database import Database, digest
 from gonogo.server.language import N_, RefusedError
 
 LONGEST_SESSION_S = 12 * 3600
-"""A shift with its overtime: whoever works longer logs in again."""
+"""One shift with overtime."""
 IDLE_SESSION_S = 4 * 3600
-_SEEN_EVERY_S = 300  # how exactly the last use is kept: each update is a commit
+_SEEN_EVERY_S = 300  # resolution of the last-used time: each update is a commit
 LONGEST_TOKEN_DAYS = 366
 TOKEN_PREFIX = "gonogo_"
 _SHOWN_S = 600
@@ -28,7 +28,7 @@ _SECRET_FIELDS = frozenset({"password", "old", "new", "again"})
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """A program's key, without the key."""
+    """Metadata of a program's access token, without its secret."""
 
     id: int
     name: str
@@ -40,36 +40,36 @@ class Token:
 
 
 class Notice(BaseModel):
-    """A line for the next page of a session, and what was typed into a form that was refused."""
+    """A message for a session's next page, and the field values of a rejected form."""
 
     model_config = ConfigDict(frozen=True)
 
     text: str
     failed: bool = False
     form: str = ""
-    """Where the form is sent to."""
+    """Path of the form's target."""
     fields: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Once:
-    """A secret that is shown on one page, once."""
+class OneTimeSecret:
+    """A secret that one page shows, once."""
 
     about: str
-    """Whom or what it is for."""
+    """The person or program that it belongs to."""
     secret: str
     until: float
 
 
 class Sessions:
-    """Logged-in people and programs."""
+    """Sessions of people and access tokens of programs."""
 
     def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
         self._database, self._now = database, now
-        self._once: dict[tuple[bytes, str], Once] = {}
+        self._once: dict[tuple[bytes, str], OneTimeSecret] = {}
 
     def begin(self, user_id: int) -> str:
-        """Start a session for a person who has just proven who they are; returns its secret."""
+        """Start a session for an authenticated person; returns its secret."""
         token, now = secrets.token_urlsafe(32), self._now()
         with self._database.transaction():
             self._database.run(
@@ -84,7 +84,7 @@ class Sessions:
         return token
 
     def user_id(self, token: str) -> int | None:
-        """Whose session this is; ``None`` where it ended, expired or never was."""
+        """Return the user of a session; ``None`` if it ended, expired or never existed."""
         now = self._now()
         found = self._database.run(
             "SELECT sessions.user_id, sessions.seen_at FROM sessions JOIN users ON users.id = sessions.user_id "
@@ -99,11 +99,11 @@ class Sessions:
         return int(user_id)
 
     def end(self, token: str) -> None:
-        """Log out."""
+        """End a session."""
         self._database.run("DELETE FROM sessions WHERE token_sha256 = ?", digest(token))
 
     def leave_notice(self, token: str, notice: Notice) -> None:
-        """Keep a notice for the next page of this session; of what was typed only short values, and no passwords."""
+        """Store a notice for this session's next page, with short field values only and no passwords."""
         short = {
             name: value
             for name, value in list(notice.fields.items())[:_MOST_FIELDS]
@@ -113,33 +113,33 @@ class Sessions:
         self._database.run("UPDATE sessions SET notice = ? WHERE token_sha256 = ?", kept, digest(token))
 
     def take_notice(self, token: str) -> Notice | None:
-        """The notice that was left, once."""
+        """Return the stored notice and delete it."""
         found = self._database.run("SELECT notice FROM sessions WHERE token_sha256 = ?", digest(token))
         if not found or found[0][0] is None:
             return None
         self._database.run("UPDATE sessions SET notice = NULL WHERE token_sha256 = ?", digest(token))
         try:
             return Notice.model_validate_json(found[0][0])
-        except ValidationError:  # left by an earlier version, as plain text
+        except ValidationError:  # stored by an earlier version as plain text
             return Notice(text=str(found[0][0]))
 
     def show_once(self, token: str, about: str, secret: str) -> str:
-        """Keep a secret for one page of this session, in memory alone and for a few minutes; returns its number.
+        """Keep a secret in memory for one page of this session, for a few minutes; returns its number.
 
-        So the answer to the form that made it can be a redirect: loading the page again makes nothing anew.
+        This lets the form respond with a redirect, so that reloading the page does not submit it again.
         """
         number, now = secrets.token_urlsafe(9), self._now()
         self._once = {key: each for key, each in self._once.items() if each.until > now}
-        self._once[digest(token), number] = Once(about=about, secret=secret, until=now + _SHOWN_S)
+        self._once[digest(token), number] = OneTimeSecret(about=about, secret=secret, until=now + _SHOWN_S)
         return number
 
-    def take_once(self, token: str, number: str) -> Once | None:
-        """A secret that was kept by `show_once`, once."""
+    def take_once(self, token: str, number: str) -> OneTimeSecret | None:
+        """Return a secret kept by `show_once` and delete it."""
         found = self._once.pop((digest(token), number), None)
         return found if found is not None and found.until > self._now() else None
 
     def csrf(self, token: str) -> str:
-        """What forms and scripts of this session must send along; useless in any other session."""
+        """The CSRF token that forms and scripts of this session must send; invalid in any other session."""
         return hmac.new(self._database.secret, b"csrf:" + token.encode(), hashlib.sha256).hexdigest()
 
     def csrf_matches(self, token: str, sent: str) -> bool:
@@ -147,17 +147,17 @@ class Sessions:
         return hmac.compare_digest(self.csrf(token).encode(), sent.encode())
 
     def issue(self, name: str, role: Role, *, days: int, created_by: str) -> tuple[Token, str]:
-        """Make a token for a program.
+        """Create an access token for a program.
 
         Returns:
-            The token and its secret, which is kept nowhere.
+            The token and its secret, which is not stored.
 
         Raises:
-            RefusedError: no name, or a life outside 1 to 366 days.
+            RefusedError: the name is invalid, or the lifetime is not 1 to 366 days.
         """
         name = name.strip()
         if not 1 <= len(name) <= 64 or not name.isprintable():
-            raise RefusedError(N_("A name has 1 to %(longest)s printable characters."), longest=64)
+            raise RefusedError(N_("A name must have 1 to %(longest)s printable characters."), longest=64)
         if not 1 <= days <= LONGEST_TOKEN_DAYS:
             raise RefusedError(N_("A key is valid for 1 to %(longest)s days."), longest=LONGEST_TOKEN_DAYS)
         secret, now = TOKEN_PREFIX + secrets.token_urlsafe(32), self._now()
@@ -171,12 +171,12 @@ class Sessions:
         return token, secret
 
     def bearer(self, secret: str) -> Token | None:
-        """The token with this secret, where it is valid."""
+        """Return the token with this secret; ``None`` if there is none or it is no longer valid."""
         found = self.tokens("token_sha256 = ? AND NOT revoked AND expires_at > ?", digest(secret), self._now())
         return found[0] if found else None
 
     def revoke(self, token_id: int) -> Token:
-        """End a token for good.
+        """Revoke a token permanently.
 
         Raises:
             RefusedError: there is no such token.
@@ -190,7 +190,7 @@ class Sessions:
 
         Args:
             condition: SQL from this module, never from outside.
-            values: For its placeholders.
+            values: Values for its placeholders.
         """
         rows = self._database.run(
             "SELECT id, name, role, created_by, created_at, expires_at, revoked FROM tokens "

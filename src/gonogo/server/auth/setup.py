@@ -1,4 +1,4 @@
-"""The first start: somebody must be able to let everybody else in."""
+"""First start: creation of the administrator account."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from gonogo.server.ledger_pool import LedgerPool
 
 
 def first_administrator(accounts: Accounts, ledger_pool: LedgerPool) -> str | None:
-    """Make the administrator of a new workspace.
+    """Create the administrator account of a new workspace.
 
     Returns:
-        The one-time password of ``admin``, to be shown to the person who started the server; ``None`` where there are
-        people.
+        The one-time password of ``admin``, to be printed on the console; ``None`` if the workspace has accounts.
     """
     with accounts.database.transaction():
         if accounts.people.all():

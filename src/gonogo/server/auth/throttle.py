@@ -1,7 +1,7 @@
-"""Slowing down whoever guesses passwords: by account, whether it exists or not, by address, and by known device.
+"""Login throttling by account (existing or not), by address and by known device.
 
-An attempt is counted before its password is evaluated, so that simultaneous guesses gain nothing. A device that has
-logged in to an account before has a count of its own: guesses made elsewhere never lock its owner out.
+An attempt is counted before its password is checked, so concurrent guesses gain nothing. A device that has logged in
+to an account before has a separate count, so guesses from elsewhere never lock its owner out.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from gonogo.server.auth.people import normalized_name
 from gonogo.server.database import Database, digest
 
 ACCOUNT_FREE, ADDRESS_FREE = 5, 20
-"""Failures that cost nothing. A plant's terminals often share one address."""
+"""Failures without a wait. A plant's terminals often share one address."""
 FIRST_BLOCK_S, LONGEST_BLOCK_S = 15.0, 900.0
 FORGET_AFTER_S = 3600.0
 DEVICE_DAYS = 180
-"""How long a device is known after its last login to an account."""
-_IPV6_NETWORK_BITS = 64  # what one household or machine is given
+"""A device stays known for this long after its last login to an account."""
+_IPV6_NETWORK_BITS = 64  # the prefix assigned to one household or machine
 
 Subjects: TypeAlias = tuple[tuple[bytes, int], ...]
-"""What an attempt counts against: the key in the database, and the failures that cost nothing."""
+"""A counter of an attempt: its key in the database and the number of failures without a wait."""
 
 
 class Throttle:
-    """After so many failures in a row each further one doubles the wait, up to a quarter of an hour."""
+    """Count login failures; after the limit, each further failure doubles the wait, up to 15 minutes."""
 
     def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
         self._database, self._now = database, now
 
     def of_login(self, name: str, address: str, device: str | None) -> Subjects:
-        """What a login counts against: account and address, or the device alone where it is known."""
+        """The counters of a login: account and address, or only the device if it is known."""
         account = account_key(name)
         if device is not None and self.knows(device, name):
             return ((_key(f"device:{account}:{device}"), ACCOUNT_FREE),)
         return (_key(f"account:{account}"), ACCOUNT_FREE), (_key(f"address:{network_of(address)}"), ADDRESS_FREE)
 
     def of_person(self, user_id: int) -> Subjects:
-        """What a logged-in person's own password counts against, when they change it."""
+        """The counter for the current password when a logged-in person changes it."""
         return ((_key(f"person:{user_id}"), ACCOUNT_FREE),)
 
     def wait_s(self, subjects: Subjects) -> float:
-        """How long no attempt is evaluated, in seconds."""
+        """Seconds until the next attempt is allowed."""
         now = self._now()
         waits = [0.0]
         for key, _ in subjects:
@@ -55,11 +55,11 @@ class Throttle:
         return max(waits)
 
     def begin(self, subjects: Subjects) -> float:
-        """Count an attempt before it is evaluated, as if it failed.
+        """Count an attempt as failed before its password is checked.
 
         Returns:
-            0.0: evaluate it, and call `succeeded` if the password is right. Otherwise it was not counted: how long to
-            wait, in seconds.
+            0.0: check the password, and call `succeeded` if it is right. Otherwise the seconds to wait; the attempt was
+            not counted.
         """
         if (wait_s := self.wait_s(subjects)) > 0:
             return wait_s
@@ -79,9 +79,9 @@ class Throttle:
         return 0.0
 
     def succeeded(self, subjects: Subjects) -> None:
-        """Forget the failures of the account or device.
+        """Reset the failures of the account or device.
 
-        Those of the address stay, but for this attempt: one good login buys no further guesses.
+        The failures of the address stay, except for this attempt: one valid login allows no further guesses.
         """
         with self._database.transaction():
             self._database.run("DELETE FROM throttle WHERE subject = ?", subjects[0][0])
@@ -100,14 +100,14 @@ class Throttle:
         return bool(found)
 
     def remember(self, device: str | None, name: str) -> str:
-        """Keep that a device has logged in to the account.
+        """Record that a device has logged in to the account.
 
         Args:
-            device: The secret that its browser sent; replaced where it is not one that was made here.
+            device: The secret sent by its browser; replaced if this server did not issue it.
             name: The account.
 
         Returns:
-            The secret for its browser to keep.
+            The secret that its browser stores.
         """
         now = self._now()
         with self._database.transaction():
@@ -122,7 +122,7 @@ class Throttle:
         return device
 
     def _settle_clock(self) -> None:
-        """Forget old failures; after the clock was set back, what was counted in its future happened just now."""
+        """Delete old failures. If the clock was set back, failures in the future count as now."""
         now = self._now()
         self._database.run("DELETE FROM throttle WHERE last_at < ?", now - FORGET_AFTER_S)
         self._database.run(
@@ -134,12 +134,12 @@ class Throttle:
 
 
 def account_key(name: str) -> str:
-    """One key for every spelling of a name that could find the same person, however it is typed."""
+    """One key for all spellings of a name that find the same person."""
     return normalized_name(normalized_name(name).casefold())
 
 
 def network_of(address: str) -> str:
-    """What counts as one address: IPv4 as it is, of IPv6 the first 64 bits."""
+    """The network that counts as one address: the full IPv4 address, or the first 64 bits of an IPv6 address."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -157,5 +157,5 @@ def _block_s(failures: int, free: int) -> float:
 
 
 def _key(subject: str) -> bytes:
-    # Hashed, so that whatever is typed into the name field takes 32 bytes.
+    # Hashed, so that any input of the name field takes 32 bytes.
     return hashlib.sha256(subject.encode(errors="surrogatepass")).digest()

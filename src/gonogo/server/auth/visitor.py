@@ -1,4 +1,4 @@
-"""Who is asking."""
+"""The visitor that sends a request."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gonogo.server.auth.people import User
 
 @dataclass(frozen=True, kw_only=True)
 class Visitor:
-    """Who is asking, and in which language they are answered."""
+    """The person or program that sends a request, and the language of the response."""
 
     name: str
-    """``""`` before login."""
+    """``""`` without a login."""
     role: Role | None
-    """``None`` before login."""
+    """``None`` without a login."""
     language: str
     theme: str
-    """``light``, ``dark``, or ``auto``: as the browser prefers."""
+    """``light``, ``dark``, or ``auto`` (browser preference)."""
     user: User | None = None
-    """The person; ``None`` for a program and before login."""
+    """The person; ``None`` for a program or without a login."""
     session: str | None = None
     """The session's secret, from the cookie."""
 
@@ -34,4 +34,4 @@ def _visitor(request: Request) -> Visitor:
 
 
 Me = Annotated[Visitor, Depends(_visitor)]
-"""Who is asking, as an argument of a handler."""
+"""Type of a handler argument that receives the visitor."""

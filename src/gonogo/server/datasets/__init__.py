@@ -1,1 +1,1 @@
-"""The pages of data sets, and uploading photographs."""
+"""The data set pages and picture uploads."""

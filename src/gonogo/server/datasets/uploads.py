@@ -1,4 +1,4 @@
-"""Photographs that people hand over: files, folders and ZIP archives, each picture checked before it is taken."""
+"""Upload of photographs as files, folders or ZIP archives; every picture is checked before it is stored."""
 
 from __future__ import annotations
 
@@ -25,51 +25,51 @@ from gonogo.server.language import N_
 from gonogo.server.ledger_pool import LedgerPool
 
 MOST_BYTES = 1024 * MIB
-"""Of one upload, as it is sent."""
+"""Maximum size of one upload as sent."""
 MOST_UNPACKED_BYTES = 4 * MOST_BYTES
 MOST_MEMBERS = 20_000
 MOST_PICTURES = 100_000
-"""In one data set."""
+"""Maximum number of pictures in one data set."""
 MOST_DATASET_BYTES = 200 * 1024 * MIB
 LEAST_FREE_BYTES = 1024 * MIB
-"""Left on the disk: stations record on it too, and without space every part is a fault."""
+"""Minimum free disk space: stations record on the same disk, and without space every part is a fault."""
 MOST_COSTLY = 3
-"""Pictures of one upload that took too long to decode; after that the rest is not tried."""
+"""After this many pictures that took too long to decode, the rest of the upload is skipped."""
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""The others may unpack a few kilobytes to gigabytes at one go."""
+"""Other methods may expand a few kilobytes to gigabytes in a single step."""
 _PICTURE_STARTS = (b"\xff\xd8", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"GIF8")
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')  # a data set may be copied to a Windows PC
 _LONGEST_NAME = 120
 _MOST_NAMED = 20
 _UNPACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, OSError, EOFError, ValueError)
-"""All that a damaged member may raise; NotImplementedError, for a method unknown here, is a RuntimeError."""
+"""Exceptions raised for a damaged member; NotImplementedError (unknown method) is a RuntimeError."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refused:
-    """A file that was not taken."""
+class SkippedFile:
+    """A file that was skipped."""
 
     name: str
     reason: str
-    """English; marked for translation where it is one of ours."""
+    """In English; messages of the server are marked for translation."""
 
 
-Item: TypeAlias = "tuple[str, bytes] | Refused"
-"""A picture's path as it was sent, and its bytes; or why there are none."""
+Item: TypeAlias = "tuple[str, bytes] | SkippedFile"
+"""A picture's path as sent and its bytes, or the reason why it was skipped."""
 
 
 @dataclass
-class Taken:
-    """What became of an upload."""
+class UploadResult:
+    """Result of an upload."""
 
     added: int = 0
     copies: int = 0
-    """Files that the data set holds already, byte for byte."""
+    """Files that the data set already contains, byte for byte."""
     labelled: int = 0
-    """Those of them that had no label and took the one of their folder."""
+    """Unlabelled pictures among them that got the label of their folder."""
     unknown_folders: list[str] = field(default_factory=list)
-    """Folders that were to be labels and say neither good nor bad; their pictures have no label."""
-    refused: list[Refused] = field(default_factory=list)
+    """Folder names that mean neither good nor bad; their pictures stay unlabelled."""
+    refused: list[SkippedFile] = field(default_factory=list)
 
 
 def take(
@@ -80,28 +80,28 @@ def take(
     *,
     who: str,
     by_folder: bool = False,
-) -> Taken:
-    """Add pictures to a data set; what cannot be read is left out and named.
+) -> UploadResult:
+    """Add pictures to a data set; unreadable files are skipped and reported.
 
     Args:
         datasets: The workspace's data sets.
         ledger_pool: Records the upload.
-        dataset: Whose pictures they become.
+        dataset: Name of the data set.
         sent: Files with their names or relative paths; archives are unpacked.
-        who: Who sent them.
-        by_folder: Take labels from the folders that pictures lie in: ``good``, ``bad`` or ``bad/<kind>``, or words that
-            `label_named` knows; pictures that are there without a label take them too.
+        who: Name of the uploader.
+        by_folder: Label pictures by their folders: ``good``, ``bad`` or ``bad/<kind>``, or synonyms that `label_named`
+            knows. Unlabelled pictures that already exist get these labels too.
 
     Raises:
         RefusedError: no such data set.
         InputError: the disk is full.
     """
-    taken = Taken()
+    taken = UploadResult()
     new = list(_stored(datasets.read(dataset), _items(sent), taken, by_folder=by_folder))
     with datasets.changing(dataset) as draft:
-        told = [sample for sample in new if sample.file_name in draft.samples]
+        existing = [sample for sample in new if sample.file_name in draft.samples]
         new = [sample for sample in new if sample.file_name not in draft.samples]
-        draft.put(_labelled(told, draft.samples, taken))
+        draft.put(_labelled(existing, draft.samples, taken))
         ledger_pool.act(
             "upload", who, dataset=dataset, pictures=len(new), refused=len(taken.refused), by_folder=by_folder
         )
@@ -110,8 +110,8 @@ def take(
     return taken
 
 
-def _stored(records: Records, items: Iterable[Item], taken: Taken, *, by_folder: bool) -> Iterator[Sample]:
-    """Check and write pictures one by one, each under a free name."""
+def _stored(records: Records, items: Iterable[Item], taken: UploadResult, *, by_folder: bool) -> Iterator[Sample]:
+    """Check and write pictures one at a time, each under a free name."""
     folder = records.root / "images"
     lying = {records.root / file for file in records.samples} | set(folder.glob("*"))
     stems = {path.stem.lower() for path in lying}
@@ -119,16 +119,16 @@ def _stored(records: Records, items: Iterable[Item], taken: Taken, *, by_folder:
     for path in lying:
         if path.is_file():
             held.setdefault(path.stat().st_size, []).append(path)
-    room = _Room(records.root, sum(map(len, held.values())), sum(size * len(paths) for size, paths in held.items()))
+    room = _Capacity(records.root, sum(map(len, held.values())), sum(size * len(paths) for size, paths in held.items()))
     for name, data in _readable(items, taken):
         twin = next((path for path in held.get(len(data), []) if path.read_bytes() == data), None)
         if twin is not None and twin.relative_to(records.root).as_posix() in records.samples:
             taken.copies += 1
             if by_folder:
-                yield _as_said(name, twin.relative_to(records.root).as_posix(), taken)
+                yield _labelled_by_folder(name, twin.relative_to(records.root).as_posix(), taken)
             continue
-        if twin is None and (full := room.against(len(data))):
-            taken.refused.append(Refused(name=name, reason=full))
+        if twin is None and (full := room.obstacle(len(data))):
+            taken.refused.append(SkippedFile(name=name, reason=full))
             return
         path = twin or _reserved(folder, _plain(name), stems)
         if twin is None:
@@ -136,31 +136,33 @@ def _stored(records: Records, items: Iterable[Item], taken: Taken, *, by_folder:
             room.take(len(data))
         held.setdefault(len(data), []).append(path)
         file = path.relative_to(records.root).as_posix()
-        yield _as_said(name, file, taken) if by_folder else Sample(file_name=file)
+        yield _labelled_by_folder(name, file, taken) if by_folder else Sample(file_name=file)
 
 
-def _readable(items: Iterable[Item], taken: Taken) -> Iterator[tuple[str, bytes]]:
-    """The pictures that can be decoded; what is wrong with the others is noted."""
+def _readable(items: Iterable[Item], taken: UploadResult) -> Iterator[tuple[str, bytes]]:
+    """Yield the decodable pictures; problems of the others are recorded in ``taken``."""
     costly = 0
     for item in items:
-        if isinstance(item, Refused):
+        if isinstance(item, SkippedFile):
             taken.refused.append(item)
             continue
         name, data = item
         try:
             images.decode_confined(data, name=PurePosixPath(name).name)
         except ImageError as error:
-            taken.refused.append(Refused(name=name, reason=str(error)))
+            taken.refused.append(SkippedFile(name=name, reason=str(error)))
             costly += isinstance(error, CostlyImageError)
         else:
             yield name, data
         if costly == MOST_COSTLY:
-            taken.refused.append(Refused(name=name, reason=N_("Several files took too long; the rest was left out.")))
+            taken.refused.append(
+                SkippedFile(name=name, reason=N_("Several files took too long; the rest was skipped."))
+            )
             return
 
 
-def _as_said(name: str, file: str, taken: Taken) -> Sample:
-    """A record with the label that the picture's folders say."""
+def _labelled_by_folder(name: str, file: str, taken: UploadResult) -> Sample:
+    """Create a record labelled by the picture's folders."""
     label, defect = _label_of(name)
     folder = PurePosixPath(name.replace("\\", "/")).parent.name
     if label is None and folder and folder not in taken.unknown_folders and len(taken.unknown_folders) < _MOST_NAMED:
@@ -168,9 +170,9 @@ def _as_said(name: str, file: str, taken: Taken) -> Sample:
     return Sample(file_name=file, label=label, defect=defect)
 
 
-def _labelled(told: Iterable[Sample], there: Mapping[str, Sample], taken: Taken) -> Iterator[Sample]:
-    """Pictures that lay there without a label and now have that of their folder; a label that is there stays."""
-    for sample in told:
+def _labelled(sent: Iterable[Sample], there: Mapping[str, Sample], taken: UploadResult) -> Iterator[Sample]:
+    """Yield existing unlabelled pictures with the label of their folder; existing labels are kept."""
+    for sample in sent:
         known = there[sample.file_name]
         if sample.label is None or known.present is False:
             continue
@@ -178,35 +180,35 @@ def _labelled(told: Iterable[Sample], there: Mapping[str, Sample], taken: Taken)
             taken.labelled += 1
             yield known.model_copy(update={"label": sample.label, "defect": sample.defect})
         elif known.label is not sample.label:
-            reason = N_("It is there already, with the other label, which was kept.")
-            taken.refused.append(Refused(name=sample.file_name, reason=reason))
+            reason = N_("This picture already exists with the other label. The existing label was kept.")
+            taken.refused.append(SkippedFile(name=sample.file_name, reason=reason))
 
 
 @dataclass
-class _Room:
-    """How much more a data set may take."""
+class _Capacity:
+    """Remaining capacity of a data set."""
 
     root: Path
     pictures: int
     taken_bytes: int
 
-    def against(self, size: int) -> str:
-        """Why a picture of so many bytes may not be stored; empty where it may."""
+    def obstacle(self, size: int) -> str:
+        """Return why a picture of this size cannot be stored; empty if it can."""
         if self.pictures >= MOST_PICTURES:
-            return N_("The data set holds as many pictures as it may; the rest was left out.")
+            return N_("The data set has reached its maximum number of pictures; the rest was skipped.")
         if self.taken_bytes + size > MOST_DATASET_BYTES:
-            return N_("The data set takes as much space as it may; the rest was left out.")
+            return N_("The data set has reached its maximum size; the rest was skipped.")
         if free_bytes(self.root) - size < LEAST_FREE_BYTES:
-            return N_("The disk is nearly full; the rest was left out. Free some space first.")
+            return N_("The disk is nearly full; the rest was skipped. Free some space first.")
         return ""
 
     def take(self, size: int) -> None:
-        """One more picture is stored."""
+        """Count one more stored picture."""
         self.pictures, self.taken_bytes = self.pictures + 1, self.taken_bytes + size
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Fill a reserved place; where the disk is full, give the name back."""
+    """Write a reserved file; if the disk is full, release the name."""
     try:
         write_beside(path, data)
     except InputError:
@@ -224,7 +226,7 @@ def _items(sent: Iterable[tuple[str, BinaryIO]]) -> Iterator[Item]:
         file.seek(0)
         data = file.read(most + 1)
         yield (
-            Refused(name=name, reason=N_("The file is too large for one picture."))
+            SkippedFile(name=name, reason=N_("The file is too large for one picture."))
             if len(data) > most
             else (
                 name,
@@ -236,67 +238,69 @@ def _items(sent: Iterable[tuple[str, BinaryIO]]) -> Iterator[Item]:
 def unpacked(
     name: str, file: IO[bytes], *, most_bytes: int = MOST_UNPACKED_BYTES, most_members: int = MOST_MEMBERS
 ) -> Iterator[Item]:
-    """The files in a ZIP archive. Nothing is ever written under a name from the archive.
+    """Yield the files of a ZIP archive. Names from the archive are never used as paths.
 
     Args:
-        name: How the archive is called.
+        name: Name of the archive.
         file: The archive.
-        most_bytes: All its files together, unpacked; whatever comes after that is left out.
-        most_members: How many files it may have.
+        most_bytes: Maximum total size of the unpacked files; the rest is skipped.
+        most_members: Maximum number of files.
     """
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        yield Refused(name=name, reason=f"{name}: the archive is damaged ({error}).")
+        yield SkippedFile(name=name, reason=f"{name}: the archive is damaged ({error}).")
         return
     members = [member for member in archive.infolist() if not member.is_dir() and not _is_hidden(member.filename)]
     if len(members) > most_members:
-        yield Refused(name=name, reason=N_("The archive contains too many files."))
+        yield SkippedFile(name=name, reason=N_("The archive contains too many files."))
         return
     left = most_bytes
     for member in members:
-        reason = _against(member)
+        reason = _obstacle(member)
         if reason:
-            yield Refused(name=member.filename, reason=reason)
+            yield SkippedFile(name=member.filename, reason=reason)
             continue
         most = min(left, PictureLimits().max_file_bytes)
         data = _read_member(archive, member, most)
-        if isinstance(data, Refused):
+        if isinstance(data, SkippedFile):
             yield data
             continue
         left -= len(data)
         if left < 0:
-            yield Refused(name=name, reason=N_("The unpacked archive is larger than allowed; the rest was skipped."))
+            yield SkippedFile(
+                name=name, reason=N_("The unpacked archive is larger than allowed; the rest was skipped.")
+            )
             return
         if len(data) > most:
-            yield Refused(name=member.filename, reason=N_("The file is too large for one picture."))
+            yield SkippedFile(name=member.filename, reason=N_("The file is too large for one picture."))
             continue
         yield member.filename, data
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes | Refused:
-    """A picture's bytes, at most one more than ``most``; only the first few of what is no picture."""
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes | SkippedFile:
+    """Read a picture, at most ``most`` + 1 bytes; of other files only the first bytes."""
     try:
         with archive.open(member) as opened:
             data = opened.read(32)
-            if _may_be_picture(data):  # nothing else is worth unpacking
-                data += opened.read(most + 1 - len(data))  # what the archive says of its size may be a lie
+            if _may_be_picture(data):  # other files are not unpacked
+                data += opened.read(most + 1 - len(data))  # the size stated in the archive may be false
     except _UNPACKING as error:
-        return Refused(name=member.filename, reason=f"{member.filename}: cannot be unpacked ({error}).")
+        return SkippedFile(name=member.filename, reason=f"{member.filename}: cannot be unpacked ({error}).")
     return data
 
 
-def _against(member: zipfile.ZipInfo) -> str:
-    """Why a file in an archive is not even opened; empty where it may be."""
+def _obstacle(member: zipfile.ZipInfo) -> str:
+    """Return why a file in an archive must not be opened; empty if it may."""
     path = PurePosixPath(member.filename.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", member.filename):
-        return N_("Its path leads outside the archive.")
+        return N_("Its path points outside the archive.")
     if stat.S_ISLNK(member.external_attr >> 16):
         return N_("It is a link, not a file.")
     if member.flag_bits & 1:
         return N_("It is encrypted.")
     if member.compress_type not in _PACKED:
-        return N_("It is packed in an unusual way. Pack the archive again with the usual method (Deflate).")
+        return N_("Its compression method is not supported. Create the archive again with Deflate.")
     if member.file_size > PictureLimits().max_file_bytes:
         return N_("The file is too large for one picture.")
     return ""
@@ -307,13 +311,13 @@ def _may_be_picture(head: bytes) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    # What macOS and Windows add by themselves; nobody misses it.
+    # Files that macOS and Windows add to archives.
     pieces = name.split("/")
     return pieces[0] == "__MACOSX" or pieces[-1] in ("Thumbs.db", "desktop.ini", ".DS_Store")
 
 
 def _plain(name: str) -> str:
-    """A file name that every system can hold."""
+    """Make a file name that is valid on every operating system."""
     last = PurePosixPath(name.replace("\\", "/")).name
     plain = _FORBIDDEN.sub("_", "".join(sign if sign.isprintable() else "_" for sign in last)).strip(". ")
     stem, suffix = PurePosixPath(plain).stem, PurePosixPath(plain).suffix[:10]
@@ -323,7 +327,7 @@ def _plain(name: str) -> str:
 
 
 def _reserved(folder: Path, name: str, stems: set[str]) -> Path:
-    """A path that nobody else gets, even while others upload; no two share a stem, as masks do not."""
+    """Reserve a unique path, also against concurrent uploads; stems are unique because masks are named by stem."""
     folder.mkdir(exist_ok=True)
     for stem in _tries(PurePosixPath(name).stem):
         path = folder / f"{stem}{PurePosixPath(name).suffix}"
@@ -347,7 +351,7 @@ def _tries(stem: str) -> Iterator[str]:
 
 
 def _label_of(name: str) -> tuple[Label | None, str | None]:
-    """What the folders say: good, bad or bad/KIND, or other words for them; anything else says nothing."""
+    """Derive label and kind from the folders: good, bad or bad/KIND, or synonyms; otherwise ``None``."""
     folders = PurePosixPath(name.replace("\\", "/")).parts[:-1]
     labels = [label_named(folder) for folder in folders]
     if labels and labels[-1] is not None:

@@ -1,4 +1,4 @@
-"""Data sets: what there is, beginning one, handing over photographs, and starting a training run."""
+"""The data set pages: list, create, upload, set the kinds of defect."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from gonogo.server.training.presets import BACKBONES, EFFORT_NAMES, EFFORT_WORDS
 from gonogo.server.training.views import PHASE_NAMES
 
 NEEDED = {Label.GOOD: 2 * MIN_TRAIN_PER_LABEL, Label.BAD: 2 * MIN_TRAIN_PER_LABEL}
-"""Of each label, before training makes sense: half of them train."""
+"""Minimum per label for training; half of them are in the train split."""
 BOXES_FOR_ROI = 40
-"""From here on the region can be learned: half of them train, and twenty is the least that teaches."""
+"""Minimum number of boxes for learning the region: half of them are in the train split, and 20 are needed there."""
 SPLIT_NAMES = {
     Split.TRAIN: N_("for training"),
     Split.VAL: N_("for validation"),
@@ -41,7 +41,7 @@ Line = Annotated[str, Form(max_length=200)]
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """A data set in numbers."""
+    """Statistics of a data set."""
 
     name: str
     pictures: int = 0
@@ -49,28 +49,28 @@ class Overview:
     bad: int = 0
     without_part: int = 0
     kinds: tuple[tuple[str, int], ...] = ()
-    """Bad pictures by kind, most frequent first; ``""`` where none was named."""
+    """Bad pictures by kind, most frequent first; ``""`` for no kind."""
     boxes: int = 0
     masks: int = 0
     splits: tuple[tuple[Split, int], ...] = ()
     first: str = ""
-    """A picture to show."""
+    """File name of a picture to show."""
     problem: str = ""
 
     @property
     def open(self) -> int:
-        """Pictures that nobody has judged."""
+        """Number of unlabelled pictures."""
         return self.pictures - self.good - self.bad - self.without_part
 
     @property
     def missing(self) -> dict[Label, int]:
-        """Labels still needed before training, by label."""
+        """Number of pictures that training still needs, by label."""
         have = {Label.GOOD: self.good, Label.BAD: self.bad}
         return {label: needed - have[label] for label, needed in NEEDED.items() if have[label] < needed}
 
 
-class Kinds(BaseModel):
-    """The list of kinds, in the order of their number keys."""
+class KindsRequest(BaseModel):
+    """Request body: the kinds of defect in the order of their number keys."""
 
     model_config = ConfigDict(extra="forbid")
     kinds: list[Annotated[str, Field(max_length=400)]] = Field(max_length=200)
@@ -84,7 +84,7 @@ def datasets_page(request: Request, datasets: Use[Datasets]) -> Response:
 
 
 def create_dataset(datasets: Use[Datasets], ledger_pool: Use[LedgerPool], me: Me, name: Line) -> Response:
-    """Begin a data set."""
+    """Create a data set."""
     name = checked_name(name)
     if name in datasets.names():
         raise RefusedError(N_("The data set %(name)s already exists."), name=name)
@@ -94,7 +94,7 @@ def create_dataset(datasets: Use[Datasets], ledger_pool: Use[LedgerPool], me: Me
 
 
 def dataset_page(request: Request, datasets: Use[Datasets], jobs: Use[Jobs], name: str) -> Response:
-    """One data set: its numbers, uploading, training."""
+    """The page of one data set: statistics, upload, training."""
     found = datasets_overview(datasets, name)
     weights = jobs.weights_files()
     return responses.page(
@@ -110,7 +110,7 @@ def dataset_page(request: Request, datasets: Use[Datasets], jobs: Use[Jobs], nam
         least=MIN_LABELLED,
         each=NEEDED[Label.GOOD],
         boxes_for_roi=BOXES_FOR_ROI,
-        jobs=[job for job in jobs.all() if job.asked.dataset == name][:5],
+        jobs=[job for job in jobs.all() if job.request.dataset == name][:5],
     )
 
 
@@ -122,7 +122,7 @@ def upload(
     files: list[UploadFile],
     by_folder: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Take photographs and archives."""
+    """Upload photographs and archives."""
     datasets.root_of(name)
     sent = [(file.filename or "picture", file.file) for file in files]
     taken = take(datasets, ledger_pool, name, sent, who=me.name, by_folder=by_folder)
@@ -136,7 +136,7 @@ def upload(
     )
 
 
-def set_kinds(datasets: Use[Datasets], ledger_pool: Use[LedgerPool], me: Me, name: str, body: Kinds) -> Response:
+def set_kinds(datasets: Use[Datasets], ledger_pool: Use[LedgerPool], me: Me, name: str, body: KindsRequest) -> Response:
     """Set the defect kinds and their order."""
     datasets.root_of(name)
     ledger_pool.act("kinds", me.name, dataset=name, kinds=[*body.kinds])
@@ -144,7 +144,7 @@ def set_kinds(datasets: Use[Datasets], ledger_pool: Use[LedgerPool], me: Me, nam
 
 
 def datasets_overview(datasets: Datasets, name: str) -> Overview:
-    """Count a data set's pictures; a malformed one is named with its fault."""
+    """Count the pictures of every data set; a malformed data set is listed with its error."""
     try:
         samples = list(datasets.read(name).samples.values())
     except DatasetError as error:

@@ -1,4 +1,4 @@
-"""The inspector in use and the others of a workspace, and what each makes of its labelled pictures."""
+"""The inspectors of a workspace and their scores on the labelled pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from gonogo.server.background_work import Worker
 from gonogo.server.dataset_store import Datasets
 from gonogo.server.inspectors.bundles import OpenBundle, OpenBundles
-from gonogo.server.inspectors.judged import JudgedPictures, JudgedPicturesCache, Near
+from gonogo.server.inspectors.judged import JudgedPictures, JudgedPicturesCache, Neighbour
 from gonogo.server.language import N_
 from gonogo.server.training.jobs import Jobs
 from gonogo.server.workspace import Workspace
@@ -16,7 +16,7 @@ from gonogo.server.workspace import Workspace
 
 @dataclass(frozen=True, kw_only=True)
 class Inspectors:
-    """Answers questions about bundles; only `refresh` starts any work."""
+    """Read access to bundles and their scores; only `refresh` starts work."""
 
     workspace: Workspace
     jobs: Jobs
@@ -26,7 +26,7 @@ class Inspectors:
 
     @classmethod
     def of(cls, workspace: Workspace, datasets: Datasets, jobs: Jobs, cache: Path, worker: Worker) -> Inspectors:
-        """For a workspace; scores of labelled pictures are kept in the folder ``cache``, which may be deleted."""
+        """Create it for a workspace; scores are cached in the folder ``cache``, which can be deleted."""
         return cls(
             workspace=workspace,
             jobs=jobs,
@@ -40,25 +40,25 @@ class Inspectors:
         return self.bundles.open(self.workspace.active_bundle())
 
     def pictures(self) -> JudgedPictures | None:
-        """The labelled pictures that the bundle in use was made from, as far as they have been judged."""
+        """Scores of the bundle in use on its training and calibration pictures; ``None`` if not judged yet."""
         opened = self.in_use()
         return None if opened is None else self.judged.of(opened)
 
     def refresh(self) -> None:
-        """Judge in the background what is missing from `pictures`, or has changed."""
+        """Judge missing or changed pictures in the background."""
         opened = self.in_use()
         if opened is not None:
             self.judged.refresh(opened)
 
     def same_product(self, bundle_sha256: str | None) -> bool:
-        """Whether the inspector in use, or another one that was trained on a data set of the same name, judged a part.
+        """Whether a part was judged by the inspector in use or by one trained on a data set of the same name.
 
-        Also where nothing is known of what judged it, or no inspector is in use.
+        Also true if the bundle that judged it is unknown or no inspector is in use.
         """
         opened = self.in_use()
         if opened is None or bundle_sha256 is None or bundle_sha256 in opened.family:
             return True
-        made_from = {job.asked.bundle: job.asked.dataset for job in self.jobs.all()}
+        made_from = {job.request.bundle: job.request.dataset for job in self.jobs.all()}
         dataset = made_from.get(opened.name)
         if dataset is None:
             return False
@@ -69,17 +69,17 @@ class Inspectors:
         return False
 
     def why_unknown(self, opened: OpenBundle) -> str:
-        """Why no labelled pictures speak for a bundle, for people; marked with ``N_``."""
-        made = [job.asked.dataset for job in self.jobs.all() if job.asked.bundle == opened.name]
+        """Explain why a bundle has no labelled pictures; the message is marked with ``N_``."""
+        made = [job.request.dataset for job in self.jobs.all() if job.request.bundle == opened.name]
         if made and made[0] in self.judged.names():
             return N_(
-                "Pictures or labels for training have changed since this inspector was trained, so no data set here "
-                "is used for it: not for certifying, nor for examples, kinds or blind checks. Train again."
+                "Training pictures or labels have changed since this inspector was trained, so no data set is used "
+                "for certification, examples, kinds of defect or blind checks. Train again."
             )
         return N_(
-            "No data set here holds exactly the pictures and labels that this inspector was trained on, so none is "
-            "used for it: not for certifying, nor for examples, kinds or blind checks."
+            "No data set in this workspace holds exactly the pictures and labels that this inspector was trained on, "
+            "so none is used for certification, examples, kinds of defect or blind checks."
         )
 
 
-__all__ = ["Inspectors", "JudgedPictures", "Near", "OpenBundle"]
+__all__ = ["Inspectors", "JudgedPictures", "Neighbour", "OpenBundle"]

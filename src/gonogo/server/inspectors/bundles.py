@@ -1,4 +1,4 @@
-"""Bundles as the pages read them: opened once for each state of their folder, not at every visit."""
+"""Cache of opened bundles: a bundle is opened again only if its folder has changed."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _FOLDERS_ABOUT_LIMITS = (f"{bundle.GOLDEN}/", f"{bundle.REVISIONS}/")
 
 @dataclass(frozen=True, kw_only=True)
 class OpenBundle:
-    """One bundle, found whole."""
+    """One verified bundle."""
 
     path: Path
     manifest: Manifest
     sha256: str
     graph: str
-    """Names what gives the scores: equal for two revisions that differ in their limits only."""
+    """Hash of the files that determine the scores; equal for revisions that differ only in their limits."""
     reference: DriftReference | None
     evidence: Mapping[str, Any]
-    """What ``gonogo certify`` wrote down; empty where it was never run."""
+    """The evidence written by ``gonogo certify``; empty if it was never run."""
 
     @property
     def name(self) -> str:
@@ -46,19 +46,19 @@ class OpenBundle:
 
     @property
     def family(self) -> frozenset[str]:
-        """The hashes of this revision and of all before it: their scores may be compared."""
+        """The hashes of this and all earlier revisions, whose scores are comparable."""
         return frozenset({self.sha256, *(revision.bundle_sha256 for revision in self.manifest.revisions)})
 
 
 class OpenBundles:
-    """Opens bundles."""
+    """Opens and caches bundles."""
 
     def __init__(self) -> None:
         self._open: dict[Path, tuple[bytes, OpenBundle]] = {}
         self._lock = threading.Lock()
 
     def open(self, path: Path | None) -> OpenBundle | None:
-        """A bundle; ``None`` where there is none or it cannot be used, which the overview says."""
+        """Open a bundle; ``None`` if it is missing or unusable (the overview shows why)."""
         if path is None or not (path / bundle.SEAL).is_file():
             return None
         with self._lock:
@@ -88,5 +88,5 @@ def _read(path: Path, seal: bytes) -> OpenBundle:
 
 
 def _about_limits(name: str) -> bool:
-    """Whether a file belongs to a certification, not to what judges."""
+    """Whether a file belongs to the certification and does not affect scores."""
     return name in _ABOUT_LIMITS or name.startswith(_FOLDERS_ABOUT_LIMITS)

@@ -1,9 +1,9 @@
-"""The labelled pictures that a bundle was made from, judged by it.
+"""Scores of a bundle on the labelled pictures that it was trained and calibrated on.
 
-The trade-off curve, the histograms and the neighbours are drawn from them.
+The trade-off curve, the histograms and the nearest neighbours use them.
 
-A bundle keeps thresholds and counts but not the scores they came from, so the pictures are judged again, once, in the
-background; the outcome is kept in the workspace's ``cache`` folder and only new pictures are judged later.
+A bundle stores thresholds and counts but not the underlying scores, so the pictures are judged again, once, in the
+background. The results are stored in the workspace's ``cache`` folder; later only new pictures are judged.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from gonogo.server.inspectors.bundles import OpenBundle
 from gonogo.server.language import N_
 from gonogo.server.training.jobs import Jobs
 
-MOST_TAUGHT = 1000
-"""Pictures of the train split that neighbours are looked for among."""
+MOST_TRAIN_PICTURES = 1000
+"""Maximum number of pictures of the train split that are searched for neighbours."""
 _SAME = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedPicture:
-    """One labelled picture as the bundle judges it."""
+    """A labelled picture with its score."""
 
     file: str
     stamp: str
-    """Changes with the file."""
+    """Size and modification time of the file."""
     score: float | None
-    """``None`` where it could not be judged."""
+    """``None`` if it could not be judged."""
     box_xyxy: tuple[float, float, float, float] | None
     label: Label = Label.GOOD
     defect: str | None = None
@@ -54,52 +54,52 @@ class JudgedPicture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Near:
-    """A labelled picture that resembles a part."""
+class Neighbour:
+    """A labelled picture that is similar to a part."""
 
     number: int
-    """Which of `JudgedPictures.pictures`."""
+    """Index in `JudgedPictures.pictures`."""
     picture: JudgedPicture
     distance: float
-    """Cosine distance of the feature vectors: 0 looks the same, 1 has nothing in common."""
+    """Cosine distance of the feature vectors: 0 is identical, 1 is unrelated."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class JudgedPictures:
-    """Every labelled picture of a data set, judged by one graph."""
+    """The labelled pictures of a data set, judged by one graph."""
 
     dataset: str
     root: Path
     graph: str
     run: int | None
-    """The training run whose labels these are, where the data set has changed since; ``None``: as they are now."""
+    """The training run whose label snapshot was used; ``None`` for the current data set."""
     pictures: tuple[JudgedPicture, ...]
     directions: Float32[np.ndarray, "pictures channels"]
-    """Feature vectors of unit length; a row of zeros where a picture could not be judged."""
+    """Unit-length feature vectors; a row of zeros for a picture that could not be judged."""
 
-    def nearest(self, vector: FeatureVector, count: int, *, not_part: str | None = None) -> list[Near]:
-        """The labelled pictures whose features point most nearly the same way, each part once.
+    def nearest(self, vector: FeatureVector, count: int, *, not_part: str | None = None) -> list[Neighbour]:
+        """Return the labelled pictures with the smallest cosine distance to a feature vector, one per part.
 
         Args:
-            vector: Of the part in question, from the same graph.
-            count: How many.
-            not_part: Left out, as is a picture that is the part's own: it would answer the question.
+            vector: Feature vector of the part, from the same graph.
+            count: Number of pictures.
+            not_part: Part to skip. Pictures of the same part are skipped too, because they would give away the answer.
         """
         if not len(self.pictures) or vector.shape != self.directions.shape[1:]:
             return []
         distances = 1.0 - self.directions @ (vector / max(float(np.linalg.norm(vector)), 1e-12))
-        found: dict[str, Near] = {}
+        found: dict[str, Neighbour] = {}
         for number in np.argsort(distances).tolist():
             picture, distance = self.pictures[number], float(distances[number])
             if picture.score is None or distance < _SAME or picture.part == not_part or picture.part in found:
                 continue
-            found[picture.part] = Near(number=number, picture=picture, distance=distance)
+            found[picture.part] = Neighbour(number=number, picture=picture, distance=distance)
             if len(found) == count:
                 break
         return list(found.values())
 
     def evaluation(self, point: OperatingPoint | None, *splits: Split) -> Evaluation:
-        """What the limits make of some splits, as `gonogo.evaluate` counts it; the guard is left out."""
+        """Evaluate limits on some splits, as `gonogo.evaluate` does, without the out-of-distribution check."""
         rows = tuple(
             Prediction(
                 file=picture.file,
@@ -125,7 +125,7 @@ class JudgedPictures:
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        """Where each file stands in `pictures`."""
+        """Index of each file in `pictures`."""
         return {picture.file: number for number, picture in enumerate(self.pictures)}
 
 
@@ -143,7 +143,7 @@ class _Source:
 
 
 class JudgedPicturesCache:
-    """What each bundle makes of the pictures that it was made from."""
+    """Cache of `JudgedPictures`, one per bundle."""
 
     def __init__(self, datasets: Datasets, jobs: Jobs, cache: Path, worker: Worker) -> None:
         self._datasets, self._jobs, self._cache, self._worker = datasets, jobs, cache, worker
@@ -155,17 +155,17 @@ class JudgedPicturesCache:
         return self._datasets.names()
 
     def of(self, opened: OpenBundle) -> JudgedPictures | None:
-        """What `refresh` worked out last.
+        """Return the latest result of `refresh`.
 
         Returns:
-            ``None`` until it is worked out for the first time, and where nothing here holds exactly the pictures and
-            labels that the bundle was trained on: another data set would speak of other parts.
+            ``None`` before the first result, and if no data set holds exactly the pictures and labels that the
+            bundle was trained on: another data set would show other parts.
         """
         with self._lock:
             return self._judged_by_graph.get(opened.graph, (None, None))[1]
 
     def refresh(self, opened: OpenBundle) -> None:
-        """Judge the pictures in the background, unless nothing has changed since they were judged last."""
+        """Judge the pictures in the background if anything has changed since the last time."""
         now = self._as_it_is()
         with self._lock:
             seen, _ = self._judged_by_graph.get(opened.graph, (None, None))
@@ -184,12 +184,12 @@ class JudgedPicturesCache:
         known = None
         try:
             known = None if chosen is None else self._judge(opened, chosen, task)
-        finally:  # a failure is not tried again before something has changed
+        finally:  # a failure is not retried until something changes
             with self._lock:
                 self._judged_by_graph[opened.graph] = (now, known)
 
     def _choose(self, opened: OpenBundle) -> _Source | None:
-        """The data set that the bundle was trained on, as it is now or as the training run wrote it down."""
+        """Find the data set that the bundle was trained on: its current state, or the snapshot of a training run."""
         for name in self._datasets.names():
             if _trained(opened, dataset := self._datasets.read(name).dataset):
                 return _Source(name=name, dataset=dataset, run=None)
@@ -199,7 +199,7 @@ class JudgedPicturesCache:
             except DatasetError:
                 continue
             if _trained(opened, dataset):
-                return _Source(name=job.asked.dataset, dataset=dataset, run=job.asked.number)
+                return _Source(name=job.request.dataset, dataset=dataset, run=job.request.number)
         return None
 
     def _judge(self, opened: OpenBundle, source: _Source, task: Task) -> JudgedPictures:
@@ -219,7 +219,7 @@ class JudgedPicturesCache:
             picture, vector = found
             pictures.append(_described(picture, sample))
             vectors.append(vector)
-        record_judged(dataset, (Split.CALIBRATE, Split.TEST))  # the pages show their scores
+        record_judged(dataset, (Split.CALIBRATE, Split.TEST))  # the pages show their scores, so they count as seen
         width = max((len(vector) for vector in vectors), default=0)
         rows = [vector if len(vector) == width else np.zeros(width, np.float32) for vector in vectors]
         directions = np.stack(rows) if rows else np.zeros((0, 0), np.float32)
@@ -237,19 +237,19 @@ class JudgedPicturesCache:
 
 def _trained(opened: OpenBundle, dataset: Dataset) -> bool:
     """Whether the bundle was trained on exactly these pictures and labels."""
-    taught = dataset.split(Split.TRAIN, Split.VAL)
+    train_samples = dataset.split(Split.TRAIN, Split.VAL)
     try:
-        return bool(taught) and fingerprint(dataset, taught) == opened.manifest.data_fingerprint
+        return bool(train_samples) and fingerprint(dataset, train_samples) == opened.manifest.data_fingerprint
     except OSError:
         return False
 
 
 def _chosen(dataset: Dataset) -> list[Sample]:
-    """The splits that prove first, then what was taught; of very many a random share, always the same."""
+    """All pictures outside the train split, then a fixed random sample of the train split."""
     labelled = [sample for sample in dataset.samples if sample.label is not None and sample.split is not None]
-    taught = [sample for sample in labelled if sample.split is Split.TRAIN]
-    kept = sorted(np.random.default_rng(0).permutation(len(taught))[:MOST_TAUGHT].tolist())
-    return [sample for sample in labelled if sample.split is not Split.TRAIN] + [taught[row] for row in kept]
+    train_samples = [sample for sample in labelled if sample.split is Split.TRAIN]
+    kept = sorted(np.random.default_rng(0).permutation(len(train_samples))[:MOST_TRAIN_PICTURES].tolist())
+    return [sample for sample in labelled if sample.split is not Split.TRAIN] + [train_samples[row] for row in kept]
 
 
 def _judged(inspector: Inspector, dataset: Dataset, sample: Sample, stamp: str) -> tuple[JudgedPicture, FeatureVector]:
@@ -284,7 +284,7 @@ def _write(path: Path, pictures: Sequence[JudgedPicture], directions: Float32[np
 
 
 def _read(path: Path) -> dict[tuple[str, str], tuple[JudgedPicture, FeatureVector]]:
-    """What was judged before; nothing where the file is missing or damaged, for it can be made anew."""
+    """Read the cached results; empty if the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as held:
             rows, directions = json.loads(held["rows"].tobytes()), held["directions"]

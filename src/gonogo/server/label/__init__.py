@@ -1,4 +1,4 @@
-"""Labelling: pictures one after the other, proposals for the part's place, and which picture to label next."""
+"""The label page: labels, region proposals, and the order of pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gonogo.server.database import Database
 from gonogo.server.dataset_store import Datasets
 from gonogo.server.label.doubt import LabelModelDoubts
 from gonogo.server.label.photos import Photos
-from gonogo.server.label.picture_label import Rows
+from gonogo.server.label.picture_label import RowCache
 from gonogo.server.label.presence import Presence
 from gonogo.server.label.proposals import Proposals
 from gonogo.server.label.shortcuts import Shortcuts
@@ -17,10 +17,10 @@ from gonogo.server.training.jobs import Jobs
 
 @dataclass(frozen=True, kw_only=True)
 class Labelling:
-    """What the label page needs besides the data sets."""
+    """Components of the label page."""
 
     photos: Photos
-    rows: Rows
+    rows: RowCache
     presence: Presence
     doubts: LabelModelDoubts
     proposals: Proposals
@@ -28,10 +28,10 @@ class Labelling:
 
     @classmethod
     def of(cls, database: Database, datasets: Datasets, jobs: Jobs) -> Labelling:
-        """For a workspace."""
+        """Create it for a workspace."""
         return cls(
             photos=Photos(),
-            rows=Rows(),
+            rows=RowCache(),
             presence=Presence(),
             doubts=LabelModelDoubts(datasets, jobs.trained_on),
             proposals=Proposals(datasets, jobs.trained_on),
@@ -39,7 +39,7 @@ class Labelling:
         )
 
     def close(self) -> None:
-        """Stop judging and searching in the background."""
+        """Stop background work."""
         self.doubts.close()
         self.proposals.close()
 

@@ -1,4 +1,4 @@
-"""Which pictures to label next: those whose score lies nearest to a threshold teach most."""
+"""Active learning: pictures with a score near a threshold are labelled first."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from gonogo.server.dataset_store import Datasets, decided
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """How far judging a data set's open pictures is, and what it says so far."""
+    """Progress and results of judging a data set's unlabelled pictures."""
 
     bundle: str = ""
-    """The inspector's folder; empty where there is none."""
+    """The inspector's folder; empty if there is none."""
     waiting: int = 0
-    """Pictures still to judge."""
+    """Number of pictures not judged yet."""
     doubt: dict[str, float] = field(default_factory=dict)
-    """Distance of the score from the nearest threshold, by file; pictures that cannot be judged are left out."""
+    """Distance of the score from the nearest threshold, by file, without pictures that cannot be judged."""
     problem: str = ""
 
 
@@ -38,17 +38,17 @@ class _Run:
 
 
 class LabelModelDoubts:
-    """Judges open pictures on one thread in the background, and remembers the scores while the server runs."""
+    """Judges unlabelled pictures in one background thread and keeps the scores in memory."""
 
     def __init__(self, datasets: Datasets, choose: Callable[[str], Path | None]) -> None:
         self._datasets, self._choose = datasets, choose
         self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
-        self._turn = threading.Lock()  # one data set at a time: the station needs the processor too
+        self._turn = threading.Lock()  # one data set at a time, to leave the processor to the station
         self._closing = threading.Event()
 
     def ranking(self, dataset: str) -> Ranking:
-        """What is known now; see `refresh`.
+        """Return the results so far; see `refresh`.
 
         Raises:
             RefusedError: no such data set.
@@ -63,7 +63,7 @@ class LabelModelDoubts:
         return Ranking(bundle=run.bundle.name, waiting=len(files) - len(known), doubt=doubt, problem=run.problem)
 
     def refresh(self, dataset: str) -> None:
-        """Judge in the background the open pictures that the newest inspector has not judged yet.
+        """Judge in the background the unlabelled pictures that the newest inspector has not judged yet.
 
         Raises:
             RefusedError: no such data set.
@@ -109,6 +109,6 @@ class LabelModelDoubts:
 
 
 def distance(score: float, point: OperatingPoint | None) -> float:
-    """How far a score lies from the nearest threshold; from zero, where even odds are, without thresholds."""
+    """Distance of a score from the nearest threshold; without thresholds, from zero (even odds)."""
     limits = [] if point is None else [limit for limit in (point.go_below, point.no_go_above) if math.isfinite(limit)]
     return min(abs(score - limit) for limit in limits or [0.0])

@@ -1,4 +1,4 @@
-"""Pictures of data sets for the label page: decoded as training decodes them, reduced, sent as JPEG."""
+"""Pictures for the label page: decoded as for training, reduced, encoded as JPEG."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIZES = 20_000
 
 
 class Photos:
-    """Draws and remembers. A file's bytes never reach a browser, only what was decoded from them."""
+    """Decodes and caches pictures. The browser gets re-encoded pictures, never a file's own bytes."""
 
     def __init__(self) -> None:
         self._drawn: OrderedDict[tuple[Path, int, int], bytes] = OrderedDict()
@@ -26,7 +26,7 @@ class Photos:
         self._lock = threading.Lock()
 
     def size_wh(self, path: Path) -> tuple[int, int]:
-        """Width and height of the decoded picture, turned as its EXIF says.
+        """Width and height of the decoded picture, after EXIF rotation.
 
         Raises:
             ImageError: unreadable.
@@ -39,7 +39,7 @@ class Photos:
         return self._know(key, (frame.shape[1], frame.shape[0]))
 
     def jpeg(self, path: Path, width: int) -> bytes:
-        """The picture, at most about so many pixels wide.
+        """Return the picture as JPEG, at most about ``width`` pixels wide.
 
         Raises:
             ImageError: unreadable.
@@ -62,10 +62,10 @@ class Photos:
         return drawn
 
     def mask(self, dataset: Dataset, sample: Sample, size_wh: tuple[int, int]) -> bytes:
-        """A sample's mask as grey PNG; empty where it has none.
+        """Return a sample's mask as a greyscale PNG; empty if it has none.
 
         Raises:
-            ImageError: unreadable, or of another size than its picture.
+            ImageError: it is unreadable, or its size differs from the picture's.
         """
         mask = dataset.load_mask(sample, (size_wh[1], size_wh[0]))
         blank = np.zeros((size_wh[1], size_wh[0]), np.uint8)

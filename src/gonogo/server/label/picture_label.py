@@ -1,4 +1,4 @@
-"""What a person says of one picture: its label, region and marks, saved against the revision that they saw."""
+"""Label, region and outlines of one picture, saved with optimistic locking by revision."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _LEAST_SIDE_PX = 1.0
 _REVISED = (
     "label", "defect", "present", "box_xyxy", "quad", "mask_file_name", "polygons", "labelled_by", "labelled_at",
 )  # fmt: skip
-"""What a revision covers. Splits and groups are left out: training sets them while people label."""
+"""Fields covered by a revision. Splits and groups are excluded, because training sets them while people label."""
 
 
 class PictureLabel(BaseModel):
-    """What the page sends: everything that is true of one picture now."""
+    """Request body: the complete label of one picture."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str = Field(max_length=1000)
     revision: str = Field(max_length=64)
-    """Of the record that the person saw."""
+    """Revision of the record that the person saw."""
     label: Label | None = None
     defect: str | None = Field(default=None, min_length=1, max_length=LONGEST_KIND)
     present: bool | None = None
@@ -50,33 +50,33 @@ class PictureLabel(BaseModel):
     box_xyxy: tuple[Pixels, Pixels, Pixels, Pixels] | None = None
     quad: tuple[Point, Point, Point, Point] | None = None
     polygons: Annotated[tuple[Polygon, ...], Field(max_length=50)] | None = None
-    """Outlines of the defect in frame pixels; ``None`` leaves an imported mask as it is."""
+    """Outlines of the defect in frame pixels; ``None`` keeps an imported mask."""
 
 
 class ConflictError(GonogoError):
-    """Somebody else saved the same picture in between."""
+    """Someone else saved the same picture in the meantime."""
 
     def __init__(self, theirs: Sample) -> None:
         self.theirs = theirs
-        super().__init__(f"{theirs.file_name}: was changed in between.")
+        super().__init__(f"{theirs.file_name}: was changed in the meantime.")
 
 
 def revision(sample: Sample) -> str:
-    """Names what was said of a picture; changes with every said."""
+    """Hash of a picture's label; changes whenever the label changes."""
     record = sample.model_dump(mode="json")
     said = [record.get(key) for key in _REVISED]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
 def row(sample: Sample) -> dict[str, Any]:
-    """A record as the label page reads it; what is empty is left out."""
+    """Convert a record to JSON for the label page, without empty fields."""
     record = sample.model_dump(mode="json")
     found = {key: record[key] for key in (*_REVISED, "split") if record.get(key) is not None}
     return {"file": sample.file_name, "revision": revision(sample), **found}
 
 
-class Rows:
-    """Records as the label page reads them, worked out once for each: a data set may have very many."""
+class RowCache:
+    """Cache of `row`: a data set may have very many records."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[Sample, dict[str, Any]]] = {}
@@ -93,14 +93,14 @@ class Rows:
 def save_label(
     dataset: str, said: PictureLabel, who: str, *, datasets: Datasets, photos: Photos, ledger_pool: LedgerPool
 ) -> Sample:
-    """Save what a person says of a picture: in the ledger first, then in the data set.
+    """Save a label: first in the ledger, then in the data set.
 
-    What is in force already is left as it is, so a label that is sent twice counts once.
+    An unchanged label is not saved again, so sending a label twice is safe.
 
     Raises:
         ConflictError: another label was saved since ``said.revision``.
-        RefusedError: no such picture, or a region outside it.
-        LedgerError: it could not be recorded, and was not saved.
+        RefusedError: there is no such picture, or the region lies outside it.
+        LedgerError: the label could not be recorded and was not saved.
     """
     with datasets.changing(dataset) as draft:
         before = draft.before.find(said.file)
@@ -148,7 +148,7 @@ def _changes(before: Sample, said: PictureLabel, size_wh: tuple[int, int]) -> di
 
 
 def _mask(before: Sample, said: PictureLabel, label: Label | None) -> dict[str, Any]:
-    """The mask's file and what it was drawn from. An imported mask that drawing replaced is kept, for undoing it."""
+    """The mask file and its outlines. An imported mask that a drawing replaces is kept for undo."""
     extra = before.model_extra or {}
     drawn = extra.get("polygons") is not None
     imported = extra.get("mask_before") if drawn else before.mask_file_name
@@ -165,7 +165,7 @@ def _mask(before: Sample, said: PictureLabel, label: Label | None) -> dict[str, 
             "polygons": [] if imported else None,
             "mask_before": imported,
         }
-    # Named by what it shows: going back to an earlier drawing finds its file again.
+    # Named by content, so that undoing to an earlier drawing finds its file again.
     shown = hashlib.sha256(json.dumps(polygons).encode()).hexdigest()[:12]
     name = f"{DRAWN}/{PurePosixPath(before.file_name).stem[:80]}-{shown}.png"
     return {"mask_file_name": name, "polygons": polygons, "mask_before": imported}
@@ -181,10 +181,10 @@ def _around(quad: tuple[Point, Point, Point, Point]) -> tuple[float, float, floa
 
 
 def _inside(box_xyxy: tuple[float, float, float, float], size_wh: tuple[int, int]) -> tuple[float, ...]:
-    """The part of a box that lies in the picture.
+    """Clip a box to the picture.
 
     Raises:
-        RefusedError: nothing of it does.
+        RefusedError: the box lies outside the picture.
     """
     inside = Box.from_xyxy(box_xyxy).intersection(Box.whole_of(*size_wh))
     if inside.width < _LEAST_SIDE_PX or inside.height < _LEAST_SIDE_PX:
@@ -197,11 +197,11 @@ def _inside(box_xyxy: tuple[float, float, float, float], size_wh: tuple[int, int
 
 
 def _drawn(polygons: tuple[tuple[Point, ...], ...], size_wh: tuple[int, int]) -> bytes:
-    """A mask as PNG: 255 inside any of the outlines, and on the pixels that they cross."""
+    """Draw a mask as PNG: 255 inside any outline and on the pixels that outlines cross."""
     mask = np.zeros((size_wh[1], size_wh[0]), np.uint8)
     shift = 4
     for polygon in polygons:
-        # OpenCV puts whole numbers on pixel centres, ours lie on pixel edges.
+        # In OpenCV, integers are pixel centres; here, they are pixel edges.
         corners = [[math.floor((x - 0.5) * 2**shift), math.floor((y - 0.5) * 2**shift)] for x, y in polygon]
         cv2.fillPoly(mask, [np.array(corners, np.int32)], 255, shift=shift)
     return encode_png(mask)

@@ -1,4 +1,4 @@
-"""Who looks at which picture, so that two people do not take the same one."""
+"""Tracks who has which picture open, so that two people do not label the same one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 PRESENT_S = 20.0
-"""A person whose page has been silent for this long no longer holds a picture."""
+"""After this time without a request, a page no longer holds a picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,17 +20,17 @@ class _OpenPage:
 
 
 class Presence:
-    """The label pages that are open. Forgotten when the server ends."""
+    """The open label pages, kept in memory."""
 
     def __init__(self) -> None:
         self._open: dict[str, dict[str, _OpenPage]] = defaultdict(dict)
         self._lock = threading.Lock()
 
     def look(self, dataset: str, place: str, who: str, file: str, following: str) -> tuple[dict[str, str], list[str]]:
-        """Note what a browser shows, and set aside for it what it will show next, unless another has that already.
+        """Record the picture that a browser shows, and reserve the next one for it unless it is already taken.
 
         Returns:
-            Who has which other pictures open, and every picture that is open or set aside elsewhere.
+            Other people's open pictures, and every picture that is open or reserved elsewhere.
         """
         now = time.monotonic()
         with self._lock:

@@ -1,4 +1,4 @@
-"""Where the part may be in a picture: proposed by a recipe, by a learned region, or by what was boxed so far."""
+"""Proposes the region of the part: from an ROI config, a learned ROI, or the boxes drawn so far."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gonogo.server.dataset_store import Datasets, Records
 from gonogo.server.language import N_
 
 TUNE_FROM = 6
-"""Boxes from which a recipe is tuned to them; anew whenever there are half as many again."""
+"""Minimum number of boxes for tuning an ROI config; it is tuned again whenever there are 50 % more."""
 _AGAIN = 1.5
 _MOST_EXAMPLES = 40
 _TUNE_LIMIT_S = 6.0
@@ -51,16 +51,16 @@ _GUESSES = tuple(
         },
     )
 )
-"""Before anybody drew a box: a compact even region, else what has outlines. Often wrong, and cheap to correct."""
+"""Used before any box is drawn: a compact uniform region, else one with edges. Often wrong, but easy to correct."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """A region that a person may take or correct."""
+    """A proposed region, to be accepted or corrected."""
 
     located: Located
     source: str
-    """The recipe's or inspector's folder, or one of the marked texts below."""
+    """Name of the ROI config or inspector, or one of the translatable texts below."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ class _Tuned:
 
 
 class Proposals:
-    """Finds the part with the first method that finds it, the most particular method first."""
+    """Finds the part with the first method that succeeds, the most specific method first."""
 
     def __init__(self, datasets: Datasets, choose: Callable[[str], Path | None]) -> None:
         self._datasets, self._choose = datasets, choose
@@ -80,11 +80,11 @@ class Proposals:
         self._lock = threading.Lock()  # compiled networks are not thread-safe
 
     def propose(self, dataset: str, file: str) -> Proposal:
-        """Look for the part in a picture.
+        """Propose a region in a picture.
 
         Raises:
-            RefusedError: no such data set or picture.
-            ImageError: an unreadable picture.
+            RefusedError: there is no such data set or picture.
+            ImageError: the picture is unreadable.
         """
         records = self._datasets.read(dataset)
         frame = images.load_confined(records.root / records.find(file).file_name)
@@ -96,7 +96,7 @@ class Proposals:
         return Proposal(located=Located(present=False, reason=N_("No part found. Draw the box yourself.")), source="")
 
     def tune(self, dataset: str) -> None:
-        """Begin to tune a recipe in the background, where there are enough new boxes and no other is being tuned.
+        """Start tuning an ROI config in the background if there are enough new boxes and no tuning is running.
 
         Raises:
             RefusedError: no such data set.
@@ -115,7 +115,7 @@ class Proposals:
             tuned.thread.start()
 
     def close(self) -> None:
-        """Wait for the search in the background: a thread in the middle of it would end the process with an error."""
+        """Wait for the background search, because exiting during it would end the process with an error."""
         for tuned in list(self._tuned.values()):
             if tuned.thread is not None:
                 tuned.thread.join()
@@ -140,7 +140,7 @@ class Proposals:
             try:
                 self._opened[path] = (changed, open_roi(path))
             except GonogoError:
-                return None  # another method proposes; whoever inspects with this one is told
+                return None  # fall back to another method; inspection reports the error
         return self._opened[path][1]
 
 
@@ -148,5 +148,5 @@ def _search(tuned: _Tuned, records: Records, boxed: list[Sample]) -> None:
     try:
         examples = read_examples(records.dataset, boxed, side_px=_SIDE_PX)
     except GonogoError:
-        return  # the picture that cannot be read is reported where it is shown
+        return  # the page reports an unreadable picture where it shows it
     tuned.roi = ClassicalRoi(tune(examples, trials=150, side_px=_SIDE_PX, limit_s=_TUNE_LIMIT_S).recipe)

@@ -1,4 +1,4 @@
-"""The keyboard shortcuts that each person has chosen for a page."""
+"""Keyboard shortcuts per person and page."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ class Shortcuts:
         self._database = database
 
     def keys(self, user_id: int, page: str, defaults: Mapping[str, str]) -> dict[str, str]:
-        """The key of each action on a page, as this person set them."""
+        """Return a person's key for each action of a page."""
         found = self._database.run(
             "SELECT value FROM preferences WHERE user_id = ? AND name = ?", user_id, f"keys {page}"
         )
         chosen = json.loads(found[0][0]) if found else {}
-        # Kept by action: a version with further actions has their defaults, unless the person uses the key already.
+        # Stored by action: new actions of a later version get their default key unless the person already uses it.
         keys = {action: chosen.get(action, key) for action, key in defaults.items()}
         taken = {key for action, key in keys.items() if action in chosen}
         return {action: "" if action not in chosen and key in taken else key for action, key in keys.items()}
 
     def set_keys(self, user_id: int, page: str, defaults: Mapping[str, str], keys: Mapping[str, str]) -> None:
-        """Keep a person's keys; no keys goes back to the defaults.
+        """Save a person's keys; an empty mapping restores the defaults.
 
         Raises:
-            RefusedError: an unknown action, a key twice, or what is not one printable sign other than a digit.
+            RefusedError: an unknown action, a duplicate key, or a key that is not one printable non-digit character.
         """
         chosen = {action: key.lower() for action, key in keys.items()}
         if set(chosen) - set(defaults):

@@ -1,4 +1,4 @@
-"""The label page: one picture at a time, and what its script asks for and saves."""
+"""The label page and the requests of its script."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KEYS = {
     "clear": "e",
     "hide": "h",
 }
-"""What can be done by one key. Digits belong to the kinds; arrows, Enter, Escape and Delete are what they are."""
+"""Actions with a configurable key. Digits are reserved for the kinds; arrows, Enter, Escape and Delete are fixed."""
 KEY_NAMES = {
     "good": N_("Good"),
     "bad": N_("Bad"),
@@ -53,25 +53,25 @@ KEY_NAMES = {
     "polygon": N_("Outline a defect"),
     "resize": N_("Arrows move or resize"),
     "clear": N_("Remove the box"),
-    "hide": N_("Hide what is drawn"),
+    "hide": N_("Hide drawings"),
 }
 
 
-class LabelPicture(BaseModel):
-    """What a page shows, and what it knows already."""
+class OpenPicture(BaseModel):
+    """Request body: the picture that a page shows, and the version it has."""
 
     model_config = ConfigDict(extra="forbid")
     place: Annotated[str, Field(max_length=64)]
-    """Random, one for each page open."""
+    """Random identifier of the open page."""
     file: Annotated[str, Field(max_length=1000)]
     since: int
-    """The version that the page knows."""
+    """The version that the page has."""
     next: Annotated[str, Field(max_length=1000)] = ""
-    """What it will show next, if nobody else has that."""
+    """The picture it would show next, if no one else has it."""
 
 
-class Keys(BaseModel):
-    """A person's keys by action; none goes back to the defaults."""
+class KeysRequest(BaseModel):
+    """Request body: keys by action; an empty mapping restores the defaults."""
 
     model_config = ConfigDict(extra="forbid")
     keys: dict[str, Annotated[str, Field(max_length=8)]] = Field(max_length=40)
@@ -86,7 +86,7 @@ def label_page(
     name: str,
     file: str = "",
 ) -> Response:
-    """The page; its script fetches the pictures."""
+    """The HTML page; its script fetches the pictures."""
     datasets.root_of(name)
     return responses.page(
         request,
@@ -102,16 +102,14 @@ def label_page(
 
 
 def samples(datasets: Use[Datasets], labelling: Use[Labelling], name: str) -> Response:
-    """Every picture's record, and the version of all this."""
+    """All records of a data set and their version."""
     records = datasets.read(name)
     rows = [labelling.rows.of(name, sample) for sample in records.samples.values()]
     return responses.answer(version=records.version, rows=rows)
 
 
-def label_picture(
-    datasets: Use[Datasets], labelling: Use[Labelling], me: Me, name: str, body: LabelPicture
-) -> Response:
-    """Say which picture is open here; answers what others changed, and what they have open."""
+def label_picture(datasets: Use[Datasets], labelling: Use[Labelling], me: Me, name: str, body: OpenPicture) -> Response:
+    """Report the open picture; returns other people's changes and open pictures."""
     records = datasets.read(name)
     others, held = labelling.presence.look(name, body.place, me.name, body.file, body.next)
     rows = [row(sample) for sample in records.since(body.since)]
@@ -126,7 +124,7 @@ def submit_label(
     name: str,
     body: PictureLabel,
 ) -> Response:
-    """Save a decision; 409 with the other record where somebody was faster."""
+    """Save a label; 409 with the other record if someone else saved first."""
     try:
         saved = save_label(name, body, me.name, datasets=datasets, photos=labelling.photos, ledger_pool=ledger_pool)
     except ConflictError as conflict:
@@ -142,7 +140,7 @@ def submit_label(
 def labelled_picture(
     datasets: Use[Datasets], labelling: Use[Labelling], name: str, file: str, width: int = 1920
 ) -> Response:
-    """A picture as JPEG; its full size is in the headers."""
+    """A picture as JPEG, with its full size in the headers."""
     records = datasets.read(name)
     path = records.root / records.find(file).file_name
     if not path.is_file():
@@ -154,7 +152,7 @@ def labelled_picture(
 
 
 def mask(datasets: Use[Datasets], labelling: Use[Labelling], name: str, file: str) -> Response:
-    """A picture's mask as grey PNG."""
+    """A picture's mask as a greyscale PNG."""
     records = datasets.read(name)
     sample = records.find(file)
     size_wh = labelling.photos.size_wh(records.root / sample.file_name)
@@ -162,7 +160,7 @@ def mask(datasets: Use[Datasets], labelling: Use[Labelling], name: str, file: st
 
 
 def propose(labelling: Use[Labelling], me: Me, name: str, file: str) -> Response:
-    """Where the part may be."""
+    """Propose the region of the part."""
     labelling.proposals.tune(name)
     found = labelling.proposals.propose(name, file)
     tell = translations(me.language).gettext
@@ -174,7 +172,7 @@ def propose(labelling: Use[Labelling], me: Me, name: str, file: str) -> Response
 
 
 def doubt(labelling: Use[Labelling], name: str) -> Response:
-    """How doubtful the newest inspector finds each open picture; judging goes on in the background."""
+    """Doubt of the newest inspector for each unlabelled picture; judging continues in the background."""
     labelling.doubts.refresh(name)
     ranking = labelling.doubts.ranking(name)
     return responses.answer(
@@ -182,8 +180,8 @@ def doubt(labelling: Use[Labelling], name: str) -> Response:
     )
 
 
-def set_keys(labelling: Use[Labelling], me: Me, body: Keys) -> Response:
-    """Keep this person's keys for this page."""
+def set_keys(labelling: Use[Labelling], me: Me, body: KeysRequest) -> Response:
+    """Save this person's keys for this page."""
     if me.user is None:
         raise RefusedError(N_("Only people can do this. A key has no password and no settings."))
     labelling.shortcuts.set_keys(me.user.id, "label", KEYS, body.keys)

@@ -1,1 +1,1 @@
-"""Pictures of the line's parts, for every page that shows one."""
+"""Pictures of inspected parts, shared by several pages."""

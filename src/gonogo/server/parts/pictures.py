@@ -1,4 +1,4 @@
-"""Pictures of parts: the stored frame, reduced, with the judged region outlined and its heat drawn on if asked."""
+"""Pictures of parts: the stored frame, reduced, with the inspected region outlined and an optional heat map."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from gonogo.schema import Box, Frame, Region, Verdict
 from gonogo.server.ledger_pool import LedgerPool
 
 WIDTHS = (320, 960, 1920)
-"""In pixels; asked for anything else, the next larger one is drawn."""
+"""Available widths in pixels; other requests get the next larger one."""
 _CACHE_BYTES = 64_000_000
 _INSPECTORS = 2
 _VERDICTS = 200
-_NO_SCALE = HeatScale(cold=0.0, hot=1.0)  # for a picture without heat
+_NO_SCALE = HeatScale(cold=0.0, hot=1.0)  # of a picture without a heat map
 
 
 class PartPictures:
-    """Draws and remembers. The heat comes from judging the stored frame again with the bundle that judged it."""
+    """Draws and caches pictures. The heat map is computed by judging the stored frame again with the same bundle."""
 
     def __init__(self, ledger_pool: LedgerPool, bundle_paths: Callable[[], list[Path]]) -> None:
         self._ledger_pool, self._bundle_paths = ledger_pool, bundle_paths
@@ -43,16 +43,16 @@ class PartPictures:
         self._judging = threading.Lock()  # inspectors are not thread-safe
 
     def jpeg(self, record: VerdictRecord, *, view: int = 0, heat: bool = False, width: int = 960) -> bytes | None:
-        """One view of a part as JPEG, with its region outlined in the colour of the verdict.
+        """Draw one view of a part as JPEG, with its region outlined in the colour of the verdict.
 
         Args:
             record: The verdict.
-            view: Which of its views.
-            heat: Whether to draw the heat map on; left out where the bundle is gone.
-            width: Pixels wanted across; a smaller frame is not enlarged.
+            view: Index of the view.
+            heat: Whether to draw the heat map; it is omitted if the bundle no longer exists.
+            width: Width in pixels; a smaller frame is not enlarged.
 
         Returns:
-            The file's bytes; ``None`` where there is no such view or its frame was not kept.
+            The JPEG bytes; ``None`` if there is no such view or its frame was not kept.
         """
         if not 0 <= view < len(record.views):
             return None
@@ -74,7 +74,7 @@ class PartPictures:
         return drawn
 
     def judged(self, record: VerdictRecord, *, view: int = 0) -> Verdict | None:
-        """One view of a part judged again with the bundle that judged it; ``None`` where one of the two is gone."""
+        """Judge one view of a part again with the same bundle; ``None`` if the frame or the bundle no longer exists."""
         shown, inspector = record.views[view], self._inspector(record)
         if inspector is None or shown.frame_sha256 is None:
             return None
@@ -136,14 +136,14 @@ class PartPictures:
             try:
                 opened = Inspector.load(path, replay=False)
             except GonogoError:
-                return None  # a picture without heat is better than none; the station refuses such a bundle itself
+                return None  # show the picture without a heat map; the station itself refuses such a bundle
             self._inspectors[sha256] = opened
             while len(self._inspectors) > _INSPECTORS:
                 self._inspectors.popitem(last=False)
             return opened
 
     def _find_bundle(self, record: VerdictRecord) -> tuple[Path, str] | None:
-        """Where the bundle lies and its hash now: a later revision has other limits, but gives the same heat."""
+        """Find the bundle and its current hash. A later revision has other limits but the same heat map."""
         candidates = self._bundle_paths() + ([Path(record.bundle)] if record.bundle else [])
         revised = None
         for path in candidates:
@@ -168,7 +168,7 @@ class PartPictures:
 
 
 def smaller_picture(frame: Frame, width: int) -> tuple[Frame, float]:
-    """A frame at most so many pixels wide, and by which factor it was scaled."""
+    """Reduce a frame to a maximum width; returns it with the scale factor."""
     factor = min(1.0, width / frame.shape[1])
     if factor == 1.0:
         return frame, 1.0

@@ -1,4 +1,4 @@
-"""Pictures of parts, for every page that shows one."""
+"""Route for pictures of parts."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def part_picture(
     drawn = pictures.jpeg(row.record, view=view, heat=heat, width=width)
     if drawn is None:
         raise HTTPException(404)
-    # A row never changes, so neither does its picture; short, because a login may end.
+    # A row and its picture never change; the time is short because a login may end.
     return Response(drawn, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})

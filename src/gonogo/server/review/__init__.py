@@ -1,4 +1,4 @@
-"""Reviewing: who gets which doubtful part, what they say of it, and how that becomes a data set."""
+"""Review of doubtful parts: queue, decisions, and the data set made from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gonogo.server.review.reviewed_dataset import REVIEWED, Collector, Copied
 
 @dataclass(frozen=True, kw_only=True)
 class Review:
-    """What the review page needs."""
+    """Components of the review page."""
 
     decisions: Decisions
     queue: ReviewQueue
@@ -33,14 +33,14 @@ class Review:
         now: Callable[[], float],
         same_product: Callable[[str | None], bool],
     ) -> Review:
-        """For a workspace.
+        """Create it for a workspace.
 
         Args:
-            database: Keeps who has which part, and the number keys.
-            ledger_pool: Holds parts and decisions.
-            datasets: One of them receives the decided parts.
+            database: Stores assignments and number keys.
+            ledger_pool: The ledger with parts and decisions.
+            datasets: The data sets; one of them collects the decided parts.
             now: The clock.
-            same_product: Whether the part that a bundle judged, named by its hash, is like those of the line today.
+            same_product: Whether a part judged by the bundle with this hash shows the current product.
         """
         decisions = Decisions(ledger_pool)
         return cls(

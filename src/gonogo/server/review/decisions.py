@@ -1,6 +1,6 @@
-"""What people decided: the reviews that stand and the blind checks, read from the ledger once and then kept up to date.
+"""Review decisions and blind checks, read from the ledger once and then updated incrementally.
 
-A page must not walk through every decision ever made, so only rows that are new since the last look are read.
+Only new rows are read, so the cost of a page does not grow with the number of decisions.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from gonogo.schema import Label, State
 from gonogo.server.ledger_pool import LedgerPool
 
 BLIND_CHECK = "blind_check"
-"""The action that answers a part which was shown again without saying so; it never changes the decision itself."""
+"""The action that records a blind check; it never changes the decision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewDecision:
-    """One part and the review of it that stands."""
+    """One part and its latest valid decision."""
 
     seq: int
     """Row of the verdict."""
@@ -32,7 +32,7 @@ class ReviewDecision:
     label: Label
     defect: str | None
     state: State
-    """What the inspector had said."""
+    """Verdict of the inspector."""
     score: float | None
     part: str | None
     lot: str | None
@@ -41,7 +41,7 @@ class ReviewDecision:
 
 
 class Decisions:
-    """Every standing decision, and how often each person agrees with earlier ones when asked again unknowingly."""
+    """All valid decisions, and each person's agreement in blind checks."""
 
     def __init__(self, ledger_pool: LedgerPool) -> None:
         self._ledger_pool = ledger_pool
@@ -51,24 +51,24 @@ class Decisions:
         self._checks: dict[str, tuple[str, int, bool]] = {}
 
     def standing(self) -> Mapping[int, ReviewDecision]:
-        """By the row of the verdict, in the order in which they were made."""
+        """Return the valid decisions by verdict row, in the order in which they were made."""
         return self.snapshot()[0]
 
     def snapshot(self) -> tuple[Mapping[int, ReviewDecision], int]:
-        """What stands, and the last row that was taken into account."""
+        """Return the valid decisions and the last row read."""
         with self._reading, self._ledger_pool.reading() as ledger:
             self._catch_up(ledger)
             return dict(self._standing), self._seen[REVIEW]
 
     def agreement(self) -> Mapping[str, Rate]:
-        """Blind checks of each person, by name: how many agreed with the decision that stood, of how many."""
+        """Return each person's blind checks: the number that agreed with the valid decision, and the total."""
         counts: dict[str, list[bool]] = {}
         for who, _, agreed in self._read_checks().values():
             counts.setdefault(who, []).append(agreed)
         return {who: Rate(count=sum(found), of=len(found)) for who, found in sorted(counts.items())}
 
     def checked(self, who: str) -> frozenset[int]:
-        """The rows that somebody was asked about again."""
+        """Return the rows that a person has answered in a blind check."""
         return frozenset(seq for person, seq, _ in self._read_checks().values() if person == who)
 
     def _read_checks(self) -> dict[str, tuple[str, int, bool]]:
@@ -84,7 +84,7 @@ class Decisions:
             self._seen[BLIND_CHECK] = row.seq
             said, about, ticket = row.record, row.record.about, str(row.record.details.get("ticket", row.seq))
             self._checks.pop(ticket, None)
-            expected = said.details.get("expected")  # none: the decision was taken back while it was asked about
+            expected = said.details.get("expected")  # ``None`` if the decision was undone during the blind check
             if said.label is not None and about is not None and expected is not None:
                 self._checks[ticket] = (said.who, about, said.label == expected)
 

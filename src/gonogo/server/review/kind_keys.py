@@ -1,4 +1,4 @@
-"""What the number keys of the review page stand for: kept for each inspector, so that a key keeps its meaning."""
+"""Number keys of the review page, stored per inspector so that a key keeps its meaning."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ MOST_KINDS = 40
 
 
 class KindKeys:
-    """The defect kinds in the order of their number keys; further kinds are only ever added at the end."""
+    """Defect kinds in the order of their number keys; new kinds are only appended."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def kept(self, graph: str) -> list[str]:
-        """The kinds of an inspector so far.
+        """Return the stored kinds of an inspector.
 
         Args:
-            graph: Names what gives the scores, so that new limits keep the keys.
+            graph: Hash of the scoring files, so that new limits keep the keys.
         """
         return self._read("SELECT kinds FROM review_kinds WHERE graph = ?", graph)
 
     def extend(self, graph: str, dataset: str, *, listed: Iterable[str], others: Iterable[str]) -> list[str]:
-        """The kinds of an inspector with those that are new.
+        """Add new kinds and return all kinds of an inspector.
 
         Args:
-            graph: As above.
-            dataset: The data set it was trained on; a retrained inspector begins with the keys of its predecessor.
-            listed: In the order that a person gave them on the data set's page: this order alone may move a key.
-            others: Further kinds in use.
+            graph: See `kept`.
+            dataset: Its training data set; a retrained inspector starts with the keys of its predecessor.
+            listed: Kinds in the order set on the data set's page; only this order can move a key.
+            others: Other kinds in use.
         """
         with self._database.transaction():
             before = self.kept(graph)

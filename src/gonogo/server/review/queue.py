@@ -1,8 +1,8 @@
-"""The review queue: lends doubtful parts so that no two people get the same one, and takes decisions exactly once.
+"""The review queue: assigns each doubtful part to one person and records each decision exactly once.
 
-A deal is a ticket for one part, lent to one person for a while. Tickets say nothing of the part, so that a part which
-is shown again as a blind check cannot be told from a new one. Deals outlive a restart: a decision that was kept by a
-browser while the server was away is still taken.
+A deal assigns one part to one person for a limited time under a random ticket. A ticket reveals nothing about the
+part, so a blind check looks like a new part. Deals survive a restart, so a decision that a browser kept while the
+server was down is still accepted.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.review.decisions import BLIND_CHECK, Decisions, ReviewDecision
 
 LEASE_S = 120.0
-"""How long a part stays with a person whose page has gone silent."""
+"""A part stays assigned for this long after the last request of the page."""
 CHECK_SHARE = 0.1
-"""Blind checks for each new part."""
+"""Blind checks per new part."""
 _MOST_OWED = 3
-"""Blind checks kept for later while no decided part can be shown again."""
+"""Maximum number of due blind checks kept while no decided part is available."""
 MOST_HELD = 8
 _KEEP_S = 86_400.0
 _RESCAN_S = 60.0
@@ -33,38 +33,38 @@ _QUEUE = Where(states=(State.REVIEW,), undecided=True)
 
 
 class GoneError(RefusedError):
-    """This server knows no such ticket of this person; it must be dealt anew."""
+    """The ticket is unknown or belongs to another person; the part must be dealt again."""
 
 
 class TakenError(RefusedError):
-    """Somebody else has decided the part meanwhile."""
+    """Someone else has decided the part in the meantime."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deal:
-    """One part in the hands of one person."""
+    """One part assigned to one person."""
 
     ticket: str
     who: str
     seq: int
     """Row of the verdict."""
     blind: bool
-    """Whether its decision is known already. Never shown."""
+    """Whether it is a blind check. Never sent to the page."""
     answer: int | None
-    """Row of the action that answered it."""
+    """Row of the action that recorded the answer."""
 
 
 class ReviewQueue:
-    """Lends doubtful parts and takes decisions about them.
+    """Assigns doubtful parts and records decisions.
 
     Args:
-        database: Keeps who has which part.
-        ledger_pool: Where the parts come from and the decisions go.
-        decisions: The decisions so far.
+        database: Stores the deals.
+        ledger_pool: The ledger with parts and decisions.
+        decisions: The valid decisions.
         now: The clock.
-        comparable: Whether a decided part may come back as a blind check: it belongs to the product at hand.
-        check_share: Blind checks for each new part.
-        dice: Chooses them.
+        comparable: Whether a decided part can be a blind check, because it shows the current product.
+        check_share: Number of blind checks per new part.
+        dice: Random generator that chooses them.
     """
 
     def __init__(
@@ -86,17 +86,17 @@ class ReviewQueue:
         self._floor, self._floor_until = 0, 0.0
 
     def deal(self, who: str, *, want: int, holding: Sequence[str] = ()) -> tuple[list[Deal], list[str]]:
-        """Renew the parts that a person holds, and hand them further ones.
+        """Renew a person's deals and assign further parts.
 
         Args:
             who: The person.
-            want: How many more they wish to have, at most `MOST_HELD`.
-            holding: Tickets that their page has already.
+            want: Number of further parts, at most `MOST_HELD`.
+            holding: Tickets that their page already has.
 
         Returns:
-            First what was lent to them before and their page does not have (it was opened anew), then new ones, the
-            longest-waiting parts first, now and then followed by a blind check. And those of ``holding`` that
-            somebody else has, or has decided, by now.
+            The deals for the page: first earlier deals that the page does not have (it was reloaded), then new ones,
+            the longest-waiting parts first, sometimes followed by a blind check. And the tickets of ``holding`` whose
+            parts someone else has or has decided in the meantime.
         """
         now, until = self._now(), self._now() + LEASE_S
         with self._database.transaction():
@@ -110,10 +110,10 @@ class ReviewQueue:
         return mine + fresh, [ticket for ticket in holding if ticket not in held]
 
     def find(self, who: str, ticket: str) -> Deal:
-        """A deal of this person.
+        """Return a deal of this person.
 
         Raises:
-            GoneError: there is none.
+            GoneError: there is no such deal.
         """
         found = self._deals("ticket = ? AND who = ?", ticket, who)
         if not found:
@@ -121,10 +121,10 @@ class ReviewQueue:
         return found[0]
 
     def decide(self, who: str, ticket: str, label: Label, defect: str | None, *, took_ms: int | None = None) -> None:
-        """Take a decision; sent twice it counts once.
+        """Record a decision; sending it twice is safe.
 
         Raises:
-            TakenError: somebody else was faster; nothing was recorded.
+            TakenError: someone else decided first; nothing was recorded.
             GoneError: no such ticket.
         """
         with self._deciding:
@@ -153,10 +153,10 @@ class ReviewQueue:
             self._database.run("UPDATE deals SET answer = ? WHERE ticket = ?", standing.seq, ticket)
 
     def take_back(self, who: str, ticket: str) -> None:
-        """Undo a decision: the part is doubtful again and back with this person; undone twice it counts once.
+        """Undo a decision and assign the part to this person again; undoing twice is safe.
 
         Raises:
-            TakenError: somebody has changed it since.
+            TakenError: someone has changed it since.
             GoneError: no such ticket.
         """
         with self._deciding:
@@ -179,7 +179,7 @@ class ReviewQueue:
         }
         rows = iter(self._waiting(lent, count))
         made: list[Deal] = []
-        # Pages ask for one part at a time, so a check that is due is remembered until the next time they ask.
+        # Pages request one part at a time, so a due check is kept until the next request.
         owed = before = sum(owed for (owed,) in self._database.run("SELECT count FROM owed_checks WHERE who = ?", who))
         while len(made) < count:
             seq = self._checkable(who, {each.seq for each in made} | lent) if owed else None
@@ -197,7 +197,7 @@ class ReviewQueue:
         return made
 
     def _waiting(self, lent: set[int], count: int) -> list[Row[VerdictRecord]]:
-        if self._now() > self._floor_until:  # somebody may have taken a decision back by other means
+        if self._now() > self._floor_until:  # a decision may have been undone by other means
             self._floor, self._floor_until = 0, self._now() + _RESCAN_S
         with self._ledger_pool.reading() as ledger:
             rows = list(ledger.verdicts(_QUEUE, after=self._floor, limit=count + len(lent)))
@@ -206,7 +206,7 @@ class ReviewQueue:
         return [row for row in rows if row.seq not in lent][:count]
 
     def _checkable(self, who: str, busy: set[int]) -> int | None:
-        """A decided part to show again: rather one that somebody else decided, never one they were asked about."""
+        """Choose a decided part for a blind check: preferably decided by someone else, never checked by this person."""
         asked = self._decisions.checked(who) | busy
         known = [
             each
@@ -214,7 +214,7 @@ class ReviewQueue:
             if each.seq not in asked and each.state is State.REVIEW and each.frames_sha256 and self.comparable(each)
         ]
         others = [each for each in known if each.who != who]
-        # Of one's own not the last few, which are still remembered.
+        # Skip the person's latest decisions, which they still remember.
         choice = others or [each for each in known if each.who == who][:-20]
         return self.dice.choice(choice).seq if choice else None
 
@@ -230,7 +230,7 @@ class ReviewQueue:
             return deal.blind or ledger.decision(deal.seq) is None
 
     def _renew(self, deal: Deal, until: float) -> bool:
-        """Whether the part could be lent again: nobody else has it by now."""
+        """Extend a deal; returns ``False`` if someone else has the part."""
         with self._database.transaction():
             others = self._deals(
                 "seq = ? AND who <> ? AND answer IS NULL AND until >= ?", deal.seq, deal.who, self._now()

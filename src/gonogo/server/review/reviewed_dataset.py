@@ -1,7 +1,7 @@
-"""Decisions become a data set: the frame of every decided part, with what was said of it.
+"""The data set of reviewed parts: the frames of every decided part with their labels.
 
-The ledger is the truth and the data set follows it: run twice, nothing is doubled. What an engineer adds to a picture
-on the label page, a box or a better name for the defect, stays until the part is decided anew.
+The ledger is authoritative and the update is idempotent. Boxes or kinds that an engineer adds on the label page are
+kept until the part is decided again.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from gonogo.server.review.decisions import Decisions, ReviewDecision
 REVIEWED = "reviewed"
 """The data set's name in the workspace."""
 _FOLDER = "images"
-_COLLECT_SHARE = 20  # collecting takes at most a twentieth of the time, however many decisions there are
+_COLLECT_SHARE = 20  # limits collecting to 5 % of the time
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp"}
 _SUFFIXES |= {"MPO": ".jpg", "GIF": ".gif", "AVIF": ".avif", "HEIF": ".heic"}
 
 
 class Collector:
-    """Brings the data set up to date, in whichever thread asks for it."""
+    """Updates the data set in the calling thread."""
 
     def __init__(self, ledger_pool: LedgerPool, decisions: Decisions, datasets: Datasets) -> None:
         self._ledger_pool, self._decisions, self._datasets = ledger_pool, decisions, datasets
@@ -42,11 +42,11 @@ class Collector:
         self._done, self._due = 0, 0.0
 
     def run(self, *, at_once: bool = False) -> None:
-        """Bring it up to date, unless somebody is at it.
+        """Update the data set, unless another thread is already doing so.
 
         Args:
-            at_once: Wait for one's turn, and do it whatever it costs; else a large set, which takes long to write, is
-                written less often, and the next call catches up.
+            at_once: Wait for other threads and always update. Otherwise a large data set, which is slow to write, is
+                updated less often, and a later call catches up.
         """
         if not self._running.acquire(blocking=at_once):
             return
@@ -63,11 +63,11 @@ class Collector:
             self._running.release()
 
     def there(self) -> bool:
-        """Whether there is such a data set yet."""
+        """Whether the data set exists."""
         return REVIEWED in self._datasets.names()
 
     def count(self) -> int:
-        """Labelled pictures in it."""
+        """Number of labelled pictures in it."""
         if not self.there():
             return 0
         return sum(sample.label is not None for sample in self._datasets.read(REVIEWED).samples.values())
@@ -78,15 +78,15 @@ class Collector:
 
 
 def collect(ledger: Ledger, standing: Mapping[int, ReviewDecision], datasets: Datasets) -> None:
-    """Make the data set say what the decisions say.
+    """Update the data set from the decisions.
 
-    Every picture of a part gets the part's label and is meant for training: doubtful parts are no random sample of the
-    line, so that nothing can be certified on them. A picture whose decision was taken back has no label.
+    Every picture of a part gets the part's label and goes into the train split: doubtful parts are not a random sample
+    of the line, so they cannot be used for certification. A picture loses its label if the decision is undone.
     """
     if REVIEWED not in datasets.names():
-        with contextlib.suppress(RefusedError):  # another thread was faster
+        with contextlib.suppress(RefusedError):  # another thread created it first
             datasets.create(REVIEWED)
-    wanted = {digest: each for each in standing.values() for digest in each.frames_sha256}  # the latest says
+    wanted = {digest: each for each in standing.values() for digest in each.frames_sha256}  # the latest decision counts
     with datasets.changing(REVIEWED) as draft:
         mine = {Path(name).stem: sample for name, sample in draft.samples.items() if _row_of(sample) is not None}
         draft.put(_revised(mine, wanted))
@@ -97,17 +97,17 @@ def collect(ledger: Ledger, standing: Mapping[int, ReviewDecision], datasets: Da
 
 @dataclass(frozen=True, kw_only=True)
 class Copied:
-    """What came of copying reviewed pictures into another data set."""
+    """Result of copying reviewed pictures into another data set."""
 
     added: int
     there: int
-    """Had been copied before."""
+    """Number of pictures copied earlier."""
     held_back: int
-    """Show parts that prove or test something there: to learn from them would be cheating."""
+    """Number of pictures not copied because their parts are in the val, calibrate or test split there (leakage)."""
 
 
 def copy_into(datasets: Datasets, name: str) -> Copied:
-    """Add the reviewed pictures to the training part of another data set; done twice, nothing is doubled.
+    """Copy the reviewed pictures into the train split of another data set; running it twice is safe.
 
     Raises:
         RefusedError: no such data set.
@@ -166,7 +166,7 @@ def _said(sample: Sample, decision: ReviewDecision) -> Sample:
 
 
 def _copy(ledger: Ledger, digest: str, root: Path) -> str | None:
-    with contextlib.suppress(GonogoError):  # retention took the frame: nothing is left to learn from
+    with contextlib.suppress(GonogoError):  # the frame was deleted by the retention limit
         data = ledger.frames.read(digest)
         name = f"{_FOLDER}/{digest}{_SUFFIXES[images.read_header(data).format]}"
         write_beside(root / name, data)

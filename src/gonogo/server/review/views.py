@@ -1,4 +1,4 @@
-"""The review page: doubtful parts, one after the other, one key for each decision."""
+"""The review page and the requests of its script."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gonogo.server import responses
 from gonogo.server.auth.visitor import Me
 from gonogo.server.context import Use
 from gonogo.server.dataset_store import LONGEST_KIND, Datasets
-from gonogo.server.inspectors import Inspectors, JudgedPictures, Near
+from gonogo.server.inspectors import Inspectors, JudgedPictures, Neighbour
 from gonogo.server.language import N_, RefusedError
 from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.parts.pictures import PartPictures, smaller_picture
@@ -36,8 +36,8 @@ Ticket = Annotated[str, Field(max_length=64)]
 Kind = Annotated[str, Field(min_length=1, max_length=LONGEST_KIND, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
-class Wish(BaseModel):
-    """Which parts a page has, and how many more it wants."""
+class DealRequest(BaseModel):
+    """Request body: the parts that a page has, and how many more it wants."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,8 +45,8 @@ class Wish(BaseModel):
     holding: list[Ticket] = Field(default_factory=list, max_length=100)
 
 
-class Said(BaseModel):
-    """A decision."""
+class DecisionRequest(BaseModel):
+    """Request body: a decision."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,11 +54,11 @@ class Said(BaseModel):
     label: Label
     defect: Kind | None = None
     ms: int | None = Field(default=None, ge=0, le=86_400_000)
-    """How long the part was looked at."""
+    """Time that the part was shown."""
 
 
-class TakenBack(BaseModel):
-    """A decision that was a mistake."""
+class UndoRequest(BaseModel):
+    """Request body: a decision to undo."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -73,7 +73,7 @@ def review_page(
     review: Use[Review],
     background: BackgroundTasks,
 ) -> Response:
-    """The page; its script fetches the parts."""
+    """The HTML page; its script fetches the parts."""
     inspectors.refresh()
     offered = _kinds(datasets, inspectors, review)
     background.add_task(review.collector.run)
@@ -90,16 +90,16 @@ def review_page(
 
 
 def kinds(datasets: Use[Datasets], inspectors: Use[Inspectors], review: Use[Review]) -> Response:
-    """What the number keys stand for; asked again while ``later`` is true."""
+    """Meaning of the number keys; the script asks again while ``later`` is true."""
     inspectors.refresh()
     offered = _kinds(datasets, inspectors, review)
     return responses.answer(kinds=offered.kinds, later=offered.later)
 
 
 def deal(
-    ledger_pool: Use[LedgerPool], review: Use[Review], me: Me, body: Wish, background: BackgroundTasks
+    ledger_pool: Use[LedgerPool], review: Use[Review], me: Me, body: DealRequest, background: BackgroundTasks
 ) -> Response:
-    """Hand out parts, and keep those that the page has from going to others."""
+    """Assign parts, and renew those that the page has."""
     background.add_task(review.collector.run)
     deals, lost = review.queue.deal(me.name, want=body.want, holding=body.holding)
     items = []
@@ -111,8 +111,8 @@ def deal(
     return responses.answer(items=items, lost=lost, waiting=_waiting(ledger_pool))
 
 
-def decide(review: Use[Review], me: Me, body: Said, background: BackgroundTasks) -> Response:
-    """Take a decision into the ledger, and soon after into the data set."""
+def decide(review: Use[Review], me: Me, body: DecisionRequest, background: BackgroundTasks) -> Response:
+    """Record a decision in the ledger and, soon after, in the data set."""
     if body.defect is not None and body.label is not Label.BAD:
         raise RefusedError(N_("Only a bad part can have a kind of defect."))
     try:
@@ -123,8 +123,8 @@ def decide(review: Use[Review], me: Me, body: Said, background: BackgroundTasks)
     return responses.answer(done=True)
 
 
-def take_back(review: Use[Review], me: Me, body: TakenBack, background: BackgroundTasks) -> Response:
-    """Undo a decision of one's own."""
+def take_back(review: Use[Review], me: Me, body: UndoRequest, background: BackgroundTasks) -> Response:
+    """Undo one of the person's own decisions."""
     try:
         review.queue.take_back(me.name, body.ticket)
     except (TakenError, GoneError) as error:
@@ -143,7 +143,7 @@ def reviewed_picture(
     heat: bool = False,
     width: int = 960,
 ) -> Response:
-    """A view of a part that this person has; by its ticket, so that nothing tells a blind check from a new part."""
+    """A view of an assigned part, addressed by ticket, so that a blind check looks like a new part."""
     drawn = pictures.jpeg(_dealt(ledger_pool, review, me.name, ticket), view=view, heat=heat, width=width)
     if drawn is None:
         raise HTTPException(404)
@@ -158,15 +158,15 @@ def nearest(
     me: Me,
     ticket: str,
 ) -> Response:
-    """The labelled pictures that the part resembles most, as a piece of the page."""
+    """The most similar labelled pictures, as a fragment of the page."""
     record = _dealt(ledger_pool, review, me.name, ticket)
     inspectors.refresh()
     opened, judged, busy = inspectors.in_use(), inspectors.pictures(), bool(inspectors.worker.busy())
-    found: list[Near] = []
+    found: list[Neighbour] = []
     if opened is None:
         note = N_("No inspector is in use.")
     elif judged is None and busy:
-        note = N_("The labelled pictures are being looked through. Examples come later.")
+        note = N_("The labelled pictures are being judged. Examples will follow.")
     elif judged is None:
         note = inspectors.why_unknown(opened)
     elif record.bundle_sha256 not in opened.family:
@@ -180,8 +180,8 @@ def nearest(
     return responses.answer(html=piece, later=judged is None and busy)
 
 
-def taught_picture(inspectors: Use[Inspectors], number: int) -> Response:
-    """One of the labelled pictures, small, its part outlined in the colour of its label."""
+def judged_picture(inspectors: Use[Inspectors], number: int) -> Response:
+    """A small labelled picture with its part outlined in the colour of its label."""
     judged = inspectors.pictures()
     if judged is None or not 0 <= number < len(judged.pictures):
         raise HTTPException(404)
@@ -201,7 +201,7 @@ def copy_reviewed(
     me: Me,
     dataset: Annotated[str, Form(max_length=64)],
 ) -> Response:
-    """Add the reviewed pictures to the training part of another data set."""
+    """Copy the reviewed pictures into the train split of another data set."""
     review.collector.run(at_once=True)
     if not review.collector.there():
         raise RefusedError(N_("Nothing decided yet."))
@@ -210,14 +210,14 @@ def copy_reviewed(
     datasets.root_of(dataset)
     ledger_pool.act("reviewed_copied", me.name, dataset=dataset)
     copied = review.collector.copy_into(dataset)
-    told = responses.gettext_of(me)(
+    message = responses.gettext_of(me)(
         N_(
             "Pictures added: %(added)s. Already there: %(there)s. "
-            "Held back, because their parts validate, calibrate or test the set: %(held_back)s."
+            "Not added, because their parts are in the val, calibrate or test split: %(held_back)s."
         )
     )
     values = {"added": copied.added, "there": copied.there, "held_back": copied.held_back}
-    answer: RedirectResponse = responses.back(request, "/review", told % values)
+    answer: RedirectResponse = responses.back(request, "/review", message % values)
     return answer
 
 
@@ -244,7 +244,7 @@ def _item(ticket: str, record: VerdictRecord, language: str) -> dict[str, Any]:
 
 
 def _ruler(record: VerdictRecord) -> dict[str, float] | None:
-    """Where the score lies between the limits, on a ruler from 0 to 100 on which the limits stand at 20 and 80."""
+    """Position of the score on a scale from 0 to 100 with the thresholds at 20 and 80."""
     low, high, score = record.go_below, record.no_go_above, record.score
     if low is None or high is None or score is None or high <= low:
         return None
@@ -252,7 +252,7 @@ def _ruler(record: VerdictRecord) -> dict[str, float] | None:
     return {"go": 20.0, "no_go": 80.0, "score": round(min(98.0, max(2.0, place)), 1)}
 
 
-def _near(judged: JudgedPictures, pictures: PartPictures, record: VerdictRecord) -> list[Near]:
+def _near(judged: JudgedPictures, pictures: PartPictures, record: VerdictRecord) -> list[Neighbour]:
     scored = [number for number, view in enumerate(record.views) if view.score is not None]
     if not scored:
         return []
@@ -263,39 +263,39 @@ def _near(judged: JudgedPictures, pictures: PartPictures, record: VerdictRecord)
     return judged.nearest(verdict.feature_vector, NEIGHBOURS, not_part=record.part)
 
 
-def _digits(found: list[Near]) -> int:
-    """Decimals that tell the smallest distance from 0: some networks put all parts close together."""
+def _digits(found: list[Neighbour]) -> int:
+    """Number of decimals that show the smallest distance as nonzero: some networks give small distances."""
     least = min((near.distance for near in found), default=1.0)
     return min(8, 1 - math.floor(math.log10(max(least, 1e-9))))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Offered:
-    """What number keys stand for."""
+class _OfferedKinds:
+    """Meaning of the number keys."""
 
     kinds: list[str]
     later: bool
-    """Whether there may be more soon: the labelled pictures that name the kinds are still being judged."""
+    """Whether more kinds may follow, because the labelled pictures are still being judged."""
 
 
-def _kinds(datasets: Datasets, inspectors: Inspectors, review: Review) -> _Offered:
-    """The kinds of the data set that the inspector was trained on, then others in use.
+def _kinds(datasets: Datasets, inspectors: Inspectors, review: Review) -> _OfferedKinds:
+    """The kinds of the inspector's training data set, then others in use.
 
-    No other data set supplies any. Of decisions, those about parts of the same product do.
+    Kinds in use come from decisions about the same product, never from other data sets.
     """
     opened, judged = inspectors.in_use(), inspectors.pictures()
     if opened is None:
-        return _Offered(kinds=_named(review)[:MOST_KINDS], later=False)
+        return _OfferedKinds(kinds=_named(review)[:MOST_KINDS], later=False)
     if judged is None and inspectors.worker.busy():
-        # A key that got its meaning now might have another one in a minute.
-        return _Offered(kinds=review.keys.kept(opened.graph), later=True)
+        # A key assigned now could change its meaning in a minute.
+        return _OfferedKinds(kinds=review.keys.kept(opened.graph), later=True)
     name, listed, used = "", [], []
     if judged is not None:
         name = judged.dataset
         listed = datasets.listed_kinds(name) if name in datasets.names() else []
         used = sorted({picture.defect for picture in judged.pictures if picture.defect})
     found = review.keys.extend(opened.graph, name, listed=listed, others=[*used, *_named(review)])
-    return _Offered(kinds=found, later=False)
+    return _OfferedKinds(kinds=found, later=False)
 
 
 def _named(review: Review) -> list[str]:

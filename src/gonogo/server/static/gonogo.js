@@ -1,8 +1,8 @@
-// What every page has: sending changes with the CSRF token, toasts, asking before something final, the menu.
+// Shared by all pages: requests with the CSRF token, toasts, confirmation dialogs, the menu.
 
 const token = document.querySelector('meta[name="csrf"]').content;
 
-/** Show a line at the bottom of the page; failures stay longer. */
+/** Show a message at the bottom of the page; errors stay longer. */
 export function toast(text, { failed = false } = {}) {
   const line = document.createElement("p");
   line.className = failed ? "toast failed" : "toast";
@@ -15,10 +15,10 @@ export function toast(text, { failed = false } = {}) {
  * Send a change to a `call` route and return its JSON.
  *
  * @param {string} path
- * @param {object|FormData} body an object goes as JSON, form data as it is
- * @param {{quiet: boolean}} options quiet: the page tells the person of a failure itself
- * @throws {Error} with a message for the person, which was shown as a toast already, and the answer's `status`, 0
- *   without an answer
+ * @param {object|FormData} body an object is sent as JSON, form data unchanged
+ * @param {{quiet: boolean}} options quiet: the caller shows errors itself
+ * @throws {Error} with a message for the user, already shown as a toast unless quiet, and the response's `status`,
+ *   0 without a response
  */
 export async function send(path, body = {}, { quiet = false } = {}) {
   const headers = { "X-CSRF-Token": token };
@@ -33,17 +33,17 @@ export async function send(path, body = {}, { quiet = false } = {}) {
   }
   if (answer.ok) return answer.json();
   if (answer.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
-  const told = await answer.json().catch(() => ({}));
-  const message = told.message ?? `${answer.status}`;
+  const result = await answer.json().catch(() => ({}));
+  const message = result.message ?? `${answer.status}`;
   if (!quiet) toast(message, { failed: true });
   throw Object.assign(new Error(message), { status: answer.status });
 }
 
 /**
- * Ask in the page's dialog; resolves to whether the person said yes.
+ * Ask in the page's dialog; resolves to true if the user confirms.
  *
  * @param {string} question
- * @param {{yes: string, no: string, danger: boolean}} options what the buttons say, and whether yes ends something
+ * @param {{yes: string, no: string, danger: boolean}} options button labels, and whether confirming is destructive
  */
 export function confirmed(question, { yes, no, danger = false } = {}) {
   const dialog = document.getElementById("confirm");
@@ -62,7 +62,7 @@ export function confirmed(question, { yes, no, danger = false } = {}) {
 
 const FIELDS = "input:not([type=checkbox], [type=radio], [type=range]), select, textarea, dialog, [contenteditable]";
 
-/** Whether a key press belongs to a field that is being filled in, and so is no shortcut. */
+/** Whether a key press belongs to an input field and is therefore not a shortcut. */
 export function typing(event) {
   return event.ctrlKey || event.metaKey || event.altKey || Boolean(event.target.closest?.(FIELDS));
 }
@@ -99,7 +99,7 @@ document.addEventListener("click", async (event) => {
       await navigator.clipboard.writeText(source.textContent);
       toast(button.dataset.copied);
     } catch {
-      getSelection().selectAllChildren(source); // no clipboard without https: selected, ready for Ctrl+C
+      getSelection().selectAllChildren(source); // no clipboard API without HTTPS: select the text for Ctrl+C
     }
   }
   for (const menu of document.querySelectorAll("details[data-dropdown][open]")) {
@@ -116,13 +116,13 @@ document.addEventListener("keydown", (event) => {
 
 for (const line of document.querySelectorAll("#toasts .toast:not(.failed)")) setTimeout(() => line.remove(), 6000);
 
-/** A time as every page writes it: plant time, 24 hours. */
+/** Format a time in plant time, 24 hours. */
 export function clock(date) {
   const plant = new Date(date.getTime() + Number(document.body.dataset.offsetMin) * 60000);
   return plant.toISOString().slice(11, 19);
 }
 
-// On a narrow screen the pages scroll sideways: the current one stays in sight, however the screen is turned.
+// On a narrow screen the menu scrolls sideways: keep the current page visible, also after rotation.
 const menu = document.querySelector(".bar nav ul");
 if (menu) {
   new ResizeObserver(() => {

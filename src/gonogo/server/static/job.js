@@ -1,4 +1,4 @@
-// A training run: asks how far it is, once a second, and puts the answer in place.
+// A training run: polls its progress once a second and updates the page.
 
 const POLL_MS = 1000;
 
@@ -8,18 +8,18 @@ const lost = document.getElementById("job-lost");
 const announce = document.getElementById("job-announce");
 let phase = "";
 
-function show(told) {
-  job.innerHTML = told.piece; // escaped by the server's templates
-  if (log.textContent !== told.log) {
+function show(update) {
+  job.innerHTML = update.piece; // escaped by the server's templates
+  if (log.textContent !== update.log) {
     const atEnd = log.scrollTop + log.clientHeight > log.scrollHeight - 40;
-    log.textContent = told.log;
+    log.textContent = update.log;
     if (atEnd) log.scrollTop = log.scrollHeight;
   }
-  if (told.phase !== phase) {
-    phase = told.phase;
+  if (update.phase !== phase) {
+    phase = update.phase;
     announce.textContent = job.querySelector("[aria-current], .alert, .note, h2")?.textContent ?? "";
   }
-  if (told.over) document.getElementById("job-cancel").hidden = true;
+  if (update.over) document.getElementById("job-cancel").hidden = true;
 }
 
 async function ask() {
@@ -27,10 +27,10 @@ async function ask() {
     const answer = await fetch(job.dataset.state);
     if (answer.status === 401) location.reload(); // the session ended: the server shows the login
     if (!answer.ok) throw new Error(answer.status);
-    const told = await answer.json();
+    const update = await answer.json();
     lost.hidden = true;
-    show(told);
-    if (!told.over) setTimeout(ask, POLL_MS);
+    show(update);
+    if (!update.over) setTimeout(ask, POLL_MS);
   } catch {
     lost.hidden = false;
     setTimeout(ask, 3 * POLL_MS);

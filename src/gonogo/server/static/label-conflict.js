@@ -1,17 +1,17 @@
-// Two people said something of one picture: both versions are shown, one at a time, and the person chooses.
+// Two people labelled the same picture: both versions are shown, one at a time, and the user chooses.
 
 import { words } from "./label-words.js";
 
 const at = (id) => document.getElementById(id);
 const KEYS = { t: "theirs", m: "mine" };
-const TOO_SOON_MS = 400; // a key pressed before meant the picture, not the question
+const TOO_SOON_MS = 400; // an earlier key press was meant for the picture
 
 export class Conflicts {
   /**
    * @param {DOMStringMap} text the page's texts
    * @param {function(string): string} thumbnail address of a file's small picture
-   * @param {function(object, ?object): void} settled told the record as the server has it, and the person's own values
-   *   where those are to be saved over it
+   * @param {function(object, ?object): void} settled called with the server's record, and with the user's own
+   *   values if they are to be saved over it
    */
   constructor(text, thumbnail, settled) {
     Object.assign(this, { text, thumbnail, settled });
@@ -19,9 +19,9 @@ export class Conflicts {
     this.asking = false;
   }
 
-  /** @param {object} mine what was not taken @param {{message: string, row: object}} told the server's answer */
-  async add(mine, told) {
-    this.waiting.push([mine, told]);
+  /** @param {object} mine the rejected values @param {{message: string, row: object}} answer the server's response */
+  async add(mine, answer) {
+    this.waiting.push([mine, answer]);
     if (this.asking) return;
     this.asking = true;
     while (this.waiting.length) {
@@ -30,7 +30,7 @@ export class Conflicts {
       this.settled(row, choice === "mine" ? decision : null);
     }
     this.asking = false;
-    at("stage").focus({ preventScroll: true }); // keys go on where they were
+    at("stage").focus({ preventScroll: true }); // return key presses to the stage
   }
 
   async ask(decision, message, row) {

@@ -1,4 +1,4 @@
-// Every key and button of the label page. Letters can be changed by each person; the rest are what they are.
+// Keys and buttons of the label page. Letters are configurable per person; the other keys are fixed.
 
 import { typing } from "./gonogo.js";
 
@@ -21,13 +21,13 @@ const fixed = (stage) => ({
 });
 
 /**
- * Listen to keys and to the buttons that say what they do.
+ * Listen to keys and to the buttons with a `data-do` action.
  *
- * @param {HTMLElement} root holds the buttons
+ * @param {HTMLElement} root contains the buttons
  * @param {object} stage
  * @param {Object<string, function(): void>} actions by name
- * @param {function(): Object<string, string>} keys the letters by action, as they are now
- * @param {function(number): void} kind bad, of the kind with this number key
+ * @param {function(): Object<string, string>} keys the current letters by action
+ * @param {function(number): void} kind label as bad with the kind of this number key
  */
 export function listen(root, stage, actions, keys, kind) {
   const always = fixed(stage);

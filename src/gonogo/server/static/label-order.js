@@ -1,25 +1,25 @@
-// In which order the pictures come: as uploaded, or those of which the inspector is least sure first.
+// Order of the pictures: as uploaded, or the most doubtful first.
 
 const POLL_MS = 1500;
 
-/** Whether somebody has judged the picture. */
+/** Whether the picture is labelled. */
 export const decided = (row) => row.label !== undefined || row.present === false;
 
 export class Order {
   /**
-   * @param {string} path of the doubts
+   * @param {string} path URL of the doubts
    * @param {Map<string, object>} rows the records by file
-   * @param {function(object): void} ranked told how far the server is whenever it has said more
+   * @param {function(object): void} ranked called with the server's progress after each update
    */
   constructor(path, rows, ranked) {
     Object.assign(this, { path, rows, ranked });
     this.by = "file";
     this.doubt = {};
     this.others = {}; // by file: who else has it open
-    this.held = new Set(); // open or set aside elsewhere
+    this.held = new Set(); // open or reserved elsewhere
   }
 
-  /** Every file in the order shown: as uploaded, or the open ones by doubt and then the others. */
+  /** Every file in the order shown: as uploaded, or the unlabelled ones by doubt and then the others. */
   files() {
     const files = [...this.rows.keys()];
     if (this.by === "file") return files;
@@ -27,7 +27,7 @@ export class Order {
     return files.map((file) => [rank(file), file]).sort((one, other) => (one[0] === other[0] ? 0 : one[0] - other[0])).map(([, file]) => file);
   }
 
-  /** The next picture that nobody has labelled and nobody else has open or comes to next. */
+  /** The next unlabelled picture that no one else has open or reserved. */
   upcoming(from) {
     const files = this.files();
     const start = this.by === "file" ? files.indexOf(from) : -1;
@@ -35,7 +35,7 @@ export class Order {
     return around.find((file) => !this.held.has(file));
   }
 
-  /** The picture so many places on; none beyond the ends. */
+  /** The picture at an offset; null beyond the ends. */
   beside(file, places) {
     const files = this.files();
     return files[files.indexOf(file) + places];
@@ -50,11 +50,11 @@ export class Order {
   async rank() {
     if (this.by !== "doubt") return;
     const answer = await fetch(this.path).catch(() => null);
-    const told = answer?.ok ? await answer.json() : null;
-    if (told && this.by === "doubt") {
-      this.doubt = told.doubt;
-      this.ranked(told);
-      if (!told.waiting) return;
+    const result = answer?.ok ? await answer.json() : null;
+    if (result && this.by === "doubt") {
+      this.doubt = result.doubt;
+      this.ranked(result);
+      if (!result.waiting) return;
     }
     setTimeout(() => this.rank(), POLL_MS);
   }

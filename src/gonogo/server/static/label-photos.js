@@ -1,11 +1,11 @@
-// Pictures of a data set, fetched ahead of being shown; the last few stay in memory.
+// Pictures of a data set, prefetched; the last few stay in memory.
 
 const KEPT = 5;
 
 export class Photos {
   /**
-   * @param {function(string): string} address of a file's picture
-   * @param {string} unreadable said where the server does not say what is wrong
+   * @param {function(string): string} URL of a file's picture
+   * @param {string} unreadable message if the server gives none
    */
   constructor(address, unreadable) {
     this.address = address;
@@ -15,9 +15,9 @@ export class Photos {
 
   /**
    * @param {string} file
-   * @param {string} current the file shown, which is not let go
+   * @param {string} current the file shown, which is never evicted
    * @returns {Promise<{url: string, size: number[]}>} size: of the picture itself, in pixels
-   * @throws {TypeError} without a connection; any other error says what is wrong with the picture
+   * @throws {TypeError} without a connection; any other error describes the problem with the picture
    */
   load(file, current) {
     if (!this.loaded.has(file)) {

@@ -1,5 +1,5 @@
-// Saving decisions without losing any: one at a time for each picture, again and again until the server has it.
-// What it has not got yet is also kept in the browser, so that closing the page loses nothing either.
+// Saves labels without losing any: one request at a time per picture, retried until the server has confirmed it.
+// Unconfirmed labels are also stored in the browser, so closing the page loses nothing.
 
 const RETRY_MS = 2000;
 
@@ -25,14 +25,14 @@ export class Saver {
     if (this.waiting.size) this.work();
   }
 
-  /** Whether a picture's last decision has not arrived yet. */
+  /** Whether a picture has an unconfirmed label. */
   holds(file) {
     return this.waiting.has(file);
   }
 
-  /** Save everything that is true of a picture; replaces what waits for the same one. */
+  /** Save a picture's complete label; replaces a waiting one of the same picture. */
   put(file, values) {
-    // The revision that the person saw; while one save follows another, that of the one before.
+    // The revision that the user saw; if a save is in progress, the revision that it produces.
     const revision = this.waiting.get(file)?.revision ?? this.where.rows.get(file).revision;
     this.waiting.set(file, { file, ...values, revision });
     this.keep();
@@ -51,20 +51,20 @@ export class Saver {
     while (this.waiting.size) {
       const [file, decision] = this.waiting.entries().next().value;
       let answer;
-      let told;
+      let result;
       try {
         answer = await fetch(this.where.path, {
           method: "POST",
           headers: { "Content-Type": "application/json", "X-CSRF-Token": token },
           body: JSON.stringify(decision),
         });
-        told = await answer.json();
+        result = await answer.json();
       } catch {
         answer = null;
       }
       const out = answer?.status === 401 || answer?.status === 403;
       if (out) {
-        // Logged out, or logged in anew elsewhere: what waits is sent by the next page.
+        // Logged out, or logged in again elsewhere: the next page sends the waiting labels.
         this.leaving = true;
         location.reload();
       }
@@ -75,22 +75,22 @@ export class Saver {
         continue;
       }
       this.lost = false;
-      this.settle(file, decision, answer, told);
+      this.settle(file, decision, answer, result);
       this.keep();
     }
     this.busy = false;
   }
 
-  settle(file, decision, answer, told) {
+  settle(file, decision, answer, result) {
     const newer = this.waiting.get(file);
     if (answer.ok) {
       if (newer === decision) this.waiting.delete(file);
-      else newer.revision = told.row.revision;
-      this.listener.saved(told.row);
+      else newer.revision = result.row.revision;
+      this.listener.saved(result.row);
       return;
     }
     this.waiting.delete(file);
-    if (answer.status === 409) this.listener.conflict(newer, told);
-    else this.listener.refused(file, told.message);
+    if (answer.status === 409) this.listener.conflict(newer, result);
+    else this.listener.refused(file, result.message);
   }
 }

@@ -1,14 +1,14 @@
-// The dialogs for the kinds of a data set and for a person's keys.
+// Dialogs for the kinds of a data set and for a person's keys.
 
 import { send } from "./gonogo.js";
 
 const at = (id) => document.getElementById(id);
 
 /**
- * Open a dialog; what the server refuses is said in it, and everything typed stays.
+ * Open a dialog; it shows errors from the server and keeps the input.
  *
  * @param {HTMLDialogElement} dialog
- * @param {function(string): Promise<void>} save told "yes" or "reset"
+ * @param {function(string): Promise<void>} save called with "yes" or "reset"
  */
 function ask(dialog, save) {
   const wrong = dialog.querySelector(".alert");
@@ -28,7 +28,7 @@ function ask(dialog, save) {
     event.preventDefault();
     settle("yes");
   };
-  // Only one button sends the form, so Enter in a field never means another.
+  // Only one button submits the form, so Enter in a field always means that one.
   form.querySelector('[value="no"]').onclick = () => dialog.close("no");
   const reset = form.querySelector('[value="reset"]');
   if (reset) reset.onclick = () => settle("reset");
@@ -40,8 +40,8 @@ export function editKinds(path, now, changed) {
   at("edit-kinds").addEventListener("click", () => {
     at("kinds-text").value = now().join("\n");
     ask(at("kinds-dialog"), async () => {
-      const told = await send(path, { kinds: at("kinds-text").value.split("\n") }, { quiet: true });
-      changed(told.kinds);
+      const result = await send(path, { kinds: at("kinds-text").value.split("\n") }, { quiet: true });
+      changed(result.kinds);
     });
   });
 }
@@ -55,9 +55,9 @@ export function editKeys(now, changed) {
     for (const input of inputs) input.value = now()[input.name];
     ask(dialog, async (chosen) => {
       const keys = chosen === "reset" ? {} : Object.fromEntries(inputs.map((input) => [input.name, input.value]));
-      const told = await send("/label/keys", { keys }, { quiet: true });
-      changed(told.keys);
-      for (const sign of document.querySelectorAll("[data-key]")) sign.textContent = told.keys[sign.dataset.key].toUpperCase();
+      const result = await send("/label/keys", { keys }, { quiet: true });
+      changed(result.keys);
+      for (const sign of document.querySelectorAll("[data-key]")) sign.textContent = result.keys[sign.dataset.key].toUpperCase();
     });
   });
 }

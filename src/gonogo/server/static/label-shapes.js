@@ -1,8 +1,8 @@
-// Regions and outlines as numbers, in frame pixels.
+// Geometry of regions and outlines, in frame pixels.
 
 export const round = (value) => Math.round(value * 100) / 100;
 
-/** A region from a record: centre, sides, angle. */
+/** Read a region from a record: centre, sides, angle. */
 export function regionOf({ box_xyxy: box, quad }) {
   if (quad) {
     const [a, b, c, d] = quad;
@@ -17,7 +17,7 @@ export function regionOf({ box_xyxy: box, quad }) {
   return { x: (x1 + x2) / 2, y: (y1 + y2) / 2, w: x2 - x1, h: y2 - y1, angle: 0, turned: false };
 }
 
-/** Its corners, clockwise from its own top left. */
+/** Corners of a region, clockwise from its own top left. */
 export function cornersOf({ x, y, w, h, angle }) {
   const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
   return [[-1, -1], [1, -1], [1, 1], [-1, 1]].map(([u, v]) => [
@@ -26,7 +26,7 @@ export function cornersOf({ x, y, w, h, angle }) {
   ]);
 }
 
-/** What a record says of a region. */
+/** Convert a region to the fields of a record. */
 export function saidOf(region) {
   if (!region) return { box_xyxy: null, quad: null };
   const corners = cornersOf(region);
@@ -34,7 +34,7 @@ export function saidOf(region) {
   return { box_xyxy: [...corners[0], ...corners[2]], quad: null };
 }
 
-/** An outline without points that lie within a tolerance of the line between their neighbours (Douglas and Peucker). */
+/** Simplify an outline to a tolerance (Douglas-Peucker). */
 export function thinned(points, tolerance) {
   if (points.length < 3) return points;
   const [first, last] = [points[0], points.at(-1)];

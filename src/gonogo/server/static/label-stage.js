@@ -1,5 +1,5 @@
-// The picture and what is drawn on it: one region (a box, or a turned one) and outlines of defects, in frame pixels.
-// Mouse, pen, touch and keyboard. It knows nothing of labels and saving; it says when something was drawn.
+// The picture and its drawings: one region (a box or a rotated box) and outlines of defects, in frame pixels.
+// Handles mouse, pen, touch and keyboard. Independent of labels and saving; it reports changes to a listener.
 
 import { cornersOf, regionOf, round, thinned } from "./label-shapes.js";
 
@@ -7,8 +7,8 @@ const SVG = "http://www.w3.org/2000/svg";
 const SNAP_PX = 9; // on the screen
 const CLICK_PX = 4;
 const HANDLE_PX = 6;
-const GRIP_PX = 20; // how near a finger must come
-const LEAST = 2; // of a region's sides, in frame pixels
+const GRIP_PX = 20; // hit radius for fingers
+const LEAST = 2; // minimum side of a region, in frame pixels
 const MOST_ZOOM = 40;
 const HANDLES = [[-1, -1], [0, -1], [1, -1], [1, 0], [1, 1], [0, 1], [-1, 1], [-1, 0]];
 
@@ -35,7 +35,7 @@ export class Stage {
     this.tool = "box";
     this.resizing = false;
     this.open = null; // the outline being drawn
-    this.cursor = null; // where the keyboard draws
+    this.cursor = null; // position of the keyboard cursor
     this.image = make("image", { class: "photo" }, svg);
     this.masked = make("g", {}, svg);
     this.marks = make("g", { class: "marks" }, svg);
@@ -47,7 +47,7 @@ export class Stage {
     new ResizeObserver(() => this.draw()).observe(svg);
   }
 
-  /** Show a picture; what is drawn on it is set afterwards. */
+  /** Show a picture; its drawings are set afterwards. */
   show(url, [width, height]) {
     this.size = [width, height];
     this.image.setAttribute("href", url);
@@ -58,7 +58,7 @@ export class Stage {
     this.fit();
   }
 
-  /** Set what is drawn. `mask` is the address of an imported mask, or empty. */
+  /** Set the drawings. `mask` is the URL of an imported mask, or empty. */
   set({ region, polygons, mask = "", suggested = false }) {
     [this.region, this.polygons, this.suggested, this.open] = [region, polygons, suggested, null];
     this.masked.replaceChildren();
@@ -77,7 +77,7 @@ export class Stage {
     this.cursor = null;
     if (this.region && tool !== "polygon" && this.region.turned !== (tool === "quad")) {
       if (tool === "quad") this.region = { ...this.region, turned: true };
-      // A turned region becomes the upright box around it.
+      // A rotated region becomes its bounding box.
       else {
         const corners = cornersOf(this.region);
         const [xs, ys] = [0, 1].map((axis) => corners.map((corner) => corner[axis]));
@@ -107,7 +107,7 @@ export class Stage {
     this.draw();
   }
 
-  /** Zoom by a factor about a point in frame pixels; the middle of what is shown where omitted. */
+  /** Zoom by a factor around a point in frame pixels; default is the centre of the view. */
   zoom(factor, at = [this.view[0] + this.view[2] / 2, this.view[1] + this.view[3] / 2]) {
     const [width, height] = this.size;
     const wanted = Math.min(width, Math.max(width / MOST_ZOOM, this.view[2] / factor));
@@ -129,13 +129,13 @@ export class Stage {
     this.zoom(Math.exp(-event.deltaY * 0.0015), this.at(event));
   }
 
-  /** Where a pointer is, in frame pixels. */
+  /** Position of a pointer in frame pixels. */
   at(event) {
     const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(this.svg.getScreenCTM().inverse());
     return [point.x, point.y];
   }
 
-  /** Frame pixels in a length on the screen. */
+  /** Convert a length on the screen to frame pixels. */
   px(length) {
     const matrix = this.svg.getScreenCTM();
     return matrix ? length / matrix.a : length;
@@ -245,7 +245,7 @@ export class Stage {
     return [round(Math.min(Math.max(x, 0), this.size[0])), round(Math.min(Math.max(y, 0), this.size[1]))];
   }
 
-  /** In the region's own axes, from its middle. */
+  /** Convert a point to the region's own axes, relative to its centre. */
   local([x, y], region = this.region) {
     const [cos, sin] = [Math.cos(region.angle), Math.sin(region.angle)];
     const [dx, dy] = [x - region.x, y - region.y];
@@ -257,7 +257,7 @@ export class Stage {
     return Math.abs(u) <= this.region.w / 2 && Math.abs(v) <= this.region.h / 2;
   }
 
-  /** The handle under a pointer. Handles of small regions give way to moving them. */
+  /** The handle under a pointer. On small regions, moving takes precedence over handles. */
   grip(at) {
     const [u, v] = this.local(at);
     const { w, h } = this.region;
@@ -282,7 +282,7 @@ export class Stage {
     );
   }
 
-  /** An upright region held inside the picture; edges near the picture's edge lie on it. */
+  /** Clip an upright region to the picture; edges near the picture's edge snap to it. */
   snapped(region, how) {
     if (region.angle !== 0) return { ...region, x: Math.min(Math.max(region.x, 0), this.size[0]), y: Math.min(Math.max(region.y, 0), this.size[1]) };
     const near = this.px(SNAP_PX);
@@ -303,7 +303,7 @@ export class Stage {
     return this.kept(result);
   }
 
-  /** Whole and inside the picture. */
+  /** Move a region fully into the picture. */
   kept(region) {
     if (region.angle !== 0) return region;
     const [width, height] = this.size;
@@ -312,7 +312,7 @@ export class Stage {
     return { ...region, w, h, x: Math.min(Math.max(region.x, w / 2), width - w / 2), y: Math.min(Math.max(region.y, h / 2), height - h / 2) };
   }
 
-  /** Arrow keys: move by so many frame pixels, or move the right and lower edge. */
+  /** Arrow keys: move the region by frame pixels, or move its right and lower edges. */
   nudge(dx, dy) {
     if (this.tool === "polygon") {
       const [x, y] = this.cursor ?? [this.view[0] + this.view[2] / 2, this.view[1] + this.view[3] / 2];
@@ -356,7 +356,7 @@ export class Stage {
 
   // Outlines
 
-  /** A corner of an outline; on the first one it closes. */
+  /** Add a corner to the outline; a click on the first corner closes it. */
   point(at) {
     this.open ??= [];
     const first = this.open[0];
@@ -365,7 +365,7 @@ export class Stage {
     this.draw();
   }
 
-  /** Where the keyboard is. */
+  /** Draw the keyboard cursor. */
   pointAtCursor() {
     if (this.tool === "polygon" && this.cursor) this.point(this.cursor);
   }
@@ -387,7 +387,7 @@ export class Stage {
     return true;
   }
 
-  /** Leave what is being drawn; returns whether there was anything. */
+  /** Cancel the current drawing; returns whether there was one. */
   leave() {
     const was = this.open !== null || this.drag;
     if (this.drag?.before !== undefined) this.region = this.drag.before;

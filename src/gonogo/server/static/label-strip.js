@@ -1,4 +1,4 @@
-// The pictures around the one shown, small, each with what was said of it.
+// Thumbnails around the current picture, each with its label.
 
 const AROUND = 12;
 

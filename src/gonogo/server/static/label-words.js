@@ -1,4 +1,4 @@
-// What was said of a picture, as one line.
+// Describes a picture's label in one line.
 
 /** @param {object} row @param {DOMStringMap} text the page's texts */
 export function words(row, text) {

@@ -1,4 +1,4 @@
-// The label page: which picture is shown, and what was said of it.
+// The label page: the current picture and its label.
 
 import { toast } from "./gonogo.js";
 import { Conflicts } from "./label-conflict.js";
@@ -13,7 +13,7 @@ import { Strip } from "./label-strip.js";
 import { words } from "./label-words.js";
 
 const LOOK_MS = 4000;
-const MOST_TRIES = 5; // to set the next picture aside
+const MOST_TRIES = 5; // to reserve the next picture
 const SETTLE_MS = 700; // after drawing, before saving
 const VALUES = ["label", "defect", "present", "box_xyxy", "quad", "polygons"];
 
@@ -24,16 +24,16 @@ const fill = (line, values) => line.replace(/\{(\w+)\}/g, (_, name) => values[na
 const undoName = `gonogo undo ${text.path} ${text.me}`;
 const MOST_UNDO = 50;
 
-/** What this tab is to the server: the same one after a reload, so that nobody is told about themselves. */
+/** Identifies this tab to the server, also after a reload, so that users do not see themselves as others. */
 const place = sessionStorage.getItem("gonogo place") ?? crypto.getRandomValues(new Uint32Array(2)).join("-");
 sessionStorage.setItem("gonogo place", place);
 
 let keys = JSON.parse(text.keys);
 let kinds = JSON.parse(text.kinds);
-const rows = new Map(); // by file: the record as the server has it, with what was done here since
+const rows = new Map(); // by file: the server's record with local changes
 let version = 0;
 let current = "";
-let kept = null; // the shown picture's values when they were last saved
+let kept = null; // the current picture's values when last saved
 let settling = 0;
 const undo = JSON.parse(sessionStorage.getItem(undoName) ?? "[]"); // {file, before}; outlives a reload
 const visited = [];
@@ -58,22 +58,22 @@ const saver = new Saver(
     },
     saved(row) {
       const mine = rows.get(row.file);
-      // What was drawn while the answer was on its way stays.
+      // Keep what was drawn before the response arrived.
       const newer = saver.holds(row.file) || (row.file === current && settling);
       rows.set(row.file, newer && mine ? { ...mine, revision: row.revision } : row);
       if (row.file === current) about();
       strip.mark(row);
     },
-    conflict: (mine, told) => conflicts.add(mine, told),
+    conflict: (mine, result) => conflicts.add(mine, result),
     refused(file, message) {
       toast(message, { failed: true });
-      version = 0; // what was not taken must not go on being shown
+      version = 0; // fetch again: rejected values must not stay on the page
       look().then(() => file === current && refresh());
     },
   },
 );
 
-/** Take what is drawn and said on the page into the picture's record, and save it if it is new. */
+/** Copy the page's state into the picture's record and save it if it has changed. */
 function commit() {
   clearTimeout(settling);
   settling = 0;
@@ -109,7 +109,7 @@ function drawn(what) {
   settling = setTimeout(commit, SETTLE_MS);
 }
 
-/** After a conflict: the record as the server has it, with the person's own values where those are to count. */
+/** Resolve a conflict: the server's record, with the user's own values if they were chosen. */
 function settle(row, mine) {
   rows.set(row.file, row);
   if (mine) {
@@ -157,7 +157,7 @@ async function open(file, { back = false } = {}) {
   if (next) photos.load(next, current).catch(() => {});
 }
 
-/** A new picture begins with what the person chose; it counts once they decide or move it. */
+/** Initialize a new picture as chosen in the options; saved only after a decision or a move. */
 async function begin(file) {
   const row = rows.get(file);
   if (decided(row) || row.box_xyxy || stage.region) return;
@@ -172,7 +172,7 @@ function suggest(region) {
   show();
 }
 
-/** Draw the record anew. */
+/** Redraw the record. */
 function refresh() {
   const row = rows.get(current);
   kept = valuesOf(row);
@@ -226,7 +226,7 @@ function count() {
   at("done").value = rows.size - left;
 }
 
-// Going on
+// Navigation
 
 function step(by) {
   const next = order.beside(current, by);
@@ -252,7 +252,7 @@ function decide(values) {
   if (values.present === false) change({ box_xyxy: null, quad: null });
   commit();
   at("announce").textContent = words(rows.get(current), text);
-  refresh(); // also where nothing follows: the last label must be seen
+  refresh(); // also without a next picture: the last label must be visible
   if (fresh && at("advance").checked) onwards();
 }
 
@@ -267,7 +267,7 @@ function takeBack() {
   }
   const row = { ...rows.get(last.file) };
   if (!saver.holds(last.file) && row.labelled_by && row.labelled_by !== text.me) {
-    toast(fill(text.changed, { who: row.labelled_by })); // theirs stays
+    toast(fill(text.changed, { who: row.labelled_by })); // keep theirs
     return;
   }
   for (const key of VALUES) {
@@ -303,19 +303,19 @@ function copy() {
 async function propose() {
   const file = current;
   const answer = await fetch(`${text.path}/proposal?${new URLSearchParams({ file })}`).catch(() => null);
-  const told = await answer?.json().catch(() => null);
-  if (current !== file || !told) return;
-  if (!answer.ok || !told.found) {
-    toast(told.reason ?? told.message, { failed: !answer.ok });
+  const result = await answer?.json().catch(() => null);
+  if (current !== file || !result) return;
+  if (!answer.ok || !result.found) {
+    toast(result.reason ?? result.message, { failed: !answer.ok });
     return;
   }
-  suggest(regionOf(told));
-  at("about").textContent = fill(text.proposed, { source: told.source });
+  suggest(regionOf(result));
+  at("about").textContent = fill(text.proposed, { source: result.source });
 }
 
-// What others do
+// Other people
 
-/** Tell the server what is shown and what comes next; where somebody else has that already, the one after it. */
+/** Report the current and the next picture to the server; if someone else has the next one, try the one after. */
 async function look() {
   for (let tries = 0; tries < MOST_TRIES; tries += 1) {
     const next = order.upcoming(current) ?? "";
@@ -324,7 +324,7 @@ async function look() {
 }
 
 async function lookOnce(next) {
-  let told;
+  let result;
   try {
     const answer = await fetch(`${text.path}/look`, {
       method: "POST",
@@ -332,14 +332,14 @@ async function lookOnce(next) {
       body: JSON.stringify({ place, file: current, since: version, next }),
     });
     if (!answer.ok) return false;
-    told = await answer.json();
+    result = await answer.json();
   } catch {
-    return false; // the next look tells
+    return false; // the next request will report it
   }
-  version = told.version;
-  order.others = told.others;
-  order.held = new Set(told.held);
-  for (const row of told.rows) {
+  version = result.version;
+  order.others = result.others;
+  order.held = new Set(result.held);
+  for (const row of result.rows) {
     const mine = rows.get(row.file);
     if (saver.holds(row.file) || (row.file === current && settling) || mine?.revision === row.revision) continue;
     rows.set(row.file, row);
@@ -349,7 +349,7 @@ async function lookOnce(next) {
       if (row.labelled_by && row.labelled_by !== text.me) toast(fill(text.changed, { who: row.labelled_by }));
     }
   }
-  if (told.rows.length) count();
+  if (result.rows.length) count();
   about();
   return true;
 }
@@ -431,7 +431,7 @@ at("order").addEventListener("change", () => {
 });
 for (const [id, name] of [["advance", "advance"], ["start", "start"], ["order", `order ${text.path}`]]) remember(at(id), `gonogo label ${name}`);
 
-/** Keep what a person chose in the browser. */
+/** Store an option in the browser. */
 function remember(input, name) {
   const stored = localStorage.getItem(name);
   const property = input.type === "checkbox" ? "checked" : "value";
@@ -439,17 +439,17 @@ function remember(input, name) {
   else if (stored !== null && ![...input.options].some((option) => option.value === stored && option.disabled)) input.value = stored;
   input.addEventListener("change", () => {
     localStorage.setItem(name, String(input[property]));
-    if (property === "value") input.blur(); // a list that has the focus would take every key
+    if (property === "value") input.blur(); // a focused list would capture all keys
   });
 }
 addEventListener("pagehide", commit);
 
-const told = await (await fetch(`${text.path}/samples`)).json();
-version = told.version;
-for (const row of told.rows) rows.set(row.file, row);
+const result = await (await fetch(`${text.path}/samples`)).json();
+version = result.version;
+for (const row of result.rows) rows.set(row.file, row);
 listKinds();
 order.choose(at("order").value);
-await look(); // who has what, before the first picture is chosen
+await look(); // find out who has what before choosing the first picture
 const first = rows.has(text.file) ? text.file : (order.upcoming("") ?? rows.keys().next().value);
 if (first) await open(first);
 else location.replace(text.path);

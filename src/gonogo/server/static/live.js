@@ -1,4 +1,4 @@
-// A stream of server-sent events with a watchdog: whoever shows something live must notice when it no longer is.
+// A stream of server-sent events with a watchdog, so that a live page notices a lost connection.
 
 const SILENCE_MS = 6000; // three heartbeats
 const RETRY_MS = 3000;
@@ -8,7 +8,7 @@ const RETRY_MS = 3000;
  *
  * @param {string} path a `data` route that sends `beat` events at least every two seconds
  * @param {Object<string, function(object): void>} handlers by event name; each gets the parsed JSON
- * @param {function("waiting"|"live"|"lost", Date): void} onState called when it changes, with when it last heard
+ * @param {function("waiting"|"live"|"lost", Date): void} onState called on a change, with the time of the last event
  */
 export function follow(path, handlers, onState) {
   let source;
@@ -35,7 +35,7 @@ export function follow(path, handlers, onState) {
         handle(JSON.parse(event.data));
       });
     }
-    // A refusal closes the stream for good; only then is it opened anew by hand.
+    // A refusal closes the stream permanently; only then it must be reopened here.
     source.addEventListener("error", () => {
       if (source.readyState === EventSource.CLOSED) setTimeout(open, RETRY_MS);
     });

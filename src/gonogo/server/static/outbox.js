@@ -1,4 +1,4 @@
-// What a person has said but the server has not confirmed: kept in the browser, sent in order, sent again until it is.
+// Decisions that the server has not confirmed: stored in the browser, sent in order, retried until confirmed.
 
 import { send } from "./gonogo.js";
 
@@ -7,9 +7,9 @@ const LONGEST_RETRY_MS = 10000;
 
 export class Outbox {
   /**
-   * @param {string} name under which it is kept; holds the person's name, so that nobody sends another's decisions
-   * @param {function("saved"|"saving"|"kept", number): void} onState with how many are kept
-   * @param {function(object, Error): void} onRefused the server does not want one of them; it is dropped
+   * @param {string} name storage key; includes the user's name, so that no one sends another person's decisions
+   * @param {function("saved"|"saving"|"kept", number): void} onState called with the number of stored decisions
+   * @param {function(object, Error): void} onRefused called if the server rejects a decision, which is dropped
    */
   constructor(name, onState, onRefused) {
     this.name = name;
@@ -25,14 +25,14 @@ export class Outbox {
     if (this.waiting.length) this.flush();
   }
 
-  /** Keep one and send it as soon as possible. */
+  /** Store a decision and send it as soon as possible. */
   add(path, body) {
     this.waiting.push({ path, body });
     this.keep();
     this.flush();
   }
 
-  /** Drop the last one, unless it is on its way already; returns whether it was dropped. */
+  /** Drop the last decision unless it is being sent; returns whether it was dropped. */
   dropLast(ticket) {
     const last = this.waiting.at(-1);
     if (!last || last.body.ticket !== ticket || (this.sending && this.waiting.length === 1)) return false;
@@ -41,7 +41,7 @@ export class Outbox {
     return true;
   }
 
-  /** Tickets that are kept here. */
+  /** Tickets of the stored decisions. */
   tickets() {
     return this.waiting.map((each) => each.body.ticket);
   }
@@ -62,7 +62,7 @@ export class Outbox {
         this.retryMs = FIRST_RETRY_MS;
       } catch (error) {
         if (this.mayRetry(error)) {
-          this.leaving = error.status === 401; // to the login and back: what is kept here is sent then
+          this.leaving = error.status === 401; // stored decisions are sent after the login
           this.onState("kept", this.waiting.length);
           this.timer = setTimeout(() => this.flush(), this.retryMs);
           this.retryMs = Math.min(this.retryMs * 2, LONGEST_RETRY_MS);
@@ -77,7 +77,7 @@ export class Outbox {
     if (!this.waiting.length) this.onState("saved", 0);
   }
 
-  /** No answer, a broken server, or a login that has run out: it is not the decision's fault. */
+  /** No response, a server error or an expired login: the decision itself is not rejected. */
   mayRetry({ status }) {
     return status === 0 || status === 401 || status === 429 || status >= 500;
   }

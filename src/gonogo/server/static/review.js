@@ -1,14 +1,14 @@
-// The review page: parts are fetched ahead with their pictures, so that the next one is there when one is decided.
+// The review page: prefetches parts and their pictures, so that the next one appears without delay.
 
 import { send, toast, typing } from "./gonogo.js";
 import { Outbox } from "./outbox.js";
 import { Zoom } from "./zoom.js";
 
 const AHEAD = 5; // parts in hand
-const REFILL_MS = 15000; // renews what is in hand, and looks for new parts when there is none
-const KINDS_MS = 2000; // asks again for the kinds of defect while the server is still finding out
-const TOO_SOON_MS = 250; // nobody judges a picture faster: the second click of a double click meant the part before
-const SHARP_FROM = 1.5; // enlarged further, the picture is fetched in more pixels
+const REFILL_MS = 15000; // renews the assigned parts, and polls for new parts when there are none
+const KINDS_MS = 2000; // poll interval for the kinds of defect while the server computes them
+const TOO_SOON_MS = 250; // faster input is the second click of a double click on the previous part
+const SHARP_FROM = 1.5; // above this zoom, a larger picture is fetched
 
 const desk = document.getElementById("desk");
 const find = (name) => document.querySelector(`[data-${name}]`);
@@ -18,14 +18,14 @@ const heat = document.querySelector("button[data-heat]");
 const pill = find("outbox");
 const announce = document.getElementById("announce");
 
-let hand = []; // parts fetched, not decided
-let place = 0; // which of them is shown
+let hand = []; // fetched, undecided parts
+let place = 0; // index of the current part
 let shown = null;
 let shownAt = Infinity;
 const SAID = `gonogo.review.said.${desk.dataset.person}`;
-let said = JSON.parse(sessionStorage.getItem(SAID) ?? "[]"); // decided in this tab, for undoing; outlives a reload
+let said = JSON.parse(sessionStorage.getItem(SAID) ?? "[]"); // decided in this tab, for undo; survives a reload
 let refilling = false;
-let again = false; // asked for while it was under way
+let again = false; // requested again during a fetch
 let decided = 0;
 const lastSaid = { state: "saved" };
 
@@ -35,7 +35,7 @@ const zoom = new Zoom(stage, views, (scale) => {
 });
 const outbox = new Outbox(`gonogo.review.${desk.dataset.person}`, showState, refused);
 
-/* Fetching ahead */
+/* Prefetching */
 
 function source(part, view, heated, width) {
   return `/review/${part.ticket}/picture.jpg?view=${view}&heat=${heated}&width=${width}`;
@@ -54,7 +54,7 @@ function pictures(part, heated) {
 function prepare(part) {
   part.images = { false: pictures(part, false), true: [] };
   part.ready = Promise.allSettled(part.images.false.map((image) => image.decode()));
-  // The heat map is judged anew by the server: after the picture itself, so that it does not hold it up.
+  // The server computes the heat map again: fetch it after the picture, so that it does not delay it.
   part.ready.then(() => {
     part.images.true = pictures(part, true);
     if (part === shown && heated()) showPictures(part);
@@ -72,7 +72,7 @@ async function nearest(part) {
     if (part === shown) find("nearest").innerHTML = part.nearest; // escaped by the server's templates
     if (found.later && hand.includes(part)) setTimeout(() => nearest(part), 2000);
   } catch {
-    // without a connection there are no examples; the decision does not need them
+    // no connection: show no examples; a decision does not need them
   }
 }
 
@@ -126,7 +126,7 @@ function show(part) {
   find("facts").innerHTML = shown?.facts ?? ""; // escaped by the server's templates
   find("nearest").innerHTML = shown?.nearest ?? "";
   for (const button of document.querySelectorAll("[data-label], [data-step]")) {
-    if (!shown && button === document.activeElement) button.blur(); // else no key would be heard
+    if (!shown && button === document.activeElement) button.blur(); // otherwise key presses would be lost
     button.disabled = !shown;
   }
   shownAt = Infinity;
@@ -139,7 +139,7 @@ function show(part) {
   showPictures(shown);
   shown.ready.then(() => {
     requestAnimationFrame(() => {
-      setTimeout(() => { // after the frame that holds it
+      setTimeout(() => { // after the frame that shows it
         if (part !== shown) return;
         shownAt = performance.now();
         setTimeout(() => part === shown && desk.setAttribute("aria-busy", "false"), TOO_SOON_MS);
@@ -189,10 +189,10 @@ function decide(label, defect = null) {
 function takeBack() {
   const last = said.pop();
   if (!last) return toast(desk.dataset.nothing);
-  const part = last.part.ready ? last.part : prepare(last.part); // after a reload its pictures must be fetched anew
+  const part = last.part.ready ? last.part : prepare(last.part); // after a reload its pictures must be fetched again
   if (!outbox.dropLast(part.ticket)) outbox.add("/review/undo", { ticket: part.ticket });
   decided = Math.max(0, decided - 1);
-  hand = hand.filter((each) => each.ticket !== part.ticket); // after a reload it may have been sent again
+  hand = hand.filter((each) => each.ticket !== part.ticket); // after a reload it may have been dealt again
   hand.splice(Math.max(0, hand.indexOf(shown)), 0, part);
   show(part);
   showSaid();
@@ -256,7 +256,7 @@ find("other").addEventListener("submit", (event) => {
   decide("bad", kind);
 });
 
-/** A kind that was named once gets a button. */
+/** Add a button for a new kind. */
 function offer(kind) {
   const buttons = [...document.querySelectorAll("[data-kind]")];
   if (buttons.some((button) => button.dataset.kind === kind)) return;
@@ -275,19 +275,19 @@ function offer(kind) {
   find("other").before(button);
 }
 
-/** Right after a start the server does not know the kinds yet: its labelled pictures are judged first. */
+/** Right after its start, the server has no kinds yet, because it judges the labelled pictures first. */
 async function fetchKinds() {
   try {
     const answer = await fetch("/review/kinds");
     const found = answer.ok ? await answer.json() : { later: true };
     if (!found.later) return offerAll(found.kinds);
   } catch {
-    // no connection: asked again
+    // no connection: try again
   }
   setTimeout(fetchKinds, KINDS_MS);
 }
 
-/** These kinds get the first keys, in this order; others that were named here keep a button after them. */
+/** Assign the first keys to these kinds, in this order; other kinds named here keep a button after them. */
 function offerAll(kinds) {
   const buttons = [...document.querySelectorAll("[data-kind]")];
   const named = buttons.map((button) => button.dataset.kind).filter((kind) => !kinds.includes(kind));
@@ -331,5 +331,5 @@ document.addEventListener("visibilitychange", () => {
 show(null);
 showSaid();
 if ("kindsLater" in desk.dataset) setTimeout(fetchKinds, KINDS_MS);
-find("idle").hidden = true; // nothing is known yet
+find("idle").hidden = true; // unknown so far
 refill().then(() => (find("idle").hidden = Boolean(shown)));

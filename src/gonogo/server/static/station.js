@@ -1,4 +1,4 @@
-// The station page: puts in place what the server sends, loads the picture, and says when the feed stops.
+// The station page: shows the server's updates, loads the picture, and reports a lost connection.
 
 import { clock, typing } from "./gonogo.js";
 import { follow } from "./live.js";
@@ -13,8 +13,8 @@ const heat = station.querySelector("[data-heat]");
 const announce = document.getElementById("announce");
 let shown = { seq: pictures.dataset.seq, pictures: Number(pictures.dataset.count ?? 0) };
 let announcedAt = 0;
-let announcing; // a timer: what a burst ends with is told as well
-let serverAhead = 0; // milliseconds from this page's own steady clock to the server's
+let announcing; // a timer, so that the last verdict of a burst is announced too
+let serverAhead = 0; // offset in ms from this page's monotonic clock to the server's clock
 
 function showPictures() {
   const heated = heat.getAttribute("aria-pressed") === "true";
@@ -25,7 +25,7 @@ function showPictures() {
     image.addEventListener("error", () => image.remove());
     return image;
   });
-  // The old picture stays until the new one is there; a part that has overtaken it wins.
+  // Keep the old picture until the new one has loaded; a newer part takes precedence.
   const seq = shown.seq;
   Promise.allSettled(images.map((image) => image.decode())).then(() => {
     if (shown.seq === seq) pictures.replaceChildren(...images.filter((image) => image.naturalWidth > 0));
@@ -37,7 +37,7 @@ function setClock(now) {
   showAges();
 }
 
-/** How long ago each verdict was given, by the server's clock: this computer's may be wrong. */
+/** Age of each verdict by the server's clock, because this computer's clock may be wrong. */
 function showAges() {
   const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
   const format = new Intl.RelativeTimeFormat(document.documentElement.lang, { numeric: "always" });

@@ -1,10 +1,10 @@
-// The understand page: the slider asks the server what other limits would lead to; work in the background is followed,
-// and what comes of it is put in place. Everything listens on the document, because parts of the page are replaced.
+// The Understand page: the slider requests the consequences of other limits; background work is polled and its results
+// update the page. Event handlers are on the document, because parts of the page are replaced.
 
 import { confirmed, send, toast, typing } from "./gonogo.js";
 
 const POLL_MS = 1200;
-const WAIT_MS = 60; // a slider that is being drawn asks for the last position only
+const WAIT_MS = 60; // debounce: only the last slider position is requested
 
 const find = (selector) => document.querySelector(selector);
 
@@ -24,11 +24,11 @@ async function turn(tradeoff) {
   const mine = ++asked;
   if (!known.has(query)) {
     const answer = await fetch(`/understand/setting?${query}`).catch(() => null);
-    const told = await answer?.json().catch(() => ({}));
-    if (!answer?.ok) return toast(told?.message ?? document.body.dataset.lost, { failed: true });
-    known.set(query, told.html);
+    const result = await answer?.json().catch(() => ({}));
+    if (!answer?.ok) return toast(result?.message ?? document.body.dataset.lost, { failed: true });
+    known.set(query, result.html);
   }
-  // Answers may overtake each other; the last position asked for is the one that is shown.
+  // Responses may arrive out of order; only the latest request is shown.
   if (mine === asked) find("[data-setting]").innerHTML = known.get(query); // escaped by the server
 }
 
@@ -45,7 +45,7 @@ async function apply(button) {
   button.disabled = true;
   try {
     await send("/understand/apply", { max_escape: Number(maxEscape), max_overkill: Number(maxOverkill), bad_share: Number(badShare) });
-    follow({ anew: true });
+    follow({ reload: true });
   } catch {
     button.disabled = false;
   }
@@ -64,7 +64,7 @@ document.addEventListener("submit", async (event) => {
     await send("/understand/compare", Object.fromEntries(new FormData(form)));
     await follow();
   } catch {
-    // told already
+    // already shown
   } finally {
     button.disabled = false;
   }
@@ -74,8 +74,8 @@ document.addEventListener("submit", async (event) => {
 
 let following = false;
 
-/** Show how far it is until it is done; then show what came of it: in its place, or the whole page anew. */
-async function follow({ anew = false } = {}) {
+/** Show progress until the work is done; then update the fragments or reload the page content. */
+async function follow({ reload = false } = {}) {
   if (following) return;
   following = true;
   for (let busy = true; busy; ) {
@@ -83,23 +83,23 @@ async function follow({ anew = false } = {}) {
     const answer = await fetch("/understand/progress").catch(() => null);
     if (answer?.status === 401) return location.reload();
     if (!answer?.ok) continue;
-    const told = await answer.json();
-    showTasks(told.tasks);
+    const result = await answer.json();
+    showTasks(result.tasks);
     const failure = find("#failure");
-    failure.textContent = told.failure;
-    failure.hidden = !told.failure;
-    busy = told.tasks.length > 0;
+    failure.textContent = result.failure;
+    failure.hidden = !result.failure;
+    busy = result.tasks.length > 0;
     if (busy) continue;
-    for (const [name, html] of Object.entries(told.pieces)) {
+    for (const [name, html] of Object.entries(result.pieces)) {
       find(`[data-piece="${name}"]`).innerHTML = html; // escaped by the server's templates
     }
   }
   following = false;
-  if (anew) await showAnew();
+  if (reload) await reloadContent();
 }
 
-/** Fetch the page again and put its content in place; where one has scrolled to stays. */
-async function showAnew() {
+/** Fetch the page again and replace its content; keeps the scroll position. */
+async function reloadContent() {
   const answer = await fetch(location.pathname).catch(() => null);
   if (!answer?.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -140,4 +140,4 @@ document.addEventListener("keydown", (event) => {
   if (event.key.toLowerCase() === "h" && !typing(event)) toggleHeat();
 });
 
-if (Number(find("#tasks").dataset.busy)) follow({ anew: !find("[data-tradeoff]") });
+if (Number(find("#tasks").dataset.busy)) follow({ reload: !find("[data-tradeoff]") });

@@ -1,4 +1,4 @@
-// Handing over photographs: files, folders and archives, a few at a time, each batch sent again until it arrives.
+// Upload of files, folders and archives in batches; each batch is retried until it succeeds.
 
 import { toast } from "./gonogo.js";
 
@@ -35,7 +35,7 @@ function* batches(files) {
   if (batch.length) yield batch;
 }
 
-/** Send one batch; a lost connection is waited for. The server takes the same picture once, so sending twice is safe. */
+/** Send one batch, waiting if the connection is lost. The server skips duplicates, so sending twice is safe. */
 async function deliver(batch) {
   const body = new FormData();
   for (const { file, path } of batch) body.append("files", file, path);
@@ -43,11 +43,11 @@ async function deliver(batch) {
   for (;;) {
     try {
       const answer = await fetch(box.dataset.path, { method: "POST", headers: { "X-CSRF-Token": token }, body });
-      const told = await answer.json();
-      if (!answer.ok) throw new Error(told.message);
-      return told;
+      const result = await answer.json();
+      if (!answer.ok) throw new Error(result.message);
+      return result;
     } catch (error) {
-      if (!(error instanceof TypeError)) throw error; // the server said no
+      if (!(error instanceof TypeError)) throw error; // rejected by the server
       state.textContent = box.dataset.lost;
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
@@ -73,12 +73,12 @@ async function work() {
     const batch = waiting.shift();
     state.textContent = fill(box.dataset.adding, { done: sum.sent, total: sum.files });
     try {
-      const told = await deliver(batch);
-      sum.added += told.added;
-      sum.copies += told.copies;
-      sum.labelled += told.labelled;
-      for (const folder of told.unknown_folders) unknown.add(folder);
-      for (const { name, reason } of told.refused) refuse(name, reason);
+      const result = await deliver(batch);
+      sum.added += result.added;
+      sum.copies += result.copies;
+      sum.labelled += result.labelled;
+      for (const folder of result.unknown_folders) unknown.add(folder);
+      for (const { name, reason } of result.refused) refuse(name, reason);
     } catch (error) {
       for (const { path } of batch) refuse(path, error.message);
       toast(error.message, { failed: true });
@@ -97,15 +97,15 @@ async function work() {
   await freshen();
 }
 
-/** Bring the page's figures up to date; what is being typed into its forms stays. */
+/** Update the page's figures; keeps form input. */
 async function freshen() {
   const answer = await fetch(location.href).catch(() => null);
-  if (!answer?.ok) return; // the next visit shows them
+  if (!answer?.ok) return; // the next page load shows them
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const old of document.querySelectorAll("[data-fresh]")) {
     const fresh = page.querySelector(`[data-fresh="${old.dataset.fresh}"]`);
     if (!fresh) continue;
-    if (old.selected !== undefined) old.disabled = fresh.disabled; // an option that may be chosen
+    if (old.selected !== undefined) old.disabled = fresh.disabled; // an option that may have become available
     else old.replaceWith(document.adoptNode(fresh));
   }
 }
@@ -127,7 +127,7 @@ function add(found) {
   work();
 }
 
-/** Take what was chosen; on a slow page people choose before this script is there to be told. */
+/** Upload the chosen files; on a slow page, they may have been chosen before this script was loaded. */
 function take(input) {
   if (!input.files.length) return;
   add(Array.from(input.files, (file) => ({ file, path: file.webkitRelativePath || file.name })));
@@ -140,7 +140,7 @@ for (const id of ["files", "folder"]) {
   take(input);
 }
 
-/** Everything below what was dropped. */
+/** Collect all files below a dropped entry. */
 async function walk(entry, into) {
   if (entry.isFile) {
     const file = await new Promise((resolve, reject) => entry.file(resolve, reject));

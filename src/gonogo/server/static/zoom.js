@@ -1,4 +1,4 @@
-// Enlarging and moving a picture: buttons, wheel, drag, two fingers, keys.
+// Zoom and pan of a picture: buttons, wheel, drag, pinch, keys.
 
 const LARGEST = 12;
 const STEP = 1.4;
@@ -6,8 +6,8 @@ const PAN_PX = 80;
 
 export class Zoom {
   /**
-   * @param {HTMLElement} stage what the picture is seen through
-   * @param {HTMLElement} picture what is enlarged, of the stage's size
+   * @param {HTMLElement} stage viewport of the picture
+   * @param {HTMLElement} picture element to zoom, of the stage's size
    * @param {function(number): void} onScale called with the new scale
    */
   constructor(stage, picture, onScale) {
@@ -34,7 +34,7 @@ export class Zoom {
     this.apply();
   }
 
-  /** Enlarge by a factor, keeping the point under the pointer where it is. */
+  /** Zoom by a factor around the pointer. */
   by(factor, at) {
     const box = this.stage.getBoundingClientRect();
     const px = at ? at.clientX - box.left - box.width / 2 : 0;

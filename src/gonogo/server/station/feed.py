@@ -1,4 +1,4 @@
-"""What the station page shows, read from the ledger and the station's status file and handed to every open page."""
+"""The live feed of the station page, read from the ledger and the station's status file."""
 
 from __future__ import annotations
 
@@ -18,74 +18,74 @@ from gonogo.server.ledger_pool import LedgerPool
 from gonogo.station.status import read_station_status
 
 RECENT = 60
-"""Verdicts in the trend."""
+"""Number of verdicts in the trend."""
 FAULTS = 5
-"""Faults listed with their cause."""
+"""Number of faults in the list."""
 POLL_S = 0.25
 CURRENT_S = 60.0
-"""A verdict that is older is no longer shown as the present one."""
-_CLOCK_SLACK_S = 5.0  # a verdict from the future is old: the clock was set back since
+"""Maximum age of a verdict that is shown as current."""
+_CLOCK_SLACK_S = 5.0  # a verdict from the future is old: the clock has been set back
 MAX_PER_PERSON = 4
-"""Live pages of one person or key; a browser keeps at most six connections to one server."""
-_TALLY_SHARE = 20  # counting takes at most a twentieth of the time, however many rows the day has
+"""Maximum live pages per person or key; a browser opens at most six connections to one server."""
+_TALLY_SHARE = 20  # limits counting to 5 % of the time
 
 
 class TooManyStreamsError(GonogoError):
-    """Every place for a live page, or every one of this person's, is taken."""
+    """Too many live pages are open, in total or for this person."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StationStatus:
-    """What the station last said of itself."""
+    """The latest status of the station."""
 
     alive: bool
-    """Whether it runs and its heartbeat is not overdue."""
+    """Whether it is running and its heartbeat is not overdue."""
     stopped: bool
     """Whether it was stopped on purpose."""
     alarms: tuple[str, ...]
-    """What needs a person, one sentence each."""
+    """Alarms, one sentence each."""
     at: datetime
-    """When it said so, to the minute while it is alive."""
+    """Time of the status, to the minute while the station is alive."""
     since: datetime | None
-    """When it was started."""
+    """Start time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Snapshot:
-    """Everything the station page shows, at one moment."""
+    """Snapshot of everything that the station page shows."""
 
     version: int
     recent: tuple[Row[VerdictRecord], ...] = ()
     """Oldest first."""
     since: datetime
-    """When the counters began: midnight here."""
+    """Start of the counters: local midnight."""
     counts: Mapping[State, int] = field(default_factory=dict)
     causes: Mapping[str, int] = field(default_factory=dict)
-    """Faults since then, by cause, most frequent first."""
+    """Faults since then by cause, most frequent first."""
     faults: tuple[Row[VerdictRecord], ...] = ()
-    """The last ones since then, newest first."""
+    """The latest faults since then, newest first."""
     station: StationStatus | None = None
-    """``None`` where no station has run here."""
+    """``None`` if no station has run in this workspace."""
     problem: str = ""
-    """Why the ledger cannot be read; empty where it can."""
+    """Why the ledger cannot be read; empty if it can."""
     idle: bool = False
-    """Whether the newest verdict is too old to be the present one, or from before the station's start."""
+    """Whether the latest verdict is too old or from before the station's start."""
     at: datetime
-    """When this was read."""
+    """Time of the snapshot."""
 
     @property
     def last(self) -> Row[VerdictRecord] | None:
-        """The newest verdict."""
+        """The latest verdict."""
         return self.recent[-1] if self.recent else None
 
     @property
     def believable(self) -> bool:
-        """Whether what it shows is the present."""
+        """Whether the snapshot shows the current state."""
         return not self.problem and (self.station is None or self.station.alive)
 
     @property
     def current(self) -> Row[VerdictRecord] | None:
-        """The newest verdict, where it is the present one."""
+        """The latest verdict if it is current, else ``None``."""
         return self.last if self.believable and not self.idle else None
 
 
@@ -99,7 +99,7 @@ class _Count:
 
 
 class Feed:
-    """Polls while somebody watches; whoever is slow gets the newest snapshot next, never a queue of old ones."""
+    """Polls while pages are open; a slow page skips to the latest snapshot."""
 
     def __init__(self, ledger_pool: LedgerPool, state_dir: Path, *, max_streams: int) -> None:
         self._ledger_pool, self._state_dir, self._max_streams = ledger_pool, state_dir, max_streams
@@ -113,18 +113,18 @@ class Feed:
 
     @property
     def watchers(self) -> int:
-        """Live pages that are open."""
+        """Number of open live pages."""
         return self._watchers.total()
 
     @asynccontextmanager
     async def watched(self, who: str) -> AsyncIterator[None]:
-        """Keep the feed running while the block runs.
+        """Keep the feed running for the duration of the block.
 
         Args:
-            who: Whose page it is.
+            who: Name of the person or key.
 
         Raises:
-            TooManyStreamsError: there is no place, or this person has taken theirs.
+            TooManyStreamsError: too many live pages are open, in total or for this person.
         """
         for limit, taken in ((self._max_streams, self.watchers), (MAX_PER_PERSON, self._watchers[who])):
             if taken >= limit:
@@ -136,7 +136,7 @@ class Feed:
             yield
         finally:
             self._watchers[who] -= 1
-            self._watchers += Counter()  # drops those who watch no longer
+            self._watchers += Counter()  # drops closed pages
             if self.watchers == 0:
                 await self.stop()
 
@@ -148,7 +148,7 @@ class Feed:
             await asyncio.gather(poller, return_exceptions=True)
 
     async def next(self, seen: int, timeout_s: float) -> Snapshot | None:
-        """The newest snapshot, as soon as it is not ``seen``; ``None`` when nothing changes for so long."""
+        """Wait for a snapshot newer than ``seen``; ``None`` after the timeout."""
         deadline = time.monotonic() + timeout_s
         while self._latest is None or self._latest.version == seen:
             left = deadline - time.monotonic()
@@ -161,7 +161,7 @@ class Feed:
         return self._latest
 
     def read(self) -> Snapshot:
-        """A snapshot of now."""
+        """Read the current snapshot."""
         since = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
         station, now = self._station(), self.now()
         try:
@@ -218,7 +218,7 @@ class Feed:
             alive=bool(status["alive"]),
             stopped=status["health"] == "stopped",
             alarms=tuple(str(alarm) for alarm in status["alarms"]),
-            # Every beat would otherwise be a change worth sending.
+            # Otherwise every heartbeat would count as a change.
             at=beat.replace(second=0, microsecond=0) if status["alive"] else beat,
             since=datetime.fromisoformat(status["since"]) if "since" in status else None,
         )

@@ -1,4 +1,4 @@
-"""The trend: the last verdicts from left to right, the score upwards."""
+"""The trend drawing: the latest verdicts from left to right, the score upwards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHAPES = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrendMark:
-    """One verdict, in the units of the drawing."""
+    """One verdict in drawing units."""
 
     x: float
     y: float
@@ -35,18 +35,18 @@ class TrendMark:
 
 @dataclass(frozen=True, kw_only=True)
 class Trend:
-    """Where everything lies."""
+    """Layout of the trend drawing."""
 
     marks: tuple[TrendMark, ...]
     go_y: float | None
-    """Height of the go threshold; ``None`` where none applies."""
+    """Height of the go threshold; ``None`` if there is none."""
     no_go_y: float | None
 
     def drawing(self, title: str) -> Markup:
-        """The drawing.
+        """Render the drawing as SVG.
 
         Args:
-            title: What a screen reader says of it.
+            title: Text for screen readers.
         """
         heights = {"no_go": self.no_go_y, "go": self.go_y}
         pieces = [svg.line(0, y, WIDTH, y, f"limit {name}") for name, y in heights.items() if y is not None]
@@ -56,9 +56,9 @@ class Trend:
 
 
 def lay_out(recent: Sequence[Row[VerdictRecord]]) -> Trend:
-    """Lay out the last verdicts, oldest first; one without a score lies on the upper edge."""
+    """Lay out the latest verdicts, oldest first; a verdict without a score is placed on the upper edge."""
     records = [row.record for row in recent]
-    # A fault was judged by no limits: those of the last part that was stay in force.
+    # A fault has no limits; use those of the last judged part.
     judged = [record for record in records if record.go_below is not None or record.no_go_above is not None]
     go, no_go = (judged[-1].go_below, judged[-1].no_go_above) if judged else (None, None)
     scores = [value for value in (*(record.score for record in records), go, no_go) if _finite(value)]

@@ -1,4 +1,4 @@
-"""The station page: the verdict from five metres, live."""
+"""The station page: the latest verdict, readable from five metres."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from starlette.types import Receive, Scope, Send
 
 from gonogo.ledger import VerdictRecord
 from gonogo.server import responses
+from gonogo.server.auth.access_check import AccessCheckedRoute, identify
 from gonogo.server.auth.accounts import Accounts
-from gonogo.server.auth.guard import GuardedRoute, identify
 from gonogo.server.auth.visitor import Me
 from gonogo.server.context import Use
 from gonogo.server.station.feed import Feed, Snapshot, TooManyStreamsError
 from gonogo.server.station.trend import lay_out
 
 BEAT_S = 2.0
-"""A page that has heard nothing for three beats says so."""
+"""A page without three consecutive beats shows that the connection is lost."""
 _SEND_TIMEOUT_S = 10.0
 
 
 def station_page(request: Request, feed: Use[Feed], me: Me) -> Response:
-    """The page as it is now; its script keeps it so."""
+    """The page with the current state; its script keeps it up to date."""
     snapshot = feed.read()
     return responses.page(request, "station.html", snapshot=snapshot, pieces=_pieces(snapshot, me.language))
 
 
 async def events(request: Request, accounts: Use[Accounts], feed: Use[Feed], me: Me) -> Response:
-    """Server-sent events: ``station`` when something changed, ``beat`` every two seconds, ``goodbye`` at the end."""
+    """Server-sent events: ``station`` on a change, ``beat`` every two seconds, ``goodbye`` at the end."""
     route = request.scope["route"]
-    assert isinstance(route, GuardedRoute)
+    assert isinstance(route, AccessCheckedRoute)
 
     async def welcome() -> bool:
         visitor = await run_in_threadpool(identify, accounts, request)
@@ -47,7 +47,7 @@ async def events(request: Request, accounts: Use[Accounts], feed: Use[Feed], me:
 
 
 class _LivePage(EventSourceResponse):
-    """A stream that takes its place before its first byte, so that it can be refused, and always gives it back."""
+    """A stream that reserves its slot before the first byte, so that it can be refused, and always releases it."""
 
     def __init__(self, feed: Feed, who: str, content: AsyncIterator[ServerSentEvent]) -> None:
         super().__init__(content, send_timeout=_SEND_TIMEOUT_S)
@@ -65,7 +65,7 @@ async def _stream(feed: Feed, language: str, welcome: Callable[[], Awaitable[boo
     seen, asked_at = -1, time.monotonic()
     while True:
         snapshot = await feed.next(seen, BEAT_S)
-        if time.monotonic() - asked_at > BEAT_S:  # a person who was locked out sees nothing further
+        if time.monotonic() - asked_at > BEAT_S:  # a person who has been locked out sees no further events
             asked_at = time.monotonic()
             if not await welcome():
                 yield ServerSentEvent(event="goodbye", data="")
@@ -88,7 +88,7 @@ async def _stream(feed: Feed, language: str, welcome: Callable[[], Awaitable[boo
 
 @functools.lru_cache(maxsize=8)
 def _pieces(snapshot: Snapshot, language: str) -> dict[str, str]:
-    """The parts of the page that change, as HTML: written once for every page open in this language."""
+    """The dynamic fragments of the page as HTML, rendered once per language."""
     values = {"snapshot": snapshot, "trend": lay_out(snapshot.recent)}
     names = ("alarms", "verdict", "counters", "trend", "faults")
     return {name: responses.fill_template(language, f"station/{name}.html", **values) for name in names}

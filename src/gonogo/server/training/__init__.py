@@ -1,1 +1,1 @@
-"""Training runs: queueing, carrying out, watching, and putting an inspector to use."""
+"""Training runs: queue, execution, progress, deployment."""

@@ -1,17 +1,18 @@
-"""Training runs: each a folder that says all about it, worked on by a process of its own, one at a time.
+"""Training runs: one folder and one process per run, one run at a time.
 
 ::
 
-    jobs/0007/job.json          what was asked for; written once
-             /status.json       how far it is
-             /progress.json     the step at hand, see `gonogo.progress`
-             /log.txt           what the commands said
-             /<data set>/       the labels as they were when it began; pictures are links
+    jobs/0007/job.json          the request; written once
+             /status.json       the phase
+             /progress.json     the current step, see `gonogo.progress`
+             /log.txt           output of the commands
+             /<data set>/       snapshot of the labels at the start; pictures are links
              /evaluation.json, report.html
-             /lock              held by the process that works on it
-             /cancel            somebody wants it to end
+             /lock              held by the process that runs it
 
-The process outlives the server. Whether it lives is told by its lock alone, so nothing depends on process numbers.
+             /cancel            exists if cancellation was requested
+
+The process outlives the server. A run is alive if its lock is held, so nothing depends on process ids.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 
 class Phase(StrEnum):
-    """How far a training run is."""
+    """Phase of a training run."""
 
     QUEUED = "queued"
     SPLITTING = "splitting"
@@ -64,35 +65,35 @@ class Phase(StrEnum):
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the run has ended."""
         return self in (Phase.DONE, Phase.FAILED, Phase.CANCELLED)
 
 
-class Asked(BaseModel):
-    """``job.json``."""
+class JobRequest(BaseModel):
+    """Content of ``job.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     number: int
     dataset: str
     bundle: str
-    """The folder to make, ``NAME.inspector``."""
+    """Name of the bundle to create, ``NAME.inspector``."""
     effort: Effort
     weights: str
-    """A file's name in the workspace's ``weights`` folder, or ``none``."""
+    """File name in the workspace's ``weights`` folder, or ``none``."""
     roi: Roi = "none"
-    """Whether the part's place is learned from the boxes, or the whole picture is judged."""
+    """``learned``: an ROI learned from the boxes; ``none``: the whole picture is judged."""
     who: str
     asked_at: datetime
 
     def train_arguments(self, weights: Path) -> list[str]:
-        """The options of ``gonogo train``."""
+        """Return the options of ``gonogo train``."""
         chosen = arguments(self.effort, None if self.weights == "none" else weights / self.weights)
         return chosen if self.roi == "none" else [*chosen, "--roi", self.roi]
 
 
 class Status(BaseModel):
-    """``status.json``."""
+    """Content of ``status.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -100,12 +101,12 @@ class Status(BaseModel):
     began_at: datetime | None = None
     ended_at: datetime | None = None
     problem: str = ""
-    """Why it failed, as the command said it."""
+    """Error message of the failed command."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """The step at hand."""
+    """Progress of the current step."""
 
     step: str
     done: int
@@ -114,25 +115,25 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """One training run, as it is now."""
+    """Snapshot of one training run."""
 
     folder: Path
-    asked: Asked
+    request: JobRequest
     status: Status
     cancelling: bool
 
     @property
     def report(self) -> Path:
-        """The evaluation report; there once it is done."""
+        """Path of the evaluation report; exists once the run is done."""
         return self.folder / "report.html"
 
     @property
     def snapshot(self) -> Path:
-        """The labels as they were when it began."""
-        return self.folder / self.asked.dataset
+        """Folder with the snapshot of the labels at the start."""
+        return self.folder / self.request.dataset
 
     def progress(self) -> Progress | None:
-        """The step at hand, where it says."""
+        """Return the current step; ``None`` if it is unknown."""
         found = _read_json(self.folder / "progress.json")
         if self.status.phase.over or not isinstance(found, dict):
             return None
@@ -144,7 +145,7 @@ class TrainingJob:
         )
 
     def log_tail(self) -> str:
-        """The end of what the commands said."""
+        """Return the end of the log."""
         path = self.folder / "log.txt"
         if not path.is_file():
             return ""
@@ -153,29 +154,29 @@ class TrainingJob:
             return file.read().decode(errors="replace")
 
     def evaluation(self) -> dict[str, JsonValue] | None:
-        """What ``gonogo evaluate --json`` found on the test pictures."""
+        """Return the result of ``gonogo evaluate --json`` on the test split."""
         found = _read_json(self.folder / "evaluation.json")
         return found if isinstance(found, dict) else None
 
 
 class Jobs:
-    """The queue. `tend` starts what waits; it runs on a thread while there is anything to start."""
+    """The queue of training runs. `start_queued` starts them from a thread that runs while the queue is not empty."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._space = workspace
         self._lock = threading.RLock()
         self._closing = threading.Event()
-        self._tending: threading.Thread | None = None
+        self._starter: threading.Thread | None = None
         self._children: list[subprocess.Popen[bytes]] = []
         self.weights = workspace.root / "weights"
 
     def all(self) -> list[TrainingJob]:
-        """Every run, newest first."""
+        """Return all runs, newest first."""
         numbers = sorted((path.name for path in self._space.jobs.iterdir() if _NUMBER.fullmatch(path.name)), key=int)
         return [self.find(int(number)) for number in reversed(numbers)]
 
     def find(self, number: int) -> TrainingJob:
-        """One run.
+        """Return one run.
 
         Raises:
             RefusedError: there is no such run.
@@ -184,23 +185,23 @@ class Jobs:
         if not (folder / "job.json").is_file():
             raise RefusedError(N_("There is no training run %(number)s."), number=number)
         try:
-            asked = Asked.model_validate_json((folder / "job.json").read_bytes())
+            request = JobRequest.model_validate_json((folder / "job.json").read_bytes())
             status = read_job_status(folder)
         except (OSError, ValidationError) as error:
             raise InputError(f"{folder}: not the record of a training run ({error}). Remove the folder.") from error
         if status.phase is not Phase.QUEUED and not status.phase.over and not is_worked_on(folder):
-            status = read_job_status(folder)  # it may have ended in between
+            status = read_job_status(folder)  # it may have ended in the meantime
             if not status.phase.over:
                 status = status.model_copy(
                     update={"phase": Phase.FAILED, "problem": N_("The training process exited unexpectedly.")}
                 )
-        return TrainingJob(folder=folder, asked=asked, status=status, cancelling=(folder / "cancel").exists())
+        return TrainingJob(folder=folder, request=request, status=status, cancelling=(folder / "cancel").exists())
 
     def add(self, *, dataset: str, name: str, effort: Effort, weights: str, roi: Roi, who: str) -> TrainingJob:
-        """Ask for a training run; it begins when those before it have ended.
+        """Queue a training run; it starts when the earlier ones have ended.
 
         Raises:
-            RefusedError: the name is taken, the weights are not there, or too many runs wait.
+            RefusedError: the name is taken, the weights are missing, or the queue is full.
         """
         made = checked_name(name) + bundle.SUFFIX
         if weights != "none" and weights not in self.weights_files():
@@ -208,12 +209,12 @@ class Jobs:
         with self._lock:
             jobs = self.all()
             waiting = [job for job in jobs if not job.status.phase.over]
-            if (self._space.bundles / made).exists() or any(job.asked.bundle == made for job in waiting):
+            if (self._space.bundles / made).exists() or any(job.request.bundle == made for job in waiting):
                 raise RefusedError(N_("The inspector %(name)s already exists. Choose another name."), name=made)
             if len(waiting) >= _MOST_WAITING:
                 raise RefusedError(N_("Queue full (limit %(limit)s)"), limit=_MOST_WAITING)
-            number = jobs[0].asked.number + 1 if jobs else 1
-            asked = Asked(
+            number = jobs[0].request.number + 1 if jobs else 1
+            request = JobRequest(
                 number=number,
                 dataset=dataset,
                 bundle=made,
@@ -224,16 +225,16 @@ class Jobs:
                 asked_at=datetime.now(UTC),
             )
             with folder_beside(self._space.jobs / f"{number:04d}") as folder:
-                (folder / "job.json").write_text(asked.model_dump_json(indent=1), "utf-8")
+                (folder / "job.json").write_text(request.model_dump_json(indent=1), "utf-8")
                 write_status(folder, Status())
-        self.tend()
+        self.start_queued()
         return self.find(number)
 
     def cancel(self, number: int) -> None:
-        """Ask a run to end; one that has not begun ends at once.
+        """Cancel a run; a queued run ends immediately.
 
         Raises:
-            RefusedError: there is no such run, or it is over.
+            RefusedError: there is no such run, or it has ended.
         """
         with self._lock:
             job = self.find(number)
@@ -244,50 +245,50 @@ class Jobs:
                 write_status(job.folder, Status(phase=Phase.CANCELLED, ended_at=datetime.now(UTC)))
 
     def weights_files(self) -> list[str]:
-        """Pretrained weights that lie in the workspace."""
+        """List the pretrained weights in the workspace."""
         return sorted(path.name for path in self.weights.glob("*.safetensors"))
 
     def free_name(self, dataset: str) -> str:
-        """A name for the next inspector of a data set."""
-        taken = {path.name for path in self._space.bundles.glob("*")} | {job.asked.bundle for job in self.all()}
+        """Suggest an unused name for the next inspector of a data set."""
+        taken = {path.name for path in self._space.bundles.glob("*")} | {job.request.bundle for job in self.all()}
         numbers = (f"{dataset[:56]}-{number}" for number in range(1, 10**6))
         return next(name for name in numbers if name + bundle.SUFFIX not in taken)
 
     def made_from(self, dataset: str) -> Path | None:
-        """The newest inspector that was trained on a data set here."""
+        """Return the newest inspector trained on a data set in this workspace."""
         for job in self.all():
-            path = self._space.bundles / job.asked.bundle
-            if job.asked.dataset == dataset and job.status.phase is Phase.DONE and path.is_dir():
+            path = self._space.bundles / job.request.bundle
+            if job.request.dataset == dataset and job.status.phase is Phase.DONE and path.is_dir():
                 return path
         return None
 
     def trained_on(self, dataset: str) -> Path | None:
-        """The newest inspector that was trained on a data set here, else the one in use."""
+        """Return the newest inspector trained on a data set in this workspace, else the one in use."""
         return self.made_from(dataset) or self._space.active_bundle()
 
     def snapshots(self, name: str) -> list[TrainingJob]:
-        """Runs whose labels an inspector may have been made with: the one that made it first, then the others."""
+        """Return the completed runs with a label snapshot; the run that trained this inspector comes first."""
         done = [job for job in self.all() if job.status.phase is Phase.DONE and job.snapshot.is_dir()]
-        return sorted(done, key=lambda job: job.asked.bundle != name)
+        return sorted(done, key=lambda job: job.request.bundle != name)
 
-    def taught(self, name: str) -> UsedPictures | None:
-        """What an inspector was made with; ``None`` where it was not made here."""
-        made = next((job for job in self.all() if job.asked.bundle == name and job.status.phase is Phase.DONE), None)
+    def used_pictures(self, name: str) -> UsedPictures | None:
+        """Return the pictures that an inspector was trained or calibrated on; ``None`` if they are unknown."""
+        made = next((job for job in self.all() if job.request.bundle == name and job.status.phase is Phase.DONE), None)
         return None if made is None else UsedPictures.read(made.snapshot)
 
-    def tend(self) -> None:
-        """See to it that waiting runs begin, now and later; called at the start and whenever one is added."""
+    def start_queued(self) -> None:
+        """Start queued runs, now and later; called at server start and whenever a run is added."""
         with self._lock:
-            busy = self._tending is not None and self._tending.is_alive()
+            busy = self._starter is not None and self._starter.is_alive()
             if not busy and any(not job.status.phase.over for job in self.all()):
-                self._tending = threading.Thread(target=self._tend, name="jobs", daemon=True)
-                self._tending.start()
+                self._starter = threading.Thread(target=self._start_one_by_one, name="jobs", daemon=True)
+                self._starter.start()
 
     def close(self) -> None:
-        """Stop starting runs. The one at work goes on."""
+        """Stop starting runs. A running one continues."""
         self._closing.set()
 
-    def _tend(self) -> None:
+    def _start_one_by_one(self) -> None:
         while not self._closing.is_set():
             with self._lock:
                 self._children = [child for child in self._children if child.poll() is None]
@@ -297,7 +298,7 @@ class Jobs:
                     _log.error("training runs wait: %s", error)
                     open_ones = []
                 if not open_ones and not self._children:
-                    self._tending = None
+                    self._starter = None
                     return
                 first = open_ones[-1] if open_ones else None
                 if first is not None and first.status.phase is Phase.QUEUED and not self._children:
@@ -305,9 +306,9 @@ class Jobs:
             self._closing.wait(_POLL_S)
 
     def _begin(self, job: TrainingJob) -> None:
-        command = [sys.executable, "-m", "gonogo.server.training.run", str(self._space.root), str(job.asked.number)]
+        command = [sys.executable, "-m", "gonogo.server.training.run", str(self._space.root), str(job.request.number)]
         with (job.folder / "log.txt").open("ab") as log:
-            # A session of its own: it goes on when the server ends, and Ctrl-C at the server does not reach it.
+            # In a new session, so that it survives the end of the server and a Ctrl-C there.
             child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self._space.root
             )
@@ -315,26 +316,26 @@ class Jobs:
 
 
 def read_job_status(folder: Path) -> Status:
-    """How far a run is."""
+    """Read the status of a run."""
     return Status.model_validate_json((folder / "status.json").read_bytes())
 
 
 def write_status(folder: Path, status: Status) -> None:
-    """Say how far a run is."""
+    """Write the status of a run."""
     write_beside(folder / "status.json", status.model_dump_json().encode())
 
 
 @contextmanager
 def working_on(folder: Path) -> Iterator[bool]:
-    """Hold a run's lock; yields whether it was free."""
+    """Try to hold a run's lock for the duration of the block; yields whether it was free."""
     with (folder / "lock").open("ab") as file:
         yield _try_lock(file, fcntl.LOCK_EX)
 
 
 def is_worked_on(folder: Path) -> bool:
-    """Whether a process works on a run."""
+    """Whether a process is executing a run."""
     with (folder / "lock").open("ab") as file:
-        return not _try_lock(file, fcntl.LOCK_SH)  # shared: those who only look do not meet each other
+        return not _try_lock(file, fcntl.LOCK_SH)  # shared, so that concurrent checks do not block each other
 
 
 def _try_lock(file: IO[bytes], kind: int) -> bool:
@@ -349,10 +350,10 @@ def _read_json(path: Path) -> JsonValue:
     try:
         found: JsonValue = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return None  # not there yet
+        return None  # not written yet
     return found
 
 
-def nice() -> None:
-    """Give way to the station and to the pages."""
+def lower_priority() -> None:
+    """Lower this process's priority below the station and the server."""
     os.nice(10)

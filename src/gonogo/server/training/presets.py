@@ -1,4 +1,4 @@
-"""How much effort a training run makes, and what that means for ``gonogo train``."""
+"""Training presets: the options of ``gonogo train`` for each level of effort."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ BACKBONES = (
     "resnet50",
     "squeezenet1_1",
 )
-"""Those that `gonogo.model` knows, which is not asked: it would bring torch into the server."""
+"""The backbones of `gonogo.model`, which is not imported here because it imports torch."""
 
 
 class Effort(StrEnum):
-    """What a person chooses between."""
+    """Level of effort of a training run."""
 
     QUICK = "quick"
     STANDARD = "standard"
@@ -46,15 +46,15 @@ EFFORT_WORDS = {
 
 
 def arguments(effort: Effort, weights: Path | None) -> list[str]:
-    """The options of ``gonogo train`` for an effort.
+    """Return the options of ``gonogo train`` for a preset.
 
     Args:
-        effort: What was chosen.
-        weights: A safetensors file named after its backbone, with ``_to_LAYER`` where it ends early; ``None``: those
-            that come with the package.
+        effort: The preset.
+        weights: A safetensors file named after its backbone, with the suffix ``_to_LAYER`` if it is truncated; ``None``
+            for the weights that come with the package.
 
     Raises:
-        RefusedError: the file's name does not begin with a backbone's.
+        RefusedError: the file name does not start with the name of a backbone.
     """
     common: list[str] = []
     if weights is not None:
@@ -73,10 +73,10 @@ def arguments(effort: Effort, weights: Path | None) -> list[str]:
 
 
 def backbone_of(file: str) -> str:
-    """The backbone that a weights file is named after.
+    """Return the backbone that a weights file is named after.
 
     Raises:
-        RefusedError: none.
+        RefusedError: the file name does not start with the name of a backbone.
     """
     found = max((name for name in BACKBONES if file.startswith(name)), key=len, default=None)
     if found is None:

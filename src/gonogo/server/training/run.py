@@ -1,6 +1,6 @@
-"""``python -m gonogo.server.training.run WORKSPACE NUMBER``: carry out one training run. Started by the server.
+"""``python -m gonogo.server.training.run WORKSPACE NUMBER``: execute one training run. Started by the server.
 
-Splits what has no split yet, trains, judges the test pictures, and writes down every step in the run's folder.
+Assigns missing splits, trains, evaluates on the test split, and records every step in the run's folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gonogo.server.training.jobs import (
     Phase,
     Status,
     TrainingJob,
-    nice,
+    lower_priority,
     read_job_status,
     working_on,
     write_status,
@@ -35,22 +35,22 @@ from gonogo.server.workspace import Workspace
 _POLL_S = 0.2
 _PATIENCE_S = 10.0
 _FEW = (Fractions(), Fractions(0.6, 0.1, 0.2, 0.1), Fractions(0.7, 0.1, 0.1, 0.1))
-"""Tried in turn: from few labels most must teach, or there is nothing to certify."""
+"""Tried in order: with few labels, most are needed for training."""
 _SEEDS = 5
 
 
 class CancelledError(GonogoError):
-    """Somebody asked for the end."""
+    """The run was cancelled."""
 
 
 def run_training(root: Path, number: int) -> int:
-    """Carry out a run; returns the exit code."""
+    """Execute a run; returns the exit code."""
     space = Workspace.open(root)
     job = Jobs(space).find(number)
     with working_on(job.folder) as free:
         if not free or read_job_status(job.folder).phase is not Phase.QUEUED:
-            return 0  # another process has it
-        nice()
+            return 0  # another process is executing it
+        lower_priority()
         began = Status(phase=Phase.SPLITTING, began_at=datetime.now(UTC))
         write_status(job.folder, began)
         try:
@@ -65,28 +65,28 @@ def run_training(root: Path, number: int) -> int:
 
 
 def _work(space: Workspace, job: TrainingJob, began: Status) -> None:
-    _say("Sharing out the pictures.")
+    _say("Splitting the pictures.")
     dataset = _snapshot(Datasets(space.datasets), job)
-    made = space.bundles / job.asked.bundle
+    made = space.bundles / job.request.bundle
     write_status(job.folder, began.model_copy(update={"phase": Phase.TRAINING}))
-    arguments = job.asked.train_arguments(space.root / "weights")
+    arguments = job.request.train_arguments(space.root / "weights")
     _run(job, ["train", str(dataset), "--out", str(made), *arguments])
     write_status(job.folder, began.model_copy(update={"phase": Phase.JUDGING}))
-    told = _run(job, ["evaluate", str(made), str(dataset), "--report", str(job.report), "--json"], keep=True)
-    write_beside(job.folder / "evaluation.json", told)
+    result = _run(job, ["evaluate", str(made), str(dataset), "--report", str(job.report), "--json"], keep=True)
+    write_beside(job.folder / "evaluation.json", result)
 
 
 def _snapshot(datasets: Datasets, job: TrainingJob) -> Path:
-    """The labels as they are now, with a split for each: people go on labelling meanwhile.
+    """Write a snapshot of the labels with splits, because people continue labelling during training.
 
     Raises:
-        UnfitError: too few pictures, or too few different ones.
+        UnfitError: there are too few pictures, or too few distinct ones.
     """
-    before = datasets.read(job.asked.dataset)
+    before = datasets.read(job.request.dataset)
     grouped = with_groups(before.dataset)
-    shared_out = _split([sample for sample in grouped if sample.label is not None], before.root)
-    known = {sample.file_name: sample for sample in (*grouped, *shared_out)}
-    with datasets.changing(job.asked.dataset) as draft:
+    split = _split([sample for sample in grouped if sample.label is not None], before.root)
+    known = {sample.file_name: sample for sample in (*grouped, *split)}
+    with datasets.changing(job.request.dataset) as draft:
         draft.put(
             sample.model_copy(update={"group": known[file].group, "split": known[file].split})
             for file, sample in draft.samples.items()
@@ -94,11 +94,12 @@ def _snapshot(datasets: Datasets, job: TrainingJob) -> Path:
         )
     folder = job.snapshot
     folder.mkdir()
-    used = (*shared_out, *(sample for sample in grouped if sample.present is False))  # these teach it to refuse
+    negatives = (sample for sample in grouped if sample.present is False)  # the inspector learns to refuse these
+    used = (*split, *negatives)
     files = [file for sample in used for file in (sample.file_name, sample.mask_file_name) if file is not None]
     for top in {file.split("/")[0] for file in files}:
         (folder / top).symlink_to(before.root / top)
-    (folder / JUDGED).symlink_to(before.root / JUDGED)  # what is seen of these pictures is seen of the data set's
+    (folder / JUDGED).symlink_to(before.root / JUDGED)  # scores seen here count as seen in the data set
     write_metadata(folder, used)
     return folder
 
@@ -116,11 +117,11 @@ def _split(labelled: Sequence[Sample], root: Path) -> tuple[Sample, ...]:
 
 
 def _run(job: TrainingJob, arguments: Sequence[str], *, keep: bool = False) -> bytes:
-    """Run a gonogo command; its output goes to the log, or is returned.
+    """Run a gonogo command; its output is logged, or returned if ``keep`` is set.
 
     Raises:
-        CancelledError: somebody asked for the end.
-        UnfitError: it failed; with what it said last.
+        CancelledError: the run was cancelled.
+        UnfitError: the command failed; the message is its last error.
     """
     _say(f"$ gonogo {' '.join(arguments)}")
     said = job.folder / "said.txt"
@@ -136,20 +137,20 @@ def _run(job: TrainingJob, arguments: Sequence[str], *, keep: bool = False) -> b
         output = _wait(job, child, said)
     if child.returncode != 0:
         lines = [line for line in said.read_text("utf-8", errors="replace").splitlines() if line.strip()]
-        raise UnfitError(_reason(lines) or f"gonogo {arguments[0]} ended with code {child.returncode}.")
+        raise UnfitError(_reason(lines) or f"gonogo {arguments[0]} exited with code {child.returncode}.")
     said.unlink()
     (job.folder / "progress.json").unlink(missing_ok=True)
     return output
 
 
 def _wait(job: TrainingJob, child: subprocess.Popen[bytes], said: Path) -> bytes:
-    """Wait for a command while passing on what it says, or end it when somebody asks for that."""
+    """Wait for a command while copying its output to the log; terminate it on cancellation."""
     shown = 0
     while True:
         try:
             output, _ = child.communicate(timeout=_POLL_S)
         except subprocess.TimeoutExpired:
-            shown = _pass_on(said, shown)
+            shown = _copy_new_output(said, shown)
             if not (job.folder / "cancel").exists():
                 continue
             child.terminate()
@@ -160,11 +161,11 @@ def _wait(job: TrainingJob, child: subprocess.Popen[bytes], said: Path) -> bytes
                 child.wait()
             _say("Cancelled.")
             raise CancelledError("cancelled") from None
-        _pass_on(said, shown)
+        _copy_new_output(said, shown)
         return output or b""
 
 
-def _pass_on(said: Path, shown: int) -> int:
+def _copy_new_output(said: Path, shown: int) -> int:
     with said.open("rb") as file:
         file.seek(shown)
         new = file.read()
@@ -173,10 +174,10 @@ def _pass_on(said: Path, shown: int) -> int:
 
 
 def _reason(lines: Sequence[str]) -> str:
-    """What a command said of its end: from its last own message on, else its last line."""
+    """Extract the error message from a command's output: its last own message, else the last line."""
     starts = [row for row, line in enumerate(lines) if line.startswith("gonogo: ")]
-    told = lines[starts[-1] :] if starts else lines[-1:]
-    return " ".join(told).removeprefix("gonogo: ")
+    message = lines[starts[-1] :] if starts else lines[-1:]
+    return " ".join(message).removeprefix("gonogo: ")
 
 
 def _say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""What an inspector was made with, as its training run wrote it down: whoever compares leaves that out."""
+"""The training and calibration pictures of an inspector, which a comparison must skip."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gonogo.errors import DatasetError
 
 @dataclass(frozen=True, kw_only=True)
 class UsedPictures:
-    """The pictures that taught it or set its limits: all of a run but those for testing."""
+    """The pictures that an inspector was trained or calibrated on: all of a training run except the test split."""
 
     pictures: tuple[Path, ...]
     parts: frozenset[str]
-    """Those that have a name."""
+    """Names of their parts."""
 
     @classmethod
     def read(cls, snapshot: Path) -> UsedPictures | None:
-        """From the labels that a training run used; ``None`` where they are gone."""
+        """Read them from the label snapshot of a training run; ``None`` if it is missing."""
         try:
             dataset = Dataset.read(snapshot)
         except DatasetError:
@@ -34,13 +34,13 @@ class UsedPictures:
             parts=frozenset(sample.part for sample in used if sample.part is not None),
         )
 
-    def knows_picture(self, picture: Path, part: str | None) -> bool:
-        """Whether it was made with this very picture, under whatever name, or with another of the same part."""
+    def contains_picture(self, picture: Path, part: str | None) -> bool:
+        """Whether this picture (compared by content) or another one of the same part was used."""
         same_size = self._by_size[picture.stat().st_size] if picture.is_file() else []
         return part in self.parts or any(filecmp.cmp(picture, each, shallow=False) for each in same_size)
 
-    def knows_frames(self, frames_sha256: Iterable[str], part: str | None) -> bool:
-        """The same for a part of the line: reviewed pictures are named after the frame's digest."""
+    def contains_frames(self, frames_sha256: Iterable[str], part: str | None) -> bool:
+        """Whether a part from the line was used: reviewed pictures are named after the frame's SHA-256."""
         return part in self.parts or not self._stems.isdisjoint(frames_sha256)
 
     @cached_property

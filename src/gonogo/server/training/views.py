@@ -1,4 +1,4 @@
-"""Training runs: starting, watching, cancelling, the report, and putting an inspector to use."""
+"""The training pages: start, progress, cancel, report, deploy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Line = Annotated[str, Form(max_length=200)]
 
 
 def training_page(request: Request, jobs: Use[Jobs], workspace: Use[Workspace]) -> Response:
-    """All training runs, and the inspectors that can be put to use."""
+    """The list of training runs and deployable inspectors."""
     active = workspace.active_bundle()
     return responses.page(
         request,
@@ -63,10 +63,10 @@ def start(
     weights: Line = "none",
     roi: Annotated[Roi, Form()] = "none",
 ) -> Response:
-    """Begin a training run, or queue it."""
+    """Queue a training run."""
     datasets.root_of(name)
     job = jobs.add(dataset=name, name=inspector, effort=effort, weights=weights, roi=roi, who=me.name)
-    return RedirectResponse(f"/training/{job.asked.number}", 303)
+    return RedirectResponse(f"/training/{job.request.number}", 303)
 
 
 def job_page(
@@ -77,20 +77,20 @@ def job_page(
     me: Me,
     number: RowNumber,
 ) -> Response:
-    """One run, live until it is over."""
+    """The page of one run, live until it ends."""
     job = jobs.find(number)
     return responses.page(
         request,
         "job.html",
         job=job,
         piece=_piece(workspace, jobs, job, me, _csrf(accounts, me)),
-        effort=EFFORT_NAMES[job.asked.effort],
-        command=" ".join(job.asked.train_arguments(jobs.weights)),
+        effort=EFFORT_NAMES[job.request.effort],
+        command=" ".join(job.request.train_arguments(jobs.weights)),
     )
 
 
 def state(accounts: Use[Accounts], jobs: Use[Jobs], workspace: Use[Workspace], me: Me, number: RowNumber) -> Response:
-    """How far a run is, as a piece of its page, and the end of its log."""
+    """The progress of a run as a page fragment, and the end of its log."""
     job = jobs.find(number)
     return responses.answer(
         piece=_piece(workspace, jobs, job, me, _csrf(accounts, me)),
@@ -101,15 +101,15 @@ def state(accounts: Use[Accounts], jobs: Use[Jobs], workspace: Use[Workspace], m
 
 
 def cancel(request: Request, jobs: Use[Jobs], ledger_pool: Use[LedgerPool], me: Me, number: RowNumber) -> Response:
-    """End a run."""
-    asked = jobs.find(number).asked
+    """Cancel a run."""
+    asked = jobs.find(number).request
     ledger_pool.act("training_cancelled", me.name, dataset=asked.dataset, bundle=asked.bundle, run=number)
     jobs.cancel(number)
     return responses.back(request, f"/training/{number}", responses.gettext_of(me)(N_("The training run is stopping.")))
 
 
 def training_report(jobs: Use[Jobs], number: RowNumber) -> Response:
-    """The evaluation report, under a policy that runs nothing; see `Route.sandboxed`."""
+    """The evaluation report, with scripts disabled; see `Route.sandboxed`."""
     job = jobs.find(number)
     if not job.report.is_file():
         raise HTTPException(404)
@@ -119,7 +119,7 @@ def training_report(jobs: Use[Jobs], number: RowNumber) -> Response:
 def deploy(
     request: Request, ledger_pool: Use[LedgerPool], workspace: Use[Workspace], me: Me, inspector: Line
 ) -> Response:
-    """Put an inspector to use; a station that follows ``active`` takes it."""
+    """Deploy an inspector; a station that follows ``active`` switches to it."""
     path = workspace.bundles / inspector
     if path not in workspace.bundle_paths():
         raise RefusedError(N_("There is no inspector %(name)s."), name=inspector)
@@ -140,7 +140,7 @@ def _csrf(accounts: Accounts, me: Visitor) -> str:
 
 def _piece(workspace: Workspace, jobs: Jobs, job: TrainingJob, me: Visitor, csrf: str) -> str:
     active = workspace.active_bundle()
-    made = workspace.bundles / job.asked.bundle
+    made = workspace.bundles / job.request.bundle
     evaluation = job.evaluation()
     found = None if evaluation is None else _Found.model_validate(evaluation)
     return responses.fill_template(
@@ -161,24 +161,24 @@ def _piece(workspace: Workspace, jobs: Jobs, job: TrainingJob, me: Visitor, csrf
         made=made.is_dir(),
         in_use=active == made,
         active=active,
-        ahead=sum(not other.status.phase.over and other.asked.number < job.asked.number for other in jobs.all()),
+        ahead=sum(not other.status.phase.over and other.request.number < job.request.number for other in jobs.all()),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One rate found on the test pictures."""
+    """One rate on the test split."""
 
     title: str
     count: int
     of: int
     low: float | None
     high: float | None
-    """Of the 95 % interval."""
+    """Lower end of the 95 % confidence interval."""
 
 
 class _Found(BaseModel):
-    """The part of ``evaluation.json`` that is shown."""
+    """The fields of ``evaluation.json`` that the page shows."""
 
     parts_good: int
     parts_bad: int
@@ -223,7 +223,7 @@ def _promise(made: Path) -> OperatingPoint | None:
     try:
         return bundle.read_bundle(made).manifest.operating_point if made.is_dir() else None
     except BundleError:
-        return None  # the page of inspectors says what is wrong with it
+        return None  # the overview shows what is wrong with it
 
 
 def _reached(now: Phase, step: Phase) -> str:

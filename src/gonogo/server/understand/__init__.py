@@ -1,4 +1,4 @@
-"""Understanding: what other limits would do, where the inspector errs, and whether the line has changed."""
+"""The Understand page: trade-off curve, mistakes, drift, comparison, certification."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gonogo.server.understand.line import Line
 
 @dataclass(frozen=True, kw_only=True)
 class Understanding:
-    """What the understand page needs besides the inspectors and people's decisions."""
+    """Components of the Understand page, besides inspectors and review decisions."""
 
     line: Line
     drift: DriftWatch
@@ -26,7 +26,7 @@ class Understanding:
 
     @classmethod
     def of(cls, ledger_pool: LedgerPool, datasets: Datasets, jobs: Jobs, cache: Path, worker: Worker) -> Understanding:
-        """For a workspace; what was seen of the line is kept in the folder ``cache``, which may be deleted."""
+        """Create it for a workspace; the drift state is cached in the folder ``cache``, which can be deleted."""
         line = Line(ledger_pool)
         return cls(
             line=line,

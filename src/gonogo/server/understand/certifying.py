@@ -1,4 +1,4 @@
-"""Setting new limits: `gonogo.certification` in the background, recorded before it begins and when it is done."""
+"""Certification of new limits in the background, recorded in the ledger before it starts and when it is done."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Certifier:
         max_overkill: float,
         bad_share: float,
     ) -> Task:
-        """Begin; the limits are certified once, on the calibrate split, whatever comes of it.
+        """Start the certification; it uses the calibrate split once, whatever the result.
 
         Raises:
-            RefusedError: limits are being set already.
+            RefusedError: a certification is already running.
         """
         running = self._worker.task("set")
         if running is not None and not running.over:
-            raise RefusedError(N_("Limits are being set already. Wait until that is done."))
+            raise RefusedError(N_("Limits are already being set. Wait until that has finished."))
         limits = {"max_escape": max_escape, "max_overkill": max_overkill, "bad_share": bad_share}
         self._ledger_pool.act(
             ASKED, who, bundle=opened.name, before=opened.sha256, max_escape=max_escape, max_overkill=max_overkill
@@ -63,7 +63,12 @@ class Certifier:
         inspector = _Counted.load(opened.path)
         assert isinstance(inspector, _Counted), "a class method gives its own class"
         if inspector.bundle_sha256 != opened.sha256:
-            raise RefusedError(N_("Somebody else has set this inspector meanwhile. Look at it again first."))
+            raise RefusedError(
+                N_(
+                    "Someone else has changed the limits of this inspector in the meantime. "
+                    "Check them before you try again."
+                )
+            )
         inspector.count(task, sum(each.label is not None and each.split is not None for each in dataset.samples))
         try:
             made = certification.recertify(inspector, dataset, _promise(inspector.bundle, limits))
@@ -81,10 +86,10 @@ class Certifier:
         )
 
     def _dataset(self, judged: JudgedPictures) -> Dataset:
-        """The pictures and labels that the inspector was trained on.
+        """Return the data set that the inspector was trained on.
 
         Raises:
-            RefusedError: a calibration picture has another label by now.
+            RefusedError: the label of a calibration picture has changed.
         """
         if judged.run is None:
             return self._datasets.read(judged.dataset).dataset
@@ -94,19 +99,19 @@ class Certifier:
             later = now.get(sample.file_name)
             if later is not None and (later.label, later.part) != (sample.label, sample.part):
                 raise RefusedError(
-                    N_("Calibration pictures have other labels now than when this inspector was trained. Train again.")
+                    N_("Labels of calibration pictures have changed since this inspector was trained. Train again.")
                 )
         return dataset
 
 
 class _Counted(Inspector):
-    """Tells a task how many pictures it has judged."""
+    """An inspector that reports the number of judged pictures to a task."""
 
     task: Task | None = None
     judged, total = 0, 0
 
     def count(self, task: Task, total: int) -> None:
-        """Tell this task from now on."""
+        """Report to this task."""
         self.task, self.total = task, total
 
     def inspect_file(self, path: str | os.PathLike[str]) -> tuple[Photograph | None, Verdict]:
@@ -118,6 +123,6 @@ class _Counted(Inspector):
 
 
 def _promise(opened: Bundle, limits: dict[str, float]) -> Promise:
-    """What the bundle was certified for, with new limits."""
+    """The promise of the bundle with new limits."""
     asked = Promise() if opened.manifest.operating_point is None else promise_in_force(opened)
     return replace(asked, costs=None, **limits)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Two bundles on the same parts, which neither was taught: whose verdicts agree better with what people said."""
+"""Paired comparison of two bundles on parts that neither was trained or calibrated on."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _RIGHT = {Label.GOOD: State.GO, Label.BAD: State.NO_GO}
 
 @dataclass(frozen=True, kw_only=True)
 class ScorePair:
-    """One part of which a person said what it is, judged by both."""
+    """One labelled part, judged by both bundles."""
 
     picture: str
-    """Address of its picture, which takes a ``width``."""
+    """URL of its picture; accepts a ``width``."""
     name: str
-    """What the part is called."""
+    """Name of the part or picture."""
     who: str
-    """Who said what it is; empty where nobody is named."""
+    """Who labelled it; empty if unknown."""
     first: Prediction
     second: Prediction
 
@@ -51,56 +51,56 @@ class ScorePair:
 
     @property
     def gain(self) -> int:
-        """1 where the second does better: right before left to a person before wrong. -1 where the first does."""
-        first, second = _worth(self.first), _worth(self.second)
+        """1 if the second bundle does better, -1 if the first does, else 0. Right beats review, review beats wrong."""
+        first, second = _rank(self.first), _rank(self.second)
         return (second > first) - (second < first)
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectorComparison:
-    """What came of it."""
+    """Result of a comparison."""
 
     first: OpenBundle
     second: OpenBundle
     dataset: str
-    """Whose labelled pictures were judged; empty for the reviewed parts of the line."""
+    """The data set; empty for the reviewed parts of the line."""
     pairs: tuple[ScorePair, ...]
     gone: int
-    """Parts left out because their pictures are gone."""
-    taught: int
-    """Parts left out because one of the two was made with them: it has seen the answer."""
+    """Number of parts skipped because their pictures no longer exist."""
+    used: int
+    """Number of parts skipped because one of the two bundles was trained or calibrated on them."""
     unknown: tuple[str, ...]
-    """The bundles of which nothing here says what they were made with."""
+    """Names of the bundles whose training pictures are unknown."""
 
     def verdicts(self, *, second: bool) -> Verdicts:
-        """What one of the two said, with every rate that follows."""
+        """The verdicts of one bundle, with their rates."""
         return Verdicts(pictures=tuple(pair.second if second else pair.first for pair in self.pairs))
 
     @property
     def changes(self) -> list[ScorePair]:
-        """Where the verdicts differ: bad parts first."""
+        """Parts with different verdicts, bad parts first."""
         return sorted((pair for pair in self.pairs if pair.changed), key=lambda pair: pair.first.label is Label.GOOD)
 
     @property
     def better(self) -> int:
-        """Parts on which the second does better."""
+        """Number of parts on which the second bundle does better."""
         return sum(pair.gain > 0 for pair in self.pairs)
 
     @property
     def worse(self) -> int:
-        """Parts on which the second does worse."""
+        """Number of parts on which the second bundle does worse."""
         return sum(pair.gain < 0 for pair in self.pairs)
 
     @property
     def chance(self) -> float:
-        """How likely so uneven a count would be, were the two equally good: the two-sided exact sign test."""
+        """p-value of the two-sided exact sign test: no difference between the two bundles."""
         uneven = self.better + self.worse
         return float(stats.binomtest(self.better, uneven).pvalue) if uneven else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A part to be judged by both."""
+    """A part to be judged by both bundles."""
 
     part: str
     label: Label
@@ -108,13 +108,13 @@ class Candidate:
     name: str
     who: str
     picture: str
-    known: Callable[[UsedPictures], bool]
-    """Whether an inspector was made with it."""
+    was_used: Callable[[UsedPictures], bool]
+    """Whether an inspector was trained or calibrated on it."""
     judge: Callable[[Inspector], tuple[State, float | None] | None]
-    """Verdict and score, or nothing where its picture is gone."""
+    """Returns verdict and score; ``None`` if the picture no longer exists."""
 
     def prediction(self, found: tuple[State, float | None]) -> Prediction:
-        """The outcome beside the truth."""
+        """Combine the outcome with the label."""
         state, score = found
         return Prediction(
             file=self.name, part=self.part, label=self.label, defect=self.defect, state=state, score=score
@@ -122,7 +122,7 @@ class Candidate:
 
 
 class Comparer:
-    """Compares in the background and remembers the last outcome."""
+    """Compares two bundles in the background and keeps the latest result."""
 
     def __init__(self, ledger_pool: LedgerPool, datasets: Datasets, jobs: Jobs, worker: Worker) -> None:
         self._ledger_pool, self._datasets, self._jobs, self._worker = ledger_pool, datasets, jobs, worker
@@ -130,32 +130,33 @@ class Comparer:
         self._last: InspectorComparison | None = None
 
     def last(self) -> InspectorComparison | None:
-        """The last outcome."""
+        """Return the latest result."""
         with self._lock:
             return self._last
 
     def held_out(self) -> dict[str, int]:
-        """How many labelled pictures each data set has that are for testing, or for nothing yet; those with any."""
-        found = {name: len(_open(self._datasets.read(name))) for name in self._datasets.names()}
+        """Return the number of labelled test or unassigned pictures of each data set, without empty ones."""
+        found = {name: len(_unused(self._datasets.read(name))) for name in self._datasets.names()}
         return {name: count for name, count in found.items() if count}
 
     def start(
         self, first: OpenBundle, second: OpenBundle, *, dataset: str, decisions: Sequence[ReviewDecision]
     ) -> Task:
-        """Judge parts with both.
+        """Judge the same parts with both bundles.
 
         Args:
-            first: One bundle.
-            second: Another.
-            dataset: Judge its test pictures and those without a split; empty for the reviewed parts.
+            first: The first bundle.
+            second: The second bundle.
+            dataset: The data set whose test pictures and pictures without a split are judged; empty for the reviewed
+                parts.
             decisions: The reviewed parts.
 
         Raises:
-            RefusedError: there is nothing to compare on.
+            RefusedError: there are no parts to compare.
         """
         records = self._datasets.read(dataset) if dataset else None
-        if not (decisions if records is None else _open(records)):
-            raise RefusedError(N_("There is no part to compare on."))
+        if not (decisions if records is None else _unused(records)):
+            raise RefusedError(N_("There are no parts to compare."))
         return self._worker.submit(
             "compare",
             N_("Comparing two inspectors"),
@@ -170,17 +171,17 @@ class Comparer:
         decisions: Sequence[ReviewDecision],
         task: Task,
     ) -> None:
-        made_with = {opened.name: self._jobs.taught(opened.name) for opened in (first, second)}
+        used_by = {opened.name: self._jobs.used_pictures(opened.name) for opened in (first, second)}
         offered = (
             [self._reviewed(each) for each in decisions]
             if records is None
-            else [_labelled(records, each) for each in _open(records)]
+            else [_labelled(records, each) for each in _unused(records)]
         )
-        unseen = [each for each in offered if not any(taught and each.known(taught) for taught in made_with.values())]
+        unseen = [each for each in offered if not any(used and each.was_used(used) for used in used_by.values())]
         inspectors = Inspector.load(first.path), Inspector.load(second.path)
         pairs, gone = [], 0
-        # The latest decisions; of a data set, which may be sorted by label, a random share, always the same.
-        chosen = np.arange(len(unseen))[-MOST:] if records is None else _some(len(unseen))
+        # The latest decisions, or a fixed random sample of a data set, which may be sorted by label.
+        chosen = np.arange(len(unseen))[-MOST:] if records is None else _sample_of(len(unseen))
         for done, row in enumerate(chosen):
             task.step(done, len(chosen))
             each = unseen[row]
@@ -197,8 +198,8 @@ class Comparer:
                 dataset="" if records is None else records.name,
                 pairs=_by_part(pairs),
                 gone=gone,
-                taught=len(offered) - len(unseen),
-                unknown=tuple(name for name, taught in made_with.items() if taught is None),
+                used=len(offered) - len(unseen),
+                unknown=tuple(name for name, used in used_by.items() if used is None),
             )
 
     def _reviewed(self, decision: ReviewDecision) -> Candidate:
@@ -214,7 +215,7 @@ class Comparer:
             name=decision.part or f"{decision.seq}",
             who=decision.who,
             picture=f"/parts/{decision.seq}/picture.jpg?",
-            known=lambda taught: taught.knows_frames(decision.frames_sha256, decision.part),
+            was_used=lambda used: used.contains_frames(decision.frames_sha256, decision.part),
             judge=judge,
         )
 
@@ -228,7 +229,7 @@ def _labelled(records: Records, sample: Sample) -> Candidate:
         _, verdict = inspector.inspect_file(path)
         return verdict.state, verdict.score
 
-    assert sample.label is not None, "others were left out"
+    assert sample.label is not None, "unlabelled pictures were skipped"
     return Candidate(
         part=sample.part_id,
         label=sample.label,
@@ -236,24 +237,24 @@ def _labelled(records: Records, sample: Sample) -> Candidate:
         name=sample.file_name,
         who=str((sample.model_extra or {}).get("labelled_by") or ""),
         picture=f"/datasets/{records.name}/picture.jpg?{urlencode({'file': sample.file_name})}&",
-        known=lambda taught: taught.knows_picture(path, sample.part),
+        was_used=lambda used: used.contains_picture(path, sample.part),
         judge=judge,
     )
 
 
-def _open(records: Records) -> list[Sample]:
-    """Labelled pictures that no later training may have learned from: for testing, or not shared out yet."""
+def _unused(records: Records) -> list[Sample]:
+    """Labelled pictures that were not used for training: in the test split, or without a split."""
     return [
         sample for sample in records.samples.values() if sample.label is not None and sample.split in (Split.TEST, None)
     ]
 
 
-def _some(count: int) -> Int[np.ndarray, " chosen"]:
+def _sample_of(count: int) -> Int[np.ndarray, " chosen"]:
     return np.sort(np.random.default_rng(0).permutation(count)[:MOST])
 
 
 def _by_part(pairs: Sequence[ScorePair]) -> tuple[ScorePair, ...]:
-    """One pair for each part, however many pictures show it: a part counts once."""
+    """Merge the pictures of each part, so that a part counts once."""
     groups: defaultdict[str, list[ScorePair]] = defaultdict(list)
     for pair in pairs:
         groups[pair.first.part].append(pair)
@@ -267,8 +268,8 @@ def _by_part(pairs: Sequence[ScorePair]) -> tuple[ScorePair, ...]:
     )
 
 
-def _worth(row: Prediction) -> int:
-    """2 where it is right, 1 where it is left to a person, 0 where it is wrong."""
+def _rank(row: Prediction) -> int:
+    """2 if the verdict is right, 1 for review or fault, 0 if it is wrong."""
     if row.state in (State.REVIEW, State.FAULT):
         return 1
     return 2 if row.state is _RIGHT[row.label] else 0

@@ -1,7 +1,7 @@
-"""Whether the line has changed since calibration: `gonogo.drift`'s alarm, run over the stored frames of the line.
+"""Drift watch: the alarm of `gonogo.drift`, run over the stored frames of the line.
 
-The test goes on from visit to visit; which parts it looks at does not depend on what they show, so its promise about
-false alarms holds over the whole life of the bundle.
+The test continues from visit to visit. Its choice of parts does not depend on their content, so the false alarm
+probability holds over the whole life of the bundle.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.understand.line import Line, LinePart
 
 AT_ONCE = 120
-"""Parts looked at for each visit, the newest."""
+"""Maximum number of parts tested per visit, newest first."""
 SHOWN = 240
-"""Parts drawn."""
+"""Number of parts drawn."""
 ALARM_AT = 2 / RISK
 MEANINGS = (
     N_("Scores higher than at calibration"),
@@ -40,60 +40,60 @@ MEANINGS = (
     N_("More fine detail than at calibration: check focus, gain and noise"),
     N_("Less sharp than at calibration: check focus, lens and vibration"),
 )
-"""What `gonogo.drift.Watch.meaning` says, marked for translation."""
+"""Texts of `gonogo.drift.Watch.meaning`, marked for translation."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beyond:
-    """How many of the drawn parts lie beyond one limit."""
+class BeyondLimit:
+    """Share of the drawn parts beyond one limit."""
 
     watch: Watch
     rate: Rate
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched:
+class DriftState:
     """What was seen so far."""
 
     test: DriftTest
     seq: int
-    """The last row that was looked at."""
+    """The last ledger row tested."""
     signs: tuple[Signs, ...]
-    """Of the last `SHOWN` parts, oldest first."""
+    """Signs of the last `SHOWN` parts, oldest first."""
 
     def values(self, sign: str) -> list[float]:
-        """One sign of each part."""
+        """Values of one sign, one per part."""
         return [float(getattr(each, sign)) for each in self.signs]
 
-    def beyond(self, sign: str) -> list[Beyond]:
-        """The strict limits of a sign, and the parts beyond them."""
+    def beyond(self, sign: str) -> list[BeyondLimit]:
+        """The strict limits of a sign and the share of parts beyond each."""
         found, seen = [], set()
         for watch in self.test.watches:
-            # For each end the strict limit comes first: see `gonogo.drift.fit_watches`.
+            # The strict limit of each end comes first: see `gonogo.drift.fit_watches`.
             if watch.sign == sign and watch.above not in seen:
                 seen.add(watch.above)
                 count = sum(watch.strange(each) for each in self.signs)
-                found.append(Beyond(watch=watch, rate=Rate(count=count, of=len(self.signs))))
+                found.append(BeyondLimit(watch=watch, rate=Rate(count=count, of=len(self.signs))))
         return found
 
 
 SIGNS = tuple(each.name for each in fields(Signs))
-assert LEVELS[0] < LEVELS[1], "`Watched.beyond` takes the first limit of each end for the strict one"
+assert LEVELS[0] < LEVELS[1], "`DriftState.beyond` takes the first limit of each end for the strict one"
 
 
 class DriftWatch:
-    """Looks at the line's frames in the background."""
+    """Tests the stored frames of the line in the background."""
 
     def __init__(self, ledger_pool: LedgerPool, line: Line, cache: Path, worker: Worker) -> None:
         self._ledger_pool, self._line, self._cache, self._worker = ledger_pool, line, cache, worker
         self._lock = threading.Lock()
-        self._watched: dict[str, Watched] = {}
+        self._watched: dict[str, DriftState] = {}
 
-    def of(self, opened: OpenBundle) -> Watched | None:
-        """What was seen so far, by `refresh`.
+    def of(self, opened: OpenBundle) -> DriftState | None:
+        """Return the state after the latest `refresh`.
 
         Returns:
-            ``None`` where nothing was seen yet, or the bundle has no drift limits.
+            ``None`` if no part was tested yet or the bundle has no drift limits.
         """
         if opened.reference is None or not opened.reference.watches:
             return None
@@ -101,16 +101,16 @@ class DriftWatch:
         return now if now.signs else None
 
     def refresh(self, opened: OpenBundle) -> None:
-        """Look in the background at the parts that have not been looked at yet."""
+        """Test new parts in the background."""
         if opened.reference is None or not opened.reference.watches:
             return
         key = _key(opened, opened.reference)
         if self._line.parts(opened.family, after=self._so_far(key, opened.reference).seq):
             self._worker.submit(
-                ("watch", key), N_("Looking at the line's pictures"), lambda task: self._look(opened, key, task)
+                ("watch", key), N_("Checking pictures from the line"), lambda task: self._look(opened, key, task)
             )
 
-    def _so_far(self, key: str, reference: DriftReference) -> Watched:
+    def _so_far(self, key: str, reference: DriftReference) -> DriftState:
         with self._lock:
             if key not in self._watched:
                 self._watched[key] = _read(self._path(key), reference)
@@ -128,7 +128,7 @@ class DriftWatch:
             if seen is not None:
                 test = test.update(seen)
                 signs.append(seen)
-        after = Watched(test=test, seq=parts[-1].seq if parts else before.seq, signs=tuple(signs[-SHOWN:]))
+        after = DriftState(test=test, seq=parts[-1].seq if parts else before.seq, signs=tuple(signs[-SHOWN:]))
         _write(self._path(key), after)
         with self._lock:
             self._watched[key] = after
@@ -138,7 +138,7 @@ class DriftWatch:
         try:
             with self._ledger_pool.reading() as ledger:
                 photograph = ledger.frames.photograph(part.frame_sha256)
-        except GonogoError:  # retention took it
+        except GonogoError:  # deleted by the retention limit
             return None
         verdict = inspector.inspect(photograph)
         return drift.observe(photograph, verdict, inspector.drift.features, inspector.recipe)
@@ -152,7 +152,7 @@ def _key(opened: OpenBundle, reference: DriftReference) -> str:
     return hashlib.sha256(f"{opened.graph} {json.dumps(limits)}".encode()).hexdigest()
 
 
-def _write(path: Path, watched: Watched) -> None:
+def _write(path: Path, watched: DriftState) -> None:
     record = {
         "seq": watched.seq,
         "test": watched.test.to_json(),
@@ -161,14 +161,14 @@ def _write(path: Path, watched: Watched) -> None:
     write_beside(path, json.dumps(record).encode())
 
 
-def _read(path: Path, reference: DriftReference) -> Watched:
-    """What was seen before; a new test where the file is missing or damaged."""
+def _read(path: Path, reference: DriftReference) -> DriftState:
+    """Read the saved state; start a new test if the file is missing or damaged."""
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())
-        return Watched(
+        return DriftState(
             test=DriftTest.from_json(record["test"], reference.watches),
             seq=int(record["seq"]),
             signs=tuple(Signs(**dict(zip(SIGNS, row, strict=True))) for row in record["signs"]),
         )
     except (OSError, ValueError, KeyError, TypeError, InputError):
-        return Watched(test=DriftTest.start(reference.watches), seq=0, signs=())
+        return DriftState(test=DriftTest.start(reference.watches), seq=0, signs=())

@@ -1,4 +1,4 @@
-"""The last parts of the line as the pages need them: kept in memory, so that each visit reads only what is new."""
+"""Cache of the latest parts of the line; each visit reads only new rows."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from gonogo.schema import State
 from gonogo.server.ledger_pool import LedgerPool
 
 RECENT = 1000
-"""Parts remembered."""
+"""Number of parts kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinePart:
-    """One verdict of the line, as little of it as is needed."""
+    """The fields of a verdict that the pages need."""
 
     seq: int
     state: State
     score: float
     frame_sha256: str
-    """Of the view with the highest score."""
+    """Score of the view with the highest score."""
     bundle_sha256: str
 
 
 class Line:
-    """The last `RECENT` parts that were judged."""
+    """The last `RECENT` judged parts."""
 
     def __init__(self, ledger_pool: LedgerPool) -> None:
         self._ledger_pool = ledger_pool
@@ -36,11 +36,11 @@ class Line:
         self._parts: deque[LinePart] = deque(maxlen=RECENT)
 
     def parts(self, family: Collection[str], *, after: int = 0) -> list[LinePart]:
-        """Those that a bundle or an earlier revision of it judged, oldest first.
+        """Return the parts judged by any revision of a bundle, oldest first.
 
         Args:
-            family: The hashes of the revisions.
-            after: Only rows with a higher number.
+            family: Hashes of the bundle's revisions.
+            after: Return only rows with a higher number.
         """
         with self._reading:
             self._catch_up()

@@ -1,4 +1,4 @@
-"""Where people and the bundle disagree, which defects there are, and which limits were in force when."""
+"""Mistakes, kinds of defect, and the history of limits."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from gonogo.server.review import ReviewDecision
 
 SHOWN = 8
 LIMITS_SET = "operating_point"
-"""The action that says that somebody set new limits."""
+"""The action that records new limits."""
 DEPLOYED = "deploy"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MistakeAlbum:
-    """Parts worth looking at for one reason."""
+    """Parts with one type of mistake."""
 
     decisions: tuple[ReviewDecision, ...] = ()
     """Parts of the line."""
     pictures: tuple[tuple[int, JudgedPicture], ...] = ()
-    """Labelled pictures, with their numbers in `JudgedPictures.pictures`."""
+    """Labelled pictures with their index in `JudgedPictures.pictures`."""
     rate: Rate
-    """How many there are, of how many."""
+    """Number of such parts among all."""
 
 
 def escaped(decisions: Iterable[ReviewDecision]) -> MistakeAlbum:
-    """Parts of the line that were judged go and that a person calls bad."""
+    """Return the parts of the line judged go that a person decided are bad."""
     return _against([each for each in decisions if each.state is State.GO], Label.BAD)
 
 
 def rejected(decisions: Iterable[ReviewDecision]) -> MistakeAlbum:
-    """Parts of the line that were judged no-go and that a person calls good."""
+    """Return the parts of the line judged no-go that a person decided are good."""
     return _against([each for each in decisions if each.state is State.NO_GO], Label.GOOD)
 
 
 def close_calls(decisions: Iterable[ReviewDecision], family: Collection[str], label: Label) -> MistakeAlbum:
-    """Doubtful parts that scored most unlike what a person says they are: bad with low scores, good with high ones."""
+    """Return reviewed parts with the most misleading scores: bad with low scores, good with high scores."""
     doubtful = [
         each
         for each in decisions
@@ -58,7 +58,7 @@ def close_calls(decisions: Iterable[ReviewDecision], family: Collection[str], la
 
 
 def misjudged(judged: JudgedPictures, point: OperatingPoint | None, label: Label) -> MistakeAlbum:
-    """Labelled test pictures on the wrong side: bad ones judged go, or good ones judged no-go."""
+    """Return misjudged test pictures: bad judged go, or good judged no-go."""
     wrong = State.GO if label is Label.BAD else State.NO_GO
     found = judged.evaluation(point, Split.TEST)
     parts = [part for part in found.parts if part.label is label and part.state is wrong]
@@ -68,19 +68,19 @@ def misjudged(judged: JudgedPictures, point: OperatingPoint | None, label: Label
 
 @dataclass(frozen=True, kw_only=True)
 class MistakeKind:
-    """One kind of defect among the parts that people called bad."""
+    """One kind of defect among the parts decided bad."""
 
     name: str | None
-    """``None``: nobody named it."""
+    """``None`` if no kind was named."""
     rate: Rate
-    """Of all bad parts."""
+    """Share of all bad parts."""
     running: float
-    """The share of this kind and all more frequent ones."""
+    """Cumulative share of this kind and all more frequent ones."""
     examples: tuple[ReviewDecision, ...]
 
 
 def pareto(decisions: Sequence[ReviewDecision], examples: int = 4) -> list[MistakeKind]:
-    """Kinds of defect, the most frequent first, with the latest examples."""
+    """Return the kinds of defect, most frequent first, with the latest examples."""
     bad = [each for each in decisions if each.label is Label.BAD]
     kinds, so_far = [], 0
     for name, count in Counter(each.defect for each in bad).most_common():
@@ -95,27 +95,27 @@ def pareto(decisions: Sequence[ReviewDecision], examples: int = 4) -> list[Mista
 
 
 @dataclass(frozen=True, kw_only=True)
-class Era:
-    """Limits, and when they were in force."""
+class LimitsPeriod:
+    """Limits and the period when they were in force."""
 
     point: OperatingPoint
     begun: datetime
     ended: datetime | None
-    """``None``: still."""
+    """``None`` if still in force."""
     bundle_sha256: str
     who: str
-    """Who set them on these pages; empty where they were set elsewhere."""
+    """Who set them on the page; empty if they were set elsewhere."""
 
 
-def eras(opened: OpenBundle, set_by: Iterable[Row[Action]]) -> list[Era]:
-    """The limits of a bundle, the present ones first."""
+def limits_periods(opened: OpenBundle, set_by: Iterable[Row[Action]]) -> list[LimitsPeriod]:
+    """Return the limits of a bundle, the current ones first."""
     who = {str(row.record.details.get("after")): row.record.who for row in set_by}
     begun = datetime.fromisoformat(opened.manifest.created)
     found = []
     for revision in opened.manifest.revisions:
         ended = datetime.fromisoformat(revision.replaced)
         found.append(
-            Era(
+            LimitsPeriod(
                 point=from_json(revision.operating_point),
                 begun=begun,
                 ended=ended,
@@ -125,15 +125,15 @@ def eras(opened: OpenBundle, set_by: Iterable[Row[Action]]) -> list[Era]:
         )
         begun = ended
     if opened.point is not None:
-        now = Era(
+        now = LimitsPeriod(
             point=opened.point, begun=begun, ended=None, bundle_sha256=opened.sha256, who=who.get(opened.sha256, "")
         )
         found.append(now)
     return found[::-1]
 
 
-def doings(ledger: Ledger, limit: int = 20) -> list[Row[Action]]:
-    """Who set limits and who put bundles to work, the latest first."""
+def limit_actions(ledger: Ledger, limit: int = 20) -> list[Row[Action]]:
+    """Return the actions that set limits or deployed bundles, latest first."""
     rows = [
         row
         for action in (LIMITS_SET, DEPLOYED)
@@ -143,7 +143,7 @@ def doings(ledger: Ledger, limit: int = 20) -> list[Row[Action]]:
 
 
 def finite(value: float) -> float | None:
-    """A threshold, or ``None`` where it is out of reach."""
+    """Return a threshold, or ``None`` if it is infinite."""
     return value if math.isfinite(value) else None
 
 

@@ -1,7 +1,7 @@
-"""The trade-off behind the slider: what other limits would promise, and what they would lead to.
+"""The trade-off curve behind the slider: what other limits would promise and their consequences.
 
-The limits are chosen on the val split and certified once on the calibrate split, so the slider shows val scores and,
-of the calibrate split, only how many parts it has: ``docs/proof.md`` says why.
+Limits are chosen on the val split and certified once on the calibrate split. The slider therefore uses val scores and
+only the number of parts of the calibrate split; ``docs/proof.md`` explains why.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ _STATES = (State.GO, State.REVIEW, State.NO_GO)
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One position of the slider and everything that is said of it."""
+    """One setting of the slider and its consequences."""
 
     point: TradeoffPoint
     limits: OperatingPoint
-    """The thresholds: as they are where these limits are in force, else as they would probably fall."""
+    """The thresholds: certified if these limits are in force, else estimated."""
     in_force: bool
     guess: bool
-    """Whether val has too few bad parts to tell where the go threshold would fall, so that it may be far stricter."""
+    """Whether val has too few bad parts to estimate the go threshold, so the certified one may be much stricter."""
     review_rate: float
-    """Expected share of parts that go to a person."""
+    """Expected review rate."""
     good: dict[State, Rate]
-    """What would become of the good val parts."""
+    """Expected outcome of the good val parts."""
     bad: dict[State, Rate]
     line: dict[State, Rate] | None
-    """What would become of the last parts of the line; ``None`` where there are none."""
+    """Outcome of the latest parts of the line; ``None`` if there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tradeoff:
-    """All positions of the slider."""
+    """All settings of the slider."""
 
     escapes: tuple[float, ...]
     overkills: tuple[float, ...]
     escape_now: int
-    """Which of ``escapes`` is in force, or comes nearest to it."""
+    """Index in ``escapes`` of the limit in force, or the nearest one."""
     overkill_now: int
     bad_share: float
     confidence: float
@@ -63,15 +63,15 @@ class Tradeoff:
     grid: tuple[TradeoffPoint, ...]
 
     def point(self, escape: int, overkill: int) -> TradeoffPoint:
-        """The setting at these positions."""
+        """Return the point at these indices."""
         return self.grid[escape * len(self.overkills) + overkill]
 
     def curve(self, overkill: int) -> tuple[TradeoffPoint, ...]:
-        """One setting for each escape limit."""
+        """Return the points of all escape limits."""
         return tuple(self.point(row, overkill) for row in range(len(self.escapes)))
 
     def setting(self, escape: int, overkill: int, line: Sequence[LinePart]) -> Setting:
-        """A setting with its consequences counted."""
+        """Compute the consequences of a setting."""
         point = self.point(escape, overkill)
         expected = OperatingPoint(
             go_below=point.go_below, no_go_above=point.no_go_above, escape=point.escape, overkill=point.overkill
@@ -80,7 +80,7 @@ class Tradeoff:
         now = self.now
         in_force = now is not None and (now.escape.max_rate, now.overkill.max_rate) == asked
         limits = now if now is not None and in_force else expected
-        if now is not None and in_force:  # what was certified, so that both name the same shortfall
+        if now is not None and in_force:  # use the certified claims, so that all pages name the same shortfall
             point = replace(point, escape=now.escape, overkill=now.overkill)
         good, bad = state_shares(limits, self.good), state_shares(limits, self.bad)
         claim = point.escape
@@ -88,7 +88,7 @@ class Tradeoff:
             point=point,
             limits=limits,
             in_force=in_force,
-            # The threshold lies at the (k+1)/(n+1) quantile: below all m val scores if that is less than 1/(m+1).
+            # The threshold is the (k+1)/(n+1) quantile, which lies below all m val scores if it is less than 1/(m+1).
             guess=not in_force
             and claim.allowed is not None
             and (claim.allowed + 1) / (claim.parts + 1) < 1 / (len(self.bad) + 1),
@@ -100,7 +100,7 @@ class Tradeoff:
 
 
 def make_tradeoff(opened: OpenBundle, judged: JudgedPictures, bad_share: float | None = None) -> Tradeoff | None:
-    """Every setting, from the val scores; ``None`` where val or calibrate lack good or bad parts."""
+    """Compute all settings from the val scores; ``None`` if val or calibrate has no good or no bad parts."""
     val, calibrate = judged.evaluation(None, Split.VAL), judged.evaluation(None, Split.CALIBRATE)
     good, bad = val.scores(Label.GOOD), val.scores(Label.BAD)
     if not len(good) or not len(bad) or not calibrate.parts:
@@ -143,13 +143,13 @@ def make_tradeoff(opened: OpenBundle, judged: JudgedPictures, bad_share: float |
 
 
 def state_shares(limits: OperatingPoint, scores: Scores) -> dict[State, Rate]:
-    """How many of the scores would be go, review and no-go, each with its exact interval."""
+    """Return the shares of go, review and no-go among scores, each with its exact interval."""
     states = [limits.state(score) for score in scores.tolist()]
     return {state: Rate(count=states.count(state), of=len(states)) for state in _STATES}
 
 
 def outcome(evaluation: Evaluation) -> dict[Label, dict[State, Rate]]:
-    """What became of the good and of the bad parts of a split."""
+    """Return the shares of go, review and no-go among the good and the bad parts of a split."""
     return {label: {state: evaluation.confusion(label, state) for state in _STATES} for label in Label}
 
 

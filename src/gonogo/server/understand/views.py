@@ -1,4 +1,4 @@
-"""The understand page: what the limits promise, what others would, where the inspector errs, and what has changed."""
+"""The Understand page and the requests of its script."""
 
 from __future__ import annotations
 
@@ -30,7 +30,16 @@ from gonogo.server.station.feed import Feed
 from gonogo.server.understand import Understanding
 from gonogo.server.understand.drift_watch import ALARM_AT
 from gonogo.server.understand.line import LinePart
-from gonogo.server.understand.mistakes import close_calls, doings, eras, escaped, finite, misjudged, pareto, rejected
+from gonogo.server.understand.mistakes import (
+    close_calls,
+    escaped,
+    finite,
+    limit_actions,
+    limits_periods,
+    misjudged,
+    pareto,
+    rejected,
+)
 from gonogo.server.understand.tradeoff import Setting, Tradeoff, make_tradeoff, outcome
 
 SVG_WORDS = (
@@ -43,7 +52,7 @@ SVG_WORDS = (
     N_("largest escape rate that is certified"),
     N_("parts sent to a person (estimated on val)"),
 )
-"""What `gonogo.report.svg` writes into its drawings, marked for translation."""
+"""Texts of `gonogo.report.svg`, marked for translation."""
 SIGN_NAMES = {
     "score": N_("Score"),
     "distance": N_("Distance from the training pictures"),
@@ -54,8 +63,8 @@ SIGN_NAMES = {
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class LimitsForm(BaseModel):
-    """The limits that somebody wants to be certified."""
+class LimitsRequest(BaseModel):
+    """Request body: the limits to certify."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -64,15 +73,15 @@ class LimitsForm(BaseModel):
     bad_share: Share
 
 
-class Couple(BaseModel):
-    """Two bundles to compare, by name."""
+class CompareRequest(BaseModel):
+    """Request body: the names of two bundles to compare."""
 
     model_config = ConfigDict(extra="forbid")
 
     first: Annotated[str, Field(max_length=200)]
     second: Annotated[str, Field(max_length=200)]
     dataset: Annotated[str, Field(max_length=64)] = ""
-    """Compare on its test pictures and those without a split; empty: on the reviewed parts."""
+    """The data set whose test pictures and pictures without a split are used; empty for the reviewed parts."""
 
 
 def understand_page(
@@ -85,12 +94,12 @@ def understand_page(
     me: Me,
     second: str = "",
 ) -> Response:
-    """Everything that is known now; the rest is worked out and the script asks for it."""
+    """The page with the results so far; the script requests the rest when it is computed."""
     _refresh(inspectors, understanding)
     opened, judged = inspectors.in_use(), inspectors.pictures()
     decisions = list(review.decisions.standing().values())
     with ledger_pool.reading() as ledger:
-        done = doings(ledger)
+        done = limit_actions(ledger)
     return responses.page(
         request,
         "understand.html",
@@ -106,8 +115,8 @@ def understand_page(
         drift=_drift_piece(understanding, feed, inspectors, me.language),
         compared=_compared_piece(understanding, me.language),
         bundles=[path.name for path in inspectors.workspace.bundle_paths()],
-        eras=[] if opened is None else eras(opened, done),
-        doings=done,
+        limits_periods=[] if opened is None else limits_periods(opened, done),
+        limit_actions=done,
         tasks=inspectors.worker.busy(),
         failure=_failure(inspectors.worker, me.language),
         held_out=understanding.comparer.held_out(),
@@ -124,7 +133,7 @@ def setting(
     overkill: int | None = None,
     bad_share: float | None = None,
 ) -> Response:
-    """What other limits would lead to, as a piece of the page; those in force where none are named."""
+    """The consequences of other limits as a page fragment; by default of the limits in force."""
     opened, judged = inspectors.in_use(), inspectors.pictures()
     if bad_share is not None and not 0 < bad_share < 1:
         raise RefusedError(N_("The share of bad parts must lie between 0 and 100 %%."))
@@ -139,12 +148,12 @@ def setting(
     return responses.answer(html=_setting_piece(me.language, tradeoff, row, column, line))
 
 
-def apply(inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me, body: LimitsForm) -> Response:
-    """Certify these limits once, and put them into the bundle as a new revision."""
+def apply(inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me, body: LimitsRequest) -> Response:
+    """Certify limits once and write them into the bundle as a new revision."""
     inspectors.refresh()
     opened, judged = inspectors.in_use(), inspectors.pictures()
     if opened is None or judged is None:
-        why = N_("There is nothing to choose from yet.")
+        why = N_("No trade-off curve is available yet.")
         raise RefusedError(why if opened is None or inspectors.worker.busy() else inspectors.why_unknown(opened))
     understanding.certifier.start(
         opened, judged, me.name, max_escape=body.max_escape, max_overkill=body.max_overkill, bad_share=body.bad_share
@@ -153,9 +162,9 @@ def apply(inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me
 
 
 def compare_page(
-    inspectors: Use[Inspectors], review: Use[Review], understanding: Use[Understanding], body: Couple
+    inspectors: Use[Inspectors], review: Use[Review], understanding: Use[Understanding], body: CompareRequest
 ) -> Response:
-    """Let two bundles judge the same parts."""
+    """Compare two bundles on the same parts."""
     paths = {path.name: path for path in inspectors.workspace.bundle_paths()}
     first, second = (inspectors.bundles.open(paths.get(name)) for name in (body.first, body.second))
     if first is None or second is None or first.path == second.path:
@@ -166,19 +175,21 @@ def compare_page(
 
 
 def progress(feed: Use[Feed], inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me) -> Response:
-    """How far the work in the background is, and the pieces that it changes."""
+    """The progress of background work and the page fragments that it updates."""
     _refresh(inspectors, understanding)
     pieces = {
         "drift": _drift_piece(understanding, feed, inspectors, me.language),
         "compared": _compared_piece(understanding, me.language),
     }
-    told = translations(me.language).gettext
-    busy = [{"title": told(task.title), "done": task.done, "total": task.total} for task in inspectors.worker.busy()]
+    translate = translations(me.language).gettext
+    busy = [
+        {"title": translate(task.title), "done": task.done, "total": task.total} for task in inspectors.worker.busy()
+    ]
     return responses.answer(tasks=busy, pieces=pieces, failure=_failure(inspectors.worker, me.language))
 
 
 def _refresh(inspectors: Inspectors, understanding: Understanding) -> None:
-    """Work out in the background what is missing or has changed."""
+    """Compute missing or outdated results in the background."""
     inspectors.refresh()
     opened = inspectors.in_use()
     if opened is not None:
@@ -188,7 +199,7 @@ def _refresh(inspectors: Inspectors, understanding: Understanding) -> None:
 def _promise_context(
     inspectors: Inspectors, opened: OpenBundle | None, judged: JudgedPictures | None
 ) -> dict[str, Any]:
-    """What the inspector in use promises, and what is lacking for more."""
+    """Template context: the current promise and the shortfall."""
     return {
         "unknown": "" if opened is None else inspectors.why_unknown(opened),
         "by_counts": partial(missing_for_default, joint=bool(opened and opened.point and opened.point.joint)),
@@ -200,7 +211,7 @@ def _promise_context(
 def _slider_context(
     understanding: Understanding, language: str, opened: OpenBundle | None, judged: JudgedPictures | None
 ) -> dict[str, Any]:
-    """The slider and the setting that is in force."""
+    """Template context: the slider and the setting in force."""
     tradeoff = None if opened is None or judged is None else make_tradeoff(opened, judged)
     if opened is None or tradeoff is None:
         return {"tradeoff": None, "setting": None}
@@ -212,7 +223,7 @@ def _slider_context(
 
 
 def _decisions_context(decisions: list[ReviewDecision]) -> dict[str, Any]:
-    """What people decided about the line's parts."""
+    """Template context: review decisions about parts of the line."""
     return {
         "kinds": pareto(decisions),
         "decided": len(decisions),
@@ -229,7 +240,7 @@ def _setting_piece(language: str, tradeoff: Tradeoff, escape: int, overkill: int
         y=chosen.review_rate,
         style="go" if chosen.point.escape.holds else "no_go",
     )
-    title = say(N_("How many parts go to a person for each escape limit"))
+    title = say(N_("Review rate for each escape limit"))
     drawings = {
         "tradeoff": svg.tradeoff_curve(tradeoff.curve(overkill), mark, title=title, say=say),
         "val": svg.histogram(
@@ -257,7 +268,7 @@ def _line_drawing(chosen: Setting, tradeoff: Tradeoff, scores: list[float], say:
 
 
 def _lacking(opened: OpenBundle | None, judged: JudgedPictures | None) -> list[Shortfall]:
-    """What the calibrate split lacks for the limits that were refused."""
+    """Return the parts that the calibrate split lacks for the limits that were refused."""
     point = None if opened is None else opened.point
     if judged is None or point is None or (point.escape.holds and point.overkill.holds):
         return []
@@ -270,11 +281,11 @@ def _lacking(opened: OpenBundle | None, judged: JudgedPictures | None) -> list[S
     try:
         return shortfalls(Dataset.read(judged.root), asked)
     except DatasetError:
-        return []  # it is being changed
+        return []  # it is being written
 
 
 def _tables(opened: OpenBundle | None, judged: JudgedPictures | None) -> list[dict[str, Any]]:
-    """What the limits in force make of the parts that certified them, and of those that only test them."""
+    """Outcome tables of the limits in force for the calibrate and the test split."""
     if opened is None or judged is None:
         return []
     splits = {Split.CALIBRATE: N_("Calibration parts"), Split.TEST: N_("Test parts")}
@@ -297,12 +308,12 @@ def _calibrate_drawing(language: str, opened: OpenBundle | None, judged: JudgedP
 def _albums(
     opened: OpenBundle | None, judged: JudgedPictures | None, decisions: list[ReviewDecision]
 ) -> list[dict[str, Any]]:
-    """Mistakes and close calls: what they are, of what, and the parts."""
+    """Albums of mistakes and close calls: title, base and parts."""
     found = [
-        (N_("Passed, but a person says bad"), N_("of the passed parts that a person looked at"), escaped(decisions)),
+        (N_("Passed, but a person says bad"), N_("of the passed parts that a person checked"), escaped(decisions)),
         (
             N_("Rejected, but a person says good"),
-            N_("of the rejected parts that a person looked at"),
+            N_("of the rejected parts that a person checked"),
             rejected(decisions),
         ),
     ]
@@ -326,8 +337,8 @@ def _drift_piece(understanding: Understanding, feed: Feed, inspectors: Inspector
     if watched is not None:
         for name, title in SIGN_NAMES.items():
             beyond = watched.beyond(name)
-            told = f"{say(title)}: {say(N_('the last parts, oldest on the left, and the limits'))}"
-            drawing = svg.sparkline(watched.values(name), [each.watch.limit for each in beyond], title=told)
+            described = f"{say(title)}: {say(N_('the last parts, oldest on the left, and the limits'))}"
+            drawing = svg.sparkline(watched.values(name), [each.watch.limit for each in beyond], title=described)
             signs.append({"title": title, "beyond": beyond, "drawing": drawing})
     return responses.fill_template(
         language,
@@ -346,7 +357,7 @@ def _compared_piece(understanding: Understanding, language: str) -> Markup:
 
 
 def _failure(worker: Worker, language: str) -> str:
-    """What went wrong last, of what people asked for here."""
+    """Return the error of the latest failed task that a person started on this page."""
     for key in ("set", "compare"):
         task = worker.task(key)
         if task is not None and task.failure:

@@ -1,4 +1,4 @@
-"""The guard: every request passes `GuardedRoute.handle` before its body is read or a handler runs."""
+"""Access control: every request passes `AccessCheckedRoute.handle` before its body is read or a handler runs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CSRF_FIELD, CSRF_HEADER = "csrf", "x-csrf-token"
 _FORM = "application/x-www-form-urlencoded"
 
 
-class GuardedRoute(APIRoute):
-    """A route that lets in only those that its line of the route table names."""
+class AccessCheckedRoute(APIRoute):
+    """A route that admits only the roles named in its entry of the route table."""
 
     declared: Route
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Find out who asks, refuse whoever may not, then answer."""
+        """Identify the visitor, check access, then run the handler."""
         request = Request(scope, receive)
         accounts = component(request, Accounts)
         scope["gonogo.kind"] = self.declared.kind
@@ -46,7 +46,7 @@ class GuardedRoute(APIRoute):
 
 
 def identify(accounts: Accounts, request: Request) -> Visitor:
-    """Who is asking: a program by its bearer token, a person by their session, or nobody."""
+    """Identify the visitor: a program by bearer token, a person by session cookie, or anonymous."""
     accepted = request.headers.get("accept-language", "")
     secret = _bearer(request)
     if secret is not None:
@@ -69,10 +69,10 @@ def identify(accounts: Accounts, request: Request) -> Visitor:
 
 
 def admit(route: Route, visitor: Visitor, request: Request) -> Response | None:
-    """Let a visitor through (``None``), or say where to go instead.
+    """Admit a visitor (``None``), or return a redirect.
 
     Raises:
-        HTTPException: 401 without login, 403 with the wrong role.
+        HTTPException: 401 without a login, 403 for the wrong role.
     """
     if route.roles == PUBLIC:
         return None
@@ -93,10 +93,10 @@ def admit(route: Route, visitor: Visitor, request: Request) -> Response | None:
 async def _same_origin_and_session(
     accounts: Accounts, visitor: Visitor, request: Request, receive: Receive, most_bytes: int
 ) -> Receive:
-    """Refuse a change that another site or another session asks for; returns what reads the body again.
+    """Refuse a change requested by another site or session; returns a ``receive`` that replays the body.
 
     Raises:
-        HTTPException: 403; or 413 for a form larger than its route allows.
+        HTTPException: 403, or 413 for a form larger than its route allows.
     """
     origin = f"{request.url.scheme}://{request.headers.get('host', '')}"
     if request.headers.get("origin") != origin or request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
@@ -145,8 +145,8 @@ def _bearer(request: Request) -> str | None:
     return secret.strip() if scheme.lower() == "bearer" and secret.strip().startswith(TOKEN_PREFIX) else None
 
 
-def guard_kwargs(route: Route) -> dict[str, Any]:
-    """What `fastapi.FastAPI.add_api_route` needs for a line of the table."""
+def route_arguments(route: Route) -> dict[str, Any]:
+    """Arguments of `fastapi.FastAPI.add_api_route` for an entry of the route table."""
     return {
         "path": route.path,
         "endpoint": route.handler,
