@@ -239,7 +239,12 @@ class OperatingPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the gauge says about one frame, and why."""
+    """The judgement of one frame, and its reason.
+
+    Example:
+        >>> Verdict(state=State.REVIEW, score=0.3, reason="Between the thresholds.").state == "review"
+        True
+    """
 
     state: State
     score: float | None

@@ -81,6 +81,11 @@ def import_folder(source: Path, out: Path, options: ImportOptions | None = None)
     Pictures and masks are copied byte for byte; the source is not touched. Either the whole data set appears under
     ``out`` or nothing does.
 
+    Example:
+        >>> imported = import_folder(Path("photos"), Path("parts"))  # photos/good, photos/bad
+        >>> sorted({sample.label.value for sample in imported.dataset.samples})
+        ['bad', 'good']
+
     Raises:
         InputError: unreadable pictures, the same picture under two labels, an unknown layout, an empty folder, or
             ``out`` exists; the message names the files.

@@ -85,6 +85,12 @@ def evaluate(
     that are labelled as not showing one whole part (they belong to no split) try whether they are refused; only every
     other one, since the rest may have taught the search.
 
+    Example:
+        >>> from gonogo import Inspector
+        >>> judged = evaluate(Inspector.load("fake.inspector"), Dataset.read("discs"))
+        >>> len(judged.pictures)
+        40
+
     Args:
         inspector: What judges.
         dataset: Labelled pictures, with masks where there are any.

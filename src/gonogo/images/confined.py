@@ -35,7 +35,7 @@ CPU_S = 10
 WALL_S = 90.0
 """How long to wait for one picture: only a machine that does nothing for minutes takes that long."""
 MOST_PROCESSES = 4
-_PROGRAM = "from gonogo.images.confined import serve; serve()"
+_PROGRAM = "from gonogo.images.confined import serve_decoder; serve_decoder()"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _PIPE_BYTES = 1 << 20
 
