@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import re
 import runpy
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,16 +55,16 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, discs: Dataset, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, discs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the examples name: photographs, a data set and a bundle."""
     monkeypatch.chdir(tmp_path)
     for index, sample in enumerate(discs.samples[:8]):
+        assert sample.label is not None
         file = tmp_path / "photos" / sample.label.value / f"{index}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes((discs.root / sample.file_name).read_bytes())
     (tmp_path / "discs").symlink_to(discs.root)
     write_fake_bundle(tmp_path / "fake.inspector")
-    return tmp_path
 
 
 @pytest.mark.usefixtures("folder")
