@@ -25,6 +25,7 @@ from typing import Any
 
 import click
 import pytest
+import typer
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 from typer.main import get_command
@@ -129,7 +130,7 @@ def _fault_of_gonogo(words: list[str]) -> str | None:
             context = click.Context(command, info_name=name, parent=context)
         if not hasattr(command, "commands"):
             command.parse_args(context, rest)
-    except click.exceptions.Exit:  # --help, --version and --example-config end the program
+    except (click.exceptions.Exit, typer.Exit):  # --help, --version and --example-config end the program
         return None
     except Exception as error:
         message = getattr(error, "format_message", None)
