@@ -117,6 +117,7 @@ def _fault_of_pip(words: list[str]) -> str | None:
 def _fault_of_gonogo(words: list[str]) -> str | None:
     """Parse a command line as the program does, without executing it."""
     from gonogo.cli import app
+    from gonogo.errors import GonogoError
 
     command: Any = get_command(app)
     context = click.Context(command, info_name="gonogo")
@@ -131,6 +132,8 @@ def _fault_of_gonogo(words: list[str]) -> str | None:
         if not hasattr(command, "commands"):
             command.parse_args(context, rest)
     except (click.exceptions.Exit, typer.Exit):  # --help, --version and --example-config end the program
+        return None
+    except GonogoError:  # train --config reads its file while it parses, and the page may not have written it yet
         return None
     except Exception as error:
         message = getattr(error, "format_message", None)
