@@ -8,7 +8,7 @@ ifeq ($(UV),)
 UV := .uv/bin/uv
 endif
 
-# Every test that starts a process would compile its imports anew.
+# Every test that starts a process would compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup setup-demo setup-photos demo demo-photos test test-slow test-pages test-attack lint pins clean
@@ -130,16 +130,24 @@ $(MEASUREMENTS): setup
 	QUICK=$(QUICK) $(MEASURE) $(subst -,_,$@) $(ARGS)
 
 # Writes the commands and options of docs/cli.md from the program's own help.
-.PHONY: docs-cli
+.PHONY: docs-cli docs-api docs-pictures
 docs-cli: setup
 	$(BIN)/python docs/make_cli.py
+
+# Writes docs/api.md from the code: what the packages export.
+docs-api: setup
+	$(BIN)/python docs/make_api.py
+
+# Draws the pictures of docs/architecture.md; the rooms are those of the import contract in pyproject.toml.
+docs-pictures: setup
+	$(BIN)/python docs/draw.py
 
 # Size and shape of the package; the last line is the figures, as JSON. ARGS=--list names what was counted.
 .PHONY: house
 house: setup
 	$(BIN)/python benchmarks/house.py $(ARGS)
 
-# Writes constraints.txt anew from the newest versions that fit together.
+# Writes constraints.txt from the newest versions that fit together.
 pins: | $(filter .uv/bin/uv,$(UV))
 	$(UV) pip compile --quiet --upgrade --all-extras --no-header --no-annotate --output-file constraints.txt pyproject.toml
 

@@ -1,4 +1,4 @@
-"""Draws the pictures of the architecture page: ``python docs/draw.py`` writes docs/images/rooms.svg and frame.svg.
+"""Draw the pictures of docs/architecture.md: ``make docs-pictures`` writes docs/images/rooms.svg and frame.svg.
 
 The rooms are those of the import contract in pyproject.toml, so the picture shows what is enforced.
 """
@@ -57,12 +57,12 @@ def rooms() -> str:
 
 
 def frame() -> str:
-    """The way of a frame, and the way back of what people decide."""
+    """The way of a frame through the line, and the way back of what people decide."""
     shapes = []
     rows = (
         ("On the line, without torch", WAY[:4]),
         ("", WAY[4:]),
-        ("Back in the lab: what people decide teaches the next inspector, whose bundle judges the next frame", BACK),
+        ("Back in the lab: the next inspector learns from what people decide", BACK),
     )
     for row, (title, steps) in enumerate(rows):
         top = 30 + row * 84 + (26 if row == 2 else 0)

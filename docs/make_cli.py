@@ -27,7 +27,7 @@ def commands_text() -> str:
 def _described(command: Any, context: Any, *, heading: str = "###") -> Iterator[str]:
     """Heading, synopsis, text and parameters of a command, then its subcommands."""
     yield f"{heading} {context.command_path}\n"
-    yield f"    {_synopsis(command, context)}\n"
+    yield f"```text\n{_synopsis(command, context)}\n```\n"
     yield from (f"{' '.join(paragraph.split())}\n" for paragraph in command.help.split("\n\n"))
     for title, parameters in sections(command.params).items():
         if title not in ("Arguments", OPTIONS):

@@ -27,7 +27,16 @@ from gonogo.tiling import Grid
 
 
 class Inspector:
-    """Judges frames with one bundle. Not thread-safe: use one inspector per thread or process."""
+    """Turns frames into verdicts with one bundle. Not thread-safe: give each thread or process its own.
+
+    Example:
+        >>> from gonogo import Inspector
+        >>> from gonogo.testing import fake_frame, write_fake_bundle
+        >>> _ = write_fake_bundle(Path("red.inspector"))
+        >>> inspector = Inspector.load("red.inspector")
+        >>> inspector.inspect(fake_frame(1)).state.value, inspector.inspect(fake_frame(2, bad=True)).state.value
+        ('go', 'no_go')
+    """
 
     def __init__(
         self, opened: Bundle, graph: Graph, search: Roi | None = None, *, cascade: Cascade | None = None

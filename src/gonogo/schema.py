@@ -240,7 +240,12 @@ class OperatingPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The verdict on one frame, with its reason and evidence."""
+    """The judgement of one frame, and its reason.
+
+    Example:
+        >>> Verdict(state=State.REVIEW, score=0.3, reason="Between the thresholds.").state == "review"
+        True
+    """
 
     state: State
     score: float | None

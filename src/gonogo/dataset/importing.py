@@ -81,6 +81,11 @@ def import_folder(source: Path, out: Path, options: ImportOptions | None = None)
     Pictures and masks are copied byte for byte; the source is not modified. ``out`` is created completely or not at
     all.
 
+    Example:
+        >>> imported = import_folder(Path("photos"), Path("parts"))  # photos/good, photos/bad
+        >>> sorted({sample.label.value for sample in imported.dataset.samples})
+        ['bad', 'good']
+
     Raises:
         InputError: A picture is unreadable, a picture has two labels, the layout is unknown, the folder is empty, or
             ``out`` exists; the message names the files.

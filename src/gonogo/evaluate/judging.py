@@ -84,6 +84,12 @@ def evaluate(
     not showing exactly one whole part (they belong to no split) test whether they are refused; only every other one is
     used, because the rest may have trained the locator.
 
+    Example:
+        >>> from gonogo import Inspector
+        >>> judged = evaluate(Inspector.load("fake.inspector"), Dataset.read("discs"))
+        >>> len(judged.pictures)
+        40
+
     Args:
         inspector: The inspector to evaluate.
         dataset: Labelled pictures, optionally with masks.

@@ -61,6 +61,11 @@ def train_inspector(
     Trains on train and val, certifies on calibrate; test is not used. torch is needed only for fine-tuning, learned
     regions and backbones of torchvision.
 
+    Example:
+        >>> trained = train_inspector(Dataset.read("discs"), Path("disc.inspector"), TrainingOptions(size_wh=(96, 64)))
+        >>> trained.certified.point.escape.max_rate <= 0.15
+        True
+
     Args:
         dataset: A labelled and split data set.
         out: Path of the new bundle.
