@@ -55,7 +55,7 @@ def test_a_picture_decoded_by_itself_is_the_same(frame: Frame) -> None:
 
 @pytest.mark.parametrize(
     ("data", "told"),
-    [(b"loop", "more than 1 s of processor time"), (b"memory", "bytes of memory"), (b"crash", "ended unexpectedly")],
+    [(b"loop", "more than 1 s of processor time"), (b"memory", "bytes of memory"), (b"crash", "exited unexpectedly")],
 )
 @pytest.mark.usefixtures("mischief")
 def test_a_decoder_that_misbehaves_costs_one_picture(frame: Frame, data: bytes, told: str) -> None:

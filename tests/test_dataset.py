@@ -338,7 +338,7 @@ def test_three_numbers_are_train_val_test_without_calibration() -> None:
 
 @pytest.mark.parametrize("text", ["50/50", "60/20/10", "a/b/c", "-10/60/50", "0/50/50", ""])
 def test_fractions_that_make_no_sense_are_refused(text: str) -> None:
-    with pytest.raises(DatasetError, match="adding up to 100"):
+    with pytest.raises(DatasetError, match="with a sum of 100"):
         Fractions.parse(text)
 
 

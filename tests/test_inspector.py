@@ -191,7 +191,7 @@ def test_golden_frames_that_score_otherwise_are_refused(copy: Path) -> None:
     manifest = bundle.read_bundle(copy).manifest
     wrong = tuple(each.model_copy(update={"score": each.score + 0.5}) for each in manifest.golden)
     reseal(copy, golden=wrong)
-    with pytest.raises(BundleError, match="must score"):
+    with pytest.raises(BundleError, match="expected a score of"):
         Inspector.load(copy)
     reseal(copy, golden=tuple(each.model_copy(update={"score": each.score + 1e-6}) for each in manifest.golden))
     with pytest.raises(BundleError, match="same kind of machine"):

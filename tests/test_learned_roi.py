@@ -406,9 +406,9 @@ def test_corners_the_other_way_round_are_set_clockwise() -> None:
     ("given", "why"),
     [
         ({"presence": -3.0}, "expected exactly one part"),
-        ({"presence": math.nan}, "no finite"),
-        ({"box": [math.nan, 0.3, 0.7, 0.6]}, "no finite"),
-        ({"corners": [*CORNERS[:7], math.inf]}, "no finite"),
+        ({"presence": math.nan}, "not finite"),
+        ({"box": [math.nan, 0.3, 0.7, 0.6]}, "not finite"),
+        ({"corners": [*CORNERS[:7], math.inf]}, "not finite"),
         ({"box": [0.7, 0.3, 0.3, 0.6]}, "no area"),
         ({"box": [0.7, 0.6, 0.3, 0.3]}, "no area"),
         ({"box": [1.3, 0.3, 1.7, 0.6]}, "no area"),

@@ -137,7 +137,7 @@ def test_a_new_split_after_scores_were_seen_certifies_nothing(plant: tuple[Path,
         recertify(Inspector.load(tmp_path / "second.inspector"), second, Promise())
     # Looking at the new split does not make it one that was always there.
     assert record_judged(second, (Split.CALIBRATE, Split.TEST))
-    with pytest.raises(DatasetError, match="second try"):
+    with pytest.raises(DatasetError, match="second attempt"):
         refuse_redealt(second)
     plant[1].write()
     recertify(Inspector.load(plant[0]), plant[1], Promise())  # back to the split that was seen
@@ -153,7 +153,7 @@ def test_a_new_split_with_fresh_calibrate_parts_certifies_and_counts_from_then_o
     recertify(Inspector.load(tmp_path / "second.inspector"), second, Promise())
     third = redealt(second, fresh=False)
     record_judged(second, (Split.TEST,))
-    with pytest.raises(DatasetError, match="second try"):
+    with pytest.raises(DatasetError, match="second attempt"):
         refuse_redealt(third.read(third.root))
 
 

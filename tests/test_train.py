@@ -147,7 +147,7 @@ def test_weights_that_end_early_serve_an_early_cut(tmp_path: Path) -> None:
     whole = load_backbone("resnet18", weights="none", seed=3).body.state_dict()
     path = tmp_path / "early.safetensors"
     safetensors.torch.save_file({key: value for key, value in whole.items() if not key.startswith("layer4")}, path)
-    with pytest.raises(WeightsError, match="cut earlier"):
+    with pytest.raises(WeightsError, match="earlier --cut"):
         load_backbone("resnet18", weights=path)
     early = load_backbone("resnet18", weights=path, cuts=("layer2",))
     assert torch.equal(early.body.state_dict()["conv1.weight"], whole["conv1.weight"])
