@@ -202,7 +202,7 @@ def test_a_row_never_names_a_frame_that_is_not_stored(ledger: Ledger) -> None:
 
 
 def test_an_action_about_a_row_that_is_not_there_is_refused(ledger: Ledger) -> None:
-    with pytest.raises(LedgerError, match="no row 9"):
+    with pytest.raises(LedgerError, match="found row 9"):
         ledger.append_action(Action(action="label", who="anna", about=9))
 
 
