@@ -14,7 +14,7 @@ import pytest
 
 # Shapes and dtypes of arrays are checked at every call of these rooms; before gonogo is imported.
 os.environ["GONOGO_CHECK_ARRAYS"] = "1"
-CHECKED = ("drift", "evidence", "heatmap", "images", "operating_point", "source", "tiling")
+CHECKED = ("drift", "evidence", "heatmap", "images.geometry", "images.regions", "operating_point", "source")
 jaxtyping.install_import_hook([f"gonogo.{room}" for room in CHECKED], "array_checks.checked")
 
 from gonogo import images

@@ -37,7 +37,7 @@ EXTRA_OF = {
 @pytest.fixture(scope="module", autouse=True)
 def imported() -> None:
     """Heavy packages are imported before any time limit: an import that is cut short breaks the process."""
-    for name in ("anatomy", "evaluate", "operate", "replay", "report", "station.checking", "workflow"):
+    for name in ("anatomy", "certification", "evaluate", "replay", "report", "station.checking", "workflow"):
         importlib.import_module(f"gonogo.{name}")
 
 

@@ -158,7 +158,7 @@ def test_one_appraiser_in_one_trial_is_compared_with_the_reference_only() -> Non
 
     assert (found.pairs, found.between, found.between_kappa) == ((), None, None)
     assert found.appraisers[0].within is None
-    assert any("one trial only" in note for note in found.notes)
+    assert any("only one trial" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(

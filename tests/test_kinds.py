@@ -223,7 +223,7 @@ def test_evaluation_holds_named_kinds_against_labelled_ones(inspector: Path, pai
     json.dumps(stated, allow_nan=False)
     write_report(found, gauge, painted, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
-    assert "Which kind" in page
+    assert "Defect kinds named" in page
     assert UNLIKE in page
 
 

@@ -256,7 +256,7 @@ def test_a_bundle_that_says_too_little_and_a_ledger_without_a_data_set_are_refus
         learn_bundle(Inspector.load(old), copy / "parts", copy / "new")
     other = manifest.classifier.model_copy(update={"pool": "mean"})
     write_manifest(old, manifest.model_copy(update={"classifier": other}))
-    with pytest.raises(InputError, match="by its default method"):
+    with pytest.raises(InputError, match="by the default method of gonogo train"):
         learn_bundle(Inspector.load(old), copy / "parts", copy / "new")
 
 

@@ -293,7 +293,7 @@ def test_the_best_of_several_settings_compared_on_the_same_scores_keeps_its_prom
             worst = max(certified, key=lambda point: point.go_below - point.escape.max_rate)
             broken[choices] += worst.go_below > worst.escape.max_rate
 
-    assert clopper_pearson(broken[1], 150)[0] > 0.05
+    assert clopper_pearson(int(broken[1]), 150)[0] > 0.05
     assert broken[len(limits)] / 150 <= 0.05
 
 
@@ -464,7 +464,7 @@ def test_the_bound_of_the_line_holds_in_simulation() -> None:
         )
         broken += escape + (passed - escape) * miss > bound.max_rate
 
-    assert clopper_pearson(broken, lines)[0] <= 0.05
+    assert clopper_pearson(int(broken), lines)[0] <= 0.05
 
 
 # Against another implementation

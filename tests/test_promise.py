@@ -155,7 +155,7 @@ def test_a_promise_in_force_is_given_up_only_with_force(gauge: Path, made: tuple
     before = bundle.read_bundle(gauge).sha256
     refused = run("certify", gauge, made[1].root, "--max-escape", "0.001")
     assert isinstance(refused.exception, UnfitError)  # type: ignore[attr-defined]
-    for text in ("Now: at most 5 % of bad parts escape. Then: nothing", "was not changed", "--force"):
+    for text in ("Now: at most 5 % of bad parts escape. Then: no promise", "was not changed", "--force"):
         assert text in str(refused.exception)  # type: ignore[attr-defined]
     assert bundle.read_bundle(gauge).sha256 == before
     forced = run("certify", gauge, made[1].root, "--max-escape", "0.001", "--force")

@@ -298,7 +298,7 @@ def test_a_bundle_without_stored_scores_is_told_so_and_does_not_qualify(made: tu
     found = examine_bundle(Inspector.load(copy), made[1])
     assert failed(found) == ["Thresholds match the stored scores"]
     (detail,) = (each.detail for each in found.findings if not each.passed)
-    assert "stores no calibration scores" in detail
+    assert "no stored calibration scores" in detail
     assert "Run gonogo certify." in detail
 
 

@@ -116,7 +116,7 @@ def test_the_bundle_states_exact_bounds_on_parts_that_taught_nothing(
     assert (again.flips.count, again.moves.count) == (stated.flips.count, stated.moves.count)
     assert stated.pointing_pictures == 80
     card = (int8.path / bundle.MODEL_CARD).read_text()
-    assert f"{stated.flips.count} of 160, at most 1.86 % of later parts" in card
+    assert f"{stated.flips.count} of 160, at most 1.86 % of future parts" in card
 
 
 def test_a_quantization_calibrated_on_noise_is_refused_and_leaves_nothing(
@@ -156,7 +156,7 @@ def test_flips_are_counted_apart_from_moves_and_listed_first_with_both_scores() 
 
 def test_maps_that_wander_are_refused_though_every_verdict_agrees() -> None:
     parts = [row(f"p{number}", State.NO_GO) for number in range(100)]
-    with pytest.raises(UnfitError, match=r"correlate by 0\.580"):
+    with pytest.raises(UnfitError, match=r"correlation of the defect maps is 0\.580"):
         require_agreement(agreement(parts, parts, [0.58] * 100), LENIENT, Path("a"))
     hit, miss = ([replace(each, pointing_hit=value) for each in parts] for value in (True, False))
     with pytest.raises(UnfitError, match="0 of 100 marked defects, before quantization on 100"):

@@ -318,7 +318,7 @@ def test_two_bundles_are_compared_on_test_pictures_that_neither_was_made_with(ap
     assert browser.call("/understand/compare", couple).status_code == 200
     work_done(app)
     found = app.state.components.understanding.comparer.last()
-    assert (found.features, found.unknown) == (5, ("other.inspector",))
+    assert (found.used, found.unknown) == (5, ("other.inspector",))
     left = [sample.file_name for row, sample in enumerate(test) if row not in (0, 1, 2, 7, 9)]
     assert [pair.name for pair in found.pairs] == left
     assert found.verdicts(second=False).auroc == found.verdicts(second=True).auroc, "the same graph"

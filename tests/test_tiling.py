@@ -241,8 +241,8 @@ def test_the_command_learns_from_good_parts_where_no_mask_says_which_windows_are
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (replace(TILED, size_wh=(672, 448)), "do not divide"),
-        (replace(TILED, size_wh=(640, 448)), "do not divide"),
+        (replace(TILED, size_wh=(672, 448)), "too small for windows"),
+        (replace(TILED, size_wh=(640, 448)), "too small for windows"),
         (replace(TILED, size_wh=(250, 250)), "multiples of 32"),
         (replace(TILED, size_wh=(64, 64)), "twice their overlap"),
     ],

@@ -23,8 +23,8 @@ def corners_of_box(box: Box) -> Corners:
     return np.array([[box.x1, box.y1], [box.x2, box.y1], [box.x2, box.y2], [box.x1, box.y2]], np.float64)
 
 
-def box_around(corners: Corners) -> Box:
-    """The smallest axis-parallel box around corners."""
+def box_around(corners: Float64[np.ndarray, "_points 2"]) -> Box:
+    """The smallest axis-parallel box around points ``(x, y)``."""
     (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
     return Box(x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2))
 
