@@ -29,6 +29,7 @@ MODULES = {
     "sse_starlette": ("server",),
     "starlette": ("server",),
     "uvicorn": ("server",),
+    "jaxtyping": ("dev",),
 }
 """The extras that install a module, by its top-level name; the first is the usual one."""
 
