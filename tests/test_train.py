@@ -75,7 +75,7 @@ INSTALLED = sorted(
     for name in ARCHITECTURES
     if name not in PACKAGES or importlib.util.find_spec(PACKAGES[name].module) is not None
 )
-"""Backbones whose weights package, where they have one, is there: EfficientNet-Lite1 and 2 are not installed by default."""
+"""Backbones whose weights package is there, if they have one; those of EfficientNet-Lite1 and 2 are optional."""
 
 
 @pytest.fixture
