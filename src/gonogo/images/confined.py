@@ -131,15 +131,15 @@ class _Pool:
                 worker = self._idle.pop() if self._idle else None
             if worker is None or worker.process.poll() is not None:
                 worker = _started()
-            try:
-                answer, pixels = worker.ask(data, name)
-            except BaseException as error:  # raised again below, including interrupts
-                status = _status_of(worker)
-                if isinstance(error, EOFError):
-                    raise _ended(name, status) from None
-                if isinstance(error, TimeoutError):
+            with contextlib.ExitStack() as unanswered:  # the process may be in the middle of a picture: never reused
+                unanswered.callback(_status_of, worker)
+                try:
+                    answer, pixels = worker.ask(data, name)
+                except EOFError:
+                    raise _ended(name, _status_of(worker)) from None
+                except TimeoutError:
                     raise CostlyImageError(f"{name}: decoding did not finish within {WALL_S:.0f} s.") from None
-                raise  # the process may be in the middle of a picture and cannot be reused
+                unanswered.pop_all()
             with self._lock:
                 self._idle.append(worker)
         if "error" in answer:

@@ -170,12 +170,12 @@ class ModelSlot:
             # Otherwise copy again: the existing copy with this seal may be damaged.
             with folder_beside(target, replace=True) as partial:
                 shutil.copytree(place, partial, dirs_exist_ok=True)
-            try:
-                return self._loader(target)
-            except Exception:  # re-raised after the unusable copy is removed
+            with contextlib.ExitStack() as unusable:
                 if self.model is None or target != self.model.path:
-                    shutil.rmtree(target, ignore_errors=True)
-                raise
+                    unusable.callback(shutil.rmtree, target, ignore_errors=True)
+                loaded = self._loader(target)
+                unusable.pop_all()
+            return loaded
 
     @contextlib.contextmanager
     def _attempting(self, target: Path) -> Iterator[None]:
@@ -199,10 +199,8 @@ class ModelSlot:
             mark.write_text(attempt, encoding="utf-8")
         try:
             yield
-        except Exception:  # re-raised: the worker did not crash, so remove the mark
+        finally:  # not reached if the bundle crashes the worker
             mark.unlink(missing_ok=True)
-            raise
-        mark.unlink(missing_ok=True)
 
     def _folders(self) -> list[Path]:
         """Return the copies, newest first."""
