@@ -44,7 +44,7 @@ def test_the_shares_of_the_stages_add_up_to_the_judgement(inspector: Inspector, 
     shares = {row.name: row.ratio for row in rows if row.table == "stages"}
     assert set(shares) == {"decode", "roi", "resize", "network", "the rest", "judgement"}
     assert shares.pop("judgement") == 1.0
-    assert sum(share for share in shares.values() if share is not None) == pytest.approx(1.0, abs=0.3)
+    assert sum(share for share in shares.values() if share is not None) == pytest.approx(1.0)
     assert any(row.table == "drawing" for row in rows)
 
 

@@ -38,7 +38,8 @@ def bare_network(inspector: Inspector) -> Graph:
 def measure_stages(inspector: Inspector, encoded: bytes, *, repeats: int) -> list[Row]:
     """Time every stage from JPEG bytes to verdict, and the drawing of the heat map; ratio: share of the judgement.
 
-    Stages are those that the verdict reports itself; a classical region's steps are timed one by one.
+    Stages are those that the verdict reports itself, and their shares are of the mean time, so that they add up to one;
+    a classical region's steps are timed one by one.
     """
     verdicts = [inspector.inspect_encoded(encoded) for _ in range(repeats + 3)][3:]
     names = dict.fromkeys(name for verdict in verdicts for name in verdict.timings_ms)
@@ -46,8 +47,8 @@ def measure_stages(inspector: Inspector, encoded: bytes, *, repeats: int) -> lis
     whole = times.pop("total").ms
     inside = [times[name].ms for name in names if name != "total"]
     times["the rest"] = Times(ms=whole - np.sum(inside, axis=0))
-    total = float(np.median(whole))
-    rows = [Row.timed("stages", name, found, found.median_ms / total) for name, found in times.items()]
+    total, mean = float(np.median(whole)), float(np.mean(whole))
+    rows = [Row.timed("stages", name, found, float(np.mean(found.ms)) / mean) for name, found in times.items()]
     rows.append(Row.timed("stages", "judgement", Times(ms=whole), 1.0))
     frame = images.decode(encoded, reduction=inspector.recipe.reduction)
     inside_roi = dict(_roi_steps(inspector, frame))
