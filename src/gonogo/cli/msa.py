@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from gonogo.msa import Appraiser, Kappa, MsaReport, Share, Study
+    from gonogo.msa import Appraiser, Difference, Kappa, MsaReport, Paired, Share, Study
 
 
 def msa_command(
@@ -21,30 +22,43 @@ def msa_command(
             "optionally reference_value and picture_sha256.",
         ),
     ],
+    inspector: Annotated[
+        str | None,
+        typer.Option(
+            metavar="APPRAISER",
+            help="Compare every other appraiser with this one on the same parts. On parts it sends to review, the "
+            "other's own decision counts.",
+        ),
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Analyse an attribute agreement study: within and between appraisers, and against the reference."""
-    from gonogo.msa import analyse, read_study
+    from gonogo.msa import analyse, compare, read_study
 
     study = read_study(study_csv)
     found = analyse(study)
+    paired = None if inspector is None else compare(study, inspector)
     if report is not None:
-        _write_page(study_csv, study, found, report)
+        _write_page(study_csv, study, found, paired, report)
     if as_json:
-        typer.echo(json.dumps(_as_json(study, found), indent=2))
-    else:
-        _print(study, found)
+        typer.echo(json.dumps({**_as_json(study, found), "beside_inspector": _paired_as_json(paired)}, indent=2))
+        return
+    _print(study, found)
+    if paired is not None:
+        _print_paired(paired)
+    for note in found.notes:
+        typer.echo(f"\nNote: {note}")
 
 
-def _write_page(study_csv: Path, study: Study, found: MsaReport, report: Path) -> None:
+def _write_page(study_csv: Path, study: Study, found: MsaReport, paired: Paired | None, report: Path) -> None:
     import hashlib
 
     from gonogo.files import write_beside
     from gonogo.report import render_page
 
     sha256 = hashlib.sha256(study_csv.read_bytes()).hexdigest()
-    page = render_page("msa.html", name=study_csv.name, sha256=sha256, study=study, found=found)
+    page = render_page("msa.html", name=study_csv.name, sha256=sha256, study=study, found=found, paired=paired)
     write_beside(report, page.encode())
 
 
@@ -99,6 +113,27 @@ def _kappa_as_json(kappa: Kappa | None) -> dict[str, Any] | None:
     return None if kappa is None else {"value": kappa.value, "low": kappa.low, "high": kappa.high}
 
 
+def _paired_as_json(paired: Paired | None) -> dict[str, Any] | None:
+    if paired is None:
+        return None
+    return {
+        "inspector": paired.inspector,
+        "review_rate": paired.reviewed,
+        "people": [
+            {
+                "name": one.person,
+                "misses": _difference_as_json(one.misses),
+                "false_alarms": _difference_as_json(one.false_alarms),
+            }
+            for one in paired.comparisons
+        ],
+    }
+
+
+def _difference_as_json(found: Difference) -> dict[str, Any]:
+    return {**asdict(found), "difference": found.value, "finding": found.finding}
+
+
 def _print(study: Study, found: MsaReport) -> None:
     from rich import box
     from rich.console import Console
@@ -135,8 +170,27 @@ def _print(study: Study, found: MsaReport) -> None:
             f"grey zone ({zone.side} limit): accepted by all to {_number(zone.accepted_to)}, rejected by all from "
             f"{_number(zone.rejected_from)}, width {_number(zone.width)}"
         )
-    for note in found.notes:
-        console.print(f"\nNote: {note}")
+
+
+def _print_paired(paired: Paired) -> None:
+    typer.echo(
+        f"\nPeople beside {paired.inspector} on the same parts; the person decides what it sends to review "
+        f"({paired.reviewed:.1%} of its decisions):"
+    )
+    for one in paired.comparisons:
+        for what, found in (("missed", one.misses), ("false alarms", one.false_alarms)):
+            typer.echo(f"  {one.person}, {what}: {_difference(found, paired.inspector)}")
+
+
+def _difference(found: Difference, inspector: str) -> str:
+    if found.person is None or found.inspector is None or found.value is None:
+        return "-"
+    test = "" if found.p_value is None else f", McNemar p = {found.p_value:.2g}"
+    finding = {"fewer": f"{inspector} errs less often", "more": f"{inspector} errs more often"}
+    return (
+        f"alone {found.person:.1%}, with {inspector} {found.inspector:.1%}, difference {100 * found.value:+.1f} points "
+        f"({100 * found.low:+.1f} to {100 * found.high:+.1f}{test}): {finding.get(found.finding, 'unproven')}"
+    )
 
 
 def _share(share: Share | None) -> str:
