@@ -109,7 +109,7 @@ duplicates: setup
 
 # Studies of the default method on the photographs in the folder DATA, on rendered boards without; QUICK=1 takes a few
 # minutes. What is finished in study/ is kept. ARGS='--backbone mobilenet_v2=FILE', ARGS='--only cookies', ...
-.PHONY: study-roi study-seeds study-curves study-ablation
+.PHONY: study-roi study-seeds study-curves study-ablation study-claims
 STUDY = --out study$(if $(DATA), --data $(DATA))$(QUICKLY)
 study-roi: setup
 	$(MEASURE) study_roi --out study/roi$(QUICKLY)
@@ -122,6 +122,11 @@ study-curves: setup
 
 study-ablation: setup
 	$(MEASURE) study_ablation $(STUDY)
+
+# "Human level" and "less human review": the inspector beside people on the same parts, and what a person still sees.
+# Solar cells are judged where elpv-dataset is installed (make setup-photos).
+study-claims: setup
+	$(MEASURE) study_claims $(STUDY)
 
 # Smaller measurements; the first lines of benchmarks/NAME.py tell what ARGS each needs.
 MEASUREMENTS = evidence-speed evidence-maps training-speed tiling solar-cells noise-calibration streams page-times screenshots

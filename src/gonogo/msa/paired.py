@@ -54,7 +54,7 @@ class Difference:
 
     @property
     def finding(self) -> str:
-        """``fewer`` or ``more`` errors of the inspector, if the interval and the test both say so, else ``unproven``."""
+        """``fewer`` or ``more`` errors of the inspector if interval and test both say so, else ``unproven``."""
         if self.p_value is not None and self.p_value > 1.0 - CONFIDENCE:
             return "unproven"
         return "fewer" if self.high < 0.0 else "more" if self.low > 0.0 else "unproven"
@@ -162,7 +162,7 @@ def mcnemar(first: int, second: int) -> float:
     """Exact two-sided McNemar test of the discordant pairs (McNemar, Psychometrika 12, 1947, 153-157)."""
     pairs, fewer = first + second, min(first, second)
     tail = sum(math.comb(pairs, count) for count in range(fewer + 1))
-    return min(1.0, tail / 2 ** max(0, pairs - 1))
+    return min(1.0, tail / (1 << max(0, pairs - 1)))
 
 
 def newcombe(
