@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import optimize, special
 
-from claims_sets import Judged, Judgement
+from claims_sets import CONFIDENCE, Judged, Judgement
 from gonogo.array_types import Bool, Float64
 from gonogo.evaluate import Rate
-from gonogo.msa.paired import newcombe
+from gonogo.msa.paired import mcnemar, newcombe
 
 PEOPLE = {"model inspector A": 0.10, "model inspector B": 0.20, "model inspector C": 0.30}
 """Assumed shares of missed defects."""
@@ -134,6 +135,10 @@ def proven_from(wrong: Bool[np.ndarray, " parts"]) -> float | None:
     """
     errors = wrong.astype(float)
     for rate in np.arange(0.001, 1.0, 0.001):
+        only_person = math.floor(rate * float(np.sum(~wrong)) + 1e-9)
+        only_inspector = math.ceil((1.0 - rate) * float(np.sum(wrong)) - 1e-9)
+        if only_person <= only_inspector or mcnemar(only_person, only_inspector) > 1.0 - CONFIDENCE:
+            continue
         if newcombe(errors, np.full(len(errors), rate))[1] < 0.0:
             return round(float(rate), 3)
     return None

@@ -108,7 +108,8 @@ def dataset_of(given: Given, name: str) -> Dataset:
         import_folder(photos, folder, ImportOptions(mask_suffix=None if name == CELLS else "_mask.png"))
     found = Dataset.read(folder)
     if name != CELLS:
-        return found
+        alone = [sample.model_copy(update={"group": None, "part": sample.file_name}) for sample in found.samples]
+        return replace(found, samples=tuple(alone))
     grouped = replace(found, samples=with_groups(found))
     return thinned(grouped) if given.quick else grouped
 

@@ -124,7 +124,7 @@ def test_a_person_is_proven_worse_from_a_rate_that_falls_with_the_number_of_part
 
     assert few is not None
     assert many is not None
-    assert 0.0 < many < 0.02 < few < 0.4
+    assert (few, many) == (pytest.approx(6 / 20), pytest.approx(6 / 400))  # six misses
     assert proven_from(np.ones(10, bool)) is None
 
 
