@@ -23,7 +23,6 @@ from scipy import optimize, special
 
 from claims_sets import CONFIDENCE, Judged, Judgement
 from gonogo.array_types import Bool, Float64
-from gonogo.evaluate import Rate
 from gonogo.msa.paired import mcnemar, newcombe
 
 PEOPLE = {"model inspector A": 0.10, "model inspector B": 0.20, "model inspector C": 0.30}
@@ -61,7 +60,11 @@ def calls(judgement: Judgement, false_alarms: float) -> dict[str, bool]:
 
 
 def second_reader(judgements: Sequence[Judgement]) -> dict[str, Any]:
-    """Compare the inspector with the modelled second reader of solar cells, at the reader's own false-alarm rate."""
+    """Compare the inspector with the modelled second reader of solar cells.
+
+    Alone: the inspector calls every cell, with the reader's own share of false alarms allowed on calibrate. Together:
+    its certified verdicts, and the reader decides the cells that it sends to review.
+    """
     called: dict[str, bool] = {}
     for judgement in judgements:
         good = [contradiction(part.probability or 0.0) for part in judgement.calibrate if not part.bad]
@@ -71,25 +74,33 @@ def second_reader(judgements: Sequence[Judgement]) -> dict[str, Any]:
     figures: dict[str, Any] = {"cells": len(parts)}
     for name, bad in (("missed", True), ("false_alarms", False)):
         chosen = [part for part in parts if part.bad is bad]
-        wrong = np.array([called[part.part] is not bad for part in chosen])
         reader = np.array([contradiction(part.probability or 0.0) for part in chosen])
+        alone = np.array([float(called[part.part] is not bad) for part in chosen])
+        wrong_state = "go" if bad else "no_go"
+        decided = {"go": 0.0, "no_go": 0.0, wrong_state: 1.0}
+        together = np.array([decided.get(part.state, chance) for part, chance in zip(chosen, reader, strict=True)])
         certain = reader == 0.0
-        low, high = newcombe(wrong.astype(float), reader, repeats=_MANY)
-        # How often would the reader have to contradict certain labels to err as often as the inspector?
-        even = (float(wrong.sum()) - float(reader.sum())) / max(1, int(certain.sum()))
         figures[name] = {
             "of": len(chosen),
             "uncertain": int(np.sum(~certain)),
             "reader": float(reader.mean()),
-            **Rate.of_outcomes(wrong.tolist()).to_json("inspector"),
-            "on_certain": Rate.of_outcomes(wrong[certain].tolist()).value,
-            "on_uncertain": Rate.of_outcomes(wrong[~certain].tolist()).value,
-            "difference": float(wrong.mean() - reader.mean()),
-            "low": low,
-            "high": high,
-            "even_if_certain_contradicted": max(0.0, even),
+            "alone": _beside(alone, reader),
+            "together": _beside(together, reader),
+            "alone_on_certain": _mean(alone[certain]),
+            "alone_on_uncertain": _mean(alone[~certain]),
+            # How often would the reader have to contradict certain labels to err as often as the inspector alone?
+            "even_if_certain_contradicted": max(0.0, float((alone - reader).sum()) / max(1, int(certain.sum()))),
         }
     return figures
+
+
+def _mean(values: Float64[np.ndarray, " parts"]) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _beside(wrong: Float64[np.ndarray, " parts"], reader: Float64[np.ndarray, " parts"]) -> dict[str, float]:
+    low, high = newcombe(wrong, reader, repeats=_MANY)
+    return {"rate": float(wrong.mean()), "difference": float(wrong.mean() - reader.mean()), "low": low, "high": high}
 
 
 def miss_chances(sizes: Float64[np.ndarray, " parts"], misses: float) -> Float64[np.ndarray, " parts"]:

@@ -92,11 +92,24 @@ def test_a_perfect_inspector_beats_the_second_reader_and_a_poor_one_does_not() -
     perfect, poor = (second_reader([judgement(overlap=overlap)])["missed"] for overlap in (0.0, 0.9))
 
     assert perfect["reader"] == pytest.approx(1 / 15)
-    assert perfect["inspector"] == 0.0
-    assert perfect["high"] < 0.0
+    assert perfect["alone"]["rate"] == 0.0
+    assert perfect["alone"]["high"] < 0.0
     assert perfect["even_if_certain_contradicted"] == 0.0
-    assert poor["low"] > 0.0
+    assert poor["alone"]["low"] > 0.0
     assert poor["even_if_certain_contradicted"] > 0.5
+
+
+def test_the_second_reader_decides_what_the_inspector_sends_to_review() -> None:
+    def cell(state: str, probability: float, number: int) -> Judged:
+        return Judged(part=f"{state}{number}", bad=True, score=1.0, state=state, probability=probability)
+
+    cells = [cell(state, 2 / 3, number) for state in ("go", "review", "no_go", "fault") for number in range(2)]
+    good = Judged(part="G", bad=False, score=0.0, state="go", probability=1 / 3)
+    made = Judgement(calibrate=(good,), test=(*cells, good), max_escape=0.05, max_overkill=0.05, certified=True)
+    found = second_reader([made])["missed"]
+
+    assert found["reader"] == pytest.approx(1 / 3)
+    assert found["together"]["rate"] == pytest.approx((1 + 1 / 3 + 0 + 1 / 3) / 4)
 
 
 def test_model_inspectors_miss_as_often_as_assumed_and_small_defects_more_often() -> None:
