@@ -143,8 +143,8 @@ def _measure(dataset: Dataset, name: str, seed: int) -> Judgement:
 
 def parts_of(samples: Sequence[Sample], label: Label) -> int:
     """Count the parts; a part with a bad picture is bad."""
-    bad = {sample.part or sample.file_name for sample in samples if sample.label is Label.BAD}
-    everything = {sample.part or sample.file_name for sample in samples if sample.label is not None}
+    bad = {sample.part_id for sample in samples if sample.label is Label.BAD}
+    everything = {sample.part_id for sample in samples if sample.label is not None}
     return len(bad) if label is Label.BAD else len(everything - bad)
 
 

@@ -18,8 +18,10 @@ from claims_people import (
     second_reader,
 )
 from claims_plot import plot
-from claims_sets import FAINT_BOARDS, Judged, Judgement, lowest
+from claims_sets import FAINT_BOARDS, Judged, Judgement, lowest, parts_of
+from gonogo.dataset import Sample
 from gonogo.msa import compare, read_study
+from gonogo.schema import Label
 from study_claims import beside_people, reviewed
 from study_sets import Given
 
@@ -59,6 +61,21 @@ def test_a_judgement_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("count", "rate"), [(59, 0.05), (1000, 0.05), (58, 0.051), (18, 0.154), (0, 0.999)])
 def test_the_lowest_rate_follows_from_the_number_of_parts_alone(count: int, rate: float) -> None:
     assert lowest(count) == pytest.approx(rate)
+
+
+def test_pictures_of_one_part_count_once_and_a_bad_one_makes_it_bad() -> None:
+    def picture(name: str, label: Label, group: int | None, part: str | None = None) -> Sample:
+        return Sample(file_name=name, label=label, group=group, part=part)
+
+    pictures = [
+        picture("a.png", Label.GOOD, 1),
+        picture("b.png", Label.BAD, 1),
+        picture("c.png", Label.GOOD, None, "C"),
+        picture("d.png", Label.GOOD, None, "C"),
+        picture("e.png", Label.BAD, 2),
+    ]
+
+    assert (parts_of(pictures, Label.BAD), parts_of(pictures, Label.GOOD)) == (2, 1)
 
 
 def test_every_part_counts_once_though_several_splits_judged_it() -> None:
