@@ -33,17 +33,24 @@ from study_sets import Given, interval, read_arguments
 SEEDS = 5
 LINE = 0.01
 """Share of bad parts on the line that review rates are also stated for."""
+FEWEST = 3
+"""Fewest splits for an interval over splits."""
 SEEN = ("review", "fault")
 """Verdicts after which a person looks at the part."""
 
 
 def reviewed(name: str, judgements: Sequence[sets.Judgement]) -> dict[str, Any]:
-    """Return what a person sees, by class and on a line, with 95 % intervals over the splits."""
+    """Return what a person sees, by class and on a line, with 95 % intervals.
+
+    Over three or more splits the intervals allow for splits that share pictures, see `study_sets.interval`. Fewer tell
+    nothing about their spread: the interval is then the exact one over the parts, each counted once.
+    """
     share = (sets.CELL_FRACTIONS if name == sets.CELLS else sets.FRACTIONS).test
-    rows = [_shares(judgement) for judgement in judgements]
-    figures: dict[str, Any] = {"splits": len(rows), "test_parts": len(judgements[0].test)}
-    for key in rows[0]:
-        figures[key] = [round(value, 4) for value in interval([row[key] for row in rows], test_share=share)]
+    rows = [_shares(judgement.test) for judgement in judgements]
+    if len(rows) >= FEWEST:
+        figures = {key: list(interval([row[key][0] for row in rows], test_share=share)) for key in rows[0]}
+    else:
+        figures = {key: list(value) for key, value in _shares(once_each(judgements)).items()}
     bad_parts = [sum(part.bad for part in judgement.calibrate) for judgement in judgements]
     broken = [
         judgement
@@ -51,7 +58,9 @@ def reviewed(name: str, judgements: Sequence[sets.Judgement]) -> dict[str, Any]:
         if (Rate.of_outcomes(p.state == "go" for p in judgement.test if p.bad).low or 0.0) > judgement.max_escape
     ]
     return {
-        **figures,
+        "splits": len(rows),
+        "test_parts": len(judgements[0].test),
+        **{key: [round(value, 4) for value in values] for key, values in figures.items()},
         "max_escape": sorted({judgement.max_escape for judgement in judgements}),
         "max_overkill": sorted({judgement.max_overkill for judgement in judgements}),
         "bad_calibrate": [min(bad_parts), max(bad_parts)],
@@ -60,20 +69,25 @@ def reviewed(name: str, judgements: Sequence[sets.Judgement]) -> dict[str, Any]:
     }
 
 
-def _shares(judgement: sets.Judgement) -> dict[str, float]:
-    good, bad = ([part for part in judgement.test if part.bad is wanted] for wanted in (False, True))
+def _shares(parts: Sequence[sets.Judged]) -> dict[str, tuple[float, float, float]]:
+    """Shares of verdicts with exact intervals; those on the line from the ends of both classes' intervals."""
 
-    def share(parts: Sequence[sets.Judged], *states: str) -> float:
-        return float(np.mean([part.state in states for part in parts]))
+    def share(label: bool | None, *states: str) -> tuple[float, float, float]:
+        rate = Rate.of_outcomes(part.state in states for part in parts if label is None or part.bad is label)
+        return rate.value or 0.0, rate.low or 0.0, 1.0 if rate.high is None else rate.high
+
+    def on_line(good: tuple[float, float, float], bad: tuple[float, float, float]) -> tuple[float, float, float]:
+        value, low, high = ((1 - LINE) * of_good + LINE * of_bad for of_good, of_bad in zip(good, bad, strict=True))
+        return value, low, high
 
     return {
-        "seen": share(judgement.test, *SEEN),
-        "seen_good": share(good, *SEEN),
-        "seen_bad": share(bad, *SEEN),
-        "seen_on_line": (1 - LINE) * share(good, *SEEN) + LINE * share(bad, *SEEN),
-        "seen_or_rejected_on_line": 1 - (1 - LINE) * share(good, "go") - LINE * share(bad, "go"),
-        "escapes": share(bad, "go"),
-        "overkill": share(good, "no_go"),
+        "seen": share(None, *SEEN),
+        "seen_good": share(False, *SEEN),
+        "seen_bad": share(True, *SEEN),
+        "seen_on_line": on_line(share(False, *SEEN), share(True, *SEEN)),
+        "seen_or_rejected_on_line": on_line(share(False, *SEEN, "no_go"), share(True, *SEEN, "no_go")),
+        "escapes": share(True, "go"),
+        "overkill": share(False, "no_go"),
     }
 
 

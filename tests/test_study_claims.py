@@ -176,7 +176,7 @@ def test_one_split_has_a_review_rate_too(tmp_path: Path) -> None:
     given = Given(out=tmp_path, data=None, quick=True)
     beside = beside_people(given, FAINT_BOARDS, [judgement()])
 
-    assert found["seen"][0] == found["seen"][1] == found["seen"][2]
+    assert found["seen"][1] < found["seen"][0] < found["seen"][2]
     assert [one["name"] for one in beside["people"]] == [*PEOPLE, "everyone"]
     assert (tmp_path / "claims" / "faint-boards-people-quick.csv").is_file()
     assert plot({"faint boards": found}).count("<rect") == 5
