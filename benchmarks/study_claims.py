@@ -42,15 +42,16 @@ SEEN = ("review", "fault")
 def reviewed(name: str, judgements: Sequence[sets.Judgement]) -> dict[str, Any]:
     """Return what a person sees, by class and on a line, with 95 % intervals.
 
-    Over three or more splits the intervals allow for splits that share pictures, see `study_sets.interval`. Fewer tell
-    nothing about their spread: the interval is then the exact one over the parts, each counted once.
+    Each is the wider of two: over the splits, which share pictures (`study_sets.interval`; three splits or more), and
+    the exact one over the parts, each counted once.
     """
     share = (sets.CELL_FRACTIONS if name == sets.CELLS else sets.FRACTIONS).test
     rows = [_shares(judgement.test) for judgement in judgements]
-    if len(rows) >= FEWEST:
-        figures = {key: list(interval([row[key][0] for row in rows], test_share=share)) for key in rows[0]}
-    else:
-        figures = {key: list(value) for key, value in _shares(once_each(judgements)).items()}
+    figures = {}
+    for key, exact in _shares(once_each(judgements)).items():
+        values = [row[key][0] for row in rows]
+        mean, low, high = interval(values, test_share=share) if len(rows) >= FEWEST else exact
+        figures[key] = [mean, max(0.0, min(low, exact[1])), min(1.0, max(high, exact[2]))]
     bad_parts = [sum(part.bad for part in judgement.calibrate) for judgement in judgements]
     broken = [
         judgement
