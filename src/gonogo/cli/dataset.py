@@ -62,13 +62,13 @@ def import_command(
     annotations: Annotated[
         Path | None,
         typer.Option(
-            help="Labels from another tool: COCO, Datumaro or Label Studio .json, CVAT .xml, or a folder of one of these, "
-            "of Pascal VOC .xml or of YOLO .txt files."
+            help="Labels of another tool: COCO, Datumaro or Label Studio .json, CVAT .xml, or a folder of these, of Pascal "
+            "VOC .xml or of YOLO .txt files."
         ),
     ] = None,
     object_name: Annotated[
         str | None,
-        typer.Option("--object", metavar="NAME", help="Use only boxes and outlines with this name as parts."),
+        typer.Option("--object", metavar="NAME", help="Use only shapes with this name as parts."),
     ] = None,
     part_regex: Annotated[
         str | None,
