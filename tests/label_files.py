@@ -26,6 +26,10 @@ NAMES = (
 )
 
 
+SPLITS = ("train", "val", "calibrate", "test")
+CLASSES = ["chip", "plug"]
+
+
 def random_dataset(root: Path, rng: np.random.Generator, pictures: int = 8) -> Dataset:
     """Write a data set with boxes, masks with holes and specks, kinds, splits, parts, lots and awkward names."""
     samples = []
@@ -52,7 +56,7 @@ def random_record(rng: np.random.Generator, name: str, size_wh: tuple[int, int])
         "file_name": name,
         "label": label,
         "defect": kind,
-        "split": ("train", "val", "calibrate", "test")[int(rng.integers(4))],
+        "split": SPLITS[int(rng.integers(4))],
     }
     shape = int(rng.integers(4))
     if shape in (0, 1):
@@ -64,7 +68,7 @@ def random_record(rng: np.random.Generator, name: str, size_wh: tuple[int, int])
         boxes = [random_box(rng, size_wh) for _ in range(2)]
         record["objects"] = {
             "bbox": [(x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes],
-            "categories": ["chip", "plug"],
+            "categories": CLASSES,
         }
         if rng.random() < 0.5:
             record["box_xyxy"] = random_box(rng, size_wh)

@@ -62,8 +62,8 @@ def import_command(
     annotations: Annotated[
         Path | None,
         typer.Option(
-            help="Labels of another tool: COCO, Datumaro or Label Studio .json, CVAT .xml, or a folder of these, of Pascal "
-            "VOC .xml or of YOLO .txt files."
+            help="Labels of another tool: COCO, Datumaro or Label Studio .json, CVAT .xml, or a folder of these, of "
+            "Pascal VOC .xml or of YOLO .txt files."
         ),
     ] = None,
     object_name: Annotated[

@@ -91,6 +91,4 @@ def _read_json(files: Iterable[Path], gathered: Gathered) -> None:
         elif isinstance(content, dict) and "images" in content:
             coco.read(content, file, gathered)
         else:
-            raise DatasetError(
-                f"{file}: expected JSON of COCO, Datumaro or Label Studio, found neither. Export it again."
-            )
+            raise DatasetError(f"{file}: expected JSON of COCO, Datumaro or Label Studio. Export it again.")

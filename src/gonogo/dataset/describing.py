@@ -55,9 +55,7 @@ def joined(
     mask, kind = _defects(said, size_wh, where, object_name)
     label, named, unknown = _tagged(said, good)
     if label is Label.GOOD and mask is not None:
-        raise DatasetError(
-            f"{where}: a defect is marked on a picture labelled good. Correct the label or the annotation."
-        )
+        raise DatasetError(f"{where}: a defect is outlined on a picture labelled good. Correct one of them.")
     label = Label.BAD if mask is not None else label
     if None not in (item.label, label) and item.label is not label:
         raise DatasetError(

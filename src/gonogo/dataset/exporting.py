@@ -43,7 +43,7 @@ _WRITERS: Mapping[Format, Writer] = {
     Format.DATUMARO: datumaro.write,
 }
 _WITHOUT_FIELDS = (Format.VOC, Format.YOLO)
-"""Formats without a place for label, part and lot of a whole picture; ``metadata.jsonl`` beside the pictures keeps them."""
+"""Formats without a place for label, part and lot; ``metadata.jsonl`` beside the pictures keeps them."""
 _MARKER = ".gonogo-export"
 """File that says that a folder or an archive is an export, which may be replaced."""
 _UNSAFE = str.maketrans(dict.fromkeys("\\/:%?*", "_"))
@@ -124,7 +124,7 @@ def _is_export(out: Path) -> bool:
 
 @contextmanager
 def _destination(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield the folder to write into; it becomes ``out``, or the content of an archive ``out``, if the block succeeds."""
+    """Yield the folder to write into; if the block succeeds, it becomes ``out``, or is packed into it."""
     if out.suffix.lower() != ".zip":
         with folder_beside(out, replace=overwrite) as folder:
             yield folder
@@ -165,13 +165,9 @@ def _require_nameable(dataset: Dataset, classes: Sequence[str], to: Format) -> N
     texts = [text for sample in dataset.samples for text in _fields(sample).values()]
     for text in (*classes, *texts, *(sample.file_name for sample in dataset.samples)):
         if readable(text) != text:
-            raise InputError(
-                f"{dataset.root}: {readable(text)!r} has characters that no label file can hold. Rename it."
-            )
+            raise InputError(f"{dataset.root}: {readable(text)!r} has signs that no label file can hold. Rename it.")
     if to is Format.VOC and any(sign in name for name in classes for sign in ":\n#"):
-        raise InputError(
-            f"{dataset.root}: expected class names without ':' and '#' for VOC, found {classes}. Rename it."
-        )
+        raise InputError(f"{dataset.root}: expected names without ':' and '#' for VOC, found {classes}. Rename it.")
     if to is Format.VOC and len(classes) > voc.MOST_CLASSES - 2:
         raise InputError(f"{dataset.root}: expected at most {voc.MOST_CLASSES - 2} classes, found {len(classes)}.")
 
@@ -270,12 +266,10 @@ def _losses(dataset: Dataset, to: Format, counted: Mapping[str, int]) -> Iterato
         yield "YOLO cannot tell the region from other boxes: on import, pictures with several boxes have no region."
     if counted["turned"]:
         yield (
-            f"{counted['turned']} pictures are turned by their EXIF orientation; the coordinates are those of the upright "
-            "picture."
+            f"{counted['turned']} pictures are turned by their EXIF orientation; the coordinates are those of the "
+            "upright picture."
         )
-    columns = sorted(
-        {key for sample in samples for key, value in (sample.model_extra or {}).items() if value is not None}
-    )
-    further = [key for key in columns if key not in _CARRIED]
+    extra = [(sample.model_extra or {}).items() for sample in samples]
+    further = sorted({key for items in extra for key, value in items if value is not None and key not in _CARRIED})
     if further:
         yield f"No format carries these columns of {METADATA}: {', '.join(further)}."

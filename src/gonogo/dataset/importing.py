@@ -296,7 +296,7 @@ def _is_copy(item: Found, reading: Reading, intake: _Intake) -> bool:
 
 
 def _mask_file(both: Joined, reading: Reading) -> tuple[str, bytes] | None:
-    """Suffix and content of a picture's mask: the outlines of the label file if it has any, otherwise the mask's file."""
+    """Suffix and content of a picture's mask: the outlines of the label file if it has any, else the mask's file."""
     if both.mask is not None:
         return (".png", images.encode_png(both.mask.astype(np.uint8) * 255)) if both.mask.any() else None
     if both.item.mask is None or not reading.mask_marks:
@@ -395,8 +395,8 @@ def _notes(intake: _Intake, source: Path, samples: Sequence[Sample]) -> list[str
         notes.append(f"{intake.boxes} boxes were read.")
     if intake.outlined:
         notes.append(
-            f"{intake.outlined} pictures have outlined defects: these became masks (--object NAME reads the outlines with "
-            "one class name as objects)."
+            f"{intake.outlined} pictures have outlined defects, which became masks (--object NAME reads outlines of "
+            "that class as parts)."
         )
     if intake.unknown:
         classes = ", ".join(f"{name} ({count})" for name, count in intake.unknown.most_common(10))

@@ -101,9 +101,8 @@ class Annotations:
         found: dict[Path, str] = {}
         for picture in pictures:
             inside = picture.relative_to(source).parts if picture.is_relative_to(source) else picture.parts
-            key = _best(known, inside, str(picture))
-            if key is not None:
-                found[picture] = key
+            if (best := _best(known, inside, str(picture))) is not None:
+                found[picture] = best
         twice = next((key for key, count in Counter(found.values()).items() if count > 1), None)
         if twice is not None:
             names = ", ".join(str(picture) for picture, key in found.items() if key == twice)

@@ -14,8 +14,8 @@ from typing import Protocol, TypeAlias
 import cv2
 import numpy as np
 
-from gonogo.array_types import Bool, Float64
-from gonogo.dataset.run_lengths import from_run_lengths
+from gonogo.array_types import Float64
+from gonogo.dataset.run_lengths import Flat, from_run_lengths
 from gonogo.errors import DatasetError
 from gonogo.schema import Mask
 
@@ -66,7 +66,7 @@ class Polygons:
 class Runs:
     """Run-length coded pixels of a window of the picture."""
 
-    lengths: Callable[[int], Bool[np.ndarray, "_pixels"]] | tuple[int, ...]
+    lengths: Callable[[int], Flat] | tuple[int, ...]
     """Lengths of alternating runs, unmarked first; or a function from a number of pixels to the decoded pixels."""
     window_xywh: tuple[int, int, int, int]
     by_column: bool = False

@@ -87,7 +87,8 @@ def _picture_of(data: Mapping[str, Any], result: Sequence[Mapping[str, Any]], pa
 
 
 def _described(data: Mapping[str, Any], result: Sequence[Mapping[str, Any]], gathered: Gathered) -> Described:
-    shapes, tags = [], []
+    shapes: list[Marked] = []
+    tags: list[str] = []
     fields = {name: str(data[name]) for name in FIELDS if data.get(name) is not None}
     for each in result:
         value, kind = each.get("value", {}), each["type"]
@@ -98,8 +99,7 @@ def _described(data: Mapping[str, Any], result: Sequence[Mapping[str, Any]], gat
         elif kind == "choices":
             tags += map(str, value["choices"])
         elif kind in _SHAPES:
-            shape = _marked(kind, value, each)
-            shapes.append(with_attributes(shape, each.get("meta") or {}))
+            shapes.append(_marked(kind, value, each))
         else:
             gathered.skipped[str(kind)] += 1
     fields |= {"split": split_named(fields["split"])} if "split" in fields else {}
@@ -118,14 +118,18 @@ def _marked(kind: str, value: Mapping[str, Any], each: Mapping[str, Any]) -> Mar
     if kind == "polygonlabels":
         ring = tuple((float(x) / 100, float(y) / 100) for x, y in value["points"])
         return Marked(name=name, box_xyxy=around(ring), relative=True, outline=Polygons(rings=(ring,), relative=True))
-    x, y, width, height = (float(value[key]) / 100 for key in ("x", "y", "width", "height"))
-    box: Xyxy = (x, y, x + width, y + height)
+    return _rectangle(name, value, each)
+
+
+def _rectangle(name: str, value: Mapping[str, Any], each: Mapping[str, Any]) -> Marked:
+    """Return a box in pixels. Label Studio turns a rectangle around its top left corner."""
+    across, down = float(each["original_width"]) / 100, float(each["original_height"]) / 100
+    x, y = float(value["x"]) * across, float(value["y"]) * down
+    box: Xyxy = (x, y, x + float(value["width"]) * across, y + float(value["height"]) * down)
     if not value.get("rotation"):
-        return Marked(name=name, box_xyxy=box, relative=True)
-    across, down = float(each["original_width"]), float(each["original_height"])
-    pixels = tuple((corner_x * across, corner_y * down) for corner_x, corner_y in corners_of(box))
-    quad = tuple((a / across, b / down) for a, b in turned(pixels, float(value["rotation"]), pixels[0]))
-    return Marked(name=name, box_xyxy=around(quad), quad=quad, relative=True)
+        return with_attributes(Marked(name=name, box_xyxy=box), each.get("meta") or {})
+    quad = turned(corners_of(box), float(value["rotation"]), (x, y))
+    return Marked(name=name, box_xyxy=around(quad), quad=quad)
 
 
 def write(pictures: Iterable[Picture], folder: Path, classes: Sequence[str]) -> None:
@@ -134,7 +138,9 @@ def write(pictures: Iterable[Picture], folder: Path, classes: Sequence[str]) -> 
     Masks are brushes. Label and kind are choices; split, part and lot are columns of the task's data. The pictures are
     addressed as local files below the exported folder (``LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT``).
     """
-    tasks, boxes, kinds = [], {}, {}
+    tasks: list[dict[str, Any]] = []
+    boxes: dict[str, None] = {}
+    kinds: dict[str, None] = {}
     for number, picture in enumerate(pictures, start=1):
         boxes |= dict.fromkeys(box.name for box in picture.boxes)
         kinds |= dict.fromkeys([picture.kind] if picture.mask is not None or "defect" in picture.fields else [])
@@ -187,10 +193,8 @@ def _config(boxes: Sequence[str], kinds: Sequence[str]) -> bytes:
         for label in labels:
             SubElement(control, "Label", {"value": label})
     for name, choices in (("label", ("good", "bad")), ("kind", kinds)):
-        control = (
-            SubElement(view, "Choices", {"name": name, "toName": "image", "choice": "single"}) if choices else view
-        )
+        control = SubElement(view, "Choices", {"name": name, "toName": "image"}) if choices else view
         for choice in choices:
             SubElement(control, "Choice", {"value": choice})
     ElementTree.indent(view)
-    return ElementTree.tostring(view, "utf-8")
+    return bytes(ElementTree.tostring(view, "utf-8"))

@@ -103,7 +103,7 @@ def read_objects(root: Element, path: Path, instances: Path | None) -> tuple[tup
 
 def _splits(path: Path) -> dict[str, str]:
     """Read the lists of names; a file with an underscore lists one class of a split."""
-    found = {}
+    found: dict[str, str] = {}
     for file in sorted((path / "ImageSets" / "Main").glob("*.txt")):
         if "_" not in file.stem and file.stem != "trainval" and split_named(file.stem):
             found |= {line.strip(): split_named(file.stem) for line in read_json_lines(file) if line.strip()}
@@ -171,7 +171,7 @@ def _annotation(picture: Picture) -> bytes:
     if picture.mask is not None:
         _object(root, picture.kind, picture.mask_xyxy, {})
     ElementTree.indent(root)
-    return ElementTree.tostring(root, "utf-8")
+    return bytes(ElementTree.tostring(root, "utf-8"))
 
 
 def _object(root: Element, name: str, box_xyxy: Xyxy, said: dict[str, str]) -> None:
