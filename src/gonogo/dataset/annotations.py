@@ -65,7 +65,11 @@ def _read_folder(path: Path, gathered: Gathered) -> None:
     elif (path / "data.yaml").is_file() or (path / "data.yml").is_file():
         yolo.read(path, gathered)
     elif xml_files := sorted(path.rglob("*.xml")):
-        voc.read(path, xml_files, gathered)
+        if read_xml(xml_files[0]).tag == "annotations":
+            for file in xml_files:
+                cvat.read(read_xml(file), file, gathered)
+        else:
+            voc.read(path, xml_files, gathered)
     elif any(file.name != "classes.txt" for file in path.rglob("*.txt")):
         yolo.read(path, gathered)
     else:

@@ -25,6 +25,7 @@ from gonogo.dataset.marks import (
     with_attributes,
 )
 from gonogo.dataset.outlines import Polygons, Runs
+from gonogo.dataset.records import Split
 from gonogo.dataset.run_lengths import run_lengths
 from gonogo.errors import DatasetError
 
@@ -43,11 +44,12 @@ def read(root: Element, path: Path, gathered: Gathered) -> None:
         raise DatasetError(
             f"{path}: expected CVAT for images, found tracks of a video. Export the task as CVAT for images 1.1."
         )
-    task_split = root.findtext("meta/task/subset") or ""
+    named = path.stem if split_named(path.stem) in (*Split,) else ""  # Datumaro writes one file per split
+    task_split = root.findtext("meta/task/subset") or named
     for picture in root.iter("image"):
         try:
             split = picture.get("subset") or task_split
-            name = "/".join(filter(None, (picture.get("subset"), picture.attrib["name"])))
+            name = "/".join(filter(None, (picture.get("subset", named), picture.attrib["name"])))
             gathered.add(name, _described(picture, split_named(split), gathered))
         except (KeyError, ValueError) as error:
             raise DatasetError(

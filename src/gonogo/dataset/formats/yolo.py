@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gonogo.dataset.marks import (
+    UNSPLIT,
     Described,
     Gathered,
     Marked,
@@ -126,27 +127,34 @@ def _unquoted(text: str) -> str:
 def write(pictures: Iterable[Picture], folder: Path, classes: Sequence[str]) -> None:
     """Write a label file per picture; a picture without objects has an empty one.
 
-    Ultralytics reads every line of a file as a polygon once one is. Files with an outline therefore hold boxes as
+    Ultralytics wants either boxes or polygons in all files. Where one picture has an outline, boxes are therefore
     rectangles, and an outline that is a rectangle gets a fifth corner. Label, part and lot have no place.
     """
-    splits: dict[str, None] = {}
-    for picture in pictures:
-        splits[picture.split] = None
-        put(folder / "labels" / picture.split / f"{picture.stem}.txt", "".join(_lines(picture, classes)).encode())
-    order = [*(str(split) for split in Split if split in splits), *(name for name in splits if name not in (*Split,))]
-    places = [f"{split}: images/{split}" for split in dict.fromkeys(("train", "val", *order))]
+    found = [(picture.split, picture.stem, *_lines(picture, classes)) for picture in pictures]
+    outlined = any(outlines for *_, outlines in found)
+    for split, stem, boxes, rectangles, outlines in found:
+        text = rectangles + outlines if outlined else boxes
+        put(folder / "labels" / split / f"{stem}.txt", text.encode())
+    for split in ("train", "val"):  # Ultralytics needs both folders, whatever is in them
+        (folder / "images" / split).mkdir(parents=True, exist_ok=True)
+    splits = {split for split, *_ in found}
+    places = [f"{split}: images/{split}" for split in (*Split, UNSPLIT) if split in {*splits, "train", "val"}]
     names = json.dumps(list(classes), ensure_ascii=False)
     put(folder / "data.yaml", "\n".join((*places, f"nc: {len(classes)}", f"names: {names}", "")).encode())
 
 
-def _lines(picture: Picture, classes: Sequence[str]) -> Iterable[str]:
-    areas = [] if picture.mask is None else traced(picture.mask)
+def _lines(picture: Picture, classes: Sequence[str]) -> tuple[str, str, str]:
+    """Return the lines of the boxes, of the boxes as rectangles, and of the outlines."""
+    boxes, rectangles, outlines = [], [], []
     for box in picture.boxes:
-        yield _line(classes.index(box.name), corners_of(box.box_xyxy) if areas else _middle(box.box_xyxy), picture)
-    for ring in areas:
+        index = classes.index(box.name)
+        boxes.append(_line(index, _middle(box.box_xyxy), picture))
+        rectangles.append(_line(index, corners_of(box.box_xyxy), picture))
+    for ring in [] if picture.mask is None else traced(picture.mask):
         (x, y), following = ring[0], ring[1]
         extra = (((x + following[0]) / 2, (y + following[1]) / 2),) if len(ring) == 4 else ()
-        yield _line(classes.index(picture.kind), (ring[0], *extra, *ring[1:]), picture)
+        outlines.append(_line(classes.index(picture.kind), (ring[0], *extra, *ring[1:]), picture))
+    return "".join(boxes), "".join(rectangles), "".join(outlines)
 
 
 def _middle(box: Xyxy) -> Points:
