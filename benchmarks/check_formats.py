@@ -23,7 +23,7 @@ from rich.table import Table
 from command import print_figures, run
 from gonogo.dataset import Dataset, ImportOptions, import_folder
 from gonogo.dataset.exporting import Format, export_dataset
-from gonogo.dataset.marks import NO_NAME
+from gonogo.dataset.marks import NO_NAME, UNSPLIT
 from gonogo.errors import UnfitError
 from gonogo.progress import console, track
 from gonogo.synthetic import write_dataset
@@ -116,7 +116,7 @@ def _written_by_datumaro(dataset: Dataset, work: Path, absent: dict[str, str]) -
         options = ImportOptions(annotations=out, unlabelled=True)
         source = out / ("JPEGImages" if to is Format.VOC else "images")
         again = import_folder(source, work / f"again-{to}", options).dataset
-        rows.append(_compared(dataset, _described(again), to, "gonogo, written by Datumaro"))
+        rows.append(_compared(dataset, _described(again), to, "gonogo (Datumaro wrote it)"))
     return rows
 
 
@@ -132,7 +132,7 @@ def _compared(dataset: Dataset, found: Mapping[str, Any], to: Format, tool: str)
         boxes += _boxes_equal(known["boxes"], drawn)
         areas = {name: round(area, 3) for name, area in read["masks"].items() if name != "background"}
         masks += areas == known["masks"]
-        labels += read["labels"] == known["labels"]
+        labels += [name for name in read["labels"] if name != "unlabelled"] == known["labels"]
         splits += read["split"] == known["split"]
     counts = {"opened": opened, "boxes": boxes, "masks": masks, "splits": splits}
     return Row(format=to, tool=tool, pictures=len(truth), labels=labels if labelled else None, **counts)
@@ -153,7 +153,7 @@ def _described(dataset: Dataset) -> dict[str, dict[str, Any]]:
         mask = dataset.load_mask(sample, dataset.load(sample).shape[:2])
         name = str((sample.model_extra or {}).get("object_name") or NO_NAME)
         found[Path(sample.file_name).stem] = {
-            "split": str(sample.split),
+            "split": str(sample.split or UNSPLIT),
             "boxes": [] if sample.box_xyxy is None else [[name, *sample.box_xyxy, False]],
             "masks": {} if mask is None else {str(sample.defect): int(mask.sum())},
             "labels": [] if sample.label is None else [str(sample.label)],

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from gonogo import images
+from gonogo.cli import dataset as cli
 from gonogo.dataset import Dataset, ImportOptions, Sample, import_folder, write_metadata
 from gonogo.dataset.annotations import read_annotations
 from gonogo.dataset.exporting import Format, export_dataset
@@ -410,3 +412,37 @@ def test_names_that_no_label_file_can_hold_are_refused(tmp_path: Path, photo: Pa
     write_metadata(tmp_path / "set", [])
     with pytest.raises(InputError, match="expected pictures, found none"):
         export_dataset(Dataset.read(tmp_path / "set"), tmp_path / "out", Format.VOC)
+
+
+def test_the_command_knows_all_formats_and_tells_the_way_back(drawn: Dataset, tmp_path: Path) -> None:
+    assert [*map(str, cli.Format)] == [*map(str, Format)]
+    ran = CliRunner().invoke(cli.app, ["export", str(drawn.root), "--format", "voc", "--out", f"{tmp_path}/my voc"])
+    assert ran.exit_code == 0, ran.output
+    assert f"gonogo dataset import '{tmp_path}/my voc/JPEGImages' --annotations '{tmp_path}/my voc'" in ran.output
+    again = ["export", str(drawn.root), "--format", "coco", "--out", f"{tmp_path}/my voc", "--overwrite", "--json"]
+    told = json.loads(CliRunner().invoke(cli.app, again).output)
+    assert (told["pictures"], told["format"], told["notes"]) == (12, "coco", [])
+
+
+def test_a_picture_without_a_part_keeps_the_splits_of_the_others(tmp_path: Path) -> None:
+    before = random_dataset(tmp_path / "before", np.random.default_rng(1))
+    samples = [each.model_copy(update={"split": None, "label": None, "mask_file_name": None, "present": False})
+               if number == 0 else each for number, each in enumerate(before.samples)]  # fmt: skip
+    write_metadata(before.root, samples)
+    after = round_trip(Dataset.read(before.root), tmp_path, Format.CVAT)
+    assert sorted(str(each.split) for each in after.samples) == sorted(str(each.split) for each in samples)
+
+
+def test_datumaro_numbers_voc_instances_on_its_own(photo: Path, tmp_path: Path) -> None:
+    box = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>20</ymax></bndbox>"
+    content = f"<annotation><object><name>part</name>{box}</object></annotation>"
+    put(tmp_path / "voc" / "Annotations" / "a.xml", content.encode())
+    put(tmp_path / "voc" / "labelmap.txt", b"# label:color_rgb:parts:actions\nbackground:::\npart:::\ncrack:::\n")
+    put(tmp_path / "voc" / "ImageSets" / "Main" / "bad_train.txt", b"a 1\n")
+    for folder, color in (("Object", (128, 0, 0)), ("Class", (0, 128, 0))):
+        frame = np.zeros((30, 40, 3), np.uint8)
+        frame[4:7, 5:9] = color
+        put(tmp_path / "voc" / f"Segmentation{folder}" / "a.png", images.encode_png(frame))
+    sample, mask, _ = brought_in(photo, tmp_path / "voc")
+    assert (sample.box_xyxy, sample.defect, sample.label) == ((1, 2, 30, 20), "crack", Label.BAD)
+    assert mask.sum() == 12

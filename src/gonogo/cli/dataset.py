@@ -242,9 +242,9 @@ def export_command(
     import json
     import shlex
 
-    from gonogo.dataset import Dataset
-    from gonogo.dataset.exporting import Format as To
-    from gonogo.dataset.exporting import export_dataset, pictures_folder
+    from gonogo.dataset import Dataset, export_dataset
+    from gonogo.dataset import Format as To
+    from gonogo.dataset.exporting import pictures_folder
 
     done = export_dataset(Dataset.read(dataset), out, To(to.value), overwrite=overwrite, labels_only=labels_only)
     if as_json:

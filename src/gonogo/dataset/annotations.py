@@ -38,7 +38,7 @@ def read_annotations(path: Path) -> Annotations:
     elif path.suffix.lower() == ".xml":
         root = read_xml(path)
         if root.tag == "annotation":
-            gathered.add(path.stem, Described(shapes=voc.read_objects(root, path, None)[0]))
+            gathered.add(path.stem, Described(shapes=voc.read_objects(root, path)[0]))
         else:
             cvat.read(root, path, gathered)
     else:
@@ -53,7 +53,7 @@ def beside(pictures: Sequence[Path]) -> Annotations:
         file = picture.with_suffix(".xml")
         if file.is_file():
             root = read_xml(file)
-            found[str(picture)] = Described(shapes=voc.read_objects(root, file, None)[0])
+            found[str(picture)] = Described(shapes=voc.read_objects(root, file)[0])
     return Annotations(pictures=found)
 
 

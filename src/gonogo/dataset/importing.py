@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 import shutil
 import tempfile
@@ -377,7 +378,9 @@ def _with_splits(
     blank = sum(not reading.look.comparable for reading in readings)
     if blank:
         notes.append(f"{blank} pictures have too little texture to find near-duplicates. Name parts with --part-regex.")
-    if options.fractions is None and all(sample.split is not None for sample in samples):
+    given = [sample.split is not None for sample in samples]
+    labelled = [sample.label is not None for sample in samples]
+    if options.fractions is None and any(given) and all(map(operator.ge, given, labelled)):
         return samples, [*notes, "The splits of the source were kept. Use --splits to make new ones."]
     fractions = options.fractions or Fractions()
     samples = resplit(samples, fractions, options.seed, within_lots=options.split_within_lots)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -11,7 +11,9 @@ from xml.etree.ElementTree import Element, SubElement
 import numpy as np
 
 from gonogo import images
+from gonogo.dataset.layouts import label_named
 from gonogo.dataset.marks import (
+    NO_KIND,
     Described,
     Gathered,
     Marked,
@@ -55,12 +57,13 @@ class _Instance:
 def read(path: Path, files: Sequence[Path], gathered: Gathered) -> None:
     """Read the files of a folder.
 
-    An object with pixels in ``SegmentationObject`` is an outline, any other a box. ``ImageSets/Main`` names the split.
+    An object with pixels in ``SegmentationObject`` is an outline, any other a box. ``ImageSets/Main`` names the split
+    and, in lists such as ``good_train.txt``, the label.
 
     Raises:
         DatasetError: A file is malformed.
     """
-    splits = _splits(path)
+    splits, tags, classes = *_lists(path), _class_colors(path)
     flagged = 0
     for file in files:
         root = read_xml(file)
@@ -68,26 +71,26 @@ def read(path: Path, files: Sequence[Path], gathered: Gathered) -> None:
             raise DatasetError(f"{file}: expected Pascal VOC XML, found <{root.tag}>. Move it out of the folder.")
         inside = file.relative_to(path).with_suffix("")
         name = Path(*inside.parts[1:]) if inside.parts[0] == "Annotations" else inside
-        instances = path / "SegmentationObject" / name.with_name(name.name + ".png")
-        shapes, difficult = read_objects(root, file, instances if instances.is_file() else None)
+        shapes, difficult = read_objects(root, file)
         flagged += difficult
+        shapes = _outlined(shapes, path, name.as_posix() + ".png", classes)
         fields = {"split": splits[name.as_posix()]} if name.as_posix() in splits else {}
-        gathered.add(name.as_posix(), Described(shapes=shapes, fields=fields))
+        said = Described(shapes=shapes, fields=fields, tags=tuple(tags.get(name.as_posix(), ())))
+        gathered.add(name.as_posix(), said)
     if flagged:
         gathered.notes.append(f"{flagged} objects flagged as difficult were read like the others.")
     if (path / "SegmentationClass").is_dir() and not (path / "SegmentationObject").is_dir():
         gathered.notes.append("Masks were not read: they need SegmentationObject, found only SegmentationClass.")
 
 
-def read_objects(root: Element, path: Path, instances: Path | None) -> tuple[tuple[Marked, ...], int]:
-    """Return the objects of one file, and how many of them are flagged as difficult.
+def read_objects(root: Element, path: Path) -> tuple[tuple[Marked, ...], int]:
+    """Return the boxes of one file, and how many of them are flagged as difficult.
 
     Raises:
         DatasetError: An object has no box.
     """
-    used = set() if instances is None else _numbers(instances)
     marked, difficult = [], 0
-    for index, item in enumerate(root.iter("object"), start=1):
+    for item in root.iter("object"):
         try:
             box = item.find("bndbox")
             x1, y1, x2, y2 = (float(box.findtext(side)) for side in _SIDES)  # type: ignore[union-attr, arg-type]
@@ -95,29 +98,70 @@ def read_objects(root: Element, path: Path, instances: Path | None) -> tuple[tup
             raise DatasetError(f"{path}: expected a bndbox with four numbers in every object ({error}).") from error
         difficult += item.findtext("difficult") == "1"
         said = {each.findtext("name") or "": each.findtext("value") or "" for each in item.iter("attribute")}
-        outline = _Instance(path=instances, number=index) if instances is not None and index in used else None
-        shape = Marked(name=item.findtext("name") or "part", box_xyxy=(x1, y1, x2, y2), outline=outline)
+        shape = Marked(name=item.findtext("name") or "part", box_xyxy=(x1, y1, x2, y2))
         marked.append(with_attributes(shape, said))
     return tuple(marked), difficult
 
 
-def _splits(path: Path) -> dict[str, str]:
-    """Read the lists of names; a file with an underscore lists one class of a split."""
-    found: dict[str, str] = {}
-    for file in sorted((path / "ImageSets" / "Main").glob("*.txt")):
-        if "_" not in file.stem and file.stem != "trainval" and split_named(file.stem):
-            found |= {line.strip(): split_named(file.stem) for line in read_json_lines(file) if line.strip()}
-    return found
+def _outlined(
+    shapes: tuple[Marked, ...], path: Path, name: str, classes: Mapping[tuple[int, ...], str]
+) -> tuple[Marked, ...]:
+    """Add the pixels of ``SegmentationObject``.
 
-
-def _numbers(path: Path) -> set[int]:
-    """Return the numbers of the objects that have pixels."""
+    Pascal VOC numbers them as the objects of the annotation; Datumaro numbers them on their own. An object has the
+    pixels of its number if ``SegmentationClass`` gives these the object's class, or says nothing.
+    """
+    instances, semantic = path / "SegmentationObject" / name, path / "SegmentationClass" / name
+    if not instances.is_file():
+        return shapes
     try:
-        frame = images.load_confined(path)
+        frame = images.load_confined(instances)
+        colored = images.load_confined(semantic) if semantic.is_file() else None
     except ImageError as error:
         raise DatasetError(str(error)) from error
-    colors = {tuple(color) for color in np.unique(frame.reshape(-1, 3), axis=0).tolist()}
-    return {index for index in range(1, MOST_CLASSES) if _color(index) in colors}
+    colors, first = np.unique(frame.reshape(-1, 3), axis=0, return_index=True)
+    numbers = {_color(index): index for index in range(1, MOST_CLASSES)}
+    found = list(shapes)
+    for color, place in zip(map(tuple, colors.tolist()), first.tolist(), strict=True):
+        if (index := numbers.get(color)) is None:
+            continue  # background, or the border between objects
+        kind = None if colored is None else classes.get(tuple(colored.reshape(-1, 3)[place].tolist()))
+        outline = _Instance(path=instances, number=index)
+        if index <= len(shapes) and kind in (None, shapes[index - 1].name):
+            found[index - 1] = replace(shapes[index - 1], outline=outline)
+        else:
+            found.append(Marked(name=kind or NO_KIND, box_xyxy=(0, 0, *frame.shape[1::-1]), outline=outline))
+    return tuple(found)
+
+
+def _lists(path: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Read ``ImageSets/Main``: the split of each name, and its classes that are a label."""
+    splits: dict[str, str] = {}
+    tags: dict[str, list[str]] = {}
+    for file in sorted((path / "ImageSets" / "Main").glob("*.txt")):
+        lines = [line.strip() for line in read_json_lines(file) if line.strip()]
+        label, _, split = file.stem.rpartition("_")
+        if label and label_named(label) is not None:
+            for name, _, present in (line.rpartition(" ") for line in lines):
+                if present == "1":
+                    tags.setdefault(name.strip(), []).append(label)
+        elif not label and split != "trainval" and split_named(split):
+            splits |= dict.fromkeys(lines, split_named(split))
+    return splits, tags
+
+
+def _class_colors(path: Path) -> dict[tuple[int, ...], str]:
+    """Read ``labelmap.txt``: the class of each color; a class without a color has that of its position."""
+    file = path / "labelmap.txt"
+    lines = read_json_lines(file) if file.is_file() else []
+    entries = [line.split(":") for line in lines if line.strip() and not line.startswith("#")]
+    found: dict[tuple[int, ...], str] = {}
+    for index, (name, color, *_) in enumerate(entry for entry in entries if len(entry) > 1):
+        try:
+            found[tuple(map(int, color.split(","))) if color else _color(index)] = name
+        except ValueError as error:
+            raise DatasetError(f"{file}: expected NAME:RED,GREEN,BLUE::, found {color!r}. Correct the line.") from error
+    return found
 
 
 def _color(index: int) -> tuple[int, int, int]:
@@ -138,7 +182,7 @@ def write(pictures: Iterable[Picture], folder: Path, classes: Sequence[str]) -> 
     masked: dict[str, list[str]] = {}
     for picture in pictures:
         put(folder / "Annotations" / f"{picture.stem}.xml", _annotation(picture))
-        lists.setdefault(picture.split, []).append(Picture(**{**vars(picture), "mask": None}))
+        lists.setdefault(picture.split, []).append(replace(picture, mask=None))
         if picture.mask is not None:
             masked.setdefault(picture.split, []).append(picture.stem)
             for place, index in (("Object", len(picture.boxes) + 1), ("Class", names.index(picture.kind))):
