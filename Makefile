@@ -107,6 +107,11 @@ ledger-timing: setup
 duplicates: setup
 	$(MEASURE) duplicates$(QUICKLY)
 
+# Datumaro, Label Studio's SDK and Ultralytics read our label files, each in an environment of its own below build/.
+.PHONY: check-formats
+check-formats: setup
+	PATH="$(PATH):$(CURDIR)/.uv/bin" QUICK=$(QUICK) $(MEASURE) check_formats
+
 # Studies of the default method on the photographs in the folder DATA, on rendered boards without; QUICK=1 takes a few
 # minutes. What is finished in study/ is kept. ARGS='--backbone mobilenet_v2=FILE', ARGS='--only cookies', ...
 .PHONY: study-roi study-seeds study-curves study-ablation study-claims

@@ -1,8 +1,7 @@
-"""Boxes from other tools in, COCO out."""
+"""Boxes from other tools."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,7 @@ import pytest
 
 from gonogo import images
 from gonogo.dataset import Dataset, ImportOptions, import_folder
-from gonogo.dataset.annotations import export_coco
-from gonogo.errors import DatasetError, InputError
+from gonogo.errors import DatasetError
 
 VOC = """<annotation><filename>whatever.jpg</filename>{}</annotation>"""
 VOC_OBJECT = (
@@ -81,21 +79,6 @@ def test_cvat_boxes_are_read_and_turned_ones_keep_their_corners(photos: Path, tm
     assert np.array(turned.quad) == pytest.approx(np.array([(50, 10), (50, 50), (30, 50), (30, 10)]))
 
 
-def test_coco_boxes_survive_export_and_import(photos: Path, tmp_path: Path) -> None:
-    (photos / "a.xml").write_text(VOC.format(VOC_OBJECT.format("chip", 10, 5, 30, 25)))
-    objects = VOC_OBJECT.format("chip", 1, 2, 30, 25) + VOC_OBJECT.format("plug", 40, 5, 60, 25)
-    (photos / "b.xml").write_text(VOC.format(objects))
-    first = import_folder(photos, tmp_path / "first").dataset
-    assert export_coco(first, tmp_path / "boxes.json") == 3
-    content = json.loads((tmp_path / "boxes.json").read_text())
-    assert [picture["width"] for picture in content["images"]] == [80, 80]
-    assert {kind["name"] for kind in content["categories"]} == {"chip", "plug"}
-    for file in photos.glob("*.xml"):
-        file.unlink()
-    second = import_folder(photos, tmp_path / "second", ImportOptions(annotations=tmp_path / "boxes.json")).dataset
-    assert (second.root / "metadata.jsonl").read_text() == (first.root / "metadata.jsonl").read_text()
-
-
 def test_a_box_beyond_the_edge_is_cut_off_and_one_outside_is_refused(photos: Path, tmp_path: Path) -> None:
     (photos / "a.xml").write_text(VOC.format(VOC_OBJECT.format("chip", -4, 5, 30, 90)))
     assert boxes_of(photos, tmp_path / "out")["a.jpg"] == (0, 5, 30, 60)
@@ -135,10 +118,3 @@ def test_annotations_of_other_pictures_are_refused_not_ignored(photos: Path, tmp
     )
     with pytest.raises(DatasetError, match="found none\\. "):
         boxes_of(photos, tmp_path / "out", tmp_path / "cvat.xml")
-
-
-def test_a_data_set_without_boxes_exports_nothing(photos: Path, tmp_path: Path) -> None:
-    dataset = import_folder(photos, tmp_path / "out", ImportOptions(unlabelled=True)).dataset
-    with pytest.raises(InputError, match="found none"):
-        export_coco(dataset, tmp_path / "boxes.json")
-    assert not (tmp_path / "boxes.json").exists()

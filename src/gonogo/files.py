@@ -209,6 +209,25 @@ def folder_beside(path: Path, *, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def scratch_beside(path: Path) -> Iterator[Path]:
+    """Create a temporary folder beside ``path``, removed after the block.
+
+    Raises:
+        InputError: The disk is full, or the folder of ``path`` is not writable.
+    """
+    partial: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        yield partial
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
 def plain_files(root: Path) -> list[str]:
     """List all files below a folder by relative path, sorted. Nothing is opened.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,17 @@ Splits = Annotated[
 WithinLots = Annotated[bool, typer.Option("--split-within-lots", help="Allow a lot to appear in several splits.")]
 
 
+class Format(StrEnum):
+    """A label format of another tool."""
+
+    COCO = "coco"
+    CVAT = "cvat"
+    VOC = "voc"
+    YOLO = "yolo"
+    LABEL_STUDIO = "label-studio"
+    DATUMARO = "datumaro"
+
+
 @app.callback()
 def _dataset() -> None:
     """Labelled pictures."""
@@ -50,11 +62,13 @@ def import_command(
     annotations: Annotated[
         Path | None,
         typer.Option(
-            help="Boxes of the parts: COCO .json, CVAT .xml, or a folder of Pascal VOC .xml or YOLO .txt files."
+            help="Labels of another tool: COCO, Datumaro or Label Studio .json, CVAT .xml, or a folder of these, of "
+            "Pascal VOC .xml or of YOLO .txt files."
         ),
     ] = None,
     object_name: Annotated[
-        str | None, typer.Option("--object", metavar="NAME", help="Use only boxes with this name.")
+        str | None,
+        typer.Option("--object", metavar="NAME", help="Use only shapes with this name as parts."),
     ] = None,
     part_regex: Annotated[
         str | None,
@@ -212,14 +226,37 @@ def split_command(
     _print_shortfalls(data, seed)
 
 
-@app.command("export-coco")
-def export_coco_command(dataset: Folder, out: Annotated[Path, typer.Option(help="JSON file to write.")]) -> None:
-    """Write the boxes of a data set as COCO JSON."""
-    from gonogo.dataset import Dataset
-    from gonogo.dataset.annotations import export_coco as export
+@app.command("export")
+def export_command(
+    dataset: Folder,
+    to: Annotated[Format, typer.Option("--format", help="The tool or format to write for.")],
+    out: Annotated[Path, typer.Option(help="Folder to create, or a ZIP archive if the name ends in .zip.")],
+    labels_only: Annotated[bool, typer.Option("--labels-only", help="Leave out the pictures.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write pictures, boxes, masks, kinds, labels and splits for CVAT, Label Studio, Datumaro or as COCO, VOC or YOLO.
 
-    boxes = export(Dataset.read(dataset), out)
-    typer.echo(f"{boxes} boxes in {out}")
+    Prints what the format cannot carry. The result can be imported again with --annotations.
+    """
+    import json
+    import shlex
+
+    from gonogo.dataset import Dataset, export_dataset
+    from gonogo.dataset import Format as To
+    from gonogo.dataset.exporting import pictures_folder
+
+    done = export_dataset(Dataset.read(dataset), out, To(to.value), overwrite=overwrite, labels_only=labels_only)
+    if as_json:
+        content = {"out": str(out), "format": to, "pictures": done.pictures, "boxes": done.boxes, "masks": done.masks}
+        typer.echo(json.dumps(content | {"notes": done.notes}, indent=1))
+        return
+    typer.echo(f"{done.pictures} pictures with {done.boxes} boxes and {done.masks} masks in {out}")
+    for note in done.notes:
+        typer.echo(f"note: {note}")
+    if out.suffix.lower() != ".zip" and not labels_only:
+        source = shlex.quote(str(out / pictures_folder(To(to.value))))
+        typer.echo(f"Back again: gonogo dataset import {source} --annotations {shlex.quote(str(out))} --out DATASET")
 
 
 def _fractions(text: str | None) -> Fractions | None:

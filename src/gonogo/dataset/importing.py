@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import operator
 import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from gonogo import images
-from gonogo.dataset.annotations import Annotations, beside, marked_in, read_annotations
+from gonogo.dataset.annotations import beside, read_annotations
 from gonogo.dataset.checking import parts_with_both_labels
+from gonogo.dataset.describing import Joined, joined
 from gonogo.dataset.layouts import Found, read_layout
+from gonogo.dataset.marks import Annotations, Described
 from gonogo.dataset.reading import Reading, Unreadable, near_groups, read_all, read_pictures
 from gonogo.dataset.records import Dataset, Sample, locked, write_metadata
 from gonogo.dataset.splits import Fractions, assign_splits, complete_splits, gaps, groups_of, resplit
@@ -36,7 +40,7 @@ class ImportOptions:
     unlabelled: bool = False
     """Import pictures without class folders, unlabelled."""
     annotations: Path | None = None
-    """Boxes; Pascal VOC files beside their pictures are found automatically."""
+    """Label files of another tool; Pascal VOC files beside their pictures are found automatically."""
     object_name: str | None = None
     """Use only the boxes with this class name."""
     part_regex: str | None = None
@@ -69,6 +73,12 @@ class _Intake:
     empty_masks: int = 0
     several_boxes: int = 0
     boxes: int = 0
+    outlined: int = 0
+    described: Mapping[Path, Described] = field(default_factory=dict)
+    """What the label file says, by picture."""
+    unknown: Counter[str] = field(default_factory=Counter)
+    """Class names of whole pictures that are neither a label nor a kind."""
+    notes: tuple[str, ...] = ()
     given: dict[Path, tuple[Label, str | None]] = field(default_factory=dict)
     """New labels for pictures that had none in the data set."""
     held: frozenset[Path] = frozenset()
@@ -93,11 +103,11 @@ def import_folder(source: Path, out: Path, options: ImportOptions | None = None)
     options = options or ImportOptions()
     intake = _Intake()
     with folder_beside(out) as folder:
-        annotations = _take_all(source, folder, options, intake)
+        _take_all(source, folder, options, intake)
         samples = tuple(_sample(record) for record in intake.records)
         samples, split_notes = _with_splits(samples, intake.readings, options)
         write_metadata(folder, samples)
-    notes = (*_notes(intake, annotations, source, samples), *split_notes)
+    notes = (*_notes(intake, source, samples), *split_notes)
     return Imported(dataset=Dataset(root=out, samples=samples), notes=notes)
 
 
@@ -121,7 +131,7 @@ def add_folder(source: Path, root: Path, options: ImportOptions | None = None) -
                      if path.is_relative_to(root / "images")}  # fmt: skip
     folder = Path(tempfile.mkdtemp(dir=root, prefix=".adding."))
     try:
-        annotations = _take_all(source, folder, options, intake)
+        _take_all(source, folder, options, intake)
         new = tuple(_sample(record) for record in intake.records)
         new = _grouped(before.samples, old, new, intake.readings)
         with locked(root):
@@ -135,12 +145,12 @@ def add_folder(source: Path, root: Path, options: ImportOptions | None = None) -
     messages = [f"{len(new)} pictures were added to {root}."]
     if intake.given:
         messages.append(f"{len(intake.given)} unlabelled pictures received a label.")
-    notes = (*messages, *_notes(intake, annotations, source, samples))
+    notes = (*messages, *_notes(intake, source, samples))
     return Imported(dataset=Dataset(root=root, samples=samples), notes=notes)
 
 
-def _take_all(source: Path, folder: Path, options: ImportOptions, intake: _Intake) -> Annotations:
-    """Copy the pictures of a source into a folder and collect their records; return the boxes."""
+def _take_all(source: Path, folder: Path, options: ImportOptions, intake: _Intake) -> None:
+    """Copy the pictures of a source into a folder and collect their records."""
     if options.annotations is not None:
         annotations = read_annotations(options.annotations)
     else:
@@ -149,18 +159,32 @@ def _take_all(source: Path, folder: Path, options: ImportOptions, intake: _Intak
         source,
         good=options.good,
         mask_suffix=options.mask_suffix,
-        unlabelled=options.unlabelled or bool(annotations),
+        unlabelled=options.unlabelled or bool(annotations.pictures),
     )
+    _describe(found, annotations, source, options, intake)
     readings = read_all([(item.path, item.mask) for item in found], "Reading pictures", keep_data=True)
     for item, reading in zip(found, readings, strict=True):
-        _take(item, reading, source, folder, annotations, options, intake)
+        _take(item, reading, source, folder, options, intake)
     _refuse(intake.faults, source)
-    if options.annotations is not None and not intake.boxes:
+
+
+def _describe(
+    found: Sequence[Found], annotations: Annotations, source: Path, options: ImportOptions, intake: _Intake
+) -> None:
+    """Match the label file with the pictures, and refuse one that says nothing about them."""
+    intake.described, others = annotations.of([item.path for item in found], source)
+    intake.notes = annotations.notes
+    if others:
+        intake.notes += (f"{others} annotated pictures are not in {source}.",)
+    name = options.object_name
+    if options.annotations is not None and not any(
+        said.tags or said.fields or any(name in (None, mark.name) or mark.outline for mark in said.shapes)
+        for said in intake.described.values()
+    ):
         raise DatasetError(
-            f"{options.annotations}: expected boxes for the pictures in {source}, found none. "
+            f"{options.annotations}: expected boxes, outlines or labels for the pictures in {source}, found none. "
             "Check --annotations and --object; pictures are matched by file name."
         )
-    return annotations
 
 
 def _grouped(
@@ -218,7 +242,6 @@ def _take(
     reading: Reading | Unreadable,
     source: Path,
     folder: Path,
-    annotations: Annotations,
     options: ImportOptions,
     intake: _Intake,
 ) -> None:
@@ -226,36 +249,67 @@ def _take(
     if isinstance(reading, Unreadable):
         intake.faults.append(reading.reason)
         return
-    first = intake.first_with.setdefault(reading.pixels_sha256, item)
-    if first is not item:
-        intake.copies += 1
-        if first.path in intake.held and None in (first.label, item.label):
-            if item.label is not None:
-                intake.given[first.path] = (item.label, item.defect)
-        elif (first.label, first.defect) != (item.label, item.defect):
-            intake.faults.append(
-                f"{first.path} ({_named(first)}) and {item.path} ({_named(item)}) are the same picture with different "
-                "labels. Keep the one with the right label."
-            )
+    try:
+        said = intake.described.get(item.path)
+        both = joined(item, said, reading.size_wh, good=options.good, object_name=options.object_name)
+    except DatasetError as error:
+        intake.faults.append(str(error) if str(item.path) in str(error) else f"{item.path}: {error}")
+        return
+    item = both.item
+    if _is_copy(item, reading, intake):
         return
     record: dict[str, Any] = {key: value for key, value in item.record.items() if value is not None}
-    record |= _identity(item.path.relative_to(source).as_posix(), options)
-    record |= _boxes(item, reading.size_wh, source, annotations, options, intake)
+    record |= _identity(item.path.relative_to(source).as_posix(), options) | both.columns
     kind = re.sub(r"[^\w.+-]+", "_", _named(item))
     name = _free_name(item.path, source, kind, intake.names)
-    if reading.mask_marks and item.mask is not None:
+    mask = _mask_file(both, reading)
+    if mask is not None:
         if item.label is Label.GOOD:
             intake.faults.append(
                 f"{item.mask} marks a defect on a picture labelled good. Correct the label or the mask."
             )
             return
-        record["mask_file_name"] = f"masks/{kind}/{Path(name).stem}{item.mask.suffix}"
-        _write(folder / record["mask_file_name"], images.read_bytes(item.mask))
-    intake.empty_masks += item.mask is not None and not reading.mask_marks
+        record["mask_file_name"] = f"masks/{kind}/{Path(name).stem}{mask[0]}"
+        _write(folder / record["mask_file_name"], mask[1])
+    intake.empty_masks += mask is None and (item.mask is not None or both.mask is not None)
+    _count(both, intake)
     record |= {"file_name": f"images/{kind}/{name}", "label": item.label, "defect": item.defect}
     _write(folder / record["file_name"], reading.data)
     intake.records.append(record)
     intake.readings.append(replace(reading, data=b""))
+
+
+def _is_copy(item: Found, reading: Reading, intake: _Intake) -> bool:
+    """Whether a picture was taken before; a copy with another label is a fault."""
+    first = intake.first_with.setdefault(reading.pixels_sha256, item)
+    if first is item:
+        return False
+    intake.copies += 1
+    if first.path in intake.held and None in (first.label, item.label):
+        if item.label is not None:
+            intake.given[first.path] = (item.label, item.defect)
+    elif (first.label, first.defect) != (item.label, item.defect):
+        intake.faults.append(
+            f"{first.path} ({_named(first)}) and {item.path} ({_named(item)}) are the same picture with different "
+            "labels. Keep the one with the right label."
+        )
+    return True
+
+
+def _mask_file(both: Joined, reading: Reading) -> tuple[str, bytes] | None:
+    """Suffix and content of a picture's mask: the outlines of the label file if it has any, else the mask's file."""
+    if both.mask is not None:
+        return (".png", images.encode_png(both.mask.astype(np.uint8) * 255)) if both.mask.any() else None
+    if both.item.mask is None or not reading.mask_marks:
+        return None
+    return both.item.mask.suffix, images.read_bytes(both.item.mask)
+
+
+def _count(both: Joined, intake: _Intake) -> None:
+    intake.boxes += len(both.boxes)
+    intake.several_boxes += "objects" in both.columns and "box_xyxy" not in both.columns
+    intake.outlined += both.mask is not None
+    intake.unknown.update(both.unknown)
 
 
 def _named(item: Found) -> str:
@@ -279,30 +333,6 @@ def _identity(name: str, options: ImportOptions) -> dict[str, str]:
             )
         identity[key] = match.group(1)
     return identity
-
-
-def _boxes(
-    item: Found,
-    size_wh: tuple[int, int],
-    source: Path,
-    annotations: Annotations,
-    options: ImportOptions,
-    intake: _Intake,
-) -> dict[str, Any]:
-    """The box of a picture with exactly one object; several objects are stored as ``objects`` without a region."""
-    marked = [
-        mark.in_pixels(size_wh, str(item.path))
-        for mark in marked_in(annotations, item.path, source)
-        if options.object_name in (None, mark.name)
-    ]
-    intake.boxes += len(marked)
-    if len(marked) == 1:
-        return {"box_xyxy": marked[0].box_xyxy, "quad": marked[0].quad, "object_name": marked[0].name}
-    if marked:
-        intake.several_boxes += 1
-        xywh = [(x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in (mark.box_xyxy for mark in marked)]
-        return {"objects": {"bbox": xywh, "categories": [mark.name for mark in marked]}}
-    return {}
 
 
 def _free_name(path: Path, source: Path, kind: str, taken: set[str]) -> str:
@@ -348,21 +378,32 @@ def _with_splits(
     blank = sum(not reading.look.comparable for reading in readings)
     if blank:
         notes.append(f"{blank} pictures have too little texture to find near-duplicates. Name parts with --part-regex.")
-    if options.fractions is None and all(sample.split is not None for sample in samples):
+    given = [sample.split is not None for sample in samples]
+    labelled = [sample.label is not None for sample in samples]
+    if options.fractions is None and any(given) and all(map(operator.ge, given, labelled)):
         return samples, [*notes, "The splits of the source were kept. Use --splits to make new ones."]
     fractions = options.fractions or Fractions()
     samples = resplit(samples, fractions, options.seed, within_lots=options.split_within_lots)
     return samples, [*notes, *gaps(samples, fractions)]
 
 
-def _notes(intake: _Intake, annotations: Annotations, source: Path, samples: Sequence[Sample]) -> list[str]:
+def _notes(intake: _Intake, source: Path, samples: Sequence[Sample]) -> list[str]:
     notes = [note for note in (images.others(source), parts_with_both_labels(samples)) if note]
     if intake.copies:
         notes.append(f"{intake.copies} exact duplicates of other pictures were skipped.")
     if intake.empty_masks:
         notes.append(f"{intake.empty_masks} empty masks were skipped.")
-    if annotations:
+    notes += intake.notes
+    if intake.described:
         notes.append(f"{intake.boxes} boxes were read.")
+    if intake.outlined:
+        notes.append(
+            f"{intake.outlined} pictures have outlined defects, which became masks (--object NAME reads outlines of "
+            "that class as parts)."
+        )
+    if intake.unknown:
+        classes = ", ".join(f"{name} ({count})" for name, count in intake.unknown.most_common(10))
+        notes.append(f"Classes of whole pictures that say neither good nor bad were skipped: {classes}. See --good.")
     if intake.several_boxes:
         notes.append(
             f"{intake.several_boxes} pictures have several boxes: these are stored as objects, not as the region of "
