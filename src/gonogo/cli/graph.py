@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gonogo.cli.device import DeviceOption
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -33,6 +35,7 @@ def graph_command(
             help="Also count the operations in torch, for a fine-tuned or distilled bundle (needs gonogo[finetune]).",
         ),
     ] = False,
+    device: DeviceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show how the network runs on this processor: sizes, fused and removed operations, precision.
