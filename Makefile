@@ -123,6 +123,11 @@ study-curves: setup
 study-ablation: setup
 	$(MEASURE) study_ablation $(STUDY)
 
+# Latency by framework, topology and device, in one run; QUICK=1 leaves out torch.compile. ARGS='--only resnet50'
+.PHONY: study-frameworks
+study-frameworks: setup
+	$(MEASURE) study_frameworks --out study/frameworks.md$(QUICKLY)
+
 # Smaller measurements; the first lines of benchmarks/NAME.py tell what ARGS each needs.
 MEASUREMENTS = evidence-speed evidence-maps training-speed tiling solar-cells noise-calibration streams page-times screenshots
 .PHONY: $(MEASUREMENTS)

@@ -168,7 +168,7 @@ def _print_steps(console: Console, steps: tuple[ConversionStep, ...]) -> None:
         markup=False,
         highlight=False,
     )
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, collapse_padding=True, pad_edge=False)
     table.add_column("step", no_wrap=True)
     for title in ("size", "step before", "changed", "first step", "changed", "AUROC"):
         table.add_column(title, justify="right", no_wrap=True)
