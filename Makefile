@@ -114,6 +114,11 @@ STUDY = --out study$(if $(DATA), --data $(DATA))$(QUICKLY)
 study-roi: setup
 	$(MEASURE) study_roi --out study/roi$(QUICKLY)
 
+# Training curves of the article's two box losses; ARGS='--weights FILE', ARGS='--data DATASET'.
+.PHONY: study-losses
+study-losses: setup
+	$(MEASURE) study_losses --out study/losses$(QUICKLY)
+
 study-seeds: setup
 	$(MEASURE) study_seeds $(STUDY)
 

@@ -49,7 +49,18 @@ _REDUCTIONS: dict[str, Callable[..., Tensor]] = {
     "ReduceMax": torch.amax,
     "ReduceMin": torch.amin,
 }
-_STRUCTURE = ("Convert", "Transpose", "Reshape", "Concat", "Unsqueeze", "Squeeze", "TopK", "Interpolate", "Clamp")
+_STRUCTURE = (
+    "Convert",
+    "Transpose",
+    "Reshape",
+    "Concat",
+    "Unsqueeze",
+    "Squeeze",
+    "TopK",
+    "Interpolate",
+    "Clamp",
+    "Slice",
+)
 _WINDOWED = ("Convolution", "GroupConvolution", "AvgPool", "MaxPool")
 _KNOWN = {*_BINARY, *_UNARY, *_REDUCTIONS, *_STRUCTURE, *_WINDOWED, "MatMul", "Parameter", "Constant", "Result"}
 
@@ -130,11 +141,20 @@ def _structured(node: ov.Node, kind: str, facts: dict[str, Any], inputs: list[Te
             return torch.cat(inputs, dim=int(facts["axis"]))
         case "Clamp":
             return torch.clamp(whole, float(facts["min"]), float(facts["max"]))
+        case "Slice":
+            return _sliced(whole, *(each.reshape(-1).tolist() for each in inputs[1:]))
         case "TopK":
             largest = facts["mode"] == "max"
             return torch.topk(whole, int(inputs[1]), dim=int(facts["axis"]), largest=largest).values
         case _:
             return functional.interpolate(whole, size=tuple(node.output(0).get_shape())[2:], mode=str(facts["mode"]))
+
+
+def _sliced(whole: Tensor, start: list[int], stop: list[int], step: list[int], axes: list[int] | None = None) -> Tensor:
+    cuts = [slice(None)] * whole.ndim
+    for number, axis in enumerate(range(len(start)) if axes is None else axes):
+        cuts[axis] = slice(start[number], stop[number], step[number])
+    return whole[tuple(cuts)]
 
 
 def _windowed(kind: str, facts: dict[str, Any], inputs: list[Tensor]) -> Tensor:
