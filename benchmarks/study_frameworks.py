@@ -50,12 +50,10 @@ def main() -> None:
     given = parser.parse_args()
     repeats = given.repeats or (8 if given.quick else 40)
     if given.one_thread:
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # each framework takes as many threads as cores
         torch.set_num_threads(1)
-    clock = time.process_time if given.one_thread else time.perf_counter
     table: dict[str, Figures] = {}
     for name in given.only:
-        table[name] = measure(name, repeats=repeats, compiled=not given.quick, clock=clock)
+        table[name] = measure(name, repeats=repeats, compiled=not given.quick, one_thread=given.one_thread)
         for framework, found in table[name].items():
             console.print(f"{name}: {framework}: {_cell(found)}", markup=False, highlight=False)
     text = as_markdown(table)
@@ -66,10 +64,11 @@ def main() -> None:
     print_figures({"machine": runtime.runtime_environment(), "repeats": repeats, "topologies": table})
 
 
-def measure(topology: str, *, repeats: int, compiled: bool, clock: Callable[[], float]) -> Figures:
+def measure(topology: str, *, repeats: int, compiled: bool, one_thread: bool) -> Figures:
     """Median milliseconds of one topology in every framework, and how many times as fast as torch eager it is."""
     side = architecture(topology).side
-    contenders = _contenders(classifier(topology), (side, side), compiled=compiled)
+    contenders = _contenders(classifier(topology), (side, side), compiled=compiled, threads=int(one_thread))
+    clock = time.process_time if one_thread else time.perf_counter
     picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     runs = {name: partial(each, picture) for name, each in contenders.items() if not isinstance(each, str)}
     times = take_turns(runs, repeats=repeats, description=topology, clock=clock)
@@ -93,11 +92,11 @@ def classifier(topology: str) -> nn.Module:
     return nn.Sequential(network, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(found.shape[1], 2)).eval()
 
 
-def _contenders(network: nn.Module, size_wh: tuple[int, int], *, compiled: bool) -> dict[str, Run | str]:
-    found: dict[str, Run | str] = dict(rivals.networks(network, size_wh, compiled=compiled))
+def _contenders(network: nn.Module, size_wh: tuple[int, int], *, compiled: bool, threads: int) -> dict[str, Run | str]:
+    found: dict[str, Run | str] = dict(rivals.networks(network, size_wh, compiled=compiled, threads=threads))
     graph = rivals.exported(network, size_wh)
     quantized = in_int8(graph)
-    found["OpenVINO, INT8"] = runtime.compile_graph(quantized)
+    found["OpenVINO, INT8"] = runtime.compile_graph(quantized, threads=threads)
     for device in devices.available():
         if device != devices.CPU:
             found[f"OpenVINO, FP32, {device}"] = runtime.compile_graph(graph, device=device)

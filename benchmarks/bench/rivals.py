@@ -81,16 +81,25 @@ def resnet50() -> nn.Module:
 
 
 def networks(
-    network: nn.Module, size_wh: tuple[int, int], *, compiled: bool
+    network: nn.Module, size_wh: tuple[int, int], *, compiled: bool, threads: int = 0
 ) -> dict[str, Callable[[Picture], object] | str]:
-    """Return a bare network in several runtimes, each as a function of one picture, or why it is unavailable."""
+    """Return a bare network in several runtimes, each as a function of one picture, or why it is unavailable.
+
+    Args:
+        network: The network, in torch.
+        size_wh: Width and height of its pictures.
+        compiled: Whether to include torch.compile, which takes minutes.
+        threads: Threads of ONNX Runtime and OpenVINO; 0 takes every core. torch's are set by its caller.
+    """
     found: dict[str, Callable[[Picture], object] | str] = {"torch eager": in_torch(network)}
     found["torch.compile"] = _compiled(network, size_wh) if compiled else "not with --quick: compiling takes minutes"
-    found["ONNX Runtime, FP32"] = _in_onnx_runtime(network, size_wh)
+    found["ONNX Runtime, FP32"] = _in_onnx_runtime(network, size_wh, threads)
     graph = exported(network, size_wh)
-    found["OpenVINO, FP32"] = runtime.compile_graph(graph)
+    found["OpenVINO, FP32"] = runtime.compile_graph(graph, threads=threads)
     able = "BF16" in next(each for each in find_devices() if each.default).capabilities
-    found["OpenVINO, BF16"] = runtime.compile_graph(graph, precision="bf16") if able else "this processor has no BF16"
+    found["OpenVINO, BF16"] = (
+        runtime.compile_graph(graph, precision="bf16", threads=threads) if able else "this processor has no BF16"
+    )
     return found
 
 
@@ -132,7 +141,7 @@ def _compiled(network: nn.Module, size_wh: tuple[int, int]) -> Callable[[Picture
     return run
 
 
-def _in_onnx_runtime(network: nn.Module, size_wh: tuple[int, int]) -> Callable[[Picture], object] | str:
+def _in_onnx_runtime(network: nn.Module, size_wh: tuple[int, int], threads: int) -> Callable[[Picture], object] | str:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401  torch's exporter asks for it
@@ -143,7 +152,7 @@ def _in_onnx_runtime(network: nn.Module, size_wh: tuple[int, int]) -> Callable[[
         example = torch.zeros(1, size_wh[1], size_wh[0], 3, dtype=torch.uint8)
         torch.onnx.export(_Whole(network).eval(), (example,), path, dynamo=True, external_data=False, verbose=False)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda picture: session.run(None, {name: picture[None]})
