@@ -119,6 +119,11 @@ STUDY = --out study$(if $(DATA), --data $(DATA))$(QUICKLY)
 study-roi: setup
 	$(MEASURE) study_roi --out study/roi$(QUICKLY)
 
+# Training curves of the article's two box losses; ARGS='--weights FILE', ARGS='--data DATASET'.
+.PHONY: study-losses
+study-losses: setup
+	$(MEASURE) study_losses --out study/losses$(QUICKLY)
+
 study-seeds: setup
 	$(MEASURE) study_seeds $(STUDY)
 
@@ -132,6 +137,11 @@ study-ablation: setup
 # Solar cells are judged where elpv-dataset is installed (make setup-photos).
 study-claims: setup
 	$(MEASURE) study_claims $(STUDY)
+
+# Latency by framework, topology and device, in one run; QUICK=1 leaves out torch.compile. ARGS='--only resnet50'
+.PHONY: study-frameworks
+study-frameworks: setup
+	$(MEASURE) study_frameworks --out study/frameworks.md$(QUICKLY)
 
 # Smaller measurements; the first lines of benchmarks/NAME.py tell what ARGS each needs.
 MEASUREMENTS = evidence-speed evidence-maps training-speed tiling solar-cells noise-calibration streams page-times screenshots

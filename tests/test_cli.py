@@ -102,6 +102,7 @@ def test_inspect_prints_one_object_per_picture(trained: Path, discs: Dataset, tm
             "go_below",
             "no_go_above",
             "go_without_promise",
+            "device",
             "kind",
             "kind_share",
         }

@@ -101,7 +101,7 @@ def test_text_that_is_no_text_does_not_break_a_message() -> None:
     ],
 )
 def test_a_message_of_another_version_kind_or_direction_is_an_error_that_says_what_was_expected(line: str) -> None:
-    with pytest.raises(MessageError, match=r"expected a message of version 1.*same installation"):
+    with pytest.raises(MessageError, match=r"expected a message of version 2.*same installation"):
         decode_for_worker(line)
 
 
@@ -121,19 +121,19 @@ def test_a_worker_ends_at_a_message_that_it_does_not_know() -> None:
 
     results = io.StringIO()
     with pytest.raises(MessageError, match="dance"):
-        serve_supervisor(Idle(), io.StringIO('{"version": 1, "message": {"kind": "dance"}}\n'), results)  # type: ignore[arg-type]
+        serve_supervisor(Idle(), io.StringIO('{"version": 2, "message": {"kind": "dance"}}\n'), results)  # type: ignore[arg-type]
     assert decode_for_supervisor(results.getvalue()) == Ready(report=WorkerReport())
 
 
 def test_a_worker_of_another_version_is_killed_and_the_status_says_why(tmp_path: Path) -> None:
     settings = settings_for(tmp_path / "line")
     settings = settings.model_copy(update={"watchdog": settings.watchdog.model_copy(update={"restarts": 1})})
-    script = 'import time; print(\'{"version": 2, "message": {"kind": "ready"}}\', flush=True); time.sleep(60)'
+    script = 'import time; print(\'{"version": 1, "message": {"kind": "ready"}}\', flush=True); time.sleep(60)'
     supervisor = Supervisor(settings, [sys.executable, "-c", script], lambda _: None)
     supervisor.start()
     while supervisor.health is not Health.DOWN:
         time.sleep(0.01)
     notes = [note.details["reason"] for note in supervisor._notes]
     supervisor.stop()
-    assert all("expected a message of version 1" in str(reason) for reason in notes)
+    assert all("expected a message of version 2" in str(reason) for reason in notes)
     assert notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -12,11 +13,13 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import openvino as ov
 import torch
 import torchvision
 from torch import nn
 
 from gonogo import images, runtime
+from gonogo.devices import find_devices
 from gonogo.export import to_graph
 from gonogo.roi import Roi
 from gonogo.runtime import Picture
@@ -77,17 +80,34 @@ def resnet50() -> nn.Module:
     return network.eval()
 
 
-def networks(size_wh: tuple[int, int], *, compiled: bool) -> dict[str, Callable[[Picture], object] | str]:
-    """Return the bare ResNet-50 in several runtimes, each as a function of one picture, or why it is unavailable."""
-    network = resnet50()
-    found: dict[str, Callable[[Picture], object] | str] = {"torch eager": _in_torch(network)}
+def networks(
+    network: nn.Module, size_wh: tuple[int, int], *, compiled: bool, threads: int = 0
+) -> dict[str, Callable[[Picture], object] | str]:
+    """Return a bare network in several runtimes, each as a function of one picture, or why it is unavailable.
+
+    Args:
+        network: The network, in torch.
+        size_wh: Width and height of its pictures.
+        compiled: Whether to include torch.compile, which takes minutes.
+        threads: Threads of ONNX Runtime and OpenVINO; 0 takes every core. torch's are set by its caller.
+    """
+    found: dict[str, Callable[[Picture], object] | str] = {"torch eager": in_torch(network)}
     found["torch.compile"] = _compiled(network, size_wh) if compiled else "not with --quick: compiling takes minutes"
-    found["ONNX Runtime, FP32"] = _in_onnx_runtime(network, size_wh)
+    found["ONNX Runtime, FP32"] = _in_onnx_runtime(network, size_wh, threads)
+    graph = exported(network, size_wh)
+    found["OpenVINO, FP32"] = runtime.compile_graph(graph, threads=threads)
+    able = "BF16" in next(each for each in find_devices() if each.default).capabilities
+    found["OpenVINO, BF16"] = (
+        runtime.compile_graph(graph, precision="bf16", threads=threads) if able else "this processor has no BF16"
+    )
+    return found
+
+
+def exported(network: nn.Module, size_wh: tuple[int, int]) -> ov.Model:
+    """Return the OpenVINO graph of a bare network."""
     graph = to_graph(_Whole(network), size_wh)
     graph.outputs[0].get_tensor().set_names({"logits"})
-    for name, precision in (("OpenVINO, FP32", "f32"), ("OpenVINO, BF16", "bf16")):
-        found[name] = runtime.compile_graph(graph, precision=precision)  # type: ignore[arg-type]
-    return found
+    return graph
 
 
 class _Whole(nn.Module):
@@ -101,18 +121,19 @@ class _Whole(nn.Module):
         return self.network((pictures.permute(0, 3, 1, 2).float() - 127.5) / 58.0)  # type: ignore[no-any-return]
 
 
-def _in_torch(network: nn.Module) -> Callable[[Picture], object]:
-    whole = _Whole(network)
+def in_torch(network: nn.Module, device: str = "cpu") -> Callable[[Picture], object]:
+    """Return a bare network in torch, eager, on one of torch's devices."""
+    whole = _Whole(copy.deepcopy(network).to(device) if device != "cpu" else network)
 
     def run(picture: Picture) -> object:
         with torch.inference_mode():
-            return whole(torch.from_numpy(picture[None])).numpy()
+            return whole(torch.from_numpy(picture[None]).to(device)).cpu().numpy()
 
     return run
 
 
 def _compiled(network: nn.Module, size_wh: tuple[int, int]) -> Callable[[Picture], object] | str:
-    run = _in_torch(torch.compile(network))  # type: ignore[arg-type]
+    run = in_torch(torch.compile(network))  # type: ignore[arg-type]
     try:
         run(np.zeros((size_wh[1], size_wh[0], 3), np.uint8))
     except Exception as error:  # noqa: BLE001  a missing compiler is reported in the table
@@ -120,7 +141,7 @@ def _compiled(network: nn.Module, size_wh: tuple[int, int]) -> Callable[[Picture
     return run
 
 
-def _in_onnx_runtime(network: nn.Module, size_wh: tuple[int, int]) -> Callable[[Picture], object] | str:
+def _in_onnx_runtime(network: nn.Module, size_wh: tuple[int, int], threads: int) -> Callable[[Picture], object] | str:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401  torch's exporter asks for it
@@ -131,7 +152,7 @@ def _in_onnx_runtime(network: nn.Module, size_wh: tuple[int, int]) -> Callable[[
         example = torch.zeros(1, size_wh[1], size_wh[0], 3, dtype=torch.uint8)
         torch.onnx.export(_Whole(network).eval(), (example,), path, dynamo=True, external_data=False, verbose=False)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda picture: session.run(None, {name: picture[None]})

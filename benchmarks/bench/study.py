@@ -243,7 +243,7 @@ class _Bench:
     def _networks(self) -> list[Row]:
         """The bare ResNet-50 on a picture that is ready; ratio: how many times faster than torch eager."""
         size_wh = self.reference.recipe.size_wh
-        everything = rivals.networks(size_wh, compiled=self.extent.compiled)
+        everything = rivals.networks(rivals.resnet50(), size_wh, compiled=self.extent.compiled)
         runs = {name: run for name, run in everything.items() if not isinstance(run, str)}
         runs["OpenVINO, INT8 (bundle)"] = stages.bare_network(self.reference)
         picture = np.random.default_rng(0).integers(0, 256, (size_wh[1], size_wh[0], 3), np.uint8)

@@ -169,7 +169,7 @@ class _Bench:
             if margins:
                 own = sight(head, scaling, self._val).box.double().numpy()
                 margin = _try_margin(own, self._val, boxes, self._test, seed=seed, labels=labels)
-            measured = _measure(boxes, self._test.boxes.astype(np.float64))
+            measured = measure_boxes(boxes, self._test.boxes.astype(np.float64))
             runs.append(
                 Run(head=recipe.head.value, loss=recipe.loss.value, labels=labels, measured=measured, margin=margin)
             )
@@ -185,7 +185,8 @@ def _grid(locating: Locating, steps: int) -> Iterator[Locating]:
             yield replace(locating, head=head, loss=loss, learning_rate=rate, steps=steps)
 
 
-def _measure(boxes: Boxes, truth: Boxes) -> Measured:
+def measure_boxes(boxes: Boxes, truth: Boxes) -> Measured:
+    """How well boxes fit the truth; both as shares of the picture."""
     iou = _shared(boxes, truth) / (_area(boxes) + _area(truth) - _shared(boxes, truth))
     grown = _grown(boxes, FIXED_MARGIN)
     missed = _area(truth) - _shared(grown, truth)

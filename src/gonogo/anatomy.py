@@ -18,6 +18,8 @@ import openvino as ov
 
 from gonogo.bundle import Bundle
 from gonogo.config import settings
+from gonogo.devices import device_name, missing, options_of
+from gonogo.errors import BundleError
 from gonogo.progress import track
 
 _PASSIVE = {"Constant", "Parameter", "Result", "Const", "Input", "Output"}
@@ -99,18 +101,25 @@ def dissect(opened: Bundle, *, runs: int = 0) -> Anatomy:
     Args:
         opened: The bundle.
         runs: Number of timed inferences on random noise; 0 times nothing. Profiling slows each run down slightly.
+
+    Raises:
+        BundleError: OpenVINO cannot compile the graph on the device of this machine's settings.
+        InputError: There is no device of that name.
     """
     machine = settings()
+    device = device_name(machine.device)
     options: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": opened.manifest.precision,
         "PERFORMANCE_HINT": "LATENCY",
         "PERF_COUNT": runs > 0,
+        **options_of(device, precision=opened.manifest.precision, threads=machine.threads),
     }
-    if machine.threads:
-        options["INFERENCE_NUM_THREADS"] = machine.threads
     core = ov.Core()
     stored = core.read_model(opened.classifier)
-    compiled = core.compile_model(stored, machine.device, options)
+    try:
+        compiled = core.compile_model(stored, device, options)
+    except RuntimeError as error:
+        why = missing(device) or str(error).strip().splitlines()[-1]
+        raise BundleError(f"{opened.root}: OpenVINO cannot compile its graph on {device}: {why}.") from error
     executed = [
         node for node in compiled.get_runtime_model().get_ordered_ops() if _rt_info(node, "layerType") not in _PASSIVE
     ]

@@ -43,6 +43,8 @@ class JudgedFile:
     verdict: Verdict
     readable: bool
     """Whether the file could be decoded."""
+    device: str
+    """The device that judged it, and why it is not the one that was asked for; see `gonogo.devices.DeviceUse`."""
 
 
 def judge_job(inspector: Inspector, job: BatchJob) -> JudgedFile:
@@ -50,7 +52,7 @@ def judge_job(inspector: Inspector, job: BatchJob) -> JudgedFile:
     photograph, verdict = inspector.inspect_file(job.file)
     if photograph is not None and job.heatmap is not None:
         write_beside(job.heatmap, encode_jpeg(overlay(photograph.frame, verdict, inspector.heat_scale)))
-    return JudgedFile(job=job, verdict=verdict, readable=photograph is not None)
+    return JudgedFile(job=job, verdict=verdict, readable=photograph is not None, device=str(inspector.device))
 
 
 def judge_files(bundle: Path, jobs: Sequence[BatchJob], *, workers: int) -> Iterator[JudgedFile]:

@@ -163,6 +163,7 @@ def replace_operating_point(
     now: str,
     files: Mapping[str, bytes | None] | None = None,
     golden: tuple[Golden, ...] | None = None,
+    proven_on: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Replace the operating point of a bundle; the graph stays unchanged.
 
@@ -174,6 +175,7 @@ def replace_operating_point(
         now: Time of the revision, UTC, ISO 8601.
         files: Other files of the new revision, by file name; ``None`` removes the old file.
         golden: Entries of the new golden frames, whose pictures are in ``files``; omit to keep the old ones.
+        proven_on: Where their scores were computed, see `gonogo.runtime.runtime_environment`; omit to keep the old.
     """
     before = bundle.manifest
     old_files = {
@@ -182,7 +184,7 @@ def replace_operating_point(
     history = _history(bundle, now, old_files, golden=None if golden is None else before.golden)
     manifest = before.model_copy(update={"operating_point": point, "revisions": history})
     if golden is not None:
-        manifest = manifest.model_copy(update={"golden": golden})
+        manifest = manifest.model_copy(update={"golden": golden, "proven_on": proven_on or before.proven_on})
     with folder_beside(bundle.root, replace=True) as partial:
         shutil.copytree(bundle.root, partial, dirs_exist_ok=True)
         for name, kept in old_files.items():
@@ -210,6 +212,7 @@ def _history(
         bundle_sha256=bundle.sha256,
         files=old_files,
         golden=golden,
+        proven_on=None if golden is None else bundle.manifest.proven_on,
     )
     return (*bundle.manifest.revisions, revision)
 

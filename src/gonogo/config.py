@@ -137,11 +137,15 @@ class Settings(BaseSettings):
     """File with the key that authenticates compiled graphs; created on first use, readable by this user only; safe to
     delete."""
     device: str = "CPU"
-    """OpenVINO device name."""
+    """Device that bundles judge on, see `gonogo.devices.device_name`; the commands' ``--device``."""
     threads: int = Field(default=0, ge=0)
     """Number of inference threads; 0 lets OpenVINO choose."""
     progress_file: Path | None = None
     """File to which `gonogo.progress` writes its progress, for another process to read."""
+
+    def on_cpu(self) -> Settings:
+        """Return these settings with the CPU as device: bundles are made and certified there first."""
+        return self.model_copy(update={"device": "CPU"})
 
 
 @functools.cache

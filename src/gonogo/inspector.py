@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from gonogo import bundle, drift, images, roi, runtime, tiling
+from gonogo import bundle, devices, drift, images, roi, runtime, tiling
 from gonogo.bundle import Bundle
+from gonogo.bundle_graphs import BundleGraphs
 from gonogo.cascade import Cascade, Outputs
-from gonogo.compiled import CompiledCache
 from gonogo.config import Recipe, Settings, settings
 from gonogo.defect_kinds import UNLIKE
+from gonogo.devices import DeviceUse
 from gonogo.errors import BundleError, ImageError, UnlocatedError
 from gonogo.heatmap import HeatScale
 from gonogo.images import Photograph
 from gonogo.images.geometry import relocated, scaled_region
+from gonogo.names import readable
 from gonogo.operating_point import without_promise
 from gonogo.roi import Roi
 from gonogo.runtime import Graph, Picture
@@ -39,9 +43,16 @@ class Inspector:
     """
 
     def __init__(
-        self, opened: Bundle, graph: Graph, search: Roi | None = None, *, cascade: Cascade | None = None
+        self,
+        opened: Bundle,
+        graph: Graph,
+        search: Roi | None = None,
+        *,
+        cascade: Cascade | None = None,
+        device: DeviceUse = DeviceUse(),  # noqa: B008  immutable
     ) -> None:
         self.bundle = opened
+        self.device = device
         self.roi = search or roi.WholeRoi()
         self.cascade = cascade
         self._graph = graph
@@ -54,6 +65,10 @@ class Inspector:
         Graphs compiled at an earlier start are taken from the cache if they are authentic. If they do not reproduce the
         golden scores, they are compiled again from the sealed files and the golden frames are replayed once more.
 
+        Another device than the CPU must be there, compile every graph, and reproduce the golden frames, whatever
+        ``replay`` says. If it does not, the inspector runs on the CPU, and `device` and a line on standard error say
+        why.
+
         Args:
             path: The bundle's folder.
             machine: Device, threads and cache; defaults to `gonogo.config.settings`.
@@ -61,34 +76,52 @@ class Inspector:
 
         Raises:
             BundleError: The bundle was changed, cannot be compiled, or does not reproduce its golden scores.
+            InputError: There is no device of that name.
         """
         machine = machine or settings()
+        asked = devices.device_name(machine.device)
         opened = bundle.read_bundle(path)
-        graphs = _Graphs(opened, machine)
-        inspector = cls._assembled(opened, graphs)
+        if asked == devices.CPU:
+            return cls._on(DeviceUse(), opened, machine, replay=replay)
+        reason = devices.missing(asked) or ("" if opened.manifest.golden else "the bundle has no golden frames")
+        if not reason:
+            try:
+                return cls._on(DeviceUse(asked=asked, used=asked), opened, machine, replay=True)
+            except BundleError as error:
+                reason = error.short if isinstance(error, _UnreproducedError) else str(error)
+        inspector = cls._on(DeviceUse(asked=asked, reason=readable(reason)), opened, machine, replay=replay)
+        _warn(f"{opened.root}: device {inspector.device}")
+        return inspector
+
+    @classmethod
+    def _on(cls, use: DeviceUse, opened: Bundle, machine: Settings, *, replay: bool) -> Inspector:
+        """Assemble an inspector on a device, and replay its golden frames there."""
+        graphs = BundleGraphs(opened, machine.model_copy(update={"device": use.used}))
+        inspector = cls._assembled(opened, graphs, use)
         if not replay:
             return inspector
-        environment = runtime.runtime_environment(device=machine.device, threads=machine.threads)
+        environment = runtime.runtime_environment(device=use.used, threads=machine.threads)
         try:
             inspector._replay(environment)
         except BundleError:
             if not graphs.discard_cached():
                 raise
-            inspector = cls._assembled(opened, graphs)
+            inspector = cls._assembled(opened, graphs, use)
             inspector._replay(environment)
         return inspector
 
     @classmethod
     def of_draft(cls, opened: Bundle) -> Inspector:
-        """Create an inspector from an unsealed bundle, see `gonogo.bundle.draft`; no golden frame is replayed."""
-        return cls._assembled(opened, _Graphs(opened, settings()))
+        """Create an inspector on the CPU from an unsealed bundle, see `gonogo.bundle.draft`; nothing is replayed."""
+        machine = settings().on_cpu()
+        return cls._assembled(opened, BundleGraphs(opened, machine), DeviceUse())
 
     def revised(self, opened: Bundle) -> Inspector:
         """Return an inspector with the same graphs and another manifest."""
-        return Inspector(opened, self._graph, self.roi, cascade=self.cascade)
+        return Inspector(opened, self._graph, self.roi, cascade=self.cascade, device=self.device)
 
     @classmethod
-    def _assembled(cls, opened: Bundle, graphs: _Graphs) -> Inspector:
+    def _assembled(cls, opened: Bundle, graphs: BundleGraphs, use: DeviceUse) -> Inspector:
         """Build an inspector from sealed bytes, or from graphs that were compiled from them earlier."""
         search = cascade = None
         if opened.manifest.recipe.roi != "none":
@@ -96,7 +129,10 @@ class Inspector:
             search = roi.open_roi(opened.roi, text=text, compiled=lambda network: graphs(network.name))
         if (rule := opened.manifest.cascade) is not None:
             cascade = Cascade.of(opened, graphs(bundle.TEACHER, rule.precision))
-        return cls(opened, graphs(bundle.CLASSIFIER), search, cascade=cascade)
+        graph = graphs(bundle.CLASSIFIER)
+        if devices.is_group(use.used):
+            use = replace(use, chosen=", ".join(graph.devices))
+        return cls(opened, graph, search, cascade=cascade, device=use)
 
     @property
     def path(self) -> Path:
@@ -294,51 +330,36 @@ class Inspector:
         return (UNLIKE, None) if strange else known.name(outputs["kinds"][0])
 
     def _replay(self, environment: dict[str, str]) -> None:
-        """Judge the golden frames; scores must be bit-equal on the machine of certification, else within tolerance."""
-        manifest = self.bundle.manifest
-        exact = environment == dict(manifest.proven_on)
+        """Judge the golden frames; scores must be bit-equal on the CPU of certification, else within tolerance."""
+        manifest, device = self.bundle.manifest, environment["device"]
+        exact = device == devices.CPU and environment == dict(manifest.proven_on)
+        allowed = 0.0 if exact else manifest.score_tolerance
         for file, photograph, expected in self.bundle.golden():
-            found = self.inspect(photograph).score
-            off = math.inf if found is None else abs(found - expected)
-            if off > (0.0 if exact else manifest.score_tolerance):
-                raise BundleError(
-                    f"{self.path}: expected a score of {expected!r} for {file}, found {found!r} "
-                    f"({'on the same kind of machine' if exact else f'tolerance {manifest.score_tolerance:g}'}). "
-                    f"This device ({environment['device']}) does not reproduce the bundle. Certify it again here: "
-                    "gonogo certify"
-                )
+            verdict = self.inspect(photograph)
+            off = math.inf if verdict.score is None else abs(verdict.score - expected)
+            if off <= allowed:
+                continue
+            differs = f"differs by {off:.2g}, tolerance {allowed:g}" if verdict.score is not None else verdict.reason
+            raise _UnreproducedError(
+                f"{self.path}: expected a score of {expected!r} for {file}, found {verdict.score!r} "
+                f"({'on the same kind of machine' if exact else f'tolerance {allowed:g}'}). "
+                f"This device ({device}) does not reproduce the bundle. Certify it again here: gonogo certify",
+                f"golden frame {Path(file).name} {differs}",
+            )
 
 
-class _Graphs:
-    """The compiled graphs of one bundle on this machine, by the name of their ``.xml``."""
+class _UnreproducedError(BundleError):
+    """A golden frame was judged differently than it was certified."""
 
-    def __init__(self, opened: Bundle, machine: Settings) -> None:
-        self._opened, self._machine = opened, machine
-        self._cache = CompiledCache(folder=machine.cache_dir / "compiled", key_file=machine.key_file)
-        self._kept: list[str] = []
+    def __init__(self, message: str, short: str) -> None:
+        super().__init__(message)
+        self.short = short
 
-    def __call__(self, name: str, precision: runtime.Precision | None = None) -> Graph:
-        place = runtime.Place(
-            name=str(self._opened.root.resolve() / name),
-            bundle_sha256=self._opened.sha256,
-            sealed=lambda: self._opened.graph(name),
-            cache=self._cache,
-        )
-        graph = runtime.open_graph(
-            place,
-            device=self._machine.device,
-            precision=precision or self._opened.manifest.precision,
-            threads=self._machine.threads,
-        )
-        self._kept += [place.name] * graph.kept
-        return graph
 
-    def discard_cached(self) -> bool:
-        """Discard the graphs that came from the cache, to compile them again; return whether there were any."""
-        for place in self._kept:
-            self._cache.discard(place)
-        found, self._kept = bool(self._kept), []
-        return found
+@functools.cache
+def _warn(text: str) -> None:
+    """Print a warning on standard error, once in each process."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _fault(reason: object, timings_ms: Mapping[str, float] | None = None) -> Verdict:

@@ -64,6 +64,8 @@ class Revision(Strict):
     """Its files, and where the bundle keeps them now; ``None`` if they were not kept."""
     golden: tuple[Golden, ...] | None = Field(default=None, strict=False)
     """Its golden frames, whose pictures are in ``files``; ``None`` if it had none of its own."""
+    proven_on: Mapping[str, str] | None = None
+    """Where the scores of these golden frames were computed; ``None`` in bundles of 0.1.0."""
 
 
 class VerdictCounts(Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from gonogo import devices
 from gonogo.array_types import UInt8
 from gonogo.compiled import Binding, CompiledCache
 from gonogo.errors import BundleError
@@ -35,12 +37,19 @@ cv2.setNumThreads(1)
 class Graph:
     """A compiled graph: one uint8 picture in, named arrays out."""
 
-    def __init__(self, compiled: ov.CompiledModel, *, kept: bool = False) -> None:
+    def __init__(self, compiled: ov.CompiledModel, core: ov.Core | None = None, *, kept: bool = False) -> None:
         self.kept = kept
         """Whether the graph came from the cache."""
+        self._core = core
+        """Kept alive: a graph divided among devices (``HETERO``) crashes the process without it."""
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._names = [output.any_name for output in compiled.outputs]
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of the devices that execute the graph, such as the one that ``AUTO`` chose."""
+        return tuple(self._compiled.get_property("EXECUTION_DEVICES"))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -88,15 +97,18 @@ def compile_graph(
 
     Args:
         model: A graph, the path of its ``.xml``, or the bytes of its ``.xml`` and ``.bin``.
-        device: OpenVINO device name.
+        device: Device name, as `gonogo.devices.device_name` returns it.
         precision: Precision in which the bundle's thresholds were certified.
-        threads: Number of inference threads; 0 lets OpenVINO choose.
+        threads: Number of inference threads of the CPU; 0 lets OpenVINO choose.
         many: Optimise for throughput instead of latency.
 
     Raises:
         BundleError: OpenVINO cannot read or compile the graph on this device.
     """
-    return Graph(_compile(model, device, _options(precision, threads, many=many)))
+    core = ov.Core()
+    compiled = _compile(core, model, device, _options(device, precision, threads, many=many))
+    with _explained(model, device):
+        return Graph(compiled, core)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +116,7 @@ class Place:
     """Source of a sealed graph, and the cache for its compiled form."""
 
     name: str
-    """Path of the ``.xml``; also its key in the cache."""
+    """Path of the ``.xml``; with the device its key in the cache, see `cache_key`."""
     bundle_sha256: str
     sealed: Callable[[], tuple[bytes, bytes]]
     """Returns the bytes of the ``.xml`` and the ``.bin``, verified against the seal."""
@@ -117,14 +129,14 @@ def open_graph(place: Place, *, device: str = "CPU", precision: Precision = "f32
 
     Args:
         place: The graph.
-        device: OpenVINO device name.
+        device: Device name, as `gonogo.devices.device_name` returns it.
         precision: Precision in which the bundle's thresholds were certified.
-        threads: Number of inference threads; 0 lets OpenVINO choose. A cached graph works with any number.
+        threads: Number of inference threads of the CPU; 0 lets OpenVINO choose. A cached graph works with any number.
 
     Raises:
         BundleError: OpenVINO cannot read or compile the graph on this device, or its files do not match the seal.
     """
-    options = _options(precision, threads)
+    options = _options(device, precision, threads)
     binding = {
         "bundle": place.bundle_sha256,
         "graph": Path(place.name).name,
@@ -133,16 +145,25 @@ def open_graph(place: Place, *, device: str = "CPU", precision: Precision = "f32
         "features": _processor_features(),
         "device": device,
         "precision": precision,
+        **devices.hardware(device),
     }
-    if place.cache is not None and (blob := place.cache.read(place.name, binding)) is not None:
+    core, key = ov.Core(), cache_key(place, device)
+    cache = None if devices.is_group(device) else place.cache  # AUTO cannot export a graph
+    if cache is not None and (blob := cache.read(key, binding)) is not None:
         try:
-            return Graph(ov.Core().import_model(blob, device, options), kept=True)
+            return Graph(core.import_model(blob, device, options), core, kept=True)
         except RuntimeError:  # authentic, but OpenVINO rejects it: compile the sealed graph
-            place.cache.discard(place.name)
-    compiled = _compile(place.sealed(), device, options, name=place.name)
-    if place.cache is not None:
-        _keep(compiled, place.cache, place.name, binding)
-    return Graph(compiled)
+            cache.discard(key)
+    compiled = _compile(core, place.sealed(), device, options, name=place.name)
+    if cache is not None:
+        _keep(compiled, cache, key, binding)
+    with _explained(place.name, device):
+        return Graph(compiled, core)
+
+
+def cache_key(place: Place, device: str) -> str:
+    """Return the key of a graph in its cache: each device keeps a compiled graph of its own."""
+    return place.name if device == devices.CPU else f"{place.name} on {device}"
 
 
 def _keep(compiled: ov.CompiledModel, cache: CompiledCache, name: str, binding: Binding) -> None:
@@ -153,24 +174,34 @@ def _keep(compiled: ov.CompiledModel, cache: CompiledCache, name: str, binding: 
     cache.write(name, binding, blob)
 
 
-def _options(precision: Precision, threads: int, *, many: bool = False) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": precision,
+def _options(device: str, precision: Precision, threads: int, *, many: bool = False) -> dict[str, Any]:
+    return {
         "PERFORMANCE_HINT": "THROUGHPUT" if many else "LATENCY",
+        **devices.options_of(device, precision=precision, threads=threads),
     }
-    return options | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
 
 
 def _compile(
-    model: ov.Model | Path | tuple[bytes, bytes], device: str, options: dict[str, Any], *, name: object = None
+    core: ov.Core,
+    model: ov.Model | Path | tuple[bytes, bytes],
+    device: str,
+    options: dict[str, Any],
+    *,
+    name: object = None,
 ) -> ov.CompiledModel:
-    core = ov.Core()
-    try:
+    with _explained(name or model, device):
         if isinstance(model, tuple):
             model = core.read_model(*model)
         return core.compile_model(model, device, options)
+
+
+@contextlib.contextmanager
+def _explained(name: object, device: str) -> Iterator[None]:
+    """Turn an error of OpenVINO into a `BundleError` that names the graph and the device."""
+    try:
+        yield
     except RuntimeError as error:
-        raise BundleError(f"OpenVINO cannot compile {name or model} on {device}: {_last_line(error)}") from error
+        raise BundleError(f"OpenVINO cannot compile {name} on {device}: {_last_line(error)}") from error
 
 
 def runtime_environment(*, device: str = "CPU", threads: int = 0) -> dict[str, str]:

@@ -22,6 +22,7 @@ from gonogo.certification.restore import refuse_losses
 from gonogo.certification.scores import scores_file
 from gonogo.certification.shortfall import shortfalls
 from gonogo.certification.trust import exposures, merged, refuse_leaks, refuse_other_data, trust_notes
+from gonogo.config import settings
 from gonogo.dataset import Dataset, Split
 from gonogo.dataset.judged import refuse_redealt
 from gonogo.drift import DriftReference
@@ -31,6 +32,7 @@ from gonogo.inspector import Inspector
 from gonogo.manifest import Golden
 from gonogo.operating_point import KindClaims, Loss, Promise, TradeoffPoint
 from gonogo.operating_point.tradeoff import RATES
+from gonogo.runtime import runtime_environment
 from gonogo.schema import DefectMap, Label, OperatingPoint, Scores
 
 UNNAMED = "unnamed"
@@ -108,7 +110,10 @@ def recertify(
     made = certify(inspector, dataset, promise, force=force)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     files = {drift.DRIFT: None, drift.TAUGHT: None, **replaced_files(inspector, made.files)}
-    revised = bundles.replace_operating_point(inspector.bundle, made.point, now=now, files=files, golden=made.golden)
+    environment = runtime_environment(device=inspector.device.used, threads=settings().threads)
+    revised = bundles.replace_operating_point(
+        inspector.bundle, made.point, now=now, files=files, golden=made.golden, proven_on=environment
+    )
     return Recertified(**{each.name: getattr(made, each.name) for each in fields(Certified)}, bundle=revised)
 
 

@@ -48,7 +48,9 @@ def restore(bundle: Bundle, number: int, *, force: bool = False) -> Bundle:
             name: bundle.data(wanted.files[name]) if name in wanted.files else None
             for name in sorted({*BELONGING, *frames, *wanted.files})
         }
-    return bundles.replace_operating_point(bundle, point, now=now, files=files, golden=wanted.golden)
+    return bundles.replace_operating_point(
+        bundle, point, now=now, files=files, golden=wanted.golden, proven_on=wanted.proven_on
+    )
 
 
 def refuse_losses(bundle: Bundle, lost: list[Loss]) -> None:

@@ -10,6 +10,7 @@ from gonogo import __version__
 from gonogo.cli import bundle, dataset, edge, ledger, roi, station
 from gonogo.cli.certify import certify_command
 from gonogo.cli.demo import demo_command
+from gonogo.cli.devices import devices_command
 from gonogo.cli.evaluate import evaluate_command
 from gonogo.cli.help_text import Entries, SectionedCommand
 from gonogo.cli.inspect import inspect_command
@@ -28,7 +29,15 @@ app = typer.Typer(
 )
 for group in (dataset, roi, bundle, station, ledger):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
-for command in (demo_command, certify_command, evaluate_command, qualify_command, inspect_command, serve_command):
+for command in (
+    demo_command,
+    certify_command,
+    evaluate_command,
+    qualify_command,
+    inspect_command,
+    devices_command,
+    serve_command,
+):
     app.command(command.__name__.removesuffix("_command"))(command)
 app.command("train", cls=SectionedCommand)(train_command)
 

@@ -40,13 +40,14 @@ def cascade_command(
     The limits of a clear part are set on the val split. The cascade is certified on the calibrate split for the
     teacher's promise. Exit code 1 if that promise cannot be certified.
     """
+    from gonogo.config import settings
     from gonogo.dataset import Dataset
     from gonogo.inspector import Inspector
     from gonogo.workflow import CascadeOptions
     from gonogo.workflow import join_cascade as join
 
     options = CascadeOptions(risk_share=risk_share, strange=strange, split=known_split(split))
-    judges = Inspector.load(student), Inspector.load(teacher)
+    judges = Inspector.load(student, machine=settings().on_cpu()), Inspector.load(teacher, machine=settings().on_cpu())
     made = join(*judges, Dataset.read(dataset), out, options, overwrite=overwrite)
     pictures = len(made.compared.itself.judged.pictures)
     timings = _timings(made.compared)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.device import DeviceOption
 from gonogo.errors import InputError, UnfitError
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def certify_command(
         int | None,
         typer.Option(help="Restore the thresholds of this revision and exit.", metavar="N", show_default=False),
     ] = None,
+    device: DeviceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Choose thresholds on the val split, certify them on the calibrate split, and write them into the bundle.

@@ -76,6 +76,7 @@ def distill_command(
     teacher's promise.
     """
     from gonogo.augment import Augmentation
+    from gonogo.config import settings
     from gonogo.dataset import Dataset
     from gonogo.inspector import Inspector
     from gonogo.model import Pool
@@ -103,7 +104,8 @@ def distill_command(
         split=known_split(split),
         seed=seed,
     )
-    made = distill_bundle(Inspector.load(bundle), Dataset.read(dataset), out, options, overwrite=overwrite)
+    source_inspector = Inspector.load(bundle, machine=settings().on_cpu())
+    made = distill_bundle(source_inspector, Dataset.read(dataset), out, options, overwrite=overwrite)
     wrote = (
         f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo bundle cascade {out} {bundle} {dataset} --out CASCADE"
     )

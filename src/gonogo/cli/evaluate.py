@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gonogo.cli.device import DeviceOption
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -22,6 +24,7 @@ def evaluate_command(
         typer.Option(help="Split to evaluate: train, val, calibrate or test; may be repeated."),
     ] = ["test"],  # noqa: B006 - Typer wants a list as the default and never changes it
     report: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.", metavar="FILE")] = None,
+    device: DeviceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Judge the labelled pictures of a split and print the error rates with exact intervals."""
@@ -46,7 +49,8 @@ def evaluate_command(
         write_report(evaluation, inspector, data, report)
         messages.print(f"Report written to {report}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
-        typer.echo(json.dumps({**evaluation.to_json(), "summary": _summary(evaluation)}, allow_nan=False))
+        found = {**evaluation.to_json(), "device": str(inspector.device), "summary": _summary(evaluation)}
+        typer.echo(json.dumps(found, allow_nan=False))
         return
     console = Console()
     console.print(phrases.headline(evaluation), style="bold", markup=False, highlight=False)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from gonogo.cli.device import DeviceOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from gonogo.anatomy import Anatomy
     from gonogo.bundle import Bundle
+    from gonogo.workflow.conversion import ConversionStep, Difference
 
 
 def graph_command(
@@ -33,6 +36,15 @@ def graph_command(
             help="Also count the operations in torch, for a fine-tuned or distilled bundle (needs gonogo[finetune]).",
         ),
     ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also judge the test split of this data set at each step from torch to INT8, and print what is lost "
+            "(needs gonogo[finetune]; the INT8 bundle and its source are BUNDLE and --against, in either order).",
+            metavar="DATASET",
+        ),
+    ] = None,
+    device: DeviceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show how the network runs on this processor: sizes, fused and removed operations, precision.
@@ -48,8 +60,10 @@ def graph_command(
     opened = [bundles.read_bundle(path) for path in ([bundle] if against is None else [bundle, against])]
     traced = _traced(opened[0]) if from_torch else None
     found = {str(each.root): dissect(each, runs=runs) for each in opened}
+    steps = None if data is None else _followed(opened, data)
     if as_json:
-        typer.echo(json.dumps({"torch": traced, "bundles": {name: each.to_json() for name, each in found.items()}}))
+        shown: dict[str, Any] = {"torch": traced, "bundles": {name: each.to_json() for name, each in found.items()}}
+        typer.echo(json.dumps(shown | {"steps": None if steps is None else [each.to_json() for each in steps]}))
         return
     console = Console()
     if traced is not None:
@@ -61,6 +75,17 @@ def graph_command(
         _print(console, name, each)
     if against is not None:
         _print_ratio(console, *found.values())
+    if steps is not None:
+        _print_steps(console, steps)
+
+
+def _followed(opened: list[Bundle], data: Path) -> tuple[ConversionStep, ...]:
+    """Judge the test split at each step; the bundles may come in either order."""
+    from gonogo.dataset import Dataset
+    from gonogo.workflow.conversion import follow_conversion
+
+    full, *others = sorted(opened, key=lambda each: each.manifest.quantization is not None)
+    return follow_conversion(full, others[0] if others else None, Dataset.read(data))
 
 
 def _traced(opened: Bundle) -> Mapping[str, int]:
@@ -128,6 +153,33 @@ def _print_ratio(console: Console, first: Anatomy, second: Anatomy) -> None:
     if first.run_us is not None and second.run_us is not None:
         text += f" and {first.run_us / second.run_us:.0%} of the time"
     console.print(f"{text} of the second.", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_steps(console: Console, steps: tuple[ConversionStep, ...]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    def show(found: Difference | None) -> list[str]:
+        return ["", ""] if found is None else [f"{found.largest:.2g} / {found.mean:.2g}", str(found.verdicts)]
+
+    console.print(
+        f"\nFrom torch to the processor, on {steps[0].pictures} test pictures. Largest / mean difference in score, and "
+        "changed verdicts, against the step before and against the first:",
+        markup=False,
+        highlight=False,
+    )
+    table = Table(box=box.SIMPLE_HEAD, padding=0, collapse_padding=True, pad_edge=False)
+    table.add_column("step", no_wrap=True)
+    for title in ("size", "step before", "changed", "first step", "changed", "AUROC"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for each in steps:
+        auroc = "" if each.auroc is None else f"{each.auroc:.4f}"
+        differences = (*show(each.from_before), *show(each.from_first))
+        table.add_row(each.name, _size(each.size_bytes), *differences, auroc)
+    console.print(table)
+    if any(each.simulated for each in steps):
+        text = "This processor has no BF16: it was simulated by rounding before and after each product."
+        console.print(text, markup=False, highlight=False)
 
 
 def _size(count: int) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.device import DeviceOption
+
 if TYPE_CHECKING:
     from gonogo.batch import BatchJob, JudgedFile
     from gonogo.bundle import Bundle
@@ -21,6 +23,7 @@ def inspect_command(
     heatmaps: Annotated[
         Path | None, typer.Option(help="Folder for copies of the photographs with the heat map overlaid.")
     ] = None,
+    device: DeviceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and picture.")] = False,
     workers: Annotated[
         int,
@@ -42,13 +45,15 @@ def inspect_command(
     files = _pictures(photos)
     names = _heatmap_names(files, photos)
     jobs = [batch.BatchJob(file=file, heatmap=None if heatmaps is None else heatmaps / names[file]) for file in files]
-    unread, states = 0, Counter[str]()
+    unread, states, used = 0, Counter[str](), set[str]()
     opened, judged = _judged(bundle, jobs, workers)
     for done in judged:
         unread += not done.readable
         states[done.verdict.state.value] += 1
+        used.add(done.device)
         _report(done, opened, as_json=as_json)
-    typer.echo(json.dumps(_summary(opened, states)) if as_json else _summary_line(opened, states))
+    on = "; ".join(sorted(used))
+    typer.echo(json.dumps(_summary(opened, states, on)) if as_json else _summary_line(opened, states, on))
     if heatmaps is not None:
         console.print(f"Wrote {len(files) - unread} heat maps to {heatmaps}")
     if unread:
@@ -109,8 +114,8 @@ def _shown(opened: Bundle) -> dict[str, Any]:
     }
 
 
-def _summary(opened: Bundle, states: Counter[str]) -> dict[str, Any]:
-    """Return the last object of ``--json``: the number of pictures per verdict, and the bundle."""
+def _summary(opened: Bundle, states: Counter[str], device: str) -> dict[str, Any]:
+    """Return the last object of ``--json``: the number of pictures per verdict, the bundle and the device."""
     from gonogo.schema import State
 
     return {
@@ -118,11 +123,12 @@ def _summary(opened: Bundle, states: Counter[str]) -> dict[str, Any]:
         "pictures": states.total(),
         **{state.value: states[state.value] for state in State},
         "bundle": str(opened.root),
+        "device": device,
         **_shown(opened),
     }
 
 
-def _summary_line(opened: Bundle, states: Counter[str]) -> str:
+def _summary_line(opened: Bundle, states: Counter[str], device: str) -> str:
     """Return the summary as one line of text."""
     from gonogo.schema import State
 
@@ -136,7 +142,8 @@ def _summary_line(opened: Bundle, states: Counter[str]) -> str:
     point = opened.manifest.operating_point
     if point is not None and point.go_without_promise:
         limits.append("go without a promise")
-    return f"{pictures}: {counts} ({', '.join([f'bundle {opened.sha256[:16]}', *(limits or ['no thresholds'])])})"
+    named = [f"bundle {opened.sha256[:16]}", *([f"device {device}"] if device != "CPU" else [])]
+    return f"{pictures}: {counts} ({', '.join([*named, *(limits or ['no thresholds'])])})"
 
 
 def _heatmap_names(files: list[Path], roots: list[Path]) -> dict[Path, Path]:
@@ -180,6 +187,7 @@ def _report(done: JudgedFile, opened: Bundle, *, as_json: bool) -> None:
         "heatmap_file": str(done.job.heatmap) if done.job.heatmap is not None and done.readable else None,
         "reason": verdict.reason,
         "windows": verdict.windows,
+        "device": done.device,
         "timings_ms": {stage: round(duration, 3) for stage, duration in verdict.timings_ms.items()},
         **_shown(opened),
     }

@@ -41,12 +41,14 @@ def learn_command(
 
     Exit code 1 if it is not promoted; it is then written only with --force.
     """
+    from gonogo.config import settings
     from gonogo.errors import UnfitError
     from gonogo.inspector import Inspector
     from gonogo.workflow.learning import learn_bundle
 
     data = _dataset(source, dataset)
-    found = learn_bundle(Inspector.load(bundle), source, out, dataset=data, overwrite=overwrite, force=force)
+    source_inspector = Inspector.load(bundle, machine=settings().on_cpu())
+    found = learn_bundle(source_inspector, source, out, dataset=data, overwrite=overwrite, force=force)
     if as_json:
         typer.echo(json.dumps(_as_json(found), allow_nan=False))
     else:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from gonogo.cli.device import DeviceOption
+
 
 def qualify_command(
     bundle: Annotated[Path, typer.Argument(help="The inspector to qualify.", metavar="BUNDLE")],
@@ -18,6 +20,7 @@ def qualify_command(
         Path | None,
         typer.Option(help="Also print the page to this PDF file (needs Chromium).", metavar="FILE", show_default=False),
     ] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Examine data, certificate and test, and write a printable report. Exit code 1 if it does not qualify."""
     from gonogo.dataset import Dataset, Split

@@ -68,6 +68,7 @@ def quantize_command(
 
     Exit code 1 if more verdicts may differ than is allowed; nothing is written then.
     """
+    from gonogo.config import settings
     from gonogo.dataset import Dataset, Split
     from gonogo.inspector import Inspector
     from gonogo.operating_point import describe_point
@@ -93,7 +94,8 @@ def quantize_command(
         ),
         seed=seed,
     )
-    made = quantize_bundle(Inspector.load(bundle), Dataset.read(dataset), out, options, overwrite=overwrite)
+    source_inspector = Inspector.load(bundle, machine=settings().on_cpu())
+    made = quantize_bundle(source_inspector, Dataset.read(dataset), out, options, overwrite=overwrite)
     manifest = made.bundle.manifest
     assert manifest.quantization is not None, "quantize_bundle always records it"
     assert manifest.operating_point is not None, "quantizing always certifies"

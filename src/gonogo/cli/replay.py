@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.device import DeviceOption
+
 if TYPE_CHECKING:
     from gonogo.replay import Rejudged, Skipped
 
@@ -27,6 +29,7 @@ def replay_command(
     ] = None,
     until: Annotated[datetime | None, typer.Option(help="Only rows before this time, UTC.", show_default=False)] = None,
     after: Annotated[int, typer.Option(min=0, help="Start after the row with this number.")] = 0,
+    device: DeviceOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per line; the last is the summary.")
     ] = False,
@@ -120,7 +123,7 @@ class _Tally:
         return (
             f"{self.unequal} parts have another score with the same bundle (largest difference "
             f"{self.largest_difference:g}), and the frames of {self.skipped['lost']} parts are missing or changed. "
-            "Scores differ on another processor; otherwise run: gonogo ledger verify --frames"
+            "Scores differ on another processor or device; otherwise run: gonogo ledger verify --frames"
         )
 
     def text(self) -> str:

@@ -47,6 +47,28 @@ def preview_command(
         typer.echo(f"{out}: the part was found at " + ", ".join(f"{value:.1f}" for value in located.box.xyxy))
 
 
+@app.command("morphology")
+def morphology_command(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A photograph.")],
+    out: Annotated[Path, typer.Option(help="Image to write, .png or .jpg.")],
+    size: Annotated[
+        int,
+        typer.Option(min=3, max=127, help="Side of the kernel, in pixels of the picture reduced to 320; odd."),
+    ] = 9,
+) -> None:
+    """Show erosion, dilation, opening, closing and gradient on a photograph and on its mask."""
+    from gonogo import images
+    from gonogo.errors import InputError
+    from gonogo.files import write_beside
+    from gonogo.roi import preview_morphology
+
+    if size % 2 == 0:
+        raise InputError(f"--size: expected an odd number, found {size}. A kernel has a middle: use {size + 1}.")
+    sheet = preview_morphology(images.load_picture(photo), size=size, side_px=SIDE_PX)
+    write_beside(out, _encoded(sheet, out))
+    typer.echo(f"{out}: {photo} with a kernel of {size} x {size} pixels")
+
+
 @app.command("tune")
 def tune_command(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set with labelled boxes.")],

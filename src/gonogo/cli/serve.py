@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from gonogo.cli.device import DeviceOption
+
 
 def serve_command(
     workspace: Annotated[
@@ -25,6 +27,7 @@ def serve_command(
             help="Address or network of a trusted reverse proxy (X-Forwarded-For, X-Forwarded-Proto); may be repeated."
         ),
     ] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Serve the web pages: station, review, label, understand, people.
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from gonogo.cli.device import DeviceOption
 from gonogo.cli.msa import msa_command
 
 app = typer.Typer(help="One inspection station on a line: run, check, report.", no_args_is_help=True)
@@ -19,22 +20,26 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command("run")
-def run_command(station: _Toml) -> None:
+def run_command(station: _Toml, device: DeviceOption = None) -> None:
     """Run the station until SIGTERM, Ctrl-C or end of standard input."""
+    from gonogo.devices import device_name
     from gonogo.station import read_settings, run_station, worker_command
 
-    settings = read_settings(station)
-    run_station(settings, worker_command(station.resolve()), complain=lambda text: typer.echo(text, err=True))
+    settings = read_settings(station).on_device(device)
+    if settings.device is not None:
+        device_name(settings.device)  # a misspelt name must end the command, not fault every part
+    worker = worker_command(station.resolve(), device=settings.device)
+    run_station(settings, worker, complain=lambda text: typer.echo(text, err=True))
 
 
 @app.command("check")
-def check_command(station: _Toml, as_json: _Json = False) -> None:
+def check_command(station: _Toml, device: DeviceOption = None, as_json: _Json = False) -> None:
     """Check everything that the station needs: ledger, bundles, cameras. Nothing is recorded."""
     from gonogo.errors import UnfitError
     from gonogo.station import read_settings
     from gonogo.station.checking import check_station
 
-    found = check_station(read_settings(station))
+    found = check_station(read_settings(station).on_device(device))
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(each) for each in found]))
     else:

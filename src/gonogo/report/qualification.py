@@ -305,7 +305,7 @@ def _values(found: Qualification, inspector: Inspector, dataset: Dataset) -> dic
         else None,
         "timings": {stage: quantiles_ms(durations) for stage, durations in test.timings_ms.items()},
         "environment": {
-            **runtime.runtime_environment(device=machine.device, threads=machine.threads),
+            **runtime.runtime_environment(device=inspector.device.used, threads=machine.threads),
             "python": platform.python_version(),
             "system": platform.platform(),
         },

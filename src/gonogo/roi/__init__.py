@@ -19,7 +19,7 @@ from gonogo.roi.config import (
 from gonogo.roi.learned import NETWORK, LearnedRoi
 from gonogo.roi.margin import Margin, conformal_margin, margin_parts_needed, outward_residual
 from gonogo.roi.opening import RECIPE, make_roi, open_roi
-from gonogo.roi.preview import draw_preview, preview
+from gonogo.roi.preview import draw_preview, preview, preview_morphology
 from gonogo.roi.timing import RoiTiming, time_roi
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "outward_residual",
     "parse_roi_config",
     "preview",
+    "preview_morphology",
     "read_roi_config",
     "roi_config_as_toml",
     "time_roi",

@@ -10,7 +10,17 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gonogo.images.geometry import Corners, corners_of_box
 from gonogo.roi.classical import ClassicalRoi, Roi, reduced_frame
-from gonogo.roi.steps import Picture
+from gonogo.roi.steps import (
+    Close,
+    Dilate,
+    Erode,
+    Gradient,
+    Grey,
+    Open,
+    Picture,
+    ThresholdOtsu,
+    describe_step,
+)
 from gonogo.schema import Frame, Located
 
 COLUMNS = 4
@@ -38,6 +48,27 @@ def preview(roi: Roi, frame: Frame) -> Frame:
     located = roi.locate(frame)
     cells.append((_summary(located), draw_preview(_fitted(frame), located, _CELL_WIDTH / frame.shape[1])))
     return _sheet([(f"{number}  {name}", picture) for number, (name, picture) in enumerate(cells)])
+
+
+def preview_morphology(frame: Frame, *, size: int, side_px: int = 320) -> Frame:
+    """Draw a sheet of the morphological operations on one photograph: on its grey levels, and on Otsu's mask of them.
+
+    Args:
+        frame: uint8 RGB, height x width x 3.
+        size: Side of the rectangular kernel, in pixels of the reduced picture; odd.
+        side_px: Longer side of the reduced picture, as in an ROI config.
+
+    Returns:
+        uint8 RGB: in two rows each the picture, its erosion, dilation, opening, closing and gradient.
+    """
+    grey = Grey().apply(reduced_frame(frame, side_px))
+    mask = ThresholdOtsu().apply(grey)
+    operations = (Erode(size=size), Dilate(size=size), Open(size=size), Close(size=size), Gradient(size=size))
+    cells = []
+    for name, picture in (("grey", grey), ("mask (Otsu)", mask)):
+        cells.append((name, _fitted(picture)))
+        cells += [(describe_step(each), _fitted(each.apply(picture))) for each in operations]
+    return _sheet(cells, columns=3)
 
 
 def draw_preview(picture: Frame, located: Located, scale: float = 1.0) -> Frame:
@@ -87,9 +118,9 @@ def _outline(picture: Frame, corners: Corners, colour: tuple[int, int, int], wid
     cv2.polylines(picture, [points], True, colour, width, cv2.LINE_AA, shift)
 
 
-def _sheet(cells: list[tuple[str, Frame]]) -> Frame:
+def _sheet(cells: list[tuple[str, Frame]], columns: int = COLUMNS) -> Frame:
     height = max(picture.shape[0] for _, picture in cells)
-    columns = min(COLUMNS, len(cells))
+    columns = min(columns, len(cells))
     rows = math.ceil(len(cells) / columns)
     size = (columns * (_CELL_WIDTH + _GAP) + _GAP, rows * (height + _LABEL + _GAP) + _GAP)
     sheet = Image.new("RGB", size, _PAPER)

@@ -81,11 +81,11 @@ def _place(source: Path) -> Path:
 
 
 def _bundle(settings: StationSettings, source: Path) -> str:
-    model = load_model(_place(source))
+    model = load_model(_place(source), device=settings.device)
     if source == settings.bundle and settings.bundle_sha256 not in (None, model.sha256):
         raise UnfitError(f"expected bundle {settings.bundle_sha256}, found {model.sha256}.")
     threshold = "no part can pass" if model.go_below is None else f"go below {model.go_below:.4g}"
-    return f"{model.name} {model.sha256[:16]}: golden frames reproduced, {threshold}"
+    return f"{model.name} {model.sha256[:16]}: golden frames reproduced, {threshold}, device {model.device}"
 
 
 def _camera(settings: StationSettings, checked: StationCamera) -> str:

@@ -67,6 +67,11 @@ class _Collector:
         return (
             ("up", "Whether parts are judged.", judging),
             ("held", "Whether no part may pass until a person acknowledges.", state.health is Health.HELD),
+            (
+                "device_fallbacks",
+                "Bundles that judge on another device than the one asked for.",
+                sum(bundle.fell_back for bundle in state.report.bundles),
+            ),
             ("waiting", "Parts that wait for the worker.", state.waiting),
             ("unrecorded", "Faults that are not yet recorded.", state.unrecorded),
             ("beat_timestamp_seconds", "When these metrics were written.", time.time()),

@@ -19,7 +19,7 @@ from gonogo.errors import GonogoError
 from gonogo.names import readable
 from gonogo.schema import State
 
-VERSION = 1
+VERSION = 2
 """Version of the protocol between supervisor and worker; increase it with every change of a message."""
 
 
@@ -219,6 +219,10 @@ class BundleReport:
     path: str | None
     trouble: str
     """Why no bundle, or not the newest one, is loaded; empty if the newest one is loaded."""
+    device: str | None = None
+    """The device it judges on, and why it is not the one that was asked for; ``None`` if no bundle is loaded."""
+    fell_back: bool = False
+    """Whether it judges on another device than the one that was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,7 +309,7 @@ MessageT = TypeVar("MessageT")
 
 @dataclass(frozen=True, kw_only=True)
 class _Envelope(_Message, Generic[MessageT]):
-    version: Literal[1]
+    version: Literal[2]
     message: MessageT
 
 

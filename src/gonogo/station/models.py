@@ -34,23 +34,32 @@ class LoadedBundle:
     """``None``: no part can pass."""
     no_go_above: float | None
     device: str
+    """The device it judges on, and why it is not the one that was asked for; see `gonogo.devices.DeviceUse`."""
     inspect: Callable[[Photograph], Verdict]
     recipe: Recipe = field(default_factory=Recipe)
     """How pictures are decoded for it."""
+    fell_back: bool = False
+    """Whether it judges on another device than the one that was asked for."""
 
 
 Loader = Callable[[Path], LoadedBundle]
 """Opens a bundle and replays its golden frames; raises a `GonogoError` if it cannot judge."""
 
 
-def load_model(path: Path) -> LoadedBundle:
-    """Open a bundle with the inspector; see `Loader`."""
+def load_model(path: Path, *, device: str | None = None) -> LoadedBundle:
+    """Open a bundle with the inspector; see `Loader`.
+
+    Args:
+        path: The bundle's folder.
+        device: Device to judge on; defaults to the one in `gonogo.config.settings`.
+    """
     import math
 
     from gonogo.config import settings
     from gonogo.inspector import Inspector
 
-    inspector = Inspector.load(path)
+    machine = settings() if device is None else settings().model_copy(update={"device": device})
+    inspector = Inspector.load(path, machine=machine)
     point = inspector.operating_point
     finite = [] if point is None else [point.go_below, point.no_go_above]
     go_below, no_go_above = (value if math.isfinite(value) else None for value in (finite or [math.inf, math.inf]))
@@ -60,7 +69,8 @@ def load_model(path: Path) -> LoadedBundle:
         sha256=inspector.bundle_sha256,
         go_below=go_below,
         no_go_above=no_go_above,
-        device=settings().device,
+        device=str(inspector.device),
+        fell_back=inspector.device.fell_back,
         inspect=inspector.inspect,
         recipe=inspector.recipe,
     )

@@ -67,6 +67,7 @@ def snapshot(settings: StationSettings, metrics: Metrics, state: StationState, *
 
 def _alarms(metrics: Metrics, state: StationState) -> list[str]:
     found = [bundle.trouble for bundle in state.report.bundles]
+    found += [f"device {bundle.device}" for bundle in state.report.bundles if bundle.fell_back]
     found += [state.report.held, *state.alarms, metrics.status_trouble]
     if state.faulting:
         found.append(f"every part is a fault: {state.faulting}")

@@ -125,6 +125,6 @@ def _only_of_its_name(settings: StationSettings) -> Iterator[None]:
         yield
 
 
-def worker_command(path: Path) -> list[str]:
-    """Return the command that starts the worker for a settings file."""
-    return [sys.executable, "-m", "gonogo.station.worker", str(path)]
+def worker_command(path: Path, *, device: str | None = None) -> list[str]:
+    """Return the command that starts the worker for a settings file, with another device if one is given."""
+    return [sys.executable, "-m", "gonogo.station.worker", str(path), *([device] if device else [])]

@@ -149,6 +149,8 @@ class StationSettings(Strict):
     ledger: Path
     state_dir: Path
     """Folder for status, metrics, unrecorded faults and copies of the bundles in use."""
+    device: str | None = None
+    """Device to judge on, such as ``GPU``; ``None`` takes the one of ``GONOGO_DEVICE``, otherwise the CPU."""
     window_s: float = Field(default=1.5, gt=0, le=60)
     """Time limit for the answer, from the trigger on; a later answer is a fault."""
     camera_timeout_s: Seconds = 0.8
@@ -170,6 +172,10 @@ class StationSettings(Strict):
         if len(set(names)) < len(names):
             raise ValueError(f"expected a different name for every camera, found {', '.join(names)}")
         return value
+
+    def on_device(self, device: str | None = None) -> StationSettings:
+        """Return these settings with another device, if one is given."""
+        return self if device is None else self.model_copy(update={"device": device})
 
     @model_validator(mode="after")
     def _fits_together(self) -> StationSettings:
@@ -269,6 +275,7 @@ bundle = "chip.inspector"          # a bundle, a link to one, or a text file wit
 ledger = "chip-line-1.ledger"      # the record; its frames are stored next to it
 state_dir = "state"                # status.json, metrics.prom, copies of the bundles in use
 # bundle_sha256 = "..."            # the only bundle that may judge
+# device = "GPU"                   # "gonogo devices" lists them; the CPU judges if this one cannot
 window_s = 1.5                     # time limit for an answer; a later answer is a fault
 camera_timeout_s = 0.8
 queue = 8                          # parts that may wait; a further part is a fault

@@ -48,9 +48,11 @@ from gonogo.station.settings import StationSettings, read_settings
 from gonogo.station.watchdog import RESTART_ME
 
 
-def build_station(settings: StationSettings, *, loader: Loader = load_model) -> Station:
+def build_station(settings: StationSettings, *, loader: Loader | None = None) -> Station:
     """Build a station with the cameras and bundles in its settings."""
     from gonogo.capture import open_camera
+
+    loader = loader or partial(load_model, device=settings.device)
 
     copies = settings.state_dir / "bundles"
     slots: dict[Path, ModelSlot] = {}
@@ -120,6 +122,8 @@ def report_of(station: Station) -> WorkerReport:
                 sha256=None if slot.model is None else slot.model.sha256,
                 path=None if slot.model is None else str(slot.model.path),
                 trouble=slot.trouble,
+                device=None if slot.model is None else slot.model.device,
+                fell_back=slot.model is not None and slot.model.fell_back,
             )
             for slot in station.slots
         ),
@@ -191,4 +195,4 @@ def worker_main(make: Callable[[], Station]) -> None:
 
 
 if __name__ == "__main__":
-    worker_main(lambda: build_station(read_settings(sys.argv[1])))
+    worker_main(lambda: build_station(read_settings(sys.argv[1]).on_device(*sys.argv[2:])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -145,6 +145,7 @@ def fit_locator(
     *,
     seed: int,
     among: Int[np.ndarray, " chosen"] | None = None,
+    after_step: Callable[[int, nn.Module, float], None] | None = None,
 ) -> RegressionHead | EdgesHead:
     """Train a head on frozen features.
 
@@ -156,6 +157,8 @@ def fit_locator(
         hyperparameters: Hyperparameters.
         seed: Random seed of the initial weights and the order of pictures.
         among: Indices of the pictures to train on; default all.
+        after_step: Called after every step with its number, from 1, the head and the loss, for example to follow how
+            it learns.
     """
     among = np.arange(len(places.maps)) if among is None else among
     # Training from pixels needs more steps.
@@ -172,7 +175,7 @@ def fit_locator(
     batch = min(hyperparameters.batch, len(among))
     # Reused at every step, because allocating memory would take longer than the computation.
     features = torch.empty((batch, *places.maps.shape[1:])).contiguous(memory_format=torch.channels_last)
-    for chosen in track(_draws(among, batch, steps, seed), "training the locator", total=steps):
+    for step, chosen in enumerate(track(_draws(among, batch, steps, seed), "training the locator", total=steps), 1):
         features.copy_(torch.from_numpy(places.maps[chosen])).sub_(scaling.mean).div_(scaling.deviation)
         loss = _loss(head(functional.dropout2d(features, dropout)), places, chosen, hyperparameters.loss)
         optimiser.zero_grad()
@@ -180,6 +183,8 @@ def fit_locator(
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)
         optimiser.step()
         schedule.step()
+        if after_step is not None:
+            after_step(step, head, loss.item())
     return head.to(memory_format=torch.contiguous_format).eval()
 
 

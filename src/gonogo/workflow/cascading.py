@@ -264,7 +264,7 @@ def _draft(student: Bundle, rule: CascadeRule, name: str) -> Manifest:
         classifier=before.classifier,
         precision=before.precision,
         score_tolerance=before.score_tolerance,
-        proven_on=runtime.runtime_environment(device=machine.device, threads=machine.threads),
+        proven_on=runtime.runtime_environment(threads=machine.threads),
         heat_scale=HeatScale(cold=0.0, hot=1.0),
         training=before.training,
         data_fingerprint=before.data_fingerprint,

@@ -162,7 +162,6 @@ def _distillation_sets(
     machine, manifest = settings(), teacher.bundle.manifest
     graph = runtime.compile_graph(
         teacher.bundle.graph(bundle.CLASSIFIER),
-        device=machine.device,
         precision=manifest.precision,
         threads=machine.threads,
         many=True,

@@ -97,7 +97,7 @@ def learn_roi(dataset: Dataset, folder: Path, options: LocatorOptions) -> Learne
     except RuntimeError as error:  # OpenVINO raises this when the disk is full
         raise InputError(f"{folder}: the graph cannot be written ({error}). Free some space.") from error
     machine = settings()
-    graph = runtime.compile_graph(folder / roi.NETWORK, device=machine.device, threads=machine.threads)
+    graph = runtime.compile_graph(folder / roi.NETWORK, threads=machine.threads)
     held_out = [sample for sample in locator_samples(dataset, Split.VAL) if labelled_box(sample) is not None]
     check_locator_parity(locator, graph, (dataset.load(sample) for sample in (held_out or boxed)[:8]))
     config = _with_presence(config, train, places, scaling, locating, seed=options.seed)

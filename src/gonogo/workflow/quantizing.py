@@ -17,6 +17,7 @@ from gonogo.bundle import Bundle
 from gonogo.certification import EVIDENCE, SCORES
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Split
+from gonogo.devices import find_devices
 from gonogo.errors import InputError, UnfitError
 from gonogo.evaluate import Agreement, Rate, compare_inspectors
 from gonogo.files import folder_beside
@@ -202,9 +203,9 @@ def _require_fit(source: Inspector, dataset: Dataset, options: QuantizingOptions
         raise InputError("expected limits and confidence as shares between 0 and 1; 0.5 % is 0.005.")
     require_same_data(dataset, source)
     if options.arithmetic == "bf16":
-        device = settings().device
-        if "BF16" not in ov.Core().get_property(device, "OPTIMIZATION_CAPABILITIES"):
-            raise InputError(f"{device} on this machine does not support BF16; quantize on one that does.")
+        cpu = next(each for each in find_devices() if each.default)
+        if "BF16" not in cpu.capabilities:
+            raise InputError(f"The processor ({cpu.full_name}) does not support BF16; quantize on one that does.")
 
 
 class _Tap:
@@ -254,7 +255,6 @@ def _compile(opened: Bundle) -> Graph:
     machine = settings()
     return runtime.compile_graph(
         opened.graph(bundle.CLASSIFIER),
-        device=machine.device,
         precision=opened.manifest.precision,
         threads=machine.threads,
     )
@@ -287,7 +287,7 @@ def _certified(folder: Path, name: str, source: Inspector, dataset: Dataset, opt
             "created": utc_now(),
             "gonogo_version": gonogo.__version__,
             "precision": "bf16" if options.arithmetic == "bf16" else "f32",
-            "proven_on": runtime.runtime_environment(device=machine.device, threads=machine.threads),
+            "proven_on": runtime.runtime_environment(threads=machine.threads),
             "operating_point": None,
             "golden": (),
             "revisions": (),

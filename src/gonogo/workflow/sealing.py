@@ -106,7 +106,7 @@ def fill_bundle(
     except RuntimeError as error:  # OpenVINO raises this when the disk is full
         raise InputError(f"{folder}: the graph cannot be written ({error}). Free some space.") from error
     machine = settings()
-    graph = runtime.compile_graph(folder / bundle.CLASSIFIER, device=machine.device, threads=machine.threads)
+    graph = runtime.compile_graph(folder / bundle.CLASSIFIER, threads=machine.threads)
     manifest = Manifest(
         name=name.removesuffix(bundle.SUFFIX),
         created=utc_now(),
@@ -119,7 +119,7 @@ def fill_bundle(
             tiling=built.tiling,
         ),
         classifier=built.classifier,
-        proven_on=runtime.runtime_environment(device=machine.device, threads=machine.threads),
+        proven_on=runtime.runtime_environment(threads=machine.threads),
         heat_scale=HeatScale(cold=0.0, hot=1.0),
         training={**facts, **built.facts, "parity": built.check(graph)},
         data_fingerprint=_fingerprint(trained_on),
