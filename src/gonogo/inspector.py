@@ -221,7 +221,7 @@ class Inspector:
             reason=f"{reason}; the second network was asked because {doubt}" if doubt else reason,
             box=box,
             region=region,
-            heatmap=outputs["heatmap"][0],
+            heatmap=outputs["heatmap"][0] if "heatmap" in outputs else None,
             shift_xy=self.heat_scale.shift_xy if self.cascade is None or doubt else self.cascade.rule.student_shift_xy,
             feature_vector=outputs["feature_vector"][0],
             kind=kind,

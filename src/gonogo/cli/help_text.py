@@ -14,6 +14,7 @@ _ENTRIES = (
     "dataset",
     "roi",
     "train",
+    "import-model",
     "certify",
     "evaluate",
     "qualify",

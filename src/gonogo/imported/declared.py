@@ -83,7 +83,9 @@ class Declaration(Strict):
         return self.resize_from or self.size
 
 
-def complete(declared: Declaration, shape: tuple[int | None, ...], element: str, *, outputs: int | None, head: HeadKind | None) -> Declaration:
+def complete(
+    declared: Declaration, shape: tuple[int | None, ...], element: str, *, outputs: int | None, head: HeadKind | None
+) -> Declaration:
     """Fill in what the file says, and ask for what neither the file nor the user says.
 
     Args:
@@ -182,7 +184,7 @@ def _size(shape: tuple[int | None, ...], layout: Layout | None) -> tuple[int, in
 def _require_shape(declared: Declaration, shape: tuple[int | None, ...]) -> None:
     assert declared.size is not None
     width, height = declared.size
-    if not (32 <= min(declared.size) and max(declared.size) <= 2048):
+    if not (min(declared.size) >= 32 and max(declared.size) <= 2048):
         raise InputError(f"expected an input with sides of 32 to 2048 pixels, found {width} x {height}.")
     wanted = input_shape(declared)
     if any(side is not None and side != want for side, want in zip(shape[1:], wanted[1:], strict=True)):

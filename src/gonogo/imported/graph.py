@@ -20,6 +20,7 @@ from gonogo.imported.pixels import prepared_node
 from gonogo.imported.reading import OpenedModel
 from gonogo.schema import Label
 
+
 @dataclass(frozen=True, kw_only=True)
 class ImportedNet:
     """A foreign classifier with its preprocessing and its defect logit, as nodes of one graph."""
@@ -45,7 +46,8 @@ class ImportedNet:
         for each in self.layers:
             if name in _names(each):
                 return each
-        listed = "\n".join(f"  {layer_name(each)}  {each.shape[1]} x {each.shape[2]} x {each.shape[3]}" for each in self.layers[-12:])
+        last = ((layer_name(each), " x ".join(map(str, list(each.shape)[1:]))) for each in self.layers[-12:])
+        listed = "\n".join(f"  {known}  {shape}" for known, shape in last)
         raise InputError(
             f"--map-layer: no feature map is named {name!r}."
             + (f" The last ones are:\n{listed}" if listed else " The network has none.")
@@ -167,7 +169,7 @@ def _explained(head: Head, defect: DefectLogit) -> tuple[Explanation | None, str
 def _depending_on(first: ov.Node, frame: ov.Node, last: ov.Output) -> list[ov.Output]:
     """Outputs of operations between two nodes, in order of evaluation."""
     reached = {first.get_instance_id()}
-    found = []
+    found: list[ov.Output] = []
     for node in ov.Model([ops.result(last)], [frame]).get_ordered_ops():
         if any(value.get_node().get_instance_id() in reached for value in node.input_values()):
             reached.add(node.get_instance_id())
@@ -189,7 +191,7 @@ def _model(outputs: Mapping[str, ov.Output | ov.Node], frame: ov.Node) -> ov.Mod
 
 
 def _mark_head(graph: ov.Model, net: ImportedNet) -> None:
-    """Give operations after the last feature map the prefix that keeps them in FP32, and every operation its own name."""
+    """Give operations after the last feature map the prefix that keeps them in FP32, and all unique names."""
     anchors = net.explained.features if net.explained is not None else (_penultimate(net.head.logits),)
     backbone = {each.get_instance_id() for anchor in anchors for each in _upstream(anchor)}
     used: set[str] = set()
@@ -226,7 +228,7 @@ def _penultimate(logits: ov.Output) -> ov.Output:
 
 
 def _feature_vector(net: ImportedNet) -> ov.Node:
-    """Means of the last feature maps, or the input of the last dense layer: 1 x channels, for the reference features."""
+    """Means of the last feature maps, or the input of the last dense layer: 1 x channels."""
     if net.explained is not None:
         means = [_means(each) for each in net.explained.features]
         return means[0] if len(means) == 1 else ops.concat(means, axis=1)

@@ -75,7 +75,7 @@ def _classes(shape: ov.PartialShape) -> int | None:
     sides = [side.get_length() for side in list(shape)[1:]] or [side.get_length() for side in shape if side.is_static]
     count = int(np.prod(sides, dtype=np.int64))
     if count < 1 or max(sides, default=1) != count:
-        raise InputError(f"expected an output with one number per class, found the shape {shape}. Choose another --output.")
+        raise InputError(f"expected one number per class, found an output of {shape}. Choose another --output.")
     return count
 
 
@@ -94,7 +94,9 @@ def _number_of(graph: ov.Model, name: str | None) -> int:
     if name is None:
         if len(names) == 1:
             return 0
-        listed = ", ".join(f"{each[0] if each else '?'} {out.partial_shape}" for each, out in zip(names, graph.outputs, strict=True))
+        listed = ", ".join(
+            f"{each[0] if each else '?'} {out.partial_shape}" for each, out in zip(names, graph.outputs, strict=True)
+        )
         raise InputError(f"The model has {len(names)} outputs ({listed}). Name the one with the classes: --output.")
     for number, each in enumerate(names):
         if name in each:
@@ -126,9 +128,7 @@ def defect_logit(values: ov.Output, kind: HeadKind, classes: int, bad: Sequence[
         weights[0, bad[0]], weights[0, rest[0]] = 1.0, -1.0
         return _weighted(logits, weights)
     (of_bad, slope_bad), (of_rest, slope_rest) = (_log_sum_exp(logits, group) for group in (list(bad), rest))
-    return DefectLogit(
-        score=ops.subtract(of_bad, of_rest), slope=ops.subtract(slope_bad, slope_rest), linear=False
-    )
+    return DefectLogit(score=ops.subtract(of_bad, of_rest), slope=ops.subtract(slope_bad, slope_rest), linear=False)
 
 
 def _weighted(logits: ov.Node, weights: np.ndarray) -> DefectLogit:

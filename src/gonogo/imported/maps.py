@@ -145,8 +145,8 @@ def _scaled(node: ov.Node, slope: ov.Node) -> Step:
     if node.get_type_name() == "Divide" and constants[1] is not None:
         return [(first, _same_shape(node, first, ops.divide(slope, _float(constants[1]))))]
     if node.get_type_name() == "Multiply" and (constants[0] is None) != (constants[1] is None):
-        value, factor = (first, constants[1]) if constants[0] is None else (second, constants[0])
-        return [(value, _same_shape(node, value, ops.multiply(slope, _float(factor))))]
+        value, factor = (first, second) if constants[0] is None else (second, first)
+        return [(value, _same_shape(node, value, ops.multiply(slope, _float32(factor))))]
     raise NoMapError(f"the operation {node.get_friendly_name()} combines two values that depend on the picture")
 
 
@@ -173,7 +173,9 @@ def _pool(node: ov.Node, slope: ov.Node) -> Step:
     value = node.input_value(0)
     facts = node.get_attributes()
     grid = tuple(value.shape[2:])
-    whole = tuple(facts.get("kernel", grid)) == grid and not any((*facts.get("pads_begin", ()), *facts.get("pads_end", ())))
+    whole = tuple(facts.get("kernel", grid)) == grid and not any(
+        (*facts.get("pads_begin", ()), *facts.get("pads_end", ()))
+    )
     if tuple(node.get_output_shape(0)[2:]) != (1, 1) or not whole:
         raise NoMapError(f"the pooling {node.get_friendly_name()} does not cover the whole map")
     if "Max" in node.get_type_name():
@@ -228,6 +230,10 @@ def _shaped(slope: ov.Node, value: ov.Output) -> ov.Node:
 
 def _positive(axes: np.ndarray, value: ov.Output) -> tuple[int, ...]:
     return tuple(int(axis) % len(value.shape) for axis in np.ravel(axes))
+
+
+def _float32(value: ov.Output) -> ov.Output | ov.Node:
+    return value if value.get_element_type() == ov.Type.f32 else ops.convert(value, np.float32)
 
 
 def _float(values: np.ndarray) -> ov.Node:
@@ -322,4 +328,20 @@ _BENDS: dict[str, Callable[[ov.Node], ov.Node]] = {
 }
 """Derivatives of activations between dense layers."""
 
-_CELL_BY_CELL = ("Relu", "Clamp", "PRelu", "Sigmoid", "Tanh", "Swish", "HSwish", "Gelu", "Elu", "Add", "Multiply", "Subtract", "Divide", "Convert", "Concat")
+_CELL_BY_CELL = (
+    "Relu",
+    "Clamp",
+    "PRelu",
+    "Sigmoid",
+    "Tanh",
+    "Swish",
+    "HSwish",
+    "Gelu",
+    "Elu",
+    "Add",
+    "Multiply",
+    "Subtract",
+    "Divide",
+    "Convert",
+    "Concat",
+)

@@ -19,7 +19,9 @@ _RULES = {"bilinear": "linear_onnx", "antialiased": "bilinear_pillow"}
 
 def prepared_node(frame: ov.Node, declared: Declaration, element: ov.Type) -> ov.Node:
     """Build the input of a model from ``frame``, uint8, 1 x height x width x 3 in RGB."""
-    assert declared.size is not None and declared.mean is not None and declared.scale is not None
+    assert declared.size is not None
+    assert declared.mean is not None
+    assert declared.scale is not None
     pixels = ops.convert(frame, np.float32)
     if declared.channels == "bgr":
         pixels = ops.gather(pixels, ops.constant(np.array([2, 1, 0])), ops.constant(np.array(3)))
@@ -45,7 +47,9 @@ def prepared_node(frame: ov.Node, declared: Declaration, element: ov.Type) -> ov
 
 def prepared_array(picture: Picture, declared: Declaration) -> Float32[np.ndarray, "1 _ _ _"]:
     """The same in numpy, without OpenVINO."""
-    assert declared.size is not None and declared.mean is not None and declared.scale is not None
+    assert declared.size is not None
+    assert declared.mean is not None
+    assert declared.scale is not None
     pixels = picture.astype(np.float32)
     if declared.channels == "bgr":
         pixels = pixels[..., ::-1]

@@ -102,7 +102,7 @@ def _converted(source: Any, name: Path | None = None) -> ov.Model:
     try:
         with no_telemetry(), contextlib.redirect_stdout(sys.stderr):
             return ov.convert_model(source)
-    except Exception as error:  # noqa: BLE001  the converter raises whatever its frontends raise
+    except Exception as error:
         raise InputError(f"{path}: OpenVINO cannot read this model ({_first_line(error)}).") from error
 
 
@@ -148,7 +148,7 @@ def _open_torch(path: Path) -> OpenedModel:
 
     try:
         program = torch.export.load(path)
-    except Exception as error:  # noqa: BLE001  torch raises whatever its readers raise
+    except Exception as error:
         raise InputError(
             f"{path}: expected a program of torch.export.save, which torch {torch.__version__} cannot read "
             f"({_first_line(error)}). Export it again with this version of torch."
@@ -190,8 +190,8 @@ def _tensorflow(path: Path) -> tuple[Run, str] | None:
 def _open_keras(path: Path) -> OpenedModel:
     if not _installed("keras"):
         raise MissingExtraError(
-            f"{path}: reading it needs Keras, which is not installed here. Install it (pip install keras), or run where "
-            f"it is: keras.saving.load_model('{path.name}').export('{path.stem}', format='tf_saved_model') and import "
+            f"{path}: reading it needs Keras, which is not installed. Install it (pip install keras), or run where it "
+            f"is: keras.saving.load_model('{path.name}').export('{path.stem}', format='tf_saved_model') and import "
             f"the folder {path.stem}, which needs neither Keras nor TensorFlow."
         )
     if "keras" not in sys.modules and "KERAS_BACKEND" not in os.environ:
@@ -202,7 +202,7 @@ def _open_keras(path: Path) -> OpenedModel:
 
     try:
         model = keras.saving.load_model(path, compile=False)
-    except Exception as error:  # noqa: BLE001  Keras raises whatever its layers raise
+    except Exception as error:
         raise InputError(f"{path}: Keras {keras.__version__} cannot read this model ({_first_line(error)}).") from error
 
     def run(batch: Float32[np.ndarray, "1 _ _ _"]) -> Sequence[np.ndarray]:
@@ -245,7 +245,9 @@ def _sha256(path: Path) -> str:
     if path.is_dir():
         files = [path / name for name in plain_files(path)]
     else:
-        beside = (path.with_suffix(".bin"),) if path.suffix.lower() == ".xml" else (path.with_name(f"{path.name}.data"),)
+        beside = (
+            (path.with_suffix(".bin"),) if path.suffix.lower() == ".xml" else (path.with_name(f"{path.name}.data"),)
+        )
         files = [path, *(each for each in beside if each.is_file())]
     digests = []
     for each in files:
