@@ -124,6 +124,11 @@ class Inspector:
         return self.bundle.manifest.heat_scale
 
     @property
+    def has_map(self) -> bool:
+        """Whether verdicts have a heat map; a classifier imported from another framework may lack one."""
+        return self.bundle.manifest.classifier.pool != "none"
+
+    @property
     def bias(self) -> float:
         """``score = pool(heatmap) + bias``."""
         return self.bundle.manifest.classifier.bias if self.cascade is None else self.cascade.bias

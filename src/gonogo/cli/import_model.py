@@ -13,7 +13,7 @@ from gonogo.cli.train_options import parse_size
 
 if TYPE_CHECKING:
     from gonogo.imported import Declaration
-    from gonogo.workflow.import_model import ImportedBundle
+    from gonogo.workflow.importing import ImportedBundle
 
 
 def import_model_command(
@@ -118,7 +118,7 @@ def import_model_command(
     """
     from gonogo.dataset import Dataset
     from gonogo.workflow import Promise
-    from gonogo.workflow.import_model import import_model
+    from gonogo.workflow.importing import import_model
 
     given = {
         "size": parse_size(size),
@@ -190,7 +190,7 @@ def _size_before(text: str | None) -> tuple[int, int] | None:
 def _print(made: ImportedBundle, out: Path, dataset: Path, *, as_json: bool) -> None:
     from gonogo.operating_point import describe_point, to_json
     from gonogo.progress import console
-    from gonogo.workflow.import_model import describe_import
+    from gonogo.workflow.importing import describe_import
 
     point = made.certified.point
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,11 +55,11 @@ class ImportedNet:
 
     def pooled(self, layer: ov.Output) -> ov.Model:
         """A graph from a frame to ``features``, the mean of each channel of a feature map, and ``score``."""
-        return _model({"features": _means(layer), "score": self.defect.score}, self.frame)
+        return _named({"features": _means(layer), "score": self.defect.score}, self.frame)
 
     def maps(self, layer: ov.Output) -> ov.Model:
         """A graph from a frame to ``features``, a feature map with channels first."""
-        return _model({"features": _channels_first(layer)}, self.frame)
+        return _named({"features": _channels_first(layer)}, self.frame)
 
 
 def imported_net(opened: OpenedModel, declared: Declaration) -> ImportedNet:
@@ -128,8 +128,8 @@ def classifier_of(net: ImportedNet, fitted: FittedMap | None) -> ov.Model:
         scaled = ops.multiply(cells, ops.constant(np.float32(np.prod(cells.shape))))
         outputs["heatmap"] = scaled if net.explained.linear else _lifted(scaled, flat)
     outputs["feature_vector"] = _feature_vector(net)
-    graph = _model(outputs, net.frame)
-    _mark_head(graph, net)
+    _mark_head(list(outputs.values()), net)
+    graph = _named(outputs, net.frame)
     describe_classifier(graph, (Label.GOOD.value, Label.BAD.value))
     return graph
 
@@ -177,27 +177,26 @@ def _depending_on(first: ov.Node, frame: ov.Node, last: ov.Output) -> list[ov.Ou
     return found
 
 
-def _model(outputs: Mapping[str, ov.Output | ov.Node], frame: ov.Node) -> ov.Model:
-    """A graph with these outputs; names of tensors in the foreign graph, which could be the same, are dropped."""
-    results = [ops.result(node) for node in outputs.values()]
-    graph = ov.Model(results, [frame], "gonogo")
+def _named(outputs: Mapping[str, ov.Output | ov.Node], frame: ov.Node) -> ov.Model:
+    """A copy of the graph to these outputs, in which only they have names: those of a foreign graph could clash."""
+    graph = ov.Model([ops.result(node) for node in outputs.values()], [frame], "gonogo").clone()
     for node in graph.get_ops():
         for value in node.outputs():
             value.get_tensor().set_names(set())
-    frame.output(0).get_tensor().set_names({"frame"})
-    for name, result in zip(outputs, results, strict=True):
-        result.input_value(0).get_tensor().set_names({name})
+    graph.inputs[0].get_tensor().set_names({"frame"})
+    for name, output in zip(outputs, graph.outputs, strict=True):
+        output.get_node().input_value(0).get_tensor().set_names({name})
     return graph
 
 
-def _mark_head(graph: ov.Model, net: ImportedNet) -> None:
+def _mark_head(outputs: Sequence[ov.Output | ov.Node], net: ImportedNet) -> None:
     """Give operations after the last feature map the prefix that keeps them in FP32, and all unique names."""
     anchors = net.explained.features if net.explained is not None else (_penultimate(net.head.logits),)
     backbone = {each.get_instance_id() for anchor in anchors for each in _upstream(anchor)}
     used: set[str] = set()
-    for node in graph.get_ordered_ops():
+    for node in ov.Model([ops.result(node) for node in outputs], [net.frame], "gonogo").get_ordered_ops():
         name = node.get_friendly_name()
-        if node.get_instance_id() not in backbone:
+        if node.get_instance_id() not in backbone and not name.startswith(PREFIX):
             name = PREFIX + name
         while name in used:
             name += "_"

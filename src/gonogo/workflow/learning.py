@@ -193,7 +193,7 @@ def options_of(inspector: Inspector) -> TrainingOptions:
     if manifest.classifier.pool != "evidence" or other is not None or not isinstance(stated, dict):
         raise InputError(
             f"{inspector.path}: expected an inspector made by the default method of gonogo train, found one that was "
-            "fine-tuned, quantized, distilled or cascaded. Use the inspector it was made from, or train again."
+            "fine-tuned, quantized, distilled, cascaded or imported. Use the one it was made from, or train again."
         )
     locator: Any = stated["locator"]
     size = stated["size_wh"]
