@@ -59,9 +59,8 @@ def model_card(manifest: Manifest) -> str:
 def _network(manifest: Manifest) -> list[str]:
     made = manifest.classifier
     if made.imported is None:
-        return [
-            f"- Network: {made.backbone} cut at {', '.join(made.cuts)}, {made.pool} pooling, started from {made.weights}"
-        ]
+        cut = f"{made.backbone} cut at {', '.join(made.cuts)}"
+        return [f"- Network: {cut}, {made.pool} pooling, started from {made.weights}"]
     origin = made.imported
     maps = {
         "exact": f"what each cell of {origin.map_layer} adds to the score",

@@ -26,7 +26,7 @@ from gonogo.operating_point import Promise
 from gonogo.schema import Label, OperatingPoint, Scores, State
 from gonogo.workflow.comparing import ScoredDataset
 from gonogo.workflow.made_with import MadeWith, read_made_with, sha256_of
-from gonogo.workflow.options import LocatorOptions, TrainingOptions
+from gonogo.workflow.options import OWN, LocatorOptions, TrainingOptions
 from gonogo.workflow.reviewed import Grown, grow, new_or_relabelled
 from gonogo.workflow.sealing import Built
 from gonogo.workflow.training import train_inspector
@@ -194,6 +194,11 @@ def options_of(inspector: Inspector) -> TrainingOptions:
         raise InputError(
             f"{inspector.path}: expected an inspector made by the default method of gonogo train, found one that was "
             "fine-tuned, quantized, distilled, cascaded or imported. Use the one it was made from, or train again."
+        )
+    if stated["weights"] == OWN:
+        raise InputError(
+            f"{inspector.path}: was trained on a network of your own, which the bundle does not contain. Train again "
+            "in Python, with TrainingOptions(own=...)."
         )
     locator: Any = stated["locator"]
     size = stated["size_wh"]
