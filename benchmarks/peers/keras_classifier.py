@@ -55,7 +55,9 @@ def backbone(shape: tuple[int, ...], weights: Path | None) -> keras.Model:
         stored = np.load(weights)
         for layer in body.layers:
             if layer.weights:
-                layer.set_weights([stored[f"{layer.name}/{each.name}"].astype(np.float32) for each in layer.weights])
+                depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)  # whose kernel Keras 2 named differently
+                names = [f"{layer.name}/{'depthwise_' if depthwise else ''}{each.name}" for each in layer.weights]
+                layer.set_weights([stored[name].astype(np.float32) for name in names])
     return body
 
 

@@ -14,7 +14,6 @@ _ENTRIES = (
     "dataset",
     "roi",
     "train",
-    "import-model",
     "certify",
     "evaluate",
     "qualify",
