@@ -164,7 +164,9 @@ def _declaration(file: Path | None, given: dict[str, Any]) -> Declaration:
     except ValidationError as error:
         first = error.errors()[0]
         option = "".join(f"--{str(each).replace('_', '-')}: " for each in first["loc"][:1])
-        raise InputError(f"{option}{first['msg'].removeprefix('Value error, ')}.") from error
+        expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        found = "" if first["type"] == "value_error" else f", found {first['input']!r}"
+        raise InputError(f"{option}{expected}{found}.") from error
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

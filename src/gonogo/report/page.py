@@ -42,7 +42,9 @@ def write_report(evaluation: Evaluation, inspector: Judge, dataset: Dataset, pat
         "evaluation.html",
         evaluation=evaluation,
         albums=shown,
-        has_maps=any(card.verdict.heatmap is not None for album in shown for card in album.cards),
+        has_maps=all(
+            card.verdict.score is None or card.verdict.heatmap is not None for each in shown for card in each.cards
+        ),
         plots=_plots(evaluation),
         bars={kind.defect: _bar(kind.states) for kind in evaluation.kinds},
         region_cards=region_cards(evaluation.regions.placements, inspector, dataset),

@@ -36,7 +36,7 @@ from gonogo.imported import (
 )
 from gonogo.inspector import Inspector
 from gonogo.manifest import Classifier, Imported
-from gonogo.progress import track
+from gonogo.progress import console, track
 from gonogo.runtime import Graph
 from gonogo.schema import Label
 from gonogo.source import TrainingSource, labels
@@ -110,8 +110,9 @@ def import_model(
         raise InputError("--roi: expected none or the path of a ROI config. Make one with: gonogo roi tune")
     require_trainable(dataset, good_only=True)
     refuse_redealt(dataset)
-    opened = open_model(model)
-    net = imported_net(opened, declared)
+    with console.status(f"reading {model.name}"):
+        opened = open_model(model)
+        net = imported_net(opened, declared)
     work = out.with_name(f"{out.name}.work")
     search = keep_roi(roi, dataset, work / "roi", LocatorOptions())
     source = make_source(dataset, search, net.declared.frame_wh)
