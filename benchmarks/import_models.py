@@ -163,7 +163,7 @@ def of_onnx(out: Path, pictures: np.ndarray, bad: np.ndarray, tested: np.ndarray
     load(net, weights, skipped="classifier")
     maps = batched(net.features, normalised(pictures, IMAGENET))
     nn.init.constant_(net.classifier[1].bias, 1.0)  # so that the ReLU behind it starts open
-    fit(net.classifier, maps, bad)
+    fit(nn.Sequential(net.classifier, nn.Flatten()), maps, bad)
     file = out / "net.onnx"
     torch.onnx.export(net, (torch.zeros(1, 3, SIDE, SIDE),), file, dynamo=True, verbose=False, external_data=False)
     with no_telemetry():

@@ -18,7 +18,7 @@ from gonogo.model import Normalisation
 from gonogo.train import FineTuning
 from gonogo.workflow import TrainingOptions, train_inspector
 from gonogo.workflow.learning import options_of
-from gonogo.workflow.torch_backbone import TorchBackbone, own_backbone
+from gonogo.workflow.own_backbone import TorchBackbone, own_backbone
 
 HALF = Normalisation(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
 

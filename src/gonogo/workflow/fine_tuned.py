@@ -24,7 +24,7 @@ from gonogo.source import TrainingSource, labels
 from gonogo.train import fine_tune, training_device
 from gonogo.workflow.evidence_training import USUAL_WH, train_evidence
 from gonogo.workflow.fitting import resolve_options, train_frozen
-from gonogo.workflow.options import OWN, TrainingOptions
+from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.picture_size import clearly_better
 from gonogo.workflow.sealing import Built, Unseen
 
@@ -112,7 +112,9 @@ def _fine_tuned(source: TrainingSource, options: TrainingOptions, work: Path) ->
     )
     # The head was trained with this shift; fine-tuning may have changed the shift of the features.
     shift_xy = None if head.cells is None else head.cells.shift_xy
-    name, weights = (options.backbone, options.weights) if options.own is None else (options.own.name, OWN)
+    name, weights = (
+        (options.backbone, options.weights) if options.own is None else (options.own.name, options.own.weights)
+    )
     return built_network(network, source, name, weights, shift_xy=shift_xy), history
 
 

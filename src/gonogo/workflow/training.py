@@ -21,7 +21,7 @@ from gonogo.roi import Roi
 from gonogo.source import TrainingSource
 from gonogo.workflow.evidence_training import train_evidence
 from gonogo.workflow.made_with import write_made_with
-from gonogo.workflow.options import OWN, TrainingOptions
+from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.region import IDENTITY, find_regions, keep_roi
 from gonogo.workflow.sealing import Approve, Unseen, fill_bundle, method_of, plain
 from gonogo.workflow.tiled_training import report_windows, train_tiled
@@ -99,7 +99,11 @@ def train_inspector(
 
         built, history = train_fine_tuned(source, options, work)
     require_resolution(built.source, options.reduction, method_of(search))
-    stated = options if options.own is None else replace(options, backbone=options.own.name, weights=OWN, own=None)
+    stated = (
+        options
+        if options.own is None
+        else replace(options, backbone=options.own.name, weights=options.own.weights, own=None)
+    )
     facts: dict[str, JsonValue] = {"options": plain(asdict(stated)), "fine_tuning": [dict(row) for row in history]}
     with folder_beside(out, replace=overwrite) as partial:
         if search is not None:
