@@ -32,7 +32,7 @@ class Evidence(Strict):
     """AUROC of this kind alone, in cross-validation; ``None`` if one class is missing."""
 
 
-class Imported(Strict):
+class ModelOrigin(Strict):
     """Origin of a classifier that was trained in another framework, see `gonogo.imported`."""
 
     framework: Literal["keras", "tensorflow", "onnx", "torch", "openvino"]
@@ -72,7 +72,7 @@ class Classifier(Strict):
     """Kinds of evidence, in the order of their maps in the output ``evidence``."""
     defect_kinds: KnownKinds | None = None
     """Defect kinds of the output ``kinds``; ``None`` if the graph has no such output."""
-    imported: Imported | None = None
+    imported: ModelOrigin | None = None
     """Set if the classifier was trained in another framework."""
 
 

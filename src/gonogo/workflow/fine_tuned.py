@@ -112,10 +112,8 @@ def _fine_tuned(source: TrainingSource, options: TrainingOptions, work: Path) ->
     )
     # The head was trained with this shift; fine-tuning may have changed the shift of the features.
     shift_xy = None if head.cells is None else head.cells.shift_xy
-    name, weights = (
-        (options.backbone, options.weights) if options.own is None else (options.own.name, options.own.weights)
-    )
-    return built_network(network, source, name, weights, shift_xy=shift_xy), history
+    made = (options.backbone, options.weights) if options.own is None else (options.own.name, options.own.weights)
+    return built_network(network, source, *made, shift_xy=shift_xy), history
 
 
 def built_network(

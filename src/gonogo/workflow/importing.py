@@ -35,7 +35,7 @@ from gonogo.imported import (
     prepared_array,
 )
 from gonogo.inspector import Inspector
-from gonogo.manifest import Classifier, Imported
+from gonogo.manifest import Classifier, ModelOrigin
 from gonogo.progress import console, track
 from gonogo.runtime import Graph
 from gonogo.schema import Label
@@ -66,7 +66,7 @@ class ImportedBundle:
     """AUROC on val, which the model may have been trained on; ``None`` if all parts have the same label."""
 
     @property
-    def origin(self) -> Imported:
+    def origin(self) -> ModelOrigin:
         """What the manifest says about the model."""
         found = self.bundle.manifest.classifier.imported
         assert found is not None, "import_model sets it"
@@ -172,9 +172,9 @@ def _built(opened: OpenedModel, net: ImportedNet, source: TrainingSource, map_la
     )
 
 
-def _origin(opened: OpenedModel, net: ImportedNet, layer: str | None, score: FittedScore | None) -> Imported:
+def _origin(opened: OpenedModel, net: ImportedNet, layer: str | None, score: FittedScore | None) -> ModelOrigin:
     kind: Literal["exact", "fitted"] = "exact" if score is None else "fitted"
-    return Imported(
+    return ModelOrigin(
         framework=opened.framework,
         file=opened.path.name,
         sha256=opened.sha256,

@@ -131,6 +131,13 @@ def train_inspector(
     return Trained(bundle=inspector.bundle, certified=draft.certified, unseen=built.unseen, history=history)
 
 
+def _stated(options: TrainingOptions) -> JsonValue:
+    """The options for the manifest, with the name of a user's own network in place of the network."""
+    if options.own is not None:
+        options = replace(options, backbone=options.own.name, weights=options.own.weights, own=None)
+    return plain(asdict(options))
+
+
 def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) -> TrainingSource:
     """Training pictures cropped like in the inspector; those without a region are skipped."""
     if search is None:
