@@ -44,6 +44,7 @@ def own(*maps: str) -> TorchBackbone:
     return own_backbone(Net(), maps or ("steps.0", "steps.1", "steps.2"), normalisation=HALF, name="mine")
 
 
+@pytest.mark.slow  # docs/import_model.md trains one every day
 def test_the_default_method_trains_on_it_and_does_not_change_it(discs: Dataset, tmp_path: Path) -> None:
     backbone = own()
     before = {name: value.clone() for name, value in backbone.network.state_dict().items()}
