@@ -143,6 +143,11 @@ study-claims: setup
 study-frameworks: setup
 	$(MEASURE) study_frameworks --out study/frameworks.md$(QUICKLY)
 
+# Imports a Keras, an ONNX and a torch classifier and compares them with their own frameworks; makes .venv-keras (2 GB).
+.PHONY: check-imports
+check-imports: setup
+	$(MEASURE) import_models --out imports$(QUICKLY)
+
 # Smaller measurements; the first lines of benchmarks/NAME.py tell what ARGS each needs.
 MEASUREMENTS = evidence-speed evidence-maps training-speed tiling solar-cells noise-calibration streams page-times screenshots
 .PHONY: $(MEASUREMENTS)

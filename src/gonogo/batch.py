@@ -32,7 +32,8 @@ class BatchJob:
 
     file: Path
     heatmap: Path | None = None
-    """Where to write the photograph with the heat map drawn on it; omit to draw nothing."""
+    """Where to write the photograph with the heat map drawn on it; omit to draw nothing. An inspector without maps
+    writes nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class JudgedFile:
 def judge_job(inspector: Inspector, job: BatchJob) -> JudgedFile:
     """Judge one file, and draw its heat map if requested."""
     photograph, verdict = inspector.inspect_file(job.file)
-    if photograph is not None and job.heatmap is not None:
+    if photograph is not None and job.heatmap is not None and inspector.has_map:
         write_beside(job.heatmap, encode_jpeg(overlay(photograph.frame, verdict, inspector.heat_scale)))
     return JudgedFile(job=job, verdict=verdict, readable=photograph is not None, device=str(inspector.device))
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import numpy as np
 import openvino as ov
@@ -19,6 +17,7 @@ from gonogo.errors import ParityError
 from gonogo.evidence import describe_classifier, measure_shift
 from gonogo.images import crop_resize
 from gonogo.model import FeatureNetwork, Locator, Network, Sightings, mean_vector
+from gonogo.openvino_import import no_telemetry
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, Frame
 
@@ -30,7 +29,7 @@ def to_graph(module: nn.Module, size_wh: tuple[int, int]) -> ov.Model:
     """Trace a module that takes uint8 NHWC pictures, and convert it for batches of one picture of a fixed size."""
     width, height = size_wh
     example = torch.randint(0, 256, (1, height, width, 3), dtype=torch.uint8)
-    with _no_telemetry(), warnings.catch_warnings():
+    with no_telemetry(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing fixes the shapes, as intended
         graph = ov.convert_model(module.eval(), example_input=example, input=[ov.PartialShape([1, height, width, 3])])
     graph.inputs[0].get_tensor().set_names({"frame"})
@@ -177,17 +176,3 @@ class _Maps(nn.Module):
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.features.maps(pictures))
-
-
-@contextmanager
-def _no_telemetry() -> Iterator[None]:
-    # OpenVINO's converter sends telemetry unless it detects a CI environment.
-    before = os.environ.get("CI")
-    os.environ["CI"] = "true"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["CI"]
-        else:
-            os.environ["CI"] = before

@@ -160,6 +160,11 @@ class Inspector:
         return self.bundle.manifest.heat_scale
 
     @property
+    def has_map(self) -> bool:
+        """Whether verdicts have a heat map; a classifier imported from another framework may lack one."""
+        return self.bundle.manifest.classifier.pool != "none"
+
+    @property
     def bias(self) -> float:
         """``score = pool(heatmap) + bias``."""
         return self.bundle.manifest.classifier.bias if self.cascade is None else self.cascade.bias
@@ -257,7 +262,7 @@ class Inspector:
             reason=f"{reason}; the second network was asked because {doubt}" if doubt else reason,
             box=box,
             region=region,
-            heatmap=outputs["heatmap"][0],
+            heatmap=outputs["heatmap"][0] if "heatmap" in outputs else None,
             shift_xy=self.heat_scale.shift_xy if self.cascade is None or doubt else self.cascade.rule.student_shift_xy,
             feature_vector=outputs["feature_vector"][0],
             kind=kind,

@@ -32,13 +32,34 @@ class Evidence(Strict):
     """AUROC of this kind alone, in cross-validation; ``None`` if one class is missing."""
 
 
+class ModelOrigin(Strict):
+    """Origin of a classifier that was trained in another framework, see `gonogo.imported`."""
+
+    framework: Literal["keras", "tensorflow", "onnx", "torch", "openvino"]
+    file: str
+    sha256: str
+    """Hash of the model with all its files."""
+    declared: Mapping[str, JsonValue]
+    """Preprocessing, classes and head, see `gonogo.imported.Declaration`."""
+    compared_with: str
+    """What the scores were compared with; the largest difference is in ``training.parity``."""
+    map: Literal["exact", "fitted", "none"]
+    """``exact``: what each cell of the last feature map adds to the score. ``fitted``: a linear model of the score on
+    the means of ``map_layer``. ``none``: the graph has no output ``heatmap``."""
+    map_layer: str = ""
+    map_r2: float | None = None
+    """Of a fitted map: share of the variance of the scores that it explains, on parts left out of the fit."""
+    no_map: str = ""
+    """Why there is no map in closed form."""
+
+
 class Classifier(Strict):
     """Structure of the graph."""
 
     backbone: str
     cuts: tuple[str, ...] = Field(strict=False)
-    pool: Literal["mean", "max", "lse", "evidence"]
-    """``evidence``: each kind of evidence has a different pooling, see `gonogo.evidence`."""
+    pool: Literal["mean", "max", "lse", "evidence", "none"]
+    """``evidence``: each kind of evidence has a different pooling, see `gonogo.evidence`. ``none``: there is no map."""
     sharpness: float
     """Sharpness of log-sum-exp pooling."""
     bias: float
@@ -51,6 +72,8 @@ class Classifier(Strict):
     """Kinds of evidence, in the order of their maps in the output ``evidence``."""
     defect_kinds: KnownKinds | None = None
     """Defect kinds of the output ``kinds``; ``None`` if the graph has no such output."""
+    imported: ModelOrigin | None = None
+    """Set if the classifier was trained in another framework."""
 
 
 class Revision(Strict):

@@ -34,8 +34,7 @@ def model_card(manifest: Manifest) -> str:
         "",
         "## Facts",
         "",
-        f"- Network: {manifest.classifier.backbone} cut at {', '.join(manifest.classifier.cuts)}, "
-        f"{manifest.classifier.pool} pooling, started from {manifest.classifier.weights}",
+        *_network(manifest),
         *(
             f"- Evidence: {each.kind}, weight {each.weight:.3g}"
             + ("" if each.auroc is None else f", AUROC alone {each.auroc:.3f} in cross-validation")
@@ -46,7 +45,8 @@ def model_card(manifest: Manifest) -> str:
         f"- Input: {_input(manifest.recipe)} as {width} x {height} RGB, uint8",
         f"- Arithmetic: {manifest.precision} on {manifest.proven_on.get('processor', 'unknown')}, "
         f"OpenVINO {manifest.proven_on.get('openvino', 'unknown')}",
-        f"- Trained on data {manifest.data_fingerprint[:16] or 'unknown'}",
+        f"- {'Trained on' if manifest.classifier.imported is None else 'Certified with'} data "
+        f"{manifest.data_fingerprint[:16] or 'unknown'}",
         *_origins(manifest),
         "",
     ]
@@ -54,6 +54,25 @@ def model_card(manifest: Manifest) -> str:
         lines += ["## Compared with the bundle of full precision", ""]
         lines += [*(f"- {each}" for each in manifest.quantization.sentences()), ""]
     return "\n".join(lines)
+
+
+def _network(manifest: Manifest) -> list[str]:
+    made = manifest.classifier
+    if made.imported is None:
+        cut = f"{made.backbone} cut at {', '.join(made.cuts)}"
+        return [f"- Network: {cut}, {made.pool} pooling, started from {made.weights}"]
+    origin = made.imported
+    maps = {
+        "exact": f"what each cell of {origin.map_layer} adds to the score",
+        "fitted": f"a linear model of the score on the means of {origin.map_layer}, R2 {origin.map_r2 or 0:.2f}",
+        "none": f"none ({origin.no_map})",
+    }
+    off = manifest.training.get("parity")
+    return [
+        f"- Network: {made.backbone}, file {origin.file} (SHA-256 {origin.sha256[:16]}); largest difference to "
+        f"{origin.compared_with}: {off:.1e}",
+        f"- Heat map: {maps[origin.map]}",
+    ]
 
 
 def _thresholds(point: OperatingPoint) -> str:

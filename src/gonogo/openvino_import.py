@@ -6,7 +6,10 @@ Judging needs neither. The converter is imported on the first use of ``openvino.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _CONVERTER = "openvino.tools.ovc"
@@ -30,8 +33,22 @@ def _on_demand(name: str) -> Any:
     raise AttributeError(f"module 'openvino' has no attribute {name!r}")
 
 
+@contextmanager
+def no_telemetry() -> Iterator[None]:
+    """Convert models without sending telemetry, which the converter does unless it detects a CI environment."""
+    before = os.environ.get("CI")
+    os.environ["CI"] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CI"]
+        else:
+            os.environ["CI"] = before
+
+
 _import_without_converter()
 
 import openvino as ov  # noqa: E402
 
-__all__ = ["ov"]
+__all__ = ["no_telemetry", "ov"]

@@ -259,7 +259,8 @@ class Verdict:
     heatmap: DefectMap | None = None
     """Defect evidence over ``region``, in score units; pooling it and adding the bias gives the score.
 
-    With tiling, this holds for the cells of the worst window, see `gonogo.tiling`.
+    ``None`` for a fault, and if the classifier was imported from another framework without a map. With tiling, the
+    equality holds for the cells of the worst window, see `gonogo.tiling`.
     """
     shift_xy: tuple[float, float] = (0.0, 0.0)
     """Offset of the point that a heat map cell responds to, in cells right of and below the centre of its square.

@@ -11,10 +11,13 @@ from gonogo.backbone.pretrained import Backbone, Pretrained, pretrained
 from gonogo.backbone.reference import reference_features
 from gonogo.backbone.weights_file import read_arrays
 
+OWN = "own module"
+"""What manifests call the weights of a user's own network."""
 STRIDES = (8, 16, 32)
 """Pixels of the picture per cell of each feature map, along both axes."""
 
 __all__ = [
+    "OWN",
     "PACKAGES",
     "STRIDES",
     "Backbone",

@@ -13,6 +13,7 @@ from gonogo.cli.demo import demo_command
 from gonogo.cli.devices import devices_command
 from gonogo.cli.evaluate import evaluate_command
 from gonogo.cli.help_text import Entries, SectionedCommand
+from gonogo.cli.import_model import import_model_command
 from gonogo.cli.inspect import inspect_command
 from gonogo.cli.qualify import qualify_command
 from gonogo.cli.serve import serve_command
@@ -40,6 +41,7 @@ for command in (
 ):
     app.command(command.__name__.removesuffix("_command"))(command)
 app.command("train", cls=SectionedCommand)(train_command)
+app.command("import-model")(import_model_command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -91,10 +91,10 @@ def _followed(opened: list[Bundle], data: Path) -> tuple[ConversionStep, ...]:
 def _traced(opened: Bundle) -> Mapping[str, int]:
     from gonogo.errors import InputError
 
-    if opened.manifest.classifier.evidence:
+    if opened.manifest.classifier.evidence or opened.manifest.classifier.imported:
         raise InputError(
-            f"{opened.root}: expected a fine-tuned or distilled bundle, found one whose graph was built without torch. "
-            "Leave out --from-torch."
+            f"{opened.root}: expected a fine-tuned or distilled bundle, found one whose graph was not made with "
+            "torch here. Leave out --from-torch."
         )
     import torch
 

@@ -54,7 +54,9 @@ def inspect_command(
         _report(done, opened, as_json=as_json)
     on = "; ".join(sorted(used))
     typer.echo(json.dumps(_summary(opened, states, on)) if as_json else _summary_line(opened, states, on))
-    if heatmaps is not None:
+    if heatmaps is not None and not _has_map(opened):
+        console.print(f"No heat maps: {opened.root} was imported from another framework without one.", markup=False)
+    elif heatmaps is not None:
         console.print(f"Wrote {len(files) - unread} heat maps to {heatmaps}")
     if unread:
         raise InputError(f"{unread} of {len(files)} pictures could not be read; the reasons are listed above.")
@@ -93,6 +95,10 @@ def _judged(bundle: Path, jobs: list[BatchJob], workers: int) -> tuple[Bundle, I
         return bundles.read_bundle(bundle), batch.judge_files(bundle, jobs, workers=workers)
     inspector = Inspector.load(bundle)
     return inspector.bundle, (batch.judge_job(inspector, job) for job in jobs)
+
+
+def _has_map(opened: Bundle) -> bool:
+    return opened.manifest.classifier.pool != "none"
 
 
 def _thresholds(opened: Bundle) -> dict[str, float | None]:
@@ -184,7 +190,7 @@ def _report(done: JudgedFile, opened: Bundle, *, as_json: bool) -> None:
         "kind_share": verdict.kind_share,
         "box_xyxy": None if verdict.box is None else list(verdict.box.xyxy),
         "region_xy": None if verdict.region is None else corners_of(verdict.region).tolist(),
-        "heatmap_file": str(done.job.heatmap) if done.job.heatmap is not None and done.readable else None,
+        "heatmap_file": str(done.job.heatmap) if done.job.heatmap and done.readable and _has_map(opened) else None,
         "reason": verdict.reason,
         "windows": verdict.windows,
         "device": done.device,

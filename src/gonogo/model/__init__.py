@@ -22,6 +22,7 @@ from gonogo.model.locator import (
     Sightings,
 )
 from gonogo.model.network import SHARPNESS, FeatureNetwork, MapHead, Network, Pool, mean_vector, pool_map
+from gonogo.model.own import OwnStack
 from gonogo.model.weights import batch_norms, load_backbone
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "MapHead",
     "Network",
     "Normalisation",
+    "OwnStack",
     "Pixels",
     "Pool",
     "RegressionHead",

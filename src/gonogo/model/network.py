@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from gonogo.array_types import Float, UInt8
 from gonogo.model.backbones import FeatureStack, Normalisation, Pixels, on_finest
+from gonogo.model.own import OwnStack
 
 
 class Pool(StrEnum):
@@ -105,7 +106,7 @@ class Normalise(nn.Module):
 class FeatureNetwork(nn.Module):
     """Normalisation and backbone; maps uint8 NHWC pictures to feature maps."""
 
-    def __init__(self, stack: FeatureStack | Pixels, normalisation: Normalisation) -> None:
+    def __init__(self, stack: FeatureStack | OwnStack | Pixels, normalisation: Normalisation) -> None:
         super().__init__()
         self.normalise = Normalise(normalisation)
         self.stack = stack

@@ -37,10 +37,14 @@ def write_report(evaluation: Evaluation, inspector: Judge, dataset: Dataset, pat
     Raises:
         InputError: the file cannot be written; no partial file is left behind.
     """
+    shown = albums(evaluation, inspector, dataset)
     page = render_page(
         "evaluation.html",
         evaluation=evaluation,
-        albums=albums(evaluation, inspector, dataset),
+        albums=shown,
+        has_maps=all(
+            card.verdict.score is None or card.verdict.heatmap is not None for each in shown for card in each.cards
+        ),
         plots=_plots(evaluation),
         bars={kind.defect: _bar(kind.states) for kind in evaluation.kinds},
         region_cards=region_cards(evaluation.regions.placements, inspector, dataset),

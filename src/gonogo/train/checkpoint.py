@@ -42,7 +42,9 @@ def save_checkpoint(
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     tensors |= {f"best.{key}": value for key, value in state.best.items()}
     for index, parameter in enumerate(network.parameters()):
-        tensors[f"momentum.{index}"] = optimiser.state[parameter]["momentum_buffer"]
+        momentum = optimiser.state[parameter].get("momentum_buffer")
+        if momentum is not None:  # a user's own network may have parameters that the maps do not depend on
+            tensors[f"momentum.{index}"] = momentum
     metadata = {
         "identity": identity,
         "epoch": str(state.epoch),
@@ -65,8 +67,11 @@ def resume(work: Path, network: nn.Module, optimiser: torch.optim.Optimizer, *, 
             return None
         names = list(network.state_dict())
         network.load_state_dict({name: file.get_tensor(f"network.{name}") for name in names})
+        stored = set(file.keys())
         for index, parameter in enumerate(network.parameters()):
-            optimiser.state[parameter]["momentum_buffer"] = file.get_tensor(f"momentum.{index}").to(parameter.device)
+            if f"momentum.{index}" in stored:
+                momentum = file.get_tensor(f"momentum.{index}")
+                optimiser.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
         best = {name: file.get_tensor(f"best.{name}") for name in names}
     return RunState(
         best=best,

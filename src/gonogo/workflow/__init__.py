@@ -2,6 +2,7 @@
 
 from gonogo.workflow.cascading import Cascaded, CascadeOptions, join_cascade
 from gonogo.workflow.comparing import TeacherComparison, compare_with_teacher
+from gonogo.workflow.importing import ImportedBundle, import_model
 from gonogo.workflow.options import LocatorOptions, Promise, TrainingOptions
 from gonogo.workflow.quantizing import Allowed, Quantized, QuantizingOptions, quantize_bundle
 from gonogo.workflow.region import find_regions, place_roi
@@ -11,6 +12,7 @@ __all__ = [
     "Allowed",
     "CascadeOptions",
     "Cascaded",
+    "ImportedBundle",
     "LocatorOptions",
     "Promise",
     "Quantized",
@@ -20,6 +22,7 @@ __all__ = [
     "TrainingOptions",
     "compare_with_teacher",
     "find_regions",
+    "import_model",
     "join_cascade",
     "place_roi",
     "quantize_bundle",

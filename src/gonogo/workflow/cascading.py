@@ -29,6 +29,7 @@ from gonogo.workflow.comparing import (
     compare_with_teacher,
     expected_point,
     promise_of,
+    require_map,
     require_same_data,
     require_whole_regions,
 )
@@ -202,6 +203,7 @@ def _require_fit(student: Inspector, teacher: Inspector) -> None:
                 f"{each.path}: expected a bundle with one network, found a cascade. Give its student or its teacher."
             )
         require_whole_regions(each)
+        require_map(each)
     if _reduced(student.recipe) != _reduced(teacher.recipe):
         raise InputError(
             f"{student.path} judges pictures {_reduced(student.recipe)}, {teacher.path} {_reduced(teacher.recipe)}. "

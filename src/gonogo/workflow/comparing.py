@@ -168,6 +168,19 @@ def require_whole_regions(inspector: Inspector) -> None:
         )
 
 
+def require_map(inspector: Inspector) -> None:
+    """Raise if a bundle has no heat map.
+
+    Raises:
+        InputError: it was imported from another framework without one.
+    """
+    if not inspector.has_map:
+        raise InputError(
+            f"{inspector.path}: expected a bundle with a heat map, found one that was imported without. Import it "
+            "again with --map-layer."
+        )
+
+
 def require_same_data(dataset: Dataset, *inspectors: Inspector) -> None:
     """Raise if the splits leak, or if a bundle was trained on another data set.
 

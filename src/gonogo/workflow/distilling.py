@@ -38,6 +38,7 @@ from gonogo.workflow.comparing import (
     compare_with_teacher,
     expected_point,
     promise_of,
+    require_map,
     require_same_data,
     require_whole_regions,
 )
@@ -110,6 +111,7 @@ def distill_bundle(
     if teacher.cascade is not None:
         raise InputError(f"{teacher.path}: expected a bundle with one network, found a cascade. Give its teacher.")
     require_whole_regions(teacher)
+    require_map(teacher)
     promise = promise_of(teacher)
     require_trainable(dataset)
     require_same_data(dataset, teacher)

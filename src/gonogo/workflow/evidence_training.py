@@ -102,6 +102,8 @@ def open_backbones(options: TrainingOptions) -> list[Backbone]:
     Raises:
         InputError: the backbone is unknown, or its package is not installed.
     """
+    if options.own is not None:
+        return [options.own]
     if options.backbone in PACKAGES and options.weights == "imagenet":
         return [pretrained(options.backbone)]
     from gonogo.workflow.torch_backbone import torch_backbones  # torch

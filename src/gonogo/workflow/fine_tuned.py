@@ -22,7 +22,7 @@ from gonogo.runtime import Picture
 from gonogo.schema import Label
 from gonogo.source import TrainingSource, labels
 from gonogo.train import fine_tune, training_device
-from gonogo.workflow.evidence_training import train_evidence
+from gonogo.workflow.evidence_training import USUAL_WH, train_evidence
 from gonogo.workflow.fitting import resolve_options, train_frozen
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.picture_size import clearly_better
@@ -94,7 +94,7 @@ def _fine_tuned(source: TrainingSource, options: TrainingOptions, work: Path) ->
     options = resolve_options(options, source.dataset)
     training_device(options.device)
     torch.manual_seed(options.seed)
-    side = architecture(options.backbone).side
+    side = architecture(options.backbone).side if options.own is None else USUAL_WH[0]
     source = TrainingSource(dataset=source.dataset, size_wh=options.size_wh or (side, side), regions=source.regions)
     network, head = train_frozen(source, options)
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
@@ -112,7 +112,8 @@ def _fine_tuned(source: TrainingSource, options: TrainingOptions, work: Path) ->
     )
     # The head was trained with this shift; fine-tuning may have changed the shift of the features.
     shift_xy = None if head.cells is None else head.cells.shift_xy
-    return built_network(network, source, options.backbone, options.weights, shift_xy=shift_xy), history
+    made = (options.backbone, options.weights) if options.own is None else (options.own.name, options.own.weights)
+    return built_network(network, source, *made, shift_xy=shift_xy), history
 
 
 def built_network(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -39,11 +40,14 @@ def resolve_options(options: TrainingOptions, dataset: Dataset) -> TrainingOptio
     masks = options.masks and options.pool is not Pool.MEAN and masked(dataset.split(Split.TRAIN))
     if masks:
         console.print("Bad pictures have masks: the head is trained per cell (use --no-masks to train on labels only).")
+    pool = options.pool or (Pool.LSE if masks else Pool.MEAN)
+    if options.own is not None:  # all its maps are used
+        return replace(options, masks=masks, pool=pool)
     chosen = architecture(options.backbone)
     return replace(
         options,
         masks=masks,
-        pool=options.pool or (Pool.LSE if masks else Pool.MEAN),
+        pool=pool,
         cuts=options.cuts or ((*chosen.fine, chosen.last) if masks else ()),
     )
 
@@ -124,6 +128,8 @@ def _pooled(
 
 def _choose_features(source: TrainingSource, options: TrainingOptions) -> FeatureNetwork:
     """The backbone with the declared input normalisation, or with the better one by cross-validation."""
+    if options.own is not None:
+        return copy.deepcopy(options.own.network)  # fine-tuning changes it
     stack = load_backbone(options.backbone, weights=options.weights, cuts=options.cuts, seed=options.seed).eval()
     normalisations = candidates(options.normalisation, options.backbone, options.weights)
     tried = [FeatureNetwork(stack, each).eval() for each in normalisations]

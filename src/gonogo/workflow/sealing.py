@@ -183,6 +183,8 @@ def scale_of(found: Certified, manifest: Manifest, bias: float, shift_xy: tuple[
         for label in Label
     }
     maker = manifest.classifier if manifest.cascade is None else manifest.cascade.teacher
+    if maker.pool == "none":
+        return HeatScale(cold=0.0, hot=1.0)
     go_below = None if maker.evidence else found.point.go_below
     return fit_scale(maps[Label.GOOD], maps[Label.BAD], bias, go_below, shift_xy=shift_xy)
 

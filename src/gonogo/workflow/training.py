@@ -99,7 +99,12 @@ def train_inspector(
 
         built, history = train_fine_tuned(source, options, work)
     require_resolution(built.source, options.reduction, method_of(search))
-    facts: dict[str, JsonValue] = {"options": plain(asdict(options)), "fine_tuning": [dict(row) for row in history]}
+    stated = (
+        options
+        if options.own is None
+        else replace(options, backbone=options.own.name, weights=options.own.weights, own=None)
+    )
+    facts: dict[str, JsonValue] = {"options": plain(asdict(stated)), "fine_tuning": [dict(row) for row in history]}
     with folder_beside(out, replace=overwrite) as partial:
         if search is not None:
             shutil.copytree(work / "roi", partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(IDENTITY))
@@ -124,6 +129,13 @@ def train_inspector(
     if sheet is not None:
         write_training_sheet(built.source, sheet)
     return Trained(bundle=inspector.bundle, certified=draft.certified, unseen=built.unseen, history=history)
+
+
+def _stated(options: TrainingOptions) -> JsonValue:
+    """The options for the manifest, with the name of a user's own network in place of the network."""
+    if options.own is not None:
+        options = replace(options, backbone=options.own.name, weights=options.own.weights, own=None)
+    return plain(asdict(options))
 
 
 def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) -> TrainingSource:
