@@ -1,6 +1,6 @@
-"""Augmented training pictures: X crops by Y rotations as in the article, flips, brightness and blur, or a random window.
+"""Augmented training pictures, reproducible by seed.
 
-Everything is reproducible by seed.
+X crops by Y rotations as in the article, with flips, brightness and blur; or a random window of the region.
 """
 
 from __future__ import annotations
