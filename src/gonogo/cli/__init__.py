@@ -11,6 +11,7 @@ from gonogo.cli import bundle, dataset, edge, ledger, roi, station
 from gonogo.cli.certify import certify_command
 from gonogo.cli.demo import demo_command
 from gonogo.cli.evaluate import evaluate_command
+from gonogo.cli.experiment import experiment_command
 from gonogo.cli.help_text import Entries, SectionedCommand
 from gonogo.cli.inspect import inspect_command
 from gonogo.cli.qualify import qualify_command
@@ -31,6 +32,7 @@ for group in (dataset, roi, bundle, station, ledger):
 for command in (demo_command, certify_command, evaluate_command, qualify_command, inspect_command, serve_command):
     app.command(command.__name__.removesuffix("_command"))(command)
 app.command("train", cls=SectionedCommand)(train_command)
+app.command("experiment", cls=SectionedCommand)(experiment_command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -19,6 +19,7 @@ _ENTRIES = (
     "qualify",
     "inspect",
     "bundle",
+    "experiment",
     "station",
     "ledger",
     "serve",
