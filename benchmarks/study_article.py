@@ -62,7 +62,7 @@ class Extent:
     views: Sequence[Augmentation]
 
 
-EXTENT = Extent(boards=120, side_px=96, epochs=4, seed_epochs=6, seeds=4, topologies=TOPOLOGIES, views=VIEWS)
+EXTENT = Extent(boards=120, side_px=96, epochs=4, seed_epochs=4, seeds=3, topologies=TOPOLOGIES, views=VIEWS)
 QUICK = Extent(boards=60, side_px=64, epochs=2, seed_epochs=2, seeds=2, topologies=TOPOLOGIES[:2], views=VIEWS[:2])
 ON_GPU = Extent(boards=600, side_px=None, epochs=24, seed_epochs=24, seeds=8, topologies=TOPOLOGIES, views=VIEWS)
 
