@@ -30,15 +30,21 @@ def experiment_command(
         typer.Option(
             help="How the part is found: cv (classical ROI), learned or none; may be repeated. [default: all, without "
             "labelled boxes none]",
+            metavar="cv|learned|none",
             rich_help_panel=GRID,
         ),
     ] = None,
     topology: Annotated[
-        list[str] | None, typer.Option(help="Network; may be repeated. [default: all eight]", rich_help_panel=GRID)
+        list[str] | None,
+        typer.Option(help="Network; may be repeated. [default: all eight]", metavar="NAME", rich_help_panel=GRID),
     ] = None,
     init: Annotated[
         list[str] | None,
-        typer.Option(help="pretrained or random; may be repeated. [default: both]", rich_help_panel=GRID),
+        typer.Option(
+            help="Initial weights; may be repeated. [default: both]",
+            metavar="pretrained|random",
+            rich_help_panel=GRID,
+        ),
     ] = None,
     views: Annotated[
         list[str] | None,
@@ -76,15 +82,27 @@ def experiment_command(
     ] = None,
     side: Annotated[
         int | None,
-        typer.Option(min=64, max=1024, help="Input side of all networks in pixels.", rich_help_panel=PROTOCOL),
+        typer.Option(
+            min=64,
+            max=1024,
+            help="Input side of all networks in pixels. [default: each network's own; reduced: 4/7 of it]",
+            rich_help_panel=PROTOCOL,
+        ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs.", rich_help_panel=PROTOCOL)] = None,
-    batch: Annotated[int | None, typer.Option(min=2, help="Batch size.", rich_help_panel=PROTOCOL)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Number of epochs. [default: 24; reduced: 8]", rich_help_panel=PROTOCOL)
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=2, help="Batch size. [default: 12]", rich_help_panel=PROTOCOL)
+    ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(min=0.0, help="Learning rate.", rich_help_panel=PROTOCOL)
+        float | None, typer.Option(min=0.0, help="Learning rate. [default: 0.001]", rich_help_panel=PROTOCOL)
     ] = None,
     splits: Annotated[
-        str | None, typer.Option(help="Shares of train/val/test. [default: 80/10/10]", rich_help_panel=PROTOCOL)
+        str | None,
+        typer.Option(
+            help="Shares of train/val/test. [default: 80/10/10]", metavar="TRAIN/VAL/TEST", rich_help_panel=PROTOCOL
+        ),
     ] = None,
     flips: Annotated[
         bool, typer.Option("--flips", help="Mirror the views at random too.", rich_help_panel=PROTOCOL)
@@ -101,7 +119,11 @@ def experiment_command(
     ] = 0.0,
     device: Annotated[
         str | None,
-        typer.Option(help="Torch device. [default: cuda where torch finds it, otherwise cpu]", rich_help_panel=RUNNING),
+        typer.Option(
+            help="Torch device. [default: cuda where torch finds it, otherwise cpu]",
+            metavar="NAME",
+            rich_help_panel=RUNNING,
+        ),
     ] = None,
     latency: Annotated[
         bool,

@@ -19,7 +19,6 @@ _ENTRIES = (
     "qualify",
     "inspect",
     "bundle",
-    "experiment",
     "station",
     "ledger",
     "serve",
