@@ -395,7 +395,7 @@ def test_the_command_runs_a_grid_and_prints_it_as_json(plates: Path, tmp_path: P
     assert ended.code == 0, ended.err
     (row,) = json.loads(ended.out)["rows"]
     assert row["approach"] == "none"
-    assert row["reduced"] == "64 px instead of 224; 1 epochs instead of 24; 1 x 1 views instead of 2 x 4"
+    assert row["reduced"] == "64 px instead of 224; 1 epoch instead of 24; 1 x 1 views instead of 2 x 4"
     assert row["torch_ms"] > 0
     assert row["ratio"] == pytest.approx(row["torch_ms"] / row["openvino_ms"], abs=0.01)
     assert "1/1 none squeezenet1_1 random 1x1 seed 0" in ended.err

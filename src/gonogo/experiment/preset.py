@@ -59,7 +59,8 @@ def reductions(cell: Cell) -> list[str]:
     if cell.side_px < side:
         found.append(f"{cell.side_px} px instead of {side}")
     if cell.protocol.epochs < full.protocol.epochs:
-        found.append(f"{cell.protocol.epochs} epochs instead of {full.protocol.epochs}")
+        noun = "epoch" if cell.protocol.epochs == 1 else "epochs"
+        found.append(f"{cell.protocol.epochs} {noun} instead of {full.protocol.epochs}")
     if views.views < all_views.views:
         found.append(f"{views.crops} x {views.rotations} views instead of {all_views.crops} x {all_views.rotations}")
     return found
