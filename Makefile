@@ -115,6 +115,8 @@ check-formats: setup
 # Studies of the default method on the photographs in the folder DATA, on rendered boards without; QUICK=1 takes a few
 # minutes. What is finished in study/ is kept. ARGS='--backbone mobilenet_v2=FILE', ARGS='--only cookies', ...
 .PHONY: study-roi study-seeds study-curves study-ablation study-claims
+
+.PHONY: study-roi study-seeds study-curves study-ablation study-article
 STUDY = --out study$(if $(DATA), --data $(DATA))$(QUICKLY)
 study-roi: setup
 	$(MEASURE) study_roi --out study/roi$(QUICKLY)
@@ -147,6 +149,10 @@ study-frameworks: setup
 .PHONY: check-imports
 check-imports: setup
 	$(MEASURE) import_models --out imports$(QUICKLY)
+
+# The article's studies of topology, initialisation and augmentation; ARGS='--weights FOLDER' fills rows.
+study-article: setup
+	OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),1) $(MEASURE) study_article $(STUDY)
 
 # Smaller measurements; the first lines of benchmarks/NAME.py tell what ARGS each needs.
 MEASUREMENTS = evidence-speed evidence-maps training-speed tiling solar-cells noise-calibration streams page-times screenshots

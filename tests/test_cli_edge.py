@@ -27,6 +27,7 @@ EXTRA_OF = {
     "bundle learn": "train",
     "bundle quantize": "train",
     "bundle distill": "finetune",
+    "experiment": "finetune",
     "demo": "train",
     "serve": "server",
     "station": "line",

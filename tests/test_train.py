@@ -225,6 +225,28 @@ def test_a_window_shows_a_share_of_the_region_mirrored_and_transposed_at_random(
     assert len(ways) == 8, "every mirror image in every turn"
 
 
+def test_flips_brightness_and_blur_change_every_view_but_the_first_and_leave_masks_sharp() -> None:
+    frame = np.random.default_rng(0).integers(40, 200, (80, 100, 3), np.uint8)
+    box = Box(x1=10, y1=10, x2=90, y2=70)
+    varied = Augmentation(crops=2, rotations=2, flips=True, brightness=0.4, blur=1.5)
+    plain = list(variants(frame, box, (60, 60), Augmentation(crops=2, rotations=2), np.random.default_rng(3)))
+    views = list(variants(frame, box, (60, 60), varied, np.random.default_rng(3)))
+    geometry = list(variants(frame, box, (60, 60), varied.geometry, np.random.default_rng(3)))
+    assert np.array_equal(views[0], plain[0])
+    assert all(not np.array_equal(view, other) for view, other in zip(views[1:], plain[1:], strict=True))
+    # A mask goes through `geometry`: the same crops, rotations and flips as the picture, no new grey values.
+    assert all(
+        abs(float(view.mean()) / float(other.mean()) - 1) < 0.41 for view, other in zip(views, geometry, strict=True)
+    )
+    light = Augmentation(flips=True, brightness=0.4)
+    for seed in range(6):
+        seen = variant(frame, box, (60, 60), light, np.random.default_rng(seed)).astype(float)
+        mask = variant(frame, box, (60, 60), light.geometry, np.random.default_rng(seed)).astype(float)
+        ratio = seen[mask > 0] / mask[mask > 0]
+        assert 0.55 < np.median(ratio) < 1.45
+        assert np.ptp(ratio[seen[mask > 0] < 255]) < 0.05
+
+
 def test_features_come_from_the_cache_the_second_time(source: TrainingSource, tmp_path: Path) -> None:
     features = FeatureNetwork(load_backbone("resnet18", weights="none", cuts=("layer1",)).eval(), IMAGENET)
     graph = compile_graph(export_pooled(features, source.size_wh), many=True)

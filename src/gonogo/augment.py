@@ -1,9 +1,12 @@
-"""Augmented training pictures: X crops by Y rotations as in the article, or a random window; reproducible by seed."""
+"""Augmented training pictures, reproducible by seed.
+
+X crops by Y rotations as in the article, with flips, brightness and blur; or a random window of the region.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -24,10 +27,22 @@ class Augmentation:
     """Smallest side of a random window, as a share of the region's side. Where a single view is drawn, it is such a
     window, flipped, turned and relit at random; with ``None`` it is one of the fixed views."""
 
+    flips: bool = False
+    """Mirror every view but the first along each axis with probability 1/2."""
+    brightness: float = 0.0
+    """Largest change of brightness, as a share: 0.2 multiplies every view but the first by 0.8 to 1.2 at random."""
+    blur: float = 0.0
+    """Largest standard deviation of a Gaussian blur of every view but the first, in pixels of the network's input."""
+
     @property
     def views(self) -> int:
         """Number of views per picture."""
         return self.crops * self.rotations
+
+    @property
+    def geometry(self) -> Augmentation:
+        """The same crops, rotations and flips without brightness and blur, as a mask needs them."""
+        return replace(self, brightness=0.0, blur=0.0)
 
 
 PLAIN = Augmentation(crops=1, rotations=1)
@@ -45,23 +60,51 @@ def variants(
     """Yield every crop of a region in every rotation, starting with the unchanged picture.
 
     The first crop is the region itself; in the others each edge moves at random by up to `JITTER`. Rotations are
-    evenly spaced over the full circle and turn the resized picture about its centre; quarter turns are exact.
+    evenly spaced over the full circle and turn the resized picture about its centre; quarter turns are exact. Flips,
+    brightness and blur then change every view but the first.
     """
+    light = rng.spawn(1)[0]  # a stream of its own, so that a mask gets the same crops and flips as its picture
     for crop in range(augmentation.crops):
         picture = cut(frame, region if crop == 0 else jittered(region, frame, rng), size_wh)
         for rotation in range(augmentation.rotations):
-            yield rotated(picture, 360.0 * rotation / augmentation.rotations)
+            turned = rotated(picture, 360.0 * rotation / augmentation.rotations)
+            yield turned if crop == rotation == 0 else _changed(turned, augmentation, rng, light)
 
 
 def variant(
     frame: Frame, region: Region, size_wh: tuple[int, int], augmentation: Augmentation, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Return one of the `variants`, or a random window if the augmentation has one; the caller applies `lit`."""
+    """Return one of the `variants`, or a random window if the augmentation has one; the caller applies `lit`.
+
+    Here flips, brightness and blur change the first view too, as it is drawn again in every epoch.
+    """
+    light = rng.spawn(1)[0]
     if augmentation.window is not None:
-        return _windowed(frame, region, size_wh, augmentation.window, rng)
+        return _changed(_windowed(frame, region, size_wh, augmentation.window, rng), augmentation, rng, light)
     chosen = region if rng.integers(augmentation.crops) == 0 else jittered(region, frame, rng)
     picture = cut(frame, chosen, size_wh)
-    return rotated(picture, 360.0 * int(rng.integers(augmentation.rotations)) / augmentation.rotations)
+    turned = rotated(picture, 360.0 * int(rng.integers(augmentation.rotations)) / augmentation.rotations)
+    return _changed(turned, augmentation, rng, light)
+
+
+def _changed(
+    picture: UInt8[np.ndarray, "height width 3"],
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+    light: np.random.Generator,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Flip a picture with ``rng``; change its brightness and blur it with ``light``."""
+    if augmentation.flips:
+        for axis in (0, 1):
+            if rng.random() < 0.5:
+                picture = np.ascontiguousarray(np.flip(picture, axis))
+    if augmentation.brightness:
+        gain = np.float32(1 + light.uniform(-augmentation.brightness, augmentation.brightness))
+        picture = np.clip(picture * gain, 0, 255).astype(np.uint8)
+    if augmentation.blur:
+        sigma = light.uniform(0.0, augmentation.blur)
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), max(sigma, 1e-3)), np.uint8)
+    return picture
 
 
 def jittered(region: Region, frame: Frame, rng: np.random.Generator) -> Region:

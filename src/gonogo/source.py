@@ -75,7 +75,7 @@ class TrainingSource:
             if mask is None:
                 marks = self._empty_marks(sample) if masks else None
                 return [SourceView(picture=picture, marks=marks) for picture in pictures]
-            pairs = zip(pictures, self._variants(sample, mask, augmentation, seed), strict=True)
+            pairs = zip(pictures, self._variants(sample, mask, augmentation.geometry, seed), strict=True)
             return [SourceView(picture=picture, marks=marked[..., 0]) for picture, marked in pairs]
 
         for views in prefetch(make, samples, workers=1):
@@ -93,8 +93,8 @@ class TrainingSource:
             picture = picture if augmentation.window is None else lit(picture, rng)
             if mask is None:
                 return SourceView(picture=picture, marks=self._empty_marks(sample) if masks else None)
-            again = generator_of(seed, sample)  # same crop and rotation as the picture, no lighting
-            marked = variant(mask, self.region(sample, mask), self.size_wh, augmentation, again)
+            again = generator_of(seed, sample)  # same crop, rotation and flips as the picture, no lighting
+            marked = variant(mask, self.region(sample, mask), self.size_wh, augmentation.geometry, again)
             return SourceView(picture=picture, marks=marked[..., 0])
 
         return prefetch(make, samples, workers=1)

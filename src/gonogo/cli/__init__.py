@@ -12,6 +12,7 @@ from gonogo.cli.certify import certify_command
 from gonogo.cli.demo import demo_command
 from gonogo.cli.devices import devices_command
 from gonogo.cli.evaluate import evaluate_command
+from gonogo.cli.experiment import experiment_command
 from gonogo.cli.help_text import Entries, SectionedCommand
 from gonogo.cli.import_model import import_model_command
 from gonogo.cli.inspect import inspect_command
@@ -42,6 +43,7 @@ for command in (
     app.command(command.__name__.removesuffix("_command"))(command)
 app.command("train", cls=SectionedCommand)(train_command)
 app.command("import-model")(import_model_command)
+app.command("experiment", cls=SectionedCommand)(experiment_command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -40,6 +40,7 @@ _LINE = ("line", ("apsw",))
 NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
     ("demo",): _TRAINING,
     ("train",): _TRAINING,
+    ("experiment",): _FINE_TUNING,
     ("bundle", "learn"): _TRAINING,
     ("bundle", "distill"): _FINE_TUNING,
     ("bundle", "quantize"): ("train", ("nncf",)),

@@ -13,8 +13,11 @@ from gonogo.cli.train_options import (
     FINE_TUNING,
     INPUT,
     PROMISE,
+    BlurOption,
+    BrightnessOption,
     CropsOption,
     DeviceOption,
+    FlipsOption,
     MasksOption,
     NormalisationName,
     OverlapOption,
@@ -232,6 +235,9 @@ def train_command(
     window: WindowOption = None,
     crops: CropsOption = None,
     rotations: RotationsOption = None,
+    flips: FlipsOption = False,
+    brightness: BrightnessOption = 0.0,
+    blur: BlurOption = 0.0,
     pool: PoolOption = PoolName.AUTO,
     device: DeviceOption = "cpu",
 ) -> None:
@@ -242,7 +248,17 @@ def train_command(
     from gonogo.workflow import Promise, train_inspector
     from gonogo.workflow.training_sheet import sheet_of
 
-    require_fine_tuning(finetune, window=window, device=device, crops=crops, rotations=rotations, pool=pool)
+    require_fine_tuning(
+        finetune,
+        window=window,
+        device=device,
+        crops=crops,
+        rotations=rotations,
+        flips=flips,
+        brightness=brightness,
+        blur=blur,
+        pool=pool,
+    )
     options = training_options(
         backbone=backbone,
         weights=weights,
@@ -265,6 +281,7 @@ def train_command(
         reduction=known_reduction(reduction),
         reduced_by=known_reducer(reduced_by),
         tiling=known_tiling(tile, overlap),
+        augmentation=replace(options.augmentation, flips=flips, brightness=brightness, blur=blur),
         fine_tuning=_fine_tuning(epochs, batch, learning_rate) if finetune else None,
         promise=Promise(
             max_escape=max_escape,
@@ -311,6 +328,9 @@ def require_fine_tuning(
     crops: int | None,
     rotations: int | None,
     pool: PoolName,
+    flips: bool = False,
+    brightness: float = 0.0,
+    blur: float = 0.0,
 ) -> None:
     """Refuse fine-tuning options without ``--finetune``, which would have no effect.
 
@@ -324,6 +344,9 @@ def require_fine_tuning(
         "--device": device != "cpu",
         "--crops": crops is not None,
         "--rotations": rotations is not None,
+        "--flips": flips,
+        "--brightness": brightness != 0,
+        "--blur": blur != 0,
         "--pool": pool is not PoolName.AUTO,
     }
     given = [name for name, there in options.items() if there]

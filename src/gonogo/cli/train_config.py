@@ -79,6 +79,9 @@ class FineTuningSection(Strict):
     window: float | None = Field(default=None, ge=0.1, le=1.0, examples=[0.8])
     crops: Count | None = Field(default=None, examples=[2])
     rotations: Count | None = Field(default=None, examples=[4])
+    flips: bool = False
+    brightness: float = Field(default=0.0, ge=0.0, le=1.0, allow_inf_nan=False)
+    blur: float = Field(default=0.0, ge=0.0, le=20.0, allow_inf_nan=False)
     pool: Literal["auto", "mean", "max", "lse"] = "auto"
     device: str = "cpu"
 

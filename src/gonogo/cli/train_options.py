@@ -75,6 +75,33 @@ RotationsOption = Annotated[
     int | None,
     typer.Option(min=1, help="Fine-tuning: number of rotations per crop. [default: 4]", rich_help_panel=FINE_TUNING),
 ]
+FlipsOption = Annotated[
+    bool,
+    typer.Option(
+        "--flips/--no-flips",
+        show_default=False,
+        help="Fine-tuning: mirror the training pictures at random.",
+        rich_help_panel=FINE_TUNING,
+    ),
+]
+BrightnessOption = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Fine-tuning: largest random change of brightness, as a share.",
+        rich_help_panel=FINE_TUNING,
+    ),
+]
+BlurOption = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=20.0,
+        help="Fine-tuning: largest random blur, as the standard deviation in pixels of the network's input.",
+        rich_help_panel=FINE_TUNING,
+    ),
+]
 WindowOption = Annotated[
     float | None,
     typer.Option(
