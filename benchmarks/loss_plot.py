@@ -60,7 +60,7 @@ def _panel(title: str, lines: Mapping[str, Sequence[Line]], left: int, *, logari
 
     drawn = [f'<text x="{left + LEFT}" y="18" font-weight="bold">{title}</text>']
     for mark in marks:
-        name = f"{mark:g}" if mark >= 1e-3 else f"{mark:.0e}".replace("e-0", "e-")
+        name = f"{mark:g}" if mark == 0 or mark >= 1e-3 else f"{mark:.0e}".replace("e-0", "e-")
         drawn.append(f'<text x="{left + LEFT - 5}" y="{down(mark) + 4:.1f}" text-anchor="end">{name}</text>')
         drawn.append(
             f'<line x1="{left + LEFT}" x2="{right}" y1="{down(mark):.1f}" y2="{down(mark):.1f}" stroke="#ddd"/>'
