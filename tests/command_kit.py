@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Any, get_args, get_origin
@@ -76,13 +77,20 @@ def arguments(command: Any, given: dict[str, Sequence[str]], usual: dict[str, st
     for parameter in command.params:
         values = given.get(parameter.name)
         if values is None and parameter.required:
-            values = [usual.get(parameter.name, "1" if kind(parameter) is not str else "x")]
+            values = [usual.get(parameter.name, usual_value(kind(parameter)))]
         for value in values or ():
             if is_argument(parameter):
                 behind.append(value)
             else:
                 words.append(f"{parameter.opts[0]}={value}")
     return [*words, "--", *behind]
+
+
+def usual_value(kind: type[object]) -> str:
+    """A value that an option of this kind accepts."""
+    if issubclass(kind, StrEnum):
+        return str(next(iter(kind)))
+    return "x" if kind is str else "1"
 
 
 def run_here(words: Sequence[str], *, longest_s: float = LONGEST_S) -> Ended:
