@@ -76,7 +76,7 @@ def stages(extent: Extent, names: Sequence[str], plain: Grid) -> list[tuple[str,
         protocol=replace(plain.protocol, epochs=extent.seed_epochs),
         seeds=range(extent.seeds),
         latency_runs=0,
-        topologies=small[:1],
+        topologies=small[:2],
     )
     of = {ALIENS: [Approach.NONE], BOARDS: [Approach.CV]}
     found = [(f"topology-{name}", name, replace(plain, approaches=of[name], topologies=small)) for name in names]
@@ -87,6 +87,7 @@ def stages(extent: Extent, names: Sequence[str], plain: Grid) -> list[tuple[str,
     augmented = replace(
         over_seeds,
         approaches=of[names[0]],
+        topologies=small[1:2],
         initialisations=[Initialisation.PRETRAINED],
         augmentations=list(extent.views),
     )

@@ -161,7 +161,7 @@ class Timing:
     """What depends on the machine."""
 
     seconds: float
-    """Training and testing, in seconds."""
+    """Training and testing, in seconds, without the search for regions."""
     torch_ms: float | None = None
     """Median latency of one picture on the CPU, in milliseconds."""
     openvino_ms: float | None = None

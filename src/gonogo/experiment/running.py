@@ -57,8 +57,9 @@ def run_cell(cell: Cell, data: StudyData, *, device: str = "cpu") -> Row:
         DatasetError: The splits or the regions of this seed cannot be made.
         InputError: The device is not available.
     """
-    start, place = time.monotonic(), training_device(device)
+    place = training_device(device)
     dataset, regions = data.split(cell.protocol, cell.seed), data.regions(cell.approach, cell.protocol, cell.seed)
+    start = time.monotonic()  # the regions are shared by many cells, and may have been waited for
     source = TrainingSource(dataset=dataset, size_wh=(cell.side_px, cell.side_px), regions=regions.by_name)
     train, val, test = (dataset.split(each) for each in (Split.TRAIN, Split.VAL, Split.TEST))
     try:

@@ -51,7 +51,7 @@ def run_cells(study: Study, cells: Sequence[Cell], data: StudyData, *, device: s
 def _line(step: Step) -> str:
     """One finished row, with the time left."""
     if step.row is None:
-        return f"{step.of - step.done} networks are being trained by another process; waiting for them."
+        return f"Waiting for another process, which trains the remaining {step.of - step.done}."
     cell, measured = step.row.cell, step.row.measured
     named = f"{step.done}/{step.of} {cell.approach} {cell.topology} {cell.initialisation} {cell.views} seed {cell.seed}"
     if measured is None:
