@@ -13,6 +13,7 @@ from gonogo.cli.demo import demo_command
 from gonogo.cli.evaluate import evaluate_command
 from gonogo.cli.help_text import Entries, SectionedCommand
 from gonogo.cli.inspect import inspect_command
+from gonogo.cli.look import look_command
 from gonogo.cli.qualify import qualify_command
 from gonogo.cli.serve import serve_command
 from gonogo.cli.train import train_command
@@ -30,6 +31,7 @@ for group in (dataset, roi, bundle, station, ledger):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 for command in (demo_command, certify_command, evaluate_command, qualify_command, inspect_command, serve_command):
     app.command(command.__name__.removesuffix("_command"))(command)
+app.command("look")(look_command)
 app.command("train", cls=SectionedCommand)(train_command)
 
 
