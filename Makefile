@@ -109,7 +109,7 @@ duplicates: setup
 
 # Studies of the default method on the photographs in the folder DATA, on rendered boards without; QUICK=1 takes a few
 # minutes. What is finished in study/ is kept. ARGS='--backbone mobilenet_v2=FILE', ARGS='--only cookies', ...
-.PHONY: study-roi study-seeds study-curves study-ablation
+.PHONY: study-roi study-seeds study-curves study-ablation study-maps
 STUDY = --out study$(if $(DATA), --data $(DATA))$(QUICKLY)
 study-roi: setup
 	$(MEASURE) study_roi --out study/roi$(QUICKLY)
@@ -122,6 +122,9 @@ study-curves: setup
 
 study-ablation: setup
 	$(MEASURE) study_ablation $(STUDY)
+
+study-maps: setup
+	$(MEASURE) study_maps $(STUDY)
 
 # Smaller measurements; the first lines of benchmarks/NAME.py tell what ARGS each needs.
 MEASUREMENTS = evidence-speed evidence-maps training-speed tiling solar-cells noise-calibration streams page-times screenshots

@@ -10,7 +10,7 @@ time of each method, as JSON.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -84,7 +84,14 @@ def measured(given: Given, name: str) -> dict[str, Any]:
             np.savez(buffer, **fold_maps(source, table, fold, samples))
             write_beside(file, buffer.getvalue())
         with np.load(file) as held:
-            _score(scored, {key: held[key] for key in held.files}, dataset, samples, np.array(table.groups)[fold.test], offsets)
+            _score(
+                scored,
+                {key: held[key] for key in held.files},
+                dataset,
+                samples,
+                np.array(table.groups)[fold.test],
+                offsets,
+            )
         console.print(f"{name}: fold {number + 1} of {FOLDS} is scored", highlight=False)
     first = next(split(table))
     heads, weighted = fit_heads(table, first), fit_weighted(table, first, masks=False)
@@ -92,7 +99,14 @@ def measured(given: Given, name: str) -> dict[str, Any]:
     return {"size_wh": list(size_wh), "shift": offsets, **scored.table(REFERENCE), "times_ms": times}
 
 
-def _score(scored, maps, dataset, samples, parts, offsets) -> None:
+def _score(
+    scored: ScoredMaps,
+    maps: Mapping[str, np.ndarray],
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    parts: np.ndarray,
+    offsets: Mapping[int, tuple[float, float]],
+) -> None:
     test = TestPictures.read(dataset, samples, parts)
     names = {sample.file_name for sample in test.samples}
     rows = [index for index, sample in enumerate(samples) if sample.file_name in names]

@@ -57,7 +57,9 @@ def fit_heads(table: FeatureTable, fold: Fold) -> Heads:
     heads: Heads = {}
     for seen in (LAST, JOINED):
         stored = table.joined if seen == JOINED else table.joined[:, -table.widths[2] :, ::2, ::2]
-        train, val = (Maps(maps=np.asarray(stored[rows])[:, None], bad=table.bad[rows]) for rows in (fold.train, fold.val))
+        train, val = (
+            Maps(maps=np.asarray(stored[rows])[:, None], bad=table.bad[rows]) for rows in (fold.train, fold.val)
+        )
         mean = fit_mean(*(Pooled(vectors=_means(each), bad=each.bad) for each in (train, val)))
         for pooling, pool in POOLINGS.items():
             tried = mean if pool is Pool.MEAN else fit_map(mean, train, val, pool=pool, sharpness=SHARPNESS, seed=0)

@@ -148,13 +148,16 @@ class ScoredMaps:
         self.folds.setdefault(name, []).append(scores)
 
     def table(self, reference: str) -> dict[str, Any]:
-        """Each figure of each map as ``[value, low, high]``, and its difference to a reference map in the same draws."""
+        """Each figure of each map as ``[value, low, high]``, and its difference to a reference map, paired."""
         drawn = {name: self._figures(folds) for name, folds in self.folds.items()}
         rows: dict[str, Any] = {}
         for name, figures in drawn.items():
             row: dict[str, Any] = {figure: _interval(figures[figure]) for figure in FIGURES}
             if name != reference:
-                row |= {f"{figure}_less_reference": _interval(figures[figure] - drawn[reference][figure]) for figure in FIGURES}
+                row |= {
+                    f"{figure}_less_reference": _interval(figures[figure] - drawn[reference][figure])
+                    for figure in FIGURES
+                }
             rows[name] = row
         some = next(iter(self.folds.values()))
         counts = {name: int(sum(getattr(fold, name).sum() for fold in some)) for name in ("pictures", "areas")}

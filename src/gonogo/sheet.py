@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gonogo.errors import InputError
+from gonogo.files import write_beside
+from gonogo.images import encode_jpeg, encode_png
 from gonogo.schema import Frame
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+"""Endings of the names of sheets that a user chooses."""
 
 GAP = 12
 """Space around every picture, in pixels."""
@@ -95,3 +102,27 @@ def _wrapped(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str, widt
         else:
             lines.append(_cut(font, word, width))
     return lines
+
+
+def require_writable(path: Path, *, overwrite: bool) -> None:
+    """Check the name of a sheet before it is drawn.
+
+    Raises:
+        InputError: The name ends in none of `SUFFIXES`, or exists and ``overwrite`` is not given.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: expected a picture to write, with a name that ends in {', '.join(SUFFIXES)}.")
+    if path.is_dir():
+        raise InputError(f"{path}: expected a picture to write, found a folder. Choose another name.")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: already exists. Choose another name, or pass --overwrite.")
+
+
+def write_sheet(path: Path, sheet: Frame) -> None:
+    """Write a sheet as PNG, or as JPEG of quality 85 if its name says so.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    png = path.suffix.lower() == ".png"
+    write_beside(path, encode_png(sheet) if png else encode_jpeg(sheet, quality=85))

@@ -86,9 +86,7 @@ def efficientnet_lite(name: str) -> EfficientNetLite:
 def imagenet_head(name: str) -> ImagenetHead:
     """Read the end of a pretrained EfficientNet-Lite that names the 1,000 ImageNet classes; raises as the network."""
     arrays = _published(name)
-    return ImagenetHead(
-        conv=_conv(arrays, "_conv_head", "_bn1"), weight=arrays["_fc.weight"], bias=arrays["_fc.bias"]
-    )
+    return ImagenetHead(conv=_conv(arrays, "_conv_head", "_bn1"), weight=arrays["_fc.weight"], bias=arrays["_fc.bias"])
 
 
 def _published(name: str) -> dict[str, np.ndarray]:

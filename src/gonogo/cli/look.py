@@ -13,8 +13,6 @@ from gonogo.cli.train_options import NormalisationName, parse_size
 if TYPE_CHECKING:
     from gonogo.look import Seen
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-
 
 def look_command(
     network: Annotated[
@@ -62,25 +60,21 @@ def look_command(
     one forward pass, with Grad-CAM and LayerCAM beside it. A bundle gets the map of each kind of evidence and its
     heat map.
     """
-    from gonogo import images
     from gonogo.errors import InputError
-    from gonogo.files import write_beside
-    from gonogo.look import draw_seen, look
+    from gonogo.images import load_picture
+    from gonogo.sheet import require_writable, write_sheet
 
-    if out.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{out}: expected a name that ends in {', '.join(SUFFIXES)}.")
-    if out.exists() and not overwrite:
-        raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
+    require_writable(out, overwrite=overwrite)
     if crack == (photo is not None):
-        raise InputError("expected either a photograph or --crack.")
-    from gonogo.look import NETWORKS, look_with_bundle, render_crack
+        raise InputError(f"expected a photograph or --crack, found {'both' if crack else 'neither'}.")
+    from gonogo.look import NETWORKS, draw_seen, look, look_with_bundle, render_crack
 
     if network not in NETWORKS and Path(network).is_dir():
         _refuse_for_bundles(crack, weights, normalisation, wanted, size)
         assert photo is not None, "checked above"
         seen = look_with_bundle(Path(network), photo)
     else:
-        frame = render_crack(seed)[0] if photo is None else images.load_picture(photo)
+        frame = render_crack(seed)[0] if photo is None else load_picture(photo)
         seen = look(
             network,
             frame,
@@ -90,9 +84,7 @@ def look_command(
             wanted=wanted,
             seed=seed,
         )
-    sheet = draw_seen(seen)
-    encoded = images.encode_png(sheet) if out.suffix.lower() == ".png" else images.encode_jpeg(sheet, quality=85)
-    write_beside(out, encoded)
+    write_sheet(out, draw_seen(seen))
     _print(seen, out, as_json=as_json)
 
 
@@ -142,9 +134,16 @@ def _to_json(seen: Seen, out: Path) -> dict[str, Any]:
         "answer": seen.answer,
         "size_wh": [width, height],
         "stages": [
-            {"name": stage.name, "stride": stage.stride, "channels": len(stage.maps), "cells": list(stage.maps.shape[1:])}
+            {
+                "name": stage.name,
+                "stride": stage.stride,
+                "channels": len(stage.maps),
+                "cells": list(stage.maps.shape[1:]),
+            }
             for stage in seen.stages
         ],
-        "maps": [{"title": place.title, "value": place.value, "cells": list(place.cells.shape)} for place in seen.places],
+        "maps": [
+            {"title": place.title, "value": place.value, "cells": list(place.cells.shape)} for place in seen.places
+        ],
         "notes": list(seen.notes),
     }

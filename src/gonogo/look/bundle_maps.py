@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import openvino as ov
+from openvino import opset13 as ops
 
 from gonogo import images, runtime, tiling
 from gonogo.errors import UnfitError
@@ -68,9 +69,8 @@ def _with_stages(inspector: Inspector) -> ov.Model:
     model = ov.Core().read_model(opened.data(str(name)), opened.data(str(name.with_suffix(".bin"))))
     vector = model.output("feature_vector").get_node().input_value(0)
     for number, output in enumerate(dict.fromkeys(_maps_before(vector)), start=1):
-        output.get_tensor().add_names({f"{_STAGE}{number}"})
-        if f"{_STAGE}{number}" not in {each for found in model.outputs for each in found.names}:
-            model.add_outputs([output])
+        output.get_tensor().set_names({f"{_STAGE}{number}"})
+        model.add_results([ops.result(output)])
     return model
 
 
@@ -88,7 +88,7 @@ def _maps_before(value: ov.Output) -> Iterator[ov.Output]:
 def _stages(outputs: dict[str, np.ndarray], picture: Frame) -> Iterator[Stage]:
     names = sorted(name for name in outputs if name.startswith(_STAGE))
     for number, name in enumerate(names, start=1):
-        maps = outputs[name][0].astype(np.float32)
+        maps = outputs[name][0]
         yield Stage(name=f"feature map {number}", stride=round(picture.shape[0] / maps.shape[1]), maps=maps)
 
 

@@ -15,7 +15,9 @@ _DARKEST = 92.0
 _STEPS = 220
 
 
-def render_crack(seed: int = 0, *, size_wh: tuple[int, int] = SIZE_WH) -> tuple[Frame, Bool[np.ndarray, "rows columns"]]:
+def render_crack(
+    seed: int = 0, *, size_wh: tuple[int, int] = SIZE_WH
+) -> tuple[Frame, Bool[np.ndarray, "rows columns"]]:
     """Render a plain, slightly uneven surface with one branching crack.
 
     Args:

@@ -20,7 +20,7 @@ _WIDEST = 1500
 
 
 def draw_seen(seen: Seen) -> Frame:
-    """Draw the sheet: a heading, the input, a row for each stage, the maps of where the network looks, and the notes."""
+    """Draw the sheet: a heading, the input, a row for each stage, the maps of where it looks, and the notes."""
     shown = _scaled(seen.picture, _PLACE_PIXELS)
     size_wh = (seen.picture.shape[1], seen.picture.shape[0])
     rows = [PanelRow(title=heading(seen)), PanelRow(panels=(Panel(title=_input_title(size_wh), picture=shown),))]

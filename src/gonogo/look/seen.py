@@ -30,7 +30,7 @@ class Stage:
         return f"{self.name}: stride {self.stride}, {channels} channels, {columns} x {rows} cells"
 
     def channels(self, count: int) -> list[int]:
-        """The channels whose values differ most from cell to cell, in ascending order, away from the border if possible.
+        """The channels whose values differ most from cell to cell, in ascending order.
 
         Padding shows at the border, so it is left out where there are more than four rows and columns.
         """

@@ -91,7 +91,8 @@ def gradient_places(layer: Tensor, logits: Tensor, chosen: int, *, stride: int) 
     features, gradients = layer[0].detach().numpy(), gradient[0].numpy()
     methods = {"Grad-CAM": grad_cam, "LayerCAM": layer_cam}
     return tuple(
-        PlaceMap(title=f"{method}, stride {stride}", cells=work(features, gradients)) for method, work in methods.items()
+        PlaceMap(title=f"{method}, stride {stride}", cells=work(features, gradients))
+        for method, work in methods.items()
     )
 
 
@@ -137,19 +138,19 @@ def _places(
     return answer, (*activation_places(*activation), *by_gradient), []
 
 
-def _class_activation(
-    stack: FeatureStack, last: Tensor, logits: Tensor, chosen: int
-) -> tuple[CellMap, float] | None:
+def _class_activation(stack: FeatureStack, last: Tensor, logits: Tensor, chosen: int) -> tuple[CellMap, float] | None:
     """The map of a class and the bias; ``None`` unless its mean plus the bias is the logit of the same pass."""
     features = last[0].detach().numpy()
+    wanted = (logits.shape[1], len(features))
     for module in stack.body.modules():
-        if isinstance(module, nn.Linear) and module.weight.shape == (logits.shape[1], len(features)):
-            cells, bias = class_map(features, module.weight[chosen].detach().numpy()), float(module.bias[chosen].detach())
-        elif isinstance(module, nn.Conv2d) and module.weight.shape == (logits.shape[1], len(features), 1, 1):
-            cells = class_map(features, module.weight[chosen, :, 0, 0].detach().numpy()) + float(module.bias[chosen].detach())
-            cells, bias = np.maximum(cells, 0), 0.0
-        else:
+        if not isinstance(module, (nn.Linear, nn.Conv2d)) or module.weight.shape[:2] != wanted or module.bias is None:
             continue
+        if module.weight[0, 0].numel() != 1:
+            continue
+        weight, bias = module.weight[chosen].detach().numpy().ravel(), float(module.bias[chosen].detach())
+        cells = class_map(features, weight)
+        if isinstance(module, nn.Conv2d):  # SqueezeNet: a ReLU follows, so the bias belongs to every cell
+            cells, bias = np.maximum(cells + np.float32(bias), 0), 0.0
         logit = float(logits[0, chosen].detach())
         if abs(float(cells.mean()) + bias - logit) < _TOLERANCE * max(1.0, abs(logit)):
             return cells, bias

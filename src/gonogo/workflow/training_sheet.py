@@ -34,24 +34,25 @@ def write_training_sheet(source: TrainingSource, path: Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    chosen = _chosen(source.dataset.split(Split.TRAIN))
+    chosen = chosen_samples(source.dataset.split(Split.TRAIN))
     pictures = list(source.plain(chosen))
-    write_beside(path, images.encode_png(_sheet(source, [_title(sample) for sample in chosen], pictures)))
+    write_beside(path, images.encode_png(_sheet(source, [title_of(sample) for sample in chosen], pictures)))
 
 
-def _chosen(samples: Sequence[Sample]) -> list[Sample]:
+def chosen_samples(samples: Sequence[Sample], count: int = SHOWN) -> list[Sample]:
     """Pictures spread evenly over the split: bad ones first, then good ones."""
     bad = [sample for sample in samples if sample.label is Label.BAD]
     good = [sample for sample in samples if sample.label is Label.GOOD]
-    some_bad = list(_evenly(bad, min(len(bad), max(SHOWN // 2, SHOWN - len(good)))))
-    return [*some_bad, *_evenly(good, min(len(good), SHOWN - len(some_bad)))]
+    some_bad = list(_evenly(bad, min(len(bad), max(count // 2, count - len(good)))))
+    return [*some_bad, *_evenly(good, min(len(good), count - len(some_bad)))]
 
 
 def _evenly(samples: Sequence[Sample], count: int) -> Iterator[Sample]:
     yield from (samples[index * len(samples) // count] for index in range(count))
 
 
-def _title(sample: Sample) -> str:
+def title_of(sample: Sample) -> str:
+    """Label, defect kind and file name of a sample."""
     kind = f", {sample.defect}" if sample.label is Label.BAD and sample.defect else ""
     return f"{sample.label}{kind}: {Path(sample.file_name).name}"
 
