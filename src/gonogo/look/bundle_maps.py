@@ -35,7 +35,9 @@ def look_with_bundle(bundle: Path, photo: Path) -> Seen:
     frame = photograph.judged(recipe)
     region = scaled_region(verdict.region, 1 / recipe.reduction, 1 / recipe.reduction)
     graph = runtime.compile_graph(_with_stages(inspector), precision=inspector.bundle.manifest.precision)
-    notes = []
+    notes = [
+        f"The score is what the heat map is pooled to, plus the bias {inspector.bundle.manifest.classifier.bias:+.2f}."
+    ]
     if recipe.tiling is None:
         picture = images.cut(frame, region, recipe.size_wh)
     else:
@@ -101,9 +103,8 @@ def _places(inspector: Inspector, outputs: dict[str, np.ndarray]) -> Iterator[Pl
         adds = pool(kind, cells, weights.get("cells", 0.0))
         yield PlaceMap(title=f"{kind}: adds {adds:+.2f}", cells=cells, value=adds, shift_xy=shift_xy)
     score = float(outputs["score"][0])
-    what = "sum" if weights else f"{stated.pool} pooling"
     yield PlaceMap(
-        title=f"heat map: {what}, score {score:+.2f}, bias {stated.bias:+.2f}",
+        title=f"heat map: {score - stated.bias:+.2f}",
         cells=outputs["heatmap"][0],
         value=score - stated.bias,
         scale=scale if rule is None else None,

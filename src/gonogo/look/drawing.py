@@ -54,7 +54,7 @@ def tinted(picture: Frame, place: PlaceMap) -> Frame:
 def _stage_panels(stage: Stage, picture: Frame) -> tuple[Panel, ...]:
     size_wh = _size(picture, _CELL_PIXELS)
     together = np.sqrt(np.square(stage.maps).mean(0))
-    panels = [Panel(title="all channels, RMS", picture=_grey_levels(together, size_wh))]
+    panels = [Panel(title="all (RMS)", picture=_grey_levels(together, size_wh))]
     for channel in stage.channels(CHANNELS):
         panels.append(Panel(title=f"channel {channel}", picture=_grey_levels(stage.maps[channel], size_wh)))
     return tuple(panels)

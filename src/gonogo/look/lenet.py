@@ -36,7 +36,7 @@ def random_filters(seed: int) -> Float32[np.ndarray, "outputs inputs 3 3"]:
 
 
 def layer(features: FeatureMaps, filters: Float32[np.ndarray, "outputs inputs 3 3"]) -> FeatureMaps:
-    """A 3 x 3 convolution (borders repeated), ReLU, and the maximum of every 2 x 2 cells; odd last ones are left out."""
+    """A 3 x 3 convolution (borders repeated), ReLU, and the maximum of every 2 x 2 cells; odd last ones are dropped."""
     padded = np.pad(features, [(0, 0), (1, 1), (1, 1)], mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
     found = np.maximum(np.tensordot(filters, windows, axes=([1, 2, 3], [0, 3, 4])), 0)

@@ -61,7 +61,7 @@ def write_augmentation_sheet(dataset: Dataset, options: TrainingOptions, path: P
     width, height = source.size_wh
     rows = [PanelRow(title=f"Training pictures of {width} x {height} pixels: {describe(options.augmentation)}")]
     for sample, pictures in _views(source, samples, options):
-        rows += _block(sample, [_shown(each) for each in pictures])
+        rows += _block(sample, [_shown(each) for each in pictures], options.augmentation)
     write_sheet(path, draw_sheet(rows))
     return len(samples)
 
@@ -113,11 +113,21 @@ def _shown(picture: Frame) -> Frame:
     return np.asarray(cv2.resize(picture, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _block(sample: Sample, pictures: list[Frame]) -> list[PanelRow]:
+def _block(sample: Sample, pictures: list[Frame], augmentation: Augmentation) -> list[PanelRow]:
     columns = max(1, _WIDEST // (pictures[0].shape[1] + GAP))
     panels = [
-        Panel(title=f"view {number}" if number > 1 else "unchanged", picture=picture)
-        for number, picture in enumerate(pictures, start=1)
+        Panel(title=_view_title(number, augmentation), picture=picture) for number, picture in enumerate(pictures)
     ]
-    rows = [tuple(panels[first : first + columns]) for first in range(0, len(panels), columns)]
-    return [PanelRow(title=title_of(sample) if row == rows[0] else "", panels=row) for row in rows]
+    return [
+        PanelRow(title=title_of(sample) if first == 0 else "", panels=tuple(panels[first : first + columns]))
+        for first in range(0, len(panels), columns)
+    ]
+
+
+def _view_title(number: int, augmentation: Augmentation) -> str:
+    if number == 0:
+        return "unchanged"
+    if augmentation.window is not None:
+        return f"epoch {number}"
+    crop, rotation = divmod(number, augmentation.rotations)
+    return f"crop {crop + 1}, {360 * rotation / augmentation.rotations:.4g} degrees"
