@@ -114,9 +114,7 @@ check-formats: setup
 
 # Studies of the default method on the photographs in the folder DATA, on rendered boards without; QUICK=1 takes a few
 # minutes. What is finished in study/ is kept. ARGS='--backbone mobilenet_v2=FILE', ARGS='--only cookies', ...
-.PHONY: study-roi study-seeds study-curves study-ablation study-claims
-
-.PHONY: study-roi study-seeds study-curves study-ablation study-article
+.PHONY: study-roi study-seeds study-curves study-ablation study-claims study-article study-maps
 STUDY = --out study$(if $(DATA), --data $(DATA))$(QUICKLY)
 study-roi: setup
 	$(MEASURE) study_roi --out study/roi$(QUICKLY)
@@ -153,6 +151,9 @@ check-imports: setup
 # The article's studies of topology, initialisation and augmentation; ARGS='--weights FOLDER' fills rows.
 study-article: setup
 	OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),1) $(MEASURE) study_article $(STUDY)
+
+study-maps: setup
+	$(MEASURE) study_maps $(STUDY)
 
 # Smaller measurements; the first lines of benchmarks/NAME.py tell what ARGS each needs.
 MEASUREMENTS = evidence-speed evidence-maps training-speed tiling solar-cells noise-calibration streams page-times screenshots

@@ -25,6 +25,7 @@ MODULES = (
     "gonogo.drift",
     "gonogo.bundle",
     "gonogo.images",
+    "gonogo.look",
     "gonogo.roi",
     "gonogo.synthetic",
     "gonogo.ledger",

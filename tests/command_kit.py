@@ -22,7 +22,7 @@ Parameter = Any
 """Typer brings its own copy of Click, whose classes have no public name."""
 
 LONGEST_S = 120
-OUTPUTS = frozenset(("out", "report", "heatmaps", "sheet", "tradeoff", "pdf", "to", "folder", "tradeoff"))
+OUTPUTS = frozenset(("out", "report", "heatmaps", "sheet", "show_augmentations", "tradeoff", "pdf", "to", "folder"))
 """Parameters that name what a command writes; all other paths are read."""
 
 

@@ -4,8 +4,8 @@ A backbone turns a picture (uint8 RGB, height x width x 3, sides multiples of 32
 and 32. Its weights are frozen; models fitted on its features are in `gonogo.evidence`.
 """
 
-from gonogo.backbone.efficientnet_lite import Conv, EfficientNetLite, efficientnet_lite
-from gonogo.backbone.graph import feature_nodes, features_graph, frame_input, weight_constant
+from gonogo.backbone.efficientnet_lite import Conv, EfficientNetLite, ImagenetHead, efficientnet_lite, imagenet_head
+from gonogo.backbone.graph import block_nodes, conv_node, feature_nodes, features_graph, frame_input, weight_constant
 from gonogo.backbone.packages import PACKAGES, WeightsPackage, package_file
 from gonogo.backbone.pretrained import Backbone, Pretrained, pretrained
 from gonogo.backbone.reference import reference_features
@@ -23,12 +23,16 @@ __all__ = [
     "Backbone",
     "Conv",
     "EfficientNetLite",
+    "ImagenetHead",
     "Pretrained",
     "WeightsPackage",
+    "block_nodes",
+    "conv_node",
     "efficientnet_lite",
     "feature_nodes",
     "features_graph",
     "frame_input",
+    "imagenet_head",
     "package_file",
     "pretrained",
     "read_arrays",

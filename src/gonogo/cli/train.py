@@ -13,6 +13,7 @@ from gonogo.cli.train_options import (
     FINE_TUNING,
     INPUT,
     PROMISE,
+    AugmentationsOption,
     BlurOption,
     BrightnessOption,
     CropsOption,
@@ -127,7 +128,7 @@ def train_command(
     dataset: Annotated[
         Path, typer.Argument(help="Data set folder, made by 'gonogo dataset import'.", metavar="DATASET")
     ],
-    out: Annotated[Path, typer.Option(help="Bundle to create, for example tile.inspector.")],
+    out: Annotated[Path | None, typer.Option(help="Bundle to create, for example tile.inspector.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     sheet: SheetOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
@@ -240,16 +241,18 @@ def train_command(
     blur: BlurOption = 0.0,
     pool: PoolOption = PoolName.AUTO,
     device: DeviceOption = "cpu",
+    show_augmentations: AugmentationsOption = None,
 ) -> None:
     """Train an inspector, certify its thresholds and seal it in a bundle."""
     from gonogo.dataset import Dataset
+    from gonogo.errors import InputError
     from gonogo.operating_point import describe_point
     from gonogo.progress import console
     from gonogo.workflow import Promise, train_inspector
     from gonogo.workflow.training_sheet import sheet_of
 
     require_fine_tuning(
-        finetune,
+        finetune or show_augmentations is not None,
         window=window,
         device=device,
         crops=crops,
@@ -292,6 +295,11 @@ def train_command(
             go_without_promise=go_without_promise,
         ),
     )
+    if show_augmentations is not None:
+        _show_augmentations(Dataset.read(dataset), options, show_augmentations, overwrite=overwrite)
+        return
+    if out is None:
+        raise InputError("--out: expected the bundle to create, for example --out parts.inspector; found none.")
     data, sheet = Dataset.read(dataset), sheet or sheet_of(out)
     _print_shortfalls(data, options.promise)
     made = train_inspector(data, out, options, overwrite=overwrite, sheet=sheet)
@@ -303,6 +311,25 @@ def train_command(
         console.print(sentence)
     console.print(f"Training pictures as the network sees them: {sheet}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")
+
+
+def _show_augmentations(data: Dataset, options: TrainingOptions, path: Path, *, overwrite: bool) -> None:
+    """Write the sheet of ``--show-augmentations``."""
+    from gonogo.progress import console
+    from gonogo.sheet import require_writable
+    from gonogo.workflow.augmentation_sheet import describe, write_augmentation_sheet
+
+    require_writable(path, overwrite=overwrite)
+    count = write_augmentation_sheet(data, options, path)
+    trains = (
+        "" if options.fine_tuning is not None else " Without --finetune, training uses the unchanged pictures only."
+    )
+    console.print(
+        f"Wrote {count} training pictures to {path}: {describe(options.augmentation)}. Nothing was trained.{trains}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _print_shortfalls(data: Dataset, promise: Promise) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gonogo.array_types import Float
-from gonogo.backbone import Conv, EfficientNetLite, efficientnet_lite
+from gonogo.backbone import Conv, EfficientNetLite, efficientnet_lite, imagenet_head
 
 NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 
@@ -59,6 +59,22 @@ def build_lite(name: str, *, random: bool = False) -> nn.Module:
             if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
                 module.reset_parameters()
     return network
+
+
+def build_lite_classifier(name: str) -> nn.Module:
+    """Build the published EfficientNet-Lite up to the logits of the 1,000 ImageNet classes, node ``classifier``.
+
+    Raises:
+        InputError: The package with the weights is not installed.
+    """
+    published = imagenet_head(name)
+    dense = nn.Linear(published.weight.shape[1], len(published.weight))
+    with torch.no_grad():
+        dense.weight.copy_(torch.from_numpy(published.weight))
+        dense.bias.copy_(torch.from_numpy(published.bias))
+    ends = {"head": SameConv(published.conv), "pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten()}
+    stages = dict(build_lite(name).named_children())
+    return nn.Sequential(OrderedDict({**stages, **ends, "classifier": dense}))
 
 
 def _stages(lite: EfficientNetLite) -> nn.Sequential:
