@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from gonogo import bundle, drift, images, roi, runtime, tiling
+from gonogo import bundle, drift, images, roi, runtime, signing, tiling
 from gonogo.bundle import Bundle
 from gonogo.cascade import Cascade, Outputs
 from gonogo.compiled import CompiledCache
@@ -23,6 +23,7 @@ from gonogo.operating_point import without_promise
 from gonogo.roi import Roi
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, FeatureVector, Frame, Located, OperatingPoint, Region, State, Verdict
+from gonogo.signing import Signature, SignaturePolicy
 from gonogo.tiling import Grid
 
 
@@ -44,11 +45,20 @@ class Inspector:
         self.bundle = opened
         self.roi = search or roi.WholeRoi()
         self.cascade = cascade
+        self.signature: Signature | None = None
+        """The bundle's signature, if the policy required one when it was loaded."""
         self._graph = graph
         self.drift = drift.read_sealed_reference(opened)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, machine: Settings | None = None, replay: bool = True) -> Inspector:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        machine: Settings | None = None,
+        replay: bool = True,
+        policy: SignaturePolicy | None = None,
+    ) -> Inspector:
         """Open a bundle, compile its graphs and replay its golden frames.
 
         Graphs compiled at an earlier start are taken from the cache if they are authentic. If they do not reproduce the
@@ -58,12 +68,21 @@ class Inspector:
             path: The bundle's folder.
             machine: Device, threads and cache; defaults to `gonogo.config.settings`.
             replay: Judge the golden frames and refuse a bundle that does not reproduce their scores.
+            policy: Whether the bundle must be signed, and by whom; defaults to the settings of the machine.
 
         Raises:
             BundleError: The bundle was changed, cannot be compiled, or does not reproduce its golden scores.
+            SignatureError: The policy requires a signature, and the bundle has none that this machine trusts.
         """
         machine = machine or settings()
         opened = bundle.read_bundle(path)
+        signature = signing.verify_bundle(opened, policy or signing.machine_policy(machine))  # before OpenVINO sees it
+        inspector = cls._loaded(opened, machine, replay=replay)
+        inspector.signature = signature
+        return inspector
+
+    @classmethod
+    def _loaded(cls, opened: Bundle, machine: Settings, *, replay: bool) -> Inspector:
         graphs = _Graphs(opened, machine)
         inspector = cls._assembled(opened, graphs)
         if not replay:

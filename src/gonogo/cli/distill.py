@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.signing import say_unsigned
 from gonogo.cli.train import known_reduction
 from gonogo.cli.train_options import NormalisationName, PoolName
 from gonogo.errors import InputError, UnfitError
@@ -79,6 +80,7 @@ def distill_command(
     from gonogo.dataset import Dataset
     from gonogo.inspector import Inspector
     from gonogo.model import Pool
+    from gonogo.signing import NOT_REQUIRED
     from gonogo.train import Distillation
     from gonogo.workflow.distilling import DistillingOptions, distill_bundle
 
@@ -103,7 +105,9 @@ def distill_command(
         split=known_split(split),
         seed=seed,
     )
-    made = distill_bundle(Inspector.load(bundle), Dataset.read(dataset), out, options, overwrite=overwrite)
+    inspector = Inspector.load(bundle, policy=NOT_REQUIRED)
+    made = distill_bundle(inspector, Dataset.read(dataset), out, options, overwrite=overwrite)
+    say_unsigned(inspector.bundle, made.bundle)
     wrote = (
         f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo bundle cascade {out} {bundle} {dataset} --out CASCADE"
     )

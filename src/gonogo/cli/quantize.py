@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.signing import say_unsigned
+
 if TYPE_CHECKING:
     from gonogo.workflow import Quantized
 
@@ -72,6 +74,7 @@ def quantize_command(
     from gonogo.inspector import Inspector
     from gonogo.operating_point import describe_point
     from gonogo.progress import console
+    from gonogo.signing import NOT_REQUIRED
     from gonogo.workflow import Allowed, QuantizingOptions, quantize_bundle
 
     if unknown := set(split) - set(Split):
@@ -93,7 +96,9 @@ def quantize_command(
         ),
         seed=seed,
     )
-    made = quantize_bundle(Inspector.load(bundle), Dataset.read(dataset), out, options, overwrite=overwrite)
+    inspector = Inspector.load(bundle, policy=NOT_REQUIRED)
+    made = quantize_bundle(inspector, Dataset.read(dataset), out, options, overwrite=overwrite)
+    say_unsigned(inspector.bundle, made.bundle)
     manifest = made.bundle.manifest
     assert manifest.quantization is not None, "quantize_bundle always records it"
     assert manifest.operating_point is not None, "quantizing always certifies"

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gonogo.config import Recipe
-from gonogo.errors import InputError
-from gonogo.files import folder_beside, plain_files
+from gonogo.errors import InputError, SignatureError
+from gonogo.files import folder_beside, plain_files, read_regular
 from gonogo.images import Photograph
 from gonogo.names import readable
 from gonogo.schema import Verdict
+from gonogo.signing import Signature, SignaturePolicy
 
-_SEAL = "SHA256SUMS"
+_SEAL, _SIGNATURE = "SHA256SUMS", "signature.json"
+_LONGEST_SIGNATURE = 100_000
 _KEPT = 5
 _ATTEMPT = "attempt"
 """File that names the bundle being loaded; it is left behind if loading crashes the worker."""
@@ -37,20 +39,22 @@ class LoadedBundle:
     inspect: Callable[[Photograph], Verdict]
     recipe: Recipe = field(default_factory=Recipe)
     """How pictures are decoded for it."""
+    signature: Signature | None = None
+    """The verified signature; ``None`` if none is required."""
 
 
 Loader = Callable[[Path], LoadedBundle]
 """Opens a bundle and replays its golden frames; raises a `GonogoError` if it cannot judge."""
 
 
-def load_model(path: Path) -> LoadedBundle:
-    """Open a bundle with the inspector; see `Loader`."""
+def load_model(path: Path, *, policy: SignaturePolicy | None = None) -> LoadedBundle:
+    """Open a bundle with the inspector; see `Loader`. ``policy`` defaults to the settings of the machine."""
     import math
 
     from gonogo.config import settings
     from gonogo.inspector import Inspector
 
-    inspector = Inspector.load(path)
+    inspector = Inspector.load(path, policy=policy)
     point = inspector.operating_point
     finite = [] if point is None else [point.go_below, point.no_go_above]
     go_below, no_go_above = (value if math.isfinite(value) else None for value in (finite or [math.inf, math.inf]))
@@ -63,6 +67,7 @@ def load_model(path: Path) -> LoadedBundle:
         device=settings().device,
         inspect=inspector.inspect,
         recipe=inspector.recipe,
+        signature=inspector.signature,
     )
 
 
@@ -76,6 +81,8 @@ class Swap:
     """SHA-256 of the bundle that judges from now on."""
     refused: str
     """Why the bundle at the path is not used; empty if it is."""
+    signature: Signature | None = None
+    """The signature of the bundle that judges from now on; ``None`` if none is required."""
 
 
 class ModelSlot:
@@ -86,9 +93,28 @@ class ModelSlot:
     """
 
     def __init__(
-        self, source: Path, copies: Path, *, only_sha256: str | None = None, loader: Loader = load_model
+        self,
+        source: Path,
+        copies: Path,
+        *,
+        only_sha256: str | None = None,
+        loader: Loader = load_model,
+        fallback: Loader | None = None,
+        trust_store: Path | None = None,
     ) -> None:
+        """Store the arguments; nothing is loaded yet.
+
+        Args:
+            source: The bundle's folder, a link to it, or a text file with its path.
+            copies: Folder for the copies.
+            only_sha256: The only bundle that may judge.
+            loader: Opens a bundle.
+            fallback: Opens a copy that has been in use here; defaults to ``loader``.
+            trust_store: The bundle is checked again whenever this file changes.
+        """
         self._source = source
+        self._fallback = fallback or loader
+        self._trust_store = trust_store
         self._copies = copies
         self._only = only_sha256
         self._loader = loader
@@ -108,10 +134,11 @@ class ModelSlot:
         if self._next is None:
             for folder in self._good_copies():
                 try:
-                    self._next = self._accepted(self._loader(folder))
+                    self._next = self._accepted(self._fallback(folder))
                 except Exception:  # noqa: BLE001  a copy may be damaged in any way; the next one may be intact
                     continue
-                swap = Swap(before=None, after=self._next.sha256, refused=swap.refused)
+                refused, signature = swap.refused, self._next.signature
+                swap = Swap(before=None, after=self._next.sha256, refused=refused, signature=signature)
                 break
         self._take(swap)
         return swap
@@ -152,7 +179,7 @@ class ModelSlot:
             self._next = self._accepted(self._loaded())
         except Exception as error:  # noqa: BLE001  a bundle may be damaged in any way; the one in use stays
             return Swap(before=before, after=before, refused=readable(str(error)) or type(error).__name__)
-        return Swap(before=before, after=self._next.sha256, refused="")
+        return Swap(before=before, after=self._next.sha256, refused="", signature=self._next.signature)
 
     def _loaded(self) -> LoadedBundle:
         place = self._resolved()
@@ -162,11 +189,15 @@ class ModelSlot:
                 f"{self._source}: expected a bundle or a text file with its path, found neither ({place})."
             )
         plain_files(place)  # a FIFO or a device must not even be copied
-        target = self._copies / hashlib.sha256(seal.read_bytes()).hexdigest()[:32]
+        target = self._copies / _name_of_copy(place)
         with self._attempting(target):
             if target.is_dir():
-                with contextlib.suppress(Exception):
+                try:
                     return self._loader(target)
+                except SignatureError:
+                    raise  # another copy has the same signature, and this one may be the last good bundle
+                except Exception:  # noqa: BLE001  it may be damaged in any way
+                    pass
             # Otherwise copy again: the existing copy with this seal may be damaged.
             with folder_beside(target, replace=True) as partial:
                 shutil.copytree(place, partial, dirs_exist_ok=True)
@@ -246,6 +277,8 @@ class ModelSlot:
         try:
             place = self._resolved()
             stats = [path.lstat() for path in sorted(place.rglob("*"))]
+            if self._trust_store is not None and self._trust_store.exists():
+                stats.append(self._trust_store.stat())
             return (str(place), *((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats))
         except (OSError, UnicodeDecodeError) as error:
             return (str(error),)
@@ -255,6 +288,14 @@ class ModelSlot:
             if self.model is None or folder != self.model.path:
                 _proof(folder).unlink(missing_ok=True)
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name_of_copy(place: Path) -> str:
+    """Name a copy by its seal and its signature, so that no copy is replaced by one with another signature."""
+    digest = hashlib.sha256((place / _SEAL).read_bytes())
+    with contextlib.suppress(FileNotFoundError):
+        digest.update(read_regular(place / _SIGNATURE, most_bytes=_LONGEST_SIGNATURE))
+    return digest.hexdigest()[:32]
 
 
 def _proof(folder: Path) -> Path:

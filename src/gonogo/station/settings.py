@@ -15,6 +15,7 @@ from gonogo.capture.settings import Port, require_token
 from gonogo.config import Strict
 from gonogo.errors import InputError
 from gonogo.files import MOST_SETTINGS_BYTES, parse_toml, read_text
+from gonogo.signing import SignaturePolicy, machine_policy
 
 Seconds: TypeAlias = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -146,6 +147,10 @@ class StationSettings(Strict):
     """The bundle's folder, a link to it, or a text file with its path. A changed bundle is loaded automatically."""
     bundle_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """The only bundle that may judge; ``None`` accepts any that reproduces its golden frames."""
+    require_signature: bool = False
+    """Judge only with bundles that are signed with a key in the trust store."""
+    trust_store: Path | None = None
+    """File with the trusted keys. Default: that of the machine, see ``gonogo bundle keys``."""
     ledger: Path
     state_dir: Path
     """Folder for status, metrics, unrecorded faults and copies of the bundles in use."""
@@ -187,6 +192,15 @@ class StationSettings(Strict):
             without = self.http.allow_without_token
             require_token("http: POST /trigger", self.http.token_file, allowed_without=without)
         return self
+
+
+def signature_policy(settings: StationSettings) -> SignaturePolicy:
+    """Return the signature policy of a station: required if the station or the machine requires it."""
+    machine = machine_policy()
+    return SignaturePolicy(
+        required=settings.require_signature or machine.required,
+        trust_store=settings.trust_store or machine.trust_store,
+    )
 
 
 def read_settings(path: str | Path) -> StationSettings:
@@ -269,6 +283,8 @@ bundle = "chip.inspector"          # a bundle, a link to one, or a text file wit
 ledger = "chip-line-1.ledger"      # the record; its frames are stored next to it
 state_dir = "state"                # status.json, metrics.prom, copies of the bundles in use
 # bundle_sha256 = "..."            # the only bundle that may judge
+# require_signature = true         # judge only with bundles that are signed with a trusted key
+# trust_store = "trust.json"       # the trusted keys: gonogo bundle keys add
 window_s = 1.5                     # time limit for an answer; a later answer is a fault
 camera_timeout_s = 0.8
 queue = 8                          # parts that may wait; a further part is a fault
