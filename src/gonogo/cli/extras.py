@@ -48,6 +48,7 @@ NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
     ("bundle", "sign"): ("line", ("cryptography",)),
     ("ledger",): _LINE,
     ("station",): ("line", ("apsw", "prometheus_client")),
+    ("fleet",): ("line", ("apsw", "cryptography")),
     ("station", "limits"): ("line", ()),
     ("station", "msa"): ("line", ()),
     ("serve",): (

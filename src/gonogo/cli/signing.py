@@ -21,7 +21,9 @@ _PASSPHRASE = "GONOGO_KEY_PASSPHRASE"
 KeyOption = Annotated[
     Path, typer.Option(help=f"Private key of the signer; its passphrase comes from {_PASSPHRASE} or the terminal.")
 ]
-_Store = Annotated[Path | None, typer.Option(help="Trust store. [default: GONOGO_TRUST_STORE, or that of this user]")]
+StoreOption = Annotated[
+    Path | None, typer.Option(help="Trust store. [default: GONOGO_TRUST_STORE, or that of this user]")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -50,11 +52,11 @@ def make_command(
 
 
 @app.command("list")
-def list_command(store: _Store = None, as_json: _Json = False) -> None:
+def list_command(store: StoreOption = None, as_json: _Json = False) -> None:
     """List the keys that this machine trusts, and the revoked ones."""
     from gonogo.signing import read_trust_store
 
-    place = _store(store)
+    place = chosen_store(store)
     keys = read_trust_store(place).keys
     if as_json:
         typer.echo(json.dumps({"store": str(place), "keys": [_as_json(each) for each in keys]}))
@@ -70,7 +72,7 @@ def add_command(
     use: Annotated[
         list[str] | None, typer.Option(help="What it may sign: bundle or release; may be repeated. [default: bundle]")
     ] = None,
-    store: _Store = None,
+    store: StoreOption = None,
     as_json: _Json = False,
 ) -> None:
     """Trust a key. Compare its short name with its owner by another way than the one the file came by."""
@@ -81,7 +83,7 @@ def add_command(
     if unknown:
         raise InputError(f"--use: expected {' or '.join(Use)}, found {', '.join(sorted(unknown))}.")
     uses = tuple(each for each in Use if each in (use or (Use.BUNDLE,)))
-    place = _store(store)
+    place = chosen_store(store)
     added = add_key(place, read_public_key(public), uses, now=datetime.now(UTC))
     _tell(added, f"{place}: trusts key {added.key_id} of {added.name} for {' and '.join(uses)}.", as_json=as_json)
 
@@ -90,13 +92,13 @@ def add_command(
 def revoke_command(
     key: Annotated[str, typer.Argument(help="Short name of the key, or name of its owner.")],
     why: Annotated[str, typer.Option(help="Reason, shown wherever the key is refused.")] = "",
-    store: _Store = None,
+    store: StoreOption = None,
     as_json: _Json = False,
 ) -> None:
     """Stop trusting a key, for good. What it signed is refused from now on; a bundle in use stays, with an alarm."""
     from gonogo.signing import revoke_key
 
-    place = _store(store)
+    place = chosen_store(store)
     revoked = revoke_key(place, key, why=why, now=datetime.now(UTC))
     _tell(revoked, f"{place}: key {revoked.key_id} of {revoked.name} is revoked.", as_json=as_json)
 
@@ -150,7 +152,8 @@ def _ask_passphrase(*, twice: bool) -> str:
     return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=twice, err=True))
 
 
-def _store(given: Path | None) -> Path:
+def chosen_store(given: Path | None) -> Path:
+    """Return the trust store that was named, or that of this machine."""
     from gonogo.config import settings
 
     return settings().trust_store if given is None else given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from datetime import datetime
@@ -23,8 +24,17 @@ def run_command(station: _Toml) -> None:
     """Run the station until SIGTERM, Ctrl-C or end of standard input."""
     from gonogo.station import read_settings, run_station, worker_command
 
-    settings = read_settings(station)
-    run_station(settings, worker_command(station.resolve()), complain=lambda text: typer.echo(text, err=True))
+    settings, toml = read_settings(station), station.resolve()
+
+    def complain(text: str) -> None:
+        typer.echo(text, err=True)
+
+    with contextlib.ExitStack() as beside:
+        if settings.fleet is not None:
+            from gonogo.fleet import agent_command, companion
+
+            beside.enter_context(companion(agent_command(toml), complain))
+        run_station(settings, worker_command(toml), complain=complain)
 
 
 @app.command("check")

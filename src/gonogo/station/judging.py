@@ -24,7 +24,7 @@ from gonogo.station.ledger_handle import LedgerHandle, Opener, open_ledger
 from gonogo.station.messages import Answer, Cause, Trigger, fault
 from gonogo.station.models import ModelSlot, Swap
 from gonogo.station.outcomes import Outcome, answer_of, ledger_cause, signature_details, sole_until, stage_times
-from gonogo.station.settings import StationSettings
+from gonogo.station.settings import StationSettings, cameras_digest
 
 ANSWERED_FAULT = "answered_fault"
 """Action for a recorded verdict whose answer to the line was ``fault``, because the verdict came too late."""
@@ -394,6 +394,8 @@ class Station:
             "refused": readable(swap.refused),
             **signature_details(swap.signature),
         }
+        if at_start:
+            details["settings_sha256"] = cameras_digest(self.settings)
         try:
             self.note(Action(action=action, who=self.settings.station, details=details))
         except (GonogoError, OSError):

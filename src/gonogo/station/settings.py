@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 import warnings
@@ -139,6 +140,29 @@ class ChallengeSettings(Strict):
         return self
 
 
+class FleetSettings(Strict):
+    """``[fleet]``: the bundles come from the centre. Signatures are then always required."""
+
+    channel: str = Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")
+    """The channel whose releases this station follows."""
+    folder: Path | None = None
+    """Folder with the releases, such as a mounted share."""
+    url: str | None = Field(default=None, pattern="^https?://")
+    """Address of that folder on a web server."""
+    token_file: Path | None = None
+    """File with the bearer token for ``url``."""
+    every_s: Seconds = 30.0
+    """Interval at which the centre is asked."""
+    keep: int = Field(default=8, ge=1, le=1000)
+    """Largest number of parts that wait for the silent judge; older ones are dropped and counted."""
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> FleetSettings:
+        if (self.folder is None) == (self.url is None):
+            raise ValueError("expected either folder or url")
+        return self
+
+
 class StationSettings(Strict):
     """The contents of ``station.toml``. Paths are relative to its folder."""
 
@@ -167,6 +191,7 @@ class StationSettings(Strict):
     http: HttpSettings | None = None
     watchdog: WatchdogSettings = WatchdogSettings()
     challenge: ChallengeSettings | None = None
+    fleet: FleetSettings | None = None
 
     @field_validator("cameras")
     @classmethod
@@ -175,6 +200,14 @@ class StationSettings(Strict):
         if len(set(names)) < len(names):
             raise ValueError(f"expected a different name for every camera, found {', '.join(names)}")
         return value
+
+    @model_validator(mode="after")
+    def _has_one_source_of_bundles(self) -> StationSettings:
+        if self.fleet is not None and self.bundle_sha256 is not None:
+            raise ValueError("fleet: expected no bundle_sha256, because the releases name the bundle, found both")
+        if self.fleet is not None and any(each.bundle is not None for each in self.cameras):
+            raise ValueError("fleet: expected one bundle for all cameras, found a camera with its own")
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> StationSettings:
@@ -194,11 +227,17 @@ class StationSettings(Strict):
         return self
 
 
+def cameras_digest(settings: StationSettings) -> str:
+    """Return a SHA-256 over what decides how pictures are taken: it changes when a camera or its limits change."""
+    text = json.dumps([each.model_dump(mode="json") for each in settings.cameras], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def signature_policy(settings: StationSettings) -> SignaturePolicy:
-    """Return the signature policy of a station: required if the station or the machine requires it."""
+    """Return the signature policy of a station: required if the station, its fleet or the machine says so."""
     machine = machine_policy()
     return SignaturePolicy(
-        required=settings.require_signature or machine.required,
+        required=settings.require_signature or settings.fleet is not None or machine.required,
         trust_store=settings.trust_store or machine.trust_store,
     )
 
@@ -326,5 +365,10 @@ stall_s = 5.0
 # parts = ["CHALLENGE-*"]          # names of real challenge parts
 # pictures = "challenge"           # or a folder with pictures of them
 # must_be = ["no_go"]
+
+# [fleet]                          # bundles come from the centre; "bundle" is then a text file that is written
+# channel = "chip"
+# folder = "/mnt/centre/releases"  # or url = "https://centre.plant.example/releases"
+# every_s = 30.0
 """
 """The output of ``gonogo station example``."""
