@@ -94,7 +94,7 @@ class Agent:
         self._guard_due_s = 0.0
         self._crashes = 0
         self._child: tuple[Assignment, int, subprocess.Popen[str]] | None = None
-        self._said = ""
+        self._said = self._refused = ""
 
     def tick(self) -> None:
         """Ask the centre if it is time, stop if the own evidence demands it, and see to bundle and silent judge."""
@@ -190,7 +190,8 @@ class Agent:
                 },
             )
         write_beside(self._folder / "release.json", taken.data)
-        self._release, self._said, self._crashes = release, "", 0
+        self._release, self._said, self._refused = release, "", ""
+        self._crashes = self._counted = 0
         self._reader = EvidenceReader((LedgerFile(path=self._settings.ledger),), release)
         self._halted = self._halted_before(release)
         needed = (assigned.active, assigned.shadow, release.bundle_sha256, release.previous_sha256)
@@ -198,15 +199,18 @@ class Agent:
         self._say(f"release {release.sequence} of channel {release.channel}: {release.stage}, {assigned.active[:16]}")
 
     def _refuse(self, why: str) -> None:
-        if why != self._said:  # recorded once, not at every question
+        if why != self._refused:  # recorded once, not at every question
             self._note(REFUSED, {"channel": self._fleet.channel, "reason": readable(why)[:2000]})
+        self._refused = why
         self._complain(why)
 
     def _seen(self) -> SeenRelease | None:
-        """Return the last release that was taken; the ledger remembers it, so nobody can put it back."""
+        """Return the last release of the channel that was taken; the ledger remembers, so nobody can put one back."""
         with self._opened() as ledger:
-            for row in ledger.actions(Where(action=TAKEN, station=self._settings.station), newest_first=True, limit=1):
+            for row in ledger.actions(Where(action=TAKEN, station=self._settings.station), newest_first=True):
                 details = row.record.details
+                if details.get("channel") != self._fleet.channel:
+                    continue  # the station has followed another channel meanwhile
                 return SeenRelease.model_validate({name: details.get(name) for name in SeenRelease.model_fields})
         return None
 
