@@ -330,8 +330,8 @@ class Agent:
 
 
 def shadow_command(path: Path) -> list[str]:
-    """Return the command that starts the silent judge of a station."""
-    return [sys.executable, "-m", "gonogo.fleet", "shadow", str(path)]
+    """Return the command that starts the silent judge of a station, at the lowest priority."""
+    return ["nice", "-n", "19", sys.executable, "-m", "gonogo.fleet", "shadow", str(path)]
 
 
 def agent_command(path: Path) -> list[str]:

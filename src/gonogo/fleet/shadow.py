@@ -9,7 +9,6 @@ The agent runs it as ``python -m gonogo.fleet shadow station.toml``. The first l
 from __future__ import annotations
 
 import faulthandler
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -138,7 +137,6 @@ def main(path: Path) -> None:
     faulthandler.enable()
     job = ShadowJob.model_validate_json(sys.stdin.readline())
     end_with_parent(sys.stdin)
-    os.nice(19)
     settings = read_settings(path)
     model = load_model(Path(job.place), policy=signature_policy(settings))
     follow(Shadow(settings, job.release, model), settings.ledger)
