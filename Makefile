@@ -67,7 +67,7 @@ test-attack: setup
 
 # Everything that measures lies in benchmarks/. Each target takes QUICK=1, most a minute or two then; ARGS goes to the
 # command, for example ARGS='--bundle part.inspector --photos photos'. The last line is the figures, as JSON.
-.PHONY: bench chaos load week guarantee drift tampering ledger-timing duplicates
+.PHONY: bench chaos load week guarantee drift tampering ledger-timing duplicates fleet
 MEASURE = PYTHONPATH=benchmarks $(BIN)/python -m
 QUICKLY = $(if $(QUICK), --quick) $(ARGS)
 
@@ -94,6 +94,10 @@ guarantee: setup
 # How soon the drift alarm finds a change; ARGS='BUNDLE DATASET' for other parts than rendered ones.
 drift: setup
 	$(MEASURE) drift$(QUICKLY)
+
+# Staged roll-outs of better and worse bundles: which are stopped, after how many parts, and what slips through?
+fleet: setup
+	$(MEASURE) fleet$(QUICKLY)
 
 # Random edits of a ledger: is every one found?
 tampering: setup

@@ -21,6 +21,7 @@ ENTRIES = [
     "inspect",
     "bundle",
     "station",
+    "fleet",
     "ledger",
     "serve",
 ]
@@ -74,7 +75,7 @@ def test_the_program_lists_its_entries_in_the_order_in_which_a_user_meets_them()
     listed = kit.help_of([]).partition("Commands:\n")[2]
     names = [line.split()[0] for line in listed.splitlines() if line.strip()]
     assert names[: len(ENTRIES)] == ENTRIES
-    assert len(ENTRIES) <= 12
+    assert len(ENTRIES) <= 13
 
 
 def test_the_version_is_printed() -> None:

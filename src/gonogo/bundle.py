@@ -11,6 +11,7 @@
     revisions/             the files of earlier operating points, golden frames included, each named by its hash
     MODEL_CARD.md          a summary to read
     SHA256SUMS             the seal: the hash of every other file, as ``sha256sum -c`` reads it
+    signature.json         a signature of the seal, outside it; see `gonogo.signing`
 
 The SHA-256 of the seal identifies the bundle. On opening, the seal is computed again from the folder and compared as a
 whole, so a changed, added or missing file, or a changed seal, is detected before any other file is read.
@@ -40,6 +41,7 @@ SUFFIX = ".inspector"
 CLASSIFIER = "classifier.xml"
 MANIFEST = "inspector.json"
 SEAL = "SHA256SUMS"
+SIGNATURE = "signature.json"
 MODEL_CARD = "MODEL_CARD.md"
 GOLDEN = "golden"
 ROI_RECIPE = "roi.toml"
@@ -48,6 +50,7 @@ CASCADE = "cascade"
 TEACHER = f"{CASCADE}/teacher.xml"
 _MOST_BYTES = 8_000_000_000
 _LONGEST_SEAL = 4_000_000
+_LONGEST_SIGNATURE = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,8 @@ class Bundle:
     """Identity of this exact bundle: the SHA-256 of its seal."""
     digests: Mapping[str, str]
     """The SHA-256 of every sealed file, by its name in the bundle."""
+    signature: bytes | None = None
+    """Contents of the signature's file; not verified. ``None`` if the bundle is not signed."""
 
     def data(self, name: str) -> bytes:
         """Read one sealed file and verify its hash in memory, so that later changes on disk have no effect.
@@ -122,6 +127,7 @@ def read_bundle(root: str | os.PathLike[str]) -> Bundle:
         _require_plain(root)
         sealed = (root / SEAL).read_bytes()
         digests = _digests(root)
+        signature = _signature(root)
     except OSError as error:
         raise BundleError(f"{root}: the bundle cannot be read ({error.strerror or error}).") from error
     expected = _seal_text(digests)
@@ -137,7 +143,8 @@ def read_bundle(root: str | os.PathLike[str]) -> Bundle:
         raise BundleError(f"{root / MANIFEST}: not a manifest of format {FORMAT} ({_first(error)}).") from error
     if hashlib.sha256(data).hexdigest() != digests.get(MANIFEST):
         raise BundleError(f"{root}: {MANIFEST} was changed while the bundle was being opened. Open it again.")
-    return Bundle(root=root, manifest=manifest, sha256=hashlib.sha256(sealed).hexdigest(), digests=digests)
+    identity = hashlib.sha256(sealed).hexdigest()
+    return Bundle(root=root, manifest=manifest, sha256=identity, digests=digests, signature=signature)
 
 
 def draft(root: Path, manifest: Manifest) -> Bundle:
@@ -147,7 +154,11 @@ def draft(root: Path, manifest: Manifest) -> Bundle:
 
 
 def write_manifest(root: Path, manifest: Manifest) -> Bundle:
-    """Write the manifest and the model card into a folder that holds the other files, and seal it."""
+    """Write the manifest and the model card into a folder that holds the other files, and seal it.
+
+    A signature in the folder is removed: it is that of another bundle.
+    """
+    (root / SIGNATURE).unlink(missing_ok=True)
     write_beside(root / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
     write_beside(root / MODEL_CARD, model_card(manifest).encode())
     digests = _digests(root)
@@ -167,7 +178,8 @@ def replace_operating_point(
 ) -> Bundle:
     """Replace the operating point of a bundle; the graph stays unchanged.
 
-    The old operating point is kept in the manifest's history. The folder is replaced atomically.
+    The old operating point is kept in the manifest's history. The folder is replaced atomically. A signature is
+    removed: it does not cover the new operating point.
 
     Args:
         bundle: The bundle to revise.
@@ -233,7 +245,14 @@ def _require_plain(root: Path) -> None:
 
 
 def _digests(root: Path) -> dict[str, str]:
-    return {name: _sha256(root / name) for name in plain_files(root) if name != SEAL}
+    return {name: _sha256(root / name) for name in plain_files(root) if name not in (SEAL, SIGNATURE)}
+
+
+def _signature(root: Path) -> bytes | None:
+    try:
+        return read_regular(root / SIGNATURE, most_bytes=_LONGEST_SIGNATURE)
+    except FileNotFoundError:
+        return None
 
 
 def _seal_text(digests: Mapping[str, str]) -> bytes:

@@ -140,6 +140,10 @@ class Settings(BaseSettings):
     """Device that bundles judge on, see `gonogo.devices.device_name`; the commands' ``--device``."""
     threads: int = Field(default=0, ge=0)
     """Number of inference threads; 0 lets OpenVINO choose."""
+    require_signature: bool = False
+    """Judge only with bundles that are signed with a key in the trust store."""
+    trust_store: Path = Path.home() / ".config" / "gonogo" / "trust.json"
+    """File with the trusted public keys; see ``gonogo bundle keys``."""
     progress_file: Path | None = None
     """File to which `gonogo.progress` writes its progress, for another process to read."""
 

@@ -35,6 +35,10 @@ class BundleError(InputError):
     """A bundle is incomplete, was changed after it was sealed, or does not reproduce its golden scores."""
 
 
+class SignatureError(BundleError):
+    """A required signature is missing, of something else, or by a key that is unknown, revoked or not allowed to."""
+
+
 class MissingExtraError(InputError):
     """A command needs a package that only an optional extra installs; the message names the extra."""
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from gonogo import bundle, devices, drift, images, roi, runtime, tiling
+from gonogo import bundle, devices, drift, images, roi, runtime, signing, tiling
 from gonogo.bundle import Bundle
 from gonogo.bundle_graphs import BundleGraphs
 from gonogo.cascade import Cascade, Outputs
@@ -27,6 +27,7 @@ from gonogo.operating_point import without_promise
 from gonogo.roi import Roi
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, FeatureVector, Frame, Located, OperatingPoint, Region, State, Verdict
+from gonogo.signing import Signature, SignaturePolicy
 from gonogo.tiling import Grid
 
 
@@ -55,11 +56,20 @@ class Inspector:
         self.device = device
         self.roi = search or roi.WholeRoi()
         self.cascade = cascade
+        self.signature: Signature | None = None
+        """The bundle's signature, if the policy required one when it was loaded."""
         self._graph = graph
         self.drift = drift.read_sealed_reference(opened)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, machine: Settings | None = None, replay: bool = True) -> Inspector:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        machine: Settings | None = None,
+        replay: bool = True,
+        policy: SignaturePolicy | None = None,
+    ) -> Inspector:
         """Open a bundle, compile its graphs and replay its golden frames.
 
         Graphs compiled at an earlier start are taken from the cache if they are authentic. If they do not reproduce the
@@ -73,14 +83,24 @@ class Inspector:
             path: The bundle's folder.
             machine: Device, threads and cache; defaults to `gonogo.config.settings`.
             replay: Judge the golden frames and refuse a bundle that does not reproduce their scores.
+            policy: Whether the bundle must be signed, and by whom; defaults to the settings of the machine.
 
         Raises:
             BundleError: The bundle was changed, cannot be compiled, or does not reproduce its golden scores.
             InputError: There is no device of that name.
+            SignatureError: The policy requires a signature, and the bundle has none that this machine trusts.
         """
         machine = machine or settings()
         asked = devices.device_name(machine.device)
         opened = bundle.read_bundle(path)
+        signature = signing.verify_bundle(opened, policy or signing.machine_policy(machine))  # before OpenVINO sees it
+        inspector = cls._on_device(asked, opened, machine, replay=replay)
+        inspector.signature = signature
+        return inspector
+
+    @classmethod
+    def _on_device(cls, asked: str, opened: Bundle, machine: Settings, *, replay: bool) -> Inspector:
+        """Assemble an inspector on the device that was asked for, or else on the CPU."""
         if asked == devices.CPU:
             return cls._on(DeviceUse(), opened, machine, replay=replay)
         reason = devices.missing(asked) or ("" if opened.manifest.golden else "the bundle has no golden frames")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gonogo.cli.distill import AsJsonOption, SplitOption, known_split, print_comparison
+from gonogo.cli.signing import say_unsigned
 
 if TYPE_CHECKING:
     from gonogo.workflow import TeacherComparison
@@ -43,12 +44,15 @@ def cascade_command(
     from gonogo.config import settings
     from gonogo.dataset import Dataset
     from gonogo.inspector import Inspector
+    from gonogo.signing import NOT_REQUIRED
     from gonogo.workflow import CascadeOptions
     from gonogo.workflow import join_cascade as join
 
     options = CascadeOptions(risk_share=risk_share, strange=strange, split=known_split(split))
-    judges = Inspector.load(student, machine=settings().on_cpu()), Inspector.load(teacher, machine=settings().on_cpu())
-    made = join(*judges, Dataset.read(dataset), out, options, overwrite=overwrite)
+    machine = settings().on_cpu()
+    judges = [Inspector.load(each, machine=machine, policy=NOT_REQUIRED) for each in (student, teacher)]
+    made = join(judges[0], judges[1], Dataset.read(dataset), out, options, overwrite=overwrite)
+    say_unsigned(judges[1].bundle, made.bundle)
     pictures = len(made.compared.itself.judged.pictures)
     timings = _timings(made.compared)
     timing_text = "; ".join(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gonogo.cli.device import DeviceOption
+from gonogo.cli.signing import say_unsigned
 from gonogo.errors import InputError, UnfitError
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def certify_command(
     from gonogo.inspector import Inspector
     from gonogo.operating_point import Promise
     from gonogo.report.tradeoff import write_tradeoff
+    from gonogo.signing import NOT_REQUIRED
 
     if revisions or restore is not None:
         from gonogo.cli.revisions import show_revisions
@@ -128,7 +130,9 @@ def certify_command(
     )
     if tradeoff is not None and tradeoff.suffix.lower() not in (".html", ".svg"):
         raise InputError(f"--tradeoff {tradeoff}: expected a name that ends in .html or .svg.")
-    made = recertify(Inspector.load(bundle), Dataset.read(dataset), promise, force=force)
+    inspector = Inspector.load(bundle, policy=NOT_REQUIRED)
+    made = recertify(inspector, Dataset.read(dataset), promise, force=force)
+    say_unsigned(inspector.bundle, made.bundle)
     if tradeoff is not None:
         write_tradeoff(made, tradeoff, bundle_name=made.bundle.root.name)
     if as_json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.signing import say_unsigned
 from gonogo.cli.train import known_reduction
 from gonogo.cli.train_options import NormalisationName, PoolName
 from gonogo.errors import InputError, UnfitError
@@ -80,6 +81,7 @@ def distill_command(
     from gonogo.dataset import Dataset
     from gonogo.inspector import Inspector
     from gonogo.model import Pool
+    from gonogo.signing import NOT_REQUIRED
     from gonogo.train import Distillation
     from gonogo.workflow.distilling import DistillingOptions, distill_bundle
 
@@ -104,8 +106,9 @@ def distill_command(
         split=known_split(split),
         seed=seed,
     )
-    source_inspector = Inspector.load(bundle, machine=settings().on_cpu())
+    source_inspector = Inspector.load(bundle, machine=settings().on_cpu(), policy=NOT_REQUIRED)
     made = distill_bundle(source_inspector, Dataset.read(dataset), out, options, overwrite=overwrite)
+    say_unsigned(source_inspector.bundle, made.bundle)
     wrote = (
         f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo bundle cascade {out} {bundle} {dataset} --out CASCADE"
     )

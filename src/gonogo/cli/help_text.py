@@ -20,6 +20,7 @@ _ENTRIES = (
     "inspect",
     "bundle",
     "station",
+    "fleet",
     "ledger",
     "serve",
 )

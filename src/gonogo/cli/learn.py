@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.signing import say_unsigned
+
 if TYPE_CHECKING:
     from gonogo.workflow.learning import Learned
 
@@ -44,11 +46,13 @@ def learn_command(
     from gonogo.config import settings
     from gonogo.errors import UnfitError
     from gonogo.inspector import Inspector
+    from gonogo.signing import NOT_REQUIRED
     from gonogo.workflow.learning import learn_bundle
 
     data = _dataset(source, dataset)
-    source_inspector = Inspector.load(bundle, machine=settings().on_cpu())
+    source_inspector = Inspector.load(bundle, machine=settings().on_cpu(), policy=NOT_REQUIRED)
     found = learn_bundle(source_inspector, source, out, dataset=data, overwrite=overwrite, force=force)
+    say_unsigned(source_inspector.bundle, found.bundle)
     if as_json:
         typer.echo(json.dumps(_as_json(found), allow_nan=False))
     else:

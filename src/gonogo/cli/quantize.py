@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.signing import say_unsigned
+
 if TYPE_CHECKING:
     from gonogo.workflow import Quantized
 
@@ -73,6 +75,7 @@ def quantize_command(
     from gonogo.inspector import Inspector
     from gonogo.operating_point import describe_point
     from gonogo.progress import console
+    from gonogo.signing import NOT_REQUIRED
     from gonogo.workflow import Allowed, QuantizingOptions, quantize_bundle
 
     if unknown := set(split) - set(Split):
@@ -94,8 +97,9 @@ def quantize_command(
         ),
         seed=seed,
     )
-    source_inspector = Inspector.load(bundle, machine=settings().on_cpu())
+    source_inspector = Inspector.load(bundle, machine=settings().on_cpu(), policy=NOT_REQUIRED)
     made = quantize_bundle(source_inspector, Dataset.read(dataset), out, options, overwrite=overwrite)
+    say_unsigned(source_inspector.bundle, made.bundle)
     manifest = made.bundle.manifest
     assert manifest.quantization is not None, "quantize_bundle always records it"
     assert manifest.operating_point is not None, "quantizing always certifies"

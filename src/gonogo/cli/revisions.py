@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from gonogo.cli.signing import say_unsigned
+
 if TYPE_CHECKING:
     from gonogo.bundle import Bundle
     from gonogo.schema import OperatingPoint
@@ -18,8 +20,14 @@ def show_revisions(path: Path, number: int | None, *, force: bool, as_json: bool
     from gonogo import bundle as bundles
     from gonogo.certification import restore
     from gonogo.inspector import Inspector
+    from gonogo.signing import NOT_REQUIRED
 
-    opened = bundles.read_bundle(path) if number is None else restore(Inspector.load(path).bundle, number, force=force)
+    if number is None:
+        opened = bundles.read_bundle(path)
+    else:
+        before = Inspector.load(path, policy=NOT_REQUIRED).bundle
+        opened = restore(before, number, force=force)
+        say_unsigned(before, opened)
     rows = _rows(opened)
     if as_json:
         typer.echo(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from datetime import datetime
@@ -25,11 +26,19 @@ def run_command(station: _Toml, device: DeviceOption = None) -> None:
     from gonogo.devices import device_name
     from gonogo.station import read_settings, run_station, worker_command
 
-    settings = read_settings(station).on_device(device)
+    settings, toml = read_settings(station).on_device(device), station.resolve()
     if settings.device is not None:
         device_name(settings.device)  # a misspelt name must end the command, not fault every part
-    worker = worker_command(station.resolve(), device=settings.device)
-    run_station(settings, worker, complain=lambda text: typer.echo(text, err=True))
+
+    def complain(text: str) -> None:
+        typer.echo(text, err=True)
+
+    with contextlib.ExitStack() as beside:
+        if settings.fleet is not None:
+            from gonogo.fleet import agent_command, companion
+
+            beside.enter_context(companion(agent_command(toml), complain))
+        run_station(settings, worker_command(toml, device=settings.device), complain=complain)
 
 
 @app.command("check")

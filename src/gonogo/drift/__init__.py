@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from gonogo.drift.alarm import DriftTest, Watch, fit_watches
 from gonogo.drift.out_of_distribution import OutOfDistributionCheck, ReferenceFeatures, fit_out_of_distribution_check
-from gonogo.drift.records import DRIFT, TAUGHT, DriftReference, read_reference, read_sealed_reference, to_files
+from gonogo.drift.records import (
+    DRIFT,
+    TAUGHT,
+    DriftReference,
+    read_reference,
+    read_sealed_reference,
+    read_watches,
+    to_files,
+)
 from gonogo.drift.signs import Signs, distance_of, observe
 
 __all__ = [
@@ -26,5 +34,6 @@ __all__ = [
     "observe",
     "read_reference",
     "read_sealed_reference",
+    "read_watches",
     "to_files",
 ]

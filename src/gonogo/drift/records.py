@@ -80,6 +80,15 @@ def read_reference(bundle: Path) -> DriftReference | None:
     return _read(bundle, lambda name: (bundle / name).read_bytes()) if (bundle / DRIFT).is_file() else None
 
 
+def read_watches(data: bytes) -> tuple[Watch, ...]:
+    """Read the limits alone, from the contents of ``drift.json``; empty if they are malformed."""
+    try:
+        record = _Record.model_validate_json(data)
+    except ValidationError:
+        return ()
+    return tuple(Watch(**watch.model_dump()) for watch in record.watches)
+
+
 def read_sealed_reference(opened: Bundle, folder: str = "") -> DriftReference | None:
     """Read the reference of an opened bundle, or of a folder in it, with a check against the seal.
 

@@ -28,6 +28,7 @@ from gonogo.operating_point.promise import (
 )
 from gonogo.operating_point.records import from_json, to_json
 from gonogo.operating_point.rule import certified_point, worst_per_part
+from gonogo.operating_point.sequence import confidence_sequence
 from gonogo.operating_point.tradeoff import TradeoffPoint, cheapest, expected_operating_point, tradeoff
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "certify_kinds",
     "cheapest",
     "clopper_pearson",
+    "confidence_sequence",
     "describe_claims",
     "describe_point",
     "expected_operating_point",

@@ -22,6 +22,7 @@ from gonogo.server.access import (
 from gonogo.server.account import audit, login, people
 from gonogo.server.datasets import views as datasets
 from gonogo.server.datasets.uploads import MOST_BYTES
+from gonogo.server.fleet import views as fleet
 from gonogo.server.label import views as label
 from gonogo.server.language import N_
 from gonogo.server.overview import overview
@@ -50,6 +51,7 @@ ROUTES: tuple[Route, ...] = (
     page_route("/", overview, EVERYONE, menu=N_("Overview")),
     page_route("/station", station.station_page, EVERYONE, menu=N_("Station")),
     data("/station/events", station.events, EVERYONE),
+    page_route("/fleet", fleet.fleet_page, ENGINEERS_AND_AUDITORS, menu=N_("All stations")),
     data("/parts/{seq}/picture.jpg", parts.part_picture, EVERYONE, example={"seq": "2"}),
     # Review
     page_route("/review", review.review_page, REVIEWERS, menu=N_("Review")),

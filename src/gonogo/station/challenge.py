@@ -20,6 +20,13 @@ from gonogo.station.settings import ChallengeSettings
 CHALLENGE, ACKNOWLEDGE = "challenge", "acknowledge"
 
 
+def is_challenge_part(settings: ChallengeSettings | None, part: str | None) -> bool:
+    """Whether a part is a challenge part."""
+    if settings is None or part is None:
+        return False
+    return any(fnmatch.fnmatchcase(part, pattern) for pattern in settings.parts)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Standing:
     """State of the challenge tests, as shown in the status."""
@@ -79,7 +86,7 @@ class Challenges:
 
     def is_challenge(self, part: str | None) -> bool:
         """Whether the part is a challenge part."""
-        return part is not None and any(fnmatch.fnmatchcase(part, pattern) for pattern in self._settings.parts)
+        return is_challenge_part(self._settings, part)
 
     def passes(self, state: State) -> bool:
         """Whether a challenge part with this verdict passes the test."""

@@ -14,7 +14,7 @@ from gonogo.capture.settings import FolderSettings, PushSettings
 from gonogo.errors import GonogoError, UnfitError
 from gonogo.station.ledger_handle import LedgerHandle
 from gonogo.station.models import load_model
-from gonogo.station.settings import HttpAnswers, StationCamera, StationSettings
+from gonogo.station.settings import HttpAnswers, StationCamera, StationSettings, signature_policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +81,12 @@ def _place(source: Path) -> Path:
 
 
 def _bundle(settings: StationSettings, source: Path) -> str:
-    model = load_model(_place(source), device=settings.device)
+    model = load_model(_place(source), device=settings.device, policy=signature_policy(settings))
     if source == settings.bundle and settings.bundle_sha256 not in (None, model.sha256):
         raise UnfitError(f"expected bundle {settings.bundle_sha256}, found {model.sha256}.")
     threshold = "no part can pass" if model.go_below is None else f"go below {model.go_below:.4g}"
-    return f"{model.name} {model.sha256[:16]}: golden frames reproduced, {threshold}, device {model.device}"
+    signed = "" if model.signature is None else f", signed by {model.signature.signer}"
+    return f"{model.name} {model.sha256[:16]}: golden frames reproduced, {threshold}, device {model.device}{signed}"
 
 
 def _camera(settings: StationSettings, checked: StationCamera) -> str:

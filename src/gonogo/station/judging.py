@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from pydantic import JsonValue
+
 from gonogo.capture import Camera, CaptureError, HealthLimits, Trouble
 from gonogo.config import Recipe
 from gonogo.errors import GonogoError
@@ -21,8 +23,8 @@ from gonogo.station.cycle import Cycle, Step
 from gonogo.station.ledger_handle import LedgerHandle, Opener, open_ledger
 from gonogo.station.messages import Answer, Cause, Trigger, fault
 from gonogo.station.models import ModelSlot, Swap
-from gonogo.station.outcomes import Outcome, answer_of, ledger_cause, sole_until, stage_times
-from gonogo.station.settings import StationSettings
+from gonogo.station.outcomes import Outcome, answer_of, ledger_cause, signature_details, sole_until, stage_times
+from gonogo.station.settings import StationSettings, cameras_digest
 
 ANSWERED_FAULT = "answered_fault"
 """Action for a recorded verdict whose answer to the line was ``fault``, because the verdict came too late."""
@@ -386,7 +388,14 @@ class Station:
 
     def _record_swap(self, swap: Swap, *, at_start: bool = False) -> None:
         action = "bundle_refused" if swap.refused else "started" if at_start else "bundle_swapped"
-        details = {"before": swap.before, "after": swap.after, "refused": readable(swap.refused)}
+        details: dict[str, JsonValue] = {
+            "before": swap.before,
+            "after": swap.after,
+            "refused": readable(swap.refused),
+            **signature_details(swap.signature),
+        }
+        if at_start:
+            details["settings_sha256"] = cameras_digest(self.settings)
         try:
             self.note(Action(action=action, who=self.settings.station, details=details))
         except (GonogoError, OSError):

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gonogo.config import Recipe
-from gonogo.errors import InputError
-from gonogo.files import folder_beside, plain_files
+from gonogo.errors import InputError, SignatureError
+from gonogo.files import folder_beside, plain_files, read_regular
 from gonogo.images import Photograph
 from gonogo.names import readable
 from gonogo.schema import Verdict
+from gonogo.signing import Signature, SignaturePolicy
 
-_SEAL = "SHA256SUMS"
+_SEAL, _SIGNATURE = "SHA256SUMS", "signature.json"
+_LONGEST_SIGNATURE = 100_000
 _KEPT = 5
 _ATTEMPT = "attempt"
 """File that names the bundle being loaded; it is left behind if loading crashes the worker."""
@@ -40,18 +42,21 @@ class LoadedBundle:
     """How pictures are decoded for it."""
     fell_back: bool = False
     """Whether it judges on another device than the one that was asked for."""
+    signature: Signature | None = None
+    """The verified signature; ``None`` if none is required."""
 
 
 Loader = Callable[[Path], LoadedBundle]
 """Opens a bundle and replays its golden frames; raises a `GonogoError` if it cannot judge."""
 
 
-def load_model(path: Path, *, device: str | None = None) -> LoadedBundle:
+def load_model(path: Path, *, device: str | None = None, policy: SignaturePolicy | None = None) -> LoadedBundle:
     """Open a bundle with the inspector; see `Loader`.
 
     Args:
         path: The bundle's folder.
         device: Device to judge on; defaults to the one in `gonogo.config.settings`.
+        policy: Whether the bundle must be signed, and by whom; defaults to the settings of the machine.
     """
     import math
 
@@ -59,7 +64,7 @@ def load_model(path: Path, *, device: str | None = None) -> LoadedBundle:
     from gonogo.inspector import Inspector
 
     machine = settings() if device is None else settings().model_copy(update={"device": device})
-    inspector = Inspector.load(path, machine=machine)
+    inspector = Inspector.load(path, machine=machine, policy=policy)
     point = inspector.operating_point
     finite = [] if point is None else [point.go_below, point.no_go_above]
     go_below, no_go_above = (value if math.isfinite(value) else None for value in (finite or [math.inf, math.inf]))
@@ -73,6 +78,7 @@ def load_model(path: Path, *, device: str | None = None) -> LoadedBundle:
         fell_back=inspector.device.fell_back,
         inspect=inspector.inspect,
         recipe=inspector.recipe,
+        signature=inspector.signature,
     )
 
 
@@ -86,6 +92,8 @@ class Swap:
     """SHA-256 of the bundle that judges from now on."""
     refused: str
     """Why the bundle at the path is not used; empty if it is."""
+    signature: Signature | None = None
+    """The signature of the bundle that judges from now on; ``None`` if none is required."""
 
 
 class ModelSlot:
@@ -96,9 +104,28 @@ class ModelSlot:
     """
 
     def __init__(
-        self, source: Path, copies: Path, *, only_sha256: str | None = None, loader: Loader = load_model
+        self,
+        source: Path,
+        copies: Path,
+        *,
+        only_sha256: str | None = None,
+        loader: Loader = load_model,
+        fallback: Loader | None = None,
+        trust_store: Path | None = None,
     ) -> None:
+        """Store the arguments; nothing is loaded yet.
+
+        Args:
+            source: The bundle's folder, a link to it, or a text file with its path.
+            copies: Folder for the copies.
+            only_sha256: The only bundle that may judge.
+            loader: Opens a bundle.
+            fallback: Opens a copy that has been in use here; defaults to ``loader``.
+            trust_store: The bundle is checked again whenever this file changes.
+        """
         self._source = source
+        self._fallback = fallback or loader
+        self._trust_store = trust_store
         self._copies = copies
         self._only = only_sha256
         self._loader = loader
@@ -118,10 +145,11 @@ class ModelSlot:
         if self._next is None:
             for folder in self._good_copies():
                 try:
-                    self._next = self._accepted(self._loader(folder))
+                    self._next = self._accepted(self._fallback(folder))
                 except Exception:  # noqa: BLE001  a copy may be damaged in any way; the next one may be intact
                     continue
-                swap = Swap(before=None, after=self._next.sha256, refused=swap.refused)
+                refused, signature = swap.refused, self._next.signature
+                swap = Swap(before=None, after=self._next.sha256, refused=refused, signature=signature)
                 break
         self._take(swap)
         return swap
@@ -162,7 +190,7 @@ class ModelSlot:
             self._next = self._accepted(self._loaded())
         except Exception as error:  # noqa: BLE001  a bundle may be damaged in any way; the one in use stays
             return Swap(before=before, after=before, refused=readable(str(error)) or type(error).__name__)
-        return Swap(before=before, after=self._next.sha256, refused="")
+        return Swap(before=before, after=self._next.sha256, refused="", signature=self._next.signature)
 
     def _loaded(self) -> LoadedBundle:
         place = self._resolved()
@@ -172,11 +200,15 @@ class ModelSlot:
                 f"{self._source}: expected a bundle or a text file with its path, found neither ({place})."
             )
         plain_files(place)  # a FIFO or a device must not even be copied
-        target = self._copies / hashlib.sha256(seal.read_bytes()).hexdigest()[:32]
+        target = self._copies / _name_of_copy(place)
         with self._attempting(target):
             if target.is_dir():
-                with contextlib.suppress(Exception):
+                try:
                     return self._loader(target)
+                except SignatureError:
+                    raise  # another copy has the same signature, and this one may be the last good bundle
+                except Exception:  # noqa: BLE001  it may be damaged in any way
+                    pass
             # Otherwise copy again: the existing copy with this seal may be damaged.
             with folder_beside(target, replace=True) as partial:
                 shutil.copytree(place, partial, dirs_exist_ok=True)
@@ -256,6 +288,8 @@ class ModelSlot:
         try:
             place = self._resolved()
             stats = [path.lstat() for path in sorted(place.rglob("*"))]
+            if self._trust_store is not None and self._trust_store.exists():
+                stats.append(self._trust_store.stat())
             return (str(place), *((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats))
         except (OSError, UnicodeDecodeError) as error:
             return (str(error),)
@@ -265,6 +299,14 @@ class ModelSlot:
             if self.model is None or folder != self.model.path:
                 _proof(folder).unlink(missing_ok=True)
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name_of_copy(place: Path) -> str:
+    """Name a copy by its seal and its signature, so that no copy is replaced by one with another signature."""
+    digest = hashlib.sha256((place / _SEAL).read_bytes())
+    with contextlib.suppress(FileNotFoundError):
+        digest.update(read_regular(place / _SIGNATURE, most_bytes=_LONGEST_SIGNATURE))
+    return digest.hexdigest()[:32]
 
 
 def _proof(folder: Path) -> Path:

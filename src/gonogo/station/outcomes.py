@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import JsonValue
+
 from gonogo.files import disk_is_full
 from gonogo.ledger import Row, VerdictRecord, View
 from gonogo.schema import State
+from gonogo.signing import Signature
 from gonogo.station.cameras import CameraPicture
 from gonogo.station.messages import Answer, Cause
 from gonogo.station.models import LoadedBundle
@@ -25,6 +28,14 @@ class Outcome:
     late: bool = False
     acquired_at: datetime | None = None
     judged_at: datetime | None = None
+
+
+def signature_details(signature: Signature | None) -> dict[str, JsonValue]:
+    """Return what a row about a bundle says of its signature; nothing if none is required."""
+    if signature is None:
+        return {}
+    signed = {"signed_by": signature.signer, "key_id": signature.key_id, "signed": signature.signed.isoformat()}
+    return {**signed, "key_revoked": signature.revoked}
 
 
 def answer_of(row: Row[VerdictRecord]) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 import warnings
@@ -15,6 +16,7 @@ from gonogo.capture.settings import Port, require_token
 from gonogo.config import Strict
 from gonogo.errors import InputError
 from gonogo.files import MOST_SETTINGS_BYTES, parse_toml, read_text
+from gonogo.signing import SignaturePolicy, machine_policy
 
 Seconds: TypeAlias = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -138,6 +140,29 @@ class ChallengeSettings(Strict):
         return self
 
 
+class FleetSettings(Strict):
+    """``[fleet]``: the bundles come from the centre. Signatures are then always required."""
+
+    channel: str = Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")
+    """The channel whose releases this station follows."""
+    folder: Path | None = None
+    """Folder with the releases, such as a mounted share."""
+    url: str | None = Field(default=None, pattern="^https?://")
+    """Address of that folder on a web server."""
+    token_file: Path | None = None
+    """File with the bearer token for ``url``."""
+    every_s: Seconds = 30.0
+    """Interval at which the centre is asked."""
+    keep: int = Field(default=8, ge=1, le=1000)
+    """Largest number of parts that wait for the silent judge; older ones are dropped and counted."""
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> FleetSettings:
+        if (self.folder is None) == (self.url is None):
+            raise ValueError("expected either folder or url")
+        return self
+
+
 class StationSettings(Strict):
     """The contents of ``station.toml``. Paths are relative to its folder."""
 
@@ -146,6 +171,10 @@ class StationSettings(Strict):
     """The bundle's folder, a link to it, or a text file with its path. A changed bundle is loaded automatically."""
     bundle_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """The only bundle that may judge; ``None`` accepts any that reproduces its golden frames."""
+    require_signature: bool = False
+    """Judge only with bundles that are signed with a key in the trust store."""
+    trust_store: Path | None = None
+    """File with the trusted keys. Default: that of the machine, see ``gonogo bundle keys``."""
     ledger: Path
     state_dir: Path
     """Folder for status, metrics, unrecorded faults and copies of the bundles in use."""
@@ -164,6 +193,7 @@ class StationSettings(Strict):
     http: HttpSettings | None = None
     watchdog: WatchdogSettings = WatchdogSettings()
     challenge: ChallengeSettings | None = None
+    fleet: FleetSettings | None = None
 
     @field_validator("cameras")
     @classmethod
@@ -176,6 +206,14 @@ class StationSettings(Strict):
     def on_device(self, device: str | None = None) -> StationSettings:
         """Return these settings with another device, if one is given."""
         return self if device is None else self.model_copy(update={"device": device})
+
+    @model_validator(mode="after")
+    def _has_one_source_of_bundles(self) -> StationSettings:
+        if self.fleet is not None and self.bundle_sha256 is not None:
+            raise ValueError("fleet: expected no bundle_sha256, because the releases name the bundle, found both")
+        if self.fleet is not None and any(each.bundle is not None for each in self.cameras):
+            raise ValueError("fleet: expected one bundle for all cameras, found a camera with its own")
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> StationSettings:
@@ -193,6 +231,21 @@ class StationSettings(Strict):
             without = self.http.allow_without_token
             require_token("http: POST /trigger", self.http.token_file, allowed_without=without)
         return self
+
+
+def cameras_digest(settings: StationSettings) -> str:
+    """Return a SHA-256 over what decides how pictures are taken: it changes when a camera or its limits change."""
+    text = json.dumps([each.model_dump(mode="json") for each in settings.cameras], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def signature_policy(settings: StationSettings) -> SignaturePolicy:
+    """Return the signature policy of a station: required if the station, its fleet or the machine says so."""
+    machine = machine_policy()
+    return SignaturePolicy(
+        required=settings.require_signature or settings.fleet is not None or machine.required,
+        trust_store=settings.trust_store or machine.trust_store,
+    )
 
 
 def read_settings(path: str | Path) -> StationSettings:
@@ -276,6 +329,8 @@ ledger = "chip-line-1.ledger"      # the record; its frames are stored next to i
 state_dir = "state"                # status.json, metrics.prom, copies of the bundles in use
 # bundle_sha256 = "..."            # the only bundle that may judge
 # device = "GPU"                   # "gonogo devices" lists them; the CPU judges if this one cannot
+# require_signature = true         # judge only with bundles that are signed with a trusted key
+# trust_store = "trust.json"       # the trusted keys: gonogo bundle keys add
 window_s = 1.5                     # time limit for an answer; a later answer is a fault
 camera_timeout_s = 0.8
 queue = 8                          # parts that may wait; a further part is a fault
@@ -317,5 +372,10 @@ stall_s = 5.0
 # parts = ["CHALLENGE-*"]          # names of real challenge parts
 # pictures = "challenge"           # or a folder with pictures of them
 # must_be = ["no_go"]
+
+# [fleet]                          # bundles come from the centre; "bundle" is then a text file that is written
+# channel = "chip"
+# folder = "/mnt/centre/releases"  # or url = "https://centre.plant.example/releases"
+# every_s = 30.0
 """
 """The output of ``gonogo station example``."""

@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -44,7 +45,7 @@ from gonogo.station.messages import (
     encode,
 )
 from gonogo.station.models import Loader, ModelSlot, load_model
-from gonogo.station.settings import StationSettings, read_settings
+from gonogo.station.settings import StationSettings, read_settings, signature_policy
 from gonogo.station.watchdog import RESTART_ME
 
 
@@ -52,8 +53,10 @@ def build_station(settings: StationSettings, *, loader: Loader | None = None) ->
     """Build a station with the cameras and bundles in its settings."""
     from gonogo.capture import open_camera
 
-    loader = loader or partial(load_model, device=settings.device)
-
+    opened, policy = partial(load_model, device=settings.device), signature_policy(settings)
+    fallback = loader or partial(opened, policy=replace(policy, accept_revoked=True))
+    loader = loader or partial(opened, policy=policy)
+    trust_store = policy.trust_store if policy.required else None
     copies = settings.state_dir / "bundles"
     slots: dict[Path, ModelSlot] = {}
     cameras = []
@@ -61,7 +64,14 @@ def build_station(settings: StationSettings, *, loader: Loader | None = None) ->
         source = each.bundle or settings.bundle
         if source not in slots:
             only = settings.bundle_sha256 if source == settings.bundle else None
-            slots[source] = ModelSlot(source, copies / f"{len(slots)}", only_sha256=only, loader=loader)
+            slots[source] = ModelSlot(
+                source,
+                copies / f"{len(slots)}",
+                only_sha256=only,
+                loader=loader,
+                fallback=fallback,
+                trust_store=trust_store,
+            )
         opener = partial(open_camera, each.camera)
         cameras.append(CameraParts(name=each.name, open_camera=opener, health=each.health, slot=slots[source]))
     return Station(settings, tuple(cameras))

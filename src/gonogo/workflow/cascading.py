@@ -24,6 +24,7 @@ from gonogo.heatmap import HeatScale
 from gonogo.inspector import Inspector
 from gonogo.manifest import CascadeRule, Manifest
 from gonogo.schema import Label, Scores
+from gonogo.signing import NOT_REQUIRED
 from gonogo.workflow.comparing import (
     TeacherComparison,
     compare_with_teacher,
@@ -114,7 +115,7 @@ def join_cascade(
         pictures = len(compared.itself.judged.pictures)
         evidence = {"compared": compared.record(), "pictures": pictures, "asked": made.asked}
         draft.seal(cascade=rule.model_copy(update=evidence))
-    return replace(made, bundle=Inspector.load(out).bundle)
+    return replace(made, bundle=Inspector.load(out, policy=NOT_REQUIRED).bundle)
 
 
 def outer_score(scores: Scores, rate: float) -> float:

@@ -20,6 +20,7 @@ from gonogo.errors import InputError
 from gonogo.evaluate import Evaluation, evaluate
 from gonogo.inspector import Inspector
 from gonogo.runtime import Graph
+from gonogo.signing import NOT_REQUIRED
 from gonogo.workflow.comparing import require_same_data
 
 _ROUNDING = np.float32(2**16 + 1)
@@ -84,7 +85,7 @@ def follow_conversion(
         InputError: A bundle or the data set does not fit, or torch cannot run an operation of the graph.
     """
     _require_fit(full, quantized)
-    source = Inspector.load(full.root, machine=settings().on_cpu())
+    source = Inspector.load(full.root, machine=settings().on_cpu(), policy=NOT_REQUIRED)
     require_same_data(dataset, source)
     if quantized is not None:
         refuse_other_data(quantized, dataset)
@@ -132,7 +133,7 @@ def _contenders(full: Bundle, quantized: Bundle | None, source: Inspector) -> li
         ("BF16", on_disk, not capable, with_graph(halved)),
     ]
     if quantized is not None:
-        judge = Inspector.load(quantized.root, machine=settings().on_cpu())
+        judge = Inspector.load(quantized.root, machine=settings().on_cpu(), policy=NOT_REQUIRED)
         found.append(("INT8", _size(quantized), False, judge))
     return found
 

@@ -23,6 +23,7 @@ from gonogo.inspector import Inspector
 from gonogo.model import FeatureNetwork, MapHead, Network, Normalisation, Pool, architecture, load_backbone
 from gonogo.operating_point import worst_per_part
 from gonogo.schema import Label, Scores
+from gonogo.signing import NOT_REQUIRED
 from gonogo.source import TrainingSource
 from gonogo.train import (
     Distillation,
@@ -142,7 +143,7 @@ def distill_bundle(
         compared = compare_with_teacher(draft.inspector, teacher, dataset, options.split)
         draft.seal(distilled=compared.record())
     shutil.rmtree(work, ignore_errors=True)
-    return Distilled(bundle=Inspector.load(out).bundle, compared=compared, history=history)
+    return Distilled(bundle=Inspector.load(out, policy=NOT_REQUIRED).bundle, compared=compared, history=history)
 
 
 def _student(source: TrainingSource, options: DistillingOptions) -> Network:

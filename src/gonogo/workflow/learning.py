@@ -25,6 +25,7 @@ from gonogo.files import folder_beside
 from gonogo.inspector import Inspector
 from gonogo.operating_point import Promise
 from gonogo.schema import Label, OperatingPoint, Scores, State
+from gonogo.signing import NOT_REQUIRED
 from gonogo.workflow.comparing import ScoredDataset
 from gonogo.workflow.made_with import MadeWith, read_made_with, sha256_of
 from gonogo.workflow.options import LocatorOptions, TrainingOptions
@@ -322,7 +323,7 @@ def _learn(run: _Run, options: TrainingOptions, out: Path) -> Learned:
             return Learned(bundle=None, tried=error.tried, new=new, grown=None)
         with folder_beside(out, replace=out.exists()) as partial:
             shutil.copytree(draft, partial, dirs_exist_ok=True)
-    return Learned(bundle=Inspector.load(out).bundle, tried=run.tried[-1], new=new, grown=None)
+    return Learned(bundle=Inspector.load(out, policy=NOT_REQUIRED).bundle, tried=run.tried[-1], new=new, grown=None)
 
 
 def _by_label(scored: Sequence[tuple[Sample, float]]) -> dict[Label, Scores]:

@@ -26,6 +26,7 @@ from gonogo.operating_point import as_percent, parts_needed
 from gonogo.progress import track
 from gonogo.quantization import CountedRate, Quantization
 from gonogo.runtime import Graph, Picture
+from gonogo.signing import NOT_REQUIRED
 from gonogo.workflow.comparing import promise_of, promised, require_same_data
 from gonogo.workflow.int8 import Int8, Preset, to_int8
 from gonogo.workflow.sealing import DraftBundle, certify_draft, utc_now
@@ -125,7 +126,7 @@ def quantize_bundle(
         )
         require_agreement(agreement, options.allowed, source.path)
         draft.seal(quantization=_stated(source.bundle, agreement, options, made, len(pictures or ()), dataset))
-    return Quantized(bundle=Inspector.load(out).bundle, agreement=agreement)
+    return Quantized(bundle=Inspector.load(out, policy=NOT_REQUIRED).bundle, agreement=agreement)
 
 
 def require_agreement(agreement: Agreement, allowed: Allowed, source: Path) -> None:

@@ -18,6 +18,7 @@ from gonogo.files import folder_beside
 from gonogo.images.geometry import side_lengths
 from gonogo.inspector import Inspector
 from gonogo.roi import Roi
+from gonogo.signing import NOT_REQUIRED
 from gonogo.source import TrainingSource
 from gonogo.workflow.evidence_training import train_evidence
 from gonogo.workflow.made_with import write_made_with
@@ -123,7 +124,7 @@ def train_inspector(
         )
         draft.seal()
     shutil.rmtree(work, ignore_errors=True)
-    inspector = Inspector.load(out)  # loaded like by a user, including the golden frames
+    inspector = Inspector.load(out, policy=NOT_REQUIRED)  # loaded like by a user, including the golden frames
     if options.tiling is not None:
         report_windows(inspector, dataset)
     if sheet is not None:

@@ -31,6 +31,7 @@ from gonogo.server.dataset_store import Datasets
 from gonogo.server.inspectors.bundles import OpenBundle
 from gonogo.server.language import N_
 from gonogo.server.training.jobs import Jobs
+from gonogo.signing import NOT_REQUIRED
 
 MOST_TRAIN_PICTURES = 1000
 """Maximum number of pictures of the train split that are searched for neighbours."""
@@ -214,7 +215,7 @@ class JudgedPicturesCache:
             stamp = _stamp(dataset.path(sample))
             found = before.get((sample.file_name, stamp))
             if found is None:
-                inspector = inspector or Inspector.load(opened.path, replay=False)
+                inspector = inspector or Inspector.load(opened.path, replay=False, policy=NOT_REQUIRED)
                 found = _judged(inspector, dataset, sample, stamp)
             picture, vector = found
             pictures.append(_described(picture, sample))

@@ -25,6 +25,8 @@ from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.training.jobs import Jobs, Phase, Roi, TrainingJob
 from gonogo.server.training.presets import EFFORT_NAMES, Effort
 from gonogo.server.workspace import Workspace
+from gonogo.signing import machine_policy, verify_bundle
+from gonogo.station.outcomes import signature_details
 
 PHASE_NAMES = {
     Phase.QUEUED: N_("Queued"),
@@ -124,9 +126,15 @@ def deploy(
     if path not in workspace.bundle_paths():
         raise RefusedError(N_("There is no inspector %(name)s."), name=inspector)
     opened = bundle.read_bundle(path)
+    signature = verify_bundle(opened, machine_policy())
     active = workspace.active_bundle()
     ledger_pool.act(
-        "deploy", me.name, bundle=inspector, bundle_sha256=opened.sha256, before=active.name if active else None
+        "deploy",
+        me.name,
+        bundle=inspector,
+        bundle_sha256=opened.sha256,
+        before=active.name if active else None,
+        signature=signature_details(signature) or None,
     )
     workspace.activate(inspector)
     return responses.back(

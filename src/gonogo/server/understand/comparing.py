@@ -25,6 +25,7 @@ from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.review import ReviewDecision
 from gonogo.server.training.jobs import Jobs
 from gonogo.server.training.used_pictures import UsedPictures
+from gonogo.signing import NOT_REQUIRED
 
 MOST = 500
 """Reviewed parts or labelled pictures compared at once."""
@@ -178,7 +179,7 @@ class Comparer:
             else [_labelled(records, each) for each in _unused(records)]
         )
         unseen = [each for each in offered if not any(used and each.was_used(used) for used in used_by.values())]
-        inspectors = Inspector.load(first.path), Inspector.load(second.path)
+        inspectors = (Inspector.load(each.path, policy=NOT_REQUIRED) for each in (first, second))
         pairs, gone = [], 0
         # The latest decisions, or a fixed random sample of a data set, which may be sorted by label.
         chosen = np.arange(len(unseen))[-MOST:] if records is None else _sample_of(len(unseen))

@@ -1,0 +1,1 @@
+"""The page of all stations and roll-outs."""

@@ -1,0 +1,45 @@
+"""Signatures: who vouches for a bundle or a release, and whom this machine trusts.
+
+A seal shows that a bundle is complete; anyone who can write the folder can seal a changed one anew. A signature is an
+Ed25519 signature over the seal's hash, so it covers every file that can change a judgement. It lies in the bundle as
+``signature.json``, outside the seal: signing does not change the bundle's identity. Policy is the machine's, never the
+bundle's: a bundle whose signature was deleted is refused where one is required.
+"""
+
+from __future__ import annotations
+
+from gonogo.signing.envelopes import Envelope, open_envelope, seal_statement
+from gonogo.signing.keys import SigningKey, make_key_pair, open_signing_key, read_public_key
+from gonogo.signing.signatures import (
+    NOT_REQUIRED,
+    Signature,
+    SignaturePolicy,
+    machine_policy,
+    sign_bundle,
+    verify_bundle,
+    without_signature,
+)
+from gonogo.signing.trust_store import TrustedKey, TrustStore, Use, add_key, read_trust_store, revoke_key
+
+__all__ = [
+    "NOT_REQUIRED",
+    "Envelope",
+    "Signature",
+    "SignaturePolicy",
+    "SigningKey",
+    "TrustStore",
+    "TrustedKey",
+    "Use",
+    "add_key",
+    "machine_policy",
+    "make_key_pair",
+    "open_envelope",
+    "open_signing_key",
+    "read_public_key",
+    "read_trust_store",
+    "revoke_key",
+    "seal_statement",
+    "sign_bundle",
+    "verify_bundle",
+    "without_signature",
+]

@@ -1,0 +1,353 @@
+"""Signed bundles: what is signed, whom a machine trusts, and what a station does with anything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from gonogo import Inspector, bundle, signing
+from gonogo.cli import extras
+from gonogo.config import Settings
+from gonogo.errors import BundleError, InputError, SignatureError
+from gonogo.ledger import Ledger, Where
+from gonogo.signing import NOT_REQUIRED, SignaturePolicy, SigningKey, Use
+from gonogo.station import ModelSlot, parse_settings
+from gonogo.station.models import load_model
+from gonogo.station.worker import build_station
+from gonogo.testing import write_fake_bundle
+from tests import command_kit as kit
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """A trust store with one person in it, and her key."""
+
+    store: Path
+    anna: SigningKey
+    folder: Path
+
+    @property
+    def policy(self) -> SignaturePolicy:
+        return SignaturePolicy(required=True, trust_store=self.store)
+
+    def key(self, name: str, *uses: Use) -> SigningKey:
+        """A new key, trusted for some uses or not at all."""
+        made, public = signing.make_key_pair(self.folder / f"{name}.key", name)
+        if uses:
+            signing.add_key(self.store, signing.read_public_key(public), uses, now=NOW)
+        return made
+
+    def revoke(self, name: str = "anna") -> None:
+        signing.revoke_key(self.store, name, why="laptop stolen", now=NOW)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    made, public = signing.make_key_pair(tmp_path / "anna.key", "anna")
+    signing.add_key(tmp_path / "trust.json", signing.read_public_key(public), (Use.BUNDLE,), now=NOW)
+    return House(store=tmp_path / "trust.json", anna=made, folder=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("originals")
+    for name in ("one", "two"):
+        write_fake_bundle(root / name, name=name)
+    return root / "one", root / "two"
+
+
+@pytest.fixture
+def plain(originals: tuple[Path, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(originals[0], tmp_path / "one.inspector"))
+
+
+@pytest.fixture
+def signed(plain: Path, house: House) -> Path:
+    signing.sign_bundle(bundle.read_bundle(plain), house.anna, now=NOW)
+    return plain
+
+
+def test_signing_changes_neither_the_files_nor_the_identity(plain: Path, house: House) -> None:
+    before = bundle.read_bundle(plain)
+    signing.sign_bundle(before, house.anna, now=NOW)
+    after = bundle.read_bundle(plain)
+    assert (after.sha256, after.digests) == (before.sha256, before.digests)
+    found = Inspector.load(plain, policy=house.policy).signature
+    assert found is not None
+    assert (found.signer, found.key_id, found.signed) == ("anna", house.anna.key_id, NOW)
+    assert (house.folder / "anna.key").stat().st_mode & 0o777 == 0o600
+
+
+def deleted(root: Path) -> None:
+    (root / bundle.SIGNATURE).unlink()
+
+
+def sealed_anew(root: Path) -> None:
+    manifest = bundle.read_bundle(root).manifest
+    kept = (root / bundle.SIGNATURE).read_bytes()
+    bundle.write_manifest(root, manifest.model_copy(update={"score_tolerance": 9.0}))
+    (root / bundle.SIGNATURE).write_bytes(kept)
+
+
+def one_digit(root: Path) -> None:
+    envelope = json.loads((root / bundle.SIGNATURE).read_bytes())
+    digit = envelope["signature"][0]
+    envelope["signature"] = ("0" if digit != "0" else "1") + envelope["signature"][1:]
+    (root / bundle.SIGNATURE).write_text(json.dumps(envelope))
+
+
+def other_time(root: Path) -> None:
+    text = (root / bundle.SIGNATURE).read_text()
+    (root / bundle.SIGNATURE).write_text(text.replace("2026-03-01", "2025-03-01"))
+
+
+def no_json(root: Path) -> None:
+    (root / bundle.SIGNATURE).write_bytes(b"\xff")
+
+
+@pytest.mark.parametrize(
+    ("attack", "reason"),
+    [
+        (deleted, "expected a signed bundle"),
+        (sealed_anew, "changed after it was signed"),
+        (one_digit, "changed after signing"),
+        (other_time, "changed after signing"),
+        (no_json, "not a signature"),
+    ],
+)
+def test_a_changed_bundle_or_signature_is_refused(
+    attack: Callable[[Path], None], reason: str, signed: Path, house: House
+) -> None:
+    attack(signed)
+    with pytest.raises(SignatureError, match=reason):
+        Inspector.load(signed, policy=house.policy)
+    assert Inspector.load(signed, policy=NOT_REQUIRED).signature is None
+
+
+def test_odd_signature_files_are_refused_as_part_of_the_bundle(signed: Path, house: House) -> None:
+    (signed / bundle.SIGNATURE).write_bytes(b" " * 200_000)
+    with pytest.raises(BundleError, match="200,000 bytes"):
+        Inspector.load(signed, policy=house.policy)
+    (signed / bundle.SIGNATURE).unlink()
+    os.mkfifo(signed / bundle.SIGNATURE)
+    with pytest.raises(BundleError, match="FIFO"):
+        Inspector.load(signed, policy=house.policy)
+
+
+def test_a_signature_of_another_bundle_does_not_count(
+    signed: Path, originals: tuple[Path, Path], tmp_path: Path, house: House
+) -> None:
+    other = Path(shutil.copytree(originals[1], tmp_path / "two.inspector"))
+    shutil.copy(signed / bundle.SIGNATURE, other / bundle.SIGNATURE)
+    with pytest.raises(SignatureError, match=r"signs bundle \w+ \(one\).*another bundle's"):
+        Inspector.load(other, policy=house.policy)
+
+
+def test_keys_that_are_unknown_revoked_or_for_something_else_are_refused(plain: Path, house: House) -> None:
+    stranger, releaser = house.key("stranger"), house.key("robot", Use.RELEASE)
+    for key, reason in ((stranger, "does not know"), (releaser, "may sign only release, not bundle")):
+        signing.sign_bundle(bundle.read_bundle(plain), key, now=NOW)
+        with pytest.raises(SignatureError, match=reason):
+            Inspector.load(plain, policy=house.policy)
+    signing.sign_bundle(bundle.read_bundle(plain), house.anna, now=NOW)
+    house.revoke()
+    with pytest.raises(SignatureError, match="revoked on 2026-03-01: laptop stolen"):
+        Inspector.load(plain, policy=house.policy)
+
+
+def test_a_revoked_key_stays_revoked_and_names_are_told_apart(house: House) -> None:
+    public = signing.read_public_key(house.folder / "anna.key.pub")
+    with pytest.raises(InputError, match="already trusted"):
+        signing.add_key(house.store, public, (Use.BUNDLE,), now=NOW)
+    house.revoke()
+    with pytest.raises(InputError, match="already revoked"):
+        signing.add_key(house.store, public, (Use.BUNDLE,), now=NOW)
+    (house.folder / "anna.key").unlink()
+    (house.folder / "anna.key.pub").unlink()
+    second = house.key("anna", Use.BUNDLE)
+    assert [each.revoked is None for each in signing.read_trust_store(house.store).keys] == [False, True]
+    with pytest.raises(InputError, match="expected one of the trusted keys"):
+        signing.revoke_key(house.store, house.anna.key_id, why="", now=NOW)
+    assert signing.revoke_key(house.store, second.key_id, why="", now=NOW).name == "anna"
+
+
+@pytest.mark.parametrize("content", [None, "{}", '{"format":1,"keys":[]}', "no json"])
+def test_without_a_usable_trust_store_nothing_is_trusted(content: str | None, signed: Path, house: House) -> None:
+    house.store.unlink()
+    if content is not None:
+        house.store.write_text(content)
+    with pytest.raises(SignatureError, match=r"trust\.json"):
+        Inspector.load(signed, policy=house.policy)
+
+
+def test_a_private_key_that_others_may_read_is_not_used(house: House) -> None:
+    path = house.folder / "anna.key"
+    path.chmod(0o640)
+    with pytest.raises(InputError, match="mode 0600"):
+        signing.open_signing_key(path)
+    hidden, _ = signing.make_key_pair(house.folder / "hidden.key", "hidden", passphrase="correct horse")
+    with pytest.raises(InputError, match="GONOGO_KEY_PASSPHRASE"):
+        signing.open_signing_key(house.folder / "hidden.key")
+    with pytest.raises(InputError, match="another passphrase"):
+        signing.open_signing_key(house.folder / "hidden.key", passphrase="wrong")
+    assert signing.open_signing_key(house.folder / "hidden.key", passphrase="correct horse").public == hidden.public
+
+
+def test_a_new_operating_point_removes_the_signature(signed: Path) -> None:
+    before = bundle.read_bundle(signed)
+    assert before.manifest.operating_point is not None
+    after = bundle.replace_operating_point(before, before.manifest.operating_point, now=NOW.isoformat())
+    assert after.signature is None
+    assert "was removed" in signing.without_signature(before, after)
+    assert not (signed / bundle.SIGNATURE).exists()
+
+
+def test_the_machine_can_require_signatures_for_every_load(signed: Path, house: House) -> None:
+    machine = Settings(require_signature=True, trust_store=house.store)
+    assert Inspector.load(signed, machine=machine).signature is not None
+    (signed / bundle.SIGNATURE).unlink()
+    with pytest.raises(SignatureError):
+        Inspector.load(signed, machine=machine)
+
+
+# --- the station
+
+
+def slot_of(source: Path, folder: Path, house: House) -> ModelSlot:
+    return ModelSlot(
+        source,
+        folder / "copies",
+        loader=partial(load_model, policy=house.policy),
+        fallback=partial(load_model, policy=replace(house.policy, accept_revoked=True)),
+        trust_store=house.store,
+    )
+
+
+def settled(slot: ModelSlot) -> None:
+    while slot.unsettled:
+        slot.poll()
+
+
+def test_deleting_or_swapping_the_signature_never_changes_what_judges(
+    signed: Path, originals: tuple[Path, Path], house: House, tmp_path: Path
+) -> None:
+    slot = slot_of(signed, tmp_path, house)
+    swap = slot.start()
+    assert swap.signature is not None
+    assert (swap.signature.signer, swap.refused) == ("anna", "")
+    good = swap.after
+    shutil.rmtree(signed)
+    shutil.copytree(originals[1], signed)
+    settled(slot)
+    assert "expected a signed bundle" in slot.trouble
+    assert slot.model is not None
+    assert slot.model.sha256 == good
+    again = slot_of(signed, tmp_path, house)  # a restart
+    assert again.start().after == good
+    assert "expected a signed bundle" in again.trouble
+
+
+def test_a_key_revoked_in_use_leaves_its_bundle_judging_with_an_alarm_and_brings_in_no_other(
+    signed: Path, originals: tuple[Path, Path], house: House, tmp_path: Path
+) -> None:
+    slot = slot_of(signed, tmp_path, house)
+    good = slot.start().after
+    house.revoke()
+    settled(slot)
+    assert slot.model is not None
+    assert slot.model.sha256 == good
+    assert "revoked" in slot.trouble
+    again = slot_of(signed, tmp_path, house)  # a restart
+    swap = again.start()
+    assert (swap.after, swap.signature is not None and swap.signature.revoked) == (good, True)
+    assert "revoked" in again.trouble
+    fresh = slot_of(signed, tmp_path / "other", house)  # a station that never used it
+    assert fresh.start().after is None
+    shutil.rmtree(signed)
+    shutil.copytree(originals[1], signed)
+    house.key("berta", Use.BUNDLE)
+    berta = signing.open_signing_key(house.folder / "berta.key")
+    signing.sign_bundle(bundle.read_bundle(signed), berta, now=NOW)
+    settled(again)
+    assert again.trouble == ""
+    assert again.model is not None
+    assert again.model.sha256 != good
+
+
+def test_a_trust_store_that_disappears_is_an_alarm_and_the_bundle_judges_on(
+    signed: Path, house: House, tmp_path: Path
+) -> None:
+    slot = slot_of(signed, tmp_path, house)
+    slot.start()
+    kept = house.store.read_bytes()
+    house.store.unlink()
+    settled(slot)
+    assert slot.model is not None
+    assert "expected the keys that this machine trusts, found no such file" in slot.trouble
+    house.store.write_bytes(kept)
+    settled(slot)
+    assert slot.trouble == ""
+
+
+def test_a_station_records_who_signed_the_bundle_that_it_uses(signed: Path, house: House, tmp_path: Path) -> None:
+    text = f"""
+station = "s1"
+bundle = "{signed}"
+require_signature = true
+trust_store = "trust.json"
+ledger = "s1.ledger"
+state_dir = "state"
+[[cameras]]
+camera = {{ kind = "fake", pictures = "none" }}
+[trigger]
+kind = "stdin"
+[answer]
+kind = "stdout"
+"""
+    settings = parse_settings(text, folder=tmp_path)
+    station = build_station(settings)
+    station.start()
+    station.close()
+    with Ledger.open(settings.ledger, create=False) as ledger:
+        (row,) = ledger.actions(Where(action="started"))
+    details = row.record.details
+    assert (details["signed_by"], details["key_id"]) == ("anna", house.anna.key_id)
+    assert str(details["signed"]).startswith("2026-03-01T12:00")
+
+
+# --- the command line
+
+
+def test_the_commands_make_trust_sign_and_revoke(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GONOGO_KEY_PASSPHRASE", "correct horse")
+    key, store = str(tmp_path / "anna.key"), str(tmp_path / "trust.json")
+
+    def ran(*words: str) -> str:
+        ended = kit.run_here(["bundle", *words])
+        assert ended.code == 0, ended.err
+        return ended.out
+
+    ran("keys", "make", "anna", "--out", key)
+    ran("keys", "add", f"{key}.pub", "--store", store)
+    made = json.loads(ran("sign", str(plain), "--key", key, "--json"))
+    assert made["bundle_sha256"] == bundle.read_bundle(plain).sha256
+    policy = SignaturePolicy(required=True, trust_store=Path(store))
+    assert Inspector.load(plain, policy=policy).signature is not None
+    assert made["key_id"] in ran("keys", "list", "--store", store)
+    ran("keys", "revoke", "anna", "--why", "left", "--store", store)
+    assert "revoked" in ran("keys", "list", "--store", store)
+    monkeypatch.delenv("GONOGO_KEY_PASSPHRASE")
+    ended = kit.run_here(["bundle", "sign", str(plain), "--key", key])
+    assert (ended.code, "passphrase" in ended.err) == (2, True)
+    assert kit.run_here(["bundle", "keys", "make", "x", "--out", str(tmp_path / "x")]).code == 2
+    assert extras.extra_of("cryptography", "bundle") == "line"
