@@ -222,8 +222,8 @@ def test_ordinary_sql_can_neither_change_nor_delete_nor_slip_in_a_row(filled: Pa
 
 
 def test_every_commit_is_forced_to_the_disk(ledger: Ledger) -> None:
-    assert ledger._connection.pragma("synchronous") == 2
-    assert ledger._connection.pragma("journal_mode") == "wal"
+    assert ledger.engine.connection.pragma("synchronous") == 2
+    assert ledger.engine.connection.pragma("journal_mode") == "wal"
 
 
 def test_a_reader_sees_what_a_writer_commits_but_cannot_write(filled: Path) -> None:

@@ -139,6 +139,8 @@ def retain_command(
         done = retain(opened, Policy(keep_days=keep_days, keep_bad=keep_bad), who=who, dry_run=dry_run)
     verb = "Would delete" if dry_run else "Deleted"
     typer.echo(f"{verb} {done.deleted} frames ({done.freed_bytes / 1e6:.1f} MB); {done.kept} kept")
+    if done.unforwarded:
+        typer.echo(f"{done.unforwarded} of the kept frames are old, and stay until the centre has them")
 
 
 def _as_json(row: Row[Record]) -> dict[str, Any]:
