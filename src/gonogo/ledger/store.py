@@ -23,6 +23,7 @@ from gonogo.ledger.records import (
     Record,
     Row,
     RowKind,
+    StoredRow,
     Tombstone,
     VerdictRecord,
     body_of,
@@ -211,6 +212,13 @@ class Ledger:
                 return
             low, high = (low, page[-1][0]) if newest_first else (page[-1][0], high)
             left = None if left is None else left - size
+
+    def stored(self, *, after: int, limit: int) -> list[StoredRow]:
+        """Return the rows after a number as they are stored, unread; for copies that keep every hash."""
+        found = self.engine.ask(
+            f"{self._select} WHERE seq > :after ORDER BY seq LIMIT :limit", {"after": after, "limit": limit}
+        )
+        return [StoredRow(*row) for row in found]
 
     def verdicts(
         self,

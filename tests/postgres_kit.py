@@ -1,0 +1,128 @@
+"""A throw-away PostgreSQL server for tests: its own folder, its own user, a free port on this machine only."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name.split(".")[0]))
+_USER = "gonogo"
+
+
+@functools.cache
+def missing() -> str:
+    """Why no server can be started here; empty if one can."""
+    try:
+        import alembic  # noqa: F401
+        import psycopg  # noqa: F401
+        import sqlalchemy  # noqa: F401
+    except ImportError as error:
+        return f"needs the extra scale ({error})"
+    if _program("initdb") is None or _program("pg_ctl") is None:
+        return "needs a PostgreSQL server: apt-get install postgresql"
+    if os.geteuid() == 0 and (shutil.which("runuser") is None or _owner() is None):
+        return "PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as"
+    return ""
+
+
+@dataclass
+class Server:
+    """A running server. `url` makes a new database."""
+
+    folder: Path
+    port: int
+    extra: str = ""
+    databases: int = field(default=0)
+
+    def start(self) -> None:
+        # Small and fast; what a commit promises is not weakened: fsync and synchronous_commit stay on.
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c shared_buffers=16MB {self.extra}"
+        self._run("pg_ctl", "start", "-w", "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "-o", options)
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop the server; ``immediate`` is a crash."""
+        self._run("pg_ctl", "stop", "-w", "-D", f"{self.folder}/data", "-m", mode)
+
+    def url(self, *, port: int | None = None, database: str | None = None) -> str:
+        """The URL of a new database, or of an existing one, perhaps through another port."""
+        if database is None:
+            self.databases += 1
+            database = f"test_{self.databases}"
+            self.sql(f"CREATE DATABASE {database}", database="postgres")
+        return f"postgresql://{_USER}@127.0.0.1:{port or self.port}/{database}"
+
+    def sql(self, statement: str, *, database: str) -> list[tuple[object, ...]]:
+        """Execute a statement as the database's owner."""
+        import psycopg
+
+        address = f"host=127.0.0.1 port={self.port} user={_USER} dbname={database} options='-c search_path=gonogo'"
+        with psycopg.connect(address, autocommit=True) as connection:
+            found = connection.execute(statement)  # type: ignore[call-overload]
+            return list(found) if found.description else []
+
+    def _run(self, program: str, *words: str) -> None:
+        found = _program(program)
+        assert found is not None
+        command = [str(found), *words]
+        if os.geteuid() == 0:
+            owner = _owner()
+            assert owner is not None
+            command = ["runuser", "-u", owner, "--", *command]
+        with tempfile.TemporaryFile() as output:  # a pipe would stay open as long as the server runs
+            done = subprocess.run(command, cwd=self.folder, stdout=output, stderr=output, check=False, timeout=120)
+            output.seek(0)
+            log = self.folder / "log"
+            told = output.read().decode(errors="replace") + (log.read_text() if log.exists() else "")
+        assert done.returncode == 0, f"{program} failed:\n{told[-2000:]}"
+
+
+@contextlib.contextmanager
+def server(*, extra: str = "", below: Path | None = None) -> Iterator[Server]:
+    """Run a server until the block ends."""
+    folder = Path(tempfile.mkdtemp(prefix="gonogo-postgres-", dir=below or _reachable()))
+    made = Server(folder=folder, port=free_port(), extra=extra)
+    try:
+        if os.geteuid() == 0:
+            owner = _owner()
+            assert owner is not None
+            shutil.chown(folder, owner)
+        made._run("initdb", "-D", f"{folder}/data", "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        made.start()
+        yield made
+    finally:
+        with contextlib.suppress(AssertionError):
+            made.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def _program(name: str) -> Path | None:
+    return next((path / name for path in reversed(BINARIES) if (path / name).exists()), None)
+
+
+def _owner() -> str | None:
+    names = {each.pw_name for each in pwd.getpwall()}
+    return next((name for name in ("postgres", "nobody") if name in names), None)
+
+
+def _reachable() -> Path:
+    """A folder for temporary files that the server's user can enter."""
+    places = [Path(tempfile.gettempdir()), Path("/var/tmp"), Path("/dev/shm")]
+    if os.geteuid() != 0:
+        return places[0]
+    return next(place for place in places if place.is_dir() and place.stat().st_mode & 0o001)
