@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import hashlib
@@ -12,7 +13,6 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -81,22 +81,19 @@ def path(tmp_path: Path) -> Path:
 ENGINES = ("sqlite", "postgres")
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened_in(engine: str, path: Path, request: pytest.FixtureRequest) -> Iterator[Ledger]:
     """A new ledger in one of the two databases, its frames in a folder."""
     if engine == "sqlite":
         with Ledger.open(path) as opened:
             yield opened
         return
-    url = request.getfixturevalue("postgres").url()
+    server = request.getfixturevalue("postgres")
     from gonogo.centre import Centre
 
-    centre = Centre.connect(url)
-    centre.prepare()
-    try:
+    with server.database() as database, contextlib.closing(Centre.connect(server.url(database))) as centre:
+        centre.prepare()
         yield centre.ledger("line", create=True, frames=f"file://{path}-frames")
-    finally:
-        centre.close()
 
 
 @pytest.fixture(params=ENGINES)

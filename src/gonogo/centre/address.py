@@ -45,7 +45,9 @@ def read_address(text: str) -> URL:
 
 def masked(url: URL) -> str:
     """Return the URL for messages: without password, driver and parameters."""
-    return url.set(drivername="postgresql", password=None, query={}).render_as_string()
+    return URL.create(
+        "postgresql", username=url.username, host=url.host, port=url.port, database=url.database
+    ).render_as_string()
 
 
 def without_secrets(message: str, url: URL) -> str:

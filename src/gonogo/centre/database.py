@@ -163,12 +163,17 @@ class Centre:
         Raises:
             LedgerError: the chain takes rows of programs at the centre, which no ledger elsewhere can continue.
         """
-        with self.begin() as connection:
-            create_chain(connection, name, forwarded=True)
-            found = read_chains(connection, name)[0]
+        found = self._chain(name, forwarded=True)
         if not found.forwarded:
             raise LedgerError(f"{self.name}: chain {name} is written at the centre. Forward under another name.")
         return found
+
+    def _chain(self, name: str, *, forwarded: bool, frames: str | None = None) -> Chain:
+        """Return the chain of a name, created if there is none."""
+        with self.begin() as connection:
+            if not read_chains(connection, name):
+                create_chain(connection, name, forwarded=forwarded, frames=frames)
+            return read_chains(connection, name)[0]
 
     def receive(self, chain: Chain, rows: Sequence[StoredRow]) -> ChainHead:
         """Store rows exactly once; durable at the centre when this returns. See `gonogo.centre.chains.receive`.
@@ -208,10 +213,7 @@ class Centre:
         Raises:
             InputError: there is no such chain.
         """
-        if create:
-            with self.begin() as connection:
-                create_chain(connection, name, forwarded=False, frames=frames)
-        chain = self.chain(name)
+        chain = self._chain(name, forwarded=False, frames=frames) if create else self.chain(name)
         engine = PostgresEngine(self.begin, chain, shown=f"{self.name} chain {name}")
         ledger = Ledger(engine, self.frames(chain), now=now)
         if create and chain.head.seq == 0:
