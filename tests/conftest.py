@@ -18,10 +18,10 @@ os.environ["GONOGO_CHECK_ARRAYS"] = "1"
 CHECKED = ("drift", "evidence", "heatmap", "images.geometry", "images.regions", "operating_point", "source")
 jaxtyping.install_import_hook([f"gonogo.{room}" for room in CHECKED], "array_checks.checked")
 
-import postgres_kit
 from gonogo import images
 from gonogo.dataset import Dataset
 from gonogo.schema import Frame
+from gonogo.testing import postgres as servers
 
 # Busy machines are slow, not wrong; and a test that passes today passes tomorrow.
 hypothesis.settings.register_profile("shared", deadline=None, derandomize=True)
@@ -110,12 +110,12 @@ def fine_tuned(discs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[postgres_kit.Server]:
+def postgres() -> Iterator[servers.Server]:
     """A PostgreSQL server for the whole run; each test makes a database of its own."""
-    why_not = postgres_kit.missing()
+    why_not = servers.missing()
     if why_not:
         pytest.skip(why_not)
-    with postgres_kit.server() as running:
+    with servers.server() as running:
         yield running
 
 

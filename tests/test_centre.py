@@ -24,7 +24,6 @@ from hypothesis import strategies as st
 pytest.importorskip("sqlalchemy", reason="needs the extra scale")
 pytest.importorskip("psycopg", reason="needs the extra scale")
 
-import postgres_kit
 from cut_network import Proxy
 from gonogo.centre import Centre, ChainForked, Forwarder, Link, move, open_frames, verify_chain
 from gonogo.centre import chains as chain_tables
@@ -48,7 +47,8 @@ from gonogo.ledger import (
 )
 from gonogo.ledger.forwarded import Mark, expect_forwarding, mark_path, read_mark, write_mark
 from gonogo.schema import Label, State
-from postgres_kit import Server
+from gonogo.testing import postgres as servers
+from gonogo.testing.postgres import Server
 from tests import command_kit as kit
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -154,7 +154,7 @@ def test_an_address_that_is_none_is_bad_input_and_its_text_is_not_shown(
 
 
 def test_an_unreachable_centre_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PLANT", f"postgresql://station:hidden@127.0.0.1:{postgres_kit.free_port()}/plant")
+    monkeypatch.setenv("PLANT", f"postgresql://station:hidden@127.0.0.1:{servers.free_port()}/plant")
     centre = Centre.connect("env:PLANT")
     with pytest.raises(CentreUnreachable, match=r"postgresql://station@127\.0\.0\.1") as caught:
         centre.chains()
@@ -312,11 +312,11 @@ def test_the_line_goes_on_without_a_network_and_the_forwarder_catches_up(
 
 
 def test_a_database_that_crashes_in_the_middle_of_a_batch_loses_and_doubles_nothing(path: Path, tmp_path: Path) -> None:
-    why_not = postgres_kit.missing()
+    why_not = servers.missing()
     if why_not:
         pytest.skip(why_not)
     fill(path, 400)
-    with postgres_kit.server() as server:
+    with servers.server() as server:
         centre = Centre.connect(server.url())
         centre.prepare()
         forwarder, stop = Forwarder(path, centre, "line", rows_per_batch=5), threading.Event()
@@ -343,7 +343,7 @@ def fill_disk(ballast: Path) -> None:
 
 
 def test_a_full_disk_at_the_centre_delays_and_loses_nothing(path: Path, tmp_path: Path) -> None:
-    why_not = postgres_kit.missing()
+    why_not = servers.missing()
     small = Path("/var/tmp") / f"gonogo-small-{tmp_path.name}"
     mount = ["mount", "-t", "tmpfs", "-o", "size=110m,mode=755", "gonogo-test", str(small)]
     if why_not:
@@ -354,7 +354,7 @@ def test_a_full_disk_at_the_centre_delays_and_loses_nothing(path: Path, tmp_path
         pytest.skip("needs the right to mount a small disk")
     fill(path, 3000)
     try:
-        with postgres_kit.server(below=small, extra="-c min_wal_size=32MB -c max_wal_size=32MB") as server:
+        with servers.server(below=small, extra="-c min_wal_size=32MB -c max_wal_size=32MB") as server:
             centre = Centre.connect(server.url())
             centre.prepare()
             ballast = small / "ballast"
@@ -430,6 +430,23 @@ def test_a_ledger_that_was_set_back_and_went_on_is_refused(centre: Centre, path:
         list(Forwarder(path, centre, "line").catch_up())
     with pytest.raises(ChainForked, match="another row"):
         list(Forwarder(fill(path, 5, first=10), centre, "line").catch_up())
+
+
+def test_a_centre_that_was_restored_from_a_backup_gets_the_lost_rows_again(
+    postgres: Server, database: str, centre: Centre, path: Path
+) -> None:
+    forwarder = Forwarder(fill(path, 6), centre, "line")
+    list(forwarder.catch_up())
+    third = "(SELECT seq, sha256 FROM entries WHERE seq = 3)"
+    back = f"DELETE FROM entries WHERE seq > 3; UPDATE chains SET (seq, sha256) = {third}"
+    postgres.sql(f"SET session_replication_role = replica; {back}", database=database)
+    fill(path, 2, first=6)
+    with pytest.raises(LedgerError, match="expected row 4, found row 8") as caught:
+        forwarder.step()
+    assert not isinstance(caught.value, ChainForked)
+    list(forwarder.catch_up())
+    assert received(postgres, database) == rows(path)
+    assert centre.chains()[0].alarm is None
 
 
 def test_the_centre_itself_refuses_rows_that_do_not_follow_or_do_not_match_their_hash(

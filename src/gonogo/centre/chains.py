@@ -104,6 +104,7 @@ def receive(connection: Connection, chain: Chain, rows: Sequence[StoredRow]) -> 
 
     Raises:
         ChainForked: a row has another hash than the one that is stored, or does not follow the head.
+        LedgerError: rows are missing between the head and the first one; nothing is wrong with the rows.
     """
     lock(connection, chain.id)
     head = read_head(connection, chain.id)
@@ -113,7 +114,12 @@ def receive(connection: Connection, chain: Chain, rows: Sequence[StoredRow]) -> 
     new = rows[len(known) :]
     if not new:
         return head
-    if new[0].seq != head.seq + 1 or new[0].previous != head.sha256:
+    if new[0].seq > head.seq + 1:
+        raise LedgerError(
+            f"{chain.name}: expected row {head.seq + 1}, found row {new[0].seq}; nothing was stored. The centre was set "
+            "back to a backup, or another program sends rows out of order; ask for its last row and send what follows."
+        )
+    if new[0].previous != head.sha256:
         raise _forked(chain, new[0].seq)
     store(connection, chain.id, new)
     return ChainHead(seq=new[-1].seq, sha256=new[-1].sha256)

@@ -32,6 +32,7 @@ _MOST_BATCH_BYTES = 4_000_000
 _FRAMES_AT_ONCE = 4
 _REMEMBERED_FRAMES = 10_000
 _CONTACT_EVERY_S = 30.0
+_MARK_EVERY_S = 1.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
 
 
@@ -97,7 +98,8 @@ class Forwarder:
         self._centre, self._frames, self._frames_url = centre, frames, frames_url
         self._rows_per_batch, self._keeps_mark, self._say = rows_per_batch, keeps_mark, say
         self._target: chains.Chain | None = None
-        self._marked = -1
+        self._head: ChainHead | None = None
+        self._marked, self._marked_s = -1, float("-inf")
         self._contact_s = float("-inf")
         self._known_frames: OrderedDict[str, None] = OrderedDict()
         self._rows_sent = self._frames_sent = self._frames_missing = 0
@@ -153,9 +155,7 @@ class Forwarder:
         if self._keeps_mark:
             expect_forwarding(self.path)
         with Ledger.open(self.path, create=False, read_only=True) as ledger:
-            target, head = self._cursor()
-            self._require_continuation(ledger, target, head)
-            self._keep_contact(target)
+            target, head = self._cursor(ledger)
             batch = _limited(ledger.stored(after=head.seq, limit=self._rows_per_batch))
             self._observe(ledger, head, batch)
             if batch:
@@ -164,6 +164,7 @@ class Forwarder:
                 head = self._centre.receive(target, batch)
                 self._rows_sent += len(batch)
                 self._observe(ledger, head, ledger.stored(after=head.seq, limit=1))
+        self._head = head
         self._mark(head)
         return self._centre_seq < self._local_seq
 
@@ -186,45 +187,55 @@ class Forwarder:
             refused=isinstance(error, chains.ChainForked),
         )
 
-    def _cursor(self) -> tuple[chains.Chain, ChainHead]:
-        """Ask the centre for the last row of the chain."""
+    def _cursor(self, ledger: Ledger) -> tuple[chains.Chain, ChainHead]:
+        """Return the last row at the centre: asked for at the start, after an error, and every 30 seconds.
+
+        In between, the last acknowledgement says it; it is forgotten until the next one comes.
+        """
+        head, self._head = self._head, None
         if self._target is None:
             self._target = self._centre.forwarded_chain(self.chain)
-        with self._centre.begin() as connection:
-            return self._target, chains.read_head(connection, self._target.id)
+        if head is None or time.monotonic() - self._contact_s > _CONTACT_EVERY_S:
+            try:
+                head = self._contact(ledger, self._target)
+            except chains.ChainForked as fork:
+                self._centre.alarm(self._target, str(fork))
+                raise
+        return self._target, head
 
-    def _require_continuation(self, ledger: Ledger, target: chains.Chain, head: ChainHead) -> None:
+    def _contact(self, ledger: Ledger, target: chains.Chain) -> ChainHead:
+        """Ask for the last row, and tell the centre that this station is there and how its clock differs."""
+        with self._centre.begin() as connection:
+            before = time.time()
+            clock = connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one()
+            ahead_s = round((before + time.time()) / 2 - float(clock), 3)
+            head = chains.read_head(connection, target.id)
+            self._require_continuation(ledger, head)
+            chains.record_contact(connection, target.id, clock_ahead_s=ahead_s, frames=self._frames_url)
+        self._clock_ahead_s, self._contact_s = ahead_s, time.monotonic()
+        return head
+
+    def _require_continuation(self, ledger: Ledger, head: ChainHead) -> None:
         """Compare the centre's last row with the same row here, before anything is sent."""
         own = ledger.stored(after=head.seq - 1, limit=1) if head.seq else []
         if head.seq and (not own or own[0].sha256 != head.sha256):
             found = "another row" if own else f"a ledger that ends at row {ledger.head().seq}"
-            what = (
+            raise chains.ChainForked(
                 f"{self.chain}: expected row {head.seq} of the centre in {self.path.name}, found {found}; nothing was "
                 "sent. Another machine forwards under this name, or the ledger was replaced, set back or changed. "
                 "Compare the machines; give a new ledger a new name."
             )
-            self._centre.alarm(target, what)
-            raise chains.ChainForked(what)
-
-    def _keep_contact(self, target: chains.Chain) -> None:
-        """Now and then, tell the centre that this station is there, and by how much the two clocks differ."""
-        if time.monotonic() - self._contact_s < _CONTACT_EVERY_S:
-            return
-        with self._centre.begin() as connection:
-            before = time.time()
-            clock = connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one()
-            self._clock_ahead_s = round((before + time.time()) / 2 - float(clock), 3)
-            chains.record_contact(connection, target.id, clock_ahead_s=self._clock_ahead_s, frames=self._frames_url)
-        self._contact_s = time.monotonic()
 
     def _observe(self, ledger: Ledger, head: ChainHead, waiting: Sequence[StoredRow]) -> None:
         self._local_seq, self._centre_seq = ledger.head().seq, head.seq
         self._oldest = datetime.fromisoformat(json.loads(waiting[0].body)["at"]) if waiting else None
 
     def _mark(self, head: ChainHead) -> None:
-        if self._keeps_mark and head.seq != self._marked:
+        """Write the mark when all is sent, and otherwise once a second; a mark that lags only keeps frames longer."""
+        due = self._centre_seq >= self._local_seq or time.monotonic() - self._marked_s > _MARK_EVERY_S
+        if self._keeps_mark and head.seq != self._marked and due:
             write_mark(self.path, Mark(seq=head.seq))
-            self._marked = head.seq
+            self._marked, self._marked_s = head.seq, time.monotonic()
 
     def _send_frames(self, local: FrameStore, rows: Sequence[StoredRow]) -> None:
         if self._frames is None:
