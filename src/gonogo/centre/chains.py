@@ -116,8 +116,8 @@ def receive(connection: Connection, chain: Chain, rows: Sequence[StoredRow]) -> 
         return head
     if new[0].seq > head.seq + 1:
         raise LedgerError(
-            f"{chain.name}: expected row {head.seq + 1}, found row {new[0].seq}; nothing was stored. The centre was set "
-            "back to a backup, or another program sends rows out of order; ask for its last row and send what follows."
+            f"{chain.name}: expected row {head.seq + 1}, found row {new[0].seq}; nothing was stored. The centre was "
+            "restored from a backup, or rows were sent out of order: ask for its last row and send what follows."
         )
     if new[0].previous != head.sha256:
         raise _forked(chain, new[0].seq)
