@@ -16,6 +16,7 @@ from gonogo.errors import InputError
 from gonogo.ledger import Ledger, VerdictRecord
 from gonogo.ledger.forwarded import Mark, read_mark
 from gonogo.schema import State
+from gonogo.station.checking import CheckFinding, check_station
 from gonogo.station.exposition import exposition
 from gonogo.station.forwarder import LINK, ForwarderProcess, forward_command, read_link
 from gonogo.station.messages import WorkerReport
@@ -113,6 +114,20 @@ def test_the_command_names_the_file_of_the_url_and_never_the_url(tmp_path: Path)
     words = forward_command(settings, settings.centre)
     assert words[-2:] == [str(settings.ledger), f"@{tmp_path}/centre.url"]
     assert {"--chain=chaos", "--frames=s3://plant/frames", "--with-parent"} < set(words)
+
+
+def test_the_check_of_a_station_wants_a_private_file_with_the_url(settings: StationSettings) -> None:
+    def finding() -> CheckFinding:
+        return next(each for each in check_station(settings) if each.what == "centre")
+
+    file = settings.state_dir.parent / "centre.url"
+    assert not finding().passed
+    file.write_text("postgresql://u:hidden@h/d")
+    file.chmod(0o644)
+    assert not finding().passed
+    file.chmod(0o600)
+    assert finding().passed
+    assert "hidden" not in finding().detail
 
 
 @pytest.fixture

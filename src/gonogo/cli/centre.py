@@ -123,8 +123,12 @@ def migrate_command(
     with connected(centre) as opened_centre:
         from gonogo.centre import move
 
-        moved = move(ledger, opened_centre, _named(ledger, chain), frames_url=frames)
         place = opened_centre.name
+        try:
+            moved = move(ledger, opened_centre, _named(ledger, chain), frames_url=frames)
+        except KeyboardInterrupt:
+            typer.echo(f"Interrupted. Rows that {place} acknowledged stay there; run it again to go on.", err=True)
+            raise typer.Exit(130) from None
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(moved) | {"rows_per_s": round(moved.rows_per_s, 1)}))
         return
