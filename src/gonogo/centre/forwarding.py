@@ -32,7 +32,7 @@ _MOST_BATCH_BYTES = 4_000_000
 _FRAMES_AT_ONCE = 4
 _REMEMBERED_FRAMES = 10_000
 _CONTACT_EVERY_S = 30.0
-_MARK_EVERY_S = 1.0
+_MARK_EVERY_S = 10.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
 
 
@@ -125,6 +125,8 @@ class Forwarder:
                 self._say(self.link(error))
                 stop.wait(random.uniform(0.3, 1.0) * pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        if self._head is not None:
+            self._mark(self._head, now=True)
 
     def catch_up(self) -> Iterator[int]:
         """Forward every row that the ledger has now, and yield the number of rows at the centre after each batch.
@@ -139,7 +141,9 @@ class Forwarder:
             self._say(self.link())
             yield self._centre_seq
             if not more:
-                return
+                break
+        if self._head is not None:
+            self._mark(self._head, now=True)
 
     def step(self) -> bool:
         """Send the next batch: first its frames, then its rows.
@@ -230,9 +234,9 @@ class Forwarder:
         self._local_seq, self._centre_seq = ledger.head().seq, head.seq
         self._oldest = datetime.fromisoformat(json.loads(waiting[0].body)["at"]) if waiting else None
 
-    def _mark(self, head: ChainHead) -> None:
-        """Write the mark when all is sent, and otherwise once a second; a mark that lags only keeps frames longer."""
-        due = self._centre_seq >= self._local_seq or time.monotonic() - self._marked_s > _MARK_EVERY_S
+    def _mark(self, head: ChainHead, *, now: bool = False) -> None:
+        """Write the mark, at most every 10 seconds: a flush would delay the line, and an old mark only keeps frames."""
+        due = now or time.monotonic() - self._marked_s > _MARK_EVERY_S
         if self._keeps_mark and head.seq != self._marked and due:
             write_mark(self.path, Mark(seq=head.seq))
             self._marked, self._marked_s = head.seq, time.monotonic()

@@ -235,16 +235,30 @@ def _shown(link: Link) -> dict[str, object]:
 
 def _reporter(status: Path | None, *, as_json: bool) -> Callable[[Link], None]:
     """Return a function that writes the status file, and a line whenever the trouble changes."""
-    from gonogo.files import write_beside
-
     said: list[str] = [""]
 
     def report(link: Link) -> None:
         if status is not None:
-            write_beside(status, json.dumps(_shown(link)).encode())
+            _replace(status, json.dumps(_shown(link)))
         if link.trouble != said[0]:
             said[0] = link.trouble
             text = link.trouble or f"connected to {link.centre}; {link.lag_rows:,} rows wait"
             typer.echo(json.dumps(_shown(link)) if as_json else text, err=not as_json)
 
     return report
+
+
+def _replace(path: Path, text: str) -> None:
+    """Replace a file atomically, without a flush that would delay the line: the next version follows soon.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    from gonogo.errors import InputError
+
+    partial = path.with_name(f".{path.name}.new")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}). Choose another place.") from error
