@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := finetune,line,server,dev
+EXTRAS := finetune,line,server,scale,dev
 UV := $(shell command -v uv 2>/dev/null)
 ifeq ($(UV),)
 UV := .uv/bin/uv
@@ -67,7 +67,7 @@ test-attack: setup
 
 # Everything that measures lies in benchmarks/. Each target takes QUICK=1, most a minute or two then; ARGS goes to the
 # command, for example ARGS='--bundle part.inspector --photos photos'. The last line is the figures, as JSON.
-.PHONY: bench chaos load week guarantee drift tampering ledger-timing duplicates fleet
+.PHONY: bench chaos load week guarantee drift tampering ledger-timing centre-timing duplicates fleet
 MEASURE = PYTHONPATH=benchmarks $(BIN)/python -m
 QUICKLY = $(if $(QUICK), --quick) $(ARGS)
 
@@ -106,6 +106,10 @@ tampering: setup
 # Commits, queries and verification of a ledger on this disk.
 ledger-timing: setup
 	$(MEASURE) ledger_timing$(QUICKLY)
+
+# A centre in PostgreSQL: migration of a million rows, forwarding, what the line pays. Needs Debian's postgresql.
+centre-timing: setup
+	$(MEASURE) centre_timing$(QUICKLY)
 
 # Re-shot copies: how many does the search for near-duplicates find? ARGS=DATASET for other pictures than rendered ones.
 duplicates: setup

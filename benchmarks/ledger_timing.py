@@ -64,7 +64,7 @@ def fill(ledger: Ledger, *, rows: int, seed: int) -> None:
     """Record simulated parts, one every two seconds, and decide most of those in review."""
     rng = np.random.default_rng(seed)
     clock = iter(_START + timedelta(seconds=2 * step) for step in range(2 * rows))
-    stamped = Ledger(ledger.path, ledger._connection, now=lambda: next(clock))
+    stamped = Ledger(ledger.engine, ledger.frames, now=lambda: next(clock))
     with stamped.writing():  # one transaction, as this is not timed
         for record in track(_parts(ledger, count=rows, first=0, seed=seed), "filling", total=rows):
             row = stamped._append(RowKind.VERDICT, record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,7 @@ jaxtyping.install_import_hook([f"gonogo.{room}" for room in CHECKED], "array_che
 from gonogo import images
 from gonogo.dataset import Dataset
 from gonogo.schema import Frame
+from gonogo.testing import postgres as servers
 
 # Busy machines are slow, not wrong; and a test that passes today passes tomorrow.
 hypothesis.settings.register_profile("shared", deadline=None, derandomize=True)
@@ -105,6 +107,16 @@ def fine_tuned(discs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path
     )
     train_inspector(discs, out, options)
     return out
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[servers.Server]:
+    """A PostgreSQL server for the whole run; each test makes a database of its own."""
+    why_not = servers.missing()
+    if why_not:
+        pytest.skip(why_not)
+    with servers.server() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ EXTRA_OF = {
     "serve": "server",
     "station": "line",
     "ledger": "line",
+    **{f"ledger {name}": "scale" for name in ("prepare", "migrate", "forward", "chains")},
 }
 
 

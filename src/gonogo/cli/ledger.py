@@ -1,4 +1,4 @@
-"""``gonogo ledger``: list, verify, anchor, export, replay, and delete old frames."""
+"""``gonogo ledger``: list, verify, anchor, export, replay, delete old frames, and forward to a centre."""
 
 from __future__ import annotations
 
@@ -8,32 +8,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli import centre
+from gonogo.cli.centre import ChainName, LedgerFile, Place
 from gonogo.cli.replay import replay_command
 
 if TYPE_CHECKING:
-    from gonogo.ledger import Record, Row
+    from collections.abc import Iterator
+
+    from gonogo.ledger import Anchor, Break, Record, Row
 
 app = typer.Typer(
-    help="The record of every verdict: list, verify, export, replay, delete old frames.", no_args_is_help=True
+    help="The record of every verdict: list, verify, export, replay, delete old frames, forward to a centre.",
+    no_args_is_help=True,
 )
 
-_Ledger = Annotated[Path, typer.Argument(help="The ledger file, for example line1.ledger.", metavar="LEDGER")]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
 @app.command("list")
 def list_command(
-    ledger: _Ledger,
+    ledger: Place,
     state: Annotated[list[str] | None, typer.Option(help="Only verdicts with this state; may be repeated.")] = None,
     station: Annotated[str | None, typer.Option(help="Only this station.")] = None,
     part: Annotated[str | None, typer.Option(help="Only this part.")] = None,
     lot: Annotated[str | None, typer.Option(help="Only this lot.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 50,
+    chain: ChainName = None,
     as_json: _Json = False,
 ) -> None:
     """List the latest rows, newest first."""
     from gonogo.errors import InputError
-    from gonogo.ledger import Ledger, RowKind, Where
+    from gonogo.ledger import RowKind, Where
     from gonogo.schema import State
 
     unknown = set(state or ()) - set(State)
@@ -41,20 +46,23 @@ def list_command(
         raise InputError(f"--state: expected one of {', '.join(State)}, found {', '.join(sorted(unknown))}.")
     where = Where(station=station, part=part, lot=lot, states=tuple(State(each) for each in state or ()))
     kind = RowKind.VERDICT if state else None
-    with Ledger.open(ledger, create=False, read_only=True) as opened:
+    with centre.opened(ledger, chain) as opened:
         for row in opened.rows(where, kind=kind, limit=limit, newest_first=True):
             typer.echo(json.dumps(_as_json(row), ensure_ascii=False) if as_json else _line(row))
 
 
 @app.command("show")
 def show_command(
-    ledger: _Ledger, seq: Annotated[int, typer.Argument(min=1, help="Number of the row.")], as_json: _Json = False
+    ledger: Place,
+    seq: Annotated[int, typer.Argument(min=1, help="Number of the row.")],
+    chain: ChainName = None,
+    as_json: _Json = False,
 ) -> None:
     """Show one row in full, and the actions that refer to it."""
     from gonogo.errors import InputError
-    from gonogo.ledger import Ledger, Where
+    from gonogo.ledger import Where
 
-    with Ledger.open(ledger, create=False, read_only=True) as opened:
+    with centre.opened(ledger, chain) as opened:
         row = opened.row(seq)
         if row is None:
             raise InputError(f"{ledger}: expected a row from 1 to {opened.head().seq}, found {seq}.")
@@ -69,26 +77,33 @@ def show_command(
 
 @app.command("verify")
 def verify_command(
-    ledger: _Ledger,
+    ledger: Place,
     anchor: Annotated[
         list[Path] | None,
         typer.Option(help="File of anchors, kept on another machine; may be repeated.", show_default=False),
     ] = None,
     frames: Annotated[bool, typer.Option("--frames", help="Also verify every stored frame.")] = False,
+    chain: Annotated[
+        str | None, typer.Option("--chain", help="Only this chain at the centre. [default: all]", show_default=False)
+    ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Check the ledger for tampering. Exit code 0: intact, 1: tampered with or damaged, 2: no ledger."""
+    """Check a ledger or a centre for tampering. Exit code 0: intact, 1: tampered with or damaged, 2: no ledger."""
     from gonogo.errors import UnfitError
     from gonogo.ledger import read_anchors
-    from gonogo.ledger import verify as find_tampering
 
     anchors = [each for path in anchor or () for each in read_anchors(path)]
-    findings = find_tampering(ledger, anchors=anchors, frames=frames)
-    for finding in findings:
-        shown = {"flaw": finding.flaw.value, "seq": finding.seq, "what": finding.what}
-        typer.echo(json.dumps(shown) if as_json else f"{finding.flaw.value:10s}{finding.what}")
-    if findings:
-        raise UnfitError(f"{ledger}: {len(findings)} signs of tampering or damage. Keep the file as evidence.")
+    found = 0
+    for name, findings in _verified(ledger, chain, anchors, frames=frames):
+        found += len(findings)
+        for finding in findings:
+            shown = {"flaw": finding.flaw.value, "seq": finding.seq, "what": finding.what}
+            start = "" if name is None else f"{name}: "
+            named = shown if name is None else shown | {"chain": name}
+            typer.echo(json.dumps(named) if as_json else f"{finding.flaw.value:10s}{start}{finding.what}")
+    if found:
+        place = "the centre" if centre.is_centre(ledger) else ledger
+        raise UnfitError(f"{place}: {found} signs of tampering or damage. Keep the file as evidence.")
     if anchors:
         typer.echo(f"intact; matches the anchors up to row {max(each.seq for each in anchors)}", err=as_json)
     else:
@@ -96,35 +111,56 @@ def verify_command(
         typer.echo(reach, err=as_json)
 
 
+def _verified(
+    place: str, chain: str | None, anchors: list[Anchor], *, frames: bool
+) -> Iterator[tuple[str | None, list[Break]]]:
+    """Verify a file, or the chains of a centre one after the other; yield name and findings."""
+    from gonogo.errors import InputError
+    from gonogo.ledger import verify
+
+    if not centre.is_centre(place):
+        yield None, verify(centre.ledger_file(place, chain), anchors=anchors, frames=frames)
+        return
+    if anchors and chain is None:
+        raise InputError("--anchor: expected --chain with the name of the chain that was anchored.")
+    with centre.connected(place) as opened:
+        from gonogo.centre import verify_chain
+
+        for name in [each.name for each in opened.chains()] if chain is None else [chain]:
+            yield name, verify_chain(opened, name, anchors=anchors, frames=frames)
+
+
 @app.command("anchor")
 def anchor_command(
-    ledger: _Ledger,
+    ledger: Place,
     to: Annotated[Path, typer.Option(help="File to append to; keep it where the line's machines cannot write.")],
+    chain: ChainName = None,
 ) -> None:
     """Append the hash of the ledger's last row to a file, as later proof of all rows up to it."""
-    from gonogo.ledger import Ledger, publish_anchor
+    from gonogo.ledger import publish_anchor
 
-    with Ledger.open(ledger, create=False, read_only=True) as opened:
+    with centre.opened(ledger, chain) as opened:
         published = publish_anchor(opened, to)
     typer.echo(f"row {published.seq}  {published.sha256}")
 
 
 @app.command("export")
 def export_command(
-    ledger: _Ledger, out: Annotated[Path, typer.Option(help="File to write, .parquet or .csv.")]
+    ledger: Place,
+    out: Annotated[Path, typer.Option(help="File to write, .parquet or .csv.")],
+    chain: ChainName = None,
 ) -> None:
     """Export all rows as a table."""
-    from gonogo.ledger import Ledger
     from gonogo.ledger import export as write_table
 
-    with Ledger.open(ledger, create=False, read_only=True) as opened:
+    with centre.opened(ledger, chain) as opened:
         count = write_table(opened, out)
     typer.echo(f"Wrote {count} rows to {out}")
 
 
 @app.command("retain")
 def retain_command(
-    ledger: _Ledger,
+    ledger: LedgerFile,
     keep_days: Annotated[float, typer.Option(min=1, help="Keep frames that are younger than this number of days.")],
     keep_bad: Annotated[bool, typer.Option("--keep-bad", help="Keep the frames of bad parts indefinitely.")] = False,
     who: Annotated[str, typer.Option(help="Name of the person responsible, for the record.")] = "gonogo ledger retain",
@@ -139,6 +175,8 @@ def retain_command(
         done = retain(opened, Policy(keep_days=keep_days, keep_bad=keep_bad), who=who, dry_run=dry_run)
     verb = "Would delete" if dry_run else "Deleted"
     typer.echo(f"{verb} {done.deleted} frames ({done.freed_bytes / 1e6:.1f} MB); {done.kept} kept")
+    if done.unforwarded:
+        typer.echo(f"{done.unforwarded} of the kept frames are old, and stay until the centre has them")
 
 
 def _as_json(row: Row[Record]) -> dict[str, Any]:
@@ -164,3 +202,7 @@ def _line(row: Row[Record]) -> str:
 
 
 app.command("replay")(replay_command)
+app.command("prepare")(centre.prepare_command)
+app.command("migrate")(centre.migrate_command)
+app.command("forward")(centre.forward_command)
+app.command("chains")(centre.chains_command)

@@ -104,6 +104,11 @@ def status_command(station: _Toml, as_json: _Json = False) -> None:
         typer.echo(f"  alarm: {alarm}")
     typer.echo(f"  answers: {_counts(found['answers'])}; faults: {_counts(found['faults'])}")
     typer.echo(f"  waiting {found['waiting']}, unrecorded {found['unrecorded']}, {found['free_mb']:,} MB free")
+    link = found.get("centre")
+    if link is not None:
+        typer.echo(
+            f"  centre: {link['lag_rows']:,} rows wait ({link['lag_s']:.0f} s); {link['trouble'] or 'connected'}"
+        )
     for stage, took in found["stages"].items():
         typer.echo(f"  {stage:12s} median {took['p50_ms']:8.2f} ms, 99 % within {took['p99_ms']:8.2f} ms")
 

@@ -36,8 +36,8 @@ def publish_anchor(ledger: Ledger, to: Path) -> Anchor:
         row = ledger.row(anchor.seq)
         if row is None or row.sha256 != anchor.sha256:
             raise UnfitError(
-                f"{ledger.path}: row {anchor.seq} does not match the anchor of {anchor.at:%Y-%m-%d %H:%M} in {to}. "
-                f"Investigate with: gonogo ledger verify {ledger.path} --anchor {to}"
+                f"{ledger.name}: row {anchor.seq} does not match the anchor of {anchor.at:%Y-%m-%d %H:%M} in {to}. "
+                f"Investigate with: gonogo ledger verify {ledger.name} --anchor {to}"
             )
     head = ledger.head()
     anchor = Anchor(seq=head.seq, sha256=head.sha256, at=datetime.now(UTC))

@@ -26,7 +26,7 @@ except ModuleNotFoundError as missing:
 APPLICATION_ID = 0x474E4C31  # "GNL1", so that file(1) and other tools recognize a ledger
 
 _TEXTS = ("station", "trigger_id", "part", "lot", "state", "cause", "bundle_sha256", "action", "who", "label", "defect")
-_VIRTUAL = {
+FACTS = {
     "at": ("TEXT", "$.at"),
     "score": ("REAL", "$.record.score"),
     "about": ("INTEGER", "$.record.about"),
@@ -43,7 +43,7 @@ _FORMAT_1 = (
     sha256 TEXT NOT NULL,
     {
         ''',
-    '''.join(f"{name} {kind} AS (body ->> '{path}') VIRTUAL" for name, (kind, path) in _VIRTUAL.items())
+    '''.join(f"{name} {kind} AS (body ->> '{path}') VIRTUAL" for name, (kind, path) in FACTS.items())
     }
 ) STRICT""",
     "CREATE UNIQUE INDEX entries_trigger ON entries (station, trigger_id) WHERE kind = 'verdict'",

@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -25,6 +26,25 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 def frames_folder(ledger: Path) -> Path:
     """Return the folder of a ledger's frames."""
     return ledger.with_name(ledger.name + "-frames")
+
+
+class Frames(Protocol):
+    """Stored frames under their content addresses: beside a local ledger, or in a store that many stations share."""
+
+    def put(self, data: bytes) -> str:
+        """Store the bytes of a picture and return their SHA-256; durable when this returns."""
+
+    def holds(self, digest: str) -> bool:
+        """Whether a frame is stored; its bytes are not checked."""
+
+    def read(self, digest: str) -> bytes:
+        """Return the bytes of a stored frame, after a check against its hash."""
+
+    def load(self, digest: str, *, limits: PictureLimits | None = None) -> Frame:
+        """Decode a stored frame."""
+
+    def photograph(self, digest: str) -> Photograph:
+        """Return a stored frame as a photograph, which is decoded on first use."""
 
 
 class FrameStore:
@@ -130,9 +150,18 @@ class FrameStore:
         Raises:
             LedgerError: the name is not a SHA-256, and could lead out of the folder.
         """
-        if not _DIGEST.fullmatch(digest):
-            raise LedgerError(f"expected a frame's SHA-256 in lower-case hexadecimal, found {digest!r}.")
-        return self.root / digest[:2] / digest[2:4] / digest
+        return self.root / frame_name(digest)
+
+
+def frame_name(digest: str) -> str:
+    """Return the content address of a frame, a path below the root of a store.
+
+    Raises:
+        LedgerError: the name is not a SHA-256, and could lead out of the folder.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise LedgerError(f"expected a frame's SHA-256 in lower-case hexadecimal, found {digest!r}.")
+    return f"{digest[:2]}/{digest[2:4]}/{digest}"
 
 
 def _make_folders(folder: Path, *, below: Path) -> None:

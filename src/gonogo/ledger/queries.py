@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from gonogo.ledger.engine import Engine
 from gonogo.ledger.records import REVIEW, RowKind, iso
 from gonogo.schema import Label, State
 
@@ -56,46 +57,50 @@ class Where:
         """Whether a dedicated index finds the matching rows."""
         return any(value is not None for value in (self.part, self.lot, self.about, self.action))
 
-    def sql(self, kind: RowKind | None, *, counting: bool = False) -> tuple[str, list[str | int]]:
-        """Return a condition on ``entries`` and the values to bind.
+    def sql(self, engine: Engine, kind: RowKind | None, *, counting: bool = False) -> tuple[str, dict[str, str | int]]:
+        """Return a condition on ``entries`` and the values to bind by name.
 
         Args:
+            engine: The database that will be asked.
             kind: Only rows of this kind.
             counting: The rows are counted, not read in order.
         """
         # Without statistics, SQLite's planner does not know which index is selective, nor that times grow with row
         # numbers. A plus before a column keeps the planner from using the index of that column.
-        off = "+" if self.narrow else ""
-        time = "at" if counting else "+at"
-        tests: dict[str, str | int | None] = {
-            f"{off}kind = ?": kind,
-            "+station = ?": self.station,
-            "part = ?": self.part,
-            "lot = ?": self.lot,
-            "+cause = ?": self.cause,
-            "+bundle_sha256 = ?": self.bundle_sha256,
-            f"{'' if self.about is None else '+'}action = ?": self.action,
-            "+who = ?": self.who,
-            "about = ?": self.about,
-            "+label = ?": self.label,
-            f"{time} >= ?": None if self.since is None else iso(self.since),
-            f"{time} < ?": None if self.until is None else iso(self.until),
+        plus = "+" if engine.hints else ""
+        off = plus if self.narrow else ""
+        time = "at" if counting else f"{plus}at"
+        tests: dict[str, tuple[str, str | int | None]] = {
+            "kind": (f"{off}kind = ", kind),
+            "station": (f"{plus}station = ", self.station),
+            "part": ("part = ", self.part),
+            "lot": ("lot = ", self.lot),
+            "cause": (f"{plus}cause = ", self.cause),
+            "bundle": (f"{plus}bundle_sha256 = ", self.bundle_sha256),
+            "action": (f"{'' if self.about is None else plus}action = ", self.action),
+            "who": (f"{plus}who = ", self.who),
+            "about": ("about = ", self.about),
+            "label": (f"{plus}label = ", self.label),
+            "since": (f"{time} >= ", None if self.since is None else iso(self.since)),
+            "until": (f"{time} < ", None if self.until is None else iso(self.until)),
         }
-        conditions = ["1", *(test for test, value in tests.items() if value is not None)]
-        values = [value for value in tests.values() if value is not None]
+        values = {name: value for name, (_, value) in tests.items() if value is not None}
+        conditions = ["TRUE", *(f"{tests[name][0]}:{name}" for name in values)]
         if self.states:
-            conditions.append(f"{off}state IN ({', '.join('?' * len(self.states))})")
-            values += self.states
+            states: dict[str, str | int] = {f"state_{number}": state for number, state in enumerate(self.states)}
+            conditions.append(f"{off}state IN ({', '.join(f':{name}' for name in states)})")
+            values |= states
         if self.undecided:
-            conditions.append(_UNDECIDED)
+            conditions.append(_UNDECIDED.format(decisions=engine.entries("decision")))
         if self.latest:
-            conditions.append(_LATEST)
-        # SQLite needs plain strings instead of members of a StrEnum.
-        return " AND ".join(conditions), [str(value) if isinstance(value, str) else value for value in values]
+            conditions.append(_LATEST.format(later=engine.entries("later")))
+        # The drivers need plain strings instead of members of a StrEnum.
+        plain = {name: str(value) if isinstance(value, str) else value for name, value in values.items()}
+        return " AND ".join(conditions), plain
 
 
-_UNDECIDED = f"""(SELECT decision.label FROM entries AS decision
+_UNDECIDED = f"""(SELECT decision.label FROM {{decisions}}
  WHERE decision.about = entries.seq AND decision.action = '{REVIEW}' ORDER BY decision.seq DESC LIMIT 1) IS NULL"""
 
-_LATEST = """NOT EXISTS (SELECT 1 FROM entries AS later
+_LATEST = """NOT EXISTS (SELECT 1 FROM {later}
  WHERE later.about = entries.about AND later.action = entries.action AND later.seq > entries.seq)"""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Generic, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, Field, JsonValue, PlainSerializer, model_validator
 
@@ -219,6 +219,16 @@ class Row(Generic[R]):
     """Hash of the previous row."""
     sha256: str
     """Hash of this row; see `row_hash`."""
+
+
+class StoredRow(NamedTuple):
+    """The stored columns of a row, as the hash covers them."""
+
+    seq: int
+    kind: str
+    body: str
+    previous: str
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)

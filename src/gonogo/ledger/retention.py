@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from gonogo.errors import InputError
+from gonogo.errors import InputError, LedgerError
+from gonogo.ledger.forwarded import read_mark
+from gonogo.ledger.frames import FrameStore
 from gonogo.ledger.queries import Where
 from gonogo.ledger.records import REVIEW, Row, RowKind, Tombstone, VerdictRecord
+from gonogo.ledger.sqlite import SqliteEngine
 from gonogo.progress import track
 from gonogo.schema import Label, State
 
@@ -45,6 +48,8 @@ class Retained:
     freed_bytes: int
     kept: int
     """Number of frames of rows that are still stored."""
+    unforwarded: int = 0
+    """Those of them that are old, and stay only until the centre has them; see `gonogo.ledger.forwarded`."""
 
 
 def retain(ledger: Ledger, policy: Policy, *, who: str, now: datetime | None = None, dry_run: bool = False) -> Retained:
@@ -55,18 +60,21 @@ def retain(ledger: Ledger, policy: Policy, *, who: str, now: datetime | None = N
     May run while the line records: a frame that a new row uses is kept. May be interrupted: frames of a tombstone that
     still exist are deleted the next time.
 
+    A ledger that is forwarded to a centre keeps the frames of every row that the centre does not have yet.
+
     Raises:
-        LedgerError: the ledger or a frame cannot be written.
+        LedgerError: the ledger or a frame cannot be written, or the ledger is not a local one.
     """
+    frames = _local_frames(ledger)
     until = (now or datetime.now(UTC)) - timedelta(days=policy.keep_days)
     seen = ledger.head().seq
-    old, kept = _sorted_frames(ledger, policy, until)
-    going = [digest for digest in old if digest not in kept and ledger.frames.holds(digest)]
-    freed, deleted = _sweep(ledger, old | kept, until, seen, dry_run=dry_run)
+    old, kept, unforwarded = _sorted_frames(ledger, policy, until)
+    going = [digest for digest in old if digest not in kept and frames.holds(digest)]
+    freed, deleted = _sweep(ledger, frames, old | kept, until, seen, dry_run=dry_run)
     for start in track(range(0, len(going), _BATCH), "deleting frames"):
         batch = going[start : start + _BATCH]
         if dry_run:
-            freed += sum(ledger.frames.path(digest).stat().st_size for digest in batch)
+            freed += sum(frames.path(digest).stat().st_size for digest in batch)
             deleted += len(batch)
             continue
         ledger.append_tombstone(Tombstone(frames_sha256=tuple(batch), policy=str(policy), who=who))
@@ -75,17 +83,37 @@ def retain(ledger: Ledger, policy: Policy, *, who: str, now: datetime | None = N
             wanted_again = _named_since(ledger, seen)
             for digest in batch:
                 if digest not in wanted_again:
-                    freed += ledger.frames.remove(digest)
+                    freed += frames.remove(digest)
                     deleted += 1
-    stored = sum(ledger.frames.holds(digest) for digest in old | kept)
-    return Retained(deleted=deleted, freed_bytes=freed, kept=stored - (len(going) if dry_run else 0))
+    stored = sum(frames.holds(digest) for digest in old | kept)
+    return Retained(
+        deleted=deleted,
+        freed_bytes=freed,
+        kept=stored - (len(going) if dry_run else 0),
+        unforwarded=sum(frames.holds(digest) for digest in unforwarded),
+    )
 
 
-def _sweep(ledger: Ledger, named: set[str], until: datetime, seen: int, *, dry_run: bool) -> tuple[int, int]:
+def _local_frames(ledger: Ledger) -> FrameStore:
+    if not isinstance(ledger.frames, FrameStore) or not isinstance(ledger.engine, SqliteEngine):
+        raise LedgerError(f"{ledger.name}: expected a local ledger. Frames in a shared store expire by its own rules.")
+    return ledger.frames
+
+
+def _forwarded(ledger: Ledger) -> int | None:
+    """Return the last row that the centre has; ``None`` if the ledger is not forwarded."""
+    assert isinstance(ledger.engine, SqliteEngine), "checked by the caller"
+    mark = read_mark(ledger.engine.path)
+    return None if mark is None else mark.seq
+
+
+def _sweep(
+    ledger: Ledger, frames: FrameStore, named: set[str], until: datetime, seen: int, *, dry_run: bool
+) -> tuple[int, int]:
     """Delete old files without a row; return the bytes freed and the number of files."""
     old = [
         path
-        for path in track(ledger.frames.files(), "searching for frames without a row")
+        for path in track(frames.files(), "searching for frames without a row")
         if path.name not in named and path.stat().st_mtime < until.timestamp()
     ]
     if dry_run:
@@ -96,7 +124,7 @@ def _sweep(ledger: Ledger, named: set[str], until: datetime, seen: int, *, dry_r
             named_again = _named_since(ledger, seen)
             for path in old[start : start + _BATCH]:
                 if path.name not in named_again:
-                    freed += ledger.frames.delete(path)
+                    freed += frames.delete(path)
                     deleted += 1
     return freed, deleted
 
@@ -105,18 +133,27 @@ def _named_since(ledger: Ledger, seen: int) -> set[str]:
     return {digest for row in ledger.verdicts(after=seen) for digest in _frames(row)}
 
 
-def _sorted_frames(ledger: Ledger, policy: Policy, until: datetime) -> tuple[set[str], set[str]]:
-    """Return the frames that may be deleted, and those that must be kept; a frame can be in both sets."""
+def _sorted_frames(ledger: Ledger, policy: Policy, until: datetime) -> tuple[set[str], set[str], set[str]]:
+    """Return the frames that may be deleted, those that must be kept, and those kept only for the centre.
+
+    A frame can be in the first two sets; the third is part of the second.
+    """
     decided = {row.record.about: row.record.label for row in ledger.actions(Where(action=REVIEW, latest=True))}
+    forwarded = _forwarded(ledger)
     old: set[str] = set()
     kept: set[str] = set()
+    unforwarded: set[str] = set()
     for row in track(ledger.verdicts(), "reading the ledger", total=ledger.count(kind=RowKind.VERDICT)):
         label = decided.get(row.seq)
         bad = row.record.state is State.NO_GO or label is Label.BAD
         waits = row.record.state is State.REVIEW and label is None
-        stays = row.at >= until or waits or (policy.keep_bad and bad)
-        (kept if stays else old).update(_frames(row))
-    return old, kept
+        if row.at >= until or waits or (policy.keep_bad and bad):
+            kept.update(_frames(row))
+        elif forwarded is not None and row.seq > forwarded:
+            unforwarded.update(_frames(row))
+        else:
+            old.update(_frames(row))
+    return old, kept | unforwarded, unforwarded - kept
 
 
 def _frames(row: Row[VerdictRecord]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -12,8 +12,9 @@ from typing import Any, Self, TypeVar, cast
 
 from gonogo.errors import GonogoError, LedgerError
 from gonogo.ledger import formats, tables
+from gonogo.ledger.engine import Engine
 from gonogo.ledger.formats import apsw
-from gonogo.ledger.frames import FrameStore, frames_folder
+from gonogo.ledger.frames import Frames, FrameStore, frames_folder
 from gonogo.ledger.queries import By, Where
 from gonogo.ledger.records import (
     REVIEW,
@@ -22,16 +23,21 @@ from gonogo.ledger.records import (
     Record,
     Row,
     RowKind,
+    StoredRow,
     Tombstone,
     VerdictRecord,
     body_of,
     record_of,
 )
+from gonogo.ledger.sqlite import SqliteEngine
 
 R = TypeVar("R", bound=Record)
 
 _PAGE = 1000
-_SELECT = "SELECT seq, kind, body, previous, sha256 FROM entries"
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class DuplicateTrigger(GonogoError):  # noqa: N818  an event to handle rather than an error
@@ -47,11 +53,17 @@ class DuplicateTrigger(GonogoError):  # noqa: N818  an event to handle rather th
 class Ledger:
     """An open ledger. Not thread-safe: open one per thread or process; several may append to one file."""
 
-    def __init__(self, path: Path, connection: apsw.Connection, *, now: Callable[[], datetime]) -> None:
-        self.path = path
-        self.frames = FrameStore(frames_folder(path))
-        self._connection = connection
+    def __init__(self, engine: Engine, frames: Frames, *, now: Callable[[], datetime] = _utc_now) -> None:
+        self.engine = engine
+        self.frames = frames
         self._now = now
+        self._entries = engine.entries()
+        self._select = f"SELECT seq, kind, body, previous, sha256 FROM {self._entries}"
+
+    @property
+    def name(self) -> str:
+        """The ledger's place, for messages."""
+        return self.engine.name
 
     @classmethod
     def open(
@@ -61,7 +73,7 @@ class Ledger:
         create: bool = True,
         read_only: bool = False,
         timeout_s: float = 10.0,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = _utc_now,
     ) -> Self:
         """Open a ledger; create it if it does not exist, and migrate it if it has an older format.
 
@@ -93,11 +105,11 @@ class Ledger:
                 f"{path}: expected a ledger of format {formats.FORMAT} or older, found another schema "
                 f"({different[0]}). Check it with: gonogo ledger verify"
             )
-        return cls(path, connection, now=now)
+        return cls(SqliteEngine(path, connection), FrameStore(frames_folder(path)), now=now)
 
     def close(self) -> None:
-        """Close the file; the ledger cannot be used afterwards."""
-        self._connection.close()
+        """Close the connection; the ledger cannot be used afterwards."""
+        self.engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -123,7 +135,7 @@ class Ledger:
             for view in record.views:
                 if view.frame_sha256 is not None and not self.frames.holds(view.frame_sha256):
                     raise LedgerError(
-                        f"{self.path}: view {view.name} of trigger {record.trigger_id} names frame "
+                        f"{self.name}: view {view.name} of trigger {record.trigger_id} names frame "
                         f"{view.frame_sha256}, which is not stored. Put the frame before the row."
                     )
             return self._append(RowKind.VERDICT, record)
@@ -137,7 +149,7 @@ class Ledger:
         """
         with self.writing():
             if action.about is not None and action.about > self.head().seq:
-                raise LedgerError(f"{self.path}: expected an action about an existing row, found row {action.about}.")
+                raise LedgerError(f"{self.name}: expected an action about an existing row, found row {action.about}.")
             return self._append(RowKind.ACTION, action)
 
     def append_tombstone(self, tombstone: Tombstone) -> Row[Tombstone]:
@@ -147,19 +159,22 @@ class Ledger:
 
     def head(self) -> ChainHead:
         """Return number and hash of the last row."""
-        found = self._ask("SELECT seq, sha256 FROM entries ORDER BY seq DESC LIMIT 1", ())
+        found = self.engine.ask(f"SELECT seq, sha256 FROM {self._entries} ORDER BY seq DESC LIMIT 1", {})
         if not found:
-            raise LedgerError(f"{self.path}: the ledger has lost all its rows. Check it with: gonogo ledger verify")
+            raise LedgerError(f"{self.name}: the ledger has lost all its rows. Check it with: gonogo ledger verify")
         return ChainHead(seq=found[0][0], sha256=found[0][1])
 
     def find(self, station: str, trigger_id: str) -> Row[VerdictRecord] | None:
         """Return the recorded verdict of a trigger, or ``None``."""
-        rows = self._ask(f"{_SELECT} WHERE kind = 'verdict' AND station = ? AND trigger_id = ?", (station, trigger_id))
+        rows = self.engine.ask(
+            f"{self._select} WHERE kind = 'verdict' AND station = :station AND trigger_id = :trigger_id",
+            {"station": station, "trigger_id": trigger_id},
+        )
         return cast("Row[VerdictRecord]", self._row(rows[0])) if rows else None
 
     def row(self, seq: int) -> Row[Record] | None:
         """Return a row by its number, or ``None``."""
-        rows = self._ask(f"{_SELECT} WHERE seq = ?", (seq,))
+        rows = self.engine.ask(f"{self._select} WHERE seq = :seq", {"seq": seq})
         return self._row(rows[0]) if rows else None
 
     def rows(
@@ -182,21 +197,28 @@ class Ledger:
             limit: Largest number of rows.
             newest_first: Start with the highest number.
         """
-        condition, values = where.sql(kind)
+        condition, values = where.sql(self.engine, kind)
         low, high = after or 0, before or 2**63 - 1
         order = "DESC" if newest_first else "ASC"
         left = limit
         while left is None or left > 0:
             size = _PAGE if left is None else min(_PAGE, left)
-            page = self._ask(
-                f"{_SELECT} WHERE {condition} AND seq > ? AND seq < ? ORDER BY seq {order} LIMIT ?",
-                (*values, low, high, size),
+            page = self.engine.ask(
+                f"{self._select} WHERE {condition} AND seq > :low AND seq < :high ORDER BY seq {order} LIMIT :size",
+                {**values, "low": low, "high": high, "size": size},
             )
             yield from map(self._row, page)
             if len(page) < size:
                 return
             low, high = (low, page[-1][0]) if newest_first else (page[-1][0], high)
             left = None if left is None else left - size
+
+    def stored(self, *, after: int, limit: int) -> list[StoredRow]:
+        """Return the rows after a number as they are stored, unread; for copies that keep every hash."""
+        found = self.engine.ask(
+            f"{self._select} WHERE seq > :after ORDER BY seq LIMIT :limit", {"after": after, "limit": limit}
+        )
+        return [StoredRow(*row) for row in found]
 
     def verdicts(
         self,
@@ -245,52 +267,31 @@ class Ledger:
         kind: RowKind = RowKind.VERDICT,
     ) -> dict[tuple[str | None, ...], int]:
         """Return the number of rows per group, in ascending order: ``{("2026-01-31T14", "go"): 311, ...}``."""
-        condition, values = where.sql(kind, counting=True)
+        condition, values = where.sql(self.engine, kind, counting=True)
         groups = [group.value for group in by]
-        hint = "" if where.narrow else "INDEXED BY entries_tally"  # a covering index for all groups
-        grouping = f"GROUP BY {', '.join(groups)} ORDER BY {', '.join(groups)}" if groups else ""
-        found = self._ask(
-            f"SELECT {', '.join([*groups, 'count(*)'])} FROM entries {hint} WHERE {condition} {grouping}",
+        # a covering index for all groups
+        hint = "INDEXED BY entries_tally" if self.engine.hints and not where.narrow else ""
+        order = ", ".join(f"{group} NULLS FIRST" for group in groups)
+        grouping = f"GROUP BY {', '.join(groups)} ORDER BY {order}" if groups else ""
+        found = self.engine.ask(
+            f"SELECT {', '.join([*groups, 'count(*)'])} FROM {self._entries} {hint} WHERE {condition} {grouping}",
             values,
         )
         return {tuple(row[:-1]): row[-1] for row in found}
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> AbstractContextManager[None]:
         """Hold the write lock while the block runs; its appends are committed together, or not at all.
 
         Raises:
             LedgerError: another process locks the ledger for too long, the disk is full, or the ledger is damaged.
         """
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            finally:
-                if self._connection.in_transaction:  # not committed because of any exception, interrupts included
-                    self._connection.execute("ROLLBACK")
-        except apsw.BusyError as error:
-            raise LedgerError(
-                f"{self.path}: another process has locked the ledger for too long; nothing was recorded. "
-                "Find the program that has it open."
-            ) from error
-        except apsw.Error as error:
-            raise LedgerError(
-                f"{self.path}: nothing was recorded ({error}). Check whether the disk is full or read-only."
-            ) from error
+        return self.engine.writing()
 
     def _append(self, kind: RowKind, record: R) -> Row[R]:
         head, at = self.head(), self._now()
         body = body_of(record, at)
-        digest = tables.insert(self._connection, seq=head.seq + 1, kind=kind, body=body, previous=head.sha256)
+        digest = self.engine.append(head, kind, body)
         return Row(seq=head.seq + 1, kind=kind, at=at, record=record, body=body, previous=head.sha256, sha256=digest)
-
-    def _ask(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        try:
-            return list(self._connection.execute(sql, tuple(values)))
-        except apsw.Error as error:
-            raise LedgerError(f"{self.path}: cannot be read ({error}). Check it with: gonogo ledger verify") from error
 
     def _row(self, found: tuple[Any, ...]) -> Row[Record]:
         seq, kind, body, previous, digest = found
@@ -298,7 +299,7 @@ class Ledger:
             at, record = record_of(kind, body)
         except ValueError as error:
             raise LedgerError(
-                f"{self.path}, row {seq}: not a record of this format ({str(error).splitlines()[0]}). "
+                f"{self.name}, row {seq}: not a record of this format ({str(error).splitlines()[0]}). "
                 "Check it with: gonogo ledger verify"
             ) from error
         return Row(seq=seq, kind=RowKind(kind), at=at, record=record, body=body, previous=previous, sha256=digest)

@@ -14,7 +14,7 @@ from gonogo.errors import LedgerError
 from gonogo.ledger import formats, tables
 from gonogo.ledger.anchors import Anchor
 from gonogo.ledger.formats import apsw
-from gonogo.ledger.frames import FrameStore, frames_folder
+from gonogo.ledger.frames import Frames, FrameStore, frames_folder
 from gonogo.ledger.records import NO_HASH, Opened, Tombstone, VerdictRecord, record_of, row_hash
 from gonogo.progress import track
 
@@ -85,17 +85,75 @@ def verify(path: str | os.PathLike[str], *, anchors: Sequence[Anchor] = (), fram
         connection.close()
 
 
+class RowChecks:
+    """Checks of the rows of one chain, in order, in whatever database they are; nothing is assumed to be valid."""
+
+    def __init__(self, anchors: Sequence[Anchor]) -> None:
+        self.findings: list[Break] = []
+        self.last_seq = 0
+        self.last_hash = NO_HASH
+        self._anchors = anchors
+        self._frames: dict[str, int] = {}
+
+    def add(self, flaw: Flaw, seq: int | None, what: str) -> None:
+        """Add a finding."""
+        self.findings.append(Break(flaw=flaw, seq=seq, what=what))
+
+    def check_row(self, seq: int, kind: str, body: bytes, previous: str, digest: str) -> None:
+        """Check the next row: its hash, its record, and that it follows the row before."""
+        if not _HASH.fullmatch(previous) or row_hash(previous, seq, kind, body) != digest:
+            self.add(Flaw.EDITED, seq, f"row {seq} does not match its hash: it was edited")
+        else:
+            self._check_record(seq, kind, body)
+        if seq != self.last_seq + 1:
+            self.add(Flaw.MISSING, seq, f"rows {self.last_seq + 1} to {seq - 1} are missing before row {seq}")
+        elif previous != self.last_hash:
+            self.add(Flaw.BROKEN, seq, f"row {seq} does not follow the present row {self.last_seq}")
+        for anchor in self._anchors:
+            if anchor.seq == seq and anchor.sha256 != digest:
+                self.add(Flaw.ANCHOR, seq, f"row {seq} does not match the anchor of {anchor.at}")
+        self.last_seq, self.last_hash = seq, digest
+
+    def _check_record(self, seq: int, kind: str, body: bytes) -> None:
+        try:
+            _, record = record_of(kind, body)
+        except ValueError as error:
+            self.add(Flaw.MALFORMED, seq, f"row {seq} is not a valid record: {str(error).splitlines()[0]}")
+            return
+        if isinstance(record, Opened) != (seq == 1):
+            self.add(Flaw.MALFORMED, seq, f"expected the opening record in row 1 only, found row {seq}")
+        if isinstance(record, VerdictRecord):
+            self._frames |= {view.frame_sha256: seq for view in record.views if view.frame_sha256 is not None}
+        if isinstance(record, Tombstone):
+            for digest in record.frames_sha256:
+                self._frames.pop(digest, None)
+
+    def check_anchors(self) -> None:
+        """After the last row: report every anchor of a row that is not there."""
+        for anchor in self._anchors:
+            if anchor.seq > self.last_seq:
+                self.add(
+                    Flaw.MISSING,
+                    anchor.seq,
+                    f"row {anchor.seq}, anchored at {anchor.at}, is missing: the end was cut off",
+                )
+
+    def check_frames(self, frames: Frames) -> None:
+        """Read every frame that a row names and no tombstone does."""
+        for digest, seq in track(self._frames.items(), "verifying frames", total=len(self._frames)):
+            try:
+                frames.read(digest)
+            except LedgerError as error:
+                self.add(Flaw.FRAME, seq, str(error))
+
+
 class _Check:
     """One pass over one file; no column is assumed to have the right type or content."""
 
     def __init__(self, connection: apsw.Connection, path: Path, anchors: Sequence[Anchor]) -> None:
         self._connection = connection
         self._path = path
-        self._anchors = anchors
-        self._findings: list[Break] = []
-        self._last_seq = 0
-        self._last_hash = NO_HASH
-        self._frames: dict[str, int] = {}
+        self._rows = RowChecks(anchors)
 
     def run(self, *, frames: bool) -> list[Break]:
         with self._reading("the schema"):
@@ -105,29 +163,26 @@ class _Check:
             self._check_rows()
         with self._reading("the row counter"):
             self._check_end()
-        self._check_anchors()
+        self._rows.check_anchors()
         with self._reading("the pages"):
             self._check_pages()
         if frames:
-            self._check_frames()
-        return self._findings
-
-    def _add(self, flaw: Flaw, seq: int | None, what: str) -> None:
-        self._findings.append(Break(flaw=flaw, seq=seq, what=what))
+            self._rows.check_frames(FrameStore(frames_folder(self._path)))
+        return self._rows.findings
 
     @contextmanager
     def _reading(self, part: str) -> Iterator[None]:
         try:
             yield
         except (apsw.Error, UnicodeDecodeError) as error:
-            after = f" after row {self._last_seq}" if self._last_seq else ""
-            self._add(Flaw.DAMAGED, None, f"{part} cannot be read{after}: {error}")
+            after = f" after row {self._rows.last_seq}" if self._rows.last_seq else ""
+            self._rows.add(Flaw.DAMAGED, None, f"{part} cannot be read{after}: {error}")
 
     def _check_schema(self) -> None:
         if not tables.is_ledger(self._connection):
             raise LedgerError(f"{self._path}: expected a ledger, found another program's database. Check the path.")
         for difference in formats.differences(self._connection):
-            self._add(Flaw.SCHEMA, None, difference)
+            self._rows.add(Flaw.SCHEMA, None, difference)
 
     def _check_rows(self) -> None:
         columns = ", ".join(f"typeof({name}), CAST({name} AS BLOB)" for name in _COLUMNS)
@@ -138,63 +193,22 @@ class _Check:
 
     def _check_row(self, types: dict[str, str], stored: dict[str, bytes]) -> None:
         if list(types.values()) != ["integer", "text", "text", "text", "text"]:
-            self._add(Flaw.EDITED, None, f"the row after row {self._last_seq} has values of wrong types: {types}")
+            what = f"the row after row {self._rows.last_seq} has values of wrong types: {types}"
+            self._rows.add(Flaw.EDITED, None, what)
             return
-        seq = int(stored["seq"])
         kind, previous, digest = (stored[name].decode(errors="replace") for name in ("kind", "previous", "sha256"))
-        if not _HASH.fullmatch(previous) or row_hash(previous, seq, kind, stored["body"]) != digest:
-            self._add(Flaw.EDITED, seq, f"row {seq} does not match its hash: it was edited")
-        else:
-            self._check_record(seq, kind, stored["body"])
-        if seq != self._last_seq + 1:
-            self._add(Flaw.MISSING, seq, f"rows {self._last_seq + 1} to {seq - 1} are missing before row {seq}")
-        elif previous != self._last_hash:
-            self._add(Flaw.BROKEN, seq, f"row {seq} does not follow the present row {self._last_seq}")
-        for anchor in self._anchors:
-            if anchor.seq == seq and anchor.sha256 != digest:
-                self._add(Flaw.ANCHOR, seq, f"row {seq} does not match the anchor of {anchor.at}")
-        self._last_seq, self._last_hash = seq, digest
-
-    def _check_record(self, seq: int, kind: str, body: bytes) -> None:
-        try:
-            _, record = record_of(kind, body)
-        except ValueError as error:
-            self._add(Flaw.MALFORMED, seq, f"row {seq} is not a valid record: {str(error).splitlines()[0]}")
-            return
-        if isinstance(record, Opened) != (seq == 1):
-            self._add(Flaw.MALFORMED, seq, f"expected the opening record in row 1 only, found row {seq}")
-        if isinstance(record, VerdictRecord):
-            self._frames |= {view.frame_sha256: seq for view in record.views if view.frame_sha256 is not None}
-        if isinstance(record, Tombstone):
-            for digest in record.frames_sha256:
-                self._frames.pop(digest, None)
+        self._rows.check_row(int(stored["seq"]), kind, stored["body"], previous, digest)
 
     def _check_end(self) -> None:
-        if self._last_seq == 0:
-            self._add(Flaw.MISSING, None, "there are no rows, not even the opening record")
+        last = self._rows.last_seq
+        if last == 0:
+            self._rows.add(Flaw.MISSING, None, "there are no rows, not even the opening record")
         found = list(self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entries'"))
         counted = found[0][0] if len(found) == 1 else None
-        if counted != self._last_seq:
-            self._add(Flaw.MISSING, None, f"the last row is {self._last_seq}, but {counted} rows were written")
-
-    def _check_anchors(self) -> None:
-        for anchor in self._anchors:
-            if anchor.seq > self._last_seq:
-                self._add(
-                    Flaw.MISSING,
-                    anchor.seq,
-                    f"row {anchor.seq}, anchored at {anchor.at}, is missing: the end was cut off",
-                )
+        if counted != last:
+            self._rows.add(Flaw.MISSING, None, f"the last row is {last}, but {counted} rows were written")
 
     def _check_pages(self) -> None:
         for (message,) in self._connection.execute(f"PRAGMA integrity_check({_MOST_MESSAGES})"):
             if message != "ok":
-                self._add(Flaw.DAMAGED, None, str(message))
-
-    def _check_frames(self) -> None:
-        store = FrameStore(frames_folder(self._path))
-        for digest, seq in track(self._frames.items(), "verifying frames", total=len(self._frames)):
-            try:
-                store.read(digest)
-            except LedgerError as error:
-                self._add(Flaw.FRAME, seq, str(error))
+                self._rows.add(Flaw.DAMAGED, None, str(message))

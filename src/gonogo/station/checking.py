@@ -12,9 +12,10 @@ from gonogo import bundle as bundles
 from gonogo.capture import HealthCheck, measure, open_camera, read_token
 from gonogo.capture.settings import FolderSettings, PushSettings
 from gonogo.errors import GonogoError, UnfitError
+from gonogo.files import MOST_SETTINGS_BYTES, read_regular
 from gonogo.station.ledger_handle import LedgerHandle
 from gonogo.station.models import load_model
-from gonogo.station.settings import HttpAnswers, StationCamera, StationSettings, signature_policy
+from gonogo.station.settings import CentreSettings, HttpAnswers, StationCamera, StationSettings, signature_policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ def check_station(settings: StationSettings) -> list[CheckFinding]:
     tokens = [settings.http.token_file] if settings.http is not None else []
     tokens += [settings.answer.token_file] if isinstance(settings.answer, HttpAnswers) else []
     found += [_try("token", partial(_token, file)) for file in tokens if file is not None]
+    if settings.centre is not None:
+        found.append(_try("centre", partial(_centre, settings.centre)))
     for source in dict.fromkeys(each.bundle or settings.bundle for each in settings.cameras):
         found.append(_try(f"bundle {source.name}", partial(_bundle, settings, source)))
     found += [_try(f"camera {each.name}", partial(_camera, settings, each)) for each in settings.cameras]
@@ -73,6 +76,18 @@ def _state(folder: Path) -> str:
 def _token(file: Path) -> str:
     read_token(file)
     return f"{file} contains a token"
+
+
+def _centre(centre: CentreSettings) -> str:
+    """Check the file with the URL; the forwarder reports whether the centre answers."""
+    try:
+        read_regular(centre.url_file, most_bytes=MOST_SETTINGS_BYTES, private=True)
+    except OSError as error:
+        raise UnfitError(
+            f"{centre.url_file}: expected a file with the centre's URL that only this user may open "
+            f"({error.strerror or error}). Create it, then: chmod 600 {centre.url_file}"
+        ) from error
+    return f"{centre.url_file} is there and private; rows are forwarded every {centre.every_s:g} s"
 
 
 def _place(source: Path) -> Path:

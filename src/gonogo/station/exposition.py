@@ -10,22 +10,23 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from gonogo.schema import State
+from gonogo.station.forwarder import LinkState
 from gonogo.station.metrics import Metrics
 from gonogo.station.status import Health, StationState
 
 _PREFIX = "gonogo_station_"
 
 
-def exposition(metrics: Metrics, state: StationState, *, free_bytes: int) -> str:
+def exposition(metrics: Metrics, state: StationState, *, free_bytes: int, link: LinkState | None = None) -> str:
     """Return all metrics of a station in text format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(metrics, state, free_bytes))
+    registry.register(_Collector(metrics, state, free_bytes, link))
     return generate_latest(registry).decode()
 
 
 class _Collector:
-    def __init__(self, metrics: Metrics, state: StationState, free_bytes: int) -> None:
-        self._metrics, self._state, self._free_bytes = metrics, state, free_bytes
+    def __init__(self, metrics: Metrics, state: StationState, free_bytes: int, link: LinkState | None) -> None:
+        self._metrics, self._state, self._free_bytes, self._link = metrics, state, free_bytes, link
 
     def collect(self) -> Iterator[Metric]:
         metrics = self._metrics
@@ -64,6 +65,16 @@ class _Collector:
     def _gauges(self) -> tuple[tuple[str, str, float], ...]:
         state = self._state
         judging = state.health in (Health.RUNNING, Health.HELD) and not state.faulting
+        link = self._link
+        centre = (
+            ()
+            if link is None
+            else (
+                ("centre_lag_rows", "Rows that the centre does not have.", float(link.lag_rows)),
+                ("centre_lag_seconds", "Age of the oldest row that the centre does not have.", link.lag_s),
+                ("centre_up", "Whether the ledger is forwarded.", float(not link.trouble)),
+            )
+        )
         return (
             ("up", "Whether parts are judged.", judging),
             ("held", "Whether no part may pass until a person acknowledges.", state.health is Health.HELD),
@@ -76,4 +87,5 @@ class _Collector:
             ("unrecorded", "Faults that are not yet recorded.", state.unrecorded),
             ("beat_timestamp_seconds", "When these metrics were written.", time.time()),
             ("free_bytes", "Free space on the disk of the state folder.", self._free_bytes),
+            *centre,
         )

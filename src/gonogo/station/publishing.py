@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gonogo.station.forwarder import LinkState, read_link
 from gonogo.station.metrics import Metrics
 from gonogo.station.settings import StationSettings
 from gonogo.station.status import METRICS, STATUS, Health, StationState
@@ -25,8 +26,9 @@ def publish(settings: StationSettings, metrics: Metrics, state: StationState) ->
 
     folder = settings.state_dir
     free = _free_bytes(folder)
-    status = json.dumps(snapshot(settings, metrics, state, free_bytes=free), indent=1)
-    text = exposition(metrics, state, free_bytes=free)
+    link = read_link(settings)
+    status = json.dumps(snapshot(settings, metrics, state, free_bytes=free, link=link), indent=1)
+    text = exposition(metrics, state, free_bytes=free, link=link)
     try:
         _replace(folder / STATUS, status.encode())
         _replace(folder / METRICS, text.encode())
@@ -37,7 +39,9 @@ def publish(settings: StationSettings, metrics: Metrics, state: StationState) ->
     return status, text
 
 
-def snapshot(settings: StationSettings, metrics: Metrics, state: StationState, *, free_bytes: int) -> dict[str, Any]:
+def snapshot(
+    settings: StationSettings, metrics: Metrics, state: StationState, *, free_bytes: int, link: LinkState | None = None
+) -> dict[str, Any]:
     """Return the status as plain JSON values."""
     report = state.report
     return {
@@ -47,7 +51,7 @@ def snapshot(settings: StationSettings, metrics: Metrics, state: StationState, *
         "since": metrics.started.isoformat(),
         "pid": os.getpid(),
         "worker_pid": state.worker_pid,
-        "alarms": _alarms(metrics, state),
+        "alarms": [*_alarms(metrics, state), *([link.alarm] if link is not None and link.alarm else [])],
         "faulting": state.faulting,
         "answers": {answer.value: count for answer, count in metrics.answers.items()},
         "faults": dict(metrics.faults),
@@ -62,6 +66,7 @@ def snapshot(settings: StationSettings, metrics: Metrics, state: StationState, *
         "challenge_passed": _iso(report.challenge_passed),
         "ledger": str(settings.ledger),
         "free_mb": round(free_bytes / 1e6),
+        "centre": None if link is None else asdict(link),
     }
 
 

@@ -163,6 +163,21 @@ class FleetSettings(Strict):
         return self
 
 
+class CentreSettings(Strict):
+    """``[centre]``: where the ledger is forwarded to, by a process of its own."""
+
+    url_file: Path
+    """File with the centre's URL, ``postgresql://user:password@host/database``, which only this user may open."""
+    frames: str | None = Field(default=None, pattern=r"^[a-z0-9+]+://[^@]+$")
+    """Store for the frames: ``s3://bucket/folder`` or ``file:///folder``. Without, only rows are forwarded."""
+    chain: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,60}$")
+    """Name at the centre. Default: the station's name."""
+    every_s: Seconds = 1.0
+    """Interval between two looks for new rows."""
+    alarm_after_s: Seconds = 600.0
+    """Age of the oldest row that is not forwarded at which the station raises an alarm."""
+
+
 class StationSettings(Strict):
     """The contents of ``station.toml``. Paths are relative to its folder."""
 
@@ -194,6 +209,7 @@ class StationSettings(Strict):
     watchdog: WatchdogSettings = WatchdogSettings()
     challenge: ChallengeSettings | None = None
     fleet: FleetSettings | None = None
+    centre: CentreSettings | None = None
 
     @field_validator("cameras")
     @classmethod
@@ -377,5 +393,9 @@ stall_s = 5.0
 # channel = "chip"
 # folder = "/mnt/centre/releases"  # or url = "https://centre.plant.example/releases"
 # every_s = 30.0
+
+# [centre]                         # forward the ledger to PostgreSQL; see docs/centre.md
+# url_file = "centre.url"          # postgresql://user:password@host/database; chmod 600
+# frames = "s3://plant/frames"     # or file:///folder
 """
 """The output of ``gonogo station example``."""
