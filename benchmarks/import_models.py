@@ -81,11 +81,13 @@ def main() -> None:
     dataset = Dataset.read(given.data) if given.data else rendered(given.out, QUICK_PARTS if given.quick else PARTS)
     source = TrainingSource(dataset=dataset, size_wh=(SIDE, SIDE))
     made = candidates(given.out, source, given.weights, keras_python(given.env))
-    rows = [measured(each, dataset, given.out) for each in made]
+    rows = []
+    for each in made:
+        rows.append(measured(each, dataset, given.out))
+        row = " | ".join(f"{key} {value}" for key, value in rows[-1].items())
+        console.print(row, markup=False, highlight=False, soft_wrap=True)
     sheet = given.out / "heatmaps.png"
     draw(sheet, dataset, {each.name: bundle_of(given.out, each) for each in made})
-    for row in rows:
-        console.print(" | ".join(f"{key} {value}" for key, value in row.items()), markup=False, highlight=False)
     console.print(f"Heat maps: {sheet}")
     worst = max(row["largest_score_difference"] for row in rows)
     print_figures({"parts": len(dataset.samples), "largest_score_difference": worst, "models": rows})
@@ -303,7 +305,8 @@ def draw(file: Path, dataset: Dataset, bundles: dict[str, Path]) -> None:
     test = [sample for sample in dataset.split(Split.TEST) if sample.label is Label.BAD]
     kinds = {sample.defect: sample for sample in reversed(test)}
     good = next(sample for sample in dataset.split(Split.TEST) if sample.label is Label.GOOD)
-    shown = [*[*kinds.values(), *test][: SHOWN - 1], good]
+    chosen = {sample.file_name: sample for sample in (*kinds.values(), *test)}
+    shown = [*list(chosen.values())[: SHOWN - 1], good]
     rows = []
     for name, path in bundles.items():
         inspector = Inspector.load(path)

@@ -191,6 +191,17 @@ def test_label_studio_tasks_are_read_with_uploads_turned_rectangles_and_choices(
     assert any("1 ellipselabels" in note and "1 predictions" in note for note in notes)
 
 
+def test_masks_of_parts_become_the_boxes_around_them(photo: Path, tmp_path: Path) -> None:
+    mask = np.zeros((30, 40), np.bool_)
+    mask[3:9, 4:20] = True
+    code = {"size": [30, 40], "counts": coco_text(run_lengths(mask.T.ravel()))}
+    names = {"label": {"labels": [{"name": "chip", "parent": ""}]}}
+    item = {"id": "a", "annotations": [{"type": "mask", "label_id": 0, "rle": code}]}
+    (tmp_path / "l.json").write_text(json.dumps({"categories": names, "items": [item]}))
+    sample, found, _ = brought_in(photo, tmp_path / "l.json", object_name="chip")
+    assert (sample.label, sample.box_xyxy, found) == (None, (4, 3, 20, 9), None)
+
+
 def test_datumaro_polygons_boxes_and_labels_are_read(photo: Path, tmp_path: Path) -> None:
     shapes = [
         {"type": "label", "label_id": 0},

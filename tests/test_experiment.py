@@ -309,6 +309,7 @@ def test_differences_are_paired_by_seed_with_the_interval_of_overlapping_splits(
     lonely = fake_row(cell(9, initialisation=Initialisation.PRETRAINED), found=0)
     accuracy, auroc = differences([*rows, lonely])
     gains = np.array([0.2, 0.1, 0.2, 0.1])
+    assert accuracy.where == "squeezenet1_1, none, 1x2"
     assert accuracy.seeds == 4, "a seed on one side only is left out"
     assert accuracy.difference == pytest.approx(0.15)
     half = 3.182446 * gains.std(ddof=1) * np.sqrt(1 / 4 + 0.1 / 0.8)

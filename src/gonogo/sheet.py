@@ -45,7 +45,8 @@ class PanelRow:
     @property
     def width(self) -> int:
         """Width of the row without the gaps at its ends, in pixels."""
-        return sum(each.picture.shape[1] for each in self.panels) + GAP * max(0, len(self.panels) - 1)
+        widths = [int(each.picture.shape[1]) for each in self.panels]
+        return sum(widths) + GAP * max(0, len(widths) - 1)
 
     @property
     def height(self) -> int:

@@ -181,10 +181,9 @@ def _print(study: Study, out: Path, *, as_json: bool) -> None:
         return
     _print_table(rows)
     for each in found:
-        interval = "one seed" if each.low is None else f"95 % interval {each.low:+.3f} to {each.high:+.3f}"
+        interval = "one seed" if each.low is None else f"{each.seeds} seeds, 95 % {each.low:+.3f} to {each.high:+.3f}"
         typer.echo(
-            f"{each.among.topology}, {each.value} against {each.baseline}: {each.figure} {each.difference:+.3f} "
-            f"({interval}, {each.seeds} seeds)"
+            f"{each.where}: {each.value} against {each.baseline}, {each.figure} {each.difference:+.3f} ({interval})"
         )
     typer.echo(f"Wrote {out / PAGE} and {out / TABLE}")
 

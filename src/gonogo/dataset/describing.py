@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from gonogo.dataset.layouts import Found, label_named
 from gonogo.dataset.marks import NO_KIND, Described, Marked
+from gonogo.dataset.outlines import Polygons, bounds_of
 from gonogo.dataset.records import Split
 from gonogo.errors import DatasetError
 from gonogo.schema import Label, Mask
@@ -62,21 +64,9 @@ def joined(
             f"{where}: is labelled {item.label} by its folder or record, and {label} by the annotations. Correct one."
         )
     label, defect = label or item.label, kind or named or item.defect
-    fields = {key: value for key, value in said.fields.items() if key in ("part", "lot")}
-    if (split := said.fields.get("split")) is not None:
-        fields["split" if split in (*Split,) else "source_split"] = split
-    present = {"present": False} if said.fields.get("present", "").lower() == "false" else {}
-    boxes = tuple(
-        mark.in_pixels(size_wh, where)
-        for mark in said.shapes
-        if (mark.outline is None or mark.name == object_name) and object_name in (None, mark.name)
-    )
-    item = replace(
-        item,
-        label=label,
-        defect=defect if label is Label.BAD else item.defect,
-        record={**item.record, **fields, **present},
-    )
+    defect = defect if label is Label.BAD else item.defect
+    item = replace(item, label=label, defect=defect, record={**item.record, **_columns(said)})
+    boxes = tuple(_objects(said, size_wh, where, object_name))
     return Joined(item=item, mask=mask, boxes=boxes, unknown=unknown, columns=_region(boxes))
 
 
@@ -94,6 +84,29 @@ def _defects(
     largest = max(areas, key=lambda name: int(areas[name].sum()))
     mask = np.logical_or.reduce(list(areas.values()))
     return mask, None if largest == NO_KIND or label_named(largest) is Label.BAD else largest
+
+
+def _objects(said: Described, size_wh: tuple[int, int], where: str, object_name: str | None) -> Iterator[Marked]:
+    """Yield the boxes, and the boxes around the outlines of ``object_name``."""
+    for mark in said.shapes:
+        if object_name not in (None, mark.name) or (mark.outline is not None and mark.name != object_name):
+            continue
+        if mark.outline is not None and not isinstance(mark.outline, Polygons):
+            pixels = mark.outline.mask(size_wh, where)
+            if not pixels.any():
+                continue
+            mark = replace(mark, box_xyxy=bounds_of(pixels))
+        yield mark.in_pixels(size_wh, where)
+
+
+def _columns(said: Described) -> dict[str, Any]:
+    """What the label file says of the whole picture beside label and kind, as columns of the data set."""
+    columns: dict[str, Any] = {key: value for key, value in said.fields.items() if key in ("part", "lot")}
+    if (split := said.fields.get("split")) is not None:
+        columns["split" if split in (*Split,) else "source_split"] = split
+    if said.fields.get("present", "").lower() == "false":
+        columns["present"] = False
+    return columns
 
 
 def _tagged(said: Described, good: str | None) -> tuple[Label | None, str | None, tuple[str, ...]]:

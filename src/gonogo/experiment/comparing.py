@@ -33,6 +33,13 @@ class Difference:
     high: float | None
 
     @property
+    def where(self) -> str:
+        """The options that both sides share: ``squeezenet1_1, none, 2x2``."""
+        shared = {"approach": self.among.approach, "initialisation": self.among.initialisation}
+        shared |= {"augmentation": self.among.views}
+        return ", ".join([self.among.topology, *(str(each) for name, each in shared.items() if name != self.option)])
+
+    @property
     def difference(self) -> float:
         """The mean difference."""
         return self.mean - self.baseline_mean
