@@ -9,7 +9,8 @@ from gonogo.errors import InputError
 from gonogo.fleet.centre import Centre
 from gonogo.fleet.evidence import EvidenceReader, LedgerFile
 from gonogo.fleet.releases import RUNNING
-from gonogo.ledger import REVIEW, Action, Ledger, RowKind, VerdictRecord
+from gonogo.ledger import REVIEW, Action, FrameStore, Ledger, RowKind, VerdictRecord
+from gonogo.ledger.frames import frames_folder
 from gonogo.schema import Label
 
 
@@ -45,8 +46,9 @@ def flips_to_settle(centre: Centre) -> list[Flip]:
             row = ledger.row(seq)
             record = None if row is None else row.record
             views = record.views if isinstance(record, VerdictRecord) else ()
-            frames = tuple(ledger.frames.path(view.frame_sha256) for view in views if view.frame_sha256 is not None)
         path = place.path if isinstance(place, LedgerFile) else Path(str(place))
+        store = FrameStore(frames_folder(path))
+        frames = tuple(store.path(view.frame_sha256) for view in views if view.frame_sha256 is not None)
         found.append(Flip(part=part.name, ledger=path, row=seq, frames=frames))
     return found
 
