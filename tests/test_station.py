@@ -921,8 +921,10 @@ def test_the_example_is_valid_and_its_paths_are_counted_from_its_folder(tmp_path
     found = parse_settings(EXAMPLE, folder=tmp_path)
     assert found.ledger == tmp_path / "chip-line-1.ledger"
     assert found.cameras[0].camera.folder == tmp_path / "incoming"  # type: ignore[union-attr]
-    uncommented = re.sub(r"^# (\[challenge\]|every_s|grace_s|parts|must_be)", r"\1", EXAMPLE, flags=re.MULTILINE)
-    assert parse_settings(uncommented, folder=tmp_path).challenge is not None
+    for section in ("challenge", "fleet", "centre"):
+        before, header, rest = EXAMPLE.partition(f"# [{section}]")
+        uncommented = before + re.sub(r"^# (?!pictures)", "", header + rest.partition("\n\n")[0], flags=re.MULTILINE)
+        assert getattr(parse_settings(uncommented, folder=tmp_path), section) is not None
     result = CliRunner().invoke(app, ["station", "example"])
     assert result.output == EXAMPLE
 
