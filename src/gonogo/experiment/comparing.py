@@ -35,9 +35,9 @@ class Difference:
     @property
     def where(self) -> str:
         """The options that both sides share: ``squeezenet1_1, none, 2x2``."""
-        shared: dict[str, object] = {"approach": self.among.approach, "initialisation": self.among.initialisation}
+        shared = {"approach": str(self.among.approach), "initialisation": str(self.among.initialisation)}
         shared |= {"augmentation": self.among.views}
-        return ", ".join([self.among.topology, *(str(each) for name, each in shared.items() if name != self.option)])
+        return ", ".join([self.among.topology, *(each for name, each in shared.items() if name != self.option)])
 
     @property
     def difference(self) -> float:

@@ -65,7 +65,7 @@ def _losses(rows: Sequence[Row], title: str) -> Markup:
 
 
 def views_plot(found: Sequence[Difference], rows: Sequence[Row]) -> Markup | None:
-    """Gain in accuracy over the smallest augmentation, with its interval, over the number of views.
+    """Accuracy over the number of views, with the interval of its difference from the smallest augmentation.
 
     Drawn for the first network that has several augmentations; ``None`` without any.
     """
@@ -77,17 +77,17 @@ def views_plot(found: Sequence[Difference], rows: Sequence[Row]) -> Markup | Non
     gains = sorted(gains, key=lambda each: counts[each.value])
     names = [gains[0].baseline, *(each.value for each in gains)]
     means = [gains[0].baseline_mean, *(each.mean for each in gains)]
-    spans = [(means[0], means[0])] + [
-        (each.baseline_mean + (each.low or each.difference), each.baseline_mean + (each.high or each.difference))
-        for each in gains
-    ]
-    low = max(0.0, math.floor(10 * min(min(span) for span in spans)) / 10)
-    high = min(1.2, math.ceil(10 * max(max(span) for span in spans)) / 10)
+    spans = [(means[0], means[0])]
+    for each in gains:
+        reach = 0.0 if each.low is None else each.difference - each.low
+        spans.append((max(0.0, each.mean - reach), min(1.0, each.mean + reach)))
+    low = math.floor(5 * min(min(span) for span in spans)) / 5
+    high = 1.0
     x_of = svg.scale(0, max(1, len(names) - 1), _LEFT + 30, 460 - 30)
     y_of = svg.scale(low, high, 240 - _BOTTOM, _TOP + 8)
     pieces = []
-    steps = round((high - low) * 10)
-    for tick in (low + 0.1 * number for number in range(steps + 1)):
+    steps = round((high - low) * 5)
+    for tick in (low + 0.2 * number for number in range(steps + 1)):
         pieces.append(svg.line(_LEFT, y_of(tick), 460, y_of(tick), "grid"))
         pieces.append(svg.text(_LEFT - 5, y_of(tick) + 4, f"{100 * tick:.0f} %", "tick end"))
     pieces.append(svg.polyline([(x_of(number), y_of(mean)) for number, mean in enumerate(means)], "curve"))
