@@ -55,7 +55,8 @@ def look_with_torch(
     network = FeatureNetwork(stack.eval(), normalisation or chosen.normalisation).eval()
     values = network.maps(torch.from_numpy(picture[None]))
     notes = [] if whole else [f"{Path(weights).name} has no classifier, so there is no class-activation map."]
-    answer, places = None, ()
+    answer: str | None = None
+    places: tuple[PlaceMap, ...] = ()
     if whole:
         found = dict(zip(stack.cuts, values, strict=True))
         answer, places, more = _places(stack, [found[end] for end in ends], picture.shape[0], wanted)
