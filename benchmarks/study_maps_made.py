@@ -98,7 +98,8 @@ class Gradients:
         """The class-activation map of the same network in torch, without a gradient."""
         with torch.no_grad():
             maps = self._features.maps(torch.from_numpy(picture[None]))
-            return self._heads[LAST](maps[len(STRIDES) - 1])[1][0].numpy()
+            found: np.ndarray = self._heads[LAST](maps[len(STRIDES) - 1])[1][0].numpy()
+            return found
 
 
 def _mean_head(fitted: LinearHead) -> MapHead:
