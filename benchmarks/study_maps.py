@@ -81,7 +81,7 @@ def measured(given: Given, name: str) -> dict[str, Any]:
         file = features.folder / f"fold-{number}.npz"
         if not file.exists():
             buffer = io.BytesIO()
-            np.savez(buffer, allow_pickle=False, **fold_maps(source, table, fold, samples))
+            np.savez(buffer, **fold_maps(source, table, fold, samples))  # type: ignore[arg-type]
             write_beside(file, buffer.getvalue())
         with np.load(file) as held:
             _score(

@@ -45,13 +45,12 @@ class PanelRow:
     @property
     def width(self) -> int:
         """Width of the row without the gaps at its ends, in pixels."""
-        widths = [int(each.picture.shape[1]) for each in self.panels]
-        return sum(widths) + GAP * max(0, len(widths) - 1)
+        return sum(int(each.picture.shape[1]) for each in self.panels) + GAP * max(0, len(self.panels) - 1)
 
     @property
     def height(self) -> int:
         """Height of the row with its panels' titles and the gap below, in pixels; 0 without panels."""
-        return max((TITLE + each.picture.shape[0] + GAP for each in self.panels), default=0)
+        return max((TITLE + int(each.picture.shape[0]) + GAP for each in self.panels), default=0)
 
 
 def draw_sheet(rows: Sequence[PanelRow], *, least_width: int = 0) -> Frame:

@@ -55,7 +55,7 @@ def look_with_torch(
     network = FeatureNetwork(stack.eval(), normalisation or chosen.normalisation).eval()
     values = network.maps(torch.from_numpy(picture[None]))
     notes = [] if whole else [f"{Path(weights).name} has no classifier, so there is no class-activation map."]
-    answer = None
+    answer: str | None = None
     places: tuple[PlaceMap, ...] = ()
     if whole:
         found = dict(zip(stack.cuts, values, strict=True))
