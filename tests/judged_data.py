@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gonogo.dataset import Dataset, Sample, Split
+from gonogo.devices import DeviceUse
 from gonogo.errors import ImageError
 from gonogo.heatmap import HeatScale
 from gonogo.images import Photograph, encode_png, load_picture, seen_region
@@ -50,6 +51,7 @@ class BrightnessJudge:
         self.heat_scale = HeatScale(cold=0.0, hot=10.0)
         self.bundle_sha256 = "5e" * 32
         self.path = Path("tile.inspector")
+        self.device = DeviceUse()
         self.roi: Roi = WholeRoi()
 
     def inspect_file(self, path: Path) -> tuple[Photograph | None, Verdict]:

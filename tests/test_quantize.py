@@ -231,7 +231,7 @@ def test_the_graph_command_shows_what_torch_ran_where_torch_made_the_network(
     assert json.loads(result.stdout)["torch"]["batch_norm"] == 5
     refused = CliRunner().invoke(app, ["bundle", "graph", str(source.path), "--from-torch"])
     assert isinstance(refused.exception, InputError)
-    assert "without torch. Leave out --from-torch" in str(refused.exception)
+    assert "not made with torch here. Leave out --from-torch" in str(refused.exception)
 
 
 def test_the_graph_command_prints_tables_for_people(source: Inspector) -> None:

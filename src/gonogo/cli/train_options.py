@@ -140,7 +140,6 @@ AugmentationsOption = Annotated[
         help="Write a sheet (PNG or JPEG) of training pictures in all the crops and rotations of fine-tuning, and exit "
         "without training; --out is then not needed.",
         metavar="SHEET.PNG",
-        rich_help_panel=FINE_TUNING,
     ),
 ]
 
