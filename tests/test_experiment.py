@@ -315,7 +315,7 @@ def test_differences_are_paired_by_seed_with_the_interval_of_overlapping_splits(
     half = 3.182446 * gains.std(ddof=1) * np.sqrt(1 / 4 + 0.1 / 0.8)
     assert (accuracy.low, accuracy.high) == (pytest.approx(0.15 - half, abs=1e-6), pytest.approx(0.15 + half, abs=1e-6))
     assert (auroc.difference, auroc.low) == (0.0, 0.0)
-    assert half_width(np.array([0.3]), test_share=0.1, train_share=0.8) is None
+    assert half_width(np.array([0.3, 0.3]), test_share=0.1, train_share=0.8) is None
     grown = [
         fake_row(cell(seed, augmentation=Augmentation(crops=1, rotations=n)), found=n)
         for seed in (0, 1)

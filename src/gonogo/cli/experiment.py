@@ -181,7 +181,11 @@ def _print(study: Study, out: Path, *, as_json: bool) -> None:
         return
     _print_table(rows)
     for each in found:
-        interval = "one seed" if each.low is None else f"{each.seeds} seeds, 95 % {each.low:+.3f} to {each.high:+.3f}"
+        interval = (
+            "no interval, needs 3 seeds"
+            if each.low is None
+            else f"{each.seeds} seeds, 95 % {each.low:+.3f} to {each.high:+.3f}"
+        )
         typer.echo(
             f"{each.where}: {each.value} against {each.baseline}, {each.figure} {each.difference:+.3f} ({interval})"
         )

@@ -12,6 +12,8 @@ from scipy import stats
 from gonogo.experiment.cell import Approach, Cell, Initialisation, Row
 
 FIGURES = ("accuracy", "auroc")
+LEAST_SEEDS = 3
+"""Fewest seeds for an interval: two may agree by chance, as a small test split gives few different values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class Difference:
     mean: float
     baseline_mean: float
     low: float | None
-    """The 95 % interval of the difference of the means; ``None`` with one seed."""
+    """The 95 % interval of the difference of the means; ``None`` with fewer than `LEAST_SEEDS` seeds."""
     high: float | None
 
     @property
@@ -121,12 +123,12 @@ def _difference(
 
 
 def half_width(values: np.ndarray, *, test_share: float, train_share: float) -> float | None:
-    """Half the 95 % interval of a mean over random splits of the same parts; ``None`` for a single one.
+    """Half the 95 % interval of a mean over random splits of the same parts; ``None`` for fewer than `LEAST_SEEDS`.
 
     The splits share parts, so the variance counts ``1 / n + test / train`` times (Nadeau and Bengio, Machine Learning
     52, 2003, equation 9).
     """
-    if len(values) < 2:
+    if len(values) < LEAST_SEEDS:
         return None
     factor = math.sqrt(1 / len(values) + test_share / train_share)
     return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) * factor)
