@@ -179,7 +179,7 @@ class Comparer:
             else [_labelled(records, each) for each in _unused(records)]
         )
         unseen = [each for each in offered if not any(used and each.was_used(used) for used in used_by.values())]
-        inspectors = (Inspector.load(each.path, policy=NOT_REQUIRED) for each in (first, second))
+        inspectors = [Inspector.load(each.path, policy=NOT_REQUIRED) for each in (first, second)]
         pairs, gone = [], 0
         # The latest decisions, or a fixed random sample of a data set, which may be sorted by label.
         chosen = np.arange(len(unseen))[-MOST:] if records is None else _sample_of(len(unseen))
