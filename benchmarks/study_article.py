@@ -60,10 +60,21 @@ class Extent:
     seeds: int
     topologies: Sequence[str]
     views: Sequence[Augmentation]
+    approaches: Sequence[Approach] = tuple(Approach)
+    """Compared on the boards with one network."""
 
 
 EXTENT = Extent(boards=120, side_px=96, epochs=4, seed_epochs=4, seeds=3, topologies=TOPOLOGIES, views=VIEWS)
-QUICK = Extent(boards=60, side_px=64, epochs=2, seed_epochs=2, seeds=2, topologies=TOPOLOGIES[:2], views=VIEWS[:2])
+QUICK = Extent(
+    boards=60,
+    side_px=64,
+    epochs=2,
+    seed_epochs=2,
+    seeds=2,
+    topologies=("squeezenet1_1", "efficientnet_lite0"),
+    views=VIEWS[:2],
+    approaches=(Approach.CV, Approach.NONE),  # a learned ROI takes longer than all the rest
+)
 ON_GPU = Extent(boards=600, side_px=None, epochs=24, seed_epochs=24, seeds=8, topologies=TOPOLOGIES, views=VIEWS)
 
 
@@ -81,13 +92,13 @@ def stages(extent: Extent, names: Sequence[str], plain: Grid) -> list[tuple[str,
     of = {ALIENS: [Approach.NONE], BOARDS: [Approach.CV]}
     found = [(f"topology-{name}", name, replace(plain, approaches=of[name], topologies=small)) for name in names]
     if BOARDS in names:
-        every = replace(plain, approaches=list(Approach), topologies=small[:1])
+        every = replace(plain, approaches=extent.approaches, topologies=small[:1])
         found.append((f"topology-{BOARDS}", BOARDS, every))
     found += [(f"initialisation-{name}", name, replace(over_seeds, approaches=of[name])) for name in names]
     augmented = replace(
         over_seeds,
         approaches=of[names[0]],
-        topologies=small[1:2],
+        topologies=[name for name in small[1:] if name in plain.weights][:1] or small[:1],
         initialisations=[Initialisation.PRETRAINED],
         augmentations=list(extent.views),
     )
