@@ -102,7 +102,7 @@ def _converted(source: Any, name: Path | None = None) -> ov.Model:
     try:
         with no_telemetry(), contextlib.redirect_stdout(sys.stderr):
             return ov.convert_model(source)
-    except Exception as error:  # BLE001: a frontend raises what it likes at a file it cannot read; raised again as InputError
+    except Exception as error:  # BLE001: a frontend may raise anything; raised again as InputError
         raise InputError(f"{path}: OpenVINO cannot read this model ({_first_line(error)}).") from error
 
 
@@ -202,7 +202,7 @@ def _open_keras(path: Path) -> OpenedModel:
 
     try:
         model = keras.saving.load_model(path, compile=False)
-    except Exception as error:  # BLE001: Keras builds what the file says and may raise anything; raised again as InputError
+    except Exception as error:  # BLE001: Keras may raise anything; raised again as InputError
         raise InputError(f"{path}: Keras {keras.__version__} cannot read this model ({_first_line(error)}).") from error
 
     def run(batch: Float32[np.ndarray, "1 _ _ _"]) -> Sequence[np.ndarray]:
