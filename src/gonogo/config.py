@@ -89,6 +89,37 @@ class Tiling(Strict):
     completely inside one window."""
 
 
+Corner: TypeAlias = tuple[
+    Annotated[float, Field(ge=-1, le=2, allow_inf_nan=False)], Annotated[float, Field(ge=-1, le=2, allow_inf_nan=False)]
+]
+
+
+class _Zone(Strict):
+    """An area inside the part. It moves with the part, because its corners are in part coordinates."""
+
+    name: str = Field(pattern=r"^[^\W_][\w .-]{0,39}$")
+    """Name on pages, overlays and in records; unique within the recipe."""
+    polygon: tuple[Annotated[Corner, Field(strict=False)], ...] = Field(min_length=3, max_length=200, strict=False)
+    """Corners ``(x, y)`` in part coordinates: (0, 0) is the top left and (1, 1) the bottom right corner of the located
+    part without its margin (`gonogo.schema.Located`), or of the whole picture if the recipe has no search. The margin
+    lies outside 0 to 1. Pixels whose centre lies inside the polygon (even-odd rule) belong to the zone."""
+
+
+class IgnoreZone(_Zone):
+    """What changes from part to part and means nothing, such as a serial number: blanked before the network."""
+
+    kind: Literal["ignore"]
+
+
+class InspectZone(_Zone):
+    """An area that is judged by a scale of its own, such as leads that are judged more strictly than the body."""
+
+    kind: Literal["inspect"]
+
+
+Zone: TypeAlias = Annotated[IgnoreZone | InspectZone, Field(discriminator="kind")]
+
+
 class Recipe(Strict):
     """How one product is inspected; part of every bundle."""
 
@@ -107,12 +138,21 @@ class Recipe(Strict):
     only; ``mean`` decodes every picture at full size and averages its pixels, so raw frames give the same result."""
     tiling: Tiling | None = None
     """Judge the region in overlapping windows of ``size_wh`` pixels; ``None`` resizes the whole region to that size."""
+    zones: tuple[Zone, ...] = Field(default=(), max_length=50, strict=False)
+    """Areas inside the part, ``[[zones]]`` in TOML."""
     limits: PictureLimits = PictureLimits()
 
     @property
     def encoded_only(self) -> bool:
         """Whether raw frames are refused, because a JPEG decoder's reduction differs from averaging the pixels."""
         return self.reduction > 1 and self.reduced_by == "decoder"
+
+    @model_validator(mode="after")
+    def _zones_have_names_of_their_own(self) -> Recipe:
+        names = [zone.name for zone in self.zones]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"zones: expected a different name for each, found {twice[0]!r} twice")
+        return self
 
     @model_validator(mode="after")
     def _windows_are_made_of_cells(self) -> Recipe:
