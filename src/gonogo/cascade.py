@@ -16,7 +16,7 @@ from gonogo.drift import DriftReference
 from gonogo.errors import BundleError
 from gonogo.manifest import CascadeRule
 from gonogo.runtime import Graph
-from gonogo.schema import Frame, Region
+from gonogo.zoning import Prepared
 
 Outputs = dict[str, np.ndarray]
 """Outputs of a graph for one picture: ``score``, ``heatmap``, ``feature_vector``."""
@@ -72,13 +72,15 @@ class Cascade:
         offset = np.float32(self.rule.map_offset or 0.0)
         if self.rule.map_offset is None:
             offset = shift + np.float32(self._student_bias - self.bias)
+        zones = {"zones": student["zones"] + shift} if "zones" in student else {}
         return {
             **student,
+            **zones,
             "score": student["score"] + shift,
             "heatmap": student["heatmap"] * np.float32(self.rule.map_scale) + offset,
         }
 
-    def ask(self, frame: Frame, region: Region, student: Outputs) -> Outputs:
+    def ask(self, ready: Prepared, student: Outputs) -> Outputs:
         """Judge the region with the teacher, at its own input size; the feature vector remains the student's."""
-        answer = self._teacher(images.cut(frame, region, self.rule.size_wh))
+        answer = self._teacher(images.cut(ready.frame, ready.region, self.rule.size_wh))
         return {**answer, "feature_vector": student["feature_vector"]}

@@ -61,14 +61,24 @@ def _first_problem(error: ValidationError, model: type[Strict]) -> str:
     first = error.errors()[0]
     where = [str(each) for each in first["loc"]]
     if first["type"] == "extra_forbidden":
-        section: Any = model
-        for name in where[:-1]:
-            section = section.model_fields[name].annotation
-        return f"{'.'.join(where)}: unknown key, expected one of {', '.join(section.model_fields)}"
+        known = _known_keys(model, where[:-1])
+        return f"{'.'.join(where)}: unknown key{f', expected one of {known}' if known else ''}"
     if first["type"] == "model_type":
         return f"{'.'.join(where)}: expected a table, found {first['input']!r}"
     expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     return f"{'.'.join(where)}: {expected}, found {first['input']!r}"
+
+
+def _known_keys(model: type[Strict], where: list[str]) -> str:
+    """The keys of a section, or of one entry of a list whose kind is named last; empty if that is not known."""
+    section: Any = model
+    for name in where:
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            break
+        section = section.model_fields[name].annotation
+    if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        section = _ZONE_KINDS.get(where[-1])
+    return "" if section is None else ", ".join(section.model_fields)
 
 
 class PictureLimits(Strict):
@@ -111,13 +121,57 @@ class IgnoreZone(_Zone):
     kind: Literal["ignore"]
 
 
+REST = "rest"
+"""Name of the zone of everything that lies in no inspect zone and in no ignore zone, if there are inspect zones."""
+USUAL_SENSITIVITY = 0.05
+
+
 class InspectZone(_Zone):
     """An area that is judged by a scale of its own, such as leads that are judged more strictly than the body."""
 
     kind: Literal["inspect"]
+    sensitivity: float = Field(default=USUAL_SENSITIVITY, gt=0, lt=0.5)
+    """Share of good parts that score above zero in this zone; larger is stricter. The rest of the part has
+    `USUAL_SENSITIVITY`. The part's score is the highest score of its zones, so a stricter zone decides more often."""
+
+    @model_validator(mode="after")
+    def _is_not_the_rest(self) -> InspectZone:
+        if self.name.lower() == REST:
+            raise ValueError(f"name: expected another name than {REST!r}, which means everything in no zone")
+        return self
 
 
 Zone: TypeAlias = Annotated[IgnoreZone | InspectZone, Field(discriminator="kind")]
+Zones: TypeAlias = Annotated[tuple[Zone, ...], Field(max_length=50, strict=False)]
+
+
+_ZONE_KINDS: dict[str, type[Strict]] = {"ignore": IgnoreZone, "inspect": InspectZone}
+
+
+class ZoneFile(Strict):
+    """``zones.toml``: the zones of a product, drawn on one good picture."""
+
+    zones: Zones
+
+    @model_validator(mode="after")
+    def _zones_have_names_of_their_own(self) -> ZoneFile:
+        _require_own_names(self.zones)
+        return self
+
+
+def read_zones(path: Path) -> tuple[Zone, ...]:
+    """Read ``zones.toml``.
+
+    Raises:
+        InputError: see `read_toml`.
+    """
+    return read_toml(path, ZoneFile, example="gonogo zones example").zones
+
+
+def _require_own_names(zones: tuple[Zone, ...]) -> None:
+    names = [zone.name for zone in zones]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"zones: expected a different name for each, found {twice[0]!r} twice")
 
 
 class Recipe(Strict):
@@ -138,7 +192,7 @@ class Recipe(Strict):
     only; ``mean`` decodes every picture at full size and averages its pixels, so raw frames give the same result."""
     tiling: Tiling | None = None
     """Judge the region in overlapping windows of ``size_wh`` pixels; ``None`` resizes the whole region to that size."""
-    zones: tuple[Zone, ...] = Field(default=(), max_length=50, strict=False)
+    zones: Zones = ()
     """Areas inside the part, ``[[zones]]`` in TOML."""
     limits: PictureLimits = PictureLimits()
 
@@ -149,9 +203,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _zones_have_names_of_their_own(self) -> Recipe:
-        names = [zone.name for zone in self.zones]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"zones: expected a different name for each, found {twice[0]!r} twice")
+        _require_own_names(self.zones)
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,20 +15,22 @@ from gonogo import bundle, devices, drift, images, roi, runtime, signing, tiling
 from gonogo.bundle import Bundle
 from gonogo.bundle_graphs import BundleGraphs
 from gonogo.cascade import Cascade, Outputs
-from gonogo.config import Recipe, Settings, settings
+from gonogo.config import CELL_PX, Recipe, Settings, settings
 from gonogo.defect_kinds import UNLIKE
 from gonogo.devices import DeviceUse
 from gonogo.errors import BundleError, ImageError, UnlocatedError
 from gonogo.heatmap import HeatScale
 from gonogo.images import Photograph
 from gonogo.images.geometry import relocated, scaled_region
+from gonogo.images.zones import Place
 from gonogo.names import readable
-from gonogo.operating_point import without_promise
+from gonogo.operating_point import state_and_reason, without_promise
 from gonogo.roi import Roi
 from gonogo.runtime import Graph, Picture
-from gonogo.schema import Box, FeatureVector, Frame, Located, OperatingPoint, Region, State, Verdict
+from gonogo.schema import Box, FeatureVector, Frame, Located, OperatingPoint, Region, State, Verdict, ZoneVerdict
 from gonogo.signing import Signature, SignaturePolicy
 from gonogo.tiling import Grid
+from gonogo.zoning import Numbers, Prepared, prepared, worst_zone, zone_numbers, zone_verdicts
 
 
 class Inspector:
@@ -263,15 +265,21 @@ class Inspector:
                 with _Timed(timings_ms, "roi"):
                     located = located or self.roi.locate(frame)
                     box, cut_out = self._at_full_size(located.box, size_wh), _require_part(located)
-                    region = scaled_region(cut_out, self.recipe.reduction, self.recipe.reduction)
                 with _Timed(timings_ms, "resize"):
-                    grid = None if self.recipe.tiling is None else tiling.grid_in(frame, cut_out, self.recipe)
-                    picture = images.cut(frame, cut_out, self.recipe.size_wh if grid is None else grid.size_wh)
+                    place = Place(region=cut_out, margin=located.margin)
+                    ready = prepared(frame, place, self.recipe.zones)
+                    region = scaled_region(ready.region, self.recipe.reduction, self.recipe.reduction)
+                    grid = (
+                        None if self.recipe.tiling is None else tiling.grid_in(ready.frame, ready.region, self.recipe)
+                    )
+                    seen_wh = self.recipe.size_wh if grid is None else grid.size_wh
+                    picture = images.cut(ready.frame, ready.region, seen_wh)
                 with _Timed(timings_ms, "network"):
-                    outputs = self._graph(picture) if grid is None else self._judge_windows(picture, grid)
-                outputs, doubt = self._second_opinion(outputs, frame, cut_out, timings_ms)
+                    outputs = self._graph(picture) if grid is None else self._judge_windows(picture, grid, place.margin)
+                outputs, doubt = self._second_opinion(outputs, ready, timings_ms)
                 score = float(outputs["score"][0])
-                decided = self._decide(score)
+                zones = zone_verdicts(self.recipe.zones, outputs, self.operating_point)
+                decided = self._decide(score, zones)
                 state, reason = self._check_distribution(*decided, outputs["feature_vector"][0])
                 kind, kind_share = self._kind(state, outputs, strange=state is not decided[0], asked=bool(doubt))
         except Exception as error:  # noqa: BLE001  the edge of judging: any error becomes a fault
@@ -282,8 +290,12 @@ class Inspector:
             reason=f"{reason}; the second network was asked because {doubt}" if doubt else reason,
             box=box,
             region=region,
+            margin=place.margin,
+            zones=zones,
+            zone=worst_zone(zones),
+            zone_numbers=self._numbers(seen_wh, place.margin, outputs, asked=bool(doubt)),
             heatmap=outputs["heatmap"][0] if "heatmap" in outputs else None,
-            shift_xy=self.heat_scale.shift_xy if self.cascade is None or doubt else self.cascade.rule.student_shift_xy,
+            shift_xy=self._shift_xy(asked=bool(doubt)),
             feature_vector=outputs["feature_vector"][0],
             kind=kind,
             kind_share=kind_share,
@@ -292,10 +304,33 @@ class Inspector:
             timings_ms=timings_ms,
         )
 
-    def _judge_windows(self, picture: Picture, grid: Grid) -> Outputs:
+    def _judge_windows(self, picture: Picture, grid: Grid, margin: float) -> Outputs:
         if self.cascade is not None:
             raise ValueError("a cascade judges whole regions, but this bundle's recipe has tiling")
-        return tiling.judge_windows(self._graph, picture, grid).outputs
+        return tiling.judge_windows(self._graph, picture, grid, self.window_zones(grid, margin)).outputs
+
+    def window_zones(self, grid: Grid, margin: float) -> Numbers | None:
+        """Zone of every cell of a region that is judged in windows; ``None`` if the recipe has no zones.
+
+        Args:
+            grid: The windows.
+            margin: Margin of the region.
+        """
+        width, height = grid.size_wh
+        shape = (height // CELL_PX, width // CELL_PX)
+        return zone_numbers(self.recipe.zones, margin, grid.size_wh, shape, self.heat_scale.shift_xy)
+
+    def _numbers(self, seen_wh: tuple[int, int], margin: float, outputs: Outputs, *, asked: bool) -> Numbers | None:
+        """Zone of every cell of the heat map."""
+        if "heatmap" not in outputs or not self.recipe.zones:
+            return None
+        rows, columns = outputs["heatmap"].shape[1:]
+        seen_wh = self.cascade.rule.size_wh if self.cascade is not None and asked else seen_wh
+        return zone_numbers(self.recipe.zones, margin, seen_wh, (rows, columns), self._shift_xy(asked=asked))
+
+    def _shift_xy(self, *, asked: bool) -> tuple[float, float]:
+        """Offset of the cells of the network that decided; in a cascade the second one if it was asked."""
+        return self.heat_scale.shift_xy if self.cascade is None or asked else self.cascade.rule.student_shift_xy
 
     def _at_full_size(self, box: Box | None, size_wh: tuple[int, int]) -> Box | None:
         """Convert a box on the reduced frame to full-size pixels, clipped to the picture."""
@@ -303,24 +338,23 @@ class Inspector:
             return box
         return box.scaled(reduction, reduction).intersection(Box.whole_of(*size_wh))
 
-    def _second_opinion(
-        self, outputs: Outputs, frame: Frame, region: Region, timings_ms: dict[str, float]
-    ) -> tuple[Outputs, str]:
+    def _second_opinion(self, outputs: Outputs, ready: Prepared, timings_ms: dict[str, float]) -> tuple[Outputs, str]:
         """In a cascade, return the final outputs, and the reason to ask the teacher if it was asked."""
         if self.cascade is None:
             return outputs, ""
         if not (doubt := self.cascade.doubt(outputs)):
             return self.cascade.in_teacher_unit(outputs), ""
         with _Timed(timings_ms, "teacher"):
-            return self.cascade.ask(frame, region, outputs), doubt
+            return self.cascade.ask(ready, outputs), doubt
 
-    def _decide(self, score: float) -> tuple[State, str]:
+    def _decide(self, score: float, zones: Sequence[ZoneVerdict]) -> tuple[State, str]:
         if not math.isfinite(score):
             raise ValueError(f"the network gave a score of {score}")
         point = self.operating_point
         if point is None:
             return State.REVIEW, "no operating point is certified yet: sent to review"
-        state, reason = _by_thresholds(point, score)
+        state, reason = state_and_reason(point, score)
+        reason = f"{reason}, in zone {worst_zone(zones)}" if zones else reason
         unpromised = without_promise(point)
         return state, f"{reason}; {unpromised}" if unpromised else reason
 
@@ -389,25 +423,6 @@ def _warn(text: str) -> None:
 
 def _fault(reason: object, timings_ms: Mapping[str, float] | None = None) -> Verdict:
     return Verdict(state=State.FAULT, score=None, reason=str(reason), timings_ms=timings_ms or {})
-
-
-def _by_thresholds(point: OperatingPoint, score: float) -> tuple[State, str]:
-    """Return the verdict for a finite score, and its reason."""
-    state = point.state(score)
-    if state is State.GO:
-        return state, f"score {score:.3f} is below the go threshold {point.go_below:.3f}"
-    if state is State.NO_GO:
-        return state, f"score {score:.3f} is above the no-go threshold {point.no_go_above:.3f}"
-    if not point.escape.holds and not point.go_without_promise:
-        missing = point.escape.parts_missing
-        return state, f"{missing} more bad parts are needed before any part may pass: sent to review"
-    return state, f"score {score:.3f} is {_in_review_band(point)}: sent to review"
-
-
-def _in_review_band(point: OperatingPoint) -> str:
-    if math.isinf(point.no_go_above):
-        return f"not below the go threshold {point.go_below:.3f}"
-    return f"between the thresholds {point.go_below:.3f} and {point.no_go_above:.3f}"
 
 
 def _require_part(located: Located) -> Region:

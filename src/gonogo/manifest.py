@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, JsonValue, field_serializer, field_validator
+from pydantic import AliasChoices, Field, JsonValue, field_serializer, field_validator, model_validator
 
 from gonogo import operating_point
 from gonogo.config import Recipe, Strict
@@ -14,6 +14,7 @@ from gonogo.heatmap import HeatScale
 from gonogo.quantization import Quantization
 from gonogo.runtime import Precision
 from gonogo.schema import OperatingPoint
+from gonogo.zoning import zone_names, zones_digest
 
 
 class Golden(Strict):
@@ -30,6 +31,16 @@ class Evidence(Strict):
     weight: float = Field(ge=0, allow_inf_nan=False)
     auroc: float | None = None
     """AUROC of this kind alone, in cross-validation; ``None`` if one class is missing."""
+
+
+class ZoneBias(Strict):
+    """Scale of an inspect zone or of the rest."""
+
+    name: str
+    factor: float = Field(gt=0, allow_inf_nan=False)
+    """Factor of the evidence in this zone; the heat map includes it."""
+    bias: float = Field(allow_inf_nan=False)
+    """Score of the zone = pooled heat map of its cells + ``bias``."""
 
 
 class ModelOrigin(Strict):
@@ -70,6 +81,8 @@ class Classifier(Strict):
     """Whether every cell of the heat map includes the same contribution of the whole picture."""
     evidence: tuple[Evidence, ...] = Field(default=(), strict=False)
     """Kinds of evidence, in the order of their maps in the output ``evidence``."""
+    zones: tuple[ZoneBias, ...] = Field(default=(), strict=False)
+    """Zones of the output ``zones``, in its order; the score is the highest of theirs. Empty without inspect zones."""
     defect_kinds: KnownKinds | None = None
     """Defect kinds of the output ``kinds``; ``None`` if the graph has no such output."""
     imported: ModelOrigin | None = None
@@ -182,6 +195,19 @@ class Manifest(Strict):
     @classmethod
     def _read_point(cls, value: Any) -> OperatingPoint | None:
         return value if value is None or isinstance(value, OperatingPoint) else operating_point.from_json(value)
+
+    @model_validator(mode="after")
+    def _fits_the_zones(self) -> Manifest:
+        expected, digest = zone_names(self.recipe.zones), zones_digest(self.recipe.zones)
+        graphs = [self.classifier, *([] if self.cascade is None else [self.cascade.teacher])]
+        if any(tuple(zone.name for zone in each.zones) != expected for each in graphs):
+            raise ValueError(f"recipe.zones: expected the zones that the network was made with, found {expected}")
+        if self.operating_point is not None and self.operating_point.zones_sha256 != digest:
+            raise ValueError(
+                "operating_point: expected one that was certified with the recipe's zones, found one with "
+                f"{'other zones' if self.operating_point.zones_sha256 else 'none'}. Certify again: gonogo certify"
+            )
+        return self
 
     @field_serializer("operating_point")
     def _write_point(self, value: OperatingPoint | None) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ Precision = Literal["f32", "bf16"]
 """Precision of the arithmetic; an INT8 graph runs its quantized layers in INT8 and the others in this precision."""
 
 Picture = UInt8[np.ndarray, "_height _width 3"]
+Cells = UInt8[np.ndarray, "_rows _columns"]
 
 _streamed: deque[ov.CompiledModel] = deque(maxlen=2)
 """Graphs that are kept alive slightly longer than needed. If an OpenVINO thread that is still finishing the last
@@ -56,9 +57,15 @@ class Graph:
         """Batch, height, width and channels of the input."""
         return tuple(self._compiled.inputs[0].shape)
 
-    def __call__(self, picture: Picture) -> dict[str, np.ndarray]:
-        """Run the graph on one picture, height x width x 3; the returned arrays are copies."""
-        self._request.infer({0: ov.Tensor(picture[None], shared_memory=True)})
+    def __call__(self, picture: Picture, cells: Cells | None = None) -> dict[str, np.ndarray]:
+        """Run the graph on one picture, height x width x 3; the returned arrays are copies.
+
+        Args:
+            picture: The picture.
+            cells: The zone of every cell, for a graph that judges windows of a part with zones.
+        """
+        fed = {0: ov.Tensor(picture[None], shared_memory=True)}
+        self._request.infer(fed if cells is None else {**fed, 1: ov.Tensor(cells[None], shared_memory=True)})
         return {name: self._request.get_output_tensor(i).data.copy() for i, name in enumerate(self._names)}
 
     def stream(self, pictures: Iterable[Picture]) -> Iterator[dict[str, np.ndarray]]:

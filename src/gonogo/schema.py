@@ -216,6 +216,8 @@ class OperatingPoint:
     """Digest of the sorted calibration scores, good then bad, as little-endian float64."""
     data_fingerprint: str = ""
     """Digest of the calibration split that the scores came from."""
+    zones_sha256: str = ""
+    """Digest of the zones that the parts were judged with; empty without zones."""
     go_without_promise: bool = False
     """Whether parts may pass without an escape claim, on explicit request. False if the claim holds."""
 
@@ -239,6 +241,17 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ZoneVerdict:
+    """The judgement of one inspect zone, or of the rest of the part."""
+
+    name: str
+    score: float
+    """In the unit of the part's score, which is the highest of its zones."""
+    state: State
+    """What the part would be if this zone alone decided."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The judgement of one frame, and its reason.
 
@@ -256,11 +269,21 @@ class Verdict:
     """Tight box around the part, in frame pixels; the whole frame if the recipe has no region of interest."""
     region: Region | None = None
     """The judged region: the part with its margin, as a box or a rotated rectangle in frame pixels."""
+    margin: float = 0.0
+    """Margin in ``region`` on every side, as a share of the part's size along that axis."""
+    zones: tuple[ZoneVerdict, ...] = ()
+    """The inspect zones in the recipe's order, then the rest; empty without inspect zones."""
+    zone: str = ""
+    """The zone whose score is that of the part; empty without inspect zones."""
+    zone_numbers: UInt8[np.ndarray, "_rows _columns"] | None = None
+    """Zone of every cell of the heat map: the place in ``zones`` from 1, and 0 for a cell that ignore zones leave out.
+    ``None`` if the recipe has no zones. The cells left out have the lowest value of the heat map."""
     heatmap: DefectMap | None = None
     """Defect evidence over ``region``, in score units; pooling it and adding the bias gives the score.
 
     ``None`` for a fault, and if the classifier was imported from another framework without a map. With tiling, the
-    equality holds for the cells of the worst window, see `gonogo.tiling`.
+    equality holds for the cells of the worst window, see `gonogo.tiling`. With inspect zones, it holds for the cells of
+    the deciding zone and that zone's bias; cells left out count nowhere.
     """
     shift_xy: tuple[float, float] = (0.0, 0.0)
     """Offset of the point that a heat map cell responds to, in cells right of and below the centre of its square.

@@ -13,11 +13,14 @@ import numpy as np
 
 from gonogo.array_types import Int, UInt8
 from gonogo.augment import PLAIN, Augmentation, lit, variant, variants
+from gonogo.config import Zone
 from gonogo.dataset import Dataset, Sample
 from gonogo.images.geometry import Corners, upright
+from gonogo.images.zones import Place, unclipped
 from gonogo.prefetch import prefetch
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, Frame, Label, Region
+from gonogo.zoning import Numbers, hidden, ignored, prepared, zone_numbers, zones_digest
 
 Marks: TypeAlias = UInt8[np.ndarray, "_height _width"]
 """A defect mask, cropped and resized like the picture: 255 inside, 0 outside, intermediate values at edges."""
@@ -40,18 +43,44 @@ class TrainingSource:
     size_wh: tuple[int, int]
     regions: Mapping[str, Region] | None = None
     """Region of interest of each picture, by file name; ``None`` uses the whole picture."""
+    margin: float = 0.0
+    """Margin of the regions around the part, see `gonogo.schema.Located`."""
+    zones: tuple[Zone, ...] = ()
+    """Zones of the part; ignore zones are blanked in every picture and mask."""
 
     def region(self, sample: Sample, frame: Frame) -> Region:
         """The region that is cut out of a sample's frame."""
-        return Box.whole(frame) if self.regions is None else self.regions[sample.file_name]
+        region = self._place(sample, frame).region
+        return unclipped(frame, region) if self.zones else region
+
+    def load(self, sample: Sample) -> Frame:
+        """Load a sample's frame as a network may see it: with its ignore zones blanked."""
+        frame = self.dataset.load(sample)
+        return prepared(frame, self._place(sample, frame), self.zones).frame
+
+    def load_pair(self, sample: Sample) -> tuple[Frame, Frame | None]:
+        """Load a sample's frame, and its mask without what lies in ignore zones; see `load_pair`."""
+        frame, mask = load_pair(self.dataset, sample)
+        place = self._place(sample, frame)
+        if mask is not None and ignored(self.zones):
+            mask = np.where(hidden(place, self.zones, (mask.shape[1], mask.shape[0]))[..., None], np.uint8(0), mask)
+        return prepared(frame, place, self.zones).frame, mask
+
+    def numbers(self, shape: tuple[int, int], shift_xy: tuple[float, float]) -> Numbers | None:
+        """Zone of every cell of a map of a whole, unchanged picture; ``None`` without zones."""
+        return zone_numbers(self.zones, self.margin, self.size_wh, shape, shift_xy)
 
     @property
     def identity(self) -> str:
-        """Identifies the regions, for caching."""
+        """Identifies the regions and zones, for caching."""
         if self.regions is None:
-            return "whole"
+            return f"whole{zones_digest(self.zones)}"
         text = repr(sorted((name, region) for name, region in self.regions.items()))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(f"{text}{zones_digest(self.zones)}".encode()).hexdigest()
+
+    def _place(self, sample: Sample, frame: Frame) -> Place:
+        region = Box.whole(frame) if self.regions is None else self.regions[sample.file_name]
+        return Place(region=region, margin=self.margin)
 
     def plain(self, samples: Sequence[Sample]) -> Iterator[Picture]:
         """Yield each sample without augmentation."""
@@ -107,7 +136,7 @@ class TrainingSource:
 
     def _read(self, sample: Sample, *, masks: bool) -> tuple[Frame, Frame | None]:
         """Load a sample's frame and, if requested, its mask; see `load_pair`."""
-        return load_pair(self.dataset, sample) if masks else (self.dataset.load(sample), None)
+        return self.load_pair(sample) if masks else (self.load(sample), None)
 
     def _empty_marks(self, sample: Sample) -> Marks | None:
         width, height = self.size_wh

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 
 import numpy as np
 
@@ -25,6 +26,8 @@ MOST_WINDOWS = 10_000
 """Largest number of windows in one region; more than that means that the region was found wrongly."""
 
 Upright = UInt8[np.ndarray, "_height _width 3"]
+Numbers = UInt8[np.ndarray, "_rows _columns"]
+"""Zone of every cell, see `gonogo.zoning`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,27 +113,45 @@ def cut_windows(picture: Upright, grid: Grid) -> Iterator[Upright]:
         yield picture[top : top + height, left : left + width]
 
 
-def judge_windows(graph: Callable[[Upright], dict[str, np.ndarray]], picture: Upright, grid: Grid) -> Stitched:
+Judge = Callable[..., dict[str, np.ndarray]]
+"""Maps a picture, with zones also the zones of its cells, to ``score``, ``heatmap`` and further outputs."""
+
+
+def judge_windows(graph: Judge, picture: Upright, grid: Grid, numbers: Numbers | None = None) -> Stitched:
     """Judge every window of an upright region.
 
     The score and the feature vector are those of the worst window. Each cell of the map is taken from the window whose
     centre is nearest, except that the worst window keeps all its cells, so that they explain the score exactly.
 
     Args:
-        graph: Maps a picture to ``score``, ``heatmap`` and further outputs, each with a leading axis of 1.
+        graph: The outputs have a leading axis of 1.
         picture: The region at ``grid.size_wh``.
         grid: Its windows.
+        numbers: Zone of every cell of the region, if the part has zones. A window without a cell to judge is skipped;
+            the score of a zone is that of its worst window.
 
     Raises:
-        ValueError: A score is not finite.
+        ValueError: A score is not finite, or no window has a cell to judge.
     """
-    answers = [graph(np.ascontiguousarray(window)) for window in cut_windows(picture, grid)]
-    scores = np.array([float(answer["score"][0]) for answer in answers])
-    if not np.isfinite(scores).all():
-        raise ValueError(f"the network gave a score of {scores[~np.isfinite(scores)][0]}")
-    worst = int(scores.argmax())
-    heatmap = stitch([answer["heatmap"][0] for answer in answers], grid, on_top=worst)
-    return Stitched(outputs={**answers[worst], "heatmap": heatmap[None]}, worst=worst, windows=len(answers))
+    answers: dict[int, dict[str, np.ndarray]] = {}
+    for number, window in enumerate(cut_windows(picture, grid)):
+        if numbers is None:
+            answers[number] = graph(np.ascontiguousarray(window))
+        elif (cells := np.ascontiguousarray(numbers[grid.cells(number)])).any():
+            answers[number] = graph(np.ascontiguousarray(window), cells)
+    if not answers:
+        raise ValueError("ignore zones cover every window of the part")
+    scores = {number: float(answer["score"][0]) for number, answer in answers.items()}
+    if not np.isfinite([*scores.values()]).all():
+        raise ValueError(f"the network gave a score of {next(each for each in scores.values() if not isfinite(each))}")
+    worst = max(scores, key=lambda number: scores[number])
+    maps = {number: answer["heatmap"][0] for number, answer in answers.items()}
+    cold = np.full_like(maps[worst], min(float(each.min()) for each in maps.values()))
+    heatmap = stitch([maps.get(number, cold) for number in range(len(grid.corners))], grid, on_top=worst)
+    outputs = {**answers[worst], "heatmap": heatmap[None]}
+    if "zones" in outputs:
+        outputs["zones"] = np.max([answer["zones"] for answer in answers.values()], axis=0)
+    return Stitched(outputs=outputs, worst=worst, windows=len(answers))
 
 
 def stitch(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from gonogo.evaluate import Evaluation, evaluate
 from gonogo.inspector import Inspector
 from gonogo.operating_point import KindClaims
 from gonogo.schema import Label, OperatingPoint
+from gonogo.zoning import zones_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ def recount(inspector: Inspector, dataset: Dataset) -> Recount | None:
         return None
     calibrate, val = stored.evaluation(Split.CALIBRATE), stored.evaluation(Split.VAL)
     derived, kinds = derived_point(val, calibrate, stored.promise, stored.bad_share)
+    derived = replace(derived, zones_sha256=zones_digest(inspector.recipe.zones))
     thresholds = [*_differences(point, derived), *_evidence_differences(inspector, stored, kinds)]
     if thresholds:
         thresholds += _wrong_side(calibrate, point)

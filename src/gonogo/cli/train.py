@@ -32,6 +32,7 @@ from gonogo.cli.train_options import (
     SizeOption,
     TileOption,
     WindowOption,
+    ZonesOption,
     parse_size,
 )
 
@@ -219,6 +220,7 @@ def train_command(
     roi: RoiOption = "none",
     roi_backbone: RoiBackboneOption = None,
     roi_weights: RoiWeightsOption = None,
+    zones: ZonesOption = None,
     finetune: Annotated[
         bool,
         typer.Option(
@@ -244,6 +246,7 @@ def train_command(
     show_augmentations: AugmentationsOption = None,
 ) -> None:
     """Train an inspector, certify its thresholds and seal it in a bundle."""
+    from gonogo.config import read_zones
     from gonogo.dataset import Dataset
     from gonogo.errors import InputError
     from gonogo.operating_point import describe_point
@@ -284,6 +287,7 @@ def train_command(
         reduction=known_reduction(reduction),
         reduced_by=known_reducer(reduced_by),
         tiling=known_tiling(tile, overlap),
+        zones=() if zones is None else read_zones(zones),
         augmentation=replace(options.augmentation, flips=flips, brightness=brightness, blur=blur),
         fine_tuning=_fine_tuning(epochs, batch, learning_rate) if finetune else None,
         promise=Promise(

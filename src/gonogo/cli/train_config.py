@@ -23,7 +23,12 @@ Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
 
 
-_FILES = {"weights": ("imagenet", "none"), "roi_weights": ("imagenet", "none"), "roi": ("none", "learned")}
+_FILES = {
+    "weights": ("imagenet", "none"),
+    "roi_weights": ("imagenet", "none"),
+    "roi": ("none", "learned"),
+    "zones": (),
+}
 """Options that take a file, and the keywords that they accept instead."""
 
 
@@ -67,6 +72,7 @@ class RegionSection(Strict):
     roi: str = "none"
     roi_backbone: str | None = Field(default=None, examples=["resnet18"])
     roi_weights: str | None = Field(default=None, examples=["resnet18.safetensors"])
+    zones: str | None = Field(default=None, examples=["zones.toml"])
 
 
 class FineTuningSection(Strict):

@@ -33,6 +33,16 @@ RoiWeightsOption = Annotated[
 ]
 
 
+ZonesOption = Annotated[
+    Path | None,
+    typer.Option(
+        rich_help_panel=REGION,
+        help="Areas inside the part to ignore, or to inspect by a scale of their own (gonogo zones example).",
+        metavar="ZONES.TOML",
+    ),
+]
+
+
 class PoolName(StrEnum):
     """Pooling that turns the defect map into a score."""
 

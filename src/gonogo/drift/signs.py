@@ -14,9 +14,10 @@ from gonogo.config import Recipe
 from gonogo.drift.out_of_distribution import ReferenceFeatures
 from gonogo.errors import InputError
 from gonogo.images import Photograph
-from gonogo.images.geometry import scaled_region
+from gonogo.images.zones import Place
 from gonogo.schema import Verdict
 from gonogo.tiling import seen_size
+from gonogo.zoning import prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +56,9 @@ def observe(photograph: Photograph, verdict: Verdict, features: ReferenceFeature
     """
     if verdict.score is None or verdict.feature_vector is None or verdict.region is None:
         return None
-    frame = photograph.judged(recipe)
-    region = scaled_region(verdict.region, 1 / recipe.reduction, 1 / recipe.reduction)
-    seen = images.cut(frame, region, seen_size(frame, region, recipe))
+    place = Place(region=verdict.region, margin=verdict.margin).scaled(1 / recipe.reduction)
+    ready = prepared(photograph.judged(recipe), place, recipe.zones)
+    seen = images.cut(ready.frame, ready.region, seen_size(ready.frame, ready.region, recipe))
     grey = cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY).astype(np.float32)
     soft = cv2.GaussianBlur(grey, (0, 0), 1.0)
     detail, left = (float(cv2.Laplacian(each, cv2.CV_32F).var()) for each in (grey, soft))

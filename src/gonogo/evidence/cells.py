@@ -14,6 +14,7 @@ import numpy as np
 from gonogo.array_types import Float32, Float64, Int, Int8
 from gonogo.evidence.grid import FeatureMap
 from gonogo.source import Marks
+from gonogo.zoning import LEFT_OUT, Numbers, coverage
 
 Targets: TypeAlias = Int8[np.ndarray, "rows columns"]
 
@@ -57,14 +58,16 @@ class CellSample:
     """Picture number of each cell."""
 
 
-def pool_log_sum_exp(values: Float32[np.ndarray, "rows columns"], sharpness: float = SHARPNESS) -> float:
+def pool_log_sum_exp(values: Float32[np.ndarray, "..."], sharpness: float = SHARPNESS) -> float:
     """``log(mean(exp(r v))) / r`` (Pinheiro and Collobert, 2015, equation 6), between mean and maximum."""
     scaled = sharpness * values.astype(np.float64)
     highest = scaled.max()
     return float((highest + math.log(np.exp(scaled - highest).mean())) / sharpness)
 
 
-def cell_targets(marks: Marks | None, shape: tuple[int, int], shift_xy: tuple[float, float]) -> Targets:
+def cell_targets(
+    marks: Marks | None, shape: tuple[int, int], shift_xy: tuple[float, float], numbers: Numbers | None = None
+) -> Targets:
     """Label the cells of a map as defective, sound or ignored.
 
     Cells that the mask covers only slightly, and neighbours of covered cells, are ignored, because they see a part of
@@ -74,6 +77,7 @@ def cell_targets(marks: Marks | None, shape: tuple[int, int], shift_xy: tuple[fl
         marks: The mask, cropped and resized like the picture; ``None`` if the position of the defect is unknown.
         shape: Rows and columns of the map.
         shift_xy: Offset of the cells, in cells right of and below the centre of their square, see `HeatScale`.
+        numbers: Zone of every cell; those that ignore zones leave out are ignored here too.
 
     Returns:
         `DEFECTIVE`, `SOUND` or `UNASKED` per cell.
@@ -81,29 +85,15 @@ def cell_targets(marks: Marks | None, shape: tuple[int, int], shift_xy: tuple[fl
     if marks is None:
         return np.full(shape, UNASKED, np.int8)
     targets = np.full(shape, SOUND, np.int8)
+    left_out = np.zeros(shape, np.bool_) if numbers is None else numbers == LEFT_OUT
+    targets[left_out] = UNASKED
     if not marks.any():
         return targets
-    covered = coverage(marks, shape, shift_xy)
+    covered = coverage(marks.astype(np.float32) / 255, shape, shift_xy)
     targets[cv2.dilate((covered > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0] = UNASKED
     least = min(LEAST_COVERED, OF_MOST_COVERED * float(covered.max()))
-    targets[(covered > 0) & (covered >= least)] = DEFECTIVE
+    targets[(covered > 0) & (covered >= least) & ~left_out] = DEFECTIVE
     return targets
-
-
-def coverage(
-    marks: Marks, shape: tuple[int, int], shift_xy: tuple[float, float]
-) -> Float32[np.ndarray, "rows columns"]:
-    """Share of each cell's square, shifted by the cells' offset, that the mask covers."""
-    height, width = marks.shape
-    rows, columns = shape
-    right, down = shift_xy[0] * width / columns, shift_xy[1] * height / rows
-    moved = cv2.warpAffine(
-        marks.astype(np.float32) / 255,
-        np.array([[1, 0, -right], [0, 1, -down]]),
-        (width, height),
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return np.asarray(cv2.resize(moved, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def draw_cells(joined_maps: Sequence[FeatureMap], targets: Sequence[Targets], rng: np.random.Generator) -> CellSample:

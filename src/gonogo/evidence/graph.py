@@ -13,6 +13,8 @@ from gonogo.evidence.context import ContextEvidence
 from gonogo.evidence.judge import Weighted
 from gonogo.evidence.kinds import DefectKinds
 from gonogo.evidence.memory import NEAREST, MemoryEvidence, counted_cells
+from gonogo.evidence.nodes import axes, constant, repeated, summed
+from gonogo.evidence.zoned_graph import CELLS_INPUT, zoned_nodes
 
 PREFIX = "evidence/"
 """Name prefix of all operations after the backbone; quantization leaves them in FP32."""
@@ -32,7 +34,61 @@ def classifier_graph(features: ov.Model, weighted: Weighted, *, labels: tuple[st
     """
     of_backbone = {op.get_friendly_name() for op in features.get_ops()}
     maps = [features.output(f"stride_{stride}").get_node().input_value(0) for stride in (8, 16, 32)]
-    on_grid = ops.concat([_summed(maps[0], 0.25), maps[1], _repeated(maps[2])], axis=1)
+    on_grid = ops.concat([summed(maps[0], 0.25), maps[1], repeated(maps[2])], axis=1)
+    inputs = [*features.get_parameters()]
+    if weighted.zone_scales:
+        numbers = _numbers(weighted, on_grid)
+        inputs += [numbers] if weighted.numbers is None else []
+        made = zoned_nodes(weighted, maps, _same_in_every_zone(weighted, on_grid), numbers)
+        evidence, score, vector = made.evidence, made.score, made.means
+        kind_features = ops.concat([made.means, made.highest], axis=1)
+    else:
+        evidence, score = _whole(weighted, maps, on_grid)
+        vector = ops.concat([ops.reduce_mean(each, axes(2, 3), keep_dims=False) for each in maps], axis=1)
+        highest = [ops.reduce_max(each, axes(2, 3), keep_dims=False) for each in maps]
+        kind_features = ops.concat([vector, *highest], axis=1)
+    stacked = ops.concat(evidence, axis=1)
+    heatmap = ops.reduce_sum(stacked, axes(1), keep_dims=False)
+    column = ops.unsqueeze(score, axes(1))
+    logits = ops.concat([ops.multiply(column, constant(0.0)), column], axis=1)
+    results = []
+    # Logits first, because Model API reads the classes from the first output.
+    outputs = {"logits": logits, "score": score, "heatmap": heatmap, "feature_vector": vector, "evidence": stacked}
+    if weighted.inspects:
+        outputs["zones"] = made.zone_scores
+    if weighted.defect_kinds is not None:
+        outputs["kinds"] = _defect_kinds(weighted.defect_kinds, kind_features)
+    for name, node in outputs.items():
+        node.output(0).get_tensor().set_names({name})
+        results.append(ops.result(node))
+    whole = ov.Model(results, inputs, "gonogo")
+    for op in whole.get_ops():
+        if op.get_friendly_name() not in of_backbone:
+            op.set_friendly_name(PREFIX + op.get_friendly_name())
+    describe_classifier(whole, labels)
+    return whole
+
+
+def _numbers(weighted: Weighted, on_grid: ov.Node) -> ov.Node:
+    """The zone of every cell: a constant, or for windows an input of the graph."""
+    if weighted.numbers is not None:
+        return ops.constant(weighted.numbers[None])
+    _, _, rows, columns = on_grid.shape
+    numbers = ops.parameter([1, rows, columns], np.uint8, name=CELLS_INPUT)
+    numbers.output(0).get_tensor().set_names({CELLS_INPUT})
+    return numbers
+
+
+def _same_in_every_zone(weighted: Weighted, on_grid: ov.Node) -> dict[str, ov.Node]:
+    """Weighted maps of the kinds of evidence that do not depend on the other cells."""
+    found = {"memory": _memory(weighted.memory, weighted.memory_weight, on_grid)}
+    if weighted.cells is not None:
+        found["cells"] = _cells(weighted.cells, weighted.cells_weight, on_grid)
+    return found
+
+
+def _whole(weighted: Weighted, maps: Sequence[ov.Output], on_grid: ov.Node) -> tuple[list[ov.Node], ov.Node]:
+    """Weighted maps of all kinds, pooled over the whole picture, and the score."""
     evidence, pooled = [], []
     for kind in weighted.kinds:
         node, value = _evidence(kind, weighted, maps, on_grid)
@@ -41,26 +97,7 @@ def classifier_graph(features: ov.Model, weighted: Weighted, *, labels: tuple[st
     total = pooled[0]
     for value in pooled[1:]:
         total = ops.add(total, value)
-    score = ops.add(total, _constant([weighted.bias]))
-    stacked = ops.concat(evidence, axis=1)
-    heatmap = ops.reduce_sum(stacked, _axes(1), keep_dims=False)
-    vector = ops.concat([ops.reduce_mean(each, _axes(2, 3), keep_dims=False) for each in maps], axis=1)
-    column = ops.unsqueeze(score, _axes(1))
-    logits = ops.concat([ops.multiply(column, _constant(0.0)), column], axis=1)
-    results = []
-    # Logits first, because Model API reads the classes from the first output.
-    outputs = {"logits": logits, "score": score, "heatmap": heatmap, "feature_vector": vector, "evidence": stacked}
-    if weighted.defect_kinds is not None:
-        outputs["kinds"] = _defect_kinds(weighted.defect_kinds, maps, vector)
-    for name, node in outputs.items():
-        node.output(0).get_tensor().set_names({name})
-        results.append(ops.result(node))
-    whole = ov.Model(results, features.get_parameters(), "gonogo")
-    for op in whole.get_ops():
-        if op.get_friendly_name() not in of_backbone:
-            op.set_friendly_name(PREFIX + op.get_friendly_name())
-    describe_classifier(whole, labels)
-    return whole
+    return evidence, ops.add(total, constant([weighted.bias]))
 
 
 def _evidence(kind: str, weighted: Weighted, maps: Sequence[ov.Output], on_grid: ov.Node) -> tuple[ov.Node, ov.Node]:
@@ -68,15 +105,16 @@ def _evidence(kind: str, weighted: Weighted, maps: Sequence[ov.Output], on_grid:
     if kind == "context":
         assert weighted.context is not None
         node = _context(weighted.context, weighted.context_weight, maps)
-        return node, ops.reduce_sum(node, _axes(1, 2, 3), keep_dims=False)
+        return node, ops.reduce_sum(node, axes(1, 2, 3), keep_dims=False)
     if kind == "cells":
         assert weighted.cells is not None
-        return _cells(weighted.cells, weighted.cells_weight, on_grid)
+        node = _cells(weighted.cells, weighted.cells_weight, on_grid)
+        return node, _log_mean_exp(node, weighted.cells_weight)
     node = _memory(weighted.memory, weighted.memory_weight, on_grid)
     flat = ops.reshape(node, ops.constant(np.array([1, -1])), False)
     count = counted_cells(int(flat.shape[1]))
     largest = ops.topk(flat, ops.constant(np.int32(count)), 1, "max", "value")
-    return node, ops.reduce_mean(largest.output(0), _axes(1), keep_dims=False)
+    return node, ops.reduce_mean(largest.output(0), axes(1), keep_dims=False)
 
 
 def _context(context: ContextEvidence, weight: float, maps: Sequence[ov.Output]) -> ov.Node:
@@ -86,16 +124,16 @@ def _context(context: ContextEvidence, weight: float, maps: Sequence[ov.Output])
         maps, np.split(context.mean_weight, cuts), np.split(context.max_weight, cuts), strict=True
     ):
         grids.append(_contributions(features, weight * mean, weight * highest))
-    return ops.add(ops.add(_summed(grids[0], 1.0), grids[1]), _repeated(ops.multiply(grids[2], _constant(0.25))))
+    return ops.add(ops.add(summed(grids[0], 1.0), grids[1]), repeated(ops.multiply(grids[2], constant(0.25))))
 
 
 def _contributions(features: ov.Output, mean_weight: np.ndarray, max_weight: np.ndarray) -> ov.Node:
     """Contribution of each cell of one feature map to the logit: 1 x 1 x rows x columns."""
     _, channels, rows, columns = features.shape
-    highest = ops.reduce_max(features, _axes(2, 3), keep_dims=True)
+    highest = ops.reduce_max(features, axes(2, 3), keep_dims=True)
     is_highest = ops.convert(ops.equal(features, highest), np.float32)
-    count = ops.reduce_sum(is_highest, _axes(2, 3), keep_dims=True)
-    share = ops.divide(ops.multiply(highest, _constant(max_weight[None, :, None, None])), count)
+    count = ops.reduce_sum(is_highest, axes(2, 3), keep_dims=True)
+    share = ops.divide(ops.multiply(highest, constant(max_weight[None, :, None, None])), count)
     cells = ops.constant(np.array([1, channels, rows * columns]))
     of_highest = ops.matmul(
         ops.reshape(share, ops.constant(np.array([1, 1, channels])), False),
@@ -104,7 +142,7 @@ def _contributions(features: ov.Output, mean_weight: np.ndarray, max_weight: np.
         False,
     )
     of_mean = ops.matmul(
-        _constant(mean_weight[None, None] / (rows * columns)), ops.reshape(features, cells, False), False, False
+        constant(mean_weight[None, None] / (rows * columns)), ops.reshape(features, cells, False), False, False
     )
     return ops.reshape(ops.add(of_highest, of_mean), ops.constant(np.array([1, 1, rows, columns])), False)
 
@@ -118,63 +156,35 @@ def _memory(memory: MemoryEvidence, weight: float, on_grid: ov.Node) -> ov.Node:
     smooth = ops.avg_pool(own, [1, 1], [1, 1], [1, 1], [3, 3], True)
     flat = ops.reshape(smooth, ops.constant(np.array([1, len(memory.centre), rows * columns])), False)
     cells = ops.divide(
-        ops.subtract(flat, _constant(memory.centre[None, :, None])), _constant(memory.scale[None, :, None])
+        ops.subtract(flat, constant(memory.centre[None, :, None])), constant(memory.scale[None, :, None])
     )
     coordinates = cells
     if memory.directions is not None:
-        coordinates = ops.matmul(_constant(memory.directions[None]), cells, False, False)
-    products = ops.matmul(_constant(-2 * memory.patches[None]), coordinates, False, False)  # 1 x kept x cells
+        coordinates = ops.matmul(constant(memory.directions[None]), cells, False, False)
+    products = ops.matmul(constant(-2 * memory.patches[None]), coordinates, False, False)  # 1 x kept x cells
     nearest = ops.reduce_min(
-        ops.add(products, _constant((memory.patches**2).sum(1)[None, :, None])), _axes(1), keep_dims=True
+        ops.add(products, constant((memory.patches**2).sum(1)[None, :, None])), axes(1), keep_dims=True
     )
-    lengths = ops.reduce_sum(ops.multiply(cells, cells), _axes(1), keep_dims=True)
-    distances = ops.sqrt(ops.maximum(ops.add(nearest, lengths), _constant(NEAREST**2)))
-    return ops.reshape(ops.multiply(distances, _constant(weight)), ops.constant(np.array([1, 1, rows, columns])), False)
+    lengths = ops.reduce_sum(ops.multiply(cells, cells), axes(1), keep_dims=True)
+    distances = ops.sqrt(ops.maximum(ops.add(nearest, lengths), constant(NEAREST**2)))
+    return ops.reshape(ops.multiply(distances, constant(weight)), ops.constant(np.array([1, 1, rows, columns])), False)
 
 
-def _cells(cells: CellEvidence, weight: float, on_grid: ov.Node) -> tuple[ov.Node, ov.Node]:
-    kernel = _constant((weight * cells.weight)[None, :, None, None])
-    node = ops.convolution(on_grid, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
+def _cells(cells: CellEvidence, weight: float, on_grid: ov.Node) -> ov.Node:
+    kernel = constant((weight * cells.weight)[None, :, None, None])
+    return ops.convolution(on_grid, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
+
+
+def _log_mean_exp(node: ov.Node, weight: float) -> ov.Node:
     sharpness = np.float32(SHARPNESS / weight)
-    scaled = ops.multiply(node, _constant(sharpness))
-    highest = ops.reduce_max(scaled, _axes(1, 2, 3), keep_dims=True)
-    mean = ops.reduce_mean(ops.exp(ops.subtract(scaled, highest)), _axes(1, 2, 3), keep_dims=False)
-    pooled = ops.divide(ops.add(ops.log(mean), ops.squeeze(highest, _axes(1, 2, 3))), _constant(sharpness))
-    return node, pooled
+    scaled = ops.multiply(node, constant(sharpness))
+    highest = ops.reduce_max(scaled, axes(1, 2, 3), keep_dims=True)
+    mean = ops.reduce_mean(ops.exp(ops.subtract(scaled, highest)), axes(1, 2, 3), keep_dims=False)
+    return ops.divide(ops.add(ops.log(mean), ops.squeeze(highest, axes(1, 2, 3))), constant(sharpness))
 
 
-def _defect_kinds(kinds: DefectKinds, maps: Sequence[ov.Output], means: ov.Node) -> ov.Node:
-    highest = [ops.reduce_max(each, _axes(2, 3), keep_dims=False) for each in maps]
-    vector = ops.concat([means, *highest], axis=1)
-    return ops.add(ops.matmul(vector, _constant(kinds.weight), False, True), _constant(kinds.bias[None]))
-
-
-def _summed(fine: ov.Output | ov.Node, factor: float) -> ov.Node:
-    """Sum of the four cells that form one cell of the next coarser grid, times a factor."""
-    means = ops.avg_pool(fine, [2, 2], [0, 0], [0, 0], [2, 2], True)
-    return means if factor == 0.25 else ops.multiply(means, _constant(4.0 * factor))
-
-
-def _repeated(coarse: ov.Output | ov.Node) -> ov.Node:
-    """Repeat every cell as four cells of the next finer grid."""
-    _, _, rows, columns = coarse.shape
-    return ops.interpolate(
-        coarse,
-        ops.constant(np.array([2 * rows, 2 * columns])),
-        "nearest",
-        "sizes",
-        coordinate_transformation_mode="asymmetric",
-        nearest_mode="floor",
-        axes=_axes(2, 3),
-    )
-
-
-def _constant(values: object) -> ov.Node:
-    return ops.constant(np.asarray(values, dtype=np.float32))
-
-
-def _axes(*axes: int) -> ov.Node:
-    return ops.constant(np.array(axes))
+def _defect_kinds(kinds: DefectKinds, vector: ov.Node) -> ov.Node:
+    return ops.add(ops.matmul(vector, constant(kinds.weight), False, True), constant(kinds.bias[None]))
 
 
 def describe_classifier(graph: ov.Model, labels: tuple[str, str]) -> None:

@@ -13,6 +13,8 @@ from gonogo.evidence.context import ContextEvidence, pooled_vector
 from gonogo.evidence.grid import FeatureMap, joined
 from gonogo.evidence.kinds import DefectKinds
 from gonogo.evidence.memory import MemoryEvidence, pool_largest
+from gonogo.evidence.zoned import ABSENT, ZoneScale, zone_contributions, zone_vector
+from gonogo.zoning import LEFT_OUT, Numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,15 @@ class Weighted:
     bias: float
     defect_kinds: DefectKinds | None = None
     """Classifier of defect kinds; does not affect the score."""
+    zone_scales: tuple[ZoneScale, ...] = ()
+    """Scales of the zones by their numbers; a single one, which changes nothing, if there are only ignore zones."""
+    numbers: Numbers | None = None
+    """Zone of every cell; with ``zone_scales`` and without this, it is given with each picture (windows)."""
+
+    @property
+    def inspects(self) -> bool:
+        """Whether there are inspect zones; there are then at least two zones with the rest."""
+        return len(self.zone_scales) > 1
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -49,6 +60,8 @@ class Judgement:
     feature_vector: Float32[np.ndarray, " channels"]
     defect_kinds: Float32[np.ndarray, " defect_kinds"] | None = None
     """Logits of the known defect kinds, if there are any."""
+    zone_scores: tuple[float, ...] = ()
+    """Score of every zone, if there are inspect zones; `gonogo.evidence.zoned.ABSENT` for one without cells."""
 
     @property
     def heatmap(self) -> Float32[np.ndarray, "rows columns"]:
@@ -57,8 +70,18 @@ class Judgement:
         return total
 
 
-def judge_reference(weighted: Weighted, maps: Sequence[FeatureMap]) -> Judgement:
-    """Judge one picture from its feature maps at strides 8, 16 and 32."""
+def judge_reference(weighted: Weighted, maps: Sequence[FeatureMap], numbers: Numbers | None = None) -> Judgement:
+    """Judge one picture from its feature maps at strides 8, 16 and 32.
+
+    Args:
+        weighted: The evidence.
+        maps: The feature maps.
+        numbers: Zone of every cell of a window, if the evidence has zones but does not know them.
+    """
+    if weighted.zone_scales:
+        numbers = weighted.numbers if numbers is None else numbers
+        assert numbers is not None, "given with each window"
+        return _judge_zones(weighted, maps, numbers)
     on_grid = joined(maps)
     evidence = []
     for kind in weighted.kinds:
@@ -78,8 +101,43 @@ def judge_reference(weighted: Weighted, maps: Sequence[FeatureMap]) -> Judgement
     )
 
 
-def pool(kind: str, weighted_map: Float32[np.ndarray, "rows columns"], cells_weight: float) -> float:
-    """Pool a weighted map to its contribution to the score.
+def _judge_zones(weighted: Weighted, maps: Sequence[FeatureMap], numbers: Numbers) -> Judgement:
+    on_grid = joined(maps)
+    same = {"memory": weighted.memory_weight * weighted.memory.distances(on_grid)}
+    if weighted.cells is not None:
+        same["cells"] = weighted.cells_weight * weighted.cells.logits(on_grid)
+    evidence = np.zeros((len(weighted.kinds), *numbers.shape), np.float32)
+    scores = []
+    for number, scale in enumerate(weighted.zone_scales, start=1):
+        own = numbers == number
+        if not own.any():
+            scores.append(ABSENT)
+            continue
+        total = weighted.bias
+        for row, kind in enumerate(weighted.kinds):
+            found = same.get(kind)
+            if found is None:
+                assert weighted.context is not None, "the only other kind"
+                weights = np.stack([weighted.context.mean_weight, weighted.context.max_weight])
+                found = zone_contributions(maps, own, *(weighted.context_weight * weights).astype(np.float32))
+            evidence[row][own] = scale.factor * found[own]
+            total += pool(kind, found[own], weighted.cells_weight)
+        scores.append(scale.factor * total + scale.offset)
+    kept = numbers != LEFT_OUT
+    for each in evidence:
+        each[~kept] = each[kept].min()
+    vector = zone_vector(maps, kept)
+    return Judgement(
+        score=max(scores),
+        evidence=evidence,
+        feature_vector=vector[: len(vector) // 2],
+        defect_kinds=None if weighted.defect_kinds is None else weighted.defect_kinds.logits(vector),
+        zone_scores=tuple(scores) if weighted.inspects else (),
+    )
+
+
+def pool(kind: str, weighted_map: Float32[np.ndarray, "..."], cells_weight: float) -> float:
+    """Pool a weighted map, or its cells in one zone, to its contribution to the score.
 
     The sum and the mean of the largest cells are linear in the weight. For log-sum-exp, the sharpness is divided by the
     weight.

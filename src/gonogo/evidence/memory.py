@@ -7,13 +7,14 @@ that cover the others best. Good pictures alone are enough, and the size is boun
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
 
-from gonogo.array_types import Float32, Float64
+from gonogo.array_types import Bool, Float32, Float64
 from gonogo.evidence.grid import FeatureMap, neighbourhood_means
 
 
@@ -78,13 +79,18 @@ def counted_cells(cells: int) -> int:
     return max(1, round(COUNTED_SHARE * cells))
 
 
-def pool_largest(values: Float32[np.ndarray, "rows columns"]) -> float:
+def pool_largest(values: Float32[np.ndarray, "..."]) -> float:
     """Mean of the largest hundredth of the cells."""
     return float(np.sort(values, axis=None)[-counted_cells(values.size) :].mean(dtype=np.float64))
 
 
 def draw_patches(
-    joined_maps: Iterable[FeatureMap], count: int, rng: np.random.Generator, size: MemorySize = FULL
+    joined_maps: Iterable[FeatureMap],
+    count: int,
+    rng: np.random.Generator,
+    size: MemorySize = FULL,
+    *,
+    kept: Iterable[Bool[np.ndarray, "rows columns"] | None] | None = None,
 ) -> Float32[np.ndarray, "candidates all_channels"]:
     """Sample patches at random positions, the same number from every picture.
 
@@ -93,11 +99,13 @@ def draw_patches(
         count: Number of pictures.
         rng: Random generator.
         size: Total number of patches.
+        kept: For each picture the cells that are not left out, see `gonogo.zoning`; default all.
     """
     each = -(-size.candidates // count)
     drawn = []
-    for features in joined_maps:
+    for features, there in zip(joined_maps, kept or itertools.repeat(None), strict=False):
         smooth = neighbourhood_means(features.astype(np.float32)).reshape(len(features), -1)
+        smooth = smooth if there is None else smooth[:, there.ravel()]
         chosen = rng.permutation(smooth.shape[1])[:each]
         drawn.append(smooth[:, chosen].T)
     patches = np.concatenate(drawn)

@@ -15,6 +15,7 @@ from gonogo.operating_point.claims import (
     what_it_takes,
     without_promise,
 )
+from gonogo.operating_point.deciding import state_and_reason
 from gonogo.operating_point.promise import (
     DEFAULT_RATE,
     MOST_RATE,
@@ -59,6 +60,7 @@ __all__ = [
     "missing_for_default",
     "parts_needed",
     "rate_by_counts",
+    "state_and_reason",
     "to_json",
     "tradeoff",
     "upper_bound",

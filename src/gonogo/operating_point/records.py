@@ -43,6 +43,7 @@ class _Record(Strict):
     joint: bool
     scores_sha256: _Digest
     data_fingerprint: str
+    zones_sha256: _Digest = ""
     go_without_promise: bool = False
 
 
@@ -56,6 +57,7 @@ def to_json(point: OperatingPoint) -> dict[str, Any]:
         "joint": point.joint,
         "scores_sha256": point.scores_sha256,
         "data_fingerprint": point.data_fingerprint,
+        **({"zones_sha256": point.zones_sha256} if point.zones_sha256 else {}),
         "go_without_promise": point.go_without_promise,
     }
 
@@ -88,6 +90,7 @@ def from_json(record: object) -> OperatingPoint:
         joint=read.joint,
         scores_sha256=read.scores_sha256,
         data_fingerprint=read.data_fingerprint,
+        zones_sha256=read.zones_sha256,
         go_without_promise=read.go_without_promise,
     )
 

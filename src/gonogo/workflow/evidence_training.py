@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from gonogo import runtime
 from gonogo.backbone import PACKAGES, Backbone, pretrained
-from gonogo.config import settings
+from gonogo.config import Zone, settings
 from gonogo.dataset import Sample, Split
 from gonogo.defect_kinds import KnownKinds
 from gonogo.errors import ParityError
@@ -28,7 +28,8 @@ from gonogo.evidence import (
     out_of_fold,
 )
 from gonogo.evidence.cells import SHARPNESS
-from gonogo.manifest import Classifier, Evidence
+from gonogo.evidence.zoned import ZoneScale
+from gonogo.manifest import Classifier, Evidence, ZoneBias
 from gonogo.progress import console
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Label
@@ -36,6 +37,7 @@ from gonogo.source import TrainingSource, labels, masked
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.picture_size import clearly_better, sizes_to_try, usual_region_wh
 from gonogo.workflow.sealing import Built, Unseen
+from gonogo.zoning import zone_names
 
 USUAL_WH = (224, 224)
 MOST_TRIED_PICTURES = 240
@@ -259,11 +261,20 @@ def described(best: Trial, weighted: Weighted, aurocs: dict[str, float]) -> Clas
         sharpness=SHARPNESS,
         bias=weighted.bias,
         weights=best.backbone.weights,
+        zones=zone_biases(best.source.zones, weighted.zone_scales if weighted.inspects else (), weighted.bias),
         evidence=tuple(
             Evidence(kind=kind, weight=weights[kind], auroc=aurocs.get(kind))  # type: ignore[arg-type]
             for kind in weighted.kinds
         ),
         defect_kinds=None if weighted.defect_kinds is None else weighted.defect_kinds.known,
+    )
+
+
+def zone_biases(zones: Sequence[Zone], scales: Sequence[ZoneScale], bias: float) -> tuple[ZoneBias, ...]:
+    """Describe the scales of the inspect zones and the rest for the manifest."""
+    return tuple(
+        ZoneBias(name=name, factor=scale.factor, bias=scale.factor * bias + scale.offset)
+        for name, scale in zip(zone_names(zones) if scales else (), scales, strict=True)
     )
 
 

@@ -95,7 +95,7 @@ def _fine_tuned(source: TrainingSource, options: TrainingOptions, work: Path) ->
     training_device(options.device)
     torch.manual_seed(options.seed)
     side = architecture(options.backbone).side if options.own is None else USUAL_WH[0]
-    source = TrainingSource(dataset=source.dataset, size_wh=options.size_wh or (side, side), regions=source.regions)
+    source = replace(source, size_wh=options.size_wh or (side, side))
     network, head = train_frozen(source, options)
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
     history = fine_tune(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gonogo.augment import Augmentation
-from gonogo.config import ReducedBy, Reduction, Tiling
+from gonogo.config import ReducedBy, Reduction, Tiling, Zone
 from gonogo.operating_point import Promise
 
 if TYPE_CHECKING:  # torch, which only fine-tuning and learned regions need
@@ -61,6 +61,8 @@ class TrainingOptions:
     """Scale pictures down by this factor before judging, which makes decoding JPEG files faster."""
     reduced_by: ReducedBy = "decoder"
     """Use ``mean`` if raw frames are judged as well, see `gonogo.config.Recipe.reduced_by`."""
+    zones: tuple[Zone, ...] = ()
+    """Areas inside the part, see `gonogo.config.Recipe.zones`."""
     tiling: Tiling | None = None
     """Judge regions in overlapping windows at full resolution, see `gonogo.tiling`; ``size_wh`` is the window size."""
     normalisation: Normalisation | None = None

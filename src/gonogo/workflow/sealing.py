@@ -117,10 +117,11 @@ def fill_bundle(
             reduction=reduction,
             reduced_by=reduced_by,
             tiling=built.tiling,
+            zones=built.source.zones,
         ),
         classifier=built.classifier,
         proven_on=runtime.runtime_environment(threads=machine.threads),
-        heat_scale=HeatScale(cold=0.0, hot=1.0),
+        heat_scale=HeatScale(cold=0.0, hot=1.0, shift_xy=built.shift_xy),
         training={**facts, **built.facts, "parity": built.check(graph)},
         data_fingerprint=_fingerprint(trained_on),
     )
@@ -185,7 +186,7 @@ def scale_of(found: Certified, manifest: Manifest, bias: float, shift_xy: tuple[
     maker = manifest.classifier if manifest.cascade is None else manifest.cascade.teacher
     if maker.pool == "none":
         return HeatScale(cold=0.0, hot=1.0)
-    go_below = None if maker.evidence else found.point.go_below
+    go_below = None if maker.evidence or maker.zones else found.point.go_below
     return fit_scale(maps[Label.GOOD], maps[Label.BAD], bias, go_below, shift_xy=shift_xy)
 
 

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from gonogo.bundle import Bundle
 from gonogo.certification import Certified
-from gonogo.config import Reduction
+from gonogo.config import Reduction, Zone
 from gonogo.dataset import Dataset, Split, require_trainable
 from gonogo.dataset.judged import refuse_redealt
 from gonogo.errors import InputError
@@ -89,7 +89,7 @@ def train_inspector(
     refuse_redealt(dataset)
     work = out.with_name(f"{out.name}.work")
     search = keep_roi(options.roi, dataset, work / "roi", options.locator)
-    source = make_source(dataset, search, options.size_wh or USUAL_WH)
+    source = make_source(dataset, search, options.size_wh or USUAL_WH, options.zones)
     history: list[dict[str, float]] = []
     if options.tiling is not None:
         built = train_tiled(source, options, options.tiling)
@@ -132,17 +132,12 @@ def train_inspector(
     return Trained(bundle=inspector.bundle, certified=draft.certified, unseen=built.unseen, history=history)
 
 
-def _stated(options: TrainingOptions) -> JsonValue:
-    """The options for the manifest, with the name of a user's own network in place of the network."""
-    if options.own is not None:
-        options = replace(options, backbone=options.own.name, weights=options.own.weights, own=None)
-    return plain(asdict(options))
-
-
-def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) -> TrainingSource:
-    """Training pictures cropped like in the inspector; those without a region are skipped."""
+def make_source(
+    dataset: Dataset, search: Roi | None, size_wh: tuple[int, int], zones: tuple[Zone, ...] = ()
+) -> TrainingSource:
+    """Training pictures cropped and blanked like in the inspector; those without a region are skipped."""
     if search is None:
-        return TrainingSource(dataset=dataset, size_wh=size_wh)
+        return TrainingSource(dataset=dataset, size_wh=size_wh, zones=zones)
     regions = find_regions(search, dataset, dataset.split(Split.TRAIN, Split.VAL))
     kept = tuple(
         sample
@@ -151,7 +146,8 @@ def make_source(dataset: Dataset, search: Roi | None, size_wh: tuple[int, int]) 
     )
     left = replace(dataset, samples=kept)
     require_trainable(left, good_only=True)
-    return TrainingSource(dataset=left, size_wh=size_wh, regions=regions)
+    margin = 0.0 if search.recipe is None else search.recipe.margin
+    return TrainingSource(dataset=left, size_wh=size_wh, regions=regions, margin=margin, zones=zones)
 
 
 def require_resolution(source: TrainingSource, reduction: Reduction, method: str) -> None:
