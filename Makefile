@@ -127,6 +127,11 @@ STUDY = --out study$(if $(DATA), --data $(DATA))$(QUICKLY)
 study-roi: setup
 	$(MEASURE) study_roi --out study/roi$(QUICKLY)
 
+# Date codes on rendered chips, with and without an ignore zone around them.
+.PHONY: study-zones
+study-zones: setup
+	$(MEASURE) study_zones --out study/zones$(QUICKLY)
+
 # Training curves of the article's two box losses; ARGS='--weights FILE', ARGS='--data DATASET'.
 .PHONY: study-losses
 study-losses: setup

@@ -1,4 +1,4 @@
-"""Evidence by zone: the graph and its reference agree, the poolings add up in the zone that decides, scales are fair."""
+"""Evidence by zone: graph and reference agree, poolings add up in the zone that decides, scales are fair."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_evidence import COLUMNS, ROWS, Maps, as_frame, features_as_input, random_maps, table_of
 
 from gonogo import runtime
 from gonogo.evidence import (
@@ -23,6 +22,7 @@ from gonogo.evidence.cells import SOUND, UNASKED, cell_targets
 from gonogo.evidence.context import pooled_vector
 from gonogo.evidence.memory import draw_patches
 from gonogo.evidence.zoned import ABSENT, ZoneScale, fit_scales, kept_cells, own_masks, zone_vector
+from test_evidence import COLUMNS, ROWS, Maps, as_frame, features_as_input, random_maps, table_of
 
 NUMBERS = np.array([[0, 0, 2, 2, 1, 1], [0, 2, 2, 2, 1, 1], [2, 2, 2, 1, 1, 1], [2, 2, 2, 2, 2, 2]], np.uint8)
 IGNORED = (NUMBERS > 0).astype(np.uint8)

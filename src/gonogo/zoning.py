@@ -1,7 +1,7 @@
 """Zones of a part in use: what is blanked before the network, and which cells of a map belong to which zone.
 
 Ignore zones are blanked in the frame, before anything is cut or resized, so that no pixel of theirs reaches a network
-on any path. They are filled with the mean colour around them. A cell of the heat map is left out of every pooling if
+on any path. They are filled with the median colour around them. A cell of the heat map is left out of every pooling if
 ignore zones cover at least half of it. Every other cell belongs to exactly one zone: an inspect zone, or the rest.
 """
 
@@ -37,7 +37,7 @@ OF_MOST_COVERED = 0.5
 """A cell belongs to the inspect zone that covers most of it, if that is at least this share of what the zone covers of
 its most covered cell. Zones thinner than a cell thus have cells too."""
 RIM_SHARE = 0.02
-"""Width of the rim around an ignore zone whose mean colour fills it, as a share of the region's shorter side."""
+"""Width of the rim around an ignore zone whose median colour fills it, as a share of the region's shorter side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +214,7 @@ def coverage(
 
 
 def _blanked(frame: Frame, place: Place, zones: Sequence[Zone]) -> Frame:
-    """Fill every ignore zone with the mean colour of the rim around it that no ignore zone covers."""
+    """Fill every ignore zone with the median colour of the rim around it that no ignore zone covers."""
     polygons = [on_frame(zone.polygon, place) for zone in ignored(zones)]
     if not polygons:
         return frame
@@ -232,11 +232,11 @@ def _blanked(frame: Frame, place: Place, zones: Sequence[Zone]) -> Frame:
 
 
 def _colour_around(window: Frame, own: Mask, hides: Mask, rim_px: int) -> UInt8[np.ndarray, "3"]:
-    """Mean colour of the rim around a zone; mid-grey if there is none, because the zone fills the frame."""
+    """Median colour of the rim around a zone; mid-grey if there is none, because the zone fills the frame."""
     kernel = np.ones((2 * rim_px + 1, 2 * rim_px + 1), np.uint8)
     rim = (cv2.dilate(own.astype(np.uint8), kernel) > 0) & ~hides
     rim = rim if rim.any() else ~hides
-    colour = window[rim].mean(axis=0) if rim.any() else np.full(3, 127.5)
+    colour = np.median(window[rim], axis=0) if rim.any() else np.full(3, 127.5)
     return np.asarray(np.rint(colour), np.uint8)
 
 
