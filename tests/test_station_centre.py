@@ -17,12 +17,13 @@ from gonogo.ledger import Ledger, VerdictRecord
 from gonogo.ledger.forwarded import Mark, read_mark
 from gonogo.schema import State
 from gonogo.station.checking import CheckFinding, check_station
+from gonogo.station.example import EXAMPLE
 from gonogo.station.exposition import exposition
 from gonogo.station.forwarder import LINK, ForwarderProcess, forward_command, read_link
 from gonogo.station.messages import WorkerReport
 from gonogo.station.metrics import Metrics
 from gonogo.station.publishing import snapshot
-from gonogo.station.settings import EXAMPLE, CentreSettings, StationSettings, parse_settings
+from gonogo.station.settings import CentreSettings, StationSettings, parse_settings
 from gonogo.station.status import Health, StationState
 from gonogo.testing.postgres import Server
 from gonogo.testing.station import patiently, settings_for

@@ -239,6 +239,23 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartIdentity:
+    """What the codes on a part say about it; see `gonogo.codes`."""
+
+    codes: tuple[str, ...] = ()
+    """Texts of the codes, in the order of the zones."""
+    part: str | None = None
+    lot: str | None = None
+    product: str | None = None
+    serial: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """Name of the part: the one in the code, otherwise its serial number."""
+        return self.part or self.serial
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The judgement of one frame, and its reason.
 
@@ -276,6 +293,8 @@ class Verdict:
     """In a cascade: why the second network was asked; empty if the first one decided."""
     windows: int = 1
     """Number of windows in which the region was judged; ``timings_ms["network"]`` is their total time."""
+    identity: PartIdentity | None = None
+    """What the codes on the part say; ``None`` if the recipe has no code zone, or no code was read."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     """Duration of each stage; ``total`` includes decoding if a file or encoded bytes were judged."""
 

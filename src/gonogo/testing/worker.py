@@ -65,7 +65,7 @@ def build_fake_station(settings: StationSettings, kind: str) -> Station:
     camera = FakeCamera(frame_of, mishap_of, delay_s=0.03, hang_s=_HANG_S)
     loader = load_model if kind == "real" else fake_model
     slot = ModelSlot(
-        settings.bundle, settings.state_dir / "bundles", loader=lambda path: _tormented(loader(path), station)
+        settings.only_bundle, settings.state_dir / "bundles", loader=lambda path: _tormented(loader(path), station)
     )
     view = CameraParts(name="main", open_camera=lambda: camera, health=HEALTH, slot=slot)
     station = TormentedStation(settings, (view,))
