@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from gonogo import bundle, devices, drift, images, roi, runtime, signing, tiling
+from gonogo import bundle, codes, devices, drift, images, roi, runtime, signing, tiling
 from gonogo.bundle import Bundle
 from gonogo.bundle_graphs import BundleGraphs
 from gonogo.cascade import Cascade, Outputs
@@ -22,11 +22,12 @@ from gonogo.errors import BundleError, ImageError, UnlocatedError
 from gonogo.heatmap import HeatScale
 from gonogo.images import Photograph
 from gonogo.images.geometry import relocated, scaled_region
+from gonogo.images.zones import Place
 from gonogo.names import readable
 from gonogo.operating_point import without_promise
 from gonogo.roi import Roi
 from gonogo.runtime import Graph, Picture
-from gonogo.schema import Box, FeatureVector, Frame, Located, OperatingPoint, Region, State, Verdict
+from gonogo.schema import Box, FeatureVector, Frame, Located, OperatingPoint, PartIdentity, Region, State, Verdict
 from gonogo.signing import Signature, SignaturePolicy
 from gonogo.tiling import Grid
 
@@ -93,6 +94,8 @@ class Inspector:
         machine = machine or settings()
         asked = devices.device_name(machine.device)
         opened = bundle.read_bundle(path)
+        if opened.manifest.recipe.code_zones:
+            codes.require_reader()
         signature = signing.verify_bundle(opened, policy or signing.machine_policy(machine))  # before OpenVINO sees it
         inspector = cls._on_device(asked, opened, machine, replay=replay)
         inspector.signature = signature
@@ -213,8 +216,23 @@ class Inspector:
         if located is not None and recipe.reduction > 1:
             located = relocated(located, 1 / recipe.reduction)
         verdict = self._judge(frame, located, photograph.size_wh, timings_ms)
+        if recipe.code_zones and verdict.region is not None and verdict.score is not None:
+            with _Timed(timings_ms, "codes"):
+                verdict = codes.identified(verdict, photograph, recipe.code_zones)
+            timings_ms["total"] += timings_ms["codes"]
         timings_ms["total"] += timings_ms.get("decode", 0.0)
         return verdict
+
+    def identify(self, photograph: Photograph) -> PartIdentity | None:
+        """Read the codes on a part without judging it; ``None`` if the recipe has no code zone, or no part is found."""
+        recipe = self.recipe
+        if not recipe.code_zones:
+            return None
+        try:
+            found = relocated(self.roi.locate(photograph.judged(recipe)), recipe.reduction)
+            return codes.read_identity(photograph.frame, Place.of(found), recipe.code_zones)[0]
+        except ImageError:
+            return None
 
     def inspect_encoded(self, data: bytes, *, name: str = "picture") -> Verdict:
         """Judge one encoded picture, such as the bytes of a file or of a camera that sends JPEG.
@@ -282,6 +300,7 @@ class Inspector:
             reason=f"{reason}; the second network was asked because {doubt}" if doubt else reason,
             box=box,
             region=region,
+            margin=located.margin,
             heatmap=outputs["heatmap"][0] if "heatmap" in outputs else None,
             shift_xy=self.heat_scale.shift_xy if self.cascade is None or doubt else self.cascade.rule.student_shift_xy,
             feature_vector=outputs["feature_vector"][0],

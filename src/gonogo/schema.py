@@ -243,7 +243,9 @@ class PartIdentity:
     """What the codes on a part say about it; see `gonogo.codes`."""
 
     codes: tuple[str, ...] = ()
-    """Texts of the codes, in the order of the zones."""
+    """Texts of the codes that were read, in the order of the zones."""
+    trouble: str = ""
+    """Why a code is missing, or contradicts another one; empty if all were read."""
     part: str | None = None
     lot: str | None = None
     product: str | None = None
@@ -266,13 +268,15 @@ class Verdict:
 
     state: State
     score: float | None
-    """Raw defect logit, higher is worse; ``None`` only for a fault."""
+    """Raw defect logit, higher is worse; ``None`` only for a fault. A fault has one if only a code is unreadable."""
     reason: str
     """The reason, in one sentence."""
     box: Box | None = None
     """Tight box around the part, in frame pixels; the whole frame if the recipe has no region of interest."""
     region: Region | None = None
     """The judged region: the part with its margin, as a box or a rotated rectangle in frame pixels."""
+    margin: float = 0.0
+    """Margin of ``region`` around the part, as a share of the part's size along each axis."""
     heatmap: DefectMap | None = None
     """Defect evidence over ``region``, in score units; pooling it and adding the bias gives the score.
 

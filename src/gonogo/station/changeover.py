@@ -153,8 +153,14 @@ class Changeover:
             self._seen = request.seq
         return refused
 
-    def of_trigger(self, trigger: Trigger, ledger: Ledger) -> InUse:
+    def of_trigger(self, trigger: Trigger, ledger: Ledger, *, by_code: bool = False) -> InUse:
         """Return the bundles that judge a trigger's part; a product that it names becomes the selected one.
+
+        Args:
+            trigger: The trigger.
+            ledger: Where a change of product is recorded.
+            by_code: The code on the part selects the product if the trigger names none. Until it is read, any loaded
+                product says how pictures are taken.
 
         Raises:
             ProductError: the product is unknown, none is selected, or its bundle is not loaded.
@@ -165,6 +171,8 @@ class Changeover:
         self.follow(ledger)
         if trigger.product is not None:
             self.select(trigger.product, by="trigger", ledger=ledger, trigger_id=trigger.id)
+        elif by_code and (loaded := self.candidates()):
+            return InUse(product=None, slots=loaded[0][1])
         return self.in_use()
 
     def in_use(self) -> InUse:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from pydantic import JsonValue
-
-from gonogo.capture import Camera, CaptureError, HealthLimits, Trouble
+from gonogo.capture import CaptureError, Trouble
 from gonogo.config import Recipe
 from gonogo.errors import GonogoError
-from gonogo.files import free_bytes
-from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Row, VerdictRecord, View, Where, worst_state
+from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Ledger, Row, VerdictRecord, View, Where, worst_state
 from gonogo.ledger.frames import frames_folder
 from gonogo.names import readable
 from gonogo.schema import State, Verdict
-from gonogo.station.cameras import CameraPicture, CameraThread
+from gonogo.station.cameras import CameraParts, CameraPicture, CameraThread
 from gonogo.station.challenge import Challenges
 from gonogo.station.changeover import Changeover, InUse, ProductError
 from gonogo.station.cycle import Cycle, Step
+from gonogo.station.identity import checked, codes_select, product_in_code
 from gonogo.station.ledger_handle import LedgerHandle, Opener, open_ledger
 from gonogo.station.messages import Answer, Cause, Trigger, fault
 from gonogo.station.models import LoadedBundle, ModelSlot, Swap
@@ -29,26 +27,16 @@ from gonogo.station.outcomes import (
     answer_of,
     ledger_cause,
     record_of,
-    signature_details,
     sole_until,
     stage_times,
+    swap_action,
+    without_space,
 )
-from gonogo.station.settings import StationSettings, cameras_digest
+from gonogo.station.settings import StationSettings
 
 ANSWERED_FAULT = "answered_fault"
 """Action for a recorded verdict whose answer to the line was ``fault``, because the verdict came too late."""
 _RESERVE_S = 0.05  # time reserved at the end of the window to commit and answer
-
-
-@dataclass(frozen=True, kw_only=True)
-class CameraParts:
-    """What a station needs to open one camera; it is opened in the camera's thread."""
-
-    name: str
-    open_camera: Callable[[], Camera]
-    health: HealthLimits
-    slot: ModelSlot | None = None
-    """The bundle that judges its pictures; ``None`` at a station for several products."""
 
 
 class Station:
@@ -267,7 +255,7 @@ class Station:
 
     def find_troubles(self) -> list[str]:
         """Say why every part is a fault at present, one sentence each; empty if parts are judged. Opens the ledger."""
-        found = [*self.changeover.find_troubles(), self._without_space()]
+        found = [*self.changeover.find_troubles(), without_space(self.settings)]
         try:
             self._ledger.open().head()
         except (GonogoError, OSError) as error:
@@ -275,29 +263,47 @@ class Station:
             found.append(f"the ledger cannot be used: {error}")
         return [readable(each) for each in found if each]
 
-    def _without_space(self) -> str:
-        free = free_bytes(self.settings.ledger.parent)
-        if free >= self.settings.min_free_mb * 1_000_000:
-            return ""
-        return f"{free / 1e6:,.0f} MB of disk space left, {self.settings.min_free_mb:,} MB needed (min_free_mb)"
-
     def _refused(self, trigger: Trigger) -> Outcome | InUse:
         """Return the fault of a part that cannot be inspected at all, or else the bundles that judge it."""
-        if reason := self._without_space():
+        if reason := without_space(self.settings):
             return Outcome(state=State.FAULT, reason=reason, cause=Cause.DISK_FULL)
+        for swap in self.changeover.poll(loading_only=True) if self.changeover.several else ():
+            self._record_swap(swap)
+        by_code = codes_select(self.changeover)
+        return self._chosen(lambda ledger: self.changeover.of_trigger(trigger, ledger, by_code=by_code))
+
+    def _chosen(self, choose: Callable[[Ledger], InUse]) -> Outcome | InUse:
         try:
-            for swap in self.changeover.poll(loading_only=True) if self.changeover.several else ():
-                self._record_swap(swap)
-            use = self.changeover.of_trigger(trigger, self._ledger.open())
+            use = choose(self._ledger.open())
             if self.changeover.several and self.challenges is not None:
                 self.challenges.read(self._ledger.open())  # those of a product are not followed while others are made
             return use
         except ProductError as error:
-            return Outcome(state=State.FAULT, reason=str(error), cause=error.cause, model=self._model_in_use())
+            model = None if self.changeover.several else self._model_in_use()
+            return Outcome(state=State.FAULT, reason=str(error), cause=error.cause, model=model)
         except (GonogoError, OSError) as error:
             self._ledger.forget()
-            reason = f"the change of product cannot be recorded: {error}"
+            reason = f"the ledger cannot be used: {error}"
             return Outcome(state=State.FAULT, reason=reason, cause=ledger_cause(error))
+
+    def _by_code(self, trigger: Trigger, shots: list[CameraPicture], use: InUse) -> Outcome | InUse:
+        """Let the code on the part select the product if its trigger names none."""
+        if trigger.product is not None or not codes_select(self.changeover):
+            return use
+        photographs = [shot.acquired.photograph if shot.acquired and not shot.problem else None for shot in shots]
+        product = product_in_code(self.changeover, photographs)
+
+        def choose(ledger: Ledger) -> InUse:
+            if product is not None:
+                self.changeover.select(product, by="code", ledger=ledger, trigger_id=trigger.id)
+            return self.changeover.in_use()
+
+        chosen = self._chosen(choose)
+        if isinstance(chosen, InUse):
+            return chosen
+        verdicts = [Verdict(state=State.FAULT, score=None, reason=chosen.reason)] * len(shots)
+        views, problem = self._views_of(shots, verdicts)
+        return replace(chosen, views=views, cause=problem or chosen.cause)
 
     def _shoot(self, trigger: Trigger, use: InUse) -> list[CameraPicture]:
         left_s = max(0.0, min(self.settings.camera_timeout_s, trigger.due_s - self._clock() - _RESERVE_S))
@@ -314,7 +320,10 @@ class Station:
                 shot.problem = CaptureError(Trouble.CAMERA_LOST, reason)
         return shots
 
-    def _inspect(self, trigger: Trigger, shots: list[CameraPicture], use: InUse) -> Outcome:
+    def _inspect(self, trigger: Trigger, shots: list[CameraPicture], provisional: InUse) -> Outcome:
+        use = self._by_code(trigger, shots, provisional)
+        if isinstance(use, Outcome):
+            return use
         # If one camera failed, the part is a fault: do not judge the other pictures.
         judged = all(shot.problem is None for shot in shots)
         verdicts = [self._judge_shot(shot, slot, judged) for shot, slot in zip(shots, use.slots, strict=True)]
@@ -332,9 +341,16 @@ class Station:
             acquired_at=max((shot.acquired.at for shot in shots if shot.acquired), default=None),
             judged_at=judged_at,
         )
+        if use.by == "ledger":
+            outcome = replace(outcome, reason=f"{outcome.reason}; product {use.product}, selected before the restart")
         if state is State.FAULT:
-            return replace(outcome, cause=problem or Cause.INSPECTOR)
-        return outcome
+            outcome = replace(outcome, cause=problem or Cause.INSPECTOR)
+        try:
+            return checked(trigger, outcome, verdicts, use, self._ledger, self.settings.station)
+        except (GonogoError, OSError) as error:
+            self._ledger.forget()
+            reason = f"the ledger cannot be asked for a duplicate: {error}"
+            return replace(outcome, state=State.FAULT, cause=ledger_cause(error), reason=reason)
 
     def _judge_shot(self, shot: CameraPicture, slot: ModelSlot, judged: bool) -> Verdict:
         if not judged or shot.problem is not None:
@@ -378,7 +394,7 @@ class Station:
         if outcome.state is not State.GO or self.challenges is None:
             return outcome
         held = self.challenges.standing().held
-        if self.challenges.is_challenge(trigger.part):
+        if self.challenges.is_challenge(outcome.part_of(trigger)):
             held = "a challenge part was judged go"
         if held:
             return replace(outcome, state=State.FAULT, cause=Cause.CHALLENGE, reason=f"no part may pass: {held}")
@@ -402,14 +418,15 @@ class Station:
         return answer_of(row)
 
     def _record_challenge(self, trigger: Trigger, outcome: Outcome, answer: Answer) -> None:
-        if self.challenges is None or not self.challenges.is_challenge(trigger.part) or not outcome.views:
+        part = outcome.part_of(trigger)
+        if self.challenges is None or not self.challenges.is_challenge(part) or not outcome.views:
             return
         judged = worst_state(view.state for view in outcome.views)
         sha256 = None if outcome.model is None else outcome.model.sha256
         try:
             self.note(
                 self.challenges.result(
-                    trigger.part or "", judged, answer.score, outcome.reason, about=answer.row, sha256=sha256
+                    part or "", judged, answer.score, outcome.reason, about=answer.row, sha256=sha256
                 )
             )
             self.challenges.read(self._ledger.open())
@@ -417,17 +434,8 @@ class Station:
             self._ledger.forget()  # the test counts as not done, so it stays due
 
     def _record_swap(self, swap: Swap, *, at_start: bool = False) -> None:
-        action = "bundle_refused" if swap.refused else "started" if at_start else "bundle_swapped"
-        details: dict[str, JsonValue] = {
-            "before": swap.before,
-            "after": swap.after,
-            "refused": readable(swap.refused),
-            **signature_details(swap.signature),
-        }
-        if at_start:
-            details["settings_sha256"] = cameras_digest(self.settings)
         try:
-            self.note(Action(action=action, who=self.settings.station, details=details))
+            self.note(swap_action(swap, self.settings, at_start=at_start))
         except (GonogoError, OSError):
             self._ledger.forget()  # the swap is not lost: every row names its bundle
 

@@ -15,7 +15,7 @@ from gonogo.errors import InputError, SignatureError
 from gonogo.files import folder_beside, plain_files, read_regular
 from gonogo.images import Photograph
 from gonogo.names import readable
-from gonogo.schema import Verdict
+from gonogo.schema import PartIdentity, Verdict
 from gonogo.signing import Signature, SignaturePolicy
 
 _SEAL, _SIGNATURE = "SHA256SUMS", "signature.json"
@@ -38,6 +38,8 @@ class LoadedBundle:
     device: str
     """The device it judges on, and why it is not the one that was asked for; see `gonogo.devices.DeviceUse`."""
     inspect: Callable[[Photograph], Verdict]
+    identify: Callable[[Photograph], PartIdentity | None] = lambda photograph: None
+    """Reads the codes on a part without judging it."""
     recipe: Recipe = field(default_factory=Recipe)
     """How pictures are decoded for it."""
     fell_back: bool = False
@@ -77,6 +79,7 @@ def load_model(path: Path, *, device: str | None = None, policy: SignaturePolicy
         device=str(inspector.device),
         fell_back=inspector.device.fell_back,
         inspect=inspector.inspect,
+        identify=inspector.identify,
         recipe=inspector.recipe,
         signature=inspector.signature,
     )

@@ -8,14 +8,15 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from gonogo.files import disk_is_full
-from gonogo.ledger import Row, VerdictRecord, View
+from gonogo.files import disk_is_full, free_bytes
+from gonogo.ledger import Action, Row, VerdictRecord, View
 from gonogo.names import readable
 from gonogo.schema import PartIdentity, State
 from gonogo.signing import Signature
 from gonogo.station.cameras import CameraPicture
 from gonogo.station.messages import Answer, Cause, Trigger
-from gonogo.station.models import LoadedBundle
+from gonogo.station.models import LoadedBundle, Swap
+from gonogo.station.settings import StationSettings, cameras_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,11 @@ class Outcome:
     selected_by: str | None = None
     identity: PartIdentity | None = None
     """What the codes on the part say; ``None`` if it has none."""
+
+    def part_of(self, trigger: Trigger) -> str | None:
+        """Return the name of the part, from its trigger or its code."""
+        return trigger.part or (None if self.identity is None else self.identity.name)
+
     late: bool = False
     acquired_at: datetime | None = None
     judged_at: datetime | None = None
@@ -75,6 +81,20 @@ def record_of(trigger: Trigger, outcome: Outcome, *, station: str, timings_ms: M
     )
 
 
+def swap_action(swap: Swap, settings: StationSettings, *, at_start: bool) -> Action:
+    """Return the action that records that a bundle was loaded or refused."""
+    action = "bundle_refused" if swap.refused else "started" if at_start else "bundle_swapped"
+    details: dict[str, JsonValue] = {
+        "before": swap.before,
+        "after": swap.after,
+        "refused": readable(swap.refused),
+        **signature_details(swap.signature),
+    }
+    if at_start:
+        details["settings_sha256"] = cameras_digest(settings)
+    return Action(action=action, who=settings.station, details=details)
+
+
 def answer_of(row: Row[VerdictRecord]) -> Answer:
     """Return the answer for a recorded verdict."""
     record, named = row.record, row.record.named
@@ -93,6 +113,14 @@ def answer_of(row: Row[VerdictRecord]) -> Answer:
         kind_share=None if named is None else named.kind_share,
         row=row.seq,
     )
+
+
+def without_space(settings: StationSettings) -> str:
+    """Say that too little disk space is left for the ledger; empty if there is enough."""
+    free = free_bytes(settings.ledger.parent)
+    if free >= settings.min_free_mb * 1_000_000:
+        return ""
+    return f"{free / 1e6:,.0f} MB of disk space left, {settings.min_free_mb:,} MB needed (min_free_mb)"
 
 
 def stage_times(shots: list[CameraPicture], outcome: Outcome) -> dict[str, float]:

@@ -23,7 +23,8 @@ from typing import IO
 from gonogo.errors import GonogoError
 from gonogo.ledger import Action
 from gonogo.names import readable
-from gonogo.station.judging import CameraParts, Station
+from gonogo.station.cameras import CameraParts
+from gonogo.station.judging import Station
 from gonogo.station.messages import (
     BundleReport,
     Dying,
