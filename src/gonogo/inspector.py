@@ -307,6 +307,7 @@ class Inspector:
             kind=kind,
             kind_share=kind_share,
             doubt=doubt,
+            out_of_distribution=state is not decided[0],
             windows=1 if grid is None else len(grid.corners),
             timings_ms=timings_ms,
         )

@@ -297,6 +297,8 @@ class Verdict:
     """In a cascade: why the second network was asked; empty if the first one decided."""
     windows: int = 1
     """Number of windows in which the region was judged; ``timings_ms["network"]`` is their total time."""
+    out_of_distribution: bool = False
+    """Whether only the out-of-distribution check sent the part to review."""
     identity: PartIdentity | None = None
     """What the codes on the part say; ``None`` if the recipe has no code zone, or no code was read."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
@@ -316,6 +318,8 @@ class Prediction:
     """``None`` for a fault."""
     kind: str | None = None
     """The predicted defect kind, see `Verdict`."""
+    out_of_distribution: bool = False
+    """Whether only the out-of-distribution check sent it to review."""
     pointing_hit: bool | None = None
     """Whether the hottest point of the heat map lies on the mask; ``None`` without a mask."""
     centre_hit: bool | None = None
