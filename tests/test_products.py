@@ -10,16 +10,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from gonogo import images
 from gonogo.capture import HealthLimits
+from gonogo.cli import app
 from gonogo.errors import InputError
 from gonogo.ledger import Action, Ledger, Row, VerdictRecord, Where
 from gonogo.schema import Frame, State
 from gonogo.station import Answer, CameraParts, Cause, ModelSlot, Station, StationSettings, Trigger, parse_settings
 from gonogo.station.challenge import CHALLENGE
 from gonogo.station.changeover import REFUSED, SELECTED, Changeover, request_product
+from gonogo.station.exposition import exposition
+from gonogo.station.metrics import Metrics
 from gonogo.station.models import LoadedBundle
+from gonogo.station.publishing import snapshot
+from gonogo.station.shift_page import write_shift_page
+from gonogo.station.shift_report import gather
+from gonogo.station.status import Health, StationState
 from gonogo.station.worker import build_station, report_of
 from gonogo.testing import FakeCamera, fake_frame, fake_model, write_fake_bundle
 
@@ -27,11 +35,9 @@ NOW = datetime(2026, 1, 12, 8, 0, tzinfo=UTC)
 PRODUCTS = ("chip", "pill", "board")
 
 
-def settings_of(folder: Path, *, extra: str = "", products: tuple[str, ...] = PRODUCTS) -> StationSettings:
-    folder.mkdir(parents=True, exist_ok=True)
+def text_of_settings(*, extra: str = "", products: tuple[str, ...] = PRODUCTS) -> str:
     listed = "\n".join(f'{name} = "{name}"' for name in products)
-    return parse_settings(
-        f"""
+    return f"""
 station = "s1"
 ledger = "s1.ledger"
 state_dir = "state"
@@ -50,9 +56,12 @@ kind = "stdout"
 [watchdog]
 stall_s = 20.0
 {extra if extra.startswith("[") else ""}
-""",
-        folder=folder,
-    )
+"""
+
+
+def settings_of(folder: Path, *, extra: str = "", products: tuple[str, ...] = PRODUCTS) -> StationSettings:
+    folder.mkdir(parents=True, exist_ok=True)
+    return parse_settings(text_of_settings(extra=extra, products=products), folder=folder)
 
 
 @dataclass
@@ -375,3 +384,44 @@ def test_real_bundles_are_built_from_the_settings_and_their_copies_belong_to_the
     other.changeover.start(within_s=60)
     names = {bundle.product: bundle.name for bundle in report_of(other).bundles}
     assert names == {"chip": "chip-7", "pill": "pill-7"}, "the last good copy of its own product"
+
+
+# --- status, metrics and the shift report
+
+
+def test_status_metrics_and_shift_report_are_by_product(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    metrics = Metrics("s1")
+    for number, product in enumerate(["chip", "pill", "chip", "screw"]):
+        metrics.answered(line.judge(f"A{number}", product=product), 1.0)
+    state = StationState(
+        health=Health.RUNNING,
+        worker_pid=1,
+        report=report_of(line.station),
+        faulting="",
+        alarms=(),
+        waiting=0,
+        unrecorded=0,
+    )
+    status = snapshot(line.settings, metrics, state, free_bytes=10**9)
+    assert (status["products"], status["product"], status["selected_by"]) == (list(PRODUCTS), "chip", "trigger")
+    text = exposition(metrics, state, free_bytes=1)
+    assert 'product_answers_total{product="chip",state="go",station="s1"} 2.0' in text
+    period = gather(line.settings.ledger)
+    assert {tally.name: tally.parts for tally in period.products} == {"chip": 2, "pill": 1, "screw": 1}
+    assert period.switches == 3
+    write_shift_page(period, line.settings.ledger, tmp_path / "shift.html")
+    assert "<h3>Products</h3>" in (tmp_path / "shift.html").read_text()
+
+
+def test_the_command_selects_a_product_and_refuses_one_that_the_station_does_not_have(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    toml = tmp_path / "station.toml"
+    toml.write_text(text_of_settings())
+    done = CliRunner().invoke(app, ["station", "select", str(toml), "pill", "--who", "A. Frueh"])
+    assert done.exit_code == 0, done.output
+    line.station.idle()
+    assert (line.station.changeover.current, line.station.changeover.by) == ("pill", "person")
+    wrong = CliRunner().invoke(app, ["station", "select", str(toml), "screw", "--who", "A. Frueh"])
+    assert isinstance(wrong.exception, InputError)
+    assert "chip, pill, board" in str(wrong.exception)
