@@ -67,7 +67,7 @@ test-attack: setup
 
 # Everything that measures lies in benchmarks/. Each target takes QUICK=1, most a minute or two then; ARGS goes to the
 # command, for example ARGS='--bundle part.inspector --photos photos'. The last line is the figures, as JSON.
-.PHONY: bench chaos load week guarantee drift tampering ledger-timing centre-timing duplicates fleet
+.PHONY: bench chaos load week guarantee drift tampering ledger-timing centre-timing duplicates fleet study-products study-codes
 MEASURE = PYTHONPATH=benchmarks $(BIN)/python -m
 QUICKLY = $(if $(QUICK), --quick) $(ARGS)
 
@@ -94,6 +94,14 @@ guarantee: setup
 # How soon the drift alarm finds a change; ARGS='BUNDLE DATASET' for other parts than rendered ones.
 drift: setup
 	$(MEASURE) drift$(QUICKLY)
+
+# A station for three products, 3,000 triggers in random order: right bundles, foreign parts, time of a changeover.
+study-products: setup
+	$(MEASURE) study_products --out study/products$(if $(DATA), --data $(DATA))$(QUICKLY)
+
+# 1,000 rendered codes at three sizes under blur and glare: how many are read, how many wrongly?
+study-codes: setup
+	$(MEASURE) study_codes --out study/codes$(QUICKLY)
 
 # Staged roll-outs of better and worse bundles: which are stopped, after how many parts, and what slips through?
 fleet: setup

@@ -29,8 +29,9 @@ from gonogo.files import write_beside
 from gonogo.ledger import REVIEW, Action, Ledger
 from gonogo.progress import track
 from gonogo.schema import Frame, Label, State
+from gonogo.station.cameras import CameraParts
 from gonogo.station.challenge import ACKNOWLEDGE
-from gonogo.station.judging import CameraParts, Station
+from gonogo.station.judging import Station
 from gonogo.station.messages import Answer, Trigger
 from gonogo.station.models import ModelSlot
 from gonogo.station.settings import StationSettings, parse_settings

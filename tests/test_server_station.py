@@ -17,7 +17,7 @@ import pytest
 from fastapi import FastAPI
 
 from gonogo import images
-from gonogo.ledger import Ledger
+from gonogo.ledger import Ledger, Where
 from gonogo.schema import State
 from gonogo.server import Workspace
 from gonogo.server.parts.pictures import smaller_picture
@@ -369,3 +369,45 @@ def test_a_snapshot_of_a_silent_station_is_not_to_be_believed(plant: FastAPI) ->
         assert snapshot.last is not None
     finally:
         (space.station_state / "status.json").unlink()
+
+
+# --- selecting what the station makes
+
+
+def products_beat(app: FastAPI, **changes: Any) -> None:
+    space = app.state.components.workspace
+    beat(space)
+    path = space.station_state / "status.json"
+    status = json.loads(path.read_text()) | {"station": "s1", "products": ["chip", "pill"], "product": None} | changes
+    path.write_text(json.dumps(status))
+
+
+def test_an_operator_selects_the_product_and_the_request_is_on_record(plant: FastAPI, browser: Browser) -> None:
+    try:
+        products_beat(plant)
+        assert "No product is selected" in text_of(browser.get("/station"))
+        answer = browser.post("/station/product", product="pill")
+        assert answer.status_code == 303
+        assert "Selected" in text_of(browser.get("/station"))
+        with plant.state.components.ledger_pool.reading() as ledger:
+            [row] = list(ledger.actions(Where(action="product_requested", station="s1")))
+        assert (row.record.who, row.record.details["product"]) == ("operator", "pill")
+        products_beat(plant, product="pill", selected_by="person")
+        assert "Product pill selected by a person" in text_of(browser.get("/station"))
+        assert "has no product screw" in text_of(browser.post("/station/product", product="screw"))
+        beat(plant.state.components.workspace, ago_s=60)
+        assert "not running" in text_of(browser.post("/station/product", product="pill"))
+    finally:
+        (plant.state.components.workspace.station_state / "status.json").unlink()
+
+
+def test_a_station_for_one_product_offers_no_choice_and_an_auditor_may_not_choose(plant: FastAPI) -> None:
+    auditor = Browser(plant)
+    auditor.login("auditor")
+    assert 'action="/station/product"' not in auditor.get("/station").text
+    try:
+        products_beat(plant)
+        assert 'action="/station/product"' not in auditor.get("/station").text
+        assert auditor.post("/station/product", product="pill").status_code == 403
+    finally:
+        (plant.state.components.workspace.station_state / "status.json").unlink()

@@ -17,12 +17,13 @@ from gonogo.ledger import Ledger, VerdictRecord
 from gonogo.ledger.forwarded import Mark, read_mark
 from gonogo.schema import State
 from gonogo.station.checking import CheckFinding, check_station
+from gonogo.station.example import EXAMPLE
 from gonogo.station.exposition import exposition
 from gonogo.station.forwarder import LINK, ForwarderProcess, forward_command, read_link
 from gonogo.station.messages import WorkerReport
 from gonogo.station.metrics import Metrics
 from gonogo.station.publishing import snapshot
-from gonogo.station.settings import EXAMPLE, CentreSettings, StationSettings, parse_settings
+from gonogo.station.settings import CentreSettings, StationSettings, parse_settings
 from gonogo.station.status import Health, StationState
 from gonogo.testing.postgres import Server
 from gonogo.testing.station import patiently, settings_for
@@ -66,6 +67,7 @@ def test_the_example_tells_of_the_centre_and_its_settings_are_strict(tmp_path: P
         for line in EXAMPLE.replace("# [centre]", "[centre]").splitlines()
         if not line.startswith(("# [challenge]", "# every_s", "# grace_s", "# parts", "# pictures", "# must_be"))
         and not line.startswith(("# One", "# bundle_sha256", "# size_wh", "# token_file"))
+        and not line.startswith(("# [products]", "# chip", "# pill", "# memory_mb"))
     )
     centre = parse_settings(text, folder=tmp_path).centre
     assert centre is not None

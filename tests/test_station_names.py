@@ -168,9 +168,11 @@ def test_a_worker_that_fails_leaves_its_traceback_in_the_log_and_its_reason_in_t
 
 def test_a_notice_that_fails_beside_a_judgement_ends_the_worker_with_its_traceback_as_well() -> None:
     program = (
+        "from gonogo.station.changeover import Changeover\n"
         "from gonogo.station.worker import worker_main\n"
         "class Broken:\n"
         "    challenges, slots = None, ()\n"
+        "    changeover = Changeover({None: ()}, station='s1')\n"
         "    def start(self): pass\n"
         "    def pictures(self): return {}\n"
         "    def find_troubles(self): return []\n"

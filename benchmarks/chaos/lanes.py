@@ -280,11 +280,11 @@ def _around(kind: str, settings: StationSettings) -> Iterator[None]:
 
 
 def _real_bundle(settings: StationSettings) -> None:
-    if (settings.bundle / "classifier.xml").exists():
+    if (settings.only_bundle / "classifier.xml").exists():
         return
-    (settings.bundle / "SHA256SUMS").unlink()
-    settings.bundle.rmdir()
-    write_fake_bundle(settings.bundle)
+    (settings.only_bundle / "SHA256SUMS").unlink()
+    settings.only_bundle.rmdir()
+    write_fake_bundle(settings.only_bundle)
 
 
 def progress_ticker(total: int) -> Callable[[], None]:

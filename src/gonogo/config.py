@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gonogo.errors import InputError
@@ -141,11 +142,48 @@ class InspectZone(_Zone):
         return self
 
 
-Zone: TypeAlias = Annotated[IgnoreZone | InspectZone, Field(discriminator="kind")]
+CodeFormat: TypeAlias = Literal[
+    "DataMatrix", "QRCode", "MicroQRCode", "Aztec", "PDF417", "Code128", "Code39", "Code93", "Codabar", "ITF",
+    "EAN13", "EAN8", "UPCA", "UPCE",
+]  # fmt: skip
+"""A kind of code."""
+IDENTITY = ("part", "lot", "product", "serial")
+"""What a code can say about a part: the named groups of its pattern."""
+
+
+class CodeZone(_Zone):
+    """A code that names the part, see `gonogo.codes`. It changes from part to part, so it is blanked like an
+    `IgnoreZone` before the network."""
+
+    kind: Literal["code"]
+    formats: tuple[CodeFormat, ...] = Field(
+        default=("DataMatrix", "QRCode", "Code128"), min_length=1, max_length=14, strict=False
+    )
+    """Kinds of code that are read here; fewer are faster and read less by mistake. Code39, Codabar and ITF have no
+    checksum of their own: give them a pattern."""
+    pattern: str = Field(default="(?P<part>.+)", min_length=1, max_length=300)
+    """Regular expression that the whole text must match. Its named groups part, lot, product and serial are what the
+    code says; a code that does not match counts as unreadable."""
+    unreadable: Literal["fault", "review"] = "fault"
+    """Verdict on a part whose code cannot be read; a part that is worse anyway stays so."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_a_pattern(cls, value: str) -> str:
+        try:
+            groups = set(re.compile(value).groupindex)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"expected a regular expression ({error})") from error
+        if others := sorted(groups - set(IDENTITY)):
+            raise ValueError(f"expected named groups from {', '.join(IDENTITY)}, found {', '.join(others)}")
+        return value
+
+
+Zone: TypeAlias = Annotated[IgnoreZone | InspectZone | CodeZone, Field(discriminator="kind")]
 Zones: TypeAlias = Annotated[tuple[Zone, ...], Field(max_length=50, strict=False)]
 
 
-_ZONE_KINDS: dict[str, type[Strict]] = {"ignore": IgnoreZone, "inspect": InspectZone}
+_ZONE_KINDS: dict[str, type[Strict]] = {"ignore": IgnoreZone, "inspect": InspectZone, "code": CodeZone}
 
 
 class ZoneFile(Strict):
@@ -195,6 +233,11 @@ class Recipe(Strict):
     zones: Zones = ()
     """Areas inside the part, ``[[zones]]`` in TOML."""
     limits: PictureLimits = PictureLimits()
+
+    @property
+    def code_zones(self) -> tuple[CodeZone, ...]:
+        """The zones whose codes name the part."""
+        return tuple(zone for zone in self.zones if isinstance(zone, CodeZone))
 
     @property
     def encoded_only(self) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gonogo import bundle, devices, drift, images, roi, runtime, signing, tiling
+from gonogo import bundle, codes, devices, drift, images, roi, runtime, signing, tiling
 from gonogo.bundle import Bundle
 from gonogo.bundle_graphs import BundleGraphs
 from gonogo.cascade import Cascade, Outputs
@@ -27,7 +27,18 @@ from gonogo.names import readable
 from gonogo.operating_point import state_and_reason, without_promise
 from gonogo.roi import Roi
 from gonogo.runtime import Graph, Picture
-from gonogo.schema import Box, FeatureVector, Frame, Located, OperatingPoint, Region, State, Verdict, ZoneVerdict
+from gonogo.schema import (
+    Box,
+    FeatureVector,
+    Frame,
+    Located,
+    OperatingPoint,
+    PartIdentity,
+    Region,
+    State,
+    Verdict,
+    ZoneVerdict,
+)
 from gonogo.signing import Signature, SignaturePolicy
 from gonogo.tiling import Grid
 from gonogo.zoning import Numbers, Prepared, prepared, worst_zone, zone_numbers, zone_verdicts
@@ -95,6 +106,8 @@ class Inspector:
         machine = machine or settings()
         asked = devices.device_name(machine.device)
         opened = bundle.read_bundle(path)
+        if opened.manifest.recipe.code_zones:
+            codes.require_reader()
         signature = signing.verify_bundle(opened, policy or signing.machine_policy(machine))  # before OpenVINO sees it
         inspector = cls._on_device(asked, opened, machine, replay=replay)
         inspector.signature = signature
@@ -215,8 +228,23 @@ class Inspector:
         if located is not None and recipe.reduction > 1:
             located = relocated(located, 1 / recipe.reduction)
         verdict = self._judge(frame, located, photograph.size_wh, timings_ms)
+        if recipe.code_zones and verdict.region is not None and verdict.score is not None:
+            with _Timed(timings_ms, "codes"):
+                verdict = codes.identified(verdict, photograph, recipe.code_zones)
+            timings_ms["total"] += timings_ms["codes"]
         timings_ms["total"] += timings_ms.get("decode", 0.0)
         return verdict
+
+    def identify(self, photograph: Photograph) -> PartIdentity | None:
+        """Read the codes on a part without judging it; ``None`` if the recipe has no code zone, or no part is found."""
+        recipe = self.recipe
+        if not recipe.code_zones:
+            return None
+        try:
+            found = relocated(self.roi.locate(photograph.judged(recipe)), recipe.reduction)
+            return codes.read_identity(photograph.frame, Place.of(found), recipe.code_zones)[0]
+        except ImageError:
+            return None
 
     def inspect_encoded(self, data: bytes, *, name: str = "picture") -> Verdict:
         """Judge one encoded picture, such as the bytes of a file or of a camera that sends JPEG.
@@ -300,6 +328,7 @@ class Inspector:
             kind=kind,
             kind_share=kind_share,
             doubt=doubt,
+            out_of_distribution=state is not decided[0],
             windows=1 if grid is None else len(grid.corners),
             timings_ms=timings_ms,
         )

@@ -252,6 +252,25 @@ class ZoneVerdict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartIdentity:
+    """What the codes on a part say about it; see `gonogo.codes`."""
+
+    codes: tuple[str, ...] = ()
+    """Texts of the codes that were read, in the order of the zones."""
+    trouble: str = ""
+    """Why a code is missing, or contradicts another one; empty if all were read."""
+    part: str | None = None
+    lot: str | None = None
+    product: str | None = None
+    serial: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """Name of the part: the one in the code, otherwise its serial number."""
+        return self.part or self.serial
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The judgement of one frame, and its reason.
 
@@ -262,7 +281,7 @@ class Verdict:
 
     state: State
     score: float | None
-    """Raw defect logit, higher is worse; ``None`` only for a fault."""
+    """Raw defect logit, higher is worse; ``None`` only for a fault. A fault has one if only a code is unreadable."""
     reason: str
     """The reason, in one sentence."""
     box: Box | None = None
@@ -299,6 +318,10 @@ class Verdict:
     """In a cascade: why the second network was asked; empty if the first one decided."""
     windows: int = 1
     """Number of windows in which the region was judged; ``timings_ms["network"]`` is their total time."""
+    out_of_distribution: bool = False
+    """Whether only the out-of-distribution check sent the part to review."""
+    identity: PartIdentity | None = None
+    """What the codes on the part say; ``None`` if the recipe has no code zone, or no code was read."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     """Duration of each stage; ``total`` includes decoding if a file or encoded bytes were judged."""
 
@@ -316,6 +339,8 @@ class Prediction:
     """``None`` for a fault."""
     kind: str | None = None
     """The predicted defect kind, see `Verdict`."""
+    out_of_distribution: bool = False
+    """Whether only the out-of-distribution check sent it to review."""
     pointing_hit: bool | None = None
     """Whether the hottest point of the heat map lies on the mask; ``None`` without a mask."""
     centre_hit: bool | None = None

@@ -17,7 +17,7 @@ from gonogo.bundle import Bundle
 from gonogo.certification.golden import choose_golden, replaced_files
 from gonogo.certification.judged_parts import certify_judged, note_judged
 from gonogo.certification.records import EVIDENCE
-from gonogo.certification.reference import Recorder, make_reference
+from gonogo.certification.reference import Recorder, distances_of, make_reference
 from gonogo.certification.restore import refuse_losses
 from gonogo.certification.scores import scores_file
 from gonogo.certification.shortfall import shortfalls
@@ -51,7 +51,8 @@ class Certified:
     tradeoff: tuple[TradeoffPoint, ...]
     """One point per escape limit at the chosen overkill limit; empty if val lacks good or bad parts."""
     review_rate: float | None
-    """Expected from the val scores at ``bad_share``, not counting the out-of-distribution check."""
+    """Expected from the val scores at ``bad_share``, and what the out-of-distribution check adds to that on calibrate
+    parts; the check sets no threshold, and its limit is from val."""
     bad_share: float | None
     reference: DriftReference | None
     """Reference for drift detection; ``None`` if too few training pictures could be judged."""
@@ -165,7 +166,7 @@ def certify(
         point=point,
         kinds=kinds,
         tradeoff=_tradeoff(val, calibrate, promise, bad_share, sorted({*RATES, max_escape}), [max_overkill]),
-        review_rate=_review_rate(val, point, bad_share),
+        review_rate=_review_rate(val, point, bad_share, _stopped(recorder, calibrate, point, reference)),
         bad_share=bad_share,
         reference=reference,
         val=val,
@@ -224,6 +225,7 @@ def _evidence(made: Certified, dataset: Dataset) -> dict[str, Any]:
         },
         "bad_share": made.bad_share,
         "review_rate": made.review_rate,
+        "guard": None if made.reference is None or made.reference.guard is None else asdict(made.reference.guard),
         "kinds": {} if made.kinds is None else {kind: asdict(claim) for kind, claim in made.kinds.claims.items()},
         "tradeoff": [tradeoff_to_json(setting) for setting in made.tradeoff],
         "refusals": list(made.refusals),
@@ -307,11 +309,30 @@ def _tradeoff(
     )
 
 
-def _review_rate(val: Evaluation, point: OperatingPoint, bad_share: float | None) -> float | None:
+def _stopped(
+    recorder: Recorder, calibrate: Evaluation, point: OperatingPoint, reference: DriftReference | None
+) -> dict[Label, float]:
+    """Share of the parts of each label that only the out-of-distribution check sends to review."""
+    guard = None if reference is None else reference.guard
+    if guard is None:
+        return dict.fromkeys(Label, 0.0)
+    distances = distances_of(recorder, calibrate)
+    stopped: dict[Label, list[bool]] = {label: [] for label in Label}
+    for part in calibrate.parts:
+        if part.score is not None and part.part in distances:
+            decided = not point.go_below <= part.score <= point.no_go_above
+            stopped[part.label].append(decided and guard.stops(distances[part.part]))
+    return {label: float(np.mean(found)) if found else 0.0 for label, found in stopped.items()}
+
+
+def _review_rate(
+    val: Evaluation, point: OperatingPoint, bad_share: float | None, stopped: Mapping[Label, float]
+) -> float | None:
     def between(scores: Scores) -> float:
         return float(np.mean((scores >= point.go_below) & (scores <= point.no_go_above)))
 
     good, bad = val.scores(Label.GOOD), val.scores(Label.BAD)
     if bad_share is None or not len(good) or not len(bad):
         return None
-    return bad_share * between(bad) + (1.0 - bad_share) * between(good)
+    at_most = {Label.BAD: between(bad) + stopped[Label.BAD], Label.GOOD: between(good) + stopped[Label.GOOD]}
+    return bad_share * min(1.0, at_most[Label.BAD]) + (1.0 - bad_share) * min(1.0, at_most[Label.GOOD])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from gonogo import drift
 from gonogo.dataset import Dataset, Split
-from gonogo.drift import DriftReference, ReferenceFeatures, Signs
+from gonogo.drift import DriftReference, OutOfDistributionCheck, ReferenceFeatures, Signs
 from gonogo.drift.alarm import MIN_REFERENCE
-from gonogo.drift.out_of_distribution import NEIGHBOURS, parts_for_share
+from gonogo.drift.out_of_distribution import MOST_SHARE, NEIGHBOURS, parts_for_share, strictest_share
 from gonogo.evaluate import Evaluation
 from gonogo.heatmap import HeatScale
 from gonogo.images import Photograph
@@ -92,32 +93,53 @@ def make_reference(
         return None, [
             f"No out-of-distribution check and no drift alarm: they need {NEIGHBOURS} judged training pictures."
         ]
-    distances: dict[str, float] = {}
-    for picture in val.pictures:
-        if (seen := recorder.signs.get(picture.file)) is not None:
-            distances[picture.part] = max(distances.get(picture.part, 0.0), seen.distance)
+    distances = distances_of(recorder, val)
     good = {part.part for part in calibrate.parts if part.label is Label.GOOD}
     ordinary: dict[str, Signs] = {}
     for picture in calibrate.pictures:
         if picture.part in good and (seen := recorder.signs.get(picture.file)) is not None:
             ordinary.setdefault(picture.part, seen)
     assumed = ASSUMED_BAD_SHARE if bad_share is None else bad_share
+    guard, lacking = _fit_guard(distances, guard_share)
+    if guard is not None:
+        alarms = [guard.stops(distance) for part, distance in distances_of(recorder, calibrate).items() if part in good]
+        guard = replace(guard, good_parts=len(alarms), false_alarms=sum(alarms))
     reference = DriftReference(
         features=recorder.features,
-        guard=None
-        if guard_share is None
-        else drift.fit_out_of_distribution_check(list(distances.values()), guard_share),
+        guard=guard,
         watches=drift.fit_watches(list(ordinary.values()), bad_share=assumed),
         bad_share=assumed,
         parts=len(ordinary),
     )
-    lacking = []
-    if guard_share is not None and reference.guard is None:
-        lacking.append(
-            f"No out-of-distribution check: stopping at most {100 * guard_share:g} % of ordinary parts requires "
-            f"{parts_for_share(guard_share)} val parts, found {len(distances)}. "
-            "Allow a larger share with --guard, or label more parts."
-        )
     if not reference.watches:
         lacking.append(f"No drift alarm: it requires {MIN_REFERENCE} good calibration parts, found {len(ordinary)}.")
     return reference, lacking
+
+
+def distances_of(recorder: Recorder, judged: Evaluation) -> dict[str, float]:
+    """Return the distance of each part from the training parts: the largest of its pictures."""
+    distances: dict[str, float] = {}
+    for picture in judged.pictures:
+        if (seen := recorder.signs.get(picture.file)) is not None:
+            distances[picture.part] = max(distances.get(picture.part, 0.0), seen.distance)
+    return distances
+
+
+def _fit_guard(distances: dict[str, float], share: float | None) -> tuple[OutOfDistributionCheck | None, list[str]]:
+    """Fit the check with the share that was asked for, or the smallest one that the number of val parts supports."""
+    if share is None:
+        return None, ["The out-of-distribution check is off: a foreign part is judged by its score alone."]
+    guard = drift.fit_out_of_distribution_check(list(distances.values()), share)
+    if guard is not None:
+        return guard, []
+    found, needed = len(distances), parts_for_share(share)
+    least = strictest_share(found)
+    if least is None:
+        return None, [
+            f"No out-of-distribution check: it requires {parts_for_share(MOST_SHARE)} val parts, found {found}. "
+            "Label more parts."
+        ]
+    return drift.fit_out_of_distribution_check(list(distances.values()), least), [
+        f"The out-of-distribution check sends up to {100 * least:.3g} % of ordinary parts to review, because val has "
+        f"{found} parts; {100 * share:g} % requires {needed}. Label more parts, or turn it off with --guard 0."
+    ]

@@ -74,7 +74,8 @@ def certify_command(
     guard: Annotated[
         float,
         typer.Option(
-            help="Out-of-distribution check: share of ordinary parts that it may send to review; 0 turns it off."
+            help="Out-of-distribution check: share of ordinary parts that it may send to review; 0 turns it off. With "
+            "too few val parts for it, the smallest share that they support."
         ),
     ] = 0.02,
     merge_near_duplicates: Annotated[
@@ -170,6 +171,8 @@ def _consequence(made: Recertified) -> str:
 
 
 def _as_json(made: Recertified) -> dict[str, Any]:
+    from dataclasses import asdict
+
     from gonogo import operating_point as points
     from gonogo.certification import tradeoff_to_json
 
@@ -189,7 +192,7 @@ def _as_json(made: Recertified) -> dict[str, Any]:
             for kind, claim in (made.kinds.claims if made.kinds else {}).items()
         },
         "tradeoff": [tradeoff_to_json(setting) for setting in made.tradeoff],
-        "guard": guard and {"farthest": guard.farthest, "share": guard.share},
+        "guard": guard and {**asdict(guard), "false_alarm_interval": guard.false_alarm_interval()},
         "drift_watches": 0 if made.reference is None else len(made.reference.watches),
         "refusals": list(made.refusals),
         "warnings": list(made.warnings),
@@ -217,6 +220,8 @@ def _print(made: Recertified, tradeoff: Path | None) -> None:
         console.print(
             f"Expected review: {made.review_rate:.1%} of parts if {made.bad_share:.1%} of them are bad, {assumed}."
         )
+    if made.reference is not None and made.reference.guard is not None:
+        console.print(made.reference.guard.sentence())
     for warning in made.warnings:
         console.print(f"Note: {warning}", style="yellow")
     console.print(

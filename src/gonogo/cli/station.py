@@ -132,6 +132,27 @@ def acknowledge_command(
     typer.echo(f"Recorded as row {row.seq}; takes effect within a second.")
 
 
+@app.command("select")
+def select_command(
+    station: _Toml,
+    product: Annotated[str, typer.Argument(help="One of the products in the settings.", metavar="PRODUCT")],
+    who: Annotated[str, typer.Option(help="Name of the person responsible.")],
+) -> None:
+    """Select the product that the station makes from now on."""
+    from gonogo.errors import InputError
+    from gonogo.ledger import Ledger
+    from gonogo.station import read_settings
+    from gonogo.station.changeover import request_product
+
+    settings = read_settings(station)
+    if product not in settings.products:
+        listed = ", ".join(settings.products) or "none, because it has no [products]"
+        raise InputError(f"{station}: expected a product of this station ({listed}), found {product!r}.")
+    with Ledger.open(settings.ledger, create=False) as ledger:
+        row = request_product(ledger, settings.station, product, who=who)
+    typer.echo(f"Recorded as row {row}; the station follows within a second.")
+
+
 @app.command("report")
 def report_command(
     ledger: Annotated[Path, typer.Argument(help="The station's ledger.", metavar="LEDGER")],

@@ -10,9 +10,12 @@ import numpy as np
 
 from gonogo.array_types import Float32
 from gonogo.errors import InputError
+from gonogo.operating_point import clopper_pearson
 from gonogo.schema import FeatureVector
 
 NEIGHBOURS = 5
+MOST_SHARE = 0.2
+"""Largest share of ordinary parts that a check may stop without being asked to."""
 MOST_TAUGHT = 1000
 """Maximum number of training parts kept; more would slow down verdicts and hardly change the distances."""
 
@@ -65,10 +68,32 @@ class OutOfDistributionCheck:
     """Upper bound on the probability of stopping an ordinary part."""
     parts: int
     """Number of val parts it was calibrated on."""
+    good_parts: int = 0
+    """Number of good calibrate parts, which set no limit of this check, that the false alarms were counted on."""
+    false_alarms: int = 0
+    """Number of those that it stops."""
 
     def stops(self, distance: float) -> bool:
         """Whether a part at this distance is out of distribution; a distance equal to the limit is not."""
         return distance > self.farthest
+
+    def false_alarm_interval(self, confidence: float = 0.95) -> tuple[float, float] | None:
+        """Return the exact interval of the share of good parts that it stops; ``None`` if it was not measured."""
+        if not self.good_parts:
+            return None
+        return clopper_pearson(self.false_alarms, self.good_parts, confidence=confidence)
+
+    def sentence(self) -> str:
+        """Say how many good parts it stops."""
+        stops = f"it sends at most {100 * self.share:.3g} % of ordinary parts to review ({self.parts} val parts)"
+        interval = self.false_alarm_interval()
+        if interval is None:
+            return f"Out-of-distribution check: {stops}."
+        low, high = (f"{100 * end:.2g}" for end in interval)
+        return (
+            f"Out-of-distribution check: {stops}. Counted on good calibrate parts, which set no limit of it: "
+            f"{self.false_alarms} of {self.good_parts} (95 % interval {low} to {high} %)."
+        )
 
 
 def fit_out_of_distribution_check(distances: Sequence[float], share: float) -> OutOfDistributionCheck | None:
@@ -92,6 +117,12 @@ def fit_out_of_distribution_check(distances: Sequence[float], share: float) -> O
     if rank > count:
         return None
     return OutOfDistributionCheck(farthest=sorted(distances)[rank - 1], share=share, parts=count)
+
+
+def strictest_share(parts: int) -> float | None:
+    """Smallest share that a number of val parts supports; ``None`` if they are too few even for `MOST_SHARE`."""
+    share = 1.0 / (parts + 1)
+    return share if share <= MOST_SHARE else None
 
 
 def parts_for_share(share: float) -> int:

@@ -41,6 +41,8 @@ class _Guard(Strict):
     farthest: float = Field(allow_inf_nan=False)
     share: float = Field(gt=0, lt=1)
     parts: int = Field(gt=0)
+    good_parts: int = Field(default=0, ge=0)
+    false_alarms: int = Field(default=0, ge=0)
 
 
 class _Watch(Strict):

@@ -82,6 +82,7 @@ class Evaluation(Verdicts):
             **self.overkill.to_json("overkill_rate"),
             **self.review.to_json("review_rate"),
             **self.fault.to_json("fault_rate"),
+            **self.out_of_distribution.to_json("out_of_distribution_rate"),
             "confusion": {
                 label.value: {state.value: self.confusion(label, state).count for state in State} for label in Label
             },

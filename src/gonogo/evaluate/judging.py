@@ -222,6 +222,7 @@ def predict(
         state=verdict.state,
         score=verdict.score if verdict.state is not State.FAULT else None,
         kind=verdict.kind,
+        out_of_distribution=verdict.out_of_distribution,
     )
     if photograph is not None and sample.label is Label.BAD:
         mask = dataset.load_mask(sample, photograph.shape_hw)

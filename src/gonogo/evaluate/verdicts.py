@@ -82,6 +82,11 @@ class Verdicts:
         return self._rate(part.state is State.REVIEW for part in self.parts)
 
     @property
+    def out_of_distribution(self) -> Rate:
+        """Share of the good parts that only the out-of-distribution check sent to review."""
+        return self._rate(part.out_of_distribution for part in self.parts if part.label is Label.GOOD)
+
+    @property
     def fault(self) -> Rate:
         """Share of parts that could not be judged."""
         return self._rate(part.state is State.FAULT for part in self.parts)
@@ -121,6 +126,7 @@ def worst_of_part(pictures: list[Prediction]) -> Prediction:
         label=Label.BAD if any(picture.label is Label.BAD for picture in pictures) else Label.GOOD,
         defect=defects[0] if defects else None,
         state=state,
+        out_of_distribution=any(p.out_of_distribution for p in pictures) and state is State.REVIEW,
         kind=kinds[0] if kinds and state is not State.FAULT else None,
         score=max(scores) if scores and state is not State.FAULT else None,
     )

@@ -76,10 +76,10 @@ class Agent:
         """
         if settings.fleet is None:
             raise InputError(f"station {settings.station}: expected [fleet] in its settings, found none.")
-        if settings.bundle.is_dir():
+        if settings.only_bundle.is_dir():
             raise InputError(
-                f"{settings.bundle}: expected a text file that releases may write, found a folder. Name another file "
-                "under bundle; it need not exist."
+                f"{settings.only_bundle}: expected a text file that releases may write, found a folder. Name another "
+                "file under bundle; it need not exist."
             )
         self._settings, self._fleet, self._clock, self._say = settings, settings.fleet, clock, say
         self._folder = settings.state_dir / "fleet"
@@ -281,13 +281,13 @@ class Agent:
 
     def _point_at(self, place: Path) -> None:
         try:
-            now = self._settings.bundle.read_text(encoding="utf-8").strip()
+            now = self._settings.only_bundle.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
             now = ""
         if now != str(place):
             if not place.is_dir():  # halted before the old bundle was ever fetched here
                 self._pull.bundle(place.name.removesuffix(".inspector"), signature_policy(self._settings))
-            write_beside(self._settings.bundle, f"{place}\n".encode())
+            write_beside(self._settings.only_bundle, f"{place}\n".encode())
 
     def _see_to_child(self, release: Release, assigned: Assignment) -> None:
         if self._child is not None:

@@ -97,7 +97,13 @@ class VerdictRecord(Strict):
     part: Name | None = None
     lot: Name | None = None
     product: Name | None = None
-    """The product that the line named."""
+    """The product that the line or the code on the part named, or that was selected."""
+    selected_by: Word | None = None
+    """What selected the product at a station for several: ``trigger``, ``code``, ``person`` or ``ledger``."""
+    serial: Name | None = None
+    """Serial number in the code on the part."""
+    codes: tuple[str, ...] = ()
+    """Texts of the codes on the part."""
     state: State
     """At least as severe as the worst of the views; see `worst_state`."""
     score: Finite | None

@@ -41,6 +41,7 @@ PUBLIC: frozenset[Role] = frozenset()
 EVERYONE = frozenset(Role)
 REVIEWERS = frozenset({Role.REVIEWER, Role.ENGINEER, Role.ADMIN})
 ENGINEERS = frozenset({Role.ENGINEER, Role.ADMIN})
+OPERATORS = EVERYONE - {Role.AUDITOR}
 ADMINS = frozenset({Role.ADMIN})
 AUDITORS = frozenset({Role.AUDITOR, Role.ADMIN})
 ENGINEERS_AND_AUDITORS = ENGINEERS | AUDITORS

@@ -73,9 +73,12 @@ class LedgerPool:
             LedgerError: the action could not be recorded and must not be carried out.
         """
         name = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in who)[:200] or "?"
-        record = Action(action=action, who=name, about=about, label=label, defect=defect, details=details)
+        return self.append(Action(action=action, who=name, about=about, label=label, defect=defect, details=details))
+
+    def append(self, action: Action) -> Row[Action]:
+        """Record an action, such as one that concerns a station; see `act`."""
         with self._writing:
-            return self._writer.append_action(record)
+            return self._writer.append_action(action)
 
     def close(self) -> None:
         """Close every connection."""

@@ -44,6 +44,7 @@ CAUSES: Mapping[str, str] = {
     Cause.LEDGER: N_("Not recorded"),
     Cause.DISK_FULL: N_("Disk full"),
     Cause.REUSED_ID: N_("ID used twice"),
+    Cause.CODE: N_("Code on the part"),
     Cause.CHALLENGE: N_("Challenge part"),
 }
 """Names of the station's fault causes for the pages."""

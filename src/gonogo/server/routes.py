@@ -11,6 +11,7 @@ from gonogo.server.access import (
     ENGINEERS,
     ENGINEERS_AND_AUDITORS,
     EVERYONE,
+    OPERATORS,
     PUBLIC,
     REVIEWERS,
     Route,
@@ -51,6 +52,7 @@ ROUTES: tuple[Route, ...] = (
     page_route("/", overview, EVERYONE, menu=N_("Overview")),
     page_route("/station", station.station_page, EVERYONE, menu=N_("Station")),
     data("/station/events", station.events, EVERYONE),
+    form("/station/product", station.select_product, OPERATORS),
     page_route("/fleet", fleet.fleet_page, ENGINEERS_AND_AUDITORS, menu=N_("All stations")),
     data("/parts/{seq}/picture.jpg", parts.part_picture, EVERYONE, example={"seq": "2"}),
     # Review

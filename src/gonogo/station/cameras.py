@@ -28,8 +28,20 @@ from gonogo.config import Recipe
 from gonogo.errors import GonogoError
 from gonogo.ledger import FrameStore
 from gonogo.schema import Frame
+from gonogo.station.models import ModelSlot
 
 _ANY_FRAME = np.zeros((256, 256, 3), np.uint8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraParts:
+    """What a station needs to open one camera; it is opened in the camera's thread."""
+
+    name: str
+    open_camera: Callable[[], Camera]
+    health: HealthLimits
+    slot: ModelSlot | None = None
+    """The bundle that judges its pictures; ``None`` at a station for several products."""
 
 
 @dataclass(kw_only=True)

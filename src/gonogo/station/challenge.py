@@ -38,11 +38,22 @@ class Standing:
 
 
 class Challenges:
-    """The challenge tests of one station. Their state is read from the ledger, so it survives a restart."""
+    """The challenge tests of one station, or of one of its products.
+
+    Their state is read from the ledger, so it survives a restart.
+    """
 
     def __init__(
-        self, settings: ChallengeSettings, *, station: str, started: datetime, now: Callable[[], datetime]
+        self,
+        settings: ChallengeSettings,
+        *,
+        station: str,
+        started: datetime,
+        now: Callable[[], datetime],
+        product: str | None = None,
     ) -> None:
+        self.product = product
+        """The product that is tested; ``None`` at a station for one product."""
         self._settings = settings
         self._station = station
         self._now = now
@@ -62,6 +73,8 @@ class Challenges:
             for row in ledger.actions(Where(action=action, station=self._station), after=self._seen, before=seen + 1)
         ]
         for row in sorted(found, key=lambda row: row.seq):
+            if row.record.action == CHALLENGE and row.record.details.get("product") != self.product:
+                continue
             if row.record.action == ACKNOWLEDGE:
                 self._failed, self._since = "", row.at
             elif row.record.details.get("passed") is True:
@@ -98,7 +111,8 @@ class Challenges:
         now = self._now()
         if self._settings.pictures is None or self._failed or now < self._standing_at(now).next_due:
             return None
-        files = list(images.find(self._settings.pictures))
+        folder = self._settings.pictures if self.product is None else self._settings.pictures / self.product
+        files = list(images.find(folder)) if folder.is_dir() else []
         return files[next(self._turn) % len(files)] if files else None
 
     def judge_picture(self, path: Path, model: LoadedBundle | None) -> Action:
@@ -132,5 +146,6 @@ class Challenges:
                 "passed": passed,
                 "reason": failure,
                 "bundle_sha256": sha256,
+                **({} if self.product is None else {"product": self.product}),
             },
         )

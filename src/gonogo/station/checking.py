@@ -38,9 +38,12 @@ def check_station(settings: StationSettings) -> list[CheckFinding]:
     found += [_try("token", partial(_token, file)) for file in tokens if file is not None]
     if settings.centre is not None:
         found.append(_try("centre", partial(_centre, settings.centre)))
-    for source in dict.fromkeys(each.bundle or settings.bundle for each in settings.cameras):
-        found.append(_try(f"bundle {source.name}", partial(_bundle, settings, source)))
-    found += [_try(f"camera {each.name}", partial(_camera, settings, each)) for each in settings.cameras]
+    for product, sources in settings.sources().items():
+        name = "bundle" if product is None else f"product {product}: bundle"
+        for source in dict.fromkeys(sources):
+            found.append(_try(f"{name} {source.name}", partial(_bundle, settings, source)))
+    for each, source in zip(settings.cameras, next(iter(settings.sources().values())), strict=True):
+        found.append(_try(f"camera {each.name}", partial(_camera, each, source)))
     return found
 
 
@@ -104,7 +107,7 @@ def _bundle(settings: StationSettings, source: Path) -> str:
     return f"{model.name} {model.sha256[:16]}: golden frames reproduced, {threshold}, device {model.device}{signed}"
 
 
-def _camera(settings: StationSettings, checked: StationCamera) -> str:
+def _camera(checked: StationCamera, bundle: Path) -> str:
     source = checked.camera
     if isinstance(source, FolderSettings):
         count = sum(1 for _ in source.folder.iterdir())
@@ -112,7 +115,7 @@ def _camera(settings: StationSettings, checked: StationCamera) -> str:
     if isinstance(source, PushSettings):
         read_token(source.token_file)
         return f"waits for pictures at {source.host}:{source.port}"
-    recipe = bundles.read_bundle(_place(checked.bundle or settings.bundle)).manifest.recipe
+    recipe = bundles.read_bundle(_place(bundle)).manifest.recipe
     camera = open_camera(source)
     try:
         acquired = camera.acquire("check", timeout_s=5.0)

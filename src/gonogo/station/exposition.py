@@ -38,6 +38,7 @@ class _Collector:
         yield self._counter("faults", "Faults by cause.", "cause", metrics.faults)
         yield self._counter("events", "Triggers, repeats, restarts and other events.", "event", metrics.events)
         yield self._counter("leftover_pictures", "Pictures that were not used.", "reason", leftovers)
+        yield self._products()
         yield self._stages()
         for name, text, value in self._gauges():
             family = GaugeMetricFamily(_PREFIX + name, text, labels=("station",))
@@ -48,6 +49,13 @@ class _Collector:
         family = CounterMetricFamily(_PREFIX + name, text, labels=("station", label))
         for key, count in counts.items():
             family.add_metric((self._metrics.station, key), count)
+        return family
+
+    def _products(self) -> Metric:
+        labels = ("station", "product", "state")
+        family = CounterMetricFamily(f"{_PREFIX}product_answers", "Answers by product.", labels=labels)
+        for (product, state), count in self._metrics.products.items():
+            family.add_metric((self._metrics.station, product, state.value), count)
         return family
 
     def _stages(self) -> Metric:

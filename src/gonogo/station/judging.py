@@ -4,41 +4,39 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from pydantic import JsonValue
-
-from gonogo.capture import Camera, CaptureError, HealthLimits, Trouble
+from gonogo.capture import CaptureError, Trouble
 from gonogo.config import Recipe
 from gonogo.errors import GonogoError
-from gonogo.files import free_bytes
-from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Row, VerdictRecord, View, Where, worst_state
+from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Ledger, Row, VerdictRecord, View, Where, worst_state
 from gonogo.ledger.frames import frames_folder
 from gonogo.names import readable
 from gonogo.schema import State, Verdict
-from gonogo.station.cameras import CameraPicture, CameraThread
+from gonogo.station.cameras import CameraParts, CameraPicture, CameraThread
 from gonogo.station.challenge import Challenges
+from gonogo.station.changeover import Changeover, InUse, ProductError
 from gonogo.station.cycle import Cycle, Step
+from gonogo.station.identity import checked, codes_select, product_in_code
 from gonogo.station.ledger_handle import LedgerHandle, Opener, open_ledger
 from gonogo.station.messages import Answer, Cause, Trigger, fault
-from gonogo.station.models import ModelSlot, Swap
-from gonogo.station.outcomes import Outcome, answer_of, ledger_cause, signature_details, sole_until, stage_times
-from gonogo.station.settings import StationSettings, cameras_digest
+from gonogo.station.models import LoadedBundle, ModelSlot, Swap
+from gonogo.station.outcomes import (
+    Outcome,
+    answer_of,
+    ledger_cause,
+    record_of,
+    sole_until,
+    stage_times,
+    swap_action,
+    without_space,
+)
+from gonogo.station.settings import StationSettings
 
 ANSWERED_FAULT = "answered_fault"
 """Action for a recorded verdict whose answer to the line was ``fault``, because the verdict came too late."""
 _RESERVE_S = 0.05  # time reserved at the end of the window to commit and answer
-
-
-@dataclass(frozen=True, kw_only=True)
-class CameraParts:
-    """What a station needs to open one camera; it is opened in the camera's thread."""
-
-    name: str
-    open_camera: Callable[[], Camera]
-    health: HealthLimits
-    slot: ModelSlot
 
 
 class Station:
@@ -49,29 +47,49 @@ class Station:
         settings: StationSettings,
         views: tuple[CameraParts, ...],
         *,
+        products: Mapping[str, tuple[ModelSlot, ...]] | None = None,
         open_ledger: Opener = open_ledger,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """Store the arguments; nothing is opened yet.
+
+        Args:
+            settings: The settings of the station.
+            views: The cameras.
+            products: The bundles of each product, one for each camera, instead of those of the cameras.
+            open_ledger: Opens the ledger.
+            clock: Monotonic clock, in seconds.
+            now: The time.
+        """
         self.settings = settings
         self._ledger = LedgerHandle(settings.ledger, settings.state_dir, open_ledger, station=settings.station)
         self._clock, self._now = clock, now
         self._parts = views
         frames = FrameStore(frames_folder(settings.ledger))
         self._views = [CameraThread(each.name, each.open_camera, each.health, frames) for each in views]
-        self._slots = list({id(each.slot): each.slot for each in views}.values())
-        self.challenges = (
-            None
-            if settings.challenge is None
-            else Challenges(settings.challenge, station=settings.station, started=now(), now=now)
-        )
+        slots: dict[str | None, tuple[ModelSlot, ...]] = dict((products or {}).items())
+        if not products:
+            slots[None] = tuple(each.slot for each in views if each.slot is not None)
+        self.changeover = Changeover(slots, station=settings.station, memory_mb=settings.memory_mb)
+        self._challenges = {
+            product: Challenges(settings.challenge, station=settings.station, started=now(), now=now, product=product)
+            for product in (slots if settings.challenge is not None else ())
+            if settings.challenge is not None
+        }
+
+    @property
+    def challenges(self) -> Challenges | None:
+        """The challenge tests of the selected product; ``None`` if there are none."""
+        return self._challenges.get(self.changeover.current)
 
     def start(self) -> None:
         """Open the ledger and load the bundles. Failures are reported and retried; they are never fatal."""
         for view in self._views:
             view.start()
-        for slot in self._slots:
-            self._record_swap(slot.start(), at_start=True)
+        self._follow_requests()
+        for swap in self.changeover.start(within_s=self.settings.watchdog.start_s / 2):
+            self._record_swap(swap, at_start=True)
         self._follow_last_pictures()
 
     def close(self) -> None:
@@ -88,7 +106,7 @@ class Station:
     @property
     def slots(self) -> tuple[ModelSlot, ...]:
         """The bundles in use."""
-        return tuple(self._slots)
+        return tuple(slot for _, slot in self.changeover.slots.values())
 
     def expect(self, trigger_id: str, came_s: float) -> None:
         """Announce a trigger to the cameras; may be called from any thread."""
@@ -124,19 +142,23 @@ class Station:
                 self._settle(trigger, stored=True)
             cycle.to(Step.ANSWERING)
             return stored
+        began, shots = self._clock(), list[CameraPicture]()
         outcome = self._refused(trigger)
-        shots: list[CameraPicture] = []
-        if outcome is None:
+        changeover_ms = (self._clock() - began) * 1e3
+        if isinstance(outcome, InUse):
+            use = outcome
             cycle.to(Step.ACQUIRING)
-            shots = self._shoot(trigger)
+            shots = self._shoot(trigger, use)
             cycle.to(Step.INSPECTING)
-            outcome = self._inspect(trigger, shots)
+            outcome = self._inspect(trigger, shots, use)
         cycle.to(Step.COMMITTING)
         answer = self._commit(trigger, self._limited(trigger, outcome), cycle, shots)
         kept = all(shot.frame_sha256 is not None for shot in shots)
         self._settle(trigger, stored=answer.row is not None and kept)
         cycle.to(Step.ANSWERING)
         timings_ms = {**stage_times(shots, outcome), **cycle.timings_ms}
+        if self.changeover.several:
+            timings_ms["changeover"] = changeover_ms
         rounded = {stage: round(took, 3) for stage, took in timings_ms.items()}
         return replace(answer, timings_ms=rounded, sole_until_s=sole_until(shots))
 
@@ -173,30 +195,43 @@ class Station:
 
     def idle(self) -> None:
         """Do the work between parts: load newer bundles, run due challenge tests."""
-        for slot in self._slots:
-            swap = slot.poll()
-            if swap is not None:
-                self._record_swap(swap)
+        self._follow_requests()
+        for swap in self.changeover.poll():
+            self._record_swap(swap)
         if self.challenges is None:
             return
         try:
             self.challenges.read(self._ledger.open())
             path = self.challenges.picture_due()
             if path is not None:
-                self.note(self.challenges.judge_picture(path, self._slots[0].model))
+                self.note(self.challenges.judge_picture(path, self._model_in_use()))
                 self.challenges.read(self._ledger.open())
         except (GonogoError, OSError):
             self._ledger.forget()  # safe: without a ledger no part passes, and an overdue test holds the station
+
+    def _follow_requests(self) -> None:
+        try:
+            self.changeover.follow(self._ledger.open())
+        except (GonogoError, OSError):
+            self._ledger.forget()  # before the next part is judged, it is tried again
+
+    def _model_in_use(self) -> LoadedBundle | None:
+        try:
+            return self.changeover.in_use().model
+        except ProductError:
+            return None
 
     def _follow_last_pictures(self) -> None:
         """Restore each camera's last picture, so that a frozen camera is detected after a restart of the worker."""
         try:
             rows = list(self._ledger.open().verdicts(Where(station=self.settings.station), newest_first=True, limit=20))
-            for view, parts in zip(self._views, self._parts, strict=True):
+            model = self._model_in_use()
+            recipe = Recipe() if model is None else model.recipe
+            for view in self._views:
                 seen = [each.frame_sha256 for row in rows for each in row.record.views if each.name == view.name]
                 digest = next(filter(None, seen), None)
                 if digest is not None:
-                    view.follow(view.frames.photograph(digest).unpacked(_recipe(parts)))
+                    view.follow(view.frames.photograph(digest).unpacked(recipe))
         except (GonogoError, OSError):
             self._ledger.forget()  # without the last picture there is nothing to compare with
 
@@ -220,8 +255,7 @@ class Station:
 
     def find_troubles(self) -> list[str]:
         """Say why every part is a fault at present, one sentence each; empty if parts are judged. Opens the ledger."""
-        found = [f"no bundle is loaded: {slot.trouble}" for slot in self._slots if slot.model is None]
-        found += [self._without_space()]
+        found = [*self.changeover.find_troubles(), without_space(self.settings)]
         try:
             self._ledger.open().head()
         except (GonogoError, OSError) as error:
@@ -229,31 +263,54 @@ class Station:
             found.append(f"the ledger cannot be used: {error}")
         return [readable(each) for each in found if each]
 
-    def _without_space(self) -> str:
-        free = free_bytes(self.settings.ledger.parent)
-        if free >= self.settings.min_free_mb * 1_000_000:
-            return ""
-        return f"{free / 1e6:,.0f} MB of disk space left, {self.settings.min_free_mb:,} MB needed (min_free_mb)"
-
-    def _refused(self, trigger: Trigger) -> Outcome | None:
-        """Return the fault of a part that cannot be inspected at all; ``None`` if it can."""
-        if reason := self._without_space():
+    def _refused(self, trigger: Trigger) -> Outcome | InUse:
+        """Return the fault of a part that cannot be inspected at all, or else the bundles that judge it."""
+        if reason := without_space(self.settings):
             return Outcome(state=State.FAULT, reason=reason, cause=Cause.DISK_FULL)
-        for slot in self._slots:
-            if slot.model is None:
-                reason = f"no bundle is loaded: {slot.trouble}"
-                return Outcome(state=State.FAULT, reason=reason, cause=Cause.MODEL)
-            if trigger.product is not None and trigger.product != slot.model.name:
-                reason = f"the line makes {trigger.product!r}, but the bundle is for {slot.model.name!r}"
-                return Outcome(state=State.FAULT, reason=reason, cause=Cause.MODEL, model=slot.model)
-        return None
+        for swap in self.changeover.poll(loading_only=True) if self.changeover.several else ():
+            self._record_swap(swap)
+        by_code = codes_select(self.changeover)
+        return self._chosen(lambda ledger: self.changeover.of_trigger(trigger, ledger, by_code=by_code))
 
-    def _shoot(self, trigger: Trigger) -> list[CameraPicture]:
+    def _chosen(self, choose: Callable[[Ledger], InUse]) -> Outcome | InUse:
+        try:
+            use = choose(self._ledger.open())
+            if self.changeover.several and self.challenges is not None:
+                self.challenges.read(self._ledger.open())  # those of a product are not followed while others are made
+            return use
+        except ProductError as error:
+            model = None if self.changeover.several else self._model_in_use()
+            return Outcome(state=State.FAULT, reason=str(error), cause=error.cause, model=model)
+        except (GonogoError, OSError) as error:
+            self._ledger.forget()
+            reason = f"the ledger cannot be used: {error}"
+            return Outcome(state=State.FAULT, reason=reason, cause=ledger_cause(error))
+
+    def _by_code(self, trigger: Trigger, shots: list[CameraPicture], use: InUse) -> Outcome | InUse:
+        """Let the code on the part select the product if its trigger names none."""
+        if trigger.product is not None or not codes_select(self.changeover):
+            return use
+        photographs = [shot.acquired.photograph if shot.acquired and not shot.problem else None for shot in shots]
+        product = product_in_code(self.changeover, photographs)
+
+        def choose(ledger: Ledger) -> InUse:
+            if product is not None:
+                self.changeover.select(product, by="code", ledger=ledger, trigger_id=trigger.id)
+            return self.changeover.in_use()
+
+        chosen = self._chosen(choose)
+        if isinstance(chosen, InUse):
+            return chosen
+        verdicts = [Verdict(state=State.FAULT, score=None, reason=chosen.reason)] * len(shots)
+        views, problem = self._views_of(shots, verdicts)
+        return replace(chosen, views=views, cause=problem or chosen.cause)
+
+    def _shoot(self, trigger: Trigger, use: InUse) -> list[CameraPicture]:
         left_s = max(0.0, min(self.settings.camera_timeout_s, trigger.due_s - self._clock() - _RESERVE_S))
         came_s, window_s = trigger.due_s - self.settings.window_s, self.settings.camera_timeout_s
         shots = [
-            view.shoot(trigger.id, timeout_s=left_s, came_s=came_s, window_s=window_s, recipe=_recipe(parts))
-            for view, parts in zip(self._views, self._parts, strict=True)
+            view.shoot(trigger.id, timeout_s=left_s, came_s=came_s, window_s=window_s, recipe=_recipe(slot))
+            for view, slot in zip(self._views, use.slots, strict=True)
         ]
         until = time.monotonic() + left_s + _RESERVE_S
         for shot, view in zip(shots, self._views, strict=True):
@@ -263,10 +320,13 @@ class Station:
                 shot.problem = CaptureError(Trouble.CAMERA_LOST, reason)
         return shots
 
-    def _inspect(self, trigger: Trigger, shots: list[CameraPicture]) -> Outcome:
+    def _inspect(self, trigger: Trigger, shots: list[CameraPicture], provisional: InUse) -> Outcome:
+        use = self._by_code(trigger, shots, provisional)
+        if isinstance(use, Outcome):
+            return use
         # If one camera failed, the part is a fault: do not judge the other pictures.
         judged = all(shot.problem is None for shot in shots)
-        verdicts = [self._judge_shot(shot, parts, judged) for shot, parts in zip(shots, self._parts, strict=True)]
+        verdicts = [self._judge_shot(shot, slot, judged) for shot, slot in zip(shots, use.slots, strict=True)]
         judged_at = self._now()
         views, problem = self._views_of(shots, verdicts)
         state = worst_state(view.state for view in views)
@@ -275,18 +335,27 @@ class Station:
             reason=next(view.reason for view in views if view.state is state),
             cause=None,
             views=views,
-            model=self._parts[0].slot.model,
+            model=use.model,
+            product=use.product,
+            selected_by=use.by,
             acquired_at=max((shot.acquired.at for shot in shots if shot.acquired), default=None),
             judged_at=judged_at,
         )
+        if use.by == "ledger":
+            outcome = replace(outcome, reason=f"{outcome.reason}; product {use.product}, selected before the restart")
         if state is State.FAULT:
-            return replace(outcome, cause=problem or Cause.INSPECTOR)
-        return outcome
+            outcome = replace(outcome, cause=problem or Cause.INSPECTOR)
+        try:
+            return checked(trigger, outcome, verdicts, use, self._ledger, self.settings.station)
+        except (GonogoError, OSError) as error:
+            self._ledger.forget()
+            reason = f"the ledger cannot be asked for a duplicate: {error}"
+            return replace(outcome, state=State.FAULT, cause=ledger_cause(error), reason=reason)
 
-    def _judge_shot(self, shot: CameraPicture, parts: CameraParts, judged: bool) -> Verdict:
+    def _judge_shot(self, shot: CameraPicture, slot: ModelSlot, judged: bool) -> Verdict:
         if not judged or shot.problem is not None:
             return Verdict(state=State.FAULT, score=None, reason="not judged because a camera failed")
-        model, acquired = parts.slot.model, shot.acquired
+        model, acquired = slot.model, shot.acquired
         assert model is not None, "parts without a bundle are refused earlier"
         assert acquired is not None, "a shot without a problem has a picture"
         try:
@@ -325,7 +394,7 @@ class Station:
         if outcome.state is not State.GO or self.challenges is None:
             return outcome
         held = self.challenges.standing().held
-        if self.challenges.is_challenge(trigger.part):
+        if self.challenges.is_challenge(outcome.part_of(trigger)):
             held = "a challenge part was judged go"
         if held:
             return replace(outcome, state=State.FAULT, cause=Cause.CHALLENGE, reason=f"no part may pass: {held}")
@@ -344,42 +413,20 @@ class Station:
         return answer
 
     def _append(self, trigger: Trigger, outcome: Outcome, timings_ms: Mapping[str, float]) -> Answer:
-        model = outcome.model
-        row = self._ledger.open().append_verdict(
-            VerdictRecord(
-                station=self.settings.station,
-                trigger_id=trigger.id,
-                part=trigger.part,
-                lot=trigger.lot,
-                product=trigger.product,
-                state=outcome.state,
-                score=max((view.score for view in outcome.views if view.score is not None), default=None),
-                reason=readable(outcome.reason),
-                cause=None if outcome.cause is None else outcome.cause.value,
-                late=outcome.late,
-                go_below=None if model is None else model.go_below,
-                no_go_above=None if model is None else model.no_go_above,
-                bundle_sha256=None if model is None else model.sha256,
-                bundle=None if model is None else readable(str(model.path)),
-                device="" if model is None else model.device,
-                views=outcome.views,
-                triggered_at=trigger.at,
-                acquired_at=outcome.acquired_at,
-                judged_at=outcome.judged_at,
-                timings_ms=timings_ms,
-            )
-        )
+        record = record_of(trigger, outcome, station=self.settings.station, timings_ms=timings_ms)
+        row = self._ledger.open().append_verdict(record)
         return answer_of(row)
 
     def _record_challenge(self, trigger: Trigger, outcome: Outcome, answer: Answer) -> None:
-        if self.challenges is None or not self.challenges.is_challenge(trigger.part) or not outcome.views:
+        part = outcome.part_of(trigger)
+        if self.challenges is None or not self.challenges.is_challenge(part) or not outcome.views:
             return
         judged = worst_state(view.state for view in outcome.views)
         sha256 = None if outcome.model is None else outcome.model.sha256
         try:
             self.note(
                 self.challenges.result(
-                    trigger.part or "", judged, answer.score, outcome.reason, about=answer.row, sha256=sha256
+                    part or "", judged, answer.score, outcome.reason, about=answer.row, sha256=sha256
                 )
             )
             self.challenges.read(self._ledger.open())
@@ -387,17 +434,8 @@ class Station:
             self._ledger.forget()  # the test counts as not done, so it stays due
 
     def _record_swap(self, swap: Swap, *, at_start: bool = False) -> None:
-        action = "bundle_refused" if swap.refused else "started" if at_start else "bundle_swapped"
-        details: dict[str, JsonValue] = {
-            "before": swap.before,
-            "after": swap.after,
-            "refused": readable(swap.refused),
-            **signature_details(swap.signature),
-        }
-        if at_start:
-            details["settings_sha256"] = cameras_digest(self.settings)
         try:
-            self.note(Action(action=action, who=self.settings.station, details=details))
+            self.note(swap_action(swap, self.settings, at_start=at_start))
         except (GonogoError, OSError):
             self._ledger.forget()  # the swap is not lost: every row names its bundle
 
@@ -406,6 +444,6 @@ class Station:
             view.settle(trigger.id, stored=stored)
 
 
-def _recipe(parts: CameraParts) -> Recipe:
+def _recipe(slot: ModelSlot) -> Recipe:
     """Return the recipe of the camera's bundle, which says how pictures are decoded."""
-    return Recipe() if parts.slot.model is None else parts.slot.model.recipe
+    return Recipe() if slot.model is None else slot.model.recipe

@@ -19,7 +19,7 @@ from gonogo.errors import GonogoError
 from gonogo.names import readable
 from gonogo.schema import State
 
-VERSION = 2
+VERSION = 3
 """Version of the protocol between supervisor and worker; increase it with every change of a message."""
 
 
@@ -40,6 +40,8 @@ class Cause(StrEnum):
     """No bundle is loaded, or it is not the one for the line's product."""
     INSPECTOR = "inspector"
     """The bundle could not judge the picture."""
+    CODE = "code"
+    """The code on the part cannot be read, or contradicts the trigger."""
     LATE = "late"
     """Not answered within the window."""
     OVERRUN = "overrun"
@@ -64,7 +66,7 @@ class Trigger:
     part: str | None = None
     lot: str | None = None
     product: str | None = None
-    """The product that the line makes; if given, it must equal the bundle's name."""
+    """The product that the line makes; if given, it must be one of ``[products]``, or equal the bundle's name."""
     at: datetime
     """Time of arrival, UTC."""
     due_s: float
@@ -101,6 +103,13 @@ class Answer:
     cause: Cause | None = None
     """Set if, and only if, the answer is a fault."""
     part: str | None = None
+    lot: str | None = None
+    product: str | None = None
+    """The product that the part was judged as, or that the trigger named."""
+    selected_by: str | None = None
+    """What selected the product: ``trigger``, ``code``, ``person``, or ``ledger`` after a restart."""
+    serial: str | None = None
+    """Serial number in the code on the part."""
     score: float | None = None
     kind: str | None = None
     """For a no-go or a review, if the bundle knows defect kinds: the most likely kind, or that it is unlike any."""
@@ -141,7 +150,15 @@ class Answer:
 
 def fault(trigger: Trigger, cause: Cause, reason: str) -> Answer:
     """Return the answer for a fault that is not recorded yet."""
-    return Answer(trigger_id=trigger.id, part=trigger.part, state=State.FAULT, cause=cause, reason=reason)
+    return Answer(
+        trigger_id=trigger.id,
+        part=trigger.part,
+        lot=trigger.lot,
+        product=trigger.product,
+        state=State.FAULT,
+        cause=cause,
+        reason=reason,
+    )
 
 
 class MessageError(GonogoError):
@@ -223,6 +240,8 @@ class BundleReport:
     """The device it judges on, and why it is not the one that was asked for; ``None`` if no bundle is loaded."""
     fell_back: bool = False
     """Whether it judges on another device than the one that was asked for."""
+    product: str | None = None
+    """The product that it judges; ``None`` at a station for one product."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +255,12 @@ class WorkerReport:
     """Why every part is a fault at present; empty if parts are judged."""
     held: str = ""
     """Why no part may pass until a person acknowledges; empty if parts may pass."""
+    product: str | None = None
+    """The selected product; ``None`` at a station for one product, and before the first selection."""
+    selected_by: str | None = None
+    """What selected it, see `Answer`."""
+    resident_mb: int | None = None
+    """Memory of the worker, if the station has several products."""
     challenge_due: datetime | None = None
     challenge_passed: datetime | None = None
 
@@ -309,7 +334,7 @@ MessageT = TypeVar("MessageT")
 
 @dataclass(frozen=True, kw_only=True)
 class _Envelope(_Message, Generic[MessageT]):
-    version: Literal[2]
+    version: Literal[3]
     message: MessageT
 
 

@@ -25,6 +25,8 @@ class Metrics:
         self.started = datetime.now(UTC)
         self.answers: Counter[State] = Counter()
         self.faults: Counter[str] = Counter()
+        self.products: Counter[tuple[str, State]] = Counter()
+        """Answers by product, at a station for several."""
         self.events: Counter[str] = Counter()
         """triggers, repeats, overruns, restarts, stalls, acknowledged, undelivered."""
         self.faults_in_a_row = 0
@@ -39,6 +41,8 @@ class Metrics:
     def answered(self, answer: Answer, total_ms: float) -> None:
         """Count an answer."""
         self.answers[answer.state] += 1
+        if answer.product is not None and answer.selected_by is not None:
+            self.products[answer.product, answer.state] += 1
         if answer.cause is not None:
             self.faults[answer.cause.value] += 1
         if not answer.repeated:

@@ -15,7 +15,7 @@ from gonogo.errors import InputError, SignatureError
 from gonogo.files import folder_beside, plain_files, read_regular
 from gonogo.images import Photograph
 from gonogo.names import readable
-from gonogo.schema import Verdict
+from gonogo.schema import PartIdentity, Verdict
 from gonogo.signing import Signature, SignaturePolicy
 
 _SEAL, _SIGNATURE = "SHA256SUMS", "signature.json"
@@ -38,6 +38,8 @@ class LoadedBundle:
     device: str
     """The device it judges on, and why it is not the one that was asked for; see `gonogo.devices.DeviceUse`."""
     inspect: Callable[[Photograph], Verdict]
+    identify: Callable[[Photograph], PartIdentity | None] = lambda photograph: None
+    """Reads the codes on a part without judging it."""
     recipe: Recipe = field(default_factory=Recipe)
     """How pictures are decoded for it."""
     fell_back: bool = False
@@ -77,6 +79,7 @@ def load_model(path: Path, *, device: str | None = None, policy: SignaturePolicy
         device=str(inspector.device),
         fell_back=inspector.device.fell_back,
         inspect=inspector.inspect,
+        identify=inspector.identify,
         recipe=inspector.recipe,
         signature=inspector.signature,
     )
@@ -112,6 +115,7 @@ class ModelSlot:
         loader: Loader = load_model,
         fallback: Loader | None = None,
         trust_store: Path | None = None,
+        dispensable: bool = False,
     ) -> None:
         """Store the arguments; nothing is loaded yet.
 
@@ -122,12 +126,15 @@ class ModelSlot:
             loader: Opens a bundle.
             fallback: Opens a copy that has been in use here; defaults to ``loader``.
             trust_store: The bundle is checked again whenever this file changes.
+            dispensable: Whether other bundles judge on without this one: if it crashes a worker while it is loaded, the
+                next worker refuses it, even if no other one has been in use here.
         """
         self._source = source
         self._fallback = fallback or loader
         self._trust_store = trust_store
         self._copies = copies
         self._only = only_sha256
+        self._dispensable = dispensable
         self._loader = loader
         self._tried: tuple[object, ...] = ()
         self._lock = threading.Lock()
@@ -142,17 +149,16 @@ class ModelSlot:
         """Load the bundle at the path, or else the last good copy. The slot stays empty if neither can judge."""
         self._tried = self._signature()
         swap = self._attempt()
-        if self._next is None:
-            for folder in self._good_copies():
-                try:
-                    self._next = self._accepted(self._fallback(folder))
-                except Exception:  # noqa: BLE001  a copy may be damaged in any way; the next one may be intact
-                    continue
-                refused, signature = swap.refused, self._next.signature
-                swap = Swap(before=None, after=self._next.sha256, refused=refused, signature=signature)
-                break
         self._take(swap)
         return swap
+
+    def release(self, why: str) -> None:
+        """Unload the bundle, to be loaded again by the next `poll`; may only be called while none is being loaded.
+
+        Args:
+            why: The reason, for the status.
+        """
+        self.model, self._tried, self.trouble = None, (), why
 
     def poll(self) -> Swap | None:
         """Check the path, load a changed bundle in a thread, and return the result once it is in use or refused."""
@@ -174,6 +180,11 @@ class ModelSlot:
         return None
 
     @property
+    def loading(self) -> bool:
+        """Whether a bundle is being loaded, or waits to be taken over by `poll`."""
+        return self._thread is not None
+
+    @property
     def unsettled(self) -> bool:
         """Whether the path changed since the last attempt, or an attempt is running."""
         return self._thread is not None or self._signature() != self._tried
@@ -189,8 +200,19 @@ class ModelSlot:
         try:
             self._next = self._accepted(self._loaded())
         except Exception as error:  # noqa: BLE001  a bundle may be damaged in any way; the one in use stays
-            return Swap(before=before, after=before, refused=readable(str(error)) or type(error).__name__)
+            refused = readable(str(error)) or type(error).__name__
+            return self._fallen_back(refused) or Swap(before=before, after=before, refused=refused)
         return Swap(before=before, after=self._next.sha256, refused="", signature=self._next.signature)
+
+    def _fallen_back(self, refused: str) -> Swap | None:
+        """Load the last good copy if no bundle is in use; ``None`` if there is none."""
+        for folder in self._good_copies() if self.model is None else ():
+            try:
+                self._next = self._accepted(self._fallback(folder))
+            except Exception:  # noqa: BLE001  a copy may be damaged in any way; the next one may be intact
+                continue
+            return Swap(before=None, after=self._next.sha256, refused=refused, signature=self._next.signature)
+        return None
 
     def _loaded(self) -> LoadedBundle:
         place = self._resolved()
@@ -231,10 +253,11 @@ class ModelSlot:
             yield
             return
         with contextlib.suppress(OSError):
-            if mark.read_text(encoding="utf-8") == attempt and any(_proof(it).exists() for it in self._folders()):
+            proven = self._dispensable or any(_proof(it).exists() for it in self._folders())
+            if mark.read_text(encoding="utf-8") == attempt and proven:
                 raise InputError(
-                    f"{self._source}: this bundle crashed the worker while it was loaded. The last good bundle stays "
-                    "in use; to retry this one, copy it there again."
+                    f"{self._source}: this bundle crashed the worker while it was loaded. The last good bundle "
+                    "stays in use, if there is one; to retry this one, copy it there again."
                 )
         with contextlib.suppress(OSError):
             self._copies.mkdir(parents=True, exist_ok=True)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import JsonValue
 
-from gonogo.files import disk_is_full
-from gonogo.ledger import Row, VerdictRecord, View
-from gonogo.schema import State
+from gonogo.files import disk_is_full, free_bytes
+from gonogo.ledger import Action, Row, VerdictRecord, View
+from gonogo.names import readable
+from gonogo.schema import PartIdentity, State
 from gonogo.signing import Signature
 from gonogo.station.cameras import CameraPicture
-from gonogo.station.messages import Answer, Cause
-from gonogo.station.models import LoadedBundle
+from gonogo.station.messages import Answer, Cause, Trigger
+from gonogo.station.models import LoadedBundle, Swap
+from gonogo.station.settings import StationSettings, cameras_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,16 @@ class Outcome:
     cause: Cause | None
     views: tuple[View, ...] = ()
     model: LoadedBundle | None = None
+    product: str | None = None
+    """The product that it was judged as; ``None`` if it was not judged."""
+    selected_by: str | None = None
+    identity: PartIdentity | None = None
+    """What the codes on the part say; ``None`` if it has none."""
+
+    def part_of(self, trigger: Trigger) -> str | None:
+        """Return the name of the part, from its trigger or its code."""
+        return trigger.part or (None if self.identity is None else self.identity.name)
+
     late: bool = False
     acquired_at: datetime | None = None
     judged_at: datetime | None = None
@@ -38,12 +51,60 @@ def signature_details(signature: Signature | None) -> dict[str, JsonValue]:
     return {**signed, "key_revoked": signature.revoked}
 
 
+def record_of(trigger: Trigger, outcome: Outcome, *, station: str, timings_ms: Mapping[str, float]) -> VerdictRecord:
+    """Return the record of a part; what its code says completes what its trigger names."""
+    model, identity = outcome.model, outcome.identity or PartIdentity()
+    return VerdictRecord(
+        station=station,
+        trigger_id=trigger.id,
+        part=trigger.part or identity.name,
+        lot=trigger.lot or identity.lot,
+        product=trigger.product or outcome.product or identity.product,
+        selected_by=outcome.selected_by,
+        serial=identity.serial,
+        codes=identity.codes,
+        state=outcome.state,
+        score=max((view.score for view in outcome.views if view.score is not None), default=None),
+        reason=readable(outcome.reason),
+        cause=None if outcome.cause is None else outcome.cause.value,
+        late=outcome.late,
+        go_below=None if model is None else model.go_below,
+        no_go_above=None if model is None else model.no_go_above,
+        bundle_sha256=None if model is None else model.sha256,
+        bundle=None if model is None else readable(str(model.path)),
+        device="" if model is None else model.device,
+        views=outcome.views,
+        triggered_at=trigger.at,
+        acquired_at=outcome.acquired_at,
+        judged_at=outcome.judged_at,
+        timings_ms=timings_ms,
+    )
+
+
+def swap_action(swap: Swap, settings: StationSettings, *, at_start: bool) -> Action:
+    """Return the action that records that a bundle was loaded or refused."""
+    action = "bundle_refused" if swap.refused else "started" if at_start else "bundle_swapped"
+    details: dict[str, JsonValue] = {
+        "before": swap.before,
+        "after": swap.after,
+        "refused": readable(swap.refused),
+        **signature_details(swap.signature),
+    }
+    if at_start:
+        details["settings_sha256"] = cameras_digest(settings)
+    return Action(action=action, who=settings.station, details=details)
+
+
 def answer_of(row: Row[VerdictRecord]) -> Answer:
     """Return the answer for a recorded verdict."""
     record, named = row.record, row.record.named
     return Answer(
         trigger_id=record.trigger_id,
         part=record.part,
+        lot=record.lot,
+        product=record.product,
+        selected_by=record.selected_by,
+        serial=record.serial,
         state=record.state,
         reason=record.reason,
         cause=None if record.cause is None else Cause(record.cause),
@@ -52,6 +113,14 @@ def answer_of(row: Row[VerdictRecord]) -> Answer:
         kind_share=None if named is None else named.kind_share,
         row=row.seq,
     )
+
+
+def without_space(settings: StationSettings) -> str:
+    """Say that too little disk space is left for the ledger; empty if there is enough."""
+    free = free_bytes(settings.ledger.parent)
+    if free >= settings.min_free_mb * 1_000_000:
+        return ""
+    return f"{free / 1e6:,.0f} MB of disk space left, {settings.min_free_mb:,} MB needed (min_free_mb)"
 
 
 def stage_times(shots: list[CameraPicture], outcome: Outcome) -> dict[str, float]:

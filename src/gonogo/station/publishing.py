@@ -61,6 +61,10 @@ def snapshot(
         "stages": metrics.stages(),
         "latest": metrics.latest(),
         "bundles": [asdict(bundle) for bundle in report.bundles],
+        "products": list(settings.products),
+        "product": report.product,
+        "selected_by": report.selected_by,
+        "resident_mb": report.resident_mb,
         "pictures": report.pictures,
         "challenge_due": _iso(report.challenge_due),
         "challenge_passed": _iso(report.challenge_passed),
@@ -71,7 +75,10 @@ def snapshot(
 
 
 def _alarms(metrics: Metrics, state: StationState) -> list[str]:
-    found = [bundle.trouble for bundle in state.report.bundles]
+    found = [
+        f"product {bundle.product}: {bundle.trouble}" if bundle.product and bundle.trouble else bundle.trouble
+        for bundle in state.report.bundles
+    ]
     found += [f"device {bundle.device}" for bundle in state.report.bundles if bundle.fell_back]
     found += [state.report.held, *state.alarms, metrics.status_trouble]
     if state.faulting:

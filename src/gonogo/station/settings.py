@@ -6,6 +6,7 @@ import hashlib
 import json
 import tomllib
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
@@ -178,12 +179,21 @@ class CentreSettings(Strict):
     """Age of the oldest row that is not forwarded at which the station raises an alarm."""
 
 
+ProductName: TypeAlias = Annotated[str, Field(pattern=r"^[^\W_]([\w .-]{0,58}\w)?$")]
+"""Name of a product: it is also the name of a folder."""
+
+
 class StationSettings(Strict):
     """The contents of ``station.toml``. Paths are relative to its folder."""
 
     station: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")
-    bundle: Path
+    bundle: Path | None = None
     """The bundle's folder, a link to it, or a text file with its path. A changed bundle is loaded automatically."""
+    products: Mapping[ProductName, Path | Mapping[str, Path]] = Field(default_factory=dict, max_length=200)
+    """``[products]``, instead of ``bundle``: the bundle of each product, or one bundle for each camera by its name."""
+    memory_mb: int | None = Field(default=None, ge=1)
+    """Memory budget of the worker with ``[products]``: beyond it, the bundles that were not needed for longest are
+    unloaded. ``None`` keeps all of them loaded."""
     bundle_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """The only bundle that may judge; ``None`` accepts any that reproduces its golden frames."""
     require_signature: bool = False
@@ -222,6 +232,47 @@ class StationSettings(Strict):
     def on_device(self, device: str | None = None) -> StationSettings:
         """Return these settings with another device, if one is given."""
         return self if device is None else self.model_copy(update={"device": device})
+
+    @property
+    def only_bundle(self) -> Path:
+        """The bundle of a station without ``[products]``."""
+        assert self.bundle is not None, "settings without products have a bundle"
+        return self.bundle
+
+    def sources(self) -> dict[str | None, tuple[Path, ...]]:
+        """Return the bundle of every camera for each product; ``None`` stands for the only product of a station."""
+        if not self.products:
+            return {None: tuple(each.bundle or self.only_bundle for each in self.cameras)}
+        return {
+            name: (places,) * len(self.cameras)
+            if isinstance(places, Path)
+            else tuple(places[each.name] for each in self.cameras)
+            for name, places in self.products.items()
+        }
+
+    @model_validator(mode="after")
+    def _has_a_bundle_or_products(self) -> StationSettings:
+        if (self.bundle is None) != bool(self.products):
+            raise ValueError(f"expected either bundle or [products], found {'both' if self.products else 'neither'}")
+        if not self.products:
+            if self.memory_mb is not None:
+                raise ValueError("memory_mb: expected [products], found none: a single bundle is never unloaded")
+            return self
+        for key, given in {
+            "bundle_sha256": self.bundle_sha256,
+            "fleet": self.fleet,
+            "cameras.bundle": next((each.bundle for each in self.cameras if each.bundle is not None), None),
+        }.items():
+            if given is not None:
+                raise ValueError(f"{key}: expected none with [products], which names the bundles, found one")
+        names = {each.name for each in self.cameras}
+        for product, places in self.products.items():
+            if not isinstance(places, Path) and set(places) != names:
+                raise ValueError(
+                    f"products.{product}: expected one bundle for each camera ({', '.join(sorted(names))}), "
+                    f"found {', '.join(sorted(places)) or 'none'}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _has_one_source_of_bundles(self) -> StationSettings:
@@ -334,68 +385,13 @@ def _anchored(model: Any, folder: Path) -> Any:
             changed[name] = _anchored(value, folder)
         elif isinstance(value, tuple) and value and isinstance(value[0], Strict):
             changed[name] = tuple(_anchored(each, folder) for each in value)
+        elif isinstance(value, Mapping):
+            changed[name] = _paths_anchored(value, folder)
     return model.model_copy(update=changed)
 
 
-EXAMPLE = """\
-# One inspection station. Paths are relative to the folder of this file.
-station = "chip-line-1"
-bundle = "chip.inspector"          # a bundle, a link to one, or a text file with its path; reloaded when it changes
-ledger = "chip-line-1.ledger"      # the record; its frames are stored next to it
-state_dir = "state"                # status.json, metrics.prom, copies of the bundles in use
-# bundle_sha256 = "..."            # the only bundle that may judge
-# device = "GPU"                   # "gonogo devices" lists them; the CPU judges if this one cannot
-# require_signature = true         # judge only with bundles that are signed with a trusted key
-# trust_store = "trust.json"       # the trusted keys: gonogo bundle keys add
-window_s = 1.5                     # time limit for an answer; a later answer is a fault
-camera_timeout_s = 0.8
-queue = 8                          # parts that may wait; a further part is a fault
-min_free_mb = 500                  # with less free disk space, every part is a fault
-
-[[cameras]]                        # one for each camera; the worst picture decides
-name = "top"
-
-[cameras.camera]                   # folder, push, video_file, rtsp, v4l2, genicam or fake
-kind = "folder"
-folder = "incoming"
-
-[cameras.health]                   # "gonogo station limits PHOTOS" measures these on good pictures
-frozen = true
-darkest = 40.0
-saturated = 0.25
-sharpness = 0.1
-# size_wh = [640, 480]
-
-[trigger]                          # folder, timer, http or stdin
-kind = "folder"
-folder = "incoming"
-
-[answer]                           # stdout, file or http
-kind = "stdout"
-
-[http]                             # GET /status, /metrics, /health; POST /trigger
-port = 8791
-# token_file = "station.token"     # required if [trigger] is http
-
-[watchdog]
-restarts = 5
-within_s = 60.0
-stall_s = 5.0
-
-# [challenge]                      # regular tests with known bad parts
-# every_s = 3600.0
-# grace_s = 600.0
-# parts = ["CHALLENGE-*"]          # names of real challenge parts
-# pictures = "challenge"           # or a folder with pictures of them
-# must_be = ["no_go"]
-
-# [fleet]                          # bundles come from the centre; "bundle" is then a text file that is written
-# channel = "chip"
-# folder = "/mnt/centre/releases"  # or url = "https://centre.plant.example/releases"
-# every_s = 30.0
-
-# [centre]                         # forward the ledger to PostgreSQL; see docs/centre.md
-# url_file = "centre.url"          # postgresql://user:password@host/database; chmod 600
-# frames = "s3://plant/frames"     # or file:///folder
-"""
-"""The output of ``gonogo station example``."""
+def _paths_anchored(value: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    return {
+        key: _paths_anchored(each, folder) if isinstance(each, Mapping) else folder / each
+        for key, each in value.items()
+    }

@@ -16,6 +16,7 @@ from gonogo.ledger.frames import frames_folder
 from gonogo.report import phrases, render_page, svg
 from gonogo.report.pictures import data_uri, thumbnails
 from gonogo.schema import State
+from gonogo.station.changeover import SELECTED
 from gonogo.station.messages import Cause
 from gonogo.station.shift_report import NOTABLE, DefectCount, Event, Period, Shifts, ShiftTally
 
@@ -39,6 +40,7 @@ CAUSES = {
     Cause.LEDGER: "could not be recorded",
     Cause.DISK_FULL: "disk full",
     Cause.REUSED_ID: "id used for two parts",
+    Cause.CODE: "code unreadable or contradictory",
     Cause.CHALLENGE: "challenge test failed or overdue",
 }
 """Descriptions of the causes on the page."""
@@ -73,7 +75,7 @@ def write_shift_page(period: Period, ledger: Path, out: Path, *, shifts: Shifts 
         headline=shift_headline(period),
         subline=shift_subline(period),
         warnings=shift_warnings(period),
-        bars={tally.name: _bar(tally) for tally in (*period.shifts, *period.lots, *period.bundles)},
+        bars={tally.name: _bar(tally) for tally in (*period.shifts, *period.products, *period.lots, *period.bundles)},
         lots=period.lots[:_LOTS_SHOWN],
         kinds=[(kind, share, gallery.pictures(kind.rows)) for kind, share in _cumulative(period)],
         causes=causes,
@@ -147,6 +149,8 @@ def describe_action(action: Action) -> str:
     """Return the part of an action's details that a reader needs."""
     details = action.details
     text = next((str(details[key]) for key in ("refused", "note", "reason", "why") if details.get(key)), "")
+    if action.action == SELECTED:
+        return f"from {details.get('from') or 'none'} to {details.get('to')}"
     after = details.get("after")
     return text or (f"now {str(after)[:12]}" if after else "")
 

@@ -14,6 +14,7 @@ from gonogo.errors import InputError
 from gonogo.ledger import REVIEW, Action, ChainHead, Ledger, Row, VerdictRecord, Where, verify
 from gonogo.schema import Label, State
 from gonogo.station.challenge import ACKNOWLEDGE, CHALLENGE
+from gonogo.station.changeover import REFUSED, SELECTED
 from gonogo.station.judging import ANSWERED_FAULT
 
 SHIFT_NAMES = ("early", "late", "night")
@@ -134,6 +135,10 @@ class Period:
     shifts: tuple[ShiftTally, ...]
     lots: tuple[ShiftTally, ...]
     """Lowest first-pass yield first."""
+    products: tuple[ShiftTally, ...]
+    """Empty where no part has a product."""
+    switches: int
+    """Number of changes of the product."""
     bundles: tuple[ShiftTally, ...]
     """Named by the SHA-256 of the bundle."""
     kinds: tuple[DefectCount, ...]
@@ -185,12 +190,14 @@ def gather(
         total=_tallied(rows, lambda row: read.station)[0],
         shifts=tuple(_tallied(rows, lambda row: names[shifts.of(row.record.triggered_at)])),
         lots=tuple(sorted(_tallied(rows, lambda row: row.record.lot), key=lambda lot: (lot.first_pass or 0, lot.name))),
+        products=tuple(_tallied(rows, lambda row: row.record.product)),
+        switches=sum(each.record.action == SELECTED for each in within),
         bundles=tuple(_tallied(rows, lambda row: row.record.bundle_sha256)),
         kinds=_kinds(known, decisions),
         reviews=_review_load(rows, decisions),
         events=_events(rows),
         challenges=tuple(each for each in within if each.record.action == CHALLENGE),
-        notable=tuple(each for each in within if each.record.action in NOTABLE),
+        notable=tuple(each for each in within if _notable(each.record)),
         faults=Counter(row.record.cause for row in rows if row.record.cause is not None),
         late_answers=sum(each.record.action == ANSWERED_FAULT and each.record.about in known for each in read.actions),
         head_seq=read.head.seq,
@@ -231,11 +238,18 @@ NOTABLE = {
     "started": "the station started",
     "bundle_swapped": "the bundle was replaced",
     "bundle_refused": "a new bundle was refused",
+    SELECTED: "the product was changed",
+    REFUSED: "a product that a person selected was refused",
     "worker_restarted": "the worker was restarted",
     "undelivered": "an answer did not reach the line",
     ACKNOWLEDGE: "a person acknowledged, so parts may pass again",
 }
 """Actions that the shift report lists, with their descriptions."""
+
+
+def _notable(action: Action) -> bool:
+    """Whether an action is listed; a line may change its product with every part, so only people's changes are."""
+    return action.action in NOTABLE and (action.action != SELECTED or action.details.get("by") == "person")
 
 
 def _within(moment: datetime, since: datetime | None, until: datetime | None) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import hashlib
 import os
 import queue
 import sys
@@ -22,7 +23,8 @@ from typing import IO
 from gonogo.errors import GonogoError
 from gonogo.ledger import Action
 from gonogo.names import readable
-from gonogo.station.judging import CameraParts, Station
+from gonogo.station.cameras import CameraParts
+from gonogo.station.judging import Station
 from gonogo.station.messages import (
     BundleReport,
     Dying,
@@ -57,24 +59,40 @@ def build_station(settings: StationSettings, *, loader: Loader | None = None) ->
     fallback = loader or partial(opened, policy=replace(policy, accept_revoked=True))
     loader = loader or partial(opened, policy=policy)
     trust_store = policy.trust_store if policy.required else None
-    copies = settings.state_dir / "bundles"
-    slots: dict[Path, ModelSlot] = {}
-    cameras = []
-    for each in settings.cameras:
-        source = each.bundle or settings.bundle
-        if source not in slots:
+
+    def slot_of(source: Path, copies: str, *, several: bool, only: str | None = None) -> ModelSlot:
+        return ModelSlot(
+            source,
+            settings.state_dir / "bundles" / copies,
+            only_sha256=only,
+            loader=loader,
+            fallback=fallback,
+            trust_store=trust_store,
+            dispensable=several,
+        )
+
+    slots: dict[str | None, tuple[ModelSlot, ...]] = {}
+    for product, sources in settings.sources().items():
+        own: dict[Path, ModelSlot] = {}
+        for camera, source in zip(settings.cameras, sources, strict=True):
+            if source in own:
+                continue
+            # Named by what it judges: the last good copy of one product must never judge another.
+            copies = f"{len(own)}" if product is None else _copies_of(product, camera.name)
             only = settings.bundle_sha256 if source == settings.bundle else None
-            slots[source] = ModelSlot(
-                source,
-                copies / f"{len(slots)}",
-                only_sha256=only,
-                loader=loader,
-                fallback=fallback,
-                trust_store=trust_store,
-            )
-        opener = partial(open_camera, each.camera)
-        cameras.append(CameraParts(name=each.name, open_camera=opener, health=each.health, slot=slots[source]))
-    return Station(settings, tuple(cameras))
+            own[source] = slot_of(source, copies, several=product is not None, only=only)
+        slots[product] = tuple(own[source] for source in sources)
+    only_slots = slots.get(None, (None,) * len(settings.cameras))
+    cameras = [
+        CameraParts(name=each.name, open_camera=partial(open_camera, each.camera), health=each.health, slot=slot)
+        for each, slot in zip(settings.cameras, only_slots, strict=True)
+    ]
+    products = {product: found for product, found in slots.items() if product is not None}
+    return Station(settings, tuple(cameras), products=products)
+
+
+def _copies_of(product: str, camera: str) -> str:
+    return f"product-{hashlib.sha256(f'{product}/{camera}'.encode()).hexdigest()[:16]}"
 
 
 def serve_supervisor(station: Station, jobs: IO[str], results: IO[str]) -> int:
@@ -134,9 +152,13 @@ def report_of(station: Station) -> WorkerReport:
                 trouble=slot.trouble,
                 device=None if slot.model is None else slot.model.device,
                 fell_back=slot.model is not None and slot.model.fell_back,
+                product=product,
             )
-            for slot in station.slots
+            for product, slot in station.changeover.slots.values()
         ),
+        product=station.changeover.current,
+        selected_by=station.changeover.by,
+        resident_mb=station.changeover.resident_mb(),
         pictures=station.pictures(),
         troubles=tuple(station.find_troubles()),
         held="" if challenge is None else challenge.held,

@@ -20,7 +20,8 @@ from pathlib import Path
 from gonogo.capture import HealthLimits
 from gonogo.images import Photograph
 from gonogo.schema import Frame, Verdict
-from gonogo.station.judging import CameraParts, Station
+from gonogo.station.cameras import CameraParts
+from gonogo.station.judging import Station
 from gonogo.station.messages import Answer, Trigger
 from gonogo.station.models import LoadedBundle, ModelSlot, load_model
 from gonogo.station.settings import StationSettings, read_settings
@@ -65,7 +66,7 @@ def build_fake_station(settings: StationSettings, kind: str) -> Station:
     camera = FakeCamera(frame_of, mishap_of, delay_s=0.03, hang_s=_HANG_S)
     loader = load_model if kind == "real" else fake_model
     slot = ModelSlot(
-        settings.bundle, settings.state_dir / "bundles", loader=lambda path: _tormented(loader(path), station)
+        settings.only_bundle, settings.state_dir / "bundles", loader=lambda path: _tormented(loader(path), station)
     )
     view = CameraParts(name="main", open_camera=lambda: camera, health=HEALTH, slot=slot)
     station = TormentedStation(settings, (view,))

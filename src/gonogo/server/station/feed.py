@@ -48,6 +48,13 @@ class StationStatus:
     """Time of the status, to the minute while the station is alive."""
     since: datetime | None
     """Start time."""
+    name: str = ""
+    products: tuple[str, ...] = ()
+    """The products that it can make; empty at a station for one product."""
+    product: str | None = None
+    """The selected one; ``None`` before the first selection."""
+    selected_by: str | None = None
+    """``trigger``, ``code``, ``person``, or ``ledger`` after a restart."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -221,6 +228,10 @@ class Feed:
             # Otherwise every heartbeat would count as a change.
             at=beat.replace(second=0, microsecond=0) if status["alive"] else beat,
             since=datetime.fromisoformat(status["since"]) if "since" in status else None,
+            name=str(status.get("station", "")),
+            products=tuple(str(name) for name in status.get("products", ())),
+            product=status.get("product"),
+            selected_by=status.get("selected_by"),
         )
 
     async def _poll(self) -> None:

@@ -58,6 +58,8 @@ class Trend:
 def lay_out(recent: Sequence[Row[VerdictRecord]]) -> Trend:
     """Lay out the latest verdicts, oldest first; a verdict without a score is placed on the upper edge."""
     records = [row.record for row in recent]
+    if records and records[-1].selected_by is not None:  # scores of another product have limits of their own
+        records = [record for record in records if record.product == records[-1].product]
     # A fault has no limits; use those of the last judged part.
     judged = [record for record in records if record.go_below is not None or record.no_go_above is not None]
     go, no_go = (judged[-1].go_below, judged[-1].no_go_above) if judged else (None, None)

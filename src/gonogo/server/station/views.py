@@ -6,22 +6,26 @@ import functools
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Form, Request
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from gonogo.ledger import VerdictRecord
+from gonogo.ledger import Action, VerdictRecord
 from gonogo.server import responses
 from gonogo.server.auth.access_check import AccessCheckedRoute, identify
 from gonogo.server.auth.accounts import Accounts
 from gonogo.server.auth.visitor import Me
 from gonogo.server.context import Use
+from gonogo.server.language import N_, RefusedError
+from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.station.feed import Feed, Snapshot, TooManyStreamsError
 from gonogo.server.station.trend import lay_out
+from gonogo.station.changeover import REQUESTED
 
 BEAT_S = 2.0
 """A page without three consecutive beats shows that the connection is lost."""
@@ -32,6 +36,24 @@ def station_page(request: Request, feed: Use[Feed], me: Me) -> Response:
     """The page with the current state; its script keeps it up to date."""
     snapshot = feed.read()
     return responses.page(request, "station.html", snapshot=snapshot, pieces=_pieces(snapshot, me.language))
+
+
+def select_product(
+    request: Request,
+    feed: Use[Feed],
+    ledger_pool: Use[LedgerPool],
+    me: Me,
+    product: Annotated[str, Form(max_length=64)],
+) -> Response:
+    """Select what the station makes from now on; the station follows within a second, and records that it does."""
+    station = feed.read().station
+    if station is None or not station.alive:
+        raise RefusedError(N_("The station is not running, so no product can be selected."))
+    if product not in station.products:
+        raise RefusedError(N_("The station has no product %(name)s."), name=product)
+    ledger_pool.append(Action(action=REQUESTED, who=me.name, station=station.name, details={"product": product}))
+    done = responses.gettext_of(me)(N_("Selected. It counts for the parts that are judged from now on."))
+    return responses.back(request, "/station", done)
 
 
 async def events(request: Request, accounts: Use[Accounts], feed: Use[Feed], me: Me) -> Response:
@@ -90,7 +112,7 @@ async def _stream(feed: Feed, language: str, welcome: Callable[[], Awaitable[boo
 def _pieces(snapshot: Snapshot, language: str) -> dict[str, str]:
     """The dynamic fragments of the page as HTML, rendered once per language."""
     values = {"snapshot": snapshot, "trend": lay_out(snapshot.recent)}
-    names = ("alarms", "verdict", "counters", "trend", "faults")
+    names = ("alarms", "product", "verdict", "counters", "trend", "faults")
     return {name: responses.fill_template(language, f"station/{name}.html", **values) for name in names}
 
 
