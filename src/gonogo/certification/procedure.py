@@ -24,6 +24,7 @@ from gonogo.certification.shortfall import shortfalls
 from gonogo.certification.trust import exposures, merged, refuse_leaks, refuse_other_data, trust_notes
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Split
+from gonogo.dataset.collected import refuse_collected
 from gonogo.dataset.judged import refuse_redealt
 from gonogo.drift import DriftReference
 from gonogo.errors import DatasetError, UnfitError
@@ -132,12 +133,13 @@ def certify(
         force: Continue even if the bundle would promise less than now.
 
     Raises:
-        DatasetError: a split lacks labelled parts, too many calibration pictures cannot be judged, or a part is in two
-            splits.
+        DatasetError: a split lacks labelled parts, too many calibration pictures cannot be judged, a part is in two
+            splits, or a picture that a rule collected from the line is in another split than train.
         UnfitError: the bundle would promise less than now.
     """
     promise = promise or Promise()
     refuse_leaks(dataset)
+    refuse_collected(dataset)
     refuse_redealt(dataset)
     recorder = Recorder(inspector, dataset)
     val = evaluate(recorder, dataset, (Split.VAL,), with_regions=False)

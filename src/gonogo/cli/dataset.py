@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gonogo.cli.dataset_collect import collect_command
 from gonogo.cli.dataset_revisions import (
     compare_command,
     prune_command,
@@ -313,6 +314,7 @@ def _print_counts(dataset: Dataset) -> None:
 for command in (
     synth_command,
     doubts_command,
+    collect_command,
     revisions_command,
     compare_command,
     restore_command,

@@ -10,12 +10,11 @@ from gonogo import images
 from gonogo.dataset import Dataset, Sample, Split, locked, record_change
 from gonogo.errors import GonogoError
 from gonogo.files import write_beside
+from gonogo.workflow.collecting import SUFFIXES
 from gonogo.workflow.made_with import sha256_of
 
 FOLDER = "reviewed"
 """Folder in the data set for these pictures, named by their SHA-256; the server uses the same names."""
-_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp"}
-_SUFFIXES |= {"MPO": ".jpg", "GIF": ".gif", "AVIF": ".avif", "HEIF": ".heic"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +127,7 @@ def _decided(path: Path) -> tuple[list[Decided], int]:
                     continue
                 try:
                     data = ledger.frames.read(view.frame_sha256)
-                    suffix = _SUFFIXES[images.read_header(data).format]
+                    suffix = SUFFIXES[images.read_header(data).format]
                 except (GonogoError, KeyError):
                     gone += 1
                     continue
