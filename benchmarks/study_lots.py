@@ -1,23 +1,31 @@
 """Does a promise hold when the parts of a lot fail together? ``make study-lots``; QUICK=1 makes fewer draws.
 
-Scores of bad parts are drawn with a known correlation within lots, each calibration chooses its threshold by the rule of
-the certificate, and the true escape rate behind the threshold is computed. A bound covers if the true rate is below it.
+Scores of bad parts are drawn with a known correlation within lots, each calibration chooses its threshold by the rule
+of the certificate, and the true escape rate behind the threshold is computed. A bound covers if that rate is below it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 
 import numpy as np
+from rich.table import Table
 from scipy import special
 
+from command import print_figures, run
 from gonogo.operating_point import allowed_errors, clopper_pearson
 from gonogo.operating_point.lots import clustered_bound, effective_parts, lot_correlation, worst_case_bound
-from gonogo.progress import track
+from gonogo.progress import console, track
 
 MAX_ESCAPE, DELTA = 0.05, 0.05
+_COLUMNS = (
+    "certificate_kept",
+    "by_correlation_kept",
+    "by_correlation_mean",
+    "worst_case_kept",
+    "worst_case_mean",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +38,7 @@ class Scenario:
 
     @property
     def name(self) -> str:
+        """Name in the table."""
         return f"{self.lots} lots of {self.size}, correlation {self.correlation:g}"
 
 
@@ -89,15 +98,14 @@ def main() -> None:
     given = options.parse_args()
     draws = 300 if given.quick else 4000
     rows = [measure(scenario, draws, given.seed) for scenario in track(SCENARIOS, "Scenarios")]
-    print("| bad parts | certificate 5 % kept | bound by correlation kept | its mean | worst case kept | its mean |")
-    print("|---|---|---|---|---|---|")
+    table = Table()
+    for heading in ("bad parts", "certificate 5 % kept", "by correlation kept", "mean", "worst case kept", "mean"):
+        table.add_column(heading, justify="left" if heading == "bad parts" else "right")
     for row in rows:
-        print(
-            f"| {row['scenario']} | {row['certificate_kept']:.1%} | {row['by_correlation_kept']:.1%} "
-            f"| {row['by_correlation_mean']:.1%} | {row['worst_case_kept']:.1%} | {row['worst_case_mean']:.1%} |"
-        )
-    print(json.dumps({"max_escape": MAX_ESCAPE, "confidence": 1 - DELTA, "seed": given.seed, "rows": rows}))
+        table.add_row(str(row["scenario"]), *(f"{row[name]:.1%}" for name in _COLUMNS))
+    console.print(table)
+    print_figures({"max_escape": MAX_ESCAPE, "confidence": 1 - DELTA, "seed": given.seed, "rows": rows})
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -16,6 +16,7 @@ from gonogo import operating_point as points
 from gonogo.bundle import Bundle
 from gonogo.certification.golden import choose_golden, replaced_files
 from gonogo.certification.judged_parts import certify_judged, note_judged
+from gonogo.certification.lots import lot_checks
 from gonogo.certification.records import EVIDENCE
 from gonogo.certification.reference import Recorder, make_reference
 from gonogo.certification.restore import refuse_losses
@@ -32,9 +33,12 @@ from gonogo.evaluate import Evaluation, evaluate, require_judged
 from gonogo.inspector import Inspector
 from gonogo.manifest import Golden
 from gonogo.operating_point import KindClaims, Loss, Promise, TradeoffPoint
+from gonogo.operating_point.lots import LotCheck, to_record
 from gonogo.operating_point.tradeoff import RATES
 from gonogo.runtime import runtime_environment
 from gonogo.schema import DefectMap, Label, OperatingPoint, Scores
+from gonogo.validity import KEY as VALIDITY
+from gonogo.validity import Validity, starting_now
 
 UNNAMED = "unnamed"
 """Kind of bad parts without a named defect kind."""
@@ -60,6 +64,9 @@ class Certified:
     maps: Mapping[str, DefectMap]
     """The defect map of each val and calibrate picture, by file name."""
     warnings: tuple[str, ...]
+    validity: Validity
+    lots: tuple[LotCheck, ...] = ()
+    """How far each certified limit would move if the parts of a lot fail together; for information."""
     golden: tuple[Golden, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Scores, evidence, reference and golden frames, by their names in the bundle."""
@@ -159,6 +166,8 @@ def certify(
         recorder, val, calibrate, guard_share=promise.guard, bad_share=promise.bad_share
     )
     lacking += [each.sentence() for each in shortfalls(dataset, promise) if promise.costs is None]
+    lots = lot_checks(calibrate, dataset, point)
+    few = [sentence for check in lots if (sentence := check.warning())]
     trust = trust_notes(dataset, calibrate, alike, merging=promise.merge_near_duplicates)
     found = Certified(
         promise=promise,
@@ -171,7 +180,9 @@ def certify(
         val=val,
         calibrate=calibrate,
         maps=recorder.maps,
-        warnings=(*trust, *lacking, *(f"The new promise is weaker. {loss.sentence}" for loss in lost)),
+        validity=starting_now(days=promise.valid_days, parts=promise.valid_parts),
+        lots=lots,
+        warnings=(*trust, *few, *lacking, *(f"The new promise is weaker. {loss.sentence}" for loss in lost)),
     )
     golden, frames = choose_golden(inspector, dataset, (*val.pictures, *calibrate.pictures), point)
     return replace(found, golden=golden, files={**_records(found, dataset), **frames})
@@ -226,6 +237,8 @@ def _evidence(made: Certified, dataset: Dataset) -> dict[str, Any]:
         "review_rate": made.review_rate,
         "kinds": {} if made.kinds is None else {kind: asdict(claim) for kind, claim in made.kinds.claims.items()},
         "tradeoff": [tradeoff_to_json(setting) for setting in made.tradeoff],
+        VALIDITY: made.validity.model_dump(mode="json"),
+        "lots": [to_record(check) for check in made.lots],
         "refusals": list(made.refusals),
         "warnings": list(made.warnings),
     }

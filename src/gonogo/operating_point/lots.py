@@ -16,7 +16,6 @@ and Pearson for this effective number (Korn and Graubard, Survey Methodology 24,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -177,9 +176,7 @@ def worst_case_bound(allowed: int, lots: int, delta: float) -> float:
 
 
 def to_record(check: LotCheck) -> dict[str, float | int | str]:
-    """Return the check as a JSON object."""
-    content = {name: getattr(check, name) for name in check.__dataclass_fields__}
-    return {
-        key: round(value, 6) if isinstance(value, float) and math.isfinite(value) else value
-        for key, value in content.items()
-    }
+    """Return the check as a JSON object, with its sentence."""
+    numbers = {name: getattr(check, name) for name in check.__dataclass_fields__}
+    rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in numbers.items()}
+    return rounded | {"sentence": check.sentence()}

@@ -20,6 +20,7 @@ from gonogo.schema import State, Verdict
 from gonogo.station.cameras import CameraPicture, CameraThread
 from gonogo.station.challenge import Challenges
 from gonogo.station.cycle import Cycle, Step
+from gonogo.station.expiry import ExpiryWatch
 from gonogo.station.ledger_handle import LedgerHandle, Opener, open_ledger
 from gonogo.station.messages import Answer, Cause, Trigger, fault
 from gonogo.station.models import ModelSlot, Swap
@@ -56,6 +57,7 @@ class Station:
         self.settings = settings
         self._ledger = LedgerHandle(settings.ledger, settings.state_dir, open_ledger, station=settings.station)
         self._clock, self._now = clock, now
+        self.expiry = ExpiryWatch(settings, ledger=self._ledger.open, now=now)
         self._parts = views
         frames = FrameStore(frames_folder(settings.ledger))
         self._views = [CameraThread(each.name, each.open_camera, each.health, frames) for each in views]
@@ -132,7 +134,7 @@ class Station:
             cycle.to(Step.INSPECTING)
             outcome = self._inspect(trigger, shots)
         cycle.to(Step.COMMITTING)
-        answer = self._commit(trigger, self._limited(trigger, outcome), cycle, shots)
+        answer = self._commit(trigger, self.expiry.limited(self._limited(trigger, outcome)), cycle, shots)
         kept = all(shot.frame_sha256 is not None for shot in shots)
         self._settle(trigger, stored=answer.row is not None and kept)
         cycle.to(Step.ANSWERING)
@@ -369,6 +371,7 @@ class Station:
                 timings_ms=timings_ms,
             )
         )
+        self.expiry.judged(row.record.bundle_sha256)
         return answer_of(row)
 
     def _record_challenge(self, trigger: Trigger, outcome: Outcome, answer: Answer) -> None:

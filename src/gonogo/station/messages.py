@@ -223,6 +223,8 @@ class BundleReport:
     """The device it judges on, and why it is not the one that was asked for; ``None`` if no bundle is loaded."""
     fell_back: bool = False
     """Whether it judges on another device than the one that was asked for."""
+    expiry: str = ""
+    """That the certificate has expired, or will soon; empty otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,7 @@ def snapshot(
 
 def _alarms(metrics: Metrics, state: StationState) -> list[str]:
     found = [bundle.trouble for bundle in state.report.bundles]
+    found += [bundle.expiry for bundle in state.report.bundles]
     found += [f"device {bundle.device}" for bundle in state.report.bundles if bundle.fell_back]
     found += [state.report.held, *state.alarms, metrics.status_trouble]
     if state.faulting:

@@ -178,6 +178,13 @@ class CentreSettings(Strict):
     """Age of the oldest row that is not forwarded at which the station raises an alarm."""
 
 
+class ExpirySettings(Strict):
+    """``[expiry]``: what happens when the certificate of the bundle has expired."""
+
+    after: Literal["warn", "review"] = "warn"
+    """``warn``: an alarm. ``review``: also, no part passes without a person."""
+
+
 class StationSettings(Strict):
     """The contents of ``station.toml``. Paths are relative to its folder."""
 
@@ -210,6 +217,7 @@ class StationSettings(Strict):
     challenge: ChallengeSettings | None = None
     fleet: FleetSettings | None = None
     centre: CentreSettings | None = None
+    expiry: ExpirySettings = ExpirySettings()
 
     @field_validator("cameras")
     @classmethod
@@ -393,6 +401,9 @@ stall_s = 5.0
 # channel = "chip"
 # folder = "/mnt/centre/releases"  # or url = "https://centre.plant.example/releases"
 # every_s = 30.0
+
+# [expiry]                         # the certificate of the bundle has expired: an alarm, or every go to review
+# after = "review"                 # default "warn"
 
 # [centre]                         # forward the ledger to PostgreSQL; see docs/centre.md
 # url_file = "centre.url"          # postgresql://user:password@host/database; chmod 600

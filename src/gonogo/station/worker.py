@@ -134,6 +134,7 @@ def report_of(station: Station) -> WorkerReport:
                 trouble=slot.trouble,
                 device=None if slot.model is None else slot.model.device,
                 fell_back=slot.model is not None and slot.model.fell_back,
+                expiry=station.expiry.standing(slot.model).sentence,
             )
             for slot in station.slots
         ),
