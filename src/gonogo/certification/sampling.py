@@ -1,8 +1,8 @@
 """Recertification from a designated random sample of production; see `gonogo.ledger.sampling`.
 
 The thresholds stay as they are: they were fixed before the sample was drawn, so the counts on the sample have exact
-binomial bounds. Parts that nobody labelled count against the promise: an unlabelled go as an escape, an unlabelled no-go
-as a rejected good part.
+binomial bounds. Parts that nobody labelled count against the promise: an unlabelled go as an escape, an unlabelled
+no-go as a rejected good part.
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ def sample_command(
         return
     for row in rows:
         typer.echo(
-            f"{row['name']}: {row['drawn']} of {row['parts']} parts drawn, one in {row['one_in']} since row {row['row']}"
+            f"{row['name']}: {row['drawn']} of {row['parts']} parts drawn, "
+            f"one in {row['one_in']} since row {row['row']}"
         )
     if not rows:
         typer.echo("No samples. Schedule one with --name.")

@@ -211,7 +211,9 @@ def _kept(samples: Sequence[Sample], rows: np.ndarray, groups: int) -> np.ndarra
 
 
 def _require_several_lots(samples: Sequence[Sample], groups: Sequence[int], fractions: Fractions) -> None:
-    number, count = Counter(groups).most_common(1)[0]
+    # Pictures that a rule collected are in train anyway, however many of one lot there are.
+    free = [group for sample, group in zip(samples, groups, strict=True) if not train_only(sample)]
+    number, count = Counter(free).most_common(1)[0] if free else (0, 0)
     if count <= max(fractions) * len(samples):
         return
     inside = {sample.lot for sample, group in zip(samples, groups, strict=True) if group == number}

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
 from gonogo.errors import InputError
 from gonogo.ledger.queries import Where
 from gonogo.ledger.records import Action, Row, VerdictRecord
@@ -63,7 +65,7 @@ def schedule_sample(ledger: Ledger, name: str, *, one_in: int, parts: int, most_
         )
     if any(each.name == name for each in schedules(ledger)):
         raise InputError(f"sample {name}: the ledger has a sample of this name already. Choose another name.")
-    details = {"name": name, "one_in": one_in, "parts": parts, "most_bad": most_bad}
+    details: dict[str, JsonValue] = {"name": name, "one_in": one_in, "parts": parts, "most_bad": most_bad}
     return _schedule(ledger.append_action(Action(action=SCHEDULED, who=who, details=details)))
 
 
