@@ -159,6 +159,11 @@ study-ablation: setup
 study-claims: setup
 	$(MEASURE) study_claims $(STUDY)
 
+# Does a promise hold when the parts of a lot fail together? Coverage of the certificate and of its two checks by lot.
+.PHONY: study-lots
+study-lots: setup
+	$(MEASURE) study_lots$(QUICKLY)
+
 # Latency by framework, topology and device, in one run; QUICK=1 leaves out torch.compile. ARGS='--only resnet50'
 .PHONY: study-frameworks
 study-frameworks: setup

@@ -123,14 +123,14 @@ def test_pictures_without_label_take_the_one_they_are_added_with(tmp_path: Path,
     assert "6 unlabelled pictures received a label." in added.notes
 
 
-def test_adding_under_another_label_is_refused_and_changes_nothing(tmp_path: Path, draw: Draw) -> None:
+def test_adding_under_another_label_keeps_the_first_and_lists_the_conflict(tmp_path: Path, draw: Draw) -> None:
     import_folder(parts(tmp_path / "source", draw), tmp_path / "data")
-    before = sorted(tmp_path.joinpath("data").rglob("*"))
+    before = Dataset.read(tmp_path / "data").samples
     save(tmp_path / "more/bad/x.png", images.load_picture(tmp_path / "source/good/0.png"))
     save(tmp_path / "more/good/y.png", draw())
-    with pytest.raises(DatasetError, match="different labels"):
-        add_folder(tmp_path / "more", tmp_path / "data")
-    assert sorted(tmp_path.joinpath("data").rglob("*")) == before
+    added = add_folder(tmp_path / "more", tmp_path / "data")
+    assert len(added.conflicts) == 1
+    assert Dataset.read(tmp_path / "data").samples[: len(before)] == before
 
 
 def test_the_command_adds_and_says_what_it_did(tmp_path: Path, draw: Draw) -> None:

@@ -158,6 +158,18 @@ class CascadeRule(Strict):
     """Number of those pictures that the teacher judged."""
 
 
+class DataRevision(Strict):
+    """The revision of the data set that a bundle was trained on; see `gonogo.dataset.history`."""
+
+    dataset: str
+    """Name of the data set's folder."""
+    number: int = Field(ge=1)
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"revision {self.number} of {self.dataset} ({self.sha256[:16]})"
+
+
 class Manifest(Strict):
     """``inspector.json``."""
 
@@ -186,6 +198,8 @@ class Manifest(Strict):
     """Training options, seeds and metrics, for information; ``gonogo bundle learn`` reads the options."""
     data_fingerprint: str = ""
     """SHA-256 over the records and pictures of the training data."""
+    data_revision: DataRevision | None = None
+    """The revision of the data set at that time; ``None`` if it was not recorded."""
     distilled: ParentComparison | None = None
     """For a distilled bundle, the comparison with its teacher."""
     cascade: CascadeRule | None = None

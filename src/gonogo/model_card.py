@@ -46,7 +46,8 @@ def model_card(manifest: Manifest) -> str:
         f"- Arithmetic: {manifest.precision} on {manifest.proven_on.get('processor', 'unknown')}, "
         f"OpenVINO {manifest.proven_on.get('openvino', 'unknown')}",
         f"- {'Trained on' if manifest.classifier.imported is None else 'Certified with'} data "
-        f"{manifest.data_fingerprint[:16] or 'unknown'}",
+        f"{manifest.data_fingerprint[:16] or 'unknown'}"
+        + ("" if manifest.data_revision is None else f", {manifest.data_revision}"),
         *_origins(manifest),
         "",
     ]

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from gonogo.array_types import Float32, UInt8
-from gonogo.config import REST, USUAL_SENSITIVITY, IgnoreZone, InspectZone, Zone
+from gonogo.config import REST, USUAL_SENSITIVITY, CodeZone, IgnoreZone, InspectZone, Zone
 from gonogo.errors import InputError
 from gonogo.images.geometry import box_around, side_lengths
 from gonogo.images.regions import pixel_window
@@ -71,9 +71,9 @@ def hidden(place: Place, zones: Sequence[Zone], size_wh: tuple[int, int]) -> Mas
     return mask
 
 
-def ignored(zones: Sequence[Zone]) -> list[IgnoreZone]:
-    """The ignore zones among some zones."""
-    return [zone for zone in zones if isinstance(zone, IgnoreZone)]
+def ignored(zones: Sequence[Zone]) -> list[IgnoreZone | CodeZone]:
+    """The zones that are blanked: ignore zones, and codes, which change from part to part."""
+    return [zone for zone in zones if isinstance(zone, (IgnoreZone, CodeZone))]
 
 
 def inspected(zones: Sequence[Zone]) -> list[InspectZone]:

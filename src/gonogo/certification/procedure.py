@@ -16,6 +16,7 @@ from gonogo import operating_point as points
 from gonogo.bundle import Bundle
 from gonogo.certification.golden import choose_golden, replaced_files
 from gonogo.certification.judged_parts import certify_judged, note_judged
+from gonogo.certification.lots import lot_checks
 from gonogo.certification.records import EVIDENCE
 from gonogo.certification.reference import Recorder, distances_of, make_reference
 from gonogo.certification.restore import refuse_losses
@@ -24,6 +25,7 @@ from gonogo.certification.shortfall import shortfalls
 from gonogo.certification.trust import exposures, merged, refuse_leaks, refuse_other_data, trust_notes
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Split
+from gonogo.dataset.collected import refuse_collected
 from gonogo.dataset.judged import refuse_redealt
 from gonogo.drift import DriftReference
 from gonogo.errors import DatasetError, UnfitError
@@ -31,9 +33,12 @@ from gonogo.evaluate import Evaluation, evaluate, require_judged
 from gonogo.inspector import Inspector
 from gonogo.manifest import Golden
 from gonogo.operating_point import KindClaims, Loss, Promise, TradeoffPoint
+from gonogo.operating_point.lots import LotCheck, to_record
 from gonogo.operating_point.tradeoff import RATES
 from gonogo.runtime import runtime_environment
 from gonogo.schema import DefectMap, Label, OperatingPoint, Scores
+from gonogo.validity import KEY as VALIDITY
+from gonogo.validity import Validity, starting_now
 from gonogo.zoning import zones_digest
 
 UNNAMED = "unnamed"
@@ -61,6 +66,9 @@ class Certified:
     maps: Mapping[str, DefectMap]
     """The defect map of each val and calibrate picture, by file name."""
     warnings: tuple[str, ...]
+    validity: Validity
+    lots: tuple[LotCheck, ...] = ()
+    """How far each certified limit would move if the parts of a lot fail together; for information."""
     golden: tuple[Golden, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Scores, evidence, reference and golden frames, by their names in the bundle."""
@@ -134,12 +142,13 @@ def certify(
         force: Continue even if the bundle would promise less than now.
 
     Raises:
-        DatasetError: a split lacks labelled parts, too many calibration pictures cannot be judged, or a part is in two
-            splits.
+        DatasetError: a split lacks labelled parts, too many calibration pictures cannot be judged, a part is in two
+            splits, or a picture that a rule collected from the line is in another split than train.
         UnfitError: the bundle would promise less than now.
     """
     promise = promise or Promise()
     refuse_leaks(dataset)
+    refuse_collected(dataset)
     refuse_redealt(dataset)
     recorder = Recorder(inspector, dataset)
     val = evaluate(recorder, dataset, (Split.VAL,), with_regions=False)
@@ -160,6 +169,8 @@ def certify(
         recorder, val, calibrate, guard_share=promise.guard, bad_share=promise.bad_share
     )
     lacking += [each.sentence() for each in shortfalls(dataset, promise) if promise.costs is None]
+    lots = lot_checks(calibrate, dataset, point)
+    few = [sentence for check in lots if (sentence := check.warning())]
     trust = trust_notes(dataset, calibrate, alike, merging=promise.merge_near_duplicates)
     found = Certified(
         promise=promise,
@@ -172,7 +183,9 @@ def certify(
         val=val,
         calibrate=calibrate,
         maps=recorder.maps,
-        warnings=(*trust, *lacking, *(f"The new promise is weaker. {loss.sentence}" for loss in lost)),
+        validity=starting_now(days=promise.valid_days, parts=promise.valid_parts),
+        lots=lots,
+        warnings=(*trust, *few, *lacking, *(f"The new promise is weaker. {loss.sentence}" for loss in lost)),
     )
     golden, frames = choose_golden(inspector, dataset, (*val.pictures, *calibrate.pictures), point)
     return replace(found, golden=golden, files={**_records(found, dataset), **frames})
@@ -228,6 +241,8 @@ def _evidence(made: Certified, dataset: Dataset) -> dict[str, Any]:
         "guard": None if made.reference is None or made.reference.guard is None else asdict(made.reference.guard),
         "kinds": {} if made.kinds is None else {kind: asdict(claim) for kind, claim in made.kinds.claims.items()},
         "tradeoff": [tradeoff_to_json(setting) for setting in made.tradeoff],
+        VALIDITY: made.validity.model_dump(mode="json"),
+        "lots": [to_record(check) for check in made.lots],
         "refusals": list(made.refusals),
         "warnings": list(made.warnings),
     }

@@ -1,3 +1,5 @@
 """Names of the files that `gonogo certify` writes into a bundle."""
 
-EVIDENCE = "evidence.json"
+from gonogo.validity import EVIDENCE
+
+__all__ = ["EVIDENCE"]

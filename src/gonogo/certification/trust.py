@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from gonogo.bundle import Bundle
-from gonogo.dataset import Dataset, Sample, Split, fingerprint
+from gonogo.dataset import Dataset, Sample, Split, compare, describe_counts, fingerprint, revisions
 from gonogo.dataset.duplicates import components, near_duplicates, picture_hashes
 from gonogo.errors import DatasetError
 from gonogo.evaluate import Evaluation
@@ -24,9 +24,20 @@ def refuse_other_data(bundle: Bundle, dataset: Dataset) -> None:
     if bundle.manifest.data_fingerprint != fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)):
         raise DatasetError(
             f"{dataset.root}: expected the data set that {bundle.root} was trained on, found another one, or its "
-            "train or val pictures have changed. It cannot certify this inspector: name the right data set, or train "
-            "again on this one."
+            f"train or val pictures have changed.{_since(bundle, dataset)} It cannot certify this inspector: name the "
+            "right data set, or train again on this one."
         )
+
+
+def _since(bundle: Bundle, dataset: Dataset) -> str:
+    """What changed since the revision that the inspector was trained on, if this data set has it."""
+    trained = bundle.manifest.data_revision
+    known = {} if trained is None else {each.sha256: each.number for each in revisions(dataset.root)}
+    if trained is None or trained.sha256 not in known:
+        return ""
+    last = max(known.values())
+    shown = describe_counts(compare(dataset.root, trained.number, last).counts())
+    return f" Since {trained}: {shown}. Back to it: gonogo dataset restore {dataset.root} {trained.number}."
 
 
 def refuse_leaks(dataset: Dataset) -> None:

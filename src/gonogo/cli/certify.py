@@ -81,6 +81,23 @@ def certify_command(
     merge_near_duplicates: Annotated[
         bool, typer.Option("--merge-near-duplicates", help="Count near-duplicate pictures as one part.")
     ] = False,
+    valid_days: Annotated[
+        float, typer.Option(min=0.0, help="How long the certificate is valid, in days; 0 for no limit.")
+    ] = 365.0,
+    valid_parts: Annotated[
+        int, typer.Option(min=0, help="How many parts a station may judge with the certificate; 0 for no limit.")
+    ] = 0,
+    sample: Annotated[
+        str | None,
+        typer.Option(
+            help="Renew the certificate by this random sample of production instead: DATASET holds its labelled "
+            "pictures, and the thresholds stay.",
+            show_default=False,
+        ),
+    ] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="The ledger of --sample; the result is recorded in it.", show_default=False)
+    ] = None,
     tradeoff: Annotated[
         Path | None, typer.Option(help="Write the trade-off curve to this .html or .svg file.", metavar="FILE")
     ] = None,
@@ -113,6 +130,12 @@ def certify_command(
         from gonogo.cli.revisions import show_revisions
 
         return show_revisions(bundle, restore, force=force, as_json=as_json)
+    if sample is not None:
+        from gonogo.cli.sampling import certify_by_sample, require_sample
+
+        data, rows = require_sample(dataset, ledger)
+        days, parts = valid_days or None, valid_parts or None
+        return certify_by_sample(bundle, data, sample, rows, days=days, parts=parts, as_json=as_json)
     if dataset is None:
         raise InputError("certify: expected the data set that the inspector was trained on. Add it after the bundle.")
     chosen_costs = None if costs is None else _costs(costs)
@@ -128,6 +151,8 @@ def certify_command(
         bad_share=bad_share,
         guard=guard or None,
         merge_near_duplicates=merge_near_duplicates,
+        valid_days=valid_days or None,
+        valid_parts=valid_parts or None,
     )
     if tradeoff is not None and tradeoff.suffix.lower() not in (".html", ".svg"):
         raise InputError(f"--tradeoff {tradeoff}: expected a name that ends in .html or .svg.")
@@ -175,6 +200,7 @@ def _as_json(made: Recertified) -> dict[str, Any]:
 
     from gonogo import operating_point as points
     from gonogo.certification import tradeoff_to_json
+    from gonogo.operating_point.lots import to_record
 
     guard = None if made.reference is None else made.reference.guard
     return {
@@ -193,6 +219,8 @@ def _as_json(made: Recertified) -> dict[str, Any]:
         },
         "tradeoff": [tradeoff_to_json(setting) for setting in made.tradeoff],
         "guard": guard and {**asdict(guard), "false_alarm_interval": guard.false_alarm_interval()},
+        "validity": made.validity.model_dump(mode="json"),
+        "lots": [to_record(check) for check in made.lots],
         "drift_watches": 0 if made.reference is None else len(made.reference.watches),
         "refusals": list(made.refusals),
         "warnings": list(made.warnings),
@@ -222,6 +250,9 @@ def _print(made: Recertified, tradeoff: Path | None) -> None:
         )
     if made.reference is not None and made.reference.guard is not None:
         console.print(made.reference.guard.sentence())
+    console.print(made.validity.sentence())
+    for check in made.lots:
+        console.print(check.sentence())
     for warning in made.warnings:
         console.print(f"Note: {warning}", style="yellow")
     console.print(

@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gonogo.cli.dataset_collect import collect_command
+from gonogo.cli.dataset_revisions import (
+    compare_command,
+    prune_command,
+    remove_command,
+    restore_command,
+    revisions_command,
+)
 from gonogo.cli.doubts import doubts_command
 from gonogo.cli.synth import synth_command
 
@@ -117,11 +125,14 @@ def add_command(
     part_regex: Annotated[str | None, typer.Option(help="As for dataset import.")] = None,
     lot_regex: Annotated[str | None, typer.Option(help="As for dataset import.")] = None,
     unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Include pictures without a label.")] = False,
+    relabel: Annotated[
+        bool, typer.Option("--relabel", help="Where the data set has a picture with another label, take that of SRC.")
+    ] = False,
     splits: Splits = None,
     seed: Seed = 0,
     split_within_lots: WithinLots = False,
 ) -> None:
-    """Add photographs to a data set. Existing pictures keep their labels and splits."""
+    """Add photographs to a data set. Existing pictures keep their labels and splits; conflicts are listed."""
     from gonogo.dataset import ImportOptions, add_folder
 
     options = ImportOptions(
@@ -133,10 +144,11 @@ def add_command(
         fractions=_fractions(splits),
         seed=seed,
         split_within_lots=split_within_lots,
+        relabel=relabel,
     )
     added = add_folder(source, dataset, options)
     _print_counts(added.dataset)
-    for note in added.notes:
+    for note in (*added.notes, *added.conflicts):
         typer.echo(note)
 
 
@@ -201,7 +213,7 @@ def split_command(
     """
     from dataclasses import replace
 
-    from gonogo.dataset import Dataset, Fractions, locked, resplit, with_groups
+    from gonogo.dataset import Dataset, Fractions, locked, record_change, resplit, with_groups
     from gonogo.errors import InputError
 
     if for_escape is not None and splits is not None:
@@ -211,7 +223,7 @@ def split_command(
     fractions = _fractions(splits) or Fractions()
     groups = {sample.file_name: sample.group for sample in with_groups(Dataset.read(dataset))}
     with locked(dataset):
-        data = Dataset.read(dataset)  # labels may have changed during the search for duplicates
+        before = data = Dataset.read(dataset)  # labels may have changed during the search for duplicates
         grouped = [
             sample.model_copy(update={"group": groups.get(sample.file_name, sample.group)}) for sample in data.samples
         ]
@@ -221,7 +233,7 @@ def split_command(
             fractions = fractions_for_escape(grouped, for_escape, seed=seed, within_lots=split_within_lots)
             typer.echo(f"Splits: {as_text(fractions)}")
         data = replace(data, samples=resplit(grouped, fractions, seed, within_lots=split_within_lots))
-        data.write()
+        record_change(dataset, data.samples, what="split", details={"seed": seed}, before=before.samples)
     _print_counts(data)
     _print_shortfalls(data, seed)
 
@@ -299,5 +311,14 @@ def _print_counts(dataset: Dataset) -> None:
     Console().print(table)
 
 
-for command in (synth_command, doubts_command):
+for command in (
+    synth_command,
+    doubts_command,
+    collect_command,
+    revisions_command,
+    compare_command,
+    restore_command,
+    remove_command,
+    prune_command,
+):
     app.command(command.__name__.removesuffix("_command"))(command)

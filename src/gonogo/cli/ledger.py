@@ -11,6 +11,7 @@ import typer
 from gonogo.cli import centre
 from gonogo.cli.centre import ChainName, LedgerFile, Place
 from gonogo.cli.replay import replay_command
+from gonogo.cli.sampling import sample_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,6 +203,7 @@ def _line(row: Row[Record]) -> str:
 
 
 app.command("replay")(replay_command)
+app.command("sample")(sample_command)
 app.command("prepare")(centre.prepare_command)
 app.command("migrate")(centre.migrate_command)
 app.command("forward")(centre.forward_command)

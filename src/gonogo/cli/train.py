@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from gonogo.cli.certify import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP, GoWithoutPromiseOption, RejectOption
+from gonogo.cli.dataset_revisions import say_changed_since, say_revision
 from gonogo.cli.train_options import (
     FINE_TUNING,
     INPUT,
@@ -305,6 +306,7 @@ def train_command(
     if out is None:
         raise InputError("--out: expected the bundle to create, for example --out parts.inspector; found none.")
     data, sheet = Dataset.read(dataset), sheet or sheet_of(out)
+    say_revision(data, out)
     _print_shortfalls(data, options.promise)
     made = train_inspector(data, out, options, overwrite=overwrite, sheet=sheet)
     point = made.bundle.manifest.operating_point
@@ -313,6 +315,7 @@ def train_command(
         console.print(made.unseen.sentence())
     for sentence in describe_point(point):
         console.print(sentence)
+    say_changed_since(data)
     console.print(f"Training pictures as the network sees them: {sheet}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Wrote {out} ({made.bundle.sha256[:16]}). Next: gonogo evaluate {out} {dataset}")
 

@@ -7,7 +7,8 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,16 @@ from gonogo import images
 from gonogo.dataset.annotations import beside, read_annotations
 from gonogo.dataset.checking import parts_with_both_labels
 from gonogo.dataset.describing import Joined, joined
+from gonogo.dataset.history import record_change
+from gonogo.dataset.known_pictures import KnownPictures, named
 from gonogo.dataset.layouts import Found, read_layout
 from gonogo.dataset.marks import Annotations, Described
 from gonogo.dataset.reading import Reading, Unreadable, near_groups, read_all, read_pictures
-from gonogo.dataset.records import Dataset, Sample, locked, write_metadata
+from gonogo.dataset.records import Dataset, Sample, locked
 from gonogo.dataset.splits import Fractions, assign_splits, complete_splits, gaps, groups_of, resplit
 from gonogo.errors import DatasetError
 from gonogo.files import folder_beside
+from gonogo.names import readable
 from gonogo.schema import Label
 
 
@@ -50,6 +54,8 @@ class ImportOptions:
     """Shares of the splits; ``None`` keeps the splits of the source, or makes default ones if it has none."""
     seed: int = 0
     split_within_lots: bool = False
+    relabel: bool = False
+    """Whether the labels of an added folder replace those of pictures that the data set has; see `add_folder`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,8 @@ class Imported:
 
     dataset: Dataset
     notes: tuple[str, ...]
+    conflicts: tuple[str, ...] = ()
+    """Added pictures that the data set has with another label, one sentence each."""
 
 
 @dataclass
@@ -68,8 +76,7 @@ class _Intake:
     readings: list[Reading] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
-    first_with: dict[str, Found] = field(default_factory=dict)
-    copies: int = 0
+    known: KnownPictures = field(default_factory=KnownPictures)
     empty_masks: int = 0
     several_boxes: int = 0
     boxes: int = 0
@@ -79,10 +86,6 @@ class _Intake:
     unknown: Counter[str] = field(default_factory=Counter)
     """Class names of whole pictures that are neither a label nor a kind."""
     notes: tuple[str, ...] = ()
-    given: dict[Path, tuple[Label, str | None]] = field(default_factory=dict)
-    """New labels for pictures that had none in the data set."""
-    held: frozenset[Path] = frozenset()
-    """Pictures that are already in the data set."""
 
 
 def import_folder(source: Path, out: Path, options: ImportOptions | None = None) -> Imported:
@@ -106,7 +109,7 @@ def import_folder(source: Path, out: Path, options: ImportOptions | None = None)
         _take_all(source, folder, options, intake)
         samples = tuple(_sample(record) for record in intake.records)
         samples, split_notes = _with_splits(samples, intake.readings, options)
-        write_metadata(folder, samples)
+        record_change(folder, samples, what="import", details={"source": readable(str(source))})
     notes = (*_notes(intake, source, samples), *split_notes)
     return Imported(dataset=Dataset(root=out, samples=samples), notes=notes)
 
@@ -114,20 +117,23 @@ def import_folder(source: Path, out: Path, options: ImportOptions | None = None)
 def add_folder(source: Path, root: Path, options: ImportOptions | None = None) -> Imported:
     """Add a folder of photographs to a data set; layouts are those of `import_folder`.
 
-    Existing pictures keep their split; an existing picture without a label takes the label of an added duplicate. New
-    pictures of an existing part, lot or near-duplicate group join its split; others are distributed over the splits.
-    Either all pictures are added or none.
+    Existing pictures keep their split, box and mask; one without a label takes the label of an added duplicate. Where
+    both have a label and they differ, the existing one stays and the conflict is listed; with ``options.relabel`` the
+    added one replaces it. New pictures of an existing part, lot or near-duplicate group join its split; others are
+    distributed over the splits. Either all pictures are added or none.
 
     Raises:
         InputError: See `import_folder`; also if ``root`` is not a data set. Nothing was changed.
     """
     options, before = options or ImportOptions(), Dataset.read(root)
     old = read_pictures(before)
-    intake = _Intake(held=frozenset(before.path(sample) for sample in before.samples))
+    held = frozenset(before.path(sample) for sample in before.samples)
+    intake = _Intake(known=KnownPictures(held=held, relabel=options.relabel))
     for sample, reading in zip(before.samples, old, strict=True):
         item = Found(path=before.path(sample), label=sample.label, defect=sample.defect)
-        intake.first_with.setdefault(reading.pixels_sha256, item)
-    intake.names |= {path.relative_to(root / "images").with_suffix("").as_posix().lower() for path in intake.held
+        intake.known.remember(reading.pixels_sha256, item)
+    lying = {*held, *(root / "images").rglob("*")}  # pictures that were removed stay until they are pruned
+    intake.names |= {path.relative_to(root / "images").with_suffix("").as_posix().lower() for path in lying
                      if path.is_relative_to(root / "images")}  # fmt: skip
     folder = Path(tempfile.mkdtemp(dir=root, prefix=".adding."))
     try:
@@ -136,17 +142,22 @@ def add_folder(source: Path, root: Path, options: ImportOptions | None = None) -
         new = _grouped(before.samples, old, new, intake.readings)
         with locked(root):
             samples = _joined(root, before, new, intake, options)
-            _move_in(folder, root)
-            write_metadata(root, samples)
+            with _moved_in(folder, root):
+                record_change(root, samples, what="add", details={"source": readable(str(source))})
     except OSError as error:
         raise DatasetError(f"{root}: cannot be written ({error.strerror or error}). Free some space.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     messages = [f"{len(new)} pictures were added to {root}."]
-    if intake.given:
-        messages.append(f"{len(intake.given)} unlabelled pictures received a label.")
+    known = intake.known
+    if known.given:
+        whose = "pictures were relabelled" if options.relabel else "unlabelled pictures received a label"
+        messages.append(f"{len(known.given)} {whose}.")
+    if known.conflicts:
+        end = "replaced" if options.relabel else "kept; --relabel replaces them"
+        messages.append(f"{len(known.conflicts)} pictures have another label in {root}. Its labels were {end}.")
     notes = (*messages, *_notes(intake, source, samples))
-    return Imported(dataset=Dataset(root=root, samples=samples), notes=notes)
+    return Imported(dataset=Dataset(root=root, samples=samples), notes=notes, conflicts=tuple(known.conflicts))
 
 
 def _take_all(source: Path, folder: Path, options: ImportOptions, intake: _Intake) -> None:
@@ -213,13 +224,7 @@ def _joined(
     taken = [sample.file_name for sample in new if sample.file_name in names or (root / sample.file_name).exists()]
     if taken or not {sample.file_name for sample in before.samples} <= names:
         raise DatasetError(f"{root}: the data set was changed during the import; nothing was added. Add again.")
-    given = {path.relative_to(root).as_posix(): label for path, label in intake.given.items()}
-    kept = [
-        sample.model_copy(update={"label": given[sample.file_name][0], "defect": given[sample.file_name][1]})
-        if sample.label is None and sample.file_name in given
-        else sample
-        for sample in now.samples
-    ]
+    kept = [intake.known.relabelled(sample, root / sample.file_name) for sample in now.samples]
     samples = (*kept, *(sample.model_copy(update={"split": None}) for sample in new))
     if now.samples and all(sample.split is None for sample in now.samples):
         return samples  # training makes the splits of such a data set
@@ -229,12 +234,22 @@ def _joined(
     return assign_splits(samples, groups_of(samples, by_lot=False), fractions, options.seed, keep=True)
 
 
-def _move_in(folder: Path, root: Path) -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            target = root / path.relative_to(folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+@contextmanager
+def _moved_in(folder: Path, root: Path) -> Iterator[None]:
+    """Move the new files into the data set; they are deleted again if the block raises."""
+    moved = []
+    try:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                target = root / path.relative_to(folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
+                moved.append(target)
+        yield
+    except BaseException:
+        for target in moved:
+            target.unlink(missing_ok=True)
+        raise
 
 
 def _take(
@@ -256,11 +271,11 @@ def _take(
         intake.faults.append(str(error) if str(item.path) in str(error) else f"{item.path}: {error}")
         return
     item = both.item
-    if _is_copy(item, reading, intake):
+    if intake.known.is_copy(item, reading.pixels_sha256, intake.faults):
         return
     record: dict[str, Any] = {key: value for key, value in item.record.items() if value is not None}
     record |= _identity(item.path.relative_to(source).as_posix(), options) | both.columns
-    kind = re.sub(r"[^\w.+-]+", "_", _named(item))
+    kind = re.sub(r"[^\w.+-]+", "_", named(item))
     name = _free_name(item.path, source, kind, intake.names)
     mask = _mask_file(both, reading)
     if mask is not None:
@@ -279,23 +294,6 @@ def _take(
     intake.readings.append(replace(reading, data=b""))
 
 
-def _is_copy(item: Found, reading: Reading, intake: _Intake) -> bool:
-    """Whether a picture was taken before; a copy with another label is a fault."""
-    first = intake.first_with.setdefault(reading.pixels_sha256, item)
-    if first is item:
-        return False
-    intake.copies += 1
-    if first.path in intake.held and None in (first.label, item.label):
-        if item.label is not None:
-            intake.given[first.path] = (item.label, item.defect)
-    elif (first.label, first.defect) != (item.label, item.defect):
-        intake.faults.append(
-            f"{first.path} ({_named(first)}) and {item.path} ({_named(item)}) are the same picture with different "
-            "labels. Keep the one with the right label."
-        )
-    return True
-
-
 def _mask_file(both: Joined, reading: Reading) -> tuple[str, bytes] | None:
     """Suffix and content of a picture's mask: the outlines of the label file if it has any, else the mask's file."""
     if both.mask is not None:
@@ -310,10 +308,6 @@ def _count(both: Joined, intake: _Intake) -> None:
     intake.several_boxes += "objects" in both.columns and "box_xyxy" not in both.columns
     intake.outlined += both.mask is not None
     intake.unknown.update(both.unknown)
-
-
-def _named(item: Found) -> str:
-    return item.defect or (item.label.value if item.label else "unlabelled")
 
 
 def _identity(name: str, options: ImportOptions) -> dict[str, str]:
@@ -389,8 +383,8 @@ def _with_splits(
 
 def _notes(intake: _Intake, source: Path, samples: Sequence[Sample]) -> list[str]:
     notes = [note for note in (images.others(source), parts_with_both_labels(samples)) if note]
-    if intake.copies:
-        notes.append(f"{intake.copies} exact duplicates of other pictures were skipped.")
+    if intake.known.copies:
+        notes.append(f"{intake.known.copies} exact duplicates of other pictures were skipped.")
     if intake.empty_masks:
         notes.append(f"{intake.empty_masks} empty masks were skipped.")
     notes += intake.notes

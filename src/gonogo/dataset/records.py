@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from gonogo import images
 from gonogo.errors import DatasetError
-from gonogo.files import parse_json, read_text, write_beside
+from gonogo.files import MOST_TEXT_BYTES, parse_json, read_regular, write_beside
 from gonogo.schema import Box, Frame, Label, Mask
 
 METADATA = "metadata.jsonl"
@@ -100,6 +100,8 @@ class Dataset:
     samples: tuple[Sample, ...]
     study: bool = False
     """Whether this is a temporary study, whose judged pictures are not recorded (see `record_judged`)."""
+    metadata_sha256: str = field(default="", compare=False, repr=False)
+    """SHA-256 of the file that the records were read from; empty if they were not read. It names their revision."""
 
     @classmethod
     def read(cls, root: str | Path) -> Dataset:
@@ -116,17 +118,17 @@ class Dataset:
                 f"{'no such file in it' if root.is_dir() else 'no such folder'}. "
                 "Make one with: gonogo dataset import SRC --out DATASET"
             )
-        samples = tuple(
-            _parse(line, path, number) for number, line in enumerate(read_json_lines(path), start=1) if line.strip()
-        )
+        content = _read_bytes(path)
+        lines = enumerate(_text_lines(content, path), start=1)
+        samples = tuple(_parse(line, path, number) for number, line in lines if line.strip())
         names = [sample.file_name for sample in samples]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise DatasetError(f"{path}: {twice} is listed more than once. Keep one line per picture.")
-        return cls(root=root, samples=samples)
+        return cls(root=root, samples=samples, metadata_sha256=hashlib.sha256(content).hexdigest())
 
     def write(self) -> None:
-        """Write ``metadata.jsonl`` atomically: to a temporary file that is then renamed."""
+        """Write ``metadata.jsonl`` of a new data set; `gonogo.dataset.record_change` changes an existing one."""
         write_metadata(self.root, self.samples)
 
     def split(self, *splits: Split) -> tuple[Sample, ...]:
@@ -179,9 +181,13 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def write_metadata(root: Path, samples: Iterable[Sample]) -> None:
-    """Write the records of a data set, one JSON object per line, with keys in the declared order."""
-    lines = (sample.model_dump_json() for sample in samples)
-    write_beside(root / METADATA, "".join(f"{line}\n" for line in lines).encode())
+    """Write the records of a new data set or of a copy; `gonogo.dataset.record_change` changes an existing one."""
+    write_beside(root / METADATA, metadata_bytes(samples))
+
+
+def metadata_bytes(samples: Iterable[Sample]) -> bytes:
+    """The content of ``metadata.jsonl``: one JSON object per line, with keys in the declared order."""
+    return "".join(f"{sample.model_dump_json()}\n" for sample in samples).encode()
 
 
 def fingerprint(dataset: Dataset, samples: Sequence[Sample]) -> str:
@@ -199,10 +205,19 @@ def read_json_lines(path: Path) -> list[str]:
     Raises:
         DatasetError: The file is unreadable, or not UTF-8.
     """
+    return _text_lines(_read_bytes(path), path)
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
-        return read_text(path).split("\n")
+        return read_regular(path, most_bytes=MOST_TEXT_BYTES)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error}). Check the file.") from error
+
+
+def _text_lines(content: bytes, path: Path) -> list[str]:
+    try:
+        return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#04x}.") from error
 

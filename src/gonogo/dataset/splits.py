@@ -11,6 +11,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from gonogo.array_types import Int
+from gonogo.dataset.collected import train_only
 from gonogo.dataset.records import Sample, Split
 from gonogo.errors import DatasetError
 
@@ -90,7 +91,8 @@ def assign_splits(
     """Assign a split to every picture: groups stay together, stratified by label and defect kind.
 
     The assignment is greedy: groups are visited in seeded random order, those with the rarest kind first and large ones
-    before small ones, and each goes to the split that brings the counts per kind closest to their targets.
+    before small ones, and each goes to the split that brings the counts per kind closest to their targets. A group with
+    a picture that a rule collected from the line goes to train; where it keeps another split, that picture gets none.
 
     Args:
         samples: The pictures; existing splits are overwritten unless ``keep``.
@@ -110,9 +112,14 @@ def assign_splits(
     np.add.at(counts, (rows, np.array([column[name] for name in strata], int)), 1)
 
     choice = _kept(samples, rows, len(unique)) if keep else np.full(len(unique), len(ORDER))
+    ruled = np.array([train_only(sample) for sample in samples], bool)
+    with_ruled = np.unique(rows[ruled])
+    choice[with_ruled[choice[with_ruled] == len(ORDER)]] = ORDER.index(Split.TRAIN)
     choice = _fill_splits(choice, counts, np.array(fractions), seed)
+    splits = [ORDER[choice[row]] for row in rows]
     return tuple(
-        sample.model_copy(update={"split": ORDER[choice[row]]}) for sample, row in zip(samples, rows, strict=True)
+        sample.model_copy(update={"split": None if only and split is not Split.TRAIN else split})
+        for sample, split, only in zip(samples, splits, ruled, strict=True)
     )
 
 
@@ -204,7 +211,9 @@ def _kept(samples: Sequence[Sample], rows: np.ndarray, groups: int) -> np.ndarra
 
 
 def _require_several_lots(samples: Sequence[Sample], groups: Sequence[int], fractions: Fractions) -> None:
-    number, count = Counter(groups).most_common(1)[0]
+    # Pictures that a rule collected are in train anyway, however many of one lot there are.
+    free = [group for sample, group in zip(samples, groups, strict=True) if not train_only(sample)]
+    number, count = Counter(free).most_common(1)[0] if free else (0, 0)
     if count <= max(fractions) * len(samples):
         return
     inside = {sample.lot for sample, group in zip(samples, groups, strict=True) if group == number}

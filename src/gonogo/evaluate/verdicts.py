@@ -43,12 +43,19 @@ class Verdicts:
         the highest score of its judged pictures, or ``-inf`` if none was judged. So the number of calibration parts
         equals the size of the split. The result does not depend on the current thresholds.
         """
+        wanted = self._calibration_groups(label).values()
+        return np.array([_calibration_score(group, label) for group in wanted], dtype=np.float64)
+
+    def calibration_parts(self, label: Label) -> tuple[str, ...]:
+        """The parts with this label, in the order of `calibration_scores`."""
+        return tuple(self._calibration_groups(label))
+
+    def _calibration_groups(self, label: Label) -> dict[str, list[Prediction]]:
         groups: defaultdict[str, list[Prediction]] = defaultdict(list)
         for picture in self.pictures:
             groups[picture.part].append(picture)
         bad = {part.part for part in self.parts if part.label is Label.BAD}
-        wanted = [group for part, group in groups.items() if (part in bad) is (label is Label.BAD)]
-        return np.array([_calibration_score(group, label) for group in wanted], dtype=np.float64)
+        return {part: group for part, group in groups.items() if (part in bad) is (label is Label.BAD)}
 
     @cached_property
     def auroc(self) -> float | None:

@@ -26,6 +26,8 @@ MOST_RATE = 0.15
 """Largest rate that is certified by default if there are too few parts for `DEFAULT_RATE`."""
 MOST_RATE_BY_COSTS = 0.3
 """Largest rate that costs may choose if no limit is given."""
+DEFAULT_DAYS = 365.0
+"""Default for the validity of a certificate, in days."""
 _DIGITS = 1e4
 
 
@@ -69,6 +71,16 @@ class Promise:
     """Largest share of ordinary parts that the out-of-distribution check may send to review; ``None`` disables it."""
     merge_near_duplicates: bool = False
     """Whether near-duplicate calibration pictures count as one part."""
+    valid_days: float | None = DEFAULT_DAYS
+    """How long the certificate is valid, in days; ``None`` for no limit."""
+    valid_parts: int | None = None
+    """How many parts a station may judge with it; ``None`` for no limit."""
+
+    def __post_init__(self) -> None:
+        if self.valid_days is not None and not 0.0 < self.valid_days < 1e6:
+            raise InputError(f"valid_days: expected a number of days above 0, found {self.valid_days}.")
+        if self.valid_parts is not None and self.valid_parts < 1:
+            raise InputError(f"valid_parts: expected at least 1 part, found {self.valid_parts}.")
 
     def limits(self, *, good_parts: int, bad_parts: int) -> tuple[float, float]:
         """Return the escape and the overkill limit to certify with the given numbers of calibration parts.

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from gonogo.report import phrases, svg
 from gonogo.report.page import render_page
 from gonogo.report.pictures import Card, PictureAlbum, data_uri, thumbnails
 from gonogo.schema import Claim, Label, OperatingPoint, Prediction, State
+from gonogo.validity import read_validity, standing
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge", "msedge")
 _PRINTING_S = 120
@@ -87,6 +89,7 @@ def examine_bundle(inspector: Inspector, dataset: Dataset) -> Qualification:
         findings=(
             *_certificate(point),
             *_recounted(inspector, dataset),
+            *_valid(inspector),
             _same_data(point, splits),
             *_leaks(checked, dataset),
             *_against(point, test),
@@ -160,6 +163,15 @@ def _certificate(point: OperatingPoint | None) -> list[ExaminationFinding]:
         )
         for title, claim in (("Escape limit", point.escape), ("Overkill limit", point.overkill))
     ]
+
+
+def _valid(inspector: Inspector) -> list[ExaminationFinding]:
+    validity = read_validity(inspector.bundle)
+    if inspector.operating_point is None or validity is None:
+        return []
+    found = standing(validity, now=datetime.now(UTC))
+    detail = f"{validity.sentence()}{f' {found.sentence[0].upper()}{found.sentence[1:]}.' if found.sentence else ''}"
+    return [ExaminationFinding(what="Certificate still valid", passed=not found.expired, detail=detail)]
 
 
 def _recounted(inspector: Inspector, dataset: Dataset) -> list[ExaminationFinding]:

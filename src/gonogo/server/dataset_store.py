@@ -17,7 +17,8 @@ from types import MappingProxyType
 
 from pydantic import TypeAdapter, ValidationError
 
-from gonogo.dataset import Dataset, Sample, locked, write_metadata
+from gonogo.dataset import Dataset, Revision, Sample, locked, record_change
+from gonogo.dataset.history import latest
 from gonogo.dataset.records import METADATA
 from gonogo.errors import InputError
 from gonogo.files import write_beside
@@ -69,6 +70,8 @@ class DatasetDraft:
     def __init__(self, before: Records) -> None:
         self.before = before
         self.samples = dict(before.samples)
+        self.revision: Revision | None = None
+        """The revision that holds the draft, after the change; ``None`` if the data set has none."""
 
     def put(self, samples: Iterable[Sample]) -> None:
         """Add records; a record with the same file name is replaced."""
@@ -130,8 +133,13 @@ class Datasets:
             return self._refreshed(name, held)
 
     @contextmanager
-    def changing(self, name: str) -> Iterator[DatasetDraft]:
-        """Change a data set: the draft is written at the end of the block, unless the block raises.
+    def changing(self, name: str, *, what: str = "label", who: str = "gonogo") -> Iterator[DatasetDraft]:
+        """Change a data set: the draft becomes a revision at the end of the block, unless the block raises.
+
+        Args:
+            name: The data set.
+            what: See `gonogo.dataset.Revision.what`.
+            who: The person, or the program.
 
         Raises:
             RefusedError: there is none of this name.
@@ -142,8 +150,10 @@ class Datasets:
             draft = DatasetDraft(self._refreshed(name, held))
             yield draft
             if any(draft.before.samples.get(file) is not sample for file, sample in draft.samples.items()):
-                write_metadata(root, draft.samples.values())
+                before = draft.before.samples.values()
+                record_change(root, draft.samples.values(), what=what, who=who, before=before)
                 self._remember(name, held, draft.samples)
+            draft.revision = latest(root)
 
     def kinds(self, name: str) -> list[str]:
         """The defect kinds of a data set: those with number keys first, then others in use."""

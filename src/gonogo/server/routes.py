@@ -21,6 +21,7 @@ from gonogo.server.access import (
     page_route,
 )
 from gonogo.server.account import audit, login, people
+from gonogo.server.datasets import history
 from gonogo.server.datasets import views as datasets
 from gonogo.server.datasets.uploads import MOST_BYTES
 from gonogo.server.fleet import views as fleet
@@ -77,6 +78,8 @@ ROUTES: tuple[Route, ...] = (
     page_route("/datasets/{name}", datasets.dataset_page, ENGINEERS, example={"name": "tiny"}),
     call("/datasets/{name}/upload", datasets.upload, ENGINEERS, example={"name": "tiny"}, max_body_bytes=MOST_BYTES),
     call("/datasets/{name}/kinds", datasets.set_kinds, ENGINEERS, example={"name": "tiny"}),
+    page_route("/datasets/{name}/revisions", history.history_page, ENGINEERS, example={"name": "tiny"}),
+    form("/datasets/{name}/restore", history.restore, ENGINEERS, example={"name": "tiny"}),
     page_route("/datasets/{name}/label", label.label_page, ENGINEERS, example={"name": "tiny"}),
     data("/datasets/{name}/samples", label.samples, ENGINEERS, example={"name": "tiny"}),
     call("/datasets/{name}/look", label.label_picture, ENGINEERS, example={"name": "tiny"}),

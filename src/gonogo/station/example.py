@@ -64,6 +64,9 @@ stall_s = 5.0
 # folder = "/mnt/centre/releases"  # or url = "https://centre.plant.example/releases"
 # every_s = 30.0
 
+# [expiry]                         # the certificate of the bundle has expired: an alarm, or every go to review
+# after = "review"                 # default "warn"
+
 # [centre]                         # forward the ledger to PostgreSQL; see docs/centre.md
 # url_file = "centre.url"          # postgresql://user:password@host/database; chmod 600
 # frames = "s3://plant/frames"     # or file:///folder

@@ -18,6 +18,7 @@ from gonogo.station.cameras import CameraParts, CameraPicture, CameraThread
 from gonogo.station.challenge import Challenges
 from gonogo.station.changeover import Changeover, InUse, ProductError
 from gonogo.station.cycle import Cycle, Step
+from gonogo.station.expiry import ExpiryWatch
 from gonogo.station.identity import checked, codes_select, product_in_code
 from gonogo.station.ledger_handle import LedgerHandle, Opener, open_ledger
 from gonogo.station.messages import Answer, Cause, Trigger, fault
@@ -65,6 +66,7 @@ class Station:
         self.settings = settings
         self._ledger = LedgerHandle(settings.ledger, settings.state_dir, open_ledger, station=settings.station)
         self._clock, self._now = clock, now
+        self.expiry = ExpiryWatch(settings, ledger=self._ledger.open, now=now)
         self._parts = views
         frames = FrameStore(frames_folder(settings.ledger))
         self._views = [CameraThread(each.name, each.open_camera, each.health, frames) for each in views]
@@ -152,7 +154,7 @@ class Station:
             cycle.to(Step.INSPECTING)
             outcome = self._inspect(trigger, shots, use)
         cycle.to(Step.COMMITTING)
-        answer = self._commit(trigger, self._limited(trigger, outcome), cycle, shots)
+        answer = self._commit(trigger, self.expiry.limited(self._limited(trigger, outcome)), cycle, shots)
         kept = all(shot.frame_sha256 is not None for shot in shots)
         self._settle(trigger, stored=answer.row is not None and kept)
         cycle.to(Step.ANSWERING)
@@ -415,6 +417,7 @@ class Station:
     def _append(self, trigger: Trigger, outcome: Outcome, timings_ms: Mapping[str, float]) -> Answer:
         record = record_of(trigger, outcome, station=self.settings.station, timings_ms=timings_ms)
         row = self._ledger.open().append_verdict(record)
+        self.expiry.judged(row.record.bundle_sha256)
         return answer_of(row)
 
     def _record_challenge(self, trigger: Trigger, outcome: Outcome, answer: Answer) -> None:

@@ -242,6 +242,8 @@ class BundleReport:
     """Whether it judges on another device than the one that was asked for."""
     product: str | None = None
     """The product that it judges; ``None`` at a station for one product."""
+    expiry: str = ""
+    """That the certificate has expired, or will soon; empty otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from gonogo.images import Photograph
 from gonogo.names import readable
 from gonogo.schema import PartIdentity, Verdict
 from gonogo.signing import Signature, SignaturePolicy
+from gonogo.validity import Validity, read_validity
 
 _SEAL, _SIGNATURE = "SHA256SUMS", "signature.json"
 _LONGEST_SIGNATURE = 100_000
@@ -46,6 +47,8 @@ class LoadedBundle:
     """Whether it judges on another device than the one that was asked for."""
     signature: Signature | None = None
     """The verified signature; ``None`` if none is required."""
+    validity: Validity | None = None
+    """How long the certificate is valid; ``None`` if it states no end."""
 
 
 Loader = Callable[[Path], LoadedBundle]
@@ -82,6 +85,7 @@ def load_model(path: Path, *, device: str | None = None, policy: SignaturePolicy
         identify=inspector.identify,
         recipe=inspector.recipe,
         signature=inspector.signature,
+        validity=read_validity(inspector.bundle),
     )
 
 

@@ -79,6 +79,7 @@ def _alarms(metrics: Metrics, state: StationState) -> list[str]:
         f"product {bundle.product}: {bundle.trouble}" if bundle.product and bundle.trouble else bundle.trouble
         for bundle in state.report.bundles
     ]
+    found += [bundle.expiry for bundle in state.report.bundles]
     found += [f"device {bundle.device}" for bundle in state.report.bundles if bundle.fell_back]
     found += [state.report.held, *state.alarms, metrics.status_trouble]
     if state.faulting:

@@ -183,6 +183,13 @@ ProductName: TypeAlias = Annotated[str, Field(pattern=r"^[^\W_]([\w .-]{0,58}\w)
 """Name of a product: it is also the name of a folder."""
 
 
+class ExpirySettings(Strict):
+    """``[expiry]``: what happens when the certificate of the bundle has expired."""
+
+    after: Literal["warn", "review"] = "warn"
+    """``warn``: an alarm. ``review``: also, no part passes without a person."""
+
+
 class StationSettings(Strict):
     """The contents of ``station.toml``. Paths are relative to its folder."""
 
@@ -220,6 +227,7 @@ class StationSettings(Strict):
     challenge: ChallengeSettings | None = None
     fleet: FleetSettings | None = None
     centre: CentreSettings | None = None
+    expiry: ExpirySettings = ExpirySettings()
 
     @field_validator("cameras")
     @classmethod

@@ -153,6 +153,7 @@ def report_of(station: Station) -> WorkerReport:
                 device=None if slot.model is None else slot.model.device,
                 fell_back=slot.model is not None and slot.model.fell_back,
                 product=product,
+                expiry=station.expiry.standing(slot.model).sentence,
             )
             for product, slot in station.changeover.slots.values()
         ),

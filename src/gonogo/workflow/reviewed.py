@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gonogo import images
-from gonogo.dataset import Dataset, Sample, Split
-from gonogo.dataset.records import locked
+from gonogo.dataset import Dataset, Sample, Split, locked, record_change
 from gonogo.errors import GonogoError
 from gonogo.files import write_beside
+from gonogo.workflow.collecting import SUFFIXES
 from gonogo.workflow.made_with import sha256_of
 
 FOLDER = "reviewed"
 """Folder in the data set for these pictures, named by their SHA-256; the server uses the same names."""
-_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp"}
-_SUFFIXES |= {"MPO": ".jpg", "GIF": ".gif", "AVIF": ".avif", "HEIF": ".heic"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +41,8 @@ class Grown:
     """Number of pictures of parts used to certify or test: training on them would invalidate the certificate."""
     gone: int
     """Number of decided pictures that were deleted by retention."""
+    seen: Mapping[str, Sample]
+    """The records before, by file name."""
 
     def keep(self) -> None:
         """Write the records; other concurrent changes are kept."""
@@ -51,8 +51,14 @@ class Grown:
         with locked(self.dataset.root):
             now = Dataset.read(self.dataset.root)
             fresh = {sample.file_name: sample for sample in self.added}
-            known = [fresh.pop(sample.file_name, sample) for sample in now.samples]
-            Dataset(root=now.root, samples=(*known, *fresh.values())).write()
+            # A picture that a person labelled since keeps that label.
+            known = [
+                fresh.pop(sample.file_name, sample) if self.seen.get(sample.file_name) == sample else sample
+                for sample in now.samples
+            ]
+            names = {sample.file_name for sample in known}
+            new = (sample for name, sample in fresh.items() if name not in names)
+            record_change(now.root, (*known, *new), what="review", before=now.samples)
 
     def discard(self) -> None:
         """Delete the added pictures."""
@@ -100,6 +106,7 @@ def grow(dataset: Dataset, ledger: Path) -> Grown:
         there=there,
         held_back=held_back,
         gone=gone,
+        seen={sample.file_name: sample for sample in dataset.samples},
     )
 
 
@@ -120,7 +127,7 @@ def _decided(path: Path) -> tuple[list[Decided], int]:
                     continue
                 try:
                     data = ledger.frames.read(view.frame_sha256)
-                    suffix = _SUFFIXES[images.read_header(data).format]
+                    suffix = SUFFIXES[images.read_header(data).format]
                 except (GonogoError, KeyError):
                     gone += 1
                     continue

@@ -18,14 +18,14 @@ from gonogo.array_types import Int
 from gonogo.bundle import Bundle
 from gonogo.certification import Certified, certify
 from gonogo.config import Recipe, ReducedBy, Reduction, Strict, Tiling, settings
-from gonogo.dataset import Dataset, Split, fingerprint
+from gonogo.dataset import Dataset, Split, catch_up, fingerprint, revision_of
 from gonogo.errors import InputError
 from gonogo.evaluate import auroc
 from gonogo.evaluate.curves import auroc_interval
 from gonogo.files import write_beside
 from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
-from gonogo.manifest import Classifier, Manifest
+from gonogo.manifest import Classifier, DataRevision, Manifest
 from gonogo.roi import Roi
 from gonogo.runtime import Graph
 from gonogo.schema import Label, Scores
@@ -124,6 +124,7 @@ def fill_bundle(
         heat_scale=HeatScale(cold=0.0, hot=1.0, shift_xy=built.shift_xy),
         training={**facts, **built.facts, "parity": built.check(graph)},
         data_fingerprint=_fingerprint(trained_on),
+        data_revision=_revision(trained_on),
     )
     inspector = Inspector(bundle.draft(folder, manifest), graph, search)
     if approve is not None:
@@ -167,6 +168,20 @@ def certify_draft(
 
 def _fingerprint(dataset: Dataset) -> str:
     return fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL))
+
+
+def _revision(dataset: Dataset) -> DataRevision | None:
+    """The revision that the training data are of; ``None`` if it is not recorded, as for a study."""
+    if dataset.study:
+        return None
+    found = revision_of(dataset)
+    if found is None and dataset.metadata_sha256:
+        catch_up(dataset.root)
+        found = revision_of(dataset)
+    if found is None:
+        return None
+    name = str(found.details.get("dataset") or dataset.root.resolve().name)
+    return DataRevision(dataset=name, number=found.number, sha256=found.sha256)
 
 
 def method_of(search: Roi | None) -> Literal["none", "fixed", "classical", "learned"]:

@@ -98,7 +98,7 @@ def take(
     """
     taken = UploadResult()
     new = list(_stored(datasets.read(dataset), _items(sent), taken, by_folder=by_folder))
-    with datasets.changing(dataset) as draft:
+    with datasets.changing(dataset, what="upload", who=who) as draft:
         existing = [sample for sample in new if sample.file_name in draft.samples]
         new = [sample for sample in new if sample.file_name not in draft.samples]
         draft.put(_labelled(existing, draft.samples, taken))

@@ -18,6 +18,7 @@ from gonogo.server import responses
 from gonogo.server.auth.visitor import Me
 from gonogo.server.context import Use
 from gonogo.server.dataset_store import Datasets, checked_name, decided
+from gonogo.server.datasets.history import WHAT_NAMES, latest_revisions
 from gonogo.server.datasets.uploads import MOST_BYTES, take
 from gonogo.server.language import N_, RefusedError, translations
 from gonogo.server.ledger_pool import LedgerPool
@@ -110,6 +111,8 @@ def dataset_page(request: Request, datasets: Use[Datasets], jobs: Use[Jobs], nam
         least=MIN_LABELLED,
         each=NEEDED[Label.GOOD],
         boxes_for_roi=BOXES_FOR_ROI,
+        revisions=latest_revisions(datasets, name),
+        what_names=WHAT_NAMES,
         jobs=[job for job in jobs.all() if job.request.dataset == name][:5],
     )
 

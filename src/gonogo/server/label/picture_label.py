@@ -102,7 +102,7 @@ def save_label(
         RefusedError: there is no such picture, or the region lies outside it.
         LedgerError: the label could not be recorded and was not saved.
     """
-    with datasets.changing(dataset) as draft:
+    with datasets.changing(dataset, what="label", who=who) as draft:
         before = draft.before.find(said.file)
         size_wh = photos.size_wh(draft.before.root / said.file)
         changes = _changes(before, said, size_wh)

@@ -72,9 +72,9 @@ class Collector:
             return 0
         return sum(sample.label is not None for sample in self._datasets.read(REVIEWED).samples.values())
 
-    def copy_into(self, name: str) -> Copied:
+    def copy_into(self, name: str, *, who: str) -> Copied:
         """See `copy_into`."""
-        return copy_into(self._datasets, name)
+        return copy_into(self._datasets, name, who=who)
 
 
 def collect(ledger: Ledger, standing: Mapping[int, ReviewDecision], datasets: Datasets) -> None:
@@ -87,7 +87,7 @@ def collect(ledger: Ledger, standing: Mapping[int, ReviewDecision], datasets: Da
         with contextlib.suppress(RefusedError):  # another thread created it first
             datasets.create(REVIEWED)
     wanted = {digest: each for each in standing.values() for digest in each.frames_sha256}  # the latest decision counts
-    with datasets.changing(REVIEWED) as draft:
+    with datasets.changing(REVIEWED, what="review", who="gonogo") as draft:
         mine = {Path(name).stem: sample for name, sample in draft.samples.items() if _row_of(sample) is not None}
         draft.put(_revised(mine, wanted))
         for digest in wanted.keys() - mine.keys():
@@ -106,7 +106,7 @@ class Copied:
     """Number of pictures not copied because their parts are in the val, calibrate or test split there (leakage)."""
 
 
-def copy_into(datasets: Datasets, name: str) -> Copied:
+def copy_into(datasets: Datasets, name: str, *, who: str) -> Copied:
     """Copy the reviewed pictures into the train split of another data set; running it twice is safe.
 
     Raises:
@@ -114,7 +114,7 @@ def copy_into(datasets: Datasets, name: str) -> Copied:
     """
     source = datasets.read(REVIEWED)
     added = there = held_back = 0
-    with datasets.changing(name) as draft:
+    with datasets.changing(name, what="review", who=who) as draft:
         root = draft.before.root
         proving = [sample for sample in draft.samples.values() if sample.split not in (None, Split.TRAIN)]
         parts = {sample.part for sample in proving if sample.part}

@@ -209,7 +209,7 @@ def copy_reviewed(
         raise RefusedError(N_("Choose another data set."))
     datasets.root_of(dataset)
     ledger_pool.act("reviewed_copied", me.name, dataset=dataset)
-    copied = review.collector.copy_into(dataset)
+    copied = review.collector.copy_into(dataset, who=me.name)
     message = responses.gettext_of(me)(
         N_(
             "Pictures added: %(added)s. Already there: %(there)s. "

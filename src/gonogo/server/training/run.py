@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gonogo.dataset import Dataset, Fractions, Sample, with_groups, write_metadata
 from gonogo.dataset.checking import missing_for_training
+from gonogo.dataset.history import name_snapshot
 from gonogo.dataset.judged import JUDGED
 from gonogo.dataset.splits import complete_splits
 from gonogo.errors import GonogoError, UnfitError
@@ -86,7 +87,8 @@ def _snapshot(datasets: Datasets, job: TrainingJob) -> Path:
     grouped = with_groups(before.dataset)
     split = _split([sample for sample in grouped if sample.label is not None], before.root)
     known = {sample.file_name: sample for sample in (*grouped, *split)}
-    with datasets.changing(job.request.dataset) as draft:
+    dealt = {sample.file_name for sample in split}
+    with datasets.changing(job.request.dataset, what="train", who=job.request.who) as draft:
         draft.put(
             sample.model_copy(update={"group": known[file].group, "split": known[file].split})
             for file, sample in draft.samples.items()
@@ -94,13 +96,19 @@ def _snapshot(datasets: Datasets, job: TrainingJob) -> Path:
         )
     folder = job.snapshot
     folder.mkdir()
-    negatives = (sample for sample in grouped if sample.present is False)  # the inspector learns to refuse these
-    used = (*split, *negatives)
+    used = [
+        sample
+        for file, sample in draft.samples.items()
+        if (file in dealt and sample.label is not None)
+        or (file in known and sample.present is False)  # the inspector learns to refuse these
+    ]
     files = [file for sample in used for file in (sample.file_name, sample.mask_file_name) if file is not None]
     for top in {file.split("/")[0] for file in files}:
         (folder / top).symlink_to(before.root / top)
     (folder / JUDGED).symlink_to(before.root / JUDGED)  # scores seen here count as seen in the data set
     write_metadata(folder, used)
+    if draft.revision is not None:
+        name_snapshot(folder, draft.revision, dataset=job.request.dataset)
     return folder
 
 
