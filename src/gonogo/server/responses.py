@@ -45,6 +45,7 @@ CAUSES: Mapping[str, str] = {
     Cause.DISK_FULL: N_("Disk full"),
     Cause.REUSED_ID: N_("ID used twice"),
     Cause.CHALLENGE: N_("Challenge part"),
+    Cause.LINE_STOPPED: N_("Line stopped"),
 }
 """Names of the station's fault causes for the pages."""
 _MOMENTS = {"en": "d MMM yyyy, HH:mm:ss", "de": "d. MMM yyyy, HH:mm:ss"}

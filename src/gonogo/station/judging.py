@@ -24,6 +24,7 @@ from gonogo.station.ledger_handle import LedgerHandle, Opener, open_ledger
 from gonogo.station.messages import Answer, Cause, Trigger, fault
 from gonogo.station.models import ModelSlot, Swap
 from gonogo.station.outcomes import Outcome, answer_of, ledger_cause, signature_details, sole_until, stage_times
+from gonogo.station.reject import acknowledged_stop
 from gonogo.station.settings import StationSettings, cameras_digest
 
 ANSWERED_FAULT = "answered_fault"
@@ -228,6 +229,14 @@ class Station:
             self._ledger.forget()
             found.append(f"the ledger cannot be used: {error}")
         return [readable(each) for each in found if each]
+
+    def acknowledged_stop(self) -> str:
+        """Return the id of the stop of the line that was acknowledged last; empty if the station tracks no parts."""
+        try:
+            return "" if self.settings.reject is None else acknowledged_stop(self._ledger.open(), self.settings.station)
+        except (GonogoError, OSError):
+            self._ledger.forget()  # the line stays stopped
+            return ""
 
     def _without_space(self) -> str:
         free = free_bytes(self.settings.ledger.parent)

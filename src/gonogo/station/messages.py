@@ -19,7 +19,7 @@ from gonogo.errors import GonogoError
 from gonogo.names import readable
 from gonogo.schema import State
 
-VERSION = 2
+VERSION = 3
 """Version of the protocol between supervisor and worker; increase it with every change of a message."""
 
 
@@ -53,6 +53,8 @@ class Cause(StrEnum):
     """The trigger's id was already used for another part."""
     CHALLENGE = "challenge"
     """A challenge part was not rejected, or a test is overdue: no part passes until a person acknowledges."""
+    LINE_STOPPED = "line_stopped"
+    """A part that had to be rejected may have passed the gate: no part passes until a person acknowledges."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +240,8 @@ class WorkerReport:
     """Why no part may pass until a person acknowledges; empty if parts may pass."""
     challenge_due: datetime | None = None
     challenge_passed: datetime | None = None
+    acknowledged_stop: str = ""
+    """Id of the stop of the line that a person has acknowledged last; empty if none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,7 +313,7 @@ MessageT = TypeVar("MessageT")
 
 @dataclass(frozen=True, kw_only=True)
 class _Envelope(_Message, Generic[MessageT]):
-    version: Literal[2]
+    version: Literal[3]
     message: MessageT
 
 

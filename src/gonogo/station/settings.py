@@ -17,6 +17,7 @@ from gonogo.config import Strict
 from gonogo.errors import InputError
 from gonogo.files import MOST_SETTINGS_BYTES, parse_toml, read_text
 from gonogo.signing import SignaturePolicy, machine_policy
+from gonogo.station.tracking_settings import RejectSettings
 
 Seconds: TypeAlias = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -210,6 +211,7 @@ class StationSettings(Strict):
     challenge: ChallengeSettings | None = None
     fleet: FleetSettings | None = None
     centre: CentreSettings | None = None
+    reject: RejectSettings | None = None
 
     @field_validator("cameras")
     @classmethod
@@ -246,6 +248,10 @@ class StationSettings(Strict):
         if isinstance(self.trigger, HttpTrigger) and self.http is not None:
             without = self.http.allow_without_token
             require_token("http: POST /trigger", self.http.token_file, allowed_without=without)
+        if self.reject is not None:
+            if self.http is None:
+                raise ValueError("reject: the line reports its belt over HTTP: expected [http] with a port")
+            require_token("http: POST /line", self.http.token_file, allowed_without=self.http.allow_without_token)
         return self
 
 
@@ -388,6 +394,12 @@ stall_s = 5.0
 # parts = ["CHALLENGE-*"]          # names of real challenge parts
 # pictures = "challenge"           # or a folder with pictures of them
 # must_be = ["no_go"]
+
+# [reject]                         # follow each part to the gate, and confirm its reject; see docs/reject.md
+# track = "encoder"                # or "shift_register"
+# distance = 4000                  # camera to gate, in counts or places
+# tolerance = 60
+# confirm_within_s = 1.0
 
 # [fleet]                          # bundles come from the centre; "bundle" is then a text file that is written
 # channel = "chip"

@@ -15,6 +15,7 @@ from gonogo.errors import GonogoError
 from gonogo.ledger import By, Row, VerdictRecord, Where
 from gonogo.schema import State
 from gonogo.server.ledger_pool import LedgerPool
+from gonogo.server.station.belt import Belt, read_belt
 from gonogo.station.status import read_station_status
 
 RECENT = 60
@@ -48,6 +49,8 @@ class StationStatus:
     """Time of the status, to the minute while the station is alive."""
     since: datetime | None
     """Start time."""
+    belt: Belt | None = None
+    """The parts between camera and gate; ``None`` if the station does not track them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -221,6 +224,7 @@ class Feed:
             # Otherwise every heartbeat would count as a change.
             at=beat.replace(second=0, microsecond=0) if status["alive"] else beat,
             since=datetime.fromisoformat(status["since"]) if "since" in status else None,
+            belt=read_belt(status.get("tracking")),
         )
 
     async def _poll(self) -> None:
