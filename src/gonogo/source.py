@@ -48,10 +48,11 @@ class TrainingSource:
     @property
     def identity(self) -> str:
         """Identifies the regions, for caching."""
+        levels = "" if self.dataset.depth is None else f" {self.dataset.depth.black}-{self.dataset.depth.white}"
         if self.regions is None:
-            return "whole"
+            return f"whole{levels}"
         text = repr(sorted((name, region) for name, region in self.regions.items()))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(text.encode()).hexdigest() + levels
 
     def plain(self, samples: Sequence[Sample]) -> Iterator[Picture]:
         """Yield each sample without augmentation."""

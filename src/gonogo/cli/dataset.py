@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gonogo.cli.doubts import doubts_command
+from gonogo.cli.levels import levels_command
 from gonogo.cli.synth import synth_command
 
 if TYPE_CHECKING:
@@ -299,5 +300,5 @@ def _print_counts(dataset: Dataset) -> None:
     Console().print(table)
 
 
-for command in (synth_command, doubts_command):
+for command in (synth_command, doubts_command, levels_command):
     app.command(command.__name__.removesuffix("_command"))(command)

@@ -81,14 +81,19 @@ def limits_command(
     photos: Annotated[
         list[Path], typer.Argument(help="Photographs of good parts from this camera, or folders of them.")
     ],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Decode them as this bundle does; needed for 16-bit pictures.")
+    ] = None,
 ) -> None:
     """Measure photographs of good parts and print the limits for [cameras.health]."""
     from gonogo import images
+    from gonogo.bundle import read_bundle
     from gonogo.capture import suggest_limits
     from gonogo.progress import track
 
     files = list(images.find(*photos))
-    found = suggest_limits(images.load_picture(file) for file in track(files, "Measuring"))
+    depth = None if bundle is None else read_bundle(bundle).manifest.recipe.depth
+    found = suggest_limits(images.load_picture(file, depth=depth) for file in track(files, "Measuring"))
     typer.echo(f"# measured on {len(files)} photographs\n[cameras.health]")
     for key, value in found.model_dump(mode="json").items():
         if value is not None:

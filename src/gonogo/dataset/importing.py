@@ -20,9 +20,10 @@ from gonogo.dataset.annotations import beside, read_annotations
 from gonogo.dataset.checking import parts_with_both_labels
 from gonogo.dataset.describing import Joined, joined
 from gonogo.dataset.layouts import Found, read_layout
+from gonogo.dataset.levels import with_levels, write_levels
 from gonogo.dataset.marks import Annotations, Described
 from gonogo.dataset.reading import Reading, Unreadable, near_groups, read_all, read_pictures
-from gonogo.dataset.records import Dataset, Sample, locked, write_metadata
+from gonogo.dataset.records import METADATA, Dataset, Sample, locked, read_levels, write_metadata
 from gonogo.dataset.splits import Fractions, assign_splits, complete_splits, gaps, groups_of, resplit
 from gonogo.errors import DatasetError
 from gonogo.files import folder_beside
@@ -107,8 +108,12 @@ def import_folder(source: Path, out: Path, options: ImportOptions | None = None)
         samples = tuple(_sample(record) for record in intake.records)
         samples, split_notes = _with_splits(samples, intake.readings, options)
         write_metadata(folder, samples)
-    notes = (*_notes(intake, source, samples), *split_notes)
-    return Imported(dataset=Dataset(root=out, samples=samples), notes=notes)
+        depth = read_levels(source) if (source / METADATA).is_file() else None
+        made = Dataset(root=folder, samples=samples)
+        with_levels(made) if depth is None else write_levels(made, depth)
+    dataset = Dataset.read(out)
+    notes = (*_notes(intake, source, samples), *split_notes, *_levels_note(dataset))
+    return Imported(dataset=dataset, notes=notes)
 
 
 def add_folder(source: Path, root: Path, options: ImportOptions | None = None) -> Imported:
@@ -146,7 +151,7 @@ def add_folder(source: Path, root: Path, options: ImportOptions | None = None) -
     if intake.given:
         messages.append(f"{len(intake.given)} unlabelled pictures received a label.")
     notes = (*messages, *_notes(intake, source, samples))
-    return Imported(dataset=Dataset(root=root, samples=samples), notes=notes)
+    return Imported(dataset=Dataset(root=root, samples=samples, depth=before.depth), notes=notes)
 
 
 def _take_all(source: Path, folder: Path, options: ImportOptions, intake: _Intake) -> None:
@@ -385,6 +390,15 @@ def _with_splits(
     fractions = options.fractions or Fractions()
     samples = resplit(samples, fractions, options.seed, within_lots=options.split_within_lots)
     return samples, [*notes, *gaps(samples, fractions)]
+
+
+def _levels_note(dataset: Dataset) -> list[str]:
+    depth = dataset.depth
+    if depth is None:
+        return []
+    return [
+        f"The pictures have 16 bits: counts from {depth.black:,} to {depth.white:,} are judged (gonogo dataset levels)."
+    ]
 
 
 def _notes(intake: _Intake, source: Path, samples: Sequence[Sample]) -> list[str]:

@@ -18,11 +18,14 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gonogo import images
+from gonogo.config import Depth
 from gonogo.errors import DatasetError
 from gonogo.files import parse_json, read_text, write_beside
 from gonogo.schema import Box, Frame, Label, Mask
 
 METADATA = "metadata.jsonl"
+LEVELS = "levels.json"
+"""File with the levels of 16-bit pictures, see `gonogo.config.Depth`."""
 _LOCK = ".lock"
 
 Pixels = Annotated[float, Field(allow_inf_nan=False)]
@@ -98,6 +101,8 @@ class Dataset:
 
     root: Path
     samples: tuple[Sample, ...]
+    depth: Depth | None = None
+    """Levels of its 16-bit pictures; ``None`` for pictures of 8 bits."""
     study: bool = False
     """Whether this is a temporary study, whose judged pictures are not recorded (see `record_judged`)."""
 
@@ -123,7 +128,7 @@ class Dataset:
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise DatasetError(f"{path}: {twice} is listed more than once. Keep one line per picture.")
-        return cls(root=root, samples=samples)
+        return cls(root=root, samples=samples, depth=read_levels(root))
 
     def write(self) -> None:
         """Write ``metadata.jsonl`` atomically: to a temporary file that is then renamed."""
@@ -152,7 +157,7 @@ class Dataset:
         Raises:
             ImageError: The file is missing or cannot be decoded.
         """
-        return images.load_picture(self.path(sample))
+        return images.load_picture(self.path(sample), depth=self.depth)
 
     def load_mask(self, sample: Sample, shape_hw: tuple[int, int]) -> Mask | None:
         """Decode a sample's defect mask; ``None`` if it has none.
@@ -163,6 +168,24 @@ class Dataset:
         if sample.mask_file_name is None:
             return None
         return images.load_mask(self.root / sample.mask_file_name, shape_hw=shape_hw)
+
+
+def read_levels(root: Path) -> Depth | None:
+    """Read the levels of a data set's 16-bit pictures; ``None`` if it has none.
+
+    Raises:
+        DatasetError: the file is damaged.
+    """
+    path = root / LEVELS
+    try:
+        return Depth.model_validate_json(read_text(path))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DatasetError(
+            f'{path}: expected {{"black": ..., "white": ...}}, found a file that cannot be read ({error}). Set the '
+            f"levels again: gonogo dataset levels {root}"
+        ) from error
 
 
 @contextmanager
@@ -185,8 +208,8 @@ def write_metadata(root: Path, samples: Iterable[Sample]) -> None:
 
 
 def fingerprint(dataset: Dataset, samples: Sequence[Sample]) -> str:
-    """SHA-256 over the records and picture bytes of some samples, independent of their order."""
-    digests = []
+    """SHA-256 over the records and picture bytes of some samples, and over the levels; independent of their order."""
+    digests = [] if dataset.depth is None else [hashlib.sha256(dataset.depth.model_dump_json().encode()).hexdigest()]
     for sample in samples:
         record = sample.model_dump_json().encode()
         digests.append(hashlib.sha256(record + b"\0" + images.read_bytes(dataset.path(sample))).hexdigest())
