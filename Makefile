@@ -181,6 +181,11 @@ study-article: setup
 study-maps: setup
 	$(MEASURE) study_maps $(STUDY)
 
+# Ten thousand parts on a belt with faults: does a bad part pass the gate unnoticed?
+.PHONY: study-tracking
+study-tracking: setup
+	$(MEASURE) study_tracking$(QUICKLY)
+
 # Smaller measurements; the first lines of benchmarks/NAME.py tell what ARGS each needs.
 MEASUREMENTS = evidence-speed evidence-maps training-speed tiling solar-cells noise-calibration streams page-times screenshots
 .PHONY: $(MEASUREMENTS)

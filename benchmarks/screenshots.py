@@ -51,6 +51,17 @@ NAMES |= {"/datasets/{name}/label": "label", "/training/{number}": "training-run
 PASSWORD = "violet gasket 41 harbour"
 PARTS = 240  # the last of them is bad, see `line`
 TALLEST = 2400
+BELT: dict[str, object] = {
+    "distance": 2000,
+    "parts": [
+        {"id": f"part {number}", "left": 150 + 230 * number, "verdict": verdict, "rejected": verdict != "go"}
+        for number, verdict in enumerate(("go", "go", "no_go", "go", "go", "go", None))
+    ],
+    "unconfirmed": 0,
+    "stopped": "",
+    "counts": {"passed": 228, "fired": 5, "confirmed": 5},
+}
+"""What the station page shows between camera and gate."""
 SECTIONS = ("mistakes", "drift", "kinds", "compare", "history")
 """Sections of the page Understand, which is taller than `TALLEST`."""
 WIDEST = 1600
@@ -263,7 +274,7 @@ def beating(space: Workspace) -> Iterator[None]:
 
     def beat() -> None:
         while not over.wait(0.5):
-            status = {"beat": datetime.now(UTC).isoformat(), "health": "running", "alarms": []}
+            status = {"beat": datetime.now(UTC).isoformat(), "health": "running", "alarms": [], "tracking": BELT}
             write_beside(space.station_state / "status.json", json.dumps(status).encode())
 
     thread = threading.Thread(target=beat)

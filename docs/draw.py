@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/architecture.md: ``make docs-pictures`` writes docs/images/rooms.svg and frame.svg.
+"""Draw the pictures of docs/architecture.md and docs/reject.md: ``make docs-pictures`` writes them to docs/images.
 
 The rooms are those of the import contract in pyproject.toml, so the picture shows what is enforced.
 """
@@ -77,6 +77,32 @@ def frame() -> str:
     return _svg(WIDTH, 300, shapes)
 
 
+def tracking() -> str:
+    """A belt with the camera, the parts on their way, the gate, and the second sensor."""
+    belt, camera, gate, left, right = 96, 150, 690, 40, 940
+    shapes = [
+        f'<rect class="room" x="{left}" y="{belt}" width="{right - left}" height="22" rx="11"/>',
+        _box(camera - 60, 20, 120, "camera", "trigger, count", "line", height=44),
+        f'<path d="M{camera} 64V{belt}" stroke="#7fae8a" stroke-width="2" stroke-dasharray="4 3"/>',
+        _box(gate - 75, 20, 150, "sensor at the gate", "part seen, count", "line", height=44),
+        f'<path d="M{gate} 64V{belt}" stroke="#7fae8a" stroke-width="2" stroke-dasharray="4 3"/>',
+        f'<rect x="{gate - 26}" y="{belt - 22}" width="52" height="22" fill="#2f6fb0" opacity="0.18"/>',
+        f'<text class="note" x="{gate - 36}" y="{belt - 8}" text-anchor="end">distance ± tolerance</text>',
+        _box(gate - 75, 190, 150, "second sensor", "reject confirmed", "lab", height=44),
+        f'<path d="M{gate} {belt + 24}V188" stroke="#c0392b" stroke-width="3"/>',
+        f'<text class="note" x="{gate + 12}" y="160">fire: not go, no verdict, unknown part</text>',
+        f'<text class="note" x="{gate + 60}" y="{belt - 8}">exactly one trigger, and go: passes</text>',
+        f'<text class="note" x="{left}" y="150">encoder, or clocks of a shift register →</text>',
+    ]
+    for place, mark in ((232, "○"), (330, "●"), (428, "✕"), (526, "●"), (624, "●"), (790, "●"), (880, "●")):
+        color = {"○": "#5a6b7d", "●": "#2f8f4e", "✕": "#c0392b"}[mark]
+        shapes.append(
+            f'<text x="{place}" y="{belt + 17}" text-anchor="middle" style="font-size:17px;fill:{color}">{mark}</text>'
+        )
+    shapes.append(f'<text class="note" x="{left}" y="226">○ no verdict yet, ● go, ✕ to be rejected</text>')
+    return _svg(WIDTH, 246, shapes)
+
+
 def _box(left: float, top: float, width: float, name: str, note: str, kind: str, *, height: int = ROW) -> str:
     middle, centre = left + width / 2, top + height / 2
     said = [("", name, centre - 6 if note else centre + 5), (' class="note"', note, centre + 14)]
@@ -98,9 +124,10 @@ def _svg(width: int, height: int, shapes: list[str]) -> str:
 
 
 def main() -> None:
-    """Write both pictures."""
+    """Write all pictures."""
     (ROOT / "docs/images/rooms.svg").write_text(rooms())
     (ROOT / "docs/images/frame.svg").write_text(frame())
+    (ROOT / "docs/images/tracking.svg").write_text(tracking())
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def test_text_that_is_no_text_does_not_break_a_message() -> None:
     ],
 )
 def test_a_message_of_another_version_kind_or_direction_is_an_error_that_says_what_was_expected(line: str) -> None:
-    with pytest.raises(MessageError, match=r"expected a message of version 2.*same installation"):
+    with pytest.raises(MessageError, match=rf"expected a message of version {VERSION}.*same installation"):
         decode_for_worker(line)
 
 
@@ -119,9 +119,12 @@ def test_a_worker_ends_at_a_message_that_it_does_not_know() -> None:
         def find_troubles(self) -> list[str]:
             return []
 
+        def acknowledged_stop(self) -> str:
+            return ""
+
     results = io.StringIO()
     with pytest.raises(MessageError, match="dance"):
-        serve_supervisor(Idle(), io.StringIO('{"version": 2, "message": {"kind": "dance"}}\n'), results)  # type: ignore[arg-type]
+        serve_supervisor(Idle(), io.StringIO('{"version": 3, "message": {"kind": "dance"}}\n'), results)  # type: ignore[arg-type]
     assert decode_for_supervisor(results.getvalue()) == Ready(report=WorkerReport())
 
 
@@ -135,5 +138,5 @@ def test_a_worker_of_another_version_is_killed_and_the_status_says_why(tmp_path:
         time.sleep(0.01)
     notes = [note.details["reason"] for note in supervisor._notes]
     supervisor.stop()
-    assert all("expected a message of version 2" in str(reason) for reason in notes)
+    assert all(f"expected a message of version {VERSION}" in str(reason) for reason in notes)
     assert notes

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Bool", "Float", "Float16", "Float32", "Float64", "Int", "Int8", "Int32", "Int64", "UInt8"]
+__all__ = ["Bool", "Float", "Float16", "Float32", "Float64", "Int", "Int8", "Int32", "Int64", "UInt8", "UInt16"]
 
 if TYPE_CHECKING or os.environ.get("GONOGO_CHECK_ARRAYS"):
-    from jaxtyping import Bool, Float, Float16, Float32, Float64, Int, Int8, Int32, Int64, UInt8
+    from jaxtyping import Bool, Float, Float16, Float32, Float64, Int, Int8, Int32, Int64, UInt8, UInt16
 else:
 
     class _Unchecked:
@@ -22,4 +22,4 @@ else:
         def __class_getitem__(cls, item: tuple[Any, str]) -> Any:
             return item[0]
 
-    Bool = Float = Float16 = Float32 = Float64 = Int = Int8 = Int32 = Int64 = UInt8 = _Unchecked
+    Bool = Float = Float16 = Float32 = Float64 = Int = Int8 = Int32 = Int64 = UInt8 = UInt16 = _Unchecked

@@ -92,6 +92,21 @@ class PictureLimits(Strict):
     max_file_bytes: int = Field(default=256_000_000, gt=0)
 
 
+class Depth(Strict):
+    """How the counts of a 16-bit grey picture become the 256 grey values that are judged, for every picture alike."""
+
+    black: int = Field(ge=0, le=65_535)
+    """Raw count that becomes 0, as do all smaller ones."""
+    white: int = Field(ge=0, le=65_535)
+    """Raw count that becomes 255, as do all larger ones."""
+
+    @model_validator(mode="after")
+    def _black_is_below_white(self) -> Depth:
+        if self.black >= self.white:
+            raise ValueError(f"white: expected more than black ({self.black}), found {self.white}")
+        return self
+
+
 class Tiling(Strict):
     """How a region is cut into windows; each window has the recipe's ``size_wh`` and is judged at full resolution."""
 
@@ -230,6 +245,9 @@ class Recipe(Strict):
     only; ``mean`` decodes every picture at full size and averages its pixels, so raw frames give the same result."""
     tiling: Tiling | None = None
     """Judge the region in overlapping windows of ``size_wh`` pixels; ``None`` resizes the whole region to that size."""
+    depth: Depth | None = None
+    """Levels of 16-bit grey pictures, which are then the only ones that are judged; ``None`` takes pictures of 8 bits,
+    and of deeper ones the upper byte."""
     zones: Zones = ()
     """Areas inside the part, ``[[zones]]`` in TOML."""
     limits: PictureLimits = PictureLimits()

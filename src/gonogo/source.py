@@ -72,11 +72,12 @@ class TrainingSource:
 
     @property
     def identity(self) -> str:
-        """Identifies the regions and zones, for caching."""
+        """Identifies the regions, zones and levels, for caching."""
+        levels = "" if self.dataset.depth is None else f" {self.dataset.depth.black}-{self.dataset.depth.white}"
         if self.regions is None:
-            return f"whole{zones_digest(self.zones)}"
+            return f"whole{zones_digest(self.zones)}{levels}"
         text = repr(sorted((name, region) for name, region in self.regions.items()))
-        return hashlib.sha256(f"{text}{zones_digest(self.zones)}".encode()).hexdigest()
+        return hashlib.sha256(f"{text}{zones_digest(self.zones)}".encode()).hexdigest() + levels
 
     def _place(self, sample: Sample, frame: Frame) -> Place:
         region = Box.whole(frame) if self.regions is None else self.regions[sample.file_name]

@@ -62,7 +62,7 @@ class Acquired:
         """
         photograph = self.photograph
         try:
-            return photograph.frame if photograph.data is None else photograph.unpacked(recipe)
+            return photograph.full(recipe) if photograph.data is None else photograph.unpacked(recipe)
         except ImageError as error:
             raise CaptureError(Trouble.UNREADABLE, str(error)) from error
 

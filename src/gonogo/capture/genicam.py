@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from gonogo.array_types import UInt8
+from gonogo.array_types import UInt8, UInt16
 from gonogo.capture.camera import Acquired, CaptureError, Trouble, capture_time
 from gonogo.errors import InputError
 from gonogo.images import Photograph
@@ -23,7 +23,9 @@ _BAYER = {
     "BayerGR8": cv2.COLOR_BayerGB2RGB,
     "BayerGB8": cv2.COLOR_BayerGR2RGB,
 }
-FORMATS = ("Mono8", "RGB8", "BGR8", *_BAYER)
+_DEEP = ("Mono10", "Mono12", "Mono14", "Mono16")
+"""Counts in 16 bits each, little endian."""
+FORMATS = ("Mono8", *_DEEP, "RGB8", "BGR8", *_BAYER)
 """Supported pixel formats, by their GenICam names."""
 
 
@@ -88,7 +90,9 @@ class GenicamCamera:
             if buffer.get_status() != self._aravis.BufferStatus.SUCCESS:
                 raise CaptureError(Trouble.NO_FRAME, f"{self._name}: incomplete frame ({buffer.get_status()})")
             size_wh = buffer.get_image_width(), buffer.get_image_height()
-            frame = to_rgb(np.frombuffer(buffer.get_data(), np.uint8), size_wh, self._pixel_format)
+            data = np.frombuffer(buffer.get_data(), np.uint8)
+            deep = self._pixel_format in _DEEP
+            frame = to_counts(data, size_wh) if deep else to_rgb(data, size_wh, self._pixel_format)
         finally:
             self._stream.push_buffer(buffer)
         return Acquired(photograph=Photograph(frame), at=capture_time())
@@ -104,6 +108,18 @@ class GenicamCamera:
         """Drop late frames of earlier triggers, which belong to other parts."""
         while (late := self._stream.try_pop_buffer()) is not None:
             self._stream.push_buffer(late)
+
+
+def to_counts(data: UInt8[np.ndarray, " bytes"], size_wh: tuple[int, int]) -> UInt16[np.ndarray, "height width"]:
+    """Copy the buffer of a camera with more than 8 bits per pixel.
+
+    Raises:
+        CaptureError: the buffer has too few bytes.
+    """
+    width, height = size_wh
+    if data.size < 2 * width * height:
+        raise CaptureError(Trouble.UNREADABLE, f"expected {2 * width * height} bytes, found {data.size}")
+    return data[: 2 * width * height].view("<u2").reshape(height, width).astype(np.uint16)
 
 
 def to_rgb(data: UInt8[np.ndarray, " bytes"], size_wh: tuple[int, int], pixel_format: str) -> Frame:

@@ -101,11 +101,12 @@ def _ranked(pictures: Sequence[Prediction]) -> list[tuple[float, str]]:
 def _kept(inspector: Inspector, dataset: Dataset, file: str) -> tuple[bytes, str, float]:
     """The golden frame for a picture: its bytes, file suffix and expected score.
 
-    If the recipe reduces pictures while decoding, the original file is kept, so that decoding is checked too.
+    If the recipe reduces pictures while decoding, or has levels for 16 bits, the original file is kept, so that
+    decoding is checked too.
     """
     own = _photograph(dataset, file)
     expected = inspector.inspect(own)
-    if inspector.recipe.encoded_only:
+    if inspector.recipe.encoded_only or inspector.recipe.depth is not None:
         assert own.data is not None, "it was read from a file"
         return own.data, Path(file).suffix.lower(), _score(expected)
     frame = _reduced(own.frame) if inspector.recipe.tiling is None else own.frame  # scaling would change the windows

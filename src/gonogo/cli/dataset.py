@@ -17,6 +17,7 @@ from gonogo.cli.dataset_revisions import (
     revisions_command,
 )
 from gonogo.cli.doubts import doubts_command
+from gonogo.cli.levels import levels_command
 from gonogo.cli.synth import synth_command
 
 if TYPE_CHECKING:
@@ -314,6 +315,7 @@ def _print_counts(dataset: Dataset) -> None:
 for command in (
     synth_command,
     doubts_command,
+    levels_command,
     collect_command,
     revisions_command,
     compare_command,

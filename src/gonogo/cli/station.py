@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,14 @@ from gonogo.cli.device import DeviceOption
 from gonogo.cli.msa import msa_command
 
 app = typer.Typer(help="One inspection station on a line: run, check, report.", no_args_is_help=True)
+
+
+class Acknowledged(StrEnum):
+    """What a person acknowledges."""
+
+    CHALLENGE = "challenge"
+    LINE = "line"
+
 
 _Toml = Annotated[Path, typer.Argument(help="Settings of the station.", metavar="STATION.TOML")]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -72,14 +81,19 @@ def limits_command(
     photos: Annotated[
         list[Path], typer.Argument(help="Photographs of good parts from this camera, or folders of them.")
     ],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Decode them as this bundle does; needed for 16-bit pictures.")
+    ] = None,
 ) -> None:
     """Measure photographs of good parts and print the limits for [cameras.health]."""
     from gonogo import images
+    from gonogo.bundle import read_bundle
     from gonogo.capture import suggest_limits
     from gonogo.progress import track
 
     files = list(images.find(*photos))
-    found = suggest_limits(images.load_picture(file) for file in track(files, "Measuring"))
+    depth = None if bundle is None else read_bundle(bundle).manifest.recipe.depth
+    found = suggest_limits(images.load_picture(file, depth=depth) for file in track(files, "Measuring"))
     typer.echo(f"# measured on {len(files)} photographs\n[cameras.health]")
     for key, value in found.model_dump(mode="json").items():
         if value is not None:
@@ -104,6 +118,9 @@ def status_command(station: _Toml, as_json: _Json = False) -> None:
         typer.echo(f"  alarm: {alarm}")
     typer.echo(f"  answers: {_counts(found['answers'])}; faults: {_counts(found['faults'])}")
     typer.echo(f"  waiting {found['waiting']}, unrecorded {found['unrecorded']}, {found['free_mb']:,} MB free")
+    tracking = found.get("tracking")
+    if tracking is not None:
+        typer.echo(f"  between camera and gate {len(tracking['parts'])}; {_counts(tracking['counts'])}")
     link = found.get("centre")
     if link is not None:
         typer.echo(
@@ -118,13 +135,21 @@ def acknowledge_command(
     station: _Toml,
     who: Annotated[str, typer.Option(help="Name of the person responsible.")],
     note: Annotated[str, typer.Option(help="The finding and the action taken.")] = "",
+    what: Annotated[
+        Acknowledged, typer.Option(help="A test with a challenge part, or a stop of the line ([reject]).")
+    ] = Acknowledged.CHALLENGE,
 ) -> None:
-    """Let parts pass again after a failed or overdue test with a challenge part."""
+    """Let parts pass again after a failed or overdue test with a challenge part, or after the line was stopped."""
     from gonogo.ledger import Action, Ledger
     from gonogo.station import read_settings
     from gonogo.station.challenge import ACKNOWLEDGE
+    from gonogo.station.reject import acknowledge_line
 
     settings = read_settings(station)
+    if what is Acknowledged.LINE:
+        seq = acknowledge_line(settings, who=who, note=note)
+        typer.echo(f"Recorded as row {seq}; takes effect within a second, from the next trigger on.")
+        return
     with Ledger.open(settings.ledger, create=False) as ledger:
         row = ledger.append_action(
             Action(action=ACKNOWLEDGE, who=who, station=settings.station, details={"what": "challenge", "note": note})

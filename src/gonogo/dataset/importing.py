@@ -23,9 +23,10 @@ from gonogo.dataset.describing import Joined, joined
 from gonogo.dataset.history import record_change
 from gonogo.dataset.known_pictures import KnownPictures, named
 from gonogo.dataset.layouts import Found, read_layout
+from gonogo.dataset.levels import with_levels, write_levels
 from gonogo.dataset.marks import Annotations, Described
 from gonogo.dataset.reading import Reading, Unreadable, near_groups, read_all, read_pictures
-from gonogo.dataset.records import Dataset, Sample, locked
+from gonogo.dataset.records import METADATA, Dataset, Sample, locked, read_levels
 from gonogo.dataset.splits import Fractions, assign_splits, complete_splits, gaps, groups_of, resplit
 from gonogo.errors import DatasetError
 from gonogo.files import folder_beside
@@ -109,9 +110,13 @@ def import_folder(source: Path, out: Path, options: ImportOptions | None = None)
         _take_all(source, folder, options, intake)
         samples = tuple(_sample(record) for record in intake.records)
         samples, split_notes = _with_splits(samples, intake.readings, options)
+        depth = read_levels(source) if (source / METADATA).is_file() else None
+        made = Dataset(root=folder, samples=samples)
+        with_levels(made) if depth is None else write_levels(made, depth)
         record_change(folder, samples, what="import", details={"source": readable(str(source))})
-    notes = (*_notes(intake, source, samples), *split_notes)
-    return Imported(dataset=Dataset(root=out, samples=samples), notes=notes)
+    dataset = Dataset.read(out)
+    notes = (*_notes(intake, source, samples), *split_notes, *_levels_note(dataset))
+    return Imported(dataset=dataset, notes=notes)
 
 
 def add_folder(source: Path, root: Path, options: ImportOptions | None = None) -> Imported:
@@ -157,7 +162,8 @@ def add_folder(source: Path, root: Path, options: ImportOptions | None = None) -
         end = "replaced" if options.relabel else "kept; --relabel replaces them"
         messages.append(f"{len(known.conflicts)} pictures have another label in {root}. Its labels were {end}.")
     notes = (*messages, *_notes(intake, source, samples))
-    return Imported(dataset=Dataset(root=root, samples=samples), notes=notes, conflicts=tuple(known.conflicts))
+    dataset = Dataset(root=root, samples=samples, depth=before.depth)
+    return Imported(dataset=dataset, notes=notes, conflicts=tuple(known.conflicts))
 
 
 def _take_all(source: Path, folder: Path, options: ImportOptions, intake: _Intake) -> None:
@@ -379,6 +385,15 @@ def _with_splits(
     fractions = options.fractions or Fractions()
     samples = resplit(samples, fractions, options.seed, within_lots=options.split_within_lots)
     return samples, [*notes, *gaps(samples, fractions)]
+
+
+def _levels_note(dataset: Dataset) -> list[str]:
+    depth = dataset.depth
+    if depth is None:
+        return []
+    return [
+        f"The pictures have 16 bits: counts from {depth.black:,} to {depth.white:,} are judged (gonogo dataset levels)."
+    ]
 
 
 def _notes(intake: _Intake, source: Path, samples: Sequence[Sample]) -> list[str]:

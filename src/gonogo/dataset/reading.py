@@ -7,12 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from gonogo import images
+from gonogo.array_types import UInt16
 from gonogo.dataset.duplicates import PictureHashes, components, near_duplicates, picture_hashes
 from gonogo.dataset.records import Dataset, Sample
 from gonogo.errors import DatasetError, ImageError
+from gonogo.images.confined import decode_raw_confined
+from gonogo.images.depth import levelled, measured_levels, upper_bytes
 from gonogo.prefetch import prefetch
 from gonogo.progress import track
+from gonogo.schema import Frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +97,16 @@ def _equal_pairs(readings: Sequence[Reading]) -> list[tuple[int, int]]:
 def _read(picture: Path, mask: Path | None, keep_data: bool) -> Reading | Unreadable:
     try:
         data = images.read_bytes(picture)
-        frame = images.decode_confined(data, name=str(picture))
+        raw = decode_raw_confined(data, name=str(picture))
+        # 16-bit pictures that differ only in their lower bytes are different; their looks are compared at their own
+        # levels, because in 12 of 16 bits everything looks black.
+        frame = images.decode_confined(data, name=str(picture)) if raw is None else _stretched(raw)
         height, width = frame.shape[:2]
         marks = mask is not None and bool(images.load_mask_confined(mask, shape_hw=(height, width)).any())
     except ImageError as error:
         return Unreadable(reason=str(error))
-    digest = hashlib.sha256(f"{width}x{height}".encode() + frame.tobytes()).hexdigest()
+    pixels = frame if raw is None else raw
+    digest = hashlib.sha256(f"{width}x{height}".encode() + pixels.tobytes()).hexdigest()
     return Reading(
         data=data if keep_data else b"",
         pixels_sha256=digest,
@@ -104,3 +114,7 @@ def _read(picture: Path, mask: Path | None, keep_data: bool) -> Reading | Unread
         look=picture_hashes(frame),
         mask_marks=marks,
     )
+
+
+def _stretched(raw: UInt16[np.ndarray, "height width"]) -> Frame:
+    return upper_bytes(raw) if raw.min() == raw.max() else levelled(raw, measured_levels([raw]))

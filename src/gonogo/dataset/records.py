@@ -18,11 +18,14 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gonogo import images
+from gonogo.config import Depth
 from gonogo.errors import DatasetError
-from gonogo.files import MOST_TEXT_BYTES, parse_json, read_regular, write_beside
+from gonogo.files import MOST_TEXT_BYTES, parse_json, read_regular, read_text, write_beside
 from gonogo.schema import Box, Frame, Label, Mask
 
 METADATA = "metadata.jsonl"
+LEVELS = "levels.json"
+"""File with the levels of 16-bit pictures, see `gonogo.config.Depth`."""
 _LOCK = ".lock"
 
 Pixels = Annotated[float, Field(allow_inf_nan=False)]
@@ -98,6 +101,8 @@ class Dataset:
 
     root: Path
     samples: tuple[Sample, ...]
+    depth: Depth | None = None
+    """Levels of its 16-bit pictures; ``None`` for pictures of 8 bits."""
     study: bool = False
     """Whether this is a temporary study, whose judged pictures are not recorded (see `record_judged`)."""
     metadata_sha256: str = field(default="", compare=False, repr=False)
@@ -125,7 +130,8 @@ class Dataset:
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise DatasetError(f"{path}: {twice} is listed more than once. Keep one line per picture.")
-        return cls(root=root, samples=samples, metadata_sha256=hashlib.sha256(content).hexdigest())
+        metadata_sha256 = hashlib.sha256(content).hexdigest()
+        return cls(root=root, samples=samples, depth=read_levels(root), metadata_sha256=metadata_sha256)
 
     def write(self) -> None:
         """Write ``metadata.jsonl`` of a new data set; `gonogo.dataset.record_change` changes an existing one."""
@@ -154,7 +160,7 @@ class Dataset:
         Raises:
             ImageError: The file is missing or cannot be decoded.
         """
-        return images.load_picture(self.path(sample))
+        return images.load_picture(self.path(sample), depth=self.depth)
 
     def load_mask(self, sample: Sample, shape_hw: tuple[int, int]) -> Mask | None:
         """Decode a sample's defect mask; ``None`` if it has none.
@@ -165,6 +171,24 @@ class Dataset:
         if sample.mask_file_name is None:
             return None
         return images.load_mask(self.root / sample.mask_file_name, shape_hw=shape_hw)
+
+
+def read_levels(root: Path) -> Depth | None:
+    """Read the levels of a data set's 16-bit pictures; ``None`` if it has none.
+
+    Raises:
+        DatasetError: the file is damaged.
+    """
+    path = root / LEVELS
+    try:
+        return Depth.model_validate_json(read_text(path))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DatasetError(
+            f'{path}: expected {{"black": ..., "white": ...}}, found a file that cannot be read ({error}). Set the '
+            f"levels again: gonogo dataset levels {root}"
+        ) from error
 
 
 @contextmanager
@@ -191,8 +215,8 @@ def metadata_bytes(samples: Iterable[Sample]) -> bytes:
 
 
 def fingerprint(dataset: Dataset, samples: Sequence[Sample]) -> str:
-    """SHA-256 over the records and picture bytes of some samples, independent of their order."""
-    digests = []
+    """SHA-256 over the records and picture bytes of some samples, and over the levels; independent of their order."""
+    digests = [] if dataset.depth is None else [hashlib.sha256(dataset.depth.model_dump_json().encode()).hexdigest()]
     for sample in samples:
         record = sample.model_dump_json().encode()
         digests.append(hashlib.sha256(record + b"\0" + images.read_bytes(dataset.path(sample))).hexdigest())

@@ -2,6 +2,7 @@
 
 from gonogo.images.codec import (
     decode,
+    decode_raw,
     decode_sized,
     encode_jpeg,
     encode_png,
@@ -13,6 +14,7 @@ from gonogo.images.codec import (
     reduce,
 )
 from gonogo.images.confined import CostlyImageError, decode_confined, load_confined, load_mask_confined
+from gonogo.images.depth import levelled, measured_levels
 from gonogo.images.headers import FORMATS, SUFFIXES, Header, read_header
 from gonogo.images.photograph import Photograph
 from gonogo.images.regions import crop_resize, cut, in_frame, pixel_window, rectify, seen_region, within
@@ -27,15 +29,18 @@ __all__ = [
     "cut",
     "decode",
     "decode_confined",
+    "decode_raw",
     "decode_sized",
     "encode_jpeg",
     "encode_png",
     "find",
     "in_frame",
+    "levelled",
     "load_confined",
     "load_mask",
     "load_mask_confined",
     "load_picture",
+    "measured_levels",
     "others",
     "pixel_window",
     "read_bytes",

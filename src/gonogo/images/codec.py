@@ -17,15 +17,17 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from gonogo.array_types import UInt8
-from gonogo.config import PictureLimits, Reduction
+from gonogo.array_types import UInt8, UInt16
+from gonogo.config import Depth, PictureLimits, Reduction
 from gonogo.errors import ImageError
 from gonogo.files import read_regular
+from gonogo.images.depth import levelled
 from gonogo.images.headers import SUFFIXES, Header, read_header
 from gonogo.images.regions import averaged
 from gonogo.images.structure import JPEG_START
 from gonogo.schema import Frame, Mask
 
+_DEEP = ("PNG", "TIFF")
 _BY_PILLOW = ("GIF", "AVIF", "HEIF")
 _READ_AT = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -43,12 +45,18 @@ _JPEG_END = b"\xff\xd9"
 
 
 def decode(
-    data: bytes, *, name: str = "picture", limits: PictureLimits | None = None, reduction: Reduction = 1
+    data: bytes,
+    *,
+    name: str = "picture",
+    limits: PictureLimits | None = None,
+    reduction: Reduction = 1,
+    depth: Depth | None = None,
 ) -> Frame:
     """Decode a picture of one of `FORMATS` to uint8 RGB, and apply its EXIF orientation.
 
-    Grey becomes three equal channels, 16 bit keeps the upper byte, palettes are resolved, alpha is dropped. Of several
-    pages, the first is read. A JPEG with missing or damaged data is refused, as far as that is detectable.
+    Grey becomes three equal channels, palettes are resolved, alpha is dropped. 16 bit keeps the upper byte, or is
+    mapped by ``depth``. Of several pages, the first is read. A JPEG with missing or damaged data is refused, as far as
+    that is detectable.
 
     A JPEG is reduced during decoding, which is faster; other formats are decoded at full size, then reduced.
 
@@ -57,6 +65,7 @@ def decode(
         name: Name of the picture in messages.
         limits: Largest picture; defaults to `PictureLimits()`.
         reduction: Divisor of width and height, which are rounded up.
+        depth: Levels of a 16-bit grey picture; other pictures are then refused.
 
     Returns:
         uint8 array, height x width x 3.
@@ -64,11 +73,33 @@ def decode(
     Raises:
         ImageError: The data are empty, undecodable, truncated or larger than the limits allow.
     """
-    return decode_sized(data, name=name, limits=limits, reduction=reduction)[0]
+    return decode_sized(data, name=name, limits=limits, reduction=reduction, depth=depth)[0]
+
+
+def decode_raw(
+    data: bytes, *, name: str = "picture", limits: PictureLimits | None = None
+) -> UInt16[np.ndarray, "height width"] | None:
+    """Decode a 16-bit grey PNG or TIFF at its full depth; ``None`` for every other picture, which `decode` reads.
+
+    Raises:
+        ImageError: See `decode`.
+    """
+    header = _checked_header(data, name=name, limits=limits or PictureLimits())
+    if header.format not in _DEEP or not header.deep_grey:
+        return None
+    raw = _by_opencv(data, header, name, cv2.IMREAD_ANYDEPTH)
+    if raw.dtype != np.uint16:
+        raise ImageError(f"{name}: expected counts of 16 bits, found {raw.dtype}. Save it as 16-bit grey.")
+    return raw
 
 
 def decode_sized(
-    data: bytes, *, name: str = "picture", limits: PictureLimits | None = None, reduction: Reduction = 1
+    data: bytes,
+    *,
+    name: str = "picture",
+    limits: PictureLimits | None = None,
+    reduction: Reduction = 1,
+    depth: Depth | None = None,
 ) -> tuple[Frame, tuple[int, int]]:
     """Decode a picture like `decode`, and also return its full size.
 
@@ -78,7 +109,15 @@ def decode_sized(
     limits = limits or PictureLimits()
     header = _checked_header(data, name=name, limits=limits)
     at_once = reduction if header.format == "JPEG" else 1
-    if data.startswith(JPEG_START):
+    if depth is not None:
+        raw = decode_raw(data, name=name, limits=limits)
+        if raw is None:
+            raise ImageError(
+                f"{name}: expected a 16-bit grey picture, because the recipe has levels (depth), found another "
+                f"{header.format}. Set the camera to 16 bits, or use an inspector without levels."
+            )
+        frame = levelled(raw, depth)
+    elif data.startswith(JPEG_START):
         frame = _decode_jpeg(data, header, name=name, reduction=at_once)
     elif header.format in _BY_PILLOW:
         frame = _decode_by_pillow(data, header, name=name)
@@ -114,9 +153,11 @@ def reduced_size(shape_hw: tuple[int, int], reduction: Reduction) -> tuple[int, 
     return -(-shape_hw[0] // reduction), -(-shape_hw[1] // reduction)
 
 
-def load_picture(path: str | os.PathLike[str], *, limits: PictureLimits | None = None) -> Frame:
+def load_picture(
+    path: str | os.PathLike[str], *, limits: PictureLimits | None = None, depth: Depth | None = None
+) -> Frame:
     """Read and decode one file; see `decode`."""
-    return decode(read_bytes(path, limits=limits), name=str(path), limits=limits)
+    return decode(read_bytes(path, limits=limits), name=str(path), limits=limits, depth=depth)
 
 
 def read_bytes(path: str | os.PathLike[str], *, limits: PictureLimits | None = None) -> bytes:
@@ -158,9 +199,11 @@ def mask_of(frame: Frame, path: str | os.PathLike[str], *, shape_hw: tuple[int, 
     return mask
 
 
-def encode_png(picture: UInt8[np.ndarray, "height width *channels"]) -> bytes:
-    """Encode RGB or grey uint8 as PNG, losslessly."""
-    return _encode(picture, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 3])
+def encode_png(
+    picture: UInt8[np.ndarray, "height width *channels"] | UInt16[np.ndarray, "height width"], *, effort: int = 3
+) -> bytes:
+    """Encode RGB or grey uint8, or grey uint16, as PNG, losslessly; ``effort`` is zlib's, 0 to 9."""
+    return _encode(picture, ".png", [cv2.IMWRITE_PNG_COMPRESSION, effort])
 
 
 def encode_jpeg(picture: UInt8[np.ndarray, "height width *channels"], *, quality: int = 90) -> bytes:
@@ -247,13 +290,17 @@ def _decode_jpeg(data: bytes, header: Header, *, name: str, reduction: Reduction
 
 
 def _decode_by_opencv(data: bytes, header: Header, *, name: str, reduction: Reduction = 1) -> Frame:
+    return np.asarray(_by_opencv(data, header, name, _READ_AT[reduction]), np.uint8)
+
+
+def _by_opencv(data: bytes, header: Header, name: str, how: int) -> np.ndarray:
     try:
-        frame = cv2.imdecode(np.frombuffer(data, np.uint8), _READ_AT[reduction])
+        frame = cv2.imdecode(np.frombuffer(data, np.uint8), how)
     except cv2.error as error:
         raise ImageError(f"{name}: OpenCV could not decode this {header.format} ({error.err}).") from error
     if frame is None:
         raise _damaged(header, name)
-    return np.asarray(frame, np.uint8)
+    return np.asarray(frame)
 
 
 def _decode_by_pillow(data: bytes, header: Header, *, name: str) -> Frame:
@@ -282,7 +329,7 @@ def _upright(frame: Frame, orientation: int) -> Frame:
     return frame
 
 
-def _encode(picture: UInt8[np.ndarray, "height width *channels"], suffix: str, options: list[int]) -> bytes:
+def _encode(picture: np.ndarray, suffix: str, options: list[int]) -> bytes:
     bgr = picture[..., ::-1] if picture.ndim == 3 else picture
     done, buffer = cv2.imencode(suffix, np.ascontiguousarray(bgr), options)
     if not done:

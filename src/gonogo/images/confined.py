@@ -23,9 +23,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from gonogo.config import PictureLimits
+from gonogo.array_types import UInt16
+from gonogo.config import Depth, PictureLimits
 from gonogo.errors import ImageError
-from gonogo.images.codec import decode, mask_of, read_bytes
+from gonogo.images.codec import decode, decode_raw, mask_of, read_bytes
+from gonogo.images.headers import read_header
 from gonogo.schema import Frame, Mask
 
 MEMORY_BYTES = 1 << 30
@@ -44,19 +46,28 @@ class CostlyImageError(ImageError):
     """Decoding a picture exceeded the limit on time or memory."""
 
 
-def decode_confined(data: bytes, *, name: str = "picture") -> Frame:
+def decode_confined(data: bytes, *, name: str = "picture", depth: Depth | None = None) -> Frame:
     """Decode like `gonogo.images.decode`, in a process with limited memory and time.
 
     Raises:
         ImageError: See `gonogo.images.decode`.
         CostlyImageError: Decoding exceeded the limit on time or memory.
     """
-    return _pool.ask(data, name)
+    asked = {} if depth is None else {"black": depth.black, "white": depth.white}
+    return _pool.ask(data, {"name": name, **asked})
 
 
-def load_confined(path: str | os.PathLike[str]) -> Frame:
+def decode_raw_confined(data: bytes, *, name: str = "picture") -> UInt16[np.ndarray, "height width"] | None:
+    """Decode like `gonogo.images.decode_raw`, in a process with limits; see `decode_confined`."""
+    if not read_header(data, name=name).deep_grey:
+        return None
+    found: np.ndarray = _pool.ask(data, {"name": name, "raw": True})
+    return found if found.dtype == np.uint16 else None
+
+
+def load_confined(path: str | os.PathLike[str], *, depth: Depth | None = None) -> Frame:
     """Read and decode like `gonogo.images.load_picture`, in a process with limits; see `decode_confined`."""
-    return decode_confined(read_bytes(path), name=str(path))
+    return decode_confined(read_bytes(path), name=str(path), depth=depth)
 
 
 def load_mask_confined(path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None = None) -> Mask:
@@ -81,7 +92,7 @@ class _Worker:
         for pipe in (self._to, self._from):
             _widen(pipe.fileno())
 
-    def ask(self, data: bytes, name: str) -> tuple[dict[str, Any], bytearray]:
+    def ask(self, data: bytes, asked: dict[str, Any]) -> tuple[dict[str, Any], bytearray]:
         """Decode a picture; return the answer and the frame's bytes.
 
         Raises:
@@ -90,7 +101,7 @@ class _Worker:
         """
         deadline = time.monotonic() + WALL_S
         try:
-            _send(self._to, {"name": name, "bytes": len(data)}, data)
+            _send(self._to, {**asked, "bytes": len(data)}, data)
         except OSError as error:  # the process ended, while idle or on this picture
             raise EOFError from error
         answer = json.loads(self._read(int.from_bytes(self._read(4, deadline), "big"), deadline))
@@ -125,7 +136,8 @@ class _Pool:
         self._lock = threading.Lock()
         self._free = threading.BoundedSemaphore(min(MOST_PROCESSES, os.cpu_count() or 1))
 
-    def ask(self, data: bytes, name: str) -> Frame:
+    def ask(self, data: bytes, asked: dict[str, Any]) -> np.ndarray:
+        name = asked["name"]
         with self._free:
             with self._lock:
                 worker = self._idle.pop() if self._idle else None
@@ -134,7 +146,7 @@ class _Pool:
             with contextlib.ExitStack() as unanswered:  # the process may be in the middle of a picture: never reused
                 unanswered.callback(_status_of, worker)
                 try:
-                    answer, pixels = worker.ask(data, name)
+                    answer, pixels = worker.ask(data, asked)
                 except EOFError:
                     raise _ended(name, _status_of(worker)) from None
                 except TimeoutError:
@@ -144,7 +156,7 @@ class _Pool:
                 self._idle.append(worker)
         if "error" in answer:
             raise (CostlyImageError if answer["costly"] else ImageError)(answer["error"])
-        return np.frombuffer(pixels, np.uint8).reshape(answer["shape"])
+        return np.frombuffer(pixels, answer["dtype"]).reshape(answer["shape"])
 
     def close(self) -> None:
         """End all idle processes."""
@@ -169,19 +181,23 @@ def serve_decoder() -> None:
         asked = json.loads(sys.stdin.buffer.read(int.from_bytes(head, "big")))
         data = sys.stdin.buffer.read(asked["bytes"])
         _allow_cpu()
-        _answer(answers, data, asked["name"])
+        _answer(answers, data, asked)
 
 
-def _answer(answers: IO[bytes], data: bytes, name: str) -> None:
+def _answer(answers: IO[bytes], data: bytes, asked: dict[str, Any]) -> None:
+    name = asked["name"]
+    depth = Depth(black=asked["black"], white=asked["white"]) if "black" in asked else None
     try:
-        frame = decode(data, name=name, limits=PictureLimits())
+        raw = decode_raw(data, name=name, limits=PictureLimits()) if "raw" in asked else None
+        frame = decode(data, name=name, limits=PictureLimits(), depth=depth) if raw is None else raw
     except MemoryError:
         _send(answers, {"error": _needs_memory(name), "costly": True})
     except ImageError as error:
         costly = "Insufficient memory" in str(error)  # OpenCV's words
         _send(answers, {"error": _needs_memory(name) if costly else str(error), "costly": costly})
     else:
-        _send(answers, {"shape": frame.shape, "bytes": frame.nbytes}, frame.tobytes())
+        about = {"shape": frame.shape, "dtype": frame.dtype.name, "bytes": frame.nbytes}
+        _send(answers, about, np.ascontiguousarray(frame).tobytes())
 
 
 def _send(to: IO[bytes], answer: dict[str, Any], data: bytes | memoryview = b"") -> None:

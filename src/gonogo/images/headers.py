@@ -36,6 +36,8 @@ class Header:
     """Memory for decoding: the samples in their original depth, and the frame."""
     orientation: int = 1
     """EXIF orientation of a JPEG, 1 to 8."""
+    deep_grey: bool = False
+    """Whether it is a grey picture with more than 8 bits per pixel."""
     complete: bool = True
     """``False`` if a JPEG ends before all its scans."""
 
@@ -87,6 +89,7 @@ def _header(picture: Image.Image, data: bytes, jpeg: JpegStructure | None) -> He
         width=width,
         height=height,
         mode=picture.mode,
+        deep_grey=picture.mode.startswith("I"),
         decoded_bytes=samples + 3 * width * height,
         orientation=_orientation(picture.info.get("exif")) if jpeg is not None else 1,
         complete=jpeg is None or jpeg.complete,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from gonogo.config import PictureLimits, Recipe, Reduction
+from gonogo.array_types import UInt16
+from gonogo.config import Depth, PictureLimits, Recipe, Reduction
 from gonogo.errors import ImageError
 from gonogo.images.codec import decode_sized, reduce
+from gonogo.images.depth import levelled, upper_bytes
 from gonogo.schema import Frame
 
 
@@ -24,28 +26,41 @@ class Photograph:
         ((20, 30, 3), (60, 40))
     """
 
-    def __init__(self, picture: bytes | Frame, *, name: str = "picture", limits: PictureLimits | None = None) -> None:
+    def __init__(
+        self,
+        picture: bytes | Frame | UInt16[np.ndarray, "height width"],
+        *,
+        name: str = "picture",
+        limits: PictureLimits | None = None,
+        depth: Depth | None = None,
+    ) -> None:
         """Store a picture without decoding it.
 
         Args:
-            picture: A whole JPEG, PNG, BMP, TIFF or WebP file, or uint8 RGB, height x width x 3.
+            picture: A whole JPEG, PNG, BMP, TIFF or WebP file; uint8 RGB, height x width x 3; or the uint16 counts of a
+                grey camera, height x width.
             name: Name of the picture in messages.
             limits: Largest picture; defaults to the limits of the recipe, or to `PictureLimits()`.
+            depth: Levels of a 16-bit picture, until a recipe says them.
         """
         self.data = picture if isinstance(picture, bytes) else None
         """The encoded file; ``None`` for a raw frame."""
         self._name, self._limits = name, limits
         self._size_wh: tuple[int, int] | None = None
-        self._unpacked: dict[Reduction, Frame] = {}
-        self._averaged: dict[Reduction, Frame] = {}
+        self.depth = depth
+        """Levels of a 16-bit picture: those of the recipe that it was last judged with. `frame` is shown with them."""
+        self._unpacked: dict[tuple[Reduction, Depth | None], Frame] = {}
+        self._averaged: dict[tuple[Reduction, Depth | None], Frame] = {}
+        self.raw: Frame | UInt16[np.ndarray, "height width"] | None = None
+        """What a camera delivered, if it was not a file."""
         if not isinstance(picture, bytes):
-            self._unpacked[1] = _checked(picture)
+            self.raw = _checked(picture)
             self._size_wh = picture.shape[1], picture.shape[0]
 
     @property
     def readable(self) -> bool:
         """Whether the picture was decoded at any size."""
-        return bool(self._unpacked)
+        return self.raw is not None or bool(self._unpacked)
 
     @property
     def frame(self) -> Frame:
@@ -55,6 +70,11 @@ class Photograph:
             ImageError: The picture cannot be decoded.
         """
         return self._unpack(1, self._limits)
+
+    def full(self, recipe: Recipe) -> Frame:
+        """The picture at full size with the levels of a recipe."""
+        self.depth = recipe.depth
+        return self.frame
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -79,6 +99,7 @@ class Photograph:
         Raises:
             ImageError: The picture cannot be decoded, or is a raw frame and the recipe accepts encoded pictures only.
         """
+        self.depth = recipe.depth
         if not recipe.encoded_only:
             return self._unpack(1, self._limits or recipe.limits)
         if self.data is None:
@@ -94,19 +115,39 @@ class Photograph:
         frame, reduction = self.unpacked(recipe), recipe.reduction
         if reduction == 1 or recipe.encoded_only:
             return frame
-        if reduction not in self._averaged:
-            self._averaged[reduction] = reduce(frame, reduction)
-        return self._averaged[reduction]
+        key = (reduction, self.depth)
+        if key not in self._averaged:
+            self._averaged[key] = reduce(frame, reduction)
+        return self._averaged[key]
 
     def _unpack(self, reduction: Reduction, limits: PictureLimits | None) -> Frame:
-        if reduction not in self._unpacked:
-            assert self.data is not None, "a raw frame is unpacked"
-            frame, self._size_wh = decode_sized(self.data, name=self._name, limits=limits, reduction=reduction)
-            self._unpacked[reduction] = frame
-        return self._unpacked[reduction]
+        key = (reduction, self.depth)
+        if key not in self._unpacked:
+            if self.data is None:
+                self._unpacked[key] = self._raw_frame()
+            else:
+                frame, self._size_wh = decode_sized(
+                    self.data, name=self._name, limits=limits, reduction=reduction, depth=self.depth
+                )
+                self._unpacked[key] = frame
+        return self._unpacked[key]
+
+    def _raw_frame(self) -> Frame:
+        raw = self.raw
+        assert raw is not None, "a photograph is encoded or raw"
+        if raw.dtype == np.uint16:
+            return upper_bytes(raw) if self.depth is None else levelled(raw, self.depth)
+        if self.depth is not None:
+            raise ImageError(
+                f"{self._name}: expected 16-bit grey counts, because the recipe has levels (depth), found 8 bits. Set "
+                "the camera to 16 bits, or use an inspector without levels."
+            )
+        return raw
 
 
-def _checked(frame: Frame) -> Frame:
+def _checked(frame: Frame | UInt16[np.ndarray, "height width"]) -> Frame | UInt16[np.ndarray, "height width"]:
+    if isinstance(frame, np.ndarray) and frame.dtype == np.uint16 and frame.ndim == 2 and frame.size:
+        return frame
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
         raise ImageError(f"expected a uint8 height x width x 3 RGB array, found {found}.")

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from gonogo import images
+from gonogo.array_types import UInt16
 from gonogo.config import PictureLimits
 from gonogo.errors import ImageError, LedgerError
 from gonogo.images import Photograph
@@ -77,11 +78,14 @@ class FrameStore:
             ) from error
         return digest
 
-    def put_frame(self, frame: Frame) -> str:
-        """Store a decoded frame losslessly as BMP; see `put`.
+    def put_frame(self, frame: Frame | UInt16[np.ndarray, "height width"]) -> str:
+        """Store a decoded frame losslessly: as BMP, or 16-bit counts at their full depth as PNG; see `put`.
 
-        The answer waits for this. BMP costs next to nothing to encode; PNG takes longer than judging the frame.
+        The answer waits for this. BMP costs next to nothing to encode; PNG takes longer than judging the frame, but BMP
+        has no 16 bits.
         """
+        if frame.dtype == np.uint16:
+            return self.put(images.encode_png(frame, effort=1))
         done, data = cv2.imencode(".bmp", np.ascontiguousarray(frame[..., ::-1]))
         if not done:
             raise ImageError(f"cannot encode a picture of shape {frame.shape} as BMP.")

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gonogo.dataset import Dataset, Revision, Sample, locked, record_change
 from gonogo.dataset.history import latest
-from gonogo.dataset.records import METADATA
+from gonogo.dataset.records import METADATA, read_levels
 from gonogo.errors import InputError
 from gonogo.files import write_beside
 from gonogo.server.language import N_, RefusedError
@@ -47,7 +47,7 @@ class Records:
     @property
     def dataset(self) -> Dataset:
         """The same data as a `gonogo.dataset.Dataset`."""
-        return Dataset(root=self.root, samples=tuple(self.samples.values()))
+        return Dataset(root=self.root, samples=tuple(self.samples.values()), depth=read_levels(self.root))
 
     def find(self, file: str) -> Sample:
         """Return a picture's record.

@@ -46,6 +46,7 @@ CAUSES: Mapping[str, str] = {
     Cause.REUSED_ID: N_("ID used twice"),
     Cause.CODE: N_("Code on the part"),
     Cause.CHALLENGE: N_("Challenge part"),
+    Cause.LINE_STOPPED: N_("Line stopped"),
 }
 """Names of the station's fault causes for the pages."""
 _MOMENTS = {"en": "d MMM yyyy, HH:mm:ss", "de": "d. MMM yyyy, HH:mm:ss"}

@@ -212,7 +212,8 @@ class CameraThread:
         try:
             photograph = shot.acquired.photograph
             data = photograph.data
-            shot.frame_sha256 = self.frames.put_frame(photograph.frame) if data is None else self.frames.put(data)
+            raw = photograph.raw
+            shot.frame_sha256 = self.frames.put(data or b"") if raw is None else self.frames.put_frame(raw)
         except (GonogoError, OSError) as error:
             shot.store_error = error
         shot.timings_ms["store"] = (time.perf_counter() - start) * 1e3

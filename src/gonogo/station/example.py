@@ -59,6 +59,12 @@ stall_s = 5.0
 # pictures = "challenge"           # or a folder with pictures of them; with [products], challenge/PRODUCT
 # must_be = ["no_go"]
 
+# [reject]                         # follow each part to the gate, and confirm its reject; see docs/reject.md
+# track = "encoder"                # or "shift_register"
+# distance = 4000                  # camera to gate, in counts or places
+# tolerance = 60
+# confirm_within_s = 1.0
+
 # [fleet]                          # bundles come from the centre; "bundle" is then a text file that is written
 # channel = "chip"
 # folder = "/mnt/centre/releases"  # or url = "https://centre.plant.example/releases"

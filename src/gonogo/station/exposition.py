@@ -39,6 +39,8 @@ class _Collector:
         yield self._counter("events", "Triggers, repeats, restarts and other events.", "event", metrics.events)
         yield self._counter("leftover_pictures", "Pictures that were not used.", "reason", leftovers)
         yield self._products()
+        if (tracking := self._state.tracking) is not None:
+            yield self._counter("gate", "Parts that passed the gate, orders and stops.", "event", tracking.counts)
         yield self._stages()
         for name, text, value in self._gauges():
             family = GaugeMetricFamily(_PREFIX + name, text, labels=("station",))
@@ -83,6 +85,16 @@ class _Collector:
                 ("centre_up", "Whether the ledger is forwarded.", float(not link.trouble)),
             )
         )
+        tracking = state.tracking
+        gate = (
+            ()
+            if tracking is None
+            else (
+                ("in_flight", "Parts between camera and gate.", float(len(tracking.parts))),
+                ("rejects_unconfirmed", "Rejects that wait for their confirmation.", float(tracking.unconfirmed)),
+                ("line_stopped", "Whether the line is stopped until a person acknowledges.", bool(tracking.stopped)),
+            )
+        )
         return (
             ("up", "Whether parts are judged.", judging),
             ("held", "Whether no part may pass until a person acknowledges.", state.health is Health.HELD),
@@ -96,4 +108,5 @@ class _Collector:
             ("beat_timestamp_seconds", "When these metrics were written.", time.time()),
             ("free_bytes", "Free space on the disk of the state folder.", self._free_bytes),
             *centre,
+            *gate,
         )

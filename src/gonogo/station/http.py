@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from email.message import Message
 from http import HTTPStatus
 from typing import Self
@@ -13,7 +13,7 @@ from typing import Self
 from gonogo.capture.access import authorised, content_length, foreign
 from gonogo.capture.bounded_server import BoundedServer, ServerLimits
 from gonogo.errors import InputError
-from gonogo.station.messages import Answer
+from gonogo.station.reject import parse_line
 from gonogo.station.status import Health
 from gonogo.station.supervisor import Supervisor
 from gonogo.station.triggers import parse_trigger
@@ -23,7 +23,7 @@ _READ_TIMEOUT_S = 5.0
 
 
 class StationServer:
-    """Serves ``GET /status``, ``/metrics`` and ``/health``, and ``POST /trigger``, whose response is the answer."""
+    """Serves ``GET /status``, ``/metrics`` and ``/health``, and ``POST /trigger`` and ``/line``, answered at once."""
 
     def __init__(
         self,
@@ -77,22 +77,23 @@ class StationServer:
 
     def post(self, path: str, body: bytes, headers: Message) -> tuple[HTTPStatus, str, str]:
         """Return status, content type and body for a POST; waits for the answer."""
-        if path != "/trigger" or not self._triggers:
-            return HTTPStatus.NOT_FOUND, "text/plain", "expected /trigger, and a station with an HTTP trigger"
+        tracks = self._supervisor.settings.reject is not None
+        if not ((path == "/trigger" and self._triggers) or (path == "/line" and tracks)):
+            expected = "expected /trigger and a station with an HTTP trigger, or /line and a station with [reject]"
+            return HTTPStatus.NOT_FOUND, "text/plain", expected
         if why := foreign(headers, self._hosts):
             return HTTPStatus.FORBIDDEN, "text/plain", why
         if not authorised(headers.get("Authorization"), self._token):
             return HTTPStatus.UNAUTHORIZED, "text/plain", "expected the station's token"
-        answers: list[Answer] = []
+        answers: list[dict[str, object]] = []
         came = threading.Event()
 
-        def take(answer: Answer) -> None:
+        def take(answer: dict[str, object]) -> None:
             answers.append(answer)
             came.set()
 
         try:
-            values = parse_trigger(body.decode("utf-8").strip())
-            self._supervisor.submit(values.pop("id"), **values, reply=take)
+            self._submit(path, body.decode("utf-8").strip(), take)
         except ValueError as error:
             return HTTPStatus.BAD_REQUEST, "text/plain", str(error)
         if not came.wait(2 * self._supervisor.settings.window_s + 1.0):
@@ -101,7 +102,20 @@ class StationServer:
                 "text/plain",
                 "the supervisor has not answered; treat the part as a fault",
             )
-        return HTTPStatus.OK, "application/json", json.dumps(answers[0].to_json())
+        return HTTPStatus.OK, "application/json", json.dumps(answers[0])
+
+    def _submit(self, path: str, text: str, take: Callable[[dict[str, object]], None]) -> None:
+        """Submit a trigger or a report of the line; ``take`` receives the answer.
+
+        Raises:
+            ValueError: the text is neither.
+        """
+        reject = self._supervisor.settings.reject
+        if path == "/line" and reject is not None:
+            self._supervisor.line(parse_line(text, reject), take)
+            return
+        trigger_id, values = parse_trigger(text)
+        self._supervisor.submit(trigger_id, **values, reply=lambda answer: take(answer.to_json()))
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
         server = self

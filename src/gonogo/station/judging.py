@@ -33,6 +33,7 @@ from gonogo.station.outcomes import (
     swap_action,
     without_space,
 )
+from gonogo.station.reject import acknowledged_stop
 from gonogo.station.settings import StationSettings
 
 ANSWERED_FAULT = "answered_fault"
@@ -264,6 +265,14 @@ class Station:
             self._ledger.forget()
             found.append(f"the ledger cannot be used: {error}")
         return [readable(each) for each in found if each]
+
+    def acknowledged_stop(self) -> str:
+        """Return the id of the stop of the line that was acknowledged last; empty if the station tracks no parts."""
+        try:
+            return "" if self.settings.reject is None else acknowledged_stop(self._ledger.open(), self.settings.station)
+        except (GonogoError, OSError):
+            self._ledger.forget()  # the line stays stopped
+            return ""
 
     def _refused(self, trigger: Trigger) -> Outcome | InUse:
         """Return the fault of a part that cannot be inspected at all, or else the bundles that judge it."""

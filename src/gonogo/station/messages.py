@@ -55,6 +55,8 @@ class Cause(StrEnum):
     """The trigger's id was already used for another part."""
     CHALLENGE = "challenge"
     """A challenge part was not rejected, or a test is overdue: no part passes until a person acknowledges."""
+    LINE_STOPPED = "line_stopped"
+    """A part that had to be rejected may have passed the gate: no part passes until a person acknowledges."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,6 +267,8 @@ class WorkerReport:
     """Memory of the worker, if the station has several products."""
     challenge_due: datetime | None = None
     challenge_passed: datetime | None = None
+    acknowledged_stop: str = ""
+    """Id of the stop of the line that a person has acknowledged last; empty if none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,6 +71,7 @@ def snapshot(
         "ledger": str(settings.ledger),
         "free_mb": round(free_bytes / 1e6),
         "centre": None if link is None else asdict(link),
+        "tracking": None if state.tracking is None else asdict(state.tracking),
     }
 
 
@@ -82,6 +83,7 @@ def _alarms(metrics: Metrics, state: StationState) -> list[str]:
     found += [bundle.expiry for bundle in state.report.bundles]
     found += [f"device {bundle.device}" for bundle in state.report.bundles if bundle.fell_back]
     found += [state.report.held, *state.alarms, metrics.status_trouble]
+    found += [] if state.tracking is None else [state.tracking.alarm]
     if state.faulting:
         found.append(f"every part is a fault: {state.faulting}")
     if state.health is Health.DOWN:

@@ -18,6 +18,7 @@ from gonogo.config import Strict
 from gonogo.errors import InputError
 from gonogo.files import MOST_SETTINGS_BYTES, parse_toml, read_text
 from gonogo.signing import SignaturePolicy, machine_policy
+from gonogo.station.tracking_settings import RejectSettings
 
 Seconds: TypeAlias = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -228,6 +229,7 @@ class StationSettings(Strict):
     fleet: FleetSettings | None = None
     centre: CentreSettings | None = None
     expiry: ExpirySettings = ExpirySettings()
+    reject: RejectSettings | None = None
 
     @field_validator("cameras")
     @classmethod
@@ -305,6 +307,10 @@ class StationSettings(Strict):
         if isinstance(self.trigger, HttpTrigger) and self.http is not None:
             without = self.http.allow_without_token
             require_token("http: POST /trigger", self.http.token_file, allowed_without=without)
+        if self.reject is not None:
+            if self.http is None:
+                raise ValueError("reject: the line reports its belt over HTTP: expected [http] with a port")
+            require_token("http: POST /line", self.http.token_file, allowed_without=self.http.allow_without_token)
         return self
 
 

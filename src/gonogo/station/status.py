@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gonogo.station.messages import WorkerReport
+from gonogo.station.reject import TrackingState
 
 STATUS, METRICS = "status.json", "metrics.prom"
 _BEATS_MISSED = 5.0
@@ -44,6 +45,8 @@ class StationState:
     """Number of parts that wait for the worker."""
     unrecorded: int
     """Number of faults that are not recorded yet."""
+    tracking: TrackingState | None = None
+    """Where the parts between camera and gate are; ``None`` for a station that does not track them."""
 
 
 def read_station_status(state_dir: Path) -> dict[str, Any] | None:

@@ -38,8 +38,10 @@ from gonogo.station.messages import (
 from gonogo.station.metrics import Metrics
 from gonogo.station.notices import Notices
 from gonogo.station.publishing import publish
+from gonogo.station.reject import RejectControl
 from gonogo.station.settings import StationSettings
 from gonogo.station.status import Health, StationState
+from gonogo.station.tracking import LineTotals
 from gonogo.station.trigger_queue import Pending, Reply, TriggerQueue
 from gonogo.station.watchdog import RestartBudget, Spawn, WorkerProcess, spawn
 
@@ -77,10 +79,11 @@ class Supervisor:
         """Text of the last published status and metrics; may be read from any thread."""
         self.report = WorkerReport()
         """The worker's last report."""
-        self._command, self._spawn = list(worker), spawn
+        self._command, self._spawn, self._send = list(worker), spawn, send
+        self._notes: deque[RecordNote] = deque(maxlen=_NOTES)
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         self._triggers = TriggerQueue(
-            settings, self.metrics, send=send, on_fault=self._notify_fault, note=self._remember_note
+            settings, self.metrics, send=self._answered, on_fault=self._notify_fault, note=self._remember_note
         )
         self._budget = RestartBudget(settings.watchdog.restarts, settings.watchdog.within_s)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -89,7 +92,9 @@ class Supervisor:
         self._ready = False
         self._in_hand: InHand | None = None
         self._last_housekeeping_s = self._last_published_s = 0.0
-        self._notes: deque[RecordNote] = deque(maxlen=_NOTES)
+        self._reject = (
+            None if settings.reject is None else RejectControl(settings.reject, settings.state_dir, self._remember_note)
+        )
         self._record_turn = False
         self._retry_s = 0.0
         self._stopping = threading.Event()
@@ -104,9 +109,12 @@ class Supervisor:
         part: str | None = None,
         lot: str | None = None,
         product: str | None = None,
+        count: int | None = None,
         reply: Reply | None = None,
     ) -> None:
         """Submit the trigger of a part. The answer goes to the station's answer port and to ``reply``.
+
+        ``count`` is the line's count at the trigger, for a station that tracks its parts to the gate.
 
         Raises:
             ValueError: the ledger does not accept one of the names.
@@ -121,7 +129,18 @@ class Supervisor:
         came_s = time.monotonic()
         due_s = came_s + self.settings.window_s
         trigger = Trigger(id=trigger_id, part=part, lot=lot, product=product, at=datetime.now(UTC), due_s=due_s)
-        self._inbox.put(lambda: self._accept(trigger, came_s, [] if reply is None else [reply]))
+        self._inbox.put(lambda: self._accept(trigger, came_s, [] if reply is None else [reply], count))
+
+    def line(self, totals: LineTotals, reply: Callable[[dict[str, object]], None]) -> None:
+        """Take a report of the line's belt, gate and confirmations; ``reply`` receives the orders.
+
+        Raises:
+            ValueError: the station does not track parts.
+        """
+        control = self._reject
+        if control is None:
+            raise ValueError("expected a station with [reject], found one that does not track parts")
+        self._inbox.put(lambda: reply(control.line(totals)))
 
     def undelivered(self, answer: Answer, why: str) -> None:
         """Report that an answer did not reach the line."""
@@ -165,12 +184,17 @@ class Supervisor:
             return Health.DOWN if not self._budget.allows() else Health.STARTING
         if not self._ready:
             return Health.STARTING
-        return Health.HELD if self.report.held else Health.RUNNING
+        return Health.HELD if self.report.held or self._stopped else Health.RUNNING
 
     @property
     def faulting(self) -> str:
         """Why every part is a fault although the worker runs; empty if parts are judged."""
-        return "; ".join(self.report.troubles) or self.metrics.faulting
+        return "; ".join(self.report.troubles) or self._stopped or self.metrics.faulting
+
+    @property
+    def _stopped(self) -> str:
+        """Why the line is stopped; empty if it is not."""
+        return "" if self._reject is None else self._reject.stopped
 
     # --- the supervisor's thread
 
@@ -192,12 +216,19 @@ class Supervisor:
             self._worker.stop(self.settings.window_s)
         self._publish(Health.STOPPED)
 
-    def _accept(self, trigger: Trigger, came_s: float, replies: list[Reply]) -> None:
+    def _accept(self, trigger: Trigger, came_s: float, replies: list[Reply], count: int | None) -> None:
         self.metrics.events["triggers"] += 1
         if self._triggers.answer_repeat(trigger, came_s, replies):
             return
         self._notices.came(trigger, self._listening)
-        self._triggers.add(trigger, came_s, replies, down=self.health is Health.DOWN)
+        if self._reject is not None:
+            self._reject.came(trigger.id, count)
+        self._triggers.add(trigger, came_s, replies, down=self.health is Health.DOWN, stopped=self._stopped)
+
+    def _answered(self, answer: Answer) -> None:
+        if self._reject is not None:
+            self._reject.answered(answer)
+        self._send(answer)
 
     def _undelivered(self, answer: Answer, why: str) -> None:
         self.metrics.events["undelivered"] += 1
@@ -213,6 +244,8 @@ class Supervisor:
     def _keep_time(self) -> None:
         in_hand = None if self._in_hand is None else self._in_hand.pending
         self._triggers.close_windows(in_hand=in_hand, worker_ready=self._ready)
+        if self._reject is not None:
+            self._reject.tick()
         now_s = time.monotonic()
         self._watch(now_s)
         if now_s - self._last_published_s >= self.settings.watchdog.heartbeat_s:
@@ -226,9 +259,18 @@ class Supervisor:
             worker_pid=self.worker_pid,
             report=self.report,
             faulting=self.faulting,
-            alarms=tuple(each for each in (self._triggers.reused, *self._triggers.backlog.alarms) if each),
+            alarms=tuple(
+                each
+                for each in (
+                    self._triggers.reused,
+                    *self._triggers.backlog.alarms,
+                    "" if self._reject is None else self._reject.trouble,
+                )
+                if each
+            ),
             waiting=self._triggers.waiting,
             unrecorded=self.unrecorded,
+            tracking=None if self._reject is None else self._reject.state(),
         )
         self.published = publish(self.settings, self.metrics, state)
 
@@ -271,13 +313,14 @@ class Supervisor:
             self._in_hand = None
         match message:
             case Ready():
-                self._ready, self.report = True, message.report
+                self._ready = True
+                self._take_report(message.report)
                 self._notices.started(who, self._triggers.waiting_triggers)
             case PartJudged():
                 assert in_hand is not None, "the worker answers only its job"
                 assert in_hand.pending is not None, "the job was to judge a part"
                 contested = self._notices.contested(in_hand.pending.trigger, message.answer)
-                self._triggers.judged(in_hand.pending, message.answer, contested=contested)
+                self._triggers.judged(in_hand.pending, message.answer, contested=contested, stopped=self._stopped)
             case FaultRecorded():
                 if not self._triggers.fault_recorded(message.answer):
                     self._retry_s = time.monotonic() + _RETRY_S
@@ -288,9 +331,14 @@ class Supervisor:
             case NoteHandled():
                 self._notes.popleft()
             case Reported():
-                self.report = message.report
+                self._take_report(message.report)
             case Dying():
                 pass  # the end of the process follows, with this reason
+
+    def _take_report(self, report: WorkerReport) -> None:
+        self.report = report
+        if self._reject is not None:
+            self._reject.acknowledged(report.acknowledged_stop)
 
     def _bury(self, who: WorkerProcess) -> None:
         """Handle a worker that has ended: its job must not be lost, and must not crash the next worker."""

@@ -147,7 +147,7 @@ class TriggerQueue:
             known.replies += replies
         return True
 
-    def add(self, trigger: Trigger, came_s: float, replies: list[Reply], *, down: bool) -> None:
+    def add(self, trigger: Trigger, came_s: float, replies: list[Reply], *, down: bool, stopped: str = "") -> None:
         """Queue a new trigger for the worker, or answer it at once.
 
         Args:
@@ -155,12 +155,15 @@ class TriggerQueue:
             came_s: Monotonic time of its arrival.
             replies: Called with its answer.
             down: No worker runs, and none may be started yet.
+            stopped: Why the line is stopped; empty if it is not.
         """
         pending = Pending(trigger=trigger, came_s=came_s, replies=replies)
         self._pending[trigger.id] = self._unanswered[trigger.id] = pending
         if len(self._waiting) >= self._limit:
             self._metrics.events["overruns"] += 1
             self._fault(pending, Cause.OVERRUN, f"Queue full (limit {self._limit})")
+        elif stopped:
+            self._fault(pending, Cause.LINE_STOPPED, stopped)
         elif down:
             self._fault(pending, Cause.PROCESS, "the worker keeps crashing and may not be restarted yet")
         else:
@@ -188,13 +191,14 @@ class TriggerQueue:
 
     # --- results of the worker
 
-    def judged(self, pending: Pending, answer: Answer, *, contested: bool) -> None:
+    def judged(self, pending: Pending, answer: Answer, *, contested: bool, stopped: str = "") -> None:
         """Answer a part with its verdict, unless the verdict came too late.
 
         Args:
             pending: The part that was judged.
             answer: The worker's answer.
             contested: The judged picture may belong to another part.
+            stopped: Why the line is stopped; empty if it is not.
         """
         if pending.answer is not None:
             return  # already answered with fault, which is in the backlog and will be compared with this record
@@ -202,6 +206,8 @@ class TriggerQueue:
             self._fault(pending, Cause.LATE, f"no verdict within {self._window_s:g} s")
         elif answer.row is None:  # a fault that could not be recorded
             self._fault(pending, answer.cause or Cause.LEDGER, answer.reason)
+        elif answer.state is not State.FAULT and stopped:
+            self._fault(pending, Cause.LINE_STOPPED, stopped)
         elif answer.state is not State.FAULT and contested:
             self._fault(pending, Cause.UNMATCHED, "another part came before this picture, so it may show either part")
         else:

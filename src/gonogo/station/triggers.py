@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Protocol, Self
+from typing import IO, Any, Protocol, Self, TypedDict
 
 from gonogo.capture.folder import Stability, waiting_pictures
 from gonogo.files import parse_json
@@ -21,9 +21,24 @@ class Submit(Protocol):
     """Signature of `Supervisor.submit` for trigger sources."""
 
     def __call__(
-        self, trigger_id: str, *, part: str | None = None, lot: str | None = None, product: str | None = None
+        self,
+        trigger_id: str,
+        *,
+        part: str | None = None,
+        lot: str | None = None,
+        product: str | None = None,
+        count: int | None = None,
     ) -> None:
         """Submit the trigger of a part that has arrived."""
+
+
+class TriggerValues(TypedDict, total=False):
+    """The fields of a trigger besides its id."""
+
+    part: str
+    lot: str
+    product: str
+    count: int
 
 
 class TriggerSource:
@@ -129,34 +144,42 @@ def read_trigger_lines(
         if not text:
             continue
         try:
-            values = parse_trigger(text)
+            trigger_id, values = parse_trigger(text)
         except ValueError as error:
             complain(f"not a trigger: {error}")
             continue
-        _submit(submit, complain, values.pop("id"), **values)
+        _submit(submit, complain, trigger_id, **values)
 
 
-def parse_trigger(text: str) -> dict[str, str]:
-    """Parse a trigger id, or a JSON object with ``id`` and optional ``part``, ``lot`` and ``product``.
+def parse_trigger(text: str) -> tuple[str, TriggerValues]:
+    """Parse a trigger id, or a JSON object with ``id`` and optional ``part``, ``lot``, ``product`` and ``count``.
+
+    Returns:
+        The id, and the other fields that were given.
 
     Raises:
         ValueError: the text is neither; the message says why.
     """
     if not text.startswith("{"):
-        return {"id": text}
+        return text, {}
     values = parse_json(text)
-    unknown = sorted(set(values) - {"id", "part", "lot", "product"})
+    unknown = sorted(set(values) - {"id", "part", "lot", "product", "count"})
     if unknown or not isinstance(values.get("id"), str):
         raise ValueError(
-            f"expected id and optionally part, lot and product, found {readable(', '.join(unknown)) or 'no id'}"
+            f"expected id and optionally part, lot, product and count, found {readable(', '.join(unknown)) or 'no id'}"
         )
     given = {key: value for key, value in values.items() if value is not None}
+    count = given.pop("count", None)
     if not all(isinstance(value, str) for value in given.values()):
-        raise ValueError("expected text in every field")
-    return given
+        raise ValueError("expected text in every field but count")
+    if count is not None and (type(count) is not int or count < 0):
+        raise ValueError(f"expected a count of the line, 0 or more, found {readable(str(count))[:40]}")
+    trigger_id = given.pop("id")
+    found: TriggerValues = {**given} if count is None else {**given, "count": count}  # type: ignore[typeddict-item]
+    return trigger_id, found
 
 
-def _submit(submit: Submit, complain: Callable[[str], None], trigger_id: str, **names: str) -> None:
+def _submit(submit: Submit, complain: Callable[[str], None], trigger_id: str, **names: Any) -> None:
     try:
         submit(trigger_id, **names)
     except ValueError as error:

@@ -165,6 +165,7 @@ def report_of(station: Station) -> WorkerReport:
         held="" if challenge is None else challenge.held,
         challenge_due=None if challenge is None else challenge.next_due,
         challenge_passed=None if challenge is None else challenge.last_passed,
+        acknowledged_stop=station.acknowledged_stop(),
     )
 
 

@@ -277,7 +277,9 @@ class _Run:
                 f"{self.data.root}: expected labelled test parts used for neither inspector, found none among "
                 f"{len(test)} pictures. Photograph a random sample of the line for the test split."
             )
-        return Dataset(root=self.data.root, samples=unseen), len({s.part_id for s in test} & used)
+        return Dataset(root=self.data.root, samples=unseen, depth=self.data.depth), len(
+            {s.part_id for s in test} & used
+        )
 
     def _scores_left_out(self, built: Built) -> tuple[dict[Label, Scores], dict[Label, Scores]]:
         """Out-of-fold scores of the old and the new inspector for the parts that both learned from."""

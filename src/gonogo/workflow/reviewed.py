@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gonogo import images
@@ -100,7 +100,7 @@ def grow(dataset: Dataset, ledger: Path) -> Grown:
     kept = [added.get(sample.file_name, sample) for sample in dataset.samples]
     names = {sample.file_name for sample in dataset.samples}
     return Grown(
-        dataset=Dataset(root=dataset.root, samples=(*kept, *(s for name, s in added.items() if name not in names))),
+        dataset=replace(dataset, samples=(*kept, *(s for name, s in added.items() if name not in names))),
         added=tuple(added.values()),
         written=tuple(written),
         there=there,

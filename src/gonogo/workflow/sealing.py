@@ -116,6 +116,7 @@ def fill_bundle(
             roi=method_of(search),
             reduction=reduction,
             reduced_by=reduced_by,
+            depth=trained_on.depth,
             tiling=built.tiling,
             zones=built.source.zones,
         ),

@@ -13,6 +13,7 @@ from gonogo.certification import Certified
 from gonogo.config import Reduction, Zone
 from gonogo.dataset import Dataset, Split, require_trainable
 from gonogo.dataset.judged import refuse_redealt
+from gonogo.dataset.levels import with_levels
 from gonogo.errors import InputError
 from gonogo.files import folder_beside
 from gonogo.images.geometry import side_lengths
@@ -87,6 +88,7 @@ def train_inspector(
         raise InputError("--tile: windows do not support fine-tuning. Omit --finetune.")
     require_trainable(dataset, good_only=options.fine_tuning is None)
     refuse_redealt(dataset)
+    dataset = with_levels(dataset)
     work = out.with_name(f"{out.name}.work")
     search = keep_roi(options.roi, dataset, work / "roi", options.locator)
     source = make_source(dataset, search, options.size_wh or USUAL_WH, options.zones)

@@ -10,6 +10,7 @@ import numpy as np
 
 from gonogo import images
 from gonogo.dataset import Dataset, Sample
+from gonogo.dataset.levels import levels_of
 from gonogo.server.parts.pictures import WIDTHS, smaller_picture
 
 _CACHE_BYTES = 64_000_000
@@ -35,7 +36,7 @@ class Photos:
         with self._lock:
             if key in self._sizes:
                 return self._sizes[key]
-        frame = images.load_confined(path)
+        frame = images.load_confined(path, depth=levels_of(path))
         return self._know(key, (frame.shape[1], frame.shape[0]))
 
     def jpeg(self, path: Path, width: int) -> bytes:
@@ -51,7 +52,7 @@ class Photos:
             if key in self._drawn:
                 self._drawn.move_to_end(key)
                 return self._drawn[key]
-        frame = images.load_confined(path)
+        frame = images.load_confined(path, depth=levels_of(path))
         self._know((path, changed), (frame.shape[1], frame.shape[0]))
         drawn = images.encode_jpeg(smaller_picture(frame, width)[0], quality=88)
         with self._lock:

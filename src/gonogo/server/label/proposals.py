@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gonogo import bundle, images
 from gonogo.dataset import Sample
+from gonogo.dataset.levels import levels_of
 from gonogo.errors import GonogoError
 from gonogo.roi import RECIPE, ClassicalConfig, ClassicalRoi, Roi, open_roi
 from gonogo.roi.scoring import read_examples
@@ -87,7 +88,8 @@ class Proposals:
             ImageError: the picture is unreadable.
         """
         records = self._datasets.read(dataset)
-        frame = images.load_confined(records.root / records.find(file).file_name)
+        path = records.root / records.find(file).file_name
+        frame = images.load_confined(path, depth=levels_of(path))
         with self._lock:
             for roi, source in self._methods(dataset, records):
                 located = roi.locate(frame)

@@ -104,10 +104,11 @@ class PartPictures:
         return found
 
     def _draw(self, photograph: Photograph, shown: View, record: VerdictRecord | None, width: int) -> bytes:
+        inspector = self._inspector(record) if record is not None else None
+        photograph.depth = None if inspector is None else inspector.recipe.depth
         small, factor = smaller_picture(photograph.frame, width)
         box = None if shown.box_xyxy is None else Box.from_xyxy(shown.box_xyxy)
         judged, scale = Verdict(state=shown.state, score=shown.score, reason=shown.reason, region=box), _NO_SCALE
-        inspector = self._inspector(record) if record is not None else None
         if inspector is not None:
             again = self._judge(inspector, shown, photograph)
             judged = replace(judged, region=again.region, heatmap=again.heatmap, shift_xy=again.shift_xy)

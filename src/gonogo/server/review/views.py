@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from gonogo import images
+from gonogo.dataset.levels import levels_of
 from gonogo.heatmap import HeatScale, overlay
 from gonogo.images.geometry import scaled_region
 from gonogo.ledger import VerdictRecord, Where
@@ -186,7 +187,8 @@ def judged_picture(inspectors: Use[Inspectors], number: int) -> Response:
     if judged is None or not 0 <= number < len(judged.pictures):
         raise HTTPException(404)
     shown = judged.pictures[number]
-    small, factor = smaller_picture(images.load_confined(judged.root / shown.file), _THUMB_PX)
+    path = judged.root / shown.file
+    small, factor = smaller_picture(images.load_confined(path, depth=levels_of(path)), _THUMB_PX)
     region = None if shown.box_xyxy is None else scaled_region(Box.from_xyxy(shown.box_xyxy), factor, factor)
     verdict = Verdict(state=_DRAWN[shown.label], score=shown.score, reason="", region=region)
     drawn = images.encode_jpeg(overlay(small, verdict, _NO_SCALE), quality=85)

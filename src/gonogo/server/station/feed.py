@@ -15,6 +15,7 @@ from gonogo.errors import GonogoError
 from gonogo.ledger import By, Row, VerdictRecord, Where
 from gonogo.schema import State
 from gonogo.server.ledger_pool import LedgerPool
+from gonogo.server.station.belt import Belt, read_belt
 from gonogo.station.status import read_station_status
 
 RECENT = 60
@@ -55,6 +56,8 @@ class StationStatus:
     """The selected one; ``None`` before the first selection."""
     selected_by: str | None = None
     """``trigger``, ``code``, ``person``, or ``ledger`` after a restart."""
+    belt: Belt | None = None
+    """The parts between camera and gate; ``None`` if the station does not track them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -232,6 +235,7 @@ class Feed:
             products=tuple(str(name) for name in status.get("products", ())),
             product=status.get("product"),
             selected_by=status.get("selected_by"),
+            belt=read_belt(status.get("tracking")),
         )
 
     async def _poll(self) -> None:

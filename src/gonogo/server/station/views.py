@@ -112,7 +112,7 @@ async def _stream(feed: Feed, language: str, welcome: Callable[[], Awaitable[boo
 def _pieces(snapshot: Snapshot, language: str) -> dict[str, str]:
     """The dynamic fragments of the page as HTML, rendered once per language."""
     values = {"snapshot": snapshot, "trend": lay_out(snapshot.recent)}
-    names = ("alarms", "product", "verdict", "counters", "trend", "faults")
+    names = ("alarms", "product", "verdict", "belt", "counters", "trend", "faults")
     return {name: responses.fill_template(language, f"station/{name}.html", **values) for name in names}
 
 
