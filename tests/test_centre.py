@@ -267,7 +267,7 @@ def test_a_lost_acknowledgement_neither_loses_nor_doubles_a_row(postgres: Server
         centre = Centre.connect(postgres.url(database, port=proxy.port))
         centre.prepare()
         forwarder = Forwarder(path, centre, "line", rows_per_batch=4)
-        proxy.lose_reply_to = (b"COPY entries", b"COMMIT")
+        proxy.lose_reply_to = (b"FROM receive",)
         with pytest.raises(CentreUnreachable):
             list(forwarder.catch_up())
         assert proxy.lost == 1
@@ -465,7 +465,8 @@ def test_the_centre_itself_refuses_rows_that_do_not_follow_or_do_not_match_their
         with pytest.raises(LedgerError):
             centre.receive(chain, wrong)
         with pytest.raises(LedgerError, match=r"follow|hash|json|duplicate"), centre.begin() as connection:
-            chain_tables.store(connection, chain.id, wrong)
+            for each in wrong:
+                chain_tables.store(connection, chain.id, each)
     assert centre.chain("line").head.seq == 0
     assert centre.receive(chain, [first, second]).seq == 2
     assert centre.receive(chain, [first, second, third]).seq == 3

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Self
+from typing import Any, Self
 
-from sqlalchemy import URL, Connection, create_engine, text
+from sqlalchemy import URL, Connection, create_engine, event, text
 from sqlalchemy import Engine as Pool
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 
 from gonogo.centre.address import masked, read_address, without_secrets
 from gonogo.centre.chains import Chain, ChainForked, create_chain, read_chains, receive, record_alarm
@@ -18,7 +19,7 @@ from gonogo.centre.postgres import PostgresEngine
 from gonogo.errors import InputError, LedgerError
 from gonogo.ledger import ChainHead, FrameStore, Ledger, StoredRow
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest revision of the tables; see `gonogo.centre.migrations`."""
 SCHEMA = "gonogo"
 _PREPARING = 0x474E4C30  # the advisory lock of programs that create or migrate the tables
@@ -60,7 +61,8 @@ class Centre:
             InputError: the address is no address of a PostgreSQL database.
         """
         url = read_address(address)
-        pool = create_engine(url, connect_args=_CONNECTION, pool_size=connections, max_overflow=0, pool_pre_ping=True)
+        pool = create_engine(url, connect_args=_CONNECTION, pool_size=connections, max_overflow=0)
+        event.listen(pool, "checkout", _require_alive)
         return cls(pool, url)
 
     @property
@@ -73,8 +75,11 @@ class Centre:
         self._pool.dispose()
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
+    def begin(self, *, autocommit: bool = False) -> Iterator[Connection]:
         """Provide a connection in a transaction, committed at the end of the block.
+
+        Args:
+            autocommit: Commit each statement by itself, without round trips of its own.
 
         Raises:
             CentreUnreachable: the centre does not answer, is restarting or its disk is full. If the connection broke
@@ -82,11 +87,12 @@ class Centre:
             LedgerError: the database refuses the statement.
         """
         try:
-            with self._pool.begin() as connection:
+            pool = self._pool.execution_options(isolation_level="AUTOCOMMIT") if autocommit else self._pool
+            with pool.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
             raise self._explained(getattr(error, "orig", None) or error) from error
-        except _driver_errors() as error:  # raised by COPY, which bypasses SQLAlchemy
+        except _driver_errors() as error:  # of `receive`, which bypasses SQLAlchemy
             raise self._explained(error) from error
 
     def _explained(self, cause: BaseException) -> LedgerError:
@@ -183,7 +189,7 @@ class Centre:
             CentreUnreachable: the rows may have been stored or not; send them again.
         """
         try:
-            with self.begin() as connection:
+            with self.begin(autocommit=True) as connection:
                 return receive(connection, chain, rows)
         except ChainForked as refused:
             self.alarm(chain, str(refused))
@@ -229,6 +235,18 @@ _UNPREPARED = ("42P01", "3F000", "42883")  # no such table, schema, function
 _NO_PRIVILEGE = "42501"
 _VIOLATION = "23"
 _PASSING = ("08", "53", "57", "58", "40", "55")  # connection, resources, restart, disk, conflict, locks
+
+
+def _require_alive(driver: Any, *_: object) -> None:
+    """Before a connection is used again, see whether the server has closed it; this needs no round trip."""
+    try:
+        ready = select.poll()
+        ready.register(driver.fileno(), select.POLLIN)
+        closed = bool(ready.poll(0))
+    except _driver_errors():  # closed here already
+        closed = True
+    if closed:
+        raise DisconnectionError
 
 
 def _driver_errors() -> type[Exception]:
