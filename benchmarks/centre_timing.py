@@ -23,7 +23,7 @@ from command import print_figures, run
 from gonogo.errors import UnfitError
 from gonogo.ledger import Ledger, verify
 from gonogo.testing import postgres
-from ledger_timing import _parts, fill
+from ledger_timing import fill, parts
 
 if TYPE_CHECKING:
     from gonogo.centre import Centre
@@ -86,14 +86,14 @@ def _line(folder: Path, centre: Centre) -> dict[str, Any]:
     path = folder / "line.ledger"
     with Ledger.open(path) as ledger:
         ledger.frames.put(b"a made-up frame")
-        parts = iter(_parts(ledger, count=2 * _ROUNDS * 200, first=0, seed=9))
+        made = parts(ledger, count=2 * _ROUNDS * 200, first=0, seed=9)
         rates: dict[str, list[float]] = {"alone": [], "with_forwarder": []}
         for _ in range(_ROUNDS):
             for name, beside in (("alone", contextlib.nullcontext()), ("with_forwarder", _forwarding(path, centre))):
                 with beside:
                     began_s = time.monotonic()
                     for _ in range(200):
-                        ledger.append_verdict(next(parts))
+                        ledger.append_verdict(next(made))
                     rates[name].append(200 / (time.monotonic() - began_s))
     return {f"commits_per_s_{name}": round(sorted(each)[len(each) // 2]) for name, each in rates.items()}
 

@@ -47,6 +47,7 @@ class Centre:
 
     def __init__(self, pool: Pool, url: URL) -> None:
         self._pool = pool
+        self._autocommit = pool.execution_options(isolation_level="AUTOCOMMIT")  # the same connections
         self._url = url
 
     @classmethod
@@ -87,8 +88,7 @@ class Centre:
             LedgerError: the database refuses the statement.
         """
         try:
-            pool = self._pool.execution_options(isolation_level="AUTOCOMMIT") if autocommit else self._pool
-            with pool.begin() as connection:
+            with (self._autocommit if autocommit else self._pool).begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
             raise self._explained(getattr(error, "orig", None) or error) from error
