@@ -110,8 +110,8 @@ def receive(connection: Connection, chain: Chain, rows: Sequence[StoredRow]) -> 
     outcome, seq, sha256 = driver.execute(_RECEIVE, [chain.id, first.seq, first.previous, *texts]).fetchone()
     if outcome == "forked":
         raise ChainForked(
-            f"{chain.name}, row {rows[0].seq}: expected a row that continues the chain at the centre, found another one; "
-            "nothing was stored. Two machines forward under this name, or the ledger was replaced, set back or "
+            f"{chain.name}, row {rows[0].seq}: expected a row that continues the chain at the centre, found another "
+            "one; nothing was stored. Two machines forward under this name, or the ledger was replaced, set back or "
             "changed. Compare the machines; give a new ledger a new name."
         )
     if outcome == "gap":

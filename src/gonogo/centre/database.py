@@ -22,6 +22,7 @@ from gonogo.ledger import ChainHead, FrameStore, Ledger, StoredRow
 REVISION = "0002"
 """The newest revision of the tables; see `gonogo.centre.migrations`."""
 SCHEMA = "gonogo"
+_OLDEST_SERVER = 150_000  # the first with views that respect the rights of who asks
 _PREPARING = 0x474E4C30  # the advisory lock of programs that create or migrate the tables
 
 # A commit is acknowledged when it is on the centre's disk, whatever the server's default is.
@@ -71,6 +72,11 @@ class Centre:
         """The address for messages, without the password."""
         return masked(self._url)
 
+    def url_for(self, login: str, password: str) -> str:
+        """Return the URL of the same database for another login, without this one's parameters."""
+        url = URL.create("postgresql", login, password, self._url.host, self._url.port, self._url.database)
+        return url.render_as_string(hide_password=False)
+
     def close(self) -> None:
         """Close all connections."""
         self._pool.dispose()
@@ -100,10 +106,15 @@ class Centre:
 
         said = without_secrets(" ".join(str(cause).split())[:500], self._url)
         state = getattr(cause, "sqlstate", None) or ""
-        if state in (*_UNPREPARED, _NO_PRIVILEGE):
+        if state in _UNPREPARED:
             return LedgerError(
-                f"{self.name}: the tables are missing or not readable for this user ({said}). An administrator "
-                "prepares them with: gonogo ledger prepare"
+                f"{self.name}: the tables are missing or of an older version ({said}). An administrator prepares them "
+                "with: gonogo ledger prepare"
+            )
+        if state == _NO_PRIVILEGE:
+            return LedgerError(
+                f"{self.name}: this login may not do that ({said}). A station's login writes the chain of its station "
+                "alone; an administrator creates one with: gonogo ledger prepare --station"
             )
         if state[:2] == _VIOLATION:
             return ChainForked(f"{self.name}: a row was refused ({said}); nothing was stored. Verify the ledger.")
@@ -121,8 +132,8 @@ class Centre:
             Whether anything was changed.
 
         Raises:
-            LedgerError: the user may not create tables, the database is not in UTF-8, or a newer version made its
-                tables.
+            LedgerError: the user may not create tables, the database is not in UTF-8, PostgreSQL is older than 15, or
+                a newer version made its tables.
         """
         if self.revision() == REVISION:
             return False
@@ -133,6 +144,10 @@ class Centre:
             encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
             if encoding != "UTF8":
                 raise LedgerError(f"{self.name}: expected a database in UTF8, found {encoding}. Create another one.")
+            version = connection.execute(text("SHOW server_version_num")).scalar_one()
+            if int(version) < _OLDEST_SERVER:
+                found = connection.execute(text("SHOW server_version")).scalar_one()
+                raise LedgerError(f"{self.name}: expected PostgreSQL 15 or newer, found {found}. Upgrade the server.")
             return upgrade(connection, SCHEMA)
 
     def revision(self) -> str | None:
