@@ -119,6 +119,18 @@ ledger-timing: setup
 centre-timing: setup
 	$(MEASURE) centre_timing$(QUICKLY)
 
+# Does it carry a company? 1,000 stations on one centre for ten minutes while its database crashes and the network is
+# cut; a ledger of a million rows migrated; everything that shows it, one after the other. Needs Debian's postgresql.
+.PHONY: scale-stations scale-migration test-scale
+scale-stations: setup
+	$(MEASURE) scale.stations$(QUICKLY)
+
+scale-migration: setup
+	$(MEASURE) centre_timing --only migration$(QUICKLY)
+
+test-scale: setup
+	$(MEASURE) scale.everything$(QUICKLY)
+
 # Re-shot copies: how many does the search for near-duplicates find? ARGS=DATASET for other pictures than rendered ones.
 duplicates: setup
 	$(MEASURE) duplicates$(QUICKLY)

@@ -3,7 +3,8 @@
 ``make centre-timing``, or ``python benchmarks/centre_timing.py``: starts a PostgreSQL server of its own (Debian's
 package, as its own user), fills a ledger with 1,000,000 made-up parts (``QUICK=1``: 10,000), migrates it and verifies
 it on both sides, forwards further ledgers in batches of 1, 10 and 100 rows, and times the local append with and without
-a forwarder beside it, in turns. The last line holds the figures as JSON.
+a forwarder beside it, in turns. ``make scale-migration`` is the migration alone. The last line holds the figures as
+JSON.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from command import print_figures, run
 from gonogo.errors import UnfitError
 from gonogo.ledger import Ledger, verify
 from gonogo.testing import postgres
-from ledger_timing import _parts, fill
+from ledger_timing import fill, parts
 
 if TYPE_CHECKING:
     from gonogo.centre import Centre
@@ -32,9 +33,10 @@ _ROUNDS = 6
 _SERVER = "-c shared_buffers=256MB -c max_wal_size=2GB"
 
 
-def measure(folder: Path, centre: Centre, *, rows: int) -> dict[str, Any]:
-    """Run every measurement; return the figures by name."""
-    return {**_migration(folder, centre, rows), **_batches(folder, centre), **_line(folder, centre), **_imports()}
+def measure(folder: Path, centre: Centre, server: postgres.Server, *, rows: int, all_: bool = True) -> dict[str, Any]:
+    """Run every measurement, or the migration alone; return the figures by name."""
+    found = _migration(folder, centre, rows)
+    return {**found, **_batches(folder, centre, server), **_line(folder, centre), **_imports()} if all_ else found
 
 
 def _migration(folder: Path, centre: Centre, rows: int) -> dict[str, Any]:
@@ -62,22 +64,25 @@ def _migration(folder: Path, centre: Centre, rows: int) -> dict[str, Any]:
     }
 
 
-def _batches(folder: Path, centre: Centre) -> dict[str, Any]:
-    """Forward a ledger in small batches: what one connection does in a second, mostly waiting for commits."""
+def _batches(folder: Path, centre: Centre, server: postgres.Server) -> dict[str, Any]:
+    """Forward a ledger in small batches: what one connection does in a second, and what both sides compute for it."""
     from gonogo.centre import Forwarder
 
-    found = {}
+    found: dict[str, float] = {}
     for size, count in ((1, 300), (10, 2000), (100, 5000)):
         path = folder / f"batches-{size}.ledger"
         with Ledger.open(path) as ledger:
             fill(ledger, rows=count, seed=size)
         forwarder = Forwarder(path, centre, f"batches-{size}", rows_per_batch=size)
-        began_s = time.monotonic()
+        began_s, own_s, server_s = time.monotonic(), time.process_time(), server.cpu_s()
         for _ in forwarder.catch_up():
             pass
-        found[f"forward_rows_per_s_in_batches_of_{size}"] = round(
-            forwarder.link().rows_sent / (time.monotonic() - began_s)
-        )
+        sent = forwarder.link().rows_sent
+        found |= {
+            f"forward_rows_per_s_in_batches_of_{size}": round(sent / (time.monotonic() - began_s)),
+            f"database_cpu_s_per_1000_rows_in_batches_of_{size}": round(1e3 * (server.cpu_s() - server_s) / sent, 3),
+            f"forwarder_cpu_s_per_1000_rows_in_batches_of_{size}": round(1e3 * (time.process_time() - own_s) / sent, 3),
+        }
     return found
 
 
@@ -86,14 +91,14 @@ def _line(folder: Path, centre: Centre) -> dict[str, Any]:
     path = folder / "line.ledger"
     with Ledger.open(path) as ledger:
         ledger.frames.put(b"a made-up frame")
-        parts = iter(_parts(ledger, count=2 * _ROUNDS * 200, first=0, seed=9))
+        made = parts(ledger, count=2 * _ROUNDS * 200, first=0, seed=9)
         rates: dict[str, list[float]] = {"alone": [], "with_forwarder": []}
         for _ in range(_ROUNDS):
             for name, beside in (("alone", contextlib.nullcontext()), ("with_forwarder", _forwarding(path, centre))):
                 with beside:
                     began_s = time.monotonic()
                     for _ in range(200):
-                        ledger.append_verdict(next(parts))
+                        ledger.append_verdict(next(made))
                     rates[name].append(200 / (time.monotonic() - began_s))
     return {f"commits_per_s_{name}": round(sorted(each)[len(each) // 2]) for name, each in rates.items()}
 
@@ -142,6 +147,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000, help="parts in the ledger that is migrated")
     parser.add_argument("--folder", type=Path, help="folder on the disk to measure; default: a temporary one")
     parser.add_argument("--quick", action="store_true", help="10,000 parts")
+    parser.add_argument("--only", choices=["migration"], help="leave out everything else")
     given = parser.parse_args()
     why_not = postgres.missing()
     if why_not:
@@ -150,13 +156,14 @@ def main() -> None:
 
     with (
         tempfile.TemporaryDirectory(dir=given.folder) as folder,
-        postgres.server(below=postgres.on_disk(), extra="-c shared_buffers=256MB -c max_wal_size=2GB") as server,
+        postgres.server(below=postgres.on_disk(), extra=_SERVER) as server,
         contextlib.closing(Centre.connect(server.url())) as centre,
     ):
         centre.prepare()
-        figures = measure(Path(folder), centre, rows=10_000 if given.quick else given.rows)
+        rows = 10_000 if given.quick else given.rows
+        figures = measure(Path(folder), centre, server, rows=rows, all_=given.only is None)
     for name, value in figures.items():
-        print(f"{name:40s} {value:>12}")  # noqa: T201
+        print(f"{name:52s} {value:>12}")  # noqa: T201
     print_figures(figures)
 
 

@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,7 +53,7 @@ def measure(path: Path, *, rows: int, repeats: int = 20, seed: int = 0) -> list[
     with Ledger.open(path) as ledger:
         timings += [_timed("store a frame of 300 kB", 100, _storing(ledger, seed))]
         fill(ledger, rows=rows, seed=seed)
-        commits = iter(_parts(ledger, count=200, first=rows, seed=seed + 1))
+        commits = parts(ledger, count=200, first=rows, seed=seed + 1)
         timings.append(_timed("commit a verdict", 200, lambda: ledger.append_verdict(next(commits))))
     with Ledger.open(path, read_only=True) as reader:
         timings += [_timed(what, repeats, query) for what, query in _queries(reader, rows).items()]
@@ -66,7 +66,7 @@ def fill(ledger: Ledger, *, rows: int, seed: int) -> None:
     clock = iter(_START + timedelta(seconds=2 * step) for step in range(2 * rows))
     stamped = Ledger(ledger.engine, ledger.frames, now=lambda: next(clock))
     with stamped.writing():  # one transaction, as this is not timed
-        for record in track(_parts(ledger, count=rows, first=0, seed=seed), "filling", total=rows):
+        for record in track(parts(ledger, count=rows, first=0, seed=seed), "filling", total=rows):
             row = stamped._append(RowKind.VERDICT, record)
             if record.state is State.REVIEW and rng.random() < 0.9:
                 defect = str(rng.choice(["scratch", "crack", "hole"])) if rng.random() < 0.5 else None
@@ -76,16 +76,16 @@ def fill(ledger: Ledger, *, rows: int, seed: int) -> None:
                 stamped._append(RowKind.ACTION, action)
 
 
-def _parts(ledger: Ledger, *, count: int, first: int, seed: int) -> list[VerdictRecord]:
+def parts(ledger: Ledger, *, count: int, first: int, seed: int) -> Iterator[VerdictRecord]:
+    """Yield made-up verdicts; their frame is put into the ledger's store."""
     rng = np.random.default_rng(seed)
     frame = ledger.frames.put(b"a made-up frame")
     bundle = hashlib.sha256(b"a made-up bundle").hexdigest()
-    parts = []
     for number in range(first, first + count):
         state = _STATES[int(rng.choice(4, p=_SHARES))]
         score = None if state is State.FAULT else float(rng.normal())
         view = View(frame_sha256=frame, state=state, score=score, reason="made up", box_xyxy=(0.0, 0.0, 640.0, 480.0))
-        parts.append(
+        yield (
             VerdictRecord(
                 station=f"station-{number % 2}",
                 trigger_id=f"{number}",
@@ -105,7 +105,6 @@ def _parts(ledger: Ledger, *, count: int, first: int, seed: int) -> list[Verdict
                 timings_ms={"roi": 0.1, "resize": 0.3, "network": 6.1, "total": 6.5},
             )
         )
-    return parts
 
 
 def _storing(ledger: Ledger, seed: int) -> Callable[[], object]:

@@ -24,11 +24,14 @@ from hypothesis import strategies as st
 pytest.importorskip("sqlalchemy", reason="needs the extra scale")
 pytest.importorskip("psycopg", reason="needs the extra scale")
 
+from psycopg import sql
+
 from cut_network import Proxy
 from gonogo.centre import Centre, ChainForked, Forwarder, Link, move, open_frames, verify_chain
 from gonogo.centre import chains as chain_tables
 from gonogo.centre.address import masked, read_address, without_secrets
 from gonogo.centre.database import REVISION, CentreUnreachable
+from gonogo.centre.logins import create_login
 from gonogo.errors import InputError, LedgerError, UnfitError
 from gonogo.ledger import (
     REVIEW,
@@ -78,6 +81,12 @@ def fill(path: Path, count: int, *, first: int = 0) -> Path:
 def rows(path: Path) -> list[StoredRow]:
     with Ledger.open(path, create=False, read_only=True) as ledger:
         return ledger.stored(after=0, limit=10**6)
+
+
+def store_one_by_one(centre: Centre, chain: int, given: list[StoredRow]) -> None:
+    with centre.begin() as connection:
+        for row in given:
+            chain_tables.store(connection, chain, row)
 
 
 def received(server: Server, database: str) -> list[tuple[object, ...]]:
@@ -267,7 +276,7 @@ def test_a_lost_acknowledgement_neither_loses_nor_doubles_a_row(postgres: Server
         centre = Centre.connect(postgres.url(database, port=proxy.port))
         centre.prepare()
         forwarder = Forwarder(path, centre, "line", rows_per_batch=4)
-        proxy.lose_reply_to = (b"COPY entries", b"COMMIT")
+        proxy.lose_reply_to = (b"FROM receive",)
         with pytest.raises(CentreUnreachable):
             list(forwarder.catch_up())
         assert proxy.lost == 1
@@ -464,8 +473,8 @@ def test_the_centre_itself_refuses_rows_that_do_not_follow_or_do_not_match_their
     ):
         with pytest.raises(LedgerError):
             centre.receive(chain, wrong)
-        with pytest.raises(LedgerError, match=r"follow|hash|json|duplicate"), centre.begin() as connection:
-            chain_tables.store(connection, chain.id, wrong)
+        with pytest.raises(LedgerError, match=r"follow|hash|json|duplicate"):
+            store_one_by_one(centre, chain.id, wrong)
     assert centre.chain("line").head.seq == 0
     assert centre.receive(chain, [first, second]).seq == 2
     assert centre.receive(chain, [first, second, third]).seq == 3
@@ -668,24 +677,140 @@ def test_tables_of_a_newer_version_are_refused_and_none_are_taken_back(
         centre.prepare()
 
 
-def test_a_station_needs_no_more_than_the_rights_in_the_documentation(
-    postgres: Server, database: str, centre: Centre, path: Path
+# The login of a station
+
+
+@pytest.fixture
+def logins(postgres: Server, database: str, centre: Centre, tmp_path: Path) -> Iterator[dict[str, Centre]]:
+    """Two stations with their logins, each connected with the file that ``prepare --station`` wrote."""
+    access = postgres.folder / "data" / "pg_hba.conf"
+    trusting = access.read_text()
+    stations = ("left", 'Ri"ght 2')
+    access.write_text("".join(f"host all {name_of_login(each)} all scram-sha-256\n" for each in stations) + trusting)
+    postgres.run("pg_ctl", "reload", "-D", f"{postgres.folder}/data")
+    made = {}
+    for number, station in enumerate(stations):
+        file = tmp_path / f"{number}.url"
+        assert create_login(centre, station, file)
+        made[station] = Centre.connect(f"@{file}")
+    yield made
+    for each in made.values():
+        each.close()
+    centre.close()
+    access.write_text(trusting)
+    for station in stations:
+        name = sql.Identifier(station).as_string()
+        postgres.sql(f"DROP OWNED BY {name}; DROP ROLE {name}", database=database)
+
+
+def name_of_login(station: str) -> str:
+    return '"' + station.replace('"', '""') + '"'
+
+
+def test_the_login_of_a_station_forwards_its_own_chain_and_sees_no_other(
+    logins: dict[str, Centre], centre: Centre, path: Path, tmp_path: Path
 ) -> None:
-    url = postgres.url(database)
-    page = (Path(__file__).parents[1] / "docs" / "centre.md").read_text("utf-8")
-    grants = page.partition("```sql\n")[2].partition("```")[0].replace("station_user", "station_user_1")
-    postgres.sql("CREATE ROLE station_user_1 LOGIN", database=database)
-    postgres.sql(grants, database=database)
-    limited = Centre.connect(url.replace("gonogo@", "station_user_1@"))
-    assert limited.prepare() is False
-    list(Forwarder(fill(path, 3), limited, "line").catch_up())
-    with pytest.raises(ChainForked):
-        limited.receive(limited.chain("line"), [rows(path)[1]._replace(sha256="ab" * 32)])
-    assert verify_chain(limited, "line") == []
-    for statement in ("UPDATE chains SET seq = 0", "DELETE FROM alarms", "DROP TABLE entries", "TRUNCATE entries"):
-        with pytest.raises(LedgerError), limited.begin() as connection:
-            connection.exec_driver_sql(statement)
-    limited.close()
+    for station, mine in logins.items():
+        own = fill(tmp_path / f"{len(station)}.ledger", 3)
+        assert mine.prepare() is False
+        list(Forwarder(own, mine, station).catch_up())
+        with pytest.raises(ChainForked):
+            mine.receive(mine.chain(station), [rows(own)[1]._replace(sha256="ab" * 32)])
+        assert [each.name for each in mine.chains()] == [station]
+        assert mine.chain(station).alarm
+        assert verify_chain(mine, station) == []
+        with mine.begin() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM ledger_rows").scalar_one() == 4
+    assert len(centre.chains()) == 2
+
+
+def test_the_login_of_a_station_can_neither_read_nor_write_as_another(
+    logins: dict[str, Centre], centre: Centre, path: Path
+) -> None:
+    (name, mine), (other, theirs) = logins.items()
+    list(Forwarder(fill(path, 3), theirs, other).catch_up())
+    target, before = centre.chain(other), rows(path)
+    following = rows(fill(path, 1, first=3))[-1]
+    with pytest.raises(LedgerError, match="this login may not"):
+        mine.receive(target, [following])
+    with pytest.raises(LedgerError, match="this login may not"):
+        store_one_by_one(mine, target.id, [following])
+    for chain in (other, "a third"):
+        with pytest.raises(LedgerError, match="ledger prepare --station"):
+            list(Forwarder(path, mine, chain).catch_up())
+    with pytest.raises(LedgerError, match="this login may not"):
+        mine.alarm(target, "nonsense")
+    with pytest.raises(InputError, match=f"name of a chain .{name}"):
+        mine.ledger(other)
+    with mine.begin() as connection:
+        for table in ("chains", "entries", "ledger_rows", "alarms"):
+            column = "id" if table == "chains" else "chain"
+            found = connection.exec_driver_sql(f"SELECT count(*) FROM {table} WHERE {column} = {target.id}")
+            assert found.scalar_one() == 0, table
+        assert connection.exec_driver_sql(f"UPDATE chains SET seen_at = now() WHERE id = {target.id}").rowcount == 0
+    assert theirs.receive(target, [*before, following]).seq == 5, "nothing is locked or lost"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE entries SET kind = 'action'",
+        "DELETE FROM entries",
+        "TRUNCATE entries",
+        "DROP TABLE entries",
+        "UPDATE chains SET seq = 0",
+        "UPDATE chains SET login = 'postgres'",
+        "UPDATE chains SET name = 'x'",
+        "INSERT INTO chains (name, forwarded, login) VALUES ('x', true, current_user)",
+        "DELETE FROM alarms",
+        "ALTER TABLE entries DISABLE ROW LEVEL SECURITY",
+        "SET session_replication_role = replica",
+        "CREATE TABLE gonogo.mine ()",
+    ],
+)
+def test_the_login_of_a_station_can_change_or_delete_no_row_not_even_its_own(
+    statement: str, logins: dict[str, Centre], path: Path
+) -> None:
+    name, mine = next(iter(logins.items()))
+    list(Forwarder(fill(path, 1), mine, name).catch_up())
+    with pytest.raises(LedgerError), mine.begin() as connection:
+        connection.exec_driver_sql(statement)
+    assert verify_chain(mine, name) == []
+
+
+def test_a_new_password_replaces_the_old_one_and_other_logins_are_left_alone(
+    logins: dict[str, Centre], postgres: Server, database: str, url: str, centre: Centre, tmp_path: Path
+) -> None:
+    name = next(iter(logins))
+    old, new = (tmp_path / "0.url"), (tmp_path / "new.url")
+
+    def prepare(station: str, out: Path, code: int = 0) -> str:
+        ended = kit.run_here(["ledger", "prepare", url, "--station", station, "--out", str(out)])
+        assert ended.code == code, ended
+        return ended.out + ended.err
+
+    assert "replaced the password" in prepare(name, new)
+    assert new.stat().st_mode & 0o777 == 0o600
+    assert new.read_text() != old.read_text()
+    fresh = [Centre.connect(f"@{file}") for file in (new, old)]
+    assert [each.name for each in fresh[0].chains()] == [name]
+    with pytest.raises(LedgerError, match="password authentication failed"):
+        fresh[1].chains()
+    stored = postgres.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'left'", database=database)
+    assert str(stored[0][0]).startswith("SCRAM-SHA-256")
+    assert "found one" in prepare(name, new, code=2)
+    assert "which is not this station's" in prepare("gonogo", tmp_path / "x", code=2)
+    assert "63 bytes" in prepare("ä" * 40, tmp_path / "x", code=2)
+    assert "0.url" in prepare("third", old / "x", code=2)
+    assert "--station and --out" in kit.run_here(["ledger", "prepare", url, "--station", "x"]).err
+    with centre.ledger("desk", create=True):
+        assert "written at the centre" in prepare("desk", tmp_path / "x", code=2)
+    with pytest.raises(LedgerError, match="this login may not"):
+        create_login(fresh[0], "third", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+    assert {each.name for each in centre.chains()} == {*logins, "desk"}
+    for each in fresh:
+        each.close()
 
 
 # Retention

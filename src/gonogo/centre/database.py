@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Self
+from typing import Any, Self
 
-from sqlalchemy import URL, Connection, create_engine, text
+from sqlalchemy import URL, Connection, create_engine, event, text
 from sqlalchemy import Engine as Pool
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 
 from gonogo.centre.address import masked, read_address, without_secrets
 from gonogo.centre.chains import Chain, ChainForked, create_chain, read_chains, receive, record_alarm
@@ -18,9 +19,10 @@ from gonogo.centre.postgres import PostgresEngine
 from gonogo.errors import InputError, LedgerError
 from gonogo.ledger import ChainHead, FrameStore, Ledger, StoredRow
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest revision of the tables; see `gonogo.centre.migrations`."""
 SCHEMA = "gonogo"
+_OLDEST_SERVER = 150_000  # the first with views that respect the rights of who asks
 _PREPARING = 0x474E4C30  # the advisory lock of programs that create or migrate the tables
 
 # A commit is acknowledged when it is on the centre's disk, whatever the server's default is.
@@ -46,6 +48,7 @@ class Centre:
 
     def __init__(self, pool: Pool, url: URL) -> None:
         self._pool = pool
+        self._autocommit = pool.execution_options(isolation_level="AUTOCOMMIT")  # the same connections
         self._url = url
 
     @classmethod
@@ -60,7 +63,8 @@ class Centre:
             InputError: the address is no address of a PostgreSQL database.
         """
         url = read_address(address)
-        pool = create_engine(url, connect_args=_CONNECTION, pool_size=connections, max_overflow=0, pool_pre_ping=True)
+        pool = create_engine(url, connect_args=_CONNECTION, pool_size=connections, max_overflow=0)
+        event.listen(pool, "checkout", _require_alive)
         return cls(pool, url)
 
     @property
@@ -68,13 +72,21 @@ class Centre:
         """The address for messages, without the password."""
         return masked(self._url)
 
+    def url_for(self, login: str, password: str) -> str:
+        """Return the URL of the same database for another login, without this one's parameters."""
+        url = URL.create("postgresql", login, password, self._url.host, self._url.port, self._url.database)
+        return url.render_as_string(hide_password=False)
+
     def close(self) -> None:
         """Close all connections."""
         self._pool.dispose()
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
+    def begin(self, *, autocommit: bool = False) -> Iterator[Connection]:
         """Provide a connection in a transaction, committed at the end of the block.
+
+        Args:
+            autocommit: Commit each statement by itself, without round trips of its own.
 
         Raises:
             CentreUnreachable: the centre does not answer, is restarting or its disk is full. If the connection broke
@@ -82,11 +94,11 @@ class Centre:
             LedgerError: the database refuses the statement.
         """
         try:
-            with self._pool.begin() as connection:
+            with (self._autocommit if autocommit else self._pool).begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
             raise self._explained(getattr(error, "orig", None) or error) from error
-        except _driver_errors() as error:  # raised by COPY, which bypasses SQLAlchemy
+        except _driver_errors() as error:  # of `receive`, which bypasses SQLAlchemy
             raise self._explained(error) from error
 
     def _explained(self, cause: BaseException) -> LedgerError:
@@ -94,10 +106,15 @@ class Centre:
 
         said = without_secrets(" ".join(str(cause).split())[:500], self._url)
         state = getattr(cause, "sqlstate", None) or ""
-        if state in (*_UNPREPARED, _NO_PRIVILEGE):
+        if state in _UNPREPARED:
             return LedgerError(
-                f"{self.name}: the tables are missing or not readable for this user ({said}). An administrator "
-                "prepares them with: gonogo ledger prepare"
+                f"{self.name}: the tables are missing or of an older version ({said}). An administrator prepares them "
+                "with: gonogo ledger prepare"
+            )
+        if state == _NO_PRIVILEGE:
+            return LedgerError(
+                f"{self.name}: this login may not do that ({said}). A station's login writes the chain of its station "
+                "alone; an administrator creates one with: gonogo ledger prepare --station"
             )
         if state[:2] == _VIOLATION:
             return ChainForked(f"{self.name}: a row was refused ({said}); nothing was stored. Verify the ledger.")
@@ -115,8 +132,8 @@ class Centre:
             Whether anything was changed.
 
         Raises:
-            LedgerError: the user may not create tables, the database is not in UTF-8, or a newer version made its
-                tables.
+            LedgerError: the user may not create tables, the database is not in UTF-8, PostgreSQL is older than 15, or
+                a newer version made its tables.
         """
         if self.revision() == REVISION:
             return False
@@ -127,6 +144,10 @@ class Centre:
             encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
             if encoding != "UTF8":
                 raise LedgerError(f"{self.name}: expected a database in UTF8, found {encoding}. Create another one.")
+            version = connection.execute(text("SHOW server_version_num")).scalar_one()
+            if int(version) < _OLDEST_SERVER:
+                found = connection.execute(text("SHOW server_version")).scalar_one()
+                raise LedgerError(f"{self.name}: expected PostgreSQL 15 or newer, found {found}. Upgrade the server.")
             return upgrade(connection, SCHEMA)
 
     def revision(self) -> str | None:
@@ -183,7 +204,7 @@ class Centre:
             CentreUnreachable: the rows may have been stored or not; send them again.
         """
         try:
-            with self.begin() as connection:
+            with self.begin(autocommit=True) as connection:
                 return receive(connection, chain, rows)
         except ChainForked as refused:
             self.alarm(chain, str(refused))
@@ -229,6 +250,18 @@ _UNPREPARED = ("42P01", "3F000", "42883")  # no such table, schema, function
 _NO_PRIVILEGE = "42501"
 _VIOLATION = "23"
 _PASSING = ("08", "53", "57", "58", "40", "55")  # connection, resources, restart, disk, conflict, locks
+
+
+def _require_alive(driver: Any, *_: object) -> None:
+    """Before a connection is used again, see whether the server has closed it; this needs no round trip."""
+    try:
+        ready = select.poll()
+        ready.register(driver.fileno(), select.POLLIN)
+        closed = bool(ready.poll(0))
+    except _driver_errors():  # closed here already
+        closed = True
+    if closed:
+        raise DisconnectionError
 
 
 def _driver_errors() -> type[Exception]:

@@ -99,6 +99,7 @@ class Forwarder:
         self._rows_per_batch, self._keeps_mark, self._say = rows_per_batch, keeps_mark, say
         self._target: chains.Chain | None = None
         self._head: ChainHead | None = None
+        self._ledger: Ledger | None = None
         self._marked, self._marked_s = -1, float("-inf")
         self._contact_s = float("-inf")
         self._known_frames: OrderedDict[str, None] = OrderedDict()
@@ -125,8 +126,7 @@ class Forwarder:
                 self._say(self.link(error))
                 stop.wait(random.uniform(0.3, 1.0) * pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        if self._head is not None:
-            self._mark(self._head, now=True)
+        self._end()
 
     def catch_up(self) -> Iterator[int]:
         """Forward every row that the ledger has now, and yield the number of rows at the centre after each batch.
@@ -142,8 +142,7 @@ class Forwarder:
             yield self._centre_seq
             if not more:
                 break
-        if self._head is not None:
-            self._mark(self._head, now=True)
+        self._end()
 
     def step(self) -> bool:
         """Send the next batch: first its frames, then its rows.
@@ -156,9 +155,8 @@ class Forwarder:
             LedgerError: the ledger cannot be read, the centre or the store cannot be reached or is full. Send again.
             InputError: the mark of the ledger cannot be written.
         """
-        if self._keeps_mark:
-            expect_forwarding(self.path)
-        with Ledger.open(self.path, create=False, read_only=True) as ledger:
+        try:
+            ledger = self._opened()
             target, head = self._cursor(ledger)
             batch = _limited(ledger.stored(after=head.seq, limit=self._rows_per_batch))
             self._observe(ledger, head, batch)
@@ -168,9 +166,30 @@ class Forwarder:
                 head = self._centre.receive(target, batch)
                 self._rows_sent += len(batch)
                 self._observe(ledger, head, ledger.stored(after=head.seq, limit=1))
+        except BaseException:
+            self.close()
+            raise
         self._head = head
         self._mark(head)
         return self._centre_seq < self._local_seq
+
+    def close(self) -> None:
+        """Close the ledger; the next step opens it again."""
+        if self._ledger is not None:
+            self._ledger.close()
+        self._ledger = None
+
+    def _opened(self) -> Ledger:
+        """Return the ledger, opened and checked anew at every contact: it may have been replaced."""
+        if self._ledger is None or self._contact_due():
+            self.close()
+            if self._keeps_mark:
+                expect_forwarding(self.path)
+            self._ledger = Ledger.open(self.path, create=False, read_only=True)
+        return self._ledger
+
+    def _contact_due(self) -> bool:
+        return time.monotonic() - self._contact_s > _CONTACT_EVERY_S
 
     def link(self, error: GonogoError | None = None) -> Link:
         """Return the present state, after an error or a step without one."""
@@ -199,7 +218,7 @@ class Forwarder:
         head, self._head = self._head, None
         if self._target is None:
             self._target = self._centre.forwarded_chain(self.chain)
-        if head is None or time.monotonic() - self._contact_s > _CONTACT_EVERY_S:
+        if head is None or self._contact_due():
             try:
                 head = self._contact(ledger, self._target)
             except chains.ChainForked as fork:
@@ -233,6 +252,12 @@ class Forwarder:
     def _observe(self, ledger: Ledger, head: ChainHead, waiting: Sequence[StoredRow]) -> None:
         self._local_seq, self._centre_seq = ledger.head().seq, head.seq
         self._oldest = datetime.fromisoformat(json.loads(waiting[0].body)["at"]) if waiting else None
+
+    def _end(self) -> None:
+        """Write the mark up to the last acknowledgement and close the ledger."""
+        self.close()
+        if self._head is not None:
+            self._mark(self._head, now=True)
 
     def _mark(self, head: ChainHead, *, now: bool = False) -> None:
         """Write the mark, at most every 10 seconds: a flush would delay the line, and an old mark only keeps frames."""

@@ -76,7 +76,7 @@ class PostgresEngine:
         assert self._writing is not None, "called inside writing()"
         seq = head.seq + 1
         digest = row_hash(head.sha256, seq, kind, body.encode())
-        chains.store(self._writing, self._chain.id, [StoredRow(seq, str(kind), body, head.sha256, digest)])
+        chains.store(self._writing, self._chain.id, StoredRow(seq, str(kind), body, head.sha256, digest))
         return digest
 
     def open_chain(self) -> None:

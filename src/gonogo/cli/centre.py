@@ -109,11 +109,29 @@ def ledger_file(place: str, chain: str | None) -> Path:
     return Path(place)
 
 
-def prepare_command(centre: _Centre) -> None:
+def prepare_command(
+    centre: _Centre,
+    station: Annotated[
+        str | None,
+        typer.Option(help="Also create a station's login, which writes its own chain alone.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the URL of that login, with its password.", show_default=False)
+    ] = None,
+) -> None:
     """Create the tables of a centre in an empty PostgreSQL database, or bring older ones up to date."""
+    from gonogo.errors import InputError
+
+    if (station is None) != (out is None):
+        raise InputError("expected --station and --out together: the name of a station, and a file for its URL.")
     with connected(centre) as opened_centre:
         changed = opened_centre.prepare()
         typer.echo(f"{opened_centre.name}: {'prepared' if changed else 'is up to date'}")
+        if station is not None and out is not None:
+            from gonogo.centre.logins import create_login
+
+            new = create_login(opened_centre, _clean(station, "--station"), out)
+            typer.echo(f"{'created the login' if new else 'replaced the password'} of {station}; wrote its URL to {out}")
 
 
 def migrate_command(
@@ -207,13 +225,17 @@ def chains_command(centre: _Centre, as_json: _Json = False) -> None:
 
 
 def _named(ledger: Path, chain: str | None) -> str:
+    return _clean(ledger.stem if chain is None else chain, "--chain")
+
+
+def _clean(name: str, option: str) -> str:
     from gonogo.errors import InputError
     from gonogo.names import clean_name
 
     try:
-        return clean_name(ledger.stem if chain is None else chain)
+        return clean_name(name)
     except ValueError as error:
-        raise InputError(f"--chain: {error}.") from error
+        raise InputError(f"{option}: {error}.") from error
 
 
 def _become_background(stop: threading.Event) -> None:

@@ -85,6 +85,17 @@ class Server:
             found = connection.execute(statement)
             return [tuple(row) for row in found] if found.description else []
 
+    def cpu_s(self) -> float:
+        """Return the CPU seconds of the server's processes since it was started, those that have ended included."""
+        pid = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        ticks = 0
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = path.read_text().rpartition(")")[2].split()  # utime, stime, cutime, cstime are 11 to 14
+                own, parent = path.parent.name == str(pid), fields[1] == str(pid)
+                ticks += sum(map(int, fields[11:15] if own else fields[11:13])) if own or parent else 0
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def run(self, program: str, *words: str) -> None:
         """Run one of PostgreSQL's programs as the server's user.
 
