@@ -109,11 +109,21 @@ def ledger_file(place: str, chain: str | None) -> Path:
     return Path(place)
 
 
-def prepare_command(centre: _Centre) -> None:
+def prepare_command(
+    centre: _Centre,
+    frames: Annotated[
+        str | None, typer.Option(help="Store for the frames whose bucket is created too: s3://bucket/folder.")
+    ] = None,
+) -> None:
     """Create the tables of a centre in an empty PostgreSQL database, or bring older ones up to date."""
     with connected(centre) as opened_centre:
+        from gonogo.centre import prepare_frames
+
         changed = opened_centre.prepare()
         typer.echo(f"{opened_centre.name}: {'prepared' if changed else 'is up to date'}")
+        if frames is not None:
+            prepare_frames(frames)
+            typer.echo(f"{frames}: prepared")
 
 
 def migrate_command(
