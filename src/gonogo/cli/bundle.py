@@ -6,6 +6,7 @@ import typer
 
 from gonogo.cli.cascade import cascade_command
 from gonogo.cli.distill import distill_command
+from gonogo.cli.export_model import export_command
 from gonogo.cli.graph import graph_command
 from gonogo.cli.learn import learn_command
 from gonogo.cli.quantize import quantize_command
@@ -15,6 +16,14 @@ from gonogo.cli.signing import sign_command
 app = typer.Typer(
     help="Trained inspectors: speed them up, retrain them, examine them, sign them.", no_args_is_help=True
 )
-for command in (quantize_command, distill_command, cascade_command, learn_command, graph_command, sign_command):
+for command in (
+    quantize_command,
+    distill_command,
+    cascade_command,
+    learn_command,
+    graph_command,
+    sign_command,
+    export_command,
+):
     app.command(command.__name__.removesuffix("_command"))(command)
 app.add_typer(keys, name="keys")
