@@ -140,6 +140,25 @@ duplicates: setup
 check-formats: setup
 	PATH="$(PATH):$(CURDIR)/.uv/bin" QUICK=$(QUICK) $(MEASURE) check_formats
 
+# Everything in deploy/: linted, rendered, validated, and the compose file's services started as processes (needs Debian's
+# postgresql and mosquitto); QUICK=1 does not start them. The tools get an environment of their own below build/.
+.PHONY: check-deploy manifests image-size
+check-deploy: setup
+	PATH="$(PATH):$(CURDIR)/.uv/bin" $(MEASURE) check_deploy$(QUICKLY)
+
+# Renders deploy/manifests from the chart in deploy/helm.
+manifests: setup
+	PATH="$(PATH):$(CURDIR)/.uv/bin" $(MEASURE) check_deploy --write
+
+# Size of what the image installs beside Python, in MiB: with training, without, and for a station alone.
+image-size: | $(filter .uv/bin/uv,$(UV))
+	@for extras in server,scale,train server,scale line; do \
+	  $(UV) venv --quiet --clear --python $(PYTHON) build/image && \
+	  $(UV) pip install --quiet --compile-bytecode --python build/image/bin/python --constraint constraints.txt ".[$$extras]" && \
+	  ! test -e build/image/lib/python3*/site-packages/torch && \
+	  echo "$$extras: $$(du -sm build/image | cut -f1) MiB" || exit 1; \
+	done
+
 # Studies of the default method on the photographs in the folder DATA, on rendered boards without; QUICK=1 takes a few
 # minutes. What is finished in study/ is kept. ARGS='--backbone mobilenet_v2=FILE', ARGS='--only cookies', ...
 .PHONY: study-roi study-seeds study-curves study-ablation study-claims study-article study-maps

@@ -14,8 +14,8 @@ Needs the extra ``scale``. Stations import nothing of this room; their forwarder
 from gonogo.centre.chains import Chain, ChainForked
 from gonogo.centre.database import Centre
 from gonogo.centre.forwarding import Forwarder, Link
-from gonogo.centre.frames import open_frames
+from gonogo.centre.frames import open_frames, prepare_frames
 from gonogo.centre.moving import Moved, move
 from gonogo.centre.verifying import verify_chain
 
-__all__ = ["Centre", "Chain", "ChainForked", "Forwarder", "Link", "Moved", "move", "open_frames", "verify_chain"]
+__all__ = ["Centre", "Chain", "ChainForked", "Forwarder", "Link", "Moved", "move", "open_frames", "prepare_frames", "verify_chain"]

@@ -50,11 +50,28 @@ def open_frames(url: str) -> FrameStore | SharedFrames:
     return SharedFrames(system, root.rstrip("/"), url)
 
 
+def prepare_frames(url: str) -> None:
+    """Create the bucket or folder of a store if it is missing; a local folder is created with its first frame.
+
+    Raises:
+        InputError: see `open_frames`.
+        LedgerError: the store cannot be reached, or refuses.
+    """
+    store = open_frames(url)
+    if isinstance(store, SharedFrames):
+        store.prepare()
+
+
 class SharedFrames:
     """Frames in an fsspec file system; see `gonogo.ledger.frames.Frames`. Create it with `open_frames`."""
 
     def __init__(self, system: Any, root: str, url: str) -> None:
         self._system, self._root, self.url = system, root, url
+
+    def prepare(self) -> None:
+        """See `prepare_frames`."""
+        with _explained(self.url, "prepared"):
+            self._system.makedirs(self._root, exist_ok=True)
 
     def put(self, data: bytes) -> str:
         """Store the bytes of a picture, unless the store has them already.
@@ -158,7 +175,7 @@ def _explained(address: str, done: str) -> Iterator[None]:
         yield
     except _store_errors() as error:
         raise LedgerError(
-            f"{address}: the frame cannot be {done} ({str(error) or type(error).__name__}). "
+            f"{address}: cannot be {done} ({str(error) or type(error).__name__}). "
             "Check the store, its address and its keys."
         ) from error
 

@@ -7,6 +7,7 @@ import typer
 from gonogo.cli.bundle_show import show_command
 from gonogo.cli.cascade import cascade_command
 from gonogo.cli.distill import distill_command
+from gonogo.cli.export_model import export_command
 from gonogo.cli.graph import graph_command
 from gonogo.cli.learn import learn_command
 from gonogo.cli.quantize import quantize_command
@@ -24,6 +25,7 @@ for command in (
     learn_command,
     graph_command,
     sign_command,
+    export_command,
 ):
     app.command(command.__name__.removesuffix("_command"))(command)
 app.add_typer(keys, name="keys")

@@ -118,6 +118,9 @@ def prepare_command(
     out: Annotated[
         Path | None, typer.Option(help="File for the URL of that login, with its password.", show_default=False)
     ] = None,
+    frames: Annotated[
+        str | None, typer.Option(help="Store for the frames whose bucket is created too: s3://bucket/folder.")
+    ] = None,
 ) -> None:
     """Create the tables of a centre in an empty PostgreSQL database, or bring older ones up to date."""
     from gonogo.errors import InputError
@@ -125,6 +128,8 @@ def prepare_command(
     if (station is None) != (out is None):
         raise InputError("expected --station and --out together: the name of a station, and a file for its URL.")
     with connected(centre) as opened_centre:
+        from gonogo.centre import prepare_frames
+
         changed = opened_centre.prepare()
         typer.echo(f"{opened_centre.name}: {'prepared' if changed else 'is up to date'}")
         if station is not None and out is not None:
@@ -132,6 +137,9 @@ def prepare_command(
 
             new = create_login(opened_centre, _clean(station, "--station"), out)
             typer.echo(f"{'created the login' if new else 'replaced the password'} of {station}; wrote its URL to {out}")
+        if frames is not None:
+            prepare_frames(frames)
+            typer.echo(f"{frames}: prepared")
 
 
 def migrate_command(

@@ -19,6 +19,7 @@ from gonogo.station.http import StationServer
 from gonogo.station.ledger_handle import same_name, station_lock
 from gonogo.station.settings import HttpTrigger, StationSettings
 from gonogo.station.supervisor import Supervisor
+from gonogo.station.systemd import ALIVE, READY, STOPPING, notify
 from gonogo.station.triggers import open_source
 
 
@@ -66,9 +67,15 @@ def _run(
     for part in (sender, server, source, supervisor, forwarder):
         if part is not None:
             part.start()
+    notify(READY)
+    heartbeat: object = None
     while not stop.wait(0.1):
         if not supervisor.alive or (source is not None and source.ended.is_set()):
             break
+        if supervisor.published is not heartbeat:  # the supervisor's own thread still turns
+            heartbeat = supervisor.published
+            notify(ALIVE)
+    notify(STOPPING)
     died = not supervisor.alive
     if source is not None:
         source.stop()

@@ -1,0 +1,1 @@
+"""Checks of everything in deploy/; see `check_deploy.__main__`."""
