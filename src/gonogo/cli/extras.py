@@ -35,6 +35,7 @@ MODULES = {
     "psycopg": ("scale",),
     "s3fs": ("scale",),
     "sqlalchemy": ("scale",),
+    "ray": ("ray",),
     "jaxtyping": ("dev",),
 }
 """The extras that install a module, by its top-level name; the first is the usual one."""
