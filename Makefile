@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := finetune,line,server,scale,dev
+EXTRAS := finetune,line,server,scale,ray,dev
 UV := $(shell command -v uv 2>/dev/null)
 ifeq ($(UV),)
 UV := .uv/bin/uv

@@ -12,13 +12,14 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gonogo.config import settings
 from gonogo.errors import InputError
 from gonogo.files import write_beside
 from gonogo.heatmap import overlay
 from gonogo.images import encode_jpeg
+from gonogo.images.geometry import corners_of
 from gonogo.inspector import Inspector
 from gonogo.schema import Verdict
 
@@ -46,14 +47,37 @@ class JudgedFile:
     """Whether the file could be decoded."""
     device: str
     """The device that judged it, and why it is not the one that was asked for; see `gonogo.devices.DeviceUse`."""
+    drawn: bool
+    """Whether its heat map was written."""
+
+    def as_row(self) -> dict[str, Any]:
+        """Return what is printed about it, as JSON can hold it; scores keep every bit."""
+        verdict = self.verdict
+        return {
+            "file": str(self.job.file),
+            "state": verdict.state.value,
+            "score": verdict.score,
+            "kind": verdict.kind,
+            "kind_share": verdict.kind_share,
+            "box_xyxy": None if verdict.box is None else list(verdict.box.xyxy),
+            "region_xy": None if verdict.region is None else corners_of(verdict.region).tolist(),
+            "heatmap_file": str(self.job.heatmap) if self.drawn else None,
+            "reason": verdict.reason,
+            "windows": verdict.windows,
+            "device": self.device,
+            "timings_ms": {stage: round(duration, 3) for stage, duration in verdict.timings_ms.items()},
+        }
 
 
 def judge_job(inspector: Inspector, job: BatchJob) -> JudgedFile:
     """Judge one file, and draw its heat map if requested."""
     photograph, verdict = inspector.inspect_file(job.file)
+    drawn = False
     if photograph is not None and job.heatmap is not None and inspector.has_map:
         write_beside(job.heatmap, encode_jpeg(overlay(photograph.frame, verdict, inspector.heat_scale)))
-    return JudgedFile(job=job, verdict=verdict, readable=photograph is not None, device=str(inspector.device))
+        drawn = True
+    readable, device = photograph is not None, str(inspector.device)
+    return JudgedFile(job=job, verdict=verdict, readable=readable, device=device, drawn=drawn)
 
 
 def judge_files(bundle: Path, jobs: Sequence[BatchJob], *, workers: int) -> Iterator[JudgedFile]:

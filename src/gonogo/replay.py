@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from gonogo.errors import GonogoError, InputError
 from gonogo.inspector import Inspector
 from gonogo.ledger import Ledger, Row, RowKind, Tombstone, VerdictRecord, View, Where, worst_state
+from gonogo.ledger.frames import Frames
 from gonogo.schema import State, Verdict
 
 
@@ -100,29 +101,87 @@ def replay_ledger(
         BundleError: A recorded bundle cannot be opened.
         InputError: A row does not name its bundle, or another bundle is at that path now.
     """
-    original = _RecordedInspectors()
-    tombstones: frozenset[str] | None = None  # read on the first missing frame
+    original, gaps = _RecordedInspectors(), Gaps(ledger)
     for row in ledger.verdicts(where, after=after, before=before):
-        judged = tuple(view for view in row.record.views if view.score is not None and view.frame_sha256 is not None)
+        judged = judged_views(row)
         if not judged:
-            yield Skipped(row=row, gap=Gap.NOT_JUDGED, why=f"not judged originally: {row.record.reason}")
+            yield gaps.not_judged(row)
             continue
         judge = inspector or original.of(row)
-        try:
-            frames = [ledger.frames.photograph(str(view.frame_sha256)) for view in judged]
-            for frame in frames:
-                frame.judged(judge.recipe)
-        except GonogoError as error:
-            missing = {str(view.frame_sha256) for view in judged if not ledger.frames.holds(str(view.frame_sha256))}
-            tombstones = _tombstones(ledger) if tombstones is None else tombstones
-            retained = bool(missing) and missing <= tombstones
-            yield Skipped(row=row, gap=Gap.RETAINED if retained else Gap.LOST, why=str(error))
+        again = judge_again(ledger.frames, [str(view.frame_sha256) for view in judged], judge)
+        if isinstance(again, Unreadable):
+            yield gaps.unreadable(row, again)
             continue
-        yield Rejudged(
-            row=row,
-            before=judged,
-            after=tuple(judge.inspect(frame) for frame in frames),
-            same_bundle=judge.bundle_sha256 == row.record.bundle_sha256,
+        yield Rejudged(row=row, before=judged, after=again, same_bundle=judge.bundle_sha256 == row.record.bundle_sha256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """Why the frames of a part cannot be judged again."""
+
+    missing: frozenset[str]
+    """Frames that are not stored; the others are damaged."""
+    why: str
+
+
+def judged_views(row: Row[VerdictRecord]) -> tuple[View, ...]:
+    """Return the views of a part that were judged and whose frames were stored."""
+    return tuple(view for view in row.record.views if view.score is not None and view.frame_sha256 is not None)
+
+
+def judge_again(frames: Frames, digests: Sequence[str], judge: Inspector) -> tuple[Verdict, ...] | Unreadable:
+    """Judge the stored frames of one part."""
+    try:
+        pictures = [frames.photograph(digest) for digest in digests]
+        for picture in pictures:
+            picture.judged(judge.recipe)
+    except GonogoError as error:
+        return Unreadable(missing=frozenset(each for each in digests if not frames.holds(each)), why=str(error))
+    return tuple(judge.inspect(picture) for picture in pictures)
+
+
+class Gaps:
+    """Says why parts cannot be judged again; reads the ledger's tombstones when the first frame is missing."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._tombstones: frozenset[str] | None = None
+
+    def not_judged(self, row: Row[VerdictRecord]) -> Skipped:
+        """No view of this part was judged originally."""
+        return Skipped(row=row, gap=Gap.NOT_JUDGED, why=f"not judged originally: {row.record.reason}")
+
+    def unreadable(self, row: Row[VerdictRecord], found: Unreadable) -> Skipped:
+        """Frames of this part are missing or damaged."""
+        if self._tombstones is None:
+            self._tombstones = _tombstones(self._ledger)
+        retained = bool(found.missing) and found.missing <= self._tombstones
+        return Skipped(row=row, gap=Gap.RETAINED if retained else Gap.LOST, why=found.why)
+
+
+def recorded_bundle(row: Row[VerdictRecord]) -> tuple[str, str]:
+    """Return the path and the SHA-256 of the bundle that judged a part.
+
+    Raises:
+        InputError: The row does not name it.
+    """
+    place, expected = row.record.bundle, row.record.bundle_sha256
+    if place is None or expected is None:
+        raise InputError(f"row {row.seq} does not name the bundle that judged it. Choose one with --bundle.")
+    return place, expected
+
+
+def require_recorded(row: Row[VerdictRecord], found: str) -> None:
+    """Check that the bundle at the recorded path is the one that judged a part.
+
+    Raises:
+        InputError: It is another one.
+    """
+    place, expected = recorded_bundle(row)
+    if found != expected:
+        raise InputError(
+            f"{place}: expected bundle {expected[:12]}, which judged row {row.seq}, "
+            f"found {found[:12]}. Choose the bundle to judge with: --bundle"
         )
 
 
@@ -133,16 +192,10 @@ class _RecordedInspectors:
         self._loaded: dict[str, Inspector] = {}
 
     def of(self, row: Row[VerdictRecord]) -> Inspector:
-        place, expected = row.record.bundle, row.record.bundle_sha256
-        if place is None or expected is None:
-            raise InputError(f"row {row.seq} does not name the bundle that judged it. Choose one with --bundle.")
+        place, expected = recorded_bundle(row)
         if expected not in self._loaded:
             inspector = Inspector.load(place)
-            if inspector.bundle_sha256 != expected:
-                raise InputError(
-                    f"{place}: expected bundle {expected[:12]}, which judged row {row.seq}, "
-                    f"found {inspector.bundle_sha256[:12]}. Choose the bundle to judge with: --bundle"
-                )
+            require_recorded(row, inspector.bundle_sha256)
             self._loaded[expected] = inspector
         return self._loaded[expected]
 

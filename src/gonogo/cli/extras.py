@@ -36,6 +36,7 @@ MODULES = {
     "s3fs": ("scale",),
     "sqlalchemy": ("scale",),
     "zxingcpp": ("line", "codes"),
+    "ray": ("ray",),
     "jaxtyping": ("dev",),
 }
 """The extras that install a module, by its top-level name; the first is the usual one."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gonogo.cli.device import DeviceOption
+from gonogo.cli.engine import Engine, EngineOption, JournalOption, RayAddressOption, RayOptions
 
 if TYPE_CHECKING:
-    from gonogo.batch import BatchJob, JudgedFile
+    from gonogo.batch import BatchJob
     from gonogo.bundle import Bundle
 
 
@@ -26,13 +28,18 @@ def inspect_command(
     device: DeviceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and picture.")] = False,
     workers: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
             max=1024,
-            help="Number of processes, each pinned to a core. More give a higher throughput, 1 the lowest latency.",
+            help="Number of processes, each pinned to a core. More give a higher throughput, 1 the lowest latency. "
+            "[default: 1; with --engine ray all processors]",
+            show_default=False,
         ),
-    ] = 1,
+    ] = None,
+    engine: EngineOption = Engine.PROCESSES,
+    ray_address: RayAddressOption = None,
+    journal: JournalOption = None,
 ) -> None:
     """Judge photographs: go, no-go, review or fault, with heat maps.
 
@@ -42,28 +49,46 @@ def inspect_command(
     from gonogo.errors import InputError, UnfitError
     from gonogo.progress import console
 
+    options = RayOptions(engine=engine, address=ray_address, journal=journal)
+    on_ray = options.chosen
     files = _pictures(photos)
     names = _heatmap_names(files, photos)
     jobs = [batch.BatchJob(file=file, heatmap=None if heatmaps is None else heatmaps / names[file]) for file in files]
-    unread, states, used = 0, Counter[str](), set[str]()
-    opened, judged = _judged(bundle, jobs, workers)
-    for done in judged:
-        unread += not done.readable
-        states[done.verdict.state.value] += 1
-        used.add(done.device)
-        _report(done, opened, as_json=as_json)
-    on = "; ".join(sorted(used))
-    typer.echo(json.dumps(_summary(opened, states, on)) if as_json else _summary_line(opened, states, on))
+    tally = _Tally()
+    opened, rows = _on_ray(bundle, jobs, workers, options, tally) if on_ray else _judged(bundle, jobs, workers or 1)
+    for row in rows:
+        tally.add(row)
+        _report(row, opened, as_json=as_json)
+    typer.echo(json.dumps(_summary(opened, tally)) if as_json else _summary_line(opened, tally))
     if heatmaps is not None and not _has_map(opened):
         console.print(f"No heat maps: {opened.root} was imported from another framework without one.", markup=False)
     elif heatmaps is not None:
-        console.print(f"Wrote {len(files) - unread} heat maps to {heatmaps}")
-    if unread:
-        raise InputError(f"{unread} of {len(files)} pictures could not be read; the reasons are listed above.")
-    if states["fault"]:
-        raise UnfitError(
-            f"{states['fault']} of {len(files)} pictures could not be judged; the reasons are listed above."
-        )
+        console.print(f"Wrote {len(files) - tally.unread} heat maps to {heatmaps}")
+    if tally.unread:
+        raise InputError(f"{tally.unread} of {len(files)} pictures could not be read; the reasons are listed above.")
+    if faults := tally.states["fault"]:
+        raise UnfitError(f"{faults} of {len(files)} pictures could not be judged; the reasons are listed above.")
+
+
+@dataclass
+class _Tally:
+    """What is counted over all pictures."""
+
+    unread: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    devices: set[str] = field(default_factory=set)
+    other_processors: dict[str, int] | None = None
+    """Pictures by kind of processor, where that is another one than this machine's; ``None`` on one machine."""
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Count one picture."""
+        self.unread += not row["readable"]
+        self.states[row["state"]] += 1
+        self.devices.add(row["device"])
+
+    @property
+    def device(self) -> str:
+        return "; ".join(sorted(self.devices))
 
 
 def _pictures(photos: list[Path]) -> list[Path]:
@@ -86,15 +111,36 @@ def _pictures(photos: list[Path]) -> list[Path]:
     return files
 
 
-def _judged(bundle: Path, jobs: list[BatchJob], workers: int) -> tuple[Bundle, Iterator[JudgedFile]]:
+def _judged(bundle: Path, jobs: list[BatchJob], workers: int) -> tuple[Bundle, Iterator[dict[str, Any]]]:
     from gonogo import batch
     from gonogo import bundle as bundles
     from gonogo.inspector import Inspector
 
     if workers > 1:
-        return bundles.read_bundle(bundle), batch.judge_files(bundle, jobs, workers=workers)
-    inspector = Inspector.load(bundle)
-    return inspector.bundle, (batch.judge_job(inspector, job) for job in jobs)
+        opened, judged = bundles.read_bundle(bundle), batch.judge_files(bundle, jobs, workers=workers)
+    else:
+        inspector = Inspector.load(bundle)
+        opened, judged = inspector.bundle, (batch.judge_job(inspector, job) for job in jobs)
+    return opened, (done.as_row() | {"readable": done.readable} for done in judged)
+
+
+def _on_ray(
+    bundle: Path, jobs: list[BatchJob], workers: int | None, options: RayOptions, tally: _Tally
+) -> tuple[Bundle, Iterator[dict[str, Any]]]:
+    from gonogo import bundle as bundles
+    from gonogo.cli.engine import on_cluster, other_processors
+
+    def rows() -> Iterator[dict[str, Any]]:
+        from gonogo.cluster import Used, inspect_on
+        from gonogo.progress import track
+
+        used = Used()
+        with on_cluster(options, cpus=workers) as cluster:
+            found = inspect_on(cluster, bundle, jobs, journal=options.journal, used=used)
+            yield from track(found, "judging", total=len(jobs))
+        tally.other_processors = other_processors(used)
+
+    return bundles.read_bundle(bundle), rows()
 
 
 def _has_map(opened: Bundle) -> bool:
@@ -120,24 +166,26 @@ def _shown(opened: Bundle) -> dict[str, Any]:
     }
 
 
-def _summary(opened: Bundle, states: Counter[str], device: str) -> dict[str, Any]:
+def _summary(opened: Bundle, tally: _Tally) -> dict[str, Any]:
     """Return the last object of ``--json``: the number of pictures per verdict, the bundle and the device."""
     from gonogo.schema import State
 
     return {
         "summary": True,
-        "pictures": states.total(),
-        **{state.value: states[state.value] for state in State},
+        "pictures": tally.states.total(),
+        **{state.value: tally.states[state.value] for state in State},
         "bundle": str(opened.root),
-        "device": device,
+        "device": tally.device,
+        **({} if tally.other_processors is None else {"other_processors": tally.other_processors}),
         **_shown(opened),
     }
 
 
-def _summary_line(opened: Bundle, states: Counter[str], device: str) -> str:
+def _summary_line(opened: Bundle, tally: _Tally) -> str:
     """Return the summary as one line of text."""
     from gonogo.schema import State
 
+    states, device = tally.states, tally.device
     counts = ", ".join(f"{states[state.value]} {state.value.replace('_', '-')}" for state in State)
     pictures = "1 picture" if states.total() == 1 else f"{states.total()} pictures"
     limits = [
@@ -171,30 +219,12 @@ def _heatmap_names(files: list[Path], roots: list[Path]) -> dict[Path, Path]:
     return taken
 
 
-def _report(done: JudgedFile, opened: Bundle, *, as_json: bool) -> None:
+def _report(row: dict[str, Any], opened: Bundle, *, as_json: bool) -> None:
     from gonogo.defect_kinds import describe_kind
 
-    verdict, file = done.verdict, done.job.file
-    if not as_json:
-        score = "" if verdict.score is None else f"{verdict.score:9.3f}"
-        kind = "" if verdict.kind is None else f"; kind: {describe_kind(verdict.kind, verdict.kind_share)}"
-        typer.echo(f"{verdict.state.value:7s}{score:10s}  {file}  {verdict.reason}{kind}")
+    if as_json:
+        typer.echo(json.dumps({name: value for name, value in row.items() if name != "readable"} | _shown(opened)))
         return
-    from gonogo.images.geometry import corners_of
-
-    row: dict[str, Any] = {
-        "file": str(file),
-        "state": verdict.state.value,
-        "score": verdict.score,
-        "kind": verdict.kind,
-        "kind_share": verdict.kind_share,
-        "box_xyxy": None if verdict.box is None else list(verdict.box.xyxy),
-        "region_xy": None if verdict.region is None else corners_of(verdict.region).tolist(),
-        "heatmap_file": str(done.job.heatmap) if done.job.heatmap and done.readable and _has_map(opened) else None,
-        "reason": verdict.reason,
-        "windows": verdict.windows,
-        "device": done.device,
-        "timings_ms": {stage: round(duration, 3) for stage, duration in verdict.timings_ms.items()},
-        **_shown(opened),
-    }
-    typer.echo(json.dumps(row))
+    score = "" if row["score"] is None else f"{row['score']:9.3f}"
+    kind = "" if row["kind"] is None else f"; kind: {describe_kind(row['kind'], row['kind_share'])}"
+    typer.echo(f"{row['state']:7s}{score:10s}  {row['file']}  {row['reason']}{kind}")

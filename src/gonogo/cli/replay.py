@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,14 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli import centre
+from gonogo.cli.centre import ChainName, Place
 from gonogo.cli.device import DeviceOption
+from gonogo.cli.engine import Engine, EngineOption, JournalOption, RayAddressOption, RayOptions
 
 if TYPE_CHECKING:
+    from gonogo.ledger import Ledger, Where
     from gonogo.replay import Rejudged, Skipped
 
 
 def replay_command(
-    ledger: Annotated[Path, typer.Argument(help="The ledger file, for example line1.ledger.", metavar="LEDGER")],
+    ledger: Place,
     bundle: Annotated[
         Path | None, typer.Option(help="Bundle to judge with. [default: the one that judged each part]")
     ] = None,
@@ -30,6 +35,10 @@ def replay_command(
     until: Annotated[datetime | None, typer.Option(help="Only rows before this time, UTC.", show_default=False)] = None,
     after: Annotated[int, typer.Option(min=0, help="Start after the row with this number.")] = 0,
     device: DeviceOption = None,
+    chain: ChainName = None,
+    engine: EngineOption = Engine.PROCESSES,
+    ray_address: RayAddressOption = None,
+    journal: JournalOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per line; the last is the summary.")
     ] = False,
@@ -41,29 +50,51 @@ def replay_command(
     from datetime import UTC
 
     from gonogo.errors import UnfitError
-    from gonogo.inspector import Inspector
-    from gonogo.ledger import Ledger, Where
+    from gonogo.ledger import Where
     from gonogo.progress import track
-    from gonogo.replay import replay_ledger
 
+    options = RayOptions(engine=engine, address=ray_address, journal=journal)
+    on_ray = options.chosen
     since, until = (moment and moment.replace(tzinfo=UTC) for moment in (since, until))
     where = Where(station=station, lot=lot, since=since, until=until)
     tally = _Tally()
-    with Ledger.open(ledger, create=False, read_only=True) as opened:
-        inspector = None if bundle is None else Inspector.load(bundle)
-        found = replay_ledger(opened, inspector, where=where, after=after)
+    with centre.opened(ledger, chain) as opened:
+        found = (_on_ray if on_ray else _here)(opened, bundle, where, after, options, tally)
         try:
             for each in track(found, "judging again", total=None if after else opened.count(where)):
                 row = tally.add(each)
                 if row is not None:
                     typer.echo(json.dumps(row) if as_json else _line(row))
         except KeyboardInterrupt:
-            typer.echo(f"Interrupted. Continue with: gonogo ledger replay {ledger} --after {tally.last}", err=True)
+            again = " ".join([ledger, *(["--chain", chain] if chain else [])])
+            typer.echo(f"Interrupted. Continue with: gonogo ledger replay {again} --after {tally.last}", err=True)
             raise typer.Exit(130) from None
         finally:
             typer.echo(json.dumps(tally.summary()) if as_json else tally.text())
     if tally.unequal or tally.skipped["lost"]:
         raise UnfitError(f"{ledger}: {tally.problem()}")
+
+
+def _here(
+    opened: Ledger, bundle: Path | None, where: Where, after: int, options: RayOptions, tally: _Tally
+) -> Iterator[Rejudged | Skipped]:
+    from gonogo.inspector import Inspector
+    from gonogo.replay import replay_ledger
+
+    return replay_ledger(opened, None if bundle is None else Inspector.load(bundle), where=where, after=after)
+
+
+def _on_ray(
+    opened: Ledger, bundle: Path | None, where: Where, after: int, options: RayOptions, tally: _Tally
+) -> Iterator[Rejudged | Skipped]:
+    from gonogo.cli.engine import on_cluster, other_processors
+
+    with on_cluster(options) as cluster:
+        from gonogo.cluster import Used, replay_on
+
+        used = Used()
+        yield from replay_on(cluster, opened, bundle, where=where, after=after, journal=options.journal, used=used)
+    tally.other_processors = other_processors(used)
 
 
 @dataclass
@@ -76,6 +107,8 @@ class _Tally:
     changes: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     last: int = 0
+    other_processors: dict[str, int] | None = None
+    """Parts by kind of processor, where that is another one than this machine's; ``None`` on one machine."""
 
     def add(self, each: Rejudged | Skipped) -> dict[str, Any] | None:
         """Count one part, and return the row to print; ``None`` if there is nothing to report."""
@@ -117,6 +150,7 @@ class _Tally:
             "changes": dict(self.changes),
             "skipped": dict(self.skipped),
             "last_seq": self.last,
+            **({} if self.other_processors is None else {"other_processors": self.other_processors}),
         }
 
     def problem(self) -> str:

@@ -1,0 +1,156 @@
+"""Connecting to a Ray cluster, or starting one on this machine, always with token authentication."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from gonogo.errors import InputError, MissingExtraError
+
+_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>\d{1,5})")
+_WAIT_S = 5.0
+_STORE_BYTES = 200_000_000
+"""Object store of a cluster that is started here; it holds bundles and the lists of jobs."""
+_QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """A connected cluster."""
+
+    name: str
+    """Where it is, for messages."""
+    cpus: int
+    """Processors that may be used."""
+    nodes: int
+
+
+@contextmanager
+def connected(address: str | None = None, *, cpus: int | None = None) -> Iterator[Cluster]:
+    """Connect to a cluster for the duration of the block. If this process is connected already, that connection is used.
+
+    Args:
+        address: ``HOST:PORT`` of a running cluster, or ``auto`` for the one that this machine belongs to; ``None``
+            starts one on this machine, which listens on the loopback interface alone and ends with the block.
+        cpus: Number of processors to use; by default all.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        InputError: The cluster cannot be reached, refuses the token, or has other versions of Ray or Python.
+    """
+    ray = _ray(new_cluster=address is None)
+    if ray.is_initialized():
+        yield _described(ray, "the cluster of this process", cpus)
+        return
+    if address is not None:
+        _require_reachable(address)
+        with _explained(address, ray):
+            ray.init(address=address, **_QUIET)
+            found = _described(ray, address, cpus)
+        try:
+            yield found
+        finally:
+            ray.shutdown()
+        return
+    folder = tempfile.mkdtemp(prefix="gonogo-ray-")  # short: it holds sockets; only this user may enter it
+    try:
+        with _explained("this machine", ray):
+            ray.init(
+                address="local",
+                num_cpus=cpus or len(os.sched_getaffinity(0)),
+                object_store_memory=_STORE_BYTES,
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=folder,
+                **_QUIET,
+            )
+        yield _described(ray, "this machine", cpus)
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def ray_module() -> Any:
+    """Import Ray.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise MissingExtraError(
+            "--engine ray: needs ray, which is not installed. Install it: pip install 'gonogo[ray]'"
+        ) from error
+
+
+@functools.cache
+def _ray(*, new_cluster: bool) -> Any:
+    """Import Ray, with the variables that it reads while it is imported."""
+    if "ray" not in sys.modules:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # the future default; without it, Ray warns
+        if new_cluster:
+            os.environ["RAY_AUTH_MODE"] = "token"
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+            os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+    return ray_module()
+
+
+def _described(ray: Any, name: str, cpus: int | None) -> Cluster:
+    found = int(ray.cluster_resources().get("CPU", 0))
+    if found < 1:
+        raise InputError(
+            f"--ray-address {name}: expected a cluster with processors, found none. Start its nodes first."
+        )
+    return Cluster(name=name, cpus=min(found, cpus or found), nodes=sum(each["Alive"] for each in ray.nodes()))
+
+
+def _require_reachable(address: str) -> None:
+    """Refuse an address at once, instead of after Ray's own minute.
+
+    Raises:
+        InputError: It is none, or nothing answers there.
+    """
+    if address == "auto":
+        return
+    found = _ADDRESS.fullmatch(address)
+    if found is None or not 0 < int(found["port"]) < 65536:
+        raise InputError(
+            f"--ray-address: expected HOST:PORT of a cluster's head, such as 10.0.0.1:6379, or auto, found {address!r}. "
+            "From outside the cluster, use: ray job submit"
+        )
+    try:
+        socket.create_connection((found["six"] or found["host"], int(found["port"])), timeout=_WAIT_S).close()
+    except OSError as error:
+        raise InputError(
+            f"--ray-address {address}: the cluster cannot be reached ({error.strerror or error}). Check that its head "
+            "runs and that the port is open."
+        ) from error
+
+
+@contextmanager
+def _explained(place: str, ray: Any) -> Iterator[None]:
+    """Turn the errors of Ray's start into an `InputError`."""
+    try:
+        yield
+    except ray.exceptions.AuthenticationError as error:
+        raise InputError(
+            f"--ray-address {place}: the cluster refuses the token of this machine. Give the cluster's own in "
+            "RAY_AUTH_TOKEN, or its file in RAY_AUTH_TOKEN_PATH, together with RAY_AUTH_MODE=token."
+        ) from error
+    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        said = " ".join(str(error).split())[:400]
+        raise InputError(f"--ray-address {place}: Ray does not start ({said}).") from error
