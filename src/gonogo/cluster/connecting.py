@@ -133,7 +133,15 @@ def _ray(*, new_cluster: bool) -> Any:
         if new_cluster:
             os.environ.update(_OWN_CLUSTER, RAY_AUTH_TOKEN=secrets.token_hex(32))
             os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+        _off_standard_output(ray_module())
     return ray_module()
+
+
+def _off_standard_output(ray: Any) -> None:
+    """Print what Ray says about dead workers on standard error; it would come between the rows."""
+    worker = ray._private.worker  # there is no public way
+    plain = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda data, **options: plain({**data, "is_err": True}, **options)
 
 
 def _described(ray: Any, name: str, cpus: int | None) -> Cluster:
