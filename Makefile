@@ -67,7 +67,7 @@ test-attack: setup
 
 # Everything that measures lies in benchmarks/. Each target takes QUICK=1, most a minute or two then; ARGS goes to the
 # command, for example ARGS='--bundle part.inspector --photos photos'. The last line is the figures, as JSON.
-.PHONY: bench chaos load week guarantee drift tampering ledger-timing centre-timing duplicates fleet study-products study-codes
+.PHONY: bench chaos load week guarantee drift tampering ledger-timing centre-timing duplicates fleet study-products study-codes scale-batch
 MEASURE = PYTHONPATH=benchmarks $(BIN)/python -m
 QUICKLY = $(if $(QUICK), --quick) $(ARGS)
 
@@ -130,6 +130,10 @@ scale-migration: setup
 
 test-scale: setup
 	$(MEASURE) scale.everything$(QUICKLY)
+
+# 100,000 pictures on Ray against pinned processes on the same cores, with killed workers and a killed driver.
+scale-batch: setup
+	$(MEASURE) scale.batch$(QUICKLY)
 
 # Re-shot copies: how many does the search for near-duplicates find? ARGS=DATASET for other pictures than rendered ones.
 duplicates: setup

@@ -73,7 +73,7 @@ class RayOptions:
 
 @contextmanager
 def on_cluster(options: RayOptions, *, cpus: int | None = None) -> Iterator[Cluster]:
-    """Connect to the cluster, say where it is, and say how to go on if the block is interrupted.
+    """Connect to the cluster, and say where it is.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -89,14 +89,17 @@ def on_cluster(options: RayOptions, *, cpus: int | None = None) -> Iterator[Clus
     with connected(options.address, cpus=cpus) as cluster:
         machines = "1 machine" if cluster.nodes == 1 else f"{cluster.nodes} machines"
         console.print(f"Ray on {cluster.name}: {cluster.cpus} processors, {machines}.", markup=False)
-        try:
-            yield cluster
-        except KeyboardInterrupt:
-            if options.journal is not None:
-                console.print(f"Interrupted. {options.journal} keeps what is finished; the same command resumes.")
-            else:
-                console.print("Interrupted. With --journal FILE, the same command would resume.")
-            raise
+        yield cluster
+
+
+def say_how_to_resume(options: RayOptions) -> None:
+    """Say after Ctrl-C what is kept and how to go on."""
+    from gonogo.progress import console
+
+    if options.journal is None:
+        console.print("Interrupted; nothing is kept. With --journal FILE, the same command would resume.")
+    else:
+        console.print(f"Interrupted. {options.journal} keeps what is finished; the same command resumes.", markup=False)
 
 
 def other_processors(used: Used) -> dict[str, int]:

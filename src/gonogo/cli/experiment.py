@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.engine import Engine, EngineOption, RayAddressOption, RayOptions
+
 if TYPE_CHECKING:
     from gonogo.augment import Augmentation
+    from gonogo.cluster import Cluster
     from gonogo.experiment import Approach, Initialisation, Protocol, Row, Study
     from gonogo.experiment.grid import Grid
     from gonogo.experiment.preset import Form
@@ -131,6 +135,8 @@ def experiment_command(
             "--latency/--no-latency", help="Time each network in torch and OpenVINO.", rich_help_panel=RUNNING
         ),
     ] = True,
+    engine: EngineOption = Engine.PROCESSES,
+    ray_address: RayAddressOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train a grid of networks under one protocol and compare them in one table.
@@ -145,6 +151,8 @@ def experiment_command(
     from gonogo.train import training_device
 
     known_preset(preset)
+    options = RayOptions(engine=engine, address=ray_address)
+    on_ray = options.chosen
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     training_device(device)
     form = _form(full if full is not None else device != "cpu")
@@ -165,8 +173,15 @@ def experiment_command(
         grid = _with_approaches(grid, possible_approaches(data))
     require_boxes(grid.approaches, data)
     study = Study.open(out, data)
-    run_cells(study, grid.cells(), data, device=device)
+    with _cluster(options) if on_ray else nullcontext() as cluster:
+        run_cells(study, grid.cells(), data, device=device, cluster=cluster)
     _print(study, out, as_json=as_json)
+
+
+def _cluster(options: RayOptions) -> AbstractContextManager[Cluster]:
+    from gonogo.cli.engine import on_cluster
+
+    return on_cluster(options)
 
 
 def _print(study: Study, out: Path, *, as_json: bool) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gonogo.cli.device import DeviceOption
-from gonogo.cli.engine import Engine, EngineOption, JournalOption, RayAddressOption, RayOptions
+from gonogo.cli.engine import Engine, EngineOption, JournalOption, RayAddressOption, RayOptions, say_how_to_resume
 
 if TYPE_CHECKING:
     from gonogo.batch import BatchJob
@@ -56,9 +57,15 @@ def inspect_command(
     jobs = [batch.BatchJob(file=file, heatmap=None if heatmaps is None else heatmaps / names[file]) for file in files]
     tally = _Tally()
     opened, rows = _on_ray(bundle, jobs, workers, options, tally) if on_ray else _judged(bundle, jobs, workers or 1)
-    for row in rows:
-        tally.add(row)
-        _report(row, opened, as_json=as_json)
+    try:
+        with closing(rows):  # ends the cluster before anything else is printed
+            for row in rows:
+                tally.add(row)
+                _report(row, opened, as_json=as_json)
+    except KeyboardInterrupt:
+        if on_ray:
+            say_how_to_resume(options)
+        raise
     typer.echo(json.dumps(_summary(opened, tally)) if as_json else _summary_line(opened, tally))
     if heatmaps is not None and not _has_map(opened):
         console.print(f"No heat maps: {opened.root} was imported from another framework without one.", markup=False)
@@ -111,7 +118,7 @@ def _pictures(photos: list[Path]) -> list[Path]:
     return files
 
 
-def _judged(bundle: Path, jobs: list[BatchJob], workers: int) -> tuple[Bundle, Iterator[dict[str, Any]]]:
+def _judged(bundle: Path, jobs: list[BatchJob], workers: int) -> tuple[Bundle, Generator[dict[str, Any]]]:
     from gonogo import batch
     from gonogo import bundle as bundles
     from gonogo.inspector import Inspector
@@ -126,11 +133,11 @@ def _judged(bundle: Path, jobs: list[BatchJob], workers: int) -> tuple[Bundle, I
 
 def _on_ray(
     bundle: Path, jobs: list[BatchJob], workers: int | None, options: RayOptions, tally: _Tally
-) -> tuple[Bundle, Iterator[dict[str, Any]]]:
+) -> tuple[Bundle, Generator[dict[str, Any]]]:
     from gonogo import bundle as bundles
     from gonogo.cli.engine import on_cluster, other_processors
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def rows() -> Generator[dict[str, Any]]:
         from gonogo.cluster import Used, inspect_on
         from gonogo.progress import track
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ import typer
 from gonogo.cli import centre
 from gonogo.cli.centre import ChainName, Place
 from gonogo.cli.device import DeviceOption
-from gonogo.cli.engine import Engine, EngineOption, JournalOption, RayAddressOption, RayOptions
+from gonogo.cli.engine import Engine, EngineOption, JournalOption, RayAddressOption, RayOptions, say_how_to_resume
 
 if TYPE_CHECKING:
     from gonogo.ledger import Ledger, Where
@@ -61,11 +62,15 @@ def replay_command(
     with centre.opened(ledger, chain) as opened:
         found = (_on_ray if on_ray else _here)(opened, bundle, where, after, options, tally)
         try:
-            for each in track(found, "judging again", total=None if after else opened.count(where)):
-                row = tally.add(each)
-                if row is not None:
-                    typer.echo(json.dumps(row) if as_json else _line(row))
+            with closing(found):
+                for each in track(found, "judging again", total=None if after else opened.count(where)):
+                    row = tally.add(each)
+                    if row is not None:
+                        typer.echo(json.dumps(row) if as_json else _line(row))
         except KeyboardInterrupt:
+            if options.journal is not None:
+                say_how_to_resume(options)
+                raise
             again = " ".join([ledger, *(["--chain", chain] if chain else [])])
             typer.echo(f"Interrupted. Continue with: gonogo ledger replay {again} --after {tally.last}", err=True)
             raise typer.Exit(130) from None
@@ -77,16 +82,17 @@ def replay_command(
 
 def _here(
     opened: Ledger, bundle: Path | None, where: Where, after: int, options: RayOptions, tally: _Tally
-) -> Iterator[Rejudged | Skipped]:
+) -> Generator[Rejudged | Skipped]:
     from gonogo.inspector import Inspector
     from gonogo.replay import replay_ledger
 
-    return replay_ledger(opened, None if bundle is None else Inspector.load(bundle), where=where, after=after)
+    inspector = None if bundle is None else Inspector.load(bundle)
+    return (each for each in replay_ledger(opened, inspector, where=where, after=after))
 
 
 def _on_ray(
     opened: Ledger, bundle: Path | None, where: Where, after: int, options: RayOptions, tally: _Tally
-) -> Iterator[Rejudged | Skipped]:
+) -> Generator[Rejudged | Skipped]:
     from gonogo.cli.engine import on_cluster, other_processors
 
     with on_cluster(options) as cluster:

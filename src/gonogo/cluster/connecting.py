@@ -21,8 +21,20 @@ from gonogo.errors import InputError, MissingExtraError
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>\d{1,5})")
 _WAIT_S = 5.0
+_ATTEMPTS = 6
 _STORE_BYTES = 200_000_000
 """Object store of a cluster that is started here; it holds bundles and the lists of jobs."""
+_ALWAYS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the future default; without it, Ray warns
+}
+_OWN_CLUSTER = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: everything listens on the loopback interface
+    "RAY_worker_register_timeout_seconds": "600",  # a busy machine is slow, not broken
+    "RAY_health_check_failure_threshold": "60",
+    "RAY_worker_niceness": "0",  # Ray's 15 would give every other program the machine
+}
 _QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
@@ -39,7 +51,7 @@ class Cluster:
 
 @contextmanager
 def connected(address: str | None = None, *, cpus: int | None = None) -> Iterator[Cluster]:
-    """Connect to a cluster for the duration of the block. If this process is connected already, that connection is used.
+    """Connect to a cluster for the duration of the block; a connection that this process has already is used.
 
     Args:
         address: ``HOST:PORT`` of a running cluster, or ``auto`` for the one that this machine belongs to; ``None``
@@ -64,22 +76,39 @@ def connected(address: str | None = None, *, cpus: int | None = None) -> Iterato
         finally:
             ray.shutdown()
         return
-    folder = tempfile.mkdtemp(prefix="gonogo-ray-")  # short: it holds sockets; only this user may enter it
+    folder = tempfile.mkdtemp(prefix="gonogo-ray-", dir="/tmp")  # short, since it holds sockets
     try:
         with _explained("this machine", ray):
-            ray.init(
-                address="local",
-                num_cpus=cpus or len(os.sched_getaffinity(0)),
-                object_store_memory=_STORE_BYTES,
-                include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=folder,
-                **_QUIET,
-            )
+            _start(ray, folder, cpus or len(os.sched_getaffinity(0)))
         yield _described(ray, "this machine", cpus)
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(ray: Any, folder: str, cpus: int) -> None:
+    """Start a cluster on this machine; Ray itself gives up after 30 seconds, too early for a busy machine.
+
+    Raises:
+        RuntimeError: It did not start in several attempts.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                object_store_memory=_STORE_BYTES,
+                include_dashboard=False,
+                _temp_dir=f"{folder}/{attempt}",  # Ray opens this one to everybody; the one above is this user's alone
+                **_QUIET,
+            )
+        except Exception as error:  # Ray raises a bare one, told apart by its text
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+        else:
+            return
+    raise RuntimeError(f"it did not answer in {_ATTEMPTS} attempts of half a minute; the machine is too busy")
 
 
 def ray_module() -> Any:
@@ -100,13 +129,19 @@ def ray_module() -> Any:
 def _ray(*, new_cluster: bool) -> Any:
     """Import Ray, with the variables that it reads while it is imported."""
     if "ray" not in sys.modules:
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # the future default; without it, Ray warns
+        os.environ.update(_ALWAYS)
         if new_cluster:
-            os.environ["RAY_AUTH_MODE"] = "token"
-            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+            os.environ.update(_OWN_CLUSTER, RAY_AUTH_TOKEN=secrets.token_hex(32))
             os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+        _off_standard_output(ray_module())
     return ray_module()
+
+
+def _off_standard_output(ray: Any) -> None:
+    """Print what Ray says about dead workers on standard error; it would come between the rows."""
+    worker = ray._private.worker  # there is no public way
+    plain = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda data, **options: plain({**data, "is_err": True}, **options)
 
 
 def _described(ray: Any, name: str, cpus: int | None) -> Cluster:
@@ -129,8 +164,8 @@ def _require_reachable(address: str) -> None:
     found = _ADDRESS.fullmatch(address)
     if found is None or not 0 < int(found["port"]) < 65536:
         raise InputError(
-            f"--ray-address: expected HOST:PORT of a cluster's head, such as 10.0.0.1:6379, or auto, found {address!r}. "
-            "From outside the cluster, use: ray job submit"
+            f"--ray-address: expected HOST:PORT of a cluster's head, such as 10.0.0.1:6379, or auto, found "
+            f"{address!r}. From outside the cluster, use: ray job submit"
         )
     try:
         socket.create_connection((found["six"] or found["host"], int(found["port"])), timeout=_WAIT_S).close()

@@ -1,4 +1,4 @@
-"""Bundles on their way to workers: the bytes of every file, unpacked once per machine and checked against their seal."""
+"""Bundles on their way to workers: the bytes of every file, unpacked once per machine, seal checked."""
 
 from __future__ import annotations
 

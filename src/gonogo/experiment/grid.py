@@ -96,8 +96,16 @@ def _from_file(name: str, path: Path) -> Weights:
         load_backbone(name, weights=path)
     except WeightsError as error:
         raise InputError(str(error)) from error
-    digest = hashlib.sha256(read_regular(path, most_bytes=_MOST_WEIGHTS_BYTES)).hexdigest()
-    return Weights(source=str(path.resolve()), identity=digest)
+    return Weights(source=str(path.resolve()), identity=file_digest(path))
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file of weights, which identifies them.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    return hashlib.sha256(read_regular(path, most_bytes=_MOST_WEIGHTS_BYTES)).hexdigest()
 
 
 def possible_approaches(data: StudyData) -> list[Approach]:

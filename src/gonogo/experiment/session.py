@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from gonogo.experiment.cell import Cell
 from gonogo.experiment.data import StudyData
@@ -12,8 +13,13 @@ from gonogo.experiment.tables import PAGE, write_tables
 from gonogo.experiment.tracking import log_rows
 from gonogo.progress import console
 
+if TYPE_CHECKING:
+    from gonogo.cluster import Cluster
 
-def run_cells(study: Study, cells: Sequence[Cell], data: StudyData, *, device: str = "cpu") -> None:
+
+def run_cells(
+    study: Study, cells: Sequence[Cell], data: StudyData, *, device: str = "cpu", cluster: Cluster | None = None
+) -> None:
     """Run the cells that are not finished. The tables are written after every row, so a kill leaves them behind.
 
     Args:
@@ -21,6 +27,7 @@ def run_cells(study: Study, cells: Sequence[Cell], data: StudyData, *, device: s
         cells: The grid.
         data: The parts.
         device: Torch device.
+        cluster: Where to train, one network per worker; by default here, one after the other.
 
     Raises:
         KeyboardInterrupt: Ctrl-C, after a message that says what is kept.
@@ -34,7 +41,13 @@ def run_cells(study: Study, cells: Sequence[Cell], data: StudyData, *, device: s
         log_rows(study.folder, rows)
 
     try:
-        for step in study.run(cells, lambda cell: run_cell(cell, data, device=device)):
+        if cluster is None:
+            steps = study.run(cells, lambda cell: run_cell(cell, data, device=device))
+        else:
+            from gonogo.experiment.spreading import run_on  # needs Ray
+
+            steps = study.run_many(cells, lambda chosen: run_on(cluster, chosen, data, device=device))
+        for step in steps:
             _say(_line(step))
             if step.row is not None:
                 finish(step.of - step.done)
@@ -42,7 +55,7 @@ def run_cells(study: Study, cells: Sequence[Cell], data: StudyData, *, device: s
         done = sum(study.row(cell) is not None for cell in cells)
         _say(
             f"Interrupted: {done} of {len(cells)} networks are kept in {study.folder}, and {study.folder / PAGE} shows "
-            "them. The same command resumes; the network that was being trained starts again."
+            "them. The same command resumes; a network that was being trained starts again."
         )
         raise
     finish(0)

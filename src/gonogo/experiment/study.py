@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ POLL_S = 1.0
 _ROWS = TypeAdapter(Row)
 
 RunCell = Callable[[Cell], Row]
+RunCells = Callable[[Iterator[Cell]], Iterator[Row]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,31 +90,45 @@ class Study:
         return [row for row in found if row.measured is not None or row.cell.slot() not in filled]
 
     def run(self, cells: Sequence[Cell], run: RunCell) -> Iterator[Step]:
-        """Run the cells that are not finished, one after the other, and yield each as it finishes.
+        """Run the cells that are not finished, one after the other; see `run_many`."""
+        return self.run_many(cells, lambda chosen: map(run, chosen))
+
+    def run_many(self, cells: Sequence[Cell], run: RunCells) -> Iterator[Step]:
+        """Run the cells that are not finished, and keep and yield the row of each as it finishes.
 
         Cells that another process runs are left to it; in the end this one waits for them, and runs those that the
         other left behind.
+
+        Args:
+            cells: The cells.
+            run: Takes cells from an iterator, which claims each for this process, and yields their rows in any order.
         """
-        begun: dict[str, Row] = {}
         waiting = [cell for cell in cells if self.row(cell) is None]
         while waiting:
-            busy = []
-            for number, cell in enumerate(waiting):
-                with claimed(self.folder / CELLS / f".{cell.key}.lock", wait=False) as mine:
-                    if not mine:
-                        busy.append(cell)
-                        continue
-                    row = self.row(cell)  # the other process may have finished it
-                    if row is None:
-                        row = run(cell)
-                        write_beside(self.path(cell), json.dumps(asdict(row), indent=1).encode())
-                begun[cell.key] = row
-                left = [*waiting[number + 1 :], *busy]
-                yield Step(row=row, done=len(cells) - len(left), of=len(cells), left_s=time_left(left, self.rows()))
-            waiting = [cell for cell in busy if self.row(cell) is None]
+            claims: dict[str, ExitStack] = {}
+            try:
+                for row in run(self._claimed(tuple(waiting), claims)):
+                    write_beside(self.path(row.cell), json.dumps(asdict(row), indent=1).encode())
+                    claims.pop(row.cell.key).close()
+                    waiting = [cell for cell in waiting if cell.key != row.cell.key]
+                    left_s = time_left(waiting, self.rows())
+                    yield Step(row=row, done=len(cells) - len(waiting), of=len(cells), left_s=left_s)
+            finally:
+                for claim in claims.values():
+                    claim.close()
+            waiting = [cell for cell in waiting if self.row(cell) is None]
             if waiting:
                 yield Step(row=None, done=len(cells) - len(waiting), of=len(cells), left_s=None)
                 time.sleep(POLL_S)
+
+    def _claimed(self, cells: Sequence[Cell], claims: dict[str, ExitStack]) -> Iterator[Cell]:
+        """Yield the cells that no other process runs or has finished."""
+        for cell in cells:
+            with ExitStack() as stack:
+                lock = self.folder / CELLS / f".{cell.key}.lock"
+                if stack.enter_context(claimed(lock, wait=False)) and self.row(cell) is None:
+                    claims[cell.key] = stack.pop_all()
+                    yield cell
 
 
 def read_row(path: Path) -> Row:
@@ -122,12 +138,21 @@ def read_row(path: Path) -> Row:
         InputError: The file is malformed.
     """
     try:
-        return _ROWS.validate_python(parse_json(read_text(path)))
+        return row_of(parse_json(read_text(path)))
     except (OSError, ValidationError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"{path}: expected a row of a study ({reason}). Remove the file to run its cell again."
         ) from error
+
+
+def row_of(record: object) -> Row:
+    """Build a row from what `dataclasses.asdict` made of it.
+
+    Raises:
+        ValidationError: It is none.
+    """
+    return _ROWS.validate_python(record)
 
 
 def time_left(cells: Sequence[Cell], rows: Sequence[Row]) -> float | None:
