@@ -42,7 +42,7 @@ from gonogo.progress import track
 
 SNAPSHOT_OF = "revision.json"
 """File in a copy of the records, as a training run of the server makes one: the revision that the copy shows."""
-OUTSIDE, INTERRUPTED, PRUNE = "outside", "interrupted", "prune"
+FOUND, OUTSIDE, INTERRUPTED, PRUNE = "found", "outside", "interrupted", "prune"
 _MANY = 200
 """From this number of files on, hashing shows its progress."""
 _NO_RECORDS: Mapping[str, Any] = {"changed": (), "removed": (), "files": {}, "order": None}
@@ -250,7 +250,7 @@ def _caught_up(root: Path, here: str, *, hashing: bool) -> Revision | None:
         return None
     before = {} if last is None else {each.file_name: each for each in records_at(root, last.number).samples()}
     back = last is not None and last.number > 1 and revisions(root, last=2)[0].state == here
-    what = INTERRUPTED if back else OUTSIDE
+    what = FOUND if last is None else INTERRUPTED if back else OUTSIDE
     body = _body(root, last, before, now, what=what, who="", details=None, hashing=hashing or last is not None)
     line = sealed_line(body | {"state": here})
     with appended(root, line):
