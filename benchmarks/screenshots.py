@@ -47,7 +47,11 @@ DARK_WH = (1280, 800)
 DARK = ("station", "review", "label", "understand", "people")
 """Pages that are also captured in dark mode."""
 NAMES = {"/": "overview", "/datasets": "data-sets", "/datasets/{name}": "data-set"}
-NAMES |= {"/datasets/{name}/label": "label", "/training/{number}": "training-run"}
+NAMES |= {
+    "/datasets/{name}/label": "label",
+    "/datasets/{name}/revisions": "revisions",
+    "/training/{number}": "training-run",
+}
 PASSWORD = "violet gasket 41 harbour"
 PARTS = 240  # the last of them is bad, see `line`
 TALLEST = 2400

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 from scipy import special
 
 from command import print_figures, run
+from gonogo.files import write_beside
 from gonogo.operating_point import allowed_errors, clopper_pearson
 from gonogo.operating_point.lots import clustered_bound, effective_parts, lot_correlation, worst_case_bound
 from gonogo.progress import console, track
+from lots_plot import plot
 
 MAX_ESCAPE, DELTA = 0.05, 0.05
 _COLUMNS = (
@@ -70,7 +74,7 @@ def draw(scenario: Scenario, rng: np.random.Generator) -> tuple[float, float, fl
     )
 
 
-def measure(scenario: Scenario, draws: int, seed: int) -> dict[str, float | str | list[float]]:
+def measure(scenario: Scenario, draws: int, seed: int) -> dict[str, Any]:
     """Coverage of the three bounds over many calibrations, and their mean sizes."""
     rng = np.random.default_rng([seed, scenario.lots, scenario.size, round(scenario.correlation * 100)])
     rates, by_correlation, worst, found = np.array([draw(scenario, rng) for _ in range(draws)]).T
@@ -81,6 +85,9 @@ def measure(scenario: Scenario, draws: int, seed: int) -> dict[str, float | str 
     }
     return {
         "scenario": scenario.name,
+        "lots": scenario.lots,
+        "size": scenario.size,
+        "correlation": scenario.correlation,
         "draws": draws,
         **{f"{name}_kept": count / draws for name, count in kept.items()},
         **{f"{name}_95": list(clopper_pearson(count, draws)) for name, count in kept.items()},
@@ -90,11 +97,21 @@ def measure(scenario: Scenario, draws: int, seed: int) -> dict[str, float | str 
     }
 
 
+def panels(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows by number and size of the lots, without lots of one part."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["size"] > 1:
+            found.setdefault(f"{row['lots']} lots of {row['size']}", []).append(row)
+    return found
+
+
 def main() -> None:
     """Print a table, and the figures as JSON in the last line."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quick", action="store_true", help="300 draws instead of 4,000")
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--plot", type=Path, help="draw the coverage as SVG into this file")
     given = options.parse_args()
     draws = 300 if given.quick else 4000
     rows = [measure(scenario, draws, given.seed) for scenario in track(SCENARIOS, "Scenarios")]
@@ -104,6 +121,8 @@ def main() -> None:
     for row in rows:
         table.add_row(str(row["scenario"]), *(f"{row[name]:.1%}" for name in _COLUMNS))
     console.print(table)
+    if given.plot is not None:
+        write_beside(given.plot, plot(panels(rows)).encode())
     print_figures({"max_escape": MAX_ESCAPE, "confidence": 1 - DELTA, "seed": given.seed, "rows": rows})
 
 

@@ -67,7 +67,7 @@ def test_no_goes_and_reviews_come_with_their_provenance_unlabelled_into_train(le
             assert row.sha256 == found.row_sha256
             assert (found.station, found.state) == ("line-1", row.record.state)  # type: ignore[union-attr]
             assert (root / sample.file_name).is_file()
-    assert [(each.what, each.who) for each in revisions(root)] == [("outside", ""), ("collect", "anna")]
+    assert [(each.what, each.who) for each in revisions(root)] == [("found", ""), ("collect", "anna")]
 
 
 def test_no_picture_comes_twice_not_even_one_that_was_removed_or_imported(ledger: Path, root: Path) -> None:

@@ -239,10 +239,10 @@ def test_a_change_by_another_program_becomes_a_revision_of_its_own(root: Path) -
 
 def test_a_data_set_without_revisions_gets_its_first_when_it_is_looked_at(root: Path) -> None:
     (root / REVISIONS).unlink()
-    assert run("revisions", root)[1].count("outside") == 1
+    assert run("revisions", root)[1].count("found") == 1
     (root / REVISIONS).unlink()
     edit(root, label=Label.BAD, defect="x")
-    assert [each.what for each in revisions(root)] == ["outside", "label"]
+    assert [each.what for each in revisions(root)] == ["found", "label"]
 
 
 # Nothing that is labelled is lost by a second import

@@ -36,7 +36,7 @@ class Revision(BaseModel):
     """Empty if the change was found, not made."""
     what: str
     """``import``, ``add``, ``upload``, ``label``, ``split``, ``train``, ``review``, ``collect``, ``remove``,
-    ``restore``, ``prune``; ``outside`` for a change by another program or the first look at a data set,
+    ``restore``, ``prune``; ``found`` for the first look at a data set, ``outside`` for a change by another program,
     ``interrupted`` if the change before was not completed."""
     details: Mapping[str, JsonValue] = {}
     pictures: int

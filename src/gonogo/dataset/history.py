@@ -42,7 +42,7 @@ from gonogo.progress import track
 
 SNAPSHOT_OF = "revision.json"
 """File in a copy of the records, as a training run of the server makes one: the revision that the copy shows."""
-OUTSIDE, INTERRUPTED, PRUNE = "outside", "interrupted", "prune"
+FOUND, OUTSIDE, INTERRUPTED, PRUNE = "found", "outside", "interrupted", "prune"
 _MANY = 200
 """From this number of files on, hashing shows its progress."""
 _NO_RECORDS: Mapping[str, Any] = {"changed": (), "removed": (), "files": {}, "order": None}
@@ -147,8 +147,10 @@ def catch_up(root: Path) -> Revision | None:
     if not os.access(root, os.W_OK):
         return latest(root)
     try:
+        # Hashing the pictures of a large data set takes minutes, in which others can go on labelling.
+        ready = {} if latest(root) is not None else _hashed(root, files_of(_json(each) for each in _present(root)))
         with locked(root):
-            return _caught_up(root, _digest(root), hashing=True)
+            return _caught_up(root, _digest(root), known=ready)
     except OSError as error:
         raise DatasetError(f"{root}: cannot be written ({error.strerror or error}). Check the folder.") from error
 
@@ -184,12 +186,12 @@ def record_change(
     after = tuple(samples)
     content, here = metadata_bytes(after), _digest(root)
     # A page saves a label in between: the pictures of a data set without revisions are hashed at the next command.
-    last = _caught_up(root, here, hashing=before is None)
+    last = _caught_up(root, here, known={} if before is None else None)
     state = hashlib.sha256(content).hexdigest()
     if state == here and what != PRUNE:
         return last
     old = {sample.file_name: sample for sample in (_present(root) if before is None else before)}
-    body = _body(root, last, old, after, what=what, who=who, details=details, hashing=True) | {"state": state}
+    body = _body(root, last, old, after, what=what, who=who, details=details, known={}) | {"state": state}
     line = sealed_line(body)
     with appended(root, line):
         write_beside(root / METADATA, content)
@@ -234,13 +236,14 @@ def file_sha256(path: Path) -> str | None:
         return None
 
 
-def _caught_up(root: Path, here: str, *, hashing: bool) -> Revision | None:
+def _caught_up(root: Path, here: str, *, known: Mapping[str, str] | None) -> Revision | None:
     """Add a revision for records that no revision describes; return the last revision.
 
     Args:
         root: The data set's folder, locked.
         here: SHA-256 of the present ``metadata.jsonl``; empty if there is none.
-        hashing: Whether to hash the pictures if this is the first revision, which can take minutes.
+        known: Hashes of files, as far as they are known; ``None`` to hash none if this is the first revision, which can
+            take minutes.
     """
     last = latest(root)
     if not here or (last is not None and last.state == here):
@@ -250,8 +253,10 @@ def _caught_up(root: Path, here: str, *, hashing: bool) -> Revision | None:
         return None
     before = {} if last is None else {each.file_name: each for each in records_at(root, last.number).samples()}
     back = last is not None and last.number > 1 and revisions(root, last=2)[0].state == here
-    what = INTERRUPTED if back else OUTSIDE
-    body = _body(root, last, before, now, what=what, who="", details=None, hashing=hashing or last is not None)
+    what = FOUND if last is None else INTERRUPTED if back else OUTSIDE
+    if last is not None:
+        known = known or {}
+    body = _body(root, last, before, now, what=what, who="", details=None, known=known)
     line = sealed_line(body | {"state": here})
     with appended(root, line):
         pass
@@ -267,7 +272,7 @@ def _body(
     what: str,
     who: str | None,
     details: Mapping[str, JsonValue] | None,
-    hashing: bool,
+    known: Mapping[str, str] | None,
 ) -> dict[str, Any]:
     """The fields of a new revision but its hash and its state."""
     new = {sample.file_name: sample for sample in after}
@@ -287,7 +292,7 @@ def _body(
         "counts": changes_between(was, now).counts(),
         "changed": [*now.values()],
         "removed": removed,
-        "files": _hashed(root, files_of(now.values()) - files_of(was.values())) if hashing else {},
+        "files": {} if known is None else _hashed(root, files_of(now.values()) - files_of(was.values()), known),
         "order": None if natural == [*new] else [*new],
     }
 
@@ -297,9 +302,12 @@ def _json(sample: Sample) -> dict[str, JsonValue]:
     return found
 
 
-def _hashed(root: Path, names: set[str]) -> dict[str, str]:
-    shown = track(sorted(names), "Hashing pictures") if len(names) >= _MANY else sorted(names)
-    return {name: digest for name in shown if (digest := file_sha256(root / name)) is not None}
+def _hashed(root: Path, names: set[str], known: Mapping[str, str] | None = None) -> dict[str, str]:
+    ready = known or {}
+    missing = sorted(names - ready.keys())
+    shown = track(missing, "Hashing pictures") if len(missing) >= _MANY else missing
+    new = {name: digest for name in shown if (digest := file_sha256(root / name)) is not None}
+    return {name: digest for name, digest in ready.items() if name in names} | new
 
 
 def _present(root: Path) -> tuple[Sample, ...]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
 from gonogo import images
 from gonogo.dataset import Dataset, Sample, Split, catch_up, locked, record_change, records_at, write_metadata
 from gonogo.dataset.collected import COLUMN, FOLDER, Collected, Why, provenance
@@ -257,7 +259,10 @@ def _record(
         names = {sample.file_name for sample in now.samples}
         after = [sample for sample in now.samples if sample.file_name not in going]
         after += [sample for sample in written if sample.file_name not in names]
-        details = {"dropped": len(going), **({} if rules.sample is None else {"sample": rules.sample})}
+        details: dict[str, JsonValue] = {
+            "dropped": len(going),
+            **({} if rules.sample is None else {"sample": rules.sample}),
+        }
         record_change(root, after, what="collect", who=who, details=details, before=now.samples)
         for name in going:
             (root / name).unlink(missing_ok=True)

@@ -32,6 +32,7 @@ WHAT_NAMES = {
     "remove": N_("pictures removed"),
     "restore": N_("restored"),
     "prune": N_("old files deleted"),
+    "found": N_("first seen"),
     "outside": N_("changed by another program"),
     "interrupted": N_("the change before was not completed"),
 }
