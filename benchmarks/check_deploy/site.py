@@ -160,7 +160,9 @@ class Site:
             return _answers(self.port(name))
         words = [self.here(name, each) for each in self.services[name]["healthcheck"]["test"][2:]]
         command = [sys.executable, *words]
-        ended = subprocess.run(command, env=self.environment(name), capture_output=True, check=False, timeout=PATIENCE_S)
+        ended = subprocess.run(
+            command, env=self.environment(name), capture_output=True, check=False, timeout=PATIENCE_S
+        )
         return ended.returncode == 0
 
     def said(self, name: str) -> str:

@@ -276,7 +276,10 @@ def _train_epoch(
     order = np.random.default_rng((seed, epoch)).permutation(len(train))
     bad = torch.from_numpy(labels([train[i] for i in order])).float()
     weights = class_weights(bad)
-    batches = [range(len(order))[start : start + hyperparameters.batch] for start in range(0, len(order), hyperparameters.batch)]
+    batches = [
+        range(len(order))[start : start + hyperparameters.batch]
+        for start in range(0, len(order), hyperparameters.batch)
+    ]
     samples = [train[order[i]] for batch in batches for i in ranks.share(batch)]
     views = iter(source.drawn(samples, augmentation, seed=seed + epoch, masks=cells is not None))
     total = torch.zeros(())

@@ -43,8 +43,8 @@ class ForwardPass(nn.Module):
 
 @contextmanager
 def group(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """Meet the other processes for the duration of the block; nothing for a process that is alone."""
-    if ranks.count == 1:
+    """Meet the other processes for the duration of the block; nothing for a process that is alone, or where they met."""
+    if ranks.count == 1 or distributed.is_initialized():
         yield
         return
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
