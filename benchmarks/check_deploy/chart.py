@@ -160,7 +160,7 @@ def _restricted(pod: Mapping[str, Any]) -> dict[str, bool]:
     }
 
 
-_PLAIN = {"str": str, "int": int, "bool": bool, "float": (int, float)}
+_PLAIN: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "bool": bool, "float": (int, float)}
 
 
 def _fields(value: Any, kind: str, models: Path, where: str) -> None:

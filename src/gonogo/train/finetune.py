@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -300,7 +300,7 @@ def _train_epoch(
             ranks=ranks,
         )
         optimiser.zero_grad()
-        (step_loss * ranks.count).backward()  # gradients are averaged over the processes
+        (step_loss * ranks.count).backward()  # type: ignore[no-untyped-call]  # gradients are averaged over the processes
         clip_grad_norm_(passed.parameters(), hyperparameters.longest_gradient)
         optimiser.step()
         total += step_loss.detach().cpu() * len(batch)

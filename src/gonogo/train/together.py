@@ -43,7 +43,7 @@ class ForwardPass(nn.Module):
 
 @contextmanager
 def group(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """Meet the other processes for the duration of the block; nothing for a process that is alone, or where they met."""
+    """Meet the other processes for the duration of the block, unless this one is alone or they have met already."""
     if ranks.count == 1 or distributed.is_initialized():
         yield
         return
@@ -97,7 +97,7 @@ def in_order(mine: list[T], ranks: Ranks) -> list[T]:
 
 def summed(value: Tensor, ranks: Ranks) -> Tensor:
     """Return the sum of a tensor over all processes; gradients flow back to each of them."""
-    return value if ranks.count == 1 else cast("Tensor", _Sum.apply(value))  # type: ignore[no-untyped-call]
+    return value if ranks.count == 1 else cast("Tensor", _Sum.apply(value))
 
 
 class _Sum(torch.autograd.Function):
@@ -108,7 +108,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(_: Any, gradient: Tensor) -> Tensor:
         total = gradient.clone()
         distributed.all_reduce(total)
         return total
@@ -120,12 +120,12 @@ def _normalised(norm: nn.BatchNorm2d, values: Tensor) -> Tensor:
         return nn.BatchNorm2d.forward(norm, values)
     wide = values.float()
     count = wide.new_tensor([wide.shape[0] * wide.shape[2] * wide.shape[3]])
-    sums = _Sum.apply(torch.cat([wide.sum((0, 2, 3)), count]))  # type: ignore[no-untyped-call]
+    sums = _Sum.apply(torch.cat([wide.sum((0, 2, 3)), count]))
     mean, count = sums[:-1] / sums[-1], sums[-1].detach()
     centred = wide - mean[:, None, None]
-    variance = _Sum.apply(centred.square().sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
+    variance = _Sum.apply(centred.square().sum((0, 2, 3))) / count
     _remember(norm, mean.detach(), variance.detach() * count / (count - 1).clamp_min(1))
-    result = centred * (variance + norm.eps).rsqrt()[:, None, None]
+    result: Tensor = centred * (variance + norm.eps).rsqrt()[:, None, None]
     if norm.affine:
         result = result * norm.weight[:, None, None] + norm.bias[:, None, None]
     return result.to(values.dtype)
