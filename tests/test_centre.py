@@ -27,7 +27,7 @@ pytest.importorskip("psycopg", reason="needs the extra scale")
 from psycopg import sql
 
 from cut_network import Proxy
-from gonogo.centre import Centre, ChainForked, Forwarder, Link, move, open_frames, verify_chain
+from gonogo.centre import Centre, ChainForked, Forwarder, Link, move, open_frames, prepare_frames, verify_chain
 from gonogo.centre import chains as chain_tables
 from gonogo.centre.address import masked, read_address, without_secrets
 from gonogo.centre.database import REVISION, CentreUnreachable
@@ -894,6 +894,16 @@ def test_frames_in_s3_have_the_same_addresses_and_are_checked_when_they_are_read
         assert not there.frames.holds(second)
         with pytest.raises(LedgerError, match="expected a frame's SHA-256"):
             there.frames.read("../../secret")
+
+
+def test_preparing_a_store_creates_its_bucket_once(s3: str, tmp_path: Path) -> None:
+    fresh = s3.replace("plant", "another-plant")
+    with pytest.raises(LedgerError, match="cannot be stored"):
+        open_frames(fresh).put(b"a picture")
+    for _ in range(2):
+        prepare_frames(fresh)
+    assert open_frames(fresh).read(open_frames(fresh).put(b"a picture")) == b"a picture"
+    prepare_frames(f"file://{tmp_path}/frames")
 
 
 def test_rows_wait_for_their_frames_when_the_store_is_away(s3: str, centre: Centre, path: Path) -> None:

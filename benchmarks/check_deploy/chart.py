@@ -1,4 +1,4 @@
-"""Checks of the Helm chart: lint, refused values, rendered manifests, the API's schemas, Pod Security, KServe's fields."""
+"""Checks of the Helm chart: lint, refused values, rendered manifests, schemas, Pod Security, KServe's fields."""
 
 from __future__ import annotations
 
@@ -112,7 +112,9 @@ def kserve(tools: Tools) -> str:
         _fields(each, "V1beta1InferenceService", models, each["metadata"]["name"])
     if not found:
         raise UnfitError("expected an InferenceService among the manifests, found none")
-    return f"{len(found)} InferenceServices against {tools.package('kserve-*.dist-info').name.removesuffix('.dist-info')}"
+    return (
+        f"{len(found)} InferenceServices against {tools.package('kserve-*.dist-info').name.removesuffix('.dist-info')}"
+    )
 
 
 def write_manifests(tools: Tools) -> None:
@@ -158,7 +160,7 @@ def _restricted(pod: Mapping[str, Any]) -> dict[str, bool]:
     }
 
 
-_PLAIN = {"str": str, "int": int, "bool": bool, "float": (int, float)}
+_PLAIN: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "bool": bool, "float": (int, float)}
 
 
 def _fields(value: Any, kind: str, models: Path, where: str) -> None:

@@ -72,8 +72,8 @@ def units(_: Tools) -> str:
             file.write_text(text)
             files.append(str(file))
         _quietly([program, "verify", *files])
-        for file in files:
-            run([program, "security", "--offline=true", f"--threshold={EXPOSURE}", file])
+        for unit in files:
+            run([program, "security", "--offline=true", f"--threshold={EXPOSURE}", unit])
     return f"{len(files)} units, exposure at most {EXPOSURE / 10:g}"
 
 

@@ -3,8 +3,8 @@
 What is started is what the file says: the same commands with the same environment, secrets, settings and health
 checks, in the order of ``depends_on``. Only places change: a path in a container becomes a folder
 below a temporary one, a host name becomes 127.0.0.1, a port a free one. PostgreSQL and Mosquitto are Debian's, the
-S3-compatible store is moto's server. Both stations judge pictures, the database crashes, a station is killed; at the end
-every verdict must be in the central database and every frame in the store.
+S3-compatible store is moto's server. Both stations judge pictures, the database crashes, a station is killed; at the
+end every verdict must be in the central database and every frame in the store.
 """
 
 from __future__ import annotations
@@ -159,8 +159,9 @@ class Site:
         if name not in OURS:
             return _answers(self.port(name))
         words = [self.here(name, each) for each in self.services[name]["healthcheck"]["test"][2:]]
+        command = [sys.executable, *words]
         ended = subprocess.run(
-            [sys.executable, *words], env=self.environment(name), capture_output=True, check=False, timeout=30
+            command, env=self.environment(name), capture_output=True, check=False, timeout=PATIENCE_S
         )
         return ended.returncode == 0
 
@@ -290,7 +291,7 @@ def _judge(site: Site, name: str, numbers: range) -> list[str]:
         body = json.dumps({"id": f"{name}-{number}"}).encode()
         headers = {"Authorization": f"Bearer {token}"}
         request = urllib.request.Request(f"http://127.0.0.1:{site.port(name)}/trigger", body, headers)
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
             answer = json.loads(response.read())
         if answer["state"] not in ("go", "no_go", "review"):
             raise UnfitError(f"{name}: expected a verdict, found {answer}")

@@ -90,7 +90,9 @@ def run(command: Sequence[str], *, folder: Path | None = None) -> str:
     quiet = {**os.environ, "DOCKER_CONFIG": str(FOLDER.absolute()), "HELM_CACHE_HOME": str(FOLDER.absolute())}
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=quiet, timeout=300)
     if ended.returncode:
-        raise UnfitError(f"{Path(command[0]).name} {' '.join(command[1:])}:\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}")
+        raise UnfitError(
+            f"{Path(command[0]).name} {' '.join(command[1:])}:\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}"
+        )
     return ended.stdout
 
 

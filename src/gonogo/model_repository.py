@@ -51,8 +51,8 @@ def add_version(bundle: Bundle, repository: Path, name: str) -> Served:
     place = repository / _plain(name)
     if bundle.manifest.cascade is not None:
         raise InputError(
-            f"{bundle.root}: expected a bundle with one network, found a cascade: a model server would run only the small "
-            "one. Export the bundles that it was made from."
+            f"{bundle.root}: expected a bundle with one network, found a cascade: a model server would run only the "
+            "small one. Export the bundles that it was made from."
         )
     latest = max((int(each.name) for each in place.glob("[1-9]*") if each.name.isdecimal()), default=0)
     precision = bundle.manifest.precision

@@ -18,4 +18,15 @@ from gonogo.centre.frames import open_frames, prepare_frames
 from gonogo.centre.moving import Moved, move
 from gonogo.centre.verifying import verify_chain
 
-__all__ = ["Centre", "Chain", "ChainForked", "Forwarder", "Link", "Moved", "move", "open_frames", "prepare_frames", "verify_chain"]
+__all__ = [
+    "Centre",
+    "Chain",
+    "ChainForked",
+    "Forwarder",
+    "Link",
+    "Moved",
+    "move",
+    "open_frames",
+    "prepare_frames",
+    "verify_chain",
+]

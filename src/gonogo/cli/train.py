@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -252,6 +253,7 @@ def train_command(
     from gonogo.errors import InputError
     from gonogo.operating_point import describe_point
     from gonogo.progress import console
+    from gonogo.ranks import Ranks, ShareDoneError
     from gonogo.workflow import Promise, train_inspector
     from gonogo.workflow.training_sheet import sheet_of
 
@@ -305,10 +307,15 @@ def train_command(
         return
     if out is None:
         raise InputError("--out: expected the bundle to create, for example --out parts.inspector; found none.")
+    ranks = Ranks.of(os.environ)
+    console.quiet = not ranks.first
     data, sheet = Dataset.read(dataset), sheet or sheet_of(out)
     say_revision(data, out)
     _print_shortfalls(data, options.promise)
-    made = train_inspector(data, out, options, overwrite=overwrite, sheet=sheet)
+    try:
+        made = train_inspector(data, out, options, overwrite=overwrite, sheet=sheet, ranks=ranks)
+    except ShareDoneError:
+        return  # the first process goes on alone
     point = made.bundle.manifest.operating_point
     assert point is not None, "training always certifies"
     if made.unseen is not None:

@@ -22,10 +22,12 @@ from gonogo.errors import InputError
 from gonogo.evidence.cells import DEFECTIVE, SOUND, cell_targets
 from gonogo.model import Pool, on_finest, pool_map
 from gonogo.progress import track
+from gonogo.ranks import ALONE, Ranks
 from gonogo.runtime import Graph
 from gonogo.source import TrainingSource
 from gonogo.train.features import Pooled, stream_marked_maps
 from gonogo.train.head import CellLogit, LinearHead, best_bias
+from gonogo.train.together import summed
 
 KEPT = 24
 """Maximum number of cells of each kind per picture, over all augmentations: neighbouring cells are nearly equal."""
@@ -60,7 +62,7 @@ class Discriminant:
     """The L2 penalty it was fitted with."""
 
 
-def cell_loss(cell_logits: Tensor, targets: Tensor) -> Tensor:
+def cell_loss(cell_logits: Tensor, targets: Tensor, ranks: Ranks = ALONE) -> Tensor:
     """Cross entropy in nats over the cells of some maps, with equal weight for defective and sound cells.
 
     For each kind, every map that has such cells has the same weight.
@@ -68,15 +70,16 @@ def cell_loss(cell_logits: Tensor, targets: Tensor) -> Tensor:
     Args:
         cell_logits: batch x rows x columns.
         targets: The same shape, see `cell_targets`.
+        ranks: The processes that share the batch; the sum of their results is the loss of the whole batch.
     """
     each = functional.binary_cross_entropy_with_logits(cell_logits, (targets == DEFECTIVE).float(), reduction="none")
-    total = torch.zeros(())
+    total = each.sum() * 0.0  # an empty share has a gradient too
     for kind in (SOUND, DEFECTIVE):
         there = (targets == kind).float()
         counts = there.sum((1, 2))
-        if counts.any():
-            of_map = (each * there).sum((1, 2)) / counts.clamp_min(1)
-            total = total + 0.5 * of_map[counts > 0].mean()
+        of_map = (each * there).sum((1, 2)) / counts.clamp_min(1)
+        maps = summed((counts > 0).sum().float(), ranks)
+        total = total + 0.5 * of_map.sum() / maps.clamp_min(1)
     return total
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
@@ -22,13 +22,15 @@ from gonogo.dataset import Sample
 from gonogo.evidence.cells import cell_targets
 from gonogo.model import Network, pool_map
 from gonogo.progress import console, track
+from gonogo.ranks import ALONE, Ranks
 from gonogo.runtime import Picture
 from gonogo.source import SourceView, TrainingSource, labels
 from gonogo.train.cells import cell_loss
 from gonogo.train.checkpoint import RunState, resume, run_identity, save_checkpoint
 from gonogo.train.head import CellLogit, best_bias, class_weights
-from gonogo.train.precision import device_of, reduced_precision, training_device
+from gonogo.train.precision import device_of, training_device
 from gonogo.train.statistics import restore_statistics
+from gonogo.train.together import alike, group, in_order, of_first, summed
 
 METRICS = "metrics.jsonl"
 SOFTER = tuple(2.0**-exponent for exponent in range(5))
@@ -66,6 +68,7 @@ def fine_tune(
     work: Path,
     cells: CellLogit | None = None,
     device: str = "cpu",
+    ranks: Ranks = ALONE,
 ) -> list[dict[str, float]]:
     """Train the network in place and leave it at its lowest validation loss.
 
@@ -90,6 +93,8 @@ def fine_tune(
         work: Folder for checkpoints and metrics.
         cells: Bias and shift of single cells, to train on masks as well; ``None`` to train on labels only.
         device: Torch device.
+        ranks: With several processes, every one makes this call with the same arguments and its own place, and each
+            takes its share of every batch. Only the first writes to ``work``.
 
     Returns:
         One row per epoch: ``epoch``, ``val_loss`` and, after epoch 0, ``train_loss`` and ``learning_rate``.
@@ -97,10 +102,9 @@ def fine_tune(
     Raises:
         InputError: the device is not available.
     """
-    place = training_device(device)
-    work.mkdir(parents=True, exist_ok=True)
+    place = training_device(ranks.device(device))
     network.to(memory_format=torch.channels_last)
-    if restore_statistics(network, source.plain(train)):
+    if restore_statistics(network, source.plain(train)) and ranks.first:
         console.print(
             "The weights have no batch statistics; they were estimated from the data (the function is unchanged)."
         )
@@ -113,39 +117,85 @@ def fine_tune(
         nesterov=True,
         weight_decay=hyperparameters.weight_decay,
     )
-    val_pictures, val_bad = list(source.plain(val)), labels(val)
-    state = resume(work, network, optimiser, identity=identity)
-    if state is None:
-        start = fit_scale_and_bias(network, val_pictures, val_bad)
-        state = RunState(best=start.of(network.state_dict()), best_loss=start.val_loss)
-        (work / METRICS).write_text(_line({"epoch": 0, "val_loss": state.best_loss}))
-    else:
-        console.print(f"Resuming after epoch {state.epoch}, from {work}.")
-    try:
-        while state.epoch < hyperparameters.epochs:
-            epoch = state.epoch + 1
-            train_loss = _train_epoch(
-                network, optimiser, source, train, hyperparameters, augmentation, seed=seed, epoch=epoch, cells=cells
-            )
-            fitted = fit_scale_and_bias(network, val_pictures, val_bad)
-            val_loss = fitted.val_loss
-            if val_loss < state.best_loss:
-                state.best, state.best_loss, state.best_epoch = fitted.of(network.state_dict()), val_loss, epoch
-            state.epoch = epoch
-            rate = optimiser.param_groups[0]["lr"]
-            with (work / METRICS).open("a", encoding="utf-8") as file:
-                file.write(
-                    _line({"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss, "learning_rate": rate})
-                )
-            save_checkpoint(work, network, optimiser, state, identity=identity)
-            console.print(
-                f"epoch {epoch}/{hyperparameters.epochs}: val loss {val_loss:.4f}, best {state.best_loss:.4f}"
-            )
-    except KeyboardInterrupt:
-        console.print(f"Interrupted: keeping the best epoch so far, {state.best_epoch}.")
+    run = _Run(network=network, optimiser=optimiser, work=work, identity=identity, ranks=ranks)
+    val_pictures, val_bad = list(source.plain(ranks.share(val))), labels(val)
+    with group(ranks, place):
+        state = run.begin(val_pictures, val_bad)
+        with alike(network, ranks, cells=cells is not None) as passed:
+            try:
+                while state.epoch < hyperparameters.epochs:
+                    train_loss = _train_epoch(
+                        passed,
+                        optimiser,
+                        source,
+                        train,
+                        hyperparameters,
+                        augmentation,
+                        seed=seed,
+                        epoch=state.epoch + 1,
+                        cells=cells,
+                        ranks=ranks,
+                    )
+                    fitted = fit_scale_and_bias(network, val_pictures, val_bad, ranks)
+                    run.end_epoch(state, fitted, train_loss, of=hyperparameters.epochs)
+            except KeyboardInterrupt:
+                console.print(f"Interrupted: keeping the best epoch so far, {state.best_epoch}.")
     network.load_state_dict(state.best)
     network.cpu().eval()
-    return [json.loads(line) for line in (work / METRICS).read_text().splitlines()]
+    return run.rows()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What one process keeps of a run, and what the first one writes for all."""
+
+    network: Network
+    optimiser: torch.optim.Optimizer
+    work: Path
+    identity: str
+    ranks: Ranks
+
+    def begin(self, pictures: Sequence[Picture], bad: Int[np.ndarray, " samples"]) -> RunState:
+        """Resume from the first process's checkpoint, or start with epoch 0, the initial network."""
+        state = None
+        if self.ranks.first:
+            self.work.mkdir(parents=True, exist_ok=True)
+            state = resume(self.work, self.network, self.optimiser, identity=self.identity)
+        state, momenta = of_first((state, self.optimiser.state_dict()), self.ranks)
+        if state is not None:
+            if not self.ranks.first:
+                self.optimiser.load_state_dict(momenta)
+            self._say(f"Resuming after epoch {state.epoch}, from {self.work}.")
+            return state
+        start = fit_scale_and_bias(self.network, pictures, bad, self.ranks)
+        if self.ranks.first:
+            (self.work / METRICS).write_text(_line({"epoch": 0, "val_loss": start.val_loss}))
+        return RunState(best=start.of(self.network.state_dict()), best_loss=start.val_loss)
+
+    def end_epoch(self, state: RunState, fitted: ScaleAndBias, train_loss: float, *, of: int) -> None:
+        """Keep the network if it is the best so far, and write a checkpoint and a line of metrics."""
+        state.epoch += 1
+        if fitted.val_loss < state.best_loss:
+            state.best, state.best_loss = fitted.of(self.network.state_dict()), fitted.val_loss
+            state.best_epoch = state.epoch
+        if not self.ranks.first:
+            return
+        rate = self.optimiser.param_groups[0]["lr"]
+        row = {"epoch": state.epoch, "train_loss": train_loss, "val_loss": fitted.val_loss, "learning_rate": rate}
+        with (self.work / METRICS).open("a", encoding="utf-8") as file:
+            file.write(_line(row))
+        save_checkpoint(self.work, self.network, self.optimiser, state, identity=self.identity)
+        self._say(f"epoch {state.epoch}/{of}: val loss {fitted.val_loss:.4f}, best {state.best_loss:.4f}")
+
+    def rows(self) -> list[dict[str, float]]:
+        """Return the metrics of all epochs; nothing in the other processes."""
+        if not self.ranks.first:
+            return []
+        return [json.loads(line) for line in (self.work / METRICS).read_text().splitlines()]
+
+    def _say(self, text: str) -> None:
+        if self.ranks.first:
+            console.print(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,23 +218,32 @@ class ScaleAndBias:
         return copied
 
 
-def fit_scale_and_bias(network: Network, pictures: Sequence[Picture], bad: Int[np.ndarray, " samples"]) -> ScaleAndBias:
+def fit_scale_and_bias(
+    network: Network, pictures: Sequence[Picture], bad: Int[np.ndarray, " samples"], ranks: Ranks = ALONE
+) -> ScaleAndBias:
     """Fit the scale (at most 1) and the bias of the head's map with the lowest loss on val.
 
     An overfitted network is overconfident. That does not show how well it separates good from bad parts and must not
     decide which epoch is kept. The scale and bias of a fitted head also come from val.
+
+    Args:
+        network: The network; left in evaluation mode.
+        pictures: This process's share of the val pictures; all of them if it is alone.
+        bad: 1 for each bad one of all val pictures.
+        ranks: The processes that train together; all get the first one's result.
     """
     network.eval()
     place = device_of(network)
     with torch.no_grad():
-        maps = torch.cat([network(torch.from_numpy(picture[None]).to(place))[1].cpu() for picture in pictures])
+        mine = [network(torch.from_numpy(picture[None]).to(place))[1].cpu() for picture in pictures]
+    maps = torch.cat(in_order(mine, ranks))
     if not maps.isfinite().all():
         return ScaleAndBias(val_loss=math.inf)
     found = []
     for scale in SOFTER:
         bias, loss = best_bias(pool_map(scale * maps, network.head.pool).double().numpy(), bad)
         found.append(ScaleAndBias(val_loss=loss, scale=scale, bias=bias))
-    return min(found, key=lambda each: each.val_loss)
+    return of_first(min(found, key=lambda each: each.val_loss), ranks)
 
 
 def learning_rate(hyperparameters: FineTuning, epoch: float) -> float:
@@ -196,7 +255,7 @@ def learning_rate(hyperparameters: FineTuning, epoch: float) -> float:
 
 
 def _train_epoch(
-    network: Network,
+    passed: nn.Module,
     optimiser: torch.optim.Optimizer,
     source: TrainingSource,
     train: Sequence[Sample],
@@ -206,52 +265,78 @@ def _train_epoch(
     seed: int,
     epoch: int,
     cells: CellLogit | None,
+    ranks: Ranks,
 ) -> float:
-    """One pass over the training samples in random order, one augmentation of each; returns the mean loss."""
-    network.train()
+    """One pass over the training samples in random order, one augmentation of each; returns the mean loss.
+
+    Every process draws the same order and works on its share of each batch. Random numbers of augmentations belong to
+    the sample, so they do not depend on the number of processes.
+    """
+    passed.train()
     order = np.random.default_rng((seed, epoch)).permutation(len(train))
-    samples = [train[i] for i in order]
-    place = device_of(network)
-    bad = torch.from_numpy(labels(samples)).float().to(place)
+    bad = torch.from_numpy(labels([train[i] for i in order])).float()
     weights = class_weights(bad)
-    views = source.drawn(samples, augmentation, seed=seed + epoch, masks=cells is not None)
-    batches = math.ceil(len(train) / hyperparameters.batch)
-    total = 0.0
-    shown = track(_batched(views, hyperparameters.batch), f"epoch {epoch}", total=batches)
-    for step, batch in enumerate(shown):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(hyperparameters, epoch - 1 + (step + 1) / batches)
-        chosen = slice(step * hyperparameters.batch, step * hyperparameters.batch + len(batch))
-        with reduced_precision(place):
-            maps = network.features.maps(torch.from_numpy(np.stack([view.picture for view in batch])).to(place))
-        score, _ = network.head(*(each.float() for each in maps))
-        weight = weights[chosen]
-        if augmentation.window is not None:  # a window without the defect does not show a bad part
-            seen = torch.tensor([view.marks is None or bool(view.marks.any()) for view in batch], device=place)
-            weight = weight * (seen | (bad[chosen] == 0))
-        loss = functional.binary_cross_entropy_with_logits(score, bad[chosen], weight=weight)
-        if cells is not None:
-            loss = loss + hyperparameters.cell_weight * _cell_loss(network, maps, batch, cells)
+    batches = [
+        range(len(order))[start : start + hyperparameters.batch]
+        for start in range(0, len(order), hyperparameters.batch)
+    ]
+    samples = [train[order[i]] for batch in batches for i in ranks.share(batch)]
+    views = iter(source.drawn(samples, augmentation, seed=seed + epoch, masks=cells is not None))
+    total = torch.zeros(())
+    for step, batch in enumerate(track(batches, f"epoch {epoch}") if ranks.first else batches):
+        for rate in optimiser.param_groups:
+            rate["lr"] = learning_rate(hyperparameters, epoch - 1 + (step + 1) / len(batches))
+        mine = list(ranks.share(batch))
+        step_loss = _loss(
+            passed,
+            list(islice(views, len(mine))),
+            bad[mine],
+            weights[mine],
+            parts=len(batch),
+            size_wh=source.size_wh,
+            windowed=augmentation.window is not None,
+            cells=cells,
+            cell_weight=hyperparameters.cell_weight,
+            ranks=ranks,
+        )
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        clip_grad_norm_(network.parameters(), hyperparameters.longest_gradient)
+        (step_loss * ranks.count).backward()  # type: ignore[no-untyped-call]  # gradients are averaged over the processes
+        clip_grad_norm_(passed.parameters(), hyperparameters.longest_gradient)
         optimiser.step()
-        total += float(loss.detach()) * len(batch)
-    return total / len(train)
+        total += step_loss.detach().cpu() * len(batch)
+    return float(summed(total, ranks)) / len(train)
 
 
-def _cell_loss(network: Network, maps: Sequence[Tensor], batch: Sequence[SourceView], cells: CellLogit) -> Tensor:
-    """The loss over single cells of a batch."""
-    local = network.head.local(*(each.float() for each in maps))
+def _loss(
+    passed: nn.Module,
+    views: Sequence[SourceView],
+    bad: Tensor,
+    weights: Tensor,
+    *,
+    parts: int,
+    size_wh: tuple[int, int],
+    windowed: bool,
+    cells: CellLogit | None,
+    cell_weight: float,
+    ranks: Ranks,
+) -> Tensor:
+    """This process's summand of the loss of a batch of ``parts`` pictures; its share may be empty."""
+    place = next(passed.parameters()).device
+    width, height = size_wh
+    pictures = np.stack([view.picture for view in views]) if views else np.zeros((0, height, width, 3), np.uint8)
+    score, local = passed(torch.from_numpy(pictures).to(place))
+    if windowed:  # a window without the defect does not show a bad part
+        seen = torch.tensor([view.marks is None or bool(view.marks.any()) for view in views], dtype=torch.bool)
+        weights = weights * (seen | (bad == 0))
+    weights, bad = weights.to(place), bad.to(place)
+    loss = functional.binary_cross_entropy_with_logits(score, bad, weight=weights, reduction="sum") / parts
+    if cells is None:
+        return loss
     shape = (local.shape[1], local.shape[2])
-    targets = np.stack([cell_targets(view.marks, shape, cells.shift_xy) for view in batch])
-    return cell_loss(local + cells.bias, torch.from_numpy(targets).to(local.device))
-
-
-def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
+    found = [cell_targets(view.marks, shape, cells.shift_xy) for view in views]
+    targets = np.stack(found) if found else np.zeros((0, *shape), np.int8)
+    of_cells = cell_loss(local + cells.bias, torch.from_numpy(targets).to(place), ranks)
+    return loss + cell_weight * of_cells
 
 
 def _line(row: dict[str, float]) -> str:

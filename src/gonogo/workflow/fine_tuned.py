@@ -18,6 +18,7 @@ from gonogo.export import check_parity, export_classifier, network_shift
 from gonogo.manifest import Classifier
 from gonogo.model import SHARPNESS, Network, architecture
 from gonogo.progress import console, track
+from gonogo.ranks import ALONE, Ranks, ShareDoneError
 from gonogo.runtime import Picture
 from gonogo.schema import Label
 from gonogo.source import TrainingSource, labels
@@ -33,7 +34,7 @@ LEAST_COMPARED = 5
 
 
 def train_fine_tuned(
-    source: TrainingSource, options: TrainingOptions, work: Path
+    source: TrainingSource, options: TrainingOptions, work: Path, ranks: Ranks = ALONE
 ) -> tuple[Built, list[dict[str, float]]]:
     """Fine-tune the whole network, and return it only if it is better on held-out pictures.
 
@@ -47,11 +48,12 @@ def train_fine_tuned(
 
     Raises:
         InputError: the backbone, its weights or the device are invalid.
+        ShareDoneError: fine-tuning is done, and this is not the first of several processes.
     """
     if options.weights == "none":
-        return _fine_tuned(source, options, work)
+        return _fine_tuned(source, options, work, ranks)
     fitted, held_out = _without_half_of_val(source, options.seed)
-    tuned, history = _fine_tuned(fitted, options, work)
+    tuned, history = _fine_tuned(fitted, options, work, ranks)
     counts = np.bincount(labels(held_out), minlength=2)
     if counts.min() < LEAST_COMPARED:
         console.print(
@@ -88,11 +90,13 @@ def _losses_on(built: Built, samples: Sequence[Sample]) -> Float64[np.ndarray, "
     return balanced_losses(scores, labels(samples))
 
 
-def _fine_tuned(source: TrainingSource, options: TrainingOptions, work: Path) -> tuple[Built, list[dict[str, float]]]:
+def _fine_tuned(
+    source: TrainingSource, options: TrainingOptions, work: Path, ranks: Ranks
+) -> tuple[Built, list[dict[str, float]]]:
     tuning = options.fine_tuning
     assert tuning is not None, "the caller checks that fine-tuning is requested"
     options = resolve_options(options, source.dataset)
-    training_device(options.device)
+    training_device(ranks.device(options.device))
     torch.manual_seed(options.seed)
     side = architecture(options.backbone).side if options.own is None else USUAL_WH[0]
     source = replace(source, size_wh=options.size_wh or (side, side))
@@ -109,7 +113,10 @@ def _fine_tuned(source: TrainingSource, options: TrainingOptions, work: Path) ->
         seed=options.seed,
         work=work,
         device=options.device,
+        ranks=ranks,
     )
+    if not ranks.first:
+        raise ShareDoneError
     # The head was trained with this shift; fine-tuning may have changed the shift of the features.
     shift_xy = None if head.cells is None else head.cells.shift_xy
     made = (options.backbone, options.weights) if options.own is None else (options.own.name, options.own.weights)

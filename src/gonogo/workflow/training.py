@@ -18,6 +18,7 @@ from gonogo.errors import InputError
 from gonogo.files import folder_beside
 from gonogo.images.geometry import side_lengths
 from gonogo.inspector import Inspector
+from gonogo.ranks import ALONE, Ranks
 from gonogo.roi import Roi
 from gonogo.signing import NOT_REQUIRED
 from gonogo.source import TrainingSource
@@ -57,6 +58,7 @@ def train_inspector(
     overwrite: bool = False,
     sheet: Path | None = None,
     approve: Approve | None = None,
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """Train an inspector on a data set and seal it in a bundle.
 
@@ -75,8 +77,10 @@ def train_inspector(
         overwrite: Replace an existing bundle once the new one is complete.
         sheet: Path of a PNG of training pictures as the network sees them, written once the bundle is complete.
         approve: Called before the calibrate split is used; an exception aborts the training with nothing written.
+        ranks: This process's place among those that fine-tune together; the first one writes the bundle.
 
     Raises:
+        ShareDoneError: this is not the first process, and its share is done.
         InputError: the data are unsuitable, the backbone or its weights are invalid, ``out`` exists, or the sheet
             cannot be written (the bundle is then complete).
         ParityError: the graph differs from the trained model.
@@ -86,10 +90,12 @@ def train_inspector(
     options = options or TrainingOptions()
     if options.tiling is not None and options.fine_tuning is not None:
         raise InputError("--tile: windows do not support fine-tuning. Omit --finetune.")
+    if ranks.count > 1 and options.fine_tuning is None:
+        raise InputError("torchrun: several processes share only fine-tuning. Add --finetune, or run it once.")
     require_trainable(dataset, good_only=options.fine_tuning is None)
     refuse_redealt(dataset)
     dataset = with_levels(dataset)
-    work = out.with_name(f"{out.name}.work")
+    work = out.with_name(f"{out.name}.work" if ranks.first else f"{out.name}.work-{ranks.rank}")
     search = keep_roi(options.roi, dataset, work / "roi", options.locator)
     source = make_source(dataset, search, options.size_wh or USUAL_WH, options.zones)
     history: list[dict[str, float]] = []
@@ -100,7 +106,11 @@ def train_inspector(
     else:
         from gonogo.workflow.fine_tuned import train_fine_tuned  # torch
 
-        built, history = train_fine_tuned(source, options, work)
+        try:
+            built, history = train_fine_tuned(source, options, work, ranks)
+        finally:
+            if not ranks.first:
+                shutil.rmtree(work, ignore_errors=True)
     require_resolution(built.source, options.reduction, method_of(search))
     stated = (
         options
