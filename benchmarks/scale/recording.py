@@ -1,7 +1,7 @@
 """A process that records the parts of many stations, each in its own ledger, spread over time as on independent lines.
 
-``python -m scale.recording`` is started by `scale.stations`. It prints ``ready`` when the ledgers are there, starts when
-a line comes on its standard input, and ends with one line of JSON.
+``python -m scale.recording`` is started by `scale.stations`. It prints ``ready`` when the ledgers are there, starts
+when a line comes on its standard input, and ends with one line of JSON.
 """
 
 from __future__ import annotations

@@ -86,6 +86,13 @@ def read_head(connection: Connection, chain: int) -> ChainHead:
     return ChainHead(seq=seq, sha256=sha256)
 
 
+def read_head_and_clock(connection: Connection, chain: int) -> tuple[ChainHead, float]:
+    """Return the last row of a chain, and the centre's clock in seconds since 1970."""
+    asked = text("SELECT seq, sha256, extract(epoch FROM clock_timestamp()) FROM chains WHERE id = :id")
+    seq, sha256, clock_s = connection.execute(asked, {"id": chain}).one()
+    return ChainHead(seq=seq, sha256=sha256), float(clock_s)
+
+
 def receive(connection: Connection, chain: Chain, rows: Sequence[StoredRow]) -> ChainHead:
     """Append rows that the chain does not have yet, in one statement: one round trip, committed or not as a whole.
 

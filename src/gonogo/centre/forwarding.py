@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import text
-
 from gonogo.centre import chains
 from gonogo.centre.database import Centre
 from gonogo.errors import GonogoError, LedgerError
@@ -100,6 +98,7 @@ class Forwarder:
         self._target: chains.Chain | None = None
         self._head: ChainHead | None = None
         self._ledger: Ledger | None = None
+        self._opened_file: tuple[int, int] | None = None
         self._marked, self._marked_s = -1, float("-inf")
         self._contact_s = float("-inf")
         self._known_frames: OrderedDict[str, None] = OrderedDict()
@@ -180,13 +179,21 @@ class Forwarder:
         self._ledger = None
 
     def _opened(self) -> Ledger:
-        """Return the ledger, opened and checked anew at every contact: it may have been replaced."""
-        if self._ledger is None or self._contact_due():
+        """Return the open ledger; where the file was replaced, the one that is there now."""
+        file = self._file()
+        if self._ledger is None or file != self._opened_file:
             self.close()
             if self._keeps_mark:
                 expect_forwarding(self.path)
-            self._ledger = Ledger.open(self.path, create=False, read_only=True)
+            self._ledger, self._opened_file = Ledger.open(self.path, create=False, read_only=True), file
         return self._ledger
+
+    def _file(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _contact_due(self) -> bool:
         return time.monotonic() - self._contact_s > _CONTACT_EVERY_S
@@ -228,11 +235,10 @@ class Forwarder:
 
     def _contact(self, ledger: Ledger, target: chains.Chain) -> ChainHead:
         """Ask for the last row, and tell the centre that this station is there and how its clock differs."""
-        with self._centre.begin() as connection:
+        with self._centre.begin(autocommit=True) as connection:
             before = time.time()
-            clock = connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one()
-            ahead_s = round((before + time.time()) / 2 - float(clock), 3)
-            head = chains.read_head(connection, target.id)
+            head, clock_s = chains.read_head_and_clock(connection, target.id)
+            ahead_s = round((before + time.time()) / 2 - clock_s, 3)
             self._require_continuation(ledger, head)
             chains.record_contact(connection, target.id, clock_ahead_s=ahead_s, frames=self._frames_url)
         self._clock_ahead_s, self._contact_s = ahead_s, time.monotonic()

@@ -136,7 +136,9 @@ def prepare_command(
             from gonogo.centre.logins import create_login
 
             new = create_login(opened_centre, _clean(station, "--station"), out)
-            typer.echo(f"{'created the login' if new else 'replaced the password'} of {station}; wrote its URL to {out}")
+            typer.echo(
+                f"{'created the login' if new else 'replaced the password'} of {station}; wrote its URL to {out}"
+            )
         if frames is not None:
             prepare_frames(frames)
             typer.echo(f"{frames}: prepared")

@@ -1,0 +1,79 @@
+"""The tests of scale: what they run, and what they count."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sqlalchemy", reason="needs the extra scale")
+pytest.importorskip("psycopg", reason="needs the extra scale")
+
+from gonogo.centre import Centre, Forwarder
+from gonogo.ledger import Ledger
+from gonogo.testing.postgres import Server
+from scale.everything import PARTS, run_part, targets
+from scale.recording import Line, record_all
+from scale.stations import Events, compare, lags
+
+MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
+
+
+def program(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_a_part_passes_with_its_figures_fails_or_says_why_it_cannot_run() -> None:
+    passed = run_part(program("print('a line'); print('{\"rows\": 3}')"), 60)
+    assert (passed["passed"], passed["figures"]) == (True, {"rows": 3})
+    assert run_part(program("print('{\"rows\": 3}'); raise SystemExit(1)"), 60)["passed"] is False
+    skipped = run_part(program(f"print('{json.dumps({'skipped': 'needs root'})}')"), 60)
+    assert (skipped["passed"], skipped["skipped"]) == (True, "needs root")
+    assert "figures" not in run_part(program("print('no figures')"), 60)
+
+
+def test_a_part_that_takes_too_long_is_ended_with_everything_that_it_started() -> None:
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    ended = run_part(program(child), 0.5)
+    assert ended["passed"] is False
+    assert "longer than 0.5 s" in ended["why"]
+
+
+def test_the_quick_parts_fit_into_ten_minutes_and_have_targets_of_their_own() -> None:
+    assert sum(part.quick_budget_s for part in PARTS) < 600
+    assert {"scale-stations", "scale-migration", "fleet", "test-scale"} <= targets(MAKEFILE)
+
+
+def test_lost_rows_and_chains_unlike_their_ledger_are_counted(postgres: Server, tmp_path: Path) -> None:
+    lines = [Line(tmp_path, name) for name in ("left", "right")]
+    with postgres.database() as database:
+        centre = Centre.connect(postgres.url(database))
+        centre.prepare()
+        began_s = datetime.now(UTC).timestamp()
+        recorded = record_all(lines, rate=1000, seconds=0.01)
+        assert recorded["recorded"] == 20
+        events = Events(began_s=began_s, restarted_s=began_s + 1, mended_s=began_s + 2, recorded=recorded)
+        for line in lines:
+            list(Forwarder(tmp_path / f"{line.name}.ledger", centre, line.name).catch_up())
+        events.ended_s = datetime.now(UTC).timestamp()
+        assert compare(centre, events) == {
+            "rows": 22,
+            "rows_lost": 0,
+            "rows_doubled": 0,
+            "chains_broken": 0,
+            "chains_unlike_ledger": 0,
+            "alarms": 0,
+        }
+        assert lags(centre, events, 1000)["lag_p50_s"] >= 0
+        lines[0].record()
+        events.recorded["heads"]["left"] = [12, lines[0].ledger.head().sha256]
+        found = compare(centre, events)
+        assert (found["rows_lost"], found["chains_unlike_ledger"]) == (1, 1)
+        centre.close()
+    for line in lines:
+        line.ledger.close()
+    with Ledger.open(tmp_path / "left.ledger") as ledger:
+        assert ledger.count() == 11
