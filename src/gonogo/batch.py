@@ -52,7 +52,9 @@ def judge_job(inspector: Inspector, job: BatchJob) -> JudgedFile:
     """Judge one file, and draw its heat map if requested."""
     photograph, verdict = inspector.inspect_file(job.file)
     if photograph is not None and job.heatmap is not None and inspector.has_map:
-        write_beside(job.heatmap, encode_jpeg(overlay(photograph.frame, verdict, inspector.heat_scale)))
+        write_beside(
+            job.heatmap, encode_jpeg(overlay(photograph.frame, verdict, inspector.heat_scale, inspector.recipe.zones))
+        )
     return JudgedFile(job=job, verdict=verdict, readable=photograph is not None, device=str(inspector.device))
 
 

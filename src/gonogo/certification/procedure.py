@@ -15,6 +15,7 @@ from gonogo import drift
 from gonogo import operating_point as points
 from gonogo.bundle import Bundle
 from gonogo.certification.golden import choose_golden, replaced_files
+from gonogo.certification.hidden import refuse_hidden_defects
 from gonogo.certification.judged_parts import certify_judged, note_judged
 from gonogo.certification.records import EVIDENCE
 from gonogo.certification.reference import Recorder, make_reference
@@ -140,6 +141,7 @@ def certify(
     promise = promise or Promise()
     refuse_leaks(dataset)
     refuse_redealt(dataset)
+    refuse_hidden_defects(dataset, inspector.roi, inspector.recipe.zones, keep=promise.keep_hidden)
     recorder = Recorder(inspector, dataset)
     val = evaluate(recorder, dataset, (Split.VAL,), with_regions=False)
     calibrate = evaluate(recorder, dataset, (Split.CALIBRATE,), with_regions=False)

@@ -31,6 +31,16 @@ RejectOption = Annotated[
         help="If no escape limit can be certified, still reject parts above the no-go threshold. [default: review]",
     ),
 ]
+KeepHiddenOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-hidden/--refuse-hidden",
+        show_default=False,
+        rich_help_panel="Region",
+        help="Judge bad parts whose whole defect lies in an ignore zone as they are. [default: refuse them, see gonogo "
+        "zones hidden]",
+    ),
+]
 GoWithoutPromiseOption = Annotated[
     bool,
     typer.Option(
@@ -80,6 +90,7 @@ def certify_command(
     merge_near_duplicates: Annotated[
         bool, typer.Option("--merge-near-duplicates", help="Count near-duplicate pictures as one part.")
     ] = False,
+    keep_hidden: KeepHiddenOption = False,
     tradeoff: Annotated[
         Path | None, typer.Option(help="Write the trade-off curve to this .html or .svg file.", metavar="FILE")
     ] = None,
@@ -127,6 +138,7 @@ def certify_command(
         bad_share=bad_share,
         guard=guard or None,
         merge_near_duplicates=merge_near_duplicates,
+        keep_hidden=keep_hidden,
     )
     if tradeoff is not None and tradeoff.suffix.lower() not in (".html", ".svg"):
         raise InputError(f"--tradeoff {tradeoff}: expected a name that ends in .html or .svg.")

@@ -190,6 +190,8 @@ def _report(done: JudgedFile, opened: Bundle, *, as_json: bool) -> None:
         "kind_share": verdict.kind_share,
         "box_xyxy": None if verdict.box is None else list(verdict.box.xyxy),
         "region_xy": None if verdict.region is None else corners_of(verdict.region).tolist(),
+        "zone": verdict.zone,
+        "zones": [{"name": zone.name, "score": zone.score, "state": zone.state.value} for zone in verdict.zones],
         "heatmap_file": str(done.job.heatmap) if done.job.heatmap and done.readable and _has_map(opened) else None,
         "reason": verdict.reason,
         "windows": verdict.windows,

@@ -69,6 +69,8 @@ class Promise:
     """Largest share of ordinary parts that the out-of-distribution check may send to review; ``None`` disables it."""
     merge_near_duplicates: bool = False
     """Whether near-duplicate calibration pictures count as one part."""
+    keep_hidden: bool = False
+    """Whether bad parts whose whole defect lies in an ignore zone are judged as they are, instead of refused."""
 
     def limits(self, *, good_parts: int, bad_parts: int) -> tuple[float, float]:
         """Return the escape and the overkill limit to certify with the given numbers of calibration parts.
