@@ -49,6 +49,8 @@ CODE = IgnoreZone(kind="ignore", name="date code", polygon=((0.10, 0.58), (0.62,
 WIDER = IgnoreZone(kind="ignore", name="date code", polygon=((0.05, 0.53), (0.67, 0.53), (0.67, 0.83), (0.05, 0.83)))
 USUAL_DRIFT, LARGE_DRIFT = 0.005, 0.05
 MAX_RATE, CONFIDENCE = 0.1, 0.95
+PROMISE = Promise(max_escape=0.15, max_overkill=0.15, keep_hidden=True)
+"""Of the bundle itself; the limits that are counted are `MAX_RATE`, on drawn calibrations."""
 CALIBRATION_PARTS = 60
 """Of each class, in every drawn calibration."""
 LINE = 0.05
@@ -248,7 +250,7 @@ def _arm(arm: Arm, out: Path, chips: Sequence[Chip], train: int, draws: int) -> 
         dataset = _dataset(arm, out / name, chips, train)
         # The zones of a margin that was cut off before: the part of these pictures is the picture without its margin.
         zones = tuple(_in_picture(zone) for zone in arm.zones)
-        options = TrainingOptions(size_wh=SIZE_WH, zones=zones, promise=Promise(max_escape=0.15, max_overkill=0.15))
+        options = TrainingOptions(size_wh=SIZE_WH, zones=zones, promise=PROMISE)
         with _as_in(arm):
             train_inspector(dataset, out / f"{name}.inspector", options, overwrite=True)
             inspector = Inspector.load(out / f"{name}.inspector")

@@ -21,7 +21,8 @@ from gonogo.evidence import (
 from gonogo.evidence.cells import SOUND, UNASKED, cell_targets
 from gonogo.evidence.context import pooled_vector
 from gonogo.evidence.memory import draw_patches
-from gonogo.evidence.zoned import ABSENT, ZoneScale, fit_scales, kept_cells, own_masks, zone_vector
+from gonogo.evidence.zoned import ABSENT, fit_scales, kept_cells, own_masks, zone_vector
+from gonogo.zoning import ZoneScale
 from test_evidence import COLUMNS, ROWS, Maps, as_frame, features_as_input, random_maps, table_of
 
 NUMBERS = np.array([[0, 0, 2, 2, 1, 1], [0, 2, 2, 2, 1, 1], [2, 2, 2, 1, 1, 1], [2, 2, 2, 2, 2, 2]], np.uint8)

@@ -61,6 +61,8 @@ class JudgedFile:
             "kind_share": verdict.kind_share,
             "box_xyxy": None if verdict.box is None else list(verdict.box.xyxy),
             "region_xy": None if verdict.region is None else corners_of(verdict.region).tolist(),
+            "zone": verdict.zone,
+            "zones": [{"name": zone.name, "score": zone.score, "state": zone.state.value} for zone in verdict.zones],
             "heatmap_file": str(self.job.heatmap) if self.drawn else None,
             "reason": verdict.reason,
             "windows": verdict.windows,
@@ -74,7 +76,8 @@ def judge_job(inspector: Inspector, job: BatchJob) -> JudgedFile:
     photograph, verdict = inspector.inspect_file(job.file)
     drawn = False
     if photograph is not None and job.heatmap is not None and inspector.has_map:
-        write_beside(job.heatmap, encode_jpeg(overlay(photograph.frame, verdict, inspector.heat_scale)))
+        drawing = overlay(photograph.frame, verdict, inspector.heat_scale, inspector.recipe.zones)
+        write_beside(job.heatmap, encode_jpeg(drawing))
         drawn = True
     readable, device = photograph is not None, str(inspector.device)
     return JudgedFile(job=job, verdict=verdict, readable=readable, device=device, drawn=drawn)

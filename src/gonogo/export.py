@@ -61,12 +61,14 @@ def export_maps(features: FeatureNetwork, size_wh: tuple[int, int]) -> ov.Model:
 def export_classifier(network: Network, size_wh: tuple[int, int], *, labels: tuple[str, str]) -> ov.Model:
     """Export the whole classifier: uint8 NHWC in, ``score``, ``heatmap`` and ``feature_vector`` out.
 
+    With inspect zones, ``zones`` holds their scores.
+
     A further output, ``logits``, holds ``(0, score)``, and ``rt_info`` describes a two-class classifier, so that tools
     built on OpenVINO's Model API can load the graph as a classifier.
     """
     graph = to_graph(network, size_wh)
-    for output, names in zip(graph.outputs, ({"score"}, {"heatmap"}, {"feature_vector"}), strict=True):
-        output.get_tensor().set_names(names)
+    for output, name in zip(graph.outputs, ("score", "heatmap", "feature_vector", "zones"), strict=False):
+        output.get_tensor().set_names({name})
     score = ops.unsqueeze(graph.output("score").get_node().input_value(0), ops.constant(1))
     logits = ops.concat([ops.multiply(score, ops.constant(np.float32(0))), score], axis=1)
     logits.output(0).get_tensor().set_names({"logits"})

@@ -15,8 +15,11 @@ import cv2
 import numpy as np
 
 from gonogo.array_types import Float32, UInt8
+from gonogo.config import Zone
 from gonogo.images import in_frame, pixel_window, seen_region
 from gonogo.images.geometry import box_around, corners_of
+from gonogo.images.zone_drawing import draw_zones
+from gonogo.images.zones import Place
 from gonogo.schema import Box, DefectMap, Frame, Region, State, Verdict
 
 STATE_RGB = {
@@ -139,8 +142,8 @@ def hottest_point(
     return float(found[0]), float(found[1])
 
 
-def overlay(frame: Frame, verdict: Verdict, scale: HeatScale) -> Frame:
-    """Draw the heat map on the photograph, and outline the judged region in the colour of the verdict.
+def overlay(frame: Frame, verdict: Verdict, scale: HeatScale, zones: Sequence[Zone] = ()) -> Frame:
+    """Draw the heat map and the zones on the photograph, and outline the judged region in the colour of the verdict.
 
     Cold regions stay unchanged; the hotter, the stronger the colour (purple, orange, yellow). Drawing takes time: call
     this after the verdict was sent.
@@ -150,6 +153,7 @@ def overlay(frame: Frame, verdict: Verdict, scale: HeatScale) -> Frame:
         verdict: The verdict on this frame. Without a map only the outline is drawn; without a region the photograph is
             returned as it is.
         scale: The inspector's colour scale.
+        zones: The recipe's zones; ignore zones are hatched.
 
     Returns:
         A new frame of the same size.
@@ -164,6 +168,7 @@ def overlay(frame: Frame, verdict: Verdict, scale: HeatScale) -> Frame:
         strength = cv2.LUT(level, _tint_strength())
         colour = cv2.applyColorMap(level, legend_rgb()[:, None])
         window[:] = cv2.blendLinear(np.ascontiguousarray(window), colour, 1 - strength, strength)
+    draw_zones(drawn, Place(region=verdict.region, margin=verdict.margin), zones, deciding=verdict.zone)
     _outline(drawn, seen_region(frame, verdict.region), STATE_RGB[verdict.state])
     return drawn
 

@@ -351,8 +351,8 @@ class Inspector:
 
     def _numbers(self, seen_wh: tuple[int, int], margin: float, outputs: Outputs, *, asked: bool) -> Numbers | None:
         """Zone of every cell of the heat map."""
-        if "heatmap" not in outputs or not self.recipe.zones:
-            return None
+        if "heatmap" not in outputs or self.bundle.manifest.classifier.imported is not None:
+            return None  # an imported network pools what is blanked, too
         rows, columns = outputs["heatmap"].shape[1:]
         seen_wh = self.cascade.rule.size_wh if self.cascade is not None and asked else seen_wh
         return zone_numbers(self.recipe.zones, margin, seen_wh, (rows, columns), self._shift_xy(asked=asked))

@@ -41,6 +41,14 @@ RIM_SHARE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
+class ZoneScale:
+    """Scale of one zone: its score is ``factor * (pooled evidence + bias) + offset``."""
+
+    factor: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A frame as a network may see it."""
 
@@ -154,14 +162,14 @@ def zone_numbers(
     if not outside and not inside:
         return None
     numbers: Numbers = np.full(shape, len(inside) + 1 if inside else 1, np.uint8)
-    best = np.zeros(shape, np.float32)
-    for number, zone in enumerate(inside, start=1):
-        share = coverage(zone_in_picture(zone.polygon, margin, size_wh), shape, shift_xy)
-        own = (share > best) & (share >= OF_MOST_COVERED * share.max())
-        numbers[own], best[own] = number, share[own]
     hides = np.zeros(size_wh[::-1], np.bool_)
     for ignore in outside:
         hides |= zone_in_picture(ignore.polygon, margin, size_wh)
+    best = np.zeros(shape, np.float32)
+    for number, zone in enumerate(inside, start=1):
+        share = coverage(zone_in_picture(zone.polygon, margin, size_wh) & ~hides, shape, shift_xy)
+        own = (share > best) & (share >= OF_MOST_COVERED * share.max())
+        numbers[own], best[own] = number, share[own]
     numbers[coverage(hides, shape, shift_xy) >= LEFT_OUT_COVERED] = LEFT_OUT
     numbers.setflags(write=False)  # cached
     return numbers

@@ -15,6 +15,7 @@ from gonogo import drift
 from gonogo import operating_point as points
 from gonogo.bundle import Bundle
 from gonogo.certification.golden import choose_golden, replaced_files
+from gonogo.certification.hidden import refuse_hidden_defects
 from gonogo.certification.judged_parts import certify_judged, note_judged
 from gonogo.certification.lots import lot_checks
 from gonogo.certification.records import EVIDENCE
@@ -150,6 +151,7 @@ def certify(
     refuse_leaks(dataset)
     refuse_collected(dataset)
     refuse_redealt(dataset)
+    refuse_hidden_defects(dataset, inspector.roi, inspector.recipe.zones, keep=promise.keep_hidden)
     recorder = Recorder(inspector, dataset)
     val = evaluate(recorder, dataset, (Split.VAL,), with_regions=False)
     calibrate = evaluate(recorder, dataset, (Split.CALIBRATE,), with_regions=False)

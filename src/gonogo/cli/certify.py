@@ -31,6 +31,16 @@ RejectOption = Annotated[
         help="If no escape limit can be certified, still reject parts above the no-go threshold. [default: review]",
     ),
 ]
+KeepHiddenOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-hidden/--refuse-hidden",
+        show_default=False,
+        rich_help_panel="Region",
+        help="Judge bad parts whose whole defect lies in an ignore zone as they are. [default: refuse them, see gonogo "
+        "zones hidden]",
+    ),
+]
 GoWithoutPromiseOption = Annotated[
     bool,
     typer.Option(
@@ -98,6 +108,7 @@ def certify_command(
     ledger: Annotated[
         Path | None, typer.Option(help="The ledger of --sample; the result is recorded in it.", show_default=False)
     ] = None,
+    keep_hidden: KeepHiddenOption = False,
     tradeoff: Annotated[
         Path | None, typer.Option(help="Write the trade-off curve to this .html or .svg file.", metavar="FILE")
     ] = None,
@@ -153,6 +164,7 @@ def certify_command(
         merge_near_duplicates=merge_near_duplicates,
         valid_days=valid_days or None,
         valid_parts=valid_parts or None,
+        keep_hidden=keep_hidden,
     )
     if tradeoff is not None and tradeoff.suffix.lower() not in (".html", ".svg"):
         raise InputError(f"--tradeoff {tradeoff}: expected a name that ends in .html or .svg.")

@@ -106,6 +106,13 @@ def import_model_command(
             metavar="none|FILE",
         ),
     ] = "none",
+    zones: Annotated[
+        Path | None,
+        typer.Option(
+            help="Areas inside the part to ignore: blanked before the network (gonogo zones example).",
+            metavar="ZONES.TOML",
+        ),
+    ] = None,
     max_escape: Annotated[float | None, typer.Option(help=MAX_ESCAPE_HELP, show_default=False)] = None,
     max_overkill: Annotated[float | None, typer.Option(help=MAX_OVERKILL_HELP, show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -116,6 +123,7 @@ def import_model_command(
     What the file does not say about preprocessing and classes is asked for, never guessed. The scores must equal those
     of the framework.
     """
+    from gonogo.config import read_zones
     from gonogo.dataset import Dataset
     from gonogo.workflow import Promise
     from gonogo.workflow.importing import import_model
@@ -140,6 +148,7 @@ def import_model_command(
         _declaration(preprocessing, {name: value for name, value in given.items() if value is not None}),
         map_layer=map_layer,
         roi=roi,
+        zones=() if zones is None else read_zones(zones),
         promise=Promise(max_escape=max_escape, max_overkill=max_overkill),
         overwrite=overwrite,
     )

@@ -39,7 +39,7 @@ def preview_command(
     from gonogo.roi import open_roi, preview
 
     roi, frame = open_roi(roi_config), images.load_picture(photo)
-    write_beside(out, _encoded(preview(roi, frame), out))
+    write_beside(out, encoded(preview(roi, frame), out))
     located = roi.locate(frame)
     if located.box is None:
         typer.echo(f"{out}: the part was not found: {located.reason}")
@@ -65,7 +65,7 @@ def morphology_command(
     if size % 2 == 0:
         raise InputError(f"--size: expected an odd number, found {size}. A kernel has a middle: use {size + 1}.")
     sheet = preview_morphology(images.load_picture(photo), size=size, side_px=SIDE_PX)
-    write_beside(out, _encoded(sheet, out))
+    write_beside(out, encoded(sheet, out))
     typer.echo(f"{out}: {photo} with a kernel of {size} x {size} pixels")
 
 
@@ -168,7 +168,12 @@ def _as_json(score: RoiScore) -> dict[str, float | int]:
     }
 
 
-def _encoded(sheet: Frame, out: Path) -> bytes:
+def encoded(sheet: Frame, out: Path) -> bytes:
+    """Encode a picture by the ending of its file name.
+
+    Raises:
+        InputError: the ending is neither .png nor .jpg.
+    """
     from gonogo import images
     from gonogo.errors import InputError
 

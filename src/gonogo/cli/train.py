@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from gonogo.cli.certify import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP, GoWithoutPromiseOption, RejectOption
+from gonogo.cli.certify import (
+    MAX_ESCAPE_HELP,
+    MAX_OVERKILL_HELP,
+    GoWithoutPromiseOption,
+    KeepHiddenOption,
+    RejectOption,
+)
 from gonogo.cli.dataset_revisions import say_changed_since, say_revision
 from gonogo.cli.train_options import (
     FINE_TUNING,
@@ -223,6 +229,7 @@ def train_command(
     roi_backbone: RoiBackboneOption = None,
     roi_weights: RoiWeightsOption = None,
     zones: ZonesOption = None,
+    keep_hidden: KeepHiddenOption = False,
     finetune: Annotated[
         bool,
         typer.Option(
@@ -300,6 +307,7 @@ def train_command(
             joint=joint,
             reject=reject,
             go_without_promise=go_without_promise,
+            keep_hidden=keep_hidden,
         ),
     )
     if show_augmentations is not None:

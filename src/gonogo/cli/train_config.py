@@ -73,6 +73,7 @@ class RegionSection(Strict):
     roi_backbone: str | None = Field(default=None, examples=["resnet18"])
     roi_weights: str | None = Field(default=None, examples=["resnet18.safetensors"])
     zones: str | None = Field(default=None, examples=["zones.toml"])
+    keep_hidden: bool = False
 
 
 class FineTuningSection(Strict):

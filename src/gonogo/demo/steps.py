@@ -78,7 +78,7 @@ def draw_heatmaps(finished: Finished, dataset: Dataset, names: Sequence[str], fo
     for name in names:
         photograph, verdict = inspector.inspect_file(dataset.root / name)
         if photograph is not None:
-            drawn = overlay(photograph.frame, verdict, inspector.heat_scale)
+            drawn = overlay(photograph.frame, verdict, inspector.heat_scale, inspector.recipe.zones)
             write_beside(folder / f"{verdict.state}-{Path(name).stem}.jpg", images.encode_jpeg(drawn))
             pair = [images.crop_resize(each, Box.whole(each), TILE_WH) for each in (photograph.frame, drawn)]
             columns.append(np.vstack(pair))

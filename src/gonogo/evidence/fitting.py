@@ -17,8 +17,9 @@ from gonogo.evidence.judge import Weighted
 from gonogo.evidence.memory import FULL, TRIED, MemoryEvidence, MemorySize, draw_patches, fit_memory, pool_largest
 from gonogo.evidence.table import FeatureTable
 from gonogo.evidence.threads import one_blas_thread
-from gonogo.evidence.zoned import ZoneScale, fit_scales, kept_cells, scaled
+from gonogo.evidence.zoned import fit_scales, kept_cells, scaled
 from gonogo.progress import track
+from gonogo.zoning import ZoneScale
 
 FOLDS = 5
 LEAST_BAD_PARTS = 2

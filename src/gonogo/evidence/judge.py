@@ -13,8 +13,8 @@ from gonogo.evidence.context import ContextEvidence, pooled_vector
 from gonogo.evidence.grid import FeatureMap, joined
 from gonogo.evidence.kinds import DefectKinds
 from gonogo.evidence.memory import MemoryEvidence, pool_largest
-from gonogo.evidence.zoned import ABSENT, ZoneScale, zone_contributions, zone_vector
-from gonogo.zoning import LEFT_OUT, Numbers
+from gonogo.evidence.zoned import ABSENT, zone_contributions, zone_vector
+from gonogo.zoning import LEFT_OUT, Numbers, ZoneScale
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,13 @@ scores above zero. The score of the part is the highest of its zones. Cells that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm
 
 from gonogo.array_types import Bool, Float32, Float64, Int
 from gonogo.evidence.grid import FeatureMap, repeated, summed
-from gonogo.zoning import LEFT_OUT, Numbers
+from gonogo.zoning import LEFT_OUT, Numbers, ZoneScale
 
 CellMask = Bool[np.ndarray, "_rows _columns"]
 LEAST_SPREAD = 0.1
@@ -23,14 +22,6 @@ LEAST_SPREAD = 0.1
 differ must not decide every part."""
 ABSENT = -1e30
 """Score of a zone that has no cell in a window."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZoneScale:
-    """Scale of one zone: its score is ``factor * (pooled evidence + bias) + offset``."""
-
-    factor: float = 1.0
-    offset: float = 0.0
 
 
 def fit_scales(

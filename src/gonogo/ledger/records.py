@@ -53,6 +53,15 @@ class RowKind(StrEnum):
     TOMBSTONE = "tombstone"
 
 
+class ViewZone(Strict):
+    """The judgement of one inspect zone of a picture, or of the rest of the part."""
+
+    name: str
+    score: Finite
+    state: State
+    """What the part would be if this zone alone decided."""
+
+
 class View(Strict):
     """The verdict on one picture of a part."""
 
@@ -70,6 +79,8 @@ class View(Strict):
     kind_share: Finite | None = None
     box_xyxy: tuple[Finite, Finite, Finite, Finite] | None = None
     """The region that was judged, in frame pixels."""
+    zones: tuple[ViewZone, ...] = ()
+    """The inspect zones and the rest; empty without inspect zones. The one with the highest score decides."""
     timings_ms: Mapping[str, Finite] = Field(default_factory=dict)
 
     @classmethod
@@ -84,6 +95,7 @@ class View(Strict):
             kind=verdict.kind,
             kind_share=verdict.kind_share,
             box_xyxy=None if verdict.box is None else verdict.box.xyxy,
+            zones=tuple(ViewZone(name=zone.name, score=zone.score, state=zone.state) for zone in verdict.zones),
             timings_ms=dict(verdict.timings_ms),
         )
 

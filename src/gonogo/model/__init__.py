@@ -21,7 +21,7 @@ from gonogo.model.locator import (
     Scaling,
     Sightings,
 )
-from gonogo.model.network import SHARPNESS, FeatureNetwork, MapHead, Network, Pool, mean_vector, pool_map
+from gonogo.model.network import SHARPNESS, FeatureNetwork, HeadZones, MapHead, Network, Pool, mean_vector, pool_map
 from gonogo.model.own import OwnStack
 from gonogo.model.weights import batch_norms, load_backbone
 
@@ -35,6 +35,7 @@ __all__ = [
     "EdgesHead",
     "FeatureNetwork",
     "FeatureStack",
+    "HeadZones",
     "Locator",
     "LocatorHead",
     "MapHead",

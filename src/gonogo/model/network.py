@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gonogo.array_types import Float, UInt8
+from gonogo.array_types import Bool, Float, UInt8
 from gonogo.model.backbones import FeatureStack, Normalisation, Pixels, on_finest
 from gonogo.model.own import OwnStack
+from gonogo.zoning import LEFT_OUT, ZoneScale
 
 
 class Pool(StrEnum):
@@ -31,18 +33,36 @@ SHARPNESS = 2.0
 
 
 def pool_map(
-    defect_map: Float[Tensor, "batch rows columns"], pool: Pool, sharpness: float = SHARPNESS
+    defect_map: Float[Tensor, "batch rows columns"],
+    pool: Pool,
+    sharpness: float = SHARPNESS,
+    own: Bool[Tensor, "rows columns"] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Pool a map to one number per picture.
+    """Pool a map, or some of its cells, to one number per picture.
 
     ``lse`` is ``log(mean(exp(r m))) / r`` (Pinheiro and Collobert, 2015, equation 6), between mean and maximum.
     """
-    cells = defect_map.flatten(1)
+    cells = defect_map.flatten(1) if own is None else defect_map.flatten(1)[:, own.flatten()]
     if pool is Pool.MEAN:
         return cells.mean(1)
     if pool is Pool.MAX:
         return cells.amax(1)
     return (torch.logsumexp(sharpness * cells, 1) - math.log(cells.shape[1])) / sharpness
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadZones:
+    """The zones of a map."""
+
+    numbers: UInt8[Tensor, "rows columns"]
+    """Zone of every cell, see `gonogo.zoning.zone_numbers`."""
+    scales: tuple[ZoneScale, ...] = (ZoneScale(),)
+    """Scales of the zones by their numbers; a single one, which changes nothing, if there are only ignore zones."""
+
+    @property
+    def kept(self) -> Bool[Tensor, "rows columns"]:
+        """The cells that are not left out."""
+        return self.numbers != LEFT_OUT
 
 
 class MapHead(nn.Module):
@@ -58,6 +78,8 @@ class MapHead(nn.Module):
         self.conv = nn.Conv2d(channels, 1, kernel_size=1, bias=False)
         self.context = nn.Linear(channels, 1, bias=False) if context else None
         self.bias = nn.Parameter(torch.zeros(1))
+        self.zones: HeadZones | None = None
+        """Zones of a part, which count for whole, unchanged pictures: in evaluation, not in training."""
         nn.init.zeros_(self.conv.weight)
         if self.context is not None:
             nn.init.zeros_(self.context.weight)
@@ -66,10 +88,37 @@ class MapHead(nn.Module):
         self, *maps: Float[Tensor, "batch _ _ _"]
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch _ _"]]:
         """Map feature maps, joined or separate, to scores and defect maps (without the bias)."""
+        zones, defect_map = None if self.training else self.zones, self.full(*maps)
+        if zones is None:
+            return pool_map(defect_map, self.pool) + self.bias, defect_map
+        return self.zone_scores(defect_map).amax(1), self._shown(defect_map, zones)
+
+    def full(self, *maps: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _"]:
+        """Compute the defect map with the context, without the scales of zones."""
         defect_map = self.local(*maps)
-        if self.context is not None:
-            defect_map = defect_map + self.context(mean_vector(maps))[:, :, None]
-        return pool_map(defect_map, self.pool) + self.bias, defect_map
+        if self.context is None:
+            return defect_map
+        kept = None if self.training or self.zones is None else self.zones.kept.to(defect_map.device)
+        whole: Tensor = self.context(mean_vector(maps, kept))
+        return defect_map + whole[:, :, None]
+
+    def zone_scores(self, defect_map: Float[Tensor, "batch rows columns"]) -> Float[Tensor, "batch zones"]:
+        """Score of every zone: the pooled map of its cells plus the bias, on the scale of the zone."""
+        assert self.zones is not None, "only asked for with zones"
+        numbers = self.zones.numbers.to(defect_map.device)
+        scores = [
+            scale.factor * (pool_map(defect_map, self.pool, own=numbers == number) + self.bias) + scale.offset
+            for number, scale in enumerate(self.zones.scales, start=1)
+        ]
+        return torch.stack(scores, dim=1)
+
+    def _shown(self, defect_map: Float[Tensor, "batch rows columns"], zones: HeadZones) -> Tensor:
+        """The map times the factor of each zone; cells that are left out have the lowest value of the others."""
+        factors = torch.tensor([1.0, *(scale.factor for scale in zones.scales)], dtype=defect_map.dtype)
+        shown = defect_map * factors.to(defect_map.device)[zones.numbers.long().to(defect_map.device)]
+        kept = zones.kept.to(defect_map.device)
+        coldest = shown.flatten(1)[:, kept.flatten()].amin(1)[:, None, None]
+        return torch.where(kept, shown, coldest)
 
     def local(self, *maps: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _"]:
         """Compute the defect map without the context.
@@ -82,9 +131,18 @@ class MapHead(nn.Module):
         return torch.stack(on_finest(parts)).sum(0).squeeze(1) if len(parts) > 1 else parts[0].squeeze(1)
 
 
-def mean_vector(maps: Sequence[Float[Tensor, "batch _ _ _"]]) -> Float[Tensor, "batch channels"]:
-    """Mean over each feature map, concatenated."""
-    return torch.cat([each.mean((2, 3)) for each in maps], dim=1)
+def mean_vector(
+    maps: Sequence[Float[Tensor, "batch _ _ _"]], kept: Bool[Tensor, "rows columns"] | None = None
+) -> Float[Tensor, "batch channels"]:
+    """Mean over each feature map, or over its cells that are mostly kept, concatenated."""
+    if kept is None:
+        return torch.cat([each.mean((2, 3)) for each in maps], dim=1)
+    means = []
+    for each in maps:
+        share = functional.interpolate(kept[None, None].to(each.dtype), size=each.shape[2:], mode="area")
+        counted = (share >= 0.5).to(each.dtype) if bool((share >= 0.5).any()) else torch.ones_like(share)
+        means.append((each * counted).sum((2, 3)) / counted.sum())
+    return torch.cat(means, dim=1)
 
 
 class Normalise(nn.Module):
@@ -128,10 +186,13 @@ class Network(nn.Module):
         self.features = features
         self.head = head
 
-    def forward(
-        self, pictures: UInt8[Tensor, "batch height width 3"]
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch rows columns"], Float[Tensor, "batch channels"]]:
-        """Map pictures to scores, defect maps and mean-pooled feature vectors."""
+    def forward(self, pictures: UInt8[Tensor, "batch height width 3"]) -> tuple[Tensor, ...]:
+        """Map pictures to scores, defect maps, mean-pooled feature vectors, and with inspect zones their scores."""
         maps = self.features.maps(pictures)
         score, defect_map = self.head(*maps)
-        return score, defect_map, mean_vector(maps)
+        zones = None if self.training else self.head.zones
+        vector = mean_vector(maps, None if zones is None else zones.kept)
+        if zones is None or len(zones.scales) == 1:
+            return score, defect_map, vector
+        local = self.head.full(*maps)
+        return score, defect_map, vector, self.head.zone_scores(local)

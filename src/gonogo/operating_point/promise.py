@@ -71,6 +71,8 @@ class Promise:
     """Largest share of ordinary parts that the out-of-distribution check may send to review; ``None`` disables it."""
     merge_near_duplicates: bool = False
     """Whether near-duplicate calibration pictures count as one part."""
+    keep_hidden: bool = False
+    """Whether bad parts whose whole defect lies in an ignore zone are judged as they are, instead of refused."""
     valid_days: float | None = DEFAULT_DAYS
     """How long the certificate is valid, in days; ``None`` for no limit."""
     valid_parts: int | None = None

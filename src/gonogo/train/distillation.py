@@ -266,7 +266,7 @@ def validate(network: Network, targets: DistillationSet, hyperparameters: Distil
     total = 0.0
     with torch.no_grad():
         for chosen in np.array_split(np.arange(len(targets.bad)), math.ceil(len(targets.bad) / VALIDATED_AT_ONCE)):
-            score, defect_map, _ = network(torch.from_numpy(targets.pictures[chosen, 0]))
+            score, defect_map = network(torch.from_numpy(targets.pictures[chosen, 0]))[:2]
             loss = _loss(score, defect_map, network.head.bias, targets, chosen, np.zeros_like(chosen), hyperparameters)
             total += float(loss) * len(chosen)
     return total / len(targets.bad) if math.isfinite(total) else math.inf

@@ -224,7 +224,8 @@ def fit_scale_and_bias(
     """Fit the scale (at most 1) and the bias of the head's map with the lowest loss on val.
 
     An overfitted network is overconfident. That does not show how well it separates good from bad parts and must not
-    decide which epoch is kept. The scale and bias of a fitted head also come from val.
+    decide which epoch is kept. The scale and bias of a fitted head also come from val. Cells in ignore zones are not
+    pooled.
 
     Args:
         network: The network; left in evaluation mode.
@@ -239,9 +240,10 @@ def fit_scale_and_bias(
     maps = torch.cat(in_order(mine, ranks))
     if not maps.isfinite().all():
         return ScaleAndBias(val_loss=math.inf)
+    kept = None if network.head.zones is None else network.head.zones.kept
     found = []
     for scale in SOFTER:
-        bias, loss = best_bias(pool_map(scale * maps, network.head.pool).double().numpy(), bad)
+        bias, loss = best_bias(pool_map(scale * maps, network.head.pool, own=kept).double().numpy(), bad)
         found.append(ScaleAndBias(val_loss=loss, scale=scale, bias=bias))
     return of_first(min(found, key=lambda each: each.val_loss), ranks)
 

@@ -19,7 +19,7 @@ from gonogo.schema import Frame
 from gonogo.sheet import GAP, Panel, PanelRow, draw_sheet, write_sheet
 from gonogo.source import TrainingSource
 from gonogo.workflow.options import TrainingOptions
-from gonogo.workflow.region import find_regions
+from gonogo.workflow.region import find_regions, margin_of
 from gonogo.workflow.training import USUAL_WH
 from gonogo.workflow.training_sheet import SHOWN, chosen_samples, title_of
 
@@ -53,11 +53,14 @@ def write_augmentation_sheet(dataset: Dataset, options: TrainingOptions, path: P
     samples = chosen_samples(dataset.split(Split.TRAIN), most)[:most]
     if not samples:
         raise InputError(f"{dataset.root}: expected labelled pictures in split train, found none.")
-    regions = None
+    regions, margin = None, 0.0
     if options.roi != "none":
-        regions = find_regions(roi.open_roi(Path(options.roi)), dataset, samples)
+        search = roi.open_roi(Path(options.roi))
+        regions, margin = find_regions(search, dataset, samples), margin_of(search)
         samples = [sample for sample in samples if sample.file_name in regions]
-    source = TrainingSource(dataset=dataset, size_wh=_input_size(options), regions=regions)
+    source = TrainingSource(
+        dataset=dataset, size_wh=_input_size(options), regions=regions, margin=margin, zones=options.zones
+    )
     width, height = source.size_wh
     rows = [PanelRow(title=f"Training pictures of {width} x {height} pixels: {describe(options.augmentation)}")]
     for sample, pictures in _views(source, samples, options):

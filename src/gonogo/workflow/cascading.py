@@ -172,9 +172,10 @@ def _rule(
 def _map_unit(student: Inspector, teacher: Inspector) -> tuple[float, float | None]:
     """Scale and offset that convert the student's map to the heat scale of the teacher.
 
-    ``(1, None)`` if the cells of both maps are logits and need no conversion.
+    ``(1, None)`` if the cells of both maps are logits and need no conversion; those of inspect zones are not.
     """
-    if not any(each.bundle.manifest.classifier.evidence for each in (student, teacher)):
+    stated = [each.bundle.manifest.classifier for each in (student, teacher)]
+    if not any(each.evidence or each.zones for each in stated):
         return 1.0, None
     own, wanted = student.heat_scale, teacher.heat_scale
     scale = (wanted.hot - wanted.cold) / (own.hot - own.cold)
@@ -209,6 +210,11 @@ def _require_fit(student: Inspector, teacher: Inspector) -> None:
         raise InputError(
             f"{student.path} judges pictures {_reduced(student.recipe)}, {teacher.path} {_reduced(teacher.recipe)}. "
             f"Both must use the same size: distill with the --reduction of the teacher."
+        )
+    if student.recipe.zones != teacher.recipe.zones:
+        raise InputError(
+            f"{student.path} and {teacher.path} have different zones. Both must ignore and inspect the same: train or "
+            "distill the student with the zones of the teacher."
         )
     finders = [
         (each.recipe.roi, [(each.path / name).read_bytes() for name in ROI_FILES if (each.path / name).is_file()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from gonogo.files import folder_beside
 from gonogo.inspector import Inspector
 from gonogo.model import FeatureNetwork, MapHead, Network, Normalisation, Pool, architecture, load_backbone
 from gonogo.operating_point import worst_per_part
+from gonogo.progress import console
 from gonogo.schema import Label, Scores
 from gonogo.signing import NOT_REQUIRED
 from gonogo.source import TrainingSource
@@ -43,10 +44,11 @@ from gonogo.workflow.comparing import (
     require_same_data,
     require_whole_regions,
 )
-from gonogo.workflow.fine_tuned import built_network
+from gonogo.workflow.fine_tuned import built_network, set_zones
 from gonogo.workflow.region import copy_roi
 from gonogo.workflow.sealing import fill_bundle, plain
 from gonogo.workflow.training import make_source, require_resolution
+from gonogo.zoning import zone_names, zones_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +119,12 @@ def distill_bundle(
     require_trainable(dataset)
     require_same_data(dataset, teacher)
     search = None if teacher.recipe.roi == "none" else teacher.roi
-    source = make_source(dataset, search, options.size_wh or teacher.recipe.size_wh)
+    options = _where_zones_stay(teacher, options)
+    source = make_source(dataset, search, options.size_wh or teacher.recipe.size_wh, teacher.recipe.zones)
     reduction = options.reduction or teacher.recipe.reduction
     require_resolution(source, reduction, teacher.recipe.roi)
     network = _student(source, options)
+    set_zones(network, source, (0.0, 0.0))
     work = out.with_name(f"{out.name}.work")
     train, val = _distillation_sets(teacher, source, network, options)
     history = train_student(network, train, val, options.recipe, seed=options.seed, work=work)
@@ -146,6 +150,25 @@ def distill_bundle(
     return Distilled(bundle=Inspector.load(out, policy=NOT_REQUIRED).bundle, compared=compared, history=history)
 
 
+def _where_zones_stay(teacher: Inspector, options: DistillingOptions) -> DistillingOptions:
+    """With zones, train on unchanged pictures: the teacher knows where the zones are only there.
+
+    Raises:
+        InputError: the teacher has inspect zones, whose scores a student with one score cannot learn.
+    """
+    if names := zone_names(teacher.recipe.zones):
+        raise InputError(
+            f"{teacher.path}: expected a bundle without inspect zones, found {', '.join(names)}. "
+            "A small network with inspect zones is trained on the data: gonogo train --zones, or quantize this bundle."
+        )
+    if not zones_digest(teacher.recipe.zones):
+        return options
+    still = replace(options.augmentation, crops=1, rotations=1, flips=False, window=None)
+    if still != options.augmentation:
+        console.print("The bundle has ignore zones: the student is trained on pictures without crops and rotations.")
+    return replace(options, augmentation=still)
+
+
 def _student(source: TrainingSource, options: DistillingOptions) -> Network:
     """The pretrained backbone with an untrained head."""
     torch.manual_seed(options.seed)
@@ -169,10 +192,10 @@ def _distillation_sets(
         threads=machine.threads,
         many=True,
     )
-    shown = TrainingSource(dataset=source.dataset, size_wh=teacher.recipe.size_wh, regions=source.regions)
+    shown = replace(source, size_wh=teacher.recipe.size_wh)
     width, height = source.size_wh
     with torch.no_grad():
-        _, defect_map, _ = network(torch.zeros(1, height, width, 3, dtype=torch.uint8))
+        defect_map = network(torch.zeros(1, height, width, 3, dtype=torch.uint8))[1]
 
     def watch(samples: tuple[Sample, ...], augmentation: Augmentation) -> TeacherOutput:
         cache = machine.cache_dir / "features"

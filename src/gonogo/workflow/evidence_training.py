@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,7 +29,6 @@ from gonogo.evidence import (
     out_of_fold,
 )
 from gonogo.evidence.cells import SHARPNESS
-from gonogo.evidence.zoned import ZoneScale
 from gonogo.manifest import Classifier, Evidence, ZoneBias
 from gonogo.progress import console
 from gonogo.runtime import Graph, Picture
@@ -37,7 +37,7 @@ from gonogo.source import TrainingSource, labels, masked
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.picture_size import clearly_better, sizes_to_try, usual_region_wh
 from gonogo.workflow.sealing import Built, Unseen
-from gonogo.zoning import zone_names
+from gonogo.zoning import Numbers, ZoneScale, zone_names
 
 USUAL_WH = (224, 224)
 MOST_TRIED_PICTURES = 240
@@ -127,14 +127,22 @@ def check_evidence(
     return check_pictures(weighted, backbone, graph, source.plain(list(_alternating(samples))[:PARITY_PICTURES]))
 
 
-def check_pictures(weighted: Weighted, backbone: Backbone, graph: Graph, pictures: Iterable[Picture]) -> float:
-    """Like `check_evidence`, on pictures at the input size of the network."""
+def check_pictures(
+    weighted: Weighted,
+    backbone: Backbone,
+    graph: Graph,
+    pictures: Iterable[Picture],
+    numbers: Iterable[Numbers | None] | None = None,
+) -> float:
+    """Like `check_evidence`, on pictures at the input size of the network, with zones also those of windows' cells."""
     worst = 0.0
-    for picture in pictures:
-        found = graph(picture)
-        expected = judge_reference(weighted, backbone.reference(picture))
+    for picture, cells in zip(pictures, numbers or itertools.repeat(None), strict=False):
+        found = graph(picture, None if cells is None else np.ascontiguousarray(cells))
+        expected = judge_reference(weighted, backbone.reference(picture), cells)
         for difference in (expected.score - found["score"][0], np.abs(expected.heatmap - found["heatmap"][0]).max()):
             worst = float(np.maximum(worst, abs(difference)))  # propagates NaN
+        if expected.zone_scores:
+            worst = float(np.maximum(worst, np.abs(np.array(expected.zone_scores) - found["zones"][0]).max()))
         if expected.defect_kinds is not None:
             worst = float(np.maximum(worst, np.abs(expected.defect_kinds - found["kinds"][0]).max()))
     if not worst <= PARITY_TOLERANCE:

@@ -13,21 +13,24 @@ from gonogo import runtime
 from gonogo.array_types import Float64
 from gonogo.dataset import Sample, Split
 from gonogo.dataset.splits import deal_folds
+from gonogo.evidence import part_numbers
 from gonogo.evidence.blend import balanced_losses
+from gonogo.evidence.zoned import fit_scales
 from gonogo.export import check_parity, export_classifier, network_shift
 from gonogo.manifest import Classifier
-from gonogo.model import SHARPNESS, Network, architecture
+from gonogo.model import SHARPNESS, HeadZones, Network, architecture
 from gonogo.progress import console, track
 from gonogo.ranks import ALONE, Ranks, ShareDoneError
 from gonogo.runtime import Picture
 from gonogo.schema import Label
 from gonogo.source import TrainingSource, labels
 from gonogo.train import fine_tune, training_device
-from gonogo.workflow.evidence_training import USUAL_WH, train_evidence
+from gonogo.workflow.evidence_training import USUAL_WH, train_evidence, zone_biases
 from gonogo.workflow.fitting import resolve_options, train_frozen
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.picture_size import clearly_better
 from gonogo.workflow.sealing import Built, Unseen
+from gonogo.zoning import ZoneScale, require_cells, sensitivities, zone_names
 
 LEAST_COMPARED = 5
 """Fewest pictures of each class for a comparison with the frozen backbone."""
@@ -101,6 +104,8 @@ def _fine_tuned(
     side = architecture(options.backbone).side if options.own is None else USUAL_WH[0]
     source = replace(source, size_wh=options.size_wh or (side, side))
     network, head = train_frozen(source, options)
+    shift_xy = _zone_shift(network, source, None if head.cells is None else head.cells.shift_xy)
+    set_zones(network, source, shift_xy or (0.0, 0.0))
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
     history = fine_tune(
         network,
@@ -117,10 +122,46 @@ def _fine_tuned(
     )
     if not ranks.first:
         raise ShareDoneError
+    scale_zones(network, source, val)
     # The head was trained with this shift; fine-tuning may have changed the shift of the features.
-    shift_xy = None if head.cells is None else head.cells.shift_xy
     made = (options.backbone, options.weights) if options.own is None else (options.own.name, options.own.weights)
     return built_network(network, source, *made, shift_xy=shift_xy), history
+
+
+def _zone_shift(
+    network: Network, source: TrainingSource, known: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    """The shift that the zones of a map's cells are found with, if there are zones or it is known."""
+    return network_shift(network.features, source.size_wh) if known is None and source.zones else known
+
+
+def set_zones(network: Network, source: TrainingSource, shift_xy: tuple[float, float]) -> None:
+    """Let a network pool the cells of the zones of a part only, in whole, unchanged pictures.
+
+    Raises:
+        InputError: A zone lies outside the inspected region, or nothing is left to inspect.
+    """
+    width, height = source.size_wh
+    with torch.no_grad():
+        shown = network.features.maps(torch.zeros(1, height, width, 3, dtype=torch.uint8))
+        rows, columns = network.head.local(*shown).shape[1:]
+    numbers = source.numbers((int(rows), int(columns)), shift_xy)
+    if numbers is None:
+        return
+    require_cells(numbers, source.zones, source.margin, source.size_wh)
+    scales = tuple(ZoneScale() for _ in zone_names(source.zones)) or (ZoneScale(),)
+    network.head.zones = HeadZones(numbers=torch.from_numpy(numbers.copy()), scales=scales)
+
+
+def scale_zones(network: Network, source: TrainingSource, samples: Sequence[Sample]) -> None:
+    """Fit the scale of every inspect zone on good parts, see `gonogo.evidence.zoned.fit_scales`."""
+    zones = network.head.zones
+    if zones is None or len(zones.scales) == 1:
+        return
+    with torch.no_grad():
+        scores = np.stack([network(torch.from_numpy(each[None]))[3][0].numpy() for each in source.plain(samples)])
+    scales = fit_scales(scores.astype(np.float64), labels(samples), part_numbers(samples), sensitivities(source.zones))
+    network.head.zones = replace(zones, scales=scales)
 
 
 def built_network(
@@ -134,6 +175,7 @@ def built_network(
 
     with torch.no_grad():
         scores = np.array([float(network(torch.from_numpy(picture[None]))[0][0]) for picture in source.plain(val)])
+    scales = () if network.head.zones is None else network.head.zones.scales
     return Built(
         graph=export_classifier(network, source.size_wh, labels=(Label.GOOD.value, Label.BAD.value)),
         source=source,
@@ -145,6 +187,7 @@ def built_network(
             bias=float(network.head.bias.detach()),
             weights=Path(weights).name,
             context=network.head.context is not None,
+            zones=zone_biases(source.zones, scales if len(scales) > 1 else (), float(network.head.bias.detach())),
         ),
         shift_xy=shift_xy or network_shift(network.features, source.size_wh),
         check=lambda graph: check_parity(network, graph, pictures()),

@@ -15,6 +15,7 @@ from gonogo import runtime
 from gonogo.array_types import Float32, UInt8
 from gonogo.bundle import Bundle
 from gonogo.certification import Certified
+from gonogo.config import Zone
 from gonogo.dataset import Dataset, Sample, Split, require_trainable
 from gonogo.dataset.judged import refuse_redealt
 from gonogo.errors import InputError, ParityError, UnfitError
@@ -47,6 +48,7 @@ from gonogo.workflow.options import LocatorOptions, Promise
 from gonogo.workflow.region import IDENTITY, keep_roi
 from gonogo.workflow.sealing import Built, Unseen, fill_bundle
 from gonogo.workflow.training import make_source
+from gonogo.zoning import zone_names
 
 COMPARED_PICTURES = 16
 """Number of val pictures on which the scores are compared with those of the framework."""
@@ -82,6 +84,7 @@ def import_model(
     *,
     map_layer: str | None = None,
     roi: str = "none",
+    zones: tuple[Zone, ...] = (),
     promise: Promise | None = None,
     overwrite: bool = False,
 ) -> ImportedBundle:
@@ -97,6 +100,7 @@ def import_model(
         declared: Preprocessing, classes and head.
         map_layer: Feature map for a fitted heat map, see `gonogo.workflow.fitted_map`; default the map in closed form.
         roi: ``none`` or the path of a ROI config.
+        zones: Ignore zones. They are blanked before the network; what it pools is not changed.
         promise: What to certify; default `Promise()`.
         overwrite: Replace an existing bundle once the new one is complete.
 
@@ -109,6 +113,11 @@ def import_model(
         raise InputError(f"{out}: already exists. Choose another --out, or pass --overwrite.")
     if roi == "learned":
         raise InputError("--roi: expected none or the path of a ROI config. Make one with: gonogo roi tune")
+    if names := zone_names(zones):
+        raise InputError(
+            f"--zones: expected ignore zones only, found {', '.join(names)}. An imported network has one score for the "
+            "whole part; train a network to inspect zones by themselves: gonogo train --zones"
+        )
     require_trainable(dataset, good_only=True)
     refuse_redealt(dataset)
     with console.status(f"reading {model.name}"):
@@ -116,7 +125,7 @@ def import_model(
         net = imported_net(opened, declared)
     work = out.with_name(f"{out.name}.work")
     search = keep_roi(roi, dataset, work / "roi", LocatorOptions())
-    source = make_source(dataset, search, net.declared.frame_wh)
+    source = make_source(dataset, search, net.declared.frame_wh, zones)
     built = _built(opened, net, source, map_layer)
     with folder_beside(out, replace=overwrite) as partial:
         if search is not None:

@@ -93,6 +93,11 @@ def place_roi(source: str, dataset: Dataset, folder: Path, options: LocatorOptio
     return roi.open_roi(folder / roi.RECIPE)
 
 
+def margin_of(search: Roi) -> float:
+    """Margin of the regions that a search finds, as a share of the part's size."""
+    return 0.0 if search.recipe is None else search.recipe.margin
+
+
 def _labelled(search: Roi, sample: Sample) -> Region | None:
     place = None if search.recipe is None else labelled_place(search.recipe, sample)
     return None if place is None else place.region

@@ -23,13 +23,14 @@ from gonogo.evidence import (
     part_numbers,
     store_features,
 )
+from gonogo.evidence.table import ZonedCells
 from gonogo.images.geometry import scaled_region, side_lengths
 from gonogo.inspector import Inspector
 from gonogo.prefetch import prefetch
 from gonogo.progress import console, track
 from gonogo.runtime import Picture
 from gonogo.schema import Frame, Label
-from gonogo.source import SourceView, TrainingSource, generator_of, load_pair
+from gonogo.source import SourceView, TrainingSource, generator_of
 from gonogo.tiling import Grid, cut_windows, grid_of
 from gonogo.workflow.evidence_training import (
     PARITY_PICTURES,
@@ -42,11 +43,14 @@ from gonogo.workflow.evidence_training import (
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.picture_size import CELL, usual_region_wh
 from gonogo.workflow.sealing import Built, Unseen
+from gonogo.zoning import LEFT_OUT, Numbers, require_cells, sensitivities, zone_numbers, zones_digest
 
 USUAL_SIDE = 320
 """Default side of a window in pixels, if the region is large enough."""
 MOST_WINDOWS = 1200
 """Maximum number of training windows, at most half of them bad; if there are more, a random subset is used."""
+MOST_LEFT_OUT = 0.9
+"""Largest share of the cells of a training window that ignore zones leave out."""
 LEAST_MARKED = 64
 """Fewest marked pixels for a window to be bad; the rim of a defect alone is not enough. If no window of a picture has
 as many, the one with the most is bad."""
@@ -73,12 +77,35 @@ class WindowSource:
 
     def upright(self, sample: Sample) -> tuple[Picture, Grid]:
         """The upright region of a sample, and its windows."""
-        return self._upright(sample, self.source.dataset.load(sample))
+        return self._upright(sample, self.source.load(sample))
 
     def marks(self, sample: Sample) -> tuple[Picture, Grid] | None:
         """The mask of a bad sample, 255 inside and 0 outside, cut like its picture; ``None`` if it has none."""
-        mask = load_pair(self.source.dataset, sample)[1]
+        mask = self.source.load_pair(sample)[1]
         return None if mask is None else self._upright(sample, mask)
+
+    def numbers(self, grid: Grid, shift_xy: tuple[float, float] = (0.0, 0.0)) -> Numbers | None:
+        """Zone of every cell of an upright region; ``None`` without zones."""
+        width, height = grid.size_wh
+        shape = (height // CELL_PX, width // CELL_PX)
+        return zone_numbers(self.source.zones, self.source.margin, grid.size_wh, shape, shift_xy)
+
+    def of_windows(self, cuts: Sequence[Cut], shift_xy: tuple[float, float]) -> list[Numbers | None]:
+        """Zone of every cell of the chosen windows, in order."""
+        found: list[Numbers | None] = []
+        for cut in cuts:
+            numbers = self.numbers(cut.grid, shift_xy)
+            found += [None if numbers is None else numbers[cut.grid.cells(number)] for number in cut.chosen]
+        return found
+
+    def to_judge(self, grid: Grid) -> list[int]:
+        """Indices of the windows of which ignore zones leave out at most `MOST_LEFT_OUT`."""
+        numbers = self.numbers(grid)
+        return [
+            index
+            for index in range(len(grid.corners))
+            if numbers is None or (numbers[grid.cells(index)] == LEFT_OUT).mean() <= MOST_LEFT_OUT
+        ]
 
     def pictures(self, cuts: Sequence[Cut]) -> Iterator[Picture]:
         """The chosen windows of every picture, in order."""
@@ -89,8 +116,8 @@ class WindowSource:
         width, height = self.window_wh
 
         def make(cut: Cut) -> list[SourceView]:
-            dataset, sample = self.source.dataset, cut.sample
-            frame, mask = load_pair(dataset, sample) if masks else (dataset.load(sample), None)
+            source, sample = self.source, cut.sample
+            frame, mask = source.load_pair(sample) if masks else (source.load(sample), None)
             pictures = _chosen(self._upright(sample, frame)[0], cut)
             if mask is None:
                 marks = [np.zeros((height, width), np.uint8) if masks else None] * len(pictures)
@@ -154,7 +181,9 @@ def train_tiled(source: TrainingSource, options: TrainingOptions, tiling: Tiling
         source=best.source,
         classifier=described(best, weighted, aurocs),
         shift_xy=best.shift_xy,
-        check=lambda graph: check_pictures(weighted, best.backbone, graph, windows.pictures(shown)),
+        check=lambda graph: check_pictures(
+            weighted, best.backbone, graph, windows.pictures(shown), windows.of_windows(shown, best.shift_xy)
+        ),
         unseen=_unseen(best.table, aurocs),
         facts={
             "auroc_on_parts_left_out": dict(aurocs),
@@ -194,11 +223,14 @@ def choose_windows(windows: WindowSource, samples: Sequence[Sample], *, seed: in
     def cut_marked(sample: Sample) -> Cut:
         found = windows.marks(sample)
         assert found is not None, "only called for samples with a mask"
-        return Cut(sample=sample, grid=found[1], chosen=bad_windows(*found))
+        judged = windows.to_judge(found[1])
+        return Cut(
+            sample=sample, grid=found[1], chosen=tuple(number for number in bad_windows(*found) if number in judged)
+        )
 
     def cut_good(sample: Sample) -> Cut:
         grid = windows.upright(sample)[1]
-        drawn = generator_of(seed, sample).permutation(len(grid.corners))[:each]
+        drawn = generator_of(seed, sample).permutation(windows.to_judge(grid))[:each]
         return Cut(sample=sample, grid=grid, chosen=tuple(sorted(map(int, drawn))))
 
     found = [
@@ -285,7 +317,10 @@ def _try(backbone: Backbone, windows: WindowSource, cuts: Sequence[Cut], options
     bad = np.repeat([int(cut.sample.label is Label.BAD) for cut in cuts], counts)
     masks = bool(options.masks and bad.any())
     views = windows.views(cuts, masks=masks)
-    stored = store_features(graph, views, sum(counts), scratch, message, shift_xy=shift_xy if masks else None)
+    zoned = _zoned(windows, cuts, shift_xy)
+    stored = store_features(
+        graph, views, sum(counts), scratch, message, shift_xy=shift_xy if masks else None, zoned=zoned
+    )
     table = FeatureTable(
         vectors=stored.vectors,
         joined=stored.joined,
@@ -294,6 +329,9 @@ def _try(backbone: Backbone, windows: WindowSource, cuts: Sequence[Cut], options
         groups=tuple(np.repeat(part_numbers([cut.sample for cut in cuts]), counts).tolist()),
         targets=stored.targets,
         defects=tuple(cut.sample.defect for cut in cuts for _ in cut.chosen),
+        numbers=zoned.numbers,
+        sensitivities=zoned.sensitivities,
+        zone_vectors=stored.zone_vectors,
     )
     return Trial(
         backbone=backbone,
@@ -302,6 +340,22 @@ def _try(backbone: Backbone, windows: WindowSource, cuts: Sequence[Cut], options
         table=table,
         tried=out_of_fold(table, seed=options.seed),
     )
+
+
+def _zoned(windows: WindowSource, cuts: Sequence[Cut], shift_xy: tuple[float, float]) -> ZonedCells:
+    """The zones of the cells of all chosen windows.
+
+    Raises:
+        InputError: A zone lies outside the inspected region, or nothing is left to inspect.
+    """
+    zones, margin = windows.source.zones, windows.source.margin
+    if not zones_digest(zones):
+        return ZonedCells()
+    whole = windows.numbers(cuts[0].grid, shift_xy)
+    assert whole is not None, "there are zones"
+    require_cells(whole, zones, margin, cuts[0].grid.size_wh)
+    found = [each for each in windows.of_windows(cuts, shift_xy) if each is not None]
+    return ZonedCells(numbers=np.stack(found), sensitivities=sensitivities(zones))
 
 
 def _loss(trial: Trial) -> float:

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from gonogo.bundle import Bundle
 from gonogo.certification import Certified
+from gonogo.certification.hidden import refuse_hidden_defects
 from gonogo.config import Reduction, Zone
 from gonogo.dataset import Dataset, Split, require_trainable
 from gonogo.dataset.judged import refuse_redealt
@@ -19,13 +20,13 @@ from gonogo.files import folder_beside
 from gonogo.images.geometry import side_lengths
 from gonogo.inspector import Inspector
 from gonogo.ranks import ALONE, Ranks
-from gonogo.roi import Roi
+from gonogo.roi import Roi, WholeRoi
 from gonogo.signing import NOT_REQUIRED
 from gonogo.source import TrainingSource
 from gonogo.workflow.evidence_training import train_evidence
 from gonogo.workflow.made_with import write_made_with
 from gonogo.workflow.options import TrainingOptions
-from gonogo.workflow.region import IDENTITY, find_regions, keep_roi
+from gonogo.workflow.region import IDENTITY, find_regions, keep_roi, margin_of
 from gonogo.workflow.sealing import Approve, Unseen, fill_bundle, method_of, plain
 from gonogo.workflow.tiled_training import report_windows, train_tiled
 from gonogo.workflow.training_sheet import write_training_sheet
@@ -97,6 +98,7 @@ def train_inspector(
     dataset = with_levels(dataset)
     work = out.with_name(f"{out.name}.work" if ranks.first else f"{out.name}.work-{ranks.rank}")
     search = keep_roi(options.roi, dataset, work / "roi", options.locator)
+    refuse_hidden_defects(dataset, search or WholeRoi(), options.zones, keep=options.promise.keep_hidden)
     source = make_source(dataset, search, options.size_wh or USUAL_WH, options.zones)
     history: list[dict[str, float]] = []
     if options.tiling is not None:
@@ -158,8 +160,7 @@ def make_source(
     )
     left = replace(dataset, samples=kept)
     require_trainable(left, good_only=True)
-    margin = 0.0 if search.recipe is None else search.recipe.margin
-    return TrainingSource(dataset=left, size_wh=size_wh, regions=regions, margin=margin, zones=zones)
+    return TrainingSource(dataset=left, size_wh=size_wh, regions=regions, margin=margin_of(search), zones=zones)
 
 
 def require_resolution(source: TrainingSource, reduction: Reduction, method: str) -> None:

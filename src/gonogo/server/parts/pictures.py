@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 
 from gonogo import bundle, images
+from gonogo.config import Zone
 from gonogo.errors import GonogoError
 from gonogo.heatmap import HeatScale, overlay
 from gonogo.images import Photograph
@@ -109,12 +110,13 @@ class PartPictures:
         small, factor = smaller_picture(photograph.frame, width)
         box = None if shown.box_xyxy is None else Box.from_xyxy(shown.box_xyxy)
         judged, scale = Verdict(state=shown.state, score=shown.score, reason=shown.reason, region=box), _NO_SCALE
+        zones: tuple[Zone, ...] = ()
         if inspector is not None:
             again = self._judge(inspector, shown, photograph)
-            judged = replace(judged, region=again.region, heatmap=again.heatmap, shift_xy=again.shift_xy)
-            scale = inspector.heat_scale
+            judged = replace(again, state=shown.state, score=shown.score, reason=shown.reason)
+            scale, zones = inspector.heat_scale, inspector.recipe.zones
         region = None if judged.region is None else _scaled(judged.region, factor)
-        return images.encode_jpeg(overlay(small, replace(judged, region=region), scale), quality=85)
+        return images.encode_jpeg(overlay(small, replace(judged, region=region), scale, zones), quality=85)
 
     def _remember(self, key: tuple[object, ...], drawn: bytes) -> None:
         with self._remembering:

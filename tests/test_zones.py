@@ -1,0 +1,234 @@
+"""Zones from recipe to verdict: what is blanked reaches no network, on no path, and each zone has its own judgement."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gonogo import bundle, images
+from gonogo.certification import recertify
+from gonogo.config import IgnoreZone, InspectZone, Tiling, Zone
+from gonogo.dataset import Dataset
+from gonogo.errors import BundleError, InputError
+from gonogo.evidence import pool
+from gonogo.inspector import Inspector
+from gonogo.schema import Box, Frame, State, Verdict
+from gonogo.workflow import TrainingOptions, train_inspector
+
+CODE = IgnoreZone(kind="ignore", name="date code", polygon=((0.1, 0.55), (0.6, 0.55), (0.6, 0.95), (0.1, 0.95)))
+LEFT = InspectZone(
+    kind="inspect", name="left", polygon=((0.0, 0.0), (0.4, 0.0), (0.4, 1.0), (0.0, 1.0)), sensitivity=0.2
+)
+SIZE_WH = (96, 64)
+
+
+@pytest.fixture(scope="module")
+def make(discs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    made: dict[str, Path] = {}
+
+    def train(name: str, *zones: Zone, **options: object) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("zoned") / f"{name}.inspector"
+            wanted = TrainingOptions(size_wh=SIZE_WH, zones=zones)
+            train_inspector(discs, made[name], replace(wanted, **options))  # type: ignore[arg-type]
+        return made[name]
+
+    return train
+
+
+def frame_of(discs: Dataset, index: int) -> Frame:
+    return discs.load(discs.samples[index])
+
+
+def scribbled(frame: Frame, seed: int = 0) -> Frame:
+    """The frame with noise in the pixels of `CODE`."""
+    changed = frame.copy()
+    height, width = frame.shape[:2]
+    x1, x2, y1, y2 = round(0.1 * width), round(0.6 * width), round(0.55 * height), round(0.95 * height)
+    changed[y1:y2, x1:x2] = np.random.default_rng(seed).integers(0, 256, (y2 - y1, x2 - x1, 3), np.uint8)
+    return changed
+
+
+def assert_adds_up(inspector: Inspector, verdict: Verdict) -> None:
+    """The deciding zone's cells of the heat map, pooled, plus its bias, are the score (for a bundle with evidence)."""
+    stated = inspector.bundle.manifest.classifier
+    assert verdict.heatmap is not None
+    assert verdict.zone_numbers is not None
+    names = [zone.name for zone in verdict.zones]
+    number = names.index(verdict.zone) + 1 if names else 1
+    own = verdict.zone_numbers == number
+    bias = stated.zones[number - 1].bias if names else stated.bias
+    kinds = [each.kind for each in stated.evidence]
+    if kinds == ["memory"]:
+        assert pool("memory", verdict.heatmap[own], 0.0) + bias == pytest.approx(verdict.score, abs=1e-3)
+
+
+def test_nothing_inside_an_ignore_zone_changes_the_judgement(make: Callable[..., Path], discs: Dataset) -> None:
+    inspector = Inspector.load(make("ignore", CODE))
+    for index in (0, 1):
+        frame = frame_of(discs, index)
+        verdicts = [inspector.inspect(each) for each in (frame, scribbled(frame), scribbled(frame, 1))]
+        assert len({verdict.score for verdict in verdicts}) == 1
+        assert all((each.feature_vector == verdicts[0].feature_vector).all() for each in verdicts)
+        assert all((each.heatmap == verdicts[0].heatmap).all() for each in verdicts)
+
+
+def test_without_the_zone_the_same_scribble_changes_it(trained: Path, discs: Dataset) -> None:
+    inspector, frame = Inspector.load(trained), frame_of(discs, 0)
+    assert inspector.inspect(frame).score != inspector.inspect(scribbled(frame)).score
+
+
+def test_the_frame_of_the_caller_is_not_blanked(make: Callable[..., Path], discs: Dataset) -> None:
+    inspector, frame = Inspector.load(make("ignore", CODE)), frame_of(discs, 0)
+    before = frame.copy()
+    inspector.inspect(frame)
+    assert (frame == before).all()
+
+
+def test_cells_of_an_ignore_zone_are_left_out_and_cold(make: Callable[..., Path], discs: Dataset) -> None:
+    inspector = Inspector.load(make("ignore", CODE))
+    verdict = inspector.inspect(frame_of(discs, 1))
+    assert verdict.zone_numbers is not None
+    assert verdict.heatmap is not None
+    left_out = verdict.zone_numbers == 0
+    assert left_out.any()
+    assert set(np.unique(verdict.zone_numbers)) == {0, 1}
+    assert (verdict.heatmap[left_out] <= verdict.heatmap[~left_out].min() + 1e-4).all()
+    assert verdict.zones == ()
+    assert_adds_up(inspector, verdict)
+
+
+def test_the_part_has_the_score_of_its_worst_zone_and_every_zone_its_own_judgement(
+    make: Callable[..., Path], discs: Dataset
+) -> None:
+    inspector = Inspector.load(make("both", CODE, LEFT))
+    assert [zone.name for zone in inspector.bundle.manifest.classifier.zones] == ["left", "rest"]
+    seen = set()
+    for index in range(12):
+        verdict = inspector.inspect(frame_of(discs, index))
+        assert [zone.name for zone in verdict.zones] == ["left", "rest"]
+        worst = max(verdict.zones, key=lambda zone: zone.score)
+        assert (worst.name, worst.score) == (verdict.zone, pytest.approx(verdict.score, abs=1e-5))
+        assert worst.state is verdict.state or verdict.state is State.REVIEW
+        assert f"in zone {verdict.zone}" in verdict.reason
+        assert verdict.zone_numbers is not None
+        assert set(np.unique(verdict.zone_numbers)) == {0, 1, 2}
+        assert_adds_up(inspector, verdict)
+        seen.add(verdict.zone)
+    assert seen == {"left", "rest"}
+
+
+def test_a_defect_is_blamed_on_the_zone_that_it_lies_in(make: Callable[..., Path], discs: Dataset) -> None:
+    inspector = Inspector.load(make("both", CODE, LEFT))
+    good = frame_of(discs, 0)
+    for x, zone in ((18, "left"), (78, "rest")):
+        spotted = good.copy()
+        spotted[12:28, x - 8 : x + 8] = np.clip(spotted[12:28, x - 8 : x + 8].astype(int) - 70, 0, 255)
+        assert inspector.inspect(spotted).zone == zone
+
+
+def test_bundles_without_zones_have_none_in_their_verdicts(trained: Path, discs: Dataset) -> None:
+    verdict = Inspector.load(trained).inspect(frame_of(discs, 0))
+    assert (verdict.zones, verdict.zone, verdict.zone_numbers, verdict.margin) == ((), "", None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("zones", "message"),
+    [
+        ([CODE.model_copy(update={"polygon": ((-1, -1), (2, -1), (2, 2), (-1, 2))})], "cover the whole"),
+        (
+            [CODE.model_copy(update={"polygon": ((1.2, 0), (1.4, 0), (1.4, 0.2))})],
+            "corners inside the inspected region",
+        ),
+        ([LEFT, LEFT.model_copy(update={"name": "again"})], "other zones cover all"),
+        ([CODE, LEFT.model_copy(update={"polygon": CODE.polygon})], "other zones cover all"),
+    ],
+)
+def test_zones_without_a_use_are_refused_before_training(
+    zones: list[Zone], message: str, discs: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train_inspector(discs, tmp_path / "x.inspector", TrainingOptions(size_wh=SIZE_WH, zones=tuple(zones)))
+    assert not (tmp_path / "x.inspector").exists()
+
+
+def changed(path: Path, tmp_path: Path, change: Callable[[dict[str, object]], None]) -> Path:
+    """A copy of a bundle with a changed manifest and a valid seal."""
+    copy = tmp_path / "changed.inspector"
+    shutil.copytree(path, copy)
+    manifest = json.loads((copy / bundle.MANIFEST).read_text())
+    change(manifest)
+    (copy / bundle.MANIFEST).write_text(json.dumps(manifest))
+    bundle.seal(copy)
+    return copy
+
+
+def test_an_operating_point_of_other_zones_is_refused(make: Callable[..., Path], tmp_path: Path) -> None:
+    def moved(manifest: dict) -> None:  # type: ignore[type-arg]
+        manifest["recipe"]["zones"][0]["polygon"][0] = [0.2, 0.55]
+
+    def without(manifest: dict) -> None:  # type: ignore[type-arg]
+        manifest["recipe"]["zones"] = []
+
+    def unbound(manifest: dict) -> None:  # type: ignore[type-arg]
+        del manifest["operating_point"]["zones_sha256"]
+
+    for number, change in enumerate((moved, without, unbound)):
+        (folder := tmp_path / str(number)).mkdir()
+        with pytest.raises(BundleError, match="zones"):
+            Inspector.load(changed(make("ignore", CODE), folder, change))
+
+
+def test_recertifying_keeps_the_zones(make: Callable[..., Path], discs: Dataset, tmp_path: Path) -> None:
+    copy = tmp_path / "again.inspector"
+    shutil.copytree(make("ignore", CODE), copy)
+    made = recertify(Inspector.load(copy), discs)
+    assert made.point.zones_sha256 == Inspector.load(copy).operating_point.zones_sha256 != ""  # type: ignore[union-attr]
+
+
+def test_a_part_that_is_located_beyond_the_frame_keeps_its_zones_in_place(
+    make: Callable[..., Path], discs: Dataset
+) -> None:
+    from gonogo.schema import Located
+
+    inspector = Inspector.load(make("ignore", CODE))
+    frame = frame_of(discs, 0)
+    shifted = np.roll(frame, -10, axis=1)
+    located = Located(present=True, box=Box(x1=-10, y1=0, x2=86, y2=72))
+    scribble = shifted.copy()
+    scribble[40:68, 0:47] = 255  # inside the zone: x from -0.4 to 47.6, y from 39.6 to 68.4
+    first, second = (inspector.inspect(each, located=located) for each in (shifted, scribble))
+    assert first.score == second.score
+    assert not isinstance(first.region, Box)
+
+
+def test_windows_of_tiling_leave_ignored_cells_out(make: Callable[..., Path], discs: Dataset, tmp_path: Path) -> None:
+    import cv2
+
+    large = tmp_path / "large"
+    shutil.copytree(discs.root, large)
+    for file in (*large.glob("images/*/*.png"), *large.glob("masks/*.png")):
+        picture = cv2.resize(cv2.imread(str(file)), (192, 144), interpolation=cv2.INTER_NEAREST)
+        file.write_bytes(images.encode_png(picture if "images" in str(file) else picture[..., 0]))
+    dataset = Dataset.read(large)
+    for zones in ((CODE,), (CODE, LEFT)):
+        path = tmp_path / f"tiled{len(zones)}.inspector"
+        options = TrainingOptions(size_wh=(96, 96), tiling=Tiling(overlap_px=32), zones=zones)
+        train_inspector(dataset, path, options)
+        inspector, frame = Inspector.load(path), dataset.load(dataset.samples[0])
+        first, second = inspector.inspect(frame), inspector.inspect(scribbled(frame))
+        assert first.windows > 1
+        assert first.score == second.score
+        assert first.zone_numbers is not None
+        assert first.zone_numbers.shape == first.heatmap.shape  # type: ignore[union-attr]
+        assert (first.zone_numbers == 0).any()
+        assert [zone.name for zone in first.zones] == (["left", "rest"] if len(zones) == 2 else [])
+        bad = [inspector.inspect_file(dataset.path(sample))[1].score for sample in dataset.samples[1:20:2]]
+        good = [inspector.inspect_file(dataset.path(sample))[1].score for sample in dataset.samples[0:20:2]]
+        assert np.mean(bad) > np.mean(good)
