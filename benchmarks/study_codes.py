@@ -34,8 +34,8 @@ from gonogo.synthetic.codes import CodeLook, draw_code
 
 FORMATS: tuple[CodeFormat, ...] = ("DataMatrix", "QRCode", "Code128")
 SIZES_PX = (2.0, 3.0, 5.0)
-CONDITIONS = {"sharp": (0.0, 0.0), "blur": (0.45, 0.0), "glare": (0.0, 0.9), "blur and glare": (0.45, 0.9)}
-"""Blur as a share of a module, and brightness of the glare."""
+CONDITIONS = {"sharp": (0.0, 0.0), "blur": (0.45, 0.0), "glare": (0.0, 0.6), "blur and glare": (0.45, 0.6)}
+"""Blur as a share of a module, and brightness of the glare: 0.6 leaves 40 % of the contrast in its middle."""
 PATTERN = r"(?P<product>[A-Z]{4})-(?P<lot>L\d{4})-(?P<serial>\d{6})"
 ANYTHING = "(?P<part>.+)"
 WHOLE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
