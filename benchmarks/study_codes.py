@@ -154,9 +154,9 @@ def write_sheet(path: Path, seed: int) -> None:
         cells = []
         for condition in CONDITIONS:
             picture = _picture("CHIP-L0042-000123", "DataMatrix", size_px, condition, rng)
-            cell = np.full((170, 170, 3), 255, np.uint8)
-            height, width = (min(170, side) for side in picture.shape[:2])
-            top, left = (170 - height) // 2, (170 - width) // 2
+            cell = np.full((140, 140, 3), 255, np.uint8)
+            height, width = (min(140, side) for side in picture.shape[:2])
+            top, left = (140 - height) // 2, (140 - width) // 2
             cell[top : top + height, left : left + width] = picture[:height, :width]
             cells.append(cell)
         rows.append(np.concatenate(cells, axis=1))
