@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -192,6 +193,7 @@ def _report(done: JudgedFile, opened: Bundle, *, as_json: bool) -> None:
         "region_xy": None if verdict.region is None else corners_of(verdict.region).tolist(),
         "heatmap_file": str(done.job.heatmap) if done.job.heatmap and done.readable and _has_map(opened) else None,
         "reason": verdict.reason,
+        "identity": None if verdict.identity is None else dataclasses.asdict(verdict.identity),
         "windows": verdict.windows,
         "device": done.device,
         "timings_ms": {stage: round(duration, 3) for stage, duration in verdict.timings_ms.items()},
