@@ -34,8 +34,8 @@ from gonogo.synthetic.codes import CodeLook, draw_code
 
 FORMATS: tuple[CodeFormat, ...] = ("DataMatrix", "QRCode", "Code128")
 SIZES_PX = (2.0, 3.0, 5.0)
-CONDITIONS = {"sharp": (0.0, 0.0), "blur": (0.45, 0.0), "glare": (0.0, 0.9), "blur and glare": (0.45, 0.9)}
-"""Blur as a share of a module, and brightness of the glare."""
+CONDITIONS = {"sharp": (0.0, 0.0), "blur": (0.45, 0.0), "glare": (0.0, 0.6), "blur and glare": (0.45, 0.6)}
+"""Blur as a share of a module, and brightness of the glare: 0.6 leaves 40 % of the contrast in its middle."""
 PATTERN = r"(?P<product>[A-Z]{4})-(?P<lot>L\d{4})-(?P<serial>\d{6})"
 ANYTHING = "(?P<part>.+)"
 WHOLE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
@@ -154,9 +154,9 @@ def write_sheet(path: Path, seed: int) -> None:
         cells = []
         for condition in CONDITIONS:
             picture = _picture("CHIP-L0042-000123", "DataMatrix", size_px, condition, rng)
-            cell = np.full((170, 170, 3), 255, np.uint8)
-            height, width = (min(170, side) for side in picture.shape[:2])
-            top, left = (170 - height) // 2, (170 - width) // 2
+            cell = np.full((140, 140, 3), 255, np.uint8)
+            height, width = (min(140, side) for side in picture.shape[:2])
+            top, left = (140 - height) // 2, (140 - width) // 2
             cell[top : top + height, left : left + width] = picture[:height, :width]
             cells.append(cell)
         rows.append(np.concatenate(cells, axis=1))

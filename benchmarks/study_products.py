@@ -24,7 +24,9 @@ import numpy as np
 from command import print_figures, run
 from gonogo import images
 from gonogo.capture import HealthLimits
-from gonogo.dataset import Dataset, Fractions, ImportOptions, Split, import_folder
+from gonogo.dataset import Dataset, Fractions, ImportOptions, Split, import_folder, write_metadata
+from gonogo.dataset.splits import assign_splits, merge_groups
+from gonogo.files import folder_beside
 from gonogo.ledger import Ledger, Where
 from gonogo.operating_point import Promise, clopper_pearson
 from gonogo.progress import track
@@ -77,15 +79,23 @@ def make_bundles(folder: Path, parts: int) -> dict[str, Dataset]:
     made = {}
     for name, mix in PRODUCTS.items():
         if not (folder / name / "parts").exists():
-            write_close_ups(folder / name / "photos", parts, mix=mix)
+            if not (folder / name / "photos").exists():
+                with folder_beside(folder / name / "photos") as photos:
+                    write_close_ups(photos, parts, mix=mix)
             options = ImportOptions(mask_suffix="_mask.png", fractions=SPLITS)
-            import_folder(folder / name / "photos", folder / name / "parts", options)
+            _deal(import_folder(folder / name / "photos", folder / name / "parts", options).dataset)
         made[name] = Dataset.read(folder / name / "parts")
         bundle = folder / f"{name}.inspector"
         if not bundle.exists():
             promise = Promise(max_escape=0.15, max_overkill=0.15, bad_share=0.05)
             train_inspector(made[name], bundle, TrainingOptions(promise=promise))
     return made
+
+
+def _deal(dataset: Dataset) -> None:
+    """Deal the splits by part: the rendered parts are different ones, however alike they look."""
+    samples = list(dataset.samples)
+    write_metadata(dataset.root, assign_splits(samples, merge_groups(samples, range(len(samples))), SPLITS, 1))
 
 
 def plan(

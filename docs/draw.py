@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Draw the pictures of docs/architecture.md and docs/reject.md: ``make docs-pictures`` writes them to docs/images.
+=======
+"""Draw the pictures of docs/architecture.md and docs/products.md: ``make docs-pictures`` writes docs/images/*.svg.
+>>>>>>> wt-products
 
 The rooms are those of the import contract in pyproject.toml, so the picture shows what is enforced.
 """
@@ -7,6 +11,7 @@ from __future__ import annotations
 
 import tomllib
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +37,13 @@ BACK = (
     ("certify", "calibrate, once", "lab"),
     ("bundle", "sealed", "room"),
 )
+
+SELECTS = (
+    ("trigger", "its field product"),
+    ("code on the part", "its group product"),
+    ("person", "station page, command"),
+)
+JUDGES = (("chip", "loaded, selected"), ("pill", "loaded"), ("board", "unloaded, memory_mb"))
 
 
 def layers() -> list[list[str]]:
@@ -77,6 +89,7 @@ def frame() -> str:
     return _svg(WIDTH, 300, shapes)
 
 
+<<<<<<< HEAD
 def tracking() -> str:
     """A belt with the camera, the parts on their way, the gate, and the second sensor."""
     belt, camera, gate, left, right = 96, 150, 690, 40, 940
@@ -101,6 +114,29 @@ def tracking() -> str:
         )
     shapes.append(f'<text class="note" x="{left}" y="226">○ no verdict yet, ● go, ✕ to be rejected</text>')
     return _svg(WIDTH, 246, shapes)
+=======
+def changeover() -> str:
+    """Who selects the product, what judges the part, and what is recorded."""
+    arrow = '<path d="M{x1} {y1} L{x2} {y2}" fill="none" stroke="#5a6b7d"/>'
+    arrow += '<circle cx="{x2}" cy="{y2}" r="3" fill="#5a6b7d"/>'
+    columns = (
+        (0, "selects the product", [(name, note, "room") for name, note in SELECTS]),
+        (270, "names the product", [("selected: chip", "kept across a restart", "line")]),
+        (540, "judges the part", [(f"{name}.inspector", note, "line") for name, note in JUDGES]),
+        (810, "keeps the record", [("ledger", "change, verdict, SHA-256", "lab")]),
+    )
+    shapes, middles = [], []
+    for left, title, boxes in columns:
+        shapes.append(f'<text class="note" x="{left}" y="16">{title}</text>')
+        tops = [30 + 70 * row + 35 * (3 - len(boxes)) for row in range(len(boxes))]
+        middles.append([(left, top + 26) for top in tops])
+        shapes += [_box(left, top, 170, *box, height=52) for top, box in zip(tops, boxes, strict=True)]
+    for before, after in pairwise(middles):
+        for start in before:
+            for end in after:
+                shapes.append(arrow.format(x1=start[0] + 170, y1=start[1], x2=end[0] - 5, y2=end[1]))
+    return _svg(WIDTH, 240, shapes)
+>>>>>>> wt-products
 
 
 def _box(left: float, top: float, width: float, name: str, note: str, kind: str, *, height: int = ROW) -> str:
@@ -124,10 +160,17 @@ def _svg(width: int, height: int, shapes: list[str]) -> str:
 
 
 def main() -> None:
+<<<<<<< HEAD
     """Write all pictures."""
     (ROOT / "docs/images/rooms.svg").write_text(rooms())
     (ROOT / "docs/images/frame.svg").write_text(frame())
     (ROOT / "docs/images/tracking.svg").write_text(tracking())
+=======
+    """Write the pictures."""
+    (ROOT / "docs/images/rooms.svg").write_text(rooms())
+    (ROOT / "docs/images/frame.svg").write_text(frame())
+    (ROOT / "docs/images/changeover.svg").write_text(changeover())
+>>>>>>> wt-products
 
 
 if __name__ == "__main__":

@@ -214,8 +214,22 @@ def test_a_person_who_selects_an_unknown_product_changes_nothing(tmp_path: Path)
         request_product(ledger, "s1", "screw", who="A. Frueh")
     line.station.idle()
     assert line.judge("B").product == "chip"
+    line.restart()
+    line.station.idle()
     [refused] = line.actions(REFUSED)
     assert "found 'screw'" in str(refused.record.details["reason"])
+
+
+def test_what_a_person_selected_while_the_station_was_down_counts_from_its_start(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.judge("A", product="chip")
+    line.station.close()
+    with line.ledger() as ledger:
+        request_product(ledger, "s1", "pill", who="A. Frueh")
+    line.restart()
+    line.idle_until(lambda: line.slots["pill"].model is not None)
+    answer = line.judge("B")
+    assert (answer.state, answer.product, answer.selected_by) == (State.GO, "pill", "person")
 
 
 def test_a_bundle_that_is_refused_makes_its_product_a_fault_and_the_others_go_on(tmp_path: Path) -> None:

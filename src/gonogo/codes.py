@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from gonogo.array_types import UInt8
+from gonogo.array_types import Float64, UInt8
 from gonogo.config import IDENTITY, CodeZone
 from gonogo.errors import ImageError, MissingExtraError
 from gonogo.images import Photograph
@@ -29,10 +29,15 @@ LONGEST_TEXT = 500
 MOST_PIXELS = 4_000_000
 """A larger cut-out is reduced before it is read."""
 _SMALL_PX = 400
-"""A cut-out whose longer side is shorter is also read at twice its size."""
+"""A cut-out whose longer side is shorter is also read enlarged."""
+_TURN_DEG = 12.0
+_LEAST_CONTRAST = 12.0
+_MATRIX = ("DataMatrix", "QRCode", "MicroQRCode", "Aztec")
+"""Formats that are read at any angle; the bars of the others must not be tilted by more than some degrees."""
 _SEVERITY = (State.GO, State.REVIEW, State.NO_GO, State.FAULT)
 
 Grey = UInt8[np.ndarray, "_height _width"]
+Affine = Float64[np.ndarray, "3 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +64,10 @@ def require_reader() -> None:
 
 
 def read_codes(picture: Frame, formats: Sequence[str]) -> list[ReadCode]:
-    """Read all codes of some formats in a picture: as it is, then at twice its size, then with its contrast raised.
+    """Read all codes of some formats in a picture.
+
+    It is read as it is, then, until a code is found: at two and three times its size if it is small, with its contrast
+    stretched locally, and, for 1-D codes, turned by 12 degrees either way.
 
     Args:
         picture: RGB, at least one pixel.
@@ -68,33 +76,53 @@ def read_codes(picture: Frame, formats: Sequence[str]) -> list[ReadCode]:
     import zxingcpp
 
     wanted = zxingcpp.barcode_formats_from_str(",".join(formats))
-    for grey, scale in _attempts(picture):
+    for grey, to_picture in _attempts(picture, turned=any(each not in _MATRIX for each in formats)):
         found = zxingcpp.read_barcodes(grey, formats=wanted)
-        codes = [_read(each, scale) for each in found if each.valid and 0 < len(each.text) <= LONGEST_TEXT]
+        codes = [_read(each, to_picture) for each in found if each.valid and 0 < len(each.text) <= LONGEST_TEXT]
         if codes:
             return codes
     return []
 
 
-def _attempts(picture: Frame) -> Iterator[tuple[Grey, float]]:
-    """Yield grey pictures to read, and the factor from their pixels to the given picture's."""
+def _attempts(picture: Frame, *, turned: bool) -> Iterator[tuple[Grey, Affine]]:
+    """Yield grey pictures to read, and the transform from their pixels to the given picture's."""
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     scale = max(1.0, (grey.size / MOST_PIXELS) ** 0.5)
     if scale > 1.0:
         size_wh = (max(1, int(grey.shape[1] / scale)), max(1, int(grey.shape[0] / scale)))
         grey = cv2.resize(grey, size_wh, interpolation=cv2.INTER_AREA)
-    yield grey, scale
-    if max(grey.shape) < _SMALL_PX:
-        grey, scale = cv2.resize(grey, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC), scale / 2
-        yield grey, scale
-    yield cv2.createCLAHE(clipLimit=4.0, tileGridSize=(4, 4)).apply(grey), scale
+    yield grey, _scaling(scale)
+    for times in (2, 3) if max(grey.shape) < _SMALL_PX else ():
+        yield cv2.resize(grey, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC), _scaling(scale / times)
+    yield _stretched(grey), _scaling(scale)
+    for angle in (-_TURN_DEG, _TURN_DEG) if turned else ():
+        height, width = grey.shape
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
+        turned_grey = cv2.warpAffine(grey, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        yield turned_grey, _scaling(scale) @ np.vstack([cv2.invertAffineTransform(turn), [0, 0, 1]])
 
 
-def _read(found: Any, scale: float) -> ReadCode:
+def _scaling(factor: float) -> Affine:
+    return np.diag([factor, factor, 1.0])
+
+
+def _stretched(grey: Grey) -> Grey:
+    """Stretch the contrast between the darkest and the brightest pixel around each pixel."""
+    side = max(5, max(grey.shape) // 6) | 1
+    kernel = np.ones((side, side), np.uint8)
+    low = cv2.blur(cv2.erode(grey, kernel), (side, side)).astype(np.float32)
+    high = cv2.blur(cv2.dilate(grey, kernel), (side, side)).astype(np.float32)
+    stretched = (grey - low) / np.maximum(high - low, _LEAST_CONTRAST) * 255
+    found: Grey = np.clip(stretched, 0, 255).astype(np.uint8)
+    return found
+
+
+def _read(found: Any, to_picture: Affine) -> ReadCode:
     corners = (
         found.position.top_left, found.position.top_right, found.position.bottom_left, found.position.bottom_right
     )  # fmt: skip
-    x, y = (scale * sum(getattr(corner, axis) for corner in corners) / 4 for axis in "xy")
+    centre = np.array([sum(getattr(corner, axis) for corner in corners) / 4 for axis in "xy"] + [1.0])
+    x, y = (float(value) for value in (to_picture @ centre)[:2])
     return ReadCode(text=found.text, format=str(found.format), centre_xy=(x, y))
 
 

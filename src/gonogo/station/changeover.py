@@ -101,7 +101,8 @@ class Changeover:
         """Load the bundles, that of the selected product first; those that take too long are loaded by `poll`."""
         until = time.monotonic() + within_s
         swaps: list[Swap] = []
-        self._wanted = sorted(self._slots, key=lambda product: product != self.current)
+        waiting = [product for product in self._slots if product not in self._active]
+        self._wanted = sorted(waiting, key=lambda product: product != self.current)
         while self._wanted and (not swaps or time.monotonic() < until):
             product = self._wanted.pop(0)
             self._active.append(product)
@@ -137,7 +138,10 @@ class Changeover:
             last = next(ledger.actions(Where(station=self._station, action=SELECTED), newest_first=True, limit=1), None)
             if last is not None and last.record.details.get("to") in self._slots:
                 self.current, self.by = str(last.record.details["to"]), "ledger"
-            self._seen = 0 if last is None else last.seq
+            refusal = next(
+                ledger.actions(Where(station=self._station, action=REFUSED), newest_first=True, limit=1), None
+            )
+            self._seen = max((row.seq for row in (last, refusal) if row is not None), default=0)
         refused = []
         for request in list(ledger.actions(Where(station=self._station, action=REQUESTED), after=self._seen)):
             product = request.record.details.get("product")
