@@ -22,10 +22,11 @@ from gonogo.station.challenge import Challenges
 from gonogo.station.cycle import Cycle, Step
 from gonogo.station.ledger_handle import LedgerHandle, Opener, open_ledger
 from gonogo.station.messages import Answer, Cause, Trigger, fault
-from gonogo.station.models import ModelSlot, Swap
+from gonogo.station.models import LoadedBundle, ModelSlot, Swap
 from gonogo.station.outcomes import Outcome, answer_of, ledger_cause, signature_details, sole_until, stage_times
 from gonogo.station.reject import acknowledged_stop
 from gonogo.station.settings import StationSettings, cameras_digest
+from gonogo.station.together import not_together, without_promise
 
 ANSWERED_FAULT = "answered_fault"
 """Action for a recorded verdict whose answer to the line was ``fault``, because the verdict came too late."""
@@ -222,7 +223,7 @@ class Station:
     def find_troubles(self) -> list[str]:
         """Say why every part is a fault at present, one sentence each; empty if parts are judged. Opens the ledger."""
         found = [f"no bundle is loaded: {slot.trouble}" for slot in self._slots if slot.model is None]
-        found += [self._without_space()]
+        found += [self._without_space(), self._not_together()]
         try:
             self._ledger.open().head()
         except (GonogoError, OSError) as error:
@@ -237,6 +238,20 @@ class Station:
         except (GonogoError, OSError):
             self._ledger.forget()  # the line stays stopped
             return ""
+
+    def find_warnings(self) -> tuple[str, ...]:
+        """Say what a person should know although parts are judged, one sentence each."""
+        loaded = self._loaded()
+        return tuple(filter(None, [without_promise(loaded) if len(loaded) == len(self._parts) else ""]))
+
+    def _loaded(self) -> dict[str, LoadedBundle]:
+        """The bundle of each camera that has one."""
+        return {each.name: each.slot.model for each in self._parts if each.slot.model is not None}
+
+    def _not_together(self) -> str:
+        """Say why the bundles may not judge one part together; empty if they may, or if one is missing."""
+        loaded = self._loaded()
+        return not_together(loaded) if len(loaded) == len(self._parts) else ""
 
     def _without_space(self) -> str:
         free = free_bytes(self.settings.ledger.parent)
@@ -255,6 +270,8 @@ class Station:
             if trigger.product is not None and trigger.product != slot.model.name:
                 reason = f"the line makes {trigger.product!r}, but the bundle is for {slot.model.name!r}"
                 return Outcome(state=State.FAULT, reason=reason, cause=Cause.MODEL, model=slot.model)
+        if reason := self._not_together():
+            return Outcome(state=State.FAULT, reason=reason, cause=Cause.MODEL)
         return None
 
     def _shoot(self, trigger: Trigger) -> list[CameraPicture]:

@@ -14,6 +14,7 @@ from gonogo.config import Recipe
 from gonogo.errors import InputError, SignatureError
 from gonogo.files import folder_beside, plain_files, read_regular
 from gonogo.images import Photograph
+from gonogo.manifest import PartCertificate
 from gonogo.names import readable
 from gonogo.schema import Verdict
 from gonogo.signing import Signature, SignaturePolicy
@@ -44,6 +45,10 @@ class LoadedBundle:
     """Whether it judges on another device than the one that was asked for."""
     signature: Signature | None = None
     """The verified signature; ``None`` if none is required."""
+    cameras: tuple[str, ...] = ()
+    """The cameras that it was trained for; empty if it knows of none."""
+    part: PartCertificate | None = None
+    """The cameras that its thresholds were certified with."""
 
 
 Loader = Callable[[Path], LoadedBundle]
@@ -79,6 +84,8 @@ def load_model(path: Path, *, device: str | None = None, policy: SignaturePolicy
         inspect=inspector.inspect,
         recipe=inspector.recipe,
         signature=inspector.signature,
+        cameras=inspector.bundle.manifest.cameras,
+        part=inspector.bundle.manifest.part,
     )
 
 

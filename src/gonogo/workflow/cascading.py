@@ -271,6 +271,7 @@ def _draft(student: Bundle, rule: CascadeRule, name: str) -> Manifest:
         heat_scale=HeatScale(cold=0.0, hot=1.0),
         training=before.training,
         data_fingerprint=before.data_fingerprint,
+        cameras=before.cameras,
         distilled=before.distilled,
         cascade=rule,
     )
