@@ -74,9 +74,13 @@ def incomplete_parts(samples: Sequence[Sample]) -> list[str]:
 
 
 def cameras_note(samples: Sequence[Sample]) -> list[str]:
-    """Describe the cameras of imported pictures, in at most one sentence or two."""
+    """Describe the cameras of imported pictures, in a sentence or two."""
     cameras, lacking = cameras_of(samples), incomplete_parts(samples)
     if not cameras:
         return []
-    such = f" {len(lacking)} parts were not seen by all of them, such as {lacking[0]}: they can train, not certify."
-    return [f"Cameras: {', '.join(cameras)}.{such if lacking else ''}"]
+    note = f"Cameras: {', '.join(cameras)}."
+    if lacking:
+        note += (
+            f" {len(lacking)} parts were not seen by all of them, such as {lacking[0]}: they can train, not certify."
+        )
+    return [note]

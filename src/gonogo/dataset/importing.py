@@ -268,6 +268,8 @@ def _take(
         return
     record: dict[str, Any] = {key: value for key, value in item.record.items() if value is not None}
     record |= _identity(item.path.relative_to(source).as_posix(), options) | both.columns
+    if options.camera_regex is not None and item.defect == record.get("part"):
+        item = replace(item, defect=None)  # bad/PART/CAMERA.png: the folder is the part, not a defect kind
     kind = re.sub(r"[^\w.+-]+", "_", _named(item))
     name = _free_name(item.path, source, kind, intake.names)
     mask = _mask_file(both, reading)
