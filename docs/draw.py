@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Draw the pictures of docs/architecture.md and docs/reject.md: ``make docs-pictures`` writes them to docs/images.
-=======
-"""Draw the pictures of docs/architecture.md and docs/products.md: ``make docs-pictures`` writes docs/images/*.svg.
->>>>>>> wt-products
+"""Draw the pictures of the documentation: ``make docs-pictures`` writes them to docs/images.
 
 The rooms are those of the import contract in pyproject.toml, so the picture shows what is enforced.
 """
@@ -89,7 +85,6 @@ def frame() -> str:
     return _svg(WIDTH, 300, shapes)
 
 
-<<<<<<< HEAD
 def tracking() -> str:
     """A belt with the camera, the parts on their way, the gate, and the second sensor."""
     belt, camera, gate, left, right = 96, 150, 690, 40, 940
@@ -114,7 +109,8 @@ def tracking() -> str:
         )
     shapes.append(f'<text class="note" x="{left}" y="226">○ no verdict yet, ● go, ✕ to be rejected</text>')
     return _svg(WIDTH, 246, shapes)
-=======
+
+
 def changeover() -> str:
     """Who selects the product, what judges the part, and what is recorded."""
     arrow = '<path d="M{x1} {y1} L{x2} {y2}" fill="none" stroke="#5a6b7d"/>'
@@ -136,7 +132,6 @@ def changeover() -> str:
             for end in after:
                 shapes.append(arrow.format(x1=start[0] + 170, y1=start[1], x2=end[0] - 5, y2=end[1]))
     return _svg(WIDTH, 240, shapes)
->>>>>>> wt-products
 
 
 def _box(left: float, top: float, width: float, name: str, note: str, kind: str, *, height: int = ROW) -> str:
@@ -160,17 +155,11 @@ def _svg(width: int, height: int, shapes: list[str]) -> str:
 
 
 def main() -> None:
-<<<<<<< HEAD
     """Write all pictures."""
     (ROOT / "docs/images/rooms.svg").write_text(rooms())
     (ROOT / "docs/images/frame.svg").write_text(frame())
     (ROOT / "docs/images/tracking.svg").write_text(tracking())
-=======
-    """Write the pictures."""
-    (ROOT / "docs/images/rooms.svg").write_text(rooms())
-    (ROOT / "docs/images/frame.svg").write_text(frame())
     (ROOT / "docs/images/changeover.svg").write_text(changeover())
->>>>>>> wt-products
 
 
 if __name__ == "__main__":

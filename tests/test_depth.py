@@ -257,11 +257,11 @@ def test_the_command_shows_sets_and_measures_levels(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def deep_parts(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """192 pictures; the bad ones differ by a spot of 100 counts in 65,536."""
+    """108 pictures; the bad ones differ by a spot of 100 counts in 65,536."""
     root = tmp_path_factory.mktemp("deep") / "parts"
     (root / "images").mkdir(parents=True)
     samples = []
-    for index in range(192):
+    for index in range(108):
         bad = index % 2 == 1
         name = f"images/{index:03d}.png"
         (root / name).write_bytes(png16(counts(index, spot=100 * bad)))
@@ -283,7 +283,8 @@ def test_a_defect_of_100_counts_is_learned_certified_and_found_and_8_bits_are_a_
     judged = evaluate(inspector, deep_parts, (Split.TEST,))
     bad, good = judged.scores(Label.BAD), judged.scores(Label.GOOD)
     assert min(bad) > max(good)
-    golden = read_bundle(out).golden_frames() if hasattr(read_bundle(out), "golden_frames") else ()
+    golden = read_bundle(out).golden()
+    assert golden
     for _, photograph, _ in golden:
         assert photograph.data is not None
         assert images.decode_raw(photograph.data) is not None

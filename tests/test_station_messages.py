@@ -119,6 +119,9 @@ def test_a_worker_ends_at_a_message_that_it_does_not_know() -> None:
         def find_troubles(self) -> list[str]:
             return []
 
+        def find_warnings(self) -> tuple[str, ...]:
+            return ()
+
         def acknowledged_stop(self) -> str:
             return ""
 

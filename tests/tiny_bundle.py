@@ -68,7 +68,14 @@ def make_parts(root: Path, rng: np.random.Generator, *, kinds: tuple[str, ...] =
     return dataset
 
 
-def make_bundle(root: Path, dataset: Dataset, model: ov.Model | None = None, *, recipe: Recipe | None = None) -> Bundle:
+def make_bundle(
+    root: Path,
+    dataset: Dataset,
+    model: ov.Model | None = None,
+    *,
+    recipe: Recipe | None = None,
+    cameras: tuple[str, ...] = (),
+) -> Bundle:
     """Sealed, with one golden frame and no operating point."""
     root.mkdir(parents=True)
     ov.save_model(model or graph(), root / bundle.CLASSIFIER, compress_to_fp16=False)
@@ -80,6 +87,7 @@ def make_bundle(root: Path, dataset: Dataset, model: ov.Model | None = None, *, 
         classifier=Classifier(backbone="red", cuts=("grid",), pool="mean", sharpness=1.0, bias=0.0, weights="none"),
         proven_on=runtime.runtime_environment(),
         heat_scale=HeatScale(cold=GOOD_RED, hot=BAD_RED),
+        cameras=cameras,
         data_fingerprint=fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)),
     )
     (root / bundle.GOLDEN).mkdir()

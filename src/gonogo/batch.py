@@ -10,7 +10,7 @@ import functools
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,7 @@ class JudgedFile:
             "zones": [{"name": zone.name, "score": zone.score, "state": zone.state.value} for zone in verdict.zones],
             "heatmap_file": str(self.job.heatmap) if self.drawn else None,
             "reason": verdict.reason,
+            "identity": None if verdict.identity is None else asdict(verdict.identity),
             "windows": verdict.windows,
             "device": self.device,
             "timings_ms": {stage: round(duration, 3) for stage, duration in verdict.timings_ms.items()},

@@ -32,7 +32,7 @@ from gonogo import operating_point
 from gonogo.errors import BundleError, InputError
 from gonogo.files import folder_beside, plain_files, read_regular, write_beside
 from gonogo.images import Photograph
-from gonogo.manifest import Golden, Manifest, Revision
+from gonogo.manifest import Golden, Manifest, PartCertificate, Revision
 from gonogo.model_card import model_card
 from gonogo.schema import OperatingPoint
 
@@ -175,6 +175,7 @@ def replace_operating_point(
     files: Mapping[str, bytes | None] | None = None,
     golden: tuple[Golden, ...] | None = None,
     proven_on: Mapping[str, str] | None = None,
+    part: PartCertificate | None = None,
 ) -> Bundle:
     """Replace the operating point of a bundle; the graph stays unchanged.
 
@@ -188,13 +189,14 @@ def replace_operating_point(
         files: Other files of the new revision, by file name; ``None`` removes the old file.
         golden: Entries of the new golden frames, whose pictures are in ``files``; omit to keep the old ones.
         proven_on: Where their scores were computed, see `gonogo.runtime.runtime_environment`; omit to keep the old.
+        part: The cameras that it was certified for; omit for a bundle without cameras.
     """
     before = bundle.manifest
     old_files = {
         name: f"{REVISIONS}/{bundle.digests[name]}{Path(name).suffix}" for name in files or {} if name in bundle.digests
     }
     history = _history(bundle, now, old_files, golden=None if golden is None else before.golden)
-    manifest = before.model_copy(update={"operating_point": point, "revisions": history})
+    manifest = before.model_copy(update={"operating_point": point, "revisions": history, "part": part})
     if golden is not None:
         manifest = manifest.model_copy(update={"golden": golden, "proven_on": proven_on or before.proven_on})
     with folder_beside(bundle.root, replace=True) as partial:

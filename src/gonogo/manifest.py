@@ -170,6 +170,20 @@ class DataRevision(Strict):
         return f"revision {self.number} of {self.dataset} ({self.sha256[:16]})"
 
 
+class PartCertificate(Strict):
+    """Which cameras' pictures a part was certified with, if several look at it."""
+
+    cameras: tuple[str, ...] = Field(min_length=1, strict=False)
+    """All of them, sorted. The part is judged by the worst of one picture of each."""
+    id: str = ""
+    """The same in all bundles that were certified together; empty if one bundle judges all cameras."""
+
+
+def part_alone(cameras: tuple[str, ...]) -> PartCertificate | None:
+    """Return the certificate of a bundle that judges all these cameras by itself; ``None`` without cameras."""
+    return PartCertificate(cameras=cameras) if cameras else None
+
+
 class Manifest(Strict):
     """``inspector.json``."""
 
@@ -188,6 +202,10 @@ class Manifest(Strict):
     proven_on: Mapping[str, str]
     heat_scale: HeatScale
     operating_point: OperatingPoint | None = None
+    cameras: tuple[str, ...] = Field(default=(), strict=False)
+    """The cameras whose pictures it was trained on, sorted; empty if the data set names none."""
+    part: PartCertificate | None = None
+    """For a bundle with ``cameras``: what the operating point was certified for."""
     revisions: tuple[Revision, ...] = Field(default=(), strict=False)
     golden: tuple[Golden, ...] = Field(default=(), strict=False)
     quantization: Quantization | None = Field(

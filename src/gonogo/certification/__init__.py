@@ -9,15 +9,18 @@ from gonogo.certification.records import EVIDENCE
 from gonogo.certification.recount import Recount, recount
 from gonogo.certification.restore import restore
 from gonogo.certification.scores import SCORES, promise_in_force
+from gonogo.certification.together import CertifiedTogether, certify_together
 
 __all__ = [
     "EVIDENCE",
     "SCORES",
     "Certified",
+    "CertifiedTogether",
     "Recertified",
     "Recount",
     "certify",
     "certify_judged",
+    "certify_together",
     "choose_golden",
     "note_judged",
     "promise_in_force",

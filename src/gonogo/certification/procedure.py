@@ -26,13 +26,14 @@ from gonogo.certification.shortfall import shortfalls
 from gonogo.certification.trust import exposures, merged, refuse_leaks, refuse_other_data, trust_notes
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Split
+from gonogo.dataset.cameras import for_cameras, require_views
 from gonogo.dataset.collected import refuse_collected
 from gonogo.dataset.judged import refuse_redealt
 from gonogo.drift import DriftReference
 from gonogo.errors import DatasetError, UnfitError
 from gonogo.evaluate import Evaluation, evaluate, require_judged
 from gonogo.inspector import Inspector
-from gonogo.manifest import Golden
+from gonogo.manifest import Golden, part_alone
 from gonogo.operating_point import KindClaims, Loss, Promise, TradeoffPoint
 from gonogo.operating_point.lots import LotCheck, to_record
 from gonogo.operating_point.tradeoff import RATES
@@ -117,13 +118,20 @@ def recertify(
         DatasetError: as in `certify`, or the inspector was trained on another data set.
         UnfitError: the new revision would promise less; the bundle is unchanged.
     """
+    dataset = for_cameras(dataset, inspector.bundle.manifest.cameras)
     refuse_other_data(inspector.bundle, dataset)
     made = certify(inspector, dataset, promise, force=force)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     files = {drift.DRIFT: None, drift.TAUGHT: None, **replaced_files(inspector, made.files)}
     environment = runtime_environment(device=inspector.device.used, threads=settings().threads)
     revised = bundles.replace_operating_point(
-        inspector.bundle, made.point, now=now, files=files, golden=made.golden, proven_on=environment
+        inspector.bundle,
+        made.point,
+        now=now,
+        files=files,
+        golden=made.golden,
+        proven_on=environment,
+        part=part_alone(inspector.bundle.manifest.cameras),
     )
     return Recertified(**{each.name: getattr(made, each.name) for each in fields(Certified)}, bundle=revised)
 
@@ -148,6 +156,7 @@ def certify(
         UnfitError: the bundle would promise less than now.
     """
     promise = promise or Promise()
+    require_views(dataset, (Split.VAL, Split.CALIBRATE))
     refuse_leaks(dataset)
     refuse_collected(dataset)
     refuse_redealt(dataset)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 
 from gonogo.bundle import Bundle
@@ -103,6 +103,12 @@ def trust_notes(
                 else "separate parts. If they are not, the promise is too optimistic: name the parts in the data set, "
                 "or pass --merge-near-duplicates."
             )
+        )
+    pictures = Counter(sample.part for sample in samples if sample.part is not None and sample.camera is None)
+    if several := [part for part, count in pictures.items() if count > 1]:
+        found.append(
+            f"{len(several)} calibration parts have several pictures and name no camera, such as {several[0]}: each "
+            "counts as one part, judged by its worst picture. The promise holds where the line takes as many."
         )
     if nameless := sum(sample.part is None for sample in samples):
         found.append(

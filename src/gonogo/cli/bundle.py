@@ -13,6 +13,7 @@ from gonogo.cli.learn import learn_command
 from gonogo.cli.quantize import quantize_command
 from gonogo.cli.signing import app as keys
 from gonogo.cli.signing import sign_command
+from gonogo.cli.together import together_command
 
 app = typer.Typer(
     help="Trained inspectors: speed them up, retrain them, examine them, sign them.", no_args_is_help=True
@@ -26,6 +27,7 @@ for command in (
     graph_command,
     sign_command,
     export_command,
+    together_command,
 ):
     app.command(command.__name__.removesuffix("_command"))(command)
 app.add_typer(keys, name="keys")

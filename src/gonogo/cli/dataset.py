@@ -87,6 +87,10 @@ def import_command(
         str | None,
         typer.Option(help="Regular expression searched in each picture's path; its first group names the lot."),
     ] = None,
+    camera_regex: Annotated[
+        str | None,
+        typer.Option(help="Regular expression searched in each picture's path; its first group names the camera."),
+    ] = None,
     unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Include pictures without a label.")] = False,
     splits: Splits = None,
     seed: Seed = 0,
@@ -103,6 +107,7 @@ def import_command(
         object_name=object_name,
         part_regex=part_regex,
         lot_regex=lot_regex,
+        camera_regex=camera_regex,
         fractions=_fractions(splits),
         seed=seed,
         split_within_lots=split_within_lots,
@@ -125,6 +130,7 @@ def add_command(
     mask_suffix: Annotated[str | None, typer.Option(metavar="SUFFIX", help="As for dataset import.")] = None,
     part_regex: Annotated[str | None, typer.Option(help="As for dataset import.")] = None,
     lot_regex: Annotated[str | None, typer.Option(help="As for dataset import.")] = None,
+    camera_regex: Annotated[str | None, typer.Option(help="As for dataset import.")] = None,
     unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Include pictures without a label.")] = False,
     relabel: Annotated[
         bool, typer.Option("--relabel", help="Where the data set has a picture with another label, take that of SRC.")
@@ -142,6 +148,7 @@ def add_command(
         unlabelled=unlabelled,
         part_regex=part_regex,
         lot_regex=lot_regex,
+        camera_regex=camera_regex,
         fractions=_fractions(splits),
         seed=seed,
         split_within_lots=split_within_lots,

@@ -31,6 +31,7 @@ def evaluate_command(
     from rich.console import Console
 
     from gonogo.dataset import Dataset, Split
+    from gonogo.dataset.cameras import for_cameras, require_views
     from gonogo.dataset.judged import record_judged
     from gonogo.evaluate import evaluate as judge_all
     from gonogo.inspector import Inspector
@@ -41,8 +42,9 @@ def evaluate_command(
         raise typer.BadParameter(
             f"expected {', '.join(Split)}, found {', '.join(sorted(unknown))}", param_hint="--split"
         )
-    data = Dataset.read(dataset)
     inspector = Inspector.load(bundle)
+    data = for_cameras(Dataset.read(dataset), inspector.bundle.manifest.cameras)
+    require_views(data, [Split(name) for name in split])
     evaluation = judge_all(inspector, data, [Split(name) for name in dict.fromkeys(split)])
     record_judged(data, evaluation.splits)
     if report is not None:

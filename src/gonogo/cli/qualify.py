@@ -24,12 +24,14 @@ def qualify_command(
 ) -> None:
     """Examine data, certificate and test, and write a printable report. Exit code 1 if it does not qualify."""
     from gonogo.dataset import Dataset, Split
+    from gonogo.dataset.cameras import for_cameras
     from gonogo.dataset.judged import record_judged
     from gonogo.errors import UnfitError
     from gonogo.inspector import Inspector
     from gonogo.report import qualification
 
-    inspector, data = Inspector.load(bundle), Dataset.read(dataset)
+    inspector = Inspector.load(bundle)
+    data = for_cameras(Dataset.read(dataset), inspector.bundle.manifest.cameras)
     found = qualification.examine_bundle(inspector, data)
     record_judged(data, (Split.TEST,))
     qualification.write_qualification(found, inspector, data, out)

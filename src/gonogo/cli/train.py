@@ -138,6 +138,10 @@ def train_command(
         Path, typer.Argument(help="Data set folder, made by 'gonogo dataset import'.", metavar="DATASET")
     ],
     out: Annotated[Path | None, typer.Option(help="Bundle to create, for example tile.inspector.")] = None,
+    camera: Annotated[
+        str | None,
+        typer.Option(help="Train on the pictures of this camera only. [default: all cameras]", metavar="NAME"),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     sheet: SheetOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
@@ -257,6 +261,7 @@ def train_command(
     """Train an inspector, certify its thresholds and seal it in a bundle."""
     from gonogo.config import read_zones
     from gonogo.dataset import Dataset
+    from gonogo.dataset.cameras import for_cameras
     from gonogo.errors import InputError
     from gonogo.operating_point import describe_point
     from gonogo.progress import console
@@ -317,7 +322,7 @@ def train_command(
         raise InputError("--out: expected the bundle to create, for example --out parts.inspector; found none.")
     ranks = Ranks.of(os.environ)
     console.quiet = not ranks.first
-    data, sheet = Dataset.read(dataset), sheet or sheet_of(out)
+    data, sheet = for_cameras(Dataset.read(dataset), () if camera is None else (camera,)), sheet or sheet_of(out)
     say_revision(data, out)
     _print_shortfalls(data, options.promise)
     try:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from gonogo.dataset.cameras import incomplete_parts
 from gonogo.dataset.collected import misplaced
 from gonogo.dataset.reading import Reading, Unreadable, exact_groups, near_groups, read_all
 from gonogo.dataset.records import Dataset, Sample, Split
@@ -81,7 +82,7 @@ def parts_with_both_labels(samples: Sequence[Sample]) -> str | None:
     """
     seen: dict[str, dict[Label, str]] = {}
     for sample in samples:
-        if sample.part is not None and sample.label is not None:
+        if sample.part is not None and sample.label is not None and sample.camera is None:
             seen.setdefault(sample.part, {}).setdefault(sample.label, sample.file_name)
     torn = {part: files for part, files in seen.items() if len(files) > 1}
     if not torn:
@@ -202,6 +203,8 @@ def _warnings(
         yield f"{alike} groups of near-duplicates are in several splits; their parts have names, and the names decide."
     if (of_parts := parts_with_both_labels(dataset.samples)) is not None:
         yield of_parts
+    if lacking := incomplete_parts(dataset.samples):
+        yield f"{len(lacking)} parts were not seen by every camera, such as {lacking[0]}: they cannot certify."
     torn = [members for members in _members(near) if {samples[row].label for row in members} >= set(Label)]
     if torn:
         good = next(samples[row].file_name for row in torn[0] if samples[row].label is Label.GOOD)

@@ -18,12 +18,13 @@ from pydantic import ValidationError
 
 from gonogo import images
 from gonogo.dataset.annotations import beside, read_annotations
+from gonogo.dataset.cameras import cameras_note
 from gonogo.dataset.checking import parts_with_both_labels
 from gonogo.dataset.describing import Joined, joined
 from gonogo.dataset.history import record_change
 from gonogo.dataset.known_pictures import KnownPictures, named
 from gonogo.dataset.layouts import Found, read_layout
-from gonogo.dataset.levels import with_levels, write_levels
+from gonogo.dataset.levels import levels_note, with_levels, write_levels
 from gonogo.dataset.marks import Annotations, Described
 from gonogo.dataset.reading import Reading, Unreadable, near_groups, read_all, read_pictures
 from gonogo.dataset.records import METADATA, Dataset, Sample, locked, read_levels
@@ -51,6 +52,8 @@ class ImportOptions:
     part_regex: str | None = None
     """Regular expression, searched in the path inside the source; its first group identifies the part."""
     lot_regex: str | None = None
+    camera_regex: str | None = None
+    """Like ``part_regex``, for the camera that took the picture."""
     fractions: Fractions | None = None
     """Shares of the splits; ``None`` keeps the splits of the source, or makes default ones if it has none."""
     seed: int = 0
@@ -115,7 +118,7 @@ def import_folder(source: Path, out: Path, options: ImportOptions | None = None)
         with_levels(made) if depth is None else write_levels(made, depth)
         record_change(folder, samples, what="import", details={"source": readable(str(source))})
     dataset = Dataset.read(out)
-    notes = (*_notes(intake, source, samples), *split_notes, *_levels_note(dataset))
+    notes = (*_notes(intake, source, samples), *split_notes, *levels_note(dataset))
     return Imported(dataset=dataset, notes=notes)
 
 
@@ -281,6 +284,8 @@ def _take(
         return
     record: dict[str, Any] = {key: value for key, value in item.record.items() if value is not None}
     record |= _identity(item.path.relative_to(source).as_posix(), options) | both.columns
+    if options.camera_regex is not None and item.defect == record.get("part"):
+        item = replace(item, defect=None)  # bad/PART/CAMERA.png: the folder is the part, not a defect kind
     kind = re.sub(r"[^\w.+-]+", "_", named(item))
     name = _free_name(item.path, source, kind, intake.names)
     mask = _mask_file(both, reading)
@@ -319,7 +324,11 @@ def _count(both: Joined, intake: _Intake) -> None:
 def _identity(name: str, options: ImportOptions) -> dict[str, str]:
     """Part and lot from the path, by the regular expressions in the options."""
     identity = {}
-    for key, pattern in (("part", options.part_regex), ("lot", options.lot_regex)):
+    for key, pattern in (
+        ("part", options.part_regex),
+        ("lot", options.lot_regex),
+        ("camera", options.camera_regex),
+    ):
         if pattern is None:
             continue
         try:
@@ -372,6 +381,7 @@ def _with_splits(
     near = near_groups(readings)
     samples = tuple(sample.model_copy(update={"group": number}) for sample, number in zip(samples, near, strict=True))
     notes = [f"{len(samples)} pictures of {len(set(near))} different parts, judged by their surfaces."]
+    notes += cameras_note(samples)
     largest = Counter(near).most_common(1)[0][1]
     if largest > len(samples) / 2:
         notes.append(f"{largest} of them seem to show the same part and share a split. Check that they do.")
@@ -385,15 +395,6 @@ def _with_splits(
     fractions = options.fractions or Fractions()
     samples = resplit(samples, fractions, options.seed, within_lots=options.split_within_lots)
     return samples, [*notes, *gaps(samples, fractions)]
-
-
-def _levels_note(dataset: Dataset) -> list[str]:
-    depth = dataset.depth
-    if depth is None:
-        return []
-    return [
-        f"The pictures have 16 bits: counts from {depth.black:,} to {depth.white:,} are judged (gonogo dataset levels)."
-    ]
 
 
 def _notes(intake: _Intake, source: Path, samples: Sequence[Sample]) -> list[str]:

@@ -74,6 +74,16 @@ def with_levels(dataset: Dataset) -> Dataset:
     return Dataset(root=dataset.root, samples=dataset.samples, study=dataset.study, depth=depth)
 
 
+def levels_note(dataset: Dataset) -> list[str]:
+    """Describe the levels of an imported data set; nothing for pictures of 8 bits."""
+    depth = dataset.depth
+    if depth is None:
+        return []
+    return [
+        f"The pictures have 16 bits: counts from {depth.black:,} to {depth.white:,} are judged (gonogo dataset levels)."
+    ]
+
+
 def levels_of(picture: Path) -> Depth | None:
     """Return the levels of the data set that a picture lies in; ``None`` if it has none."""
     root = next((folder for folder in picture.parents[:6] if (folder / METADATA).is_file()), None)

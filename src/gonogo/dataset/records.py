@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gonogo import images
 from gonogo.config import Depth
@@ -54,6 +54,8 @@ class Sample(BaseModel):
     part: str | None = None
     """Identity of the physical item; pictures of one part count once. For ``None``, see ``part_id``."""
     lot: str | None = None
+    camera: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,40}$")
+    """Name of the camera, if several look at the part: as in ``[[cameras]]`` of the station."""
     mask_file_name: str | None = None
     box_xyxy: tuple[Pixels, Pixels, Pixels, Pixels] | None = None
     """Region of interest in frame pixels."""
@@ -78,6 +80,15 @@ class Sample(BaseModel):
         if value is not None and len(value) != 4:
             raise ValueError(f"expected four corners, found {len(value)}")
         return value
+
+    @model_validator(mode="after")
+    def _names_the_part_that_a_camera_saw(self) -> Sample:
+        if self.camera is not None and self.part is None:
+            raise ValueError(
+                f"expected a part beside the camera {self.camera}, because the pictures of several cameras belong "
+                "together by their part, found none (--part-regex)"
+            )
+        return self
 
     @property
     def part_id(self) -> str:

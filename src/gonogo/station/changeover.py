@@ -7,7 +7,7 @@ written before the part is judged. All bundles are loaded before they are needed
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -19,6 +19,7 @@ from gonogo.names import readable
 from gonogo.station.memory import give_back, resident_bytes
 from gonogo.station.messages import Cause, Trigger
 from gonogo.station.models import LoadedBundle, ModelSlot, Swap
+from gonogo.station.together import not_together, without_promise
 
 SELECTED = "product_selected"
 """Action of a change of product: ``from``, ``to``, ``by``, and the SHA-256 of each camera's bundle."""
@@ -60,6 +61,7 @@ class Changeover:
         slots: Mapping[str | None, tuple[ModelSlot, ...]],
         *,
         station: str,
+        cameras: Sequence[str] = (),
         memory_mb: int | None = None,
         resident: Callable[[], int | None] = resident_bytes,
     ) -> None:
@@ -68,10 +70,12 @@ class Changeover:
         Args:
             slots: Bundles of each product, one for each camera; the only product of a station has the name ``None``.
             station: Name of the station.
+            cameras: Names of the cameras, in the order of the slots.
             memory_mb: Memory budget of this process in megabytes; ``None`` keeps everything loaded.
             resident: Measures the memory of this process, in bytes.
         """
         self._slots = dict(slots)
+        self._cameras = tuple(cameras)
         self._station = station
         self._budget = None if memory_mb is None else memory_mb * 1_000_000
         self._resident = resident
@@ -183,7 +187,7 @@ class Changeover:
         """Return the bundles of the selected product.
 
         Raises:
-            ProductError: none is selected, or a bundle is not loaded.
+            ProductError: none is selected, a bundle is not loaded, or the bundles were not certified together.
         """
         if self.several and self.current is None:
             raise ProductError(
@@ -196,6 +200,8 @@ class Changeover:
                 self._want(self.current)
                 name = "" if self.current is None else f" for product {self.current}"
                 raise ProductError(f"no bundle is loaded{name}: {slot.trouble}")
+        if reason := not_together(self._loaded(slots)):
+            raise ProductError(reason)
         return InUse(product=self.current, slots=slots, by=self.by)
 
     def candidates(self) -> list[tuple[str, tuple[ModelSlot, ...]]]:
@@ -222,10 +228,23 @@ class Changeover:
     def find_troubles(self) -> list[str]:
         """Say why every part is a fault at present: no bundle of the selected product is loaded, or none at all."""
         concerned = [self.current] if not self.several or self.current is not None else list(self._slots)
-        if any(_complete(self._slots[product]) for product in concerned):
-            return []
+        complete = [self._slots[product] for product in concerned if _complete(self._slots[product])]
+        if complete:
+            apart = [not_together(self._loaded(slots)) for slots in complete]
+            return list(dict.fromkeys(apart)) if all(apart) else []
         found = [slot.trouble for product in concerned for slot in _once(self._slots[product]) if slot.model is None]
         return [f"no bundle is loaded: {trouble}" for trouble in dict.fromkeys(found)]
+
+    def find_warnings(self) -> tuple[str, ...]:
+        """Say what a person should know although parts are judged, one sentence each."""
+        slots = self._slots.get(self.current, ())
+        warning = without_promise(self._loaded(slots)) if _complete(slots) else ""
+        return (warning,) if warning else ()
+
+    def _loaded(self, slots: Sequence[ModelSlot]) -> dict[str, LoadedBundle]:
+        """The loaded bundle of each camera, by the camera's name."""
+        named = zip(self._cameras, slots, strict=False)  # a station without cameras in a test names none
+        return {camera: slot.model for camera, slot in named if slot.model is not None}
 
     def _only(self, trigger: Trigger) -> InUse:
         use = self.in_use()

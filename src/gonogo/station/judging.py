@@ -74,7 +74,12 @@ class Station:
         slots: dict[str | None, tuple[ModelSlot, ...]] = dict((products or {}).items())
         if not products:
             slots[None] = tuple(each.slot for each in views if each.slot is not None)
-        self.changeover = Changeover(slots, station=settings.station, memory_mb=settings.memory_mb)
+        self.changeover = Changeover(
+            slots,
+            station=settings.station,
+            cameras=[each.name for each in views],
+            memory_mb=settings.memory_mb,
+        )
         self._challenges = {
             product: Challenges(settings.challenge, station=settings.station, started=now(), now=now, product=product)
             for product in (slots if settings.challenge is not None else ())

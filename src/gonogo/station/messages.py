@@ -257,6 +257,8 @@ class WorkerReport:
     """Number of leftover pictures of each camera by reason, and of waiting ones."""
     troubles: tuple[str, ...] = ()
     """Why every part is a fault at present; empty if parts are judged."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know although parts are judged."""
     held: str = ""
     """Why no part may pass until a person acknowledges; empty if parts may pass."""
     product: str | None = None

@@ -14,6 +14,7 @@ from gonogo.config import Recipe
 from gonogo.errors import InputError, SignatureError
 from gonogo.files import folder_beside, plain_files, read_regular
 from gonogo.images import Photograph
+from gonogo.manifest import PartCertificate
 from gonogo.names import readable
 from gonogo.schema import PartIdentity, Verdict
 from gonogo.signing import Signature, SignaturePolicy
@@ -49,6 +50,10 @@ class LoadedBundle:
     """The verified signature; ``None`` if none is required."""
     validity: Validity | None = None
     """How long the certificate is valid; ``None`` if it states no end."""
+    cameras: tuple[str, ...] = ()
+    """The cameras that it was trained for; empty if it knows of none."""
+    part: PartCertificate | None = None
+    """The cameras that its thresholds were certified with."""
 
 
 Loader = Callable[[Path], LoadedBundle]
@@ -86,6 +91,8 @@ def load_model(path: Path, *, device: str | None = None, policy: SignaturePolicy
         recipe=inspector.recipe,
         signature=inspector.signature,
         validity=read_validity(inspector.bundle),
+        cameras=inspector.bundle.manifest.cameras,
+        part=inspector.bundle.manifest.part,
     )
 
 

@@ -82,7 +82,7 @@ def _alarms(metrics: Metrics, state: StationState) -> list[str]:
     ]
     found += [bundle.expiry for bundle in state.report.bundles]
     found += [f"device {bundle.device}" for bundle in state.report.bundles if bundle.fell_back]
-    found += [state.report.held, *state.alarms, metrics.status_trouble]
+    found += [*state.report.warnings, state.report.held, *state.alarms, metrics.status_trouble]
     found += [] if state.tracking is None else [state.tracking.alarm]
     if state.faulting:
         found.append(f"every part is a fault: {state.faulting}")

@@ -162,6 +162,7 @@ def report_of(station: Station) -> WorkerReport:
         resident_mb=station.changeover.resident_mb(),
         pictures=station.pictures(),
         troubles=tuple(station.find_troubles()),
+        warnings=station.changeover.find_warnings(),
         held="" if challenge is None else challenge.held,
         challenge_due=None if challenge is None else challenge.next_due,
         challenge_passed=None if challenge is None else challenge.last_passed,

@@ -278,6 +278,7 @@ def _draft(student: Bundle, rule: CascadeRule, name: str) -> Manifest:
         training=before.training,
         data_fingerprint=before.data_fingerprint,
         data_revision=before.data_revision,
+        cameras=before.cameras,
         distilled=before.distilled,
         cascade=rule,
     )

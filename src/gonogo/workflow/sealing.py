@@ -19,13 +19,14 @@ from gonogo.bundle import Bundle
 from gonogo.certification import Certified, certify
 from gonogo.config import Recipe, ReducedBy, Reduction, Strict, Tiling, settings
 from gonogo.dataset import Dataset, Split, catch_up, fingerprint, revision_of
+from gonogo.dataset.cameras import cameras_of
 from gonogo.errors import InputError
 from gonogo.evaluate import auroc
 from gonogo.evaluate.curves import auroc_interval
 from gonogo.files import write_beside
 from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
-from gonogo.manifest import Classifier, DataRevision, Manifest
+from gonogo.manifest import Classifier, DataRevision, Manifest, part_alone
 from gonogo.roi import Roi
 from gonogo.runtime import Graph
 from gonogo.schema import Label, Scores
@@ -126,6 +127,7 @@ def fill_bundle(
         training={**facts, **built.facts, "parity": built.check(graph)},
         data_fingerprint=_fingerprint(trained_on),
         data_revision=_revision(trained_on),
+        cameras=cameras_of(trained_on.samples),
     )
     inspector = Inspector(bundle.draft(folder, manifest), graph, search)
     if approve is not None:
@@ -161,7 +163,8 @@ def certify_draft(
     for name, data in found.files.items():
         write_beside(folder / name, data)
     scale = scale_of(found, before, inspector.bias, shift_xy)
-    stated = {"operating_point": found.point, "heat_scale": scale, "golden": found.golden}
+    part = part_alone(before.cameras)  # even of a bundle that comes from one that was certified with others
+    stated = {"operating_point": found.point, "heat_scale": scale, "golden": found.golden, "part": part}
     return DraftBundle(
         inspector=inspector.revised(bundle.draft(folder, before.model_copy(update=stated))), certified=found
     )
