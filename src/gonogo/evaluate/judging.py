@@ -222,6 +222,7 @@ def predict(
         state=verdict.state,
         score=verdict.score if verdict.state is not State.FAULT else None,
         kind=verdict.kind,
+        rejected_by_rule=verdict.rejected_by_rule,
     )
     if photograph is not None and sample.label is Label.BAD:
         mask = dataset.load_mask(sample, photograph.shape_hw)

@@ -44,6 +44,7 @@ class _Record(Strict):
     scores_sha256: _Digest
     data_fingerprint: str
     go_without_promise: bool = False
+    rules_sha256: _Digest = ""
 
 
 def to_json(point: OperatingPoint) -> dict[str, Any]:
@@ -57,6 +58,7 @@ def to_json(point: OperatingPoint) -> dict[str, Any]:
         "scores_sha256": point.scores_sha256,
         "data_fingerprint": point.data_fingerprint,
         "go_without_promise": point.go_without_promise,
+        "rules_sha256": point.rules_sha256,
     }
 
 
@@ -89,6 +91,7 @@ def from_json(record: object) -> OperatingPoint:
         scores_sha256=read.scores_sha256,
         data_fingerprint=read.data_fingerprint,
         go_without_promise=read.go_without_promise,
+        rules_sha256=read.rules_sha256,
     )
 
 

@@ -34,6 +34,7 @@ class Cause(StrEnum):
     DARK = "dark"
     SATURATED = "saturated"
     BLURRED = "blurred"
+    BLOCKED = "blocked"
     WRONG_SIZE = "wrong_size"
 
     MODEL = "model"
