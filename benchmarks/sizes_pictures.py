@@ -92,15 +92,12 @@ def _covered(outline: Points) -> Float32[np.ndarray, "rows columns"]:
     fine = np.zeros((height * _OVERSAMPLED, width * _OVERSAMPLED), np.uint8)
     corners = np.rint((outline * _OVERSAMPLED - 0.5) * 16).astype(np.int32)
     cv2.fillPoly(fine, [corners], 255, cv2.LINE_8, 4)
-    shares: Float32[np.ndarray, "rows columns"] = (
-        cv2.resize(fine, SIZE_WH, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    )
-    return shares
+    return np.asarray(cv2.resize(fine, SIZE_WH, interpolation=cv2.INTER_AREA), np.float32) / 255
 
 
 def _photographed(picture: np.ndarray, rng: np.random.Generator, light: Light) -> Frame:
     blurred = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), light.blur_px)
-    return np.clip(blurred + rng.normal(0, light.noise, blurred.shape), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(blurred + rng.normal(0, light.noise, blurred.shape), 0, 255), np.uint8)
 
 
 def checkerboard(square_mm: float, corners_wh: tuple[int, int], rng: np.random.Generator) -> Frame:

@@ -171,7 +171,8 @@ def learn_screws() -> PresenceZone:
 def study_presence(*, quick: bool) -> dict[str, Any]:
     """Boards with 0 to 4 screws missing."""
     rng, zone = np.random.default_rng(6), learn_screws()
-    boards, miscounted, detected, alarms = (100 if quick else 1000), 0, [], []
+    boards, miscounted = (100 if quick else 1000), 0
+    detected, alarms = list[bool](), list[bool]()
     for number in track(range(boards), "Boards"):
         gone = number % 5
         missing = frozenset(int(each) for each in rng.choice(4, gone, replace=False))

@@ -20,6 +20,7 @@ from gonogo.files import write_beside
 from gonogo.heatmap import overlay
 from gonogo.images import encode_jpeg
 from gonogo.inspector import Inspector
+from gonogo.rules import draw_findings
 from gonogo.schema import Verdict
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ def judge_job(inspector: Inspector, job: BatchJob) -> JudgedFile:
     """Judge one file, and draw its heat map if requested."""
     photograph, verdict = inspector.inspect_file(job.file)
     if photograph is not None and job.heatmap is not None and inspector.has_map:
-        write_beside(job.heatmap, encode_jpeg(overlay(photograph.frame, verdict, inspector.heat_scale)))
+        drawn = overlay(photograph.frame, verdict, inspector.heat_scale)
+        draw_findings(drawn, verdict)
+        write_beside(job.heatmap, encode_jpeg(drawn))
     return JudgedFile(job=job, verdict=verdict, readable=photograph is not None, device=str(inspector.device))
 
 

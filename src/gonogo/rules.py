@@ -21,6 +21,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -32,12 +33,24 @@ from gonogo.errors import ImageError, InputError
 from gonogo.heatmap import HeatScale
 from gonogo.images.health import require_healthy
 from gonogo.images.zones import Place, on_frame
-from gonogo.measure import LEVEL, measure_defects
-from gonogo.presence import Template, count_items
+from gonogo.measure import LEVEL, draw_measurements, measure_defects
+from gonogo.presence import Template, count_items, draw_counts
 from gonogo.schema import Frame, ItemCount, Measurement, OperatingPoint, State, Verdict
 
 METHOD = 1
 """Version of the measurement; another one makes certified rules void."""
+
+
+class Findings(Protocol):
+    """What a verdict, or its record, says about sizes and counts."""
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """The measured defects."""
+
+    @property
+    def counts(self) -> tuple[ItemCount, ...]:
+        """The counted items."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +174,18 @@ def apply_rules(
         notes=tuple(each.note for each in findings),
         rejected_by_rule=any(each.rejects for each in findings),
     )
+
+
+def draw_findings(frame: Frame, found: Findings, *, factor: float = 1.0) -> None:
+    """Draw measured defects with their lengths, and counted items, in place.
+
+    Args:
+        frame: The picture, possibly reduced.
+        found: The verdict on it, or its record.
+        factor: Size of this frame against the full-size picture.
+    """
+    draw_counts(frame, found.counts, factor=factor)
+    draw_measurements(frame, found.measurements, factor=factor)
 
 
 def _decide(verdict: Verdict, findings: list[_Finding], point: OperatingPoint | None, digest: str) -> tuple[State, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -178,7 +179,8 @@ def _report(done: JudgedFile, opened: Bundle, *, as_json: bool) -> None:
     if not as_json:
         score = "" if verdict.score is None else f"{verdict.score:9.3f}"
         kind = "" if verdict.kind is None else f"; kind: {describe_kind(verdict.kind, verdict.kind_share)}"
-        typer.echo(f"{verdict.state.value:7s}{score:10s}  {file}  {verdict.reason}{kind}")
+        notes = "".join(f"; {note}" for note in verdict.notes if note not in verdict.reason)
+        typer.echo(f"{verdict.state.value:7s}{score:10s}  {file}  {verdict.reason}{kind}{notes}")
         return
     from gonogo.images.geometry import corners_of
 
@@ -192,6 +194,9 @@ def _report(done: JudgedFile, opened: Bundle, *, as_json: bool) -> None:
         "region_xy": None if verdict.region is None else corners_of(verdict.region).tolist(),
         "heatmap_file": str(done.job.heatmap) if done.job.heatmap and done.readable and _has_map(opened) else None,
         "reason": verdict.reason,
+        "measurements": [asdict(each) for each in verdict.measurements],
+        "counts": [asdict(each) for each in verdict.counts],
+        "notes": list(verdict.notes),
         "windows": verdict.windows,
         "device": done.device,
         "timings_ms": {stage: round(duration, 3) for stage, duration in verdict.timings_ms.items()},

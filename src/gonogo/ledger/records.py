@@ -16,7 +16,7 @@ from typing import Annotated, Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
 from pydantic import AfterValidator, AwareDatetime, Field, JsonValue, PlainSerializer, model_validator
 
 from gonogo.config import Strict
-from gonogo.schema import Label, State, Verdict
+from gonogo.schema import ItemCount, Label, Measurement, State, Verdict
 
 NO_HASH = "0" * 64
 """The ``previous`` hash of the first row."""
@@ -70,6 +70,12 @@ class View(Strict):
     kind_share: Finite | None = None
     box_xyxy: tuple[Finite, Finite, Finite, Finite] | None = None
     """The region that was judged, in frame pixels."""
+    measurements: tuple[Measurement, ...] = ()
+    """The defects in mm, the longest first, if the bundle measures."""
+    counts: tuple[ItemCount, ...] = ()
+    """The items of each presence zone."""
+    notes: tuple[str, ...] = ()
+    """What the rules found, one sentence each."""
     timings_ms: Mapping[str, Finite] = Field(default_factory=dict)
 
     @classmethod
@@ -84,6 +90,9 @@ class View(Strict):
             kind=verdict.kind,
             kind_share=verdict.kind_share,
             box_xyxy=None if verdict.box is None else verdict.box.xyxy,
+            measurements=verdict.measurements,
+            counts=verdict.counts,
+            notes=verdict.notes,
             timings_ms=dict(verdict.timings_ms),
         )
 

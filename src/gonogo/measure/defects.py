@@ -95,7 +95,7 @@ def measure_defects(
 def _hot_regions(heat: Float32[np.ndarray, "rows columns"]) -> Iterator[Mask]:
     count, labels = cv2.connectedComponents((heat >= LEVEL).astype(np.uint8), connectivity=8)
     hottest = np.zeros(count, np.float32)
-    np.maximum.at(hottest, labels.ravel(), heat.ravel())
+    np.maximum.at(hottest, labels.ravel().astype(np.intp), heat.ravel())
     hottest[0] = -1
     for number in np.argsort(-hottest)[: min(MOST_DEFECTS, count - 1)]:
         yield labels == number

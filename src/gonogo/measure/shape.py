@@ -93,15 +93,16 @@ def _rectangle(centres: Path) -> tuple[float, float, Path]:
     length, width = max(across, down), min(across, down)
     angle = math.radians(degrees if across >= down else degrees + 90)
     half = np.array([math.cos(angle), math.sin(angle)]) * length / 2
-    return length + 0.25, width + 0.25, np.array([-half, np.zeros(2), half]) + np.array([x, y])
+    return max(1.0, length + 0.25), max(1.0, width + 0.25), np.array([-half, np.zeros(2), half]) + np.array([x, y])
 
 
 def _longest_path(mask: Mask, centres: Path) -> Path:
     """The longest shortest path inside a shape, from a double sweep: farthest from anywhere, then from there."""
     graph = _neighbours(mask, centres)
-    first = dijkstra(graph, directed=False, indices=np.argmin(centres @ (1.0, 1e-3)))
-    start = np.argmax(np.where(np.isfinite(first), first, -1.0))
-    distances, before = dijkstra(graph, directed=False, indices=start, return_predecessors=True)
+    first = dijkstra(graph, directed=False, indices=[int(np.argmin(centres @ (1.0, 1e-3)))])[0]
+    start = int(np.argmax(np.where(np.isfinite(first), first, -1.0)))
+    found, predecessors = dijkstra(graph, directed=False, indices=[start], return_predecessors=True)
+    distances, before = found[0], predecessors[0]
     at = int(np.argmax(np.where(np.isfinite(distances), distances, -1.0)))
     order = [at]
     while at != start:

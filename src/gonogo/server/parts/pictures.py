@@ -18,6 +18,7 @@ from gonogo.images import Photograph
 from gonogo.inspector import Inspector
 from gonogo.ledger import VerdictRecord, View
 from gonogo.manifest import Manifest
+from gonogo.rules import draw_findings
 from gonogo.schema import Box, Frame, Region, Verdict
 from gonogo.server.ledger_pool import LedgerPool
 from gonogo.signing import NOT_REQUIRED
@@ -113,7 +114,9 @@ class PartPictures:
             judged = replace(judged, region=again.region, heatmap=again.heatmap, shift_xy=again.shift_xy)
             scale = inspector.heat_scale
         region = None if judged.region is None else _scaled(judged.region, factor)
-        return images.encode_jpeg(overlay(small, replace(judged, region=region), scale), quality=85)
+        drawn = overlay(small, replace(judged, region=region), scale)
+        draw_findings(drawn, shown, factor=factor)
+        return images.encode_jpeg(drawn, quality=85)
 
     def _remember(self, key: tuple[object, ...], drawn: bytes) -> None:
         with self._remembering:
