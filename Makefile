@@ -221,6 +221,11 @@ study-maps: setup
 study-tracking: setup
 	$(MEASURE) study_tracking$(QUICKLY)
 
+# Rendered scratches of known length, a gauge study of them, and boards with missing screws; ARGS='--pictures docs/images'.
+.PHONY: study-sizes
+study-sizes: setup
+	$(MEASURE) study_sizes$(QUICKLY)
+
 # Smaller measurements; the first lines of benchmarks/NAME.py tell what ARGS each needs.
 MEASUREMENTS = evidence-speed evidence-maps training-speed tiling solar-cells noise-calibration streams page-times screenshots
 .PHONY: $(MEASUREMENTS)

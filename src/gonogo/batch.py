@@ -21,6 +21,7 @@ from gonogo.heatmap import overlay
 from gonogo.images import encode_jpeg
 from gonogo.images.geometry import corners_of
 from gonogo.inspector import Inspector
+from gonogo.rules import draw_findings
 from gonogo.schema import Verdict
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ class JudgedFile:
             "zones": [{"name": zone.name, "score": zone.score, "state": zone.state.value} for zone in verdict.zones],
             "heatmap_file": str(self.job.heatmap) if self.drawn else None,
             "reason": verdict.reason,
+            "measurements": [asdict(each) for each in verdict.measurements],
+            "counts": [asdict(each) for each in verdict.counts],
+            "notes": list(verdict.notes),
             "identity": None if verdict.identity is None else asdict(verdict.identity),
             "windows": verdict.windows,
             "device": self.device,
@@ -78,6 +82,7 @@ def judge_job(inspector: Inspector, job: BatchJob) -> JudgedFile:
     drawn = False
     if photograph is not None and job.heatmap is not None and inspector.has_map:
         drawing = overlay(photograph.frame, verdict, inspector.heat_scale, inspector.recipe.zones)
+        draw_findings(drawing, verdict)
         write_beside(job.heatmap, encode_jpeg(drawing))
         drawn = True
     readable, device = photograph is not None, str(inspector.device)

@@ -29,6 +29,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gonogo import operating_point
+from gonogo.config import Recipe
 from gonogo.errors import BundleError, InputError
 from gonogo.files import folder_beside, plain_files, read_regular, write_beside
 from gonogo.images import Photograph
@@ -209,6 +210,28 @@ def replace_operating_point(
                 (partial / name).unlink(missing_ok=True)
             else:
                 write_beside(partial / name, data)
+        write_manifest(partial, manifest)
+    return read_bundle(bundle.root)
+
+
+def replace_recipe(bundle: Bundle, recipe: Recipe, *, now: str, keep_point: bool) -> Bundle:
+    """Replace the recipe of a bundle; graph, golden frames and calibration scores stay unchanged.
+
+    The folder is replaced atomically, and a signature is removed.
+
+    Args:
+        bundle: The bundle to revise.
+        recipe: The new recipe; it must not change what the network sees.
+        now: Time of the revision, UTC, ISO 8601.
+        keep_point: Keep the operating point; otherwise it moves to the history, and every part goes to review.
+    """
+    manifest = bundle.manifest.model_copy(update={"recipe": recipe})
+    if not keep_point:
+        manifest = manifest.model_copy(
+            update={"operating_point": None, "revisions": _history(bundle, now, {}, golden=None)}
+        )
+    with folder_beside(bundle.root, replace=True) as partial:
+        shutil.copytree(bundle.root, partial, dirs_exist_ok=True)
         write_manifest(partial, manifest)
     return read_bundle(bundle.root)
 

@@ -194,11 +194,42 @@ class CodeZone(_Zone):
         return value
 
 
-Zone: TypeAlias = Annotated[IgnoreZone | InspectZone | CodeZone, Field(discriminator="kind")]
+Then: TypeAlias = Literal["review", "no_go"]
+"""What a rule leads to. ``no_go`` is in force only if the bundle was certified with the rule; until then it is
+``review``."""
+
+
+class PresenceZone(_Zone):
+    """Items that must be there, such as four screws; see `gonogo.presence`. The network judges these pixels, too."""
+
+    kind: Literal["presence"]
+    count: int = Field(ge=1, le=200)
+    """Number of items; fewer and more both fail."""
+    template: str = Field(min_length=1, max_length=200_000, repr=False)
+    """One good item as a PNG file in base64; its opaque pixels are compared. ``gonogo presence learn`` writes it."""
+    cut_wh: tuple[Annotated[int, Field(ge=8, le=8192)], Annotated[int, Field(ge=8, le=8192)]] = Field(strict=False)
+    """Width and height of the zone in pixels of the picture that the template was cut from."""
+    correlation: float = Field(default=0.7, gt=0, lt=1)
+    """Smallest normalised correlation with the template."""
+    colour: float = Field(default=25.0, gt=0, le=400)
+    """Largest distance of the mean colours, CIE 1976 (Delta E*ab); 400 turns the check off."""
+    turn_deg: float = Field(default=10.0, ge=0, le=180)
+    """Items are searched turned by up to this angle either way; 180 finds screw heads at any angle."""
+    scale: float = Field(default=0.05, ge=0, le=0.3)
+    """Items are searched larger and smaller by up to this share."""
+    then: Then = "review"
+
+
+Zone: TypeAlias = Annotated[IgnoreZone | InspectZone | CodeZone | PresenceZone, Field(discriminator="kind")]
 Zones: TypeAlias = Annotated[tuple[Zone, ...], Field(max_length=50, strict=False)]
 
 
-_ZONE_KINDS: dict[str, type[Strict]] = {"ignore": IgnoreZone, "inspect": InspectZone, "code": CodeZone}
+_ZONE_KINDS: dict[str, type[Strict]] = {
+    "ignore": IgnoreZone,
+    "inspect": InspectZone,
+    "code": CodeZone,
+    "presence": PresenceZone,
+}
 
 
 class ZoneFile(Strict):
@@ -227,6 +258,62 @@ def _require_own_names(zones: tuple[Zone, ...]) -> None:
         raise ValueError(f"zones: expected a different name for each, found {twice[0]!r} twice")
 
 
+class Scale(Strict):
+    """``[scale]``: how large a pixel is, from ``gonogo roi calibrate``; one camera at one distance."""
+
+    mm_per_px: float = Field(gt=0, allow_inf_nan=False)
+    """Millimetres per pixel of the full-size picture, at the middle of the calibrated target."""
+    relative_error: float = Field(ge=0, lt=1)
+    """95 % of the lengths on the calibrated target were wrong by at most this share."""
+    homography: tuple[float, float, float, float, float, float, float, float, float] | None = Field(
+        default=None, strict=False
+    )
+    """For a tilted camera: row by row, the 3 x 3 matrix from pixels to millimetres in the plane of the target."""
+    size_wh: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] = Field(strict=False)
+    """Full size of the calibrated picture; parts in pictures of another size are not measured."""
+    target: str = Field(default="", max_length=200)
+    """What was calibrated on, for the reader."""
+
+
+class Rule(Strict):
+    """``[[rules]]``: a limit on the size of a defect, in addition to the certified score; see `gonogo.measure`.
+
+    A rule never makes a verdict better. A defect whose size may exceed the limit, counting its measurement error, goes
+    to review; with ``then = "no_go"``, one that certainly exceeds it is rejected.
+    """
+
+    name: str = Field(pattern=r"^[^\W_][\w .-]{0,39}$")
+    zone: str | None = None
+    """Only defects whose middle lies in this zone."""
+    kind: str | None = None
+    """Only if this is the likeliest defect kind of the part; for bundles that name kinds."""
+    longer_than_mm: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    wider_than_mm: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    larger_than_mm2: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    then: Then = "review"
+
+    @model_validator(mode="after")
+    def _has_one_limit(self) -> Rule:
+        if sum(limit is not None for limit in (self.longer_than_mm, self.wider_than_mm, self.larger_than_mm2)) != 1:
+            raise ValueError("expected one of longer_than_mm, wider_than_mm and larger_than_mm2")
+        if self.then == "no_go" and self.kind is not None:  # a go has no kind, so the rule would depend on thresholds
+            raise ValueError("expected no kind for a rule that rejects, because a go has none")
+        return self
+
+
+class PictureHealth(Strict):
+    """``[health]``: pictures that must not be judged. The defaults catch gross failures only."""
+
+    darkest: float = Field(default=40.0, ge=0, le=255)
+    """Smallest grey value of the brightest 1 % of the pixels."""
+    saturated: float = Field(default=0.25, ge=0, le=1)
+    """Largest share of pixels that are white in every channel."""
+    sharpness: float = Field(default=0.1, ge=0)
+    """Smallest edge strength relative to contrast, see `gonogo.images.health`; 0 turns the check off."""
+    contrast: float = Field(default=0.0, ge=0, le=128)
+    """Smallest standard deviation of the grey values: a covered lens shows nothing; 0 turns the check off."""
+
+
 class Recipe(Strict):
     """How one product is inspected; part of every bundle."""
 
@@ -250,12 +337,23 @@ class Recipe(Strict):
     and of deeper ones the upper byte."""
     zones: Zones = ()
     """Areas inside the part, ``[[zones]]`` in TOML."""
+    scale: Scale | None = None
+    """How large a pixel is; ``None`` if defects are not measured."""
+    rules: tuple[Rule, ...] = Field(default=(), max_length=50, strict=False)
+    """Limits on the sizes of defects, ``[[rules]]`` in TOML."""
+    health: PictureHealth | None = None
+    """Pictures outside these limits are not judged; ``None`` judges every picture."""
     limits: PictureLimits = PictureLimits()
 
     @property
     def code_zones(self) -> tuple[CodeZone, ...]:
         """The zones whose codes name the part."""
         return tuple(zone for zone in self.zones if isinstance(zone, CodeZone))
+
+    @property
+    def presence_zones(self) -> tuple[PresenceZone, ...]:
+        """The zones whose items are counted."""
+        return tuple(zone for zone in self.zones if isinstance(zone, PresenceZone))
 
     @property
     def encoded_only(self) -> bool:
@@ -268,6 +366,17 @@ class Recipe(Strict):
         return self
 
     @model_validator(mode="after")
+    def _rules_can_be_applied(self) -> Recipe:
+        names, zones = [rule.name for rule in self.rules], {zone.name for zone in self.zones}
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"rules: expected a different name for each, found {twice[0]!r} twice")
+        if self.rules and self.scale is None:
+            raise ValueError("rules: expected a [scale] in mm, found none: gonogo roi calibrate")
+        if unknown := [rule.zone for rule in self.rules if rule.zone is not None and rule.zone not in zones]:
+            raise ValueError(f"rules: expected the name of a zone ({', '.join(sorted(zones))}), found {unknown[0]!r}")
+        return self
+
+    @model_validator(mode="after")
     def _windows_are_made_of_cells(self) -> Recipe:
         if self.tiling is not None and (
             any(side % CELL_PX for side in self.size_wh) or 2 * self.tiling.overlap_px > min(self.size_wh)
@@ -277,6 +386,34 @@ class Recipe(Strict):
                 f"found {self.size_wh[0]} x {self.size_wh[1]} with {self.tiling.overlap_px}"
             )
         return self
+
+
+class Checks(Strict):
+    """``checks.toml``: what a bundle checks besides the score; ``gonogo bundle checks`` puts it into the recipe."""
+
+    scale: Scale | None = None
+    rules: tuple[Rule, ...] = Field(default=(), max_length=50, strict=False)
+    zones: tuple[PresenceZone, ...] = Field(default=(), max_length=50, strict=False)
+    """Presence zones; other zones change what the network sees, so they belong to training."""
+    health: PictureHealth | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Checks:
+        """The checks of a recipe."""
+        return cls(scale=recipe.scale, rules=recipe.rules, zones=recipe.presence_zones, health=recipe.health)
+
+    def within(self, recipe: Recipe) -> Recipe:
+        """Return a recipe with these checks instead of its own.
+
+        Raises:
+            InputError: They do not fit the recipe: a rule has no scale, or names a zone that does not exist.
+        """
+        others = tuple(zone for zone in recipe.zones if not isinstance(zone, PresenceZone))
+        update = {"scale": self.scale, "rules": self.rules, "zones": (*others, *self.zones), "health": self.health}
+        try:
+            return Recipe.model_validate({**dict(recipe), **update})
+        except ValidationError as error:
+            raise InputError(f"the checks do not fit the bundle: {_first_problem(error, Recipe)}.") from error
 
 
 class Settings(BaseSettings):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gonogo import bundle, codes, devices, drift, images, roi, runtime, signing, tiling
+from gonogo import bundle, codes, devices, drift, images, roi, rules, runtime, signing, tiling
 from gonogo.bundle import Bundle
 from gonogo.bundle_graphs import BundleGraphs
 from gonogo.cascade import Cascade, Outputs
@@ -22,6 +22,7 @@ from gonogo.errors import BundleError, ImageError, UnlocatedError
 from gonogo.heatmap import HeatScale
 from gonogo.images import Photograph
 from gonogo.images.geometry import relocated, scaled_region
+from gonogo.images.health import require_healthy
 from gonogo.images.zones import Place
 from gonogo.names import readable
 from gonogo.operating_point import state_and_reason, without_promise
@@ -223,11 +224,14 @@ class Inspector:
                 with _Timed(timings_ms, "decode"):
                     photograph.unpacked(recipe)
             frame = photograph.judged(recipe)
+            require_healthy(frame, recipe.health)
         except ImageError as error:
             return _fault(error, timings_ms)
         if located is not None and recipe.reduction > 1:
             located = relocated(located, 1 / recipe.reduction)
         verdict = self._judge(frame, located, photograph.size_wh, timings_ms)
+        if rules.has_rules(recipe):
+            verdict = self._apply_rules(verdict, frame, photograph.size_wh, timings_ms)
         if recipe.code_zones and verdict.region is not None and verdict.score is not None:
             with _Timed(timings_ms, "codes"):
                 verdict = codes.identified(verdict, photograph, recipe.code_zones)
@@ -332,6 +336,25 @@ class Inspector:
             windows=1 if grid is None else len(grid.corners),
             timings_ms=timings_ms,
         )
+
+    def _apply_rules(
+        self, verdict: Verdict, frame: Frame, size_wh: tuple[int, int], timings_ms: dict[str, float]
+    ) -> Verdict:
+        try:
+            with _Timed(timings_ms, "rules"):
+                verdict = rules.apply_rules(
+                    verdict,
+                    frame,
+                    self.recipe,
+                    heat_scale=self.heat_scale,
+                    point=self.operating_point,
+                    size_wh=size_wh,
+                )
+        except Exception as error:  # noqa: BLE001  the edge of judging: any error becomes a fault
+            fault = _fault(f"not judged: the rules cannot be applied: {error}", timings_ms)
+            return replace(fault, box=verdict.box, region=verdict.region)
+        timings_ms["total"] += timings_ms["rules"]
+        return verdict
 
     def _judge_windows(self, picture: Picture, grid: Grid, margin: float) -> Outputs:
         if self.cascade is not None:

@@ -220,6 +220,9 @@ class OperatingPoint:
     """Digest of the zones that the parts were judged with; empty without zones."""
     go_without_promise: bool = False
     """Whether parts may pass without an escape claim, on explicit request. False if the claim holds."""
+    rules_sha256: str = ""
+    """Digest of the rules that reject parts and were certified together with the thresholds, see `gonogo.rules`; empty
+    if there were none."""
 
     def __post_init__(self) -> None:
         if math.isnan(self.go_below) or math.isnan(self.no_go_above) or self.go_below > self.no_go_above:
@@ -271,6 +274,56 @@ class PartIdentity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One defect, measured on the photograph; see `gonogo.measure`. Errors are half-widths of 95 % intervals."""
+
+    length_mm: float
+    length_error_mm: float
+    width_mm: float
+    width_error_mm: float
+    area_mm2: float
+    area_error_mm2: float
+    path_xy: tuple[tuple[float, float], ...]
+    """Points along its length, in frame pixels."""
+    refined: bool
+    """Whether it stands out in the photograph; otherwise it was measured on the heat map, whose cells are coarse."""
+    zone: str | None = None
+    """The zone that its middle lies in, if a rule names it."""
+
+    @property
+    def middle_xy(self) -> tuple[float, float]:
+        """A point on the defect, halfway along its length."""
+        return self.path_xy[len(self.path_xy) // 2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundItem:
+    """One item that was found in a presence zone."""
+
+    centre_xy: tuple[float, float]
+    """In frame pixels."""
+    correlation: float
+    """Normalised correlation with the template, at most 1."""
+    colour: float
+    """Distance of the mean colours, CIE 1976."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemCount:
+    """The items of one presence zone; see `gonogo.presence`."""
+
+    zone: str
+    expected: int
+    items: tuple[FoundItem, ...]
+    """The items that were found, from top to bottom."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether as many were found as expected."""
+        return len(self.items) == self.expected
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The judgement of one frame, and its reason.
 
@@ -314,6 +367,14 @@ class Verdict:
     """For a no-go or a review, if the inspector knows defect kinds: the likeliest one, or that none fits."""
     kind_share: float | None = None
     """Share of that kind, 0 to 1; ``None`` if it is unlike any known kind."""
+    measurements: tuple[Measurement, ...] = ()
+    """The defects, the longest first, if the recipe has a scale."""
+    counts: tuple[ItemCount, ...] = ()
+    """One for each presence zone of the recipe."""
+    notes: tuple[str, ...] = ()
+    """What the rules found, one sentence each; a go may have notes."""
+    rejected_by_rule: bool = False
+    """Whether a rule with ``then = "no_go"`` applies; certification counts the part as rejected."""
     doubt: str = ""
     """In a cascade: why the second network was asked; empty if the first one decided."""
     windows: int = 1
@@ -341,6 +402,8 @@ class Prediction:
     """The predicted defect kind, see `Verdict`."""
     out_of_distribution: bool = False
     """Whether only the out-of-distribution check sent it to review."""
+    rejected_by_rule: bool = False
+    """See `Verdict`."""
     pointing_hit: bool | None = None
     """Whether the hottest point of the heat map lies on the mask; ``None`` without a mask."""
     centre_hit: bool | None = None

@@ -30,6 +30,8 @@ class Trouble(StrEnum):
     DARK = "dark"
     SATURATED = "saturated"
     BLURRED = "blurred"
+    BLOCKED = "blocked"
+    """The picture shows nothing: the lens is covered."""
     WRONG_SIZE = "wrong_size"
 
 

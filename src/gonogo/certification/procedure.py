@@ -37,6 +37,7 @@ from gonogo.manifest import Golden, part_alone
 from gonogo.operating_point import KindClaims, Loss, Promise, TradeoffPoint
 from gonogo.operating_point.lots import LotCheck, to_record
 from gonogo.operating_point.tradeoff import RATES
+from gonogo.rules import rules_digest
 from gonogo.runtime import runtime_environment
 from gonogo.schema import DefectMap, Label, OperatingPoint, Scores
 from gonogo.validity import KEY as VALIDITY
@@ -171,7 +172,11 @@ def certify(
     bad_share = promise.bad_share if promise.bad_share is not None else share_of_bad(val)
     max_escape, max_overkill = _choose(val, calibrate, promise, bad_share)
     point, kinds = _certify(calibrate, replace(promise, max_escape=max_escape, max_overkill=max_overkill))
-    point = replace(point, zones_sha256=zones_digest(inspector.recipe.zones))
+    point = replace(
+        point,
+        zones_sha256=zones_digest(inspector.recipe.zones),
+        rules_sha256=rules_digest(inspector.recipe, inspector.heat_scale),
+    )
     note_judged(dataset, point)
     lost = _lost(inspector.bundle, promise, point)
     if not force:

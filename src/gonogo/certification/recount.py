@@ -16,6 +16,7 @@ from gonogo.dataset import Dataset, Split
 from gonogo.evaluate import Evaluation, evaluate
 from gonogo.inspector import Inspector
 from gonogo.operating_point import KindClaims
+from gonogo.rules import rules_digest
 from gonogo.schema import Label, OperatingPoint
 from gonogo.zoning import zones_digest
 
@@ -51,7 +52,11 @@ def recount(inspector: Inspector, dataset: Dataset) -> Recount | None:
         return None
     calibrate, val = stored.evaluation(Split.CALIBRATE), stored.evaluation(Split.VAL)
     derived, kinds = derived_point(val, calibrate, stored.promise, stored.bad_share)
-    derived = replace(derived, zones_sha256=zones_digest(inspector.recipe.zones))
+    derived = replace(
+        derived,
+        zones_sha256=zones_digest(inspector.recipe.zones),
+        rules_sha256=rules_digest(inspector.recipe, inspector.heat_scale),
+    )
     thresholds = [*_differences(point, derived), *_evidence_differences(inspector, stored, kinds)]
     if thresholds:
         thresholds += _wrong_side(calibrate, point)
@@ -119,6 +124,8 @@ def _judged_otherwise(stored: Sequence[Judged], again: Evaluation, tolerance: fl
             found.append(f"{name}: stored as {_label(old)}, labelled {_label(new)}")
         if counted_as.setdefault(new.part, old.part) != old.part:
             found.append(f"{name}: part {new.part} is counted as several parts")
+        if old.rejected_by_rule is not new.rejected_by_rule:
+            found.append(f"{name}: {'rejected' if old.rejected_by_rule else 'not rejected'} by a rule at certification")
         if (old.score is None) is not (new.score is None):
             found.append(f"{name}: was {'a fault' if old.score is None else 'judged'} at certification, not now")
         elif old.score is not None and new.score is not None and not abs(old.score - new.score) <= tolerance:

@@ -32,6 +32,8 @@ class Judged(Strict):
     """State under the previous operating point; only faults matter."""
     score: float | None = Field(allow_inf_nan=False)
     """``None`` for a fault."""
+    rejected_by_rule: bool = False
+    """Counted as a part with a score above every threshold, see `gonogo.rules`."""
 
 
 class StoredScores(Strict):
@@ -144,6 +146,7 @@ def _rows(judged: Evaluation) -> list[dict[str, object]]:
             "defect": picture.defect,
             "state": picture.state.value,
             "score": picture.score,
+            "rejected_by_rule": picture.rejected_by_rule,
         }
         for picture in judged.pictures
     ]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gonogo import __version__
-from gonogo.cli import bundle, dataset, edge, fleet, ledger, roi, station, zones
+from gonogo.cli import bundle, dataset, edge, fleet, ledger, presence, roi, station, zones
 from gonogo.cli.certify import certify_command
 from gonogo.cli.demo import demo_command
 from gonogo.cli.devices import devices_command
@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would treat [cameras.health] as markup and drop it from the help
 )
-for group in (dataset, roi, zones, bundle, station, fleet, ledger):
+for group in (dataset, roi, zones, presence, bundle, station, fleet, ledger):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 for command in (
     demo_command,

@@ -6,6 +6,7 @@ import typer
 
 from gonogo.cli.bundle_show import show_command
 from gonogo.cli.cascade import cascade_command
+from gonogo.cli.checks import checks_command
 from gonogo.cli.distill import distill_command
 from gonogo.cli.export_model import export_command
 from gonogo.cli.graph import graph_command
@@ -16,7 +17,8 @@ from gonogo.cli.signing import sign_command
 from gonogo.cli.together import together_command
 
 app = typer.Typer(
-    help="Trained inspectors: speed them up, retrain them, examine them, sign them.", no_args_is_help=True
+    help="Trained inspectors: speed them up, retrain them, examine them, add rules to them, sign them.",
+    no_args_is_help=True,
 )
 for command in (
     show_command,
@@ -25,6 +27,7 @@ for command in (
     cascade_command,
     learn_command,
     graph_command,
+    checks_command,
     sign_command,
     export_command,
     together_command,

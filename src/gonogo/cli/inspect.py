@@ -234,4 +234,5 @@ def _report(row: dict[str, Any], opened: Bundle, *, as_json: bool) -> None:
         return
     score = "" if row["score"] is None else f"{row['score']:9.3f}"
     kind = "" if row["kind"] is None else f"; kind: {describe_kind(row['kind'], row['kind_share'])}"
-    typer.echo(f"{row['state']:7s}{score:10s}  {row['file']}  {row['reason']}{kind}")
+    notes = "".join(f"; {note}" for note in row["notes"] if note not in row["reason"])
+    typer.echo(f"{row['state']:7s}{score:10s}  {row['file']}  {row['reason']}{kind}{notes}")

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gonogo.cli.calibrate import calibrate_command
+
 if TYPE_CHECKING:
     from gonogo.dataset import Dataset
     from gonogo.roi import ClassicalConfig, RoiTiming
     from gonogo.roi.scoring import Example, RoiScore
     from gonogo.roi.tuning import Tuned
-    from gonogo.schema import Frame
 
 app = typer.Typer(
-    help="Find the region of interest with classical vision: preview and tune an ROI config.", no_args_is_help=True
+    help="Find the region of interest with classical vision, and calibrate its size in mm.", no_args_is_help=True
 )
+
+app.command("calibrate")(calibrate_command)
 
 SIDE_PX = 320
 
@@ -36,10 +39,11 @@ def preview_command(
     """Show each step of an ROI config on a photograph, and the box that it finds."""
     from gonogo import images
     from gonogo.files import write_beside
+    from gonogo.images.encoding import encode_as
     from gonogo.roi import open_roi, preview
 
     roi, frame = open_roi(roi_config), images.load_picture(photo)
-    write_beside(out, encoded(preview(roi, frame), out))
+    write_beside(out, encode_as(preview(roi, frame), out, option="--out"))
     located = roi.locate(frame)
     if located.box is None:
         typer.echo(f"{out}: the part was not found: {located.reason}")
@@ -60,12 +64,13 @@ def morphology_command(
     from gonogo import images
     from gonogo.errors import InputError
     from gonogo.files import write_beside
+    from gonogo.images.encoding import encode_as
     from gonogo.roi import preview_morphology
 
     if size % 2 == 0:
         raise InputError(f"--size: expected an odd number, found {size}. A kernel has a middle: use {size + 1}.")
     sheet = preview_morphology(images.load_picture(photo), size=size, side_px=SIDE_PX)
-    write_beside(out, encoded(sheet, out))
+    write_beside(out, encode_as(sheet, out, option="--out"))
     typer.echo(f"{out}: {photo} with a kernel of {size} x {size} pixels")
 
 
@@ -166,20 +171,3 @@ def _as_json(score: RoiScore) -> dict[str, float | int]:
         "mean_iou": round(score.mean_iou, 4),
         "share_above_090": round(score.share_above(0.9), 4),
     }
-
-
-def encoded(sheet: Frame, out: Path) -> bytes:
-    """Encode a picture by the ending of its file name.
-
-    Raises:
-        InputError: the ending is neither .png nor .jpg.
-    """
-    from gonogo import images
-    from gonogo.errors import InputError
-
-    suffix = out.suffix.lower()
-    if suffix == ".png":
-        return images.encode_png(sheet)
-    if suffix in (".jpg", ".jpeg"):
-        return images.encode_jpeg(sheet)
-    raise InputError(f"--out {out}: expected a name ending in .png or .jpg, found {suffix or 'no ending'}.")

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from gonogo.cli.device import DeviceOption
+from gonogo.cli.grr import grr_command
 from gonogo.cli.msa import msa_command
 
 app = typer.Typer(help="One inspection station on a line: run, check, report.", no_args_is_help=True)
@@ -213,3 +214,4 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 app.command("msa")(msa_command)
+app.command("grr")(grr_command)

@@ -223,6 +223,7 @@ def predict(
         score=verdict.score if verdict.state is not State.FAULT else None,
         kind=verdict.kind,
         out_of_distribution=verdict.out_of_distribution,
+        rejected_by_rule=verdict.rejected_by_rule,
     )
     if photograph is not None and sample.label is Label.BAD:
         mask = dataset.load_mask(sample, photograph.shape_hw)

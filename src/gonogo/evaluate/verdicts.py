@@ -40,8 +40,9 @@ class Verdicts:
         """One score for each part with this label, including parts that could not be judged.
 
         A part with a faulty picture is never go, so a bad one scores above every threshold (``+inf``). A good one gets
-        the highest score of its judged pictures, or ``-inf`` if none was judged. So the number of calibration parts
-        equals the size of the split. The result does not depend on the current thresholds.
+        the highest score of its judged pictures, or ``-inf`` if none was judged. A part that a rule rejects scores
+        above every threshold, whatever its label, see `gonogo.rules`. So the number of calibration parts equals the
+        size of the split. The result does not depend on the current thresholds.
         """
         wanted = self._calibration_groups(label).values()
         return np.array([_calibration_score(group, label) for group in wanted], dtype=np.float64)
@@ -112,7 +113,7 @@ class Verdicts:
 
 def _calibration_score(pictures: list[Prediction], label: Label) -> float:
     scores = [picture.score for picture in pictures if picture.score is not None]
-    if label is Label.BAD and len(scores) < len(pictures):
+    if any(picture.rejected_by_rule for picture in pictures) or (label is Label.BAD and len(scores) < len(pictures)):
         return math.inf
     return max(scores, default=-math.inf)
 
@@ -134,6 +135,7 @@ def worst_of_part(pictures: list[Prediction]) -> Prediction:
         defect=defects[0] if defects else None,
         state=state,
         out_of_distribution=any(p.out_of_distribution for p in pictures) and state is State.REVIEW,
+        rejected_by_rule=any(picture.rejected_by_rule for picture in pictures),
         kind=kinds[0] if kinds and state is not State.FAULT else None,
         score=max(scores) if scores and state is not State.FAULT else None,
     )

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
 from pydantic import AfterValidator, AwareDatetime, Field, JsonValue, PlainSerializer, model_validator
 
 from gonogo.config import Strict
-from gonogo.schema import Label, State, Verdict
+from gonogo.schema import ItemCount, Label, Measurement, State, Verdict
 
 NO_HASH = "0" * 64
 """The ``previous`` hash of the first row."""
@@ -81,6 +81,12 @@ class View(Strict):
     """The region that was judged, in frame pixels."""
     zones: tuple[ViewZone, ...] = ()
     """The inspect zones and the rest; empty without inspect zones. The one with the highest score decides."""
+    measurements: tuple[Measurement, ...] = ()
+    """The defects in mm, the longest first, if the bundle measures."""
+    counts: tuple[ItemCount, ...] = ()
+    """The items of each presence zone."""
+    notes: tuple[str, ...] = ()
+    """What the rules found, one sentence each."""
     timings_ms: Mapping[str, Finite] = Field(default_factory=dict)
 
     @classmethod
@@ -96,6 +102,9 @@ class View(Strict):
             kind_share=verdict.kind_share,
             box_xyxy=None if verdict.box is None else verdict.box.xyxy,
             zones=tuple(ViewZone(name=zone.name, score=zone.score, state=zone.state) for zone in verdict.zones),
+            measurements=verdict.measurements,
+            counts=verdict.counts,
+            notes=verdict.notes,
             timings_ms=dict(verdict.timings_ms),
         )
 

@@ -45,6 +45,7 @@ class _Record(Strict):
     data_fingerprint: str
     zones_sha256: _Digest = ""
     go_without_promise: bool = False
+    rules_sha256: _Digest = ""
 
 
 def to_json(point: OperatingPoint) -> dict[str, Any]:
@@ -59,6 +60,7 @@ def to_json(point: OperatingPoint) -> dict[str, Any]:
         "data_fingerprint": point.data_fingerprint,
         **({"zones_sha256": point.zones_sha256} if point.zones_sha256 else {}),
         "go_without_promise": point.go_without_promise,
+        "rules_sha256": point.rules_sha256,
     }
 
 
@@ -92,6 +94,7 @@ def from_json(record: object) -> OperatingPoint:
         data_fingerprint=read.data_fingerprint,
         zones_sha256=read.zones_sha256,
         go_without_promise=read.go_without_promise,
+        rules_sha256=read.rules_sha256,
     )
 
 

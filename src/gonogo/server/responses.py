@@ -35,6 +35,7 @@ CAUSES: Mapping[str, str] = {
     Cause.DARK: N_("Too dark: check the lamp"),
     Cause.SATURATED: N_("Too bright: check the lamp"),
     Cause.BLURRED: N_("Blurred: check the focus"),
+    Cause.BLOCKED: N_("Empty picture: check the lens"),
     Cause.WRONG_SIZE: N_("Wrong picture size"),
     Cause.MODEL: N_("No inspector"),
     Cause.INSPECTOR: N_("Not judged"),

@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from gonogo.errors import GonogoError
 from gonogo.names import readable
-from gonogo.schema import State
+from gonogo.schema import Measurement, State
 
 VERSION = 3
 """Version of the protocol between supervisor and worker; increase it with every change of a message."""
@@ -34,6 +34,7 @@ class Cause(StrEnum):
     DARK = "dark"
     SATURATED = "saturated"
     BLURRED = "blurred"
+    BLOCKED = "blocked"
     WRONG_SIZE = "wrong_size"
 
     MODEL = "model"
@@ -116,6 +117,10 @@ class Answer:
     kind: str | None = None
     """For a no-go or a review, if the bundle knows defect kinds: the most likely kind, or that it is unlike any."""
     kind_share: float | None = None
+    measurements: tuple[Measurement, ...] = ()
+    """The defects in mm, the longest first, if the bundle measures."""
+    notes: tuple[str, ...] = ()
+    """What the rules found, one sentence each; a go may have notes."""
     row: int | None = None
     """Number of the ledger row with the record; ``None`` only for a fault that could not be recorded yet."""
     repeated: bool = False
@@ -139,7 +144,15 @@ class Answer:
     def from_json(cls, values: dict[str, Any]) -> Answer:
         """Create an object from the result of `to_json`."""
         cause = values["cause"]
-        return cls(**{**values, "state": State(values["state"]), "cause": None if cause is None else Cause(cause)})
+        return cls(
+            **{
+                **values,
+                "state": State(values["state"]),
+                "cause": None if cause is None else Cause(cause),
+                "measurements": tuple(Measurement(**each) for each in values.get("measurements", ())),
+                "notes": tuple(values.get("notes", ())),
+            }
+        )
 
     def as_reused(self, trigger: Trigger, why: str) -> Answer:
         """Return the fault for a trigger that reuses the id of another part, whose answer this is."""
@@ -147,7 +160,8 @@ class Answer:
 
     def as_fault(self, cause: Cause, reason: str) -> Answer:
         """Return a copy of this answer as a fault."""
-        return replace(self, state=State.FAULT, cause=cause, reason=reason, kind=None, kind_share=None)
+        nothing: dict[str, Any] = {"kind": None, "kind_share": None, "measurements": (), "notes": ()}
+        return replace(self, state=State.FAULT, cause=cause, reason=reason, **nothing)
 
 
 def fault(trigger: Trigger, cause: Cause, reason: str) -> Answer:

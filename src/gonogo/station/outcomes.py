@@ -111,6 +111,8 @@ def answer_of(row: Row[VerdictRecord]) -> Answer:
         score=record.score,
         kind=None if named is None else named.kind,
         kind_share=None if named is None else named.kind_share,
+        measurements=tuple(found for view in record.views for found in view.measurements),
+        notes=tuple(note for view in record.views for note in view.notes),
         row=row.seq,
     )
 

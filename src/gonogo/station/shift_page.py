@@ -30,6 +30,7 @@ CAUSES = {
     Cause.FROZEN: "camera frozen",
     Cause.DARK: "picture too dark",
     Cause.SATURATED: "picture overexposed",
+    Cause.BLOCKED: "picture empty, lens covered",
     Cause.BLURRED: "picture blurred",
     Cause.WRONG_SIZE: "picture of the wrong size",
     Cause.MODEL: "no suitable bundle",

@@ -19,6 +19,7 @@ from gonogo.images import Photograph
 from gonogo.inspector import Inspector
 from gonogo.ledger import VerdictRecord, View
 from gonogo.manifest import Manifest
+from gonogo.rules import draw_findings
 from gonogo.schema import Box, Frame, Region, Verdict
 from gonogo.server.ledger_pool import LedgerPool
 from gonogo.signing import NOT_REQUIRED
@@ -116,7 +117,9 @@ class PartPictures:
             judged = replace(again, state=shown.state, score=shown.score, reason=shown.reason)
             scale, zones = inspector.heat_scale, inspector.recipe.zones
         region = None if judged.region is None else _scaled(judged.region, factor)
-        return images.encode_jpeg(overlay(small, replace(judged, region=region), scale, zones), quality=85)
+        drawn = overlay(small, replace(judged, region=region), scale, zones)
+        draw_findings(drawn, shown, factor=factor)
+        return images.encode_jpeg(drawn, quality=85)
 
     def _remember(self, key: tuple[object, ...], drawn: bytes) -> None:
         with self._remembering:
