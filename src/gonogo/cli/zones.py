@@ -72,10 +72,10 @@ def show_command(
 ) -> None:
     """Draw zones on a photograph: ignore zones hatched, inspect zones outlined."""
     from gonogo import images
-    from gonogo.cli.roi import encoded
     from gonogo.config import read_zones
     from gonogo.errors import UnfitError
     from gonogo.files import write_beside
+    from gonogo.images.encoding import encode_as
     from gonogo.images.zone_drawing import draw_zones
     from gonogo.images.zones import Place
     from gonogo.zoning import prepared
@@ -88,7 +88,7 @@ def show_command(
     drawn = prepared(frame, place, found).frame.copy() if blanked else frame.copy()
     if not blanked:
         draw_zones(drawn, place, found)
-    write_beside(out, encoded(drawn, out))
+    write_beside(out, encode_as(drawn, out, option="--out"))
     typer.echo(f"{out}: {', '.join(f'{zone.name} ({zone.kind})' for zone in found)}")
 
 
