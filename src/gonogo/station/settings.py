@@ -141,7 +141,7 @@ class ChallengeSettings(Strict):
 
 
 class FleetSettings(Strict):
-    """``[fleet]``: the bundles come from the centre. Signatures are then always required."""
+    """``[fleet]``: the bundles come from the release server. Signatures are then always required."""
 
     channel: str = Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")
     """The channel whose releases this station follows."""
@@ -152,7 +152,7 @@ class FleetSettings(Strict):
     token_file: Path | None = None
     """File with the bearer token for ``url``."""
     every_s: Seconds = 30.0
-    """Interval at which the centre is asked."""
+    """Interval at which the release server is asked."""
     keep: int = Field(default=8, ge=1, le=1000)
     """Largest number of parts that wait for the silent judge; older ones are dropped and counted."""
 
@@ -389,9 +389,9 @@ stall_s = 5.0
 # pictures = "challenge"           # or a folder with pictures of them
 # must_be = ["no_go"]
 
-# [fleet]                          # bundles come from the centre; "bundle" is then a text file that is written
+# [fleet]                          # bundles come from a release server; "bundle" is a text file that is written
 # channel = "chip"
-# folder = "/mnt/centre/releases"  # or url = "https://centre.plant.example/releases"
+# folder = "/mnt/releases"         # or url = "https://releases.plant.example"
 # every_s = 30.0
 
 # [centre]                         # forward the ledger to PostgreSQL; see docs/centre.md
