@@ -30,13 +30,17 @@ if TYPE_CHECKING:
     from gonogo.centre import Centre
 
 _ROUNDS = 6
+_CONNECTIONS = 40
 _SERVER = "-c shared_buffers=256MB -c max_wal_size=2GB"
 
 
 def measure(folder: Path, centre: Centre, server: postgres.Server, *, rows: int, all_: bool = True) -> dict[str, Any]:
     """Run every measurement, or the migration alone; return the figures by name."""
     found = _migration(folder, centre, rows)
-    return {**found, **_batches(folder, centre, server), **_line(folder, centre), **_imports()} if all_ else found
+    if not all_:
+        return found
+    found |= {**_batches(folder, centre, server), **_connections(folder, centre, server)}
+    return {**found, **_line(folder, centre), **_imports()}
 
 
 def _migration(folder: Path, centre: Centre, rows: int) -> dict[str, Any]:
@@ -84,6 +88,24 @@ def _batches(folder: Path, centre: Centre, server: postgres.Server) -> dict[str,
             f"forwarder_cpu_s_per_1000_rows_in_batches_of_{size}": round(1e3 * (time.process_time() - own_s) / sent, 3),
         }
     return found
+
+
+def _connections(folder: Path, centre: Centre, server: postgres.Server) -> dict[str, Any]:
+    """What a station costs that comes back after a restart: a new connection, and its first batch."""
+    from gonogo.centre import Centre, Forwarder
+
+    path = folder / "connections.ledger"
+    with Ledger.open(path) as ledger:
+        fill(ledger, rows=_CONNECTIONS, seed=3)
+    next(iter(Forwarder(path, centre, "connections", rows_per_batch=1).catch_up()))
+    own_s, server_s = time.process_time(), server.cpu_s()
+    for _ in range(_CONNECTIONS):
+        with contextlib.closing(Centre.connect(server.url(), connections=1)) as fresh:
+            Forwarder(path, fresh, "connections", rows_per_batch=1).step()
+    return {
+        "database_cpu_ms_per_connection": round(1e3 * (server.cpu_s() - server_s) / _CONNECTIONS, 1),
+        "forwarder_cpu_ms_per_connection": round(1e3 * (time.process_time() - own_s) / _CONNECTIONS, 1),
+    }
 
 
 def _line(folder: Path, centre: Centre) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A centre with a shelf, and stations that follow it, in one folder and one process."""
+"""A release server with a shelf, and stations that follow it, in one folder and one process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gonogo import bundle, signing
 from gonogo.capture import HealthLimits
-from gonogo.fleet import Agent, Centre, LedgerFile, Release, Shelf, Terms, settle
+from gonogo.fleet import Agent, LedgerFile, Release, ReleaseServer, Shelf, Terms, settle
 from gonogo.fleet.pulling import FolderSource, Source
 from gonogo.fleet.shadow import Shadow
 from gonogo.ledger import Ledger
@@ -53,7 +53,7 @@ def make_bundle(root: Path, name: str, *, go_below: float, certified: bool = Tru
 
 @dataclass(kw_only=True)
 class Plant:
-    """The centre, its keys, and bundles by name."""
+    """The release server, its keys, and bundles by name."""
 
     folder: Path
     bundles: dict[str, Path]
@@ -63,7 +63,7 @@ class Plant:
     def __post_init__(self) -> None:
         self.anna = self.key("anna", Use.BUNDLE)
         self.robot = self.key("robot", Use.RELEASE)
-        self.own = self.folder / "centre.ledger"
+        self.own = self.folder / "releases.ledger"
         Ledger.open(self.own).close()
         self.shelf = Shelf(self.folder / "shelf")
         self.stations: dict[str, Line] = {}
@@ -84,16 +84,16 @@ class Plant:
     def sha(self, name: str) -> str:
         return bundle.read_bundle(self.bundles[name]).sha256
 
-    def centre(self, **changes: object) -> Centre:
+    def server(self, **changes: object) -> ReleaseServer:
         places = tuple(LedgerFile(path=line.settings.ledger) for line in self.stations.values())
-        made = Centre(shelf=self.shelf, channel="chip", trust_store=self.store, ledger=self.own, places=places)
+        made = ReleaseServer(shelf=self.shelf, channel="chip", trust_store=self.store, ledger=self.own, places=places)
         return replace(made, **changes)  # type: ignore[arg-type]
 
     def first(self, name: str = "old") -> Release:
-        return self.centre().put_first(self.sign(name), self.robot, who="anna", why="commissioned")
+        return self.server().put_first(self.sign(name), self.robot, who="anna", why="commissioned")
 
     def start(self, name: str, **terms: object) -> Release:
-        return self.centre().start(
+        return self.server().start(
             self.sign(name),
             self.robot,
             canaries=("canary-*",),

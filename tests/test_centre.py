@@ -677,6 +677,24 @@ def test_tables_of_a_newer_version_are_refused_and_none_are_taken_back(
         centre.prepare()
 
 
+def test_what_reads_works_on_a_database_that_refuses_every_write_such_as_a_replica(
+    postgres: Server, database: str, url: str, centre: Centre, path: Path, tmp_path: Path
+) -> None:
+    move(fill(path, 3), centre, "line")
+    name = sql.Identifier(database).as_string()
+    postgres.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on", database=database)
+    try:
+        for words in (["list"], ["show", "2"], ["verify"], ["export", "--out", str(tmp_path / "rows.csv")]):
+            ended = kit.run_here(["ledger", words[0], url, *words[1:], "--chain", "line"])
+            assert ended.code == 0, ended
+        assert kit.run_here(["ledger", "chains", url]).code == 0
+        assert kit.run_here(["ledger", "prepare", url]).code == 0
+        with pytest.raises(LedgerError, match="read-only"):
+            list(Forwarder(fill(path, 1, first=3), Centre.connect(url), "line").catch_up())
+    finally:
+        postgres.sql(f"ALTER DATABASE {name} RESET default_transaction_read_only", database="postgres")
+
+
 # The login of a station
 
 

@@ -39,7 +39,6 @@ from gonogo.fleet import (
     Verdict,
     ask_station,
     assignment_of,
-    companion,
     decide,
     declare_fit,
     fleet_status,
@@ -253,36 +252,36 @@ def test_a_better_bundle_goes_through_all_stages_and_back_in_one_command(plant: 
     (started,) = actions(other, "started")
     assert (started["signed_by"], started["key_id"]) == ("anna", plant.anna.key_id)
     with pytest.raises(UnfitError, match="in stage done"):
-        plant.centre().promote(plant.robot, who="anna", why="")
+        plant.server().promote(plant.robot, who="anna", why="")
     plant.start("better")
     for line in (canary, other):
         line.pull()
         assert line.active == plant.sha("old")
         answers = line.run(*names(line.name, 12, 50), *names(f"{line.name}-soft", 2, 90))
         assert [each.state for each in answers[-2:]] == [State.REVIEW] * 2, "the silent judge answers nothing"
-    found = plant.centre().judge()
+    found = plant.server().judge()
     assert (found.evidence.parts, found.evidence.flips, found.evidence.unsettled) == (28, 4, 4)
     with pytest.raises(UnfitError, match="People have decided 0"):
-        plant.centre().promote(plant.robot, who="anna", why="")
-    for flip in flips_to_settle(plant.centre()):
+        plant.server().promote(plant.robot, who="anna", why="")
+    for flip in flips_to_settle(plant.server()):
         assert flip.frames[0].is_file()
         words = ["fleet", "settle", str(flip.ledger), str(flip.row), "--label", "good", "--who", "bert"]
         assert kit.run_here(words).code == 0
-    assert plant.centre().promote(plant.robot, who="anna", why="").release.stage is Stage.CANARY
+    assert plant.server().promote(plant.robot, who="anna", why="").release.stage is Stage.CANARY
     for line, name in ((canary, "better"), (other, "old")):
         line.pull()
         assert line.active == plant.sha(name)
     answers = canary.run(*names("k", 16, 50), *names("k-soft", 2, 90))
     assert [each.state for each in answers[-2:]] == [State.GO] * 2, "on a canary station the new bundle answers"
-    found = plant.centre().judge()
+    found = plant.server().judge()
     assert (found.evidence.live, found.evidence.flips) == (18, 2), "the old bundle judges silently beside it"
     for answer in answers[-2:]:
         canary.settle(answer.row, "good")
-    assert plant.centre().promote(plant.robot, who="anna", why="").release.stage is Stage.DONE
+    assert plant.server().promote(plant.robot, who="anna", why="").release.stage is Stage.DONE
     for line in (canary, other):
         line.pull()
         assert line.active == plant.sha("better")
-    back = plant.centre().roll_back(plant.robot, who="carla", why="complaint 17").release
+    back = plant.server().roll_back(plant.robot, who="carla", why="complaint 17").release
     assert (back.stage, back.sequence, back.bundle_sha256) == (Stage.ROLLED_BACK, 5, plant.sha("old"))
     for line in (canary, other):
         line.pull()
@@ -313,13 +312,13 @@ def test_a_worse_bundle_is_stopped_by_itself_in_shadow(plant: Plant) -> None:
     line.pull()
     answers = line.run(*names("good", 2, 50), *names("bad", 28, 200))
     assert {each.state for each in answers[2:]} == {State.NO_GO}
-    found = plant.centre().stop_if_needed(plant.robot)
+    found = plant.server().stop_if_needed(plant.robot)
     assert found.decision.verdict is Verdict.STOP
     assert "newly go" in found.decision.reasons[0]
     assert (found.release.stage, found.release.who) == (Stage.STOPPED, "gonogo fleet")
     line.pull()
     assert line.active == plant.sha("old")
-    assert plant.centre().stop_if_needed(plant.robot).release.sequence == 3, "stopped once, not again and again"
+    assert plant.server().stop_if_needed(plant.robot).release.sequence == 3, "stopped once, not again and again"
 
 
 def test_a_canary_station_leaves_a_worse_bundle_by_itself_without_the_network(plant: Plant) -> None:
@@ -330,7 +329,7 @@ def test_a_canary_station_leaves_a_worse_bundle_by_itself_without_the_network(pl
     line.pull()
     answers = line.run(*names("good", 14, 50))
     line.settle(answers[0].row, "good")
-    plant.centre().promote(plant.robot, who="anna", why="")
+    plant.server().promote(plant.robot, who="anna", why="")
     line.pull()
     assert line.active == plant.sha("worse")
     shutil.move(plant.shelf.root, plant.folder / "cut off")
@@ -356,7 +355,7 @@ def test_a_known_bad_part_that_the_candidate_passes_stops_at_once(plant: Plant) 
     plant.start("worse")
     line.pull()
     line.run("CHALLENGE-200")
-    found = plant.centre().judge()
+    found = plant.server().judge()
     assert (found.evidence.challenges_passed, found.evidence.parts) == (1, 0)
     assert found.decision.verdict is Verdict.STOP
 
@@ -370,7 +369,7 @@ def test_without_a_certificate_of_its_own_a_bundle_is_not_promoted(plant: Plant)
     for answer in line.run(*names("p", 14, 50))[:2]:
         line.settle(answer.row, "good")
     with pytest.raises(UnfitError, match="no certificate of its own"):
-        plant.centre().promote(plant.robot, who="anna", why="all agree")
+        plant.server().promote(plant.robot, who="anna", why="all agree")
 
 
 # --- people
@@ -383,7 +382,7 @@ def test_a_part_counts_once_and_a_person_decides_once(plant: Plant) -> None:
     plant.start("better", people=2)
     line.pull()
     one, again, *_ = line.run("soft-90", "soft-90", "p-50")
-    reader = EvidenceReader((LedgerFile(path=line.settings.ledger),), plant.centre().judge().release)
+    reader = EvidenceReader((LedgerFile(path=line.settings.ledger),), plant.server().judge().release)
     found = reader.read()
     assert (found.parts, found.flips, found.unsettled) == (2, 1, 1), "one part, whatever the number of its pictures"
     for row in (one.row, again.row, one.row):
@@ -396,7 +395,7 @@ def test_a_part_counts_once_and_a_person_decides_once(plant: Plant) -> None:
     assert (found.bad_flips, found.unsettled) == (1, 0), "one person who calls it bad is enough"
     line.settle(one.row, "none", who="bert")
     assert reader.read().bad_flips == 0
-    fresh = EvidenceReader((LedgerFile(path=line.settings.ledger),), plant.centre().judge().release)
+    fresh = EvidenceReader((LedgerFile(path=line.settings.ledger),), plant.server().judge().release)
     assert fresh.read() == reader.read(), "reading on is the same as reading anew"
 
 
@@ -409,7 +408,7 @@ def test_a_stale_release_that_is_put_back_is_refused_and_recorded(plant: Plant) 
     line.pull()
     old = (plant.shelf.root / "chip" / "release.json").read_bytes()
     plant.start("third")
-    plant.centre().stop(plant.robot, who="anna", why="")
+    plant.server().stop(plant.robot, who="anna", why="")
     line.pull()
     (plant.shelf.root / "chip" / "release.json").write_bytes(old)
     line.pull()
@@ -431,7 +430,7 @@ def test_two_releases_with_one_number_are_noticed(plant: Plant) -> None:
     plant.first()
     line = plant.add("other")
     line.pull()
-    twin = plant.centre().judge().release.model_copy(update={"why": "the other centre"})
+    twin = plant.server().judge().release.model_copy(update={"why": "the other server"})
     (plant.shelf.root / "chip" / "release.json").write_bytes(sign_release(twin, plant.robot))
     line.pull()
     (refused,) = actions(line, "release_refused")
@@ -446,7 +445,7 @@ def test_two_people_who_start_at_once_do_not_both_succeed(plant: Plant) -> None:
 
     def start(name: str) -> None:
         try:
-            plant.centre().start(plant.bundles[name], plant.robot, canaries=("x",), terms=TERMS, who=name, why="")
+            plant.server().start(plant.bundles[name], plant.robot, canaries=("x",), terms=TERMS, who=name, why="")
             ends.append("started")
         except UnfitError as error:
             ends.append(str(error))
@@ -457,13 +456,13 @@ def test_two_people_who_start_at_once_do_not_both_succeed(plant: Plant) -> None:
     for thread in threads:
         thread.join()
     assert sorted(each == "started" for each in ends) == [False, True]
-    assert plant.centre().judge().release.sequence == 2
+    assert plant.server().judge().release.sequence == 2
 
 
 def test_an_unsigned_or_changed_bundle_never_gets_on_the_shelf_nor_off_it(plant: Plant) -> None:
     plant.first()
     with pytest.raises(SignatureError, match="expected a signed bundle"):
-        plant.centre().start(plant.bundles["third"], plant.robot, canaries=("x",), terms=TERMS, who="a", why="")
+        plant.server().start(plant.bundles["third"], plant.robot, canaries=("x",), terms=TERMS, who="a", why="")
     line = plant.add("other")
     line.pull()
     plant.start("better")
@@ -520,7 +519,7 @@ def test_a_station_that_was_offline_for_a_week_takes_the_latest_release_only(pla
     (plant.folder / "away").rename(plant.shelf.root)
     for _ in range(3):
         plant.start("third")
-        plant.centre().stop(plant.robot, who="anna", why="")
+        plant.server().stop(plant.robot, who="anna", why="")
     plant.start("better")
     other.pull()
     line.pull()
@@ -617,7 +616,7 @@ def test_a_silent_judge_that_crashes_never_touches_the_line(plant: Plant) -> Non
             child.wait()
     assert len(actions(line, "shadow_crashed")) == TERMS.max_crashes + 1
     assert line.active == plant.sha("old")
-    found = plant.centre().stop_if_needed(plant.robot)
+    found = plant.server().stop_if_needed(plant.robot)
     assert found.release.stage is Stage.STOPPED
     assert "crashed its process 3 times" in found.release.why
     for _ in range(3):
@@ -637,7 +636,7 @@ def test_parts_are_dropped_and_counted_when_the_silent_judge_is_behind(plant: Pl
     line.judge_silently()
     line.judge(*names("p", 10, 50))
     line.judge_silently()
-    found = plant.centre().judge().evidence
+    found = plant.server().judge().evidence
     assert (found.parts, found.dropped) == (3, 7)
 
 
@@ -661,20 +660,6 @@ def test_the_real_silent_judge_follows_the_ledger_in_a_process_of_its_own(plant:
     assert actions(line, "shadow")[0]["shadow"] == "go"
     line.agent.close()
     assert child.returncode is not None, "it ends with its agent"
-
-
-def test_a_companion_is_started_again_and_ends_with_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["gonogo.fleet.companion"], "_RETRY_S", 0.0)
-    log = tmp_path / "log"
-    code = f"import sys; f = open({str(log)!r}, 'a+'); f.write('x'); f.seek(0); "
-    code += "sys.exit(3) if len(f.read()) < 3 else (f.close(), sys.stdin.read())"
-    said: list[str] = []
-    with companion([sys.executable, "-c", code], said.append):
-        ended = threading.Event()
-        while not log.exists() or len(log.read_text()) < 3:
-            ended.wait(0.02)
-    assert len(said) == 2
-    assert "exit code 3" in said[0]
 
 
 def test_the_agent_ends_when_the_station_is_killed(plant: Plant) -> None:
@@ -720,7 +705,7 @@ def test_the_status_shows_every_station_and_what_is_due(plant: Plant) -> None:
     assert [each.trigger for each in back] == [Trigger.CLOCK]
     line.judge("s-50", "t-50")
     assert [each.trigger for each in fleet_status([place], now=fit, limits=Limits(parts=1))[0].due] == [Trigger.PARTS]
-    plant.centre().start(plant.sign("third"), plant.robot, canaries=("other",), terms=TERMS, who="a", why="")
+    plant.server().start(plant.sign("third"), plant.robot, canaries=("other",), terms=TERMS, who="a", why="")
     text = (line.folder / "station.toml").read_text().replace('pictures = "none"', 'pictures = "other"')
     line.settings = parse_settings(text, folder=line.folder)
     line.restart()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,11 +14,14 @@ pytest.importorskip("sqlalchemy", reason="needs the extra scale")
 pytest.importorskip("psycopg", reason="needs the extra scale")
 
 from gonogo.centre import Centre, Forwarder
+from gonogo.errors import InputError
 from gonogo.ledger import Ledger
+from gonogo.ledger.capacity import Plan, capacity
 from gonogo.testing.postgres import Server
 from scale.everything import PARTS, run_part, targets
 from scale.recording import Line, record_all
 from scale.stations import Events, compare, lags
+from tests import command_kit as kit
 
 MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
 
@@ -77,3 +81,27 @@ def test_lost_rows_and_chains_unlike_their_ledger_are_counted(postgres: Server, 
         line.ledger.close()
     with Ledger.open(tmp_path / "left.ledger") as ledger:
         assert ledger.count() == 11
+
+
+def test_a_centre_grows_with_stations_parts_and_hours_and_small_batches_cost_transactions() -> None:
+    basis = Plan(stations=1000, parts_per_s=1, years=2)
+    need = capacity(basis)
+    assert need.rows == pytest.approx(1060 * 2 * 365 * 86_400)
+    assert need.transactions_per_s == 1000, "at most one in each pause of a forwarder"
+    assert capacity(replace(basis, parts_per_s=0.1)).transactions_per_s == pytest.approx(106)
+    slower = capacity(replace(basis, every_s=10))
+    assert (slower.rows_per_s, slower.transactions_per_s) == (need.rows_per_s, 100)
+    assert slower.database_cores < need.database_cores
+    assert capacity(replace(basis, hours_per_day=12)).database_bytes == pytest.approx(need.database_bytes / 2)
+    framed = capacity(replace(basis, frame_bytes=4e5))
+    assert framed.frame_bytes == pytest.approx(1000 * 86_400 * 30 * 4e5)
+    assert framed.cost_per_month(database_per_tb=0, frames_per_tb=2) == pytest.approx(2 * framed.frame_bytes / 1e12)
+    with pytest.raises(InputError, match="parts_per_s: expected more than 0"):
+        capacity(replace(basis, parts_per_s=0))
+
+
+def test_the_command_prints_what_a_centre_needs() -> None:
+    words = ["ledger", "capacity", "--stations", "1000"]
+    assert "cores fully used" in kit.run_here(words).out
+    assert json.loads(kit.run_here([*words, "--json"]).out)["transactions_per_s"] == 1000
+    assert kit.run_here([*words, "--every", "0"]).code == 2

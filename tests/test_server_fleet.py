@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from gonogo import signing
 from gonogo.config import settings
-from gonogo.fleet import Centre, LedgerFile, Shelf, Terms
+from gonogo.fleet import LedgerFile, ReleaseServer, Shelf, Terms
 from gonogo.ledger import Ledger, VerdictRecord
 from gonogo.schema import State
 from gonogo.server import Workspace
@@ -23,7 +23,7 @@ from tests.fleet_kit import NOW
 
 
 @pytest.fixture
-def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FastAPI, Centre]]:
+def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FastAPI, ReleaseServer]]:
     monkeypatch.setenv("GONOGO_TRUST_STORE", str(tmp_path / "trust.json"))
     settings.cache_clear()
     key, public = signing.make_key_pair(tmp_path / "k", "anna")
@@ -33,7 +33,7 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Fas
     space = Workspace.open(tmp_path / "plant")
     shelf = Shelf(space.root / "releases")
     place = LedgerFile(path=space.ledger)
-    centre = Centre(
+    server = ReleaseServer(
         shelf=shelf, channel="chip", trust_store=tmp_path / "trust.json", ledger=space.ledger, places=(place,)
     )
     with Ledger.open(space.ledger) as ledger:
@@ -49,9 +49,9 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Fas
         ledger.append_verdict(record)
     for name in ("one", "two"):
         signing.sign_bundle(write_fake_bundle(tmp_path / name, name=name), key, now=NOW)
-    centre.put_first(tmp_path / "one", key, who="anna", why="")
-    centre.start(tmp_path / "two", key, canaries=("a",), terms=Terms(), who="anna", why="")
-    yield app, centre
+    server.put_first(tmp_path / "one", key, who="anna", why="")
+    server.start(tmp_path / "two", key, canaries=("a",), terms=Terms(), who="anna", why="")
+    yield app, server
     settings.cache_clear()
 
 
@@ -61,10 +61,10 @@ def shown(app: FastAPI, language: str) -> str:
     return str(browser.get("/fleet").text)
 
 
-def test_all_stations_and_roll_outs_are_shown_in_both_languages(plant: tuple[FastAPI, Centre]) -> None:
-    app, centre = plant
+def test_all_stations_and_roll_outs_are_shown_in_both_languages(plant: tuple[FastAPI, ReleaseServer]) -> None:
+    app, server = plant
     page = shown(app, "en")
-    candidate = centre.judge().release.candidate_sha256
+    candidate = server.judge().release.candidate_sha256
     assert candidate is not None
     for expected in (
         "judges silently",
@@ -79,8 +79,8 @@ def test_all_stations_and_roll_outs_are_shown_in_both_languages(plant: tuple[Fas
     assert "Alle Stationen" in german
 
 
-def test_a_release_that_cannot_be_verified_is_said(plant: tuple[FastAPI, Centre]) -> None:
-    app, centre = plant
-    place = centre.shelf.root / "chip" / "release.json"
+def test_a_release_that_cannot_be_verified_is_said(plant: tuple[FastAPI, ReleaseServer]) -> None:
+    app, server = plant
+    place = server.shelf.root / "chip" / "release.json"
     place.write_text(json.dumps({"statement": "{}", "key_id": "0" * 16, "signature": "0" * 128}))
     assert "does not know" in shown(app, "en")

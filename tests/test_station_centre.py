@@ -19,7 +19,7 @@ from gonogo.schema import State
 from gonogo.station.checking import CheckFinding, check_station
 from gonogo.station.example import EXAMPLE
 from gonogo.station.exposition import exposition
-from gonogo.station.forwarder import LINK, ForwarderProcess, forward_command, read_link
+from gonogo.station.forwarder import LINK, forward_command, forwarder, read_link
 from gonogo.station.messages import WorkerReport
 from gonogo.station.metrics import Metrics
 from gonogo.station.publishing import snapshot
@@ -146,20 +146,20 @@ def url(postgres: Server) -> Iterator[str]:
 def test_the_forwarder_is_restarted_when_it_ends_and_its_last_words_become_an_alarm(
     settings: StationSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gonogo.station.forwarder._SHORTEST_PAUSE_S", 0.01)
+    monkeypatch.setattr("gonogo.station.companion._SHORTEST_PAUSE_S", 0.01)
     starts = settings.state_dir / "starts"
     code = "import sys; open(sys.argv[1], 'a').write('x'); sys.exit('gonogo: centre.url: chmod 600')"
-    forwarder = ForwarderProcess(settings, settings.centre)  # type: ignore[arg-type]
-    forwarder._command = [sys.executable, "-S", "-c", code, str(starts)]
-    forwarder.start()
+    process = forwarder(settings, settings.centre)  # type: ignore[arg-type]
+    process.command = [sys.executable, "-S", "-c", code, str(starts)]
+    process.start()
     assert read_mark(settings.ledger) == Mark(seq=0), "retention waits from the first moment on"
     patiently(lambda: starts.exists() and len(starts.read_text()) >= 3, "not started again")
     patiently(lambda: "chmod 600" in getattr(read_link(settings), "alarm", ""), "no word about its end")
-    forwarder._command = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
-    patiently(lambda: forwarder._process is not None and forwarder._process.poll() is None, "not started again")
-    forwarder.stop()
-    assert forwarder._process is not None
-    assert forwarder._process.poll() is not None
+    process.command = [sys.executable, "-S", "-c", "import sys; sys.stdin.read()"]
+    patiently(lambda: process.process is not None and process.process.poll() is None, "not started again")
+    process.stop()
+    assert process.process is not None
+    assert process.process.poll() is not None
 
 
 def test_the_ledger_of_a_station_is_forwarded_at_low_priority(settings: StationSettings, url: str) -> None:
@@ -168,17 +168,16 @@ def test_the_ledger_of_a_station_is_forwarded_at_low_priority(settings: StationS
     file.write_text(url)
     with Ledger.open(settings.ledger) as ledger:
         ledger.append_verdict(record("1"))
-        forwarder = ForwarderProcess(settings, settings.centre)  # type: ignore[arg-type]
-        forwarder.start()
+        process = forwarder(settings, settings.centre)  # type: ignore[arg-type]
+        process.start()
         patiently(lambda: getattr(read_link(settings), "centre_seq", 0) == 2, "nothing was forwarded")
-        process = forwarder._process
-        assert process is not None
-        assert os.getpriority(os.PRIO_PROCESS, process.pid) >= min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
+        assert process.process is not None
+        assert os.getpriority(os.PRIO_PROCESS, process.process.pid) >= min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
         ledger.append_verdict(record("2"))
         patiently(lambda: getattr(read_link(settings), "centre_seq", 0) == 3, "the next row was not forwarded")
         found = read_link(settings)
         assert found is not None
         assert (found.lag_rows, found.trouble, found.alarm) == (0, "", "")
-        forwarder.stop()
-        assert process.poll() is not None
+        process.stop()
+        assert process.process.poll() is not None
         assert read_mark(settings.ledger) == Mark(seq=3)

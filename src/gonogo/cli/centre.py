@@ -1,4 +1,4 @@
-"""``gonogo ledger prepare|migrate|forward|chains``: a centre for the ledgers of many stations, in PostgreSQL."""
+"""``gonogo ledger prepare|migrate|forward|chains|capacity``: a centre for many ledgers, in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -182,7 +183,7 @@ def forward_command(
         Path | None, typer.Option(help="File for the state of the connection, as JSON.", show_default=False)
     ] = None,
     with_parent: Annotated[
-        bool, typer.Option("--with-parent", help="Run at low priority, and end with the process that started this one.")
+        bool, typer.Option("--with-parent", help="Run at low priority, and end as soon as standard input ends.")
     ] = False,
     as_json: _Json = False,
 ) -> None:
@@ -234,6 +235,49 @@ def chains_command(centre: _Centre, as_json: _Json = False) -> None:
         )
 
 
+def capacity_command(
+    stations: Annotated[int, typer.Option(min=1, help="Number of stations.")],
+    parts_per_second: Annotated[float, typer.Option(help="Parts per second of each station.")] = 1.0,
+    years: Annotated[float, typer.Option(help="How long rows are kept.")] = 1.0,
+    hours_per_day: Annotated[float, typer.Option(max=24, help="How long the stations run.")] = 24.0,
+    every_s: Annotated[float, typer.Option("--every", help="Seconds between two batches of a station.")] = 1.0,
+    frame_kb: Annotated[float, typer.Option(min=0, help="Size of a part's pictures; 0: they stay at the station.")] = 0,
+    frame_days: Annotated[float, typer.Option(min=0, help="How long pictures are kept.")] = 30.0,
+    database_price: Annotated[float, typer.Option(min=0, help="Price of a database disk per TB and month.")] = 100.0,
+    frames_price: Annotated[float, typer.Option(min=0, help="Price of the store per TB and month.")] = 25.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Calculate disk, network, processors and the price of the disks of a centre; nothing is opened."""
+    from gonogo.ledger.capacity import Plan, capacity
+
+    plan = Plan(
+        stations=stations,
+        parts_per_s=parts_per_second,
+        years=years,
+        hours_per_day=hours_per_day,
+        every_s=every_s,
+        frame_bytes=1e3 * frame_kb,
+        frame_days=frame_days,
+    )
+    need = capacity(plan)
+    price = need.cost_per_month(database_per_tb=database_price, frames_per_tb=frames_price)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(need) | {"price_per_month": price}))
+        return
+    for what, value in (
+        ("rows per second", f"{need.rows_per_s:,.0f} in {need.transactions_per_s:,.0f} transactions"),
+        ("rows at the end", f"{need.rows:,.0f}"),
+        ("database", f"{need.database_bytes / 1e12:,.2f} TB at the end"),
+        ("frames", f"{need.frame_bytes / 1e12:,.2f} TB"),
+        ("network", f"{need.network_bits_per_s / 1e6:,.1f} Mbit/s"),
+        ("PostgreSQL", f"{need.database_cores:,.2f} cores fully used; plan for twice as many"),
+        ("a forwarder", f"{need.forwarder_core_share:.2%} of a core at the station"),
+        ("after a restart", f"{need.reconnection_s:,.0f} s of a core until all stations are connected"),
+        ("disks", f"{price:,.0f} a month at the end, one copy"),
+    ):
+        typer.echo(f"{what:18s}{value}")
+
+
 def _named(ledger: Path, chain: str | None) -> str:
     return _clean(ledger.stem if chain is None else chain, "--chain")
 
@@ -250,15 +294,10 @@ def _clean(name: str, option: str) -> str:
 
 def _become_background(stop: threading.Event) -> None:
     """Yield the processor to the line, and end with the station that started this process."""
+    from gonogo.station.companion import end_with_parent
+
     os.nice(10)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while not stop.wait(1.0):
-            if os.getppid() != parent:
-                stop.set()
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent(sys.stdin, stop.set)
 
 
 def _shown(link: Link) -> dict[str, object]:

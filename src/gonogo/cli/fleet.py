@@ -13,7 +13,7 @@ import typer
 from gonogo.cli.signing import KeyOption, StoreOption, chosen_store, open_key
 
 if TYPE_CHECKING:
-    from gonogo.fleet import Centre, Judgement, Release, StationReport
+    from gonogo.fleet import Judgement, Release, ReleaseServer, StationReport
 
 app = typer.Typer(
     help="Many stations: roll bundles out in stages, watch all stations, roll back.", no_args_is_help=True
@@ -21,7 +21,7 @@ app = typer.Typer(
 
 _Shelf = Annotated[Path, typer.Argument(help="Folder with the releases, which stations pull from.", metavar="RELEASES")]
 _Channel = Annotated[str, typer.Option(help="Channel: the stations that share a bundle.")]
-_Own = Annotated[Path, typer.Option(help="Ledger of the centre, in which every move is recorded.")]
+_Own = Annotated[Path, typer.Option(help="Ledger of the release server, in which every move is recorded.")]
 _Ledgers = Annotated[
     list[Path] | None, typer.Option("--from", help="Ledger with rows of stations; may be repeated. [default: --ledger]")
 ]
@@ -62,9 +62,9 @@ def start_command(
     from gonogo.errors import InputError
     from gonogo.fleet import Terms
 
-    centre = _centre(releases, channel, ledger, None, store)
+    server = _release_server(releases, channel, ledger, None, store)
     if first:
-        release = centre.put_first(bundle, open_key(key), who=who, why=why)
+        release = server.put_first(bundle, open_key(key), who=who, why=why)
     else:
         if not canary:
             raise InputError("--canary: expected the name of at least one canary station, found none.")
@@ -76,7 +76,7 @@ def start_command(
             min_live=min_live,
             people=people,
         )
-        release = centre.start(bundle, open_key(key), canaries=tuple(canary), terms=terms, who=who, why=why)
+        release = server.start(bundle, open_key(key), canaries=tuple(canary), terms=terms, who=who, why=why)
     _tell_release(release, as_json=as_json)
 
 
@@ -101,7 +101,9 @@ def status_command(
     limits = Limits(parts=max_parts, days=max_days)
     found = fleet_status(places, health=health, shelf=shelf, limits=limits)
     channels = [] if shelf is None else shelf.channels()
-    rollouts = [_centre(releases, each, ledger[0], ledger, store).judge() for each in channels] if releases else []
+    rollouts = (
+        [_release_server(releases, each, ledger[0], ledger, store).judge() for each in channels] if releases else []
+    )
     if as_json:
         stations = [{**dataclasses.asdict(each), "yield": each.yield_share} for each in found]
         typer.echo(json.dumps({"stations": stations, "rollouts": [_as_json(each) for each in rollouts]}, default=str))
@@ -124,8 +126,8 @@ def flips_command(
     """List the parts that are newly go and that a person still has to decide, with their rows and pictures."""
     from gonogo.fleet import flips_to_settle
 
-    centre = _centre(releases, channel, ledger, from_, store)
-    found = flips_to_settle(centre)
+    server = _release_server(releases, channel, ledger, from_, store)
+    found = flips_to_settle(server)
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(each) for each in found], default=str))
         return
@@ -164,7 +166,7 @@ def promote_command(
     as_json: _Json = False,
 ) -> None:
     """Move the roll-out to its next stage: canary stations, then all. Exit code 1 if the evidence does not allow it."""
-    found = _centre(releases, channel, ledger, from_, store).promote(open_key(key), who=who, why=why)
+    found = _release_server(releases, channel, ledger, from_, store).promote(open_key(key), who=who, why=why)
     _tell(found, as_json=as_json)
 
 
@@ -181,7 +183,7 @@ def stop_command(
     as_json: _Json = False,
 ) -> None:
     """Stop the running roll-out: every station uses the old bundle."""
-    found = _centre(releases, channel, ledger, from_, store).stop(open_key(key), who=who, why=why)
+    found = _release_server(releases, channel, ledger, from_, store).stop(open_key(key), who=who, why=why)
     _tell(found, as_json=as_json)
 
 
@@ -199,7 +201,7 @@ def rollback_command(
     as_json: _Json = False,
 ) -> None:
     """Return every station to the bundle of before; a running roll-out is stopped. It is a new signed release."""
-    found = _centre(releases, channel, ledger, from_, store).roll_back(open_key(key), who=who, why=why, to=to)
+    found = _release_server(releases, channel, ledger, from_, store).roll_back(open_key(key), who=who, why=why, to=to)
     _tell(found, as_json=as_json)
 
 
@@ -217,9 +219,9 @@ def watch_command(
     as_json: _Json = False,
 ) -> None:
     """Stop the roll-out by itself as soon as the evidence demands it. Nothing else happens without a person."""
-    centre, signing_key = _centre(releases, channel, ledger, from_, store), open_key(key)
+    server, signing_key = _release_server(releases, channel, ledger, from_, store), open_key(key)
     while True:
-        found = centre.stop_if_needed(signing_key)
+        found = server.stop_if_needed(signing_key)
         _tell(found, as_json=as_json)
         if every is None:
             return
@@ -244,10 +246,12 @@ def qualified_command(
     typer.echo(json.dumps({"row": row.seq, **row.record.details}) if as_json else f"Recorded as row {row.seq}.")
 
 
-def _centre(releases: Path, channel: str, ledger: Path, places: list[Path] | None, store: Path | None) -> Centre:
-    from gonogo.fleet import Centre, LedgerFile, Shelf
+def _release_server(
+    releases: Path, channel: str, ledger: Path, places: list[Path] | None, store: Path | None
+) -> ReleaseServer:
+    from gonogo.fleet import LedgerFile, ReleaseServer, Shelf
 
-    return Centre(
+    return ReleaseServer(
         shelf=Shelf(releases),
         channel=channel,
         trust_store=chosen_store(store),

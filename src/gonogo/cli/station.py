@@ -45,9 +45,13 @@ def run_command(station: _Toml, device: DeviceOption = None) -> None:
 
     with contextlib.ExitStack() as beside:
         if settings.fleet is not None:
-            from gonogo.fleet import agent_command, companion
+            from gonogo.fleet import agent_command
+            from gonogo.station.companion import Companion
 
-            beside.enter_context(companion(agent_command(toml), complain))
+            def ended(code: int) -> None:
+                complain(f"the agent ended with exit code {code}; it is started again.")
+
+            beside.enter_context(Companion(agent_command(toml), ended))
         run_station(settings, worker_command(toml, device=settings.device), complain=complain)
 
 

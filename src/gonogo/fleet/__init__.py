@@ -1,14 +1,14 @@
-"""Many stations: bundles come from the centre, in stages, and every station is seen in one place.
+"""Many stations: bundles come from the release server, in stages, and every station is seen in one place.
 
-The centre publishes signed releases on a *shelf*, a folder that stations pull from. A new bundle first judges silently
-beside the one in use (shadow), then answers on a few stations (canary), then on all. The roll-out stops by itself if
-too many parts are newly go; only a person moves it forward, and only if the evidence allows it. See ``docs/fleet.md``.
+The release server publishes signed releases on a *shelf*, a folder that stations pull from. A new bundle first judges
+silently beside the one in use (shadow), then answers on a few stations (canary), then on all. The roll-out stops by
+itself if too many parts are newly go; only a person moves it forward, and only if the evidence allows it. See
+``docs/fleet.md``.
 """
 
 from gonogo.fleet.agent import Agent, agent_command, shadow_command
-from gonogo.fleet.centre import Centre, Judgement, judgement_of, promise_of
-from gonogo.fleet.companion import companion
 from gonogo.fleet.evidence import EvidenceReader, LedgerFile, Place
+from gonogo.fleet.release_server import Judgement, ReleaseServer, judgement_of, promise_of
 from gonogo.fleet.releases import RUNNING, Assignment, Release, Stage, Terms, assignment_of
 from gonogo.fleet.requalification import Due, Limits, Trigger, declare_fit, due
 from gonogo.fleet.rollout import FOLLOWS, Decision, Event, Evidence, Verdict, decide, following
@@ -21,7 +21,6 @@ __all__ = [
     "RUNNING",
     "Agent",
     "Assignment",
-    "Centre",
     "Decision",
     "Due",
     "Event",
@@ -34,6 +33,7 @@ __all__ = [
     "Limits",
     "Place",
     "Release",
+    "ReleaseServer",
     "Shelf",
     "Stage",
     "StationReport",
@@ -43,7 +43,6 @@ __all__ = [
     "agent_command",
     "ask_station",
     "assignment_of",
-    "companion",
     "decide",
     "declare_fit",
     "due",

@@ -1,4 +1,4 @@
-"""The agent of a station: takes releases from the centre, installs their bundles, and runs the silent judge.
+"""The agent of a station: takes releases from the release server, installs their bundles, and runs the silent judge.
 
 ``gonogo station run`` runs it beside the station if the settings have ``[fleet]``: ``python -m gonogo.fleet agent
 station.toml``. It writes the path of the bundle to use into the file that the station watches; the station verifies,
@@ -20,7 +20,6 @@ from pydantic import JsonValue
 from gonogo.capture import read_token
 from gonogo.errors import GonogoError, InputError, UnfitError
 from gonogo.files import read_regular, write_beside
-from gonogo.fleet.companion import end_child, end_with_parent, start_child
 from gonogo.fleet.evidence import CRASHED, EvidenceReader, LedgerFile
 from gonogo.fleet.pulling import FolderSource, HttpSource, Pull, Source, UnreachableError
 from gonogo.fleet.releases import Assignment, Release, SeenRelease, assignment_of, objection, open_release
@@ -31,6 +30,7 @@ from gonogo.ledger import Action, Ledger, Where
 from gonogo.names import readable
 from gonogo.signing import TrustedKey, read_trust_store
 from gonogo.station import StationSettings, read_settings
+from gonogo.station.companion import end_child, end_with_parent, start_child
 from gonogo.station.settings import FleetSettings, signature_policy
 
 TAKEN, REFUSED, HALTED = "release_taken", "release_refused", "release_halted"
@@ -97,7 +97,7 @@ class Agent:
         self._said = self._refused = ""
 
     def tick(self) -> None:
-        """Ask the centre if it is time, stop if the own evidence demands it, and see to bundle and silent judge."""
+        """Ask the release server if it is time, stop if the own evidence demands it, see to bundle and silent judge."""
         try:
             if self._release is None:
                 self._resume()

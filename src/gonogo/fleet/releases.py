@@ -149,13 +149,13 @@ def objection(release: Release, *, channel: str, seen: SeenRelease | None) -> st
     if release.sequence < seen.sequence:
         return (
             f"expected release {seen.sequence} of channel {channel} or a later one, found {release.sequence}: an old "
-            "release was put back, or the centre was restored from a copy. To return to an older bundle, publish a new "
+            "release was put back, or the server was restored from a copy. To return to an older bundle, publish a new "
             "release with: gonogo fleet rollback"
         )
     if release.digest != seen.digest:
         return (
-            f"found two different releases of channel {channel} with number {release.sequence}: two centres publish, "
-            "or a key is misused. The one that was taken first stays; publish a new one from one centre."
+            f"found two different releases of channel {channel} with number {release.sequence}: two servers publish, "
+            "or a key is misused. The one that was taken first stays; publish a new one from one release server."
         )
     return ""
 

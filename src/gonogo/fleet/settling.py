@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gonogo.errors import InputError
-from gonogo.fleet.centre import Centre
 from gonogo.fleet.evidence import EvidenceReader, LedgerFile
+from gonogo.fleet.release_server import ReleaseServer
 from gonogo.fleet.releases import RUNNING
 from gonogo.ledger import REVIEW, Action, FrameStore, Ledger, RowKind, VerdictRecord
 from gonogo.ledger.frames import frames_folder
@@ -26,22 +26,22 @@ class Flip:
     """Its stored pictures."""
 
 
-def flips_to_settle(centre: Centre) -> list[Flip]:
+def flips_to_settle(server: ReleaseServer) -> list[Flip]:
     """List the undecided flips of a running roll-out, oldest first.
 
     Raises:
         LedgerError: a ledger cannot be read.
         UnfitError: the channel has no release.
     """
-    release = centre.judge().release
+    release = server.judge().release
     if release.stage not in RUNNING:
         return []
-    reader = EvidenceReader(centre.places, release)
+    reader = EvidenceReader(server.places, release)
     reader.read()
     found = []
     for part in reader.undecided():
         number, seq = part.about[0]
-        place = centre.places[number]
+        place = server.places[number]
         with place.open() as ledger:
             row = ledger.row(seq)
             record = None if row is None else row.record

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from gonogo.config import Strict
 from gonogo.errors import GonogoError
-from gonogo.fleet.companion import end_with_parent
 from gonogo.fleet.evidence import DROPPED, SHADOW, shadow_details
 from gonogo.fleet.releases import Assignment, Release, assignment_of
 from gonogo.ledger import Action, Ledger, Row, VerdictRecord, Where, worst_state
@@ -24,6 +23,7 @@ from gonogo.names import readable
 from gonogo.schema import State, Verdict
 from gonogo.station import LoadedBundle, StationSettings, read_settings
 from gonogo.station.challenge import is_challenge_part
+from gonogo.station.companion import end_with_parent
 from gonogo.station.models import load_model
 from gonogo.station.settings import signature_policy
 

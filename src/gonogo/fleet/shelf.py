@@ -1,4 +1,4 @@
-"""The shelf: the folder of the centre that stations pull from, by path or through any web server that serves files.
+"""The shelf: the folder of the release server that stations pull from, by path or through any web server of files.
 
 <channel>/release.json       the latest release, signed
 <channel>/000017.json        every release, by its number
@@ -28,7 +28,7 @@ _MOST_FILE_BYTES = 100_000_000
 
 
 class Shelf:
-    """The centre's side: publishes bundles and releases."""
+    """The release server's side: publishes bundles and releases."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

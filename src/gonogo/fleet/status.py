@@ -86,7 +86,7 @@ def fleet_status(
     Args:
         places: The ledgers.
         health: What the stations say of themselves, see `ask_station`.
-        shelf: The centre's bundles, for the drift alarm; without it drift is not tested.
+        shelf: The release server's bundles, for the drift alarm; without it drift is not tested.
         limits: Limits of the requalification.
         now: The time.
 

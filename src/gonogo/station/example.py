@@ -65,9 +65,9 @@ stall_s = 5.0
 # tolerance = 60
 # confirm_within_s = 1.0
 
-# [fleet]                          # bundles come from the centre; "bundle" is then a text file that is written
+# [fleet]                          # bundles come from a release server; "bundle" is a text file that is written
 # channel = "chip"
-# folder = "/mnt/centre/releases"  # or url = "https://centre.plant.example/releases"
+# folder = "/mnt/releases"         # or url = "https://releases.plant.example"
 # every_s = 30.0
 
 # [expiry]                         # the certificate of the bundle has expired: an alarm, or every go to review

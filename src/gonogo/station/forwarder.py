@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import sys
-import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from gonogo.errors import InputError
 from gonogo.ledger.forwarded import expect_forwarding
+from gonogo.station.companion import Companion
 from gonogo.station.settings import CentreSettings, StationSettings
 
 LINK = "centre.json"
-_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
-_PATIENCE_S = 3.0
 _SILENT_AFTER_S = 120.0  # longer than the longest pause between two attempts
 
 
@@ -94,55 +91,22 @@ def _with_alarm(state: LinkState, centre: CentreSettings, *, refused: bool, sile
     return replace(state, alarm=alarm)
 
 
-class ForwarderProcess:
-    """Runs the forwarder while the station runs, and starts it again when it ends."""
+def forwarder(settings: StationSettings, centre: CentreSettings) -> Companion:
+    """Return the process that forwards the station's ledger, not started yet.
 
-    def __init__(self, settings: StationSettings, centre: CentreSettings) -> None:
-        self._settings = settings
-        self._command = forward_command(settings, centre)
-        self._stopping = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
+    The ledger is marked as forwarded, so that retention waits for the centre. The process may be cut off anywhere: what
+    was not acknowledged is sent the next time.
+    """
+    with contextlib.suppress(InputError):  # the ledger's disk is missing: the forwarder writes it once it is back
+        expect_forwarding(settings.ledger)
+    log = settings.state_dir / "centre.log"
 
-    def start(self) -> None:
-        """Mark the ledger as forwarded, so that retention waits for the centre, and start the process."""
-        with contextlib.suppress(InputError):  # the ledger's disk is missing: the forwarder writes it once it is back
-            expect_forwarding(self._settings.ledger)
-        self._thread.start()
+    def ended(code: int) -> None:
+        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        why = said[-1] if said else f"exit code {code}"
+        _replace(settings.state_dir / LINK, _ended(f"the forwarder to the centre ended: {why}"))
 
-    def stop(self) -> None:
-        """End the process. It may be cut off anywhere: what was not acknowledged is sent the next time."""
-        self._stopping.set()
-        process = self._process
-        if process is not None:
-            process.terminate()
-            try:
-                process.wait(_PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        if self._thread.is_alive():
-            self._thread.join(_PATIENCE_S)
-
-    def _run(self) -> None:
-        pause_s = _SHORTEST_PAUSE_S
-        while not self._stopping.is_set():
-            with contextlib.suppress(OSError):  # no process, memory or disk at the moment
-                self._run_once(self._settings.state_dir / "centre.log")
-            self._stopping.wait(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-    def _run_once(self, log: Path) -> None:
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
-        if self._stopping.is_set():
-            self._process.terminate()
-        code = self._process.wait()
-        if not self._stopping.is_set():
-            said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            why = said[-1] if said else f"exit code {code}"
-            _replace(self._settings.state_dir / LINK, _ended(f"the forwarder to the centre ended: {why}"))
+    return Companion(forward_command(settings, centre), ended, log=log)
 
 
 def _ended(trouble: str) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 from gonogo.capture import read_token
 from gonogo.errors import UnfitError
 from gonogo.station.answers import Port, Sender, open_port
-from gonogo.station.forwarder import ForwarderProcess
+from gonogo.station.forwarder import forwarder
 from gonogo.station.http import StationServer
 from gonogo.station.ledger_handle import same_name, station_lock
 from gonogo.station.settings import HttpTrigger, StationSettings
@@ -59,12 +59,12 @@ def _run(
     supervisor = Supervisor(settings, worker, lambda answer: sender.send(answer) if sender is not None else None)
     sender = Sender(port or open_port(settings.answer), supervisor.acknowledged, supervisor.undelivered)
     server = _server(settings, supervisor)
-    forwarder = None if settings.centre is None else ForwarderProcess(settings, settings.centre)
+    forwarding = None if settings.centre is None else forwarder(settings, settings.centre)
     source = open_source(settings.trigger, supervisor.submit, complain)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
-    for part in (sender, server, source, supervisor, forwarder):
+    for part in (sender, server, source, supervisor, forwarding):
         if part is not None:
             part.start()
     notify(READY)
@@ -83,8 +83,8 @@ def _run(
     sender.close()
     if server is not None:
         server.close()
-    if forwarder is not None:
-        forwarder.stop()
+    if forwarding is not None:
+        forwarding.stop()
     if died:
         raise UnfitError(
             "the supervisor ended unexpectedly; see the error above. Until it runs again, the line must treat silence "

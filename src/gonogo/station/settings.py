@@ -143,7 +143,7 @@ class ChallengeSettings(Strict):
 
 
 class FleetSettings(Strict):
-    """``[fleet]``: the bundles come from the centre. Signatures are then always required."""
+    """``[fleet]``: the bundles come from the release server. Signatures are then always required."""
 
     channel: str = Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")
     """The channel whose releases this station follows."""
@@ -154,7 +154,7 @@ class FleetSettings(Strict):
     token_file: Path | None = None
     """File with the bearer token for ``url``."""
     every_s: Seconds = 30.0
-    """Interval at which the centre is asked."""
+    """Interval at which the release server is asked."""
     keep: int = Field(default=8, ge=1, le=1000)
     """Largest number of parts that wait for the silent judge; older ones are dropped and counted."""
 

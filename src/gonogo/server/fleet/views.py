@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from gonogo.config import settings
 from gonogo.errors import GonogoError
-from gonogo.fleet import Centre, Judgement, LedgerFile, Shelf, Stage, Trigger, Verdict, ask_station, fleet_status
+from gonogo.fleet import Judgement, LedgerFile, ReleaseServer, Shelf, Stage, Trigger, Verdict, ask_station, fleet_status
 from gonogo.server import responses
 from gonogo.server.context import Use
 from gonogo.server.language import N_
@@ -74,10 +74,10 @@ def fleet_page(request: Request, workspace: Use[Workspace]) -> Response:
 
 
 def _rollout(shelf: Shelf, channel: str, place: LedgerFile) -> Rollout:
-    centre = Centre(
+    server = ReleaseServer(
         shelf=shelf, channel=channel, trust_store=settings().trust_store, ledger=place.path, places=(place,)
     )
     try:
-        return Rollout(channel=channel, judged=centre.judge())
+        return Rollout(channel=channel, judged=server.judge())
     except GonogoError as error:
         return Rollout(channel=channel, problem=str(error))

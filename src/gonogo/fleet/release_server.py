@@ -1,4 +1,4 @@
-"""The centre moves a roll-out. Each move is recorded in the ledger, then published as a signed release."""
+"""The release server moves a roll-out. Each move is recorded in the ledger, then published as a signed release."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class Judgement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Centre:
-    """One channel of the centre."""
+class ReleaseServer:
+    """One channel of the release server."""
 
     shelf: Shelf
     channel: str
     trust_store: Path
     ledger: Path
-    """Ledger of the centre, where every move is recorded."""
+    """Ledger of the release server, where every move is recorded."""
     places: tuple[Place, ...]
-    """Ledgers with the stations' rows; the centre's own may be among them."""
+    """Ledgers with the stations' rows; the release server's own may be among them."""
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
     def start(
