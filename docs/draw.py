@@ -1,4 +1,4 @@
-"""Draw the pictures of the documentation: ``make docs-pictures`` writes them to docs/images.
+"""Draw the pictures of the docs that are no screenshots: ``make docs-pictures`` writes them to docs/images.
 
 The rooms are those of the import contract in pyproject.toml, so the picture shows what is enforced.
 """
@@ -9,6 +9,11 @@ import tomllib
 from html import escape
 from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
+
+from gonogo import images
+from gonogo.config import Depth
 
 ROOT = Path(__file__).resolve().parents[1]
 ROW, GAP, WIDTH = 34, 10, 980
@@ -134,6 +139,41 @@ def changeover() -> str:
     return _svg(WIDTH, 240, shapes)
 
 
+def cameras() -> str:
+    """One part, two views, two verdicts, and the verdict on the part."""
+    arrow = '<path d="M{0} {1}H{2}" stroke="#8fa6bf" stroke-width="2" marker-end="url(#tip)"/>'
+    tip = (
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        '<path d="M0 0L8 4L0 8z" fill="#8fa6bf"/></marker></defs>'
+    )
+    shapes = [tip, _box(20, 76, 110, "part p018", "one trial", "room", height=48)]
+    for top, camera, score, verdict in ((20, "top", "score 0.4", "go"), (132, "side", "score 3.1", "no-go")):
+        centre, turn = top + 24, 100
+        shapes += [
+            f'<path d="M130 {turn}L196 {centre}" stroke="#8fa6bf" stroke-width="2" marker-end="url(#tip)"/>',
+            _box(200, top, 150, f"camera {camera}", "one picture", "line", height=48),
+            arrow.format(350, centre, 406),
+            _box(410, top, 170, "its bundle", score, "lab", height=48),
+            arrow.format(580, centre, 636),
+            _box(640, top, 100, verdict, "", "room", height=48),
+            f'<path d="M740 {centre}L806 {turn}" stroke="#8fa6bf" stroke-width="2" marker-end="url(#tip)"/>',
+        ]
+    shapes.append(_box(810, 76, 150, "no-go", "the worst view decides", "line", height=48))
+    return _svg(WIDTH, 200, shapes)
+
+
+def depth() -> bytes:
+    """A part with a spot of 100 counts in 65,536, as its upper byte shows it and with levels; PNG."""
+    rng = np.random.default_rng(4)
+    rows, columns = np.mgrid[:150, :300]
+    raw = 30_000 + 200 * columns / 300 + rng.normal(0, 12, (150, 300))
+    raw[(columns - 190) ** 2 + (rows - 70) ** 2 < 400] += 100
+    counts = raw.astype(np.uint16)
+    shown = [images.decode(images.encode_png(counts)), images.levelled(counts, Depth(black=29_800, white=30_450))]
+    gap = np.full((150, 12, 3), 255, np.uint8)
+    return images.encode_png(np.hstack([shown[0], gap, shown[1]]))
+
+
 def _box(left: float, top: float, width: float, name: str, note: str, kind: str, *, height: int = ROW) -> str:
     middle, centre = left + width / 2, top + height / 2
     said = [("", name, centre - 6 if note else centre + 5), (' class="note"', note, centre + 14)]
@@ -160,6 +200,8 @@ def main() -> None:
     (ROOT / "docs/images/frame.svg").write_text(frame())
     (ROOT / "docs/images/tracking.svg").write_text(tracking())
     (ROOT / "docs/images/changeover.svg").write_text(changeover())
+    (ROOT / "docs/images/cameras.svg").write_text(cameras())
+    (ROOT / "docs/images/depth.png").write_bytes(depth())
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def test_an_import_reads_part_and_camera_from_the_path_and_keeps_parts_in_one_sp
     assert cameras_of(again.dataset.samples) == ("side", "top")
     (tmp_path / "photos" / "good" / "p00" / "top.png").unlink()
     lacking = import_folder(tmp_path / "photos", tmp_path / "fewer", options)
-    assert any("1 parts were not seen by all, such as p00" in note for note in lacking.notes)
+    assert any("1 parts were not seen by all of them, such as p00" in note for note in lacking.notes)
     assert any("not seen by every camera" in warning for warning in check_dataset(lacking.dataset).warnings)
 
 
