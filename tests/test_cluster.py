@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,19 @@ import pytest
 from gonogo import bundle as bundles
 from gonogo.batch import BatchJob, judge_job
 from gonogo.cli import extras
-from gonogo.cluster import Block, Cluster, DoneBlock, Journal, Row, Used, connected, inspect_on, replay_on, run_blocks
+from gonogo.cluster import (
+    Block,
+    Cluster,
+    DoneBlock,
+    Journal,
+    Row,
+    Used,
+    connected,
+    inspect_on,
+    replay_on,
+    run_blocks,
+    running,
+)
 from gonogo.cluster import machine as machines
 from gonogo.cluster.blocks import block_size, cut
 from gonogo.cluster.shipping import PackedBundle, pack, unpack
@@ -34,7 +48,14 @@ from gonogo.testing import fake_frame, write_fake_bundle
 from tests import command_kit as kit
 
 BEGIN = {"block_size": 2}
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 RUN = {"kind of work": "test", "bundle": "ab"}
+
+
+def require_ray() -> None:
+    """Skip without Ray; importing it here would let it start with other settings than the program's."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("needs the extra ray")
 
 
 def done(number: int, value: float = 0.5) -> DoneBlock:
@@ -182,7 +203,7 @@ def test_options_that_cannot_work_are_refused(
 
 
 def test_a_cluster_that_does_not_answer_is_said_at_once() -> None:
-    pytest.importorskip("ray", reason="needs the extra ray")
+    require_ray()
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         port = unused.getsockname()[1]
@@ -205,7 +226,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    pytest.importorskip("ray", reason="needs the extra ray")
+    require_ray()
     with connected(cpus=2) as found:
         yield found
 
@@ -238,7 +259,7 @@ def names(blocks: list[DoneBlock]) -> list[str]:
 
 
 def test_jobs_come_back_once_and_in_order_while_workers_are_killed(cluster: Cluster, tmp_path: Path) -> None:
-    jobs = [f"{'kill' if number in (3, 4, 11, 17, 29) else 'job'}-{number}" for number in range(32)]
+    jobs = [f"{'kill' if number in (3, 17) else 'job'}-{number}" for number in range(32)]
     path = tmp_path / "run.journal"
     ran = tmp_path / "ran"
     ran.mkdir()
@@ -259,9 +280,9 @@ def test_a_run_that_is_dropped_in_the_middle_goes_on_where_it_was(cluster: Clust
     jobs = [f"job-{number}" for number in range(40)]
     path, work = tmp_path / "run.journal", Marking(folder=str(tmp_path))
     with Journal(path, RUN, begin=BEGIN) as journal:
-        running = run_blocks(cluster, work, cut(jobs, 2), journal=journal)
-        first = [next(running) for _ in range(5)]
-        running.close()
+        found_so_far = run_blocks(cluster, work, cut(jobs, 2), journal=journal)
+        first = [next(found_so_far) for _ in range(5)]
+        found_so_far.close()
     kept = len(path.read_text().splitlines()) - 1
     assert 5 <= kept < 20
     with Journal(path, RUN, begin=BEGIN) as journal:
@@ -272,11 +293,14 @@ def test_a_run_that_is_dropped_in_the_middle_goes_on_where_it_was(cluster: Clust
     assert sorted(names(unordered)) == sorted(jobs)
 
 
-def test_a_job_that_kills_every_worker_and_a_bug_end_the_run(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_job_that_kills_every_worker_and_a_bug_end_the_run(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work = Marking(folder=str(tmp_path))
-    with pytest.raises(InputError, match="6 workers died over block 0, which begins with always-1"):
+    monkeypatch.setattr(running, "MOST_DEATHS", 1)
+    with pytest.raises(InputError, match="2 workers died over block 0, which begins with always-1"):
         list(run_blocks(cluster, work, cut(["always-1"], 1)))
-    assert (tmp_path / "always-1").read_text() == "x" * 6
+    assert (tmp_path / "always-1").read_text() == "xx"
     with pytest.raises(ZeroDivisionError):
         list(run_blocks(cluster, work, cut(["bug-1"], 1)))
 
@@ -369,7 +393,7 @@ def ledger(red: Path, tmp_path: Path) -> Path:
                     bundle_sha256=inspector.bundle_sha256,
                     bundle=str(red),
                     views=(View.of(verdict, frame_sha256=digest),),
-                    triggered_at="2026-01-01T00:00:00Z",
+                    triggered_at=MOMENT,
                 )
             )
         opened.frames.remove(digest)
@@ -381,7 +405,7 @@ def ledger(red: Path, tmp_path: Path) -> Path:
                 score=None,
                 reason="no picture came",
                 cause="camera_lost",
-                triggered_at="2026-01-01T00:00:00Z",
+                triggered_at=MOMENT,
             )
         )
     return path
@@ -429,7 +453,7 @@ def test_rows_that_come_while_a_replay_is_resumed_wait_for_the_next_one(
 
 @pytest.mark.slow
 def test_a_killed_driver_leaves_no_process_behind_and_the_same_command_resumes(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="needs the extra ray")
+    require_ray()
     psutil = pytest.importorskip("psutil")
     jobs = [f"job-{number}" for number in range(400)]
     child = multiprocessing.get_context("spawn").Process(target=_run_all, args=(tmp_path, jobs))

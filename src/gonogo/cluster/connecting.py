@@ -29,11 +29,13 @@ _ALWAYS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the future default; without it, Ray warns
 }
 _OWN_CLUSTER = {
-    "RAY_AUTH_MODE": "token",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: everything listens on the loopback interface
     "RAY_worker_register_timeout_seconds": "600",  # a busy machine is slow, not broken
     "RAY_health_check_failure_threshold": "60",
     "RAY_worker_niceness": "0",  # Ray's 15 would give every other program the machine
+}
+_OWN_BEFORE_IMPORT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: everything listens on the loopback interface
 }
 _QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
 
@@ -127,14 +129,19 @@ def ray_module() -> Any:
 
 @functools.cache
 def _ray(*, new_cluster: bool) -> Any:
-    """Import Ray, with the variables that it reads while it is imported."""
-    if "ray" not in sys.modules:
-        os.environ.update(_ALWAYS)
-        if new_cluster:
-            os.environ.update(_OWN_CLUSTER, RAY_AUTH_TOKEN=secrets.token_hex(32))
-            os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
-        _off_standard_output(ray_module())
-    return ray_module()
+    """Import Ray, with the variables that it reads while it is imported and started.
+
+    A program that imported Ray before has its own; Ray 2.59 and newer ask for a token by default then.
+    """
+    os.environ.update(_ALWAYS | (_OWN_CLUSTER if new_cluster else {}))
+    if "ray" in sys.modules:
+        return ray_module()
+    if new_cluster:
+        os.environ.update(_OWN_BEFORE_IMPORT, RAY_AUTH_TOKEN=secrets.token_hex(32))
+        os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+    ray = ray_module()
+    _off_standard_output(ray)
+    return ray
 
 
 def _off_standard_output(ray: Any) -> None:
