@@ -16,9 +16,9 @@ from gonogo.errors import InputError
 from gonogo.ranks import ALONE, Ranks
 
 SCRIPT = Path(__file__).with_name("ddp_run.py")
-LOSS_TOLERANCE = 1e-3
+LOSS_TOLERANCE = 1e-4
 """Largest relative difference of the losses between one process and two, after two epochs."""
-WEIGHT_TOLERANCE = 1e-2
+WEIGHT_TOLERANCE = 1e-4
 """Largest difference of a weight, a statistic or a momentum, relative to the largest of its tensor."""
 torch_only = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs gonogo[finetune]")
 
