@@ -120,8 +120,9 @@ def fine_tune(
     run = _Run(network=network, optimiser=optimiser, work=work, identity=identity, ranks=ranks)
     val_pictures, val_bad = list(source.plain(ranks.share(val))), labels(val)
     with group(ranks, place):
-        state = run.begin(val_pictures, val_bad)
+        resumed = run.resume()
         with alike(network, ranks, cells=cells is not None) as passed:
+            state = resumed or run.start(val_pictures, val_bad)
             try:
                 while state.epoch < hyperparameters.epochs:
                     train_loss = _train_epoch(
@@ -155,8 +156,8 @@ class _Run:
     identity: str
     ranks: Ranks
 
-    def begin(self, pictures: Sequence[Picture], bad: Int[np.ndarray, " samples"]) -> RunState:
-        """Resume from the first process's checkpoint, or start with epoch 0, the initial network."""
+    def resume(self) -> RunState | None:
+        """Restore the first process's checkpoint of this run, for all of them; ``None`` if there is none."""
         state = None
         if self.ranks.first:
             self.work.mkdir(parents=True, exist_ok=True)
@@ -166,7 +167,10 @@ class _Run:
             if not self.ranks.first:
                 self.optimiser.load_state_dict(momenta)
             self._say(f"Resuming after epoch {state.epoch}, from {self.work}.")
-            return state
+        return state
+
+    def start(self, pictures: Sequence[Picture], bad: Int[np.ndarray, " samples"]) -> RunState:
+        """Begin with epoch 0, the initial network."""
         start = fit_scale_and_bias(self.network, pictures, bad, self.ranks)
         if self.ranks.first:
             (self.work / METRICS).write_text(_line({"epoch": 0, "val_loss": start.val_loss}))
