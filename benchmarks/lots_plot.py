@@ -35,7 +35,7 @@ def plot(panels: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
             pieces.append(line(left, y, left + _SIDE_W, y, "grid"))
             pieces.append(text(left + share * _SIDE_W, _TOP + _SIDE_H + 18, f"{share:g}", "middle"))
             if number == 0:
-                pieces.append(text(left - 6, y + 4, f"{share:.0%}", "end"))
+                pieces.append(text(left - 6, y + 4, f"{100 * share:.0f} %", "end"))
         asked = _TOP + 0.05 * _SIDE_H
         pieces.append(line(left, asked, left + _SIDE_W, asked, "asked"))
         for key, _ in _SERIES:

@@ -109,11 +109,11 @@ def panels(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 def main() -> None:
     """Print a table, and the figures as JSON in the last line."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--quick", action="store_true", help="300 draws instead of 4,000")
+    options.add_argument("--quick", action="store_true", help="200 draws instead of 1,000")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--plot", type=Path, help="draw the coverage as SVG into this file")
     given = options.parse_args()
-    draws = 300 if given.quick else 4000
+    draws = 200 if given.quick else 1000
     rows = [measure(scenario, draws, given.seed) for scenario in track(SCENARIOS, "Scenarios")]
     table = Table()
     for heading in ("bad parts", "certificate 5 % kept", "by correlation kept", "mean", "worst case kept", "mean"):

@@ -58,10 +58,10 @@ def revisions_command(
 
 def compare_command(
     dataset: Folder,
-    first: Annotated[int, typer.Argument(metavar="A", min=1, help="Number of the earlier revision.")],
+    first: Annotated[int, typer.Argument(min=1, help="Number of the earlier revision.")],
     second: Annotated[
         int | None,
-        typer.Argument(metavar="B", min=1, help="The later revision. [default: the last]", show_default=False),
+        typer.Argument(min=1, help="The later revision. [default: the last]", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -87,7 +87,7 @@ def compare_command(
 
 def restore_command(
     dataset: Folder,
-    revision: Annotated[int, typer.Argument(metavar="REV", min=1, help="Number of the revision to bring back.")],
+    revision: Annotated[int, typer.Argument(min=1, help="Number of the revision to bring back.")],
     without_missing: Annotated[
         bool, typer.Option("--without-missing", help="Leave out pictures that were pruned, instead of refusing.")
     ] = False,
