@@ -82,7 +82,9 @@ class GenicamSettings(Strict):
     kind: Literal["genicam"]
     name: str | None = None
     """The camera's id as listed by ``arv-tool-0.8``. Default: the first camera found."""
-    pixel_format: Literal["Mono8", "RGB8", "BGR8", "BayerRG8", "BayerBG8", "BayerGR8", "BayerGB8"] = "Mono8"
+    pixel_format: Literal[
+        "Mono8", "Mono10", "Mono12", "Mono14", "Mono16", "RGB8", "BGR8", "BayerRG8", "BayerBG8", "BayerGR8", "BayerGB8"
+    ] = "Mono8"
 
 
 class FakeSettings(Strict):
