@@ -19,6 +19,7 @@ from gonogo.cli.train_options import (
     CropsOption,
     DeviceOption,
     FlipsOption,
+    HealthOption,
     MasksOption,
     NormalisationName,
     OverlapOption,
@@ -189,6 +190,7 @@ def train_command(
     tile: TileOption = False,
     overlap: OverlapOption = None,
     masks: MasksOption = True,
+    health: HealthOption = True,
     backbone: Annotated[
         str,
         typer.Option(
@@ -284,6 +286,7 @@ def train_command(
         reduction=known_reduction(reduction),
         reduced_by=known_reducer(reduced_by),
         tiling=known_tiling(tile, overlap),
+        health=health,
         augmentation=replace(options.augmentation, flips=flips, brightness=brightness, blur=blur),
         fine_tuning=_fine_tuning(epochs, batch, learning_rate) if finetune else None,
         promise=Promise(

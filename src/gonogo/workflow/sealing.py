@@ -17,7 +17,7 @@ from gonogo import bundle, runtime
 from gonogo.array_types import Int
 from gonogo.bundle import Bundle
 from gonogo.certification import Certified, certify
-from gonogo.config import Recipe, ReducedBy, Reduction, Strict, Tiling, settings
+from gonogo.config import Checks, Recipe, ReducedBy, Reduction, Strict, Tiling, settings
 from gonogo.dataset import Dataset, Split, fingerprint
 from gonogo.errors import InputError
 from gonogo.evaluate import auroc
@@ -27,6 +27,7 @@ from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
 from gonogo.manifest import Classifier, Manifest
 from gonogo.roi import Roi
+from gonogo.rules import rules_digest
 from gonogo.runtime import Graph
 from gonogo.schema import Label, Scores
 from gonogo.source import TrainingSource
@@ -95,6 +96,7 @@ def fill_bundle(
     facts: Mapping[str, JsonValue],
     trained_on: Dataset,
     approve: Approve | None = None,
+    checks: Checks | None = None,
 ) -> DraftBundle:
     """Write the graph, check parity, and certify; the result still has to be sealed.
 
@@ -107,17 +109,18 @@ def fill_bundle(
         raise InputError(f"{folder}: the graph cannot be written ({error}). Free some space.") from error
     machine = settings()
     graph = runtime.compile_graph(folder / bundle.CLASSIFIER, threads=machine.threads)
+    recipe = Recipe(
+        size_wh=built.source.size_wh,
+        roi=method_of(search),
+        reduction=reduction,
+        reduced_by=reduced_by,
+        tiling=built.tiling,
+    )
     manifest = Manifest(
         name=name.removesuffix(bundle.SUFFIX),
         created=utc_now(),
         gonogo_version=gonogo.__version__,
-        recipe=Recipe(
-            size_wh=built.source.size_wh,
-            roi=method_of(search),
-            reduction=reduction,
-            reduced_by=reduced_by,
-            tiling=built.tiling,
-        ),
+        recipe=recipe if checks is None else checks.within(recipe),
         classifier=built.classifier,
         proven_on=runtime.runtime_environment(threads=machine.threads),
         heat_scale=HeatScale(cold=0.0, hot=1.0),
@@ -155,9 +158,12 @@ def certify_draft(
     """
     found = certify(inspector, dataset, promise)
     folder, before = inspector.path, inspector.bundle.manifest
+    scale = scale_of(found, before, inspector.bias, shift_xy)
+    if rules_digest(before.recipe, scale) != found.point.rules_sha256:  # defects are measured on this scale
+        scaled = before.model_copy(update={"heat_scale": scale})
+        found = certify(inspector.revised(bundle.draft(folder, scaled)), dataset, promise)
     for name, data in found.files.items():
         write_beside(folder / name, data)
-    scale = scale_of(found, before, inspector.bias, shift_xy)
     stated = {"operating_point": found.point, "heat_scale": scale, "golden": found.golden}
     return DraftBundle(
         inspector=inspector.revised(bundle.draft(folder, before.model_copy(update=stated))), certified=found
