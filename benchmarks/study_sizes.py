@@ -88,7 +88,7 @@ def trained(folder: Path, *, quick: bool) -> Inspector:
     few = 16 if quick else 40
     parts = {Split.TRAIN: 2 * few, Split.VAL: few, Split.CALIBRATE: few}
     out = folder / "plate.inspector"
-    train_inspector(make_plates(folder / "plates", parts, 1), out, TrainingOptions(size_wh=(320, 240)))
+    train_inspector(make_plates(folder / "plates", parts, 1), out, TrainingOptions(size_wh=(320, 256)))
     board = pictures.checkerboard(2.0, (9, 7), np.random.default_rng(2))
     found = calibrate_checkerboard(board, (9, 7), 2.0)
     error = found.scale.mm_per_px / MM_PER_PX - 1
@@ -106,7 +106,7 @@ def longest(inspector: Inspector, scratch: Scratch, rng: np.random.Generator, li
 def study_lengths(inspector: Inspector, *, quick: bool) -> list[dict[str, Any]]:
     """Bias, 95 % error and coverage for every length."""
     rng, rows = np.random.default_rng(3), []
-    repeats = 15 if quick else 100
+    repeats = 12 if quick else 60
     for length in track(LENGTHS_MM, "Lengths"):
         found = [
             longest(inspector, Scratch.drawn(length, rng), rng, OPERATORS["ABC"[number % 3]])
@@ -171,7 +171,7 @@ def learn_screws() -> PresenceZone:
 def study_presence(*, quick: bool) -> dict[str, Any]:
     """Boards with 0 to 4 screws missing."""
     rng, zone = np.random.default_rng(6), learn_screws()
-    boards, miscounted = (100 if quick else 1000), 0
+    boards, miscounted = (50 if quick else 500), 0
     detected, alarms = list[bool](), list[bool]()
     for number in track(range(boards), "Boards"):
         gone = number % 5

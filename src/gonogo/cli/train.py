@@ -27,6 +27,7 @@ from gonogo.cli.train_options import (
     CropsOption,
     DeviceOption,
     FlipsOption,
+    HealthOption,
     MasksOption,
     NormalisationName,
     OverlapOption,
@@ -202,6 +203,7 @@ def train_command(
     tile: TileOption = False,
     overlap: OverlapOption = None,
     masks: MasksOption = True,
+    health: HealthOption = True,
     backbone: Annotated[
         str,
         typer.Option(
@@ -303,6 +305,7 @@ def train_command(
         reduced_by=known_reducer(reduced_by),
         tiling=known_tiling(tile, overlap),
         zones=() if zones is None else read_zones(zones),
+        health=health,
         augmentation=replace(options.augmentation, flips=flips, brightness=brightness, blur=blur),
         fine_tuning=_fine_tuning(epochs, batch, learning_rate) if finetune else None,
         promise=Promise(

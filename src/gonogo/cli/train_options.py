@@ -164,6 +164,15 @@ TileOption = Annotated[
         "resolution; the worst window decides. The time grows with the number of windows.",
     ),
 ]
+HealthOption = Annotated[
+    bool,
+    typer.Option(
+        "--health/--no-health",
+        help="Let the bundle refuse pictures that are far darker, brighter, emptier or more blurred than those it was "
+        "trained on.",
+        rich_help_panel=INPUT,
+    ),
+]
 OverlapOption = Annotated[
     int | None,
     typer.Option(

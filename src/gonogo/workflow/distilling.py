@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from gonogo import bundle, runtime
 from gonogo.augment import PLAIN, Augmentation
 from gonogo.bundle import Bundle
-from gonogo.config import Reduction, settings
+from gonogo.config import Checks, Recipe, Reduction, settings
 from gonogo.dataset import Dataset, Sample, Split, require_trainable
 from gonogo.errors import InputError
 from gonogo.files import folder_beside
@@ -143,6 +143,7 @@ def distill_bundle(
             promise=promise,
             facts=facts,
             trained_on=dataset,
+            checks=_checks(teacher.recipe, reduction),
         )
         compared = compare_with_teacher(draft.inspector, teacher, dataset, options.split)
         draft.seal(distilled=compared.record())
@@ -167,6 +168,12 @@ def _where_zones_stay(teacher: Inspector, options: DistillingOptions) -> Distill
     if still != options.augmentation:
         console.print("The bundle has ignore zones: the student is trained on pictures without crops and rotations.")
     return replace(options, augmentation=still)
+
+
+def _checks(recipe: Recipe, reduction: Reduction) -> Checks:
+    """The teacher's checks; its picture limits only if both judge the same pixels."""
+    checks = Checks.of(recipe)
+    return checks if recipe.reduction == reduction else checks.model_copy(update={"health": None})
 
 
 def _student(source: TrainingSource, options: DistillingOptions) -> Network:

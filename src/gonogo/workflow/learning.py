@@ -17,6 +17,7 @@ from gonogo.backbone import OWN
 from gonogo.bundle import Bundle
 from gonogo.certification import promise_in_force
 from gonogo.certification.trust import refuse_leaks
+from gonogo.config import Checks
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.dataset.judged import record_judged, refuse_redealt
 from gonogo.errors import DatasetError, InputError, UnfitError
@@ -214,6 +215,7 @@ def options_of(inspector: Inspector) -> TrainingOptions:
         reduced_by=inspector.recipe.reduced_by,
         tiling=inspector.recipe.tiling,
         normalisation=_normalisation(stated["normalisation"]),
+        checks=Checks.of(inspector.recipe),
         roi=_roi(inspector),
         locator=LocatorOptions(
             backbone=locator["backbone"],

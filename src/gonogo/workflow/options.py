@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gonogo.augment import Augmentation
-from gonogo.config import ReducedBy, Reduction, Tiling, Zone
+from gonogo.config import Checks, ReducedBy, Reduction, Tiling, Zone
 from gonogo.operating_point import Promise
 
 if TYPE_CHECKING:  # torch, which only fine-tuning and learned regions need
@@ -75,5 +75,10 @@ class TrainingOptions:
     """``none``, ``learned``, or the path of a ROI config."""
     locator: LocatorOptions = field(default_factory=LocatorOptions)
     """Options of a learned region."""
+    health: bool = True
+    """Measure the training pictures, and let the bundle refuse pictures that are far darker, brighter, emptier or more
+    blurred, unless ``checks`` has limits already."""
+    checks: Checks = field(default_factory=Checks)
+    """What the bundle checks besides the score."""
     seed: int = 0
     promise: Promise = field(default_factory=Promise)

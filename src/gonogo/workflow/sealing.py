@@ -17,7 +17,7 @@ from gonogo import bundle, runtime
 from gonogo.array_types import Int
 from gonogo.bundle import Bundle
 from gonogo.certification import Certified, certify
-from gonogo.config import Recipe, ReducedBy, Reduction, Strict, Tiling, settings
+from gonogo.config import Checks, Recipe, ReducedBy, Reduction, Strict, Tiling, settings
 from gonogo.dataset import Dataset, Split, catch_up, fingerprint, revision_of
 from gonogo.dataset.cameras import cameras_of
 from gonogo.errors import InputError
@@ -28,6 +28,7 @@ from gonogo.heatmap import HeatScale, fit_scale
 from gonogo.inspector import Inspector
 from gonogo.manifest import Classifier, DataRevision, Manifest, part_alone
 from gonogo.roi import Roi
+from gonogo.rules import rules_digest
 from gonogo.runtime import Graph
 from gonogo.schema import Label, Scores
 from gonogo.source import TrainingSource
@@ -96,6 +97,7 @@ def fill_bundle(
     facts: Mapping[str, JsonValue],
     trained_on: Dataset,
     approve: Approve | None = None,
+    checks: Checks | None = None,
 ) -> DraftBundle:
     """Write the graph, check parity, and certify; the result still has to be sealed.
 
@@ -108,19 +110,20 @@ def fill_bundle(
         raise InputError(f"{folder}: the graph cannot be written ({error}). Free some space.") from error
     machine = settings()
     graph = runtime.compile_graph(folder / bundle.CLASSIFIER, threads=machine.threads)
+    recipe = Recipe(
+        size_wh=built.source.size_wh,
+        roi=method_of(search),
+        reduction=reduction,
+        reduced_by=reduced_by,
+        depth=trained_on.depth,
+        tiling=built.tiling,
+        zones=built.source.zones,
+    )
     manifest = Manifest(
         name=name.removesuffix(bundle.SUFFIX),
         created=utc_now(),
         gonogo_version=gonogo.__version__,
-        recipe=Recipe(
-            size_wh=built.source.size_wh,
-            roi=method_of(search),
-            reduction=reduction,
-            reduced_by=reduced_by,
-            depth=trained_on.depth,
-            tiling=built.tiling,
-            zones=built.source.zones,
-        ),
+        recipe=recipe if checks is None else checks.within(recipe),
         classifier=built.classifier,
         proven_on=runtime.runtime_environment(threads=machine.threads),
         heat_scale=HeatScale(cold=0.0, hot=1.0, shift_xy=built.shift_xy),
@@ -160,9 +163,12 @@ def certify_draft(
     """
     found = certify(inspector, dataset, promise)
     folder, before = inspector.path, inspector.bundle.manifest
+    scale = scale_of(found, before, inspector.bias, shift_xy)
+    if rules_digest(before.recipe, scale) != found.point.rules_sha256:  # defects are measured on this scale
+        scaled = before.model_copy(update={"heat_scale": scale})
+        found = certify(inspector.revised(bundle.draft(folder, scaled)), dataset, promise)
     for name, data in found.files.items():
         write_beside(folder / name, data)
-    scale = scale_of(found, before, inspector.bias, shift_xy)
     part = part_alone(before.cameras)  # even of a bundle that comes from one that was certified with others
     stated = {"operating_point": found.point, "heat_scale": scale, "golden": found.golden, "part": part}
     return DraftBundle(

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from gonogo.bundle import Bundle
 from gonogo.certification import Certified
 from gonogo.certification.hidden import refuse_hidden_defects
-from gonogo.config import Reduction, Zone
+from gonogo.config import Checks, PresenceZone, Recipe, Reduction, Zone
 from gonogo.dataset import Dataset, Split, require_trainable
 from gonogo.dataset.judged import refuse_redealt
 from gonogo.dataset.levels import with_levels
@@ -26,6 +26,7 @@ from gonogo.source import TrainingSource
 from gonogo.workflow.evidence_training import train_evidence
 from gonogo.workflow.made_with import write_made_with
 from gonogo.workflow.options import TrainingOptions
+from gonogo.workflow.picture_health import learn_health
 from gonogo.workflow.region import IDENTITY, find_regions, keep_roi, margin_of
 from gonogo.workflow.sealing import Approve, Unseen, fill_bundle, method_of, plain
 from gonogo.workflow.tiled_training import report_windows, train_tiled
@@ -114,12 +115,7 @@ def train_inspector(
             if not ranks.first:
                 shutil.rmtree(work, ignore_errors=True)
     require_resolution(built.source, options.reduction, method_of(search))
-    stated = (
-        options
-        if options.own is None
-        else replace(options, backbone=options.own.name, weights=options.own.weights, own=None)
-    )
-    facts: dict[str, JsonValue] = {"options": plain(asdict(stated)), "fine_tuning": [dict(row) for row in history]}
+    facts: dict[str, JsonValue] = {"options": _stated(options), "fine_tuning": [dict(row) for row in history]}
     with folder_beside(out, replace=overwrite) as partial:
         if search is not None:
             shutil.copytree(work / "roi", partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(IDENTITY))
@@ -135,6 +131,7 @@ def train_inspector(
             facts=facts,
             trained_on=dataset,
             approve=approve,
+            checks=_checks(options, dataset),
         )
         draft.seal()
     shutil.rmtree(work, ignore_errors=True)
@@ -144,6 +141,25 @@ def train_inspector(
     if sheet is not None:
         write_training_sheet(built.source, sheet)
     return Trained(bundle=inspector.bundle, certified=draft.certified, unseen=built.unseen, history=history)
+
+
+def _checks(options: TrainingOptions, dataset: Dataset) -> Checks:
+    """The checks of the new bundle, with picture limits measured on the training pictures if none are given."""
+    counted = tuple(zone for zone in options.zones if isinstance(zone, PresenceZone))
+    checks = options.checks.model_copy(update={"zones": (*counted, *options.checks.zones)})
+    if not options.health or checks.health is not None:
+        return checks
+    judged = Recipe(reduction=options.reduction, reduced_by=options.reduced_by)
+    return checks.model_copy(update={"health": learn_health(dataset, judged)})
+
+
+def _stated(options: TrainingOptions) -> JsonValue:
+    """The options for the manifest, with the name of a user's own network in place of the network."""
+    if options.own is not None:
+        options = replace(options, backbone=options.own.name, weights=options.own.weights, own=None)
+    shown = asdict(options)
+    del shown["checks"]  # they are in the recipe
+    return plain(shown)
 
 
 def make_source(
