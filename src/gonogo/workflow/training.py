@@ -149,7 +149,7 @@ def _checks(options: TrainingOptions, dataset: Dataset) -> Checks:
     checks = options.checks.model_copy(update={"zones": (*counted, *options.checks.zones)})
     if not options.health or checks.health is not None:
         return checks
-    judged = Recipe(reduction=options.reduction, reduced_by=options.reduced_by)
+    judged = Recipe(reduction=options.reduction, reduced_by=options.reduced_by, depth=dataset.depth)
     return checks.model_copy(update={"health": learn_health(dataset, judged)})
 
 
