@@ -227,6 +227,8 @@ class Inspector:
             require_healthy(frame, recipe.health)
         except ImageError as error:
             return _fault(error, timings_ms)
+        except Exception as error:  # noqa: BLE001  the edge of judging: any error becomes a fault
+            return _fault(f"not judged: {error}", timings_ms)
         if located is not None and recipe.reduction > 1:
             located = relocated(located, 1 / recipe.reduction)
         verdict = self._judge(frame, located, photograph.size_wh, timings_ms)
