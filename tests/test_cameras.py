@@ -318,7 +318,7 @@ def test_old_bundles_judge_several_cameras_without_a_promise_and_the_status_says
 def test_every_part_is_a_fault_while_the_bundles_do_not_belong_together(tmp_path: Path) -> None:
     line = Line(tmp_path / "line", views=("top", "side"))
     assert line.judge("A").state is State.GO
-    assert any("without a promise" in warning for warning in line.station.find_warnings())
+    assert any("without a promise" in warning for warning in line.station.changeover.find_warnings())
     assert line.slot.model is not None
     line.slot.model = replace(line.slot.model, cameras=("back", "top"), part=PartCertificate(cameras=("back", "top")))
     answer = line.judge("B")
