@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +17,11 @@ def print_figures(figures: Mapping[str, Any]) -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command; on a `GonogoError` print its message and exit with 1 for `UnfitError`, otherwise 2."""
+    """Run a command; on a `GonogoError` print its message and exit with 1 for `UnfitError`, otherwise 2.
+
+    SIGTERM ends it as an exception does, so that servers it has started and their folders do not stay behind.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()
     except GonogoError as error:

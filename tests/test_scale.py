@@ -39,11 +39,17 @@ def test_a_part_passes_with_its_figures_fails_or_says_why_it_cannot_run() -> Non
     assert "figures" not in run_part(program("print('no figures')"), 60)
 
 
-def test_a_part_that_takes_too_long_is_ended_with_everything_that_it_started() -> None:
-    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
-    ended = run_part(program(child), 0.5)
+def test_a_part_that_takes_too_long_is_ended_with_everything_that_it_started_and_puts_things_away(
+    tmp_path: Path,
+) -> None:
+    tidy = "import contextlib, pathlib, signal, sys, time\n"
+    tidy += "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+    tidy += f"try:\n    pathlib.Path({str(tmp_path / 'began')!r}).touch(); time.sleep(600)\n"
+    tidy += f"finally:\n    time.sleep(0.3); pathlib.Path({str(tmp_path / 'tidy')!r}).touch()"
+    ended = run_part(["sh", "-c", '"$0" -c "$1" & wait', sys.executable, tidy], 3.0)
     assert ended["passed"] is False
-    assert "longer than 0.5 s" in ended["why"]
+    assert "longer than 3 s" in ended["why"]
+    assert (tmp_path / "tidy").exists() == (tmp_path / "began").exists()
 
 
 def test_the_quick_parts_fit_into_ten_minutes_and_have_targets_of_their_own() -> None:

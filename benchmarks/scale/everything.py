@@ -25,6 +25,7 @@ from typing import Any
 from command import print_figures, run
 from gonogo.errors import UnfitError
 
+_PATIENCE_S = 60.0
 _ROOT = Path(__file__).parents[2]
 
 
@@ -40,9 +41,9 @@ class Part:
 PARTS = (
     Part(target="scale-stations", budget_s=3600, quick_budget_s=130),
     Part(target="scale-batch", budget_s=7200, quick_budget_s=150),
-    Part(target="scale-migration", budget_s=3600, quick_budget_s=90),
-    Part(target="fleet", budget_s=1800, quick_budget_s=110),
-    Part(target="check-deploy", budget_s=900, quick_budget_s=110),
+    Part(target="scale-migration", budget_s=3600, quick_budget_s=80),
+    Part(target="fleet", budget_s=1800, quick_budget_s=130),
+    Part(target="check-deploy", budget_s=900, quick_budget_s=100),
 )
 
 
@@ -58,9 +59,14 @@ def run_part(command: list[str], budget_s: float) -> dict[str, Any]:
         ``passed``, ``seconds``, and ``figures``: its last line if that is JSON; ``skipped`` if the part says why it
         cannot run here.
     """
-    began_s, last = time.monotonic(), ""
+    began_s, last, late = time.monotonic(), "", threading.Event()
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        clock = threading.Timer(budget_s, _end, [process])
+
+        def too_late() -> None:
+            late.set()
+            _end(process)
+
+        clock = threading.Timer(budget_s, too_late)
         clock.start()
         try:
             assert process.stdout is not None
@@ -69,23 +75,28 @@ def run_part(command: list[str], budget_s: float) -> dict[str, Any]:
                 last = line if line.strip() else last
             code = process.wait()
         finally:
-            in_time = clock.is_alive()
             clock.cancel()
             _end(process)
-    found: dict[str, Any] = {"passed": code == 0 and in_time, "seconds": round(time.monotonic() - began_s, 1)}
+    found: dict[str, Any] = {"passed": code == 0 and not late.is_set(), "seconds": round(time.monotonic() - began_s, 1)}
     with contextlib.suppress(ValueError):
         figures = json.loads(last)
         if isinstance(figures, Mapping):
             found |= {"skipped": figures["skipped"]} if "skipped" in figures else {"figures": figures}
-    if not in_time:
+    if late.is_set():
         found["why"] = f"took longer than {budget_s:g} s"
     return found
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a part and everything that it started, where it is still running."""
+    """End a part and everything that it started, where it is still running; it has a while to put things away."""
+    until_s = time.monotonic() + _PATIENCE_S
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
+        while time.monotonic() < until_s:
+            process.poll()
+            os.killpg(process.pid, 0)  # raises once the last of them has ended
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def main() -> None:
