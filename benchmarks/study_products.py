@@ -1,6 +1,6 @@
 """A station for three products: is every part judged by the right bundle, and does a foreign part ever pass?
 
-``make study-products``: three rendered chips, one of them the sibling of another (48 leads, not 32, on the same board);
+``make study-products``: three rendered chips, two of them on the same board;
 a bundle is trained for each. 3,000 triggers in random order name a product (a fifth of them none: the selected one),
 300 of them the wrong one for the part that lies there, 100 one that the station does not have; the worker is restarted
 in the middle. The ledger is the judge. With ``--data`` the photographs there are foreign parts as well. ``QUICK=1``
@@ -42,7 +42,7 @@ from gonogo.workflow import TrainingOptions, train_inspector
 
 PRODUCTS = {
     "qfp32": replace(MIX, boards=(BoardType.CONTROLLER,), chips=(ChipType.QFP32,)),
-    "qfp48": replace(MIX, boards=(BoardType.CONTROLLER,), chips=(ChipType.QFP48,)),
+    "tssop20": replace(MIX, boards=(BoardType.CONTROLLER,), chips=(ChipType.TSSOP20,)),
     "soic16": replace(
         MIX, boards=(BoardType.SENSOR,), chips=(ChipType.SOIC16,), defects=(Defect.SCRATCH, Defect.STAIN)
     ),
