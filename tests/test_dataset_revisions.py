@@ -424,6 +424,16 @@ def test_lines_are_read_from_the_end_whatever_their_length(tmp_path: Path) -> No
     assert [*latest_first(tmp_path)] == lines[::-1]
 
 
+@pytest.mark.parametrize("name", ["metadata.jsonl", REVISIONS])
+def test_a_pipe_in_place_of_a_file_is_refused_without_waiting(root: Path, name: str) -> None:
+    (root / name).unlink()
+    os.mkfifo(root / name)
+    for words in (("revisions", root), ("restore", root, 1), ("prune", root), ("compare", root, 1)):
+        code, said = run(*words)
+        assert code != 0
+        assert "cannot be read" in said or "expected" in said
+
+
 @pytest.mark.parametrize("words", [("restore", "ROOT", 9), ("compare", "ROOT", 9), ("remove", "ROOT", "no.png")])
 def test_what_is_not_there_is_refused_by_name(root: Path, words: tuple[object, ...]) -> None:
     code, said = run(*(root if word == "ROOT" else word for word in words))

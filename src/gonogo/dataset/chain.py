@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from gonogo.errors import DatasetError
-from gonogo.files import parse_json
+from gonogo.files import parse_json, require_regular
 
 REVISIONS = "revisions.jsonl"
 NO_HASH = "0" * 64
@@ -61,17 +61,15 @@ class Revision(BaseModel):
 
 def oldest_first(root: Path) -> Iterator[bytes]:
     """Yield the complete lines. A last line without its end was cut off by a power failure."""
-    try:
-        with (root / REVISIONS).open("rb") as file:
+    if (file := _opened(root)) is not None:
+        with file:
             yield from (line for line in file if line.endswith(b"\n"))
-    except FileNotFoundError:
-        return
 
 
 def latest_first(root: Path) -> Iterator[bytes]:
     """Yield the complete lines in reverse order, reading the file from its end."""
-    try:
-        with (root / REVISIONS).open("rb") as file:
+    if (file := _opened(root)) is not None:
+        with file:
             position, rest, size, ended = file.seek(0, os.SEEK_END), b"", _BLOCK, False
             while position:
                 start = max(0, position - size)
@@ -84,8 +82,6 @@ def latest_first(root: Path) -> Iterator[bytes]:
                 position, size = start, size * 2
             if rest and ended:
                 yield rest
-    except FileNotFoundError:
-        return
 
 
 def parse(line: bytes, where: Path) -> Revision:
@@ -124,7 +120,7 @@ def appended(root: Path, line: bytes) -> Iterator[None]:
     """
     path = root / REVISIONS
     try:
-        size = _whole(path)
+        size = _whole(root)
         with path.open("ab") as file:
             file.truncate(size)
             try:
@@ -146,18 +142,34 @@ def appended(root: Path, line: bytes) -> Iterator[None]:
         raise
 
 
-def _whole(path: Path) -> int:
-    """Size of the complete lines of a file, in bytes; 0 if there is no file."""
+def _opened(root: Path) -> BinaryIO | None:
+    """Open the list; ``None`` if there is none.
+
+    Raises:
+        DatasetError: It is a pipe, a device or a folder, or cannot be read.
+    """
+    path = root / REVISIONS
     try:
-        with path.open("rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            while end:
-                start = max(0, end - _BLOCK)
-                file.seek(start)
-                cut = file.read(end - start).rfind(b"\n")
-                if cut >= 0:
-                    return start + cut + 1
-                end = start
+        require_regular(path)
+        return path.open("rb")
     except FileNotFoundError:
-        pass
+        return None
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error}). Check the file.") from error
+
+
+def _whole(root: Path) -> int:
+    """Size of the complete lines of the list, in bytes; 0 if there is none."""
+    file = _opened(root)
+    if file is None:
+        return 0
+    with file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            cut = file.read(end - start).rfind(b"\n")
+            if cut >= 0:
+                return start + cut + 1
+            end = start
     return 0

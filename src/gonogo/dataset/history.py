@@ -37,7 +37,7 @@ from gonogo.dataset.chain import (
 from gonogo.dataset.changes import Changes, changes_between
 from gonogo.dataset.records import METADATA, Dataset, Sample, locked, metadata_bytes
 from gonogo.errors import DatasetError
-from gonogo.files import parse_json, write_beside
+from gonogo.files import MOST_TEXT_BYTES, parse_json, read_regular, write_beside
 from gonogo.progress import track
 
 SNAPSHOT_OF = "revision.json"
@@ -316,9 +316,11 @@ def _present(root: Path) -> tuple[Sample, ...]:
 
 def _digest(root: Path) -> str:
     try:
-        return hashlib.sha256((root / METADATA).read_bytes()).hexdigest()
+        return hashlib.sha256(read_regular(root / METADATA, most_bytes=MOST_TEXT_BYTES)).hexdigest()
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        raise DatasetError(f"{root / METADATA}: cannot be read ({error.strerror or error}). Check the file.") from error
 
 
 def user() -> str:
