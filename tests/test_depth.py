@@ -277,6 +277,7 @@ def deep_parts(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return with_levels(dataset)
 
 
+@pytest.mark.slow
 def test_a_defect_of_100_counts_is_learned_certified_and_found_and_8_bits_are_a_fault(
     deep_parts: Dataset, tmp_path: Path
 ) -> None:
