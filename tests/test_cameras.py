@@ -116,6 +116,15 @@ def test_a_camera_needs_a_part_and_a_plain_name() -> None:
         Sample(file_name="a.png", part="1", camera="top view")
 
 
+def test_a_record_without_a_camera_is_written_as_before() -> None:
+    before = (
+        '{"file_name":"a.png","label":null,"defect":null,"part":"1","lot":null,"mask_file_name":null,"box_xyxy":null,'
+        '"quad":null,"present":null,"split":null,"group":null}'
+    )
+    assert Sample(file_name="a.png", part="1").model_dump_json() == before
+    assert '"camera":"top"' in Sample(file_name="a.png", part="1", camera="top").model_dump_json()
+
+
 def test_a_part_that_looks_good_from_one_side_is_no_conflict_of_labels(dataset: Dataset) -> None:
     assert not any("good and bad pictures" in warning for warning in check_dataset(dataset).warnings)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,16 +31,20 @@ from gonogo.errors import DatasetError, ImageError, InputError
 from gonogo.evaluate import evaluate
 from gonogo.images import Photograph
 from gonogo.inspector import Inspector
-from gonogo.ledger import FrameStore
+from gonogo.ledger import FrameStore, Ledger
 from gonogo.operating_point import Promise
 from gonogo.schema import Label, State
 from gonogo.server.label.photos import Photos
+from gonogo.station import CameraParts, ModelSlot, Station, Trigger
+from gonogo.station.models import load_model
+from gonogo.testing import FakeCamera
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.training import train_inspector
-from tiny_bundle import make_bundle, make_parts
+from test_station import settings as station_settings
+from tiny_bundle import SIDE, make_bundle, make_parts
 
 LEVELS = Depth(black=29_500, white=31_000)
-TAGS = {".png": [cv2.IMWRITE_PNG_COMPRESSION, 1], ".tiff": []}
+EIGHT_BITS = np.full((72, 96, 3), 120, np.uint8)
 
 
 def counts(seed: int, *, spot: int = 0, base: int = 30_000) -> np.ndarray:
@@ -272,6 +277,7 @@ def deep_parts(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return with_levels(dataset)
 
 
+@pytest.mark.slow
 def test_a_defect_of_100_counts_is_learned_certified_and_found_and_8_bits_are_a_fault(
     deep_parts: Dataset, tmp_path: Path
 ) -> None:
@@ -305,3 +311,32 @@ def test_8_bit_pictures_are_judged_as_before(tmp_path: Path) -> None:
     verdict = inspector.inspect(images.load_picture(path))
     assert verdict.score == inspector.inspect_file(path)[1].score
     assert replace(dataset, depth=None) == dataset
+
+
+def test_a_station_judges_and_stores_16_bits_and_the_ledger_s_frame_gives_the_same_score(tmp_path: Path) -> None:
+    import_folder(folder(tmp_path / "photos"), tmp_path / "parts")
+    dataset = Dataset.read(tmp_path / "parts")
+    recipe = Recipe(size_wh=(SIDE, SIDE), depth=dataset.depth)
+    bundle = make_bundle(tmp_path / "red.inspector", dataset, recipe=recipe)
+    slot = ModelSlot(bundle.root, tmp_path / "copies", loader=load_model)
+    camera = FakeCamera(lambda trigger: Photograph(counts(int(trigger)) if trigger != "8" else EIGHT_BITS))
+    view = CameraParts(name="main", open_camera=lambda: camera, health=HealthLimits(sharpness=0.0), slot=slot)
+    chosen = station_settings(tmp_path / "line").model_copy(update={"window_s": 30.0, "camera_timeout_s": 20.0})
+    station = Station(chosen, (view,))
+    station.start()
+    answers = {
+        name: station.judge(Trigger(id=name, at=datetime.now(UTC), due_s=time.monotonic() + 30.0))
+        for name in ("5", "8")
+    }
+    station.close()
+    assert answers["5"].state is State.REVIEW  # no thresholds yet
+    assert answers["8"].state is State.FAULT
+    assert "16-bit" in answers["8"].reason
+    with Ledger.open(chosen.ledger, create=False) as ledger:
+        row = ledger.find("s1", "5")
+        assert row is not None
+        digest = row.record.views[0].frame_sha256
+        assert digest is not None
+        assert np.array_equal(images.decode_raw(ledger.frames.read(digest)), counts(5))
+        again = Inspector.load(bundle.root).inspect(ledger.frames.photograph(digest))
+    assert again.score == answers["5"].score

@@ -91,7 +91,8 @@ def make_bundle(
         data_fingerprint=fingerprint(dataset, dataset.split(Split.TRAIN, Split.VAL)),
     )
     (root / bundle.GOLDEN).mkdir()
-    data = encode_png(dataset.load(dataset.samples[0]))
+    first = dataset.samples[0]
+    data = encode_png(dataset.load(first)) if dataset.depth is None else dataset.path(first).read_bytes()
     (root / bundle.GOLDEN / "good.png").write_bytes(data)
     judge = Inspector(bundle.write_manifest(root, draft), runtime.compile_graph(root / bundle.CLASSIFIER))
     score = judge.inspect_encoded(data).score

@@ -13,9 +13,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from gonogo import images
 from gonogo.config import Depth
@@ -89,6 +98,12 @@ class Sample(BaseModel):
                 "together by their part, found none (--part-regex)"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_an_unnamed_camera(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the camera where there is none: records and fingerprints stay those of earlier versions."""
+        found: dict[str, Any] = write(self)
+        return {name: value for name, value in found.items() if name != "camera" or value is not None}
 
     @property
     def part_id(self) -> str:
