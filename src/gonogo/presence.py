@@ -251,6 +251,8 @@ def _positions(frame: Frame, place: Place, zone: PresenceZone, *, least: float) 
     small = _resized(cut.picture, size_wh)
     inside = cv2.resize(cut.mask.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST).astype(bool)
     kept = _peaks(small, inside, zone, factor, least)
+    if not kept:
+        return []
     centres = in_frame(
         cut.region, np.array([[each.x / size_wh[0], each.y / size_wh[1]] for each in kept]).reshape(-1, 2)
     )
