@@ -32,10 +32,8 @@ C = [
 
 
 def study(values: np.ndarray, reference: np.ndarray | None = None) -> MeasuredStudy:
-    operators, trials, parts = values.shape
-    names = [tuple(f"{letter}{number}" for number in range(count)) for letter, count in zip("otp", values.shape)]
-    assert (operators, trials, parts) == values.shape
-    return MeasuredStudy(operators=names[0], trials=names[1], parts=names[2], values=values, reference=reference)
+    operators, trials, parts = (tuple(map(str, range(count))) for count in values.shape)
+    return MeasuredStudy(operators=operators, trials=trials, parts=parts, values=values, reference=reference)
 
 
 def test_the_example_of_the_manual_gives_the_figures_of_the_manual() -> None:
