@@ -34,6 +34,7 @@ _OVERLAP = 0.7
 """Items are at least this share of the template's short side apart."""
 _WEAKEST = 0.2
 _LEAST_SIDE_PX = 8
+_PAPER = (20, 20, 24)
 _RINGS = ((255, 255, 255), (122, 208, 255), (255, 214, 90), (190, 255, 170))
 
 
@@ -159,13 +160,26 @@ def count_items(frame: Frame, place: Place, zone: PresenceZone) -> ItemCount:
 
 
 def draw_counts(frame: Frame, counts: Sequence[ItemCount], *, factor: float = 1.0) -> None:
-    """Draw a ring around every item that was found, in place; ``factor`` is the size against the full-size picture."""
+    """Draw a ring around every item that was found, and how many were found, in place.
+
+    Args:
+        frame: The picture, possibly reduced.
+        counts: The counts, in pixels of the full-size picture.
+        factor: Size of this frame against the full-size picture.
+    """
     thick = max(1, round(min(frame.shape[:2]) / 350))
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.5 * thick
     for number, count in enumerate(counts):
+        ring = _RINGS[number % len(_RINGS)]
         for item in count.items:
             x, y = (round((value * factor - 0.5) * 16) for value in item.centre_xy)
-            for colour, width in (((20, 20, 24), 3 * thick), (_RINGS[number % len(_RINGS)], thick)):
-                cv2.circle(frame, (x, y), 16 * 7 * thick, colour, width, cv2.LINE_AA, 4)
+            for colour, width in ((_PAPER, 4 * thick), (ring, 2 * thick)):
+                cv2.circle(frame, (x, y), 16 * 12 * thick, colour, width, cv2.LINE_AA, 4)
+        text = f"{count.zone}: {len(count.items)} of {count.expected}".encode("ascii", "replace").decode()
+        (width, height), _ = cv2.getTextSize(text, font, size, thick)
+        left, bottom = 10 * thick, (number + 1) * (height + 16 * thick)
+        cv2.rectangle(frame, (left - 5, bottom - height - 6), (left + width + 5, bottom + 6), _PAPER, -1)
+        cv2.putText(frame, text, (left, bottom), font, size, ring, thick, cv2.LINE_AA)
 
 
 def _in_order(items: list[FoundItem]) -> tuple[FoundItem, ...]:
@@ -251,6 +265,8 @@ def _positions(frame: Frame, place: Place, zone: PresenceZone, *, least: float) 
     small = _resized(cut.picture, size_wh)
     inside = cv2.resize(cut.mask.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST).astype(bool)
     kept = _peaks(small, inside, zone, factor, least)
+    if not kept:
+        return []
     centres = in_frame(
         cut.region, np.array([[each.x / size_wh[0], each.y / size_wh[1]] for each in kept]).reshape(-1, 2)
     )

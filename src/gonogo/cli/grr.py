@@ -91,5 +91,14 @@ def _write_page(study_csv: Path, study: MeasuredStudy, found: GrrReport, report:
     from gonogo.report import render_page
 
     sha256 = hashlib.sha256(study_csv.read_bytes()).hexdigest()
-    page = render_page("grr.html", name=study_csv.name, sha256=sha256, study=study, found=found, rows=rows_of(found))
+    measured = study.values.transpose(2, 0, 1).tolist()  # parts, operators, trials
+    page = render_page(
+        "grr.html",
+        name=study_csv.name,
+        sha256=sha256,
+        study=study,
+        measured=measured,
+        found=found,
+        rows=rows_of(found),
+    )
     write_beside(report, page.encode())
