@@ -213,6 +213,7 @@ def options_of(inspector: Inspector) -> TrainingOptions:
         reduction=inspector.recipe.reduction,
         reduced_by=inspector.recipe.reduced_by,
         tiling=inspector.recipe.tiling,
+        zones=inspector.recipe.zones,
         normalisation=_normalisation(stated["normalisation"]),
         roi=_roi(inspector),
         locator=LocatorOptions(

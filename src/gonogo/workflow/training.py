@@ -28,6 +28,7 @@ from gonogo.workflow.region import IDENTITY, find_regions, keep_roi, margin_of
 from gonogo.workflow.sealing import Approve, Unseen, fill_bundle, method_of, plain
 from gonogo.workflow.tiled_training import report_windows, train_tiled
 from gonogo.workflow.training_sheet import write_training_sheet
+from gonogo.zoning import require_useful
 
 PROBED = 16
 """Number of training pictures used to check a reduction."""
@@ -90,6 +91,7 @@ def train_inspector(
     refuse_redealt(dataset)
     work = out.with_name(f"{out.name}.work")
     search = keep_roi(options.roi, dataset, work / "roi", options.locator)
+    require_useful(options.zones, 0.0 if search is None else margin_of(search))
     refuse_hidden_defects(dataset, search or WholeRoi(), options.zones, keep=options.promise.keep_hidden)
     source = make_source(dataset, search, options.size_wh or USUAL_WH, options.zones)
     history: list[dict[str, float]] = []
