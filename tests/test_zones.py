@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -11,21 +12,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gonogo import bundle, images
+from gonogo import bundle
 from gonogo.certification import recertify
-from gonogo.config import IgnoreZone, InspectZone, Tiling, Zone
+from gonogo.certification.hidden import hidden_defects, relabel_hidden_defects
+from gonogo.config import IgnoreZone, InspectZone, Zone
 from gonogo.dataset import Dataset
-from gonogo.errors import BundleError, InputError
+from gonogo.errors import BundleError, DatasetError, InputError
 from gonogo.evidence import pool
 from gonogo.inspector import Inspector
+from gonogo.operating_point import Promise
+from gonogo.roi import WholeRoi
 from gonogo.schema import Box, Frame, State, Verdict
 from gonogo.workflow import TrainingOptions, train_inspector
+from gonogo.workflow.learning import options_of
 
 CODE = IgnoreZone(kind="ignore", name="date code", polygon=((0.1, 0.55), (0.6, 0.55), (0.6, 0.95), (0.1, 0.95)))
 LEFT = InspectZone(
     kind="inspect", name="left", polygon=((0.0, 0.0), (0.4, 0.0), (0.4, 1.0), (0.0, 1.0)), sensitivity=0.2
 )
 SIZE_WH = (96, 64)
+KEEP = Promise(keep_hidden=True)
+
+
+def test_an_inspector_that_learns_again_keeps_its_zones(make: Callable[..., Path]) -> None:
+    assert options_of(Inspector.load(make("both", CODE, LEFT))).zones == (CODE, LEFT)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +45,7 @@ def make(discs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
     def train(name: str, *zones: Zone, **options: object) -> Path:
         if name not in made:
             made[name] = tmp_path_factory.mktemp("zoned") / f"{name}.inspector"
-            wanted = TrainingOptions(size_wh=SIZE_WH, zones=zones)
+            wanted = TrainingOptions(size_wh=SIZE_WH, zones=zones, promise=KEEP)
             train_inspector(discs, made[name], replace(wanted, **options))  # type: ignore[arg-type]
         return made[name]
 
@@ -165,7 +175,10 @@ def changed(path: Path, tmp_path: Path, change: Callable[[dict[str, object]], No
     manifest = json.loads((copy / bundle.MANIFEST).read_text())
     change(manifest)
     (copy / bundle.MANIFEST).write_text(json.dumps(manifest))
-    bundle.seal(copy)
+    digest = hashlib.sha256((copy / bundle.MANIFEST).read_bytes()).hexdigest()
+    lines = (copy / bundle.SEAL).read_text().splitlines()
+    lines = [f"{digest}  {bundle.MANIFEST}" if line.endswith(bundle.MANIFEST) else line for line in lines]
+    (copy / bundle.SEAL).write_text("".join(f"{line}\n" for line in lines))
     return copy
 
 
@@ -188,7 +201,9 @@ def test_an_operating_point_of_other_zones_is_refused(make: Callable[..., Path],
 def test_recertifying_keeps_the_zones(make: Callable[..., Path], discs: Dataset, tmp_path: Path) -> None:
     copy = tmp_path / "again.inspector"
     shutil.copytree(make("ignore", CODE), copy)
-    made = recertify(Inspector.load(copy), discs)
+    with pytest.raises(DatasetError, match="--keep-hidden"):
+        recertify(Inspector.load(copy), discs)
+    made = recertify(Inspector.load(copy), discs, KEEP)
     assert made.point.zones_sha256 == Inspector.load(copy).operating_point.zones_sha256 != ""  # type: ignore[union-attr]
 
 
@@ -208,27 +223,34 @@ def test_a_part_that_is_located_beyond_the_frame_keeps_its_zones_in_place(
     assert not isinstance(first.region, Box)
 
 
-def test_windows_of_tiling_leave_ignored_cells_out(make: Callable[..., Path], discs: Dataset, tmp_path: Path) -> None:
-    import cv2
+def test_bad_parts_that_a_zone_hides_are_listed_and_relabelled_on_request_only(discs: Dataset, tmp_path: Path) -> None:
+    copy = tmp_path / "discs"
+    shutil.copytree(discs.root, copy)
+    dataset = Dataset.read(copy)
+    found = hidden_defects(dataset, WholeRoi(), (CODE,))
+    assert 0 < len(found) < 30
+    for sample in found:
+        mask = dataset.load_mask(sample, (72, 96))
+        assert mask is not None
+        assert not mask[:40].any()
+    with pytest.raises(DatasetError, match=f"found {len(found)}"):
+        train_inspector(dataset, tmp_path / "x.inspector", TrainingOptions(size_wh=SIZE_WH, zones=(CODE,)))
+    assert Dataset.read(copy) == dataset
+    assert relabel_hidden_defects(dataset, [sample.file_name for sample in found]) == len(found)
+    after = Dataset.read(copy)
+    assert hidden_defects(after, WholeRoi(), (CODE,)) == ()
+    before = {sample.file_name: sample for sample in dataset.samples}
+    for sample in after.samples:
+        if sample.file_name in {each.file_name for each in found}:
+            assert sample.label == "good"
+            assert "was bad (spot)" in (sample.model_extra or {})["relabelled"]
+        else:
+            assert sample == before[sample.file_name]
+    assert relabel_hidden_defects(after, [sample.file_name for sample in found]) == 0
 
-    large = tmp_path / "large"
-    shutil.copytree(discs.root, large)
-    for file in (*large.glob("images/*/*.png"), *large.glob("masks/*.png")):
-        picture = cv2.resize(cv2.imread(str(file)), (192, 144), interpolation=cv2.INTER_NEAREST)
-        file.write_bytes(images.encode_png(picture if "images" in str(file) else picture[..., 0]))
-    dataset = Dataset.read(large)
-    for zones in ((CODE,), (CODE, LEFT)):
-        path = tmp_path / f"tiled{len(zones)}.inspector"
-        options = TrainingOptions(size_wh=(96, 96), tiling=Tiling(overlap_px=32), zones=zones)
-        train_inspector(dataset, path, options)
-        inspector, frame = Inspector.load(path), dataset.load(dataset.samples[0])
-        first, second = inspector.inspect(frame), inspector.inspect(scribbled(frame))
-        assert first.windows > 1
-        assert first.score == second.score
-        assert first.zone_numbers is not None
-        assert first.zone_numbers.shape == first.heatmap.shape  # type: ignore[union-attr]
-        assert (first.zone_numbers == 0).any()
-        assert [zone.name for zone in first.zones] == (["left", "rest"] if len(zones) == 2 else [])
-        bad = [inspector.inspect_file(dataset.path(sample))[1].score for sample in dataset.samples[1:20:2]]
-        good = [inspector.inspect_file(dataset.path(sample))[1].score for sample in dataset.samples[0:20:2]]
-        assert np.mean(bad) > np.mean(good)
+
+def test_a_part_that_shows_its_defect_in_another_picture_is_not_hidden(discs: Dataset) -> None:
+    found = hidden_defects(discs, WholeRoi(), (CODE,))
+    seen = next(s for s in discs.samples if s.label == "bad" and s not in found)
+    twins = [found[0].model_copy(update={"part": "one"}), seen.model_copy(update={"part": "one"})]
+    assert hidden_defects(replace(discs, samples=tuple(twins)), WholeRoi(), (CODE,)) == ()

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from gonogo.array_types import Float32, UInt8
-from gonogo.config import REST, USUAL_SENSITIVITY, CodeZone, IgnoreZone, InspectZone, Zone
+from gonogo.config import CELL_PX, REST, USUAL_SENSITIVITY, CodeZone, IgnoreZone, InspectZone, Zone
 from gonogo.errors import InputError
 from gonogo.images.geometry import box_around, side_lengths
 from gonogo.images.regions import pixel_window
@@ -36,6 +36,7 @@ LEFT_OUT_COVERED = 0.5
 OF_MOST_COVERED = 0.5
 """A cell belongs to the inspect zone that covers most of it, if that is at least this share of what the zone covers of
 its most covered cell. Zones thinner than a cell thus have cells too."""
+_TRIED_WH = (1024, 1024)
 RIM_SHARE = 0.02
 """Width of the rim around an ignore zone whose median colour fills it, as a share of the region's shorter side."""
 
@@ -197,6 +198,17 @@ def require_cells(numbers: Numbers, zones: Sequence[Zone], margin: float, size_w
             raise InputError(
                 f"zone {name!r}: other zones cover all of it, so nothing is left to judge in it. Remove it, or move it."
             )
+
+
+def require_useful(zones: tuple[Zone, ...], margin: float) -> None:
+    """Like `require_cells`, before the size of the network's picture is known.
+
+    Raises:
+        InputError: see `require_cells`.
+    """
+    numbers = zone_numbers(zones, margin, _TRIED_WH, (_TRIED_WH[1] // CELL_PX, _TRIED_WH[0] // CELL_PX))
+    if numbers is not None:
+        require_cells(numbers, zones, margin, _TRIED_WH)
 
 
 def coverage(

@@ -141,7 +141,7 @@ def mean_vector(
     for each in maps:
         share = functional.interpolate(kept[None, None].to(each.dtype), size=each.shape[2:], mode="area")
         counted = (share >= 0.5).to(each.dtype) if bool((share >= 0.5).any()) else torch.ones_like(share)
-        means.append((each * counted).sum((2, 3)) / counted.sum())
+        means.append((each * counted).mean((2, 3)) * (counted.numel() / counted.sum()))
     return torch.cat(means, dim=1)
 
 

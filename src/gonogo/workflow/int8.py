@@ -18,7 +18,7 @@ import openvino as ov
 from gonogo.errors import UnfitError
 from gonogo.evidence import PREFIX
 from gonogo.progress import console, track
-from gonogo.runtime import Picture
+from gonogo.runtime import Cells, Picture
 from gonogo.schema import Scores
 
 Preset = Literal["performance", "mixed"]
@@ -67,7 +67,8 @@ def to_int8(
     with _quiet():
         nncf = _load_nncf()
         items = list(enumerate(pictures))
-        calibration = nncf.Dataset(items, lambda item: item[1][None])
+        cells = _all_cells(model)
+        calibration = nncf.Dataset(items, lambda item: _inputs(item[1], cells))
         asked: dict[str, Any] = {
             "preset": nncf.QuantizationPreset(preset),
             "target_device": nncf.TargetDevice.CPU,
@@ -77,7 +78,7 @@ def to_int8(
         reach = nncf.AdvancedQuantizationParameters(activations_range_estimator_params=_extremes(nncf))
         try:
             if steer_by:
-                steering = nncf.Dataset(list(enumerate(steer_by)), lambda item: item[1][None])
+                steering = nncf.Dataset(list(enumerate(steer_by)), lambda item: _inputs(item[1], cells))
                 made = nncf.quantize_with_accuracy_control(
                     model,
                     calibration,
@@ -127,7 +128,22 @@ def drift(before: Scores, after: Scores) -> Scores:
 
 
 def _score(compiled: ov.CompiledModel, picture: Picture) -> float:
-    return float(compiled(picture[None])["score"][0])
+    return float(compiled(_inputs(picture, _all_cells(compiled)))["score"][0])
+
+
+def _all_cells(model: ov.Model | ov.CompiledModel) -> Cells | None:
+    """For a graph that gets the zone of every cell of a window: all in the first zone, which any window may have.
+
+    The zones come after the layers that are quantized, so they change no activation range.
+    """
+    if len(model.inputs) == 1:
+        return None
+    cells: Cells = np.ones([int(side) for side in model.inputs[1].shape][1:], np.uint8)
+    return cells
+
+
+def _inputs(picture: Picture, cells: Cells | None) -> Any:
+    return picture[None] if cells is None else [picture[None], cells[None]]
 
 
 def _head(model: ov.Model) -> list[str]:

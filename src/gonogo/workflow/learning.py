@@ -214,6 +214,7 @@ def options_of(inspector: Inspector) -> TrainingOptions:
         reduction=inspector.recipe.reduction,
         reduced_by=inspector.recipe.reduced_by,
         tiling=inspector.recipe.tiling,
+        zones=inspector.recipe.zones,
         normalisation=_normalisation(stated["normalisation"]),
         checks=Checks.of(inspector.recipe),
         roi=_roi(inspector),

@@ -25,7 +25,7 @@ from gonogo.inspector import Inspector
 from gonogo.operating_point import as_percent, parts_needed
 from gonogo.progress import track
 from gonogo.quantization import CountedRate, Quantization
-from gonogo.runtime import Graph, Picture
+from gonogo.runtime import Cells, Graph, Picture
 from gonogo.signing import NOT_REQUIRED
 from gonogo.workflow.comparing import promise_of, promised, require_same_data
 from gonogo.workflow.int8 import Int8, Preset, to_int8
@@ -217,8 +217,8 @@ class _Tap:
         self.fed: list[Picture] = []
         self.scores: list[float] = []
 
-    def __call__(self, picture: Picture) -> dict[str, np.ndarray]:
-        answer = self._graph(picture)
+    def __call__(self, picture: Picture, cells: Cells | None = None) -> dict[str, np.ndarray]:
+        answer = self._graph(picture, cells)
         self.fed.append(picture.copy())
         self.scores.append(float(answer["score"][0]))
         return answer

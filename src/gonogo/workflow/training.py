@@ -31,6 +31,7 @@ from gonogo.workflow.region import IDENTITY, find_regions, keep_roi, margin_of
 from gonogo.workflow.sealing import Approve, Unseen, fill_bundle, method_of, plain
 from gonogo.workflow.tiled_training import report_windows, train_tiled
 from gonogo.workflow.training_sheet import write_training_sheet
+from gonogo.zoning import require_useful
 
 PROBED = 16
 """Number of training pictures used to check a reduction."""
@@ -99,6 +100,7 @@ def train_inspector(
     dataset = with_levels(dataset)
     work = out.with_name(f"{out.name}.work" if ranks.first else f"{out.name}.work-{ranks.rank}")
     search = keep_roi(options.roi, dataset, work / "roi", options.locator)
+    require_useful(options.zones, 0.0 if search is None else margin_of(search))
     refuse_hidden_defects(dataset, search or WholeRoi(), options.zones, keep=options.promise.keep_hidden)
     source = make_source(dataset, search, options.size_wh or USUAL_WH, options.zones)
     history: list[dict[str, float]] = []
