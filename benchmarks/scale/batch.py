@@ -93,7 +93,7 @@ def measure(folder: Path, *, pictures: int, distinct: int, rounds: int, seed: in
         "blocks_kept_by_killed_driver": found.blocks_kept,
         "disturbed_differs": _differences(plain_file, disturbed_file, pictures),
     }
-    return figures | _crossing(folder, bundle, photos, pictures, rounds=rounds, cores=cores)
+    return figures | (_crossing(folder, bundle, photos, rounds=rounds, cores=cores) if rounds else {})
 
 
 def _prepare(folder: Path, pictures: int, distinct: int) -> tuple[Path, Path]:
@@ -226,7 +226,7 @@ def _bare(line: str) -> dict[str, Any]:
     return {name: value for name, value in json.loads(line).items() if name not in _DIFFERS}
 
 
-def _crossing(folder: Path, bundle: Path, photos: Path, pictures: int, *, rounds: int, cores: int) -> dict[str, Any]:
+def _crossing(folder: Path, bundle: Path, photos: Path, *, rounds: int, cores: int) -> dict[str, Any]:
     """Time two sizes in turns; each engine has a start and a rate, and these cross where Ray begins to pay."""
     folders = sorted(photos.iterdir())
     large = folders[: max(1, len(folders) // 10)]
@@ -234,29 +234,34 @@ def _crossing(folder: Path, bundle: Path, photos: Path, pictures: int, *, rounds
     sizes: dict[int, list[Path]] = {len(files) // 10: files[: len(files) // 10]}
     sizes[sum(1 for each in large for _ in each.iterdir())] = large
     options = {"processes": ["--workers", str(cores)], "ray": _on_ray(cores)}
-    times_s: dict[tuple[str, int], list[float]] = {(name, size): [] for name in options for size in sizes}
+    runs: dict[tuple[str, int], list[Run]] = {(name, size): [] for name in options for size in sizes}
     for _ in range(rounds):
         for size, places in sizes.items():
             for name, words in options.items():
-                times_s[name, size].append(_judge(bundle, places, folder / "timing.jsonl", *words).wall_s)
+                runs[name, size].append(_judge(bundle, places, folder / "timing.jsonl", *words))
     small, big = sorted(sizes)
-    start_s, each_s = {}, {}
+    start_s, each_s, each_cpu_s = {}, {}, {}
     for name in options:
-        first, second = (statistics.median(times_s[name, size]) for size in (small, big))
-        each_s[name] = max(1e-9, (second - first) / (big - small))
-        start_s[name] = max(0.0, first - small * each_s[name])
+        first, second = (statistics.median(each.wall_s for each in runs[name, size]) for size in (small, big))
+        cpu_s = [statistics.median(each.cpu_s for each in runs[name, size]) for size in (small, big)]
+        each_s[name] = (second - first) / (big - small)
+        each_cpu_s[name] = (cpu_s[1] - cpu_s[0]) / (big - small)
+        start_s[name] = first - small * each_s[name]
     return {
         "timed_sizes": [small, big],
         "rounds": rounds,
         "start_s": {name: round(value, 2) for name, value in start_s.items()},
         "ms_per_picture": {name: round(1e3 * value, 3) for name, value in each_s.items()},
+        "cpu_ms_per_picture": {name: round(1e3 * value, 3) for name, value in each_cpu_s.items()},
         "ray_pays_from_pictures_on_machines": {str(count): _pays_from(start_s, each_s, count) for count in MACHINES},
     }
 
 
 def _pays_from(start_s: dict[str, float], each_s: dict[str, float], machines: int) -> int | None:
-    """Return the number of pictures from which so many machines are faster than one with processes; ``None``: never."""
+    """Return the number of pictures from which so many machines are faster than one with processes; ``None``: never, or not measured."""
     saved_s = each_s["processes"] - each_s["ray"] / machines
+    if min(each_s.values()) <= 0:  # the machine was too busy to tell
+        return None
     return round(max(0.0, start_s["ray"] - start_s["processes"]) / saved_s) if saved_s > 0 else None
 
 
@@ -264,15 +269,15 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=PICTURES, help="Number of pictures.")
-    parser.add_argument("--quick", action="store_true", help="1,000 pictures, one round.")
-    parser.add_argument("--rounds", type=int, default=3, help="Rounds of the timing.")
+    parser.add_argument("--quick", action="store_true", help="1,000 pictures, without the timing of two sizes.")
+    parser.add_argument("--rounds", type=int, default=3, help="Rounds of the timing of two sizes; 0 leaves it out.")
     parser.add_argument("--cores", type=int, default=2, help="Processes, and processors for Ray.")
     parser.add_argument("--seed", type=int, default=1, help="Random seed of the kills.")
     parser.add_argument("--folder", type=Path, help="Folder to work in. [default: a temporary one]")
     given = parser.parse_args()
     pictures, distinct, rounds = given.pictures, DISTINCT, given.rounds
     if given.quick:
-        pictures, distinct, rounds = QUICK_PICTURES, QUICK_DISTINCT, 1
+        pictures, distinct, rounds = QUICK_PICTURES, QUICK_DISTINCT, 0
     folder = Path(tempfile.mkdtemp(prefix="gonogo-batch-", dir=given.folder))
     try:
         figures = measure(
