@@ -769,6 +769,21 @@ def test_the_login_of_a_station_can_neither_read_nor_write_as_another(
     assert theirs.receive(target, [*before, following]).seq == 5, "nothing is locked or lost"
 
 
+def test_the_login_for_reports_in_the_documentation_reads_every_chain_and_writes_nothing(
+    postgres: Server, database: str, centre: Centre, url: str, path: Path
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "centre.md").read_text("utf-8")
+    move(fill(path, 3), centre, "line")
+    postgres.sql(page.partition("```sql\n")[2].partition("```")[0], database=database)
+    reports = Centre.connect(url.replace("gonogo@", "reports@"))
+    assert [each.name for each in reports.chains()] == ["line"]
+    assert verify_chain(reports, "line") == []
+    with pytest.raises(LedgerError, match="this login may not"):
+        list(Forwarder(fill(path, 1, first=3), reports, "line").catch_up())
+    reports.close()
+    postgres.sql("DROP OWNED BY reports; DROP ROLE reports", database=database)
+
+
 @pytest.mark.parametrize(
     "statement",
     [
