@@ -65,8 +65,8 @@ def _first_problem(error: ValidationError, model: type[Strict]) -> str:
         for name in where[:-1]:
             field = getattr(section, "model_fields", {}).get(name)
             section = None if field is None else field.annotation
-        known = ", ".join(getattr(section, "model_fields", ())) or "other keys"
-        return f"{'.'.join(where)}: unknown key, expected one of {known}"
+        known = ", ".join(getattr(section, "model_fields", ()))
+        return f"{'.'.join(where)}: unknown key{f', expected one of {known}' if known else ''}"
     if first["type"] == "model_type":
         return f"{'.'.join(where)}: expected a table, found {first['input']!r}"
     expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
