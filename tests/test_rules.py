@@ -11,6 +11,7 @@ import pytest
 from gonogo import bundle as bundles
 from gonogo.bundle import Bundle
 from gonogo.certification import recertify, recount
+from gonogo.cli.checks_file import read_checks
 from gonogo.config import Checks, InspectZone, PictureHealth, Recipe, Rule, Scale
 from gonogo.dataset import Dataset, Sample, Split, fingerprint
 from gonogo.errors import InputError
@@ -153,6 +154,23 @@ def test_checks_that_do_not_fit_the_bundle_are_refused(opened: Bundle) -> None:
         with pytest.raises(ValueError, match="expected"):
             rule(**wrong)  # type: ignore[arg-type]
     assert opened.manifest.operating_point is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[[rules]]\nname = "x"\nlonger_than_mm = 2\nthen = "go"\n', "rules.0.then"),
+        ('[[rules]]\nname = "x"\nlonger = 2\n', "rules.0.longer: unknown key"),
+        ('[[zones]]\nkind = "ignore"\nname = "a"\npolygon = [[0, 0], [1, 0], [1, 1]]\n', "expected 'presence'"),
+        ("rules = 3\n", "rules: expected"),
+        ("scales = 3\n", "expected one of scale, rules, zones, health"),
+    ],
+)
+def test_malformed_checks_are_refused_by_name(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "checks.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_checks(path)
 
 
 def test_rules_cannot_be_applied_without_a_fault_if_they_break(opened: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,7 +233,10 @@ class Inspector:
             located = relocated(located, 1 / recipe.reduction)
         verdict = self._judge(frame, located, photograph.size_wh, timings_ms)
         if rules.has_rules(recipe):
-            verdict = self._apply_rules(verdict, frame, photograph.size_wh, timings_ms)
+            with _Timed(timings_ms, "rules"):
+                scale, point, size_wh = self.heat_scale, self.operating_point, photograph.size_wh
+                verdict = rules.apply_or_fault(verdict, frame, recipe, heat_scale=scale, point=point, size_wh=size_wh)
+            timings_ms["total"] += timings_ms["rules"]
         if recipe.code_zones and verdict.region is not None and verdict.score is not None:
             with _Timed(timings_ms, "codes"):
                 verdict = codes.identified(verdict, photograph, recipe.code_zones)
@@ -338,25 +341,6 @@ class Inspector:
             windows=1 if grid is None else len(grid.corners),
             timings_ms=timings_ms,
         )
-
-    def _apply_rules(
-        self, verdict: Verdict, frame: Frame, size_wh: tuple[int, int], timings_ms: dict[str, float]
-    ) -> Verdict:
-        try:
-            with _Timed(timings_ms, "rules"):
-                verdict = rules.apply_rules(
-                    verdict,
-                    frame,
-                    self.recipe,
-                    heat_scale=self.heat_scale,
-                    point=self.operating_point,
-                    size_wh=size_wh,
-                )
-        except Exception as error:  # noqa: BLE001  the edge of judging: any error becomes a fault
-            fault = _fault(f"not judged: the rules cannot be applied: {error}", timings_ms)
-            return replace(fault, box=verdict.box, region=verdict.region)
-        timings_ms["total"] += timings_ms["rules"]
-        return verdict
 
     def _judge_windows(self, picture: Picture, grid: Grid, margin: float) -> Outputs:
         if self.cascade is not None:

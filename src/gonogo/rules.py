@@ -132,6 +132,23 @@ def set_checks(opened: Bundle, checks: Checks, *, now: str) -> ChecksSet:
     return ChecksSet(bundle=replace_recipe(opened, recipe, now=now, keep_point=kept), point_kept=kept)
 
 
+def apply_or_fault(
+    verdict: Verdict,
+    frame: Frame,
+    recipe: Recipe,
+    *,
+    heat_scale: HeatScale,
+    point: OperatingPoint | None,
+    size_wh: tuple[int, int],
+) -> Verdict:
+    """Apply the rules, see `apply_rules`; an error becomes a fault."""
+    try:
+        return apply_rules(verdict, frame, recipe, heat_scale=heat_scale, point=point, size_wh=size_wh)
+    except Exception as error:  # noqa: BLE001  the edge of judging: any error becomes a fault
+        reason = f"not judged: the rules cannot be applied: {error}"
+        return replace(verdict, state=State.FAULT, score=None, reason=reason, heatmap=None)
+
+
 def apply_rules(
     verdict: Verdict,
     frame: Frame,

@@ -17,11 +17,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 
-from gonogo.array_types import Float32
+from gonogo.array_types import Float32, Int32
 from gonogo.config import Scale
 from gonogo.heatmap import HeatScale, spread
 from gonogo.images.geometry import box_of, scaled_region, side_lengths
@@ -45,7 +46,8 @@ _BLUR = 1.0
 _Z = 1.959963984540054
 """97.5 % quantile of the normal distribution."""
 
-Window = tuple[int, int, int, int]
+Labels: TypeAlias = Int32[np.ndarray, "rows columns"]
+Window: TypeAlias = tuple[int, int, int, int]
 """Left, top, right and bottom pixel; right and bottom are outside."""
 
 
@@ -82,8 +84,8 @@ def measure_defects(
     across, down = side_lengths(region)
     cell = max(across / columns, down / rows)
     found, taken = [], np.zeros(frame.shape[:2], np.bool_)
-    for core in _hot_regions(heat):
-        measured, pixels, (left, top) = _measure_region(frame, core, cell, region)
+    for labels, number, around in _hot_regions(heat):
+        measured, pixels, (left, top) = _measure_region(frame, labels, number, around, cell, region)
         height, width = pixels.shape
         before = taken[top : top + height, left : left + width]
         if (before & pixels).sum() <= 0.5 * pixels.sum():
@@ -92,23 +94,26 @@ def measure_defects(
     return tuple(sorted(found, key=lambda each: -each.length_mm))
 
 
-def _hot_regions(heat: Float32[np.ndarray, "rows columns"]) -> Iterator[Mask]:
-    count, labels = cv2.connectedComponents((heat >= LEVEL).astype(np.uint8), connectivity=8)
+def _hot_regions(heat: Float32[np.ndarray, "rows columns"]) -> Iterator[tuple[Labels, int, Window]]:
+    """The hottest regions: the numbers of all pixels, the number of the region, and the window around it."""
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats((heat >= LEVEL).astype(np.uint8), connectivity=8)
     hottest = np.zeros(count, np.float32)
     np.maximum.at(hottest, labels.ravel().astype(np.intp), heat.ravel())
     hottest[0] = -1
-    for number in np.argsort(-hottest)[: min(MOST_DEFECTS, count - 1)]:
-        yield labels == number
+    for number in np.argsort(-hottest)[: min(MOST_DEFECTS, count - 1)].tolist():
+        left, top, width, height = (int(value) for value in statistics[number, :4])
+        yield np.asarray(labels, np.int32), number, (left, top, left + width, top + height)
 
 
-def _measure_region(frame: Frame, core: Mask, cell: float, region: Region) -> tuple[_Measured, Mask, tuple[int, int]]:
+def _measure_region(
+    frame: Frame, labels: Labels, number: int, around: Window, cell: float, region: Region
+) -> tuple[_Measured, Mask, tuple[int, int]]:
     """Measure one hot region; returns the pixels of the defect too, and where their window begins."""
     limit = box_of(region).intersection(Box.whole(frame))
-    around = _window_of(core)
     reach = max(24, math.ceil(1.5 * cell))
     for _ in range(_ENLARGED):
         left, top, right, bottom = window = _grown(around, reach, limit)
-        pixels = core[top:bottom, left:right]
+        pixels = labels[top:bottom, left:right] == number
         refined = _refine(frame[top:bottom, left:right], pixels)
         if refined is None:
             break
