@@ -152,6 +152,6 @@ def test_a_network_pools_kept_cells_in_evaluation_and_all_cells_in_training() ->
 
 
 def test_an_inspect_zone_cannot_be_distilled(discs: Dataset, tiled: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="windows|inspect zones"):
+    with pytest.raises(InputError, match=r"windows|inspect zones"):
         distill_bundle(Inspector.load(tiled), discs, tmp_path / "x.inspector")
     assert np.isfinite(Inspector.load(tiled).inspect(frame_of(discs, 0)).score or np.nan)
