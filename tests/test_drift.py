@@ -11,7 +11,7 @@ from scipy import stats
 from drift import defocus, dim, mixture, run_lines, strange_parts
 from gonogo import drift
 from gonogo.bundle import SEAL
-from gonogo.certification import recertify
+from gonogo.certification import certify, recertify
 from gonogo.dataset import Dataset, Split
 from gonogo.drift import (
     DriftTest,
@@ -22,13 +22,15 @@ from gonogo.drift import (
     fit_out_of_distribution_check,
     fit_watches,
 )
-from gonogo.drift.out_of_distribution import parts_for_share
+from gonogo.drift.out_of_distribution import parts_for_share, strictest_share
 from gonogo.errors import BundleError, InputError
 from gonogo.images import Photograph
 from gonogo.inspector import Inspector
 from gonogo.operating_point import Promise, clopper_pearson
-from gonogo.schema import Frame, State
+from gonogo.schema import Frame, Label, State
 from tiny_bundle import make_bundle, make_frame, make_parts
+
+PHOTOGRAPHS = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def draw_signs(rng: np.random.Generator, count: int, **shift: float) -> list[Signs]:
@@ -275,3 +277,51 @@ def test_a_line_of_dimmed_parts_raises_the_alarm_through_the_inspector(made: tup
         test = test.update(seen)
     assert test.alarm
     assert any("Darker" in reason for reason in test.reasons)
+
+
+# --- the check is on by default, and what it costs is counted
+
+
+def test_too_few_val_parts_for_the_share_make_the_farthest_of_them_the_limit(made: tuple[Path, Dataset]) -> None:
+    found = certify(Inspector.load(made[0]), made[1], Promise(max_escape=0.1, max_overkill=0.1, guard=0.0001))
+    assert found.reference is not None
+    guard = found.reference.guard
+    assert guard is not None
+    assert guard.share == pytest.approx(1 / (guard.parts + 1))
+    assert any(f"because val has {guard.parts} parts" in warning for warning in found.warnings)
+    assert (strictest_share(3), strictest_share(4)) == (None, 0.2)
+
+
+def test_false_alarms_are_counted_on_good_parts_that_set_no_limit_and_are_in_the_bundle(
+    made: tuple[Path, Dataset],
+) -> None:
+    gauge = Inspector.load(made[0])
+    assert gauge.drift is not None
+    guard = gauge.drift.guard
+    assert guard is not None
+    good = [s for s in made[1].split(Split.CALIBRATE) if s.label is Label.GOOD]
+    stopped = 0
+    for sample in good:
+        vector = gauge.inspect_file(made[1].path(sample))[1].feature_vector
+        assert vector is not None
+        stopped += guard.stops(gauge.drift.features.distance(vector))
+    assert (guard.good_parts, guard.false_alarms) == (len(good), stopped)
+    assert guard.false_alarm_interval() == clopper_pearson(stopped, len(good))
+    assert f"{stopped} of {len(good)}" in guard.sentence()
+    unmeasured = replace(guard, good_parts=0, false_alarms=0)
+    assert (unmeasured.false_alarm_interval(), "Counted" in unmeasured.sentence()) == (None, False)
+
+
+def test_a_reference_without_counts_from_an_older_version_still_opens(made: tuple[Path, Dataset]) -> None:
+    record = json.loads((made[0] / drift.DRIFT).read_bytes())
+    for name in ("good_parts", "false_alarms"):
+        del record["guard"][name]
+    assert drift.records._Record.model_validate_json(json.dumps(record)).guard is not None
+
+
+@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="needs the photographs in ../shared/data")
+def test_photographs_of_other_things_never_pass(made: tuple[Path, Dataset]) -> None:
+    gauge = Inspector.load(made[0])
+    for folder in ("cookies/good", "aliens/good"):
+        for file in sorted((PHOTOGRAPHS / folder).iterdir())[:5]:
+            assert gauge.inspect_file(file)[1].state is not State.GO, file
