@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import sys
-import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,19 +15,18 @@ from gonogo.cascade import Cascade, Outputs
 from gonogo.config import CELL_PX, Recipe, Settings, settings
 from gonogo.defect_kinds import UNLIKE
 from gonogo.devices import DeviceUse
-from gonogo.errors import BundleError, ImageError, UnlocatedError
+from gonogo.errors import BundleError, ImageError
 from gonogo.heatmap import HeatScale
 from gonogo.images import Photograph
 from gonogo.images.geometry import relocated, scaled_region
 from gonogo.images.health import require_healthy
 from gonogo.images.zones import Place
+from gonogo.judgement import Timed, UnreproducedError, check_distribution, decide, fault, reproduce, require_part
 from gonogo.names import readable
-from gonogo.operating_point import state_and_reason, without_promise
 from gonogo.roi import Roi
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import (
     Box,
-    FeatureVector,
     Frame,
     Located,
     OperatingPoint,
@@ -38,7 +34,6 @@ from gonogo.schema import (
     Region,
     State,
     Verdict,
-    ZoneVerdict,
 )
 from gonogo.signing import Signature, SignaturePolicy
 from gonogo.tiling import Grid
@@ -124,7 +119,7 @@ class Inspector:
             try:
                 return cls._on(DeviceUse(asked=asked, used=asked), opened, machine, replay=True)
             except BundleError as error:
-                reason = error.short if isinstance(error, _UnreproducedError) else str(error)
+                reason = error.short if isinstance(error, UnreproducedError) else str(error)
         inspector = cls._on(DeviceUse(asked=asked, reason=readable(reason)), opened, machine, replay=replay)
         _warn(f"{opened.root}: device {inspector.device}")
         return inspector
@@ -138,12 +133,12 @@ class Inspector:
             return inspector
         environment = runtime.runtime_environment(device=use.used, threads=machine.threads)
         try:
-            inspector._replay(environment)
+            reproduce(inspector.inspect, opened, environment)
         except BundleError:
             if not graphs.discard_cached():
                 raise
             inspector = cls._assembled(opened, graphs, use)
-            inspector._replay(environment)
+            reproduce(inspector.inspect, opened, environment)
         return inspector
 
     @classmethod
@@ -221,24 +216,24 @@ class Inspector:
         try:
             photograph = picture if isinstance(picture, Photograph) else Photograph(picture)
             if photograph.data is not None:
-                with _Timed(timings_ms, "decode"):
+                with Timed(timings_ms, "decode"):
                     photograph.unpacked(recipe)
             frame = photograph.judged(recipe)
             require_healthy(frame, recipe.health)
         except ImageError as error:
-            return _fault(error, timings_ms)
+            return fault(error, timings_ms)
         except Exception as error:  # noqa: BLE001  the edge of judging: any error becomes a fault
-            return _fault(f"not judged: {error}", timings_ms)
+            return fault(f"not judged: {error}", timings_ms)
         if located is not None and recipe.reduction > 1:
             located = relocated(located, 1 / recipe.reduction)
         verdict = self._judge(frame, located, photograph.size_wh, timings_ms)
         if rules.has_rules(recipe):
-            with _Timed(timings_ms, "rules"):
+            with Timed(timings_ms, "rules"):
                 scale, point, size_wh = self.heat_scale, self.operating_point, photograph.size_wh
                 verdict = rules.apply_or_fault(verdict, frame, recipe, heat_scale=scale, point=point, size_wh=size_wh)
             timings_ms["total"] += timings_ms["rules"]
         if recipe.code_zones and verdict.region is not None and verdict.score is not None:
-            with _Timed(timings_ms, "codes"):
+            with Timed(timings_ms, "codes"):
                 verdict = codes.identified(verdict, photograph, recipe.code_zones)
             timings_ms["total"] += timings_ms["codes"]
         timings_ms["total"] += timings_ms.get("decode", 0.0)
@@ -279,7 +274,7 @@ class Inspector:
         try:
             data = images.read_bytes(path, limits=self.recipe.limits)
         except ImageError as error:
-            return None, _fault(error)
+            return None, fault(error)
         photograph = Photograph(data, name=str(path), limits=self.recipe.limits)
         verdict = self.inspect(photograph)
         return photograph if photograph.readable else None, verdict
@@ -298,11 +293,11 @@ class Inspector:
         box: Box | None = None
         region: Region | None = None
         try:
-            with _Timed(timings_ms, "total"):
-                with _Timed(timings_ms, "roi"):
+            with Timed(timings_ms, "total"):
+                with Timed(timings_ms, "roi"):
                     located = located or self.roi.locate(frame)
-                    box, cut_out = self._at_full_size(located.box, size_wh), _require_part(located)
-                with _Timed(timings_ms, "resize"):
+                    box, cut_out = self._at_full_size(located.box, size_wh), require_part(located)
+                with Timed(timings_ms, "resize"):
                     place = Place(region=cut_out, margin=located.margin)
                     ready = prepared(frame, place, self.recipe.zones)
                     region = scaled_region(ready.region, self.recipe.reduction, self.recipe.reduction)
@@ -311,16 +306,16 @@ class Inspector:
                     )
                     seen_wh = self.recipe.size_wh if grid is None else grid.size_wh
                     picture = images.cut(ready.frame, ready.region, seen_wh)
-                with _Timed(timings_ms, "network"):
+                with Timed(timings_ms, "network"):
                     outputs = self._graph(picture) if grid is None else self._judge_windows(picture, grid, place.margin)
                 outputs, doubt = self._second_opinion(outputs, ready, timings_ms)
                 score = float(outputs["score"][0])
                 zones = zone_verdicts(self.recipe.zones, outputs, self.operating_point)
-                decided = self._decide(score, zones)
-                state, reason = self._check_distribution(*decided, outputs["feature_vector"][0])
+                decided = decide(self.operating_point, score, zones)
+                state, reason = check_distribution(self.drift, *decided, outputs["feature_vector"][0])
                 kind, kind_share = self._kind(state, outputs, strange=state is not decided[0], asked=bool(doubt))
         except Exception as error:  # noqa: BLE001  the edge of judging: any error becomes a fault
-            return replace(_fault(f"not judged: {error}", timings_ms), box=box, region=region)
+            return replace(fault(f"not judged: {error}", timings_ms), box=box, region=region)
         return Verdict(
             state=state,
             score=score,
@@ -382,32 +377,8 @@ class Inspector:
             return outputs, ""
         if not (doubt := self.cascade.doubt(outputs)):
             return self.cascade.in_teacher_unit(outputs), ""
-        with _Timed(timings_ms, "teacher"):
+        with Timed(timings_ms, "teacher"):
             return self.cascade.ask(ready, outputs), doubt
-
-    def _decide(self, score: float, zones: Sequence[ZoneVerdict]) -> tuple[State, str]:
-        if not math.isfinite(score):
-            raise ValueError(f"the network gave a score of {score}")
-        point = self.operating_point
-        if point is None:
-            return State.REVIEW, "no operating point is certified yet: sent to review"
-        state, reason = state_and_reason(point, score)
-        reason = f"{reason}, in zone {worst_zone(zones)}" if zones else reason
-        unpromised = without_promise(point)
-        return state, f"{reason}; {unpromised}" if unpromised else reason
-
-    def _check_distribution(self, state: State, reason: str, vector: FeatureVector) -> tuple[State, str]:
-        """Send a part that is out of distribution to review; never changes a review to go or no-go."""
-        if self.drift is None or self.drift.guard is None or state is State.REVIEW:
-            return state, reason
-        guard, distance = self.drift.guard, self.drift.features.distance(vector)
-        if not guard.stops(distance):
-            return state, reason
-        return (
-            State.REVIEW,
-            f"out of distribution (distance {distance:.3f}, limit {guard.farthest:.3f}): sent to review; "
-            f"otherwise {reason}",
-        )
 
     def _kind(
         self, state: State, outputs: Outputs, *, strange: bool, asked: bool
@@ -426,57 +397,8 @@ class Inspector:
             return None, None
         return (UNLIKE, None) if strange else known.name(outputs["kinds"][0])
 
-    def _replay(self, environment: dict[str, str]) -> None:
-        """Judge the golden frames; scores must be bit-equal on the CPU of certification, else within tolerance."""
-        manifest, device = self.bundle.manifest, environment["device"]
-        exact = device == devices.CPU and environment == dict(manifest.proven_on)
-        allowed = 0.0 if exact else manifest.score_tolerance
-        for file, photograph, expected in self.bundle.golden():
-            verdict = self.inspect(photograph)
-            off = math.inf if verdict.score is None else abs(verdict.score - expected)
-            if off <= allowed:
-                continue
-            differs = f"differs by {off:.2g}, tolerance {allowed:g}" if verdict.score is not None else verdict.reason
-            raise _UnreproducedError(
-                f"{self.path}: expected a score of {expected!r} for {file}, found {verdict.score!r} "
-                f"({'on the same kind of machine' if exact else f'tolerance {allowed:g}'}). "
-                f"This device ({device}) does not reproduce the bundle. Certify it again here: gonogo certify",
-                f"golden frame {Path(file).name} {differs}",
-            )
-
-
-class _UnreproducedError(BundleError):
-    """A golden frame was judged differently than it was certified."""
-
-    def __init__(self, message: str, short: str) -> None:
-        super().__init__(message)
-        self.short = short
-
 
 @functools.cache
 def _warn(text: str) -> None:
     """Print a warning on standard error, once in each process."""
     print(f"warning: {text}", file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _fault(reason: object, timings_ms: Mapping[str, float] | None = None) -> Verdict:
-    return Verdict(state=State.FAULT, score=None, reason=str(reason), timings_ms=timings_ms or {})
-
-
-def _require_part(located: Located) -> Region:
-    if not located.present or located.region is None:
-        raise UnlocatedError(located.reason or "the search for the part gave no region")
-    return located.region
-
-
-class _Timed:
-    """Records the duration of its block, even if the block raises."""
-
-    def __init__(self, timings_ms: dict[str, float], stage: str) -> None:
-        self._timings_ms, self._stage = timings_ms, stage
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._timings_ms[self._stage] = (time.perf_counter() - self._started) * 1e3
