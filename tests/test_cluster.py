@@ -6,16 +6,20 @@ import importlib.util
 import json
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from gonogo import bundle as bundles
@@ -454,7 +458,6 @@ def test_rows_that_come_while_a_replay_is_resumed_wait_for_the_next_one(
 @pytest.mark.slow
 def test_a_killed_driver_leaves_no_process_behind_and_the_same_command_resumes(tmp_path: Path) -> None:
     require_ray()
-    psutil = pytest.importorskip("psutil")
     jobs = [f"job-{number}" for number in range(400)]
     child = multiprocessing.get_context("spawn").Process(target=_run_all, args=(tmp_path, jobs))
     child.start()
@@ -477,3 +480,54 @@ def _run_all(folder: Path, jobs: list[str]) -> None:
     with connected(cpus=2) as cluster, Journal(folder / "run.journal", RUN, begin=BEGIN) as journal:
         found = list(run_blocks(cluster, Marking(folder=str(folder / "ran")), cut(jobs, 2), journal=journal))
     (folder / "out.json").write_text(json.dumps(names(found)))
+
+
+@pytest.mark.slow
+def test_a_cluster_accepts_its_own_token_and_no_other(tmp_path: Path) -> None:
+    require_ray()
+    folder = tempfile.mkdtemp(prefix="gonogo-test-", dir="/tmp")  # short: it holds sockets
+    port = random.randrange(21_000, 29_000)
+    code = (
+        "import sys\nfrom gonogo.cluster import connected\nfrom gonogo.errors import InputError\ntry:\n"
+        "    with connected('auto' if len(sys.argv) < 2 else sys.argv[1]) as found: print('cpus', found.cpus)\n"
+        "except InputError as error: print('refused', error)\n"
+    )
+
+    def run(*words: str, token: str) -> str:
+        environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token * 40}
+        environment.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", None)
+        return subprocess.run(words, capture_output=True, text=True, env=environment, check=False).stdout
+
+    ray = str(Path(sys.executable).with_name("ray"))
+    options = (f"--port={port}", "--num-cpus=1", "--include-dashboard=false", f"--temp-dir={folder}/r")
+    try:
+        said = run(ray, "start", "--head", *options, token="a")
+        address = next(word for word in said.replace("'", " ").split() if word.endswith(f":{port}"))
+        assert run(sys.executable, "-c", code, address, token="a").strip() == "cpus 1"
+        wrong = run(sys.executable, "-c", code, address, token="b")
+        assert "does not accept this machine" in wrong
+        assert "RAY_AUTH_TOKEN" in wrong
+    finally:
+        for each in psutil.process_iter(["cmdline"]):
+            if any(folder in word for word in each.info["cmdline"] or ()):
+                each.kill()
+        shutil.rmtree(folder)
+
+
+def test_the_file_for_bare_machines_is_one_that_ray_accepts_and_asks_for_a_token() -> None:
+    require_ray()
+    jsonschema = pytest.importorskip("jsonschema")
+    yaml = pytest.importorskip("yaml")
+    found = importlib.util.find_spec("ray")
+    assert found is not None
+    assert found.origin is not None
+    schema = json.loads((Path(found.origin).parent / "autoscaler/ray-schema.json").read_text())
+    deploy = Path(__file__).parents[1] / "deploy/ray"
+    given = yaml.safe_load((deploy / "bare-machines.yaml").read_text())
+    jsonschema.validate(given, schema)
+    starts = [given["head_start_ray_commands"][-1], given["worker_start_ray_commands"][-1]]
+    assert all("RAY_AUTH_MODE=token" in command for command in starts)
+    assert "--include-dashboard=false" in starts[0]
+    job = yaml.safe_load((deploy / "kuberay.yaml").read_text())
+    assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+    assert job["spec"]["rayClusterSpec"]["headGroupSpec"]["serviceType"] == "ClusterIP"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -477,3 +478,24 @@ def _read_as(dataset: Dataset, root: Path, pictures: Path) -> StudyData:
     (root / "images").symlink_to(pictures / "images")
     replace(dataset, root=root).write()
     return StudyData.read(root, root / "regions")
+
+
+@pytest.mark.slow
+def test_networks_on_a_cluster_give_the_rows_of_one_process(
+    plates: Path, data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("needs the extra ray")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone = Study.open(tmp_path / "alone", data)
+        words = ["experiment", str(plates), *GRID, "--seeds", "2", "--no-latency"]
+        assert kit.run_here([*words, "--out", str(alone.folder)]).code == 0
+    finally:
+        torch.set_num_threads(threads)
+    ended = kit.run_here([*words, "--out", str(tmp_path / "spread"), "--engine", "ray"])
+    assert ended.code == 0, ended.err
+    assert results(Study.open(tmp_path / "spread", data)) == results(alone)
+    again = kit.run_here([*words, "--out", str(tmp_path / "spread"), "--engine", "ray"])
+    assert "2 of them finished already" in " ".join(again.err.split())

@@ -258,7 +258,7 @@ def _crossing(folder: Path, bundle: Path, photos: Path, *, rounds: int, cores: i
 
 
 def _pays_from(start_s: dict[str, float], each_s: dict[str, float], machines: int) -> int | None:
-    """Return the number of pictures from which so many machines are faster than one with processes; ``None``: never, or not measured."""
+    """Return from how many pictures on machines with Ray beat one with processes; ``None``: never, or unknown."""
     saved_s = each_s["processes"] - each_s["ray"] / machines
     if min(each_s.values()) <= 0:  # the machine was too busy to tell
         return None

@@ -188,11 +188,15 @@ def _explained(place: str, ray: Any) -> Iterator[None]:
     """Turn the errors of Ray's start into an `InputError`."""
     try:
         yield
-    except ray.exceptions.AuthenticationError as error:
+    except (ray.exceptions.AuthenticationError, ConnectionError) as error:
         raise InputError(
-            f"--ray-address {place}: the cluster refuses the token of this machine. Give the cluster's own in "
-            "RAY_AUTH_TOKEN, or its file in RAY_AUTH_TOKEN_PATH, together with RAY_AUTH_MODE=token."
+            f"--ray-address {place}: the cluster does not accept this machine ({_shortened(error)}). Check that it is "
+            "the head of a running cluster, and give its token in RAY_AUTH_TOKEN, or the file with it in "
+            "RAY_AUTH_TOKEN_PATH, together with RAY_AUTH_MODE=token."
         ) from error
-    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
-        said = " ".join(str(error).split())[:400]
-        raise InputError(f"--ray-address {place}: Ray does not start ({said}).") from error
+    except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        raise InputError(f"--engine ray: Ray does not start on {place} ({_shortened(error)}).") from error
+
+
+def _shortened(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]
