@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from gonogo.capture import CaptureError, Trouble
 from gonogo.config import Recipe
 from gonogo.errors import GonogoError
-from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Ledger, Row, VerdictRecord, View, Where, worst_state
+from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Ledger, Row, VerdictRecord, Where, worst_state
 from gonogo.ledger.frames import frames_folder
 from gonogo.names import readable
 from gonogo.schema import State, Verdict
@@ -35,6 +35,7 @@ from gonogo.station.outcomes import (
 )
 from gonogo.station.reject import acknowledged_stop
 from gonogo.station.settings import StationSettings
+from gonogo.station.shots import judge_shot, views_of
 
 ANSWERED_FAULT = "answered_fault"
 """Action for a recorded verdict whose answer to the line was ``fault``, because the verdict came too late."""
@@ -68,7 +69,6 @@ class Station:
         self._ledger = LedgerHandle(settings.ledger, settings.state_dir, open_ledger, station=settings.station)
         self._clock, self._now = clock, now
         self.expiry = ExpiryWatch(settings, ledger=self._ledger.open, now=now)
-        self._parts = views
         frames = FrameStore(frames_folder(settings.ledger))
         self._views = [CameraThread(each.name, each.open_camera, each.health, frames) for each in views]
         slots: dict[str | None, tuple[ModelSlot, ...]] = dict((products or {}).items())
@@ -318,7 +318,7 @@ class Station:
         if isinstance(chosen, InUse):
             return chosen
         verdicts = [Verdict(state=State.FAULT, score=None, reason=chosen.reason)] * len(shots)
-        views, problem = self._views_of(shots, verdicts)
+        views, problem = views_of(shots, [view.name for view in self._views], verdicts)
         return replace(chosen, views=views, cause=problem or chosen.cause)
 
     def _shoot(self, trigger: Trigger, use: InUse) -> list[CameraPicture]:
@@ -342,9 +342,9 @@ class Station:
             return use
         # If one camera failed, the part is a fault: do not judge the other pictures.
         judged = all(shot.problem is None for shot in shots)
-        verdicts = [self._judge_shot(shot, slot, judged) for shot, slot in zip(shots, use.slots, strict=True)]
+        verdicts = [judge_shot(shot, slot, judged=judged) for shot, slot in zip(shots, use.slots, strict=True)]
         judged_at = self._now()
-        views, problem = self._views_of(shots, verdicts)
+        views, problem = views_of(shots, [view.name for view in self._views], verdicts)
         state = worst_state(view.state for view in views)
         outcome = Outcome(
             state=state,
@@ -367,37 +367,6 @@ class Station:
             self._ledger.forget()
             reason = f"the ledger cannot be asked for a duplicate: {error}"
             return replace(outcome, state=State.FAULT, cause=ledger_cause(error), reason=reason)
-
-    def _judge_shot(self, shot: CameraPicture, slot: ModelSlot, judged: bool) -> Verdict:
-        if not judged or shot.problem is not None:
-            return Verdict(state=State.FAULT, score=None, reason="not judged because a camera failed")
-        model, acquired = slot.model, shot.acquired
-        assert model is not None, "parts without a bundle are refused earlier"
-        assert acquired is not None, "a shot without a problem has a picture"
-        try:
-            return model.inspect(acquired.photograph)
-        except Exception as error:  # noqa: BLE001  whatever went wrong, the part is a fault
-            return Verdict(state=State.FAULT, score=None, reason=f"not judged ({type(error).__name__}: {error})")
-
-    def _views_of(self, shots: list[CameraPicture], verdicts: list[Verdict]) -> tuple[tuple[View, ...], Cause | None]:
-        """Return the records of the pictures, and the cause of the first failure.
-
-        Waits until the frames are checked and stored: a picture that fails its health check makes the part a fault.
-        """
-        views, cause = [], None
-        for shot, parts, verdict in zip(shots, self._parts, verdicts, strict=True):
-            if not shot.abandoned:
-                shot.kept.wait()
-            if shot.problem is not None:
-                verdict = Verdict(state=State.FAULT, score=None, reason=str(shot.problem))
-                cause = cause or Cause(shot.problem.trouble.value)
-            elif shot.store_error is not None:
-                reason = f"the frame cannot be stored: {shot.store_error}"
-                verdict = replace(verdict, state=State.FAULT, reason=reason)
-                cause = cause or ledger_cause(shot.store_error)
-            verdict = replace(verdict, reason=readable(verdict.reason))
-            views.append(View.of(verdict, frame_sha256=shot.frame_sha256, name=parts.name))
-        return tuple(views), cause
 
     def _limited(self, trigger: Trigger, outcome: Outcome) -> Outcome:
         """Apply the station's rules to a verdict: it may be too late, or no part may pass."""
