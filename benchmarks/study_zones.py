@@ -153,22 +153,39 @@ def _marked(mask: Frame) -> Frame:
     return np.where(mask > 127, 255, 0).astype(np.uint8)
 
 
-def _stamped(picture: Frame, rng: np.random.Generator) -> Frame:
-    """Print a date code of random text, size, position and contrast where the zone is, on a patch of lasered epoxy."""
+def _stamped(picture: Frame, rng: np.random.Generator, *, later: bool) -> Frame:
+    """Print a date code where the zone is.
+
+    The parts that are trained on are of two lots: two codes, printed alike. Those of later lots have codes of random
+    text, size, position, slant and contrast, and some are signed with pen strokes.
+    """
     height, width = picture.shape[:2]
     inside = zone_in_frame(CODE.polygon, Place(region=Box.whole(picture), margin=WIDE), (width, height))
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     top, left, tall, wide = int(rows[0]) + 2, int(columns[0]) + 2, len(rows) - 4, len(columns) - 4
-    patch = np.full((tall, wide), round(rng.uniform(30, 70)), np.uint8)
-    ink, bold = round(rng.uniform(90, 235)), 1 + int(rng.random() < 0.3)
+    patch = np.full((tall, wide), round(rng.uniform(25, 90)), np.uint8)
+    if not later:
+        text = ("2517 B205", "2518 B206")[int(rng.integers(2))]
+        patch[:] = 45
+        cv2.putText(patch, text, (3, tall - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.42, 180, 1, cv2.LINE_AA)
+        return _pasted(picture, patch, top, left)
     text = f"{rng.integers(20, 27)}{rng.integers(1, 53):02d} {'ABCDEFGHKM'[rng.integers(10)]}{rng.integers(1000):03d}"
-    at = (int(rng.integers(0, max(1, wide // 5))), int(rng.integers(tall // 2 + 2, tall - 2)))
-    cv2.putText(patch, text, at, cv2.FONT_HERSHEY_SIMPLEX, rng.uniform(0.35, 0.5), ink, bold, cv2.LINE_AA)
-    if rng.random() < 0.3:  # a smear
-        start = (int(rng.integers(wide)), int(rng.integers(tall)))
-        cv2.line(patch, start, (start[0] + int(rng.integers(5, 40)), start[1] + int(rng.integers(-6, 7))), ink, 1)
+    ink, bold = round(rng.uniform(110, 245)), 1 + int(rng.random() < 0.4)
+    at = (int(rng.integers(0, max(1, wide // 4))), int(rng.integers(tall // 2, tall)))
+    cv2.putText(patch, text, at, cv2.FONT_HERSHEY_SIMPLEX, rng.uniform(0.35, 0.6), ink, bold, cv2.LINE_AA)
+    slant = np.array([[1.0, rng.uniform(-0.4, 0.4), 0.0], [rng.uniform(-0.15, 0.15), 1.0, 0.0]])
+    patch = np.asarray(cv2.warpAffine(patch, slant, (wide, tall), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    for _ in range(int(rng.integers(0, 4))):  # whoever checked it signed it
+        stroke = np.cumsum(rng.normal(0, (wide / 7, tall / 7), (6, 2)), axis=0) + rng.uniform(0, (wide, tall))
+        shade = round(rng.uniform(0, 20) if rng.random() < 0.5 else rng.uniform(150, 245))
+        cv2.polylines(patch, [np.rint(stroke).astype(np.int32)], False, shade, 1, cv2.LINE_AA)
+    return _pasted(picture, patch, top, left)
+
+
+def _pasted(picture: Frame, patch: np.ndarray, top: int, left: int) -> Frame:
+    """The picture with a grey patch, on which its own texture stays visible."""
     stamped = picture.copy()
-    own = stamped[top : top + tall, left : left + wide]
+    own = stamped[top : top + patch.shape[0], left : left + patch.shape[1]]
     own[:] = np.clip(patch[..., None] + (own.astype(np.float32) - own.mean()), 0, 255).astype(np.uint8)
     return stamped
 
@@ -176,7 +193,7 @@ def _stamped(picture: Frame, rng: np.random.Generator) -> Frame:
 def _view(chip: Chip, arm: Arm, *, judged: bool) -> tuple[Frame, Frame]:
     """A chip and its mask as a camera with this drift shows it."""
     rng = np.random.default_rng((SEED, chip.number))
-    picture = _stamped(chip.picture, rng) if arm.codes else chip.picture
+    picture = _stamped(chip.picture, rng, later=judged) if arm.codes else chip.picture
     height, width = picture.shape[:2]
     grown = (1 + 2 * WIDE) / (1 + 2 * MARGIN)
     part_wh = np.array([width, height]) / (1 + 2 * WIDE)

@@ -28,6 +28,8 @@ class Pool(StrEnum):
     LSE = "lse"
 
 
+_FAR = 1e30
+"""Stands for infinity where a cell is skipped."""
 SHARPNESS = 2.0
 """The ``r`` of log-sum-exp pooling; 0 would be the mean, infinity the maximum."""
 
@@ -42,12 +44,26 @@ def pool_map(
 
     ``lse`` is ``log(mean(exp(r m))) / r`` (Pinheiro and Collobert, 2015, equation 6), between mean and maximum.
     """
-    cells = defect_map.flatten(1) if own is None else defect_map.flatten(1)[:, own.flatten()]
+    cells = defect_map.flatten(1)
+    if own is not None:
+        return _pool_own(cells, own.flatten(), pool, sharpness)
     if pool is Pool.MEAN:
         return cells.mean(1)
     if pool is Pool.MAX:
         return cells.amax(1)
     return (torch.logsumexp(sharpness * cells, 1) - math.log(cells.shape[1])) / sharpness
+
+
+def _pool_own(
+    cells: Float[Tensor, "batch cells"], own: Bool[Tensor, " cells"], pool: Pool, sharpness: float
+) -> Float[Tensor, " batch"]:
+    """Pool some cells, by masking: chosen cells would be a shape that OpenVINO does not know."""
+    count = int(own.sum())
+    if pool is Pool.MEAN:
+        return torch.where(own, cells, 0.0).sum(1) / count
+    if pool is Pool.MAX:
+        return torch.where(own, cells, -_FAR).amax(1)
+    return (torch.logsumexp(torch.where(own, sharpness * cells, -_FAR), 1) - math.log(count)) / sharpness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +133,7 @@ class MapHead(nn.Module):
         factors = torch.tensor([1.0, *(scale.factor for scale in zones.scales)], dtype=defect_map.dtype)
         shown = defect_map * factors.to(defect_map.device)[zones.numbers.long().to(defect_map.device)]
         kept = zones.kept.to(defect_map.device)
-        coldest = shown.flatten(1)[:, kept.flatten()].amin(1)[:, None, None]
+        coldest = torch.where(kept, shown, _FAR).flatten(1).amin(1)[:, None, None]
         return torch.where(kept, shown, coldest)
 
     def local(self, *maps: Float[Tensor, "batch _ _ _"]) -> Float[Tensor, "batch _ _"]:
