@@ -215,6 +215,7 @@ def options_of(inspector: Inspector) -> TrainingOptions:
         reduced_by=inspector.recipe.reduced_by,
         tiling=inspector.recipe.tiling,
         normalisation=_normalisation(stated["normalisation"]),
+        health=bool(stated.get("health", False)),  # older bundles judge every picture, and go on doing so
         checks=Checks.of(inspector.recipe),
         roi=_roi(inspector),
         locator=LocatorOptions(
