@@ -16,6 +16,7 @@ from gonogo.bundle import read_bundle, write_manifest
 from gonogo.certification import recount
 from gonogo.certification.trust import refuse_other_data
 from gonogo.cli import app
+from gonogo.config import Checks
 from gonogo.dataset import Dataset, Split
 from gonogo.dataset.judged import judged_before
 from gonogo.errors import InputError, UnfitError
@@ -224,7 +225,8 @@ def test_a_bundle_states_what_it_was_made_with_and_its_options_come_back(spots: 
     test = dataset.split(TEST)[0]
     assert not made.includes(test, sha256_of(dataset.path(test)))
     assert made.includes(test.model_copy(update={"part": dataset.split(CALIBRATE)[3].part}), "0" * 64)
-    assert options_of(inspector) == replace(OPTIONS, promise=Promise())
+    assert inspector.recipe.health is not None
+    assert options_of(inspector) == replace(OPTIONS, promise=Promise(), checks=Checks.of(inspector.recipe))
 
 
 def test_test_parts_that_the_old_inspector_used_are_left_out(copy: Path) -> None:

@@ -56,7 +56,12 @@ def measure(frame: Frame) -> PictureFacts:
 
     Args:
         frame: uint8, height x width x 3.
+
+    Raises:
+        ImageError: The frame has no pixels.
     """
+    if frame.size == 0:
+        raise ImageError(f"expected a picture with pixels, found one of shape {frame.shape}.")
     red, green, blue = (np.ascontiguousarray(frame[::_STEP, ::_STEP, channel]) for channel in range(3))
     lightest = np.sort(np.maximum(np.maximum(red, green), blue), axis=None)
     return PictureFacts(

@@ -9,7 +9,8 @@
 Errors are 95 % intervals, combined as in JCGM 100:2008 (GUM), 5.1: the position of each end on the pixel grid (uniform
 over a pixel), the choice of the contrast limit (40 % to 60 % instead of 50 %), and the scale; for the width also a
 pixel for the blur of the picture, which makes fine lines look wider. A region in which nothing
-stands out of the noise is measured on the map instead, to within a cell at each end.
+stands out of the noise is measured on the map instead; only its order of magnitude is known then, and the error is as
+large as the length.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ LEVEL = 0.3
 """Smallest heat, on the fixed scale from 0 to 1, of a region that is measured."""
 MOST_DEFECTS = 20
 _NOISE = 4.5
-"""Smallest contrast of a defect, in standard deviations of the contrast around it."""
+"""Smallest contrast of a defect above the usual one around it, in (robust) standard deviations."""
 _LEAST_CONTRAST = 6.0
 """The same in grey levels."""
 _SHARES = (0.4, 0.5, 0.6)
@@ -122,8 +123,8 @@ def _measure_region(
         reach *= 2
     if refined is None:
         shape = measure_shape(pixels)
-        error = _GRID * cell
-        return _placed(shape, error, error, window, refined=False), pixels, (left, top)
+        largest = max(shape.length, cell) / _Z  # the region is larger than the defect by an unknown amount
+        return _placed(shape, largest, largest, window, refined=False), pixels, (left, top)
     found, narrow, wide = refined
     shape, others = measure_shape(found), [measure_shape(each) for each in (narrow, wide)]
     length_error = math.hypot(_GRID, _half_range([shape.length, *(each.length for each in others)]))
@@ -146,7 +147,8 @@ def _refine(picture: Frame, core: Mask) -> tuple[Mask, Mask, Mask] | None:
     contrast = _contrast(picture, core)
     outside = ~cv2.dilate(core.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
     noise = contrast[outside] if outside.sum() >= 100 else contrast
-    least = max(_LEAST_CONTRAST, _NOISE * float(np.median(noise)) / 0.6745)
+    usual = float(np.median(noise))
+    least = max(_LEAST_CONTRAST, usual + _NOISE * 1.4826 * float(np.median(np.abs(noise - usual))))
     peak = float(cv2.blur(contrast, (3, 3))[core].max())
     if peak < least:
         return None
@@ -156,21 +158,20 @@ def _refine(picture: Frame, core: Mask) -> tuple[Mask, Mask, Mask] | None:
     ridge = float(np.quantile(contrast[first], 0.75))
     found = []
     for share in _SHARES:
-        pixels = largest_touching(_closed(contrast >= max(0.7 * least, share * ridge)), core, contrast)
+        pixels = largest_touching(_closed(contrast >= max(0.8 * least, share * ridge)), core, contrast)
         found.append(first if pixels is None else pixels)
     return found[1], found[2], found[0]
 
 
 def _contrast(picture: Frame, core: Mask) -> Float32[np.ndarray, "rows columns"]:
-    """Distance from the local median, the largest of the three colours, in grey levels."""
+    """Distance from the local median in grey levels: the root mean square of the three colours."""
     left, top, right, bottom = _window_of(core)
     kernel = int(np.clip(2 * min(right - left, bottom - top) + 1, *_KERNELS)) | 1
     reach = kernel // 2
     padded = cv2.copyMakeBorder(picture, reach, reach, reach, reach, cv2.BORDER_REFLECT_101)
     background = cv2.medianBlur(padded, kernel)[reach:-reach, reach:-reach]
-    smooth = cv2.GaussianBlur(picture, (3, 3), 0.6).astype(np.float32)
-    distance: Float32[np.ndarray, "rows columns"] = np.abs(smooth - background).max(axis=2)
-    return distance
+    smooth = cv2.GaussianBlur(picture.astype(np.float32), (3, 3), 0.7)
+    return np.asarray(np.sqrt(((smooth - background) ** 2).mean(axis=2)), np.float32)
 
 
 def _closed(mask: Mask) -> Mask:

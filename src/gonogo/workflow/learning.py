@@ -216,6 +216,7 @@ def options_of(inspector: Inspector) -> TrainingOptions:
         tiling=inspector.recipe.tiling,
         zones=inspector.recipe.zones,
         normalisation=_normalisation(stated["normalisation"]),
+        health=bool(stated.get("health", False)),  # older bundles judge every picture, and go on doing so
         checks=Checks.of(inspector.recipe),
         roi=_roi(inspector),
         locator=LocatorOptions(
