@@ -192,7 +192,7 @@ def test_only_weights_of_the_workspace_can_be_asked_for(space: Workspace) -> Non
         with pytest.raises(RefusedError, match="no weights file"):
             ask_for(jobs, weights=name)
     number = ask_for(jobs, weights="resnet18_to_layer3.safetensors", roi="learned")
-    given = jobs.find(number).request.train_arguments(jobs.weights)
+    given = jobs.find(number).request.train_arguments(jobs.weights, Path("discs"))
     assert given[:4] == ["--backbone", "resnet18", "--weights", str(jobs.weights / "resnet18_to_layer3.safetensors")]
     assert given[4:6] == ["--cut", "layer3"]
     assert given[-2:] == ["--roi", "learned"]

@@ -117,12 +117,16 @@ class PresenceZone(_Zone):
 
 Zone: TypeAlias = Annotated[IgnoreZone | InspectZone | CodeZone | PresenceZone, Field(discriminator="kind")]
 Zones: TypeAlias = Annotated[tuple[Zone, ...], Field(max_length=50, strict=False)]
+DrawnOn: TypeAlias = Literal["part", "picture"]
+"""What part coordinates were relative to when zones were drawn: the part that was found, or the whole picture."""
 
 
 class ZoneFile(Strict):
     """``zones.toml``: the zones of a product, drawn on one good picture."""
 
     zones: Zones
+    drawn_on: DrawnOn | None = None
+    """What the zones page of the server drew them on; it trains only with a region that fits."""
 
     @model_validator(mode="after")
     def _zones_have_names_of_their_own(self) -> ZoneFile:

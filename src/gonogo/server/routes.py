@@ -11,6 +11,7 @@ from gonogo.server.access import (
     ENGINEERS,
     ENGINEERS_AND_AUDITORS,
     EVERYONE,
+    KIB,
     OPERATORS,
     PUBLIC,
     REVIEWERS,
@@ -21,7 +22,7 @@ from gonogo.server.access import (
     page_route,
 )
 from gonogo.server.account import audit, login, people
-from gonogo.server.datasets import history
+from gonogo.server.datasets import history, zones
 from gonogo.server.datasets import views as datasets
 from gonogo.server.datasets.uploads import MOST_BYTES
 from gonogo.server.fleet import views as fleet
@@ -80,6 +81,14 @@ ROUTES: tuple[Route, ...] = (
     call("/datasets/{name}/kinds", datasets.set_kinds, ENGINEERS, example={"name": "tiny"}),
     page_route("/datasets/{name}/revisions", history.history_page, ENGINEERS, example={"name": "tiny"}),
     form("/datasets/{name}/restore", history.restore, ENGINEERS, example={"name": "tiny"}),
+    page_route("/datasets/{name}/zones", zones.zones_page, ENGINEERS, example={"name": "tiny"}),
+    data(
+        "/datasets/{name}/zones/picture",
+        zones.zones_picture,
+        ENGINEERS,
+        example={"name": "tiny", "drawn_on": "picture"},
+    ),
+    call("/datasets/{name}/zones", zones.save, ENGINEERS, example={"name": "tiny"}, max_body_bytes=512 * KIB),
     page_route("/datasets/{name}/label", label.label_page, ENGINEERS, example={"name": "tiny"}),
     data("/datasets/{name}/samples", label.samples, ENGINEERS, example={"name": "tiny"}),
     call("/datasets/{name}/look", label.label_picture, ENGINEERS, example={"name": "tiny"}),

@@ -25,6 +25,7 @@ from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.training.jobs import Jobs
 from gonogo.server.training.presets import BACKBONES, EFFORT_NAMES, EFFORT_WORDS, Effort
 from gonogo.server.training.views import PHASE_NAMES
+from gonogo.server.zone_file import SavedZones
 
 NEEDED = {Label.GOOD: 2 * MIN_TRAIN_PER_LABEL, Label.BAD: 2 * MIN_TRAIN_PER_LABEL}
 """Minimum per label for training; half of them are in the train split."""
@@ -112,6 +113,7 @@ def dataset_page(request: Request, datasets: Use[Datasets], jobs: Use[Jobs], nam
         each=NEEDED[Label.GOOD],
         boxes_for_roi=BOXES_FOR_ROI,
         revisions=latest_revisions(datasets, name),
+        zones=SavedZones.read(datasets.root_of(name)),
         what_names=WHAT_NAMES,
         jobs=[job for job in jobs.all() if job.request.dataset == name][:5],
     )

@@ -17,8 +17,8 @@ export function toast(text, { failed = false } = {}) {
  * @param {string} path
  * @param {object|FormData} body an object is sent as JSON, form data unchanged
  * @param {{quiet: boolean}} options quiet: the caller shows errors itself
- * @throws {Error} with a message for the user, already shown as a toast unless quiet, and the response's `status`,
- *   0 without a response
+ * @throws {Error} with a message for the user, already shown as a toast unless quiet, the response's `status`, 0
+ *   without a response, and its JSON as `result`
  */
 export async function send(path, body = {}, { quiet = false } = {}) {
   const headers = { "X-CSRF-Token": token };
@@ -36,7 +36,7 @@ export async function send(path, body = {}, { quiet = false } = {}) {
   const result = await answer.json().catch(() => ({}));
   const message = result.message ?? `${answer.status}`;
   if (!quiet) toast(message, { failed: true });
-  throw Object.assign(new Error(message), { status: answer.status });
+  throw Object.assign(new Error(message), { status: answer.status, result });
 }
 
 /**

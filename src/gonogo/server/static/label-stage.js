@@ -12,7 +12,7 @@ const LEAST = 2; // minimum side of a region, in frame pixels
 const MOST_ZOOM = 40;
 const HANDLES = [[-1, -1], [0, -1], [1, -1], [1, 0], [1, 1], [0, 1], [-1, 1], [-1, 0]];
 
-const make = (name, attributes, parent) => {
+export const make = (name, attributes, parent) => {
   const node = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
   parent?.append(node);
@@ -412,7 +412,7 @@ export class Stage {
       this.marks.append(outlines); // above the shade, below the handles
       if (this.tool !== "polygon" && !this.suggested) this.drawHandles(handle);
     }
-    for (const outline of this.polygons) make("polygon", { points: path(outline), class: "outline" }, outlines);
+    this.polygons.forEach((outline, row) => make("polygon", { points: path(outline), class: this.look(row) }, outlines));
     if (this.open?.length) {
       const ahead = this.cursor ? [...this.open, this.cursor] : this.open;
       make("polyline", { points: path(ahead), class: "outline open" }, this.marks);
@@ -423,6 +423,11 @@ export class Stage {
       const arm = this.px(12);
       make("path", { d: `M${x - arm},${y}H${x + arm}M${x},${y - arm}V${y + arm}`, class: "cursor" }, this.marks);
     }
+  }
+
+  /** The class of an outline. */
+  look() {
+    return "outline";
   }
 
   drawHandles(handle) {

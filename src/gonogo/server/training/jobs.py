@@ -43,6 +43,7 @@ from gonogo.server.language import N_, RefusedError
 from gonogo.server.training.presets import Effort, arguments
 from gonogo.server.training.used_pictures import UsedPictures
 from gonogo.server.workspace import Workspace
+from gonogo.server.zone_file import ZONES
 
 _POLL_S = 0.5
 _LOG_TAIL_BYTES = 16_000
@@ -83,13 +84,16 @@ class JobRequest(BaseModel):
     """File name in the workspace's ``weights`` folder, or ``none``."""
     roi: Roi = "none"
     """``learned``: an ROI learned from the boxes; ``none``: the whole picture is judged."""
+    zones: bool = False
+    """Whether it uses the ``zones.toml`` of the data set, as it is when the run starts."""
     who: str
     asked_at: datetime
 
-    def train_arguments(self, weights: Path) -> list[str]:
-        """Return the options of ``gonogo train``."""
+    def train_arguments(self, weights: Path, dataset: Path) -> list[str]:
+        """Return the options of ``gonogo train`` for a data set in a folder."""
         chosen = arguments(self.effort, None if self.weights == "none" else weights / self.weights)
-        return chosen if self.roi == "none" else [*chosen, "--roi", self.roi]
+        chosen += [] if self.roi == "none" else ["--roi", self.roi]
+        return chosen + (["--zones", str(dataset / ZONES)] if self.zones else [])
 
 
 class Status(BaseModel):
@@ -197,7 +201,9 @@ class Jobs:
                 )
         return TrainingJob(folder=folder, request=request, status=status, cancelling=(folder / "cancel").exists())
 
-    def add(self, *, dataset: str, name: str, effort: Effort, weights: str, roi: Roi, who: str) -> TrainingJob:
+    def add(
+        self, *, dataset: str, name: str, effort: Effort, weights: str, roi: Roi, who: str, zones: bool = False
+    ) -> TrainingJob:
         """Queue a training run; it starts when the earlier ones have ended.
 
         Raises:
@@ -221,6 +227,7 @@ class Jobs:
                 effort=effort,
                 weights=weights,
                 roi=roi,
+                zones=zones,
                 who=who,
                 asked_at=datetime.now(UTC),
             )

@@ -32,6 +32,7 @@ from gonogo.server.training.jobs import (
     write_status,
 )
 from gonogo.server.workspace import Workspace
+from gonogo.server.zone_file import ZONES
 
 _POLL_S = 0.2
 _PATIENCE_S = 10.0
@@ -70,7 +71,7 @@ def _work(space: Workspace, job: TrainingJob, began: Status) -> None:
     dataset = _snapshot(Datasets(space.datasets), job)
     made = space.bundles / job.request.bundle
     write_status(job.folder, began.model_copy(update={"phase": Phase.TRAINING}))
-    arguments = job.request.train_arguments(space.root / "weights")
+    arguments = job.request.train_arguments(space.root / "weights", dataset)
     _run(job, ["train", str(dataset), "--out", str(made), *arguments])
     write_status(job.folder, began.model_copy(update={"phase": Phase.JUDGING}))
     result = _run(job, ["evaluate", str(made), str(dataset), "--report", str(job.report), "--json"], keep=True)
@@ -106,6 +107,8 @@ def _snapshot(datasets: Datasets, job: TrainingJob) -> Path:
     for top in {file.split("/")[0] for file in files}:
         (folder / top).symlink_to(before.root / top)
     (folder / JUDGED).symlink_to(before.root / JUDGED)  # scores seen here count as seen in the data set
+    if job.request.zones and (before.root / ZONES).is_file():
+        (folder / ZONES).write_bytes((before.root / ZONES).read_bytes())
     write_metadata(folder, used)
     if draft.revision is not None:
         name_snapshot(folder, draft.revision, dataset=job.request.dataset)

@@ -25,6 +25,7 @@ from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.training.jobs import Jobs, Phase, Roi, TrainingJob
 from gonogo.server.training.presets import EFFORT_NAMES, Effort
 from gonogo.server.workspace import Workspace
+from gonogo.server.zone_file import SavedZones, require_fit
 from gonogo.signing import machine_policy, verify_bundle
 from gonogo.station.outcomes import signature_details
 
@@ -64,10 +65,13 @@ def start(
     effort: Annotated[Effort, Form()] = Effort.STANDARD,
     weights: Line = "none",
     roi: Annotated[Roi, Form()] = "none",
+    zones: Annotated[bool, Form()] = False,
 ) -> Response:
     """Queue a training run."""
-    datasets.root_of(name)
-    job = jobs.add(dataset=name, name=inspector, effort=effort, weights=weights, roi=roi, who=me.name)
+    root = datasets.root_of(name)
+    if zones:
+        require_fit(SavedZones.read(root), learned=roi == "learned")
+    job = jobs.add(dataset=name, name=inspector, effort=effort, weights=weights, roi=roi, zones=zones, who=me.name)
     return RedirectResponse(f"/training/{job.request.number}", 303)
 
 
@@ -87,7 +91,7 @@ def job_page(
         job=job,
         piece=_piece(workspace, jobs, job, me, _csrf(accounts, me)),
         effort=EFFORT_NAMES[job.request.effort],
-        command=" ".join(job.request.train_arguments(jobs.weights)),
+        command=" ".join(job.request.train_arguments(jobs.weights, workspace.datasets / job.request.dataset)),
     )
 
 
