@@ -64,18 +64,18 @@ drawn_on = "part"
 [[zones]]
 kind = "ignore"
 name = "date code"
-polygon = [[0.28, 0.36], [0.45, 0.36], [0.45, 0.62], [0.28, 0.62]]
+polygon = [[0.34, 0.50], [0.64, 0.50], [0.64, 0.72], [0.34, 0.72]]
 
 [[zones]]
 kind = "inspect"
-name = "left leads"
-polygon = [[-0.13, -0.02], [0.22, -0.02], [0.22, 1.02], [-0.13, 1.02]]
+name = "upper leads"
+polygon = [[-0.02, -0.08], [1.02, -0.08], [1.02, 0.22], [-0.02, 0.22]]
 sensitivity = 0.10
 
 [[zones]]
 kind = "inspect"
-name = "right leads"
-polygon = [[0.78, -0.02], [1.12, -0.02], [1.12, 1.02], [0.78, 1.02]]
+name = "lower leads"
+polygon = [[-0.02, 0.78], [1.02, 0.78], [1.02, 1.08], [-0.02, 1.08]]
 sensitivity = 0.10
 """
 BELT: dict[str, object] = {
