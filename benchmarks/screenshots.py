@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -49,12 +51,33 @@ DARK = ("station", "review", "label", "understand", "people")
 NAMES = {"/": "overview", "/datasets": "data-sets", "/datasets/{name}": "data-set"}
 NAMES |= {
     "/datasets/{name}/label": "label",
+    "/datasets/{name}/zones": "zones",
     "/datasets/{name}/revisions": "revisions",
     "/training/{number}": "training-run",
 }
 PASSWORD = "violet gasket 41 harbour"
 PARTS = 240  # the last of them is bad, see `line`
 TALLEST = 2400
+ZONES = """\
+drawn_on = "part"
+
+[[zones]]
+kind = "ignore"
+name = "date code"
+polygon = [[0.34, 0.50], [0.64, 0.50], [0.64, 0.72], [0.34, 0.72]]
+
+[[zones]]
+kind = "inspect"
+name = "upper leads"
+polygon = [[-0.02, -0.08], [1.02, -0.08], [1.02, 0.22], [-0.02, 0.22]]
+sensitivity = 0.10
+
+[[zones]]
+kind = "inspect"
+name = "lower leads"
+polygon = [[-0.02, 0.78], [1.02, 0.78], [1.02, 1.08], [-0.02, 1.08]]
+sensitivity = 0.10
+"""
 BELT: dict[str, object] = {
     "distance": 2000,
     "parts": [
@@ -82,7 +105,9 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         space = Workspace.open(Path(folder) / "plant")
-        furnish(space, arguments.demo)
+        draw_zones(space)
+        if arguments.only != "zones":  # the only page that needs no demo
+            furnish(space, arguments.demo)
         app = create_app(space, options=Options())
         people(app.state.components)
         with running(app) as address, beating(space):
@@ -100,6 +125,14 @@ def furnish(space: Workspace, demo: Path) -> None:
     record_run(space, demo, Inspector.load(other), dataset, number=2)
     record_line(space, judge, dataset)
     begin_labelling(space, dataset)
+
+
+def draw_zones(space: Workspace) -> None:
+    """A small data set of rotated chips with zones."""
+    given = ["--parts", "6", "--seed", "3", "--board", "radio", "--chip", "soic16", "--workers", "1"]
+    root = space.datasets / "radio"
+    subprocess.run([sys.executable, "-m", "gonogo", "dataset", "synth", *given, "--out", str(root)], check=True)
+    (root / "zones.toml").write_text(ZONES, encoding="utf-8")
 
 
 def record_line(space: Workspace, judge: Inspector, dataset: Dataset) -> None:
@@ -208,7 +241,8 @@ def people(components: Components) -> None:
 def take(app: FastAPI, address: str, out: Path, only: str) -> None:
     """Visit the pages and take screenshots."""
     pages = {NAMES.get(route.path, route.path.strip("/")): route for route in ROUTES if route.kind is AccessKind.PAGE}
-    work_out(app.state.components)
+    if only != "zones":
+        work_out(app.state.components)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for (width, height), scheme in [*((size, "light") for size in SIZES_WH), (DARK_WH, "dark")]:
@@ -256,8 +290,10 @@ def work_out(components: Components) -> None:
 
 def address_of(route: Route) -> str:
     """The example of a page, in this workspace."""
-    return route.example_path.replace("/tiny/label", "/chip-line-2/label?file=images/shift-3-023.jpg").replace(
-        "/tiny", "/chip"
+    return (
+        route.example_path.replace("/tiny/zones", "/radio/zones")
+        .replace("/tiny/label", "/chip-line-2/label?file=images/shift-3-023.jpg")
+        .replace("/tiny", "/chip")
     )
 
 

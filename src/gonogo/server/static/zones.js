@@ -185,6 +185,7 @@ let drawnOn = at("drawn-on")?.value;
 let picture = null;
 let number = 0;
 const undone = [];
+const beside = matchMedia("(min-width: 60.01rem) and (pointer: fine)"); // otherwise the page would scroll away from the picture
 
 const stage = at("stage") && new ZoneStage(at("stage"), { changed, chosen, drawn: hint });
 
@@ -211,7 +212,7 @@ function changed() {
     zones.push({ kind: "ignore", name: fill(text.new, { number: next }), polygon, sensitivity: null, kept: false });
     stage.chosen = row;
     list();
-    if (matchMedia("(pointer: fine)").matches) at("list").children[row].querySelector("input").select();
+    if (beside.matches) at("list").children[row].querySelector("input").select();
   }
   refresh();
 }
@@ -275,7 +276,7 @@ function hint() {
 
 function chosen(row) {
   [...at("list").children].forEach((item, each) => item.classList.toggle("chosen", each === row));
-  at("list").children[row]?.scrollIntoView({ block: "nearest" });
+  if (beside.matches) at("list").children[row]?.scrollIntoView({ block: "nearest" });
   hint();
 }
 
