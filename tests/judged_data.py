@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -50,6 +51,7 @@ class BrightnessJudge:
         self.operating_point = point
         self.heat_scale = HeatScale(cold=0.0, hot=10.0)
         self.bundle_sha256 = "5e" * 32
+        self.bundle = SimpleNamespace(manifest=SimpleNamespace(cameras=()))
         self.path = Path("tile.inspector")
         self.device = DeviceUse()
         self.roi: Roi = WholeRoi()

@@ -470,7 +470,7 @@ def test_a_genicam_camera_is_triggered_once_for_each_picture() -> None:
 def test_an_incomplete_genicam_frame_is_no_frame_and_an_unknown_format_is_refused() -> None:
     assert _trouble(GenicamCamera(aravis=_Aravis(frames=[bytes(8)], status="missing packets"))) is Trouble.NO_FRAME
     with pytest.raises(InputError, match="pixel_format: expected one of Mono8"):
-        GenicamCamera(pixel_format="Mono12", aravis=_Aravis(frames=[]))
+        GenicamCamera(pixel_format="Mono9", aravis=_Aravis(frames=[]))
 
 
 def test_bayer_pictures_keep_their_colours() -> None:

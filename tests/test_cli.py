@@ -105,6 +105,12 @@ def test_inspect_prints_one_object_per_picture(trained: Path, discs: Dataset, tm
             "device",
             "kind",
             "kind_share",
+            "zone",
+            "zones",
+            "measurements",
+            "counts",
+            "notes",
+            "identity",
         }
         assert row["bundle_sha256"] == summary["bundle_sha256"]
         assert thresholds.items() <= row.items()

@@ -27,6 +27,7 @@ from gonogo.station.changeover import SELECTED
 from gonogo.station.models import LoadedBundle, load_model
 from gonogo.synthetic.codes import CodeLook, draw_code
 from gonogo.testing import FakeCamera, write_fake_bundle
+from gonogo.zoning import zones_digest
 
 pytest.importorskip("zxingcpp", reason="zxing-cpp is not installed (extra codes)")
 
@@ -164,7 +165,11 @@ def test_a_large_cut_out_is_reduced_before_it_is_read() -> None:
 def coded_bundle(root: Path, *zones: CodeZone, name: str = "chip") -> Path:
     opened = write_fake_bundle(root, name=name)
     recipe = Recipe(size_wh=opened.manifest.recipe.size_wh, zones=zones or (ZONE,))
-    bundles.write_manifest(root, opened.manifest.model_copy(update={"recipe": recipe}))
+    point = opened.manifest.operating_point
+    assert point is not None
+    point = replace(point, zones_sha256=zones_digest(recipe.zones))
+    changed = opened.manifest.model_copy(update={"recipe": recipe, "operating_point": point})
+    bundles.write_manifest(root, changed)
     return root
 
 

@@ -51,7 +51,7 @@ def test_of_several_boxes_none_becomes_the_region_and_all_are_kept(photos: Path,
     sample = imported.dataset.samples[0]
     assert sample.box_xyxy is None
     assert sample.model_extra == {
-        "objects": {"bbox": [(10, 5, 20, 20), (40, 5, 20, 20)], "categories": ["chip", "plug"]}
+        "objects": {"bbox": [[10, 5, 20, 20], [40, 5, 20, 20]], "categories": ["chip", "plug"]}
     }
     assert any("1 pictures have several boxes" in note for note in imported.notes)
     assert boxes_of(photos, tmp_path / "plugs", object_name="plug")["a.jpg"] == (40, 5, 60, 25)

@@ -21,7 +21,7 @@ from gonogo.images import encode_png
 from gonogo.inspector import Inspector
 from gonogo.ledger import View
 from gonogo.operating_point import Promise, certified_point, from_json, to_json
-from gonogo.rules import draw_findings, rules_digest, set_checks
+from gonogo.rules import apply_rules, draw_findings, rules_digest, set_checks
 from gonogo.schema import Frame, Label, Prediction, State
 from gonogo.testing import write_fake_bundle
 
@@ -85,12 +85,19 @@ def test_a_rule_never_makes_a_verdict_better(opened: Bundle) -> None:
 def test_a_zone_limits_a_rule_to_its_defects(opened: Bundle) -> None:
     corner = InspectZone(kind="inspect", name="corner", polygon=((0, 0), (0.3, 0), (0.3, 0.3), (0, 0.3)))
     middle = InspectZone(kind="inspect", name="middle", polygon=((0.3, 0.3), (0.7, 0.3), (0.7, 0.7), (0.3, 0.7)))
-    zoned = opened.manifest.recipe.model_copy(update={"zones": (corner, middle)})
-    opened = bundles.write_manifest(opened.root, opened.manifest.model_copy(update={"recipe": zoned}))
+    inspector, frame = judging(opened, Checks(scale=SCALE)), plate(80)
+    verdict = inspector.inspect(frame)
     for zone, state in (("corner", State.GO), ("middle", State.REVIEW)):
-        inspector = judging(opened, Checks(scale=SCALE, rules=(rule(zone=zone),)))
-        assert inspector.inspect(plate(80)).state is state
-        opened = inspector.bundle
+        recipe = inspector.recipe.model_copy(update={"zones": (corner, middle), "rules": (rule(zone=zone),)})
+        found = apply_rules(
+            verdict,
+            frame,
+            recipe,
+            heat_scale=inspector.heat_scale,
+            point=inspector.operating_point,
+            size_wh=frame.shape[1::-1],
+        )
+        assert found.state is state
     with pytest.raises(InputError, match="name of a zone"):
         set_checks(opened, Checks(scale=SCALE, rules=(rule(zone="nowhere"),)), now=NOW)
 

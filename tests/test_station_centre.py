@@ -68,6 +68,7 @@ def test_the_example_tells_of_the_centre_and_its_settings_are_strict(tmp_path: P
         if not line.startswith(("# [challenge]", "# every_s", "# grace_s", "# parts", "# pictures", "# must_be"))
         and not line.startswith(("# One", "# bundle_sha256", "# size_wh", "# token_file"))
         and not line.startswith(("# [products]", "# chip", "# pill", "# memory_mb"))
+        and not line.startswith(("# [reject]", "# track", "# distance", "# tolerance", "# confirm_within_s"))
     )
     centre = parse_settings(text, folder=tmp_path).centre
     assert centre is not None

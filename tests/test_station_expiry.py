@@ -11,10 +11,11 @@ import pytest
 from gonogo.errors import InputError
 from gonogo.ledger import Ledger
 from gonogo.schema import State, Verdict
+from gonogo.station.example import EXAMPLE
 from gonogo.station.expiry import ExpiryWatch
 from gonogo.station.models import LoadedBundle
 from gonogo.station.outcomes import Outcome
-from gonogo.station.settings import EXAMPLE, StationSettings, parse_settings
+from gonogo.station.settings import StationSettings, parse_settings
 from gonogo.validity import Validity
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

@@ -14,6 +14,7 @@ import pytest
 
 from gonogo.schema import State
 from gonogo.station import Cause, Health, Supervisor, Trigger
+from gonogo.station.changeover import Changeover
 from gonogo.station.messages import (
     VERSION,
     Answer,
@@ -109,7 +110,7 @@ def test_a_worker_ends_at_a_message_that_it_does_not_know() -> None:
     from gonogo.station.worker import serve_supervisor
 
     class Idle:
-        challenges, slots = None, ()
+        challenges, slots, changeover = None, (), Changeover({None: ()}, station="s1", resident=lambda: None)
 
         def start(self) -> None: ...
 
@@ -118,9 +119,6 @@ def test_a_worker_ends_at_a_message_that_it_does_not_know() -> None:
 
         def find_troubles(self) -> list[str]:
             return []
-
-        def find_warnings(self) -> tuple[str, ...]:
-            return ()
 
         def acknowledged_stop(self) -> str:
             return ""

@@ -176,6 +176,7 @@ def test_a_notice_that_fails_beside_a_judgement_ends_the_worker_with_its_traceba
         "    def start(self): pass\n"
         "    def pictures(self): return {}\n"
         "    def find_troubles(self): return []\n"
+        "    def acknowledged_stop(self): return ''\n"
         "    def expect(self, trigger_id, came_s): raise RuntimeError('the shutter fell off')\n"
         "worker_main(Broken)\n"
     )

@@ -183,7 +183,9 @@ def test_windows_are_bad_where_they_see_enough_of_a_mark_and_the_rim_of_one_is_l
 
 def test_golden_frames_stay_whole_and_recipe_and_model_card_say_that_windows_are_judged(tiled: Path) -> None:
     opened = Inspector.load(tiled).bundle
-    assert opened.manifest.recipe == Recipe(size_wh=WINDOW_WH, tiling=Tiling(overlap_px=64))
+    assert opened.manifest.recipe == Recipe(
+        size_wh=WINDOW_WH, tiling=Tiling(overlap_px=64), health=opened.manifest.recipe.health
+    )
     assert [each.frame.shape for _, each, _ in opened.golden()] == [(440, 640, 3)] * len(opened.manifest.golden)
     assert opened.manifest.training["options"]["tiling"] == {"overlap_px": 64}  # type: ignore[index,call-overload]
     assert "windows" in (tiled / "MODEL_CARD.md").read_text()
@@ -305,7 +307,7 @@ def test_the_same_frame_gives_the_same_score_to_the_last_bit(tiled: Path, plates
 def test_of_many_windows_quantizing_keeps_the_worst_and_one_other() -> None:
     from gonogo.workflow.quantizing import _Tap
 
-    tap = _Tap(lambda picture: {"score": np.array([float(picture[0, 0, 0])])})  # type: ignore[arg-type]
+    tap = _Tap(lambda picture, _zones: {"score": np.array([float(picture[0, 0, 0])])})  # type: ignore[arg-type]
     for grey in (3, 9, 5, 1):
         tap(np.full((4, 4, 3), grey, np.uint8))
     worst, other = tap.taken(np.random.default_rng(0))

@@ -57,6 +57,7 @@ class InputSection(Strict):
     size: Annotated[str, AfterValidator(_size)] | None = Field(default=None, examples=["640x320"])
     reduction: Reduction = 1
     reduced_by: ReducedBy = "decoder"
+    health: bool = True
     tile: bool = False
     overlap: int | None = Field(default=None, ge=0, le=1024, multiple_of=CELL_PX, examples=[64])
     masks: bool = True

@@ -11,12 +11,16 @@ from gonogo.progress import track
 
 LEAST_PICTURES = 10
 """Fewer pictures do not show how pictures vary."""
+COVERED_CONTRAST = 2.0
+"""Standard deviation of grey values that the picture of a covered lens stays below."""
 
 
 def learn_health(dataset: Dataset, recipe: Recipe) -> PictureHealth | None:
-    """Suggest limits that all labelled training pictures meet with a margin, see `gonogo.images.health`.
+    """Limits that catch gross failures, and that all labelled training pictures meet with a margin.
 
-    Bad parts count as well: they must be judged, too. Pictures that cannot be decoded are skipped.
+    They are the usual limits (`PictureHealth`), looser where the pictures demand it, and a contrast that a covered lens
+    does not reach: the next parts vary more than those in a data set, and a refused picture is a fault. Bad
+    parts count as well: they must be judged, too. Pictures that cannot be decoded are skipped.
 
     Args:
         dataset: The training data.
@@ -34,4 +38,12 @@ def learn_health(dataset: Dataset, recipe: Recipe) -> PictureHealth | None:
             facts.append(measure(photograph.judged(recipe)))
         except ImageError:
             continue
-    return suggest_health(facts) if len(facts) >= LEAST_PICTURES else None
+    if len(facts) < LEAST_PICTURES:
+        return None
+    usual, found = PictureHealth(), suggest_health(facts)
+    return PictureHealth(
+        darkest=min(usual.darkest, found.darkest),
+        saturated=max(usual.saturated, found.saturated),
+        sharpness=min(usual.sharpness, found.sharpness),
+        contrast=min(COVERED_CONTRAST, found.contrast),
+    )

@@ -147,8 +147,9 @@ def train_inspector(
 
 def _checks(options: TrainingOptions, dataset: Dataset) -> Checks:
     """The checks of the new bundle, with picture limits measured on the training pictures if none are given."""
-    counted = tuple(zone for zone in options.zones if isinstance(zone, PresenceZone))
-    checks = options.checks.model_copy(update={"zones": (*counted, *options.checks.zones)})
+    own = options.checks.zones
+    counted = tuple(zone for zone in options.zones if isinstance(zone, PresenceZone) and zone not in own)
+    checks = options.checks.model_copy(update={"zones": (*counted, *own)})
     if not options.health or checks.health is not None:
         return checks
     judged = Recipe(reduction=options.reduction, reduced_by=options.reduced_by, depth=dataset.depth)
