@@ -106,7 +106,7 @@ def longest(inspector: Inspector, scratch: Scratch, rng: np.random.Generator, li
 def study_lengths(inspector: Inspector, *, quick: bool) -> list[dict[str, Any]]:
     """Bias, 95 % error and coverage for every length."""
     rng, rows = np.random.default_rng(3), []
-    repeats = 12 if quick else 60
+    repeats = 12 if quick else 30
     for length in track(LENGTHS_MM, "Lengths"):
         found = [
             longest(inspector, Scratch.drawn(length, rng), rng, OPERATORS["ABC"[number % 3]])
@@ -171,7 +171,7 @@ def learn_screws() -> PresenceZone:
 def study_presence(*, quick: bool) -> dict[str, Any]:
     """Boards with 0 to 4 screws missing."""
     rng, zone = np.random.default_rng(6), learn_screws()
-    boards, miscounted = (50 if quick else 500), 0
+    boards, miscounted = (50 if quick else 200), 0
     detected, alarms = list[bool](), list[bool]()
     for number in track(range(boards), "Boards"):
         gone = number % 5
