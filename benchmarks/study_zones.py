@@ -81,6 +81,8 @@ ARMS = (
     Arm(name="codes, zone, filled with grey", fill="grey"),
     Arm(name="codes, zone, cells touched are left out", left_out=1e-3),
     Arm(name="codes, zone, no cell left out", left_out=2.0),
+    Arm(name="no codes, no zone, drift 5 %", codes=False, zones=(), drift=LARGE_DRIFT),
+    Arm(name="codes, no zone, drift 5 %", zones=(), drift=LARGE_DRIFT),
     Arm(name="codes, zone, drift 5 %", drift=LARGE_DRIFT),
     Arm(name="codes, zone 5 % wider, drift 5 %", zones=(WIDER,), drift=LARGE_DRIFT),
 )

@@ -218,7 +218,7 @@ class _Tap:
         self.scores: list[float] = []
 
     def __call__(self, picture: Picture, cells: Cells | None = None) -> dict[str, np.ndarray]:
-        answer = self._graph(picture, cells)
+        answer = self._graph(picture) if cells is None else self._graph(picture, cells)
         self.fed.append(picture.copy())
         self.scores.append(float(answer["score"][0]))
         return answer
