@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from gonogo import images, tiling
 from gonogo.cli import app
-from gonogo.config import CELL_PX, Recipe, Tiling
+from gonogo.config import CELL_PX, Checks, Recipe, Tiling
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import ImageError, InputError
 from gonogo.evidence import pool
@@ -322,7 +322,7 @@ def test_what_it_was_trained_with_comes_back_with_its_windows_and_the_score_of_e
     tiled: Path, plates: Dataset
 ) -> None:
     inspector = Inspector.load(tiled)
-    assert options_of(inspector) == replace(TILED, promise=Promise())
+    assert options_of(inspector) == replace(TILED, promise=Promise(), checks=Checks.of(inspector.recipe))
     known = read_made_with(inspector.bundle).by_digest
     learned = plates.split(Split.TRAIN, Split.VAL)
     assert all(known[sha256_of(plates.path(sample))].score is not None for sample in learned)
