@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 from pathlib import Path
@@ -17,9 +18,10 @@ from gonogo.dataset import Dataset
 from gonogo.errors import InputError
 from gonogo.heatmap import HeatScale, overlay
 from gonogo.images.zones import Place
-from gonogo.ledger import View
+from gonogo.ledger import VerdictRecord, View
 from gonogo.operating_point import certified_point
 from gonogo.schema import Box, OperatingPoint, State, Verdict, ZoneVerdict
+from gonogo.server import responses
 from gonogo.zoning import (
     LEFT_OUT,
     prepared,
@@ -33,6 +35,7 @@ from gonogo.zoning import (
 
 CODE = IgnoreZone(kind="ignore", name="code", polygon=((0.1, 0.55), (0.6, 0.55), (0.6, 0.95), (0.1, 0.95)))
 LEADS = InspectZone(kind="inspect", name="leads", polygon=((0.0, 0.0), (1.0, 0.0), (1.0, 0.25), (0.0, 0.25)))
+MOMENT = datetime.datetime(2027, 1, 2, tzinfo=datetime.UTC)
 TOML = """
 [[zones]]
 kind = "ignore"
@@ -210,3 +213,29 @@ def test_zones_hidden_lists_and_relabels(discs: Dataset, zones_file: Path, tmp_p
     done = run_zones("hidden", copy, "--zones", zones_file, "--relabel")
     assert f"Labelled {len(listed['hidden'])} pictures good" in done.out
     assert "No bad part" in run_zones("hidden", copy, "--zones", zones_file).out
+
+
+def test_the_review_page_lists_every_zone_the_worst_first_and_in_german() -> None:
+    view = View.of(
+        Verdict(
+            state=State.NO_GO,
+            score=2.5,
+            reason="x",
+            zones=(
+                ZoneVerdict(name="leads <b>", score=-1.0, state=State.GO),
+                ZoneVerdict(name="rest", score=2.5, state=State.NO_GO),
+            ),
+        ),
+        frame_sha256=None,
+    )
+    record = VerdictRecord(
+        station="one", trigger_id="1", state=State.NO_GO, score=2.5, reason="x", views=(view,), triggered_at=MOMENT
+    )
+    english, german = (
+        responses.fill_template(language, "review/facts.html", record=record, ruler=None) for language in ("en", "de")
+    )
+    assert english.index("Rest of the part") < english.index("leads &lt;b&gt;")
+    assert "Rest des Teils" in german
+    assert "<caption" not in responses.fill_template(
+        "en", "review/facts.html", record=record.model_copy(update={"views": ()}), ruler=None
+    )
