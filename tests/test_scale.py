@@ -52,7 +52,7 @@ def test_a_part_that_takes_too_long_is_ended_with_everything_that_it_started_and
     assert (tmp_path / "tidy").exists() == (tmp_path / "began").exists()
 
 
-def test_the_quick_parts_fit_into_ten_minutes_and_have_targets_of_their_own() -> None:
+def test_the_quick_parts_have_budgets_that_ci_affords_and_targets_of_their_own() -> None:
     assert sum(part.quick_budget_s for part in PARTS) <= 2400
     assert {"scale-stations", "scale-migration", "fleet", "test-scale"} <= targets(MAKEFILE)
 
