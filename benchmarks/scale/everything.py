@@ -1,8 +1,8 @@
 """Everything that shows how far it scales, one part after the other, each within its time.
 
 ``make test-scale``; ``QUICK=1`` takes a hundredth of the counts: less than ten minutes on two quiet cores, and the
-budgets are several times that, for busy ones. Each part is a target of the Makefile and can be made alone. The last line
-holds the figures of every part as JSON; exit code 1 if one fails or takes too long.
+budgets are several times that, for busy ones. Each part is a target of the Makefile and can be made alone. The last
+line holds the figures of every part as JSON; exit code 1 if one fails or takes too long.
 """
 
 from __future__ import annotations
