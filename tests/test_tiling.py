@@ -307,7 +307,7 @@ def test_the_same_frame_gives_the_same_score_to_the_last_bit(tiled: Path, plates
 def test_of_many_windows_quantizing_keeps_the_worst_and_one_other() -> None:
     from gonogo.workflow.quantizing import _Tap
 
-    tap = _Tap(lambda picture, _zones: {"score": np.array([float(picture[0, 0, 0])])})  # type: ignore[arg-type]
+    tap = _Tap(lambda picture, *_: {"score": np.array([float(picture[0, 0, 0])])})  # type: ignore[arg-type]
     for grey in (3, 9, 5, 1):
         tap(np.full((4, 4, 3), grey, np.uint8))
     worst, other = tap.taken(np.random.default_rng(0))
