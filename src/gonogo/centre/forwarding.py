@@ -165,7 +165,7 @@ class Forwarder:
                 head = self._centre.receive(target, batch)
                 self._rows_sent += len(batch)
                 self._observe(ledger, head, ledger.stored(after=head.seq, limit=1))
-        except BaseException:
+        except BaseException:  # BLE001: closed whatever happened, and raised again
             self.close()
             raise
         self._head = head

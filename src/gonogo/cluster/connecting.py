@@ -104,7 +104,7 @@ def _start(ray: Any, folder: str, cpus: int) -> None:
                 _temp_dir=f"{folder}/{attempt}",  # Ray opens this one to everybody; the one above is this user's alone
                 **_QUIET,
             )
-        except Exception as error:  # Ray raises a bare one, told apart by its text
+        except Exception as error:  # BLE001: Ray raises a bare one, told apart by its text
             if "timed out during startup" not in str(error):
                 raise
             ray.shutdown()

@@ -50,7 +50,7 @@ class Journal:
             self._lock()
             self.begun = self._read_head(wanted, set(begin))
             self._lines = self._read_lines()
-        except BaseException:
+        except BaseException:  # BLE001: closed whatever happened, and raised again
             self._file.close()
             raise
 

@@ -137,7 +137,7 @@ def appended(root: Path, line: bytes) -> Iterator[None]:
         ) from error
     try:
         yield
-    except BaseException:
+    except BaseException:  # BLE001: undone whatever happened, and raised again
         os.truncate(path, size)
         raise
 

@@ -255,7 +255,7 @@ def _moved_in(folder: Path, root: Path) -> Iterator[None]:
                 path.replace(target)
                 moved.append(target)
         yield
-    except BaseException:
+    except BaseException:  # BLE001: undone whatever happened, and raised again
         for target in moved:
             target.unlink(missing_ok=True)
         raise
