@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := finetune,line,server,scale,ray,dev
+EXTRAS := finetune,line,video,server,scale,ray,dev
 UV := $(shell command -v uv 2>/dev/null)
 ifeq ($(UV),)
 UV := .uv/bin/uv
@@ -59,6 +59,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --no-warn-unreachable --no-warn-unused-ignores --cache-dir .mypy_cache/win32 --exclude '^src/gonogo/testing/' src
 	$(BIN)/lint-imports
 
 # The attack campaign of docs/trust.md; QUICK=1 makes a twentieth of it. The last line is the figures, as JSON.
@@ -71,6 +72,17 @@ test-attack: setup
 MEASURE = PYTHONPATH=benchmarks $(BIN)/python -m
 QUICKLY = $(if $(QUICK), --quick) $(ARGS)
 
+# Hostile inputs: 50,000 mutated pictures, decoding bombs, edited bundles, archives. ARGS='--only pictures --seed 7'
+.PHONY: fuzz
+fuzz: setup
+	OMP_NUM_THREADS=1 $(MEASURE) fuzz$(QUICKLY)
+
+# Tests of the tests: small changes of the code that decides, of which some test must notice each. Results are kept:
+# a run that was interrupted goes on. ARGS='--only operating_point', ARGS='--again' after a change of tests.
+.PHONY: mutants
+mutants: setup
+	$(MEASURE) mutants$(QUICKLY)
+
 # Whole judgements against the bare network, torch and other runtimes.
 bench: setup
 	$(MEASURE) bench --out bench$(QUICKLY)
@@ -79,9 +91,21 @@ bench: setup
 chaos: setup
 	$(MEASURE) chaos$(QUICKLY)
 
+# Branch coverage of what a wrong go would come from: operating point, ROI losses, bundle, ledger, station; QUICK=1 takes
+# the first three. Each line and branch that did not run is named. ARGS='--only ledger'
+.PHONY: coverage
+coverage: setup
+	OMP_NUM_THREADS=1 $(MEASURE) branch_coverage$(QUICKLY)
+
 # A station held at 80 % of its capacity for ten minutes.
 load: setup
 	$(MEASURE) load_test$(QUICKLY)
+
+# A real station for an hour, asked over TCP: memory, handles, latency, ledger, a full disk and a stepped clock (needs
+# Debian's faketime) on the way. QUICK=1 takes five minutes, ARGS='--hours 8' as long as you like.
+.PHONY: soak
+soak: setup
+	$(MEASURE) soak$(QUICKLY)
 
 # A week of a line, faster than real time, and the shift leader's page about it.
 week: setup
@@ -121,12 +145,21 @@ centre-timing: setup
 
 # Does it carry a company? 1,000 stations on one centre for ten minutes while its database crashes and the network is
 # cut; a ledger of a million rows migrated; everything that shows it, one after the other. Needs Debian's postgresql.
-.PHONY: scale-stations scale-migration test-scale
+.PHONY: scale-stations scale-migration test-scale test-protocols
 scale-stations: setup
 	$(MEASURE) scale.stations$(QUICKLY)
 
 scale-migration: setup
 	$(MEASURE) centre_timing --only migration$(QUICKLY)
+
+# Every protocol with real peers, killed and restarted at random; QUICK=1 takes a twentieth of the counts.
+test-protocols: setup
+	$(MEASURE) protocols.everything$(QUICKLY)
+
+# What each protocol adds to the bare judgement, asked in turn in one run, and the memory of a station with all of them.
+.PHONY: bench-protocols
+bench-protocols: setup
+	$(MEASURE) protocols.latency$(QUICKLY)
 
 test-scale: setup
 	$(MEASURE) scale.everything$(QUICKLY)
@@ -134,6 +167,11 @@ test-scale: setup
 # 100,000 pictures on Ray against pinned processes on the same cores, with killed workers and a killed driver.
 scale-batch: setup
 	$(MEASURE) scale.batch$(QUICKLY)
+
+# Clicks, keys, pages and waiting time of the standard tasks on the pages, before and after. Needs Debian's chromium.
+.PHONY: clicks
+clicks: setup
+	$(MEASURE) clicks$(QUICKLY)
 
 # Re-shot copies: how many does the search for near-duplicates find? ARGS=DATASET for other pictures than rendered ones.
 duplicates: setup
@@ -143,6 +181,34 @@ duplicates: setup
 .PHONY: check-formats
 check-formats: setup
 	PATH="$(PATH):$(CURDIR)/.uv/bin" QUICK=$(QUICK) $(MEASURE) check_formats
+
+# Model API opens an exported classifier, in an environment of its own below build/, and must say what gonogo says.
+# ARGS='--url HOST:PORT/v2/models/NAME --bundle BUNDLE' asks a running KServe v2 server instead.
+.PHONY: check-tools
+check-tools: setup
+	PATH="$(PATH):$(CURDIR)/.uv/bin" $(MEASURE) check_tools$(QUICKLY)
+
+# EtherNet/IP against cpppo's simulated controller, in an environment of its own below build/: killed at random like the
+# station, fuzzed, timed; QUICK=1 takes a twentieth of the counts. The test that needs cpppo runs first.
+.PHONY: check-ethernet-ip
+check-ethernet-ip: setup
+	$(UV) venv --quiet --clear --python $(PYTHON) build/cpppo
+	$(UV) pip install --quiet --python build/cpppo/bin/python cpppo==5.2.5
+	$(BIN)/pytest tests/test_ethernet_ip.py
+	$(MEASURE) protocols.everything$(QUICKLY) --only ethernet_ip
+
+# Sparkplug B against a host application of another author, in an environment of its own below build/.
+.PHONY: check-sparkplug
+check-sparkplug: setup
+	$(UV) venv --quiet --clear --python $(PYTHON) build/pysparkplug
+	$(UV) pip install --quiet --python build/pysparkplug/bin/python pysparkplug==0.6.1
+	$(BIN)/pytest tests/test_sparkplug.py
+
+# The OPC UA server against node-opcua, a client that shares no code with it, in an environment of its own below build/:
+# model, methods, events, certificates, passwords, then parts while client and station are killed. Without npm it says so.
+.PHONY: check-opcua
+check-opcua: setup
+	$(MEASURE) protocols.everything$(QUICKLY) --only opcua_node
 
 # Everything in deploy/: linted, rendered, validated, and the compose file's services started as processes (needs Debian's
 # postgresql and mosquitto); QUICK=1 does not start them. The tools get an environment of their own below build/.
@@ -227,15 +293,40 @@ study-sizes: setup
 	$(MEASURE) study_sizes$(QUICKLY)
 
 # Smaller measurements; the first lines of benchmarks/NAME.py tell what ARGS each needs.
-MEASUREMENTS = evidence-speed evidence-maps training-speed tiling solar-cells noise-calibration streams page-times screenshots
+MEASUREMENTS = evidence-speed evidence-maps training-speed tiling solar-cells noise-calibration streams page-times screenshots assist-pictures
 .PHONY: $(MEASUREMENTS)
 $(MEASUREMENTS): setup
 	QUICK=$(QUICK) $(MEASURE) $(subst -,_,$@) $(ARGS)
 
+# What is published: wheel and source archive built twice with the same bytes, installed with each extra and tried, the
+# packages of each as CycloneDX, their licences with those of bundled libraries. QUICK=1 tries base and line only.
+.PHONY: release audit
+release: setup
+	PATH="$(PATH):$(CURDIR)/.uv/bin" $(MEASURE) check_release$(QUICKLY)
+
+# Known vulnerabilities of every pinned package; fails also where one could not be looked up. Needs the network.
+audit: setup
+	test -x build/audit/bin/pip-audit || $(UV) venv --quiet --clear --python $(PYTHON) build/audit
+	$(UV) pip install --quiet --python build/audit/bin/python pip-audit
+	build/audit/bin/pip-audit --strict --disable-pip --requirement constraints.txt
+
+# The documentation as a site in build/site, which needs neither server nor network; then every page is opened at two
+# widths (needs Debian's chromium; QUICK=1 opens the narrow one). ARGS='--pictures FOLDER' keeps screenshots.
+.PHONY: docs
+docs: setup
+	test -x build/docs/bin/mkdocs || $(UV) venv --quiet --clear --python $(PYTHON) build/docs
+	$(UV) pip install --quiet --python build/docs/bin/python --constraint constraints.txt mkdocs-material
+	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --quiet --clean
+	$(MEASURE) docs_pages$(QUICKLY)
+
 # Writes the commands and options of docs/cli.md from the program's own help.
-.PHONY: docs-cli docs-api docs-pictures
+.PHONY: docs-cli docs-schemas docs-api docs-pictures docs-plc
 docs-cli: setup
 	$(BIN)/python docs/make_cli.py
+
+# Writes docs/schemas from the types in the code: results out, and the JSON of every command.
+docs-schemas: setup
+	$(BIN)/python docs/make_schemas.py
 
 # Writes docs/api.md from the code: what the packages export.
 docs-api: setup
@@ -245,14 +336,19 @@ docs-api: setup
 docs-pictures: setup
 	$(BIN)/python docs/draw.py
 
+# Writes the register tables of docs/modbus.md, the timing diagram and the exchanges of docs/tcp-lines.md from the code.
+docs-plc: setup
+	$(BIN)/python docs/make_plc.py
+	$(BIN)/python docs/make_tcp.py
+
 # Size and shape of the package; the last line is the figures, as JSON. ARGS=--list names what was counted.
 .PHONY: house
 house: setup
 	$(BIN)/python benchmarks/house.py $(ARGS)
 
-# Writes constraints.txt from the newest versions that fit together.
+# Writes constraints.txt from the newest versions that fit together, each with the hashes of its files, which uv compares.
 pins: | $(filter .uv/bin/uv,$(UV))
-	$(UV) pip compile --quiet --upgrade --all-extras --no-header --no-annotate --output-file constraints.txt pyproject.toml
+	$(UV) pip compile --quiet --upgrade --all-extras --no-header --no-annotate --generate-hashes --output-file constraints.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) .uv demo demo-photos build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

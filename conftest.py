@@ -22,6 +22,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import click
 import pytest
@@ -117,6 +118,7 @@ def _fault_of_pip(words: list[str]) -> str | None:
 def _fault_of_gonogo(words: list[str]) -> str | None:
     """Parse a command line as the program does, without executing it."""
     from gonogo.cli import app
+    from gonogo.config import settings
     from gonogo.errors import GonogoError
 
     command: Any = get_command(app)
@@ -130,7 +132,8 @@ def _fault_of_gonogo(words: list[str]) -> str | None:
             command = command.commands[name]
             context = click.Context(command, info_name=name, parent=context)
         if not hasattr(command, "commands"):
-            command.parse_args(context, rest)
+            with mock.patch.dict(os.environ):  # --device and --require-signature set the settings of the process
+                command.parse_args(context, rest)
     except (click.exceptions.Exit, typer.Exit):  # --help, --version and --example-config end the program
         return None
     except GonogoError:  # train --config reads its file while it parses, and the page may not have written it yet
@@ -140,6 +143,8 @@ def _fault_of_gonogo(words: list[str]) -> str | None:
         if message is None:
             raise
         return f"gonogo {' '.join(words)}: {message()}"
+    finally:
+        settings.cache_clear()
     return None
 
 

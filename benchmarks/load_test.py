@@ -26,13 +26,13 @@ from gonogo.capture.repeating import DECODED
 from gonogo.errors import InputError, UnfitError
 from gonogo.images import Photograph
 from gonogo.ledger import Ledger, verify
+from gonogo.line.messages import Answer, Cause
+from gonogo.line.state import Health
 from gonogo.schema import State
 from gonogo.station.answers import Sender
-from gonogo.station.messages import Answer, Cause
 from gonogo.station.models import LoadedBundle, load_model
 from gonogo.station.running import worker_command
 from gonogo.station.settings import StationSettings, parse_settings
-from gonogo.station.status import Health
 from gonogo.station.supervisor import Supervisor
 from gonogo.testing import FakePlc, fake_frame, write_fake_bundle
 

@@ -41,20 +41,27 @@ from gonogo.server.routes import ROUTES
 from gonogo.server.server_thread import running
 from gonogo.server.training.jobs import JobRequest, Phase, Status, write_status
 from gonogo.server.training.presets import Effort
-from page_times import equip
+from page_times import equip, set_up_station
 
 CHROMIUM = "/usr/bin/chromium"
 SIZES_WH = ((375, 812), (1280, 800), (2560, 1440))
 DARK_WH = (1280, 800)
-DARK = ("station", "review", "label", "understand", "people")
+DARK = ("station", "station-setup", "review", "label", "understand", "people", "part")
 """Pages that are also captured in dark mode."""
 NAMES = {"/": "overview", "/datasets": "data-sets", "/datasets/{name}": "data-set"}
 NAMES |= {
     "/datasets/{name}/label": "label",
+    "/datasets/{name}/pictures": "pictures",
     "/datasets/{name}/zones": "zones",
+    "/datasets/{name}/sizes": "sizes",
     "/datasets/{name}/revisions": "revisions",
     "/training/{number}": "training-run",
+    "/parts/{seq}": "part",
+    "/stations/new": "station-new",
+    "/stations/{name}": "station-setup",
 }
+NEED_NO_DEMO = ("zones", "station-setup")
+"""Pages for which ``--only`` needs no ``make demo``."""
 PASSWORD = "violet gasket 41 harbour"
 PARTS = 240  # the last of them is bad, see `line`
 TALLEST = 2400
@@ -89,7 +96,7 @@ BELT: dict[str, object] = {
     "counts": {"passed": 228, "fired": 5, "confirmed": 5},
 }
 """What the station page shows between camera and gate."""
-SECTIONS = ("mistakes", "drift", "kinds", "compare", "history")
+SECTIONS = ("mistakes", "drift", "kinds", "history")
 """Sections of the page Understand, which is taller than `TALLEST`."""
 WIDEST = 1600
 """Wider screenshots are reduced to this width in pixels."""
@@ -106,7 +113,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         space = Workspace.open(Path(folder) / "plant")
         draw_zones(space)
-        if arguments.only != "zones":  # the only page that needs no demo
+        show_camera(space)
+        if arguments.only not in NEED_NO_DEMO:
             furnish(space, arguments.demo)
         app = create_app(space, options=Options())
         people(app.state.components)
@@ -133,6 +141,13 @@ def draw_zones(space: Workspace) -> None:
     root = space.datasets / "radio"
     subprocess.run([sys.executable, "-m", "gonogo", "dataset", "synth", *given, "--out", str(root)], check=True)
     (root / "zones.toml").write_text(ZONES, encoding="utf-8")
+
+
+def show_camera(space: Workspace) -> None:
+    """A station that does not run, and what its camera sees: one of the rotated chips."""
+    folder = set_up_station(space)
+    picture = next(iter(images.find(space.datasets / "radio" / "images")))
+    shutil.copy(picture, folder / "incoming" / f"C-4440{picture.suffix}")
 
 
 def record_line(space: Workspace, judge: Inspector, dataset: Dataset) -> None:
@@ -241,7 +256,7 @@ def people(components: Components) -> None:
 def take(app: FastAPI, address: str, out: Path, only: str) -> None:
     """Visit the pages and take screenshots."""
     pages = {NAMES.get(route.path, route.path.strip("/")): route for route in ROUTES if route.kind is AccessKind.PAGE}
-    if only != "zones":
+    if only not in NEED_NO_DEMO:
         work_out(app.state.components)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -283,7 +298,7 @@ def work_out(components: Components) -> None:
     understanding.drift.refresh(opened)
     other = inspectors.bundles.open(components.workspace.bundles / "chip-2.inspector")
     assert other is not None, "it was made here"
-    understanding.comparer.start(opened, other, dataset="chip", decisions=())
+    components.comparing.comparer.start(opened, other, dataset="chip", decisions=())
     while components.worker.busy():
         time.sleep(0.2)
 
@@ -301,6 +316,8 @@ def visit(page: Page, address: str, name: str) -> None:
     """Open a page in a typical state."""
     page.goto(address)
     page.wait_for_timeout(800)
+    if name == "station-setup":
+        page.locator("[data-image]").wait_for()
     if name in ("station", "review"):
         page.keyboard.press("h")  # the heat map
     page.wait_for_timeout(1500)
@@ -314,7 +331,8 @@ def beating(space: Workspace) -> Iterator[None]:
 
     def beat() -> None:
         while not over.wait(0.5):
-            status = {"beat": datetime.now(UTC).isoformat(), "health": "running", "alarms": [], "tracking": BELT}
+            now = datetime.now(UTC).isoformat()
+            status = {"station": "line-1", "beat": now, "health": "running", "alarms": [], "tracking": BELT}
             write_beside(space.station_state / "status.json", json.dumps(status).encode())
 
     thread = threading.Thread(target=beat)

@@ -135,7 +135,7 @@ def log_in(address: str, name: str) -> httpx.Cookies:
             break
         except httpx.TransportError:
             time.sleep(0.1)
-    with httpx.Client(headers={"origin": address}) as client:
+    with httpx.Client(headers={"origin": address}, timeout=120) as client:
         csrf = client.get(f"{address}/login").text.split('name="csrf" content="')[1].split('"')[0]
         client.post(f"{address}/login", data={"name": name, "password": PASSWORD, "csrf": csrf})
         return client.cookies

@@ -23,7 +23,6 @@ from torch import nn
 from command import print_figures, run
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Split
-from gonogo.export import export_features
 from gonogo.files import write_beside
 from gonogo.model import IMAGENET, LocatorHead
 from gonogo.progress import console
@@ -108,7 +107,7 @@ def _boards(given: argparse.Namespace) -> Dataset:
 def _places(dataset: Dataset, split: Split, options: LocatorOptions, given: argparse.Namespace, seed: int) -> Places:
     """Features of the pictures of a split that have a box; training pictures in several windows."""
     size_wh = input_wh(options)
-    graph = compile_graph(export_features(locator_features(options)[0], size_wh), many=True)
+    graph = compile_graph(locator_features(options)[0].joined(size_wh), many=True)
     samples = [sample for sample in dataset.split(split) if sample.box is not None]
     views = given.views if split is Split.TRAIN else 1
     scratch = settings().cache_dir / "scratch"

@@ -3,7 +3,8 @@
 First, frozen features: the train split from its files (decoded, cropped, resized, augmented, through the backbone)
 against the bare backbone on the same views already in memory, both with several requests in flight; with the mean
 features that labels teach, and with the maps that masks teach. Second, fine-tuning: one step of the usual batch in FP32
-against BF16 features with channels last. By turns, as ratios of medians; the last line is the figures.
+against BF16 features with channels last. Third, the graphs of a backbone that a training needs, converted one by one
+and from one conversion, in seconds of processor time. By turns, as ratios of medians; the last line is the figures.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import copy
 import json
 import sys
+import time
 from collections import deque
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,12 +25,14 @@ from torch.nn import functional
 from bench.clock import take_turns
 from gonogo.augment import PLAIN, Augmentation
 from gonogo.dataset import Dataset, Split
-from gonogo.export import export_maps, export_pooled
-from gonogo.model import FeatureNetwork, MapHead, Network, Pool, architecture, load_backbone
+from gonogo.export import frozen_networks
+from gonogo.model import FeatureStack, MapHead, Network, Normalisation, Pool, architecture, load_backbone
 from gonogo.runtime import Graph, compile_graph
 from gonogo.source import TrainingSource
 from gonogo.train import FineTuning, stream_maps
 from gonogo.train.precision import reduced_precision
+
+GRAPHS = 3
 
 
 def frozen(graph: Graph, source: TrainingSource, pictures: int, augmentation: Augmentation, repeats: int) -> float:
@@ -43,6 +47,25 @@ def frozen(graph: Graph, source: TrainingSource, pictures: int, augmentation: Au
         repeats=repeats,
     )
     return times["bare"].median_ms / times["files"].median_ms
+
+
+def conversions(stack: FeatureStack, normalisation: Normalisation, size_wh: tuple[int, int]) -> tuple[float, float]:
+    """Return the seconds of the graphs for the shift of the cells, for the features and to seal: alone, then together.
+
+    Several sizes or input normalisations to choose from, and fine-tuning, take more graphs.
+    """
+
+    def together() -> None:
+        converted = frozen_networks(stack, [normalisation])[0]
+        for _ in range(GRAPHS):
+            converted.maps(size_wh)
+
+    def alone() -> None:
+        for _ in range(GRAPHS):
+            frozen_networks(stack, [normalisation])[0].maps(size_wh)
+
+    times = take_turns({"alone": alone, "together": together}, repeats=3, clock=time.process_time)
+    return times["alone"].median_ms / 1e3, times["together"].median_ms / 1e3
 
 
 def fine_tuning(network: Network, size_wh: tuple[int, int], repeats: int) -> float:
@@ -80,10 +103,13 @@ def main() -> None:
     side = given.size or chosen.side
     source = TrainingSource(dataset=Dataset.read(given.dataset), size_wh=(side, side))
     figures: dict[str, float] = {}
-    for name, cuts, export in (("labels", (), export_pooled), ("masks", (*chosen.fine, chosen.last), export_maps)):
-        stack = load_backbone(given.backbone, weights=given.weights, cuts=cuts).eval()
-        features = FeatureNetwork(stack, chosen.normalisation).eval()
-        graph = compile_graph(export(features, source.size_wh), many=True)
+    every = load_backbone(given.backbone, weights=given.weights, cuts=(*chosen.fine, chosen.last))
+    figures["graphs_alone_s"], figures["graphs_together_s"] = conversions(every, chosen.normalisation, source.size_wh)
+    for name, cuts in (("labels", ()), ("masks", (*chosen.fine, chosen.last))):
+        stack = load_backbone(given.backbone, weights=given.weights, cuts=cuts)
+        converted = frozen_networks(stack, [chosen.normalisation])[0]
+        features = converted.features
+        graph = compile_graph((converted.maps if cuts else converted.pooled)(source.size_wh), many=True)
         for views, augmentation in (("plain", PLAIN), ("augmented", Augmentation())):
             key = f"{name}_{views}_over_bare"
             figures[key] = frozen(graph, source, given.pictures, augmentation, given.repeats)

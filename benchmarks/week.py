@@ -27,12 +27,12 @@ from gonogo.dataset import Dataset, Sample, Split
 from gonogo.errors import InputError
 from gonogo.files import write_beside
 from gonogo.ledger import REVIEW, Action, Ledger
+from gonogo.line.messages import Answer, Trigger
 from gonogo.progress import track
 from gonogo.schema import Frame, Label, State
 from gonogo.station.cameras import CameraParts
 from gonogo.station.challenge import ACKNOWLEDGE
 from gonogo.station.judging import Station
-from gonogo.station.messages import Answer, Trigger
 from gonogo.station.models import ModelSlot
 from gonogo.station.settings import StationSettings, parse_settings
 from gonogo.station.shift_page import write_shift_page

@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from gonogo.cli import app
 from gonogo.cli.help_text import OPTIONS, sections
+from gonogo.cli.schema import commands_with_schema, schema_file
 
 PAGE = Path(__file__).with_name("cli.md")
 MARK = "## Commands\n"
@@ -33,6 +34,10 @@ def _described(command: Any, context: Any, *, heading: str = "###") -> Iterator[
         if title not in ("Arguments", OPTIONS):
             yield f"{title}:\n"
         yield "\n".join(_item(each, context) for each in parameters) + "\n"
+    name = context.command_path.partition(" ")[2]
+    if name in commands_with_schema():
+        what = "--json" if any("--json" in each.opts for each in command.params) else "a row"
+        yield f"Schema of `{what}`: [{schema_file(name)}](schemas/cli/{schema_file(name)})\n"
     if hasattr(command, "commands"):
         below = {name: command.commands[name] for name in command.list_commands(context)}
         yield (

@@ -50,6 +50,22 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     patch.setenv("GONOGO_KEY_FILE", str(tmp_path_factory.mktemp("key") / "cache.key"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def printed_documents() -> Iterator[None]:
+    """Every document of ``--json`` that a test prints in this process must fit the schema of its command."""
+    from gonogo.cli import output
+
+    def checked(text: str) -> None:
+        from tests.printed_kit import compare_with_schema
+
+        compare_with_schema(text)
+        write(text)
+
+    write, output.write_line = output.write_line, checked
+    yield
+    output.write_line = write
+
+
 @pytest.fixture(scope="session")
 def discs(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """240 small pictures of brushed metal, half of them with a dark spot and its mask; 60 bad parts to calibrate on."""

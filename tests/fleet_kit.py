@@ -13,7 +13,7 @@ from gonogo import bundle, signing
 from gonogo.capture import HealthLimits
 from gonogo.fleet import Agent, LedgerFile, Release, ReleaseServer, Shelf, Terms, settle
 from gonogo.fleet.pulling import FolderSource, Source
-from gonogo.fleet.shadow import Shadow
+from gonogo.fleet.shadow import Shadow, Watched
 from gonogo.ledger import Ledger
 from gonogo.operating_point import best_rate
 from gonogo.schema import Frame
@@ -179,7 +179,7 @@ class Line:
         if self.shadow is None or self.shadow[0] != key:
             place = self.agent.place_of(assigned.shadow)
             model = load_model(place, policy=signature_policy(self.settings))
-            self.shadow = (key, Shadow(self.settings, release, model))
+            self.shadow = (key, Shadow(Watched.of(self.settings), release, model))
         with Ledger.open(self.settings.ledger) as ledger:
             self.shadow[1].step(ledger)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import time
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 
 import argon2
 import numpy as np
+import tomli_w
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -24,11 +26,15 @@ from gonogo.ledger import Ledger, VerdictRecord, View
 from gonogo.schema import State
 from gonogo.server import Options, Workspace, create_app
 from gonogo.server.access import Role
+from gonogo.server.stations.form import Fixed, to_content, usual_values
 from gonogo.server.training.jobs import JobRequest, Phase, Status, write_status
 from gonogo.server.training.presets import Effort
 from tiny_bundle import BAD_RED, GOOD_RED, make_bundle, make_frame, make_parts
 
 PASSWORD = "violet gasket 41 harbour"
+PASSPHRASE = "tin whistle 12 cabinet"
+SIGNATURE = {"passphrase": PASSPHRASE, "reason": "complaint 17", "meaning": "approved"}
+"""What a person with a key of `give_key` types to sign a change."""
 WEAK_HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 GO_BELOW, NO_GO_ABOVE = 85.0, 100.0
 
@@ -77,6 +83,15 @@ def add_person(app: FastAPI, name: str, role: Role) -> None:
     people = app.state.components.accounts.people
     user, password = people.add(name, role)
     people.change_password(user, password, PASSWORD)
+
+
+def give_key(browser: Browser, passphrase: str = PASSPHRASE) -> str:
+    """Make a signing key for the person who is logged in; returns its short name."""
+    answer = browser.post("/signing-key", password=PASSWORD, new=passphrase, again=passphrase)
+    assert answer.status_code == 303, answer.text
+    found = re.search(r"/signing-key/([0-9a-f]{16})\.pub", browser.get("/signing-key").text)
+    assert found is not None
+    return found[1]
 
 
 class Browser:
@@ -198,7 +213,7 @@ def record_run(space: Workspace, judge: Inspector, dataset: Dataset) -> None:
 
 
 def fill(space: Workspace, *, parts: int = 12) -> Inspector:
-    """A data set, a bundle in use with its training run, and a few judged parts: go, review, no-go and one fault."""
+    """A data set, a bundle in use with its training run, judged parts of every state, and a station that never ran."""
     rng = np.random.default_rng(5)
     dataset = make_parts(space.datasets / "tiny", rng)
     make_bundle(space.bundles / "tiny.inspector", dataset)
@@ -211,11 +226,25 @@ def fill(space: Workspace, *, parts: int = 12) -> Inspector:
             record(ledger, number, red, rng=rng, judge=judge)
         record_fault(ledger, parts)
         record(ledger, parts + 1, BAD_RED, rng=rng, judge=judge)
+    set_up_station(space, "packing")
     return judge
 
 
-def beat(space: Workspace, *, ago_s: float = 0.0, health: str = "running", alarms: tuple[str, ...] = ()) -> None:
+def set_up_station(space: Workspace, name: str, **fields: str) -> Path:
+    """Write the settings of a station as the form does; nothing is recorded. Returns its folder."""
+    folder = space.root / "stations" / name
+    fixed = Fixed(name=name, ledger=os.path.relpath(space.ledger, folder), bundles="../..")
+    (folder / "incoming").mkdir(parents=True)
+    content = to_content({**usual_values(name), "min_free_mb": "1", **fields}, fixed)
+    (folder / "station.toml").write_text(tomli_w.dumps(content))
+    return folder
+
+
+def beat(
+    space: Workspace, *, ago_s: float = 0.0, health: str = "running", alarms: tuple[str, ...] = (), station: str = ""
+) -> None:
     """Write the status file that a station writes."""
     space.station_state.mkdir(exist_ok=True)
     status = {"beat": (datetime.now(UTC) - timedelta(seconds=ago_s)).isoformat(), "health": health, "alarms": alarms}
+    status |= {"station": station} if station else {}
     (space.station_state / "status.json").write_text(json.dumps(status))

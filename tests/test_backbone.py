@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
+import pickle  # noqa: TID251  hostile files are made with it
 from pathlib import Path
 
 import numpy as np

@@ -84,7 +84,7 @@ def test_a_benchmark_without_its_reference_says_why(
     (tmp_path / "chip.toml").touch()
     monkeypatch.setattr("bench.making.train_inspector", refuse)
     with pytest.raises(GonogoError, match=rf"{REFERENCE} could not be made: the exported graph differs .* --bundles"):
-        make(tmp_path, workers=1)
+        make(tmp_path, QUICK.making, workers=1)
 
 
 def test_grad_cam_gives_the_same_map_however_far_the_gradient_runs() -> None:

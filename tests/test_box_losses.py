@@ -54,6 +54,25 @@ def test_each_loss_is_its_formula(loss: BoxLoss, expected: float) -> None:
     assert float(loss(boxes((0.4, 0.3, 0.8, 0.7)), boxes(TRUTH))) == pytest.approx(expected, rel=1e-9)
 
 
+def test_each_edge_of_a_box_that_is_no_square_counts_at_its_place() -> None:
+    truth, predicted = (0.1, 0.3, 0.5, 0.8), (0.2, 0.15, 0.55, 0.7)  # 0.4 by 0.5 and 0.35 by 0.55, shared 0.3 by 0.4
+    area, own, shared, hull = 0.4 * 0.5, 0.35 * 0.55, 0.3 * 0.4, 0.45 * 0.65
+    union = area + own - shared
+    areas = 2 * (area - shared) + (own - shared)
+    expected = {
+        BoxLoss.SQUARED: (0.1**2 + 0.15**2 + 0.05**2 + 0.1**2) / 4,
+        BoxLoss.AREA: areas,
+        # short of the truth by 0.1 on the left and at the bottom, beyond it by 0.15 at the top and 0.05 on the right
+        BoxLoss.PINBALL: (2 / 3 * 0.1 + 1 / 3 * 0.15 + 1 / 3 * 0.05 + 2 / 3 * 0.1) / 4 + 0.1 * areas,
+        BoxLoss.GIOU: (0.1 + 0.15 + 0.05 + 0.1) / 4 + 1 - (shared / union - (hull - union) / hull),
+    }
+    for loss, value in expected.items():
+        assert float(loss(boxes(predicted), boxes(truth))) == pytest.approx(value, rel=1e-9)
+    assert {each: float(each(boxes(TRUTH, predicted), boxes(TRUTH, truth))) for each in BoxLoss} == pytest.approx(
+        {loss: value / 2 for loss, value in expected.items()}, abs=1e-12
+    )
+
+
 @pytest.mark.parametrize("loss", list(BoxLoss))
 def test_a_right_box_costs_nothing_and_a_batch_costs_its_mean(loss: BoxLoss) -> None:
     assert float(loss(boxes(TRUTH), boxes(TRUTH))) == pytest.approx(0.0, abs=1e-12)

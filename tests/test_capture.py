@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -32,7 +33,8 @@ from gonogo.capture import (
 from gonogo.capture.genicam import to_rgb
 from gonogo.capture.push import CAPTURED_AT
 from gonogo.config import PictureLimits, Recipe
-from gonogo.errors import InputError
+from gonogo.errors import ImageError, InputError
+from gonogo.images.health import focus_grid
 from gonogo.schema import Frame
 from gonogo.synthetic import render_scene
 from gonogo.testing import FakeCamera, Mishap, fake_frame, spoil
@@ -508,3 +510,19 @@ def test_encoded_pictures_keep_their_bytes_and_spoiled_ones_do_not() -> None:
     camera = FakeCamera(lambda _: data, lambda name: Mishap.DARK if name == "dark" else Mishap.NONE)
     assert camera.acquire("a", timeout_s=0.01).photograph.data == data
     assert camera.acquire("dark", timeout_s=0.01).photograph.data is None
+
+
+def test_the_focus_grid_grows_with_the_focus_and_not_with_the_exposure() -> None:
+    rng = np.random.default_rng(8)
+    grey = cv2.normalize(cv2.GaussianBlur(rng.normal(0, 1, (300, 400)), (0, 0), 2), None, 20, 230, cv2.NORM_MINMAX)
+    sharp = np.repeat(grey[..., None], 3, 2).astype(np.uint8)
+    pictures = {"sharp": sharp, "soft": cv2.GaussianBlur(sharp, (0, 0), 3), "dim": (sharp * 0.6).astype(np.uint8)}
+    grids = {name: focus_grid(frame) for name, frame in pictures.items()}
+    values = {name: (sum(grid.edges) / sum(grid.contrast)) ** 0.5 for name, grid in grids.items()}
+    assert values["soft"] < 0.7 * values["sharp"]
+    assert values["dim"] == pytest.approx(values["sharp"], rel=0.1)
+    assert len(grids["sharp"].edges) == len(grids["sharp"].contrast) == 12 * 9
+    tiny = focus_grid(sharp[:5, :3])
+    assert (tiny.columns, tiny.rows, len(tiny.edges)) == (1, 2, 2)
+    with pytest.raises(ImageError):
+        focus_grid(sharp[:0])

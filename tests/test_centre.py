@@ -677,6 +677,42 @@ def test_tables_of_a_newer_version_are_refused_and_none_are_taken_back(
         centre.prepare()
 
 
+def test_tables_of_the_first_revision_keep_their_rows_and_are_brought_up_to_date_once(
+    postgres: Server, database: str, url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gonogo.centre import migrations
+
+    upgrade, centre, expected = migrations.command.upgrade, Centre.connect(url), rows(fill(path, 3))
+
+    def first_only(config: Any, _: str) -> None:
+        upgrade(config, "0001")
+
+    def interrupted(config: Any, revision: str) -> None:
+        upgrade(config, revision)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations.command, "upgrade", first_only)
+        centre.prepare()
+    postgres.sql("INSERT INTO chains (name, forwarded) VALUES ('line', true)", database=database)
+    store_one_by_one(centre, 1, expected)
+    before = received(postgres, database)
+    fill(path, 1, first=3)
+    refused = kit.run_here(["ledger", "forward", str(path), url, "--chain", "line", "--once"])
+    assert (refused.code, "gonogo ledger prepare" in refused.err) == (2, True), refused
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations.command, "upgrade", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            centre.prepare()
+    assert centre.revision() == "0001"
+    assert [centre.prepare(), centre.prepare(), centre.revision()] == [True, False, REVISION]
+    assert received(postgres, database) == before
+    assert verify_chain(centre, "line") == []
+    list(Forwarder(path, centre, "line").catch_up())
+    assert [row[0] for row in received(postgres, database)] == [1, 2, 3, 4, 5]
+    centre.close()
+
+
 def test_what_reads_works_on_a_database_that_refuses_every_write_such_as_a_replica(
     postgres: Server, database: str, url: str, centre: Centre, path: Path, tmp_path: Path
 ) -> None:

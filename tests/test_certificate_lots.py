@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 from typer.testing import CliRunner
 
 from gonogo import bundle as bundles
@@ -26,6 +27,7 @@ from gonogo.operating_point.lots import (
     clustered_bound,
     effective_parts,
     lot_correlation,
+    to_record,
     worst_case_bound,
 )
 from gonogo.operating_point.rule import make_claim
@@ -94,6 +96,12 @@ def test_a_check_counts_parts_without_lot_as_one_and_warns_of_few_lots() -> None
     assert found.worst_case == pytest.approx(worst_case_bound(claim.allowed or 0, 5, 0.05))
     assert "5 lots" in found.warning()
     assert "20 parts name no lot" in found.sentence()
+    assert found.sentence().startswith("Sensitivity to lots, bad parts: 100 parts from 5 lots")
+    assert "escape instead of 5 %" in found.sentence()
+    mirrored = replace(found, error="overkill")
+    assert mirrored.sentence().startswith("Sensitivity to lots, good parts:")
+    assert "are rejected instead of 5 %" in mirrored.sentence()
+    assert ("The 100 bad" in found.warning(), "The 100 good" in mirrored.warning()) == (True, True)
     many = check_lots(claim, rng.normal(size=100), [f"L{n // 5}" for n in range(100)], delta=0.05)
     assert many is not None
     assert many.warning() == ""
@@ -103,6 +111,60 @@ def test_a_check_counts_parts_without_lot_as_one_and_warns_of_few_lots() -> None
     with pytest.raises(InputError):
         check_lots(claim, rng.normal(size=99), lots, delta=0.05)
     assert allowed_errors(100, 0.05, 0.05) == claim.allowed
+
+
+def test_the_correlation_is_that_of_an_analysis_of_variance_of_normal_scores() -> None:
+    scores, lots = np.array([1.0, 2.0, 4.0, 3.0, 7.0, 9.0, 5.0]), np.array([0, 0, 0, 2, 2, 5, 5])
+    normal = stats.norm.ppf((stats.rankdata(scores) - 0.5) / 7)
+    groups = [normal[:3], normal[3:5], normal[5:]]
+    between = sum(len(group) * (group.mean() - normal.mean()) ** 2 for group in groups) / 2
+    within = sum(((group - group.mean()) ** 2).sum() for group in groups) / 4
+    size = (7 - (9 + 4 + 4) / 7) / 2
+
+    assert lot_correlation(scores, lots) == pytest.approx((between - within) / (between + (size - 1) * within))
+    assert 0.0 < lot_correlation(scores, lots) < 1.0
+    assert lot_correlation(np.array([1.0, 4.0, 2.0, 3.0]), np.array([0, 0, 1, 1])) == 0.0, "never below"
+    assert lot_correlation(np.array([1.0, 2.0, 9.0, 8.0]), np.zeros(4, int)) == 0.0, "one lot"
+    assert lot_correlation(np.array([5.0, -np.inf, 9.0, np.inf]), np.array([0, 0, 1, 1])) == pytest.approx(
+        lot_correlation(np.array([2.0, 1.0, 3.0, 4.0]), np.array([0, 0, 1, 1]))
+    )
+
+
+def test_correlated_parts_are_worth_as_many_as_the_design_effect_and_the_number_of_lots_leave() -> None:
+    ratio = stats.t.ppf(0.95, 49) / stats.t.ppf(0.95, 4)
+    assert effective_parts([10] * 5, 0.3) == pytest.approx(50 / (1 + 9 * 0.3) * ratio**2)
+    ratio = stats.t.ppf(0.95, 39) / stats.t.ppf(0.95, 1)
+    assert effective_parts([30, 10], 0.01) == pytest.approx(max(40 / (1 + 24 * 0.01) * ratio**2, 1.0))
+    assert effective_parts([30, 10], 1.0) == 1.0
+    assert effective_parts([20], 0.5) == pytest.approx(20 / (1 + 19 * 0.5))
+    assert effective_parts([5, 5], -0.1) == 10
+
+
+def test_a_bound_for_fewer_parts_is_that_of_clopper_and_pearson() -> None:
+    assert clustered_bound(2, 100, 40.0, 0.05) == pytest.approx(stats.beta.ppf(0.95, 1.8, 39.2), rel=1e-6)
+    assert clustered_bound(5, 5, 3.0, 0.05) == 1.0
+    assert worst_case_bound(2, 10, 0.05) == pytest.approx(best_rate(10, 0.05, 2))
+
+
+def test_a_check_never_says_less_than_the_certificate_and_its_record_is_rounded() -> None:
+    claim = make_claim("escape", 200, 0.05, confidence=0.95)
+    rng = np.random.default_rng(4)
+    found = check_lots(claim, rng.normal(size=200), [f"L{n // 2}" for n in range(200)], delta=0.05)
+    assert found is not None
+    assert (found.error, found.max_rate, found.parts, found.lots, found.without_lot) == ("escape", 0.05, 200, 100, 0)
+    assert found.by_correlation == max(0.05, clustered_bound(claim.allowed or 0, 200, found.worth, 0.05))
+    assert found.by_correlation < found.worst_case
+    lenient = replace(claim, max_rate=0.4)
+    capped = check_lots(lenient, rng.normal(size=200), [f"L{n // 2}" for n in range(200)], delta=0.05)
+    assert capped is not None
+    assert (capped.by_correlation, capped.worst_case) == (0.4, 0.4)
+    wide = replace(found, correlation=0.123456789)
+    assert to_record(wide)["correlation"] == 0.123457
+    assert to_record(wide)["sentence"] == wide.sentence()
+    assert not replace(found, lots=10).few
+    assert replace(found, lots=9).few
+    with pytest.raises(InputError):
+        check_lots(claim, rng.normal(size=100), ["L"] * 100, delta=0.05)
 
 
 # One certified bundle for the rest
@@ -212,8 +274,10 @@ def test_a_sample_without_escapes_renews_the_certificate(sample: tuple[Path, Pat
     assert found[-1].details["confirmed"] is True
     before, after = (bundles.read_bundle(path).manifest.operating_point for path in (place, place))
     assert before == after
-    code, said = run("certify", place, root, "--sample", "q1", "--ledger", ledger)  # the renewed bundle judged none
+    words = ("certify", place, root, "--sample", "q1", "--ledger", ledger, "--json")
+    code, said = run(*words)  # the renewed bundle judged none
     assert code == 0, said
+    assert json.loads(said)["validity"]["sample"] == "q1"
 
 
 def test_parts_without_a_label_count_against_the_promise(sample: tuple[Path, Path, Path]) -> None:

@@ -17,6 +17,8 @@ import pytest
 import gonogo
 from gonogo import files
 from gonogo.cli import edge, extras
+from gonogo.cli.help_text import RENAMED
+from gonogo.cli.schema import commands_with_schema
 from gonogo.errors import InputError, UnfitError
 from tests import command_kit as kit
 
@@ -217,14 +219,20 @@ def without_extras(runs: list[list[str]]) -> list[tuple[int, str]]:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": str(Path(gonogo.__file__).parents[1])},
+        env=os.environ | {"PYTHONPATH": str(Path(gonogo.__file__).parents[1]), "GONOGO_CHECK_ARRAYS": ""},
     )
     assert done.returncode == 0, done.stderr
     return [(code, told) for code, told in json.loads(done.stdout)]
 
 
 def test_on_the_base_install_every_command_works_or_names_its_extra_in_one_line(place: Path) -> None:
-    computing = {("dataset", "synth"), ("station", "example"), ("zones", "example")}  # with what the base brings
+    computing = {
+        ("dataset", "synth"),
+        ("devices",),
+        ("schema",),
+        ("station", "example"),
+        ("zones", "example"),
+    }  # the base suffices
     chosen = [(words, command) for words, command in kit.commands() if words not in computing]
     runs = [[*words, *kit.arguments(command, {}, usual(command, place))] for words, command in chosen]
     for (words, _), (code, told) in zip(chosen, without_extras(runs), strict=True):
@@ -236,6 +244,14 @@ def test_on_the_base_install_every_command_works_or_names_its_extra_in_one_line(
         )
         assert (f"pip install 'gonogo[{extra}]'" in told) == (extra is not None), (words, told)
         assert len(told.splitlines()) == 1, (words, told)
+
+
+def test_on_the_base_install_schemas_of_its_commands_are_printed_and_others_name_their_extra() -> None:
+    names = commands_with_schema()
+    extra = ("fleet", "ledger", "serve-key", "station check", "station status", "workspace")
+    for name, (code, told) in zip(names, without_extras([["schema", *name.split()] for name in names]), strict=True):
+        needed = name.startswith(extra)
+        assert (code, "pip install 'gonogo[" in told) == ((2, True) if needed else (0, False)), (name, told)
 
 
 def third_party_imports() -> Iterator[tuple[str, str]]:
@@ -251,7 +267,7 @@ def third_party_imports() -> Iterator[tuple[str, str]]:
 
 def test_every_import_is_of_the_base_install_or_has_its_extra_in_the_table() -> None:
     base = {"cv2", "jinja2", "markupsafe", "numpy", "openvino", "PIL", "pydantic", "rich", "scipy"}
-    base |= {"pydantic_settings", "simplejpeg", "tomli_w", "typer", "gonogo", *sys.stdlib_module_names}
+    base |= {"portalocker", "simplejpeg", "tomli_w", "typer", "typing_extensions", "gonogo", *sys.stdlib_module_names}
     base |= {"keras", "onnxruntime", "tensorflow"}  # gonogo.imported uses them where they are installed
     unknown = {(name, where) for name, where in third_party_imports() if name not in base | set(extras.MODULES)}
     assert not unknown
@@ -270,3 +286,11 @@ def test_the_exit_codes_and_the_json_of_inspect_are_documented() -> None:
     text = (Path(__file__).parents[1] / "docs" / "cli.md").read_text()
     for code in edge.Exit:
         assert f"| {code.value} |" in text
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_renamed_command_says_its_new_name_and_the_new_one_exists(old: str, new: str) -> None:
+    ended = kit.run_here([old, "x"])
+    assert ended.code == 2
+    assert f"'gonogo {new}'" in ended.err
+    assert tuple(new.split()) in {path for path, _ in kit.commands()}

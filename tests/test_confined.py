@@ -18,7 +18,7 @@ from gonogo.schema import Frame
 MISCHIEF = """
 import os
 from gonogo.images import confined
-whole = confined.decode
+whole = confined.decode_sized
 def decode(data, **more):
     while data == b"loop":
         pass
@@ -30,7 +30,7 @@ def decode(data, **more):
         with open("written", "wb") as file:
             file.write(b"x")
     return whole(data, **more)
-confined.decode, confined.CPU_S = decode, 1
+confined.decode_sized, confined.CPU_S = decode, 1
 confined.serve_decoder()
 """
 

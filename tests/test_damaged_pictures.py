@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import struct
@@ -136,7 +137,7 @@ def test_a_damaged_exif_block_does_not_stop_a_picture(picture: Frame) -> None:
 def test_a_jpeg_with_a_thousand_scans_is_refused_before_it_is_unpacked(picture: Frame) -> None:
     data = jpeg(picture, progressive=True)
     last = data[scans(data)[-1] : -2]
-    with pytest.raises(ImageError, match=r"more than the 32 .* Save it again"):
+    with pytest.raises(ImageError, match=r"repeats a scan.* Save it again"):
         images.decode(data[:-2] + last * 1000 + END)
 
 
@@ -212,3 +213,31 @@ def test_an_inspector_says_fault_of_a_damaged_picture(picture: Frame, tmp_path: 
     verdict = judge.inspect_encoded(jpeg(picture)[:-60] + END, name="A17.jpg")
     assert (verdict.state, verdict.score) == (State.FAULT, None)
     assert verdict.reason.startswith("A17.jpg: the JPEG data are truncated or damaged")
+
+
+def test_an_animation_without_a_clock_is_refused_like_any_damage() -> None:
+    """Pillow divides by the time scale of an AVIF animation, and mutated pictures found one of 0."""
+    frames = [Image.new("RGB", (32, 24), colour) for colour in ("red", "blue")]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "AVIF", save_all=True, append_images=frames[1:], speed=10)
+    data = bytearray(buffer.getvalue())
+    at = data.index(b"mdhd") + 4
+    for field in (at + 12, at + 20):  # of 32 or 64 bits
+        broken = data[:field] + bytes(4) + data[field + 4 :]
+        with contextlib.suppress(ImageError):
+            images.decode(bytes(broken))
+
+
+def test_a_large_palette_picture_is_decoded_in_strips() -> None:
+    rng = np.random.default_rng(4)
+    buffer = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (700, 40), np.uint8)).convert("P").save(buffer, "GIF")
+    expected = np.asarray(Image.open(io.BytesIO(buffer.getvalue())).convert("RGB"))
+    assert np.array_equal(images.decode(buffer.getvalue()), expected)
+
+
+def test_a_png_whose_chunk_is_longer_than_the_file_is_refused_before_memory_is_taken(picture: Frame) -> None:
+    data = images.encode_png(picture)
+    claim = struct.pack(">I", 400_000_000) + b"teXt" + bytes(40)
+    with pytest.raises(ImageError, match="a chunk is longer than the file"):
+        images.decode(data[:-12] + claim + data[-12:])

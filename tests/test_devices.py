@@ -19,6 +19,7 @@ from gonogo.config import Settings, settings
 from gonogo.devices import DeviceUse, device_name
 from gonogo.errors import BundleError, InputError
 from gonogo.inspector import Inspector
+from gonogo.line.state import Health
 from gonogo.operating_point import Promise
 from gonogo.schema import State
 from gonogo.station.exposition import exposition
@@ -26,7 +27,7 @@ from gonogo.station.messages import BundleReport, WorkerReport
 from gonogo.station.metrics import Metrics
 from gonogo.station.models import load_model
 from gonogo.station.publishing import _alarms
-from gonogo.station.status import Health, StationState
+from gonogo.station.status import StationState
 from gonogo.testing import fake_frame, write_fake_bundle
 from tiny_bundle import make_bundle, make_parts
 

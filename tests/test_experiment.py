@@ -460,6 +460,11 @@ def test_other_data_and_other_folders_are_refused(data: StudyData, plates: Path,
     changed = _read_as(replace(other, samples=tuple(turned)), tmp_path / "turned", plates)
     with pytest.raises(InputError, match="holds a study of other data"):
         Study.open(tmp_path / "study", changed)
+    newer = tmp_path / "study" / "study.json"
+    newer.write_text(newer.read_text("utf-8").replace('"format": 1', '"format": 2'))
+    with pytest.raises(InputError, match="expected format 1, found 2"):
+        Study.open(tmp_path / "study", data)
+    newer.write_text(newer.read_text("utf-8").replace('"format": 2', '"format": 1'))
     (tmp_path / "full").mkdir()
     (tmp_path / "full/notes.txt").write_text("mine")
     with pytest.raises(InputError, match="found other files in it"):

@@ -45,11 +45,25 @@ from gonogo.ledger import (
     publish_anchor,
     read_anchors,
     retain,
+    retention,
+    store,
     tables,
     verify,
     worst_state,
 )
+from gonogo.ledger.anchors import Anchor
+from gonogo.ledger.cursors import (
+    Cursor,
+    cursor_path,
+    expect_publishing,
+    read_cursor,
+    unpublished_after,
+    write_cursor,
+)
+from gonogo.ledger.forwarded import Mark, expect_forwarding, mark_path, read_mark, write_mark
 from gonogo.ledger.records import row_hash
+from gonogo.ledger.sampling import find_schedule, sampled_parts, schedule_sample
+from gonogo.ledger.verifying import RowChecks
 from gonogo.schema import Frame, Label, State
 from ledger_timing import fill, measure
 from tampering import survey
@@ -223,6 +237,10 @@ def test_a_row_never_names_a_frame_that_is_not_stored(ledger: Ledger) -> None:
 def test_an_action_about_a_row_that_is_not_there_is_refused(ledger: Ledger) -> None:
     with pytest.raises(LedgerError, match="found row 9"):
         ledger.append_action(Action(action="label", who="anna", about=9))
+    last = ledger.append_action(Action(action="label", who="anna"))
+    with pytest.raises(LedgerError, match=f"found row {last.seq + 1}"):
+        ledger.append_action(Action(action="label", who="anna", about=last.seq + 1))
+    assert ledger.append_action(Action(action="label", who="anna", about=last.seq)).seq == last.seq + 1
 
 
 def test_ordinary_sql_can_neither_change_nor_delete_nor_slip_in_a_row(filled: Path) -> None:
@@ -393,6 +411,22 @@ def test_rows_can_be_read_on_from_any_number(large: Ledger) -> None:
     assert list(large.rows(after=2000)) == everything[2000:]
     assert list(large.rows(after=10, before=1500)) == everything[10:1499]
     assert list(large.rows(before=1500, newest_first=True, limit=1200)) == everything[298:1499][::-1][:1200]
+
+
+@pytest.mark.parametrize("limit", [None, 0, 1, 6, 7, 8, 14, 20])
+def test_pages_join_without_a_gap_or_a_double(filled: Path, limit: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Ledger.open(filled) as ledger:
+        everything = list(ledger.rows())
+        monkeypatch.setattr(store, "_PAGE", 7)
+        assert list(ledger.rows(limit=limit)) == everything[:limit]
+        assert list(ledger.rows(limit=limit, newest_first=True)) == everything[::-1][:limit]
+        assert list(ledger.rows(after=3, before=20, limit=limit)) == everything[3:19][:limit]
+        assert list(ledger.rows(after=3, before=20, limit=limit, newest_first=True)) == everything[3:19][::-1][:limit]
+        assert [row.seq for row in ledger.stored(after=5, limit=8)] == list(range(6, 14))
+        assert [row.seq for row in ledger.actions(newest_first=True, limit=1)] == [everything[-1].seq]
+        assert [row.seq for row in ledger.actions(before=everything[-1].seq)] == [everything[-2].seq]
+        assert [row.seq for row in ledger.actions(after=everything[-2].seq)] == [everything[-1].seq]
+        assert [row.seq for row in ledger.verdicts(after=4, before=7)] == [5, 6]
 
 
 def test_only_the_last_review_of_a_part_counts_and_it_can_be_taken_back(ledger: Ledger) -> None:
@@ -689,6 +723,148 @@ def test_a_frame_named_by_a_new_row_while_retention_runs_stays(filled: Path, mon
         monkeypatch.setattr(ledger, "append_tombstone", meanwhile)
         assert retain(ledger, Policy(keep_days=1), who="anna", now=later(2)).deleted == 31
         assert ledger.frames.holds(frame)
+
+
+def test_frames_go_in_batches_each_behind_its_tombstone(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "_BATCH", 10)
+    with Ledger.open(filled) as ledger:
+        sizes = {path.name: path.stat().st_size for path in ledger.frames.files()}
+        for number in range(23):
+            stray = ledger.frames.put(f"nobody's frame {number}".encode())
+            sizes[stray] = ledger.frames.path(stray).stat().st_size
+            os.utime(ledger.frames.path(stray), (0, 0))
+        before = {path.name for path in ledger.frames.files()}
+        dry = retain(ledger, Policy(keep_days=1), who="anna", now=later(2), dry_run=True)
+        done = retain(ledger, Policy(keep_days=1, keep_bad=False), who="anna", now=later(2))
+        gone = before - {path.name for path in ledger.frames.files()}
+        tombstones = [row.record for row in ledger.rows(kind=RowKind.TOMBSTONE)]
+    assert done == dry
+    assert (done.deleted, done.freed_bytes, done.kept) == (32 + 23, sum(sizes[name] for name in gone), 8)
+    assert [len(each.frames_sha256) for each in tombstones] == [10, 10, 10, 2]  # type: ignore[union-attr]
+    assert {(each.who, each.policy) for each in tombstones} == {("anna", "keep 1 days")}  # type: ignore[union-attr]
+    assert str(Policy(keep_days=2.5, keep_bad=True)) == "keep 2.5 days, keep bad parts"
+
+
+def test_frames_that_a_centre_or_a_destination_still_needs_stay(filled: Path) -> None:
+    def kept_and_waiting() -> tuple[int, int]:
+        found = retain(ledger, Policy(keep_days=1), who="anna", now=later(2))
+        return found.kept, found.unforwarded
+
+    with Ledger.open(filled) as ledger:
+        expect_forwarding(filled)
+        expect_publishing(filled, "left", {"erp": True, "mail": False})
+        assert kept_and_waiting() == (40, 32)
+        write_mark(filled, Mark(seq=21))  # rows 2 to 21, of which three wait for a person
+        expect_forwarding(filled)
+        assert read_mark(filled) == Mark(seq=21), "it is not begun anew"
+        assert kept_and_waiting() == (40, 32), "the destination has none yet"
+        write_cursor(cursor_path(filled, "left", "erp"), Cursor(seq=11, pictures=True))
+        assert unpublished_after(filled) == 11
+        assert kept_and_waiting() == (40 - 10, 32 - 10)
+        write_cursor(cursor_path(filled, "left", "erp"), Cursor(seq=30, pictures=True))
+        assert kept_and_waiting() == (40 - 17, 32 - 17), "now the centre has fewer rows"
+        expect_publishing(filled, "left", {"mail": False})
+        assert (unpublished_after(filled), read_cursor(cursor_path(filled, "left", "mail"))) == (None, None)
+        write_mark(filled, Mark(seq=99))
+        assert kept_and_waiting() == (8, 0)
+    assert verify(filled, frames=True) == []
+
+
+def test_a_cursor_or_a_mark_that_cannot_be_read_stops_retention(filled: Path) -> None:
+    with Ledger.open(filled) as ledger:
+        expect_publishing(filled, "left", {"erp": True})
+        cursor_path(filled, "left", "erp").write_text("{}{")
+        with pytest.raises(LedgerError, match="how far a destination"):
+            retain(ledger, Policy(keep_days=1), who="anna", now=later(2))
+        cursor_path(filled, "left", "erp").unlink()
+        mark_path(filled).write_text('{"seq": -1}')
+        with pytest.raises(LedgerError, match="the mark of a forwarded ledger"):
+            retain(ledger, Policy(keep_days=1), who="anna", now=later(2))
+        assert len(stored(ledger)) == 40
+    for days in (0.99, 100_000, float("nan")):
+        with pytest.raises(InputError, match="keep_days"):
+            Policy(keep_days=days)
+
+
+# Samples
+
+
+def test_a_sample_is_drawn_by_the_hashes_of_judged_parts_and_ends_at_its_size(path: Path) -> None:
+    with Ledger.open(path) as ledger:
+        for name, one_in, parts, most_bad in (("a", 0, 1, 0.1), ("a", 1, 0, 0.1), ("a", 1, 1, 0.0), ("a", 1, 1, 1.0)):
+            with pytest.raises(InputError, match="sample a: expected one part in at least 1"):
+                schedule_sample(ledger, name, one_in=one_in, parts=parts, most_bad=most_bad, who="anna")
+        ledger.append_verdict(record("before", State.REVIEW, views=(), score=None))
+        every = schedule_sample(ledger, "every", one_in=1, parts=1000, most_bad=0.1, who="anna")
+        third = schedule_sample(ledger, "third", one_in=3, parts=4, most_bad=0.2, who="anna")
+        for number in range(40):
+            state = State.FAULT if number % 5 == 0 else State.REVIEW
+            sha256 = ("a" if number % 2 else "b") * 64
+            row = ledger.append_verdict(record(str(number), state, views=(), score=None, bundle_sha256=sha256))
+            if number == 7:
+                ledger.append_action(Action(action="challenge", who="line", about=row.seq))
+        judged = [
+            row
+            for row in ledger.verdicts(after=every.row)
+            if row.record.state is not State.FAULT and row.record.trigger_id != "7"
+        ]
+        assert len(judged) == 31
+        assert list(sampled_parts(ledger, every)) == judged
+        only_a = list(sampled_parts(ledger, every, bundles={"a" * 64}))
+        assert only_a == [row for row in judged if row.record.bundle_sha256 == "a" * 64]
+        numbers = [int(hashlib.sha256(f"{third.row_sha256}\n{row.sha256}".encode()).hexdigest(), 16) for row in judged]
+        by_hand = [row for row, number in zip(judged, numbers, strict=True) if number % 3 == 0]
+        assert list(sampled_parts(ledger, third)) == by_hand[:4]
+        assert find_schedule(ledger, "third") == third
+        assert (third.one_in, third.parts, third.most_bad, third.row) == (3, 4, 0.2, every.row + 1)
+        with pytest.raises(InputError, match=r"expected one of the samples in .* \(every, third\)"):
+            find_schedule(ledger, "none")
+        with pytest.raises(InputError, match="this name already"):
+            schedule_sample(ledger, "every", one_in=1, parts=1, most_bad=0.1, who="anna")
+
+
+def test_a_schedule_that_lacks_a_number_is_named_by_its_row(filled: Path) -> None:
+    with Ledger.open(filled) as ledger:
+        row = ledger.append_action(Action(action="sample_scheduled", who="anna", details={"name": "odd", "one_in": 2}))
+        with pytest.raises(InputError, match=rf"row {row.seq}: not the schedule of a sample \('parts'\)"):
+            find_schedule(ledger, "odd")
+
+
+# Checking rows of any database
+
+
+def test_rows_are_checked_one_after_the_other_whatever_they_hold(filled: Path) -> None:
+    with Ledger.open(filled) as ledger:
+        rows = [
+            (row.seq, row.kind, row.body.encode(), row.previous, row.sha256) for row in ledger.stored(after=0, limit=99)
+        ]
+        other = Anchor(seq=3, sha256="0" * 64, at=NOON)
+
+    def found(*chosen: tuple[int, str, bytes, str, str], anchors: tuple[Anchor, ...] = ()) -> list[tuple[Flaw, int]]:
+        checks = RowChecks(anchors)
+        for row in chosen:
+            checks.check_row(*row)
+        checks.check_anchors()
+        return [(each.flaw, each.seq or 0) for each in checks.findings]
+
+    assert found(*rows) == []
+    assert found(*rows[:5], *rows[7:9]) == [(Flaw.MISSING, 8)]
+    assert found(*rows[1:3]) == [(Flaw.MISSING, 2)]
+    assert found(*rows[:4], anchors=(other,)) == [(Flaw.ANCHOR, 3)]
+    assert found(*rows[:2], anchors=(other,)) == [(Flaw.MISSING, 3)]
+    assert found(*rows[:3], anchors=(other.model_copy(update={"sha256": rows[2][4]}),)) == []
+    seq, kind, body, previous, digest = rows[1]
+    assert found(rows[0], (seq, kind, body + b" ", previous, digest)) == [(Flaw.EDITED, 2)]
+    assert found(rows[0], (seq, kind, body, "x", row_hash("x", seq, kind, body))) == [
+        (Flaw.EDITED, 2), (Flaw.BROKEN, 2),
+    ]  # fmt: skip
+    elsewhere = "1" * 64
+    assert found(rows[0], (seq, kind, body, elsewhere, row_hash(elsewhere, seq, kind, body))) == [(Flaw.BROKEN, 2)]
+    opening = rows[0][1:3]
+    assert found(rows[0], (2, *opening, previous, row_hash(previous, 2, *opening))) == [(Flaw.MALFORMED, 2)]
+    start = rows[0][3]
+    assert found((1, kind, body, start, row_hash(start, 1, kind, body))) == [(Flaw.MALFORMED, 1)]
+    assert found(rows[0], (2, kind, b"{}", previous, row_hash(previous, 2, kind, b"{}"))) == [(Flaw.MALFORMED, 2)]
 
 
 # Export and commands

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -69,6 +73,27 @@ def test_a_migration_that_fails_leaves_the_ledger_as_it_was(
         Ledger.open(old)
     assert _number(old) == 1
     assert verify(old) == []
+
+
+def _killed_before_it_commits(path: Path) -> None:
+    class Dying(apsw.Connection):
+        def pragma(self, name: str, *value: Any) -> Any:
+            if value:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().pragma(name)
+
+    formats.migrate(Dying(str(path)))
+
+
+def test_a_process_that_is_killed_in_a_migration_leaves_the_ledger_as_it_was(old: Path, newer: None) -> None:
+    before = _rows(old)
+    process = multiprocessing.get_context("fork").Process(target=_killed_before_it_commits, args=(old,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert (_number(old), _rows(old), verify(old)) == (1, before, [])
+    Ledger.open(old).close()
+    assert (_number(old), _rows(old), verify(old)) == (2, before, [])
 
 
 def test_a_ledger_of_a_newer_format_is_refused(old: Path) -> None:

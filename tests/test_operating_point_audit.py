@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gonogo.errors import InputError
-from gonogo.operating_point import AuditTest, bad_among_accepted
+from gonogo.operating_point import AuditTest, bad_among_accepted, confidence_sequence
 from guarantee.simulate import simulate_audits
 
 
@@ -76,6 +77,31 @@ def test_a_leak_that_starts_late_is_not_hidden_by_a_good_past() -> None:
     assert np.median(trial.until_alarm_late) < 120
 
 
+@pytest.mark.parametrize(("rate", "around"), [(0.02, 0.01), (0.3, 0.01), (0.5, 0.5)])
+def test_a_confidence_sequence_ever_misses_the_rate_no_more_often_than_it_says(rate: float, around: float) -> None:
+    """Exact: the probabilities of all paths that have not yet left the bounds, part by part."""
+    delta, kept = 0.2, np.array([1.0])
+    for parts in range(1, 13):
+        kept = np.append(kept, 0.0) * (1.0 - rate) + np.insert(kept, 0, 0.0) * rate
+        for errors in np.flatnonzero(kept).tolist():
+            low, high = confidence_sequence(errors, parts, delta=delta, around=around)
+            kept[errors] *= low <= rate <= high
+
+    assert 1.0 - kept.sum() <= delta
+
+
+def test_a_confidence_sequence_holds_the_rate_seen_and_rises_with_the_errors() -> None:
+    bounds = [confidence_sequence(errors, 50, delta=0.05, around=0.02) for errors in range(0, 51, 5)]
+
+    assert bounds == sorted(bounds)
+    assert all(low < share / 10 < high for share, (low, high) in enumerate(bounds[1:-1], 1))
+    assert bounds[0][0] == 0.0
+    assert bounds[-1][1] == 1.0
+    assert confidence_sequence(0, 0, delta=0.05, around=0.02) == (0.0, 1.0)
+    narrow = confidence_sequence(40, 2000, delta=0.05, around=0.02)
+    assert 0.01 < narrow[0] < 0.02 < narrow[1] < 0.035
+
+
 def test_a_test_goes_on_where_it_was_stored() -> None:
     test = audited(AuditTest(promised_rate=0.02, confidence=0.99), [False, True, False])
     restored = AuditTest.from_json(json.loads(json.dumps(test.to_json())))
@@ -111,10 +137,66 @@ def test_a_damaged_state_is_refused(key: str, value: object) -> None:
 
 
 def test_a_promise_that_is_no_share_is_refused() -> None:
-    with pytest.raises(InputError, match="promised_rate"):
-        AuditTest(promised_rate=1.0)
+    for rate in (0.0, 1.0):
+        with pytest.raises(InputError, match="promised_rate"):
+            AuditTest(promised_rate=rate)
+        with pytest.raises(InputError, match="confidence"):
+            AuditTest(promised_rate=0.01, confidence=rate)
 
 
 def test_an_escape_bound_becomes_a_share_of_accepted_parts() -> None:
     # Of 1000 parts 50 are bad; at most 5 % of those escape: 2.5 among 900 accepted.
     assert bad_among_accepted(max_escape=0.05, bad_share=0.05, accepted_share=0.9) == pytest.approx(2.5 / 900)
+
+
+@pytest.mark.parametrize("history", [[], [False] * 40, [True, False, True], [True] * 6])
+def test_at_the_promised_rate_an_audit_changes_the_evidence_neither_way_on_average(history: list[bool]) -> None:
+    for rate in (0.001, 0.03, 0.4):
+        test = audited(AuditTest(promised_rate=rate), history)
+        after = rate * test.update(bad=True).e_value + (1.0 - rate) * test.update(bad=False).e_value
+
+        assert after == pytest.approx(test.e_value, rel=1e-9)
+        better = rate / 2
+        kept = better * test.update(bad=True).e_value + (1.0 - better) * test.update(bad=False).e_value
+        assert kept < test.e_value
+
+
+def test_half_of_what_is_bet_goes_on_ten_times_the_promised_odds_and_the_rest_on_twice_and_four_times() -> None:
+    rate = 0.02
+    bet = 1.0 - 1.0 / (1.0 + math.log(2.0))  # the reserve after one audit is 1 / (1 + ln 2)
+    expected = []
+    for share, multiple in ((0.25, 2.0), (0.25, 4.0), (0.5, 10.0)):
+        odds = multiple * rate / (1.0 - rate)
+        expected.append(share * bet * odds / (1.0 + odds) / rate)
+    test = AuditTest(promised_rate=rate).update(bad=True)
+
+    assert test.capital == pytest.approx(expected, rel=1e-12)
+    assert test.e_value == pytest.approx(sum(expected) + 1.0 - bet, rel=1e-12)
+    assert (test.audits, test.bad, test.peak) == (1, 1, test.e_value)
+
+
+def test_the_alarm_comes_when_the_evidence_reaches_one_over_the_risk() -> None:
+    record = {**AuditTest(promised_rate=0.01, confidence=0.75).to_json(), "audits": 1}
+
+    assert AuditTest.from_json({**record, "peak": 4.0}).alarm
+    assert not AuditTest.from_json({**record, "peak": 3.999}).alarm
+
+
+def test_a_state_at_its_limits_is_read() -> None:
+    test = audited(AuditTest(promised_rate=0.3), [True] * 2)
+    record = {**test.to_json(), "peak": test.e_value}
+
+    assert AuditTest.from_json(record).bad == 2
+    with pytest.raises(InputError, match="at most as many bad parts as audits"):
+        AuditTest.from_json({**record, "bad": 3})
+    with pytest.raises(InputError, match="peak of at least"):
+        AuditTest.from_json({**record, "peak": test.e_value * (1.0 - 1e-6)})
+
+
+def test_every_part_may_be_bad_or_accepted_and_more_than_all_are_never_bad() -> None:
+    assert bad_among_accepted(max_escape=1.0, bad_share=1.0, accepted_share=1.0) == 1.0
+    assert bad_among_accepted(max_escape=0.5, bad_share=0.5, accepted_share=0.1) == 1.0
+    for name in ("max_escape", "bad_share", "accepted_share"):
+        for value in (0.0, 1.01):
+            with pytest.raises(InputError, match=name):
+                bad_among_accepted(**{"max_escape": 0.5, "bad_share": 0.5, "accepted_share": 0.5, name: value})

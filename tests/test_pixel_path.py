@@ -20,12 +20,12 @@ from gonogo.dataset import Dataset, Split
 from gonogo.images import Photograph
 from gonogo.inspector import Inspector
 from gonogo.ledger import Ledger, Where
+from gonogo.line.messages import Answer, Cause, Trigger
 from gonogo.operating_point import Promise
 from gonogo.replay import Rejudged, replay_ledger
 from gonogo.schema import Box, Frame, Label, Located, State
 from gonogo.server.workspace import Workspace
 from gonogo.station.judging import Station
-from gonogo.station.messages import Answer, Cause, Trigger
 from gonogo.station.settings import parse_settings
 from gonogo.station.worker import build_station
 from label_kit import upload

@@ -17,6 +17,7 @@ from gonogo.capture import HealthLimits
 from gonogo.cli import app
 from gonogo.errors import InputError
 from gonogo.ledger import Action, Ledger, Row, VerdictRecord, Where
+from gonogo.line.state import Health
 from gonogo.schema import Frame, State
 from gonogo.station import Answer, CameraParts, Cause, ModelSlot, Station, StationSettings, Trigger, parse_settings
 from gonogo.station.challenge import CHALLENGE
@@ -27,7 +28,7 @@ from gonogo.station.models import LoadedBundle
 from gonogo.station.publishing import snapshot
 from gonogo.station.shift_page import write_shift_page
 from gonogo.station.shift_report import gather
-from gonogo.station.status import Health, StationState
+from gonogo.station.status import StationState
 from gonogo.station.worker import build_station, report_of
 from gonogo.testing import FakeCamera, fake_frame, fake_model, write_fake_bundle
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,16 @@ from gonogo.drift import read_reference as read_drift
 from gonogo.errors import InputError, UnfitError
 from gonogo.evaluate import Evaluation, auroc, auroc_interval
 from gonogo.inspector import Inspector
-from gonogo.operating_point import Promise, certified_point, describe_point, losses, rate_by_counts
+from gonogo.operating_point import (
+    Costs,
+    Promise,
+    certified_point,
+    describe_point,
+    losses,
+    missing_for_default,
+    rate_by_counts,
+)
+from gonogo.operating_point.rule import make_claim
 from gonogo.report import phrases
 from gonogo.schema import Label, OperatingPoint, Prediction, State
 from gonogo.workflow import TrainingOptions
@@ -80,6 +89,41 @@ def test_a_rate_by_counts_is_said_as_plainly_as_a_refusal() -> None:
     assert "No limit was requested" in escape
     assert "5 % requires 14 more bad parts" in escape
     assert "No limit was requested" not in overkill
+
+
+def test_limits_that_are_asked_for_are_kept_and_the_rest_follow_from_the_counts() -> None:
+    assert Promise(max_escape=0.01).limits(good_parts=45, bad_parts=45) == (0.01, 0.0645)
+    assert Promise(max_overkill=0.01).limits(good_parts=45, bad_parts=45) == (0.0645, 0.01)
+    assert Promise(joint=True).limits(good_parts=59, bad_parts=100) == (rate_by_counts(59, 0.025), 0.05)[::-1]
+    assert Promise(confidence=0.9).limits(good_parts=45, bad_parts=30) == (rate_by_counts(30, 0.1), 0.05)
+    free = Costs(escape=0, overkill=0, review=0)
+    assert Promise(costs=free).limits(good_parts=5, bad_parts=5) == (0.3, 0.3)
+    assert Promise(costs=free, max_escape=0.1, max_overkill=0.2).limits(good_parts=5, bad_parts=5) == (0.1, 0.2)
+    assert rate_by_counts(18, 0.0537) == 0.15, "the largest rate that counts may set"
+
+
+def test_costs_and_ends_of_a_certificate_that_mean_nothing_are_refused() -> None:
+    for wrong in (-0.1, math.inf, math.nan):
+        for name in ("escape", "overkill", "review"):
+            with pytest.raises(InputError, match=f"cost of {name}"):
+                Costs(**{"escape": 1, "overkill": 1, "review": 1, name: wrong})
+    for days in (0.0, -1.0, 1e6, math.inf):
+        with pytest.raises(InputError, match="valid_days"):
+            Promise(valid_days=days)
+    with pytest.raises(InputError, match="valid_parts"):
+        Promise(valid_parts=0)
+    assert Promise(valid_days=None, valid_parts=1).valid_parts == 1
+
+
+def test_how_many_parts_are_missing_for_the_default_is_said_only_of_a_limit_set_by_counts() -> None:
+    def missing(parts: int, rate: float, *, joint: bool = False) -> int:
+        return missing_for_default(make_claim("escape", parts, rate, confidence=0.95, joint=joint), joint=joint)
+
+    assert missing(45, 0.0645) == 14
+    assert missing(45, 0.07) == 0, "asked for"
+    assert missing(59, 0.05) == 0
+    assert missing(45, 0.05) == 0, "not certified"
+    assert missing(45, rate_by_counts(45, 0.025), joint=True) == 72 - 45
 
 
 def judged(good: list[float | None], bad: list[float | None]) -> Evaluation:
@@ -248,6 +292,68 @@ def test_a_vacuous_promise_is_no_loss() -> None:
     assert [loss.about for loss in losses(full, empty)] == ["escape", "overkill"]
     assert all(loss.gone for loss in losses(full, empty))
     assert losses(None, empty) == []
+
+
+def test_each_promise_that_becomes_weaker_is_a_loss_of_its_own() -> None:
+    def point(**options: object) -> OperatingPoint:
+        rng = np.random.default_rng(2)
+        asked = {"max_escape": 0.05, "max_overkill": 0.05, "confidence": 0.95, **options}
+        return certified_point(rng.normal(0, 1, 200), rng.normal(5, 1, 200), **asked)
+
+    def lost(before: OperatingPoint, after: OperatingPoint) -> list[tuple[str, bool, str]]:
+        return [(each.about, each.gone, each.sentence) for each in losses(before, after)]
+
+    assert lost(point(), point()) == lost(point(), point(joint=True)) == []
+    assert lost(point(), point(max_escape=0.04, max_overkill=0.04, confidence=0.99)) == []
+    assert lost(point(), point(max_escape=0.1)) == [
+        ("escape", False, "Now: at most 5 % of bad parts escape. Then: at most 10 %.")
+    ]
+    assert lost(point(), point(max_overkill=0.1)) == [
+        ("overkill", False, "Now: at most 5 % of good parts are rejected. Then: at most 10 %.")
+    ]
+    assert lost(point(), point(confidence=0.9)) == [
+        ("confidence", False, f"Now: at most 5 % of {what}, with 95 % confidence. Then: 90 %.")
+        for what in ("bad parts escape", "good parts are rejected")
+    ]
+    assert lost(point(joint=True), point()) == [
+        ("confidence", False, "Now: both limits hold jointly. Then: separately (pass --joint to keep them joint).")
+    ]
+    for name in ("max_escape", "max_overkill"):
+        half = point(joint=True, **{name: 0.001})
+        assert lost(half, replace(half, joint=False)) == [], "one limit alone is not joint"
+    silent = replace(point(), go_below=-math.inf, no_go_above=math.inf)
+    assert [each[:2] for each in lost(point(), silent)] == [("escape", True), ("overkill", True)]
+
+
+def test_a_point_is_described_by_what_it_promises_and_by_what_is_missing() -> None:
+    def sentences(good: int, bad: int, **options: object) -> tuple[str, str]:
+        rng = np.random.default_rng(2)
+        asked = {"max_escape": 0.05, "max_overkill": 0.05, "confidence": 0.95, **options}
+        return describe_point(certified_point(rng.normal(0, 1, good), rng.normal(5, 1, bad), **asked))
+
+    escape, overkill = sentences(100, 0)
+    assert escape.startswith(
+        "Nothing is known about escapes: the calibrate split has no bad parts. Of independent bad "
+    )
+    assert overkill.startswith("No part is rejected automatically. With --reject: at most 5 % of good parts would")
+    escape, _ = sentences(100, 0, go_without_promise=True)
+    assert escape.startswith("Go without a promise: nothing is known about escapes. Of independent bad parts")
+    escape, _ = sentences(100, 10, go_without_promise=True)
+    assert escape.startswith("Go without a promise: 10 bad calibration parts cannot certify an escape limit. That at ")
+    assert "72 would certify that at most 5 %" not in escape
+    assert "would certify that at most 15 %" in escape
+    assert "23 would certify" in sentences(100, 10, joint=True)[0]
+    rng = np.random.default_rng(2)
+    point = certified_point(
+        rng.normal(0, 1, 100), rng.normal(5, 1, 100), max_escape=0.05, max_overkill=0.05, confidence=0.95
+    )
+    nothing = describe_point(replace(point, go_below=-math.inf, no_go_above=math.inf))
+    assert nothing[0].startswith("No part is passed automatically")
+    assert nothing[1].endswith("Certify an escape limit first.")
+    counted = certified_point(
+        rng.normal(0, 1, 45), rng.normal(5, 1, 100), max_escape=0.05, max_overkill=0.0645, confidence=0.95
+    )
+    assert describe_point(counted)[1].endswith("5 % requires 14 more good parts in the calibrate split.")
 
 
 def test_the_model_card_says_nothing_of_infinite_thresholds(gauge: Path, made: tuple[Path, Dataset]) -> None:

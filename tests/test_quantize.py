@@ -14,6 +14,7 @@ from gonogo import bundle
 from gonogo.anatomy import dissect
 from gonogo.certification import recertify
 from gonogo.cli import app
+from gonogo.cli.quantize import _as_json as as_printed
 from gonogo.dataset import Dataset, Split
 from gonogo.errors import InputError, UnfitError
 from gonogo.evaluate import Agreement, compare_inspectors
@@ -25,7 +26,8 @@ from gonogo.operating_point import Promise, upper_bound
 from gonogo.schema import Label, Prediction, State
 from gonogo.workflow import Allowed, QuantizingOptions, quantize_bundle
 from gonogo.workflow.int8 import drift, to_int8
-from gonogo.workflow.quantizing import require_agreement
+from gonogo.workflow.quantizing import Quantized, require_agreement
+from tests.printed_kit import faults
 
 LENIENT = Allowed(flips=0.05, moves=0.15)
 """The guard sends a tenth of the parts to a person, some of them by a hair's breadth."""
@@ -177,6 +179,12 @@ def test_drift_ignores_what_the_thresholds_absorb_and_nothing_else(rng: np.rando
     assert drift(scores, scores + rng.normal(size=200) * 0.1).mean() == pytest.approx(0.08, abs=0.02)
     assert drift(scores, np.zeros(200) + rng.normal(size=200) * 1e-3).mean() > 1
     assert drift(scores, -scores).mean() > 1
+
+
+def test_what_the_command_prints_fits_its_schema(int8: Inspector) -> None:
+    before, after = [row("p1", State.GO)], [row("p1", State.NO_GO, 2.0)]
+    made = Quantized(bundle=int8.bundle, agreement=agreement(before, after))
+    assert faults("bundle quantize", json.dumps(as_printed(made), allow_nan=False)) == []
 
 
 def test_bf16_is_another_bundle_with_scores_of_its_own(source: Inspector, discs: Dataset, tmp_path: Path) -> None:

@@ -423,7 +423,7 @@ def test_the_commands_tune_a_recipe_and_preview_it(plates: Dataset, tmp_path: Pa
 def test_a_data_set_without_splits_is_cross_validated(plates: Dataset, tmp_path: Path) -> None:
     write_metadata(plates.root, [sample.model_copy(update={"split": None}) for sample in plates.samples])
     recipe = tmp_path / "out" / "plate.toml"
-    tuned = CliRunner().invoke(app, ["tune", str(plates.root), "--out", str(recipe), "--trials", "2"])
+    tuned = CliRunner().invoke(app, ["tune", str(plates.root), "--out", str(recipe), "--trials", "2", "--json"])
     assert tuned.exit_code == 0, tuned.output
     assert "5-fold cross-validation" in tuned.output
     assert "# Unseen (5-fold" in recipe.read_text()

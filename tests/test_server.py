@@ -140,8 +140,10 @@ def test_a_one_time_password_opens_nothing_but_the_change_of_it(door: Door, rout
     assert answer.status_code == 403 or answer.headers["location"] == "/password"
 
 
-def test_only_the_login_and_health_are_public() -> None:
-    assert {route.path for route in ROUTES if not route.roles} == {"/login", "/health"} == PUBLIC_PATHS
+def test_only_the_login_the_probes_and_the_openapi_document_are_public() -> None:
+    probes = {"/health", "/ready", "/v2/health/live", "/v2/health/ready"}
+    assert {route.path for route in ROUTES if not route.roles} == {"/login", "/screen", "/api/openapi.json", *probes}
+    assert {route.path for route in ROUTES if not route.roles} == PUBLIC_PATHS
 
 
 def test_an_app_with_a_route_that_declares_no_roles_does_not_start(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import socket
 import ssl
@@ -391,6 +392,32 @@ def test_half_open_handshakes_end_and_https_is_answered(app: FastAPI, certificat
         with connect(port) as plain:
             plain.sendall(HEAD + b"\r\n")
             assert b"200" not in until_closed(plain)
+
+
+def test_a_wrong_key_over_https_is_refused_and_no_key_is_logged(
+    app: FastAPI,
+    certificate: tuple[Path, Path],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    right = str(app.state.components.accounts.sessions.issue("press", Role.OPERATOR, days=1, created_by="test")[1])
+    wrong = f"{right[:-4]}aaaa"
+    trust = ssl.create_default_context(cafile=str(certificate[0]))
+    with doored(app, tls=tls_context(*certificate)) as (port, _):
+        address = f"https://localhost:{port}"
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):  # a client that trusts nobody
+            httpx.get(f"{address}/api/inspectors", headers={"authorization": f"Bearer {right}"})
+        with httpx.Client(base_url=address, verify=trust) as client:
+            for key, status in ((wrong, 401), (right, 200), ("none", 401)):
+                answer = client.get("/api/inspectors", headers={"authorization": f"Bearer {key}"})
+                assert answer.status_code == status
+                assert right not in answer.text
+                assert wrong not in answer.text
+    said = capfd.readouterr()
+    for text in (caplog.text, said.out, said.err):
+        assert right not in text
+        assert wrong not in text
 
 
 def test_a_certificate_without_its_key_is_refused(certificate: tuple[Path, Path]) -> None:

@@ -84,3 +84,16 @@ def test_a_release_that_cannot_be_verified_is_said(plant: tuple[FastAPI, Release
     place = server.shelf.root / "chip" / "release.json"
     place.write_text(json.dumps({"statement": "{}", "key_id": "0" * 16, "signature": "0" * 128}))
     assert "does not know" in shown(app, "en")
+
+
+def test_a_roll_out_is_shown_with_its_agreement_and_is_not_moved_from_the_page(
+    plant: tuple[FastAPI, ReleaseServer],
+) -> None:
+    app, server = plant
+    assert "/shadow?channel=chip" in shown(app, "en")
+    browser = Browser(app)
+    browser.login(Role.ENGINEER.value)
+    page = str(browser.get("/shadow?channel=chip").text)
+    assert f"Channel chip, release {server.judge().release.sequence}" in page
+    assert "No part judged by both yet" in page
+    assert "/shadow/stop" not in page

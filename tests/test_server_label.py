@@ -259,7 +259,7 @@ def test_kinds_keep_their_order_and_those_in_use_stay(anna: Browser, rng: np.ran
 
 
 def test_keys_are_kept_for_each_person(anna: Browser, berta: Browser) -> None:
-    wanted = {**KEYS, "good": "k", "bad": "l"}
+    wanted = {**KEYS, "good": "k", "bad": "v"}
     assert anna.call("/label/keys", {"keys": wanted}).json()["keys"] == wanted
     assert '"good": "k"' in anna.get("/datasets/part/label").text
     assert '"good": "g"' in berta.get("/datasets/part/label").text

@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from gonogo.ledger import Ledger, verify
+from gonogo.line.messages import Cause
 from gonogo.server import Workspace, messages
 from gonogo.server.access import Role
 from gonogo.server.auth.people import People
@@ -20,7 +21,6 @@ from gonogo.server.auth.throttle import ACCOUNT_FREE, FIRST_BLOCK_S, LONGEST_BLO
 from gonogo.server.components import Components
 from gonogo.server.language import LANGUAGES, RefusedError, choose
 from gonogo.server.responses import CAUSES
-from gonogo.station.messages import Cause
 from server_kit import PASSWORD, WEAK_HASHER, XSS, Browser, Clock, add_person, make_app, text_of
 
 SOURCES = Path(messages.__file__).parent
@@ -361,14 +361,15 @@ def test_the_audit_log_filters_and_turns_pages(app: FastAPI) -> None:
     older = re.search(r'href="(\?[^"]+before=\d+)"', newest)
     assert older is not None
     assert browser.get("/audit" + older[1].replace("&amp;", "&")).text.count("<tr>") == 1 + 61 - 50
-    assert text_of(browser.get("/audit?who=person+1&action=deploy")).count(" deploy ") == 10
+    assert browser.get("/audit?who=person+1&action=deploy").text.count("<code>deploy</code>") == 10
 
 
 @pytest.mark.parametrize(
     ("setting", "accepted", "expected"),
     [
         (None, "de-AT,de;q=0.9", "de"),
-        (None, "fr,en;q=0.5", "en"),
+        (None, "fr-CA,fr;q=0.9,en;q=0.5", "fr"),
+        (None, "it,en;q=0.5", "en"),
         (None, "", "en"),
         ("de", "en", "de"),
         ("xx", "de", "de"),
@@ -406,14 +407,6 @@ def test_every_text_is_translated_and_compiled(language: str) -> None:
     assert {message.id for message in catalog if message.id} == wanted, hint
     assert messages.missing_translations(catalog) == [], hint
     assert messages.catalogue(language).with_suffix(".mo").read_bytes() == messages.compiled(catalog), hint
-
-
-@pytest.mark.parametrize("language", LANGUAGES[1:])
-def test_translations_have_the_placeholders_of_their_texts(language: str) -> None:
-    for message in messages.read_catalogue(language):
-        if message.id:
-            found = set(re.findall(r"%\(\w+\)s", str(message.string)))
-            assert found == set(re.findall(r"%\(\w+\)s", str(message.id))), message.id
 
 
 def test_templates_translate_literal_texts_only() -> None:

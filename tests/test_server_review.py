@@ -234,7 +234,7 @@ def work_done(app: FastAPI) -> None:
 
 def test_a_page_that_was_opened_before_the_kinds_were_known_gets_them_later(app: FastAPI) -> None:
     browser, hold, worker = browse(app), threading.Event(), app.state.components.worker
-    worker.submit("hold", "something else", lambda task: hold.wait(30) or None)
+    worker.submit("hold", "something else", lambda task: bool(hold.wait(30)) and None)
     early = browser.get("/review").text
     assert "data-kinds-later" in early
     assert "data-kind=" not in early

@@ -14,20 +14,19 @@ from fastapi import FastAPI
 
 from gonogo import bundle
 from gonogo.certification import recertify
-from gonogo.dataset import Dataset, Sample, Split, write_metadata
+from gonogo.dataset import Dataset, Split
 from gonogo.evaluate import evaluate
 from gonogo.inspector import Inspector
 from gonogo.ledger import REVIEW, Ledger, Where
 from gonogo.operating_point import Promise
-from gonogo.schema import Label, Prediction, State
+from gonogo.schema import Label, State
 from gonogo.server import Workspace
 from gonogo.server.background_work import Task, Worker
 from gonogo.server.review import BLIND_CHECK
-from gonogo.server.understand.comparing import InspectorComparison, ScorePair, _by_part
 from gonogo.server.understand.mistakes import limits_periods, pareto
 from gonogo.server.understand.tradeoff import make_tradeoff
-from server_kit import XSS, Browser, beat, file_safe, fill, make_app, record, text_of
-from tiny_bundle import BAD_RED, GOOD_RED, make_bundle
+from server_kit import XSS, Browser, beat, fill, make_app, record, text_of
+from tiny_bundle import BAD_RED, GOOD_RED
 
 ASKED = Promise(max_escape=0.1, max_overkill=0.1, guard=None)
 
@@ -208,7 +207,6 @@ def test_an_auditor_reads_everything_and_changes_nothing(app: FastAPI) -> None:
     assert "data-apply" not in browser.get("/understand").text
     body = {"max_escape": 0.15, "max_overkill": 0.15, "bad_share": 0.05}
     assert browser.call("/understand/apply", body).status_code == 403
-    assert browser.call("/understand/compare", {"first": "a", "second": "b"}).status_code == 403
 
 
 def test_parts_on_which_a_person_and_the_verdict_disagree_are_shown(app: FastAPI) -> None:
@@ -268,107 +266,6 @@ def test_the_stations_own_alarms_are_shown(app: FastAPI) -> None:
     assert "the lamp is dark" in text_of(browse(app).get("/understand"))
 
 
-def test_two_bundles_are_compared_on_the_same_reviewed_parts(app: FastAPI) -> None:
-    components = app.state.components
-    space = components.workspace
-    other = space.bundles / "other.inspector"
-    shutil.copytree(space.bundles / "tiny.inspector", other)
-    recertify(Inspector.load(other), Dataset.read(space.datasets / "tiny"), Promise(max_escape=0.3, max_overkill=0.3))
-    for seq in judged(app, State.REVIEW, State.GO)[:6]:
-        review(app, seq, Label.GOOD)
-    browser = browse(app)
-    browser.get("/understand")
-    assert (
-        browser.call("/understand/compare", {"first": "tiny.inspector", "second": "other.inspector"}).status_code == 200
-    )
-    work_done(app)
-    found = components.understanding.comparer.last()
-    assert len(found.pairs) == 6
-    first, second = found.verdicts(second=False), found.verdicts(second=True)
-    assert first.review.count > second.review.count
-    assert first.auroc is None, "all of them are good"
-    shown = text_of(browser.get("/understand"))
-    assert "6 reviewed parts, judged by both" in shown
-    assert "The training pictures of other.inspector are unknown." in shown
-    same = {"first": "tiny.inspector", "second": "tiny.inspector"}
-    assert browser.call("/understand/compare", same).status_code == 422
-    assert browser.call("/understand/compare", {"first": "../x", "second": "tiny.inspector"}).status_code == 422
-
-
-def test_two_bundles_are_compared_on_test_pictures_that_neither_was_made_with(app: FastAPI) -> None:
-    space = app.state.components.workspace
-    other = space.bundles / "other.inspector"
-    shutil.copytree(space.bundles / "tiny.inspector", other)
-    tiny = Dataset.read(space.datasets / "tiny")
-    recertify(Inspector.load(other), tiny, Promise(max_escape=0.3, max_overkill=0.3))
-    test = tiny.split(Split.TEST)
-    snapshot = space.jobs / "0001" / "tiny"  # run 1 made tiny.inspector, let us say also with five of these pictures
-    snapshot.mkdir()
-    (snapshot / "images").symlink_to(tiny.root / "images")
-    shutil.copy(tiny.path(test[7]), tiny.root / "images/again.png")
-    seen = [
-        *(sample.model_copy(update={"split": Split.TRAIN}) for sample in test[:3]),
-        Sample(file_name="images/again.png", split=Split.VAL, label=test[7].label),
-        test[9].model_copy(update={"file_name": "images/gone.png", "split": Split.CALIBRATE}),
-    ]
-    write_metadata(snapshot, [*seen, *test[20:]])
-    browser = browse(app)
-    browser.get("/understand")
-    couple = {"first": "tiny.inspector", "second": "other.inspector", "dataset": "tiny"}
-    assert browser.call("/understand/compare", couple).status_code == 200
-    work_done(app)
-    found = app.state.components.understanding.comparer.last()
-    assert (found.used, found.unknown) == (5, ("other.inspector",))
-    left = [sample.file_name for row, sample in enumerate(test) if row not in (0, 1, 2, 7, 9)]
-    assert [pair.name for pair in found.pairs] == left
-    assert found.verdicts(second=False).auroc == found.verdicts(second=True).auroc, "the same graph"
-    shown = browser.get("/understand").text
-    assert "5 parts were skipped because one of the two inspectors was trained or calibrated on them." in shown
-    assert 'src="/datasets/tiny/picture.jpg?file=images%2F' in shown
-    assert browser.call("/understand/compare", {**couple, "dataset": "none"}).status_code == 422
-
-
-def test_a_part_counts_once_however_many_pictures_show_it() -> None:
-    def pair(part: str, first: State, second: State) -> ScorePair:
-        rows = [
-            Prediction(file="", part=part, label=Label.BAD, defect=None, state=each, score=0.0)
-            for each in (first, second)
-        ]
-        return ScorePair(picture="", name=part, who="", first=rows[0], second=rows[1])
-
-    found = _by_part(
-        [
-            pair("a", State.GO, State.GO),
-            pair("b", State.REVIEW, State.GO),
-            pair("a", State.GO, State.NO_GO),
-        ]
-    )
-    assert [(each.name, each.first.state, each.second.state) for each in found] == [
-        ("a", State.GO, State.NO_GO),
-        ("b", State.REVIEW, State.GO),
-    ]
-
-
-def test_one_bundle_is_better_where_it_is_right_more_often_and_the_chance_is_exact() -> None:
-    def pair(label: Label, first: State, second: State) -> ScorePair:
-        rows = [
-            Prediction(file="", part="", label=label, defect=None, state=each, score=0.0) for each in (first, second)
-        ]
-        return ScorePair(picture="", name="", who="", first=rows[0], second=rows[1])
-
-    pairs = [
-        *[pair(Label.BAD, State.REVIEW, State.NO_GO)] * 4,
-        pair(Label.BAD, State.GO, State.REVIEW),
-        pair(Label.GOOD, State.FAULT, State.GO),
-        pair(Label.GOOD, State.GO, State.NO_GO),
-        pair(Label.GOOD, State.FAULT, State.REVIEW),
-    ]
-    found = InspectorComparison(first=None, second=None, dataset="", pairs=tuple(pairs), gone=0, used=0, unknown=())  # type: ignore[arg-type]
-    assert (found.better, found.worse) == (6, 1)
-    assert found.chance == pytest.approx(2 * (1 + 7) / 2**7)
-    assert [each.first.label for each in found.changes] == [Label.BAD] * 5 + [Label.GOOD] * 3
-
-
 def test_the_history_names_every_limit_and_when_it_was_in_force(app: FastAPI) -> None:
     found = limits_periods(app.state.components.inspectors.in_use(), [])
     assert [period.point.escape.max_rate for period in found] == [0.1, 0.2]
@@ -406,27 +303,10 @@ def test_nothing_that_people_typed_comes_out_as_markup(app: FastAPI, name: str) 
     review(app, seq, Label.BAD, name[:60], who=name)
     components.ledger_pool.act(BLIND_CHECK, name, about=seq, label=Label.BAD, ticket="t", expected="bad")
     components.ledger_pool.act("operating_point", name, bundle=name)
-    root = components.workspace.datasets / "tiny"
-    file = f"images/{file_safe(name)[:60]}.png"
-    shutil.copy(root / "images/test-000.png", root / file)
-    said = {"label": Label.BAD, "defect": name[:60], "labelled_by": name}
-    write_metadata(root, [Sample(file_name=file, **said)])  # type: ignore[arg-type]
-    make_bundle(
-        components.workspace.bundles / "other.inspector", Dataset.read(root)
-    )  # without limits: a changed verdict
-    comparer, decisions = components.understanding.comparer, list(components.review.decisions.standing().values())
-    first, second = (
-        components.inspectors.bundles.open(path) for path in sorted(components.workspace.bundle_paths(), reverse=True)
-    )
-    for dataset in ("", "tiny"):
-        comparer.start(first, second, dataset=dataset, decisions=decisions)
-        while components.worker.busy():
-            threading.Event().wait(0.02)
-        assert len(comparer.last().changes) == 1
-        shown = browse(app).get("/understand").text
-        assert "<script>window.pwned" not in shown
-        assert "<img src=x" not in shown
-        assert "<svg onload" not in shown
+    shown = browse(app).get("/understand").text
+    assert "<script>window.pwned" not in shown
+    assert "<img src=x" not in shown
+    assert "<svg onload" not in shown
 
 
 def test_work_that_fails_says_so_and_the_next_work_is_done() -> None:

@@ -351,3 +351,152 @@ def test_the_commands_make_trust_sign_and_revoke(plain: Path, tmp_path: Path, mo
     assert (ended.code, "passphrase" in ended.err) == (2, True)
     assert kit.run_here(["bundle", "keys", "make", "x", "--out", str(tmp_path / "x")]).code == 2
     assert extras.extra_of("cryptography", "bundle") == "line"
+
+
+# --- the bundle that is signed
+
+
+def test_what_was_changed_after_opening_is_not_used(plain: Path) -> None:
+    opened = bundle.read_bundle(plain)
+    structure, weights = (plain / "classifier.xml").read_bytes(), (plain / "classifier.bin").read_bytes()
+    assert opened.graph("classifier.xml") == (structure, weights)
+    ((file, _, score),) = opened.golden()
+    assert (file, score) == ("golden/good.png", opened.manifest.golden[0].score)
+    (plain / "classifier.bin").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    with pytest.raises(BundleError, match="was changed while the bundle was being opened"):
+        opened.graph("classifier.xml")
+    (plain / "classifier.bin").unlink()
+    with pytest.raises(BundleError, match=r"classifier\.bin: cannot be read"):
+        opened.data("classifier.bin")
+    with pytest.raises(BundleError, match=r"other\.xml is missing"):
+        opened.data("other.xml")
+
+
+def test_a_seal_longer_than_any_is_not_read(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    length = (plain / bundle.SEAL).stat().st_size
+    monkeypatch.setattr(bundle, "_LONGEST_SEAL", length)
+    assert bundle.read_bundle(plain).sha256
+    monkeypatch.setattr(bundle, "_LONGEST_SEAL", length - 1)
+    with pytest.raises(BundleError, match="expected at most 8 GB"):
+        bundle.read_bundle(plain)
+    monkeypatch.setattr(bundle, "_LONGEST_SEAL", length)
+    whole = sum(path.stat().st_size for path in plain.rglob("*") if path.is_file())
+    monkeypatch.setattr(bundle, "_MOST_BYTES", whole)
+    assert bundle.read_bundle(plain).sha256
+    monkeypatch.setattr(bundle, "_MOST_BYTES", whole - 1)
+    with pytest.raises(BundleError, match="the largest file is"):
+        bundle.read_bundle(plain)
+
+
+def test_a_draft_is_a_bundle_of_what_lies_in_the_folder(plain: Path) -> None:
+    whole = bundle.read_bundle(plain)
+    draft = bundle.draft(plain, whole.manifest)
+    assert (draft.sha256, draft.digests, draft.manifest) == (whole.sha256, whole.digests, whole.manifest)
+    (plain / "more").write_bytes(b"x")
+    assert bundle.draft(plain, whole.manifest).sha256 != whole.sha256
+
+
+def test_a_new_operating_point_keeps_the_old_one_with_the_files_that_belonged_to_it(plain: Path) -> None:
+    manifest = bundle.read_bundle(plain).manifest
+    (plain / "evidence.json").write_bytes(b"old evidence")
+    first = bundle.write_manifest(plain, manifest)
+    assert first == bundle.read_bundle(plain)
+    point, golden, picture = first.manifest.operating_point, first.manifest.golden, first.data("golden/good.png")
+    assert point is not None
+    files = {"evidence.json": b"new", "golden/good.png": None, "golden/other.png": picture, "drift.json": b"{}"}
+    other = (golden[0].model_copy(update={"file": "golden/other.png"}),)
+    second = bundle.replace_operating_point(
+        first, replace(point, go_below=-60.0), now="2026-03-01", files=files, golden=other, proven_on={"cpu": "new"}
+    )
+    assert second.manifest.operating_point == replace(point, go_below=-60.0)
+    assert (second.manifest.golden, second.manifest.proven_on) == (other, {"cpu": "new"})
+    assert (second.data("evidence.json"), second.data("drift.json")) == (b"new", b"{}")
+    assert "golden/good.png" not in second.digests
+    (revision,) = second.manifest.revisions
+    assert (revision.replaced, revision.bundle_sha256) == ("2026-03-01", first.sha256)
+    assert (revision.golden, revision.proven_on) == (golden, first.manifest.proven_on)
+    assert revision.files.keys() == {"evidence.json", "golden/good.png"}
+    kept = {name: second.data(place) for name, place in revision.files.items()}
+    assert kept == {"evidence.json": b"old evidence", "golden/good.png": picture}
+    assert revision.files["golden/good.png"] == f"revisions/{first.digests['golden/good.png']}.png"
+
+    third = bundle.replace_operating_point(second, point, now="2026-03-02", files={"evidence.json": b"old evidence"})
+    assert (third.manifest.golden, third.manifest.proven_on) == (other, {"cpu": "new"})
+    assert [each.golden for each in third.manifest.revisions] == [golden, None]
+    assert third.manifest.revisions[1].proven_on is None
+    fourth = bundle.replace_operating_point(
+        third, point, now="2026-03-03", files={"evidence.json": None}, golden=golden
+    )
+    assert fourth.manifest.proven_on == {"cpu": "new"}, "not given: as before"
+    assert fourth.manifest.revisions[2].files["evidence.json"] == revision.files["evidence.json"]
+    assert "evidence.json" not in fourth.digests
+
+
+def test_a_new_recipe_keeps_the_operating_point_only_where_it_is_said(signed: Path) -> None:
+    first = bundle.read_bundle(signed)
+    recipe = first.manifest.recipe.model_copy(update={"size_wh": (64, 64)})
+    kept = bundle.replace_recipe(first, recipe, now="2026-03-01", keep_point=True)
+    assert (kept.manifest.recipe, kept.manifest.operating_point) == (recipe, first.manifest.operating_point)
+    assert (kept.manifest.revisions, kept.signature) == ((), None)
+    moved = bundle.replace_recipe(kept, first.manifest.recipe, now="2026-03-02", keep_point=False)
+    assert (moved.manifest.recipe, moved.manifest.operating_point) == (first.manifest.recipe, None)
+    (revision,) = moved.manifest.revisions
+    assert (revision.replaced, revision.bundle_sha256, revision.golden) == ("2026-03-02", kept.sha256, None)
+    again = bundle.replace_recipe(moved, recipe, now="2026-03-03", keep_point=False)
+    assert again.manifest.revisions == (revision,), "no point, no revision"
+
+
+def test_people_hear_of_a_signature_only_where_one_was_lost(signed: Path, plain: Path, tmp_path: Path) -> None:
+    before = bundle.read_bundle(signed)
+    after = replace(before, signature=None)
+    assert signing.without_signature(before, before) == signing.without_signature(after, after) == ""
+    assert signing.without_signature(before, replace(after, root=tmp_path)).startswith(
+        "The signature of the old bundle"
+    )
+    assert signing.without_signature(before, after).startswith("The signature was removed")
+
+
+def test_half_a_key_pair_is_not_left_behind_and_no_file_is_replaced(house: House, tmp_path: Path) -> None:
+    (tmp_path / "berta.key.pub").write_text("something else")
+    with pytest.raises(InputError, match="Choose another name"):
+        signing.make_key_pair(tmp_path / "berta.key", "berta")
+    assert not (tmp_path / "berta.key").exists()
+    assert (tmp_path / "berta.key.pub").read_text() == "something else"
+    kept = (tmp_path / "anna.key").read_bytes()
+    with pytest.raises(InputError, match="Choose another name"):
+        signing.make_key_pair(tmp_path / "anna.key", "anna")
+    assert (tmp_path / "anna.key").read_bytes() == kept
+    with pytest.raises(InputError, match="name of the key"):
+        signing.make_key_pair(tmp_path / "x.key", "two\nlines")
+    signing.make_key_pair(tmp_path / "new" / "deep.key", "deep")
+    signing.make_key_pair(tmp_path / "new" / "second.key", "second")
+    assert (tmp_path / "new" / "deep.key.pub").stat().st_mode & 0o777 == 0o644
+    with pytest.raises(InputError, match="has no passphrase"):
+        signing.open_signing_key(house.folder / "anna.key", passphrase="one")
+
+
+def test_a_public_key_is_one_line_of_ours(house: House, tmp_path: Path) -> None:
+    line = (house.folder / "anna.key.pub").read_text()
+    read = signing.read_public_key(house.folder / "anna.key.pub")
+    assert (read.key, read.name, read.key_id) == (house.anna.public, "anna", house.anna.key_id)
+    assert len(read.key_id) == 16
+    for wrong in ("", line + line, line.replace("gonogo", "ssh"), line.replace(" anna", ""), line[:30]):
+        (tmp_path / "wrong.pub").write_text(wrong)
+        with pytest.raises(InputError, match="expected a public key"):
+            signing.read_public_key(tmp_path / "wrong.pub")
+    with pytest.raises(InputError, match="cannot be read"):
+        signing.read_public_key(tmp_path / "none.pub")
+    with pytest.raises(InputError, match="cannot be used"):
+        signing.open_signing_key(tmp_path / "none.key")
+
+
+def test_two_people_of_one_name_are_not_trusted_at_once_and_only_one_key_is_revoked(house: House) -> None:
+    (house.folder / "second").mkdir()
+    _, public = signing.make_key_pair(house.folder / "second" / "anna.key", "anna")
+    with pytest.raises(InputError, match="already has a key"):
+        signing.add_key(house.store, signing.read_public_key(public), (Use.BUNDLE,), now=NOW)
+    house.key("berta", Use.BUNDLE, Use.RELEASE)
+    house.revoke("anna")
+    anna, berta = signing.read_trust_store(house.store).keys
+    assert (anna.revoked, anna.why, anna.uses) == (NOW, "laptop stolen", (Use.BUNDLE,))
+    assert (berta.revoked, berta.why, berta.uses, berta.added) == (None, "", (Use.BUNDLE, Use.RELEASE), NOW)

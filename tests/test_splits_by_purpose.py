@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,14 @@ from gonogo.certification import recertify
 from gonogo.certification.shortfall import as_text, fractions_for_escape, shortfalls
 from gonogo.cli import app
 from gonogo.dataset import Dataset, Fractions, Sample, Split, resplit
-from gonogo.dataset.judged import JUDGED, judged_before, record_judged, refuse_redealt
+from gonogo.dataset.judged import (
+    JUDGED,
+    judged_before,
+    judged_unlabelled,
+    record_judged,
+    record_unlabelled,
+    refuse_redealt,
+)
 from gonogo.errors import DatasetError, InputError, UnfitError
 from gonogo.images import encode_png
 from gonogo.inspector import Inspector
@@ -185,3 +193,34 @@ def test_a_damaged_record_of_what_was_judged_is_refused(tmp_path: Path, text: st
     (tmp_path / JUDGED).write_text(text)
     with pytest.raises(DatasetError, match="Restore the file"):
         judged_before(Dataset(root=tmp_path, samples=()))
+
+
+def test_a_picture_that_was_judged_before_it_was_labelled_proves_nothing(plant: tuple[Path, Dataset]) -> None:
+    open_ones = [
+        sample.model_copy(update={"label": None, "defect": None}) if row < 3 else sample
+        for row, sample in enumerate(plant[1].split(Split.CALIBRATE))
+    ]
+    early = [sample.file_name for sample in open_ones[:3]]
+    assert record_unlabelled(plant[1], open_ones)
+    assert judged_unlabelled(plant[1]) == set(early)
+    assert judged_before(plant[1]) == {}, "they are no evidence that could be left out"
+    # Labelled since: refused where it would prove something, and a new split puts it into train.
+    with pytest.raises(DatasetError, match=r"judged before it was labelled.*3 such pictures"):
+        recertify(Inspector.load(plant[0]), plant[1], Promise())
+    samples = [sample.model_copy(update={"group": row}) for row, sample in enumerate(plant[1].samples)]
+    split = resplit(samples, Fractions(), 0, within_lots=False, early=judged_unlabelled(plant[1]))
+    assert {sample.split for sample in split if sample.file_name in early} == {Split.TRAIN}
+    moved = replace(
+        plant[1],
+        samples=tuple(
+            sample.model_copy(update={"split": Split.TRAIN}) if sample.file_name in early else sample
+            for sample in plant[1].samples
+        ),
+    )
+    refuse_redealt(moved)
+
+
+def test_evidence_does_not_leave_by_losing_its_label_and_being_judged_again(plant: tuple[Path, Dataset]) -> None:
+    record_judged(plant[1], (Split.CALIBRATE,))
+    record_unlabelled(plant[1], [sample.model_copy(update={"label": None}) for sample in plant[1].samples[:99]])
+    assert not judged_unlabelled(plant[1]) & judged_before(plant[1]).keys()

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import http.client
+import io
 import json
 import os
 import re
@@ -22,11 +24,15 @@ import pytest
 from typer.testing import CliRunner
 
 from gonogo import images
-from gonogo.capture import Camera, HealthLimits
+from gonogo.capture import Acquired, Camera, HealthLimits
 from gonogo.cli import app
+from gonogo.config import Recipe
 from gonogo.errors import InputError, UnfitError
-from gonogo.ledger import Ledger, Where, verify
-from gonogo.schema import Frame, State, Verdict
+from gonogo.images import Photograph
+from gonogo.ledger import Ledger, View, Where, verify
+from gonogo.line.messages import parse_trigger
+from gonogo.schema import Frame, PartIdentity, State, Verdict
+from gonogo.signing import Signature
 from gonogo.station import (
     ANSWERED_FAULT,
     EXAMPLE,
@@ -45,19 +51,36 @@ from gonogo.station import (
     Step,
     Supervisor,
     Trigger,
+    backlog,
+    outcomes,
     parse_settings,
     read_station_status,
     run_station,
+    trigger_queue,
     worker_command,
 )
 from gonogo.station.answers import HttpPort, LinePort
 from gonogo.station.backlog import Backlog, Owed
+from gonogo.station.cameras import CameraPicture
 from gonogo.station.challenge import ACKNOWLEDGE, CHALLENGE
 from gonogo.station.http import StationServer
-from gonogo.station.ledger_handle import station_lock
+from gonogo.station.ledger_handle import worker_lock
+from gonogo.station.messages import Dying, Housekeep, Ready, WorkerReport, decode_for_worker, encode
+from gonogo.station.metrics import Metrics
+from gonogo.station.models import Swap
+from gonogo.station.outcomes import (
+    Outcome,
+    ledger_cause,
+    record_of,
+    sole_until,
+    stage_times,
+    swap_action,
+    without_space,
+)
 from gonogo.station.shift_report import parse_shifts
-from gonogo.station.triggers import parse_trigger, read_trigger_lines, watch_folder
-from gonogo.station.watchdog import RestartBudget
+from gonogo.station.trigger_queue import TriggerQueue
+from gonogo.station.triggers import read_trigger_lines, watch_folder
+from gonogo.station.watchdog import RestartBudget, WorkerProcess
 from gonogo.testing import FakeCamera, FakePlc, Mishap, fake_frame, fake_model, write_fake_bundle
 from gonogo.testing.station import settings_for, station_bench
 
@@ -161,6 +184,33 @@ def test_no_way_leads_from_inspecting_to_answering_but_through_the_record() -> N
     cycle.to(Step.ACQUIRING)
     with pytest.raises(ValueError, match="expected one of"):
         cycle.to(Step.ANSWERING)
+
+
+def test_a_part_goes_only_the_ways_of_the_table_and_each_step_has_its_time() -> None:
+    ways = {
+        Step.TRIGGERED: (),
+        Step.ACQUIRING: (Step.ACQUIRING,),
+        Step.INSPECTING: (Step.ACQUIRING, Step.INSPECTING),
+        Step.COMMITTING: (Step.COMMITTING,),
+        Step.ANSWERING: (Step.ANSWERING,),
+        Step.ACKNOWLEDGED: (Step.ANSWERING, Step.ACKNOWLEDGED),
+    }
+    for before, way in ways.items():
+        for after in Step:
+            cycle = Cycle()
+            for step in way:
+                cycle.to(step)
+            if after in FOLLOWS[before]:
+                cycle.to(after)
+                assert cycle.step is after
+            else:
+                with pytest.raises(ValueError, match=f"after {before}, found {after}"):
+                    cycle.to(after)
+    clock = iter([10.0, 10.5, 12.0, 15.0])
+    cycle = Cycle(clock=lambda: next(clock))
+    for step in (Step.ACQUIRING, Step.INSPECTING, Step.COMMITTING):
+        cycle.to(step)
+    assert cycle.timings_ms == {"acquiring": 1500.0, "inspecting": 3000.0}
 
 
 def test_an_answer_that_is_no_fault_cannot_exist_without_its_row() -> None:
@@ -339,6 +389,7 @@ def test_a_ledger_that_is_not_the_stations_own_is_a_fault_even_after_a_restart(t
     line.station.close()
     away = tmp_path / "away"
     line.settings.ledger.rename(away)
+    line.station.close()
     again = Line(tmp_path)
     assert (again.judge("B").cause, line.settings.ledger.exists()) == (Cause.LEDGER, False)
     Ledger.open(line.settings.ledger).close()
@@ -353,6 +404,7 @@ def test_a_camera_that_froze_has_not_thawed_because_the_worker_was_started_anew(
     frozen = fake_frame(5)
     line = Line(tmp_path, frames={f"{name}/main": frozen for name in "AB"})
     assert line.judge("A").state is State.GO
+    line.station.close()
     again = Line(tmp_path, frames=line.frames)
     assert again.judge("B").cause is Cause.FROZEN
     assert again.judge("C").state is State.GO
@@ -482,6 +534,7 @@ def test_a_known_bad_part_that_passes_stops_every_go_until_a_person_acknowledges
     assert (held.state, held.cause) == (State.FAULT, Cause.CHALLENGE)
     line.frames["D/main"] = fake_frame(6, bad=True)
     assert line.judge("D").state is State.NO_GO
+    line.station.close()
     again = Line(tmp_path, extra=CHALLENGED, moment=datetime.now(UTC))
     again.station.idle()
     assert again.judge("E").cause is Cause.CHALLENGE
@@ -499,6 +552,7 @@ def test_an_overdue_test_stops_every_go_and_a_passed_one_lets_parts_through_agai
     assert line.judge("A").state is State.GO
     line.moment += timedelta(seconds=4201)
     assert line.judge("B").cause is Cause.CHALLENGE
+    line.station.close()
     again = Line(tmp_path, extra=CHALLENGED, moment=line.moment, frames={"C/main": fake_frame(4, bad=True)})
     again.station.idle()
     assert again.judge("C", part="CHALLENGE-7").state is State.NO_GO
@@ -508,6 +562,7 @@ def test_an_overdue_test_stops_every_go_and_a_passed_one_lets_parts_through_agai
 def test_a_restart_does_not_put_off_the_next_test(tmp_path: Path) -> None:
     line = Line(tmp_path, extra=CHALLENGED, frames={"C/main": fake_frame(4, bad=True)})
     line.judge("C", part="CHALLENGE-7")
+    line.station.close()
     again = Line(tmp_path, extra=CHALLENGED, moment=NOW + timedelta(seconds=4201))
     again.station.idle()
     assert again.judge("A").cause is Cause.CHALLENGE
@@ -678,6 +733,405 @@ def test_the_restart_budget_is_a_sliding_window() -> None:
     assert budget.allows()
 
 
+@dataclass
+class Gate:
+    """A queue of triggers without a worker: what it sends, notes and counts."""
+
+    folder: Path
+    limit: int = 8
+    sent: list[Answer] = field(default_factory=list)
+    notes: list[tuple[str, object]] = field(default_factory=list)
+    faults: int = 0
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics("s1")
+        self.settings = settings_for(self.folder, window_s=60.0, queue=self.limit, stall_s=90.0)
+        self.settings.state_dir.mkdir(exist_ok=True)
+        self.queue = TriggerQueue(
+            self.settings,
+            self.metrics,
+            send=self.sent.append,
+            on_fault=self._fault,
+            note=lambda name, details: self.notes.append((name, details)),
+        )
+
+    def _fault(self) -> None:
+        self.faults += 1
+
+    def come(self, name: str, *, left_s: float = 60.0, **more: object) -> list[Answer]:
+        """A new trigger; what its own reply hears."""
+        heard: list[Answer] = []
+        now_s = time.monotonic()
+        trigger = Trigger(id=name, part=f"part {name}", at=NOW, due_s=now_s + left_s)
+        self.queue.add(trigger, now_s, [heard.append], **{"down": False, **more})  # type: ignore[arg-type]
+        return heard
+
+    def again(self, name: str, **changes: str) -> list[Answer] | None:
+        """The trigger once more: what its reply hears; ``None`` if it is no repeat."""
+        heard: list[Answer] = []
+        trigger = Trigger(id=name, **{"part": f"part {name}", **changes}, at=NOW, due_s=time.monotonic() + 60.0)
+        return heard if self.queue.answer_repeat(trigger, time.monotonic(), [heard.append]) else None
+
+    def verdict(self, name: str, state: State = State.GO, **changes: object) -> Answer:
+        return Answer(**{"trigger_id": name, "state": state, "reason": "seen", "row": 7, **changes})  # type: ignore[arg-type]
+
+    def said(self) -> list[tuple[str, State, Cause | None, bool]]:
+        """What was sent since the last look."""
+        found = [(each.trigger_id, each.state, each.cause, each.repeated) for each in self.sent]
+        self.sent.clear()
+        return found
+
+
+def test_a_part_is_queued_or_answered_at_once_with_the_reason(tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "line", limit=2)
+    for name, options in (("stopped", {"stopped": "belt"}), ("down", {"down": True}), ("a", {}), ("b", {})):
+        gate.come(name, **options)
+    assert gate.said() == [
+        ("stopped", State.FAULT, Cause.LINE_STOPPED, False),
+        ("down", State.FAULT, Cause.PROCESS, False),
+    ]
+    gate.come("c", stopped="belt", down=True)
+    assert gate.said() == [("c", State.FAULT, Cause.OVERRUN, False)]
+    assert (gate.queue.waiting, [each.id for each in gate.queue.waiting_triggers]) == (2, ["a", "b"])
+    assert (gate.metrics.events["overruns"], gate.faults, len(gate.queue.backlog)) == (1, 3, 3)
+    assert (gate.queue.has_unanswered, gate.queue.has_unrecorded, gate.queue.reused) == (True, True, "")
+    assert gate.queue.take().trigger.id == "a"
+    assert gate.queue.waiting == 1
+
+
+def test_windows_close_in_order_each_with_what_went_wrong(tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "line")
+    assert gate.queue.left_s(5.0) == 5.0
+    heard = [gate.come("held", left_s=-2.0), gate.come("waits", left_s=-1.0), gate.come("young", left_s=40.0)]
+    held = gate.queue.take()
+    assert gate.queue.left_s(5.0) == 0.0
+    gate.queue.close_windows(in_hand=held, worker_ready=True)
+    assert [(each.trigger_id, each.cause, each.reason) for each in gate.sent] == [
+        ("held", Cause.LATE, "no verdict within 60 s"),
+        ("waits", Cause.LATE, "still waiting after 60 s"),
+    ]
+    assert [len(each) for each in heard] == [1, 1, 0]
+    assert gate.queue.waiting_triggers[0].id == "young"
+    assert gate.queue.waiting == 1, "a part that was answered is not judged any more"
+    assert gate.queue.left_s(5.0) == 5.0
+    assert 5.0 < gate.queue.left_s(500.0) <= 40.0
+    gate.sent.clear()
+    gate.come("alone", left_s=-1.0)
+    gate.queue.close_windows(in_hand=None, worker_ready=False)
+    assert gate.said() == [], "windows close in the order in which they were opened"
+    gate.queue.judged(gate.queue.take(), gate.verdict("young"), contested=False)
+    gate.queue.close_windows(in_hand=None, worker_ready=False)
+    assert gate.said() == [("young", State.GO, None, False), ("alone", State.FAULT, Cause.PROCESS, False)]
+    gate.queue.judged(held, gate.verdict("held"), contested=False)
+    assert gate.said() == [], "its fault stands"
+
+
+def test_a_verdict_goes_to_the_line_unless_it_is_late_unrecorded_stopped_or_contested(tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "line", limit=20)
+    fault_row = {"state": State.FAULT, "cause": Cause.NO_FRAME}
+    for name, left_s, answer, options, expected in (
+        ("go", 60.0, {}, {}, (State.GO, None)),
+        ("no-go", 60.0, {"state": State.NO_GO}, {}, (State.NO_GO, None)),
+        ("late", -1.0, {}, {}, (State.FAULT, Cause.LATE)),
+        ("late fault", -1.0, fault_row, {}, (State.FAULT, Cause.NO_FRAME)),
+        ("unrecorded", 60.0, {**fault_row, "row": None}, {}, (State.FAULT, Cause.NO_FRAME)),
+        ("stopped", 60.0, {}, {"stopped": "belt"}, (State.FAULT, Cause.LINE_STOPPED)),
+        ("stopped fault", 60.0, fault_row, {"stopped": "belt"}, (State.FAULT, Cause.NO_FRAME)),
+        ("contested", 60.0, {}, {"contested": True}, (State.FAULT, Cause.UNMATCHED)),
+        ("contested fault", 60.0, fault_row, {"contested": True}, (State.FAULT, Cause.NO_FRAME)),
+    ):
+        heard = gate.come(name, left_s=left_s)
+        before = len(gate.queue.backlog)
+        answer = gate.verdict(name, **answer)
+        gate.queue.judged(gate.queue.take(), answer, **{"contested": False, **options})  # type: ignore[arg-type]
+        assert gate.said() == [(name, *expected, False)], name
+        assert [each.state for each in heard] == [expected[0]]
+        owed = (answer.state, answer.cause, answer.row) != (*expected, 7)
+        assert len(gate.queue.backlog) == before + owed, "a fault of the gate's own is recorded later"
+    assert not gate.queue.has_unanswered
+    assert gate.metrics.events["reused_ids"] == 0
+
+
+def test_an_id_that_the_ledger_knows_of_another_part_raises_the_alarm_and_is_not_repeated_as_an_answer(
+    tmp_path: Path,
+) -> None:
+    gate = Gate(tmp_path / "line")
+    gate.come("a")
+    answer = gate.verdict("a", State.FAULT, cause=Cause.REUSED_ID, reason="id a was used in row 3")
+    gate.queue.judged(gate.queue.take(), answer, contested=False)
+    assert gate.said() == [("a", State.FAULT, Cause.REUSED_ID, False)]
+    assert gate.queue.reused.endswith("id a was used in row 3")
+    assert gate.metrics.events["reused_ids"] == 1
+    assert gate.again("a") is None, "the next trigger of this id is judged anew, by the ledger"
+
+
+def test_a_repeat_gets_the_first_answer_and_another_part_of_that_id_gets_a_fault(tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "line")
+    assert gate.again("a") is None
+    gate.come("a")
+    waits = gate.again("a")
+    assert (waits, gate.said(), gate.metrics.events["repeats"]) == ([], [], 1)
+    gate.queue.judged(gate.queue.take(), gate.verdict("a"), contested=False)
+    assert [each.state for each in waits or ()] == [State.GO]
+    assert gate.said() == [("a", State.GO, None, False)]
+    assert [each.repeated for each in gate.again("a") or ()] == [True]
+    assert gate.said() == [("a", State.GO, None, True)]
+    assert (gate.queue.reused, gate.notes, gate.faults) == ("", [], 0)
+
+    assert [each.cause for each in gate.again("a", part="other") or ()] == [Cause.REUSED_ID]
+    assert gate.said() == [("a", State.FAULT, Cause.REUSED_ID, False)]
+    assert "id a was already used: part part a, now other" in gate.queue.reused
+    ((name, details),) = gate.notes
+    assert name == "reused_id"
+    assert details["part"] == "other"  # type: ignore[index]
+    assert gate.metrics.events["reused_ids"] == 1
+    assert len(gate.queue.backlog) == 0, "the first part of that id keeps its verdict"
+
+    first = gate.come("b")
+    gate.again("b", part="other")
+    assert gate.said() == [("b", State.FAULT, Cause.REUSED_ID, False)] * 2
+    assert [each.cause for each in first] == [Cause.REUSED_ID], "two parts in progress: neither may pass"
+    assert (gate.queue.waiting, len(gate.queue.backlog)) == (0, 1)
+    gate.again("b", part="third")
+    assert len(gate.said()) == 1, "the first part was answered already"
+
+
+def test_a_fault_is_recorded_and_its_answer_is_remembered(tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "line")
+    assert gate.queue.next_record() is None
+    gate.come("down", down=True)
+    heard = gate.come("died")
+    gate.queue.died_with(gate.queue.take(), "the worker died")
+    assert (heard, [each[0] for each in gate.said()]) == ([], ["down"]), "its verdict may be on record already"
+    job = gate.queue.next_record()
+    assert job is not None
+    assert (job.trigger.id, job.cause, job.answered) == ("down", Cause.PROCESS, True)
+    failed = gate.verdict("down", state=State.FAULT, cause=Cause.LEDGER, row=None)
+    assert not gate.queue.fault_recorded(failed)
+    job = gate.queue.next_record()
+    assert job is not None
+    assert (job.trigger.id, job.reason, job.answered) == ("died", "the worker died", False)
+    stored = gate.verdict("died", repeated=True)
+    assert gate.queue.fault_recorded(stored)
+    assert gate.said() == [("died", State.GO, None, False)], "the ledger had its verdict"
+    assert [each.state for each in heard] == [State.GO]
+    assert gate.queue.fault_recorded(gate.verdict("down", state=State.FAULT, cause=Cause.PROCESS))
+    assert gate.said() == []
+    assert not gate.queue.has_unrecorded
+    assert gate.queue.next_record() is None
+
+
+def test_a_fault_that_kills_workers_is_set_aside_at_once_or_after_three_kills(tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "line")
+    for name in ("crashes", "killed"):
+        gate.come(name)
+        gate.queue.died_with(gate.queue.take(), "the worker died")
+    gate.queue.recording_killed_worker(crashed=True)
+    assert gate.said() == [("crashes", State.FAULT, Cause.PROCESS, False)]
+    assert [each.repeated for each in gate.again("crashes") or ()] == [True]
+    for _ in range(2):
+        gate.queue.recording_killed_worker(crashed=False)
+        assert len(gate.queue.backlog) == 1
+    gate.sent.clear()
+    gate.queue.recording_killed_worker(crashed=False)
+    assert gate.said() == [("killed", State.FAULT, Cause.PROCESS, False)]
+    assert (len(gate.queue.backlog), gate.queue.backlog.set_aside, gate.queue.has_unanswered) == (0, 2, False)
+    gate.come("answered", down=True)
+    gate.sent.clear()
+    gate.queue.set_aside()
+    assert gate.said() == []
+
+
+def test_a_verdict_that_the_line_did_not_take_in_time_is_a_fault_for_ever(tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "line")
+    for name, answer in (("go", {}), ("fault", {"state": State.FAULT, "cause": Cause.NO_FRAME})):
+        gate.come(name)
+        gate.queue.judged(gate.queue.take(), gate.verdict(name, **answer), contested=False)
+    for name in ("go", "fault", "unknown", "go"):
+        gate.queue.expire(name, "the handshake was over")
+    assert [(each.trigger.id, each.cause, each.answered) for each in gate.queue.backlog] == [("go", Cause.LATE, True)]
+    gate.sent.clear()
+    gate.again("go")
+    gate.again("fault")
+    assert gate.said() == [("go", State.FAULT, Cause.LATE, True), ("fault", State.FAULT, Cause.NO_FRAME, True)]
+
+
+def test_faults_of_an_earlier_run_stay_faults_and_the_oldest_answers_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Gate(tmp_path / "line").come("old", down=True)
+    gate = Gate(tmp_path / "line")
+    assert gate.queue.has_unrecorded
+    assert not gate.queue.has_unanswered
+    assert [each.cause for each in gate.again("old") or ()] == [Cause.PROCESS]
+    monkeypatch.setattr(trigger_queue, "_REMEMBERED", 2)
+    for name in ("a", "b", "c"):
+        gate.come(name)
+        gate.queue.judged(gate.queue.take(), gate.verdict(name), contested=False)
+    assert [gate.again(name) is None for name in ("a", "b", "c")] == [True, False, False]
+
+
+def test_a_full_backlog_is_counted_and_no_part_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "_MOST", 1)
+    gate = Gate(tmp_path / "line")
+    gate.come("a", down=True)
+    gate.come("b", down=True)
+    assert gate.said() == [("a", State.FAULT, Cause.PROCESS, False), ("b", State.FAULT, Cause.PROCESS, False)]
+    assert (len(gate.queue.backlog), gate.queue.backlog.lost) == (1, 1)
+    assert gate.again("b") is None, "of what is not kept nothing is known"
+
+
+# --- what becomes of a judgement
+
+
+def test_a_record_takes_names_from_the_trigger_first_then_from_the_code(tmp_path: Path) -> None:
+    seal_folder = tmp_path / "bundle"
+    seal(seal_folder, "one")
+    model = fake_model(seal_folder)
+    code = PartIdentity(part="P2", lot="L2", product="cap", serial="S2", codes=("one", "two"))
+    judged = Outcome(state=State.REVIEW, reason="seen", cause=None, model=model, product="lid", identity=code)
+    full = Trigger(id="a", part="P1", lot="L1", product="box", at=NOW, due_s=0.0)
+    bare = Trigger(id="a", at=NOW, due_s=0.0)
+
+    def named(trigger: Trigger, outcome: Outcome) -> tuple[object, ...]:
+        found = record_of(trigger, outcome, station="s1", timings_ms={"a": 1.0})
+        return found.part, found.lot, found.product, found.serial, found.codes
+
+    assert named(full, judged) == ("P1", "L1", "box", "S2", ("one", "two"))
+    assert named(bare, judged) == ("P2", "L2", "lid", "S2", ("one", "two"))
+    assert named(bare, replace(judged, product=None)) == ("P2", "L2", "cap", "S2", ("one", "two"))
+    assert named(bare, replace(judged, product=None, identity=None)) == (None, None, None, None, ())
+    assert judged.part_of(full) == "P1"
+    assert judged.part_of(bare) == "P2"
+    assert replace(judged, identity=None).part_of(bare) is None
+    found = record_of(bare, judged, station="s1", timings_ms={"a": 1.0})
+    assert (found.bundle_sha256, found.device, found.bundle) == (model.sha256, model.device, str(model.path))
+    assert (found.go_below, found.no_go_above, found.timings_ms) == (model.go_below, model.no_go_above, {"a": 1.0})
+    nothing = record_of(bare, Outcome(state=State.FAULT, reason="x", cause=Cause.LATE), station="s1", timings_ms={})
+    assert (nothing.bundle_sha256, nothing.device, nothing.cause, nothing.score) == (None, "", "late", None)
+
+
+def test_a_row_about_a_bundle_says_what_was_done_and_who_signed_it(tmp_path: Path) -> None:
+    signature = Signature(key_id="k", signer="anna", signed=NOW, revoked=True)
+    of = settings(tmp_path / "line")
+    for refused, at_start, action in (
+        ("", True, "started"),
+        ("", False, "bundle_swapped"),
+        ("odd", True, "bundle_refused"),
+        ("odd", False, "bundle_refused"),
+    ):
+        found = swap_action(Swap(before="a", after="b", refused=refused), of, at_start=at_start)
+        assert (found.action, found.who, found.details["refused"]) == (action, "s1", refused)
+        assert ("settings_sha256" in found.details) is at_start
+        assert "signed_by" not in found.details
+    signed = swap_action(Swap(before=None, after="b", refused="", signature=signature), of, at_start=False).details
+    assert {name: signed[name] for name in ("before", "after", "signed_by", "key_id", "key_revoked")} == {
+        "before": None, "after": "b", "signed_by": "anna", "key_id": "k", "key_revoked": True,
+    }  # fmt: skip
+
+
+def test_the_slowest_camera_gives_each_stage_and_the_strictest_one_the_moment(tmp_path: Path) -> None:
+    def shot(timings_ms: dict[str, float], sole_until_s: float | None, *, taken: bool = True) -> CameraPicture:
+        picture = Acquired(photograph=Photograph(fake_frame(1)), at=NOW, sole_until_s=sole_until_s)
+        return CameraPicture(
+            trigger_id="a", timeout_s=1.0, came_s=0.0, window_s=1.0, recipe=Recipe(),
+            acquired=picture if taken else None, timings_ms=timings_ms,
+        )  # fmt: skip
+
+    shots = [shot({"wait": 3.0, "read": 1.0}, 5.0), shot({"wait": 2.0, "check": 0.5}, 7.0), shot({}, None)]
+    views = tuple(
+        View(frame_sha256=None, state=State.FAULT, score=None, reason="", name=name, timings_ms=timings)
+        for name, timings in (("one", {"total": 4.0}), ("two", {"total": 5.0}), ("three", {"other": 1.0}))
+    )
+    outcome = Outcome(state=State.FAULT, reason="", cause=Cause.LATE, views=views)
+    assert stage_times(shots, outcome) == {"wait": 3.0, "read": 1.0, "check": 0.5, "judge": 9.0}
+    assert stage_times(shots, replace(outcome, views=views[2:])) == {"wait": 3.0, "read": 1.0, "check": 0.5}
+    assert sole_until(shots) == 7.0
+    assert sole_until([shot({}, 9.0, taken=False), shot({}, None)]) is None
+    assert ledger_cause(OSError(errno.ENOSPC, "full")) is Cause.DISK_FULL
+    assert ledger_cause(OSError(errno.EIO, "broken")) is ledger_cause(None) is Cause.LEDGER
+
+
+def test_the_disk_is_too_full_below_the_limit_and_not_at_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = settings(tmp_path / "line")
+    for free, complaint in ((1_000_000, ""), (999_999, "1 MB of disk space left, 1 MB needed (min_free_mb)")):
+        monkeypatch.setattr(outcomes, "free_bytes", lambda _, free=free: free)
+        assert without_space(of) == complaint
+
+
+# --- the process of the worker
+
+
+class Deaf:
+    """A worker's process that ends as it is told."""
+
+    pid = 4711
+
+    def __init__(self, lines: str = "", code: int = 0, *, hangs: bool = False) -> None:
+        self.stdin, self.stdout = io.StringIO(), io.StringIO(lines)
+        self.code, self.hangs, self.killed = code, hangs, 0
+
+    def kill(self) -> None:
+        self.killed += 1
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.hangs and not self.killed:
+            raise subprocess.TimeoutExpired("worker", timeout or 0.0)
+        return self.code
+
+
+def heard_from(child: Deaf) -> list[object]:
+    heard: list[object] = []
+    over = threading.Event()
+
+    def hear(_: WorkerProcess, message: object) -> None:
+        heard.append(message)
+        if message is None:
+            over.set()
+
+    WorkerProcess(child, hear).start()
+    assert over.wait(60.0)
+    return heard
+
+
+def test_a_worker_is_heard_until_it_ends_and_killed_where_it_cannot_be_trusted() -> None:
+    ready, dying = encode(Ready(report=WorkerReport())), encode(Dying(reason="no camera"))
+    good = Deaf(ready + dying)
+    assert [type(each) for each in heard_from(good)] == [Ready, Dying, type(None)]
+    assert good.killed == 0
+    cut = Deaf(ready + dying[:-1])
+    assert [type(each) for each in heard_from(cut)] == [Ready, type(None)]
+    odd = Deaf('{"version": 1}\n' + ready)
+    assert heard_from(odd) == [None]
+    assert odd.killed == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "crashed", "said"),
+    [
+        (0, False, "exit code 0"),
+        (70, False, "exit code 70"),
+        (1, True, "exit code 1"),
+        (-9, False, "killed by SIGKILL"),
+        (-15, False, "killed by SIGTERM"),
+        (-11, True, "killed by SIGSEGV"),
+    ],
+)
+def test_only_a_worker_that_ended_by_its_own_error_has_crashed(code: int, crashed: bool, said: str) -> None:
+    worker = WorkerProcess(Deaf(code=code), lambda *_: None)
+    assert (worker.crashed, worker.obituary(), worker.pid) == (crashed, said, 4711)
+
+
+def test_a_worker_is_stopped_by_closing_its_jobs_and_killed_only_if_it_does_not_end() -> None:
+    for child, killed in ((Deaf(), 0), (Deaf(hangs=True), 1)):
+        worker = WorkerProcess(child, lambda *_: None)
+        assert worker.send(Housekeep())
+        assert decode_for_worker(child.stdin.getvalue()) == Housekeep()
+        worker.stop(0.1)
+        assert (child.stdin.closed, child.killed) == (True, killed)
+        assert not worker.send(Housekeep()), "it has ended"
+
+
 def test_the_gate_answers_a_used_id_with_another_part_by_a_fault_and_raises_an_alarm(
     tormented: StationSettings,
 ) -> None:
@@ -737,10 +1191,10 @@ def test_a_worker_whose_name_another_station_uses_on_the_ledger_records_nothing(
     line = Line(tmp_path)
     line.station._ledger.forget()
     program = (
-        "import fcntl, sys; file = open(sys.argv[1], 'ab'); fcntl.lockf(file, fcntl.LOCK_EX); "
+        "import fcntl, sys; file = open(sys.argv[1], 'ab'); fcntl.flock(file, fcntl.LOCK_EX); "
         "print('held', flush=True); sys.stdin.read()"
     )
-    lock = str(station_lock(line.settings.ledger, "s1"))
+    lock = str(worker_lock(line.settings.ledger, "s1"))
     with subprocess.Popen(
         [sys.executable, "-c", program, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -991,6 +1445,8 @@ def test_a_whole_station_runs_from_its_settings_with_a_real_bundle(tmp_path: Pat
     assert {path.name for path in (tmp_path / "incoming" / "done").iterdir()} == {"good.png", "bad.png"}
     result = CliRunner().invoke(app, ["station", "status", str(tmp_path / "station.toml")])
     assert "not running since" in result.output
+    result = CliRunner().invoke(app, ["station", "status", str(tmp_path / "station.toml"), "--json"])
+    assert json.loads(result.output)["alive"] is False
     assert os.listdir(tmp_path / "state" / "bundles" / "0")  # noqa: PTH208
 
 

@@ -15,6 +15,7 @@ import pytest
 from gonogo.errors import InputError
 from gonogo.ledger import Ledger, VerdictRecord
 from gonogo.ledger.forwarded import Mark, read_mark
+from gonogo.line.state import Health
 from gonogo.schema import State
 from gonogo.station.checking import CheckFinding, check_station
 from gonogo.station.example import EXAMPLE
@@ -24,7 +25,7 @@ from gonogo.station.messages import WorkerReport
 from gonogo.station.metrics import Metrics
 from gonogo.station.publishing import snapshot
 from gonogo.station.settings import CentreSettings, StationSettings, parse_settings
-from gonogo.station.status import Health, StationState
+from gonogo.station.status import StationState
 from gonogo.testing.postgres import Server
 from gonogo.testing.station import patiently, settings_for
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from gonogo.line.messages import Answer
 from gonogo.schema import State
 from gonogo.station import Cause, Health, Supervisor, Trigger
 from gonogo.station.changeover import Changeover
 from gonogo.station.messages import (
     VERSION,
-    Answer,
     BundleReport,
     Dying,
     ExpectPicture,

@@ -127,6 +127,7 @@ def test_a_record_that_crashes_the_worker_is_not_given_to_the_next_one(tmp_path:
     script = (
         "import sys, os\n"
         "from dataclasses import replace\n"
+        "from gonogo.line.messages import *\n"
         "from gonogo.station.messages import *\n"
         "from gonogo.station.messages import decode_for_worker, encode\n"
         "print(encode(Ready(report=WorkerReport())), end='', flush=True)\n"

@@ -22,10 +22,10 @@ from typer.testing import CliRunner
 from gonogo.cli import app
 from gonogo.errors import InputError
 from gonogo.ledger import Ledger
+from gonogo.line.messages import Trigger, fault
 from gonogo.schema import State
 from gonogo.station import Cause, Health, StationSettings, parse_settings, read_station_status
 from gonogo.station.http import StationServer
-from gonogo.station.messages import Trigger, fault
 from gonogo.station.reject import RejectControl, parse_line
 from gonogo.station.tracking import Carried, LineTotals, Tracker
 from gonogo.station.tracking_settings import Deviation, RejectSettings

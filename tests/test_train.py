@@ -18,7 +18,7 @@ from gonogo.backbone import PACKAGES
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.errors import InputError, ParityError, WeightsError
 from gonogo.evidence.cells import cell_targets
-from gonogo.export import check_parity, export_classifier, export_maps, export_pooled, network_shift
+from gonogo.export import check_parity, export_classifier, frozen_networks, network_shift
 from gonogo.model import (
     ARCHITECTURES,
     IMAGENET,
@@ -248,8 +248,8 @@ def test_flips_brightness_and_blur_change_every_view_but_the_first_and_leave_mas
 
 
 def test_features_come_from_the_cache_the_second_time(source: TrainingSource, tmp_path: Path) -> None:
-    features = FeatureNetwork(load_backbone("resnet18", weights="none", cuts=("layer1",)).eval(), IMAGENET)
-    graph = compile_graph(export_pooled(features, source.size_wh), many=True)
+    frozen = frozen_networks(load_backbone("resnet18", weights="none", cuts=("layer1",)), [IMAGENET])[0]
+    graph = compile_graph(frozen.pooled(source.size_wh), many=True)
     samples = source.dataset.split(Split.VAL)
     options = {"seed": 0, "cache": tmp_path, "identity": "x"}
     first = pooled_features(graph, source, samples, PLAIN, **options)  # type: ignore[arg-type]
@@ -412,8 +412,8 @@ def test_what_only_the_whole_picture_tells_is_added_to_every_cell(rng: np.random
 
 
 def test_cells_are_drawn_from_both_kinds_and_masks_that_mark_nothing_are_refused(source: TrainingSource) -> None:
-    stack = load_backbone("resnet18", weights="none", cuts=("layer1", "layer2")).eval()
-    graph = compile_graph(export_maps(FeatureNetwork(stack, IMAGENET), source.size_wh), many=True)
+    frozen = frozen_networks(load_backbone("resnet18", weights="none", cuts=("layer1", "layer2")), [IMAGENET])[0]
+    graph = compile_graph(frozen.maps(source.size_wh), many=True)
     samples = source.dataset.split(Split.TRAIN)[:16]
     cells = gather_cells(graph, source, samples, PLAIN, seed=0, shift_xy=(0.0, 0.0))
     assert cells.features.shape == (len(cells.view), 64 + 128)

@@ -30,14 +30,26 @@ FRAME_WH = (1280, 960)
 """1.2 megapixels."""
 REDUCTION: Reduction = 2
 """At half of this size, the chip is still larger than the input of the networks."""
-PARTS = 200
 SPLITS = Fractions.parse("30/10/40/20")
-"""About 40 bad parts in calibrate: enough for 10 %."""
-PROMISE = Promise(max_escape=0.1, max_overkill=0.1)
 REFERENCE, FULL_PRECISION, SMALL, CASCADE = "resnet50-int8", "resnet50", "small", "cascade"
 SMALL_FULL_PRECISION = "small-f32"
 ANYTHING = Allowed(flips=1.0, moves=1.0, pointing_loss=1.0, correlation=-1.0)
 """A few hundred parts cannot bound flips, so everything is allowed; the bundle records the counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Making:
+    """How much is made."""
+
+    parts: int
+    max_rate: float
+    """Promised escapes and overkill; a fifth of the parts, the bad ones of calibrate, must be able to prove them."""
+    tuning_s: float
+    """Seconds to look for a region's recipe."""
+    masks: bool
+    """Whether cells are learned from masks, which takes minutes on the 3,584 channels of ResNet-50."""
+    cascade: bool
+    """Whether the two INT8 bundles are also joined to a cascade."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +77,7 @@ def given(folder: Path, dataset: Path) -> Contenders:
     return Contenders(bundles=found, dataset=Dataset.read(dataset))
 
 
-def make(folder: Path, *, workers: int) -> Contenders:
+def make(folder: Path, making: Making, *, workers: int) -> Contenders:
     """Render boards, fit evidence on random features of a ResNet-50 and of a small network, quantize both, join them.
 
     Whatever is in the folder from an earlier call is taken as it is.
@@ -76,21 +88,29 @@ def make(folder: Path, *, workers: int) -> Contenders:
     boards = folder / "boards"
     if not boards.is_dir():
         write_dataset(
-            boards, PARTS, seed=SEED, difficulty=0.0, size_wh=FRAME_WH, mix=MIX, workers=workers, fractions=SPLITS
+            boards,
+            making.parts,
+            seed=SEED,
+            difficulty=0.0,
+            size_wh=FRAME_WH,
+            mix=MIX,
+            workers=workers,
+            fractions=SPLITS,
         )
     dataset = Dataset.read(boards)
     recipe = folder / "chip.toml"
     if not recipe.is_file():
         taught = [sample for sample in dataset.split(Split.TRAIN) if sample.box is not None][:60]
         write_roi_config(
-            recipe, tune(read_examples(dataset, taught, side_px=320), trials=40, side_px=320, limit_s=25).recipe
+            recipe,
+            tune(read_examples(dataset, taught, side_px=320), trials=40, side_px=320, limit_s=making.tuning_s).recipe,
         )
     steps: dict[str, Callable[[Path], object]] = {
-        FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(recipe, "resnet50", 224)),
+        FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(making, recipe, "resnet50", 224)),
         REFERENCE: lambda out: quantize_bundle(
             Inspector.load(folder / f"{FULL_PRECISION}.inspector"), dataset, out, _quantizing()
         ),
-        SMALL_FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(recipe, "resnet18", 160)),
+        SMALL_FULL_PRECISION: lambda out: train_inspector(dataset, out, _training(making, recipe, "resnet18", 160)),
         SMALL: lambda out: quantize_bundle(
             Inspector.load(folder / f"{SMALL_FULL_PRECISION}.inspector"), dataset, out, _quantizing()
         ),
@@ -102,6 +122,8 @@ def make(folder: Path, *, workers: int) -> Contenders:
             CascadeOptions(strange=0.1),
         ),
     }
+    if not making.cascade:
+        del steps[CASCADE]
     bundles, missing = {}, {}
     for name, step in steps.items():
         out = folder / f"{name}.inspector"
@@ -118,14 +140,15 @@ def make(folder: Path, *, workers: int) -> Contenders:
     return Contenders(bundles=bundles, dataset=dataset, missing=missing)
 
 
-def _training(recipe: Path, backbone: str, side: int) -> TrainingOptions:
+def _training(making: Making, recipe: Path, backbone: str, side: int) -> TrainingOptions:
     return TrainingOptions(
         backbone=backbone,
         weights="none",
         size_wh=(side, side),
         roi=str(recipe),
         reduction=REDUCTION,
-        promise=PROMISE,
+        masks=making.masks,
+        promise=Promise(max_escape=making.max_rate, max_overkill=making.max_rate),
     )
 
 

@@ -167,6 +167,11 @@ def _rate(queue: ov.AsyncInferQueue, picture: Frame, seconds: float) -> float:
     return count / (time.perf_counter() - start)
 
 
+def network_input(inspector: Inspector, photograph: Photograph) -> Frame:
+    """Return what the network of an inspector sees of an unpacked picture."""
+    return _picture(inspector, photograph.judged(inspector.recipe))
+
+
 def _picture(inspector: Inspector, frame: Frame) -> Frame:
     region = inspector.roi.locate(frame).region
     assert region is not None, "the benchmark's own frame shows a part"

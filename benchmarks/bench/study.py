@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from bench import making, rivals, stages
 from bench.clock import take_turns
-from bench.making import FRAME_WH, REFERENCE, Contenders
+from bench.making import FRAME_WH, REFERENCE, Contenders, Making
 from bench.records import Benchmark, Row
 from bench.starting import Start, measure_start
 from bench.throughput import PROCESSES, measure_throughput
@@ -34,6 +34,8 @@ from gonogo.synthetic import render_scene
 
 EAGER = "torch eager, Grad-CAM"
 CAREFUL = "torch eager, shortest gradient"
+TABLES = ("judgement", "overhead", "network", "stages", "more", "throughput", "start", "safety")
+"""What is measured, in this order; ``more`` are the tables of a whole run alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +46,26 @@ class Extent:
     seconds: int
     """Seconds per way of judging many pictures, in each round."""
     rounds: int
-    compiled: bool
-    """Whether to measure torch.compile."""
+    making: Making
+    """The bundles, where none are given."""
+    every_table: bool
+    """Whether to measure also what is not kept in the table of runs, torch.compile among it."""
 
 
-QUICK = Extent(repeats=20, seconds=2, rounds=3, compiled=False)
-FULL = Extent(repeats=100, seconds=10, rounds=3, compiled=True)
+QUICK = Extent(
+    repeats=20,
+    seconds=2,
+    rounds=3,
+    making=Making(parts=60, max_rate=0.3, tuning_s=5, masks=False, cascade=False),
+    every_table=False,
+)
+FULL = Extent(
+    repeats=100,
+    seconds=10,
+    rounds=3,
+    making=Making(parts=200, max_rate=0.1, tuning_s=25, masks=True, cascade=True),
+    every_table=True,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +74,8 @@ class Peers:
 
     keras: Path | None = None
     anomalib: Path | None = None
+    installed: Path | None = None
+    """With gonogo installed from its wheel, to time its start there, too."""
 
 
 def run_bench(
@@ -69,6 +87,7 @@ def run_bench(
     photo: Path | None = None,
     peers: Peers | None = None,
     workers: int = 1,
+    only: Collection[str] = TABLES,
 ) -> Benchmark:
     """Measure, and write ``bench.json`` and ``bench.html``; finished tables survive an interruption.
 
@@ -80,6 +99,7 @@ def run_bench(
         photo: The picture that is judged, by every bundle; a rendered board of `FRAME_WH` where omitted.
         peers: Other tools.
         workers: Processes that render.
+        only: Names of the tables to measure.
 
     Raises:
         InputError: ``out`` is a file, only one of ``bundles`` and ``dataset`` is given, or the photo cannot be judged.
@@ -93,14 +113,16 @@ def run_bench(
         raise InputError(f"{out}: expected a folder to write into, found a file. Choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
     if bundles is None or dataset is None:
-        contenders = making.make(out, workers=workers)
+        made = out / f"{extent.making.parts}-parts"  # a quick run's bundles are not taken for a whole one's
+        made.mkdir(exist_ok=True)
+        contenders = making.make(made, extent.making, workers=workers)
     else:
         contenders = making.given(bundles, dataset)
     encoded, shown = (rendered(), "a rendered board") if photo is None else (images.read_bytes(photo), str(photo))
     frame = images.decode(encoded, name=shown)
     bench = _Bench(contenders, extent, peers or Peers(), out, encoded, frame)
     rows: list[Row] = []
-    for table in bench.tables():
+    for table in bench.tables(only):
         rows += table
         found = Benchmark(headlines=bench.headlines(rows), rows=rows, machine=runtime.runtime_environment())
         write_beside(out / "bench.json", json.dumps(found.to_json(), indent=2).encode())
@@ -139,13 +161,26 @@ class _Bench:
         self.judged: dict[str, Evaluation] = {}
         self.start: Start | None = None
 
-    def tables(self) -> Iterator[list[Row]]:
+    def tables(self, only: Collection[str]) -> Iterator[list[Row]]:
         """Yield each table as it is measured."""
+        seconds, rounds = self.extent.seconds, self.extent.rounds
+        bundle, repeats = self.contenders.bundles[REFERENCE], self.extent.repeats
+        steps: dict[str, Callable[[], Iterable[list[Row]]]] = {
+            "judgement": lambda: [self._judgements()],
+            "overhead": lambda: [self._overheads()],
+            "network": lambda: [self._networks()],
+            "stages": lambda: [stages.measure_stages(self.reference, self.encoded, repeats=repeats)],
+            "more": lambda: self._further_tables() if self.extent.every_table else [],
+            "throughput": lambda: [measure_throughput(bundle, self.frame, seconds=seconds, rounds=rounds)],
+            "start": lambda: [self._starts()],
+            "safety": lambda: [self._safety()],
+        }
+        for name in TABLES:
+            if name in only:
+                yield from steps[name]()
+
+    def _further_tables(self) -> Iterator[list[Row]]:
         repeats = self.extent.repeats
-        yield self._judgements()
-        yield self._overheads()
-        yield self._networks()
-        yield stages.measure_stages(self.reference, self.encoded, repeats=repeats)
         yield stages.measure_sizes(self.reference, self.frame, repeats=max(10, repeats // 4))
         yield stages.measure_regions(self.reference, self.frame, repeats=repeats)
         yield stages.measure_batches(self.reference, self.frame, repeats=repeats)
@@ -153,9 +188,6 @@ class _Bench:
         seconds, rounds = self.extent.seconds, self.extent.rounds
         yield stages.measure_streams(self.reference, self.frame, seconds=seconds, rounds=rounds, cores=cores)
         yield self._thread_pools()
-        yield measure_throughput(self.contenders.bundles[REFERENCE], self.frame, seconds=seconds, rounds=rounds)
-        yield self._starts()
-        yield self._safety()
 
     def headlines(self, rows: list[Row]) -> dict[str, float | int | str | None]:
         """Return the figures with limits; ``None`` if not measured yet."""
@@ -219,19 +251,16 @@ class _Bench:
         )
 
     def _overheads(self) -> list[Row]:
-        """From a frame in memory to the verdict; ratio: against the bare compiled network. Cascades have two."""
+        """From an unpacked picture to the verdict; ratio: against the bare compiled network. Cascades have two."""
         rows = []
         for name, inspector in self.inspectors.items():
             if inspector.cascade is not None:
                 continue
-            network = stages.bare_network(inspector)
-            located = inspector.roi.locate(self.frame)
-            assert located.region is not None, "the benchmark's own frame shows a part"
-            picture = images.cut(self.frame, located.region, inspector.recipe.size_wh)
+            network, photograph = stages.bare_network(inspector), stages.unpacked(inspector, self.encoded)
             found = take_turns(
                 {
-                    "whole": partial(inspector.inspect, self.frame),
-                    "network": partial(network, picture),
+                    "whole": partial(inspector.inspect, photograph),
+                    "network": partial(network, stages.network_input(inspector, photograph)),
                 },
                 repeats=2 * self.extent.repeats,
                 description=f"overhead of {name}",
@@ -243,7 +272,7 @@ class _Bench:
     def _networks(self) -> list[Row]:
         """The bare ResNet-50 on a picture that is ready; ratio: how many times faster than torch eager."""
         size_wh = self.reference.recipe.size_wh
-        everything = rivals.networks(rivals.resnet50(), size_wh, compiled=self.extent.compiled)
+        everything = rivals.networks(rivals.resnet50(), size_wh, compiled=self.extent.every_table)
         runs = {name: run for name, run in everything.items() if not isinstance(run, str)}
         runs["OpenVINO, INT8 (bundle)"] = stages.bare_network(self.reference)
         picture = np.random.default_rng(0).integers(0, 256, (size_wh[1], size_wh[0], 3), np.uint8)
@@ -279,22 +308,13 @@ class _Bench:
         with tempfile.TemporaryDirectory() as folder:
             photo = Path(folder) / "frame.jpg"
             photo.write_bytes(self.encoded)
-            self.start = measure_start(self.contenders.bundles[REFERENCE], photo, Path(folder))
-        start = self.start
-        return [
-            Row(
-                table="start",
-                name=name,
-                ratio=seconds / start.bare_s,
-                median_ms=1e3 * seconds,
-                facts={} if rss_mb is None else {"rss_mb": rss_mb},
-            )
-            for name, seconds, rss_mb in (
-                ("a bare script, model cache warm", start.bare_s, start.bare_rss_mb),
-                ("gonogo inspect, model cache warm", start.first_verdict_s, start.rss_mb),
-                ("gonogo inspect, model cache empty", start.first_verdict_cold_s, None),
-            )
-        ]
+            bundle = self.contenders.bundles[REFERENCE]
+            self.start = measure_start(bundle, photo, Path(folder) / "here")
+            rows = self.start.rows()
+            if self.peers.installed is not None:
+                there = measure_start(bundle, photo, Path(folder) / "there", python=self.peers.installed)
+                rows += there.rows(", installed from the wheel")
+        return rows
 
     def _safety(self) -> list[Row]:
         """Return the certified rates of each bundle, and its review rate on the test parts."""
@@ -335,6 +355,8 @@ def fastest_as_safe(rows: list[Row]) -> Row | None:
 
 def _plot(found: Benchmark, table: str) -> Markup:
     measured = sorted((row.ratio, row.name) for row in found.table(table) if row.ratio is not None)
+    if not measured:  # not asked for
+        return Markup("")
     return svg.bars([(name, ratio) for ratio, name in measured], title=f"Times as fast as torch: {table}", unit="x")
 
 

@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from gonogo.station.messages import Answer
+from gonogo.line.messages import Answer
 from gonogo.testing import FakePlc
 from gonogo.testing.station import PATIENCE_S
 
@@ -71,9 +71,9 @@ class StationProcess:
 
 def main() -> None:
     """Run the station on standard input and output; the first line names the worker."""
+    from gonogo.line.state import Health
     from gonogo.station.answers import LinePort, Sender
     from gonogo.station.settings import read_settings
-    from gonogo.station.status import Health
     from gonogo.station.supervisor import Supervisor
     from gonogo.station.triggers import TriggerSource, read_trigger_lines
 

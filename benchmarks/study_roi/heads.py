@@ -12,7 +12,6 @@ from jaxtyping import Float64
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Split
 from gonogo.evaluate import Rate
-from gonogo.export import export_features
 from gonogo.model import LocatorHead
 from gonogo.progress import console
 from gonogo.roi import FIXED_MARGIN, conformal_margin
@@ -138,8 +137,7 @@ class _Bench:
 
     @cached_property
     def _graph(self) -> Graph:
-        features = locator_features(self._options)[0]
-        return compile_graph(export_features(features, input_wh(self._options)), many=True)
+        return compile_graph(locator_features(self._options)[0].joined(input_wh(self._options)), many=True)
 
     @cached_property
     def _test(self) -> Places:

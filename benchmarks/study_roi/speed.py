@@ -66,7 +66,7 @@ def time_regions(recipe: Path | None, options: LocatorOptions, *, repeats: int =
     frame = images.decode(encoded)
     search = make_roi(_quick_recipe() if recipe is None else read_roi_config(recipe))
     classical = time_roi(search, encoded, repeats=repeats)
-    size_wh, features = input_wh(options), locator_features(options)[0]
+    size_wh, features = input_wh(options), locator_features(options)[0].features
     with torch.no_grad():
         channels = features(torch.zeros(1, size_wh[1], size_wh[0], 3, dtype=torch.uint8)).shape[1]
     locator = Locator(

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from gonogo.inspector import Inspector as Inspector
     from gonogo.schema import Verdict as Verdict
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Inspector", "Verdict", "__version__"]
 
 

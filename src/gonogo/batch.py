@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gonogo.config import settings
+from gonogo.devices import own_cores
 from gonogo.errors import InputError
 from gonogo.files import write_beside
 from gonogo.heatmap import overlay
@@ -105,7 +107,7 @@ def judge_files(bundle: Path, jobs: Sequence[BatchJob], *, workers: int) -> Iter
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    cores = sorted(os.sched_getaffinity(0))
+    cores = own_cores()
     spawn = multiprocessing.get_context("spawn")  # forking a process that runs OpenVINO's threads would deadlock
     free: Queue[int] = spawn.Queue()
     for index in range(workers):
@@ -128,7 +130,8 @@ def judge_files(bundle: Path, jobs: Sequence[BatchJob], *, workers: int) -> Iter
 def _pin_to_core(free: Queue[int]) -> None:
     """Pin the process to a free core, and leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.sched_setaffinity(0, {free.get()})
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, {free.get()})
 
 
 @functools.cache

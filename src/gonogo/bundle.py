@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +141,10 @@ def read_bundle(root: str | os.PathLike[str]) -> Bundle:
         data = (root / MANIFEST).read_bytes()
         manifest = Manifest.model_validate_json(data)
     except (ValidationError, OSError) as error:
-        raise BundleError(f"{root / MANIFEST}: not a manifest of format {FORMAT} ({_first(error)}).") from error
+        raise BundleError(
+            f"{root / MANIFEST}: expected a manifest of format {FORMAT}, found another one ({_first(error)}). Use the "
+            "version of gonogo that made the bundle, or a newer one."
+        ) from error
     if hashlib.sha256(data).hexdigest() != digests.get(MANIFEST):
         raise BundleError(f"{root}: {MANIFEST} was changed while the bundle was being opened. Open it again.")
     identity = hashlib.sha256(sealed).hexdigest()
@@ -177,6 +180,7 @@ def replace_operating_point(
     golden: tuple[Golden, ...] | None = None,
     proven_on: Mapping[str, str] | None = None,
     part: PartCertificate | None = None,
+    before_use: Callable[[Bundle], None] | None = None,
 ) -> Bundle:
     """Replace the operating point of a bundle; the graph stays unchanged.
 
@@ -191,6 +195,8 @@ def replace_operating_point(
         golden: Entries of the new golden frames, whose pictures are in ``files``; omit to keep the old ones.
         proven_on: Where their scores were computed, see `gonogo.runtime.runtime_environment`; omit to keep the old.
         part: The cameras that it was certified for; omit for a bundle without cameras.
+        before_use: Called with the sealed revision before it takes the place of the old one, to record or to sign it;
+            what it raises leaves the old one.
     """
     before = bundle.manifest
     old_files = {
@@ -210,7 +216,9 @@ def replace_operating_point(
                 (partial / name).unlink(missing_ok=True)
             else:
                 write_beside(partial / name, data)
-        write_manifest(partial, manifest)
+        sealed = write_manifest(partial, manifest)
+        if before_use is not None:
+            before_use(sealed)
     return read_bundle(bundle.root)
 
 

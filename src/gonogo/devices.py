@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,13 @@ GROUPS = ("AUTO", "HETERO")
 _MEMBER = re.compile(r"([A-Za-z]\w*)(\.\d+)*", re.ASCII)
 _SPREADING = ("MULTI", "BATCH")
 _LONGEST_SHOWN = 60
+
+
+def own_cores() -> list[int]:
+    """Return the numbers of the processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import openvino as ov
@@ -16,7 +17,19 @@ from gonogo.array_types import Float32
 from gonogo.errors import ParityError
 from gonogo.evidence import describe_classifier, measure_shift
 from gonogo.images import crop_resize
-from gonogo.model import FeatureNetwork, Locator, Network, Sightings, mean_vector
+from gonogo.model import (
+    FeatureNetwork,
+    FeatureStack,
+    Locator,
+    Network,
+    Normalisation,
+    OwnStack,
+    Pixels,
+    Sightings,
+    join_maps,
+    mean_vector,
+)
+from gonogo.model.network import normalised
 from gonogo.openvino_import import no_telemetry
 from gonogo.runtime import Graph, Picture
 from gonogo.schema import Box, Frame
@@ -29,33 +42,84 @@ def to_graph(module: nn.Module, size_wh: tuple[int, int]) -> ov.Model:
     """Trace a module that takes uint8 NHWC pictures, and convert it for batches of one picture of a fixed size."""
     width, height = size_wh
     example = torch.randint(0, 256, (1, height, width, 3), dtype=torch.uint8)
-    with no_telemetry(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing fixes the shapes, as intended
-        graph = ov.convert_model(module.eval(), example_input=example, input=[ov.PartialShape([1, height, width, 3])])
+    graph = _convert(module, (example,), [[1, height, width, 3]])
     graph.inputs[0].get_tensor().set_names({"frame"})
     return graph
 
 
-def export_features(features: FeatureNetwork, size_wh: tuple[int, int]) -> ov.Model:
-    """Export the backbone alone, with one output ``features`` of 1 x channels x rows x columns."""
-    graph = to_graph(features, size_wh)
-    graph.outputs[0].get_tensor().set_names({"features"})
-    return graph
+def _convert(module: nn.Module, example: tuple[Tensor, ...], shapes: list[list[int]]) -> ov.Model:
+    with no_telemetry(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing fixes the shapes, as intended
+        return ov.convert_model(module.eval(), example_input=example, input=[ov.PartialShape(each) for each in shapes])
 
 
-def export_pooled(features: FeatureNetwork, size_wh: tuple[int, int]) -> ov.Model:
-    """Export the backbone alone, with one output ``features`` of 1 x channels: the mean over each map."""
-    graph = to_graph(_Pooled(features), size_wh)
-    graph.outputs[0].get_tensor().set_names({"features"})
-    return graph
+class ConvertedStack:
+    """The feature maps of a frozen backbone in OpenVINO: traced and converted once, then copied for every use.
+
+    A stack of torchvision is converted for any size of picture. A user's own network may compute with the size that it
+    was traced at, so it is converted once for each size.
+    """
+
+    def __init__(self, stack: FeatureStack | OwnStack | Pixels) -> None:
+        """Remember the stack, whose weights must not change before its last use here."""
+        self._stack = stack
+        self._models: dict[tuple[int, int] | None, ov.Model] = {}
+
+    def copy(self, size_wh: tuple[int, int]) -> ov.Model:
+        """A graph of a picture, mean and deviation to one map per cut, then the joined maps and their means."""
+        key = size_wh if isinstance(self._stack, OwnStack) else None
+        (width, height), one = size_wh, torch.ones(1, 3, 1, 1)
+        picture = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+        if key not in self._models:
+            shapes = [[1, height, width, 3] if key else [1, -1, -1, 3], [1, 3, 1, 1], [1, 3, 1, 1]]
+            self._models[key] = _convert(_Everything(self._stack), (picture, one, one), shapes)
+        copied = self._models[key].clone()
+        copied.reshape({copied.inputs[0]: [*picture.shape]})
+        return copied
 
 
-def export_maps(features: FeatureNetwork, size_wh: tuple[int, int]) -> ov.Model:
-    """Export the backbone alone, with one output per cut in order, each on its own grid of rows x columns."""
-    graph = to_graph(_Maps(features), size_wh)
-    for number, output in enumerate(graph.outputs):
-        output.get_tensor().set_names({f"map {number}"})
-    return graph
+@dataclass(frozen=True, kw_only=True)
+class FrozenNetwork:
+    """A backbone with one input normalisation, as graphs for every use of its features."""
+
+    features: FeatureNetwork
+    stack: ConvertedStack
+
+    def maps(self, size_wh: tuple[int, int]) -> ov.Model:
+        """One output per cut in order, ``map 0`` and so on, each on its own grid: 1 x channels x rows x columns."""
+        return self._graph(size_wh, lambda outputs: {f"map {number}": each for number, each in enumerate(outputs[:-2])})
+
+    def joined(self, size_wh: tuple[int, int]) -> ov.Model:
+        """One output ``features``: the joined maps, 1 x channels x rows x columns."""
+        return self._graph(size_wh, lambda outputs: {"features": outputs[-2]})
+
+    def pooled(self, size_wh: tuple[int, int]) -> ov.Model:
+        """One output ``features``: the mean over each map, 1 x channels."""
+        return self._graph(size_wh, lambda outputs: {"features": outputs[-1]})
+
+    def _graph(
+        self, size_wh: tuple[int, int], chosen: Callable[[Sequence[ov.Output]], dict[str, ov.Output]]
+    ) -> ov.Model:
+        """Put the normalisation before a copy of the stack, and keep some of its outputs."""
+        model, normalise = self.stack.copy(size_wh), self.features.normalise
+        frame, *numbers = model.get_parameters()
+        for parameter, values in zip(numbers, (normalise.mean, normalise.std), strict=True):
+            parameter.output(0).replace(ops.constant(values.numpy()).output(0))
+        frame.output(0).get_tensor().set_names({"frame"})
+        results = []
+        for name, output in chosen([each.get_node().input_value(0) for each in model.outputs]).items():
+            results.append(ops.result(output))
+            results[-1].output(0).get_tensor().set_names({name})
+        return ov.Model(results, [frame], "features")
+
+
+def frozen_networks(
+    stack: FeatureStack | OwnStack | Pixels, normalisations: Sequence[Normalisation]
+) -> list[FrozenNetwork]:
+    """A frozen backbone with each of some input normalisations, converted once for all of them."""
+    stack = stack.eval()
+    converted = ConvertedStack(stack)
+    return [FrozenNetwork(features=FeatureNetwork(stack, each).eval(), stack=converted) for each in normalisations]
 
 
 def export_classifier(network: Network, size_wh: tuple[int, int], *, labels: tuple[str, str]) -> ov.Model:
@@ -162,19 +226,13 @@ def network_shift(features: FeatureNetwork, size_wh: tuple[int, int]) -> tuple[f
     return measure_shift(maps, size_wh)
 
 
-class _Pooled(nn.Module):
-    def __init__(self, features: FeatureNetwork) -> None:
+class _Everything(nn.Module):
+    """All that is computed on frozen features: the maps of the cuts, the joined maps, and the means."""
+
+    def __init__(self, stack: FeatureStack | OwnStack | Pixels) -> None:
         super().__init__()
-        self.features = features
+        self.stack = stack
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return mean_vector(self.features.maps(pictures))
-
-
-class _Maps(nn.Module):
-    def __init__(self, features: FeatureNetwork) -> None:
-        super().__init__()
-        self.features = features
-
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.features.maps(pictures))
+    def forward(self, pictures: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, ...]:
+        maps = self.stack.maps(normalised(pictures, mean, std))
+        return *maps, join_maps(maps), mean_vector(maps)

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -29,6 +30,11 @@ MOST_SETTINGS_BYTES = 1_000_000
 """Largest file of settings, recipes or tokens, in bytes."""
 
 
+def _is_private(found: os.stat_result) -> bool:
+    """Whether only this user may open a file; on Windows, whose permissions are others, always true."""
+    return sys.platform == "win32" or (found.st_uid == os.geteuid() and not found.st_mode & 0o077)
+
+
 def read_regular(path: Path, *, most_bytes: int, follow: bool = True, private: bool = False) -> bytes:
     """Read a regular file; never blocks on a pipe or a device.
 
@@ -42,13 +48,14 @@ def read_regular(path: Path, *, most_bytes: int, follow: bool = True, private: b
         OSError: The file is missing or unreadable, not a regular file, or too large; ``strerror`` says which.
     """
     require_regular(path)  # opening a device can already have side effects
-    flags = os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0) | (0 if follow else os.O_NOFOLLOW)
+    flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+    flags |= 0 if follow else getattr(os, "O_NOFOLLOW", 0)
     handle = os.open(path, flags)
     with os.fdopen(handle, "rb") as file:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):  # replaced since the check above
             raise _not_regular(path, found.st_mode)
-        if private and (found.st_uid != os.geteuid() or found.st_mode & 0o077):
+        if private and not _is_private(found):
             raise OSError(0, "expected a file that only this user may open", str(path))
         data = file.read(found.st_size + 1) if found.st_size <= most_bytes else b""
         if len(data) > found.st_size:  # the file is growing, or its size is unknown

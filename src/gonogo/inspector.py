@@ -186,6 +186,11 @@ class Inspector:
         return self.bundle.manifest.operating_point
 
     @property
+    def graph(self) -> Graph:
+        """The compiled network, for programs that want scores instead of verdicts; not thread-safe either."""
+        return self._graph
+
+    @property
     def heat_scale(self) -> HeatScale:
         """The fixed colour scale of the heat maps."""
         return self.bundle.manifest.heat_scale

@@ -48,7 +48,7 @@ def add_version(bundle: Bundle, repository: Path, name: str) -> Served:
         InputError: the name is no plain name, the bundle is a cascade, or the folder cannot be written.
         BundleError: a file of the bundle was changed.
     """
-    place = repository / _plain(name)
+    place = repository / plain_name(name)
     if bundle.manifest.cascade is not None:
         raise InputError(
             f"{bundle.root}: expected a bundle with one network, found a cascade: a model server would run only the "
@@ -77,7 +77,12 @@ def add_version(bundle: Bundle, repository: Path, name: str) -> Served:
     return Served(name=name, version=version, folder=place / str(version), written=True, precision=precision)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Check the name of a model, which becomes that of a file or folder.
+
+    Raises:
+        InputError: it is no plain name.
+    """
     try:
         plain = clean_name(name)
     except ValueError as error:

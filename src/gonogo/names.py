@@ -9,6 +9,8 @@ NAME_LENGTH = 200
 """Largest number of characters in a name that the ledger accepts."""
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that change the direction of the surrounding text; no language needs them in a name."""
+_FORMULAS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""First characters of a formula, the last four in full width."""
 _REFUSED = frozenset(("Cc", "Cs", "Zl", "Zp"))  # control characters, lone surrogates, line and paragraph separators
 
 
@@ -42,6 +44,11 @@ def escaped_name(text: str) -> str:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:12]
     return f"{name[: NAME_LENGTH - 13]}~{digest}"
+
+
+def no_formula(text: str) -> str:
+    """Return text for a cell of a table; text that a spreadsheet would run as a formula begins with an apostrophe."""
+    return f"'{text}" if text.lstrip(" ")[:1] in _FORMULAS and text else text
 
 
 def _is_refused(sign: str) -> bool:

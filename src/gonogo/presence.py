@@ -20,8 +20,8 @@ import numpy as np
 
 from gonogo.array_types import Float32, Float64, UInt8
 from gonogo.config import PresenceZone, Then
-from gonogo.errors import InputError
-from gonogo.images import in_frame, within
+from gonogo.errors import ImageError, InputError
+from gonogo.images import in_frame, read_header, within
 from gonogo.images.geometry import box_around, corners_of
 from gonogo.images.zones import Place, Polygon, ZoneCut, cut_zone
 from gonogo.schema import Box, FoundItem, Frame, ItemCount, Mask
@@ -34,6 +34,7 @@ _OVERLAP = 0.7
 """Items are at least this share of the template's short side apart."""
 _WEAKEST = 0.2
 _LEAST_SIDE_PX = 8
+_MOST_TEMPLATE_PIXELS = 16_000_000
 _PAPER = (20, 20, 24)
 _RINGS = ((255, 255, 255), (122, 208, 255), (255, 214, 90), (190, 255, 170))
 
@@ -53,9 +54,12 @@ class Template:
             InputError: It is not a PNG file in base64, or has no contrast.
         """
         try:
-            data = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
-            pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
-        except (binascii.Error, cv2.error) as error:
+            data = base64.b64decode(text, validate=True)
+            header = read_header(data, name="template")
+            if header.width * header.height > _MOST_TEMPLATE_PIXELS:
+                raise _malformed(f"{header.width} x {header.height} pixels")
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        except (binascii.Error, cv2.error, ImageError) as error:
             raise _malformed(str(error)) from error
         if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4 or min(pixels.shape[:2]) < 2:
             raise _malformed("not a picture with transparency")

@@ -1,11 +1,13 @@
-"""Progress bars on standard error, and progress in a file for another process, for loops longer than two seconds."""
+"""Progress bars on standard error, and progress for another process or thread, for loops longer than two seconds."""
 
 from __future__ import annotations
 
 import functools
 import json
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _FILE_EVERY_S = 0.3
+_step: ContextVar[Callable[[int, int], None] | None] = ContextVar("step", default=None)
 
 
 def __getattr__(name: str) -> Console:
@@ -35,6 +38,19 @@ def _console() -> Console:
     return Console(stderr=True)
 
 
+@contextmanager
+def reported_to(step: Callable[[int, int], None]) -> Iterator[None]:
+    """Report the progress of every `track` in the block to a function, which gets the items done and their total.
+
+    The total is 0 if it is unknown. What the function raises ends the loop, for example because a server stops.
+    """
+    before = _step.set(step)
+    try:
+        yield
+    finally:
+        _step.reset(before)
+
+
 def track(items: Iterable[T], description: str, *, total: int | None = None) -> Iterator[T]:
     """Yield the items and show a progress bar on standard error; no bar if that is not a terminal."""
     from rich.progress import (
@@ -48,7 +64,12 @@ def track(items: Iterable[T], description: str, *, total: int | None = None) -> 
 
     if total is None:
         total = len(items) if isinstance(items, Sized) else None
-    file = settings().progress_file
+    file, step = settings().progress_file, _step.get()
+    if step is not None:
+        for done, item in enumerate(items):
+            step(done, total or 0)
+            yield item
+        return
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -64,11 +85,13 @@ def track(items: Iterable[T], description: str, *, total: int | None = None) -> 
 
 
 def _recorded(items: Iterable[T], file: Path, step: str, total: int | None) -> Iterator[T]:
-    written_at = 0.0
+    began, written_at = time.monotonic(), 0.0
     for done, item in enumerate(items):
         if time.monotonic() - written_at > _FILE_EVERY_S:
             written_at = time.monotonic()
             partial = file.with_name(f".{file.name}")
-            partial.write_text(json.dumps({"step": step, "done": done, "total": total}), "utf-8")
+            left_s = (written_at - began) * (total - done) / done if total and done else None
+            said = {"step": step, "done": done, "total": total, "left_s": left_s}
+            partial.write_text(json.dumps(said), "utf-8")
             partial.replace(file)
         yield item

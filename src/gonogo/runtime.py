@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import platform
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -56,6 +55,20 @@ class Graph:
     def input_shape(self) -> tuple[int, ...]:
         """Batch, height, width and channels of the input."""
         return tuple(self._compiled.inputs[0].shape)
+
+    @property
+    def inputs(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """OpenVINO element type and shape of each input, by name."""
+        return {each.any_name: (each.element_type.to_string(), tuple(each.shape)) for each in self._compiled.inputs}
+
+    @property
+    def outputs(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """OpenVINO element type and shape of each output, by name, in the order of the graph; -1 if a size varies."""
+        found = {}
+        for output in self._compiled.outputs:
+            shape = tuple(each.get_length() if each.is_static else -1 for each in output.partial_shape)
+            found[output.any_name] = output.element_type.to_string(), shape
+        return found
 
     def __call__(self, picture: Picture, cells: Cells | None = None) -> dict[str, np.ndarray]:
         """Run the graph on one picture, height x width x 3; the returned arrays are copies.
@@ -217,7 +230,7 @@ def runtime_environment(*, device: str = "CPU", threads: int = 0) -> dict[str, s
         "processor": _processor(),
         "openvino": ov.get_version(),
         "device": device,
-        "threads": str(threads or len(os.sched_getaffinity(0))),
+        "threads": str(threads or len(devices.own_cores())),
     }
 
 

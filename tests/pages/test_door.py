@@ -124,7 +124,7 @@ def test_a_key_survives_neither_a_reload_nor_a_switch_of_language_and_is_made_on
 def test_the_dialogs_buttons_say_what_they_do(app: FastAPI, new_page: Callable[..., Page]) -> None:
     (app.state.components.workspace.root / "active").unlink()
     page = new_page(Role.ENGINEER)
-    page.goto("/training")
+    page.goto("/inspectors")
     page.get_by_role("button", name="Deploy").first.click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("Deploy tiny.inspector?")

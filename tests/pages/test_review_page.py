@@ -158,7 +158,7 @@ def test_number_keys_appear_without_a_reload_once_the_kinds_are_known(
     app: FastAPI, new_page: Callable[..., Page]
 ) -> None:
     hold = threading.Event()
-    app.state.components.worker.submit("hold", "something else", lambda task: hold.wait(30) or None)
+    app.state.components.worker.submit("hold", "something else", lambda task: bool(hold.wait(30)) and None)
     page = new_page(Role.REVIEWER)
     open_desk(page)
     assert page.locator("[data-kind]").count() == 0

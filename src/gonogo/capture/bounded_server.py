@@ -18,6 +18,14 @@ _BUSY = (
     b"Connection: close\r\n\r\nToo many connections\n"
 )
 
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+"""Of every response: what is sent here is data, never a page. No response allows other sites to read it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServerLimits:
@@ -148,6 +156,14 @@ def _timed(handler: type[http.server.BaseHTTPRequestHandler]) -> type[http.serve
 
     class Timed(handler):  # type: ignore[valid-type, misc]
         server: BoundedServer
+
+        def version_string(self) -> str:
+            return "gonogo"
+
+        def end_headers(self) -> None:
+            for name, value in HEADERS.items():
+                self.send_header(name, value)
+            super().end_headers()
 
         def parse_request(self) -> bool:
             understood = bool(super().parse_request())

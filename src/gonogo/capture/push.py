@@ -20,7 +20,7 @@ from gonogo.capture.deliveries import Delivered, Matching
 from gonogo.capture.matching import PictureMatcher
 from gonogo.config import PictureLimits
 from gonogo.errors import InputError
-from gonogo.images import Photograph
+from gonogo.images import Photograph, confined
 from gonogo.names import clean_name
 
 CAPTURED_AT = "Captured-At"
@@ -60,6 +60,7 @@ class PushCamera:
 
     def start(self) -> Self:
         """Start to receive pictures."""
+        confined.start()
         self._thread.start()
         return self
 
@@ -71,7 +72,7 @@ class PushCamera:
     def acquire(self, trigger_id: str, *, timeout_s: float) -> Acquired:
         """Wait for the trigger's picture; see `Camera.acquire`."""
         matched = self.matcher.take(trigger_id, until_s=time.monotonic() + timeout_s)
-        photograph = Photograph(matched.picture.content, name=f"picture of {trigger_id}")
+        photograph = Photograph(matched.picture.content, name=f"picture of {trigger_id}", confined=True)
         return Acquired(photograph=photograph, at=capture_time(), sole_until_s=matched.sole_until_s)
 
     def settle(self, trigger_id: str, *, stored: bool) -> None:

@@ -23,7 +23,7 @@ def _pyav() -> Any:
     try:
         import av
     except ModuleNotFoundError as error:
-        raise InputError("a video camera needs PyAV. Install it: pip install 'gonogo[line]'") from error
+        raise InputError("a video camera needs PyAV. Install it: pip install 'gonogo[video]'") from error
     return av
 
 

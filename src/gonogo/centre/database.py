@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import select
+import selectors
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -255,9 +255,9 @@ _PASSING = ("08", "53", "57", "58", "40", "55")  # connection, resources, restar
 def _require_alive(driver: Any, *_: object) -> None:
     """Before a connection is used again, see whether the server has closed it; this needs no round trip."""
     try:
-        ready = select.poll()
-        ready.register(driver.fileno(), select.POLLIN)
-        closed = bool(ready.poll(0))
+        with selectors.DefaultSelector() as ready:
+            ready.register(driver.fileno(), selectors.EVENT_READ)
+            closed = bool(ready.select(0))
     except _driver_errors():  # closed here already
         closed = True
     if closed:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from gonogo.centre.chains import Chain
 from gonogo.centre.database import Centre
-from gonogo.ledger import Anchor, Break, Flaw
+from gonogo.ledger import Anchor, Break, Flaw, RecordCheck
 from gonogo.ledger.verifying import RowChecks
 from gonogo.progress import track
 
@@ -16,7 +16,14 @@ _PAGE = 2000
 _GUARDS = ("entries_follow", "entries_grow")
 
 
-def verify_chain(centre: Centre, name: str, *, anchors: Sequence[Anchor] = (), frames: bool = False) -> list[Break]:
+def verify_chain(
+    centre: Centre,
+    name: str,
+    *,
+    anchors: Sequence[Anchor] = (),
+    frames: bool = False,
+    also: RecordCheck | None = None,
+) -> list[Break]:
     """Check the whole chain of one station at the centre, and compare it with anchors kept elsewhere.
 
     Args:
@@ -24,6 +31,7 @@ def verify_chain(centre: Centre, name: str, *, anchors: Sequence[Anchor] = (), f
         name: Name of the chain.
         anchors: Heads published earlier, at the station or here.
         frames: Also read every stored frame and compare it with its hash.
+        also: A further check of the records, such as `gonogo.signed_actions.SignatureCheck`.
 
     Returns:
         The findings in order of the rows; empty for an intact chain.
@@ -33,7 +41,7 @@ def verify_chain(centre: Centre, name: str, *, anchors: Sequence[Anchor] = (), f
         LedgerError: the centre cannot be read.
     """
     chain = centre.chain(name)
-    checks = RowChecks(anchors)
+    checks = RowChecks(anchors, also)
     with centre.begin() as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         _check_schema(connection, checks)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,12 @@ class Recertified(Certified):
 
 
 def recertify(
-    inspector: Inspector, dataset: Dataset, promise: Promise | None = None, *, force: bool = False
+    inspector: Inspector,
+    dataset: Dataset,
+    promise: Promise | None = None,
+    *,
+    force: bool = False,
+    before_use: Callable[[Certified, Bundle], None] | None = None,
 ) -> Recertified:
     """Certify a bundle again, see `certify`, and write the result into it as a new revision.
 
@@ -114,6 +120,8 @@ def recertify(
         dataset: The labelled and split data set that the inspector was trained on.
         promise: What to certify; default `Promise()`.
         force: Write the revision even if it promises less than the current one without being asked to.
+        before_use: Called with the result and the sealed revision before it takes the place of the old one, to record
+            or to sign it; what it raises leaves the old one.
 
     Raises:
         DatasetError: as in `certify`, or the inspector was trained on another data set.
@@ -133,6 +141,7 @@ def recertify(
         golden=made.golden,
         proven_on=environment,
         part=part_alone(inspector.bundle.manifest.cameras),
+        before_use=None if before_use is None else partial(before_use, made),
     )
     return Recertified(**{each.name: getattr(made, each.name) for each in fields(Certified)}, bundle=revised)
 

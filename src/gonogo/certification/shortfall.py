@@ -73,7 +73,7 @@ def shortfalls(dataset: Dataset, promise: Promise | None = None, *, seed: int = 
     lacking = {
         label: rate
         for label, rate in limits.items()
-        if allowed_errors(len(_parts(dataset.split(Split.CALIBRATE), label)), rate, delta) is None
+        if allowed_errors(len(parts_of(dataset.split(Split.CALIBRATE), label)), rate, delta) is None
     }
     if not lacking:
         return []
@@ -104,7 +104,9 @@ def splits_for(
     """
     wanted = {label: parts_needed(rate, delta) for label, rate in limits.items()}
     labelled = [sample for sample in samples if sample.label is not None]
-    shares = [count / parts if (parts := len(_parts(labelled, label))) else math.inf for label, count in wanted.items()]
+    shares = [
+        count / parts if (parts := len(parts_of(labelled, label))) else math.inf for label, count in wanted.items()
+    ]
     usual = Fractions()
     first = max(round(100 * usual.calibrate), math.floor(100 * max(shares) / 5) * 5 if max(shares) < 1 else 101)
     for percent_there in range(first, 100 - 2 * KEPT - LEAST_TRAIN + 1, 5):
@@ -114,7 +116,7 @@ def splits_for(
         except DatasetError:
             continue  # one lot is too large for these splits
         there = [sample for sample in assigned if sample.split is Split.CALIBRATE]
-        if all(len(_parts(there, label)) >= count for label, count in wanted.items()):
+        if all(len(parts_of(there, label)) >= count for label, count in wanted.items()):
             return fractions
     return None
 
@@ -130,7 +132,7 @@ def fractions_for_escape(
     delta = risk(confidence)
     found = splits_for(samples, {Label.BAD: max_escape}, delta, seed=seed, within_lots=within_lots)
     if found is None:
-        parts, needed = len(_parts(samples, Label.BAD)), parts_needed(max_escape, delta)
+        parts, needed = len(parts_of(samples, Label.BAD)), parts_needed(max_escape, delta)
         most = 100 - 2 * KEPT - LEAST_TRAIN
         raise UnfitError(
             f"--for-escape {max_escape:g}: expected about {math.ceil(100 * needed / most)} bad parts in total, "
@@ -157,7 +159,7 @@ def _shortfall(
 ) -> Shortfall:
     here = [sample for sample in dataset.split(Split.CALIBRATE) if sample.label is label]
     everywhere = [sample for sample in dataset.samples if sample.label is label and sample.split is not None]
-    parts = len(_parts(dataset.split(Split.CALIBRATE), label))
+    parts = len(parts_of(dataset.split(Split.CALIBRATE), label))
     missing = parts_needed(rate, delta) - parts
     share = len(here) / len(everywhere) if everywhere else 0.0
     per_part = len(here) / parts if parts else 1.0
@@ -175,7 +177,7 @@ def _shortfall(
     )
 
 
-def _parts(samples: Sequence[Sample], label: Label) -> set[str]:
-    """The parts with this label; a part with a bad picture is bad."""
+def parts_of(samples: Sequence[Sample], label: Label) -> set[str]:
+    """Return the parts with this label; a part with a bad picture is bad."""
     bad = {sample.part_id for sample in samples if sample.label is Label.BAD}
     return bad if label is Label.BAD else {sample.part_id for sample in samples if sample.label is Label.GOOD} - bad

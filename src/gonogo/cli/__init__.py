@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from gonogo import __version__
-from gonogo.cli import bundle, dataset, edge, fleet, ledger, presence, roi, station, zones
+from gonogo.cli import bundle, dataset, edge, fleet, ledger, presence, roi, serve_key, station, workspace, zones
 from gonogo.cli.certify import certify_command
 from gonogo.cli.demo import demo_command
 from gonogo.cli.devices import devices_command
@@ -18,6 +19,7 @@ from gonogo.cli.import_model import import_model_command
 from gonogo.cli.inspect import inspect_command
 from gonogo.cli.look import look_command
 from gonogo.cli.qualify import qualify_command
+from gonogo.cli.schema import schema_command
 from gonogo.cli.serve import serve_command
 from gonogo.cli.train import train_command
 
@@ -26,7 +28,6 @@ app = typer.Typer(
     cls=Entries,
     help="A go/no-go gauge for photographs.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would treat [cameras.health] as markup and drop it from the help
 )
@@ -42,10 +43,13 @@ for command in (
     serve_command,
 ):
     app.command(command.__name__.removesuffix("_command"))(command)
+app.add_typer(serve_key.app, name="serve-key")
+app.add_typer(workspace.app, name="workspace")
 app.command("look")(look_command)
 app.command("train", cls=SectionedCommand)(train_command)
 app.command("import-model")(import_model_command)
 app.command("experiment", cls=SectionedCommand)(experiment_command)
+app.command("schema")(schema_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -67,4 +71,6 @@ def _gonogo(
 
 def main() -> None:
     """Run the command line and exit with 0 (done), 1 (negative result), 2 (bad input), 70 (internal error) or 130."""
+    # No other installed package may hook into the reading of manifests; looking for such hooks slows every start.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     edge.run_guarded(app)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from gonogo.cli.output import print_json
 
 
 def show_command(
@@ -37,7 +38,7 @@ def show_command(
             "expired": state.expired,
             "signed": opened.signature is not None,
         }
-        typer.echo(json.dumps(content))
+        print_json(content)
         return
     typer.echo(f"{manifest.name}: {opened.sha256}")
     typer.echo(f"Made {manifest.created} with gonogo {manifest.gonogo_version}.")

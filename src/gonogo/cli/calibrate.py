@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from gonogo.cli.output import print_json
 
 if TYPE_CHECKING:
     from gonogo.measure import Calibration
@@ -45,7 +46,7 @@ def calibrate_command(
     by_board, by_edge = (checkerboard, square_mm), (edge, mm)
     if (None in by_board) == (None in by_edge) or (None in by_board and by_board != (None, None)):
         raise InputError("expected either --checkerboard with --square-mm, or --edge with --mm.")
-    frame = images.load_picture(photo)
+    frame = images.load_confined(photo)
     if checkerboard is not None and square_mm is not None:
         found = calibrate_checkerboard(frame, parse_corners_wh(checkerboard), square_mm)
     else:
@@ -71,7 +72,7 @@ def _report(found: Calibration, out: Path, *, as_json: bool) -> None:
             "residual_mm": found.residual_mm,
             "residual_px_without_tilt": found.similarity_residual_px,
         }
-        typer.echo(json.dumps(content))
+        print_json(content)
         return
     tilt = ", corrected for a tilted camera" if scale.homography is not None else ""
     typer.echo(f"{out}: {scale.mm_per_px:.5f} mm per pixel, from a {scale.target}{tilt}")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gonogo.cli.edge import path_problem
+from gonogo.cli.output import print_json
 
 if TYPE_CHECKING:
     from gonogo.centre import Centre, Link
@@ -159,7 +160,7 @@ def migrate_command(
             typer.echo(f"Interrupted. Rows that {place} acknowledged stay there; run it again to go on.", err=True)
             raise typer.Exit(130) from None
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(moved) | {"rows_per_s": round(moved.rows_per_s, 1)}))
+        print_json(dataclasses.asdict(moved) | {"rows_per_s": round(moved.rows_per_s, 1)})
         return
     typer.echo(
         f"{place} chain {moved.chain}: sent {moved.sent:,} rows in {moved.seconds:.1f} s "
@@ -193,7 +194,7 @@ def forward_command(
         if not once and threading.current_thread() is threading.main_thread():
             signal.signal(number, lambda *_: stop.set())
     if with_parent:
-        _become_background(stop)
+        become_background(stop)
     with connected(centre) as opened_centre:
         from gonogo.centre import Forwarder, open_frames
 
@@ -211,12 +212,13 @@ def forward_command(
         for _ in forwarder.catch_up():
             pass
         link = forwarder.link()
-    typer.echo(
-        json.dumps(_shown(link))
-        if as_json
-        else f"{link.centre} chain {link.chain}: sent {link.rows_sent:,} rows and {link.frames_sent:,} frames; "
-        f"the centre has {link.centre_seq:,} of {link.local_seq:,} rows"
-    )
+    if as_json:
+        print_json(_shown(link))
+    else:
+        typer.echo(
+            f"{link.centre} chain {link.chain}: sent {link.rows_sent:,} rows and {link.frames_sent:,} frames; "
+            f"the centre has {link.centre_seq:,} of {link.local_seq:,} rows"
+        )
 
 
 def chains_command(centre: _Centre, as_json: _Json = False) -> None:
@@ -228,11 +230,10 @@ def chains_command(centre: _Centre, as_json: _Json = False) -> None:
         ahead = "" if each.clock_ahead_s is None else f"  clock {each.clock_ahead_s:+.1f} s"
         alarm = "" if each.alarm is None else f"  ALARM {each.alarm}"
         entry = dataclasses.asdict(each) | {"seen_at": seen}
-        typer.echo(
-            json.dumps(entry, ensure_ascii=False)
-            if as_json
-            else f"{each.name:20s} {each.head.seq:12,d} rows  {seen}{ahead}{alarm}"
-        )
+        if as_json:
+            print_json(entry, ensure_ascii=False)
+        else:
+            typer.echo(f"{each.name:20s} {each.head.seq:12,d} rows  {seen}{ahead}{alarm}")
 
 
 def capacity_command(
@@ -262,7 +263,7 @@ def capacity_command(
     need = capacity(plan)
     price = need.cost_per_month(database_per_tb=database_price, frames_per_tb=frames_price)
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(need) | {"price_per_month": price}))
+        print_json(dataclasses.asdict(need) | {"price_per_month": price})
         return
     for what, value in (
         ("rows per second", f"{need.rows_per_s:,.0f} in {need.transactions_per_s:,.0f} transactions"),
@@ -292,11 +293,12 @@ def _clean(name: str, option: str) -> str:
         raise InputError(f"{option}: {error}.") from error
 
 
-def _become_background(stop: threading.Event) -> None:
+def become_background(stop: threading.Event) -> None:
     """Yield the processor to the line, and end with the station that started this process."""
     from gonogo.station.companion import end_with_parent
 
-    os.nice(10)
+    if sys.platform != "win32":
+        os.nice(10)
     end_with_parent(sys.stdin, stop.set)
 
 
@@ -314,7 +316,10 @@ def _reporter(status: Path | None, *, as_json: bool) -> Callable[[Link], None]:
         if link.trouble != said[0]:
             said[0] = link.trouble
             text = link.trouble or f"connected to {link.centre}; {link.lag_rows:,} rows wait"
-            typer.echo(json.dumps(_shown(link)) if as_json else text, err=not as_json)
+            if as_json:
+                print_json(_shown(link))
+            else:
+                typer.echo(text, err=True)
 
     return report
 

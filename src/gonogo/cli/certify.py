@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gonogo.cli.device import DeviceOption
-from gonogo.cli.signing import say_unsigned
+from gonogo.cli.output import print_json
+from gonogo.cli.signing import open_key, say_unsigned
 from gonogo.errors import InputError, UnfitError
 
 if TYPE_CHECKING:
-    from gonogo.certification import Recertified
+    from gonogo.bundle import Bundle
+    from gonogo.certification import Certified, Recertified
     from gonogo.operating_point import Costs
 
 MAX_ESCAPE_HELP = (
@@ -115,6 +117,14 @@ def certify_command(
     force: Annotated[
         bool, typer.Option("--force", help="Write the thresholds even if they certify less than before.")
     ] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            help="Private key of the person who certifies: the bundle is signed before it replaces the old one.",
+            metavar="KEY",
+            show_default=False,
+        ),
+    ] = None,
     revisions: Annotated[
         bool, typer.Option("--revisions", help="List all revisions of the thresholds and exit.")
     ] = False,
@@ -135,8 +145,10 @@ def certify_command(
     from gonogo.inspector import Inspector
     from gonogo.operating_point import Promise
     from gonogo.report.tradeoff import write_tradeoff
-    from gonogo.signing import NOT_REQUIRED
+    from gonogo.signing import NOT_REQUIRED, sign_bundle
 
+    if sign is not None and (revisions or restore is not None or sample is not None):
+        raise InputError("--sign: expected no --revisions, --restore or --sample. Sign afterwards: gonogo bundle sign")
     if revisions or restore is not None:
         from gonogo.cli.revisions import show_revisions
 
@@ -169,12 +181,18 @@ def certify_command(
     if tradeoff is not None and tradeoff.suffix.lower() not in (".html", ".svg"):
         raise InputError(f"--tradeoff {tradeoff}: expected a name that ends in .html or .svg.")
     inspector = Inspector.load(bundle, policy=NOT_REQUIRED)
-    made = recertify(inspector, Dataset.read(dataset), promise, force=force)
+    signing_key = None if sign is None else open_key(sign)
+
+    def before_use(made: Certified, revision: Bundle) -> None:
+        if signing_key is not None:
+            sign_bundle(revision, signing_key, now=datetime.now(UTC))
+
+    made = recertify(inspector, Dataset.read(dataset), promise, force=force, before_use=before_use)
     say_unsigned(inspector.bundle, made.bundle)
     if tradeoff is not None:
         write_tradeoff(made, tradeoff, bundle_name=made.bundle.root.name)
     if as_json:
-        typer.echo(json.dumps(_as_json(made), allow_nan=False))
+        print_json(_as_json(made), allow_nan=False)
     else:
         _print(made, tradeoff)
     if made.refusals:

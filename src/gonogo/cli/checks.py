@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from gonogo.cli.output import print_json
 
 
 def checks_command(
@@ -40,7 +41,7 @@ def checks_command(
     made = set_checks(opened, read_checks(checks), now=now)
     if as_json:
         content = {"bundle": str(bundle), "bundle_sha256": made.bundle.sha256, "certified": made.point_kept}
-        typer.echo(json.dumps(content))
+        print_json(content)
         return
     typer.echo(f"{bundle}: revised ({made.bundle.sha256[:16]})")
     if not made.point_kept:
@@ -55,4 +56,7 @@ def _print(content: dict[str, Any], *, as_json: bool) -> None:
 
     for zone in content.get("zones", ()):
         zone["template"] = f"{zone['template'][:16]}..." if not as_json else zone["template"]
-    typer.echo(json.dumps(content) if as_json else tomli_w.dumps(content) or "# no checks", nl=as_json or not content)
+    if as_json:
+        print_json(content)
+    else:
+        typer.echo(tomli_w.dumps(content) or "# no checks", nl=not content)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gonogo.cli.dataset_collect import collect_command
+from gonogo.cli.dataset_plan import plan_command
 from gonogo.cli.dataset_revisions import (
     compare_command,
     prune_command,
@@ -18,9 +19,11 @@ from gonogo.cli.dataset_revisions import (
 )
 from gonogo.cli.doubts import doubts_command
 from gonogo.cli.levels import levels_command
+from gonogo.cli.output import print_json
 from gonogo.cli.synth import synth_command
 
 if TYPE_CHECKING:
+    from gonogo.cli.printed.dataset import DatasetCheck, DatasetExport, PictureCount
     from gonogo.dataset import Dataset, Fractions
 
 app = typer.Typer(help="Labelled pictures: import, check and split them.", no_args_is_help=True)
@@ -166,7 +169,6 @@ def check_command(dataset: Folder, as_json: AsJson = False) -> None:
 
     Reports counts, unreadable pictures, duplicates and leakage between splits. Exit code 1 if it cannot.
     """
-    import json
 
     from gonogo.dataset import Dataset, check_dataset
     from gonogo.errors import UnfitError
@@ -174,11 +176,11 @@ def check_command(dataset: Folder, as_json: AsJson = False) -> None:
     data = Dataset.read(dataset)
     found = check_dataset(data)
     if as_json:
-        counts = [
+        counts: list[PictureCount] = [
             {"split": split, "label": label, "defect": defect, "pictures": number}
             for (split, label, defect), number in found.counts.items()
         ]
-        content = {
+        content: DatasetCheck = {
             "fit": found.fit,
             "pictures": len(data.samples),
             "counts": counts,
@@ -187,7 +189,7 @@ def check_command(dataset: Folder, as_json: AsJson = False) -> None:
             "exact_duplicates": found.exact_duplicates,
             "near_duplicates": found.near_duplicates,
         }
-        typer.echo(json.dumps(content, indent=1))
+        print_json(content, indent=1)
     else:
         _print_counts(data)
         pictures = sum(map(len, found.near_duplicates))
@@ -222,6 +224,7 @@ def split_command(
     from dataclasses import replace
 
     from gonogo.dataset import Dataset, Fractions, locked, record_change, resplit, with_groups
+    from gonogo.dataset.judged import judged_unlabelled
     from gonogo.errors import InputError
 
     if for_escape is not None and splits is not None:
@@ -240,7 +243,8 @@ def split_command(
 
             fractions = fractions_for_escape(grouped, for_escape, seed=seed, within_lots=split_within_lots)
             typer.echo(f"Splits: {as_text(fractions)}")
-        data = replace(data, samples=resplit(grouped, fractions, seed, within_lots=split_within_lots))
+        early = judged_unlabelled(data)
+        data = replace(data, samples=resplit(grouped, fractions, seed, within_lots=split_within_lots, early=early))
         record_change(dataset, data.samples, what="split", details={"seed": seed}, before=before.samples)
     _print_counts(data)
     _print_shortfalls(data, seed)
@@ -259,7 +263,6 @@ def export_command(
 
     Prints what the format cannot carry. The result can be imported again with --annotations.
     """
-    import json
     import shlex
 
     from gonogo.dataset import Dataset, export_dataset
@@ -268,8 +271,15 @@ def export_command(
 
     done = export_dataset(Dataset.read(dataset), out, To(to.value), overwrite=overwrite, labels_only=labels_only)
     if as_json:
-        content = {"out": str(out), "format": to, "pictures": done.pictures, "boxes": done.boxes, "masks": done.masks}
-        typer.echo(json.dumps(content | {"notes": done.notes}, indent=1))
+        content: DatasetExport = {
+            "out": str(out),
+            "format": to.value,
+            "pictures": done.pictures,
+            "boxes": done.boxes,
+            "masks": done.masks,
+            "notes": done.notes,
+        }
+        print_json(content, indent=1)
         return
     typer.echo(f"{done.pictures} pictures with {done.boxes} boxes and {done.masks} masks in {out}")
     for note in done.notes:
@@ -324,6 +334,7 @@ for command in (
     doubts_command,
     levels_command,
     collect_command,
+    plan_command,
     revisions_command,
     compare_command,
     restore_command,

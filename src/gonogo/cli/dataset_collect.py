@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from gonogo.cli.output import print_json
 
 
 def collect_command(
@@ -46,7 +47,7 @@ def collect_command(
         content = {"into": str(into), "dry_run": dry_run, "added": len(done.added), "by_rule": done.by_rule}
         content |= {"dropped": [each.file_name for each in done.dropped], "known": done.known}
         content |= {"held_back": done.held_back, "gone": done.gone, "over_budget": done.over_budget}
-        typer.echo(json.dumps(content))
+        print_json(content)
         return
     rows = ", ".join(f"{count} {why}" for why, count in sorted(done.by_rule.items()))
     typer.echo(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from gonogo.cli.output import print_json
 
 if TYPE_CHECKING:
     from gonogo.dataset import Changes, Dataset, Revision
@@ -40,7 +41,7 @@ def revisions_command(
         faults = [*verify_chain(dataset), *verify_files(dataset, records_at(dataset, newest.number))]
     if as_json:
         rows = [_row(each) for each in found]
-        typer.echo(json.dumps({"dataset": str(dataset), "revisions": rows, "faults": faults if check else None}))
+        print_json({"dataset": str(dataset), "revisions": rows, "faults": faults if check else None})
     else:
         for each in found:
             typer.echo(_line(each))
@@ -80,7 +81,7 @@ def compare_command(
             "counts": changes.counts(),
             **changes.to_json(),
         }
-        typer.echo(json.dumps(content))
+        print_json(content)
         return
     _print_changes(changes)
 
@@ -102,7 +103,7 @@ def restore_command(
     made = done.revision
     changed = before is None or made.number != before.number
     if as_json:
-        typer.echo(json.dumps({**_row(made), "restored": revision, "left_out": done.left_out, "changed": changed}))
+        print_json({**_row(made), "restored": revision, "left_out": done.left_out, "changed": changed})
         return
     if not changed:
         typer.echo(f"The data set equals revision {revision} already.")
@@ -124,7 +125,7 @@ def remove_command(
     made = remove_pictures(dataset, files, who=who)
     assert made is not None, "at least one picture was removed"
     if as_json:
-        typer.echo(json.dumps(_row(made)))
+        print_json(_row(made))
         return
     typer.echo(f"Removed {len(set(files))} pictures, as revision {made.name}. Back: gonogo dataset restore")
 
@@ -143,7 +144,7 @@ def prune_command(
 
     done = prune(dataset, keep=keep, who=who, dry_run=dry_run)
     if as_json:
-        typer.echo(json.dumps({"files": done.files, "freed_bytes": done.freed_bytes, "dry_run": dry_run}))
+        print_json({"files": done.files, "freed_bytes": done.freed_bytes, "dry_run": dry_run})
         return
     verb = "Would delete" if dry_run else "Deleted"
     typer.echo(f"{verb} {len(done.files)} files ({done.freed_bytes / 1e6:.1f} MB) that only older revisions name.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
@@ -12,11 +11,11 @@ def _use(device: str | None) -> str | None:
     """Set the device of this process and of those that it starts; check its name first."""
     if device is None:
         return None
-    from gonogo.config import settings
+    from gonogo.config import use_setting
     from gonogo.devices import device_name
 
-    os.environ["GONOGO_DEVICE"] = name = device_name(device)
-    settings.cache_clear()
+    name = device_name(device)
+    use_setting("device", name)
     return name
 
 

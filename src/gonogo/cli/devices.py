@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from gonogo.cli.output import print_json
 
 if TYPE_CHECKING:
     from gonogo.devices import Device
@@ -31,7 +32,7 @@ def devices_command(
     precision = "f32" if bundle is None else bundles.read_bundle(bundle).manifest.precision
     rows = [_row(each, bundle, precision) for each in find_devices()]
     if as_json:
-        typer.echo(json.dumps({"bundle": None if bundle is None else str(bundle), "devices": rows}))
+        print_json({"bundle": None if bundle is None else str(bundle), "devices": rows})
     else:
         _print(rows, tried=bundle is not None)
     if bundle is not None and not any(row["reproduces"] for row in rows):

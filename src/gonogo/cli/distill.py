@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.output import print_json
 from gonogo.cli.signing import say_unsigned
 from gonogo.cli.train import known_reduction
 from gonogo.cli.train_options import NormalisationName, PoolName
@@ -139,7 +139,7 @@ def print_comparison(
     from rich.console import Console
 
     if as_json:
-        typer.echo(json.dumps({"bundle": str(out), **_as_json(compared), **more}, allow_nan=False))
+        print_json({"bundle": str(out), **_as_json(compared), **more}, allow_nan=False)
     else:
         console = Console(markup=False, highlight=False, soft_wrap=True)
         _print(compared, who, console)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from gonogo.cli.output import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,7 @@ def doubts_command(
         console.print(f"Page written to {out}", markup=False, highlight=False, soft_wrap=True)
     shown = found.found[:most]
     if as_json:
-        typer.echo(json.dumps(_as_json(found, shown), indent=1, allow_nan=False))
+        print_json(_as_json(found, shown), indent=1, allow_nan=False)
     else:
         _print(found, shown)
 

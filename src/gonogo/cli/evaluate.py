@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gonogo.cli.device import DeviceOption
+from gonogo.cli.output import print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,7 +52,7 @@ def evaluate_command(
         messages.print(f"Report written to {report}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
         found = {**evaluation.to_json(), "device": str(inspector.device), "summary": _summary(evaluation)}
-        typer.echo(json.dumps(found, allow_nan=False))
+        print_json(found, allow_nan=False)
         return
     console = Console()
     console.print(phrases.headline(evaluation), style="bold", markup=False, highlight=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gonogo.cli.engine import Engine, EngineOption, RayAddressOption, RayOptions
+from gonogo.cli.output import print_json
 
 if TYPE_CHECKING:
     from gonogo.augment import Augmentation
@@ -192,7 +192,7 @@ def _print(study: Study, out: Path, *, as_json: bool) -> None:
     found = differences(rows)
     if as_json:
         content = {"rows": [flat(row) for row in rows], "differences": [flat_difference(each) for each in found]}
-        typer.echo(json.dumps({"study": str(out), **content}, allow_nan=False))
+        print_json({"study": str(out), **content}, allow_nan=False)
         return
     _print_table(rows)
     for each in found:

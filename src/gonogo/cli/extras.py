@@ -15,16 +15,24 @@ MODULES = {
     "torch": ("finetune",),
     "torchvision": ("finetune",),
     "elpv_dataset": ("photos",),
+    "aiomqtt": ("line",),
     "apsw": ("line", "server"),
-    "av": ("line",),
+    "asyncua": ("line",),
+    "av": ("video",),
     "cryptography": ("line", "server"),
     "pillow_heif": ("heif",),
-    "prometheus_client": ("line",),
+    "paho": ("line",),
+    "google": ("line", "server"),
+    "grpc": ("server",),
+    "prometheus_client": ("line", "server"),
     "pyarrow": ("line",),
+    "pycomm3": ("line",),
+    "pymodbus": ("line",),
     "argon2": ("server",),
     "babel": ("server",),
     "fastapi": ("server",),
     "h11": ("server",),
+    "ldap3": ("server",),
     "multipart": ("server",),
     "python_multipart": ("server",),
     "sse_starlette": ("server",),
@@ -63,8 +71,20 @@ NEEDS: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
     ("station", "msa"): ("line", ()),
     ("serve",): (
         "server",
-        ("apsw", "argon2", "babel", "fastapi", "python_multipart", "sse_starlette", "starlette", "uvicorn"),
+        (
+            "apsw",
+            "argon2",
+            "babel",
+            "fastapi",
+            "prometheus_client",
+            "python_multipart",
+            "sse_starlette",
+            "starlette",
+            "uvicorn",
+        ),
     ),
+    ("serve-key",): ("server", ("apsw", "argon2", "babel", "fastapi")),
+    ("workspace",): ("server", ("apsw", "argon2", "babel", "fastapi")),
 }
 """The extra and the modules that a command or a group of commands requires."""
 
@@ -112,4 +132,4 @@ def extra_of(module: str, command: str) -> str | None:
     extras = MODULES.get(module.partition(".")[0])
     if extras is None:
         return None
-    return "server" if command == "serve" and "server" in extras else extras[0]
+    return "server" if command in ("serve", "serve-key", "workspace") and "server" in extras else extras[0]

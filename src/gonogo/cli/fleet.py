@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.output import print_json
 from gonogo.cli.signing import KeyOption, StoreOption, chosen_store, open_key
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def status_command(
     )
     if as_json:
         stations = [{**dataclasses.asdict(each), "yield": each.yield_share} for each in found]
-        typer.echo(json.dumps({"stations": stations, "rollouts": [_as_json(each) for each in rollouts]}, default=str))
+        print_json({"stations": stations, "rollouts": [_as_json(each) for each in rollouts]}, default=str)
         return
     for each in found:
         _print_station(each)
@@ -129,7 +129,7 @@ def flips_command(
     server = _release_server(releases, channel, ledger, from_, store)
     found = flips_to_settle(server)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(each) for each in found], default=str))
+        print_json([dataclasses.asdict(each) for each in found], default=str)
         return
     for each in found:
         typer.echo(f"{each.part}: gonogo fleet settle {each.ledger} {each.row} --label good|bad --who NAME")
@@ -150,7 +150,10 @@ def settle_command(
     from gonogo.fleet import settle
 
     seq = settle(ledger, row, label, who=who)
-    typer.echo(json.dumps({"row": seq, "about": row, "label": label}) if as_json else f"Recorded as row {seq}.")
+    if as_json:
+        print_json({"row": seq, "about": row, "label": label})
+    else:
+        typer.echo(f"Recorded as row {seq}.")
 
 
 @app.command("promote")
@@ -243,7 +246,10 @@ def qualified_command(
     settings = read_settings(station)
     with Ledger.open(settings.ledger, create=False) as opened:
         row = declare_fit(opened, settings, who=who, note=note)
-    typer.echo(json.dumps({"row": row.seq, **row.record.details}) if as_json else f"Recorded as row {row.seq}.")
+    if as_json:
+        print_json({"row": row.seq, **row.record.details})
+    else:
+        typer.echo(f"Recorded as row {row.seq}.")
 
 
 def _release_server(
@@ -262,14 +268,14 @@ def _release_server(
 
 def _tell_release(release: Release, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({**release.model_dump(mode="json"), "rollout": release.rollout}))
+        print_json({**release.model_dump(mode="json"), "rollout": release.rollout})
         return
     typer.echo(f"Published release {release.sequence} of channel {release.channel}: {release.stage}.")
 
 
 def _tell(found: Judgement, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(_as_json(found)))
+        print_json(_as_json(found))
     else:
         _print(found)
 

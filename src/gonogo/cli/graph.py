@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gonogo.cli.device import DeviceOption
+from gonogo.cli.output import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +63,7 @@ def graph_command(
     steps = None if data is None else _followed(opened, data)
     if as_json:
         shown: dict[str, Any] = {"torch": traced, "bundles": {name: each.to_json() for name, each in found.items()}}
-        typer.echo(json.dumps(shown | {"steps": None if steps is None else [each.to_json() for each in steps]}))
+        print_json(shown | {"steps": None if steps is None else [each.to_json() for each in steps]})
         return
     console = Console()
     if traced is not None:

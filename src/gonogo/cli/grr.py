@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from gonogo.cli.output import print_json
 
 if TYPE_CHECKING:
     from gonogo.msa import GrrReport, MeasuredStudy
@@ -39,7 +40,7 @@ def grr_command(
     if report is not None:
         _write_page(study_csv, study, found, report)
     if as_json:
-        typer.echo(json.dumps(grr_as_json(study, found), indent=2))
+        print_json(grr_as_json(study, found), indent=2)
         return
     typer.echo(f"{len(study.operators)} operators, {len(study.trials)} trials, {len(study.parts)} parts")
     for name, value in rows_of(found):

@@ -24,6 +24,18 @@ _ENTRIES = (
     "ledger",
     "serve",
 )
+RENAMED = {
+    "operate": "certify",
+    "quantize": "bundle quantize",
+    "distill": "bundle distill",
+    "cascade": "bundle cascade",
+    "learn": "bundle learn",
+    "graph": "bundle graph",
+    "replay": "ledger replay",
+    "synth": "dataset synth",
+    "gauge": "station msa",
+}
+"""Commands of 0.1.0 and their names since 0.2.0; see docs/versions.md."""
 
 
 class Entries(TyperGroup):
@@ -33,6 +45,12 @@ class Entries(TyperGroup):
         """Return the names of the commands, the everyday ones first."""
         rest = [name for name in self.commands if name not in _ENTRIES]
         return [*_ENTRIES, *rest]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command; one that was renamed is refused with its new name."""
+        if args and args[0] in RENAMED and args[0] not in self.commands:
+            ctx.fail(f"'{args[0]}' is now 'gonogo {RENAMED[args[0]]}'.")
+        return super().resolve_command(ctx, args)
 
 
 class SectionedCommand(TyperCommand):

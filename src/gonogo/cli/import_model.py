@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gonogo.cli.certify import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP
+from gonogo.cli.output import print_json
 from gonogo.cli.train_options import parse_size
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _print(made: ImportedBundle, out: Path, dataset: Path, *, as_json: bool) -> 
             "auroc_val": None if made.val is None else made.val.auroc,
             "operating_point": to_json(point),
         }
-        typer.echo(json.dumps(row, allow_nan=False))
+        print_json(row, allow_nan=False)
         return
     for sentence in (*describe_import(made), *describe_point(point)):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -14,6 +13,8 @@ import typer
 
 from gonogo.cli.device import DeviceOption
 from gonogo.cli.engine import Engine, EngineOption, JournalOption, RayAddressOption, RayOptions, say_how_to_resume
+from gonogo.cli.output import print_json
+from gonogo.cli.trust import RequireSignatureOption, TrustStoreOption
 
 if TYPE_CHECKING:
     from gonogo.batch import BatchJob
@@ -41,6 +42,8 @@ def inspect_command(
     engine: EngineOption = Engine.PROCESSES,
     ray_address: RayAddressOption = None,
     journal: JournalOption = None,
+    require_signature: RequireSignatureOption = False,
+    trust_store: TrustStoreOption = None,
 ) -> None:
     """Judge photographs: go, no-go, review or fault, with heat maps.
 
@@ -48,7 +51,6 @@ def inspect_command(
     """
     from gonogo import batch
     from gonogo.errors import InputError, UnfitError
-    from gonogo.progress import console
 
     options = RayOptions(engine=engine, address=ray_address, journal=journal)
     on_ray = options.chosen
@@ -66,15 +68,25 @@ def inspect_command(
         if on_ray:
             say_how_to_resume(options)
         raise
-    typer.echo(json.dumps(_summary(opened, tally)) if as_json else _summary_line(opened, tally))
-    if heatmaps is not None and not _has_map(opened):
-        console.print(f"No heat maps: {opened.root} was imported from another framework without one.", markup=False)
-    elif heatmaps is not None:
-        console.print(f"Wrote {len(files) - tally.unread} heat maps to {heatmaps}")
+    if as_json:
+        print_json(_summary(opened, tally))
+    else:
+        typer.echo(_summary_line(opened, tally))
+    if heatmaps is not None:
+        _say_heatmaps(opened, len(files) - tally.unread, heatmaps)
     if tally.unread:
         raise InputError(f"{tally.unread} of {len(files)} pictures could not be read; the reasons are listed above.")
     if faults := tally.states["fault"]:
         raise UnfitError(f"{faults} of {len(files)} pictures could not be judged; the reasons are listed above.")
+
+
+def _say_heatmaps(opened: Bundle, count: int, folder: Path) -> None:
+    from gonogo.progress import console
+
+    if _has_map(opened):
+        console.print(f"Wrote {count} heat maps to {folder}")
+    else:
+        console.print(f"No heat maps: {opened.root} was imported from another framework without one.", markup=False)
 
 
 @dataclass
@@ -106,10 +118,11 @@ def _pictures(photos: list[Path]) -> list[Path]:
     """
     from gonogo import images
     from gonogo.errors import InputError
-    from gonogo.progress import console
 
     files = list(images.find(*photos))
     if skipped := images.others(*photos):
+        from gonogo.progress import console  # rich, which is slow to import
+
         console.print(skipped)
     if not files:
         raise InputError(
@@ -230,7 +243,7 @@ def _report(row: dict[str, Any], opened: Bundle, *, as_json: bool) -> None:
     from gonogo.defect_kinds import describe_kind
 
     if as_json:
-        typer.echo(json.dumps({name: value for name, value in row.items() if name != "readable"} | _shown(opened)))
+        print_json({name: value for name, value in row.items() if name != "readable"} | _shown(opened))
         return
     score = "" if row["score"] is None else f"{row['score']:9.3f}"
     kind = "" if row["kind"] is None else f"; kind: {describe_kind(row['kind'], row['kind_share'])}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.output import print_json
 from gonogo.cli.signing import say_unsigned
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def learn_command(
     found = learn_bundle(source_inspector, source, out, dataset=data, overwrite=overwrite, force=force)
     say_unsigned(source_inspector.bundle, found.bundle)
     if as_json:
-        typer.echo(json.dumps(_as_json(found), allow_nan=False))
+        print_json(_as_json(found), allow_nan=False)
     else:
         _print(found, out)
     if found.bundle is None:

@@ -1,4 +1,4 @@
-"""``gonogo ledger``: list, verify, anchor, export, replay, delete old frames, and forward to a centre."""
+"""``gonogo ledger``: list, verify, anchor, export, replay, delete old frames, forward to a centre, publish results."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import typer
 
 from gonogo.cli import centre
 from gonogo.cli.centre import ChainName, LedgerFile, Place
+from gonogo.cli.output import print_json
+from gonogo.cli.publish import publish_command
 from gonogo.cli.replay import replay_command
 from gonogo.cli.sampling import sample_command
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from gonogo.ledger import Anchor, Break, Record, Row
 
 app = typer.Typer(
-    help="The record of every verdict: list, verify, export, replay, delete old frames, forward to a centre.",
+    help="The record of every verdict: list, verify, export, replay, delete old frames, forward, publish.",
     no_args_is_help=True,
 )
 
@@ -49,7 +51,10 @@ def list_command(
     kind = RowKind.VERDICT if state else None
     with centre.opened(ledger, chain) as opened:
         for row in opened.rows(where, kind=kind, limit=limit, newest_first=True):
-            typer.echo(json.dumps(_as_json(row), ensure_ascii=False) if as_json else _line(row))
+            if as_json:
+                print_json(_as_json(row), ensure_ascii=False)
+            else:
+                typer.echo(_line(row))
 
 
 @app.command("show")
@@ -69,9 +74,9 @@ def show_command(
             raise InputError(f"{ledger}: expected a row from 1 to {opened.head().seq}, found {seq}.")
         about = list(opened.actions(Where(about=seq)))
     if as_json:
-        typer.echo(json.dumps(_as_json(row) | {"actions": [_as_json(each) for each in about]}, ensure_ascii=False))
+        print_json(_as_json(row) | {"actions": [_as_json(each) for each in about]}, ensure_ascii=False)
         return
-    typer.echo(json.dumps(_as_json(row), indent=2, ensure_ascii=False))
+    print_json(_as_json(row), indent=2, ensure_ascii=False)
     for each in about:
         typer.echo(_line(each))
 
@@ -94,17 +99,22 @@ def verify_command(
     from gonogo.ledger import read_anchors
 
     anchors = [each for path in anchor or () for each in read_anchors(path)]
-    found = 0
-    for name, findings in _verified(ledger, chain, anchors, frames=frames):
-        found += len(findings)
+    found = signatures = 0
+    for name, findings, verified in _verified(ledger, chain, anchors, frames=frames):
+        found, signatures = found + len(findings), signatures + verified
         for finding in findings:
             shown = {"flaw": finding.flaw.value, "seq": finding.seq, "what": finding.what}
             start = "" if name is None else f"{name}: "
             named = shown if name is None else shown | {"chain": name}
-            typer.echo(json.dumps(named) if as_json else f"{finding.flaw.value:10s}{start}{finding.what}")
+            if as_json:
+                print_json(named)
+            else:
+                typer.echo(f"{finding.flaw.value:10s}{start}{finding.what}")
     if found:
         place = "the centre" if centre.is_centre(ledger) else ledger
         raise UnfitError(f"{place}: {found} signs of tampering or damage. Keep the file as evidence.")
+    if signatures:
+        typer.echo(f"personal signatures: {signatures}, all right", err=as_json)
     if anchors:
         typer.echo(f"intact; matches the anchors up to row {max(each.seq for each in anchors)}", err=as_json)
     else:
@@ -114,13 +124,15 @@ def verify_command(
 
 def _verified(
     place: str, chain: str | None, anchors: list[Anchor], *, frames: bool
-) -> Iterator[tuple[str | None, list[Break]]]:
-    """Verify a file, or the chains of a centre one after the other; yield name and findings."""
+) -> Iterator[tuple[str | None, list[Break], int]]:
+    """Verify a file, or the chains of a centre one after the other; yield name, findings and right signatures."""
     from gonogo.errors import InputError
     from gonogo.ledger import verify
+    from gonogo.signed_actions import SignatureCheck
 
+    check = SignatureCheck()
     if not centre.is_centre(place):
-        yield None, verify(centre.ledger_file(place, chain), anchors=anchors, frames=frames)
+        yield None, verify(centre.ledger_file(place, chain), anchors=anchors, frames=frames, also=check), check.verified
         return
     if anchors and chain is None:
         raise InputError("--anchor: expected --chain with the name of the chain that was anchored.")
@@ -128,7 +140,8 @@ def _verified(
         from gonogo.centre import verify_chain
 
         for name in [each.name for each in opened.chains()] if chain is None else [chain]:
-            yield name, verify_chain(opened, name, anchors=anchors, frames=frames)
+            check = SignatureCheck()
+            yield name, verify_chain(opened, name, anchors=anchors, frames=frames, also=check), check.verified
 
 
 @app.command("anchor")
@@ -177,7 +190,7 @@ def retain_command(
     verb = "Would delete" if dry_run else "Deleted"
     typer.echo(f"{verb} {done.deleted} frames ({done.freed_bytes / 1e6:.1f} MB); {done.kept} kept")
     if done.unforwarded:
-        typer.echo(f"{done.unforwarded} of the kept frames are old, and stay until the centre has them")
+        typer.echo(f"{done.unforwarded} of the kept frames are old, and stay until they are forwarded")
 
 
 def _as_json(row: Row[Record]) -> dict[str, Any]:
@@ -207,5 +220,6 @@ app.command("sample")(sample_command)
 app.command("prepare")(centre.prepare_command)
 app.command("migrate")(centre.migrate_command)
 app.command("forward")(centre.forward_command)
+app.command("publish")(publish_command)
 app.command("chains")(centre.chains_command)
 app.command("capacity")(centre.capacity_command)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from gonogo.cli.output import print_json
+
 
 def levels_command(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set folder of 16-bit grey pictures.")],
@@ -42,4 +44,7 @@ def levels_command(
         raise InputError(f"{dataset}: expected 16-bit grey pictures, found others, which need no levels.")
     if depth != data.depth:
         write_levels(data, depth)
-    typer.echo(depth.model_dump_json() if as_json else f"black {depth.black:,}, white {depth.white:,}")
+    if as_json:
+        print_json(depth.model_dump(mode="json"))
+    else:
+        typer.echo(f"black {depth.black:,}, white {depth.white:,}")

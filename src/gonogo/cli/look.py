@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gonogo.cli.output import print_json
 from gonogo.cli.train_options import NormalisationName, parse_size
 
 if TYPE_CHECKING:
+    from gonogo.cli.printed.judging import Look
     from gonogo.look import Seen
 
 
@@ -61,7 +62,7 @@ def look_command(
     heat map.
     """
     from gonogo.errors import InputError
-    from gonogo.images import load_picture
+    from gonogo.images import load_confined
     from gonogo.sheet import require_writable, write_sheet
 
     require_writable(out, overwrite=overwrite)
@@ -74,7 +75,7 @@ def look_command(
         assert photo is not None, "checked above"
         seen = look_with_bundle(Path(network), photo)
     else:
-        frame = render_crack(seed)[0] if photo is None else load_picture(photo)
+        frame = render_crack(seed)[0] if photo is None else load_confined(photo)
         seen = look(
             network,
             frame,
@@ -111,7 +112,7 @@ def _refuse_for_bundles(
 
 def _print(seen: Seen, out: Path, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(_to_json(seen, out)))
+        print_json(_to_json(seen, out))
         return
     from gonogo.look.drawing import heading
 
@@ -125,14 +126,14 @@ def _print(seen: Seen, out: Path, *, as_json: bool) -> None:
     typer.echo(f"Wrote {out}")
 
 
-def _to_json(seen: Seen, out: Path) -> dict[str, Any]:
+def _to_json(seen: Seen, out: Path) -> Look:
     height, width = seen.picture.shape[:2]
     return {
         "sheet": str(out),
         "network": seen.network,
         "weights": seen.weights,
         "answer": seen.answer,
-        "size_wh": [width, height],
+        "size_wh": (width, height),
         "stages": [
             {
                 "name": stage.name,

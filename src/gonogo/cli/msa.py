@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.output import print_json
+
 if TYPE_CHECKING:
+    from gonogo.cli.printed.msa import AppraiserJson, BesideInspector, KappaJson, MsaStudy, ShareJson
     from gonogo.msa import Appraiser, Difference, Kappa, MsaReport, Paired, Share, Study
 
 
@@ -42,7 +44,7 @@ def msa_command(
     if report is not None:
         _write_page(study_csv, study, found, paired, report)
     if as_json:
-        typer.echo(json.dumps({**_as_json(study, found), "beside_inspector": _paired_as_json(paired)}, indent=2))
+        print_json({**_as_json(study, found), "beside_inspector": _paired_as_json(paired)}, indent=2)
         return
     _print(study, found)
     if paired is not None:
@@ -62,7 +64,7 @@ def _write_page(study_csv: Path, study: Study, found: MsaReport, paired: Paired 
     write_beside(report, page.encode())
 
 
-def _as_json(study: Study, found: MsaReport) -> dict[str, Any]:
+def _as_json(study: Study, found: MsaReport) -> MsaStudy:
     return {
         "appraisers": [_appraiser_as_json(one) for one in found.appraisers],
         "trials": len(study.trials),
@@ -86,7 +88,7 @@ def _as_json(study: Study, found: MsaReport) -> dict[str, Any]:
     }
 
 
-def _appraiser_as_json(one: Appraiser) -> dict[str, Any]:
+def _appraiser_as_json(one: Appraiser) -> AppraiserJson:
     return {
         "name": one.name,
         "within": _share_as_json(one.within),
@@ -102,18 +104,18 @@ def _appraiser_as_json(one: Appraiser) -> dict[str, Any]:
     }
 
 
-def _share_as_json(share: Share | None) -> dict[str, Any] | None:
+def _share_as_json(share: Share | None) -> ShareJson | None:
     if share is None:
         return None
     low, high = share.interval
     return {"rate": share.rate, "low": low, "high": high, "count": share.count, "total": share.total}
 
 
-def _kappa_as_json(kappa: Kappa | None) -> dict[str, Any] | None:
+def _kappa_as_json(kappa: Kappa | None) -> KappaJson | None:
     return None if kappa is None else {"value": kappa.value, "low": kappa.low, "high": kappa.high}
 
 
-def _paired_as_json(paired: Paired | None) -> dict[str, Any] | None:
+def _paired_as_json(paired: Paired | None) -> BesideInspector | None:
     if paired is None:
         return None
     return {

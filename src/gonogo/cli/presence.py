@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gonogo.cli.output import print_json
+
 if TYPE_CHECKING:
+    from gonogo.cli.printed.dataset import PresenceLearn
     from gonogo.presence import Learned
     from gonogo.schema import Frame, Located
 
@@ -71,7 +73,7 @@ def learn_command(
     from gonogo.presence import draw_counts, learn_presence
     from gonogo.schema import Box
 
-    frame = images.load_picture(photo)
+    frame = images.load_confined(photo)
     place = Place.of(_located(frame, roi_config))
     polygon = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]
     if zone is not None:
@@ -116,7 +118,7 @@ def _located(frame: Frame, roi_config: Path | None) -> Located:
 def _report(learned: Learned, out: Path, *, as_json: bool) -> None:
     items = learned.count.items
     if as_json:
-        content = {
+        content: PresenceLearn = {
             "checks_file": str(out),
             "zone": learned.zone.name,
             "count": learned.zone.count,
@@ -124,7 +126,7 @@ def _report(learned: Learned, out: Path, *, as_json: bool) -> None:
             "strongest_other": learned.strongest_other,
             "least_correlation": learned.zone.correlation,
         }
-        typer.echo(json.dumps(content))
+        print_json(content)
         return
     weakest = min(each.correlation for each in items)
     typer.echo(f"{out}: zone {learned.zone.name}, {len(items)} items found")

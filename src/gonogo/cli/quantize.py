@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gonogo.cli.output import print_json
 from gonogo.cli.signing import say_unsigned
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def quantize_command(
     assert manifest.quantization is not None, "quantize_bundle always records it"
     assert manifest.operating_point is not None, "quantizing always certifies"
     if as_json:
-        typer.echo(json.dumps(_as_json(made), allow_nan=False))
+        print_json(_as_json(made), allow_nan=False)
         return
     for line in manifest.quantization.sentences():
         typer.echo(line)

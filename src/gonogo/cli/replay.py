@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Generator
 from contextlib import closing
@@ -17,8 +16,10 @@ from gonogo.cli import centre
 from gonogo.cli.centre import ChainName, Place
 from gonogo.cli.device import DeviceOption
 from gonogo.cli.engine import Engine, EngineOption, JournalOption, RayAddressOption, RayOptions, say_how_to_resume
+from gonogo.cli.output import print_json
 
 if TYPE_CHECKING:
+    from gonogo.cli.printed.ledger import ReplaySummary
     from gonogo.ledger import Ledger, Where
     from gonogo.replay import Rejudged, Skipped
 
@@ -66,7 +67,10 @@ def replay_command(
                 for each in track(found, "judging again", total=None if after else opened.count(where)):
                     row = tally.add(each)
                     if row is not None:
-                        typer.echo(json.dumps(row) if as_json else _line(row))
+                        if as_json:
+                            print_json(row)
+                        else:
+                            typer.echo(_line(row))
         except KeyboardInterrupt:
             if options.journal is not None:
                 say_how_to_resume(options)
@@ -75,7 +79,10 @@ def replay_command(
             typer.echo(f"Interrupted. Continue with: gonogo ledger replay {again} --after {tally.last}", err=True)
             raise typer.Exit(130) from None
         finally:
-            typer.echo(json.dumps(tally.summary()) if as_json else tally.text())
+            if as_json:
+                print_json(tally.summary())
+            else:
+                typer.echo(tally.text())
     if tally.unequal or tally.skipped["lost"]:
         raise UnfitError(f"{ledger}: {tally.problem()}")
 
@@ -146,8 +153,8 @@ class _Tally:
             "score_after": each.score_after,
         }
 
-    def summary(self) -> dict[str, Any]:
-        return {
+    def summary(self) -> ReplaySummary:
+        summary: ReplaySummary = {
             "summary": True,
             "parts": self.parts,
             "same_bundle": self.same_bundle,
@@ -156,8 +163,10 @@ class _Tally:
             "changes": dict(self.changes),
             "skipped": dict(self.skipped),
             "last_seq": self.last,
-            **({} if self.other_processors is None else {"other_processors": self.other_processors}),
         }
+        if self.other_processors is not None:
+            summary["other_processors"] = self.other_processors
+        return summary
 
     def problem(self) -> str:
         return (

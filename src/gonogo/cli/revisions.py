@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from gonogo.cli.output import print_json
 from gonogo.cli.signing import say_unsigned
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ def show_revisions(path: Path, number: int | None, *, force: bool, as_json: bool
         say_unsigned(before, opened)
     rows = _rows(opened)
     if as_json:
-        typer.echo(
-            json.dumps({"bundle": str(path), "bundle_sha256": opened.sha256, "revisions": rows}, allow_nan=False)
-        )
+        print_json({"bundle": str(path), "bundle_sha256": opened.sha256, "revisions": rows}, allow_nan=False)
         return
     if number is not None:
         typer.echo(f"Revision {number} is in force again, as revision {len(rows)}.")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gonogo.cli.calibrate import calibrate_command
+from gonogo.cli.output import print_json
 
 if TYPE_CHECKING:
+    from gonogo.cli.printed.dataset import RoiScoreJson, RoiTune
     from gonogo.dataset import Dataset
     from gonogo.roi import ClassicalConfig, RoiTiming
     from gonogo.roi.scoring import Example, RoiScore
@@ -42,7 +43,7 @@ def preview_command(
     from gonogo.images.encoding import encode_as
     from gonogo.roi import open_roi, preview
 
-    roi, frame = open_roi(roi_config), images.load_picture(photo)
+    roi, frame = open_roi(roi_config), images.load_confined(photo)
     write_beside(out, encode_as(preview(roi, frame), out, option="--out"))
     located = roi.locate(frame)
     if located.box is None:
@@ -69,7 +70,7 @@ def morphology_command(
 
     if size % 2 == 0:
         raise InputError(f"--size: expected an odd number, found {size}. A kernel has a middle: use {size + 1}.")
-    sheet = preview_morphology(images.load_picture(photo), size=size, side_px=SIDE_PX)
+    sheet = preview_morphology(images.load_confined(photo), size=size, side_px=SIDE_PX)
     write_beside(out, encode_as(sheet, out, option="--out"))
     typer.echo(f"{out}: {photo} with a kernel of {size} x {size} pixels")
 
@@ -144,7 +145,7 @@ def _uninterrupted(tuned: Tuned) -> ClassicalConfig:
 
 def _report(out: Path, tuned: Tuned, unseen: RoiScore, how: str, timing: RoiTiming, *, as_json: bool) -> None:
     if as_json:
-        content = {
+        content: RoiTune = {
             "recipe_file": str(out),
             "unseen": {"how": how, **_as_json(unseen)},
             "seen": _as_json(tuned.seen),
@@ -153,7 +154,7 @@ def _report(out: Path, tuned: Tuned, unseen: RoiScore, how: str, timing: RoiTimi
             "locate_ms": round(timing.locate_ms, 3),
             "decode_ms": round(timing.decode_ms, 3),
         }
-        typer.echo(json.dumps(content, indent=1))
+        print_json(content, indent=1)
         return
     stopped = "" if tuned.complete else " (stopped early)"
     typer.echo(f"{out}: best of {tuned.trials} ROI configs{stopped}")
@@ -164,7 +165,7 @@ def _report(out: Path, tuned: Tuned, unseen: RoiScore, how: str, timing: RoiTimi
     )
 
 
-def _as_json(score: RoiScore) -> dict[str, float | int]:
+def _as_json(score: RoiScore) -> RoiScoreJson:
     return {
         "pictures": len(score.ious),
         "found": score.found,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gonogo.cli.centre import LedgerFile
+from gonogo.cli.output import print_json
 from gonogo.errors import InputError, UnfitError
+
+if TYPE_CHECKING:
+    from gonogo.cli.printed.ledger import SampleRow
 
 
 def sample_command(
@@ -37,7 +40,7 @@ def sample_command(
     with Ledger.open(ledger, create=False, read_only=name is None) as opened:
         if name is not None:
             schedule_sample(opened, name, one_in=one_in, parts=parts, most_bad=most_bad, who=who or user())
-        rows = [
+        rows: list[SampleRow] = [
             {
                 "name": each.name,
                 "row": each.row,
@@ -50,7 +53,7 @@ def sample_command(
             for each in schedules(opened)
         ]
     if as_json:
-        typer.echo(json.dumps({"ledger": str(ledger), "samples": rows}))
+        print_json({"ledger": str(ledger), "samples": rows})
         return
     for row in rows:
         typer.echo(
@@ -95,7 +98,7 @@ def certify_by_sample(
         content = {"sample": name, "confirmed": result.confirmed, "drawn": result.drawn, **counts}
         content |= {"unlabelled": result.unlabelled, "refusals": result.refusals}
         content |= {"validity": None if validity is None else validity.model_dump(mode="json")}
-        typer.echo(json.dumps(content))
+        print_json(content)
     else:
         for sentence in result.sentences():
             typer.echo(sentence)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from datetime import UTC, datetime
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from gonogo.cli.output import print_json
 
 if TYPE_CHECKING:
     from gonogo.bundle import Bundle
@@ -45,7 +46,7 @@ def make_command(
         raise InputError(f"expected a passphrase, found none. Set {_PASSPHRASE}, or pass --no-passphrase.")
     key, public = make_key_pair(out, name, passphrase=passphrase)
     if as_json:
-        typer.echo(json.dumps({"key_id": key.key_id, "private": str(out), "public": str(public)}))
+        print_json({"key_id": key.key_id, "private": str(out), "public": str(public)})
         return
     typer.echo(f"Wrote {out} (keep it secret) and {public}: key {key.key_id}.")
     typer.echo(f"Next, on each machine that shall trust it: gonogo bundle keys add {public}")
@@ -59,7 +60,7 @@ def list_command(store: StoreOption = None, as_json: _Json = False) -> None:
     place = chosen_store(store)
     keys = read_trust_store(place).keys
     if as_json:
-        typer.echo(json.dumps({"store": str(place), "keys": [_as_json(each) for each in keys]}))
+        print_json({"store": str(place), "keys": [_as_json(each) for each in keys]})
         return
     for each in keys:
         state = "trusted" if each.revoked is None else f"revoked {each.revoked:%Y-%m-%d} {each.why}".rstrip()
@@ -116,9 +117,7 @@ def sign_command(
     signing_key = open_key(key)
     statement = sign_bundle(opened, signing_key, now=datetime.now(UTC))
     if as_json:
-        typer.echo(
-            json.dumps({"bundle": str(bundle), "key_id": signing_key.key_id, **statement.model_dump(mode="json")})
-        )
+        print_json({"bundle": str(bundle), "key_id": signing_key.key_id, **statement.model_dump(mode="json")})
         return
     typer.echo(f"Signed {bundle} ({opened.sha256[:16]}) with key {signing_key.key_id}.")
 
@@ -160,7 +159,10 @@ def chosen_store(given: Path | None) -> Path:
 
 
 def _tell(key: TrustedKey, sentence: str, *, as_json: bool) -> None:
-    typer.echo(json.dumps(_as_json(key)) if as_json else sentence)
+    if as_json:
+        print_json(_as_json(key))
+    else:
+        typer.echo(sentence)
 
 
 def _as_json(key: TrustedKey) -> dict[str, Any]:

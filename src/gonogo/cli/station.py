@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from datetime import datetime
@@ -15,6 +14,7 @@ import typer
 from gonogo.cli.device import DeviceOption
 from gonogo.cli.grr import grr_command
 from gonogo.cli.msa import msa_command
+from gonogo.cli.output import print_json
 
 app = typer.Typer(help="One inspection station on a line: run, check, report.", no_args_is_help=True)
 
@@ -34,25 +34,18 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def run_command(station: _Toml, device: DeviceOption = None) -> None:
     """Run the station until SIGTERM, Ctrl-C or end of standard input."""
     from gonogo.devices import device_name
-    from gonogo.station import read_settings, run_station, worker_command
+    from gonogo.station import read_settings
+    from gonogo.station.running import run_with_companions
 
     settings, toml = read_settings(station).on_device(device), station.resolve()
     if settings.device is not None:
         device_name(settings.device)  # a misspelt name must end the command, not fault every part
+    agent: list[str] = []
+    if settings.fleet is not None:
+        from gonogo.fleet import agent_command
 
-    def complain(text: str) -> None:
-        typer.echo(text, err=True)
-
-    with contextlib.ExitStack() as beside:
-        if settings.fleet is not None:
-            from gonogo.fleet import agent_command
-            from gonogo.station.companion import Companion
-
-            def ended(code: int) -> None:
-                complain(f"the agent ended with exit code {code}; it is started again.")
-
-            beside.enter_context(Companion(agent_command(toml), ended))
-        run_station(settings, worker_command(toml, device=settings.device), complain=complain)
+        agent = agent_command(toml)
+    run_with_companions(settings, toml, agent=agent, complain=lambda text: typer.echo(text, err=True))
 
 
 @app.command("check")
@@ -64,7 +57,7 @@ def check_command(station: _Toml, device: DeviceOption = None, as_json: _Json = 
 
     found = check_station(read_settings(station).on_device(device))
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(each) for each in found]))
+        print_json([dataclasses.asdict(each) for each in found])
     else:
         for each in found:
             typer.echo(f"{'pass' if each.passed else 'FAIL'}  {each.what}: {each.detail}")
@@ -98,7 +91,7 @@ def limits_command(
 
     files = list(images.find(*photos))
     depth = None if bundle is None else read_bundle(bundle).manifest.recipe.depth
-    found = suggest_limits(images.load_picture(file, depth=depth) for file in track(files, "Measuring"))
+    found = suggest_limits(images.load_confined(file, depth=depth) for file in track(files, "Measuring"))
     typer.echo(f"# measured on {len(files)} photographs\n[cameras.health]")
     for key, value in found.model_dump(mode="json").items():
         if value is not None:
@@ -115,7 +108,7 @@ def status_command(station: _Toml, as_json: _Json = False) -> None:
     if found is None:
         raise UnfitError(f"{station}: this station has never run. Start it with: gonogo station run {station}")
     if as_json:
-        typer.echo(json.dumps(found))
+        print_json(found)
         return
     health = found["health"] if found["alive"] else f"not running since {found['beat'][:19]}"
     typer.echo(f"{found['station']}: {health}")
@@ -131,6 +124,9 @@ def status_command(station: _Toml, as_json: _Json = False) -> None:
         typer.echo(
             f"  centre: {link['lag_rows']:,} rows wait ({link['lag_s']:.0f} s); {link['trouble'] or 'connected'}"
         )
+    for each in found.get("results", ()):
+        waiting = f"{each['lag_rows']:,} {'shifts' if each['kind'] == 'email' else 'rows'} wait ({each['lag_s']:.0f} s)"
+        typer.echo(f"  results {each['name']}: {waiting}; {each['trouble'] or 'delivered'}")
     for stage, took in found["stages"].items():
         typer.echo(f"  {stage:12s} median {took['p50_ms']:8.2f} ms, 99 % within {took['p99_ms']:8.2f} ms")
 

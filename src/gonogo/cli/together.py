@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gonogo.cli.certify import MAX_ESCAPE_HELP, MAX_OVERKILL_HELP
+from gonogo.cli.output import print_json
 
 
 def together_command(
@@ -37,7 +37,7 @@ def together_command(
     made = certify_together(inspectors, Dataset.read(dataset), promise)
     if as_json:
         bundles = {camera: {"bundle": str(each.root), "sha256": each.sha256} for camera, each in made.bundles.items()}
-        typer.echo(json.dumps({"cameras": bundles, "part": to_json(made.point)}, allow_nan=False))
+        print_json({"cameras": bundles, "part": to_json(made.point)}, allow_nan=False)
     else:
         for sentence in describe_point(made.point):
             typer.echo(sentence)

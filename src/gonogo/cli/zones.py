@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gonogo.cli.output import print_json
+
 if TYPE_CHECKING:
+    from gonogo.cli.printed.dataset import HiddenDefect
     from gonogo.roi import Roi
 
 app = typer.Typer(
@@ -80,7 +82,7 @@ def show_command(
     from gonogo.images.zones import Place
     from gonogo.zoning import prepared
 
-    found, frame = read_zones(zones), images.load_picture(photo)
+    found, frame = read_zones(zones), images.load_confined(photo)
     located = _search(roi).locate(frame)
     if not located.present:
         raise UnfitError(f"{photo}: the part was not found ({located.reason}). Choose another photograph.")
@@ -115,8 +117,10 @@ def hidden_command(
     found = hidden_defects(data, _search(roi), read_zones(zones))
     changed = relabel_hidden_defects(data, [sample.file_name for sample in found]) if relabel else 0
     if as_json:
-        rows = [{"file": each.file_name, "split": each.split, "defect": each.defect} for each in found]
-        typer.echo(json.dumps({"hidden": rows, "relabelled": changed}))
+        rows: list[HiddenDefect] = [
+            {"file": each.file_name, "split": each.split, "defect": each.defect} for each in found
+        ]
+        print_json({"hidden": rows, "relabelled": changed})
         return
     for sample in found:
         typer.echo(f"{sample.file_name}  {sample.split or 'no split'}  {sample.defect or 'no kind'}")

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from gonogo.devices import own_cores
 from gonogo.errors import InputError, MissingExtraError
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>\d{1,5})")
@@ -81,7 +82,7 @@ def connected(address: str | None = None, *, cpus: int | None = None) -> Iterato
     folder = tempfile.mkdtemp(prefix="gonogo-ray-", dir="/tmp")  # short, since it holds sockets
     try:
         with _explained("this machine", ray):
-            _start(ray, folder, cpus or len(os.sched_getaffinity(0)))
+            _start(ray, folder, cpus or len(own_cores()))
         yield _described(ray, "this machine", cpus)
     finally:
         ray.shutdown()

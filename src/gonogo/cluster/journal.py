@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -11,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gonogo import locks
 from gonogo.cluster.blocks import DoneBlock
 from gonogo.errors import InputError
 from gonogo.files import disk_is_full, require_regular, write_beside
@@ -101,12 +101,10 @@ class Journal:
         self._lines[done.number] = end
 
     def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not locks.try_lock(self._file):
             raise InputError(
                 f"--journal {self.path}: another process writes to it. Wait for it, or choose another file."
-            ) from error
+            )
 
     def _read_head(self, wanted: Mapping[str, Any], names: set[str]) -> dict[str, int]:
         try:

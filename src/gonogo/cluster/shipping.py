@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from gonogo import signing
 from gonogo.bundle import SIGNATURE, SUFFIX, read_bundle
@@ -48,6 +48,7 @@ def unpack(packed: PackedBundle) -> Path:
         try:
             with folder_beside(folder) as partial:
                 for name, data in packed.files.items():
+                    _require_inside(name)
                     (partial / name).parent.mkdir(parents=True, exist_ok=True)
                     (partial / name).write_bytes(data)
         except InputError:
@@ -60,3 +61,9 @@ def unpack(packed: PackedBundle) -> Path:
             "the folder."
         )
     return folder
+
+
+def _require_inside(name: str) -> None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
+        raise BundleError(f"{name[:100]!r}: expected the name of a file in a bundle. Nothing was judged with it.")

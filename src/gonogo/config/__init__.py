@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gonogo.config.checks import PictureHealth, Rule, Scale
-from gonogo.config.machine import Settings, settings
+from gonogo.config.machine import Settings, settings, use_setting
 from gonogo.config.recipe import CELL_PX, Checks, Depth, PictureLimits, Recipe, ReducedBy, Reduction, Tiling
 from gonogo.config.strict import Strict, read_toml
 from gonogo.config.zones import (
@@ -51,4 +51,5 @@ __all__ = [
     "read_toml",
     "read_zones",
     "settings",
+    "use_setting",
 ]

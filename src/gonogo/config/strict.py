@@ -16,7 +16,7 @@ from gonogo.files import MOST_SETTINGS_BYTES, parse_toml, read_text
 class Strict(BaseModel):
     """Base of all models that are read from a file: frozen, no unknown keys, no silent conversions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)  # built on first use
 
 
 Model = TypeVar("Model", bound=Strict)

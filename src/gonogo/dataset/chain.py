@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -98,6 +99,31 @@ def parse(line: bytes, where: Path) -> Revision:
             f"{where}: expected one revision per line ({reason}). Restore the file from a backup, or move it away to "
             "start a new list."
         ) from error
+
+
+_RECORDS = b', "changed": ['
+_ORDER_END = re.compile(rb'"state": "([0-9a-f]{64})"\}\s*\Z')
+
+
+def parse_head(line: bytes, where: Path) -> Revision:
+    """Read one line without its records, of which there can be many.
+
+    ``changed``, ``removed``, ``files`` and ``order`` of the result are empty.
+
+    The fields before them are at the beginning of a line that `sealed_line` made, and ``state`` is at its end. A line
+    that is laid out in another way is read as a whole.
+
+    Raises:
+        DatasetError: The line is malformed.
+    """
+    cut, end = line.find(_RECORDS), _ORDER_END.search(line, max(0, len(line) - 200))
+    if cut >= 0 and end is not None:
+        try:
+            head = json.loads(line[:cut] + b"}")
+            return Revision.model_validate(head | {"state": end[1].decode()})
+        except (ValidationError, ValueError):
+            pass
+    return parse(line, where).model_copy(update={"changed": (), "removed": (), "files": {}, "order": None})
 
 
 def sealed_line(body: Mapping[str, Any]) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gonogo.dataset.cameras import incomplete_parts
 from gonogo.dataset.collected import misplaced
+from gonogo.dataset.judged import judged_too_early
 from gonogo.dataset.reading import Reading, Unreadable, exact_groups, near_groups, read_all
 from gonogo.dataset.records import Dataset, Sample, Split
 from gonogo.errors import DatasetError
@@ -44,8 +45,8 @@ def check_dataset(dataset: Dataset) -> Check:
     """Read every picture and mask of a data set and check that it is suitable for training.
 
     Problems are: unreadable or missing pictures, masks of a wrong size, the same picture with two labels, a part, lot
-    or near-duplicate in two splits, a picture collected by a rule in another split than train, one class only, too few
-    pictures. Everything else is a warning.
+    or near-duplicate in two splits, a picture collected by a rule in another split than train, a calibrate or test
+    picture judged before it was labelled, one class only, too few pictures. Everything else is a warning.
     """
     samples, readings, problems = _read(dataset)
     exact, near = exact_groups(readings), near_groups(readings)
@@ -53,7 +54,7 @@ def check_dataset(dataset: Dataset) -> Check:
     problems += _leaks(samples, "part", [sample.part for sample in samples])
     problems += _leaks(samples, "lot", [sample.lot for sample in samples])
     problems += _leaks(samples, "near-duplicates", _of_unnamed_parts(samples, near))
-    problems += misplaced(dataset.samples)
+    problems += misplaced(dataset.samples) + judged_too_early(dataset)
     problems += missing_for_training(dataset, good_only=True)
     names = [sample.file_name for sample in samples]
     return Check(

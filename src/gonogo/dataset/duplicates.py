@@ -24,7 +24,7 @@ import numpy as np
 from scipy.sparse import coo_matrix, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from gonogo.array_types import Float32, UInt8
+from gonogo.array_types import Float32, Float64, UInt8
 from gonogo.progress import track
 from gonogo.schema import Frame
 
@@ -44,6 +44,10 @@ RECURRENT = 2
 """A feature that recurs in at least this many of ``RANDOM_PARTNERS`` random pictures belongs to the product."""
 ALIKE = 4
 """Median agreement of random pairs from which all parts are considered to look alike."""
+
+
+_LEAST_CORRELATION = 0.5
+"""Of the brightness of a picture and its near-duplicate, laid onto each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +112,28 @@ def near_duplicates(pictures: Sequence[PictureHashes]) -> tuple[Alike, ...]:
         if agreeing >= needed:
             found.append(Alike(first=first, second=second, agreeing=agreeing, needed=needed))
     return tuple(found)
+
+
+def alignment(first: Frame, second: Frame) -> Float64[np.ndarray, "2 3"] | None:
+    """Where the points of a picture are in a near-duplicate of it: an affine transform of pixel coordinates.
+
+    Returns:
+        ``None`` if fewer than `MIN_AGREEING` features agree, or if the second picture looks different there.
+    """
+    found = _matched(picture_hashes(first), picture_hashes(second), MIN_AGREEING)
+    if found is None or len(found[1]) < MIN_AGREEING:
+        return None
+    small, other = (_fit(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), DETAIL_SIDE) for frame in (first, second))
+    size_wh = (other.shape[1], other.shape[0])
+    moved = cv2.warpAffine(small, found[0], size_wh)
+    inside = cv2.warpAffine(np.ones_like(small), found[0], size_wh, flags=cv2.INTER_NEAREST) > 0
+    if inside.sum() < MIN_AGREEING or np.corrcoef(moved[inside], other[inside])[0, 1] < _LEAST_CORRELATION:
+        return None
+    transform = np.asarray(found[0], np.float64)
+    shrunk, grown = small.shape[1] / first.shape[1], second.shape[1] / other.shape[1]
+    transform[:, :2] *= shrunk * grown
+    transform[:, 2] *= grown
+    return transform
 
 
 def candidate_pairs(pictures: Sequence[PictureHashes]) -> list[tuple[int, int]]:
@@ -185,8 +211,14 @@ def _random_agreement(pictures: Sequence[PictureHashes], rng: np.random.Generato
 
 def _agreeing(first: PictureHashes, second: PictureHashes, *, needed: int = 4) -> list[int]:
     """Features of the first picture that agree with the second on a shift, a scale and a rotation up to 20 degrees."""
+    found = _matched(first, second, needed)
+    return [] if found is None else found[1]
+
+
+def _matched(first: PictureHashes, second: PictureHashes, needed: int) -> tuple[np.ndarray, list[int]] | None:
+    """The transform from the first picture to the second, 2 x 3 at `DETAIL_SIDE`, and the features that agree on it."""
     if min(len(first.points), len(second.points)) < needed:
-        return []
+        return None
     likeness = _products(first.descriptors, second.descriptors.astype(np.float32)) / 255**2
     rows = np.arange(len(likeness))
     partner = likeness.argmax(axis=1)
@@ -194,17 +226,17 @@ def _agreeing(first: PictureHashes, second: PictureHashes, *, needed: int = 4) -
     likeness[rows, partner] = -1
     distinct = np.flatnonzero(1 - best < 0.85**2 * (1 - likeness.max(axis=1)))  # Lowe's ratio on squared distances
     if len(distinct) < needed:
-        return []
+        return None
     transform, inliers = cv2.estimateAffinePartial2D(
         first.points[distinct], second.points[partner[distinct]], ransacReprojThreshold=4, maxIters=300
     )
     if transform is None:  # OpenCV's stubs leave this out
-        return []  # type: ignore[unreachable]
+        return None  # type: ignore[unreachable]
     scale = math.hypot(transform[0, 0], transform[1, 0])
     turn_degrees = math.degrees(math.atan2(transform[1, 0], transform[0, 0]))
     if not 0.6 < scale < 1.6 or abs(turn_degrees) > 20:
-        return []
-    return distinct[inliers.ravel() > 0].tolist()  # type: ignore[no-any-return]
+        return None
+    return transform, distinct[inliers.ravel() > 0].tolist()
 
 
 def _products(

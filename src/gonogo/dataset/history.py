@@ -32,6 +32,7 @@ from gonogo.dataset.chain import (
     latest_first,
     oldest_first,
     parse,
+    parse_head,
     sealed_line,
 )
 from gonogo.dataset.changes import Changes, changes_between
@@ -86,8 +87,14 @@ def revisions(root: Path, *, last: int | None = None) -> tuple[Revision, ...]:
 
 
 def latest(root: Path) -> Revision | None:
-    """Return the last revision; ``None`` if there is none."""
-    return next(iter(revisions(root, last=1)), None)
+    """Return the last revision without its records; ``None`` if there is none."""
+    line = next(latest_first(root), None)
+    return None if line is None else parse_head(line, root)
+
+
+def heads(root: Path, *, last: int) -> tuple[Revision, ...]:
+    """Return the latest revisions, the newest first, without their records: a list costs little, whatever they hold."""
+    return tuple(parse_head(line, root) for line in islice(latest_first(root), last))
 
 
 def revision_of(dataset: Dataset) -> Revision | None:
@@ -252,7 +259,7 @@ def _caught_up(root: Path, here: str, *, known: Mapping[str, str] | None) -> Rev
     if last is None and not now:
         return None
     before = {} if last is None else {each.file_name: each for each in records_at(root, last.number).samples()}
-    back = last is not None and last.number > 1 and revisions(root, last=2)[0].state == here
+    back = last is not None and last.number > 1 and heads(root, last=2)[-1].state == here
     what = FOUND if last is None else INTERRUPTED if back else OUTSIDE
     if last is not None:
         known = known or {}

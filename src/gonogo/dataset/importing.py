@@ -22,6 +22,7 @@ from gonogo.dataset.cameras import cameras_note
 from gonogo.dataset.checking import parts_with_both_labels
 from gonogo.dataset.describing import Joined, joined
 from gonogo.dataset.history import record_change
+from gonogo.dataset.judged import judged_unlabelled
 from gonogo.dataset.known_pictures import KnownPictures, named
 from gonogo.dataset.layouts import Found, read_layout
 from gonogo.dataset.levels import levels_note, with_levels, write_levels
@@ -237,10 +238,10 @@ def _joined(
     samples = (*kept, *(sample.model_copy(update={"split": None}) for sample in new))
     if now.samples and all(sample.split is None for sample in now.samples):
         return samples  # training makes the splits of such a data set
-    fractions = options.fractions or Fractions()
+    fractions, early = options.fractions or Fractions(), judged_unlabelled(now)
     if not options.split_within_lots:
-        return complete_splits(samples, fractions, options.seed)
-    return assign_splits(samples, groups_of(samples, by_lot=False), fractions, options.seed, keep=True)
+        return complete_splits(samples, fractions, options.seed, early=early)
+    return assign_splits(samples, groups_of(samples, by_lot=False), fractions, options.seed, keep=True, early=early)
 
 
 @contextmanager

@@ -1,14 +1,17 @@
 """Record of the pictures that were judged to certify or to test: a certificate needs parts that were not used before.
 
 The record is ``judged.jsonl`` beside the metadata, one picture per line; the last line about a picture is valid.
+Lines with ``"unlabelled": true`` name pictures whose score was known before a person labelled them. Such a label may
+follow the score, and a person who has seen the score may choose which pictures to label, so these pictures prove
+nothing about an inspector: like those that a rule collected, they may only be in train.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from gonogo.dataset.records import Dataset, Split, read_json_lines
+from gonogo.dataset.records import Dataset, Sample, Split, read_json_lines
 from gonogo.errors import DatasetError
 
 JUDGED = "judged.jsonl"
@@ -20,14 +23,16 @@ def judged_before(dataset: Dataset) -> dict[str, Split]:
     Raises:
         DatasetError: The file is malformed.
     """
-    path = dataset.root / JUDGED
-    if dataset.study or not path.is_file():
-        return {}
-    try:
-        rows = [json.loads(line) for line in read_json_lines(path) if line.strip()]
-        return {str(row["file_name"]): Split(row["split"]) for row in rows}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path}: expected a picture and its split per line ({error}). Restore the file.") from error
+    return {file: split for file, split in _rows(dataset) if split is not None}
+
+
+def judged_unlabelled(dataset: Dataset) -> frozenset[str]:
+    """Return the pictures whose score was known before they were labelled.
+
+    Raises:
+        DatasetError: The file is malformed.
+    """
+    return frozenset(file for file, split in _rows(dataset) if split is None)
 
 
 def record_judged(dataset: Dataset, splits: Sequence[Split], *, certified: bool = False) -> bool:
@@ -52,14 +57,35 @@ def record_judged(dataset: Dataset, splits: Sequence[Split], *, certified: bool 
         fresh = known is None and now in proving and sample.label is not None
         if now is not None and (fresh or (certified and known is not None and known is not now)):
             lines.append(json.dumps({"file_name": sample.file_name, "split": now.value}) + "\n")
-    if not lines:
+    return _append(dataset, lines)
+
+
+def record_unlabelled(dataset: Dataset, samples: Iterable[Sample]) -> bool:
+    """Record which of these judged pictures have no label yet; see `judged_unlabelled`.
+
+    A picture that was judged with a label before stays evidence, also if its label has been removed since.
+
+    Returns:
+        Whether the record could be written; the data set may be read-only.
+    """
+    if dataset.study:
         return True
-    try:
-        with (dataset.root / JUDGED).open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
-    except OSError:
-        return False
-    return True
+    known = judged_unlabelled(dataset) | judged_before(dataset).keys()
+    new = [each.file_name for each in samples if each.label is None and each.present is not False]
+    return _append(
+        dataset, [json.dumps({"file_name": file, "unlabelled": True}) + "\n" for file in new if file not in known]
+    )
+
+
+def judged_too_early(dataset: Dataset) -> list[str]:
+    """Describe the labelled calibrate and test pictures whose score was known before their label, one sentence each."""
+    early = judged_unlabelled(dataset)
+    return [
+        f"{sample.file_name} is in {sample.split}, but was judged before it was labelled: its label may follow the "
+        "score, so it may only be in train. Move it to train on the page Pictures."
+        for sample in dataset.split(Split.CALIBRATE, Split.TEST)
+        if sample.label is not None and sample.file_name in early
+    ]
 
 
 def refuse_redealt(dataset: Dataset) -> None:
@@ -67,10 +93,15 @@ def refuse_redealt(dataset: Dataset) -> None:
 
     Splitting again after seeing the scores is a second attempt, and a certificate is valid for the first attempt only.
     Parts that no inspector has judged to certify or to test are fresh. Adding pictures does not move existing ones.
+    Pictures that were judged before they were labelled are refused in calibrate and test, whatever the split.
 
     Raises:
-        DatasetError: Judged pictures have moved to another split, and calibrate is not fresh.
+        DatasetError: Judged pictures have moved to another split, and calibrate is not fresh; or a calibrate or test
+            picture was judged before it was labelled.
     """
+    if early := judged_too_early(dataset):
+        more = f" ({len(early)} such pictures.)" if len(early) > 1 else ""
+        raise DatasetError(f"{dataset.root}: {early[0]}{more}")
     before = judged_before(dataset)
     moved = any(
         sample.split is not None and before.get(sample.file_name, sample.split) is not sample.split
@@ -87,3 +118,26 @@ def refuse_redealt(dataset: Dataset) -> None:
             "certified. Put only parts into calibrate that no inspector has judged, or go back to the earlier "
             "split."
         )
+
+
+def _rows(dataset: Dataset) -> list[tuple[str, Split | None]]:
+    """The pictures in the record, each with its split; ``None`` if it was not labelled when it was judged."""
+    path = dataset.root / JUDGED
+    if dataset.study or not path.is_file():
+        return []
+    try:
+        rows = [json.loads(line) for line in read_json_lines(path) if line.strip()]
+        return [(str(row["file_name"]), None if row.get("unlabelled") is True else Split(row["split"])) for row in rows]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(f"{path}: expected a picture and its split per line ({error}). Restore the file.") from error
+
+
+def _append(dataset: Dataset, lines: Sequence[str]) -> bool:
+    if not lines:
+        return True
+    try:
+        with (dataset.root / JUDGED).open("a", encoding="utf-8") as file:
+            file.write("".join(lines))
+    except OSError:
+        return False
+    return True

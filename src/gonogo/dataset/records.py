@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from gonogo import images
+from gonogo import images, locks
 from gonogo.config import Depth
 from gonogo.errors import DatasetError
 from gonogo.files import MOST_TEXT_BYTES, parse_json, read_regular, read_text, write_beside
@@ -223,10 +223,8 @@ def locked(root: Path) -> Iterator[None]:
 
     Blocks while another process holds the lock. The lock is released when the block or the process ends.
     """
-    import fcntl  # not available on all platforms, and not needed for reading
-
     with (root / _LOCK).open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        locks.lock(file)
         yield
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -86,13 +86,20 @@ def deal_folds(samples: Sequence[Sample], folds: int, *, seed: int = 0) -> Int[n
 
 
 def assign_splits(
-    samples: Sequence[Sample], groups: Sequence[int], fractions: Fractions, seed: int, *, keep: bool = False
+    samples: Sequence[Sample],
+    groups: Sequence[int],
+    fractions: Fractions,
+    seed: int,
+    *,
+    keep: bool = False,
+    early: Collection[str] = (),
 ) -> tuple[Sample, ...]:
     """Assign a split to every picture: groups stay together, stratified by label and defect kind.
 
     The assignment is greedy: groups are visited in seeded random order, those with the rarest kind first and large ones
     before small ones, and each goes to the split that brings the counts per kind closest to their targets. A group with
-    a picture that a rule collected from the line goes to train; where it keeps another split, that picture gets none.
+    a picture that a rule collected from the line, or that was judged before it was labelled, goes to train; where it
+    keeps another split, that picture gets none.
 
     Args:
         samples: The pictures; existing splits are overwritten unless ``keep``.
@@ -100,6 +107,7 @@ def assign_splits(
         fractions: Shares of the splits.
         seed: Random seed.
         keep: Groups with a split keep it; a group with several takes the earliest in `ORDER`, the most conservative.
+        early: Files that were judged before they were labelled; see `gonogo.dataset.judged.judged_unlabelled`.
 
     Returns:
         The samples in the same order, each with its split.
@@ -112,14 +120,15 @@ def assign_splits(
     np.add.at(counts, (rows, np.array([column[name] for name in strata], int)), 1)
 
     choice = _kept(samples, rows, len(unique)) if keep else np.full(len(unique), len(ORDER))
-    ruled = np.array([train_only(sample) for sample in samples], bool)
+    ruled = np.array([train_only(sample) or sample.file_name in early for sample in samples], bool)
     with_ruled = np.unique(rows[ruled])
     choice[with_ruled[choice[with_ruled] == len(ORDER)]] = ORDER.index(Split.TRAIN)
     choice = _fill_splits(choice, counts, np.array(fractions), seed)
-    splits = [ORDER[choice[row]] for row in rows]
+    chosen = [ORDER[choice[row]] for row in rows]
+    splits = [None if only and split is not Split.TRAIN else split for split, only in zip(chosen, ruled, strict=True)]
     return tuple(
-        sample.model_copy(update={"split": None if only and split is not Split.TRAIN else split})
-        for sample, split, only in zip(samples, splits, ruled, strict=True)
+        sample if sample.split is split else sample.model_copy(update={"split": split})
+        for sample, split in zip(samples, splits, strict=True)
     )
 
 
@@ -150,7 +159,9 @@ def _fill_splits(choice: np.ndarray, counts: np.ndarray, shares: np.ndarray, see
     return choice
 
 
-def resplit(samples: Sequence[Sample], fractions: Fractions, seed: int, *, within_lots: bool) -> tuple[Sample, ...]:
+def resplit(
+    samples: Sequence[Sample], fractions: Fractions, seed: int, *, within_lots: bool, early: Collection[str] = ()
+) -> tuple[Sample, ...]:
     """Assign splits to samples with a near-duplicate ``group``; parts, lots and groups stay together.
 
     Args:
@@ -158,6 +169,7 @@ def resplit(samples: Sequence[Sample], fractions: Fractions, seed: int, *, withi
         fractions: Shares of the splits.
         seed: Random seed.
         within_lots: Allow a lot to be in several splits; parts and near-duplicates never are.
+        early: See `assign_splits`.
 
     Raises:
         DatasetError: One lot is larger than the largest split, and ``within_lots`` is false.
@@ -165,17 +177,20 @@ def resplit(samples: Sequence[Sample], fractions: Fractions, seed: int, *, withi
     near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(samples)]
     groups = merge_groups(samples, near, by_lot=not within_lots)
     if not within_lots and any(sample.lot is not None for sample in samples):
-        _require_several_lots(samples, groups, fractions)
-    return assign_splits(samples, groups, fractions, seed)
+        _require_several_lots(samples, groups, fractions, early)
+    return assign_splits(samples, groups, fractions, seed, early=early)
 
 
-def complete_splits(samples: Sequence[Sample], fractions: Fractions, seed: int) -> tuple[Sample, ...]:
+def complete_splits(
+    samples: Sequence[Sample], fractions: Fractions, seed: int, *, early: Collection[str] = ()
+) -> tuple[Sample, ...]:
     """Assign splits to samples without one; existing splits are kept, so that results stay comparable.
 
     Args:
         samples: The pictures, each with its ``group``.
         fractions: Shares of the splits, old pictures included.
         seed: Random seed.
+        early: See `assign_splits`.
 
     Raises:
         DatasetError: One lot is larger than the largest split.
@@ -185,8 +200,8 @@ def complete_splits(samples: Sequence[Sample], fractions: Fractions, seed: int) 
     near = [-1 - row if sample.group is None else sample.group for row, sample in enumerate(samples)]
     groups = merge_groups(samples, near)
     if any(sample.lot is not None for sample in samples):
-        _require_several_lots(samples, groups, fractions)
-    return assign_splits(samples, groups, fractions, seed, keep=True)
+        _require_several_lots(samples, groups, fractions, early)
+    return assign_splits(samples, groups, fractions, seed, keep=True, early=early)
 
 
 def gaps(samples: Sequence[Sample], fractions: Fractions) -> list[str]:
@@ -210,9 +225,15 @@ def _kept(samples: Sequence[Sample], rows: np.ndarray, groups: int) -> np.ndarra
     return kept
 
 
-def _require_several_lots(samples: Sequence[Sample], groups: Sequence[int], fractions: Fractions) -> None:
-    # Pictures that a rule collected are in train anyway, however many of one lot there are.
-    free = [group for sample, group in zip(samples, groups, strict=True) if not train_only(sample)]
+def _require_several_lots(
+    samples: Sequence[Sample], groups: Sequence[int], fractions: Fractions, early: Collection[str]
+) -> None:
+    # Pictures that may only be in train are there anyway, however many of one lot there are.
+    free = [
+        group
+        for sample, group in zip(samples, groups, strict=True)
+        if not train_only(sample) and sample.file_name not in early
+    ]
     number, count = Counter(free).most_common(1)[0] if free else (0, 0)
     if count <= max(fractions) * len(samples):
         return

@@ -189,17 +189,21 @@ def _defect_kinds(kinds: DefectKinds, vector: ov.Node) -> ov.Node:
 
 def describe_classifier(graph: ov.Model, labels: tuple[str, str]) -> None:
     """Add Model API metadata; only RGB order and resizing are left to the caller."""
-    facts = {
+    for key, value in classifier_info(labels).items():
+        graph.set_rt_info(value, ["model_info", key])
+
+
+def classifier_info(labels: tuple[str, str]) -> dict[str, str]:
+    """Return what Model API must know of a classifier with two classes."""
+    return {
         "model_type": "Classification",
         "labels": " ".join(labels),
         "multilabel": "False",
         "hierarchical": "False",
         "output_raw_scores": "True",
         "resize_type": "standard",
-        "interpolation": "LINEAR",
+        "interpolation_mode": "LINEAR",
         "reverse_input_channels": "True",  # these tools use OpenCV's BGR
         "mean_values": "",
         "scale_values": "",
     }
-    for key, value in facts.items():
-        graph.set_rt_info(value, ["model_info", key])

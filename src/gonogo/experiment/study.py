@@ -58,7 +58,10 @@ class Study:
         path = folder / IDENTITY
         if path.is_file():
             try:
-                found = parse_json(read_text(path))["dataset_sha256"]
+                identity = parse_json(read_text(path))
+                found = identity["dataset_sha256"]
+                if identity["format"] != 1:
+                    raise ValueError(f"expected format 1, found {identity['format']!r}")
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{path}: malformed ({error}). Choose another --out.") from error
             if found != data.sha256:

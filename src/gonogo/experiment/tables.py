@@ -14,6 +14,7 @@ from gonogo.experiment.comparing import Difference, differences
 from gonogo.experiment.curves import LossPanel, loss_panels, views_plot
 from gonogo.experiment.preset import TOPOLOGIES, reductions
 from gonogo.files import write_beside
+from gonogo.names import no_formula
 from gonogo.report import render_page
 
 PAGE, TABLE = "report.html", "table.csv"
@@ -70,7 +71,8 @@ def as_csv(rows: Sequence[Row]) -> str:
     names = list(dict.fromkeys(name for record in records for name in record))
     writer = csv.DictWriter(written, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    for record in records:
+        writer.writerow({name: no_formula(it) if isinstance(it, str) else it for name, it in record.items()})
     return written.getvalue()
 
 

@@ -7,20 +7,26 @@ itself if too many parts are newly go; only a person moves it forward, and only 
 """
 
 from gonogo.fleet.agent import Agent, agent_command, shadow_command
-from gonogo.fleet.evidence import EvidenceReader, LedgerFile, Place
-from gonogo.fleet.release_server import Judgement, ReleaseServer, judgement_of, promise_of
-from gonogo.fleet.releases import RUNNING, Assignment, Release, Stage, Terms, assignment_of
+from gonogo.fleet.evidence import CRASHED, EvidenceReader, LedgerFile, Place, SeenPart
+from gonogo.fleet.release_server import MOVED, Judgement, ReleaseServer, judgement_of, promise_of
+from gonogo.fleet.releases import RUNNING, Assignment, Release, Stage, Terms, assignment_of, first_release
+from gonogo.fleet.remaining import Remaining, parts_needed_in_all, remaining
 from gonogo.fleet.requalification import Due, Limits, Trigger, declare_fit, due
 from gonogo.fleet.rollout import FOLLOWS, Decision, Event, Evidence, Verdict, decide, following
 from gonogo.fleet.settling import Flip, flips_to_settle, settle
+from gonogo.fleet.shadow import SILENT_JUDGE, BesideJob, Watched
 from gonogo.fleet.shelf import Shelf
 from gonogo.fleet.status import HealthReport, StationReport, ask_station, fleet_status
 
 __all__ = [
+    "CRASHED",
     "FOLLOWS",
+    "MOVED",
     "RUNNING",
+    "SILENT_JUDGE",
     "Agent",
     "Assignment",
+    "BesideJob",
     "Decision",
     "Due",
     "Event",
@@ -34,23 +40,29 @@ __all__ = [
     "Place",
     "Release",
     "ReleaseServer",
+    "Remaining",
+    "SeenPart",
     "Shelf",
     "Stage",
     "StationReport",
     "Terms",
     "Trigger",
     "Verdict",
+    "Watched",
     "agent_command",
     "ask_station",
     "assignment_of",
     "decide",
     "declare_fit",
     "due",
+    "first_release",
     "fleet_status",
     "flips_to_settle",
     "following",
     "judgement_of",
+    "parts_needed_in_all",
     "promise_of",
+    "remaining",
     "settle",
     "shadow_command",
 ]

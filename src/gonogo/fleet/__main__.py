@@ -1,4 +1,7 @@
-"""The processes beside a station: ``python -m gonogo.fleet agent station.toml``, and the same with ``shadow``."""
+"""The processes beside a station: ``python -m gonogo.fleet agent station.toml``, and the same with ``shadow``.
+
+``python -m gonogo.fleet beside job.json`` judges silently beside the stations of a server's workspace.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from gonogo.errors import GonogoError
 
 
 def main(role: str, path: Path) -> None:
-    """Run the agent, or the silent judge."""
+    """Run the agent, or a silent judge."""
     from gonogo.fleet import agent, shadow
 
-    {"agent": agent.main, "shadow": shadow.main}[role](path)
+    {"agent": agent.main, "shadow": shadow.main, "beside": shadow.beside}[role](path)
 
 
 if __name__ == "__main__":

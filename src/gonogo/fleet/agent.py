@@ -7,7 +7,6 @@ loads and replaces by itself. Without the network the last release stays in forc
 
 from __future__ import annotations
 
-import fcntl
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from gonogo import locks
 from gonogo.capture import read_token
 from gonogo.errors import GonogoError, InputError, UnfitError
 from gonogo.files import read_regular, write_beside
@@ -357,10 +357,8 @@ def main(path: Path) -> None:
     settings = read_settings(path)
     agent = Agent(settings, shadow_command(path))
     with (settings.state_dir / "fleet" / "lock").open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UnfitError(f"{settings.state_dir}: another agent runs on this state_dir.") from error
+        if not locks.try_lock(lock):
+            raise UnfitError(f"{settings.state_dir}: another agent runs on this state_dir.")
         while True:
             agent.tick()
             time.sleep(_TICK_S)

@@ -37,6 +37,26 @@ class LedgerFile:
         return Ledger.open(self.path, create=False, read_only=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SilentVerdict:
+    """One part as the old bundle and the candidate judged it."""
+
+    ledger: int
+    """Number of the ledger."""
+    seq: int
+    """Row of the verdict that was answered."""
+    old: State
+    new: State
+    """Verdict of the candidate."""
+    score: float | None
+    """The candidate's score; ``None`` where it answered itself, and where it could not judge."""
+
+    @property
+    def flipped(self) -> bool:
+        """Whether the candidate passes a part that the old bundle stops."""
+        return self.old in _STRICT and self.new is State.GO
+
+
 @dataclass(kw_only=True)
 class SeenPart:
     """What is known of one part in one stage."""
@@ -50,6 +70,10 @@ class SeenPart:
     judged: bool = False
     about: list[tuple[int, int]] = field(default_factory=list)
     """Ledger, by its number, and row of each verdict."""
+    verdict: SilentVerdict | None = None
+    """The verdict that counts: its first flip, else its latest one; ``None`` before the first of both bundles."""
+    label: Label | None = None
+    """What people say; ``None`` if nobody or too few have decided. Set by `EvidenceReader.parts`."""
 
 
 class EvidenceReader:
@@ -82,6 +106,12 @@ class EvidenceReader:
     def undecided(self) -> tuple[SeenPart, ...]:
         """Flips that people still have to decide, oldest first; see `read`."""
         return tuple(each for each in self._parts.values() if each.flipped and self._label(each) is None)
+
+    def parts(self) -> tuple[SeenPart, ...]:
+        """Return all parts that both bundles were given, oldest first, with what people say; see `read`."""
+        for each in self._parts.values():
+            each.label = self._label(each)
+        return tuple(self._parts.values())
 
     def _take(self, number: int, row: Row[Action]) -> None:
         record, details = row.record, row.record.details
@@ -119,10 +149,14 @@ class EvidenceReader:
         seen.about.append(about)
         if old not in _JUDGED:
             return
+        score = None if live else details.get("score")
+        verdict = SilentVerdict(ledger=about[0], seq=about[1], old=old, new=new, score=score)
+        if seen.verdict is None or not seen.verdict.flipped:
+            seen.verdict = verdict
         if new not in _JUDGED:
             seen.fault = True
             return
-        flipped = old in _STRICT and new is State.GO
+        flipped = verdict.flipped
         seen.judged = True
         seen.live |= live
         seen.flipped |= flipped

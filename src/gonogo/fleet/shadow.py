@@ -3,7 +3,9 @@
 It is on no part's way: it follows the ledger, runs at the lowest priority, and skips parts when it is behind. If the
 bundle crashes or hangs it, the line does not notice. Its verdicts are actions in the ledger and answer nothing.
 
-The agent runs it as ``python -m gonogo.fleet shadow station.toml``. The first line of standard input is a `ShadowJob`.
+The agent runs it as ``python -m gonogo.fleet shadow station.toml``; the first line of standard input is a `ShadowJob`.
+The server runs it as ``python -m gonogo.fleet beside job.json`` for the stations of its workspace; the file is a
+`BesideJob`.
 """
 
 from __future__ import annotations
@@ -14,19 +16,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import Field
+
 from gonogo.config import Strict
-from gonogo.errors import GonogoError
+from gonogo.errors import BundleError, GonogoError
 from gonogo.fleet.evidence import DROPPED, SHADOW, shadow_details
 from gonogo.fleet.releases import Assignment, Release, assignment_of
 from gonogo.ledger import Action, Ledger, Row, VerdictRecord, Where, worst_state
+from gonogo.ledger.records import Name
 from gonogo.names import readable
 from gonogo.schema import State, Verdict
+from gonogo.signing import machine_policy
 from gonogo.station import LoadedBundle, StationSettings, read_settings
 from gonogo.station.challenge import is_challenge_part
 from gonogo.station.companion import end_with_parent
 from gonogo.station.models import load_model
-from gonogo.station.settings import signature_policy
+from gonogo.station.settings import ChallengeSettings, signature_policy
 
+SILENT_JUDGE = "silent judge"
+"""Who judges silently where it is for more than one station."""
 _IDLE_S = 0.2
 _RETRY_S = 2.0
 
@@ -39,14 +47,39 @@ class ShadowJob(Strict):
     """Folder of the bundle that judges silently."""
 
 
-class Shadow:
-    """Judges the newest parts of one station silently."""
+class Watched(Strict):
+    """Whose parts are judged silently."""
 
-    def __init__(self, settings: StationSettings, release: Release, model: LoadedBundle) -> None:
+    station: Name | None
+    """Name of the station; ``None`` for every station of the ledger."""
+    keep: int = Field(default=8, ge=1)
+    """Most parts that wait to be judged; older ones are dropped and counted."""
+    challenge: ChallengeSettings | None = None
+
+    @classmethod
+    def of(cls, settings: StationSettings) -> Watched:
+        """The parts of a station that follows releases."""
         assert settings.fleet is not None, "only a station with [fleet] has a silent judge"
-        self._settings, self._keep = settings, settings.fleet.keep
+        return cls(station=settings.station, keep=settings.fleet.keep, challenge=settings.challenge)
+
+
+class BesideJob(Strict):
+    """What the silent judge of a workspace shall do."""
+
+    release: Release
+    place: str
+    """Folder of the bundle that judges silently."""
+    ledger: str
+    watched: Watched
+
+
+class Shadow:
+    """Judges the newest parts silently."""
+
+    def __init__(self, watched: Watched, release: Release, model: LoadedBundle) -> None:
+        self._watched, self._keep = watched, watched.keep
         self._release, self._model = release, model
-        self._assigned: Assignment = assignment_of(release, settings.station)
+        self._assigned: Assignment = assignment_of(release, watched.station or "")
         self._after: int | None = None
         self._dropped = 0
 
@@ -58,7 +91,7 @@ class Shadow:
         """
         if self._after is None:
             self._after = self._start(ledger)
-        where = Where(station=self._settings.station)
+        where = Where(station=self._watched.station)
         newest = list(ledger.verdicts(where, after=self._after, newest_first=True, limit=self._keep + 1))
         if len(newest) > self._keep:
             oldest = newest[self._keep - 1].seq
@@ -68,13 +101,13 @@ class Shadow:
             self._judge(ledger, row)
             self._after = row.seq
         if self._dropped:
-            self._note(ledger, DROPPED, {"count": self._dropped}, about=None)
+            self._note(ledger, DROPPED, {"count": self._dropped}, station=self._watched.station)
             self._dropped = 0
         return len(newest)
 
     def _start(self, ledger: Ledger) -> int:
         """Go on after the last part of this stage; a new stage begins with the next part."""
-        for row in ledger.actions(Where(action=SHADOW, station=self._settings.station), newest_first=True, limit=1):
+        for row in ledger.actions(Where(action=SHADOW, station=self._watched.station), newest_first=True, limit=1):
             same = (self._release.rollout, self._release.stage.value)
             if (row.record.details.get("rollout"), row.record.details.get("stage")) == same and row.record.about:
                 return row.record.about
@@ -90,7 +123,7 @@ class Shadow:
         more = {
             "part": record.part,
             "trigger_id": record.trigger_id,
-            "challenge": is_challenge_part(self._settings.challenge, record.part),
+            "challenge": is_challenge_part(self._watched.challenge, record.part),
             "score": max(scores, default=None),
             "reason": readable(next(each.reason for each in verdicts if each.state is state)),
         }
@@ -102,7 +135,7 @@ class Shadow:
             shadow_by=self._model.sha256,
             **more,
         )
-        self._note(ledger, SHADOW, details, about=row.seq)
+        self._note(ledger, SHADOW, details, station=record.station, about=row.seq)
 
     def _inspected(self, ledger: Ledger, frame: str) -> Verdict:
         try:
@@ -110,11 +143,24 @@ class Shadow:
         except Exception as error:  # noqa: BLE001  whatever goes wrong in the new bundle is a fault of it, on record
             return Verdict(state=State.FAULT, score=None, reason=f"not judged ({type(error).__name__}: {error})")
 
-    def _note(self, ledger: Ledger, action: str, details: dict[str, object], *, about: int | None) -> None:
-        station = self._settings.station
+    def _note(
+        self,
+        ledger: Ledger,
+        action: str,
+        details: dict[str, object],
+        *,
+        station: str | None,
+        about: int | None = None,
+    ) -> None:
         same = {"rollout": self._release.rollout, "stage": self._release.stage.value}
         record = Action.model_validate(
-            {"action": action, "who": station, "station": station, "about": about, "details": {**same, **details}}
+            {
+                "action": action,
+                "who": self._watched.station or SILENT_JUDGE,
+                "station": station,
+                "about": about,
+                "details": {**same, **details},
+            }
         )
         ledger.append_action(record)
 
@@ -139,4 +185,21 @@ def main(path: Path) -> None:
     end_with_parent(sys.stdin)
     settings = read_settings(path)
     model = load_model(Path(job.place), device="CPU", policy=signature_policy(settings))  # an accelerator is the line's
-    follow(Shadow(settings, job.release, model), settings.ledger)
+    follow(Shadow(Watched.of(settings), job.release, model), settings.ledger)
+
+
+def beside(path: Path) -> None:
+    """Run the silent judge of a workspace.
+
+    Raises:
+        BundleError: the bundle is another one than the release names.
+    """
+    faulthandler.enable()
+    end_with_parent(sys.stdin)
+    job = BesideJob.model_validate_json(path.read_bytes())
+    model = load_model(Path(job.place), device="CPU", policy=machine_policy())
+    if model.sha256 != job.release.candidate_sha256:
+        raise BundleError(
+            f"{job.place}: expected {job.release.candidate_sha256}, found {model.sha256}: it was changed."
+        )
+    follow(Shadow(job.watched, job.release, model), Path(job.ledger))

@@ -9,11 +9,11 @@ signatures/<sha256>.json     the signature of a bundle
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from gonogo import locks
 from gonogo.bundle import Bundle
 from gonogo.errors import InputError
 from gonogo.files import read_regular, write_beside
@@ -48,7 +48,7 @@ class Shelf:
                 f"{self.root}: expected a folder for releases, found none that can be used ({error.strerror or error})."
             ) from error
         with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            locks.lock(lock)
             yield
 
     def latest(self, channel: str, store: TrustStore) -> Release | None:

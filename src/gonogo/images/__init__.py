@@ -7,15 +7,14 @@ from gonogo.images.codec import (
     encode_jpeg,
     encode_png,
     find,
-    load_mask,
-    load_picture,
     others,
     read_bytes,
     reduce,
 )
-from gonogo.images.confined import CostlyImageError, decode_confined, load_confined, load_mask_confined
+from gonogo.images.confined import CostlyImageError, decode_confined
 from gonogo.images.depth import levelled, measured_levels
 from gonogo.images.headers import FORMATS, SUFFIXES, Header, read_header
+from gonogo.images.loading import load_confined, load_mask, load_mask_confined, load_picture
 from gonogo.images.photograph import Photograph
 from gonogo.images.regions import crop_resize, cut, in_frame, pixel_window, rectify, seen_region, within
 

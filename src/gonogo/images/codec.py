@@ -24,7 +24,7 @@ from gonogo.files import read_regular
 from gonogo.images.depth import levelled
 from gonogo.images.headers import SUFFIXES, Header, read_header
 from gonogo.images.regions import averaged
-from gonogo.images.structure import JPEG_START
+from gonogo.images.structure import JPEG_START, png_claims_too_much
 from gonogo.schema import Frame, Mask
 
 _DEEP = ("PNG", "TIFF")
@@ -38,6 +38,7 @@ _READ_AT = {
 _UNCHECKED = "Could not determine subsampling"
 """simplejpeg's error for a JPEG with unusual chroma subsampling, such as CMYK at 4:2:0. OpenCV decodes it, but does not
 detect damaged data."""
+_STRIP_ROWS = 256
 _TINY = 16
 """In pixels. Below this, several reductions give the same size, and simplejpeg may choose another one."""
 _ABOUT = (".xml", ".json", ".jsonl", ".txt", ".csv", ".md", ".html", ".yaml", ".toml", ".db", ".ini")
@@ -153,13 +154,6 @@ def reduced_size(shape_hw: tuple[int, int], reduction: Reduction) -> tuple[int, 
     return -(-shape_hw[0] // reduction), -(-shape_hw[1] // reduction)
 
 
-def load_picture(
-    path: str | os.PathLike[str], *, limits: PictureLimits | None = None, depth: Depth | None = None
-) -> Frame:
-    """Read and decode one file; see `decode`."""
-    return decode(read_bytes(path, limits=limits), name=str(path), limits=limits, depth=depth)
-
-
 def read_bytes(path: str | os.PathLike[str], *, limits: PictureLimits | None = None) -> bytes:
     """Read an encoded picture from disk.
 
@@ -174,21 +168,8 @@ def read_bytes(path: str | os.PathLike[str], *, limits: PictureLimits | None = N
         raise ImageError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
 
-def load_mask(path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None = None) -> Mask:
-    """Read a defect mask from a grey or colour picture; true where any channel is at least 128.
-
-    Args:
-        path: The mask's file.
-        shape_hw: Expected height and width.
-
-    Raises:
-        ImageError: The mask is unreadable, or its size differs from ``shape_hw``.
-    """
-    return mask_of(load_picture(path), path, shape_hw=shape_hw)
-
-
 def mask_of(frame: Frame, path: str | os.PathLike[str], *, shape_hw: tuple[int, int] | None = None) -> Mask:
-    """Convert a decoded picture to a mask; see `load_mask`."""
+    """Convert a decoded picture to a mask; see `gonogo.images.load_mask`."""
     red, green, blue = np.moveaxis(frame, 2, 0)
     mask: Mask = (red | green | blue) >= 128  # tests the highest bit of all channels; a maximum is far slower
     if shape_hw is not None and mask.shape != shape_hw:
@@ -294,6 +275,8 @@ def _decode_by_opencv(data: bytes, header: Header, *, name: str, reduction: Redu
 
 
 def _by_opencv(data: bytes, header: Header, name: str, how: int) -> np.ndarray:
+    if header.format == "PNG" and png_claims_too_much(data):
+        raise _damaged(header, name, "a chunk is longer than the file")
     try:
         frame = cv2.imdecode(np.frombuffer(data, np.uint8), how)
     except cv2.error as error:
@@ -306,8 +289,13 @@ def _by_opencv(data: bytes, header: Header, name: str, how: int) -> np.ndarray:
 def _decode_by_pillow(data: bytes, header: Header, *, name: str) -> Frame:
     try:
         with Image.open(io.BytesIO(data), formats=(header.format,)) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), np.uint8)
-    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, MemoryError) as error:
+            ImageOps.exif_transpose(picture, in_place=True)
+            frame = np.empty((picture.height, picture.width, 3), np.uint8)
+            for top in range(0, picture.height, _STRIP_ROWS):  # Pillow needs twelve bytes a pixel to convert it
+                bottom = min(top + _STRIP_ROWS, picture.height)
+                frame[top:bottom] = np.asarray(picture.crop((0, top, picture.width, bottom)).convert("RGB"))
+            return frame
+    except Exception as error:  # BLE001: Pillow may raise anything; it becomes an ImageError
         raise _damaged(header, name, str(error)) from error
 
 

@@ -75,7 +75,9 @@ def read_header(data: bytes, *, name: str = "picture") -> Header:
         ) from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: too many pixels ({error}). Reduce the picture.") from None
-    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError) as error:
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # BLE001: Pillow may raise anything; it becomes an ImageError
         raise ImageError(f"{name}: the picture's header is damaged ({error}). Copy the file again.") from error
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from gonogo.array_types import UInt16
-from gonogo.config import Depth, PictureLimits, Recipe, Reduction
+from gonogo.config import Depth, PictureLimits, Recipe, Reduction, settings
 from gonogo.errors import ImageError
 from gonogo.images.codec import decode_sized, reduce
+from gonogo.images.confined import decode_sized_confined
 from gonogo.images.depth import levelled, upper_bytes
 from gonogo.schema import Frame
 
@@ -33,6 +34,7 @@ class Photograph:
         name: str = "picture",
         limits: PictureLimits | None = None,
         depth: Depth | None = None,
+        confined: bool | None = None,
     ) -> None:
         """Store a picture without decoding it.
 
@@ -42,10 +44,12 @@ class Photograph:
             name: Name of the picture in messages.
             limits: Largest picture; defaults to the limits of the recipe, or to `PictureLimits()`.
             depth: Levels of a 16-bit picture, until a recipe says them.
+            confined: Whether a file is decoded in a process with limits, as pictures from outside must be; defaults to
+                the settings of the machine.
         """
         self.data = picture if isinstance(picture, bytes) else None
         """The encoded file; ``None`` for a raw frame."""
-        self._name, self._limits = name, limits
+        self._name, self._limits, self._confined = name, limits, confined
         self._size_wh: tuple[int, int] | None = None
         self.depth = depth
         """Levels of a 16-bit picture: those of the recipe that it was last judged with. `frame` is shown with them."""
@@ -126,7 +130,8 @@ class Photograph:
             if self.data is None:
                 self._unpacked[key] = self._raw_frame()
             else:
-                frame, self._size_wh = decode_sized(
+                confined = settings().confine_decoding if self._confined is None else self._confined
+                frame, self._size_wh = (decode_sized_confined if confined else decode_sized)(
                     self.data, name=self._name, limits=limits, reduction=reduction, depth=self.depth
                 )
                 self._unpacked[key] = frame

@@ -60,7 +60,7 @@ def jpeg_structure(data: bytes, *, name: str) -> JpegStructure:
     Reading stops at a malformed segment, which the decoder will refuse.
 
     Raises:
-        ImageError: There are more scans or segments than any camera or program writes.
+        ImageError: There are more scans or segments than any camera or program writes, or a scan adds nothing.
     """
     found = JpegStructure()
     for count, (marker, body) in enumerate(_segments(data, found)):
@@ -69,7 +69,8 @@ def jpeg_structure(data: bytes, *, name: str) -> JpegStructure:
         if marker in _FRAMES:
             _note_frame(found, marker, body)
         elif marker == _SCAN:
-            _note_scan(found, body)
+            if not _note_scan(found, body):
+                raise ImageError(f"{name}: the JPEG repeats a scan, which only wastes time. Save it again.")
             if found.scans > MOST_SCANS:
                 raise ImageError(
                     f"{name}: the JPEG has more than the {MOST_SCANS} scans allowed, so decoding would take far too "
@@ -94,6 +95,19 @@ def require_few_chunks(data: bytes, *, name: str) -> None:
                 "would take far too long. Save it again."
             )
         at += 12 + int.from_bytes(data[at : at + 4], "big")
+
+
+def png_claims_too_much(data: bytes) -> bool:
+    """Whether a chunk of a PNG says that it is longer than the rest of the file; decoders may take memory for it."""
+    at = len(PNG_START)
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data):
+            return True
+        if data[at + 4 : at + 8] == b"IEND":
+            return False
+        at = end
+    return False
 
 
 def _segments(data: bytes, found: JpegStructure) -> Iterator[tuple[int, bytes]]:
@@ -128,14 +142,18 @@ def _note_frame(found: JpegStructure, marker: int, body: bytes) -> None:
     found.missing_bits = {name: [-1] * _COEFFICIENTS for name in factors}
 
 
-def _note_scan(found: JpegStructure, body: bytes) -> None:
+def _note_scan(found: JpegStructure, body: bytes) -> bool:
+    """Note the coefficients of a scan; return whether it adds any, or more bits of one."""
     found.scans += 1
     count = body[0] if body else 0
     if len(body) < 4 + 2 * count:
-        return
+        return True  # malformed; the decoder refuses it
     first, last, bits = body[1 + 2 * count], body[2 + 2 * count], body[3 + 2 * count] & 15
     if not found.progressive:
         first, last, bits = 0, _COEFFICIENTS - 1, 0
+    adds = False
     for index in range(count):
         missing = found.missing_bits.get(body[1 + 2 * index], [])
+        adds = adds or any(before < 0 or bits < before for before in missing[first : last + 1])
         missing[first : last + 1] = [bits] * len(missing[first : last + 1])
+    return adds

@@ -20,6 +20,7 @@ import openvino as ov
 from gonogo.array_types import Float32
 from gonogo.errors import InputError, MissingExtraError
 from gonogo.files import plain_files
+from gonogo.imported.guards import require_plain_program, tensors_only
 from gonogo.openvino_import import no_telemetry
 
 Framework: TypeAlias = Literal["keras", "tensorflow", "onnx", "torch", "openvino"]
@@ -62,8 +63,13 @@ def open_model(path: Path) -> OpenedModel:
             raise InputError(f"{path}: expected {KINDS}, found a folder without saved_model.pb.")
         return _opened(path, "tensorflow", _converted(path), _tensorflow(path))
     match path.suffix.lower():
-        case ".keras" | ".h5":
+        case ".keras":
             return _open_keras(path)
+        case ".h5" | ".hdf5":
+            raise InputError(
+                f"{path}: expected a .keras file, found HDF5, from which Keras may run code. Where the model was made, "
+                f"run: model.save('{path.stem}.keras')"
+            )
         case ".onnx":
             return _opened(path, "onnx", _converted(path), _onnx(path))
         case ".pt2":
@@ -146,9 +152,11 @@ def _open_torch(path: Path) -> OpenedModel:
         raise MissingExtraError(f"{path}: reading it needs torch. Install it: pip install 'gonogo[finetune]'")
     import torch
 
+    require_plain_program(path)
     try:
-        program = torch.export.load(path)
-    except Exception as error:  # BLE001: unpickling a foreign file may raise anything; raised again as InputError
+        with tensors_only():
+            program = torch.export.load(path)
+    except Exception as error:  # BLE001: torch may raise anything; raised again as InputError
         raise InputError(
             f"{path}: expected a program of torch.export.save, which torch {torch.__version__} cannot read "
             f"({_first_line(error)}). Export it again with this version of torch."
@@ -201,7 +209,7 @@ def _open_keras(path: Path) -> OpenedModel:
     import keras
 
     try:
-        model = keras.saving.load_model(path, compile=False)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # BLE001: Keras may raise anything; raised again as InputError
         raise InputError(f"{path}: Keras {keras.__version__} cannot read this model ({_first_line(error)}).") from error
 

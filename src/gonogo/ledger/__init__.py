@@ -37,7 +37,7 @@ from gonogo.ledger.records import (
 )
 from gonogo.ledger.retention import Policy, Retained, retain
 from gonogo.ledger.store import DuplicateTrigger, Ledger
-from gonogo.ledger.verifying import Break, Flaw, verify
+from gonogo.ledger.verifying import Break, Flaw, RecordCheck, verify
 
 __all__ = [
     "REVIEW",
@@ -53,6 +53,7 @@ __all__ = [
     "Opened",
     "Policy",
     "Record",
+    "RecordCheck",
     "Retained",
     "Row",
     "RowKind",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gonogo.errors import InputError, LedgerError
 from gonogo.ledger.records import Action, Record, Row, VerdictRecord, iso
+from gonogo.names import no_formula
 from gonogo.progress import track
 
 if TYPE_CHECKING:
@@ -75,19 +76,17 @@ def _write_csv(rows: Iterator[Row[Record]], file: BinaryIO) -> int:
     writer.writerow(COLUMNS)
     count = 0
     for row in rows:
-        writer.writerow([_csv_cell(value) for value in _cells(row).values()])
+        writer.writerow([csv_cell(value) for value in _cells(row).values()])
         count += 1
     text.detach()
     return count
 
 
-def _csv_cell(value: Any) -> Any:
+def csv_cell(value: Any) -> Any:
     """Format a cell: times as in the ledger; an apostrophe before text that a spreadsheet would run as a formula."""
     if hasattr(value, "astimezone"):
         return iso(value)
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
+    return no_formula(value) if isinstance(value, str) else value
 
 
 def _write_parquet(rows: Iterator[Row[Record]], file: BinaryIO) -> int:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from gonogo.errors import InputError, LedgerError
+from gonogo.ledger.cursors import unpublished_after
 from gonogo.ledger.forwarded import read_mark
 from gonogo.ledger.frames import FrameStore
 from gonogo.ledger.queries import Where
@@ -49,7 +50,8 @@ class Retained:
     kept: int
     """Number of frames of rows that are still stored."""
     unforwarded: int = 0
-    """Those of them that are old, and stay only until the centre has them; see `gonogo.ledger.forwarded`."""
+    """Those of them that are old, and stay only until the centre and the destinations of results have them; see
+    `gonogo.ledger.forwarded` and `gonogo.ledger.cursors`."""
 
 
 def retain(ledger: Ledger, policy: Policy, *, who: str, now: datetime | None = None, dry_run: bool = False) -> Retained:
@@ -60,7 +62,8 @@ def retain(ledger: Ledger, policy: Policy, *, who: str, now: datetime | None = N
     May run while the line records: a frame that a new row uses is kept. May be interrupted: frames of a tombstone that
     still exist are deleted the next time.
 
-    A ledger that is forwarded to a centre keeps the frames of every row that the centre does not have yet.
+    A ledger that is forwarded to a centre keeps the frames of every row that the centre does not have yet; one whose
+    results are delivered with pictures, those of every row that a destination does not have yet.
 
     Raises:
         LedgerError: the ledger or a frame cannot be written, or the ledger is not a local one.
@@ -101,10 +104,10 @@ def _local_frames(ledger: Ledger) -> FrameStore:
 
 
 def _forwarded(ledger: Ledger) -> int | None:
-    """Return the last row that the centre has; ``None`` if the ledger is not forwarded."""
+    """Return the last row whose frames the centre and every destination have; ``None`` if nobody waits for frames."""
     assert isinstance(ledger.engine, SqliteEngine), "checked by the caller"
-    mark = read_mark(ledger.engine.path)
-    return None if mark is None else mark.seq
+    mark, published = read_mark(ledger.engine.path), unpublished_after(ledger.engine.path)
+    return min((seq for seq in (None if mark is None else mark.seq, published) if seq is not None), default=None)
 
 
 def _sweep(
@@ -134,7 +137,7 @@ def _named_since(ledger: Ledger, seen: int) -> set[str]:
 
 
 def _sorted_frames(ledger: Ledger, policy: Policy, until: datetime) -> tuple[set[str], set[str], set[str]]:
-    """Return the frames that may be deleted, those that must be kept, and those kept only for the centre.
+    """Return the frames that may be deleted, those that must be kept, and those kept only to be forwarded.
 
     A frame can be in the first two sets; the third is part of the second.
     """

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 from gonogo.errors import LedgerError
 from gonogo.ledger import formats, tables
 from gonogo.ledger.anchors import Anchor
 from gonogo.ledger.formats import apsw
 from gonogo.ledger.frames import Frames, FrameStore, frames_folder
-from gonogo.ledger.records import NO_HASH, Opened, Tombstone, VerdictRecord, record_of, row_hash
+from gonogo.ledger.records import NO_HASH, Opened, Record, Tombstone, VerdictRecord, record_of, row_hash
 from gonogo.progress import track
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -42,6 +43,8 @@ class Flaw(StrEnum):
     """A row is in the chain but does not contain a valid record."""
     FRAME = "frame"
     """A stored frame is missing without a tombstone, or was changed."""
+    SIGNATURE = "signature"
+    """A person's signature does not belong to its row, or not to a key of that person."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,20 @@ class Break:
     """One sentence that describes the finding."""
 
 
-def verify(path: str | os.PathLike[str], *, anchors: Sequence[Anchor] = (), frames: bool = False) -> list[Break]:
+class RecordCheck(Protocol):
+    """Checks what the rows of one chain say, in their order, beyond the chain itself; made anew for each chain."""
+
+    def __call__(self, seq: int, sha256: str, record: Record) -> Iterable[str]:
+        """Return what is wrong with a row whose hash is right: sentences, which become findings of `Flaw.SIGNATURE`."""
+
+
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    anchors: Sequence[Anchor] = (),
+    frames: bool = False,
+    also: RecordCheck | None = None,
+) -> list[Break]:
     """Check the whole chain of a ledger, and compare it with anchors kept elsewhere.
 
     Editing, deleting, inserting or moving a row breaks the chain. Only an anchor reveals that the end was cut off or
@@ -65,6 +81,7 @@ def verify(path: str | os.PathLike[str], *, anchors: Sequence[Anchor] = (), fram
         path: The ledger's file, or a copy of it; it is opened read-only.
         anchors: Heads published earlier; see `gonogo.ledger.publish_anchor`.
         frames: Also read every stored frame and compare it with its hash.
+        also: A further check of the records, such as `gonogo.signed_actions.SignatureCheck`.
 
     Returns:
         The findings in order of the rows; empty for an intact ledger.
@@ -80,7 +97,7 @@ def verify(path: str | os.PathLike[str], *, anchors: Sequence[Anchor] = (), fram
         tables.require_sqlite_file(path)
         return [Break(flaw=Flaw.DAMAGED, seq=None, what=str(error))]
     try:
-        return _Check(connection, path, anchors).run(frames=frames)
+        return _Check(connection, path, RowChecks(anchors, also)).run(frames=frames)
     finally:
         connection.close()
 
@@ -88,11 +105,11 @@ def verify(path: str | os.PathLike[str], *, anchors: Sequence[Anchor] = (), fram
 class RowChecks:
     """Checks of the rows of one chain, in order, in whatever database they are; nothing is assumed to be valid."""
 
-    def __init__(self, anchors: Sequence[Anchor]) -> None:
+    def __init__(self, anchors: Sequence[Anchor], also: RecordCheck | None = None) -> None:
         self.findings: list[Break] = []
         self.last_seq = 0
         self.last_hash = NO_HASH
-        self._anchors = anchors
+        self._anchors, self._also = anchors, also
         self._frames: dict[str, int] = {}
 
     def add(self, flaw: Flaw, seq: int | None, what: str) -> None:
@@ -104,7 +121,7 @@ class RowChecks:
         if not _HASH.fullmatch(previous) or row_hash(previous, seq, kind, body) != digest:
             self.add(Flaw.EDITED, seq, f"row {seq} does not match its hash: it was edited")
         else:
-            self._check_record(seq, kind, body)
+            self._check_record(seq, kind, body, digest)
         if seq != self.last_seq + 1:
             self.add(Flaw.MISSING, seq, f"rows {self.last_seq + 1} to {seq - 1} are missing before row {seq}")
         elif previous != self.last_hash:
@@ -114,7 +131,7 @@ class RowChecks:
                 self.add(Flaw.ANCHOR, seq, f"row {seq} does not match the anchor of {anchor.at}")
         self.last_seq, self.last_hash = seq, digest
 
-    def _check_record(self, seq: int, kind: str, body: bytes) -> None:
+    def _check_record(self, seq: int, kind: str, body: bytes, digest: str) -> None:
         try:
             _, record = record_of(kind, body)
         except ValueError as error:
@@ -125,8 +142,10 @@ class RowChecks:
         if isinstance(record, VerdictRecord):
             self._frames |= {view.frame_sha256: seq for view in record.views if view.frame_sha256 is not None}
         if isinstance(record, Tombstone):
-            for digest in record.frames_sha256:
-                self._frames.pop(digest, None)
+            for frame in record.frames_sha256:
+                self._frames.pop(frame, None)
+        for what in () if self._also is None else self._also(seq, digest, record):
+            self.add(Flaw.SIGNATURE, seq, what)
 
     def check_anchors(self) -> None:
         """After the last row: report every anchor of a row that is not there."""
@@ -150,10 +169,10 @@ class RowChecks:
 class _Check:
     """One pass over one file; no column is assumed to have the right type or content."""
 
-    def __init__(self, connection: apsw.Connection, path: Path, anchors: Sequence[Anchor]) -> None:
+    def __init__(self, connection: apsw.Connection, path: Path, rows: RowChecks) -> None:
         self._connection = connection
         self._path = path
-        self._rows = RowChecks(anchors)
+        self._rows = rows
 
     def run(self, *, frames: bool) -> list[Break]:
         with self._reading("the schema"):

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import dijkstra
 
 from gonogo.array_types import Float64, UInt8
 from gonogo.schema import Mask
+
+if TYPE_CHECKING:  # scipy takes as long to import as all of a judgement's other modules
+    from scipy.sparse import csr_array
 
 Path: TypeAlias = Float64[np.ndarray, "points 2"]
 
@@ -98,6 +99,8 @@ def _rectangle(centres: Path) -> tuple[float, float, Path]:
 
 def _longest_path(mask: Mask, centres: Path) -> Path:
     """The longest shortest path inside a shape, from a double sweep: farthest from anywhere, then from there."""
+    from scipy.sparse.csgraph import dijkstra
+
     graph = _neighbours(mask, centres)
     first = dijkstra(graph, directed=False, indices=[int(np.argmin(centres @ (1.0, 1e-3)))])[0]
     start = int(np.argmax(np.where(np.isfinite(first), first, -1.0)))
@@ -113,6 +116,8 @@ def _longest_path(mask: Mask, centres: Path) -> Path:
 
 def _neighbours(mask: Mask, centres: Path) -> csr_array:
     """Distances between neighbouring pixels of a shape; a step of two pixels must not leave it."""
+    from scipy.sparse import coo_array, csr_array
+
     number = np.full((mask.shape[0] + 4, mask.shape[1] + 4), -1, np.int64)
     rows, columns = centres[:, 1].astype(int) + 2, centres[:, 0].astype(int) + 2
     number[rows, columns] = np.arange(len(centres))

@@ -9,6 +9,7 @@ from gonogo.model.backbones import (
     Normalisation,
     Pixels,
     architecture,
+    join_maps,
     on_finest,
     strided_cuts,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Sightings",
     "architecture",
     "batch_norms",
+    "join_maps",
     "load_backbone",
     "mean_vector",
     "on_finest",

@@ -139,8 +139,7 @@ class FeatureStack(nn.Module):
 
     def forward(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
         """Map normalised pictures to joined feature maps."""
-        maps = self.maps(pictures)
-        return maps[0] if len(maps) == 1 else torch.cat(on_finest(maps), dim=1)
+        return join_maps(self.maps(pictures))
 
     def maps(self, pictures: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """Map normalised pictures to the feature map of each cut, at its original resolution."""
@@ -152,6 +151,11 @@ def on_finest(maps: Sequence[Tensor]) -> list[Tensor]:
     """Repeat coarser maps (batch x channels x rows x columns) on the finest of their grids."""
     finest = max((each.shape[-2:] for each in maps), key=lambda shape: int(shape[0]))
     return [functional.interpolate(each, size=finest, mode="nearest") for each in maps]
+
+
+def join_maps(maps: Sequence[Tensor]) -> Tensor:
+    """Join feature maps (batch x channels x rows x columns) along channels, on the finest of their grids."""
+    return maps[0] if len(maps) == 1 else torch.cat(on_finest(maps), dim=1)
 
 
 class Pixels(nn.Module):

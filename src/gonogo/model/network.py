@@ -174,7 +174,12 @@ class Normalise(nn.Module):
 
     def forward(self, pictures: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch 3 height width"]:
         """Reorder, convert and normalise."""
-        return (pictures.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return normalised(pictures, self.mean, self.std)
+
+
+def normalised(pictures: UInt8[Tensor, "batch height width 3"], mean: Tensor, std: Tensor) -> Tensor:
+    """Convert uint8 NHWC pictures to normalised NCHW input; mean and deviation are 1 x 3 x 1 x 1."""
+    return (pictures.permute(0, 3, 1, 2).float() - mean) / std
 
 
 class FeatureNetwork(nn.Module):

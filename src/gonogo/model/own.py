@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from gonogo.array_types import Float
 from gonogo.errors import InputError
-from gonogo.model.backbones import on_finest
+from gonogo.model.backbones import join_maps
 
 
 class OwnStack(nn.Module):
@@ -34,8 +33,7 @@ class OwnStack(nn.Module):
 
     def forward(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
         """Map normalised pictures to joined feature maps."""
-        maps = self.maps(pictures)
-        return maps[0] if len(maps) == 1 else torch.cat(on_finest(maps), dim=1)
+        return join_maps(self.maps(pictures))
 
     def maps(self, pictures: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """Map normalised pictures to the feature map of each cut, at its original resolution.

@@ -167,7 +167,7 @@ def clustered_bound(allowed: int, parts: int, worth: float, delta: float) -> flo
         return 1.0
     from scipy import special
 
-    return float(special.betainccinv(errors + 1.0, worth - errors, delta * (1.0 - 1e-9))) if worth > errors else 1.0
+    return float(special.betainccinv(errors + 1.0, worth - errors, delta * (1.0 - 1e-9)))
 
 
 def worst_case_bound(allowed: int, lots: int, delta: float) -> float:

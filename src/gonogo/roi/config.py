@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import tomli_w
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from gonogo.config import Strict
 from gonogo.errors import RecipeError
@@ -116,7 +116,9 @@ class LearnedConfig(Strict):
 
 RoiConfig: TypeAlias = ClassicalConfig | FixedConfig | LearnedConfig
 
-_RECIPE: TypeAdapter[RoiConfig] = TypeAdapter(Annotated[RoiConfig, Field(discriminator="method")])
+_RECIPE: TypeAdapter[RoiConfig] = TypeAdapter(
+    Annotated[RoiConfig, Field(discriminator="method")], config=ConfigDict(defer_build=True)
+)
 
 
 def read_roi_config(path: str | Path) -> RoiConfig:

@@ -6,7 +6,6 @@ import math
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from gonogo.images.geometry import Corners, corners_of_box
 from gonogo.roi.classical import ClassicalRoi, Roi, reduced_frame
@@ -119,6 +118,8 @@ def _outline(picture: Frame, corners: Corners, colour: tuple[int, int, int], wid
 
 
 def _sheet(cells: list[tuple[str, Frame]], columns: int = COLUMNS) -> Frame:
+    from PIL import Image, ImageDraw, ImageFont
+
     height = max(picture.shape[0] for _, picture in cells)
     columns = min(columns, len(cells))
     rows = math.ceil(len(cells) / columns)

@@ -60,6 +60,14 @@ class AccessKind(Enum):
     """Changes something and returns JSON."""
 
 
+class ScreenUse(Enum):
+    """Whether wall screens, which log in without a person, may use a route."""
+
+    NONE = "none"
+    ALL_STATIONS = "screens that show all stations"
+    ANY = "every screen; the handler shows only its stations"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Route:
     """One entry of the route table."""
@@ -74,10 +82,19 @@ class Route:
     """Values for the placeholders in ``path``, for tests and screenshots that visit every route; other values go into
     the query."""
     max_body_bytes: int = 64 * KIB
+    picture: bool = False
+    """The response is a picture of a part: `gonogo.server.options.Options.audit_pictures` records who read it."""
     sandboxed: bool = False
     """The response is a page from elsewhere, such as a report: inline style is allowed, scripts are not."""
     before_password_change: bool = False
     """Whether it can be used with a one-time password that has not been changed yet."""
+    screens: ScreenUse = ScreenUse.NONE
+    """Whether wall screens may use it."""
+    documented: Mapping[str, Any] | None = None
+    """What the OpenAPI document says of a route for programs, in the words of `fastapi.FastAPI.add_api_route`; ``None``
+    for the routes of the pages. A documented route reports errors as problem details (RFC 9457)."""
+    scores_only: bool = False
+    """It gives scores, not verdicts, and needs no key if `gonogo.server.options.Options.open_models` says so."""
 
     @property
     def method(self) -> str:

@@ -16,11 +16,13 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from gonogo.errors import GonogoError, LedgerError
+from gonogo.errors import GonogoError, ImageError, LedgerError
 from gonogo.files import disk_is_full
 from gonogo.server import responses
 from gonogo.server.access import AccessKind, Role, Route
 from gonogo.server.account import login
+from gonogo.server.api.metrics import ServerMetrics
+from gonogo.server.api.problems import ApiError, is_for_programs, malformed, problem, retry_headers, status_of
 from gonogo.server.auth.access_check import AccessCheckedRoute, identify, route_arguments
 from gonogo.server.auth.accounts import Accounts
 from gonogo.server.components import Components
@@ -51,6 +53,7 @@ _NOT_TAKEN = N_("You don't have permission for this, or the page was open for to
 """Message for a missing CSRF token or a wrong role."""
 
 
+_NO_KEY = "expected a valid key (Authorization: Bearer gonogo_...), found none. Get one with gonogo serve-key."
 _LEDGER = N_("The ledger cannot be written or read. Nothing was changed. Check its disk, then try again.")
 
 
@@ -81,7 +84,7 @@ def create_app(workspace: Workspace, *, options: Options | None = None, table: I
 
     quiet: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
     app = FastAPI(title="gonogo", docs_url=None, redoc_url=None, openapi_url=None, telemetry=quiet, lifespan=lifespan)
-    app.state.table = tuple(table)
+    app.state.table, app.state.options = tuple(table), options
     app.router.route_class = AccessCheckedRoute
     for route in app.state.table:
         app.add_api_route(**route_arguments(route))
@@ -135,18 +138,22 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _malformed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
     if request.url.path == "/login":
         return await run_in_threadpool(login.incomplete_login, request)
     if request.scope.get("gonogo.kind") is AccessKind.FORM and request.state.visitor.user is not None:
         refusal = RefusedError(N_("A field in this form is missing or invalid."))
         return await run_in_threadpool(responses.refuse, request, refusal)
-    return await run_in_threadpool(_tell, request, 422)
+    return await run_in_threadpool(_tell, request, 422, malformed(error) if is_for_programs(request) else None)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     if isinstance(error, RefusedError) and request.scope.get("gonogo.kind") is AccessKind.FORM:
         return await run_in_threadpool(responses.refuse, request, error)
+    assert isinstance(error, GonogoError)
     code = 507 if disk_is_full(error) else 503 if isinstance(error, LedgerError) else 422
+    if is_for_programs(request):
+        return await run_in_threadpool(_tell, request, status_of(error, code), error, retry_headers(error))
     return await run_in_threadpool(_tell, request, code, error)
 
 
@@ -157,8 +164,9 @@ async def _broke(request: Request, error: Exception) -> Response:
     return answer
 
 
-def _tell(request: Request, status_code: int, error: Exception | None = None, headers: object = None) -> Response:
-    """Report an error: a page for a browser, JSON for a script."""
+def _tell(request: Request, status_code: int, error: Exception | str | None = None, headers: object = None) -> Response:
+    """Report an error: a page for a browser, JSON for a script, problem details for a program."""
+    answer: Response
     kind = request.scope.get("gonogo.kind")
     if not hasattr(request.state, "visitor"):
         request.state.visitor = identify(component(request, Accounts), request)
@@ -172,13 +180,26 @@ def _tell(request: Request, status_code: int, error: Exception | None = None, he
         # Internal error messages may name files, so only logged-in users see them.
         detail = str(error) if error and status_code != 507 and request.state.visitor.role else ""
         message = detail or translations(language).gettext(known)
-    if kind in (AccessKind.PAGE, AccessKind.FORM) or (
+    if is_for_programs(request):
+        answer = _problem(request, status_code, error)
+    elif kind in (AccessKind.PAGE, AccessKind.FORM) or (
         kind is None and "text/html" in request.headers.get("accept", "")
     ):
-        answer: Response = responses.page(
-            request, "error.html", status_code=status_code, status=status_code, message=message
-        )
+        answer = responses.page(request, "error.html", status_code=status_code, status=status_code, message=message)
     else:
         answer = JSONResponse({"message": message}, status_code)
     answer.headers.update(headers if isinstance(headers, dict) else {})
     return answer
+
+
+def _problem(request: Request, status_code: int, error: Exception | str | None) -> Response:
+    declared = request.scope.get("gonogo.route")
+    if isinstance(declared, Route):
+        component(request, ServerMetrics).refusals.labels(declared.path, str(status_code)).inc()
+    if status_code == 401:
+        return problem(
+            status_code,
+            "expected a valid key (Authorization: Bearer gonogo_...), found none. Get one: gonogo serve-key",
+        )
+    shown = isinstance(error, (str, ApiError, ImageError)) or (request.state.visitor.role and status_code < 500)
+    return problem(status_code, str(error) if error and shown else _REFUSALS.get(status_code, _REFUSALS[400]))

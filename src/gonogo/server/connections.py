@@ -27,6 +27,7 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 RETRY_AFTER_S = 5
 _REFUSALS_AT_ONCE = 32  # connections beyond the limit that still get a 503; further ones are closed immediately
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
 _SMALL_BODY = 64 * 1024
 
 
@@ -292,7 +293,11 @@ def is_within(address: str, networks: Iterable[Network]) -> bool:
 def _give_up_on_silence(transport: asyncio.Transport, longest_s: float) -> None:
     # A sleeping laptop acknowledges nothing; without this, its live pages would stay open for the kernel's 15 minutes.
     connected = transport.get_extra_info("socket")
-    if connected is not None and hasattr(socket, "TCP_USER_TIMEOUT") and connected.family != socket.AF_UNIX:
+    if (
+        connected is not None
+        and hasattr(socket, "TCP_USER_TIMEOUT")
+        and connected.family in (socket.AF_INET, socket.AF_INET6)
+    ):
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(longest_s * 1000))
 
 

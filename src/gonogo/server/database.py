@@ -1,4 +1,5 @@
-"""The server's database and its schema: people, sessions, tokens, failed logins, shortcuts, parts assigned for review.
+"""The server's database and its schema: people, sessions, tokens, failed logins, shortcuts, parts assigned for review,
+background work, wall screens, private signing keys under their owners' passphrases.
 
 Verdicts and actions are stored in the ledger instead.
 """
@@ -86,7 +87,49 @@ CREATE TABLE IF NOT EXISTS review_kinds (
   kinds TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
-MIGRATIONS = (_FORMAT_1, _FORMAT_2)
+_FORMAT_3 = """
+CREATE TABLE IF NOT EXISTS directory_people (
+  user_id INTEGER PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
+  dn TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+"""People whose passwords the plant's directory checks."""
+_FORMAT_4 = """
+CREATE TABLE IF NOT EXISTS work (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind TEXT NOT NULL,
+  who TEXT NOT NULL,
+  about TEXT NOT NULL,
+  arguments TEXT NOT NULL,
+  asked_at REAL NOT NULL,
+  state TEXT NOT NULL,
+  ended_at REAL,
+  failure TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS screens (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  stations TEXT NOT NULL,
+  created_by TEXT NOT NULL,
+  created_at REAL NOT NULL,
+  code_sha256 BLOB,
+  code_until REAL NOT NULL,
+  token_sha256 BLOB UNIQUE,
+  used_at REAL,
+  address TEXT NOT NULL DEFAULT '',
+  revoked INTEGER NOT NULL DEFAULT 0
+) STRICT;
+"""
+"""Background work that people asked for, and the logins of wall screens."""
+_FORMAT_5 = """
+CREATE TABLE IF NOT EXISTS signing_keys (
+  user_id INTEGER PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
+  key_id TEXT NOT NULL,
+  locked BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+"""Private signing keys, encrypted under their owners' passphrases. Public keys are in the ledger."""
+MIGRATIONS = (_FORMAT_1, _FORMAT_2, _FORMAT_3, _FORMAT_4, _FORMAT_5)
 """Migrations from each format to the next. To change the schema, add an entry; never edit one."""
 FORMAT = len(MIGRATIONS)
 
@@ -105,27 +148,25 @@ class Database:
         """Open the file, create it if it is missing, and migrate its schema.
 
         Raises:
-            InputError: it was written by a newer version of gonogo.
+            InputError: it was written by a newer version of gonogo, is no database, or the disk is full.
         """
         path.touch(mode=0o600)
         connection = apsw.Connection(str(path))
-        connection.set_busy_timeout(5000)
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-            connection.execute(f"PRAGMA {pragma}").fetchall()
-        found = int(connection.pragma("user_version"))
-        if found > FORMAT:
+        try:
+            connection.set_busy_timeout(5000)
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                connection.execute(f"PRAGMA {pragma}").fetchall()
+            _migrate(connection, path)
+            ((secret,),) = connection.execute("SELECT value FROM settings WHERE name = 'secret'").fetchall()
+        except (apsw.Error, InputError) as error:
             connection.close()
+            if isinstance(error, InputError):
+                raise
             raise InputError(
-                f"{path}: expected format {FORMAT} or lower, found {found}. Use the version of gonogo that wrote it."
-            )
-        for number, script in enumerate(MIGRATIONS[found:], start=found + 1):
-            with connection:
-                connection.execute(script)
-                connection.pragma("user_version", number)
-        with connection:
-            connection.execute("INSERT OR IGNORE INTO settings VALUES ('secret', ?)", (secrets.token_bytes(32),))
-        ((secret,),) = connection.execute("SELECT value FROM settings WHERE name = 'secret'").fetchall()
-        assert isinstance(secret, bytes), "written above"
+                f"{path}: expected the database of a server, which can be written ({error}). Free disk space, or "
+                "restore the workspace from a backup: gonogo workspace restore"
+            ) from error
+        assert isinstance(secret, bytes), "written by the migration"
         return cls(connection, secret)
 
     @contextmanager
@@ -149,6 +190,26 @@ class Database:
         """Close the file."""
         with self._lock:
             self._connection.close()
+
+
+def _migrate(connection: apsw.Connection, path: Path) -> None:
+    """Migrate the schema in one transaction: all of it or nothing, also if another process does the same now."""
+    newest = len(MIGRATIONS)
+    if (found := int(connection.pragma("user_version"))) > newest:
+        raise InputError(
+            f"{path}: expected format {newest} or lower, found {found}. Use the version of gonogo that wrote it."
+        )
+    if found < newest:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for script in MIGRATIONS[int(connection.pragma("user_version")) :]:
+                connection.execute(script)
+            connection.pragma("user_version", newest)
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+    connection.execute("INSERT OR IGNORE INTO settings VALUES ('secret', ?)", (secrets.token_bytes(32),))
 
 
 def digest(token: str) -> bytes:

@@ -1,4 +1,4 @@
-"""English and German texts via gettext. The code contains the English text; ``locale/`` contains the translations."""
+"""The pages' texts in every language via gettext: English in the code, translations in ``locale/``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from babel import Locale, negotiate_locale
 
 from gonogo.errors import InputError
 
-LANGUAGES = ("en", "de")
+LANGUAGES = ("en", "de", "fr")
 LANGUAGE_NAMES = {code: Locale.parse(code).display_name or code for code in LANGUAGES}
 LOCALES = Path(__file__).parent / "locale"
+
+
+def direction(language: str) -> str:
+    """Writing direction of a language, for ``<html dir>``: ``ltr``, or ``rtl`` as in Arabic and Hebrew."""
+    return Locale.parse(language).text_direction
 
 
 def N_(message: str) -> str:  # noqa: N802 (gettext's own name for it)
@@ -35,6 +40,13 @@ class RefusedError(InputError):
     def text(self, language: str) -> str:
         """Return the translated message."""
         return translations(language).gettext(self.message) % self.values
+
+
+def told(failure: RefusedError | str, language: str) -> str:
+    """Why something failed, in a language; a message without a translation stays as it is."""
+    if isinstance(failure, RefusedError):
+        return failure.text(language)
+    return translations(language).gettext(failure) if failure else ""
 
 
 @functools.cache

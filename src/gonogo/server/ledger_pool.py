@@ -10,10 +10,13 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from gonogo.ledger import Action, Ledger, Row
+from gonogo.ledger import Action, Ledger, Row, VerdictRecord
 from gonogo.schema import Label
 
 _IDLE_READERS = 8
+REACH = 20_000
+"""Number of the latest rows in which a live page looks for the parts of one station: no index leads to them, so a
+station that was quiet while others judged a million parts would take long to search for."""
 
 
 class LedgerPool:
@@ -79,6 +82,24 @@ class LedgerPool:
         """Record an action, such as one that concerns a station; see `act`."""
         with self._writing:
             return self._writer.append_action(action)
+
+    def put_frame(self, data: bytes) -> str:
+        """Store the bytes of a picture; return the SHA-256 that a record names. On disk when this returns.
+
+        Raises:
+            LedgerError: the disk is full or not writable.
+        """
+        return self._writer.frames.put(data)
+
+    def append_verdict(self, record: VerdictRecord) -> Row[VerdictRecord]:
+        """Record a verdict; it is on disk when this returns.
+
+        Raises:
+            DuplicateTrigger: the trigger already has a verdict.
+            LedgerError: the verdict could not be recorded and must not be given.
+        """
+        with self._writing:
+            return self._writer.append_verdict(record)
 
     def close(self) -> None:
         """Close every connection."""

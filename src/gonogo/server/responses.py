@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,14 +17,14 @@ from markupsafe import Markup
 from starlette.routing import Match
 
 import gonogo
+from gonogo.line.messages import Cause
 from gonogo.schema import State
 from gonogo.server.access import ROLE_NAMES, AccessKind, Role
 from gonogo.server.auth.accounts import Accounts
 from gonogo.server.auth.sessions import Notice
 from gonogo.server.auth.visitor import Visitor
 from gonogo.server.context import component
-from gonogo.server.language import LANGUAGE_NAMES, N_, RefusedError, translations
-from gonogo.station.messages import Cause
+from gonogo.server.language import LANGUAGE_NAMES, N_, RefusedError, direction, told, translations
 
 STATE_NAMES = {State.GO: N_("Go"), State.NO_GO: N_("No-go"), State.REVIEW: N_("Review"), State.FAULT: N_("Fault")}
 CAUSES: Mapping[str, str] = {
@@ -50,7 +51,7 @@ CAUSES: Mapping[str, str] = {
     Cause.LINE_STOPPED: N_("Line stopped"),
 }
 """Names of the station's fault causes for the pages."""
-_MOMENTS = {"en": "d MMM yyyy, HH:mm:ss", "de": "d. MMM yyyy, HH:mm:ss"}
+_MOMENT, _MOMENTS = "d MMM yyyy, HH:mm:ss", {"de": "d. MMM yyyy, HH:mm:ss"}
 _NO_TIME = datetime.timedelta()
 
 
@@ -68,7 +69,10 @@ def page(request: Request, template: str, *, status_code: int = 200, **values: A
         menu=[
             route
             for route in request.app.state.table
-            if route.menu and visitor.role in route.roles and not (visitor.user and visitor.user.must_change)
+            if route.menu
+            and visitor.role in route.roles
+            and visitor.screen is None
+            and not (visitor.user and visitor.user.must_change)
         ],
         notice=notice,
         typed=functools.partial(_typed, notice),
@@ -130,6 +134,15 @@ def gettext_of(visitor: Visitor) -> Callable[[str], str]:
     return translations(visitor.language).gettext
 
 
+def time_left(language: str, left_s: float | None) -> str:
+    """The time left in words; empty if it is unknown."""
+    if left_s is None:
+        return ""
+    rounded = datetime.timedelta(seconds=max(1, round(left_s)) if left_s < 60 else 60 * round(left_s / 60))
+    time_said = str(dates.format_timedelta(rounded, threshold=1.2, locale=language))
+    return translations(language).gettext(N_("%(time)s left")) % {"time": time_said}
+
+
 def _leave(request: Request, notice: Notice) -> None:
     visitor: Visitor = request.state.visitor
     if visitor.user and visitor.session and notice.text:
@@ -161,14 +174,18 @@ def template_environment(language: str) -> Environment:
         "CAUSES": CAUSES,
         "LANGUAGE_NAMES": LANGUAGE_NAMES,
         "language": language,
+        "direction": direction(language),
         "version": gonogo.__version__,
         "offset_min": lambda: int((datetime.datetime.now().astimezone().utcoffset() or _NO_TIME).total_seconds() // 60),
     }
     made.filters |= {
         # For texts from a table. ``_()`` in a template marks its text as safe, so use it only for literals.
         "translated": translations(language).gettext,
+        "told": lambda failure: told(failure, language),
         "number": functools.partial(_number, language),
         "percent": functools.partial(_percent, language),
+        # A threshold, which may be infinite.
+        "threshold": functools.partial(_threshold, language),
         # A chosen rate, without trailing zeros.
         "level": lambda share: numbers.format_percent(share, "0.####\N{NO-BREAK SPACE}%", locale=language),
         "moment": lambda at: _moment(at, language),
@@ -183,6 +200,12 @@ def _number(language: str, value: float, digits: int = 0) -> str:
     return str(numbers.format_decimal(value, pattern, locale=language))
 
 
+def _threshold(language: str, value: float) -> str:
+    if math.isfinite(value):
+        return _number(language, value, 2)
+    return "\N{INFINITY}" if value > 0 else "\N{MINUS SIGN}\N{INFINITY}"
+
+
 def _percent(language: str, share: float, digits: int = 1) -> str:
     return str(
         numbers.format_percent(
@@ -192,7 +215,7 @@ def _percent(language: str, share: float, digits: int = 1) -> str:
 
 
 def _moment(at: float | datetime.datetime, language: str) -> str:
-    return str(dates.format_datetime(_local(at), _MOMENTS[language], locale=language))
+    return str(dates.format_datetime(_local(at), _MOMENTS.get(language, _MOMENT), locale=language))
 
 
 def _local(at: float | datetime.datetime) -> datetime.datetime:

@@ -8,7 +8,8 @@ from pathlib import Path
 from gonogo.errors import InputError
 from gonogo.files import write_beside
 from gonogo.names import readable
-from gonogo.station.settings import read_settings
+from gonogo.signing import SignaturePolicy, machine_policy
+from gonogo.station.settings import read_settings, signature_policy
 
 _MARK = "server.db"
 
@@ -28,7 +29,8 @@ class Workspace:
 
         active                       one line: the bundle in use, bundles/<name>.inspector
         ledger/line.ledger           every verdict and every action; line.ledger-frames/ beside it
-        state/                       status of the station
+        state/                       status of the station of station.toml
+        stations/<name>/             stations that were set up on the pages, see gonogo.station.place
 
         jobs/                        training runs
         station.toml                 settings of a station on this machine; may name another ledger and state folder
@@ -40,6 +42,8 @@ class Workspace:
     """The ledger of verdicts and actions."""
     station_state: Path
     """The folder in which the station writes its status several times a minute."""
+    signatures: SignaturePolicy
+    """Whether a bundle that is deployed, shown as in use or asked by programs must be signed, and by whom."""
 
     @classmethod
     def open(cls, root: Path) -> Workspace:
@@ -49,11 +53,11 @@ class Workspace:
             InputError: the folder contains something else or is not writable, or its ``station.toml`` is malformed.
         """
         root = root.resolve()
-        ledger, state = root / "ledger" / "line.ledger", root / "state"
+        ledger, state, signatures = root / "ledger" / "line.ledger", root / "state", machine_policy()
         if (root / "station.toml").is_file():
             station = read_settings(root / "station.toml")
-            ledger, state = station.ledger, station.state_dir
-        space = cls(root=root, ledger=ledger, station_state=state)
+            ledger, state, signatures = station.ledger, station.state_dir, signature_policy(station)
+        space = cls(root=root, ledger=ledger, station_state=state, signatures=signatures)
         if root.exists() and not root.is_dir():
             raise InputError(f"{root}: expected a folder for the workspace, found a file. Choose a folder.")
         if root.is_dir() and any(root.iterdir()) and not space._begun():
@@ -69,7 +73,9 @@ class Workspace:
         return space
 
     def _begun(self) -> bool:
-        return any((self.root / name).exists() for name in (_MARK, "ledger", "station.toml", "datasets", "bundles"))
+        return any(
+            (self.root / name).exists() for name in (_MARK, "ledger", "station.toml", "stations", "datasets", "bundles")
+        )
 
     @property
     def datasets(self) -> Path:

@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gonogo.config import IgnoreZone, InspectZone, Zone, ZoneFile
-from gonogo.config.strict import read_toml
+from gonogo.config import PresenceZone, Zone, ZoneFile
 from gonogo.config.zones import DrawnOn
-from gonogo.dataset import locked
-from gonogo.errors import GonogoError, InputError
-from gonogo.files import parse_toml, write_beside
+from gonogo.files import parse_toml
+from gonogo.server.drawn_file import DrawnFile, RowProblem, Saved, WrongRowsError
 from gonogo.server.language import N_, RefusedError
 from gonogo.server.ledger_pool import LedgerPool
 
 ZONES = "zones.toml"
-BEFORE = "zones.before.toml"
-"""The file as it was before the last save, with its comments."""
 _FIELDS = {
     "name": N_(
         "A name has 1 to 40 letters, digits, spaces, dots or hyphens, starts with a letter or digit, is not rest."
     ),
     "polygon": N_("A zone has 3 to 200 corners, none further from the part than the part is large."),
     "sensitivity": N_("The sensitivity is a share between 0 and 0.5, such as 0.05."),
+    "formats": N_("Choose at least one kind of code."),
+    "pattern": N_(
+        "The text is a regular expression of 1 to 300 characters. Its named groups are part, lot, product or serial."
+    ),
 }
 _TWICE = N_("Another zone has this name.")
-_HEAD = "# Drawn on the zones page of this data set. Saving there keeps code and presence zones, but not comments.\n"
+_HEAD = "# Drawn on the zones page of this data set. Saving there keeps presence zones, but not comments.\n"
 
 
 class DrawnZone(BaseModel):
     """A zone as the page sends it; `ZoneFile` checks its values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["ignore", "inspect"]
+    kind: Literal["ignore", "inspect", "code"]
     name: Annotated[str, Field(max_length=400)]
     polygon: Annotated[list[tuple[float, float]], Field(max_length=2000)]
     """Corners in part coordinates."""
     sensitivity: float | None = None
     """Of an inspect zone; ``None`` for the usual one."""
+    formats: Annotated[list[str], Field(max_length=50)] | None = None
+    """Of a code zone, like the following; ``None`` for the usual ones."""
+    pattern: Annotated[str, Field(max_length=1000)] | None = None
+    unreadable: Literal["fault", "review"] | None = None
 
     def as_table(self) -> dict[str, object]:
         """The zone's table in TOML."""
-        more = {} if self.kind == "ignore" or self.sensitivity is None else {"sensitivity": self.sensitivity}
+        fields = {"ignore": (), "inspect": ("sensitivity",), "code": ("formats", "pattern", "unreadable")}[self.kind]
+        more = {field: value for field in fields if (value := getattr(self, field)) is not None}
         return {"kind": self.kind, "name": self.name.strip(), "polygon": self.polygon, **more}
 
 
@@ -57,112 +59,53 @@ class ZonesRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     digest: Annotated[str, Field(max_length=64)]
-    """`SavedZones.digest` of the file that the page shows."""
+    """`Saved.digest` of the file that the page shows."""
     drawn_on: DrawnOn
     zones: Annotated[list[DrawnZone], Field(max_length=100)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SavedZones:
-    """What a data set's ``zones.toml`` holds."""
-
-    zones: tuple[Zone, ...] = ()
-    drawn_on: DrawnOn | None = None
-    digest: str = ""
-    """SHA-256 of the file; empty if there is none."""
-    problem: str = ""
-    """Why the file cannot be used."""
-
-    @classmethod
-    def read(cls, root: Path) -> SavedZones:
-        """Read the zones of a data set; a malformed file is reported in ``problem``."""
-        path = root / ZONES
-        if not path.is_file():
-            return cls()
-        try:
-            digest = _digest(path.read_bytes())  # before the zones, so that a change in between is a conflict
-            found = read_toml(path, ZoneFile, example="gonogo zones example")
-        except (InputError, OSError) as error:
-            return cls(problem=str(error))
-        return cls(zones=found.zones, drawn_on=found.drawn_on, digest=digest)
-
-    @property
-    def kept(self) -> tuple[Zone, ...]:
-        """The zones that the page shows and keeps: those with more than a name, a polygon and a sensitivity."""
-        return tuple(zone for zone in self.zones if not isinstance(zone, (IgnoreZone, InspectZone)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZoneProblem:
-    """A wrong value of one zone of the request."""
-
-    row: int
-    field: str
-    message: str
-    """English; translated by the page."""
-
-
-class WrongZonesError(GonogoError):
-    """Zones of the request are wrong; nothing was saved."""
-
-    def __init__(self, problems: Sequence[ZoneProblem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__(f"expected zones that can be saved, found {len(problems)} wrong values: correct them.")
-
-
-class ChangedZonesError(GonogoError):
-    """The file has changed since the page was loaded; nothing was saved."""
-
-    def __init__(self) -> None:
-        super().__init__(f"{ZONES}: was changed in the meantime. Load the page again.")
-
-
-def save_zones(root: Path, said: ZonesRequest, who: str, ledger_pool: LedgerPool) -> SavedZones:
-    """Save the zones of a data set: first in the ledger, then in the file. Saving the same again changes nothing.
+def save_zones(root: Path, said: ZonesRequest, who: str, ledger_pool: LedgerPool) -> Saved[ZoneFile]:
+    """Save the zones of a data set, with those that the page keeps. Saving the same again changes nothing.
 
     Raises:
-        ChangedZonesError: another version was saved since the page was loaded.
-        WrongZonesError: values are wrong.
+        ChangedFileError: another version was saved since the page was loaded.
+        WrongRowsError: values are wrong.
         RefusedError: the file is malformed, or there are too many zones.
         LedgerError: the change could not be recorded and was not saved.
     """
-    with locked(root):
-        before = SavedZones.read(root)
-        if before.problem:
-            raise RefusedError(N_("zones.toml cannot be read: %(problem)s"), problem=before.problem)
-        if before.digest != said.digest:
-            raise ChangedZonesError
-        after = _checked(said, before.kept)
-        data = as_toml(after)
-        if (after.zones, after.drawn_on) == (before.zones, before.drawn_on) and before.digest:
-            return before
-        names: list[JsonValue] = [f"{zone.name} ({zone.kind})" for zone in after.zones]
-        ledger_pool.act("zones", who, dataset=root.name, zones=names, zones_sha256=_digest(data), before=before.digest)
-        if before.digest:
-            write_beside(root / BEFORE, (root / ZONES).read_bytes())
-        write_beside(root / ZONES, data)
-    return SavedZones(zones=after.zones, drawn_on=after.drawn_on, digest=_digest(data))
+    return ZONE_FILE.save(
+        root,
+        seen=said.digest,
+        change=lambda before: checked_zones(said, before),
+        told=lambda after: {"zones": [f"{zone.name} ({zone.kind})" for zone in after.zones]},
+        who=who,
+        ledger_pool=ledger_pool,
+    )
 
 
-def require_fit(saved: SavedZones, *, learned: bool) -> None:
+def kept_zones(file: ZoneFile) -> tuple[Zone, ...]:
+    """The zones that the page shows and keeps: their templates are made by ``gonogo presence learn``."""
+    return tuple(zone for zone in file.zones if isinstance(zone, PresenceZone))
+
+
+def require_fit(root: Path, *, learned: bool) -> None:
     """Raise if zones cannot be used with a region: they move with the part only where it is found as it was drawn.
 
     Args:
-        saved: The zones of the data set.
+        root: Folder of the data set.
         learned: Whether the part is found by a learned region; otherwise the whole picture is inspected.
 
     Raises:
         RefusedError: says what to choose.
     """
-    if saved.problem:
-        raise RefusedError(N_("zones.toml cannot be read: %(problem)s"), problem=saved.problem)
-    if not saved.zones or saved.drawn_on is None:
+    file = ZONE_FILE.readable(root).content
+    if not file.zones or file.drawn_on is None:
         return
-    if saved.drawn_on == "part" and not learned:
+    if file.drawn_on == "part" and not learned:
         raise RefusedError(
             N_("The zones were drawn on the boxed part: inspect that area, or draw them on the whole picture.")
         )
-    if saved.drawn_on == "picture" and learned:
+    if file.drawn_on == "picture" and learned:
         raise RefusedError(
             N_("The zones were drawn on the whole picture: inspect that area, or draw them on the boxed part.")
         )
@@ -180,11 +123,18 @@ def as_toml(file: ZoneFile) -> bytes:
     return text.encode()
 
 
-def _checked(said: ZonesRequest, kept: tuple[Zone, ...]) -> ZoneFile:
+def checked_zones(said: ZonesRequest, before: ZoneFile) -> ZoneFile:
+    """Return the zones of a request, and those of the file that the page keeps.
+
+    Raises:
+        WrongRowsError: values are wrong.
+        RefusedError: there are too many zones.
+    """
+    kept = kept_zones(before)
     problems, names = [], {zone.name for zone in kept}
     for row, zone in enumerate(said.zones):
         if zone.name.strip() in names:
-            problems.append(ZoneProblem(row=row, field="name", message=_TWICE))
+            problems.append(RowProblem(row=row, field="name", message=_TWICE))
         names.add(zone.name.strip())
     drawn: list[Zone] = []
     for row, zone in enumerate(said.zones):
@@ -192,14 +142,15 @@ def _checked(said: ZonesRequest, kept: tuple[Zone, ...]) -> ZoneFile:
             drawn.extend(ZoneFile.model_validate({"zones": [zone.as_table()]}).zones)
         except ValidationError as error:
             wrong = {str(key) for each in error.errors() for key in each["loc"]} & set(_FIELDS) or {"name"}
-            problems += [ZoneProblem(row=row, field=field, message=_FIELDS[field]) for field in sorted(wrong)]
+            problems += [RowProblem(row=row, field=field, message=_FIELDS[field]) for field in sorted(wrong)]
     if problems:
-        raise WrongZonesError(problems)
+        raise WrongRowsError(problems)
     try:
         return ZoneFile(zones=(*kept, *drawn), drawn_on=said.drawn_on)
     except ValidationError as error:
         raise RefusedError(N_("There are more zones than a part can have: delete some.")) from error
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+ZONE_FILE: Final = DrawnFile(
+    name=ZONES, empty=ZoneFile(zones=()), as_toml=as_toml, example="gonogo zones example", event="zones"
+)

@@ -8,8 +8,16 @@ bundle's: a bundle whose signature was deleted is refused where one is required.
 
 from __future__ import annotations
 
-from gonogo.signing.envelopes import Envelope, open_envelope, seal_statement
-from gonogo.signing.keys import SigningKey, make_key_pair, open_signing_key, read_public_key
+from gonogo.signing.envelopes import Envelope, is_signed_by, open_envelope, seal_statement, sign_statement
+from gonogo.signing.keys import (
+    PublicKey,
+    SigningKey,
+    fingerprint_of,
+    key_id_of,
+    make_key_pair,
+    open_signing_key,
+    read_public_key,
+)
 from gonogo.signing.signatures import (
     NOT_REQUIRED,
     Signature,
@@ -24,6 +32,7 @@ from gonogo.signing.trust_store import TrustedKey, TrustStore, Use, add_key, rea
 __all__ = [
     "NOT_REQUIRED",
     "Envelope",
+    "PublicKey",
     "Signature",
     "SignaturePolicy",
     "SigningKey",
@@ -31,6 +40,9 @@ __all__ = [
     "TrustedKey",
     "Use",
     "add_key",
+    "fingerprint_of",
+    "is_signed_by",
+    "key_id_of",
     "machine_policy",
     "make_key_pair",
     "open_envelope",
@@ -40,6 +52,7 @@ __all__ = [
     "revoke_key",
     "seal_statement",
     "sign_bundle",
+    "sign_statement",
     "verify_bundle",
     "without_signature",
 ]

@@ -24,11 +24,15 @@ class Envelope(Strict):
     signature: str = Field(pattern="^[0-9a-f]{128}$")
 
 
+def sign_statement(statement: Strict, key: SigningKey) -> Envelope:
+    """Sign a statement."""
+    text = statement.model_dump_json()
+    return Envelope(statement=text, key_id=key.key_id, signature=key.sign(text.encode()))
+
+
 def seal_statement(statement: Strict, key: SigningKey) -> bytes:
     """Sign a statement; the result is one JSON object in a line."""
-    text = statement.model_dump_json()
-    envelope = Envelope(statement=text, key_id=key.key_id, signature=key.sign(text.encode()))
-    return envelope.model_dump_json().encode() + b"\n"
+    return sign_statement(statement, key).model_dump_json().encode() + b"\n"
 
 
 def open_envelope(
@@ -63,7 +67,7 @@ def open_envelope(
         raise SignatureError(
             f"{name}: signed with {who}, which may sign only {' and '.join(key.uses)}, not {use}. Use another key."
         )
-    if not _matches(envelope, key):
+    if not is_signed_by(envelope, key.key):
         raise SignatureError(
             f"{name}: the signature is not that of {who}: it was changed after signing. Sign it again."
         )
@@ -78,13 +82,14 @@ def open_envelope(
         raise SignatureError(f"{name}: the signed statement is of another kind ({_first(error)}).") from error
 
 
-def _matches(envelope: Envelope, key: TrustedKey) -> bool:
+def is_signed_by(envelope: Envelope, public: str) -> bool:
+    """Whether the signature is that of a public key (64 hexadecimal digits) over the statement's exact bytes."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.key))
-        public.verify(bytes.fromhex(envelope.signature), envelope.statement.encode())
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
+        key.verify(bytes.fromhex(envelope.signature), envelope.statement.encode())
     except (InvalidSignature, ValueError):
         return False
     return True

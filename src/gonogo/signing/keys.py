@@ -33,6 +33,11 @@ class PublicKey:
         """Short name of the key, see `key_id_of`."""
         return key_id_of(self.key)
 
+    @property
+    def line(self) -> str:
+        """The line of text in a file ``NAME.pub``."""
+        return f"{_SCHEME} {self.key} {self.name}\n"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SigningKey:
@@ -51,10 +56,35 @@ class SigningKey:
         """Return the Ed25519 signature (RFC 8032) of data, 64 bytes in hexadecimal."""
         return self.private.sign(data).hex()
 
+    @classmethod
+    def new(cls) -> SigningKey:
+        """Make a key, which is nowhere but in memory."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        private = Ed25519PrivateKey.generate()
+        return cls(public=_public_of(private), private=private)
+
+    @classmethod
+    def from_seed(cls, seed: bytes) -> SigningKey:
+        """Open a key from its 32 secret bytes, see `seed`."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        private = Ed25519PrivateKey.from_private_bytes(seed)
+        return cls(public=_public_of(private), private=private)
+
+    def seed(self) -> bytes:
+        """The 32 secret bytes; whoever has them can sign."""
+        return self.private.private_bytes_raw()
+
 
 def key_id_of(public: str) -> str:
     """Short name of a public key: the first 16 hexadecimal digits of its SHA-256. It names a key, it proves nothing."""
-    return hashlib.sha256(bytes.fromhex(public)).hexdigest()[:16]
+    return fingerprint_of(public)[:16]
+
+
+def fingerprint_of(public: str) -> str:
+    """SHA-256 of a public key, 64 hexadecimal digits, to be compared by people."""
+    return hashlib.sha256(bytes.fromhex(public)).hexdigest()
 
 
 def make_key_pair(path: Path, name: str, *, passphrase: str = "") -> tuple[SigningKey, Path]:
@@ -72,22 +102,20 @@ def make_key_pair(path: Path, name: str, *, passphrase: str = "") -> tuple[Signi
         InputError: the name is no name, or a file exists or cannot be written.
     """
     from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     try:
         clean_name(name)
     except ValueError as error:
         raise InputError(f"name of the key: {error}.") from error
-    private = Ed25519PrivateKey.generate()
+    key = SigningKey.new()
     hidden: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase:
         hidden = serialization.BestAvailableEncryption(passphrase.encode())
-    pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden)
-    key = SigningKey(public=_public_of(private), private=private)
+    pem = key.private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden)
     beside = path.with_name(f"{path.name}.pub")
     _write_new(path, pem, mode=0o600)
     try:
-        _write_new(beside, f"{_SCHEME} {key.public} {name}\n".encode(), mode=0o644)
+        _write_new(beside, PublicKey(key=key.public, name=name).line.encode(), mode=0o644)
     except InputError:
         path.unlink()  # half a pair is of no use
         raise

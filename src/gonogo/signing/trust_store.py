@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
+from gonogo import locks
 from gonogo.config import Strict
 from gonogo.errors import InputError, SignatureError
 from gonogo.files import MOST_SETTINGS_BYTES, read_regular, write_beside
@@ -128,7 +128,7 @@ def _changing(path: Path) -> Iterator[TrustStore]:
     except OSError as error:
         raise InputError(f"{path}: cannot be changed ({error.strerror or error}). Choose another place.") from error
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        locks.lock(lock)
         yield _read(path) or TrustStore()
 
 

@@ -5,16 +5,17 @@ the worker's `Station` acquires, judges and records. An answer other than ``faul
 on disk, and every failure becomes a fault within the window. See ``docs/station.md``.
 """
 
+from gonogo.line.messages import Answer, Cause, Trigger
+from gonogo.line.state import Health
 from gonogo.station.answers import AnswerError, Port, Sender
 from gonogo.station.cameras import CameraParts
 from gonogo.station.cycle import FOLLOWS, Cycle, Step
 from gonogo.station.example import EXAMPLE
 from gonogo.station.judging import ANSWERED_FAULT, Station
-from gonogo.station.messages import Answer, Cause, Trigger
 from gonogo.station.models import LoadedBundle, ModelSlot, Swap
 from gonogo.station.running import run_station, worker_command
 from gonogo.station.settings import StationSettings, parse_settings, read_settings
-from gonogo.station.status import Health, read_station_status
+from gonogo.station.status import read_station_status
 from gonogo.station.supervisor import Supervisor
 
 __all__ = [

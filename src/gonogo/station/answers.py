@@ -12,8 +12,8 @@ from typing import IO, Protocol, Self
 
 from gonogo.capture import read_token
 from gonogo.errors import GonogoError, InputError
-from gonogo.station.messages import Answer
-from gonogo.station.settings import AnswerSettings, FileAnswers, HttpAnswers, StdoutAnswers
+from gonogo.line.messages import Answer
+from gonogo.station.settings import AnswerSettings, FileAnswers, StdoutAnswers
 
 _WAITING = 1_000
 
@@ -75,13 +75,15 @@ class HttpPort:
         raise AnswerError(f"{failure} ({self._attempts} attempts)")
 
 
-def open_port(settings: AnswerSettings) -> Port:
-    """Open the port that the settings describe.
+def open_port(settings: AnswerSettings | None) -> Port | None:
+    """Open the port that the settings describe; ``None`` if every trigger is answered where it came from.
 
     Raises:
         InputError: the token file cannot be read, or the answer file cannot be written.
     """
     match settings:
+        case None:
+            return None
         case StdoutAnswers():
             return LinePort(sys.stdout)
         case FileAnswers():
@@ -90,7 +92,7 @@ def open_port(settings: AnswerSettings) -> Port:
                 return LinePort(settings.file.open("a", encoding="utf-8"))
             except OSError as error:
                 raise InputError(f"{settings.file}: cannot be written ({error.strerror or error}).") from error
-        case HttpAnswers():
+        case _:  # HttpAnswers
             token = read_token(settings.token_file)
             return HttpPort(settings.url, token=token, timeout_s=settings.timeout_s, attempts=settings.attempts)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gonogo.line.messages import Cause, Trigger
 from gonogo.names import escaped_name, readable
-from gonogo.station.messages import Cause, Trigger
 
 UNRECORDED = "unrecorded.jsonl"
 """Name of the backlog's file in the station's state folder; deleted when the backlog is empty."""

@@ -15,18 +15,17 @@ from pydantic import JsonValue
 
 from gonogo.errors import GonogoError
 from gonogo.ledger import Action, Ledger, Where
+from gonogo.line.messages import Cause, Trigger
 from gonogo.names import readable
 from gonogo.station.memory import give_back, resident_bytes
-from gonogo.station.messages import Cause, Trigger
+from gonogo.station.messages import REQUESTED
 from gonogo.station.models import LoadedBundle, ModelSlot, Swap
 from gonogo.station.together import not_together, without_promise
 
 SELECTED = "product_selected"
 """Action of a change of product: ``from``, ``to``, ``by``, and the SHA-256 of each camera's bundle."""
-REQUESTED = "product_requested"
-"""Action of a person who selects a product; the station follows it with `SELECTED` or `REFUSED`."""
 REFUSED = "product_refused"
-"""Action for a request that names a product that the station does not have."""
+"""Action for a `REQUESTED` that names a product that the station does not have."""
 
 
 class ProductError(GonogoError):
@@ -150,7 +149,8 @@ class Changeover:
         for request in list(ledger.actions(Where(station=self._station, action=REQUESTED), after=self._seen)):
             product = request.record.details.get("product")
             if product in self._slots and isinstance(product, str):
-                self._switch(ledger, product, by="person", who=request.record.who, about=request.seq)
+                by = "line" if request.record.details.get("by") == "line" else "person"
+                self._switch(ledger, product, by=by, who=request.record.who, about=request.seq)
             else:
                 refused.append(f"{request.record.who} selected {product!r}: {self._unknown(product)}")
                 details = {"product": product, "reason": refused[-1]}

@@ -13,6 +13,9 @@ from gonogo.capture import HealthCheck, measure, open_camera, read_token
 from gonogo.capture.settings import FolderSettings, PushSettings
 from gonogo.errors import GonogoError, UnfitError
 from gonogo.files import MOST_SETTINGS_BYTES, read_regular
+from gonogo.line.checking import check_adapter
+from gonogo.results.credentials import read_secret
+from gonogo.results.settings import ResultSettings
 from gonogo.station.ledger_handle import LedgerHandle
 from gonogo.station.models import load_model
 from gonogo.station.settings import CentreSettings, HttpAnswers, StationCamera, StationSettings, signature_policy
@@ -38,6 +41,8 @@ def check_station(settings: StationSettings) -> list[CheckFinding]:
     found += [_try("token", partial(_token, file)) for file in tokens if file is not None]
     if settings.centre is not None:
         found.append(_try("centre", partial(_centre, settings.centre)))
+    found += [_try(f"results {each.name}", partial(_destination, each)) for each in settings.results]
+    found += [_try(f"adapter {each.name}", partial(check_adapter, each)) for each in settings.adapters]
     for product, sources in settings.sources().items():
         name = "bundle" if product is None else f"product {product}: bundle"
         for source in dict.fromkeys(sources):
@@ -91,6 +96,18 @@ def _centre(centre: CentreSettings) -> str:
             f"({error.strerror or error}). Create it, then: chmod 600 {centre.url_file}"
         ) from error
     return f"{centre.url_file} is there and private; rows are forwarded every {centre.every_s:g} s"
+
+
+def _destination(destination: ResultSettings) -> str:
+    """Check the files with secrets; the process that delivers reports whether the destination answers."""
+    private = [
+        path
+        for name in ("url_file", "secret_file", "token_file", "password_file", "cert_file", "options_file")
+        if (path := getattr(destination, name, None)) is not None
+    ]
+    for path in private:
+        read_secret(path, "a secret")
+    return f"{destination.kind}; {', '.join(path.name for path in private) or 'no file with secrets'}"
 
 
 def _place(source: Path) -> Path:

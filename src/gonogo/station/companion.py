@@ -58,15 +58,23 @@ def end_with_parent(source: IO[str], end: Callable[[], None] = lambda: os._exit(
 class Companion:
     """Keeps a process running beside this one: it is started again, after growing pauses, whenever it ends."""
 
-    def __init__(self, command: Sequence[str], ended: Callable[[int], None], *, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        ended: Callable[[int], None],
+        *,
+        log: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Store the arguments; nothing is started yet.
 
         Args:
             command: The command. The process ends with its standard input; see `end_with_parent`.
             ended: Called with the exit code when it has ended by itself.
             log: File for its output, begun anew at each start; by default standard error.
+            environment: Variables beside those of this process.
         """
-        self.command, self._ended, self._log = command, ended, log
+        self.command, self._ended, self._log, self._environment = command, ended, log, environment
         self.process: subprocess.Popen[str] | None = None
         """The latest process."""
         self._stopping = threading.Event()
@@ -102,7 +110,7 @@ class Companion:
     def _run_once(self) -> None:
         with contextlib.ExitStack() as files:
             log = None if self._log is None else files.enter_context(self._log.open("wb"))
-            child = self.process = start_child(self.command, log=log)
+            child = self.process = start_child(self.command, log=log, environment=self._environment)
         while child.poll() is None and not self._stopping.wait(0.2):
             pass
         code = child.poll()

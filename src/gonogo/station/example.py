@@ -76,5 +76,11 @@ stall_s = 5.0
 # [centre]                         # forward the ledger to PostgreSQL; see docs/centre.md
 # url_file = "centre.url"          # postgresql://user:password@host/database; chmod 600
 # frames = "s3://plant/frames"     # or file:///folder
+
+# [[results]]                      # deliver each result to other systems; see docs/results-out.md
+# kind = "webhook"                 # folder, object_store, sql, webhook, mqtt or email
+# name = "mes"
+# url = "https://mes.example/hooks/gonogo"
+# secret_file = "webhook.secret"   # chmod 600
 """
 """The output of ``gonogo station example``."""

@@ -4,29 +4,46 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from gonogo.line.state import Health
 from gonogo.schema import State
 from gonogo.station.forwarder import LinkState
 from gonogo.station.metrics import Metrics
-from gonogo.station.status import Health, StationState
+from gonogo.station.outbox import DestinationState
+from gonogo.station.status import StationState
 
 _PREFIX = "gonogo_station_"
 
 
-def exposition(metrics: Metrics, state: StationState, *, free_bytes: int, link: LinkState | None = None) -> str:
+def exposition(
+    metrics: Metrics,
+    state: StationState,
+    *,
+    free_bytes: int,
+    link: LinkState | None = None,
+    results: Sequence[DestinationState] = (),
+) -> str:
     """Return all metrics of a station in text format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(metrics, state, free_bytes, link))
+    registry.register(_Collector(metrics, state, free_bytes, link, results))
     return generate_latest(registry).decode()
 
 
 class _Collector:
-    def __init__(self, metrics: Metrics, state: StationState, free_bytes: int, link: LinkState | None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        state: StationState,
+        free_bytes: int,
+        link: LinkState | None,
+        results: Sequence[DestinationState],
+    ) -> None:
         self._metrics, self._state, self._free_bytes, self._link = metrics, state, free_bytes, link
+        self._results = results
 
     def collect(self) -> Iterator[Metric]:
         metrics = self._metrics
@@ -41,7 +58,10 @@ class _Collector:
         yield self._products()
         if (tracking := self._state.tracking) is not None:
             yield self._counter("gate", "Parts that passed the gate, orders and stops.", "event", tracking.counts)
+        if self._state.adapters:
+            yield self._adapters()
         yield self._stages()
+        yield from self._destinations()
         for name, text, value in self._gauges():
             family = GaugeMetricFamily(_PREFIX + name, text, labels=("station",))
             family.add_metric((metrics.station,), value)
@@ -59,6 +79,26 @@ class _Collector:
         for (product, state), count in self._metrics.products.items():
             family.add_metric((self._metrics.station, product, state.value), count)
         return family
+
+    def _adapters(self) -> Metric:
+        labels = ("station", "adapter", "event")
+        family = CounterMetricFamily(f"{_PREFIX}adapter_events", "Messages of the adapters.", labels=labels)
+        for each in self._state.adapters:
+            for event in ("triggers", "delivered", "undelivered", "refused"):
+                family.add_metric((self._metrics.station, each.name, event), getattr(each, event))
+        return family
+
+    def _destinations(self) -> Iterator[Metric]:
+        for name, text, values in (
+            ("results_lag_rows", "Rows that a destination does not have.", [each.lag_rows for each in self._results]),
+            ("results_lag_seconds", "Age of the oldest of them.", [each.lag_s for each in self._results]),
+            ("results_up", "Whether results are delivered.", [not each.trouble for each in self._results]),
+        ):
+            family = GaugeMetricFamily(_PREFIX + name, text, labels=("station", "destination"))
+            for each, value in zip(self._results, values, strict=True):
+                family.add_metric((self._metrics.station, each.name), float(value))
+            if self._results:
+                yield family
 
     def _stages(self) -> Metric:
         name = f"{_PREFIX}stage_seconds"
@@ -97,6 +137,7 @@ class _Collector:
         )
         return (
             ("up", "Whether parts are judged.", judging),
+            ("adapters_down", "Adapters that are not connected.", sum(not each.connected for each in state.adapters)),
             ("held", "Whether no part may pass until a person acknowledges.", state.health is Health.HELD),
             (
                 "device_fallbacks",

@@ -13,10 +13,10 @@ from typing import Self
 from gonogo.capture.access import authorised, content_length, foreign
 from gonogo.capture.bounded_server import BoundedServer, ServerLimits
 from gonogo.errors import InputError
+from gonogo.line.messages import parse_trigger
+from gonogo.line.state import Health
 from gonogo.station.reject import parse_line
-from gonogo.station.status import Health
 from gonogo.station.supervisor import Supervisor
-from gonogo.station.triggers import parse_trigger
 
 _LONGEST_BODY = 4_096
 _READ_TIMEOUT_S = 5.0

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from gonogo.images import Photograph
 from gonogo.ledger import Ledger, Row, VerdictRecord, Where
+from gonogo.line.messages import Cause, Trigger
 from gonogo.schema import PartIdentity, State, Verdict
 from gonogo.station.changeover import Changeover, InUse
 from gonogo.station.ledger_handle import LedgerHandle
-from gonogo.station.messages import Cause, Trigger
 from gonogo.station.models import ModelSlot
 from gonogo.station.outcomes import Outcome
 

@@ -12,6 +12,7 @@ from gonogo.config import Recipe
 from gonogo.errors import GonogoError
 from gonogo.ledger import Action, DuplicateTrigger, FrameStore, Ledger, Row, VerdictRecord, Where, worst_state
 from gonogo.ledger.frames import frames_folder
+from gonogo.line.messages import Answer, Cause, Trigger, fault
 from gonogo.names import readable
 from gonogo.schema import State, Verdict
 from gonogo.station.cameras import CameraParts, CameraPicture, CameraThread
@@ -21,7 +22,6 @@ from gonogo.station.cycle import Cycle, Step
 from gonogo.station.expiry import ExpiryWatch
 from gonogo.station.identity import checked, codes_select, product_in_code
 from gonogo.station.ledger_handle import LedgerHandle, Opener, open_ledger
-from gonogo.station.messages import Answer, Cause, Trigger, fault
 from gonogo.station.models import LoadedBundle, ModelSlot, Swap
 from gonogo.station.outcomes import (
     Outcome,

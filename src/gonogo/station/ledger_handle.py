@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from gonogo import locks
 from gonogo.errors import LedgerError
 from gonogo.files import write_beside
 from gonogo.ledger import Ledger
@@ -28,6 +28,12 @@ def station_lock(path: Path, station: str) -> Path:
     """Return the lock file, next to the ledger, that a station holds while it runs."""
     path = path.resolve()
     return path.with_name(f".{path.name}.{station}.lock")
+
+
+def worker_lock(path: Path, station: str) -> Path:
+    """Return the lock file, next to the ledger, that the worker of a station holds while it writes."""
+    path = path.resolve()
+    return path.with_name(f".{path.name}.{station}.worker.lock")
 
 
 def same_name(path: Path, station: str) -> str:
@@ -94,25 +100,20 @@ class LedgerHandle:
         """Lock the ledger against another station with the same name, even one with another state folder."""
         if self._station is None:
             return
-        place = station_lock(self._path, self._station)
+        place = worker_lock(self._path, self._station)
         try:
             self._lock = place.open("ab")
         except OSError as error:
             raise LedgerError(f"{place}: expected a writable file, found {error}. Make its folder writable.") from error
         until_s = time.monotonic() + _PATIENCE_S  # a worker that was killed may take a moment to exit
         while True:
-            try:
-                fcntl.lockf(
-                    self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB
-                )  # released when the process ends, and not inherited
-            except OSError as error:
-                if time.monotonic() < until_s:
-                    time.sleep(0.02)
-                    continue
+            if locks.try_lock(self._lock):  # released when the process ends
+                return
+            if time.monotonic() >= until_s:
                 self._lock.close()
                 self._lock = None
-                raise LedgerError(same_name(self._path, self._station)) from error
-            return
+                raise LedgerError(same_name(self._path, self._station))
+            time.sleep(0.02)
 
     def _require_own(self, ledger: Ledger) -> None:
         row = ledger.row(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import os
+import mmap
 from pathlib import Path
 
 _STATM = Path("/proc/self/statm")
@@ -14,7 +14,7 @@ _STATM = Path("/proc/self/statm")
 def resident_bytes() -> int | None:
     """Return the resident memory of this process; ``None`` where the system does not say (other than Linux)."""
     try:
-        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(_STATM.read_text().split()[1]) * mmap.PAGESIZE
     except (OSError, ValueError, IndexError):
         return None
 

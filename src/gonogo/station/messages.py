@@ -1,180 +1,27 @@
-"""Messages between the line, the supervisor and the worker.
+"""Messages between the supervisor and the worker.
 
-The line sends a `Trigger` and receives an `Answer`. Supervisor and worker exchange JSON lines: each line is an envelope
-with the protocol `VERSION` and one message, a frozen dataclass with a ``kind``. `ToWorker` and `ToSupervisor` are the
-unions of all messages; anything else raises a `MessageError`.
+They exchange JSON lines: each line is an envelope with the protocol `VERSION` and one message, a frozen dataclass with
+a ``kind``. `ToWorker` and `ToSupervisor` are the unions of all messages; anything else raises a `MessageError`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from gonogo.errors import GonogoError
+from gonogo.line.messages import Answer, Cause, Trigger
 from gonogo.names import readable
-from gonogo.schema import Measurement, State
 
 VERSION = 3
 """Version of the protocol between supervisor and worker; increase it with every change of a message."""
 
-
-class Cause(StrEnum):
-    """Cause of a fault. The first group comes from the camera, see `gonogo.capture.Trouble`."""
-
-    CAMERA_LOST = "camera_lost"
-    NO_FRAME = "no_frame"
-    UNMATCHED = "unmatched"
-    UNREADABLE = "unreadable"
-    FROZEN = "frozen"
-    DARK = "dark"
-    SATURATED = "saturated"
-    BLURRED = "blurred"
-    BLOCKED = "blocked"
-    WRONG_SIZE = "wrong_size"
-
-    MODEL = "model"
-    """No bundle is loaded, or it is not the one for the line's product."""
-    INSPECTOR = "inspector"
-    """The bundle could not judge the picture."""
-    CODE = "code"
-    """The code on the part cannot be read, or contradicts the trigger."""
-    LATE = "late"
-    """Not answered within the window."""
-    OVERRUN = "overrun"
-    """The queue was full."""
-    PROCESS = "process"
-    """The worker died or stalled while it judged the part."""
-    LEDGER = "ledger"
-    """The verdict could not be recorded."""
-    DISK_FULL = "disk_full"
-    REUSED_ID = "reused_id"
-    """The trigger's id was already used for another part."""
-    CHALLENGE = "challenge"
-    """A challenge part was not rejected, or a test is overdue: no part passes until a person acknowledges."""
-    LINE_STOPPED = "line_stopped"
-    """A part that had to be rejected may have passed the gate: no part passes until a person acknowledges."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trigger:
-    """A part has arrived and waits for its verdict."""
-
-    id: str
-    """Unique within the station, permanently: the same id means the same part."""
-    part: str | None = None
-    lot: str | None = None
-    product: str | None = None
-    """The product that the line makes; if given, it must be one of ``[products]``, or equal the bundle's name."""
-    at: datetime
-    """Time of arrival, UTC."""
-    due_s: float
-    """Deadline of the answer on the machine's monotonic clock, which all processes share until a reboot."""
-
-    def unlike(self, *, part: str | None, lot: str | None, product: str | None) -> str:
-        """Describe how this trigger differs from an earlier one with the same id; empty if it does not."""
-        before = {"part": part, "lot": lot, "product": product}
-        now = {name: getattr(self, name) for name in before}
-        differing = [
-            f"{name} {before[name] or 'none'}, now {now[name]}"
-            for name in before
-            if now[name] is not None and now[name] != before[name]
-        ]
-        return f"id {self.id} was already used: {'; '.join(differing)}" if differing else ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {**asdict(self), "at": self.at.isoformat()}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Trigger:
-        """Create an object from the result of `to_json`."""
-        return cls(**{**values, "at": datetime.fromisoformat(values["at"])})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """The answer to one trigger, for the line."""
-
-    trigger_id: str
-    state: State
-    reason: str
-    cause: Cause | None = None
-    """Set if, and only if, the answer is a fault."""
-    part: str | None = None
-    lot: str | None = None
-    product: str | None = None
-    """The product that the part was judged as, or that the trigger named."""
-    selected_by: str | None = None
-    """What selected the product: ``trigger``, ``code``, ``person``, or ``ledger`` after a restart."""
-    serial: str | None = None
-    """Serial number in the code on the part."""
-    score: float | None = None
-    kind: str | None = None
-    """For a no-go or a review, if the bundle knows defect kinds: the most likely kind, or that it is unlike any."""
-    kind_share: float | None = None
-    measurements: tuple[Measurement, ...] = ()
-    """The defects in mm, the longest first, if the bundle measures."""
-    notes: tuple[str, ...] = ()
-    """What the rules found, one sentence each; a go may have notes."""
-    row: int | None = None
-    """Number of the ledger row with the record; ``None`` only for a fault that could not be recorded yet."""
-    repeated: bool = False
-    """The trigger already had a verdict, and this is the stored one."""
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    sole_until_s: float | None = None
-    """For the supervisor only: the picture belongs to this part only if no other trigger came before this monotonic
-    time."""
-
-    def __post_init__(self) -> None:
-        if (self.state is State.FAULT) != (self.cause is not None):
-            raise ValueError(f"expected a cause for a fault and for nothing else, found {self.state}, {self.cause}")
-        if self.row is None and self.state is not State.FAULT:
-            raise ValueError(f"expected a recorded verdict, found {self.state} without a row")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {name: value for name, value in asdict(self).items() if name != "sole_until_s"}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Answer:
-        """Create an object from the result of `to_json`."""
-        cause = values["cause"]
-        return cls(
-            **{
-                **values,
-                "state": State(values["state"]),
-                "cause": None if cause is None else Cause(cause),
-                "measurements": tuple(Measurement(**each) for each in values.get("measurements", ())),
-                "notes": tuple(values.get("notes", ())),
-            }
-        )
-
-    def as_reused(self, trigger: Trigger, why: str) -> Answer:
-        """Return the fault for a trigger that reuses the id of another part, whose answer this is."""
-        return replace(self.as_fault(Cause.REUSED_ID, why), part=trigger.part, score=None, repeated=False)
-
-    def as_fault(self, cause: Cause, reason: str) -> Answer:
-        """Return a copy of this answer as a fault."""
-        nothing: dict[str, Any] = {"kind": None, "kind_share": None, "measurements": (), "notes": ()}
-        return replace(self, state=State.FAULT, cause=cause, reason=reason, **nothing)
-
-
-def fault(trigger: Trigger, cause: Cause, reason: str) -> Answer:
-    """Return the answer for a fault that is not recorded yet."""
-    return Answer(
-        trigger_id=trigger.id,
-        part=trigger.part,
-        lot=trigger.lot,
-        product=trigger.product,
-        state=State.FAULT,
-        cause=cause,
-        reason=reason,
-    )
+REQUESTED = "product_requested"
+"""Action of a person or the line that selects a product, see `gonogo.station.changeover`."""
 
 
 class MessageError(GonogoError):

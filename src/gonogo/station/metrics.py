@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from gonogo.line.messages import Answer
 from gonogo.schema import State
-from gonogo.station.messages import Answer
 
 _REMEMBERED = 2_000
 _SHOWN = 20

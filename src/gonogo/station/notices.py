@@ -10,7 +10,8 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-from gonogo.station.messages import Answer, ExpectPicture, Notice, PartFaulted, Trigger
+from gonogo.line.messages import Answer, Trigger
+from gonogo.station.messages import ExpectPicture, Notice, PartFaulted
 from gonogo.station.watchdog import WorkerProcess
 
 _REMEMBERED = 1_000

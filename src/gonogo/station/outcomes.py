@@ -10,11 +10,11 @@ from pydantic import JsonValue
 
 from gonogo.files import disk_is_full, free_bytes
 from gonogo.ledger import Action, Row, VerdictRecord, View
+from gonogo.line.messages import Answer, Cause, Trigger
 from gonogo.names import readable
 from gonogo.schema import PartIdentity, State
 from gonogo.signing import Signature
 from gonogo.station.cameras import CameraPicture
-from gonogo.station.messages import Answer, Cause, Trigger
 from gonogo.station.models import LoadedBundle, Swap
 from gonogo.station.settings import StationSettings, cameras_digest
 

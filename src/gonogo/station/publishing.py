@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gonogo.line.state import Health
 from gonogo.station.forwarder import LinkState, read_link
 from gonogo.station.metrics import Metrics
+from gonogo.station.outbox import DestinationState, read_destinations
 from gonogo.station.settings import StationSettings
-from gonogo.station.status import METRICS, STATUS, Health, StationState
+from gonogo.station.status import METRICS, STATUS, StationState
 
 
 def publish(settings: StationSettings, metrics: Metrics, state: StationState) -> tuple[str, str]:
@@ -26,9 +29,9 @@ def publish(settings: StationSettings, metrics: Metrics, state: StationState) ->
 
     folder = settings.state_dir
     free = _free_bytes(folder)
-    link = read_link(settings)
-    status = json.dumps(snapshot(settings, metrics, state, free_bytes=free, link=link), indent=1)
-    text = exposition(metrics, state, free_bytes=free, link=link)
+    link, results = read_link(settings), read_destinations(settings)
+    status = json.dumps(snapshot(settings, metrics, state, free_bytes=free, link=link, results=results), indent=1)
+    text = exposition(metrics, state, free_bytes=free, link=link, results=results)
     try:
         _replace(folder / STATUS, status.encode())
         _replace(folder / METRICS, text.encode())
@@ -40,7 +43,13 @@ def publish(settings: StationSettings, metrics: Metrics, state: StationState) ->
 
 
 def snapshot(
-    settings: StationSettings, metrics: Metrics, state: StationState, *, free_bytes: int, link: LinkState | None = None
+    settings: StationSettings,
+    metrics: Metrics,
+    state: StationState,
+    *,
+    free_bytes: int,
+    link: LinkState | None = None,
+    results: Sequence[DestinationState] = (),
 ) -> dict[str, Any]:
     """Return the status as plain JSON values."""
     report = state.report
@@ -51,7 +60,11 @@ def snapshot(
         "since": metrics.started.isoformat(),
         "pid": os.getpid(),
         "worker_pid": state.worker_pid,
-        "alarms": [*_alarms(metrics, state), *([link.alarm] if link is not None and link.alarm else [])],
+        "alarms": [
+            *_alarms(metrics, state),
+            *([link.alarm] if link is not None and link.alarm else []),
+            *(each.alarm for each in results if each.alarm),
+        ],
         "faulting": state.faulting,
         "answers": {answer.value: count for answer, count in metrics.answers.items()},
         "faults": dict(metrics.faults),
@@ -71,6 +84,8 @@ def snapshot(
         "ledger": str(settings.ledger),
         "free_mb": round(free_bytes / 1e6),
         "centre": None if link is None else asdict(link),
+        "adapters": [asdict(adapter) for adapter in state.adapters],
+        "results": [asdict(each) for each in results],
         "tracking": None if state.tracking is None else asdict(state.tracking),
     }
 
@@ -84,6 +99,7 @@ def _alarms(metrics: Metrics, state: StationState) -> list[str]:
     found += [f"device {bundle.device}" for bundle in state.report.bundles if bundle.fell_back]
     found += [*state.report.warnings, state.report.held, *state.alarms, metrics.status_trouble]
     found += [] if state.tracking is None else [state.tracking.alarm]
+    found += [f"{adapter.kind} {adapter.name}: {adapter.trouble}" for adapter in state.adapters if adapter.trouble]
     if state.faulting:
         found.append(f"every part is a fault: {state.faulting}")
     if state.health is Health.DOWN:

@@ -14,8 +14,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from gonogo.config import Strict
 from gonogo.errors import InputError
 from gonogo.ledger import Action, Ledger, Where
+from gonogo.line.messages import Answer
 from gonogo.schema import State
-from gonogo.station.messages import Answer
 from gonogo.station.settings import StationSettings
 from gonogo.station.tracking import Carried, LineTotals, Tracker
 from gonogo.station.tracking_settings import RejectSettings

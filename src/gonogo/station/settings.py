@@ -17,6 +17,8 @@ from gonogo.capture.settings import Port, require_token
 from gonogo.config import Strict
 from gonogo.errors import InputError
 from gonogo.files import MOST_SETTINGS_BYTES, parse_toml, read_text
+from gonogo.line.settings import AdapterSettings
+from gonogo.results.settings import KINDS, ResultSettings
 from gonogo.signing import SignaturePolicy, machine_policy
 from gonogo.station.tracking_settings import RejectSettings
 
@@ -221,22 +223,26 @@ class StationSettings(Strict):
     min_free_mb: int = Field(default=500, ge=0)
     """With less free disk space for the ledger, every part is a fault."""
     cameras: tuple[StationCamera, ...] = Field(min_length=1)
-    trigger: TriggerSettings
-    answer: AnswerSettings
+    trigger: TriggerSettings | None = None
+    answer: AnswerSettings | None = None
+    adapters: tuple[AdapterSettings, ...] = Field(default=(), max_length=20)
+    """``[[adapters]]``: protocols that bring triggers and take their answers, beside ``[trigger]`` and ``[answer]``."""
     http: HttpSettings | None = None
     watchdog: WatchdogSettings = WatchdogSettings()
     challenge: ChallengeSettings | None = None
     fleet: FleetSettings | None = None
     centre: CentreSettings | None = None
+    results: tuple[ResultSettings, ...] = Field(default=(), max_length=20)
+    """``[[results]]``: where results are delivered to, by a process of its own."""
     expiry: ExpirySettings = ExpirySettings()
     reject: RejectSettings | None = None
 
-    @field_validator("cameras")
+    @field_validator("cameras", "results")
     @classmethod
-    def _have_unique_names(cls, value: tuple[StationCamera, ...]) -> tuple[StationCamera, ...]:
+    def _have_unique_names(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         names = [each.name for each in value]
         if len(set(names)) < len(names):
-            raise ValueError(f"expected a different name for every camera, found {', '.join(names)}")
+            raise ValueError(f"expected a different name for each, found {', '.join(names)}")
         return value
 
     def on_device(self, device: str | None = None) -> StationSettings:
@@ -282,6 +288,17 @@ class StationSettings(Strict):
                     f"products.{product}: expected one bundle for each camera ({', '.join(sorted(names))}), "
                     f"found {', '.join(sorted(places)) or 'none'}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _has_triggers_and_answers(self) -> StationSettings:
+        names = [each.name for each in self.adapters]
+        if len(set(names)) < len(names):
+            raise ValueError(f"adapters: expected a different name for each, found {', '.join(names)}")
+        if self.trigger is None and not self.adapters:
+            raise ValueError("expected [trigger] or [[adapters]], found neither")
+        if self.trigger is not None and self.answer is None and not isinstance(self.trigger, HttpTrigger):
+            raise ValueError("expected [answer] for the answers to the triggers of [trigger], found none")
         return self
 
     @model_validator(mode="after")
@@ -383,7 +400,7 @@ def _first(error: ValidationError) -> str:
     return f"{key}: {first['msg'].removeprefix('Value error, ')}{found}"
 
 
-_KINDS = frozenset(
+_KINDS = KINDS | frozenset(
     ("folder", "timer", "http", "stdin", "stdout", "file", "push", "video_file", "rtsp", "v4l2", "genicam", "fake")
 )
 

@@ -13,11 +13,11 @@ from gonogo.files import write_beside
 from gonogo.inspector import Inspector
 from gonogo.ledger import Action, FrameStore, Row, VerdictRecord
 from gonogo.ledger.frames import frames_folder
+from gonogo.line.messages import Cause
 from gonogo.report import phrases, render_page, svg
 from gonogo.report.pictures import data_uri, thumbnails
 from gonogo.schema import State
 from gonogo.station.changeover import SELECTED
-from gonogo.station.messages import Cause
 from gonogo.station.shift_report import NOTABLE, DefectCount, Event, Period, Shifts, ShiftTally
 
 _SHOWN_PER_KIND, _LOTS_SHOWN, _EVENTS_SHOWN = 3, 8, 30

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gonogo.ledger import View
+from gonogo.line.messages import Cause
 from gonogo.names import readable
 from gonogo.schema import State, Verdict
 from gonogo.station.cameras import CameraPicture
-from gonogo.station.messages import Cause
 from gonogo.station.models import ModelSlot
 from gonogo.station.outcomes import ledger_cause
 

@@ -5,28 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from gonogo.line.state import AdapterState, Health
 from gonogo.station.messages import WorkerReport
 from gonogo.station.reject import TrackingState
 
 STATUS, METRICS = "status.json", "metrics.prom"
 _BEATS_MISSED = 5.0
 """Seconds without a new ``beat`` after which a station counts as not running."""
-
-
-class Health(StrEnum):
-    """Overall state of a station."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    HELD = "held"
-    """Running, but no part may pass until a person acknowledges."""
-    DOWN = "down"
-    """The worker is dead and may not be restarted yet: every part is a fault."""
-    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +35,7 @@ class StationState:
     """Number of faults that are not recorded yet."""
     tracking: TrackingState | None = None
     """Where the parts between camera and gate are; ``None`` for a station that does not track them."""
+    adapters: tuple[AdapterState, ...] = ()
 
 
 def read_station_status(state_dir: Path) -> dict[str, Any] | None:

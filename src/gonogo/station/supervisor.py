@@ -16,9 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from gonogo.line.messages import Answer, Trigger
+from gonogo.line.state import AdapterState, Health, LineState
 from gonogo.names import clean_name, readable
 from gonogo.station.messages import (
-    Answer,
+    REQUESTED,
     Dying,
     FaultRecorded,
     FaultUnrecordable,
@@ -32,7 +34,6 @@ from gonogo.station.messages import (
     RecordNote,
     Reported,
     ToSupervisor,
-    Trigger,
     WorkerReport,
 )
 from gonogo.station.metrics import Metrics
@@ -40,7 +41,7 @@ from gonogo.station.notices import Notices
 from gonogo.station.publishing import publish
 from gonogo.station.reject import RejectControl
 from gonogo.station.settings import StationSettings
-from gonogo.station.status import Health, StationState
+from gonogo.station.status import StationState
 from gonogo.station.tracking import LineTotals
 from gonogo.station.trigger_queue import Pending, Reply, TriggerQueue
 from gonogo.station.watchdog import RestartBudget, Spawn, WorkerProcess, spawn
@@ -79,6 +80,8 @@ class Supervisor:
         """Text of the last published status and metrics; may be read from any thread."""
         self.report = WorkerReport()
         """The worker's last report."""
+        self.adapters: Callable[[], tuple[AdapterState, ...]] = tuple
+        """Returns the state of the adapters, for the status."""
         self._command, self._spawn, self._send = list(worker), spawn, send
         self._notes: deque[RecordNote] = deque(maxlen=_NOTES)
         settings.state_dir.mkdir(parents=True, exist_ok=True)
@@ -131,6 +134,32 @@ class Supervisor:
         trigger = Trigger(id=trigger_id, part=part, lot=lot, product=product, at=datetime.now(UTC), due_s=due_s)
         self._inbox.put(lambda: self._accept(trigger, came_s, [] if reply is None else [reply], count))
 
+    def select(self, product: str, *, who: str) -> None:
+        """Select the product that the station makes from now on, on behalf of the line; it follows within a second.
+
+        Raises:
+            ValueError: the station does not have this product.
+        """
+        if product not in self.settings.products:
+            listed = ", ".join(self.settings.products) or "none: it has no [products]"
+            raise ValueError(f"expected a product of this station ({listed}), found {readable(product)[:60]!r}")
+        details = {"product": product, "by": "line", "asked_by": who}
+        self._inbox.put(lambda: self._remember_note(REQUESTED, details))
+
+    def line_state(self) -> LineState:
+        """Return the present state, for the line."""
+        report = self.report
+        here = [each for each in report.bundles if each.product == report.product]
+        return LineState(
+            station=self.settings.station,
+            health=self.health,
+            faulting=self.faulting,
+            product=report.product or next((each.name for each in here), None),
+            products=tuple(self.settings.products),
+            bundle_sha256=next((each.sha256 for each in here), None),
+            answers={state.value: count for state, count in dict(self.metrics.answers).items()},
+        )
+
     def line(self, totals: LineTotals, reply: Callable[[dict[str, object]], None]) -> None:
         """Take a report of the line's belt, gate and confirmations; ``reply`` receives the orders.
 
@@ -145,6 +174,10 @@ class Supervisor:
     def undelivered(self, answer: Answer, why: str) -> None:
         """Report that an answer did not reach the line."""
         self._inbox.put(lambda: self._undelivered(answer, why))
+
+    def expired(self, trigger_id: str, why: str) -> None:
+        """Report that the line took a fault instead of the verdict, which came too late for it."""
+        self._inbox.put(lambda: self._triggers.expire(trigger_id, readable(why)))
 
     def acknowledged(self) -> None:
         """Report that an answer reached the line."""
@@ -271,6 +304,7 @@ class Supervisor:
             waiting=self._triggers.waiting,
             unrecorded=self.unrecorded,
             tracking=None if self._reject is None else self._reject.state(),
+            adapters=self.adapters(),
         )
         self.published = publish(self.settings, self.metrics, state)
 
@@ -332,7 +366,7 @@ class Supervisor:
                 self._notes.popleft()
             case Reported():
                 self._take_report(message.report)
-            case Dying():
+            case _:  # Dying
                 pass  # the end of the process follows, with this reason
 
     def _take_report(self, report: WorkerReport) -> None:
@@ -356,7 +390,7 @@ class Supervisor:
                 case RecordNote():
                     if who.crashed:
                         self._notes.popleft()
-                case Housekeep():
+                case _:  # Housekeep
                     pass
         self._remember_note("worker_restarted", {"reason": reason})
         self._watch(time.monotonic())

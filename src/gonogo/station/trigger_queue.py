@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from gonogo.line.messages import Answer, Cause, Trigger, fault
 from gonogo.schema import State
 from gonogo.station.backlog import UNRECORDED, Backlog, Owed
-from gonogo.station.messages import Answer, Cause, RecordFault, Trigger, fault
+from gonogo.station.messages import RecordFault
 from gonogo.station.metrics import Metrics
 from gonogo.station.settings import StationSettings
 
@@ -143,7 +144,8 @@ class TriggerQueue:
                 self._give_up(known, Cause.REUSED_ID, reused)
         elif answer is not None:
             self._answer(replace(answer, repeated=True), replies, came_s)
-        elif known is not None:
+        else:
+            assert known is not None, "a part without an answer is in progress"
             known.replies += replies
         return True
 
@@ -225,6 +227,15 @@ class TriggerQueue:
         its answer waits until the fault is recorded.
         """
         self._owe(pending, Cause.PROCESS, reason, answered=pending.answer is not None)
+
+    def expire(self, trigger_id: str, reason: str) -> None:
+        """Turn a verdict that did not reach the line in time into a fault for ever, also for a repeated trigger."""
+        known = self._recorded_answers.get(trigger_id)
+        if known is None or known[1].state is State.FAULT:
+            return
+        trigger, answer = known
+        self._recorded_answers.add(trigger, answer.as_fault(Cause.LATE, reason))
+        self.backlog.add(Owed(trigger=trigger, cause=Cause.LATE, reason=reason, answered=True))
 
     # --- faults that are to be recorded
 

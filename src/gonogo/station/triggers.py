@@ -9,36 +9,11 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Protocol, Self, TypedDict
+from typing import IO, Any, Self
 
 from gonogo.capture.folder import Stability, waiting_pictures
-from gonogo.files import parse_json
-from gonogo.names import readable
+from gonogo.line.messages import Submit, parse_trigger
 from gonogo.station.settings import FolderTrigger, StdinTrigger, TimerTrigger, TriggerSettings
-
-
-class Submit(Protocol):
-    """Signature of `Supervisor.submit` for trigger sources."""
-
-    def __call__(
-        self,
-        trigger_id: str,
-        *,
-        part: str | None = None,
-        lot: str | None = None,
-        product: str | None = None,
-        count: int | None = None,
-    ) -> None:
-        """Submit the trigger of a part that has arrived."""
-
-
-class TriggerValues(TypedDict, total=False):
-    """The fields of a trigger besides its id."""
-
-    part: str
-    lot: str
-    product: str
-    count: int
 
 
 class TriggerSource:
@@ -71,11 +46,13 @@ class TriggerSource:
             self.ended.set()
 
 
-def open_source(settings: TriggerSettings, submit: Submit, complain: Callable[[str], None]) -> TriggerSource | None:
+def open_source(
+    settings: TriggerSettings | None, submit: Submit, complain: Callable[[str], None]
+) -> TriggerSource | None:
     """Create the trigger source in the settings, without starting it; ``None`` for HTTP, which the server handles.
 
     Args:
-        settings: The trigger section of the settings.
+        settings: The trigger section of the settings; ``None`` if only adapters bring triggers.
         submit: Called for each trigger.
         complain: Called with a message about input that is not a trigger.
     """
@@ -149,34 +126,6 @@ def read_trigger_lines(
             complain(f"not a trigger: {error}")
             continue
         _submit(submit, complain, trigger_id, **values)
-
-
-def parse_trigger(text: str) -> tuple[str, TriggerValues]:
-    """Parse a trigger id, or a JSON object with ``id`` and optional ``part``, ``lot``, ``product`` and ``count``.
-
-    Returns:
-        The id, and the other fields that were given.
-
-    Raises:
-        ValueError: the text is neither; the message says why.
-    """
-    if not text.startswith("{"):
-        return text, {}
-    values = parse_json(text)
-    unknown = sorted(set(values) - {"id", "part", "lot", "product", "count"})
-    if unknown or not isinstance(values.get("id"), str):
-        raise ValueError(
-            f"expected id and optionally part, lot, product and count, found {readable(', '.join(unknown)) or 'no id'}"
-        )
-    given = {key: value for key, value in values.items() if value is not None}
-    count = given.pop("count", None)
-    if not all(isinstance(value, str) for value in given.values()):
-        raise ValueError("expected text in every field but count")
-    if count is not None and (type(count) is not int or count < 0):
-        raise ValueError(f"expected a count of the line, 0 or more, found {readable(str(count))[:40]}")
-    trigger_id = given.pop("id")
-    found: TriggerValues = {**given} if count is None else {**given, "count": count}  # type: ignore[typeddict-item]
-    return trigger_id, found
 
 
 def _submit(submit: Submit, complain: Callable[[str], None], trigger_id: str, **names: Any) -> None:

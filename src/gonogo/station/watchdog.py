@@ -14,7 +14,8 @@ from gonogo.station.messages import Dying, MessageError, ToSupervisor, ToWorker,
 
 RESTART_ME = 70
 """Exit code of a worker that must be replaced because a camera's driver hangs."""
-_FROM_OUTSIDE = (0, RESTART_ME, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
+_SIGNALS = tuple(getattr(signal, name, 0) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"))
+_FROM_OUTSIDE = (0, RESTART_ME, *(-number for number in _SIGNALS))
 
 
 class RestartBudget:

@@ -31,7 +31,6 @@ from gonogo.station.messages import (
     ExpectPicture,
     FaultRecorded,
     FaultUnrecordable,
-    Housekeep,
     Job,
     JudgePart,
     NoteHandled,
@@ -182,7 +181,7 @@ def _do(station: Station, job: Job) -> ToSupervisor:
             return FaultRecorded(answer=answer)
         case RecordNote():
             return NoteHandled(retry=not _noted(station, job))
-        case Housekeep():
+        case _:  # Housekeep
             station.idle()
             return Reported(report=report_of(station))
 

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
-from gonogo.station.messages import Answer
+from gonogo.line.messages import Answer
 
 
 class FakePlc:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gonogo.line.state import Health
 from gonogo.station.answers import Sender
 from gonogo.station.settings import StationSettings, parse_settings
-from gonogo.station.status import Health
 from gonogo.station.supervisor import Supervisor
 from gonogo.station.watchdog import spawn
 from gonogo.testing.fork import ForkedWorker

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from gonogo.capture import HealthLimits
 from gonogo.images import Photograph
+from gonogo.line.messages import Answer, Trigger
 from gonogo.schema import Frame, Verdict
 from gonogo.station.cameras import CameraParts
 from gonogo.station.judging import Station
-from gonogo.station.messages import Answer, Trigger
 from gonogo.station.models import LoadedBundle, ModelSlot, load_model
 from gonogo.station.settings import StationSettings, read_settings
 from gonogo.station.worker import build_station as build_from_settings

@@ -95,7 +95,7 @@ def gather_cells(
     """Sample defective and sound cells at random from every augmentation of some samples.
 
     Args:
-        graph: The compiled backbone with an output for every cut, see `gonogo.export.export_maps`.
+        graph: The compiled backbone with an output for every cut, see `gonogo.export.FrozenNetwork.maps`.
         source: Source of the pictures and their masks.
         samples: Labelled samples.
         augmentation: Augmentations per picture; also applied to the masks.

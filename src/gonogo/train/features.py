@@ -49,7 +49,7 @@ def pooled_features(
     """Compute mean-pooled features, with a cache.
 
     Args:
-        graph: The compiled backbone with an output ``features`` of means, see `gonogo.export.export_pooled`.
+        graph: The compiled backbone with an output ``features`` of means, see `gonogo.export.FrozenNetwork.pooled`.
         source: Source of the pictures.
         samples: Labelled samples.
         augmentation: Augmentations per picture; the first is the original.
@@ -112,7 +112,7 @@ def stream_features(
 def stream_maps(
     graph: Graph, source: TrainingSource, samples: Sequence[Sample], augmentation: Augmentation, *, seed: int
 ) -> Iterator[list[Float32[np.ndarray, "_ _ _"]]]:
-    """Yield the map of every cut for every augmentation, see `gonogo.export.export_maps`: channels x rows x columns."""
+    """Yield the map of every cut (channels x rows x columns) for every augmentation, see `FrozenNetwork.maps`."""
     for result in _stream(graph, source, samples, augmentation, seed):
         yield [found[0] for found in result.values()]
 

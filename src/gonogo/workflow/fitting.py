@@ -12,8 +12,8 @@ from gonogo import runtime
 from gonogo.augment import PLAIN, Augmentation
 from gonogo.config import settings
 from gonogo.dataset import Dataset, Sample, Split
-from gonogo.export import export_features, export_maps, export_pooled, network_shift
-from gonogo.model import SHARPNESS, FeatureNetwork, MapHead, Network, Pool, architecture, load_backbone
+from gonogo.export import FrozenNetwork, frozen_networks, network_shift
+from gonogo.model import SHARPNESS, MapHead, Network, Pool, architecture, load_backbone
 from gonogo.progress import console
 from gonogo.source import TrainingSource, masked
 from gonogo.train import (
@@ -54,10 +54,10 @@ def resolve_options(options: TrainingOptions, dataset: Dataset) -> TrainingOptio
 
 def train_frozen(source: TrainingSource, options: TrainingOptions) -> tuple[Network, LinearHead]:
     """Load the pretrained backbone and fit a head on its features."""
-    features = _choose_features(source, options)
+    frozen = _choose_features(source, options)
     assert options.pool is not None, "set by resolve_options"
-    head = (_fit_on_cells if options.masks else _fit_on_labels)(source, features, options, options.pool)
-    network = Network(features, MapHead(len(head.weight), options.pool, context=head.context is not None))
+    head = (_fit_on_cells if options.masks else _fit_on_labels)(source, frozen, options, options.pool)
+    network = Network(frozen.features, MapHead(len(head.weight), options.pool, context=head.context is not None))
     with torch.no_grad():
         network.head.conv.weight.copy_(torch.from_numpy(head.weight)[None, :, None, None])
         if network.head.context is not None:
@@ -66,15 +66,13 @@ def train_frozen(source: TrainingSource, options: TrainingOptions) -> tuple[Netw
     return network.eval(), head
 
 
-def _fit_on_labels(
-    source: TrainingSource, features: FeatureNetwork, options: TrainingOptions, pool: Pool
-) -> LinearHead:
+def _fit_on_labels(source: TrainingSource, frozen: FrozenNetwork, options: TrainingOptions, pool: Pool) -> LinearHead:
     """Fit the head on labels of pictures."""
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
-    head = fit_mean(*_pooled_pair(source, features, options))
+    head = fit_mean(*_pooled_pair(source, frozen, options))
     if pool is Pool.MEAN:
         return head
-    graph = runtime.compile_graph(export_features(features, source.size_wh), many=True)
+    graph = runtime.compile_graph(frozen.joined(source.size_wh), many=True)
     scratch = settings().cache_dir / "scratch"
     maps = [
         feature_maps(graph, source, samples, augmentation, seed=options.seed, scratch=scratch)
@@ -83,31 +81,31 @@ def _fit_on_labels(
     return fit_map(head, *maps, pool=pool, sharpness=SHARPNESS, seed=options.seed)
 
 
-def _fit_on_cells(source: TrainingSource, features: FeatureNetwork, options: TrainingOptions, pool: Pool) -> LinearHead:
+def _fit_on_cells(source: TrainingSource, frozen: FrozenNetwork, options: TrainingOptions, pool: Pool) -> LinearHead:
     """Fit the head on labelled cells of the map; context, scale and bias are fitted on pictures."""
-    pooled = _pooled_pair(source, features, options)
+    pooled = _pooled_pair(source, frozen, options)
     context = fit_mean(*pooled).weight
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
-    shift_xy = network_shift(features, source.size_wh)
-    graph = runtime.compile_graph(export_maps(features, source.size_wh), many=True)
+    shift_xy = network_shift(frozen.features, source.size_wh)
+    graph = runtime.compile_graph(frozen.maps(source.size_wh), many=True)
     cells = gather_cells(graph, source, train, options.augmentation, seed=options.seed, shift_xy=shift_xy)
     tried = discriminants(cells)
     maps = defect_maps(stream_maps(graph, source, val, PLAIN, seed=options.seed), tried)
     return fit_score(tried, maps, pooled[1], context=context, pool=pool, sharpness=SHARPNESS, shift_xy=shift_xy)
 
 
-def _pooled_pair(source: TrainingSource, features: FeatureNetwork, options: TrainingOptions) -> tuple[Pooled, Pooled]:
+def _pooled_pair(source: TrainingSource, frozen: FrozenNetwork, options: TrainingOptions) -> tuple[Pooled, Pooled]:
     """Mean-pooled features of train with all augmentations, and of val without."""
     train, val = source.dataset.split(Split.TRAIN), source.dataset.split(Split.VAL)
     return (
-        _pooled(source, features, train, options, options.augmentation, seed=options.seed),
-        _pooled(source, features, val, options, PLAIN, seed=options.seed),
+        _pooled(source, frozen, train, options, options.augmentation, seed=options.seed),
+        _pooled(source, frozen, val, options, PLAIN, seed=options.seed),
     )
 
 
 def _pooled(
     source: TrainingSource,
-    features: FeatureNetwork,
+    frozen: FrozenNetwork,
     samples: Sequence[Sample],
     options: TrainingOptions,
     augmentation: Augmentation,
@@ -116,30 +114,28 @@ def _pooled(
 ) -> Pooled:
     """Mean-pooled features, cached."""
     return pooled_features(
-        runtime.compile_graph(export_pooled(features, source.size_wh), many=True),
+        runtime.compile_graph(frozen.pooled(source.size_wh), many=True),
         source,
         samples,
         augmentation,
         seed=seed,
         cache=settings().cache_dir / "features",
-        identity=run_identity(features, options.backbone, features.stack.cuts, source.identity),
+        identity=run_identity(frozen.features, options.backbone, frozen.features.stack.cuts, source.identity),
     )
 
 
-def _choose_features(source: TrainingSource, options: TrainingOptions) -> FeatureNetwork:
+def _choose_features(source: TrainingSource, options: TrainingOptions) -> FrozenNetwork:
     """The backbone with the declared input normalisation, or with the better one by cross-validation."""
     if options.own is not None:
-        return copy.deepcopy(options.own.network)  # fine-tuning changes it
-    stack = load_backbone(options.backbone, weights=options.weights, cuts=options.cuts, seed=options.seed).eval()
-    normalisations = candidates(options.normalisation, options.backbone, options.weights)
-    tried = [FeatureNetwork(stack, each).eval() for each in normalisations]
+        own = options.own.frozen
+        return replace(own, features=copy.deepcopy(own.features))  # fine-tuning changes it
+    stack = load_backbone(options.backbone, weights=options.weights, cuts=options.cuts, seed=options.seed)
+    tried = frozen_networks(stack, candidates(options.normalisation, options.backbone, options.weights))
     if len(tried) == 1:
         return tried[0]
     train = source.dataset.split(Split.TRAIN)
     parts = [sample.part_id for sample in train]
-    losses = [
-        cross_validated_loss(_pooled(source, features, train, options, PLAIN, seed=0), parts) for features in tried
-    ]
+    losses = [cross_validated_loss(_pooled(source, each, train, options, PLAIN, seed=0), parts) for each in tried]
     names = ("ImageNet mean and deviation", "[-1, 1]")
     best = losses.index(min(losses))
     losses_by_name = ", ".join(f"{name}: {loss:.3f}" for name, loss in zip(names, losses, strict=True))

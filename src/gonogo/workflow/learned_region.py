@@ -16,7 +16,7 @@ from gonogo.config import settings
 from gonogo.dataset import Dataset, Sample, Split
 from gonogo.dataset.splits import deal_folds
 from gonogo.errors import DatasetError, InputError
-from gonogo.export import check_locator_parity, export_features, export_locator
+from gonogo.export import FrozenNetwork, check_locator_parity, export_locator, frozen_networks
 from gonogo.images.geometry import area_and_aspect, as_quad, corners_of_box
 from gonogo.model import (
     PIXELS_SIDE,
@@ -160,14 +160,14 @@ def with_margin(
     )
 
 
-def locator_features(options: LocatorOptions) -> list[FeatureNetwork]:
+def locator_features(options: LocatorOptions) -> list[FrozenNetwork]:
     """The backbone with each input normalisation that its weights may expect."""
     normalisations = candidates(options.normalisation, options.backbone, options.weights)
     if options.weights == "none":
-        return [FeatureNetwork(Pixels(), normalisations[0]).eval()]
+        return frozen_networks(Pixels(), normalisations[:1])
     cuts = options.cuts or strided_cuts(options.backbone, STRIDES, architecture(options.backbone).side)
-    stack = load_backbone(options.backbone, weights=options.weights, cuts=cuts, seed=options.seed).eval()
-    return [FeatureNetwork(stack, each).eval() for each in normalisations]
+    stack = load_backbone(options.backbone, weights=options.weights, cuts=cuts, seed=options.seed)
+    return frozen_networks(stack, normalisations)
 
 
 def _frozen(
@@ -178,7 +178,7 @@ def _frozen(
     torch.manual_seed(options.seed)
     networks = locator_features(options)
     found = [
-        FrozenBackbone(network=each, graph=runtime.compile_graph(export_features(each, size_wh), many=True))
+        FrozenBackbone(network=each.features, graph=runtime.compile_graph(each.joined(size_wh), many=True))
         for each in networks
     ]
     if len(found) > 1:

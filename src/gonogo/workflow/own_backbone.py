@@ -16,7 +16,7 @@ from torch.nn import functional
 from gonogo.array_types import Float32, UInt8
 from gonogo.backbone import OWN
 from gonogo.errors import InputError
-from gonogo.export import export_maps
+from gonogo.export import FrozenNetwork, frozen_networks
 from gonogo.model import FeatureNetwork, Normalisation, OwnStack
 
 
@@ -29,7 +29,12 @@ class TorchBackbone:
 
     name: str
     weights: str
-    network: FeatureNetwork
+    frozen: FrozenNetwork
+
+    @property
+    def network(self) -> FeatureNetwork:
+        """The network in torch."""
+        return self.frozen.features
 
     def graph(self, size_wh: tuple[int, int]) -> ov.Model:
         """A graph from ``frame`` to ``stride_8``, ``stride_16`` and ``stride_32``, for one picture of this size.
@@ -40,7 +45,7 @@ class TorchBackbone:
         width, height = size_wh
         # A map that does not exist is reported here; while tracing, OpenVINO would wrap the error.
         self.reference(np.zeros((height, width, 3), np.uint8))
-        graph = export_maps(self.network, size_wh)
+        graph = self.frozen.maps(size_wh)
         if len(graph.outputs) == 2:
             middle = graph.outputs[1].get_node().input_value(0)
             graph.add_results([ops.result(ops.avg_pool(middle, [2, 2], [0, 0], [0, 0], [2, 2], True))])
@@ -85,4 +90,4 @@ def own_backbone(
     if len(maps) not in (2, 3):
         raise InputError(f"maps: expected the modules of strides 8, 16 and 32, or 8 and 16, found {len(maps)}.")
     stack = OwnStack(copy.deepcopy(module).cpu(), tuple(maps))
-    return TorchBackbone(name=name, weights=OWN, network=FeatureNetwork(stack, normalisation).eval())
+    return TorchBackbone(name=name, weights=OWN, frozen=frozen_networks(stack, [normalisation])[0])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from gonogo.backbone import Backbone
 from gonogo.errors import InputError
-from gonogo.model import FeatureNetwork, architecture, load_backbone
+from gonogo.export import frozen_networks
+from gonogo.model import architecture, load_backbone
 from gonogo.workflow.normalisation import candidates
 from gonogo.workflow.options import TrainingOptions
 from gonogo.workflow.own_backbone import TorchBackbone
@@ -24,9 +25,9 @@ def torch_backbones(options: TrainingOptions) -> list[Backbone]:
         cuts = (chosen.fine[0], *cuts)
     if len(cuts) > 3:
         raise InputError(f"--cut: expected at most three feature maps, of strides 8, 16 and 32, found {len(cuts)}.")
-    stack = load_backbone(options.backbone, weights=options.weights, cuts=cuts, seed=options.seed).eval()
+    stack = load_backbone(options.backbone, weights=options.weights, cuts=cuts, seed=options.seed)
     weights = options.weights if options.weights in ("imagenet", "none") else Path(options.weights).name
     return [
-        TorchBackbone(name=options.backbone, weights=weights, network=FeatureNetwork(stack, each).eval())
-        for each in candidates(options.normalisation, options.backbone, options.weights)
+        TorchBackbone(name=options.backbone, weights=weights, frozen=each)
+        for each in frozen_networks(stack, candidates(options.normalisation, options.backbone, options.weights))
     ]

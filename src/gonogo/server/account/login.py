@@ -14,8 +14,10 @@ from starlette.exceptions import HTTPException
 
 from gonogo import files
 from gonogo.errors import GonogoError
+from gonogo.ledger import Action
 from gonogo.server import responses
 from gonogo.server.auth.accounts import Accounts
+from gonogo.server.auth.directory import DirectoryDownError
 from gonogo.server.auth.hashing import BusyError
 from gonogo.server.auth.people import LONGEST_PASSWORD, User, WrongPasswordError
 from gonogo.server.auth.sessions import LONGEST_SESSION_S
@@ -63,10 +65,19 @@ def login(
     address = request.client.host if request.client else "?"
     subjects = accounts.throttle.of_login(name, address, device)
     user, wait_s = None, accounts.throttle.wait_s(subjects)
-    if wait_s == 0:
-        with turn_to_hash(accounts, known=len(subjects) == 1):
-            wait_s = accounts.throttle.begin(subjects)
-            user = accounts.people.check(name, password) if wait_s == 0 else None
+
+    def record(action: str, user: User, details: dict[str, str]) -> None:
+        ledger_pool.append(Action(action=action, who="directory", details={"user": user.name, **details}))
+
+    try:
+        if wait_s == 0:
+            with turn_to_hash(accounts, known=len(subjects) == 1):
+                wait_s = accounts.throttle.begin(subjects)
+                user = accounts.check(name, password, record=record) if wait_s == 0 else None
+    except DirectoryDownError as error:
+        ledger_pool.act("login_failed", name, address=address, reason=str(error))
+        failure = responses.gettext_of(me)(N_("The plant's directory does not answer. Ask your administrator."))
+        return _login_page(request, accounts, me, next, name=name, failure=failure, status_code=503)
     if wait_s > 0:
         text = responses.gettext_of(me)(N_("Too many failed logins. Try again in %(seconds)s seconds."))
         failure = text % {"seconds": math.ceil(wait_s)}
@@ -191,12 +202,18 @@ def _login_page(
     failure: str = "",
     status_code: int = 200,
 ) -> Response:
+    values = {"next": responses.inside(target), "name": name, "failure": failure}
+    return guest_page(request, accounts, me, "login.html", status_code=status_code, **values)
+
+
+def guest_page(
+    request: Request, accounts: Accounts, me: Visitor, template: str, *, status_code: int = 200, **values: str
+) -> Response:
+    """A page with a form for somebody who is not logged in."""
     # A visitor gets a random cookie first: the form's CSRF token is bound to it, as it is to a session later.
     cookie = me.session or secrets.token_urlsafe(32)
     request.state.visitor = Visitor(name="", role=None, language=me.language, theme="auto", session=cookie)
-    answer = responses.page(
-        request, "login.html", status_code=status_code, next=responses.inside(target), name=name, failure=failure
-    )
+    answer = responses.page(request, template, status_code=status_code, **values)
     if me.session is None:
         _set_cookie(accounts, answer, accounts.session_cookie, cookie)
     return answer

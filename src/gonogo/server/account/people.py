@@ -16,19 +16,31 @@ from gonogo.server.auth.visitor import Me, Visitor
 from gonogo.server.context import RowNumber, Use
 from gonogo.server.language import N_
 from gonogo.server.ledger_pool import LedgerPool
+from gonogo.server.records import Records
+from gonogo.server.signatures import Signatures
 
 Line = Annotated[str, Form(max_length=200)]
 AnyRole = Annotated[Role, Form()]
 
 
-def people_page(request: Request, accounts: Use[Accounts], me: Me, once: str = "") -> Response:
-    """List all people and access tokens; ``once`` is the number of a secret to show now."""
+def people_page(
+    request: Request,
+    accounts: Use[Accounts],
+    records: Use[Records],
+    signatures: Use[Signatures],
+    me: Me,
+    once: str = "",
+) -> Response:
+    """List all people, access tokens and wall screens; ``once`` is the number of a secret to show now."""
     shown = accounts.sessions.take_once(me.session, once) if me.session and once else None
     return responses.page(
         request,
         "people.html",
-        users=accounts.people.all(),
+        users=(users := accounts.people.all()),
+        keys={user.id: key for user in users if (key := signatures.key_of(user)) is not None},
         tokens=accounts.sessions.tokens(),
+        screens=accounts.screens.all(),
+        stations=records.index.choices("station"),
         now=accounts.now(),
         shown=shown,
     )

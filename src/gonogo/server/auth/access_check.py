@@ -12,10 +12,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from gonogo.server.access import PUBLIC, AccessKind, Route
+from gonogo.server.access import PUBLIC, AccessKind, Role, Route, ScreenUse
 from gonogo.server.auth.accounts import Accounts
+from gonogo.server.auth.screens import Screen
 from gonogo.server.auth.sessions import TOKEN_PREFIX
 from gonogo.server.auth.visitor import Visitor
+from gonogo.server.auth.visits import Visits
 from gonogo.server.context import component
 from gonogo.server.language import choose
 
@@ -33,20 +35,28 @@ class AccessCheckedRoute(APIRoute):
         request = Request(scope, receive)
         accounts = component(request, Accounts)
         scope["gonogo.kind"] = self.declared.kind
+        scope["gonogo.route"] = self.declared
         scope["gonogo.sandboxed"] = self.declared.sandboxed
         visitor = await run_in_threadpool(identify, accounts, request)
         request.state.visitor = visitor
+        visits = component(request, Visits)
+        visits.charge(visitor, request)
+        if self.declared.scores_only and request.app.state.options.open_models and visitor.role is None:
+            await super().handle(scope, receive, send)
+            return
         refusal = admit(self.declared, visitor, request)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
         if self.declared.method == "POST" and scope["method"] == "POST" and not _bearer(request):
             receive = await _same_origin_and_session(accounts, visitor, request, receive, self.declared.max_body_bytes)
+        if visits.audits_pictures and self.declared.picture:
+            await run_in_threadpool(visits.record, self.declared, visitor, request)
         await super().handle(scope, receive, send)
 
 
 def identify(accounts: Accounts, request: Request) -> Visitor:
-    """Identify the visitor: a program by bearer token, a person by session cookie, or anonymous."""
+    """Identify the visitor: a program by bearer token, a person or a wall screen by cookie, or nobody."""
     accepted = request.headers.get("accept-language", "")
     secret = _bearer(request)
     if secret is not None:
@@ -56,7 +66,11 @@ def identify(accounts: Accounts, request: Request) -> Visitor:
     cookie = request.cookies.get(accounts.session_cookie)
     user_id = accounts.sessions.user_id(cookie) if cookie else None
     if user_id is None:
-        return Visitor(name="", role=None, language=choose(None, accepted), theme="auto", session=cookie)
+        secret = request.cookies.get(accounts.screen_cookie)
+        screen = accounts.screens.of(secret) if secret else None
+        named, role = (f"screen:{screen.name}", Role.OPERATOR) if screen else ("", None)
+        language = choose(None, accepted)
+        return Visitor(name=named, role=role, language=language, theme="auto", session=cookie, screen=screen)
     user = accounts.people.find(user_id)
     return Visitor(
         name=user.name,
@@ -81,6 +95,10 @@ def admit(route: Route, visitor: Visitor, request: Request) -> Response | None:
             raise HTTPException(401, headers={"WWW-Authenticate": "Bearer"})
         target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/login?next={quote(target, safe='')}" if target != "/" else "/login", 303)
+    if visitor.screen is not None and not _on_screen(route, visitor.screen):
+        if route.path == "/":
+            return RedirectResponse("/wall", 303)
+        raise HTTPException(403)
     if visitor.role not in route.roles:
         raise HTTPException(403)
     if visitor.user is not None and visitor.user.must_change and not route.before_password_change:
@@ -88,6 +106,10 @@ def admit(route: Route, visitor: Visitor, request: Request) -> Response | None:
             raise HTTPException(403)
         return RedirectResponse("/password", 303)
     return None
+
+
+def _on_screen(route: Route, screen: Screen) -> bool:
+    return route.screens is ScreenUse.ANY or (route.screens is ScreenUse.ALL_STATIONS and not screen.stations)
 
 
 async def _same_origin_and_session(
@@ -153,5 +175,6 @@ def route_arguments(route: Route) -> dict[str, Any]:
         "methods": [route.method],
         "max_body_size": route.max_body_bytes,
         "response_model": None,
-        "include_in_schema": route.kind in (AccessKind.DATA, AccessKind.CALL),
+        "include_in_schema": route.documented is not None,
+        **(route.documented or {}),
     }

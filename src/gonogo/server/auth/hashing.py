@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import argon2
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
+from argon2.low_level import hash_secret_raw
 
 from gonogo.errors import GonogoError
 
@@ -64,6 +65,18 @@ class Hashing:
             return self._pool.submit(self._hasher.verify, stored, password).result()
         except (VerifyMismatchError, InvalidHashError):
             return False
+
+    @property
+    def cost(self) -> tuple[int, int, int]:
+        """Passes, KiB of memory and threads of each hash."""
+        return self._hasher.time_cost, self._hasher.memory_cost, self._hasher.parallelism
+
+    def derive(self, secret: bytes, salt: bytes, cost: tuple[int, int, int]) -> bytes:
+        """Derive 32 secret bytes from a passphrase (argon2id, RFC 9106)."""
+        passes, memory_kib, threads = cost
+        return self._pool.submit(
+            hash_secret_raw, secret, salt, passes, memory_kib, threads, hash_len=32, type=argon2.Type.ID
+        ).result()
 
     def outdated(self, stored: str) -> bool:
         """Whether a hash was made with other parameters than the current ones."""

@@ -19,7 +19,9 @@ from gonogo.server.language import N_, RefusedError
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 200
 LONGEST_NAME = 64
 
-_FIELDS = "id, name, role, must_change, disabled, created_at, language, theme"
+_FIELDS = (
+    "id, name, role, must_change, disabled, created_at, language, theme, id IN (SELECT user_id FROM directory_people)"
+)
 _COMMON = ("password", "passwort", "1234567890", "0123456789", "qwertzuiop", "qwertyuiop", "gonogo", "letmein")
 
 
@@ -40,8 +42,12 @@ class User:
     created_at: float
     language: str | None
     theme: str | None
+    directory: bool
+    """Whether the plant's directory checks the password and gives the role."""
 
 
+Changed: TypeAlias = Callable[[str, User, dict[str, str]], object]
+"""Callback that records what the directory changed about a person: the action, the person and its details."""
 Record: TypeAlias = Callable[[User], object]
 """Callback that records a change to a person; called within its transaction."""
 
@@ -85,9 +91,7 @@ class People:
         Raises:
             RefusedError: the name is invalid or taken.
         """
-        name = normalized_name(name)
-        if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
-            raise RefusedError(N_("A name must have 1 to %(longest)s printable characters."), longest=LONGEST_NAME)
+        name = _usable_name(name)
         password = one_time_password()
         hashed = self.hashing.hash(password)
         with self._database.transaction():
@@ -114,6 +118,63 @@ class People:
             self._database.run("UPDATE users SET password_hash = ? WHERE id = ?", self.hashing.hash(password), user.id)
         return user
 
+    def is_password(self, user: User, secret: str) -> bool:
+        """Whether this is the person's password; never for one that the directory keeps."""
+        found = self._database.run("SELECT password_hash FROM users WHERE id = ?", user.id)
+        return bool(found) and not user.directory and self.hashing.matches(found[0][0], secret[:LONGEST_PASSWORD])
+
+    def is_local(self, name: str) -> bool:
+        """Whether a person of this name has a password here."""
+        found = self._database.run(f"SELECT {_FIELDS} FROM users WHERE name = ?", normalized_name(name))
+        return bool(found) and not _user(found[0]).directory
+
+    def from_directory(self, name: str, *, dn: str, role: Role | None, record: Changed) -> User | None:
+        """Return a person whose password the directory has checked; added at the first login.
+
+        Args:
+            name: The name they log in with.
+            dn: Their distinguished name.
+            role: The role of their groups, which replaces the one they had.
+            record: Called within the transaction with what changed: ``user_added``, ``user_role`` or
+                ``user_entry``; if it raises, nothing changes.
+
+        Returns:
+            ``None`` if they are in no group that may do something, or are locked out here.
+
+        Raises:
+            RefusedError: the name is not usable.
+        """
+        name = _usable_name(name)
+        with self._database.transaction():
+            known = self._database.run("SELECT id FROM users WHERE name = ?", name)
+            if not known and role is None:
+                return None
+            if not known:
+                self._database.run(
+                    "INSERT INTO users (name, role, password_hash, must_change, created_at) VALUES (?, ?, ?, 0, ?)",
+                    name, str(role), "directory", self._now(),
+                )  # fmt: skip
+                known = self._database.run("SELECT id FROM users WHERE name = ?", name)
+                self._database.run("INSERT INTO directory_people VALUES (?, ?)", known[0][0], dn)
+                record("user_added", self.find(known[0][0]), {"dn": dn, "role": str(role)})
+            before = self.find(known[0][0])
+            self._follow(before, dn, role, record)
+            user = self.find(before.id)
+        return None if role is None or user.disabled else user
+
+    def _follow(self, user: User, dn: str, role: Role | None, record: Changed) -> None:
+        """Bring a person up to what the directory says."""
+        if role is None:
+            self._end_sessions(user.id)
+        elif role != user.role:
+            self._database.run("UPDATE users SET role = ? WHERE id = ?", role.value, user.id)
+            self._end_sessions(user.id)
+            record("user_role", user, {"role": role.value, "before": user.role.value})
+        ((stored,),) = self._database.run("SELECT dn FROM directory_people WHERE user_id = ?", user.id)
+        if stored != dn:
+            self._database.run("UPDATE directory_people SET dn = ? WHERE user_id = ?", dn, user.id)
+            record("user_entry", user, {"dn": dn, "before": stored})
+
     def change_password(self, user: User, old: str, new: str, *, record: Record = lambda user: None) -> None:
         """Change a user's own password.
 
@@ -127,6 +188,7 @@ class People:
             WrongPasswordError: the current password is wrong.
             RefusedError: the new password is too easy to guess.
         """
+        _require_local(user)
         if self.check(user.name, old) is None:
             raise WrongPasswordError(N_("Wrong current password"))
         _strong_enough(user.name, old, new)
@@ -140,6 +202,7 @@ class People:
             record: Called within the transaction; if it raises, nothing changes.
         """
         password = one_time_password()
+        _require_local(self.find(user_id))
         self._set_password(self.find(user_id), password, must_change=True, record=record)
         return password
 
@@ -147,8 +210,9 @@ class People:
         """Change a person's role and end their sessions.
 
         Raises:
-            RefusedError: no administrator would be left.
+            RefusedError: no administrator would be left, or the directory gives the role.
         """
+        _require_local(self.find(user_id))
         with self._database.transaction():
             self._database.run("UPDATE users SET role = ? WHERE id = ?", role.value, self.find(user_id).id)
             self._someone_manages()
@@ -190,6 +254,18 @@ class People:
         self.hashing.close()
 
 
+def _usable_name(name: str) -> str:
+    name = normalized_name(name)
+    if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
+        raise RefusedError(N_("A name must have 1 to %(longest)s printable characters."), longest=LONGEST_NAME)
+    return name
+
+
+def _require_local(user: User) -> None:
+    if user.directory:
+        raise RefusedError(N_("The plant's directory keeps the password and the role of %(name)s."), name=user.name)
+
+
 def normalized_name(name: str) -> str:
     """Normalize a name for storage and lookup: full-width, composed and decomposed spellings become equal."""
     return unicodedata.normalize("NFKC", name).strip()[: LONGEST_NAME + 1]
@@ -210,13 +286,18 @@ def _strong_enough(name: str, old: str, new: str) -> None:
         )
     if new == old:
         raise RefusedError(N_("The new password must differ from the current one."))
-    plain = new.casefold()
-    if len(set(new)) < 5 or name.casefold() in plain or any(word in plain for word in _COMMON):
+    if easy_to_guess(name, new):
         raise RefusedError(N_("That password is easy to guess. Several unrelated words work well."))
 
 
-def _user(row: tuple[int, str, str, int, int, float, str | None, str | None]) -> User:
-    number, name, role, must_change, disabled, created_at, language, theme = row
+def easy_to_guess(name: str, secret: str) -> bool:
+    """Whether a password or passphrase of this person has few different characters, the name or a usual word in it."""
+    plain = secret.casefold()
+    return len(set(secret)) < 5 or name.casefold() in plain or any(word in plain for word in _COMMON)
+
+
+def _user(row: tuple[int, str, str, int, int, float, str | None, str | None, int]) -> User:
+    number, name, role, must_change, disabled, created_at, language, theme, directory = row
     return User(
         id=number,
         name=name,
@@ -226,4 +307,5 @@ def _user(row: tuple[int, str, str, int, int, float, str | None, str | None]) ->
         created_at=created_at,
         language=language,
         theme=theme,
+        directory=bool(directory),
     )

@@ -23,7 +23,7 @@ LONGEST_TOKEN_DAYS = 366
 TOKEN_PREFIX = "gonogo_"
 _SHOWN_S = 600
 _MOST_FIELDS, _LONGEST_FIELD = 20, 400
-_SECRET_FIELDS = frozenset({"password", "old", "new", "again"})
+_SECRET_FIELDS = frozenset({"password", "old", "new", "again", "passphrase"})
 
 
 @dataclass(frozen=True, kw_only=True)

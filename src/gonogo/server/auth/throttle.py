@@ -45,6 +45,10 @@ class Throttle:
         """The counter for the current password when a logged-in person changes it."""
         return ((_key(f"person:{user_id}"), ACCOUNT_FREE),)
 
+    def of_passphrase(self, user_id: int) -> Subjects:
+        """The counter for the passphrase of a person's signing key."""
+        return ((_key(f"passphrase:{user_id}"), ACCOUNT_FREE),)
+
     def wait_s(self, subjects: Subjects) -> float:
         """Seconds until the next attempt is allowed."""
         now = self._now()
@@ -90,6 +94,10 @@ class Throttle:
                 self._database.run(
                     "UPDATE throttle SET blocked_until = 0 WHERE subject = ? AND failures < ?", key, free
                 )
+
+    def forget(self, name: str) -> None:
+        """Forget the failures of an account, for an administrator who lets its owner in again."""
+        self._database.run("DELETE FROM throttle WHERE subject = ?", _key(f"account:{account_key(name)}"))
 
     def knows(self, device: str, name: str) -> bool:
         """Whether this device has logged in to the account before."""

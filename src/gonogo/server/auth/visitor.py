@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from gonogo.server.access import Role
 from gonogo.server.auth.people import User
+from gonogo.server.auth.screens import Screen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class Visitor:
     """The person; ``None`` for a program or without a login."""
     session: str | None = None
     """The session's secret, from the cookie."""
+    screen: Screen | None = None
+    """The wall screen, if this is one; it opens only what `gonogo.server.access.Route.screens` allows."""
 
 
 def _visitor(request: Request) -> Visitor:

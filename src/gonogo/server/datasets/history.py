@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from gonogo.dataset import Changes, Revision, catch_up, compare, restore_revision, revisions
+from gonogo.dataset import Changes, Revision, compare, restore_revision
 from gonogo.errors import DatasetError
 from gonogo.server import responses
 from gonogo.server.auth.visitor import Me
@@ -19,7 +19,7 @@ from gonogo.server.ledger_pool import LedgerPool
 
 LATEST = 5
 """Number of revisions on the page of the data set."""
-_LISTED, _NAMED = 200, 40
+_NAMED = 40
 WHAT_NAMES = {
     "import": N_("imported"),
     "add": N_("folder added"),
@@ -68,10 +68,8 @@ def history_page(
 ) -> Response:
     """The revisions of a data set, and what differs between two of them."""
     root = datasets.root_of(name)
-    datasets.read(name)
-    newest = catch_up(root)
-    listed = revisions(root, last=_LISTED)[::-1]
-    last = 0 if newest is None else newest.number
+    listed = datasets.revision_heads(name)
+    last = listed[0].number if listed else 0
     chosen = (min(first, last), min(second or last, last)) if first is not None and last else None
     return responses.page(
         request,
@@ -104,7 +102,7 @@ def restore(
 def latest_revisions(datasets: Datasets, name: str) -> tuple[Revision, ...]:
     """The latest revisions of a data set, the newest first; empty if the list is malformed."""
     try:
-        return revisions(datasets.root_of(name), last=LATEST)[::-1]
+        return datasets.revision_heads(name)[:LATEST]
     except DatasetError:
         return ()
 

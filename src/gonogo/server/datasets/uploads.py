@@ -28,6 +28,8 @@ MOST_BYTES = 1024 * MIB
 """Maximum size of one upload as sent."""
 MOST_UNPACKED_BYTES = 4 * MOST_BYTES
 MOST_MEMBERS = 20_000
+MOST_DIRECTORY_BYTES = 16 * MIB
+"""Maximum size of an archive's list of files, which is read whole before their number is known."""
 MOST_PICTURES = 100_000
 """Maximum number of pictures in one data set."""
 MOST_DATASET_BYTES = 200 * 1024 * MIB
@@ -40,6 +42,7 @@ _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _PICTURE_STARTS = (b"\xff\xd8", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"GIF8")
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')  # a data set may be copied to a Windows PC
 _LONGEST_NAME = 120
+_LONGEST_END = 22 + 65_535 + 76
 _MOST_NAMED = 20
 _UNPACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, OSError, EOFError, ValueError)
 """Exceptions raised for a damaged member; NotImplementedError (unknown method) is a RuntimeError."""
@@ -246,6 +249,9 @@ def unpacked(
         most_bytes: Maximum total size of the unpacked files; the rest is skipped.
         most_members: Maximum number of files.
     """
+    if _directory_bytes(file) > MOST_DIRECTORY_BYTES:
+        yield SkippedFile(name=name, reason=N_("The archive contains too many files."))
+        return
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
@@ -276,6 +282,21 @@ def unpacked(
             yield SkippedFile(name=member.filename, reason=N_("The file is too large for one picture."))
             continue
         yield member.filename, data
+
+
+def _directory_bytes(file: IO[bytes]) -> int:
+    """Size of the list of files that the end of an archive states; 0 if it has no such end."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _LONGEST_END))
+    end = file.read()
+    file.seek(0)
+    at = len(end) - 22 if end[-22:].startswith(b"PK\x05\x06") else end.rfind(b"PK\x05\x06")
+    if at < 0:
+        return 0
+    if end[max(0, at - 20) : at].startswith(b"PK\x06\x07"):  # a large archive has another record before this one
+        record = end[max(0, at - 76) : at - 20]
+        return int.from_bytes(record[40:48], "little") if record.startswith(b"PK\x06\x06") else size
+    return int.from_bytes(end[at + 12 : at + 16], "little")
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes | SkippedFile:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Form, Request, UploadFile
+from fastapi import Form, Query, Request, UploadFile
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from gonogo.dataset import Sample, Split
-from gonogo.dataset.checking import MIN_LABELLED, MIN_TRAIN_PER_LABEL
+from gonogo.dataset import Split
+from gonogo.dataset.checking import MIN_LABELLED
 from gonogo.errors import DatasetError
 from gonogo.schema import Label
 from gonogo.server import responses
 from gonogo.server.auth.visitor import Me
 from gonogo.server.context import Use
-from gonogo.server.dataset_store import Datasets, checked_name, decided
+from gonogo.server.dataset_store import NEEDED, Datasets, Overview, checked_name
 from gonogo.server.datasets.history import WHAT_NAMES, latest_revisions
 from gonogo.server.datasets.uploads import MOST_BYTES, take
 from gonogo.server.language import N_, RefusedError, translations
@@ -25,10 +23,8 @@ from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.training.jobs import Jobs
 from gonogo.server.training.presets import BACKBONES, EFFORT_NAMES, EFFORT_WORDS, Effort
 from gonogo.server.training.views import PHASE_NAMES
-from gonogo.server.zone_file import SavedZones
+from gonogo.server.zone_file import ZONE_FILE
 
-NEEDED = {Label.GOOD: 2 * MIN_TRAIN_PER_LABEL, Label.BAD: 2 * MIN_TRAIN_PER_LABEL}
-"""Minimum per label for training; half of them are in the train split."""
 BOXES_FOR_ROI = 40
 """Minimum number of boxes for learning the region: half of them are in the train split, and 20 are needed there."""
 SPLIT_NAMES = {
@@ -39,36 +35,6 @@ SPLIT_NAMES = {
 }
 
 Line = Annotated[str, Form(max_length=200)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Overview:
-    """Statistics of a data set."""
-
-    name: str
-    pictures: int = 0
-    good: int = 0
-    bad: int = 0
-    without_part: int = 0
-    kinds: tuple[tuple[str, int], ...] = ()
-    """Bad pictures by kind, most frequent first; ``""`` for no kind."""
-    boxes: int = 0
-    masks: int = 0
-    splits: tuple[tuple[Split, int], ...] = ()
-    first: str = ""
-    """File name of a picture to show."""
-    problem: str = ""
-
-    @property
-    def open(self) -> int:
-        """Number of unlabelled pictures."""
-        return self.pictures - self.good - self.bad - self.without_part
-
-    @property
-    def missing(self) -> dict[Label, int]:
-        """Number of pictures that training still needs, by label."""
-        have = {Label.GOOD: self.good, Label.BAD: self.bad}
-        return {label: needed - have[label] for label, needed in NEEDED.items() if have[label] < needed}
 
 
 class KindsRequest(BaseModel):
@@ -95,8 +61,14 @@ def create_dataset(datasets: Use[Datasets], ledger_pool: Use[LedgerPool], me: Me
     return RedirectResponse(f"/datasets/{name}", 303)
 
 
-def dataset_page(request: Request, datasets: Use[Datasets], jobs: Use[Jobs], name: str) -> Response:
-    """The page of one data set: statistics, upload, training."""
+def dataset_page(
+    request: Request,
+    datasets: Use[Datasets],
+    jobs: Use[Jobs],
+    name: str,
+    splits: Annotated[str, Query(max_length=40)] = "",
+) -> Response:
+    """The page of one data set: statistics, upload, training; ``splits`` are suggested to the first training."""
     found = datasets_overview(datasets, name)
     weights = jobs.weights_files()
     return responses.page(
@@ -105,6 +77,7 @@ def dataset_page(request: Request, datasets: Use[Datasets], jobs: Use[Jobs], nam
         found=found,
         suggested=jobs.free_name(name),
         efforts=[(effort, EFFORT_NAMES[effort], EFFORT_WORDS[effort]) for effort in Effort],
+        splits="" if found.splits else splits,
         weights=[file for file in weights if file.startswith(BACKBONES)],
         split_names=SPLIT_NAMES,
         phases=PHASE_NAMES,
@@ -113,7 +86,7 @@ def dataset_page(request: Request, datasets: Use[Datasets], jobs: Use[Jobs], nam
         each=NEEDED[Label.GOOD],
         boxes_for_roi=BOXES_FOR_ROI,
         revisions=latest_revisions(datasets, name),
-        zones=SavedZones.read(datasets.root_of(name)),
+        zones=ZONE_FILE.read(datasets.root_of(name)),
         what_names=WHAT_NAMES,
         jobs=[job for job in jobs.all() if job.request.dataset == name][:5],
     )
@@ -149,28 +122,8 @@ def set_kinds(datasets: Use[Datasets], ledger_pool: Use[LedgerPool], me: Me, nam
 
 
 def datasets_overview(datasets: Datasets, name: str) -> Overview:
-    """Count the pictures of every data set; a malformed data set is listed with its error."""
+    """What a data set holds; a malformed one is listed with its error."""
     try:
-        samples = list(datasets.read(name).samples.values())
+        return datasets.read(name).overview
     except DatasetError as error:
         return Overview(name=name, problem=str(error))
-    labels = Counter(sample.label for sample in samples)
-    kinds = Counter(sample.defect or "" for sample in samples if sample.label is Label.BAD)
-    splits = Counter(sample.split for sample in samples)
-    return Overview(
-        name=name,
-        pictures=len(samples),
-        good=labels[Label.GOOD],
-        bad=labels[Label.BAD],
-        without_part=sum(decided(sample) and sample.label is None for sample in samples),
-        kinds=tuple(kinds.most_common()),
-        boxes=sum(sample.box_xyxy is not None for sample in samples),
-        masks=sum(sample.mask_file_name is not None for sample in samples),
-        splits=tuple((split, splits[split]) for split in Split if splits[split]),
-        first=_shown(samples),
-    )
-
-
-def _shown(samples: list[Sample]) -> str:
-    good = (sample.file_name for sample in samples if sample.label is not Label.BAD)
-    return next(good, samples[0].file_name if samples else "")

@@ -30,14 +30,14 @@ class Inspectors:
         return cls(
             workspace=workspace,
             jobs=jobs,
-            bundles=OpenBundles(),
+            bundles=OpenBundles(workspace.signatures),
             judged=JudgedPicturesCache(datasets, jobs, cache, worker),
             worker=worker,
         )
 
     def in_use(self) -> OpenBundle | None:
-        """The bundle in use."""
-        return self.bundles.open(self.workspace.active_bundle())
+        """The bundle in use; ``None`` if it is not signed as the workspace requires."""
+        return self.bundles.open_trusted(self.workspace.active_bundle())
 
     def pictures(self) -> JudgedPictures | None:
         """Scores of the bundle in use on its training and calibration pictures; ``None`` if not judged yet."""

@@ -6,16 +6,18 @@ import hashlib
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gonogo import bundle, drift
+from gonogo.bundle import Bundle
 from gonogo.certification import EVIDENCE, SCORES
 from gonogo.drift import DriftReference
-from gonogo.errors import GonogoError
+from gonogo.errors import GonogoError, SignatureError
 from gonogo.manifest import Manifest
 from gonogo.schema import OperatingPoint
+from gonogo.signing import SignaturePolicy, verify_bundle
 
 _ABOUT_LIMITS = (bundle.MANIFEST, bundle.MODEL_CARD, drift.DRIFT, drift.TAUGHT, EVIDENCE, SCORES)
 _FOLDERS_ABOUT_LIMITS = (f"{bundle.GOLDEN}/", f"{bundle.REVISIONS}/")
@@ -53,8 +55,10 @@ class OpenBundle:
 class OpenBundles:
     """Opens and caches bundles."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: SignaturePolicy) -> None:
+        self._policy = replace(policy, accept_revoked=True)  # a revocation does not stop a line
         self._open: dict[Path, tuple[bytes, OpenBundle]] = {}
+        self._trusted: dict[tuple[str, bytes, int], bool] = {}
         self._lock = threading.Lock()
 
     def open(self, path: Path | None) -> OpenBundle | None:
@@ -70,6 +74,38 @@ class OpenBundles:
             except (GonogoError, OSError, ValueError):
                 return None
         return known[1]
+
+    def open_trusted(self, path: Path | None) -> OpenBundle | None:
+        """Open a bundle; ``None`` also if it is not signed as the policy requires."""
+        opened = self.open(path)
+        if opened is None or not self._policy.required:
+            return opened
+        try:
+            signature = (opened.path / bundle.SIGNATURE).read_bytes()
+            key = (opened.sha256, signature, self._policy.trust_store.stat().st_mtime_ns)
+        except OSError:
+            return None
+        with self._lock:
+            if key not in self._trusted:
+                self._trusted = {key: not untrusted(bundle.read_bundle(opened.path), self._policy)}
+            return opened if self._trusted[key] else None
+
+
+def seal_of(path: Path) -> str:
+    """The hash of a bundle by its seal alone; empty without one. What it says of the files is verified on opening."""
+    try:
+        return hashlib.sha256((path / bundle.SEAL).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def untrusted(opened: Bundle, policy: SignaturePolicy) -> str:
+    """Why a bundle is not signed as a policy requires; empty if it is."""
+    try:
+        verify_bundle(opened, policy)
+    except SignatureError as error:
+        return str(error)
+    return ""
 
 
 def _read(path: Path, seal: bytes) -> OpenBundle:

@@ -207,16 +207,16 @@ class JudgedPicturesCache:
         name, dataset = source.name, source.dataset
         samples = _chosen(dataset)
         path = self._cache / f"known-{opened.graph[:16]}-{name}.npz"
-        before = _read(path)
+        before = read_judged(path)
         inspector: Inspector | None = None
         pictures, vectors = [], []
         for done, sample in enumerate(samples):
             task.step(done, len(samples))
-            stamp = _stamp(dataset.path(sample))
+            stamp = stamp_of(dataset.path(sample))
             found = before.get((sample.file_name, stamp))
             if found is None:
                 inspector = inspector or Inspector.load(opened.path, replay=False, policy=NOT_REQUIRED)
-                found = _judged(inspector, dataset, sample, stamp)
+                found = judge_sample(inspector, dataset, sample, stamp)
             picture, vector = found
             pictures.append(_described(picture, sample))
             vectors.append(vector)
@@ -225,7 +225,7 @@ class JudgedPicturesCache:
         rows = [vector if len(vector) == width else np.zeros(width, np.float32) for vector in vectors]
         directions = np.stack(rows) if rows else np.zeros((0, 0), np.float32)
         if inspector is not None:
-            _write(path, pictures, directions)
+            write_judged(path, pictures, directions)
         return JudgedPictures(
             dataset=name,
             root=dataset.root,
@@ -253,7 +253,10 @@ def _chosen(dataset: Dataset) -> list[Sample]:
     return [sample for sample in labelled if sample.split is not Split.TRAIN] + [train_samples[row] for row in kept]
 
 
-def _judged(inspector: Inspector, dataset: Dataset, sample: Sample, stamp: str) -> tuple[JudgedPicture, FeatureVector]:
+def judge_sample(
+    inspector: Inspector, dataset: Dataset, sample: Sample, stamp: str
+) -> tuple[JudgedPicture, FeatureVector]:
+    """Judge a picture; the feature vector has unit length, or no elements if the picture could not be judged."""
     _, verdict = inspector.inspect_file(dataset.path(sample))
     vector = np.zeros(0, np.float32) if verdict.feature_vector is None else verdict.feature_vector
     length = float(np.linalg.norm(vector))
@@ -269,7 +272,8 @@ def _described(picture: JudgedPicture, sample: Sample) -> JudgedPicture:
     return replace(picture, label=sample.label, defect=defect, part=sample.part_id, split=sample.split)
 
 
-def _stamp(path: Path) -> str:
+def stamp_of(path: Path) -> str:
+    """Size and modification time of a file, which stand for its content."""
     try:
         found = path.stat()
     except OSError:
@@ -277,14 +281,17 @@ def _stamp(path: Path) -> str:
     return f"{found.st_size}-{found.st_mtime_ns}"
 
 
-def _write(path: Path, pictures: Sequence[JudgedPicture], directions: Float32[np.ndarray, "pictures channels"]) -> None:
+def write_judged(
+    path: Path, pictures: Sequence[JudgedPicture], directions: Float32[np.ndarray, "pictures channels"]
+) -> None:
+    """Write results into a cache file."""
     rows = json.dumps([asdict(picture) for picture in pictures]).encode()
     data = io.BytesIO()
     np.savez(data, rows=np.frombuffer(rows, np.uint8), directions=directions)
     write_beside(path, data.getvalue())
 
 
-def _read(path: Path) -> dict[tuple[str, str], tuple[JudgedPicture, FeatureVector]]:
+def read_judged(path: Path) -> dict[tuple[str, str], tuple[JudgedPicture, FeatureVector]]:
     """Read the cached results; empty if the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as held:

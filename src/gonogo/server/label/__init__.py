@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gonogo.server.database import Database
 from gonogo.server.dataset_store import Datasets
 from gonogo.server.label.doubt import LabelModelDoubts
+from gonogo.server.label.growing import ColourPlanes
 from gonogo.server.label.photos import Photos
 from gonogo.server.label.picture_label import RowCache
 from gonogo.server.label.presence import Presence
@@ -20,6 +21,7 @@ class Labelling:
     """Components of the label page."""
 
     photos: Photos
+    planes: ColourPlanes
     rows: RowCache
     presence: Presence
     doubts: LabelModelDoubts
@@ -31,6 +33,7 @@ class Labelling:
         """Create it for a workspace."""
         return cls(
             photos=Photos(),
+            planes=ColourPlanes(),
             rows=RowCache(),
             presence=Presence(),
             doubts=LabelModelDoubts(datasets, jobs.trained_on),

@@ -12,7 +12,7 @@ from gonogo.config import Settings
 from gonogo.errors import GonogoError
 from gonogo.inspector import Inspector
 from gonogo.schema import OperatingPoint
-from gonogo.server.dataset_store import Datasets, decided
+from gonogo.server.dataset_store import Datasets, decided, kept_blind
 from gonogo.signing import NOT_REQUIRED
 
 
@@ -90,7 +90,8 @@ class LabelModelDoubts:
                 run.thread.join()
 
     def _open(self, dataset: str) -> list[str]:
-        return [file for file, sample in self._datasets.read(dataset).samples.items() if not decided(sample)]
+        samples = self._datasets.read(dataset).samples
+        return [file for file, sample in samples.items() if not decided(sample) and not kept_blind(sample)]
 
     def _judge(self, dataset: str, run: _Run) -> None:
         with self._turn:

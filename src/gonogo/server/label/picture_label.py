@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from gonogo.array_types import UInt8
 from gonogo.dataset import Sample
 from gonogo.errors import GonogoError
 from gonogo.files import write_beside
@@ -25,7 +27,10 @@ from gonogo.server.ledger_pool import LedgerPool
 
 Pixels = Annotated[float, Field(allow_inf_nan=False, ge=-100_000, le=100_000)]
 Point = tuple[Pixels, Pixels]
-Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=400)]
+MOST_OUTLINES, MOST_POINTS = 50, 400
+"""Maximum number of outlines of a picture, and of the corners of one."""
+Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=MOST_POINTS)]
+Outlines = Annotated[tuple[Polygon, ...], Field(max_length=MOST_OUTLINES)]
 
 DRAWN = "masks/drawn"
 _LEAST_SIDE_PX = 1.0
@@ -49,7 +54,7 @@ class PictureLabel(BaseModel):
     """``False``: the picture does not show exactly one whole part."""
     box_xyxy: tuple[Pixels, Pixels, Pixels, Pixels] | None = None
     quad: tuple[Point, Point, Point, Point] | None = None
-    polygons: Annotated[tuple[Polygon, ...], Field(max_length=50)] | None = None
+    polygons: Outlines | None = None
     """Outlines of the defect in frame pixels; ``None`` keeps an imported mask."""
 
 
@@ -113,7 +118,7 @@ def save_label(
             raise ConflictError(before)
         mask = changes["mask_file_name"]
         if mask is not None and changes["polygons"]:
-            write_beside(draft.before.root / mask, _drawn(changes["polygons"], size_wh))
+            write_beside(draft.before.root / mask, encode_png(drawn_mask(changes["polygons"], size_wh[::-1])))
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         after = after.model_copy(update={"labelled_by": who, "labelled_at": now})
         ledger_pool.act(
@@ -128,6 +133,37 @@ def save_label(
         )
         draft.put([after])
     return after
+
+
+def relabelled(before: Sample, label: Label | None, defect: str | None, who: str) -> Sample:
+    """A record with another label, without looking at the picture; the region stays.
+
+    Outlines of a defect stay on a bad part; on a good one they go, as on the label page.
+    """
+    said = PictureLabel(file=before.file_name, revision="", label=label, defect=defect)
+    masked = {} if label is Label.BAD else _mask(before, said, label)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    changes = {"label": label, "defect": defect if label is Label.BAD else None, "present": before.present or None}
+    values = before.model_dump() | changes | masked | {"labelled_by": who, "labelled_at": now}
+    return Sample.model_validate(values)
+
+
+def with_region(before: Sample, region: Mapping[str, Any], size_wh: tuple[int, int], root: Path) -> Sample:
+    """A record with the region and outlines of another picture; the mask of the outlines is written.
+
+    Args:
+        before: The record.
+        region: ``box_xyxy``, ``quad`` and ``polygons``, as far as they are known.
+        size_wh: Size of the picture.
+        root: Folder of the data set.
+    """
+    values: dict[str, Any] = {key: region[key] for key in ("box_xyxy", "quad") if region.get(key) is not None}
+    polygons = region.get("polygons")
+    if polygons and before.label is Label.BAD:
+        said = PictureLabel(file=before.file_name, revision="", label=before.label, polygons=polygons)
+        values |= _mask(before, said, before.label)
+        write_beside(root / values["mask_file_name"], encode_png(drawn_mask(polygons, size_wh[::-1])))
+    return Sample.model_validate(before.model_dump() | values)
 
 
 def _changes(before: Sample, said: PictureLabel, size_wh: tuple[int, int]) -> dict[str, Any]:
@@ -196,12 +232,12 @@ def _inside(box_xyxy: tuple[float, float, float, float], size_wh: tuple[int, int
     return tuple(round(value, 2) for value in inside.xyxy)
 
 
-def _drawn(polygons: tuple[tuple[Point, ...], ...], size_wh: tuple[int, int]) -> bytes:
-    """Draw a mask as PNG: 255 inside any outline and on the pixels that outlines cross."""
-    mask = np.zeros((size_wh[1], size_wh[0]), np.uint8)
+def drawn_mask(polygons: Sequence[Sequence[Point]], shape: tuple[int, int]) -> UInt8[np.ndarray, "height width"]:
+    """Draw a mask of height and width ``shape``: 255 inside any outline and on the pixels that outlines cross."""
+    mask = np.zeros(shape, np.uint8)
     shift = 4
     for polygon in polygons:
         # In OpenCV, integers are pixel centres; here, they are pixel edges.
         corners = [[math.floor((x - 0.5) * 2**shift), math.floor((y - 0.5) * 2**shift)] for x, y in polygon]
         cv2.fillPoly(mask, [np.array(corners, np.int32)], 255, shift=shift)
-    return encode_png(mask)
+    return mask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gonogo import bundle, images
@@ -24,6 +24,7 @@ _AGAIN = 1.5
 _MOST_EXAMPLES = 40
 _TUNE_LIMIT_S = 6.0
 _SIDE_PX = 320
+_SAME_IOU = 0.9
 _GUESSES = tuple(
     ClassicalRoi(ClassicalConfig.model_validate({"shape": "box", "area": [0.02, 0.9], **recipe}))
     for recipe in (
@@ -62,6 +63,9 @@ class Proposal:
     located: Located
     source: str
     """Name of the ROI config or inspector, or one of the translatable texts below."""
+    number: int = 0
+    count: int = 0
+    """Which one this is of so many different ones, from 1."""
 
 
 @dataclass
@@ -72,7 +76,7 @@ class _Tuned:
 
 
 class Proposals:
-    """Finds the part with the first method that succeeds, the most specific method first."""
+    """Finds the part with several methods, the most specific one first."""
 
     def __init__(self, datasets: Datasets, choose: Callable[[str], Path | None]) -> None:
         self._datasets, self._choose = datasets, choose
@@ -80,8 +84,13 @@ class Proposals:
         self._tuned: dict[str, _Tuned] = {}
         self._lock = threading.Lock()  # compiled networks are not thread-safe
 
-    def propose(self, dataset: str, file: str) -> Proposal:
+    def propose(self, dataset: str, file: str, turn: int = 0) -> Proposal:
         """Propose a region in a picture.
+
+        Args:
+            dataset: The data set.
+            file: The picture.
+            turn: Number of proposals for this picture that the person has seen already: the next one comes.
 
         Raises:
             RefusedError: there is no such data set or picture.
@@ -90,11 +99,15 @@ class Proposals:
         records = self._datasets.read(dataset)
         path = records.root / records.find(file).file_name
         frame = images.load_confined(path, depth=levels_of(path))
+        found: list[Proposal] = []
         with self._lock:
             for roi, source in self._methods(dataset, records):
                 located = roi.locate(frame)
-                if located.present and located.box is not None:
-                    return Proposal(located=located, source=source)
+                if located.present and located.box is not None and not any(_same(located, each) for each in found):
+                    found.append(Proposal(located=located, source=source))
+        if found:
+            number = turn % len(found)
+            return replace(found[number], number=number + 1, count=len(found))
         return Proposal(located=Located(present=False, reason=N_("No part found. Draw the box yourself.")), source="")
 
     def tune(self, dataset: str) -> None:
@@ -144,6 +157,13 @@ class Proposals:
             except GonogoError:
                 return None  # fall back to another method; inspection reports the error
         return self._opened[path][1]
+
+
+def _same(located: Located, proposal: Proposal) -> bool:
+    """Whether two regions are one to the eye."""
+    assert located.box is not None, "checked by the caller"
+    assert proposal.located.box is not None, "checked when it was found"
+    return located.box.iou(proposal.located.box) > _SAME_IOU
 
 
 def _search(tuned: _Tuned, records: Records, boxed: list[Sample]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Request
+from fastapi import Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
@@ -14,7 +14,8 @@ from gonogo.server import responses
 from gonogo.server.auth.visitor import Me
 from gonogo.server.context import Use
 from gonogo.server.dataset_store import Datasets
-from gonogo.server.label import Labelling
+from gonogo.server.label import Labelling, growing
+from gonogo.server.label.growing import GrowRequest
 from gonogo.server.label.picture_label import ConflictError, PictureLabel, row, save_label
 from gonogo.server.language import N_, RefusedError, translations
 from gonogo.server.ledger_pool import LedgerPool
@@ -33,9 +34,14 @@ KEYS = {
     "box": "x",
     "quad": "q",
     "polygon": "m",
+    "lasso": "l",
+    "grow": "w",
+    "erase": "a",
     "resize": "r",
     "clear": "e",
     "hide": "h",
+    "similar": "s",
+    "alike": "d",
 }
 """Actions with a configurable key. Digits are reserved for the kinds; arrows, Enter, Escape and Delete are fixed."""
 KEY_NAMES = {
@@ -48,12 +54,17 @@ KEY_NAMES = {
     "open": N_("Next unlabelled"),
     "copy": N_("Copy the last box"),
     "propose": N_("Propose a box"),
-    "box": N_("Draw a box"),
-    "quad": N_("Draw a rotated box"),
+    "box": N_("Box around the part"),
+    "quad": N_("Rotated box around the part"),
     "polygon": N_("Outline a defect"),
+    "lasso": N_("Magnetic lasso: outline along edges"),
+    "grow": N_("Grow an area of similar colour"),
+    "erase": N_("Grow: take away instead of adding"),
     "resize": N_("Arrows move or resize"),
     "clear": N_("Remove the box"),
     "hide": N_("Hide drawings"),
+    "similar": N_("Find similar pictures"),
+    "alike": N_("Label near-duplicates alike"),
 }
 
 
@@ -159,16 +170,31 @@ def mask(datasets: Use[Datasets], labelling: Use[Labelling], name: str, file: st
     return Response(labelling.photos.mask(records.dataset, sample, size_wh), media_type="image/png")
 
 
-def propose(labelling: Use[Labelling], me: Me, name: str, file: str) -> Response:
-    """Propose the region of the part."""
+def propose(
+    labelling: Use[Labelling], me: Me, name: str, file: str, turn: Annotated[int, Query(ge=0, le=10**6)] = 0
+) -> Response:
+    """Propose the region of the part; the next one with each turn."""
     labelling.proposals.tune(name)
-    found = labelling.proposals.propose(name, file)
+    found = labelling.proposals.propose(name, file, turn)
     tell = translations(me.language).gettext
     located = found.located
     if not located.present or located.box is None:
         return responses.answer(found=False, reason=tell(located.reason))
     quad = None if located.quad is None else corners_of(located.quad).tolist()
-    return responses.answer(found=True, box_xyxy=located.box.xyxy, quad=quad, source=tell(found.source))
+    return responses.answer(
+        found=True,
+        box_xyxy=located.box.xyxy,
+        quad=quad,
+        source=tell(found.source),
+        number=found.number,
+        count=found.count,
+    )
+
+
+def grow(datasets: Use[Datasets], labelling: Use[Labelling], name: str, body: GrowRequest) -> Response:
+    """Grow an area of similar colour from a point; changes nothing, the page saves the outlines."""
+    grown = growing.grow(labelling.planes, datasets.read(name), body)
+    return responses.answer(polygons=grown.polygons, share=grown.share, left_out=grown.left_out)
 
 
 def doubt(labelling: Use[Labelling], name: str) -> Response:

@@ -132,7 +132,7 @@ class PartPictures:
         if record.bundle_sha256 is None:
             return None
         with self._judging:
-            found = self._find_bundle(record)
+            found = self.find_bundle(record)
             if found is None:
                 return None
             path, sha256 = found
@@ -149,8 +149,11 @@ class PartPictures:
                 self._inspectors.popitem(last=False)
             return opened
 
-    def _find_bundle(self, record: VerdictRecord) -> tuple[Path, str] | None:
-        """Find the bundle and its current hash. A later revision has other limits but the same heat map."""
+    def find_bundle(self, record: VerdictRecord) -> tuple[Path, str] | None:
+        """Find the bundle of a verdict and its current hash; ``None`` if it no longer exists.
+
+        A later revision has other limits but the same heat map.
+        """
         candidates = self._bundle_paths() + ([Path(record.bundle)] if record.bundle else [])
         revised = None
         for path in candidates:

@@ -6,6 +6,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from gonogo.ledger import VerdictRecord
+from gonogo.server.auth.visitor import Me
 from gonogo.server.context import RowNumber, Use
 from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.parts.pictures import PartPictures
@@ -14,6 +15,7 @@ from gonogo.server.parts.pictures import PartPictures
 def part_picture(
     ledger_pool: Use[LedgerPool],
     pictures: Use[PartPictures],
+    me: Me,
     seq: RowNumber,
     view: int = 0,
     heat: bool = False,
@@ -24,6 +26,8 @@ def part_picture(
         row = ledger.row(seq)
     if row is None or not isinstance(row.record, VerdictRecord):
         raise HTTPException(404)
+    if me.screen is not None and not me.screen.shows(row.record.station):
+        raise HTTPException(403)
     drawn = pictures.jpeg(row.record, view=view, heat=heat, width=width)
     if drawn is None:
         raise HTTPException(404)

@@ -120,6 +120,10 @@ class ReviewQueue:
             raise GoneError(N_("This part was assigned to you too long ago. It will be shown again."))
         return found[0]
 
+    def asked_about(self, who: str, seq: int) -> bool:
+        """Whether this person has been asked about a part and has not answered yet."""
+        return bool(self._deals("seq = ? AND who = ? AND answer IS NULL AND until >= ?", seq, who, self._now()))
+
     def decide(self, who: str, ticket: str, label: Label, defect: str | None, *, took_ms: int | None = None) -> None:
         """Record a decision; sending it twice is safe.
 

@@ -24,6 +24,7 @@ from gonogo.server.dataset_store import LONGEST_KIND, Datasets
 from gonogo.server.inspectors import Inspectors, JudgedPictures, Neighbour
 from gonogo.server.language import N_, RefusedError
 from gonogo.server.ledger_pool import LedgerPool
+from gonogo.server.parts.facts import ruler
 from gonogo.server.parts.pictures import PartPictures, smaller_picture
 from gonogo.server.review import REVIEWED, GoneError, Review, TakenError
 from gonogo.server.review.kind_keys import MOST_KINDS
@@ -241,17 +242,10 @@ def _item(ticket: str, record: VerdictRecord, language: str) -> dict[str, Any]:
         "ticket": ticket,
         "part": record.part or "",
         "views": views,
-        "facts": responses.fill_template(language, "review/facts.html", record=record, ruler=_ruler(record)),
+        "facts": responses.fill_template(
+            language, "review/facts.html", record=record, ruler=ruler(record), ticket=ticket
+        ),
     }
-
-
-def _ruler(record: VerdictRecord) -> dict[str, float] | None:
-    """Position of the score on a scale from 0 to 100 with the thresholds at 20 and 80."""
-    low, high, score = record.go_below, record.no_go_above, record.score
-    if low is None or high is None or score is None or high <= low:
-        return None
-    place = 20.0 + 60.0 * (score - low) / (high - low)
-    return {"go": 20.0, "no_go": 80.0, "score": round(min(98.0, max(2.0, place)), 1)}
 
 
 def _near(judged: JudgedPictures, pictures: PartPictures, record: VerdictRecord) -> list[Neighbour]:

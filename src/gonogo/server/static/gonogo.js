@@ -2,13 +2,14 @@
 
 const token = document.querySelector('meta[name="csrf"]').content;
 
-/** Show a message at the bottom of the page; errors stay longer. */
-export function toast(text, { failed = false } = {}) {
+/** Show a message at the bottom of the page; errors stay longer, and what leads somewhere longest. */
+export function toast(text, { failed = false, link = "" } = {}) {
   const line = document.createElement("p");
   line.className = failed ? "toast failed" : "toast";
-  line.textContent = text;
+  if (link) line.append(Object.assign(document.createElement("a"), { href: link, textContent: text }));
+  else line.textContent = text;
   document.getElementById("toasts").append(line);
-  setTimeout(() => line.remove(), failed ? 10000 : 4000);
+  setTimeout(() => line.remove(), link ? 20000 : failed ? 10000 : 4000);
 }
 
 /**

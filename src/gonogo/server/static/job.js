@@ -20,6 +20,7 @@ function show(update) {
     announce.textContent = job.querySelector("[aria-current], .alert, .note, h2")?.textContent ?? "";
   }
   if (update.over) document.getElementById("job-cancel").hidden = true;
+  document.getElementById("job-resume").hidden = !["failed", "cancelled"].includes(update.phase);
 }
 
 async function ask() {

@@ -1,6 +1,7 @@
 // The picture and its drawings: one region (a box or a rotated box) and outlines of defects, in frame pixels.
 // Handles mouse, pen, touch and keyboard. Independent of labels and saving; it reports changes to a listener.
 
+import { Livewire } from "./label-livewire.js";
 import { cornersOf, regionOf, round, thinned } from "./label-shapes.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -10,6 +11,9 @@ const HANDLE_PX = 6;
 const GRIP_PX = 20; // hit radius for fingers
 const LEAST = 2; // minimum side of a region, in frame pixels
 const MOST_ZOOM = 40;
+const MOST_POINTS = 400; // corners of an outline, as the server accepts them
+const OUTLINING = ["polygon", "lasso"];
+const POINTING = [...OUTLINING, "grow"]; // tools for defects, with a keyboard cursor
 const HANDLES = [[-1, -1], [0, -1], [1, -1], [1, 0], [1, 1], [0, 1], [-1, 1], [-1, 0]];
 
 export const make = (name, attributes, parent) => {
@@ -23,7 +27,8 @@ const path = (points) => points.map(([x, y]) => `${x},${y}`).join(" ");
 export class Stage {
   /**
    * @param {SVGSVGElement} svg
-   * @param {{changed: function("region"|"polygons"): void}} listener
+   * @param {{changed: function("region"|"polygons"): void, grow: function(number[], boolean): void}} listener
+   *   grow: grow an area from a point, or take it away
    */
   constructor(svg, listener) {
     this.svg = svg;
@@ -35,6 +40,9 @@ export class Stage {
     this.tool = "box";
     this.resizing = false;
     this.open = null; // the outline being drawn
+    this.anchors = []; // lasso: how many points the outline had before each anchor
+    this.wire = null; // lasso: the paths along edges of this picture
+    this.ahead = []; // lasso: the path from the last anchor to the pointer
     this.cursor = null; // position of the keyboard cursor
     this.image = make("image", { class: "photo" }, svg);
     this.masked = make("g", {}, svg);
@@ -53,9 +61,20 @@ export class Stage {
     this.image.setAttribute("href", url);
     this.image.setAttribute("width", width);
     this.image.setAttribute("height", height);
-    this.open = this.cursor = null;
+    this.open = this.cursor = this.wire = null;
+    this.url = url;
     this.drag = null;
     this.fit();
+    this.prepare();
+  }
+
+  /** Read the pixels for the lasso, once per picture. */
+  async prepare() {
+    const url = this.url;
+    if (this.tool !== "lasso" || !url || this.wire) return;
+    const wire = await Livewire.of(url, this.size).catch(() => null); // without it, lines are straight
+    if (this.url === url) this.wire = wire;
+    this.svg.dataset.wired = String(Boolean(this.wire));
   }
 
   /** Set the drawings. `mask` is the URL of an imported mask, or empty. */
@@ -74,8 +93,9 @@ export class Stage {
   pick(tool) {
     this.tool = tool;
     this.open = null;
-    this.cursor = null;
-    if (this.region && tool !== "polygon" && this.region.turned !== (tool === "quad")) {
+    if (!POINTING.includes(tool)) this.cursor = null;
+    this.prepare();
+    if (this.region && !POINTING.includes(tool) && this.region.turned !== (tool === "quad")) {
       if (tool === "quad") this.region = { ...this.region, turned: true };
       // A rotated region becomes its bounding box.
       else {
@@ -155,7 +175,10 @@ export class Stage {
     const at = this.at(event);
     const origin = { at, x: event.clientX, y: event.clientY, moved: false, before: this.region };
     if (event.button === 1 || event.button === 2) this.drag = { ...origin, kind: "pan", view: [...this.view] };
-    else if (this.tool === "polygon") this.drag = { ...origin, kind: "outline" };
+    else if (POINTING.includes(this.tool)) {
+      this.cursor = null;
+      this.drag = { ...origin, kind: this.tool === "polygon" ? "outline" : "point", erase: event.shiftKey };
+    }
     else {
       const handle = this.region && this.grip(at);
       if (handle) this.drag = { ...origin, kind: handle === "turn" ? "turn" : "resize", handle };
@@ -166,6 +189,7 @@ export class Stage {
 
   move(event) {
     const last = this.pointers.get(event.pointerId);
+    if (this.tool === "lasso" && this.open && (!this.drag || this.drag.kind === "point")) this.trace(this.clamped(this.at(event)));
     if (!last || !this.drag) return;
     const now = [event.clientX, event.clientY];
     if (this.drag.kind === "pinch") this.pinch(event.pointerId, last, now);
@@ -177,6 +201,7 @@ export class Stage {
   }
 
   dragged(drag, at, now) {
+    if (drag.kind === "point") return;
     const [dx, dy] = [at[0] - drag.at[0], at[1] - drag.at[1]];
     const before = drag.before;
     if (drag.kind === "pan") {
@@ -215,6 +240,9 @@ export class Stage {
     if (drag.kind === "outline") {
       if (drag.moved) this.close();
       else this.point(this.clamped(drag.at));
+    } else if (drag.kind === "point") {
+      if (this.tool === "lasso") this.point(this.clamped(this.at(event)));
+      else if (!drag.moved) this.listener.grow(this.clamped(drag.at), drag.erase);
     } else if (drag.moved && drag.kind !== "pan") {
       if (this.region.w < LEAST || this.region.h < LEAST) this.region = drag.before;
       else this.changed("region");
@@ -314,9 +342,10 @@ export class Stage {
 
   /** Arrow keys: move the region by frame pixels, or move its right and lower edges. */
   nudge(dx, dy) {
-    if (this.tool === "polygon") {
+    if (POINTING.includes(this.tool)) {
       const [x, y] = this.cursor ?? [this.view[0] + this.view[2] / 2, this.view[1] + this.view[3] / 2];
       this.cursor = this.clamped([x + dx, y + dy]);
+      if (this.tool === "lasso" && this.open) this.trace(this.cursor);
       this.draw();
       return;
     }
@@ -339,9 +368,9 @@ export class Stage {
     this.changed("region");
   }
 
-  /** Remove the region, or in the outline tool the last outline. */
+  /** Remove the region, or with a tool for defects the last outline. */
   clear() {
-    if (this.tool === "polygon") {
+    if (POINTING.includes(this.tool)) {
       if (this.open) this.open = null;
       else if (this.polygons.length) {
         this.polygons = this.polygons.slice(0, -1);
@@ -358,26 +387,55 @@ export class Stage {
 
   /** Add a corner to the outline; a click on the first corner closes it. */
   point(at) {
-    this.open ??= [];
+    if (!this.open) [this.open, this.anchors, this.ahead] = [[], [], []];
     const first = this.open[0];
-    if (this.open.length > 2 && Math.hypot(at[0] - first[0], at[1] - first[1]) < this.px(GRIP_PX / 2)) this.close();
+    const back = first && Math.hypot(at[0] - first[0], at[1] - first[1]) < this.px(GRIP_PX / 2);
+    if (back && this.open.length > 2) this.close();
+    else if (this.tool === "lasso") this.anchor(at, first);
     else this.open.push(at);
     this.draw();
   }
 
-  /** Draw the keyboard cursor. */
-  pointAtCursor() {
-    if (this.tool === "polygon" && this.cursor) this.point(this.cursor);
+  /** Fasten the lasso at the strongest edge near a point, along the path that was shown. */
+  anchor(at, first) {
+    const end = this.wire?.snapped(at, this.px(SNAP_PX)) ?? at;
+    this.anchors.push(this.open.length);
+    this.open.push(...(first && this.wire ? this.wire.path(end) : [end]));
+    this.wire?.start(end);
+    this.ahead = [];
   }
 
+  /** Show the path of the lasso to a point. */
+  trace(at) {
+    this.ahead = this.wire?.search ? this.wire.path(at) : [at];
+    this.draw();
+  }
+
+  /** Use the tool at the keyboard cursor. */
+  pointAtCursor(erase = false) {
+    if (!this.cursor) return;
+    if (this.tool === "grow") this.listener.grow(this.cursor, erase);
+    else if (OUTLINING.includes(this.tool)) this.point(this.cursor);
+  }
+
+  /** Take back the last corner, or the lasso's last anchor with its path. */
   back() {
-    this.open?.pop();
+    if (!this.open) return;
+    if (this.tool === "lasso") {
+      this.open.length = this.anchors.pop() ?? 0;
+      this.ahead = [];
+      if (this.open.length) this.wire?.start(this.open.at(-1));
+    } else this.open.pop();
+    if (!this.open.length) this.open = null;
     this.draw();
   }
 
   close() {
-    if (this.tool !== "polygon" || !this.open) return false;
-    const outline = thinned(this.open, this.px(1));
+    if (!OUTLINING.includes(this.tool) || !this.open) return false;
+    if (this.tool === "lasso" && this.wire && this.open.length > 1) this.open.push(...this.wire.path(this.open[0]));
+    let tolerance = this.px(1);
+    let outline = thinned(this.open, tolerance);
+    while (outline.length > MOST_POINTS) outline = thinned(this.open, (tolerance *= 1.5));
     this.open = null;
     if (outline.length > 2) {
       this.polygons = [...this.polygons, outline];
@@ -410,15 +468,16 @@ export class Stage {
       make("polygon", { points: path(corners), class: "under" }, this.marks);
       make("polygon", { points: path(corners), class: this.suggested ? "region suggested" : "region" }, this.marks);
       this.marks.append(outlines); // above the shade, below the handles
-      if (this.tool !== "polygon" && !this.suggested) this.drawHandles(handle);
+      if (!POINTING.includes(this.tool) && !this.suggested) this.drawHandles(handle);
     }
     this.polygons.forEach((outline, row) => make("polygon", { points: path(outline), class: this.look(row) }, outlines));
     if (this.open?.length) {
-      const ahead = this.cursor ? [...this.open, this.cursor] : this.open;
+      const ahead = this.tool === "lasso" ? [...this.open, ...this.ahead] : this.cursor ? [...this.open, this.cursor] : this.open;
       make("polyline", { points: path(ahead), class: "outline open" }, this.marks);
-      for (const [cx, cy] of this.open.length < 40 ? this.open : [this.open[0]]) make("circle", { cx, cy, r: handle * 0.7, class: "handle" }, this.marks);
+      const fastened = this.tool === "lasso" ? this.anchors.map((row, number) => this.open[(this.anchors[number + 1] ?? this.open.length) - 1]) : this.open;
+      for (const [cx, cy] of fastened.length < 40 ? fastened : [fastened[0]]) make("circle", { cx, cy, r: handle * 0.7, class: "handle" }, this.marks);
     }
-    if (this.tool === "polygon" && this.cursor) {
+    if (POINTING.includes(this.tool) && this.cursor) {
       const [x, y] = this.cursor;
       const arm = this.px(12);
       make("path", { d: `M${x - arm},${y}H${x + arm}M${x},${y - arm}V${y + arm}`, class: "cursor" }, this.marks);

@@ -1,7 +1,8 @@
 // The label page: the current picture and its label.
 
-import { toast } from "./gonogo.js";
+import { confirmed, send, toast } from "./gonogo.js";
 import { Conflicts } from "./label-conflict.js";
+import { Growing } from "./label-grow.js";
 import { listen } from "./label-keys.js";
 import { Order, decided } from "./label-order.js";
 import { Photos } from "./label-photos.js";
@@ -15,6 +16,7 @@ import { words } from "./label-words.js";
 const LOOK_MS = 4000;
 const MOST_TRIES = 5; // to reserve the next picture
 const SETTLE_MS = 700; // after drawing, before saving
+const TOOLS = ["box", "quad", "polygon", "lasso", "grow"];
 const VALUES = ["label", "defect", "present", "box_xyxy", "quad", "polygons"];
 
 const root = document.getElementById("label");
@@ -35,10 +37,21 @@ let version = 0;
 let current = "";
 let kept = null; // the current picture's values when last saved
 let settling = 0;
+let proposals = 0; // boxes proposed for this picture so far
 const undo = JSON.parse(sessionStorage.getItem(undoName) ?? "[]"); // {file, before}; outlives a reload
 const visited = [];
 
-const stage = new Stage(at("stage"), { changed: drawn });
+const stage = new Stage(at("stage"), { changed: drawn, grow: (point, erase) => growing.from(current, imported() ? null : stage.polygons, point, erase) });
+const growing = new Growing(`${text.path}/grow`, text, (file, polygons) => {
+  if (file !== current) return;
+  stage.masked.replaceChildren(); // an imported mask has become outlines
+  stage.polygons = polygons ?? [];
+  stage.changed("polygons");
+  if (polygons !== null) return;
+  change({ polygons: null });
+  commit();
+  refresh();
+});
 const strip = new Strip(at("strip"), text.path, (file) => open(file));
 const photos = new Photos((file) => strip.address(file, at("stage").clientWidth * devicePixelRatio > 960 ? 1920 : 960), text.unreadable);
 const order = new Order(`${text.path}/doubt`, rows, ranked);
@@ -61,7 +74,10 @@ const saver = new Saver(
       // Keep what was drawn before the response arrived.
       const newer = saver.holds(row.file) || (row.file === current && settling);
       rows.set(row.file, newer && mine ? { ...mine, revision: row.revision } : row);
-      if (row.file === current) about();
+      if (row.file === current) {
+        if (!newer) kept = valuesOf(row); // the server may say the same in other words, such as no outlines
+        about();
+      }
       strip.mark(row);
     },
     conflict: (mine, result) => conflicts.add(mine, result),
@@ -128,6 +144,8 @@ async function open(file, { back = false } = {}) {
   if (!rows.has(file)) return;
   commit();
   if (current && current !== file && !back) visited.push(current);
+  growing.end();
+  proposals = 0;
   current = file;
   kept = valuesOf(rows.get(file));
   strip.show(file, order.files(), rows);
@@ -172,12 +190,18 @@ function suggest(region) {
   show();
 }
 
+/** Whether the picture has a mask from elsewhere instead of outlines. */
+function imported() {
+  const row = rows.get(current);
+  return Boolean(row?.mask_file_name) && row.polygons === undefined;
+}
+
 /** Redraw the record. */
 function refresh() {
+  growing.end();
   const row = rows.get(current);
   kept = valuesOf(row);
-  const imported = row.mask_file_name && row.polygons === undefined;
-  const mask = imported ? `${text.path}/mask.png?${new URLSearchParams({ file: row.file })}` : "";
+  const mask = imported() ? `${text.path}/mask.png?${new URLSearchParams({ file: row.file })}` : "";
   if (row.quad && stage.tool === "box") stage.tool = "quad";
   else if (row.box_xyxy && !row.quad && stage.tool === "quad") stage.tool = "box";
   stage.set({ region: regionOf(row), polygons: row.polygons ?? [], mask });
@@ -191,9 +215,12 @@ function show() {
   at("verdict").textContent = state === "open" ? "" : words({ label: row.label, present: row.present, defect: row.defect }, text);
   for (const name of ["good", "bad", "none"]) root.querySelector(`[data-do="${name}"]`).setAttribute("aria-pressed", String(state === name));
   for (const button of at("kinds").children) button.setAttribute("aria-pressed", String(state === "bad" && row.defect === button.dataset.kind));
-  for (const name of ["box", "quad", "polygon"]) root.querySelector(`[data-do="${name}"]`).setAttribute("aria-pressed", String(stage.tool === name));
+  for (const name of TOOLS) root.querySelector(`[data-do="${name}"]`).setAttribute("aria-pressed", String(stage.tool === name));
   root.querySelector('[data-do="resize"]').setAttribute("aria-pressed", String(stage.resizing));
   at("stage").dataset.tool = stage.tool;
+  const letters = Object.fromEntries(Object.entries(keys).map(([name, key]) => [name, key.toUpperCase()]));
+  at("hint").textContent = fill(text[`hint${stage.tool[0].toUpperCase()}${stage.tool.slice(1)}`], letters);
+  growing.show(stage.tool === "grow");
   at("file").textContent = row.file ?? "";
   at("drawn").textContent = drawnWords();
   about();
@@ -257,10 +284,15 @@ function decide(values) {
 }
 
 function takeBack() {
+  growing.end();
   commit();
   let last = undo.pop();
   while (last && !rows.has(last.file)) last = undo.pop();
   keepUndo();
+  if (last?.number) {
+    undoAlike(last.number);
+    return;
+  }
   if (!last) {
     toast(text.nothing);
     return;
@@ -302,15 +334,59 @@ function copy() {
 
 async function propose() {
   const file = current;
-  const answer = await fetch(`${text.path}/proposal?${new URLSearchParams({ file })}`).catch(() => null);
+  const answer = await fetch(`${text.path}/proposal?${new URLSearchParams({ file, turn: proposals })}`).catch(() => null);
   const result = await answer?.json().catch(() => null);
   if (current !== file || !result) return;
   if (!answer.ok || !result.found) {
     toast(result.reason ?? result.message, { failed: !answer.ok });
     return;
   }
+  proposals += 1;
   suggest(regionOf(result));
-  at("about").textContent = fill(text.proposed, { source: result.source });
+  at("about").textContent = fill(result.count > 1 ? text.proposedOf : text.proposed, { ...result, next: keys.propose.toUpperCase() });
+}
+
+// Other pictures
+
+/** Wait until everything is saved; false if there is no connection. */
+async function allSaved() {
+  commit();
+  for (let tries = 0; saver.waiting.size && tries < 100; tries += 1) await new Promise((resolve) => setTimeout(resolve, 50));
+  if (saver.waiting.size) toast(text.unsaved, { failed: true });
+  return !saver.waiting.size;
+}
+
+async function similar() {
+  if (rows.has(current) && (await allSaved())) location.assign(`${text.path}/pictures?${new URLSearchParams({ like: current })}`);
+}
+
+/** Give this picture's label and region to its near-duplicates. */
+async function alike(sure = false) {
+  if (at("stage-wrap").getAttribute("aria-busy") || !rows.has(current) || !(await allSaved())) return;
+  const file = current;
+  at("about").textContent = text.searching;
+  try {
+    const answer = await send(`${text.path}/alike`, { file, revision: rows.get(file).revision, sure }, { quiet: true });
+    if (answer.number) undo.push({ file, number: answer.number });
+    keepUndo();
+    toast(answer.said);
+    await look();
+  } catch (error) {
+    if (error.status === undefined) throw error;
+    if (error.result?.confirm && (await confirmed(error.message))) await alike(true);
+    else if (!error.result?.confirm) toast(error.message, { failed: true });
+  }
+  about();
+}
+
+async function undoAlike(number) {
+  try {
+    const answer = await send(`${text.path}/pictures/undo`, { number });
+    toast(fill(text.alikeUndone, { count: answer.changed }));
+    await look();
+  } catch (error) {
+    if (error.status === undefined) throw error; // otherwise shown already
+  }
 }
 
 // Other people
@@ -404,6 +480,12 @@ const ACTIONS = {
   box: () => pick("box"),
   quad: () => pick("quad"),
   polygon: () => pick("polygon"),
+  lasso: () => pick("lasso"),
+  grow: () => pick("grow"),
+  erase: () => {
+    if (stage.tool !== "grow") pick("grow");
+    growing.toggle();
+  },
   resize: () => {
     stage.resizing = !stage.resizing;
     stage.draw();
@@ -411,9 +493,22 @@ const ACTIONS = {
   },
   clear: () => stage.clear(),
   hide: () => at("stage-wrap").classList.toggle("bare"),
+  similar,
+  alike: () => alike(),
+  accept: () => {
+    growing.end();
+    if (stage.suggested && stage.region) stage.changed("region");
+  },
+  refuse: () => {
+    if (stage.tool === "grow") growing.takeBack();
+    else if (stage.suggested) refresh();
+  },
+  tolerate: (by) => growing.tolerate(by),
+  help: () => at("edit-keys").click(),
 };
 
 function pick(tool) {
+  growing.end();
   stage.pick(tool);
   show();
 }

@@ -2,6 +2,7 @@
 
 import { clock, typing } from "./gonogo.js";
 import { follow } from "./live.js";
+import { screen } from "./screen.js";
 
 const ANNOUNCE_MS = 3000; // a screen reader cannot keep up with the line
 
@@ -13,6 +14,7 @@ const heat = station.querySelector("[data-heat]");
 const announce = document.getElementById("announce");
 let shown = { seq: pictures.dataset.seq, pictures: Number(pictures.dataset.count ?? 0) };
 let announcedAt = 0;
+const sound = screen(station);
 let announcing; // a timer, so that the last verdict of a burst is announced too
 let serverAhead = 0; // offset in ms from this page's monotonic clock to the server's clock
 
@@ -63,6 +65,7 @@ function show(said) {
   if (said.seq !== Number(shown.seq)) {
     shown = { seq: said.seq, pictures: said.pictures };
     showPictures();
+    sound(said.state);
   }
   station.dataset.current = said.state ? "yes" : "no";
   setClock(said.now);

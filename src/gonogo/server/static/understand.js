@@ -41,33 +41,22 @@ document.addEventListener("input", (event) => {
 
 async function apply(button) {
   const { maxEscape, maxOverkill, badShare } = find(".chosen").dataset;
+  const fields = [...document.querySelectorAll("[data-signature] [name]")];
+  if (fields.some((field) => !field.reportValidity())) return;
   if (!(await confirmed(button.dataset.question, { yes: button.dataset.yes }))) return;
   button.disabled = true;
+  const limits = { max_escape: Number(maxEscape), max_overkill: Number(maxOverkill), bad_share: Number(badShare) };
+  const signature = Object.fromEntries(fields.map(({ name, value }) => [name, value]));
   try {
-    await send("/understand/apply", { max_escape: Number(maxEscape), max_overkill: Number(maxOverkill), bad_share: Number(badShare) });
+    await send("/understand/apply", { ...limits, bundle_sha256: button.dataset.sha256, signature });
     follow({ reload: true });
   } catch {
     button.disabled = false;
   }
 }
 
-/* Comparing */
-
-document.addEventListener("submit", async (event) => {
-  const form = event.target;
-  if (!form.matches("[data-tradeoff], [data-compare]")) return;
-  event.preventDefault();
-  const button = form.querySelector("button");
-  if (!form.matches("[data-compare]") || button.disabled) return;
-  button.disabled = true;
-  try {
-    await send("/understand/compare", Object.fromEntries(new FormData(form)));
-    await follow();
-  } catch {
-    // already shown
-  } finally {
-    button.disabled = false;
-  }
+document.addEventListener("submit", (event) => {
+  if (event.target.matches("[data-tradeoff]")) event.preventDefault();
 });
 
 /* Work in the background */

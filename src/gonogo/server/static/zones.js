@@ -3,6 +3,7 @@
 import { send, toast, typing } from "./gonogo.js";
 import { regionOf } from "./label-shapes.js";
 import { Stage, make } from "./label-stage.js";
+import { ZoneTrial } from "./zones-trial.js";
 
 const HANDLE_PX = 6;
 const GRIP_PX = 14;
@@ -33,6 +34,7 @@ const mapped = (matrix, points) =>
 /** The stage of the label page, for many outlines whose corners can be moved. */
 class ZoneStage extends Stage {
   about = []; // {kind, name, kept} of each outline
+  said = new Map(); // what the code zones say, by name
   chosen = -1;
   corner = -1;
   drawing = false;
@@ -61,7 +63,9 @@ class ZoneStage extends Stage {
     this.polygons.forEach((outline, row) => {
       const [left, top] = [0, 1].map((axis) => Math.min(...outline.map((point) => point[axis])));
       const text = make("text", { x: left + size * 0.3, y: Math.max(top - size * 0.4, size * 1.1), class: "zone-name", "font-size": size, "stroke-width": size / 4 }, this.marks);
-      text.textContent = this.about[row]?.name ?? "";
+      const { name, kind } = this.about[row] ?? {};
+      const read = kind === "code" && this.said.get(name.trim())?.text;
+      text.textContent = read ? `${name}: ${read}` : (name ?? "");
     });
     if (this.chosen < 0 || this.about[this.chosen]?.kept) return;
     this.polygons[this.chosen]?.forEach(([cx, cy], corner) => make("circle", { cx, cy, r: this.px(HANDLE_PX), class: corner === this.corner ? "handle active" : "handle" }, this.marks));
@@ -191,6 +195,7 @@ const stage = at("stage") && new ZoneStage(at("stage"), { changed, chosen, drawn
 
 // Changes
 
+const CODE = JSON.parse(text.usualCode ?? "{}");
 const now = () => JSON.stringify(zones) + drawnOn;
 const plain = () => JSON.stringify(zones);
 kept += drawnOn;
@@ -260,6 +265,7 @@ function refresh() {
   });
   state(now() === kept ? "saved" : "unsaved");
   at("drawn-on").disabled = zones.some((zone) => zone.kept);
+  if (picture) trial.soon(picture.file);
   hint();
 }
 
@@ -280,20 +286,38 @@ function chosen(row) {
   hint();
 }
 
+/** Show in the list what the code zones say in the picture. */
+function readings() {
+  zones.forEach((zone, row) => {
+    const found = zone.kind === "code" && stage.said.get(zone.name.trim());
+    const line = at("list").children[row].querySelector(".read");
+    const named = Object.entries(found?.named ?? {}).map(([name, value]) => `${name} ${value}`);
+    line.textContent = found ? [found.text || found.why, ...named].join(" · ") : "";
+    line.classList.toggle("unread", Boolean(found && !found.text));
+  });
+}
+
 function list() {
   at("list").replaceChildren(...zones.map(rowOf));
+  readings();
   chosen(stage.chosen);
 }
 
 function rowOf(zone, row) {
   const item = at("row").content.cloneNode(true).firstElementChild;
-  const [name, kind, sensitivity, erase] = ["name", "kind", "sensitivity", "delete"].map((field) => item.querySelector(`[name=${field}]`));
+  const fields = ["name", "kind", "sensitivity", "delete", "pattern", "unreadable"];
+  const [name, kind, sensitivity, erase, pattern, unreadable] = fields.map((field) => item.querySelector(`[name=${field}]`));
+  const formats = [...item.querySelectorAll("[name=formats]")];
   const dress = () => {
     item.className = `zone ${zone.kind}${row === stage.chosen ? " chosen" : ""}`;
     item.querySelector(".sensitivity").hidden = zone.kind !== "inspect";
+    item.querySelector(".code-fields").hidden = zone.kind !== "code";
   };
   [name.value, kind.value] = [zone.name, zone.kind];
   sensitivity.value = zone.sensitivity ?? text.usual;
+  pattern.value = zone.pattern ?? CODE.pattern;
+  unreadable.value = zone.unreadable ?? CODE.unreadable;
+  for (const box of formats) box.checked = (zone.formats ?? CODE.formats).includes(box.value);
   name.disabled = kind.disabled = zone.kept;
   erase.hidden = zone.kept;
   erase.onclick = () => remove(row);
@@ -306,6 +330,11 @@ function rowOf(zone, row) {
     zone.name = name.value;
     zone.kind = kind.value;
     zone.sensitivity = zone.kind === "inspect" ? Number(sensitivity.value) : null;
+    for (const field of Object.keys(CODE)) delete zone[field];
+    if (zone.kind === "code") {
+      const chosen = formats.filter((box) => box.checked).map((box) => box.value);
+      Object.assign(zone, { formats: chosen, pattern: pattern.value, unreadable: unreadable.value });
+    }
     dress();
     refresh();
   });
@@ -315,10 +344,10 @@ function rowOf(zone, row) {
 
 // Pictures
 
-async function load(wanted, on = drawnOn) {
+async function load(wanted, on = drawnOn, file = "") {
   at("stage-wrap").setAttribute("aria-busy", "true");
   try {
-    const answer = await fetch(`${text.path}/zones/picture?${new URLSearchParams({ drawn_on: on, number: wanted })}`);
+    const answer = await fetch(`${text.path}/zones/picture?${new URLSearchParams({ drawn_on: on, number: wanted, file })}`);
     const found = await answer.json();
     number = wanted;
     if (!answer.ok) throw new Error(found.message);
@@ -347,30 +376,54 @@ async function load(wanted, on = drawnOn) {
 // Saving
 
 async function save() {
-  for (const item of at("list").children) item.querySelector(".problem").hidden = true;
-  at("problem").hidden = true;
-  const drawn = zones.filter((zone) => !zone.kept);
-  const rows = drawn.map((zone) => at("list").children[zones.indexOf(zone)]);
   const sent = now();
   state("saving");
   at("save").disabled = true;
   try {
-    const body = { digest, drawn_on: drawnOn, zones: drawn.map(({ kind, name, polygon, sensitivity }) => ({ kind, name, polygon, sensitivity })) };
-    ({ digest } = await send(`${text.path}/zones`, body, { quiet: true }));
+    ({ digest } = await send(`${text.path}/zones`, { digest, ...request() }, { quiet: true }));
+    refused(null);
     kept = sent;
   } catch (error) {
-    at("problem").hidden = false;
-    at("problem").querySelector("span").textContent = error.message;
-    at("problem").querySelector("a").hidden = error.status !== 409;
-    for (const problem of (error.result?.problems ?? []).reverse()) {
-      const line = rows[problem.row].querySelector(".problem");
-      [line.textContent, line.hidden] = [problem.message, false];
-      (rows[problem.row].querySelector(`[name=${problem.field}]`) ?? rows[problem.row].querySelector("input")).focus();
-    }
+    refused(error);
   }
   at("save").disabled = false;
   refresh();
 }
+
+/** The zones that were drawn here, as the server takes them. */
+function request() {
+  const drawn = zones.filter((zone) => !zone.kept);
+  return { drawn_on: drawnOn, zones: drawn.map(({ kept: _, ...zone }) => zone) };
+}
+
+/** Show why a request was refused, at the zones that are wrong; null clears it. */
+function refused(error) {
+  for (const item of at("list").children) item.querySelector(".problem").hidden = true;
+  at("problem").hidden = !error;
+  if (!error) return;
+  at("problem").querySelector("span").textContent = error.message;
+  at("problem").querySelector("a").hidden = error.status !== 409;
+  const rows = zones.flatMap((zone, row) => (zone.kept ? [] : [at("list").children[row]]));
+  for (const problem of (error.result?.problems ?? []).reverse()) {
+    const line = rows[problem.row].querySelector(".problem");
+    [line.textContent, line.hidden] = [problem.message, false];
+    (rows[problem.row].querySelector(`[name=${problem.field}]`) ?? rows[problem.row].querySelector("input")).focus();
+  }
+}
+
+const trial =
+  stage &&
+  new ZoneTrial({
+    path: text.path,
+    request,
+    refused,
+    open: (file) => load(number, drawnOn, file),
+    read: (said) => {
+      stage.said = said;
+      stage.draw();
+      readings();
+    },
+  });
 
 const keys = {
   n: () => {
@@ -393,7 +446,7 @@ const keys = {
 function begin() {
   document.addEventListener("keydown", (event) => {
     if (typing(event) || !picture || document.querySelector("dialog[open]")) return;
-    const button = event.target.closest?.("button, a, summary");
+    const button = event.target.closest?.("button, a, summary, input");
     const key = event.key.length > 1 ? event.key : event.key.toLowerCase();
     if (ARROWS[key]) stage.nudge(...ARROWS[key].map((value) => value * (event.shiftKey ? 10 : 1)));
     else if (keys[key] && !(button && (key === "Enter" || key === " "))) keys[key]();

@@ -7,9 +7,10 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated
+from urllib.parse import quote
 
-from fastapi import Form, Request
-from fastapi.responses import Response
+from fastapi import Form, Query, Request
+from fastapi.responses import RedirectResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -25,17 +26,26 @@ from gonogo.server.language import N_, RefusedError
 from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.station.feed import Feed, Snapshot, TooManyStreamsError
 from gonogo.server.station.trend import lay_out
-from gonogo.station.changeover import REQUESTED
+from gonogo.server.stations.stations import Stations
+from gonogo.station.messages import REQUESTED
 
 BEAT_S = 2.0
 """A page without three consecutive beats shows that the connection is lost."""
 _SEND_TIMEOUT_S = 10.0
 
 
-def station_page(request: Request, feed: Use[Feed], me: Me) -> Response:
-    """The page with the current state; its script keeps it up to date."""
-    snapshot = feed.read()
-    return responses.page(request, "station.html", snapshot=snapshot, pieces=_pieces(snapshot, me.language))
+Name = Annotated[str, Query(max_length=64)]
+
+
+def station_page(request: Request, feed: Use[Feed], stations: Use[Stations], me: Me, name: Name = "") -> Response:
+    """The page with the current state; its script keeps it up to date.
+
+    Without a name, a workspace with several stations shows the page of all of them.
+    """
+    if not name and len(stations.all()) > 1:
+        return RedirectResponse("/wall", 303)
+    snapshot = feed.of(name).read()
+    return responses.page(request, "station.html", snapshot=snapshot, pieces=_pieces(snapshot, me.language), name=name)
 
 
 def select_product(
@@ -44,19 +54,20 @@ def select_product(
     ledger_pool: Use[LedgerPool],
     me: Me,
     product: Annotated[str, Form(max_length=64)],
+    name: Annotated[str, Form(max_length=64)] = "",
 ) -> Response:
     """Select what the station makes from now on; the station follows within a second, and records that it does."""
-    station = feed.read().station
+    station = feed.of(name).read().station
     if station is None or not station.alive:
         raise RefusedError(N_("The station is not running, so no product can be selected."))
     if product not in station.products:
         raise RefusedError(N_("The station has no product %(name)s."), name=product)
     ledger_pool.append(Action(action=REQUESTED, who=me.name, station=station.name, details={"product": product}))
     done = responses.gettext_of(me)(N_("Selected. It counts for the parts that are judged from now on."))
-    return responses.back(request, "/station", done)
+    return responses.back(request, f"/station?name={quote(name)}" if name else "/station", done)
 
 
-async def events(request: Request, accounts: Use[Accounts], feed: Use[Feed], me: Me) -> Response:
+async def events(request: Request, accounts: Use[Accounts], feed: Use[Feed], me: Me, name: Name = "") -> Response:
     """Server-sent events: ``station`` on a change, ``beat`` every two seconds, ``goodbye`` at the end."""
     route = request.scope["route"]
     assert isinstance(route, AccessCheckedRoute)
@@ -65,6 +76,7 @@ async def events(request: Request, accounts: Use[Accounts], feed: Use[Feed], me:
         visitor = await run_in_threadpool(identify, accounts, request)
         return visitor.role in route.declared.roles
 
+    feed = await run_in_threadpool(feed.of, name)
     return _LivePage(feed, me.name, _stream(feed, me.language, welcome))
 
 
@@ -112,7 +124,7 @@ async def _stream(feed: Feed, language: str, welcome: Callable[[], Awaitable[boo
 def _pieces(snapshot: Snapshot, language: str) -> dict[str, str]:
     """The dynamic fragments of the page as HTML, rendered once per language."""
     values = {"snapshot": snapshot, "trend": lay_out(snapshot.recent)}
-    names = ("alarms", "product", "verdict", "belt", "counters", "trend", "faults")
+    names = ("alarms", "product", "verdict", "rejects", "belt", "counters", "trend", "faults")
     return {name: responses.fill_template(language, f"station/{name}.html", **values) for name in names}
 
 

@@ -17,7 +17,6 @@ The process outlives the server. A run is alive if its lock is held, so nothing 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -31,11 +30,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from gonogo import bundle
+from gonogo import bundle, locks
 from gonogo.errors import InputError
 from gonogo.files import folder_beside, write_beside
 from gonogo.server.dataset_store import checked_name
@@ -84,6 +83,8 @@ class JobRequest(BaseModel):
     """File name in the workspace's ``weights`` folder, or ``none``."""
     roi: Roi = "none"
     """``learned``: an ROI learned from the boxes; ``none``: the whole picture is judged."""
+    splits: str = ""
+    """Shares of the splits for pictures without one, such as ``35/10/45/10``; empty for the usual ones."""
     zones: bool = False
     """Whether it uses the ``zones.toml`` of the data set, as it is when the run starts."""
     who: str
@@ -106,6 +107,8 @@ class Status(BaseModel):
     ended_at: datetime | None = None
     problem: str = ""
     """Error message of the failed command."""
+    first_at: datetime | None = None
+    """When a person put it in front of the others that wait."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,8 @@ class Progress:
     step: str
     done: int
     total: int | None
+    left_s: float | None = None
+    """Time until this step is done, at the pace so far; ``None`` if it is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +130,8 @@ class TrainingJob:
     request: JobRequest
     status: Status
     cancelling: bool
+    interrupted: bool = False
+    """Whether its process ended without a word, for example because the machine was switched off."""
 
     @property
     def report(self) -> Path:
@@ -141,11 +148,12 @@ class TrainingJob:
         found = _read_json(self.folder / "progress.json")
         if self.status.phase.over or not isinstance(found, dict):
             return None
-        total = found.get("total")
+        total, left_s = found.get("total"), found.get("left_s")
         return Progress(
             step=str(found.get("step", "")),
             done=int(str(found.get("done", 0))),
             total=None if total is None else int(str(total)),
+            left_s=None if left_s is None else float(str(left_s)),
         )
 
     def log_tail(self) -> str:
@@ -176,8 +184,19 @@ class Jobs:
 
     def all(self) -> list[TrainingJob]:
         """Return all runs, newest first."""
-        numbers = sorted((path.name for path in self._space.jobs.iterdir() if _NUMBER.fullmatch(path.name)), key=int)
-        return [self.find(int(number)) for number in reversed(numbers)]
+        return [self.find(number) for number in self.numbers()]
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of all runs, newest first."""
+        found = (path.name for path in self._space.jobs.iterdir() if _NUMBER.fullmatch(path.name))
+        return sorted(map(int, found), reverse=True)
+
+    def stamp(self, number: int) -> int:
+        """Return a number that changes whenever the status of a run is written; 0 if there is none."""
+        try:
+            return (self._space.jobs / f"{number:04d}" / "status.json").stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def find(self, number: int) -> TrainingJob:
         """Return one run.
@@ -193,16 +212,36 @@ class Jobs:
             status = read_job_status(folder)
         except (OSError, ValidationError) as error:
             raise InputError(f"{folder}: not the record of a training run ({error}). Remove the folder.") from error
+        interrupted = False
         if status.phase is not Phase.QUEUED and not status.phase.over and not is_worked_on(folder):
             status = read_job_status(folder)  # it may have ended in the meantime
-            if not status.phase.over:
+            if interrupted := not status.phase.over:
                 status = status.model_copy(
                     update={"phase": Phase.FAILED, "problem": N_("The training process exited unexpectedly.")}
                 )
-        return TrainingJob(folder=folder, request=request, status=status, cancelling=(folder / "cancel").exists())
+        return TrainingJob(
+            folder=folder,
+            request=request,
+            status=status,
+            cancelling=not status.phase.over and (folder / "cancel").exists(),
+            interrupted=interrupted,
+        )
+
+    def queue(self) -> list[TrainingJob]:
+        """Return the runs that have not ended, in the order in which they will be done: the one that runs is first."""
+        return sorted((job for job in self.all() if not job.status.phase.over), key=_turn)
 
     def add(
-        self, *, dataset: str, name: str, effort: Effort, weights: str, roi: Roi, who: str, zones: bool = False
+        self,
+        *,
+        dataset: str,
+        name: str,
+        effort: Effort,
+        weights: str,
+        roi: Roi,
+        who: str,
+        zones: bool = False,
+        splits: str = "",
     ) -> TrainingJob:
         """Queue a training run; it starts when the earlier ones have ended.
 
@@ -228,6 +267,7 @@ class Jobs:
                 weights=weights,
                 roi=roi,
                 zones=zones,
+                splits=splits,
                 who=who,
                 asked_at=datetime.now(UTC),
             )
@@ -250,6 +290,48 @@ class Jobs:
             (job.folder / "cancel").touch()
             if job.status.phase is Phase.QUEUED and not is_worked_on(job.folder):
                 write_status(job.folder, Status(phase=Phase.CANCELLED, ended_at=datetime.now(UTC)))
+
+    def resume(self, number: int) -> TrainingJob:
+        """Queue a run again that failed, was stopped or was interrupted.
+
+        It uses the pictures and labels of its first start. Fine-tuning goes on after the last epoch that was finished;
+        everything else begins again, which takes no longer than the first time.
+
+        Raises:
+            RefusedError: there is no such run, it was done or runs, or another run has taken its name.
+        """
+        with self._lock:
+            job, others = self.find(number), self.all()
+            if job.status.phase not in (Phase.FAILED, Phase.CANCELLED):
+                raise RefusedError(N_("This training run has not been stopped, so it cannot be continued."))
+            same = [each for each in others if each.request.bundle == job.request.bundle and each.folder != job.folder]
+            if any(each.status.phase is Phase.DONE or not each.status.phase.over for each in same):
+                name = job.request.bundle
+                raise RefusedError(N_("The inspector %(name)s already exists. Choose another name."), name=name)
+            (job.folder / "cancel").unlink(missing_ok=True)
+            (job.folder / "progress.json").unlink(missing_ok=True)
+            write_status(job.folder, Status())
+        self.start_queued()
+        return self.find(number)
+
+    def settle(self, number: int) -> None:
+        """Record that an interrupted run will not be continued; it can be, all the same."""
+        with self._lock:
+            job = self.find(number)
+            if job.interrupted:
+                write_status(job.folder, job.status.model_copy(update={"ended_at": datetime.now(UTC)}))
+
+    def put_first(self, number: int) -> None:
+        """Do a run that waits before the others that wait.
+
+        Raises:
+            RefusedError: there is no such run, or it does not wait.
+        """
+        with self._lock:
+            job = self.find(number)
+            if job.status.phase is not Phase.QUEUED or is_worked_on(job.folder):
+                raise RefusedError(N_("This does not wait any more."))
+            write_status(job.folder, job.status.model_copy(update={"first_at": datetime.now(UTC)}))
 
     def weights_files(self) -> list[str]:
         """List the pretrained weights in the workspace."""
@@ -300,14 +382,14 @@ class Jobs:
             with self._lock:
                 self._children = [child for child in self._children if child.poll() is None]
                 try:
-                    open_ones = [job for job in self.all() if not job.status.phase.over]
+                    open_ones = self.queue()
                 except InputError as error:
                     _log.error("training runs wait: %s", error)
                     open_ones = []
                 if not open_ones and not self._children:
                     self._starter = None
                     return
-                first = open_ones[-1] if open_ones else None
+                first = open_ones[0] if open_ones else None
                 if first is not None and first.status.phase is Phase.QUEUED and not self._children:
                     self._begin(first)
             self._closing.wait(_POLL_S)
@@ -322,6 +404,13 @@ class Jobs:
         self._children.append(child)
 
 
+def _turn(job: TrainingJob) -> tuple[bool, float, int]:
+    """Its place in the queue: what runs, what was put first most recently, then the oldest."""
+    first_at = job.status.first_at
+    waits = job.status.phase is Phase.QUEUED and not is_worked_on(job.folder)
+    return waits, 0.0 if first_at is None else -first_at.timestamp(), job.request.number
+
+
 def read_job_status(folder: Path) -> Status:
     """Read the status of a run."""
     return Status.model_validate_json((folder / "status.json").read_bytes())
@@ -329,28 +418,20 @@ def read_job_status(folder: Path) -> Status:
 
 def write_status(folder: Path, status: Status) -> None:
     """Write the status of a run."""
-    write_beside(folder / "status.json", status.model_dump_json().encode())
+    write_beside(folder / "status.json", status.model_dump_json(exclude_none=True).encode())
 
 
 @contextmanager
 def working_on(folder: Path) -> Iterator[bool]:
     """Try to hold a run's lock for the duration of the block; yields whether it was free."""
     with (folder / "lock").open("ab") as file:
-        yield _try_lock(file, fcntl.LOCK_EX)
+        yield locks.try_lock(file)
 
 
 def is_worked_on(folder: Path) -> bool:
     """Whether a process is executing a run."""
     with (folder / "lock").open("ab") as file:
-        return not _try_lock(file, fcntl.LOCK_SH)  # shared, so that concurrent checks do not block each other
-
-
-def _try_lock(file: IO[bytes], kind: int) -> bool:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        return not locks.try_lock(file, shared=True)  # shared, so that concurrent checks do not block each other
 
 
 def _read_json(path: Path) -> JsonValue:
@@ -363,4 +444,5 @@ def _read_json(path: Path) -> JsonValue:
 
 def lower_priority() -> None:
     """Lower this process's priority below the station and the server."""
-    os.nice(10)
+    if sys.platform != "win32":
+        os.nice(10)

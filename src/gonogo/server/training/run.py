@@ -16,10 +16,10 @@ from pathlib import Path
 from gonogo.dataset import Dataset, Fractions, Sample, with_groups, write_metadata
 from gonogo.dataset.checking import missing_for_training
 from gonogo.dataset.history import name_snapshot
-from gonogo.dataset.judged import JUDGED
+from gonogo.dataset.judged import JUDGED, judged_unlabelled
 from gonogo.dataset.splits import complete_splits
 from gonogo.errors import GonogoError, UnfitError
-from gonogo.files import write_beside
+from gonogo.files import folder_beside, write_beside
 from gonogo.server.dataset_store import Datasets
 from gonogo.server.training.jobs import (
     Jobs,
@@ -72,7 +72,8 @@ def _work(space: Workspace, job: TrainingJob, began: Status) -> None:
     made = space.bundles / job.request.bundle
     write_status(job.folder, began.model_copy(update={"phase": Phase.TRAINING}))
     arguments = job.request.train_arguments(space.root / "weights", dataset)
-    _run(job, ["train", str(dataset), "--out", str(made), *arguments])
+    if not made.is_dir():  # otherwise an earlier start of this run made it and was interrupted afterwards
+        _run(job, ["train", str(dataset), "--out", str(made), *arguments])
     write_status(job.folder, began.model_copy(update={"phase": Phase.JUDGING}))
     result = _run(job, ["evaluate", str(made), str(dataset), "--report", str(job.report), "--json"], keep=True)
     write_beside(job.folder / "evaluation.json", result)
@@ -81,12 +82,17 @@ def _work(space: Workspace, job: TrainingJob, began: Status) -> None:
 def _snapshot(datasets: Datasets, job: TrainingJob) -> Path:
     """Write a snapshot of the labels with splits, because people continue labelling during training.
 
+    A run that is continued keeps the snapshot of its first start.
+
     Raises:
         UnfitError: there are too few pictures, or too few distinct ones.
     """
+    if job.snapshot.is_dir():
+        return job.snapshot
     before = datasets.read(job.request.dataset)
     grouped = with_groups(before.dataset)
-    split = _split([sample for sample in grouped if sample.label is not None], before.root)
+    labelled = [sample for sample in grouped if sample.label is not None]
+    split = _split(labelled, before.root, job.request.splits)
     known = {sample.file_name: sample for sample in (*grouped, *split)}
     dealt = {sample.file_name for sample in split}
     with datasets.changing(job.request.dataset, what="train", who=job.request.who) as draft:
@@ -95,8 +101,6 @@ def _snapshot(datasets: Datasets, job: TrainingJob) -> Path:
             for file, sample in draft.samples.items()
             if file in known
         )
-    folder = job.snapshot
-    folder.mkdir()
     used = [
         sample
         for file, sample in draft.samples.items()
@@ -104,22 +108,24 @@ def _snapshot(datasets: Datasets, job: TrainingJob) -> Path:
         or (file in known and sample.present is False)  # the inspector learns to refuse these
     ]
     files = [file for sample in used for file in (sample.file_name, sample.mask_file_name) if file is not None]
-    for top in {file.split("/")[0] for file in files}:
-        (folder / top).symlink_to(before.root / top)
-    (folder / JUDGED).symlink_to(before.root / JUDGED)  # scores seen here count as seen in the data set
-    if job.request.zones and (before.root / ZONES).is_file():
-        (folder / ZONES).write_bytes((before.root / ZONES).read_bytes())
-    write_metadata(folder, used)
-    if draft.revision is not None:
-        name_snapshot(folder, draft.revision, dataset=job.request.dataset)
-    return folder
+    with folder_beside(job.snapshot) as folder:
+        for top in {file.split("/")[0] for file in files}:
+            (folder / top).symlink_to(before.root / top)
+        (folder / JUDGED).symlink_to(before.root / JUDGED)  # scores seen here count as seen in the data set
+        if job.request.zones and (before.root / ZONES).is_file():
+            (folder / ZONES).write_bytes((before.root / ZONES).read_bytes())
+        write_metadata(folder, used)
+        if draft.revision is not None:
+            name_snapshot(folder, draft.revision, dataset=job.request.dataset)
+    return job.snapshot
 
 
-def _split(labelled: Sequence[Sample], root: Path) -> tuple[Sample, ...]:
+def _split(labelled: Sequence[Sample], root: Path, splits: str) -> tuple[Sample, ...]:
     missing: list[str] = []
-    for fractions in _FEW:
+    early = judged_unlabelled(Dataset(root=root, samples=()))
+    for fractions in (Fractions.parse(splits),) if splits else _FEW:
         for seed in range(_SEEDS):
-            samples = complete_splits(labelled, fractions, seed)
+            samples = complete_splits(labelled, fractions, seed, early=early)
             lacking = missing_for_training(Dataset(root=root, samples=samples), good_only=True)
             if not lacking:
                 return samples

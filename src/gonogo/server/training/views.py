@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,22 +13,24 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from gonogo import bundle
+from gonogo.dataset import Fractions
 from gonogo.errors import BundleError
 from gonogo.evaluate import auroc_interval
 from gonogo.schema import Label, OperatingPoint, State
 from gonogo.server import responses
 from gonogo.server.auth.accounts import Accounts
 from gonogo.server.auth.visitor import Me, Visitor
+from gonogo.server.catalogue import Catalogue
 from gonogo.server.context import RowNumber, Use
 from gonogo.server.dataset_store import Datasets
-from gonogo.server.language import N_, RefusedError
+from gonogo.server.language import N_
 from gonogo.server.ledger_pool import LedgerPool
+from gonogo.server.signature_fields import SignatureForm
+from gonogo.server.signatures import Offer, Signatures
 from gonogo.server.training.jobs import Jobs, Phase, Roi, TrainingJob
 from gonogo.server.training.presets import EFFORT_NAMES, Effort
 from gonogo.server.workspace import Workspace
-from gonogo.server.zone_file import SavedZones, require_fit
-from gonogo.signing import machine_policy, verify_bundle
-from gonogo.station.outcomes import signature_details
+from gonogo.server.zone_file import require_fit
 
 PHASE_NAMES = {
     Phase.QUEUED: N_("Queued"),
@@ -43,17 +46,9 @@ _WORK = (Phase.SPLITTING, Phase.TRAINING, Phase.JUDGING)
 Line = Annotated[str, Form(max_length=200)]
 
 
-def training_page(request: Request, jobs: Use[Jobs], workspace: Use[Workspace]) -> Response:
-    """The list of training runs and deployable inspectors."""
-    active = workspace.active_bundle()
-    return responses.page(
-        request,
-        "training.html",
-        jobs=jobs.all(),
-        phases=PHASE_NAMES,
-        bundles=[path.name for path in workspace.bundle_paths()],
-        active=active.name if active else "",
-    )
+def training_page(request: Request, jobs: Use[Jobs]) -> Response:
+    """The list of training runs."""
+    return responses.page(request, "training.html", jobs=jobs.all(), phases=PHASE_NAMES)
 
 
 def start(
@@ -66,12 +61,24 @@ def start(
     weights: Line = "none",
     roi: Annotated[Roi, Form()] = "none",
     zones: Annotated[bool, Form()] = False,
+    splits: Line = "",
 ) -> Response:
     """Queue a training run."""
     root = datasets.root_of(name)
+    if splits:
+        Fractions.parse(splits)
     if zones:
-        require_fit(SavedZones.read(root), learned=roi == "learned")
-    job = jobs.add(dataset=name, name=inspector, effort=effort, weights=weights, roi=roi, zones=zones, who=me.name)
+        require_fit(root, learned=roi == "learned")
+    job = jobs.add(
+        dataset=name,
+        name=inspector,
+        effort=effort,
+        weights=weights,
+        roi=roi,
+        zones=zones,
+        splits=splits,
+        who=me.name,
+    )
     return RedirectResponse(f"/training/{job.request.number}", 303)
 
 
@@ -80,6 +87,7 @@ def job_page(
     accounts: Use[Accounts],
     jobs: Use[Jobs],
     workspace: Use[Workspace],
+    signatures: Use[Signatures],
     me: Me,
     number: RowNumber,
 ) -> Response:
@@ -89,17 +97,24 @@ def job_page(
         request,
         "job.html",
         job=job,
-        piece=_piece(workspace, jobs, job, me, _csrf(accounts, me)),
+        piece=_piece(workspace, jobs, job, me, _csrf(accounts, me), signatures.offer(me)),
         effort=EFFORT_NAMES[job.request.effort],
         command=" ".join(job.request.train_arguments(jobs.weights, workspace.datasets / job.request.dataset)),
     )
 
 
-def state(accounts: Use[Accounts], jobs: Use[Jobs], workspace: Use[Workspace], me: Me, number: RowNumber) -> Response:
+def state(
+    accounts: Use[Accounts],
+    jobs: Use[Jobs],
+    workspace: Use[Workspace],
+    signatures: Use[Signatures],
+    me: Me,
+    number: RowNumber,
+) -> Response:
     """The progress of a run as a page fragment, and the end of its log."""
     job = jobs.find(number)
     return responses.answer(
-        piece=_piece(workspace, jobs, job, me, _csrf(accounts, me)),
+        piece=_piece(workspace, jobs, job, me, _csrf(accounts, me), signatures.offer(me)),
         log=job.log_tail(),
         phase=job.status.phase,
         over=job.status.phase.over,
@@ -123,24 +138,17 @@ def training_report(jobs: Use[Jobs], number: RowNumber) -> Response:
 
 
 def deploy(
-    request: Request, ledger_pool: Use[LedgerPool], workspace: Use[Workspace], me: Me, inspector: Line
+    request: Request,
+    catalogue: Use[Catalogue],
+    signatures: Use[Signatures],
+    me: Me,
+    inspector: Line,
+    signature: SignatureForm,
+    bundle_sha256: Line = "",
 ) -> Response:
     """Deploy an inspector; a station that follows ``active`` switches to it."""
-    path = workspace.bundles / inspector
-    if path not in workspace.bundle_paths():
-        raise RefusedError(N_("There is no inspector %(name)s."), name=inspector)
-    opened = bundle.read_bundle(path)
-    signature = verify_bundle(opened, machine_policy())
-    active = workspace.active_bundle()
-    ledger_pool.act(
-        "deploy",
-        me.name,
-        bundle=inspector,
-        bundle_sha256=opened.sha256,
-        before=active.name if active else None,
-        signature=signature_details(signature) or None,
-    )
-    workspace.activate(inspector)
+    signer = signatures.signer(me, signature, about=f"deploy {inspector}")
+    catalogue.deploy(inspector, signer, seen_sha256=bundle_sha256)
     return responses.back(
         request, responses.came_from(request), responses.gettext_of(me)(N_("The inspector is now in use."))
     )
@@ -150,7 +158,7 @@ def _csrf(accounts: Accounts, me: Visitor) -> str:
     return accounts.sessions.csrf(me.session) if me.session else ""
 
 
-def _piece(workspace: Workspace, jobs: Jobs, job: TrainingJob, me: Visitor, csrf: str) -> str:
+def _piece(workspace: Workspace, jobs: Jobs, job: TrainingJob, me: Visitor, csrf: str, offer: Offer) -> str:
     active = workspace.active_bundle()
     made = workspace.bundles / job.request.bundle
     evaluation = job.evaluation()
@@ -164,6 +172,7 @@ def _piece(workspace: Workspace, jobs: Jobs, job: TrainingJob, me: Visitor, csrf
         steps=[(phase, PHASE_NAMES[phase], _reached(job.status.phase, phase)) for phase in _WORK],
         csrf=csrf,
         progress=job.progress(),
+        left=partial(responses.time_left, me.language),
         figures=[] if found is None else _figures(found),
         auroc=None if found is None else found.auroc,
         auroc_range=None
@@ -173,7 +182,8 @@ def _piece(workspace: Workspace, jobs: Jobs, job: TrainingJob, me: Visitor, csrf
         made=made.is_dir(),
         in_use=active == made,
         active=active,
-        ahead=sum(not other.status.phase.over and other.request.number < job.request.number for other in jobs.all()),
+        offer=offer,
+        ahead=_ahead(jobs, job),
     )
 
 
@@ -229,6 +239,12 @@ def _figures(found: _Found) -> list[Figure]:
             high=found.review_rate_high,
         ),
     ]
+
+
+def _ahead(jobs: Jobs, job: TrainingJob) -> int:
+    """How many runs come before one that waits."""
+    waiting = [other.request.number for other in jobs.queue()]
+    return waiting.index(job.request.number) if job.request.number in waiting else 0
 
 
 def _promise(made: Path) -> OperatingPoint | None:

@@ -16,11 +16,9 @@ from gonogo.schema import Label, OperatingPoint, State
 from gonogo.server.inspectors.bundles import OpenBundle
 from gonogo.server.inspectors.judged import JudgedPicture, JudgedPictures
 from gonogo.server.review import ReviewDecision
+from gonogo.server.signatures import DEPLOYED, LIMITS_SET
 
 SHOWN = 8
-LIMITS_SET = "operating_point"
-"""The action that records new limits."""
-DEPLOYED = "deploy"
 
 
 @dataclass(frozen=True, kw_only=True)

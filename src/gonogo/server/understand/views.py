@@ -19,13 +19,15 @@ from gonogo.operating_point import DEFAULT_RATE, Promise, missing_for_default
 from gonogo.report import svg
 from gonogo.schema import Label
 from gonogo.server import responses
-from gonogo.server.auth.visitor import Me
+from gonogo.server.auth.visitor import Me, Visitor
 from gonogo.server.background_work import Worker
 from gonogo.server.context import Use
 from gonogo.server.inspectors import Inspectors, JudgedPictures, OpenBundle
-from gonogo.server.language import N_, RefusedError, translations
+from gonogo.server.language import N_, RefusedError, told, translations
 from gonogo.server.ledger_pool import LedgerPool
 from gonogo.server.review import Review, ReviewDecision
+from gonogo.server.signature_fields import UNSIGNED, SignatureFields
+from gonogo.server.signatures import Signatures
 from gonogo.server.station.feed import Feed
 from gonogo.server.understand import Understanding
 from gonogo.server.understand.drift_watch import ALARM_AT
@@ -71,17 +73,9 @@ class LimitsRequest(BaseModel):
     max_escape: Share
     max_overkill: Share
     bad_share: Share
-
-
-class CompareRequest(BaseModel):
-    """Request body: the names of two bundles to compare."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    first: Annotated[str, Field(max_length=200)]
-    second: Annotated[str, Field(max_length=200)]
-    dataset: Annotated[str, Field(max_length=64)] = ""
-    """The data set whose test pictures and pictures without a split are used; empty for the reviewed parts."""
+    bundle_sha256: Annotated[str, Field(max_length=64)] = ""
+    """The bundle that the page showed; empty if unknown."""
+    signature: SignatureFields = UNSIGNED
 
 
 def understand_page(
@@ -90,9 +84,9 @@ def understand_page(
     inspectors: Use[Inspectors],
     ledger_pool: Use[LedgerPool],
     review: Use[Review],
+    signatures: Use[Signatures],
     understanding: Use[Understanding],
     me: Me,
-    second: str = "",
 ) -> Response:
     """The page with the results so far; the script requests the rest when it is computed."""
     _refresh(inspectors, understanding)
@@ -113,14 +107,12 @@ def understand_page(
         **_decisions_context(decisions),
         agreement=review.decisions.agreement(),
         drift=_drift_piece(understanding, feed, inspectors, me.language),
-        compared=_compared_piece(understanding, me.language),
-        bundles=[path.name for path in inspectors.workspace.bundle_paths()],
         limits_periods=[] if opened is None else limits_periods(opened, done),
         limit_actions=done,
+        signed=signatures.of_rows(done),
+        offer=signatures.offer(me),
         tasks=inspectors.worker.busy(),
         failure=_failure(inspectors.worker, me.language),
-        held_out=understanding.comparer.held_out(),
-        second=second,
         finite=finite,
     )
 
@@ -148,39 +140,44 @@ def setting(
     return responses.answer(html=_setting_piece(me.language, tradeoff, row, column, line))
 
 
-def apply(inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me, body: LimitsRequest) -> Response:
+def apply(
+    inspectors: Use[Inspectors],
+    understanding: Use[Understanding],
+    signatures: Use[Signatures],
+    me: Me,
+    body: LimitsRequest,
+) -> Response:
     """Certify limits once and write them into the bundle as a new revision."""
+    start_certification(inspectors, understanding, signatures, me, body)
+    return responses.answer(done=True)
+
+
+def start_certification(
+    inspectors: Inspectors, understanding: Understanding, signatures: Signatures, me: Visitor, body: LimitsRequest
+) -> None:
+    """Start a certification of the inspector in use.
+
+    Raises:
+        RefusedError: its labelled pictures are not known, a certification is running, it is not the one that the page
+            showed, or a signature is required and missing.
+    """
     inspectors.refresh()
     opened, judged = inspectors.in_use(), inspectors.pictures()
     if opened is None or judged is None:
         why = N_("No trade-off curve is available yet.")
         raise RefusedError(why if opened is None or inspectors.worker.busy() else inspectors.why_unknown(opened))
+    if body.bundle_sha256 and body.bundle_sha256 != opened.sha256:
+        raise RefusedError(N_("%(name)s has changed since you opened the page. Look at it again."), name=opened.name)
+    signer = signatures.signer(me, body.signature, about=f"limits of {opened.name}")
     understanding.certifier.start(
-        opened, judged, me.name, max_escape=body.max_escape, max_overkill=body.max_overkill, bad_share=body.bad_share
+        opened, judged, signer, max_escape=body.max_escape, max_overkill=body.max_overkill, bad_share=body.bad_share
     )
-    return responses.answer(done=True)
-
-
-def compare_page(
-    inspectors: Use[Inspectors], review: Use[Review], understanding: Use[Understanding], body: CompareRequest
-) -> Response:
-    """Compare two bundles on the same parts."""
-    paths = {path.name: path for path in inspectors.workspace.bundle_paths()}
-    first, second = (inspectors.bundles.open(paths.get(name)) for name in (body.first, body.second))
-    if first is None or second is None or first.path == second.path:
-        raise RefusedError(N_("Choose two different inspectors."))
-    decisions = [each for each in review.decisions.standing().values() if each.frames_sha256]
-    understanding.comparer.start(first, second, dataset=body.dataset, decisions=decisions)
-    return responses.answer(done=True)
 
 
 def progress(feed: Use[Feed], inspectors: Use[Inspectors], understanding: Use[Understanding], me: Me) -> Response:
     """The progress of background work and the page fragments that it updates."""
     _refresh(inspectors, understanding)
-    pieces = {
-        "drift": _drift_piece(understanding, feed, inspectors, me.language),
-        "compared": _compared_piece(understanding, me.language),
-    }
+    pieces = {"drift": _drift_piece(understanding, feed, inspectors, me.language)}
     translate = translations(me.language).gettext
     busy = [
         {"title": translate(task.title), "done": task.done, "total": task.total} for task in inspectors.worker.busy()
@@ -352,14 +349,7 @@ def _drift_piece(understanding: Understanding, feed: Feed, inspectors: Inspector
     )
 
 
-def _compared_piece(understanding: Understanding, language: str) -> Markup:
-    return responses.fill_template(language, "understand/compared.html", compared=understanding.comparer.last())
-
-
 def _failure(worker: Worker, language: str) -> str:
     """Return the error of the latest failed task that a person started on this page."""
-    for key in ("set", "compare"):
-        task = worker.task(key)
-        if task is not None and task.failure:
-            return task.failure.text(language) if isinstance(task.failure, RefusedError) else task.failure
-    return ""
+    task = worker.task("set")
+    return "" if task is None or not task.failure else told(task.failure, language)

@@ -1,0 +1,1 @@
+"""Mutation testing of the parts that decide: see `mutants.__main__`."""

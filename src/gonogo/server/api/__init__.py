@@ -1,0 +1,1 @@
+"""What the server answers to programs: judging pictures over HTTP, readiness, metrics, the OpenAPI document."""

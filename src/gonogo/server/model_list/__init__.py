@@ -1,0 +1,1 @@
+"""The list of inspectors, and the page of one."""
