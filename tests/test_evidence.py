@@ -220,3 +220,24 @@ def test_a_context_that_only_misleads_leaves_the_memory_alone(rng: np.random.Gen
     memory = bad * 4 + rng.normal(size=64)
     blend = fit_blend(np.stack([rng.normal(size=64), memory], axis=1), bad)
     assert blend.weights[1] * memory.std() > 3 * blend.weights[0]
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "difference"),
+    [
+        (0.5, 0.502, 0.002),
+        (-2000.0, -2000.2, 0.0001),
+        ([0.0, 2000.0], [0.01, 2000.2], 0.01),
+        ([2000.0, 0.0], [2000.2, 0.0], 0.0001),
+        ([], [], 0.0),
+    ],
+)
+def test_results_differ_absolutely_and_relatively_beyond_one(
+    expected: float | list[float], found: float | list[float], difference: float
+) -> None:
+    assert runtime.difference(expected, found) == pytest.approx(difference)
+
+
+def test_a_result_that_is_no_number_never_equals_anything() -> None:
+    assert np.isnan(runtime.difference([1.0, 2.0], [1.0, np.nan]))
+    assert np.isnan(runtime.difference([np.nan, 1.0], [1.0, 1.0]))

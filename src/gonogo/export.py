@@ -31,11 +31,11 @@ from gonogo.model import (
 )
 from gonogo.model.network import normalised
 from gonogo.openvino_import import no_telemetry
-from gonogo.runtime import Graph, Picture
+from gonogo.runtime import Graph, Picture, difference
 from gonogo.schema import Box, Frame
 
 PARITY_TOLERANCE = 1e-3
-"""Largest allowed difference in score between torch and the exported graph."""
+"""Largest allowed `difference` between torch and the exported graph."""
 
 
 def to_graph(module: nn.Module, size_wh: tuple[int, int]) -> ov.Model:
@@ -155,7 +155,7 @@ def check_locator_parity(locator: Locator, graph: Graph, frames: Iterable[Frame]
     """Compare torch and the compiled graph on whole pictures.
 
     Returns:
-        The largest absolute difference in a position, as a share of the picture, or in the probability of presence.
+        The largest `difference` in a position, as a share of the picture, or in the probability of presence.
 
     Raises:
         ParityError: it exceeds `PARITY_TOLERANCE`.
@@ -171,7 +171,7 @@ def check_locator_parity(locator: Locator, graph: Graph, frames: Iterable[Frame]
         found["presence"] = 1 / (1 + np.exp(-found["presence"]))
         for name, value in expected._asdict().items():
             # np.maximum propagates NaN, max() would drop it.
-            worst = float(np.maximum(worst, np.abs(value[0].numpy() - found[name][0]).max()))
+            worst = float(np.maximum(worst, difference(value[0].numpy(), found[name][0])))
     if not worst <= PARITY_TOLERANCE:
         raise ParityError(
             f"the exported locator differs from the trained one by {worst:.2e}, more than the "
@@ -184,7 +184,7 @@ def check_parity(network: Network, graph: Graph, pictures: Iterable[Picture]) ->
     """Compare torch and the compiled graph picture by picture.
 
     Returns:
-        The largest absolute difference in score.
+        The largest `difference` in score.
 
     Raises:
         ParityError: it exceeds `PARITY_TOLERANCE`.
@@ -194,7 +194,7 @@ def check_parity(network: Network, graph: Graph, pictures: Iterable[Picture]) ->
     for picture in pictures:
         with torch.no_grad():
             expected = float(network(torch.from_numpy(picture[None]))[0][0])
-        worst = float(np.maximum(worst, abs(expected - float(graph(picture)["score"][0]))))  # propagates NaN
+        worst = float(np.maximum(worst, difference(expected, graph(picture)["score"][0])))  # propagates NaN
     if not worst <= PARITY_TOLERANCE:
         raise ParityError(
             f"the exported graph differs from the trained network by {worst:.2e} in score, more than the "

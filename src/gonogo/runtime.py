@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from gonogo import devices
 from gonogo.array_types import UInt8
@@ -101,6 +102,18 @@ class Graph:
         while following in done:
             yield done.pop(following)
             following += 1
+
+
+def difference(expected: npt.ArrayLike, found: npt.ArrayLike) -> float:
+    """Return the largest difference of two results of a network: absolute, but relative where a value exceeds 1.
+
+    Scores have no upper limit, and float32 holds seven digits.
+
+    Returns:
+        The difference; NaN if any value is NaN.
+    """
+    wanted = np.asarray(expected, np.float64)
+    return float((np.abs(wanted - np.asarray(found)) / np.maximum(1.0, np.abs(wanted))).max(initial=0.0))
 
 
 def compile_graph(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import JsonValue
 
 from gonogo import runtime
@@ -31,7 +32,7 @@ from gonogo.evidence import (
 from gonogo.evidence.cells import SHARPNESS
 from gonogo.manifest import Classifier, Evidence, ZoneBias
 from gonogo.progress import console
-from gonogo.runtime import Graph, Picture
+from gonogo.runtime import Graph, Picture, difference
 from gonogo.schema import Label
 from gonogo.source import TrainingSource, labels, masked
 from gonogo.workflow.options import TrainingOptions
@@ -45,7 +46,7 @@ MOST_TRIED_PICTURES = 240
 PARITY_PICTURES = 4
 """Number of pictures for the parity check; the reference implementation takes about a second per picture."""
 PARITY_TOLERANCE = 1e-3
-"""Largest allowed difference between graph and reference."""
+"""Largest allowed `runtime.difference` between graph and reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,7 @@ def check_evidence(
     """Compare the compiled graph with the reference implementation, on pictures of both classes.
 
     Returns:
-        The largest absolute difference in score.
+        The largest `runtime.difference` in score or heat map.
 
     Raises:
         ParityError: the difference exceeds `PARITY_TOLERANCE`.
@@ -139,12 +140,13 @@ def check_pictures(
     for picture, cells in zip(pictures, numbers or itertools.repeat(None), strict=False):
         found = graph(picture, None if cells is None else np.ascontiguousarray(cells))
         expected = judge_reference(weighted, backbone.reference(picture), cells)
-        for difference in (expected.score - found["score"][0], np.abs(expected.heatmap - found["heatmap"][0]).max()):
-            worst = float(np.maximum(worst, abs(difference)))  # propagates NaN
+        outputs: dict[str, npt.ArrayLike] = {"score": expected.score, "heatmap": expected.heatmap}
         if expected.zone_scores:
-            worst = float(np.maximum(worst, np.abs(np.array(expected.zone_scores) - found["zones"][0]).max()))
+            outputs["zones"] = np.array(expected.zone_scores)
         if expected.defect_kinds is not None:
-            worst = float(np.maximum(worst, np.abs(expected.defect_kinds - found["kinds"][0]).max()))
+            outputs["kinds"] = expected.defect_kinds
+        for name, value in outputs.items():
+            worst = float(np.maximum(worst, difference(value, found[name][0])))  # max() would drop NaN
     if not worst <= PARITY_TOLERANCE:
         raise ParityError(
             f"The graph differs from its reference implementation by {worst:.2e}; at most {PARITY_TOLERANCE:.0e} is "

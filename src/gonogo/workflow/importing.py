@@ -38,7 +38,7 @@ from gonogo.imported import (
 from gonogo.inspector import Inspector
 from gonogo.manifest import Classifier, ModelOrigin
 from gonogo.progress import console, track
-from gonogo.runtime import Graph
+from gonogo.runtime import Graph, difference
 from gonogo.schema import Label
 from gonogo.signing import NOT_REQUIRED
 from gonogo.source import TrainingSource, labels
@@ -243,7 +243,7 @@ def _largest_difference(opened: OpenedModel, net: ImportedNet, graph: Graph, sou
         expected, is_probability = own_score(output, net.head.activation, net.declared.head, net.bad)
         score = float(graph(picture)["score"][0])
         found = _probability(score) if is_probability else score
-        worst = float(np.maximum(worst, abs(found - expected) / max(1.0, abs(expected))))  # propagates NaN
+        worst = float(np.maximum(worst, difference(expected, found)))  # propagates NaN
     if not worst <= TOLERANCE:
         raise ParityError(
             f"{opened.path}: the graph differs from {opened.runner} by {worst:.2e}, more than the {TOLERANCE:.0e} "
