@@ -37,7 +37,8 @@ _FIELDS = ("module", "function", "mutation")
 def prepare(name: str, part: Part, out: Path) -> Path:
     """Make the working folder of a part: links to the sources, and a configuration of mutmut."""
     folder = out / name
-    folder.mkdir(parents=True, exist_ok=True)
+    # Python forgets a folder of its path that is not there when it starts.
+    (folder / "mutants/src").mkdir(parents=True, exist_ok=True)
     for entry in COPIED:
         link = folder / entry
         if not link.is_symlink():
