@@ -330,6 +330,46 @@ def test_the_same_seed_gives_the_same_splits_and_another_seed_others() -> None:
     assert runs[0] != runs[2]
 
 
+def plainly_filled(counts: np.ndarray, shares: np.ndarray, seed: int) -> list[int]:
+    """The greedy assignment, written down plainly: each group goes where it brings the counts closest to targets."""
+    totals = counts.sum(axis=0)
+    order = np.random.default_rng(seed).permutation(len(counts))
+    rarest = np.where(counts > 0, totals, np.inf).min(axis=1)
+    order = order[np.lexsort((-counts[order].sum(axis=1), rarest[order]))]
+    targets, filled, choice = np.outer(shares, totals), np.zeros((4, len(totals))), [0] * len(counts)
+    for group in order:
+        distances = [
+            np.inf
+            if share == 0
+            else (((filled + counts[group] * (row == np.arange(4))[:, None] - targets) ** 2) / totals).sum()
+            for row, share in enumerate(shares)
+        ]
+        choice[group] = int(np.argmin(np.round(distances, 9)))
+        filled[choice[group]] += counts[group]
+    return choice
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("fractions", [Fractions(), Fractions.parse("80/10/10")])
+def test_each_group_goes_where_it_brings_the_counts_closest_to_their_targets(
+    rng: np.random.Generator, fractions: Fractions, mixed: bool
+) -> None:
+    kinds = [("good", None), ("bad", "dent"), ("bad", "rust"), ("bad", None)]
+    groups = np.sort(rng.integers(0, 60, 150))
+    groups = np.unique(groups, return_inverse=True)[1]
+    of_group = rng.integers(0, 4, groups.max() + 1)
+    chosen = [int(rng.integers(0, 4)) if mixed and number % 3 == 0 else int(of_group[number]) for number in groups]
+    samples = [make(1, label=kinds[kind][0], defect=kinds[kind][1])[0] for kind in chosen]
+    samples = [each.model_copy(update={"file_name": f"images/{row}.png"}) for row, each in enumerate(samples)]
+    names = sorted({(sample.label, sample.defect) for sample in samples}, key=str)
+    counts = np.zeros((groups.max() + 1, len(names)))
+    for sample, group in zip(samples, groups, strict=True):
+        counts[group, names.index((sample.label, sample.defect))] += 1
+    expected = plainly_filled(counts, np.array(fractions), seed=3)
+    done = assign_splits(samples, groups.tolist(), fractions, seed=3)
+    assert [list(Split).index(sample.split) for sample in done] == [expected[group] for group in groups]  # type: ignore[arg-type]
+
+
 def test_three_numbers_are_train_val_test_without_calibration() -> None:
     assert Fractions.parse("80/10/10") == Fractions(train=0.8, val=0.1, calibrate=0.0, test=0.1)
     done = assign_splits(make(50, label="good"), range(50), Fractions.parse("80/10/10"), seed=0)

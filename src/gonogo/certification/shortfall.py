@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gonogo.dataset import Dataset, Fractions, Sample, Split, resplit
+from gonogo.dataset import Dataset, Fractions, Sample, Split, choose_splits
 from gonogo.dataset.judged import judged_before
 from gonogo.errors import DatasetError, UnfitError
 from gonogo.operating_point import DEFAULT_RATE, Promise, allowed_errors, as_percent, parts_needed
@@ -97,7 +97,7 @@ def splits_for(
         limits: The error rate to certify for each label.
         delta: The risk of each claim.
         seed: Random seed of the splits.
-        within_lots: As in `gonogo.dataset.resplit`.
+        within_lots: As in `gonogo.dataset.choose_splits`.
 
     Returns:
         ``None`` if no splits leave enough parts for training.
@@ -112,10 +112,10 @@ def splits_for(
     for percent_there in range(first, 100 - 2 * KEPT - LEAST_TRAIN + 1, 5):
         fractions = _fractions(percent_there)
         try:
-            assigned = resplit(labelled, fractions, seed, within_lots=within_lots)
+            splits = choose_splits(labelled, fractions, seed, within_lots=within_lots)
         except DatasetError:
             continue  # one lot is too large for these splits
-        there = [sample for sample in assigned if sample.split is Split.CALIBRATE]
+        there = [each for each, split in zip(labelled, splits, strict=True) if split is Split.CALIBRATE]
         if all(len(parts_of(there, label)) >= count for label, count in wanted.items()):
             return fractions
     return None

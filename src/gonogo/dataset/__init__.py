@@ -10,7 +10,7 @@ from gonogo.dataset.layouts import label_named
 from gonogo.dataset.reading import with_groups
 from gonogo.dataset.records import Dataset, Sample, Split, fingerprint, locked, write_metadata
 from gonogo.dataset.restoring import Pruned, Restored, prune, remove_pictures, restore_revision
-from gonogo.dataset.splits import Fractions, assign_splits, groups_of, resplit
+from gonogo.dataset.splits import Fractions, assign_splits, choose_splits, groups_of, resplit
 
 __all__ = [
     "Change",
@@ -31,6 +31,7 @@ __all__ = [
     "assign_splits",
     "catch_up",
     "check_dataset",
+    "choose_splits",
     "compare",
     "counts",
     "describe_counts",
