@@ -11,7 +11,7 @@ endif
 # Every test that starts a process would compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup setup-demo setup-photos demo demo-photos test test-slow test-pages test-attack lint pins clean
+.PHONY: setup setup-demo setup-photos demo demo-photos test test-slow test-docs test-storms test-pages test-attack lint pins clean
 
 setup: $(VENV)/.ready
 setup-demo: $(VENV)/.ready-demo
@@ -49,7 +49,15 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n auto --maxprocesses 4 --dist loadfile
+
+# The documentation's own examples: every command is checked, and what a page says it runs is run.
+test-docs: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m docs -n auto --maxprocesses 4 --dist loadfile
+
+# Every command, route and format against hostile values; QUICK=1 takes a tenth of them.
+test-storms: setup
+	QUICK=$(QUICK) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m storm -n auto --maxprocesses 4 --dist loadfile
 
 # Needs Debian's chromium.
 test-pages: setup
