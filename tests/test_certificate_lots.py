@@ -123,7 +123,7 @@ def test_a_check_counts_parts_without_lot_as_one_and_warns_of_few_lots() -> None
         ([1.0, 2.0, 4.0, 3.0, 7.0, 9.0, 5.0], [0, 0, 0, 2, 2, 5, 5]),
         ([1.0, 2.0, 4.0, 3.0, 7.0, 9.0, 5.0], [0, 0, 0, 2, 3, 5, 5]),  # two lots of one part
         ([1.0, 1.0, 1.0, 1.0, 2.0, 3.0, 2.0], [0, 0, 0, 2, 2, 5, 5]),  # equal scores: the normal ones have a mean
-        ([5.0, 1.0, 1.0, 4.0], [1, 0, 2, 1]),  # a variance below 1
+        ([3.0, 2.0, 3.0, 1.0, 3.0], [0, 1, 2, 3, 1]),  # a total variance below 1
     ],
 )
 def test_the_correlation_is_that_of_an_analysis_of_variance_of_normal_scores(
