@@ -82,7 +82,7 @@ def test_the_bounds_end_in_the_exact_ones() -> None:
     assert effective_parts([10] * 50, 1.0) <= 50
     assert clustered_bound(1, 100, 100.0, 0.05) == pytest.approx(best_rate(100, 0.05, 1), abs=1e-6)
     assert worst_case_bound(0, 10, 0.05) == pytest.approx(1 - 0.05 ** (1 / 10), abs=1e-6)
-    assert worst_case_bound(3, 3, 0.05) == 1.0
+    assert worst_case_bound(3, 3, 0.05) == worst_case_bound(4, 3, 0.05) == 1.0
 
 
 def test_a_check_counts_parts_without_lot_as_one_and_warns_of_few_lots() -> None:
@@ -105,6 +105,10 @@ def test_a_check_counts_parts_without_lot_as_one_and_warns_of_few_lots() -> None
     many = check_lots(claim, rng.normal(size=100), [f"L{n // 5}" for n in range(100)], delta=0.05)
     assert many is not None
     assert many.warning() == ""
+    assert "parts from 20 lots. Their scores" in many.sentence(), "nothing of parts without a lot where there are none"
+    named_none = check_lots(claim, rng.normal(size=100), [*["None"] * 50, *[None] * 50], delta=0.05)
+    assert named_none is not None
+    assert (named_none.lots, named_none.without_lot) == (2, 50)
     assert check_lots(claim, rng.normal(size=100), [None] * 100, delta=0.05) is None
     refused = make_claim("escape", 10, 0.05, confidence=0.95)
     assert check_lots(refused, rng.normal(size=10), ["a"] * 10, delta=0.05) is None
@@ -113,18 +117,35 @@ def test_a_check_counts_parts_without_lot_as_one_and_warns_of_few_lots() -> None
     assert allowed_errors(100, 0.05, 0.05) == claim.allowed
 
 
-def test_the_correlation_is_that_of_an_analysis_of_variance_of_normal_scores() -> None:
-    scores, lots = np.array([1.0, 2.0, 4.0, 3.0, 7.0, 9.0, 5.0]), np.array([0, 0, 0, 2, 2, 5, 5])
-    normal = stats.norm.ppf((stats.rankdata(scores) - 0.5) / 7)
-    groups = [normal[:3], normal[3:5], normal[5:]]
-    between = sum(len(group) * (group.mean() - normal.mean()) ** 2 for group in groups) / 2
-    within = sum(((group - group.mean()) ** 2).sum() for group in groups) / 4
-    size = (7 - (9 + 4 + 4) / 7) / 2
+@pytest.mark.parametrize(
+    ("scores", "lots"),
+    [
+        ([1.0, 2.0, 4.0, 3.0, 7.0, 9.0, 5.0], [0, 0, 0, 2, 2, 5, 5]),
+        ([1.0, 2.0, 4.0, 3.0, 7.0, 9.0, 5.0], [0, 0, 0, 2, 3, 5, 5]),  # two lots of one part
+        ([1.0, 1.0, 1.0, 1.0, 2.0, 3.0, 2.0], [0, 0, 0, 2, 2, 5, 5]),  # equal scores: the normal ones have a mean
+        ([3.0, 2.0, 3.0, 1.0, 3.0], [0, 1, 2, 3, 1]),  # a total variance below 1
+    ],
+)
+def test_the_correlation_is_that_of_an_analysis_of_variance_of_normal_scores(
+    scores: list[float], lots: list[int]
+) -> None:
+    parts = len(scores)
+    normal = stats.norm.ppf((stats.rankdata(scores) - 0.5) / parts)
+    groups = [normal[np.array(lots) == lot] for lot in sorted(set(lots))]
+    between = sum(len(group) * (group.mean() - normal.mean()) ** 2 for group in groups) / (len(groups) - 1)
+    within = sum(((group - group.mean()) ** 2).sum() for group in groups) / (parts - len(groups))
+    size = (parts - sum(len(group) ** 2 for group in groups) / parts) / (len(groups) - 1)
+    expected = (between - within) / (between + (size - 1) * within)
 
-    assert lot_correlation(scores, lots) == pytest.approx((between - within) / (between + (size - 1) * within))
-    assert 0.0 < lot_correlation(scores, lots) < 1.0
+    assert 0.05 < expected < 1.0
+    assert lot_correlation(np.array(scores), lots) == pytest.approx(expected)
+
+
+def test_a_correlation_is_never_negative_and_infinite_scores_count_by_their_rank() -> None:
     assert lot_correlation(np.array([1.0, 4.0, 2.0, 3.0]), np.array([0, 0, 1, 1])) == 0.0, "never below"
-    assert lot_correlation(np.array([1.0, 2.0, 9.0, 8.0]), np.zeros(4, int)) == 0.0, "one lot"
+    with np.errstate(all="raise"):  # nothing is divided by a number of lots that leaves no freedom
+        assert lot_correlation(np.array([1.0, 2.0, 9.0, 8.0]), np.zeros(4, int)) == 0.0, "one lot"
+        assert lot_correlation(np.array([1.0, 2.0, 9.0, 8.0]), np.arange(4)) == 0.0, "a lot for each part"
     assert lot_correlation(np.array([5.0, -np.inf, 9.0, np.inf]), np.array([0, 0, 1, 1])) == pytest.approx(
         lot_correlation(np.array([2.0, 1.0, 3.0, 4.0]), np.array([0, 0, 1, 1]))
     )
@@ -143,6 +164,7 @@ def test_correlated_parts_are_worth_as_many_as_the_design_effect_and_the_number_
 def test_a_bound_for_fewer_parts_is_that_of_clopper_and_pearson() -> None:
     assert clustered_bound(2, 100, 40.0, 0.05) == pytest.approx(stats.beta.ppf(0.95, 1.8, 39.2), rel=1e-6)
     assert clustered_bound(5, 5, 3.0, 0.05) == 1.0
+    assert clustered_bound(1, 2, 2.0, 0.05) == pytest.approx(stats.beta.ppf(0.95, 2, 1), rel=1e-6)
     assert worst_case_bound(2, 10, 0.05) == pytest.approx(best_rate(10, 0.05, 2))
 
 

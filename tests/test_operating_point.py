@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 from gonogo.errors import InputError, UnfitError
 from gonogo.operating_point import (
@@ -42,7 +42,7 @@ from gonogo.operating_point import (
     worst_per_part,
 )
 from gonogo.operating_point.binomial import certifies
-from gonogo.operating_point.rule import threshold
+from gonogo.operating_point.rule import risk, threshold
 from gonogo.schema import OperatingPoint, State
 from guarantee.simulate import SCENARIOS, Population, Scenario, simulate
 
@@ -64,7 +64,7 @@ def exact_cdf(k: int, n: int, rate: Fraction) -> Fraction:
 
 @pytest.mark.parametrize(
     ("max_rate", "delta", "parts"),
-    [(0.05, 0.05, 59), (0.01, 0.05, 299), (0.01, 0.025, 368), (0.5, 0.5, 1), (0.9, 0.002, 3)],
+    [(0.05, 0.05, 59), (0.01, 0.05, 299), (0.01, 0.025, 368), (0.5, 0.5, 1), (0.9, 0.002, 3), (1e-7, 0.05, 29_957_322)],
 )
 def test_the_fewest_parts_are_those_of_the_textbook(max_rate: float, delta: float, parts: int) -> None:
     assert parts_needed(max_rate, delta) == parts
@@ -108,6 +108,12 @@ def test_errors_that_meet_the_risk_exactly_are_allowed() -> None:
     assert allowed_errors(3, 0.5, 0.5) == 1
 
 
+def test_errors_whose_tail_is_the_risk_itself_are_allowed_however_the_root_is_rounded() -> None:
+    for parts in range(20, 60):
+        for errors in range(2, 9):
+            assert allowed_errors(parts, 0.05, float(special.bdtr(errors, parts, 0.05))) == errors
+
+
 def test_no_parts_certify_nothing() -> None:
     assert best_rate(0, 0.05) == 1.0
     assert clopper_pearson(0, 0) == (0.0, 1.0)
@@ -142,6 +148,8 @@ def test_more_errors_than_parts_are_refused() -> None:
         (lambda: allowed_errors(5, 0.05, 1.0), "delta"),
         (lambda: parts_needed(1.0, 0.05), "max_rate"),
         (lambda: parts_needed(0.05, 1.0), "delta"),
+        (lambda: parts_needed(0.05, 0.0), "delta"),
+        (lambda: risk(0.0, joint=True), "confidence"),
         (lambda: certifies(3, 2, 0.05, 0.05), "3 of 2"),
         (lambda: certifies(0, 9, 1.0, 0.05), "max_rate"),
         (lambda: certifies(0, 9, 0.05, 0.0), "delta"),
@@ -197,6 +205,13 @@ def test_the_rule_is_mirrored_between_good_and_bad() -> None:
     mirrored = certified_point(-bad, -good, max_escape=0.1, max_overkill=0.05, confidence=0.9)
 
     assert (mirrored.go_below, mirrored.no_go_above) == (-point.no_go_above, -point.go_below)
+
+
+def test_scores_may_be_whole_numbers_of_any_type() -> None:
+    good, bad = np.arange(100, dtype=np.uint8), np.arange(50, 150, dtype=np.uint8)
+
+    assert certified_point(good, bad, **FIVE_PERCENT) == certified_point(np.arange(100.0), bad * 1.0, **FIVE_PERCENT)
+    assert worst_per_part(["a", "a"], [2, 1])[1].dtype == np.float64
 
 
 def test_the_order_of_the_parts_does_not_matter() -> None:
@@ -463,7 +478,15 @@ def test_a_record_allows_no_more_errors_than_it_has_parts() -> None:
 
 
 def test_a_rate_is_rounded_up_to_three_digits() -> None:
-    rates = {0.0: "0 %", 0.05: "5 %", 0.07211: "7.22 %", 0.0721: "7.21 %", 0.00012345: "0.0124 %", 1.0: "100 %"}
+    rates = {
+        0.0: "0 %",
+        0.05: "5 %",
+        0.07211: "7.22 %",
+        0.0721: "7.21 %",
+        0.00012345: "0.0124 %",
+        1.0: "100 %",
+        0.0995: "9.95 %",
+    }
 
     assert {rate: as_percent(rate) for rate in rates} == rates
     assert as_percent(0.999999) == "100 %"
@@ -605,6 +628,19 @@ def test_the_rates_of_a_point_are_counted_on_the_scores_that_it_is_given() -> No
     )
 
 
+def test_scores_that_equal_a_threshold_are_reviewed_and_no_errors() -> None:
+    counts = {"good_parts": 99, "bad_parts": 99, "bad_share": 0.2, "max_escapes": (0.05,), "max_overkills": (0.05,)}
+    (point,) = tradeoff(
+        np.arange(1.0, 60.0), 41.0 + 2.0 * np.arange(59.0), **{**counts, "good_parts": 59, "bad_parts": 59}
+    )
+    (equal,) = tradeoff([30.0] * 59, [20.0] * 59, **counts)  # 1 of 99 may err, and none of these does
+
+    assert (point.go_below, point.no_go_above) == pytest.approx((41.0, 59.0))
+    assert point.review_rate == pytest.approx(0.2 * 10 / 59 + 0.8 * 19 / 59)
+    assert (equal.go_below, equal.no_go_above, equal.review_rate) == (20.0, 30.0, 1.0)
+    assert (equal.escape_rate, equal.overkill_rate) == pytest.approx((1 / 60, 1 / 60))
+
+
 def test_more_calibration_parts_allow_errors_and_move_the_thresholds_inwards() -> None:
     (point,) = ladders(good_parts=99, bad_parts=99)  # 1 of 99 may err at 5 %: the 2 / 100 quantile of 59 scores
 
@@ -711,6 +747,10 @@ def test_the_bounds_of_a_sequence_are_where_the_mean_likelihood_is_one_over_the_
         assert bound == end or likelihood(bound) == pytest.approx(mixture * delta, rel=1e-6)
     assert (low == 0.0) is (errors == 0)
     assert (high == 1.0) is (errors == parts)
+
+
+def test_the_bounds_of_a_sequence_never_leave_the_range_of_a_rate() -> None:
+    assert confidence_sequence(1, 2, delta=1e-30, around=0.05) == (0.0, 1.0)
 
 
 def test_impossible_counts_have_no_bounds() -> None:

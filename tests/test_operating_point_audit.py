@@ -118,21 +118,21 @@ def test_overwhelming_evidence_stays_finite() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("key", "value", "where"),
     [
-        ("promised_rate", 0.0),
-        ("audits", -1),
-        ("bad", 9),
-        ("capital", [1.0]),
-        ("capital", [-1.0, 0.0, 0.0]),
-        ("peak", 0.5),
-        ("capital", [9.0, 0.0, 0.0]),
+        ("promised_rate", 0.0, "promised_rate"),
+        ("audits", -1, "audits"),
+        ("bad", 9, "record"),
+        ("capital", [1.0], "capital"),
+        ("capital", [-1.0, 0.0, 0.0], r"capital\.0"),
+        ("peak", 0.5, "peak"),
+        ("capital", [9.0, 0.0, 0.0], "record"),
     ],
 )
-def test_a_damaged_state_is_refused(key: str, value: object) -> None:
+def test_a_damaged_state_is_refused_and_said_where(key: str, value: object, where: str) -> None:
     record = {**audited(AuditTest(promised_rate=0.01), [False] * 3).to_json(), key: value}
 
-    with pytest.raises(InputError, match="audit test"):
+    with pytest.raises(InputError, match=f"audit test: {where}: "):
         AuditTest.from_json(record)
 
 

@@ -113,6 +113,7 @@ def test_costs_and_ends_of_a_certificate_that_mean_nothing_are_refused() -> None
     with pytest.raises(InputError, match="valid_parts"):
         Promise(valid_parts=0)
     assert Promise(valid_days=None, valid_parts=1).valid_parts == 1
+    assert Promise(valid_days=0.5).valid_days == 0.5
 
 
 def test_how_many_parts_are_missing_for_the_default_is_said_only_of_a_limit_set_by_counts() -> None:
@@ -292,6 +293,12 @@ def test_a_vacuous_promise_is_no_loss() -> None:
     assert [loss.about for loss in losses(full, empty)] == ["escape", "overkill"]
     assert all(loss.gone for loss in losses(full, empty))
     assert losses(None, empty) == []
+
+
+def test_a_promise_about_good_parts_alone_is_a_loss_too() -> None:
+    silent = point_of(escape=False, overkill=True)
+    rejecting = replace(silent, no_go_above=3.0)
+    assert [(loss.about, loss.gone) for loss in losses(rejecting, silent)] == [("overkill", True)]
 
 
 def test_each_promise_that_becomes_weaker_is_a_loss_of_its_own() -> None:

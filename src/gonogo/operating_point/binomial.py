@@ -33,7 +33,7 @@ def allowed_errors(parts: int, max_rate: float, delta: float) -> int | None:
     # The root is rounded, so correct it with the exact rule.
     while k >= 0 and special.bdtr(k, parts, max_rate) > delta:
         k -= 1
-    while k < parts and special.bdtr(k + 1, parts, max_rate) <= delta:
+    while special.bdtr(k + 1, parts, max_rate) <= delta:
         k += 1
     return k if k >= 0 else None
 

@@ -131,14 +131,13 @@ def lot_correlation(scores: Float64[np.ndarray, " parts"], lots: Sequence[int] |
     parts, groups = len(rows), len(sizes)
     if groups < 2 or groups == parts:
         return 0.0
-    finite = np.nan_to_num(scores, posinf=np.finfo(float).max, neginf=-np.finfo(float).max)
-    normal = special.ndtri((stats.rankdata(finite) - 0.5) / parts)
+    normal = special.ndtri((stats.rankdata(scores) - 0.5) / parts)
     means = np.bincount(rows, normal) / np.maximum(np.bincount(rows), 1)
     between = float(((means[rows] - normal.mean()) ** 2).sum() / (groups - 1))
     within = float(((normal - means[rows]) ** 2).sum() / (parts - groups))
     size = (parts - (sizes**2).sum() / parts) / (groups - 1)
     total = between + (size - 1.0) * within
-    return float(min(max((between - within) / total, 0.0), 1.0)) if total > 0 else 0.0
+    return float(max((between - within) / total, 0.0)) if total > 0 else 0.0
 
 
 def effective_parts(sizes: Sequence[int] | np.ndarray, correlation: float) -> float:
@@ -172,7 +171,7 @@ def clustered_bound(allowed: int, parts: int, worth: float, delta: float) -> flo
 
 def worst_case_bound(allowed: int, lots: int, delta: float) -> float:
     """Exact bound if parts of a lot always fail together: ``allowed`` errors among one part of each lot."""
-    return 1.0 if allowed >= lots else best_rate(lots, delta, allowed)
+    return best_rate(lots, delta, min(allowed, lots))
 
 
 def to_record(check: LotCheck) -> dict[str, float | int | str]:

@@ -110,7 +110,7 @@ def rate_by_counts(parts: int, delta: float) -> float:
     """
     if allowed_errors(parts, DEFAULT_RATE, delta) is not None:
         return DEFAULT_RATE
-    best = math.ceil(best_rate(parts, delta) * _DIGITS - 1e-9) / _DIGITS
+    best = math.ceil(best_rate(parts, delta) * _DIGITS) / _DIGITS
     if best > MOST_RATE or allowed_errors(parts, best, delta) is None:
         return DEFAULT_RATE
     return best
@@ -155,7 +155,7 @@ def _nothing_rejected(point: OperatingPoint) -> str:
     """Describe overkill if no part is rejected, including the certified limit that ``--reject`` would apply."""
     if point.escape.holds:
         return NOTHING_REJECTED
-    certified = describe_claims(point.overkill).replace("are rejected", "would be rejected", 1)
+    certified = describe_claims(point.overkill).replace("are rejected", "would be rejected")
     return f"No part is rejected automatically. With --reject: {certified[0].lower()}{certified[1:]}"
 
 

@@ -157,7 +157,7 @@ def worst_per_part(parts: Sequence[str], scores: ArrayLike) -> tuple[tuple[str, 
     worst: dict[str, float] = {}
     for part, score in zip(parts, values.tolist(), strict=True):
         worst[part] = max(worst.get(part, -math.inf), score)
-    return tuple(worst), np.array(list(worst.values()), dtype=np.float64)
+    return tuple(worst), np.array(list(worst.values()))
 
 
 def scores_digest(good: Scores, bad: Scores) -> str:
