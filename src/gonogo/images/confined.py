@@ -39,6 +39,8 @@ WALL_S = 90.0
 MOST_PROCESSES = 4
 _PROGRAM = "from gonogo.images.confined import serve_decoder; serve_decoder()"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "16777216"}
+"""For glibc: otherwise it keeps the memory of a large picture, on which that of the next one comes."""
 _PIPE_BYTES = 1 << 20
 _SHARED_BYTES = 3 * PictureLimits().max_pixels
 _KEPT_BYTES = 32_000_000
@@ -105,7 +107,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            env={**os.environ, **_ONE_THREAD},
+            env={**os.environ, **_ONE_THREAD, **_RETURN_MEMORY},
             pass_fds=passed,
         )
         assert self.process.stdin is not None
