@@ -12,6 +12,7 @@ import pytest
 from gonogo.evidence.context import pooled_vector
 
 
+@pytest.mark.slow
 def test_the_line_imports_neither_jaxtyping_nor_a_checker() -> None:
     code = "import sys, gonogo.inspector, gonogo.station.worker, gonogo.cli; "
     code += "sys.exit(any(name in sys.modules for name in ('jaxtyping', 'beartype')))"

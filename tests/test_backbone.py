@@ -44,6 +44,7 @@ def test_the_graph_is_its_plain_reference(size_wh: tuple[int, int], rng: np.rand
         np.testing.assert_allclose(found[f"stride_{stride}"][0], expected, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_the_torch_network_for_fine_tuning_is_the_same(rng: np.random.Generator) -> None:
     torch = pytest.importorskip("torch")
     from gonogo.model import FeatureNetwork, architecture, load_backbone

@@ -31,6 +31,7 @@ def photo(discs: Dataset) -> Path:
     return discs.path(discs.split(Split.TEST)[0])
 
 
+@pytest.mark.slow
 def test_contenders_take_turns_and_warm_up_first() -> None:
     order: list[str] = []
     found = take_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeats=5)
@@ -39,6 +40,7 @@ def test_contenders_take_turns_and_warm_up_first() -> None:
     assert found["a"].median_ms <= found["a"].p99_ms
 
 
+@pytest.mark.slow
 def test_the_shares_of_the_stages_add_up_to_the_judgement(inspector: Inspector, photo: Path) -> None:
     rows = stages.measure_stages(inspector, photo.read_bytes(), repeats=5)
     shares = {row.name: row.ratio for row in rows if row.table == "stages"}
@@ -48,6 +50,7 @@ def test_the_shares_of_the_stages_add_up_to_the_judgement(inspector: Inspector, 
     assert any(row.table == "drawing" for row in rows)
 
 
+@pytest.mark.slow
 def test_sizes_regions_and_streams_are_held_against_the_smallest(inspector: Inspector, photo: Path) -> None:
     frame = images.load_picture(photo)
     assert [row.name for row in stages.measure_regions(inspector, frame, repeats=2)] == ["1", "2", "4", "8"]
@@ -57,17 +60,20 @@ def test_sizes_regions_and_streams_are_held_against_the_smallest(inspector: Insp
     assert {row.table for row in stages.measure_batches(inspector, frame, repeats=2)} == {"batch"}
 
 
+@pytest.mark.slow
 def test_a_start_is_the_real_command_and_its_memory(trained: Path, photo: Path, tmp_path: Path) -> None:
     found = measure_start(trained, photo, tmp_path)
     assert 0 < found.bare_s < found.first_verdict_s < 60  # it does all that the bare script does
     assert found.rss_mb > found.bare_rss_mb > 30
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_is_no_start(tmp_path: Path, photo: Path) -> None:
     with pytest.raises(GonogoError, match="expected a verdict"):
         measure_start(tmp_path, photo, tmp_path)
 
 
+@pytest.mark.slow
 def test_every_way_of_judging_many_pictures_is_measured(trained: Path, photo: Path) -> None:
     rows = measure_throughput(trained, images.load_picture(photo), seconds=1, rounds=1)
     assert PROCESSES in [row.name for row in rows]
@@ -87,6 +93,7 @@ def test_a_benchmark_without_its_reference_says_why(
         make(tmp_path, QUICK.making, workers=1)
 
 
+@pytest.mark.slow
 def test_grad_cam_gives_the_same_map_however_far_the_gradient_runs() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     (score, heat), (same_score, same_heat) = GradCam(whole=True)(picture), GradCam(whole=False)(picture)

@@ -83,6 +83,7 @@ def one_each(tmp_path: Path, dataset: Dataset) -> list[Inspector]:
 # --- import
 
 
+@pytest.mark.slow
 def test_an_import_reads_part_and_camera_from_the_path_and_keeps_parts_in_one_split(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     for number in range(40):
@@ -132,6 +133,7 @@ def test_a_part_that_looks_good_from_one_side_is_no_conflict_of_labels(dataset: 
 # --- certify
 
 
+@pytest.mark.slow
 def test_two_pictures_of_one_part_are_one_trial(tmp_path: Path, dataset: Dataset) -> None:
     inspector = one_for_all(tmp_path, dataset)
     made = recertify(inspector, dataset, PROMISE)
@@ -172,6 +174,7 @@ def test_the_bound_counts_parts_so_more_views_of_the_same_parts_certify_nothing_
     assert possible.escape.holds
 
 
+@pytest.mark.slow
 def test_a_bundle_names_its_cameras_and_a_recertified_one_too(tmp_path: Path, dataset: Dataset) -> None:
     inspector = one_for_all(tmp_path, dataset)
     made = recertify(inspector, dataset, PROMISE)
@@ -199,6 +202,7 @@ def test_a_part_with_a_missing_or_second_view_cannot_certify(tmp_path: Path, dat
         require_views(replace(dataset, samples=(*samples, nameless)), (Split.CALIBRATE,))
 
 
+@pytest.mark.slow
 def test_parts_with_several_pictures_and_no_camera_are_certified_with_a_caveat(tmp_path: Path) -> None:
     named = two_views(tmp_path / "parts")
     samples = tuple(sample.model_copy(update={"camera": None}) for sample in named.samples)
@@ -210,6 +214,7 @@ def test_parts_with_several_pictures_and_no_camera_are_certified_with_a_caveat(t
 # --- one bundle per camera
 
 
+@pytest.mark.slow
 def test_bundles_certified_together_judge_parts_as_their_certificate_counted_them(
     tmp_path: Path, dataset: Dataset
 ) -> None:
@@ -235,6 +240,7 @@ def test_bundles_certified_together_judge_parts_as_their_certificate_counted_the
     assert overkills <= made.point.overkill.allowed
 
 
+@pytest.mark.slow
 def test_rounding_of_a_threshold_moves_no_calibration_picture_to_the_other_side(
     tmp_path: Path, dataset: Dataset
 ) -> None:
@@ -265,6 +271,7 @@ def test_only_one_bundle_for_each_camera_can_be_certified_together(tmp_path: Pat
         certify_together([one_for_all(tmp_path, dataset)], dataset, PROMISE)
 
 
+@pytest.mark.slow
 def test_the_command_certifies_together(tmp_path: Path, dataset: Dataset) -> None:
     paths = [str(each.path) for each in one_each(tmp_path, dataset)]
     asked = ["bundle", "together", *paths, "--dataset", str(dataset.root), "--max-escape", "0.1"]
@@ -338,6 +345,7 @@ def test_every_part_is_a_fault_while_the_bundles_do_not_belong_together(tmp_path
     assert line.judge("C").state is State.GO
 
 
+@pytest.mark.slow
 def test_the_station_judges_two_cameras_with_the_thresholds_that_were_certified(
     tmp_path: Path, dataset: Dataset
 ) -> None:

@@ -49,6 +49,7 @@ def _trouble(camera: object, trigger_id: str = "A1", timeout_s: float = 0.05) ->
 # --- what a picture must be
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size_wh", [(640, 480), (1280, 960)])
 def test_rendered_boards_pass_the_default_limits_and_their_spoiled_pictures_do_not(size_wh: tuple[int, int]) -> None:
     expected = {Mishap.DARK: Trouble.DARK, Mishap.SATURATED: Trouble.SATURATED, Mishap.BLURRED: Trouble.BLURRED}

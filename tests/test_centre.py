@@ -182,6 +182,7 @@ DETAILS = st.dictionaries(TEXTS, st.recursive(VALUES, lambda inner: st.lists(inn
 ODD_FLOATS = (0.1 + 0.2, -0.0, 5e-324, 1.7976931348623157e308, 1e16, 1e-7, math.pi)
 
 
+@pytest.mark.slow
 @given(details=DETAILS)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_both_databases_store_and_hash_the_same_bytes(details: dict[str, Any], centre: Centre, path: Path) -> None:
@@ -320,6 +321,7 @@ def test_the_line_goes_on_without_a_network_and_the_forwarder_catches_up(
     assert received(postgres, database) == rows(path)
 
 
+@pytest.mark.slow
 def test_a_database_that_crashes_in_the_middle_of_a_batch_loses_and_doubles_nothing(path: Path, tmp_path: Path) -> None:
     why_not = servers.missing()
     if why_not:
@@ -351,6 +353,7 @@ def fill_disk(ballast: Path) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_the_centre_delays_and_loses_nothing(path: Path, tmp_path: Path) -> None:
     why_not = servers.missing()
     small = Path("/var/tmp") / f"gonogo-small-{tmp_path.name}"
@@ -603,6 +606,7 @@ def test_an_interrupted_migration_goes_on_where_it_ended(
     assert move(path, centre, "line").sent == 0
 
 
+@pytest.mark.slow
 def test_commands_migrate_list_show_verify_anchor_and_export_a_chain(url: str, path: Path, tmp_path: Path) -> None:
     with Ledger.open(fill(path, 3)) as ledger:
         ledger.append_action(Action(action=REVIEW, who="anna", about=2, label=Label.BAD, defect="crack"))
@@ -936,6 +940,7 @@ def s3() -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.slow
 def test_frames_in_s3_have_the_same_addresses_and_are_checked_when_they_are_read(
     s3: str, centre: Centre, path: Path
 ) -> None:
@@ -965,6 +970,7 @@ def test_frames_in_s3_have_the_same_addresses_and_are_checked_when_they_are_read
             there.frames.read("../../secret")
 
 
+@pytest.mark.slow
 def test_preparing_a_store_creates_its_bucket_once(s3: str, tmp_path: Path) -> None:
     fresh = s3.replace("plant", "another-plant")
     with pytest.raises(LedgerError, match="cannot be stored"):
@@ -975,6 +981,7 @@ def test_preparing_a_store_creates_its_bucket_once(s3: str, tmp_path: Path) -> N
     prepare_frames(f"file://{tmp_path}/frames")
 
 
+@pytest.mark.slow
 def test_rows_wait_for_their_frames_when_the_store_is_away(s3: str, centre: Centre, path: Path) -> None:
     with Ledger.open(path) as ledger:
         ledger.append_verdict(record("1", frame=ledger.frames.put(b"a picture")))
@@ -991,6 +998,7 @@ def test_rows_wait_for_their_frames_when_the_store_is_away(s3: str, centre: Cent
 # The line stays light
 
 
+@pytest.mark.slow
 def test_a_station_and_the_inspector_start_without_sqlalchemy() -> None:
     code = """
 import sys

@@ -201,6 +201,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
     return root / "tiny.inspector", dataset
 
 
+@pytest.mark.slow
 def test_a_certificate_states_its_lots_and_its_end_and_keeps_its_bound(made: tuple[Path, Dataset]) -> None:
     opened = bundles.read_bundle(made[0])
     evidence = json.loads(opened.data("evidence.json"))
@@ -281,6 +282,7 @@ def label(root: Path, ledger: Path, *, leave: int = 0, bad: int = 0) -> None:
     catch_up(root)
 
 
+@pytest.mark.slow
 def test_a_sample_without_escapes_renews_the_certificate(sample: tuple[Path, Path, Path]) -> None:
     place, ledger, root = sample
     label(root, ledger)
@@ -302,6 +304,7 @@ def test_a_sample_without_escapes_renews_the_certificate(sample: tuple[Path, Pat
     assert json.loads(said)["validity"]["sample"] == "q1"
 
 
+@pytest.mark.slow
 def test_parts_without_a_label_count_against_the_promise(sample: tuple[Path, Path, Path]) -> None:
     place, ledger, root = sample
     label(root, ledger, leave=7)
@@ -319,6 +322,7 @@ def test_parts_without_a_label_count_against_the_promise(sample: tuple[Path, Pat
             evaluate_sample(bundle, opened, Dataset.read(root), "q1")
 
 
+@pytest.mark.slow
 def test_escapes_refuse_the_renewal_and_a_changed_label_is_a_second_attempt(sample: tuple[Path, Path, Path]) -> None:
     place, ledger, root = sample
     label(root, ledger, bad=9)
@@ -334,6 +338,7 @@ def test_escapes_refuse_the_renewal_and_a_changed_label_is_a_second_attempt(samp
     assert "second attempt" in said
 
 
+@pytest.mark.slow
 def test_a_sample_that_is_not_complete_and_a_part_removed_from_it_are_refused_or_counted(
     sample: tuple[Path, Path, Path],
 ) -> None:

@@ -32,12 +32,14 @@ def test_importing_the_package_loads_neither_torch_nor_openvino() -> None:
     assert not {"torch", "openvino"} & loaded_after("import gonogo.cli")
 
 
+@pytest.mark.slow
 def test_the_line_side_never_loads_torch() -> None:
     modules = loaded_after("import gonogo.cli, gonogo.inspector, gonogo.evaluate, gonogo.report")
     assert "openvino" in modules
     assert not {"torch", "torchvision", "sklearn", "matplotlib", "openvino_telemetry"} & modules
 
 
+@pytest.mark.slow
 def test_who_asks_openvino_for_its_converter_still_gets_it() -> None:
     modules = loaded_after("import gonogo.runtime, openvino\nassert callable(openvino.convert_model)")
     assert "openvino_telemetry" in modules
@@ -45,6 +47,7 @@ def test_who_asks_openvino_for_its_converter_still_gets_it() -> None:
     assert "openvino" in loaded_after(asked_for_nonsense)
 
 
+@pytest.mark.slow
 def test_inspecting_never_loads_torch(trained: Path, discs: Dataset) -> None:
     photo = discs.path(discs.split(Split.TEST)[0])
     code = f"import sys; sys.argv = ['gonogo', 'inspect', {str(trained)!r}, {str(photo)!r}]\n"
@@ -52,6 +55,7 @@ def test_inspecting_never_loads_torch(trained: Path, discs: Dataset) -> None:
     assert "torch" not in loaded_after(code)
 
 
+@pytest.mark.slow
 def test_an_option_of_fine_tuning_without_it_is_refused_and_so_is_a_device_that_is_not_there(
     discs: Dataset, tmp_path: Path
 ) -> None:
@@ -65,6 +69,7 @@ def test_an_option_of_fine_tuning_without_it_is_refused_and_so_is_a_device_that_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_wrong_environment_variable_is_named(trained: Path, discs: Dataset) -> None:
     done = run("inspect", trained, discs.root / discs.samples[0].file_name, GONOGO_THREADS="many")
     assert done.returncode == 2
@@ -72,6 +77,7 @@ def test_a_wrong_environment_variable_is_named(trained: Path, discs: Dataset) ->
     assert "'many'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_command_that_needs_the_training_packages_says_so_without_them(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.argv = ['gonogo', 'bundle', 'distill', 'x', 'y', '--out', 'z']\n"
@@ -83,6 +89,7 @@ def test_a_command_that_needs_the_training_packages_says_so_without_them(tmp_pat
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_inspect_prints_one_object_per_picture(trained: Path, discs: Dataset, tmp_path: Path) -> None:
     chosen = [discs.path(sample) for sample in discs.split(Split.TEST)[:4]]
     done = run("inspect", trained, *chosen, "--json", "--heatmaps", tmp_path / "maps")
@@ -122,6 +129,7 @@ def test_inspect_prints_one_object_per_picture(trained: Path, discs: Dataset, tm
     assert {row["state"] for row in rows} <= {"go", "no_go", "review"}
 
 
+@pytest.mark.slow
 def test_inspect_judges_the_rest_and_names_what_it_could_not_read(
     trained: Path, discs: Dataset, tmp_path: Path
 ) -> None:
@@ -140,6 +148,7 @@ def test_inspect_judges_the_rest_and_names_what_it_could_not_read(
     assert rows["b.png"]["state"] != "fault"
 
 
+@pytest.mark.slow
 def test_two_pictures_of_one_name_keep_both_heat_maps(trained: Path, discs: Dataset, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
@@ -149,6 +158,7 @@ def test_two_pictures_of_one_name_keep_both_heat_maps(trained: Path, discs: Data
     assert len(list((tmp_path / "maps").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_evaluate_prints_what_it_promises(trained: Path, discs: Dataset, tmp_path: Path) -> None:
     done = run("evaluate", trained, discs.root, "--json", "--report", tmp_path / "report.html")
     assert done.returncode == 0, done.stderr
@@ -178,6 +188,7 @@ def train(data: Path, out: Path, **options: object) -> subprocess.CompletedProce
     return run("train", data, "--out", out, "--size", 64, *flags)
 
 
+@pytest.mark.slow
 def test_training_refuses_what_it_cannot_learn_from(tmp_path: Path) -> None:
     source = good_and_bad(tmp_path / "photos", 6, 4)
     imported = run("dataset", "import", source, "--out", tmp_path / "data")
@@ -189,6 +200,7 @@ def test_training_refuses_what_it_cannot_learn_from(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "photos"]
 
 
+@pytest.mark.slow
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = run("dataset", "import", tmp_path / "empty", "--out", tmp_path / "data")
@@ -197,6 +209,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 def test_a_missing_data_set_and_weights_that_do_not_fit_are_refused(discs: Dataset, tmp_path: Path) -> None:
     assert train(tmp_path / "nowhere", tmp_path / "x.inspector").returncode == 2
     (tmp_path / "w.safetensors").write_bytes(b"x")
@@ -206,6 +219,7 @@ def test_a_missing_data_set_and_weights_that_do_not_fit_are_refused(discs: Datas
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
 
 
+@pytest.mark.slow
 def test_a_changed_bundle_is_refused_with_exit_code_two(trained: Path, discs: Dataset, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(trained, tmp_path / "copy.inspector"))
     data = bytearray((copy / "classifier.bin").read_bytes())
@@ -217,6 +231,7 @@ def test_a_changed_bundle_is_refused_with_exit_code_two(trained: Path, discs: Da
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_leaves_nothing_behind(discs: Dataset, trained: Path, tmp_path: Path) -> None:
     limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); "
@@ -243,6 +258,7 @@ except InputError as error:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_certificate_asked_for_is_written(discs: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "x.inspector"
     done = train(discs.root, out, **{"max-escape": 0.01})

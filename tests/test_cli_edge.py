@@ -66,6 +66,7 @@ def usual(command: object, folder: Path) -> dict[str, str]:
     return {each.name: str(folder / "nowhere" / each.name) for each in parameters if kit.kind(each) is Path}
 
 
+@pytest.mark.storm
 @pytest.mark.parametrize(("words", "command"), COMMANDS)
 def test_every_path_of_every_command_refuses_what_is_no_file_and_no_folder(
     words: tuple[str, ...], command: object, place: Path
@@ -79,6 +80,7 @@ def test_every_path_of_every_command_refuses_what_is_no_file_and_no_folder(
     assert {path: path.lstat().st_mode for path in place.iterdir()} == before
 
 
+@pytest.mark.storm
 @pytest.mark.parametrize(("words", "command"), COMMANDS)
 def test_every_number_of_every_command_refuses_what_no_computer_counts_with(
     words: tuple[str, ...], command: object, place: Path
@@ -90,6 +92,7 @@ def test_every_number_of_every_command_refuses_what_no_computer_counts_with(
                 assert parameter.opts[0] in ended.err, ended.err
 
 
+@pytest.mark.storm
 def test_every_seed_refuses_a_negative_number_and_every_worker_count_ends_somewhere(place: Path) -> None:
     for words, command in kit.commands():
         for parameter in command.params:
@@ -98,6 +101,7 @@ def test_every_seed_refuses_a_negative_number_and_every_worker_count_ends_somewh
                 refused([*words, *kit.arguments(command, {parameter.name: [wrong]}, usual(command, place))])
 
 
+@pytest.mark.storm
 @pytest.mark.parametrize(("words", "command"), COMMANDS)
 def test_every_file_that_is_read_may_hold_anything(words: tuple[str, ...], command: object, place: Path) -> None:
     contents = kit.hostile_contents(place)
@@ -113,6 +117,7 @@ def test_every_file_that_is_read_may_hold_anything(words: tuple[str, ...], comma
             assert "Traceback" not in ended.err, f"{words} {parameter.name} {name}: {ended.err}"
 
 
+@pytest.mark.storm
 def test_text_options_refuse_what_is_not_utf_8_and_what_is_endless(place: Path) -> None:
     for words, command in kit.commands():
         for parameter in command.params:
@@ -225,6 +230,7 @@ def without_extras(runs: list[list[str]]) -> list[tuple[int, str]]:
     return [(code, told) for code, told in json.loads(done.stdout)]
 
 
+@pytest.mark.slow
 def test_on_the_base_install_every_command_works_or_names_its_extra_in_one_line(place: Path) -> None:
     computing = {
         ("dataset", "synth"),
@@ -246,6 +252,7 @@ def test_on_the_base_install_every_command_works_or_names_its_extra_in_one_line(
         assert len(told.splitlines()) == 1, (words, told)
 
 
+@pytest.mark.slow
 def test_on_the_base_install_schemas_of_its_commands_are_printed_and_others_name_their_extra() -> None:
     names = commands_with_schema()
     extra = ("fleet", "ledger", "serve-key", "station check", "station status", "workspace")
@@ -265,6 +272,7 @@ def third_party_imports() -> Iterator[tuple[str, str]]:
                 yield name.partition(".")[0], str(path.relative_to(root))
 
 
+@pytest.mark.slow
 def test_every_import_is_of_the_base_install_or_has_its_extra_in_the_table() -> None:
     base = {"cv2", "jinja2", "markupsafe", "numpy", "openvino", "PIL", "pydantic", "rich", "scipy"}
     base |= {"portalocker", "simplejpeg", "tomli_w", "typer", "typing_extensions", "gonogo", *sys.stdlib_module_names}

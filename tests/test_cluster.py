@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -240,6 +241,7 @@ class Marking:
     """Counts how often each job ran; a job whose name begins with ``kill`` ends its worker the first time."""
 
     folder: str
+    takes_s: float = 0.0
 
     def open(self, bundle: Path | None) -> Callable[[str], Row]:
         def do(name: str) -> Row:
@@ -247,6 +249,7 @@ class Marking:
             again = ran.exists()
             with ran.open("a") as file:
                 file.write("x")
+            time.sleep(self.takes_s)
             if name.startswith("kill") and not again:
                 os.kill(os.getpid(), signal.SIGKILL)
             if name.startswith("always"):
@@ -262,6 +265,7 @@ def names(blocks: list[DoneBlock]) -> list[str]:
     return [row["name"] for each in blocks for row in each.rows]
 
 
+@pytest.mark.slow
 def test_jobs_come_back_once_and_in_order_while_workers_are_killed(cluster: Cluster, tmp_path: Path) -> None:
     jobs = [f"{'kill' if number in (3, 17) else 'job'}-{number}" for number in range(32)]
     path = tmp_path / "run.journal"
@@ -284,7 +288,7 @@ def test_a_run_that_is_dropped_in_the_middle_goes_on_where_it_was(cluster: Clust
     jobs = [f"job-{number}" for number in range(40)]
     path, work = tmp_path / "run.journal", Marking(folder=str(tmp_path))
     with Journal(path, RUN, begin=BEGIN) as journal:
-        found_so_far = run_blocks(cluster, work, cut(jobs, 2), journal=journal)
+        found_so_far = run_blocks(cluster, replace(work, takes_s=0.3), cut(jobs, 2), journal=journal)
         first = [next(found_so_far) for _ in range(5)]
         found_so_far.close()
     kept = len(path.read_text().splitlines()) - 1
@@ -514,6 +518,7 @@ def test_a_cluster_accepts_its_own_token_and_no_other(tmp_path: Path) -> None:
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_the_file_for_bare_machines_is_one_that_ray_accepts_and_asks_for_a_token() -> None:
     require_ray()
     jsonschema = pytest.importorskip("jsonschema")

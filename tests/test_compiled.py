@@ -80,6 +80,7 @@ def test_a_warm_cache_does_not_hide_resealed_weights(sealed: Path, machine: Sett
         Inspector.load(sealed, machine=machine)
 
 
+@pytest.mark.slow
 def test_a_replaced_graph_in_the_cache_is_not_run_even_without_golden_frames(
     sealed: Path, parts: Dataset, machine: Settings
 ) -> None:

@@ -53,6 +53,7 @@ def test_a_picture_decoded_by_itself_is_the_same(frame: Frame) -> None:
         images.decode_confined(b"no picture", name="a.jpg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "told"),
     [(b"loop", "more than 1 s of processor time"), (b"memory", "bytes of memory"), (b"crash", "exited unexpectedly")],

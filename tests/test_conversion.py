@@ -94,6 +94,7 @@ def full(parts: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bundle.write_manifest(opened.root, opened.manifest.model_copy(update={"data_fingerprint": stated})).root
 
 
+@pytest.mark.slow
 def test_each_step_states_size_differences_and_auroc(full: Path, parts: Dataset) -> None:
     ended = run_here(["bundle", "graph", str(full), "--data", str(parts.root), "--json"])
     assert ended.code == 0, ended.err

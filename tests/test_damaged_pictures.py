@@ -168,6 +168,7 @@ def test_a_heic_picture_without_its_extra_is_refused_with_what_to_install(monkey
         images.decode(b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf" + bytes(100), name="part.heic")
 
 
+@pytest.mark.slow
 def test_inspect_finds_pictures_of_phones_and_says_fault_of_what_it_cannot_read(
     picture: Frame, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

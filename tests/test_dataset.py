@@ -68,6 +68,7 @@ def files_in(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_a_folder_per_class_becomes_a_data_set_with_the_same_bytes(plant: Path, tmp_path: Path) -> None:
     imported = import_folder(plant, tmp_path / "out").dataset
     read = Dataset.read(tmp_path / "out")
@@ -129,6 +130,7 @@ def test_a_mask_of_another_size_is_refused_by_name(tmp_path: Path, draw: Draw) -
         import_folder(tmp_path / "src", tmp_path / "out", ImportOptions(mask_suffix=".png"))
 
 
+@pytest.mark.slow
 def test_mvtec_folders_give_labels_kinds_and_masks(tmp_path: Path, draw: Draw) -> None:
     source = tmp_path / "bottle"
     save(source / "train/good/000.png", draw())
@@ -145,6 +147,7 @@ def test_mvtec_folders_give_labels_kinds_and_masks(tmp_path: Path, draw: Draw) -
     assert [sample.mask_file_name for sample in samples if sample.defect] == ["masks/broken/000.png"]
 
 
+@pytest.mark.slow
 def test_our_own_data_set_survives_the_round_trip(plant: Path, tmp_path: Path) -> None:
     first = import_folder(plant, tmp_path / "a", ImportOptions(part_regex=r"(\d+)\.jpg", seed=3)).dataset
     second = import_folder(tmp_path / "a", tmp_path / "b").dataset
@@ -172,6 +175,7 @@ def test_metadata_may_not_point_outside_its_folder(tmp_path: Path, draw: Draw) -
         import_folder(tmp_path / "src", tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_datasets_reads_what_was_imported(plant: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
@@ -208,6 +212,7 @@ def test_an_unreadable_picture_is_named_and_leaves_nothing_behind(plant: Path, t
     assert {path.name for path in tmp_path.iterdir()} == {"plant"}
 
 
+@pytest.mark.slow
 def test_the_same_picture_under_two_labels_is_refused_with_both_names(plant: Path, tmp_path: Path) -> None:
     (plant / "bad/dent/again.jpg").write_bytes((plant / "good/003.jpg").read_bytes())
     with pytest.raises(InputError, match=r"(?s)again\.jpg.*003\.jpg") as caught:
@@ -216,6 +221,7 @@ def test_the_same_picture_under_two_labels_is_refused_with_both_names(plant: Pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_exact_copy_with_the_same_label_is_left_out_and_said(plant: Path, tmp_path: Path) -> None:
     save(plant / "good/again.png", images.load_picture(plant / "good/003.jpg"))
     imported = import_folder(plant, tmp_path / "out")
@@ -243,6 +249,7 @@ def test_equal_names_from_several_folders_stay_apart(tmp_path: Path, draw: Draw)
     assert len(list(files_in(tmp_path / "out/images"))) == 3
 
 
+@pytest.mark.slow
 def test_pictures_of_one_class_import_but_cannot_be_trained_on(tmp_path: Path, draw: Draw) -> None:
     for number in range(24):
         save(tmp_path / f"src/good/{number}.jpg", draw())
@@ -251,6 +258,7 @@ def test_pictures_of_one_class_import_but_cannot_be_trained_on(tmp_path: Path, d
         require_trainable(dataset)
 
 
+@pytest.mark.slow
 def test_ten_pictures_are_refused_before_training(tmp_path: Path, draw: Draw) -> None:
     for number in range(5):
         save(tmp_path / f"src/good/{number}.jpg", draw())
@@ -260,6 +268,7 @@ def test_ten_pictures_are_refused_before_training(tmp_path: Path, draw: Draw) ->
         require_trainable(dataset)
 
 
+@pytest.mark.slow
 def test_part_and_lot_come_from_the_path_where_the_user_says_how(tmp_path: Path, draw: Draw) -> None:
     for lot in ("A", "B", "C"):
         for part in range(3):
@@ -274,6 +283,7 @@ def test_a_pattern_that_misses_a_picture_is_refused(plant: Path, tmp_path: Path)
         import_folder(plant, tmp_path / "out", ImportOptions(part_regex=r"serial(\d+)"))
 
 
+@pytest.mark.slow
 def test_a_reshot_copy_shares_the_split_of_its_original(plant: Path, tmp_path: Path) -> None:
     for number in range(16):
         original = images.load_picture(plant / f"good/{number:03}.jpg")
@@ -285,6 +295,7 @@ def test_a_reshot_copy_shares_the_split_of_its_original(plant: Path, tmp_path: P
     assert len({sample.group for sample in dataset.samples}) == 32
 
 
+@pytest.mark.slow
 def test_parts_of_one_product_in_a_fixture_are_not_taken_for_copies(tmp_path: Path, draw: Draw) -> None:
     product = draw().astype(float)
     for number in range(40):
@@ -400,6 +411,7 @@ def test_a_single_lot_cannot_be_split_unless_the_user_says_so() -> None:
     assert {sample.split for sample in resplit(samples, Fractions(), seed=0, within_lots=True)} == set(Split)
 
 
+@pytest.mark.slow
 def test_a_fresh_import_is_fit(plant: Path, tmp_path: Path) -> None:
     found = check_dataset(import_folder(plant, tmp_path / "out").dataset)
     assert found.problems == ()
@@ -413,6 +425,7 @@ def spoil(dataset: Dataset, row: int, **update: object) -> Dataset:
     return Dataset(root=dataset.root, samples=tuple(samples))
 
 
+@pytest.mark.slow
 def test_a_near_duplicate_in_another_split_is_an_error(plant: Path, tmp_path: Path) -> None:
     save(plant / "good/reshot.jpg", images.load_picture(plant / "good/000.jpg")[5:, 5:])
     dataset = import_folder(plant, tmp_path / "out").dataset
@@ -424,6 +437,7 @@ def test_a_near_duplicate_in_another_split_is_an_error(plant: Path, tmp_path: Pa
     assert "reshot.jpg" in problems[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["part", "lot"])
 def test_a_part_or_lot_in_two_splits_is_an_error(plant: Path, tmp_path: Path, key: str) -> None:
     dataset = import_folder(plant, tmp_path / "out").dataset
@@ -434,6 +448,7 @@ def test_a_part_or_lot_in_two_splits_is_an_error(plant: Path, tmp_path: Path, ke
     assert f"{key} X7 in 2 splits" in problems[0]
 
 
+@pytest.mark.slow
 def test_missing_and_mislabelled_pictures_are_errors(plant: Path, tmp_path: Path) -> None:
     dataset = import_folder(plant, tmp_path / "out").dataset
     good = next(sample for sample in dataset.samples if sample.label is Label.GOOD)
@@ -446,6 +461,7 @@ def test_missing_and_mislabelled_pictures_are_errors(plant: Path, tmp_path: Path
     assert f"{good.file_name} and {bad.file_name}" in problems or f"{bad.file_name} and {good.file_name}" in problems
 
 
+@pytest.mark.slow
 def test_the_commands_import_check_and_split(plant: Path, tmp_path: Path) -> None:
     runner, out = CliRunner(), tmp_path / "out"
     done = runner.invoke(app, ["import", str(plant), "--out", str(out)], catch_exceptions=False)
@@ -459,6 +475,7 @@ def test_the_commands_import_check_and_split(plant: Path, tmp_path: Path) -> Non
     assert {sample.split for sample in Dataset.read(out).samples} == {Split.TRAIN, Split.VAL, Split.TEST}
 
 
+@pytest.mark.slow
 def test_splitting_keeps_what_people_label_meanwhile(
     plant: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -489,6 +506,7 @@ def test_the_check_command_fails_on_an_unfit_data_set(tmp_path: Path, draw: Draw
         CliRunner().invoke(app, ["check", str(tmp_path / "out")], catch_exceptions=False, standalone_mode=False)
 
 
+@pytest.mark.slow
 def test_the_duplicate_search_finds_nearly_all_reshot_copies(
     tmp_path: Path, draw: Draw, capsys: pytest.CaptureFixture[str]
 ) -> None:

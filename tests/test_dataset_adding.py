@@ -48,6 +48,7 @@ def labels(dataset: Dataset) -> list[Label | None]:
     return [sample.label for sample in dataset.samples]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("good", "bad"),
     [("OK", "NOK"), ("Pass", "FAIL"), ("gut", "Schlecht"), ("i.O.", "n.i.O."), ("Good", "Bad"), ("ok", "not_ok/bent")],
@@ -78,6 +79,7 @@ def test_heic_pictures_are_never_skipped_without_a_word(tmp_path: Path, draw: Dr
         import_folder(source, tmp_path / "data")
 
 
+@pytest.mark.slow
 def test_files_that_are_no_pictures_are_counted_by_kind(tmp_path: Path, draw: Draw) -> None:
     source = parts(tmp_path / "source", draw)
     for name in ("good/1.CR2", "good/2.cr2", "bad/3.jxl", "notes.txt", "good/.hidden.cr2"):
@@ -86,6 +88,7 @@ def test_files_that_are_no_pictures_are_counted_by_kind(tmp_path: Path, draw: Dr
     assert told == "3 files were skipped because they are not supported pictures: 2 .cr2, 1 .jxl."
 
 
+@pytest.mark.slow
 def test_added_pictures_leave_the_old_ones_as_they_are(tmp_path: Path, draw: Draw) -> None:
     before = import_folder(parts(tmp_path / "source", draw, count=12), tmp_path / "data").dataset
     more = parts(tmp_path / "more", draw, count=4)
@@ -104,6 +107,7 @@ def test_added_pictures_leave_the_old_ones_as_they_are(tmp_path: Path, draw: Dra
     assert len(again.dataset.samples) == len(after.samples)
 
 
+@pytest.mark.slow
 def test_an_added_picture_of_a_known_part_joins_its_split(tmp_path: Path, draw: Draw) -> None:
     source = parts(tmp_path / "source", draw, count=12)
     options = ImportOptions(part_regex=r"(\w+/\d+)")
@@ -115,6 +119,7 @@ def test_an_added_picture_of_a_known_part_joins_its_split(tmp_path: Path, draw: 
     assert [sample.split for sample in after.samples[24:]] == [split_of[s.part] for s in after.samples[24:]]
 
 
+@pytest.mark.slow
 def test_pictures_without_label_take_the_one_they_are_added_with(tmp_path: Path, draw: Draw) -> None:
     source = parts(tmp_path / "source", draw)
     import_folder(source / "good", tmp_path / "data", ImportOptions(unlabelled=True))
@@ -123,6 +128,7 @@ def test_pictures_without_label_take_the_one_they_are_added_with(tmp_path: Path,
     assert "6 unlabelled pictures received a label." in added.notes
 
 
+@pytest.mark.slow
 def test_adding_under_another_label_keeps_the_first_and_lists_the_conflict(tmp_path: Path, draw: Draw) -> None:
     import_folder(parts(tmp_path / "source", draw), tmp_path / "data")
     before = Dataset.read(tmp_path / "data").samples
@@ -133,6 +139,7 @@ def test_adding_under_another_label_keeps_the_first_and_lists_the_conflict(tmp_p
     assert Dataset.read(tmp_path / "data").samples[: len(before)] == before
 
 
+@pytest.mark.slow
 def test_the_command_adds_and_says_what_it_did(tmp_path: Path, draw: Draw) -> None:
     import_folder(parts(tmp_path / "source", draw), tmp_path / "data")
     more = parts(tmp_path / "more", draw, "OK", "NOK", count=2)
@@ -142,6 +149,7 @@ def test_the_command_adds_and_says_what_it_did(tmp_path: Path, draw: Draw) -> No
     assert len(Dataset.read(tmp_path / "data").samples) == 16
 
 
+@pytest.mark.slow
 def test_a_part_with_good_and_bad_pictures_is_pointed_out(tmp_path: Path, draw: Draw) -> None:
     source = parts(tmp_path / "source", draw, count=12)
     imported = import_folder(source, tmp_path / "data", ImportOptions(part_regex=r"(\d)\d?\.png"))

@@ -376,6 +376,7 @@ def test_an_archive_holds_what_the_folder_holds(drawn: Dataset, tmp_path: Path) 
     assert done.pictures == 12
 
 
+@pytest.mark.slow
 def test_an_unreadable_picture_or_an_interrupt_leaves_nothing_behind(drawn: Dataset, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(drawn.root, broken)

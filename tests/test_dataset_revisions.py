@@ -352,6 +352,7 @@ with locked(root):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_process_that_is_killed_in_the_middle_leaves_a_whole_revision(root: Path, when: str) -> None:
     before = text(root)

@@ -11,6 +11,7 @@ from gonogo.inspector import Inspector
 from gonogo.synthetic.close_ups import close_up
 
 
+@pytest.mark.slow
 def test_a_close_up_shows_the_chip_and_masks_its_defect() -> None:
     shots = [close_up(part) for part in range(8)]
     assert {name.split("/")[0] for name, _, _ in shots} == {"good", "bad"}
@@ -18,6 +19,7 @@ def test_a_close_up_shows_the_chip_and_masks_its_defect() -> None:
     assert shots[3] == close_up(3)
 
 
+@pytest.mark.slow
 def test_the_demo_goes_the_whole_way(tmp_path: Path) -> None:
     quick = replace(OPTIONS, size_wh=(64, 64))
     made = run_demo(tmp_path / "demo", parts=72, options=quick, workers=1)

@@ -241,6 +241,7 @@ def _unsplit(source: Path, root: Path) -> Dataset:
     return Dataset(root=root, samples=tuple(samples))
 
 
+@pytest.mark.slow
 def test_the_command_shows_sets_and_measures_levels(tmp_path: Path) -> None:
     import_folder(folder(tmp_path / "photos"), tmp_path / "parts")
     root = str(tmp_path / "parts")

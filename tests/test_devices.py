@@ -247,6 +247,7 @@ def test_a_device_without_fp32_computes_in_fp16(monkeypatch: pytest.MonkeyPatch)
     assert devices.arithmetic("CPU", "bf16") == "bf16"
 
 
+@pytest.mark.slow
 def test_thresholds_certified_on_another_device_hold_on_the_cpu_within_the_tolerance(
     tmp_path: Path, machine: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,7 @@ def test_the_softened_divergence_is_that_of_two_coins() -> None:
     assert found.tolist() == [pytest.approx(0.0, abs=1e-6), pytest.approx(by_hand, rel=1e-5)]
 
 
+@pytest.mark.slow
 def test_teacher_and_student_see_the_same_views_and_the_teacher_sees_them_once(
     teacher: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_cells_of_an_evidence_map_become_logits_by_its_heat_scale() -> None:
     assert upright > 0, "heat stays heat where the scores overlap"
 
 
+@pytest.mark.slow
 def test_lessons_from_evidence_have_cells_in_the_unit_of_the_score(teacher: Inspector, discs: Dataset) -> None:
     samples = {split: discs.split(split)[:12] for split in (Split.TRAIN, Split.VAL)}
     few = Dataset(root=discs.root, samples=(*samples[Split.TRAIN], *samples[Split.VAL]))
@@ -162,6 +164,7 @@ def test_classes_weigh_the_same_and_doubtful_parts_more() -> None:
     assert near.mean() == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_a_student_learns_the_verdict_and_the_place(tmp_path: Path) -> None:
     network, train, val = small_network(), few_targets(48, 2), few_targets(16, 1, seed=1)
     recipe = Distillation(epochs=6, batch=8, learning_rate=0.02)
@@ -175,6 +178,7 @@ def test_a_student_learns_the_verdict_and_the_place(tmp_path: Path) -> None:
     assert float(inside - outside) > 1.0
 
 
+@pytest.mark.slow
 def test_an_interrupted_lesson_is_taken_up_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train, val = few_targets(16, 2), few_targets(8, 1, seed=1)
     recipe = Distillation(epochs=3, batch=8, learning_rate=0.01)
@@ -204,6 +208,7 @@ def test_a_lesson_that_diverges_gives_back_the_start(tmp_path: Path) -> None:
     assert float(network.head.conv.weight.detach().abs().sum()) == 0.0
 
 
+@pytest.mark.slow
 def test_a_student_is_certified_for_its_teachers_promise_and_says_who_taught_it(
     student: Inspector, teacher: Inspector
 ) -> None:
@@ -238,6 +243,7 @@ def test_the_outer_score_goes_beyond_what_was_seen(rng: np.random.Generator) -> 
     assert outer_score(few, 0.5) == pytest.approx(float(np.median(few)))
 
 
+@pytest.mark.slow
 def test_each_part_of_a_cascade_has_one_score_from_whoever_judged_it(
     joined: Inspector, student: Inspector, teacher: Inspector, discs: Dataset
 ) -> None:
@@ -267,6 +273,7 @@ def test_each_part_of_a_cascade_has_one_score_from_whoever_judged_it(
     assert 0 < asked < len(discs.split(Split.VAL, Split.TEST))
 
 
+@pytest.mark.slow
 def test_a_cascade_certifies_its_one_score_and_replays_both_networks(joined: Inspector, teacher: Inspector) -> None:
     manifest = joined.bundle.manifest
     point = joined.operating_point
@@ -282,11 +289,13 @@ def test_a_cascade_certifies_its_one_score_and_replays_both_networks(joined: Ins
     assert (joined.path / bundle.TEACHER).read_bytes() == teacher.bundle.classifier.read_bytes()
 
 
+@pytest.mark.slow
 def test_what_the_student_never_saw_goes_to_the_teacher(joined: Inspector, rng: np.random.Generator) -> None:
     strange = rng.integers(0, 256, (72, 96, 3), dtype=np.uint8)
     assert joined.inspect(strange).doubt
 
 
+@pytest.mark.slow
 def test_a_changed_teacher_is_refused(joined: Inspector, tmp_path: Path) -> None:
     shutil.copytree(joined.path, tmp_path / "both.inspector")
     weights = (tmp_path / "both.inspector" / bundle.TEACHER).with_suffix(".bin")
@@ -295,6 +304,7 @@ def test_a_changed_teacher_is_refused(joined: Inspector, tmp_path: Path) -> None
         Inspector.load(tmp_path / "both.inspector")
 
 
+@pytest.mark.slow
 def test_a_cascade_of_cascades_or_of_different_regions_is_refused(
     joined: Inspector, student: Inspector, teacher: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
@@ -311,6 +321,7 @@ def test_a_cascade_of_cascades_or_of_different_regions_is_refused(
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_too_few_val_parts_for_the_guard_say_how_many_it_takes(
     student: Inspector, teacher: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
@@ -318,6 +329,7 @@ def test_too_few_val_parts_for_the_guard_say_how_many_it_takes(
         join_cascade(student, teacher, discs, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_the_commands_print_both_sides(trained: Path, student: Inspector, discs: Dataset, tmp_path: Path) -> None:
     wrong = CliRunner().invoke(
         app, ["bundle", "distill", str(trained), str(discs.root), "--out", "x", "--split", "train"]
@@ -346,6 +358,7 @@ def test_the_commands_print_both_sides(trained: Path, student: Inspector, discs:
     assert 0 < record["asked"] < record["pictures"]
 
 
+@pytest.mark.slow
 def test_the_limits_of_a_cascade_are_set_like_those_of_any_inspector(
     joined: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def folder(tmp_path: Path, discs: Dataset, monkeypatch: pytest.MonkeyPatch) -> N
     write_fake_bundle(tmp_path / "fake.inspector")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("public", [gonogo.Inspector, Verdict, import_folder, train_inspector, evaluate])
 def test_the_examples_in_the_docstrings_of_the_public_face_run(public: type) -> None:

@@ -36,6 +36,7 @@ def flipped(discs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[D
     return Dataset.read(root), wrong
 
 
+@pytest.mark.slow
 def test_flipped_labels_of_every_split_come_first(flipped: tuple[Dataset, set[str]]) -> None:
     dataset, wrong = flipped
     found = find_doubts(dataset, size_wh=SIZE)
@@ -47,6 +48,7 @@ def test_flipped_labels_of_every_split_come_first(flipped: tuple[Dataset, set[st
     assert found.auroc is not None
 
 
+@pytest.mark.slow
 def test_the_command_lists_them_and_writes_a_page_of_pictures(
     flipped: tuple[Dataset, set[str]], tmp_path: Path
 ) -> None:
@@ -66,6 +68,7 @@ def test_the_command_lists_them_and_writes_a_page_of_pictures(
     assert all(row["file"] in text for row in told["shown"])
 
 
+@pytest.mark.slow
 def test_a_bad_part_among_good_ones_alone_is_doubted(discs: Dataset, tmp_path: Path) -> None:
     """No bad label to learn from: distance from good parts is all there is."""
     good = [sample for sample in discs.samples if sample.label is Label.GOOD][:60]
@@ -78,6 +81,7 @@ def test_a_bad_part_among_good_ones_alone_is_doubted(discs: Dataset, tmp_path: P
     assert len(found.found) <= 3
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_left_out_and_said(flipped: tuple[Dataset, set[str]], tmp_path: Path) -> None:
     dataset, _ = flipped
     root = tmp_path / "torn"

@@ -49,6 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
     return bundle, dataset
 
 
+@pytest.mark.slow
 def test_lines_on_which_nothing_changes_raise_hardly_any_alarm(rng: np.random.Generator) -> None:
     alarms = 0
     for _ in range(20):  # the reference is part of the chance: drawn anew for every ten lines
@@ -59,6 +60,7 @@ def test_lines_on_which_nothing_changes_raise_hardly_any_alarm(rng: np.random.Ge
     assert clopper_pearson(alarms, 200)[0] <= drift.alarm.RISK
 
 
+@pytest.mark.slow
 def test_no_limit_is_passed_more_often_than_it_says() -> None:
     rng, broken = np.random.default_rng(1), 0
     for _ in range(1000):
@@ -69,6 +71,7 @@ def test_no_limit_is_passed_more_often_than_it_says() -> None:
     assert broken > 0  # the limits are not simply lax
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shift", "meaning"),
     [
@@ -93,6 +96,7 @@ def test_a_change_is_found_within_a_hundred_parts_and_named(
     assert meaning in test.reasons[0]
 
 
+@pytest.mark.slow
 def test_an_alarm_stays_when_the_line_looks_usual_again(rng: np.random.Generator) -> None:
     test = DriftTest.start(fit_watches(draw_signs(rng, 100), bad_share=0.02))
     for signs in [*draw_signs(rng, 40, sharpness=-6.0), *draw_signs(rng, 200)]:
@@ -126,6 +130,7 @@ def test_the_state_survives_a_restart_and_belongs_to_its_bundle(rng: np.random.G
         DriftTest.from_json({"peak": 1.0}, watches)
 
 
+@pytest.mark.slow
 def test_bad_parts_that_the_line_may_have_are_no_drift(rng: np.random.Generator) -> None:
     reference = draw_signs(rng, 200)
     strict, lenient = (fit_watches(reference, bad_share=share) for share in (0.0, 0.2))
@@ -186,6 +191,7 @@ def unguarded(gauge: Inspector) -> Inspector:
     return free
 
 
+@pytest.mark.slow
 def test_the_guard_only_ever_turns_go_and_no_go_into_review(
     made: tuple[Path, Dataset], rng: np.random.Generator
 ) -> None:
@@ -265,6 +271,7 @@ def test_a_fault_has_no_signs(made: tuple[Path, Dataset]) -> None:
     assert drift.observe(Photograph(np.zeros((4, 4, 3), np.uint8)), fault, gauge.drift.features, gauge.recipe) is None
 
 
+@pytest.mark.slow
 def test_a_line_of_dimmed_parts_raises_the_alarm_through_the_inspector(made: tuple[Path, Dataset]) -> None:
     gauge = Inspector.load(made[0])
     assert gauge.drift is not None
@@ -282,6 +289,7 @@ def test_a_line_of_dimmed_parts_raises_the_alarm_through_the_inspector(made: tup
 # --- the check is on by default, and what it costs is counted
 
 
+@pytest.mark.slow
 def test_too_few_val_parts_for_the_share_make_the_farthest_of_them_the_limit(made: tuple[Path, Dataset]) -> None:
     found = certify(Inspector.load(made[0]), made[1], Promise(max_escape=0.1, max_overkill=0.1, guard=0.0001))
     assert found.reference is not None

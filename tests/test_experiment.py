@@ -111,6 +111,7 @@ def results(study: Study) -> list[tuple[Cell, Measured | None, str]]:
     return [(row.cell, row.measured, row.empty_because) for row in study.rows()]
 
 
+@pytest.mark.slow
 def test_a_study_that_was_killed_in_the_middle_of_a_cell_resumes_with_identical_rows(
     data: StudyData, tmp_path: Path
 ) -> None:
@@ -237,6 +238,7 @@ def load_network() -> "loop.Network":
     return Network(FeatureNetwork(stack, IMAGENET), MapHead(512, Pool.MEAN))
 
 
+@pytest.mark.slow
 def test_a_row_without_weights_says_why_and_a_file_fills_it(data: StudyData, tmp_path: Path) -> None:
     study, asked = Study.open(tmp_path / "study", data), cell(initialisation=Initialisation.PRETRAINED)
     (step,) = study.run([asked], lambda each: run_cell(each, data))
@@ -255,6 +257,7 @@ def test_a_row_without_weights_says_why_and_a_file_fills_it(data: StudyData, tmp
     assert row.measured.normalisation in ("ImageNet", "[-1, 1]")
 
 
+@pytest.mark.slow
 def test_regions_are_found_once_per_seed_and_a_lost_part_is_shown_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,6 +394,7 @@ def fake_mlflow(logged: list[tuple[str, str]]) -> types.ModuleType:
 GRID = ["--topology", "squeezenet1_1", "--init", "random", "--views", "1x1", "--epochs", "1", "--side", "64"]
 
 
+@pytest.mark.slow
 def test_the_command_runs_a_grid_and_prints_it_as_json(plates: Path, tmp_path: Path) -> None:
     words = ["experiment", str(plates), "--out", str(tmp_path / "study"), *GRID, "--json"]
     ended = kit.run_here(words)

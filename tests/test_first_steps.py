@@ -65,6 +65,7 @@ def test_an_empty_workspace_shows_one_button_and_an_operator_sees_no_path(tmp_pa
     assert "From photographs to a line" not in text_of(operator.get("/"))
 
 
+@pytest.mark.slow
 def test_a_line_without_a_promise_is_led_to_the_plan_and_one_with_it_to_nothing(tmp_path: Path) -> None:
     space = Workspace.open(tmp_path / "space")
     judge = fill(space)

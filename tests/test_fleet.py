@@ -61,6 +61,7 @@ A, B, C = "a" * 64, "b" * 64, "c" * 64
 # --- the bounds
 
 
+@pytest.mark.slow
 def test_the_bounds_hold_at_every_number_of_parts_at_once() -> None:
     """Optional stopping: 2,000 lines, looked at after every part, at the rate on which a decision turns."""
     rate, delta, lines, parts = 0.1, 0.05, 2_000, 120
@@ -122,6 +123,7 @@ def test_every_move_that_there_is_and_no_other() -> None:
     assert {stage for stage, event in FOLLOWS if event is Event.PROMOTE} == RUNNING
 
 
+@pytest.mark.slow
 def test_the_decision_on_all_kinds_of_evidence() -> None:
     """Stop beats ready; ready needs the bound, people, the certificate, and live parts in stage canary."""
     terms = Terms(max_flips=0.05, max_bad_flips=0.01, min_settled=20, min_live=200)
@@ -243,6 +245,7 @@ def actions(line: Line, action: str) -> list[dict[str, object]]:
         return [dict(row.record.details) for row in ledger.actions(Where(action=action))]
 
 
+@pytest.mark.slow
 def test_a_better_bundle_goes_through_all_stages_and_back_in_one_command(plant: Plant) -> None:
     plant.first()
     canary, other = plant.add("canary-1"), plant.add("other")
@@ -304,6 +307,7 @@ def test_a_better_bundle_goes_through_all_stages_and_back_in_one_command(plant: 
     ]
 
 
+@pytest.mark.slow
 def test_a_worse_bundle_is_stopped_by_itself_in_shadow(plant: Plant) -> None:
     plant.first()
     line = plant.add("canary-1")
@@ -321,6 +325,7 @@ def test_a_worse_bundle_is_stopped_by_itself_in_shadow(plant: Plant) -> None:
     assert plant.server().stop_if_needed(plant.robot).release.sequence == 3, "stopped once, not again and again"
 
 
+@pytest.mark.slow
 def test_a_canary_station_leaves_a_worse_bundle_by_itself_without_the_network(plant: Plant) -> None:
     plant.first()
     line = plant.add("canary-1")
@@ -640,6 +645,7 @@ def test_parts_are_dropped_and_counted_when_the_silent_judge_is_behind(plant: Pl
     assert (found.parts, found.dropped) == (3, 7)
 
 
+@pytest.mark.slow
 def test_the_real_silent_judge_follows_the_ledger_in_a_process_of_its_own(plant: Plant) -> None:
     plant.first()
     line = plant.add("other")
@@ -662,6 +668,7 @@ def test_the_real_silent_judge_follows_the_ledger_in_a_process_of_its_own(plant:
     assert child.returncode is not None, "it ends with its agent"
 
 
+@pytest.mark.slow
 def test_the_agent_ends_when_the_station_is_killed(plant: Plant) -> None:
     plant.first()
     line = plant.add("other")
@@ -720,6 +727,7 @@ def test_a_station_that_does_not_answer_is_in_the_status_too(tmp_path: Path) -> 
     assert [each.health for each in found] == ["silent", "silent"]
 
 
+@pytest.mark.slow
 def test_the_commands_roll_out_and_back(plant: Plant) -> None:
     plant.sign("old")
     plant.sign("better")

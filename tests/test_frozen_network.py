@@ -106,6 +106,7 @@ def test_a_network_that_computes_with_its_size_is_converted_for_each_size(
     assert conversions == ["_Everything"] * 2
 
 
+@pytest.mark.slow
 def test_a_training_converts_its_backbone_once_however_often_it_is_compiled(
     few: Dataset, tmp_path: Path, conversions: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +122,7 @@ def test_a_training_converts_its_backbone_once_however_often_it_is_compiled(
     assert trained.bundle.manifest.golden
 
 
+@pytest.mark.slow
 def test_fine_tuning_converts_the_frozen_backbone_once_and_the_tuned_network_once(
     few: Dataset, tmp_path: Path, conversions: list[str]
 ) -> None:

@@ -82,6 +82,7 @@ def _published(supervisor: Supervisor) -> str:
     return supervisor.published[1]
 
 
+@pytest.mark.slow
 def test_the_alarm_of_a_full_disk_ends_when_there_is_space_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +200,7 @@ def test_a_login_without_name_or_password_shows_the_form_again(tmp_path: Path, g
     assert 'name="password"' in answer.text
 
 
+@pytest.mark.slow
 def test_the_servers_health_is_503_without_its_ledger_or_with_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

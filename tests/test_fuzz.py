@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from fuzz.archives import open_archives
 from fuzz.bombs import refuse_bombs
 from fuzz.pictures import mutate_pictures
@@ -32,6 +34,7 @@ def test_bombs_of_every_kind_are_refused() -> None:
     assert found["not_refused"] == found["crashes"] == 0
 
 
+@pytest.mark.slow
 def test_hostile_archives_and_label_files_write_and_ask_nothing_elsewhere() -> None:
     found = open_archives(1, seed=3)
     assert found["first_problems"] == []

@@ -91,6 +91,7 @@ def test_kappa_lies_inside_its_interval_and_does_not_depend_on_the_order_of_part
     assert kappa.low <= kappa.value <= kappa.high
 
 
+@pytest.mark.slow
 def test_the_interval_of_kappa_covers_the_truth_about_as_often_as_it_says() -> None:
     # Each of two raters errs on one part in ten, independently: agreement 0.82, by chance 0.5, kappa 0.64.
     rng, covered = np.random.default_rng(2), 0

@@ -128,6 +128,7 @@ def test_of_escapes_it_says_that_nothing_is_known_and_how_many_bad_parts_would_p
     assert few.startswith("Go without a promise: 7 bad calibration parts cannot certify an escape limit.")
 
 
+@pytest.mark.slow
 def test_every_verdict_page_and_listing_says_that_it_goes_without_a_promise(tiny: tuple[Path, Dataset]) -> None:
     path, dataset = tiny
     made = recertify(Inspector.load(path), dataset, Promise(go_without_promise=True, reject=True))
@@ -147,6 +148,7 @@ def test_every_verdict_page_and_listing_says_that_it_goes_without_a_promise(tiny
     assert judged_before(dataset)  # thresholds follow from their scores
 
 
+@pytest.mark.slow
 def test_a_plain_verdict_asks_for_bad_parts_and_uses_up_no_calibration_part(tiny: tuple[Path, Dataset]) -> None:
     path, dataset = tiny
     recertify(Inspector.load(path), dataset)
@@ -156,6 +158,7 @@ def test_a_plain_verdict_asks_for_bad_parts_and_uses_up_no_calibration_part(tiny
     assert not judged_before(dataset)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [Promise(), Promise(reject=True), Promise(go_without_promise=True, reject=True)])
 def test_counting_again_gives_the_same_thresholds(tiny: tuple[Path, Dataset], asked: Promise) -> None:
     path, dataset = tiny
@@ -165,6 +168,7 @@ def test_counting_again_gives_the_same_thresholds(tiny: tuple[Path, Dataset], as
     assert (found.thresholds, found.scores) == ((), ())
 
 
+@pytest.mark.slow
 def test_a_threshold_moved_by_hand_is_found_by_counting_again(tiny: tuple[Path, Dataset]) -> None:
     path, dataset = tiny
     recertify(Inspector.load(path), dataset, Promise(go_without_promise=True))
@@ -178,6 +182,7 @@ def test_a_threshold_moved_by_hand_is_found_by_counting_again(tiny: tuple[Path, 
     assert not examine_bundle(Inspector.load(path), dataset).qualified
 
 
+@pytest.mark.slow
 def test_the_command_operates_without_a_promise_only_when_asked(tiny: tuple[Path, Dataset]) -> None:
     path, dataset = tiny
     plain = CliRunner().invoke(app, ["certify", str(path), str(dataset.root)])
@@ -190,6 +195,7 @@ def test_the_command_operates_without_a_promise_only_when_asked(tiny: tuple[Path
 # The real training
 
 
+@pytest.mark.slow
 def test_good_pictures_alone_train_an_inspector_that_rejects_what_it_never_saw(discs: Dataset, tmp_path: Path) -> None:
     dataset = good_only(discs, tmp_path / "parts")
     asked = Promise(max_overkill=0.1, reject=True, go_without_promise=True)

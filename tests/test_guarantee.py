@@ -22,6 +22,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return run
 
 
+@pytest.mark.slow
 def test_the_last_line_is_one_json_object(run: Callable[..., str]) -> None:
     found = json.loads(run().splitlines()[-1])
 
@@ -38,10 +39,12 @@ def test_the_last_line_is_one_json_object(run: Callable[..., str]) -> None:
     assert found["audit"]["tenfold"]["audits_95"] is None  # 40 audits are too few for 19 of 20 lines
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_figures(run: Callable[..., str]) -> None:
     assert run("--seed", "5") == run("--seed", "5")
 
 
+@pytest.mark.slow
 def test_the_command_explains_its_columns(run: Callable[..., str]) -> None:
     text = run()
 

@@ -114,6 +114,7 @@ def test_pictures_come_in_json_or_as_the_answer(program: TestClient) -> None:
     assert decode(answer.content).shape == fake_frame(2).shape
 
 
+@pytest.mark.slow
 def test_the_same_key_with_the_same_picture_gets_the_recorded_verdict_even_after_a_restart(tmp_path: Path) -> None:
     headers, answers = {**PNG, "idempotency-key": "t-1"}, []
     app = open_app(tmp_path / "plant")
@@ -272,6 +273,7 @@ def test_readiness_metrics_and_inspectors(program: TestClient, tmp_path: Path) -
     empty.state.components.close()
 
 
+@pytest.mark.slow
 def test_the_administrator_makes_lists_and_revokes_keys_while_the_server_runs(app: FastAPI) -> None:
     root = str(app.state.components.workspace.root)
 
@@ -487,6 +489,7 @@ def fuzzed(app: FastAPI, examples: int) -> None:
         send()
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_no_server_error_and_no_undocumented_answer(app: FastAPI) -> None:
     fuzzed(app, 5)
 

@@ -346,6 +346,7 @@ def imported(command: tuple[list[str], dict[str, Any]]) -> Inspector:
     return Inspector.load(Path(command[1]["bundle"]))
 
 
+@pytest.mark.slow
 def test_the_command_reads_its_declaration_from_a_file(command: tuple[list[str], dict[str, Any]]) -> None:
     words, row = command
     assert row["framework"] == "onnx"
@@ -407,6 +408,7 @@ def test_the_head_stays_in_full_precision(imported: Inspector) -> None:
     assert len({op.get_friendly_name() for op in graph.get_ops()}) == len(graph.get_ops())
 
 
+@pytest.mark.slow
 def test_torch_and_openvino_files_give_the_same_scores(
     spots: Spots, spots_onnx: Path, imported: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
@@ -431,6 +433,7 @@ def source_of(dataset: Dataset) -> Any:
     return TrainingSource(dataset=dataset, size_wh=WH)
 
 
+@pytest.mark.slow
 def test_a_bundle_without_a_map_judges_reports_and_quantizes(
     discs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ def reseal(root: Path, **changes: object) -> None:
     bundle.write_manifest(root, manifest.model_copy(update=changes))
 
 
+@pytest.mark.slow
 def test_it_tells_good_from_bad_and_certifies_it(inspector: Inspector, discs: Dataset) -> None:
     judged = evaluate(inspector, discs, (Split.TEST,))
     assert judged.auroc is not None
@@ -59,6 +60,7 @@ def pooled_evidence(inspector: Inspector, frame: Frame) -> tuple[np.ndarray, flo
     )
 
 
+@pytest.mark.slow
 def test_the_heat_map_explains_the_score(inspector: Inspector, discs: Dataset) -> None:
     for sample in discs.split(Split.TEST)[:6]:
         verdict = inspector.inspect(discs.load(sample))
@@ -121,6 +123,7 @@ def test_an_unreadable_file_is_a_fault_with_its_reason(inspector: Inspector, tmp
     assert "part.jpg" in verdict.reason
 
 
+@pytest.mark.slow
 def test_without_an_operating_point_everything_goes_to_review(copy: Path, discs: Dataset) -> None:
     reseal(copy, operating_point=None)
     unsure = Inspector.load(copy)
@@ -148,6 +151,7 @@ def test_an_added_or_a_missing_file_is_refused(copy: Path) -> None:
         bundle.read_bundle(copy)
 
 
+@pytest.mark.slow
 def test_a_reduced_judgement_says_places_in_the_full_picture(copy: Path, discs: Dataset) -> None:
     whole = Inspector.load(copy)
     reseal(copy, recipe=whole.recipe.model_copy(update={"reduction": 2}), golden=())
@@ -163,6 +167,7 @@ def test_a_reduced_judgement_says_places_in_the_full_picture(copy: Path, discs: 
     assert reduced.inspect(Photograph(encoded), located=Located(present=True, box=left)).region == left
 
 
+@pytest.mark.slow
 def test_a_file_judged_at_a_fraction_comes_back_whole(copy: Path, discs: Dataset, tmp_path: Path) -> None:
     reseal(copy, recipe=Inspector.load(copy).recipe.model_copy(update={"reduction": 2}), golden=())
     sample = discs.split(Split.TEST)[0]
@@ -187,6 +192,7 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
         Inspector.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_golden_frames_that_score_otherwise_are_refused(copy: Path) -> None:
     manifest = bundle.read_bundle(copy).manifest
     wrong = tuple(each.model_copy(update={"score": each.score + 0.5}) for each in manifest.golden)

@@ -155,6 +155,7 @@ def test_a_type_is_made_of_dataclasses_models_and_names_and_keeps_their_descript
     assert "--device" in found["properties"]["name"]["description"]
 
 
+@pytest.mark.slow
 def test_the_command_lists_prints_and_writes_schemas(tmp_path: Path) -> None:
     listed = kit.run_here(["schema"])
     assert listed.out.splitlines() == commands_with_schema()
@@ -220,6 +221,7 @@ def test_commands_on_photographs(made: Path, tmp_path: Path) -> None:
     printed("presence", "learn", tmp_path / "screws.png", *item, "--out", checks)
 
 
+@pytest.mark.slow
 def test_commands_on_bundles(made: Path, tmp_path: Path) -> None:
     bundle, parts = tmp_path / "tiny.inspector", made / "parts"
     shutil.copytree(BUNDLE, bundle)

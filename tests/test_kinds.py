@@ -101,6 +101,7 @@ def test_a_table_without_kinds_gives_no_head(rng: np.random.Generator) -> None:
     assert fit_defect_kinds(table, seed=0) is None
 
 
+@pytest.mark.slow
 def test_the_graph_names_kinds_as_the_plain_reference_does_and_scores_as_without(rng: np.random.Generator) -> None:
     table = kinds_table(rng)
     without = fit_evidence(table, out_of_fold(table, seed=0), seed=0)
@@ -176,6 +177,7 @@ def inspector(painted: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
+@pytest.mark.slow
 def test_a_rejected_part_is_named_and_a_good_one_is_not(inspector: Path, painted: Dataset) -> None:
     gauge = Inspector.load(inspector)
     known = gauge.bundle.manifest.classifier.defect_kinds
@@ -193,6 +195,7 @@ def test_a_rejected_part_is_named_and_a_good_one_is_not(inspector: Path, painted
     assert "Defect kinds: crack, hole" in (inspector / bundle.MODEL_CARD).read_text()
 
 
+@pytest.mark.slow
 def test_inspect_prints_the_kind_and_its_json_has_it(inspector: Path, painted: Dataset) -> None:
     bad = next(painted.path(sample) for sample in painted.split(Split.TEST) if sample.defect == "crack")
     expected = Inspector.load(inspector).inspect(images.load_picture(bad))
@@ -203,6 +206,7 @@ def test_inspect_prints_the_kind_and_its_json_has_it(inspector: Path, painted: D
     assert (row["kind"], row["kind_share"]) == (expected.kind, pytest.approx(expected.kind_share))
 
 
+@pytest.mark.slow
 def test_evaluation_holds_named_kinds_against_labelled_ones(inspector: Path, painted: Dataset, tmp_path: Path) -> None:
     from gonogo.report import write_report
 
@@ -227,6 +231,7 @@ def test_evaluation_holds_named_kinds_against_labelled_ones(inspector: Path, pai
     assert UNLIKE in page
 
 
+@pytest.mark.slow
 def test_a_bundle_that_knows_no_kinds_judges_as_before(inspector: Path, painted: Dataset, tmp_path: Path) -> None:
     """The same bundle as an earlier version would have made it: no output for kinds, no word of them."""
     old = tmp_path / "old.inspector"

@@ -99,6 +99,7 @@ def test_the_box_follows_the_picture_through_every_view(
             assert np.abs(off_px).max() < 1.6
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(degrees=st.floats(-40, 40), seed=st.integers(0, 2**20))
 def test_the_corners_follow_the_picture_through_every_view(degrees: float, seed: int) -> None:
@@ -120,6 +121,7 @@ def test_the_corners_follow_the_picture_through_every_view(degrees: float, seed:
                     assert pixels[y, x] == lit
 
 
+@pytest.mark.slow
 def test_absent_views_show_no_single_whole_part() -> None:
     box = Box.from_xyxy((90, 60, 130, 90))
     frame, rng = painted((220, 160), corners_of_box(box)), np.random.default_rng(4)
@@ -181,6 +183,7 @@ def test_the_edges_head_places_nothing_farther_out_than_half_a_cell(scale: float
             assert bool(((axis > -0.5 / cells) & (axis < 1 + 0.5 / cells)).all())
 
 
+@pytest.mark.slow
 def test_the_edges_head_reaches_the_rim_of_the_picture() -> None:
     torch.manual_seed(0)
     head = make_head(LocatorHead.EDGES, 8).train()
@@ -225,6 +228,7 @@ def exported() -> dict[LocatorHead, Graph]:
     return {kind: compile_graph(export_locator(small_locator(kind=kind), (64, 48))) for kind in LocatorHead}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(LocatorHead))
 def test_the_exported_locator_agrees_with_torch(
     kind: LocatorHead, exported: dict[LocatorHead, Graph], frame: Frame
@@ -442,6 +446,7 @@ def test_crossed_or_dented_corners_are_not_a_part() -> None:
         assert located.reason
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(
     box=arrays.arrays(np.float32, 4, elements=st.floats(width=32)),
@@ -557,6 +562,7 @@ def inspector(learned: Path) -> Inspector:
     return Inspector.load(learned)
 
 
+@pytest.mark.slow
 def test_a_learned_region_is_not_learned_twice(
     plates: Dataset, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -570,6 +576,7 @@ def test_a_learned_region_is_not_learned_twice(
         shutil.rmtree(left)
 
 
+@pytest.mark.slow
 def test_the_bundle_holds_the_network_under_its_seal(learned: Path, tmp_path: Path) -> None:
     sealed = {line.split("  ")[1] for line in (learned / bundle.SEAL).read_text().splitlines()}
     assert {"roi.toml", "roi.xml", "roi.bin"} < sealed
@@ -583,12 +590,14 @@ def test_the_bundle_holds_the_network_under_its_seal(learned: Path, tmp_path: Pa
         Inspector.load(changed)
 
 
+@pytest.mark.slow
 def test_a_recipe_without_its_network_says_so(learned: Path, tmp_path: Path) -> None:
     shutil.copyfile(learned / "roi.toml", tmp_path / "roi.toml")
     with pytest.raises(RecipeError, match=r"roi\.xml"):
         roi.open_roi(tmp_path / "roi.toml")
 
 
+@pytest.mark.slow
 def test_the_recipe_holds_the_taught_range_and_says_what_its_margin_is_worth(inspector: Inspector) -> None:
     recipe = inspector.roi.recipe
     assert isinstance(recipe, LearnedConfig)
@@ -598,6 +607,7 @@ def test_the_recipe_holds_the_taught_range_and_says_what_its_margin_is_worth(ins
     assert (recipe.margin, recipe.margin_miss_rate) == (roi.FIXED_MARGIN, None), "six val parts prove nothing"
 
 
+@pytest.mark.slow
 def test_the_inspector_finds_parts_it_never_saw(inspector: Inspector) -> None:
     rng, ious = np.random.default_rng(99), []
     for _ in range(12):
@@ -608,6 +618,7 @@ def test_the_inspector_finds_parts_it_never_saw(inspector: Inspector) -> None:
     assert np.mean(ious) > 0.7
 
 
+@pytest.mark.slow
 def test_the_verdict_carries_the_tight_box_and_the_region_with_its_margin_in_frame_pixels(inspector: Inspector) -> None:
     frame, _ = plate_frame(np.random.default_rng(7))
     verdict, located = inspector.inspect(frame), inspector.roi.locate(frame)
@@ -626,6 +637,7 @@ def test_the_verdict_carries_the_tight_box_and_the_region_with_its_margin_in_fra
     np.testing.assert_allclose(large.box.xyxy, 3 * np.array(verdict.box.xyxy), atol=12)
 
 
+@pytest.mark.slow
 def test_a_picture_without_the_part_is_a_fault_and_never_go(inspector: Inspector) -> None:
     rng = np.random.default_rng(5)
     black = np.zeros((SIZE_WH[1], SIZE_WH[0], 3), np.uint8)
@@ -688,6 +700,7 @@ def boxed_parts(plates: Dataset, boxes: Sequence[tuple[float, float, float, floa
     ]
 
 
+@pytest.mark.slow
 def test_ninety_nine_val_parts_prove_a_margin(plates: Dataset) -> None:
     samples = boxed_parts(plates, [(40.0 - 0.04 * number, 30.0, 80.0, 60.0) for number in range(99)])
     graph = Fixed(Box.from_xyxy((40, 30, 80, 60)))
@@ -736,6 +749,7 @@ steps = [{step = "grey"}, {step = "threshold-fixed", level = 120, keep = "bright
 """
 
 
+@pytest.mark.slow
 def test_a_classical_recipe_is_carried_into_the_bundle_and_judges_quads(plates: Dataset, tmp_path: Path) -> None:
     from gonogo.heatmap import overlay
 
@@ -761,6 +775,7 @@ def test_a_classical_recipe_is_carried_into_the_bundle_and_judges_quads(plates: 
     assert inspector.inspect(empty_frame(np.random.default_rng(1))).state is State.FAULT
 
 
+@pytest.mark.slow
 def test_a_golden_frame_is_kept_whole_where_a_fixed_region_does_not_shrink_with_it(
     plates: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

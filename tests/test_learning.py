@@ -101,6 +101,7 @@ def passes(bundle: Path, *, kind: str = "scratch", count: int = 20) -> int:
     return sum(score is not None and score < point.go_below for score in scores)
 
 
+@pytest.mark.slow
 def test_one_missed_defect_from_the_ledger_changes_the_verdict_on_its_like(copy: Path) -> None:
     missed = encode_png(render("scratch", np.random.default_rng(9), contrast=FAINT))
     ledger = decided(copy / "line.ledger", [(missed, "missed", Label.BAD)])
@@ -116,6 +117,7 @@ def test_one_missed_defect_from_the_ledger_changes_the_verdict_on_its_like(copy:
     refuse_other_data(read_bundle(copy / "new"), grown)  # it is what the new one was trained on, record by record
 
 
+@pytest.mark.slow
 def test_an_inspector_that_is_not_better_is_not_sealed_and_leaves_everything_as_it_was(copy: Path) -> None:
     before = (copy / "parts" / "metadata.jsonl").read_bytes()
     missed = encode_png(render("scratch", np.random.default_rng(9), contrast=FAINT))
@@ -133,6 +135,7 @@ def test_an_inspector_that_is_not_better_is_not_sealed_and_leaves_everything_as_
     assert not [each for each in copy.iterdir() if each.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_a_better_inspector_is_promoted_and_certified_once_for_the_same_promise(dim: Path) -> None:
     old = Inspector.load(dim / "old.inspector")
     found = learn_bundle(old, dim / "parts", dim / "new.inspector")
@@ -156,6 +159,7 @@ def test_a_better_inspector_is_promoted_and_certified_once_for_the_same_promise(
         learn_bundle(new, dim / "parts", dim / "again.inspector")
 
 
+@pytest.mark.slow
 def test_the_comparison_never_opens_the_calibrate_split(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = Dataset.read(copy / "parts")
     add(dataset, {(TRAIN, "good"): 2}, np.random.default_rng(2), tag="n")
@@ -182,6 +186,7 @@ def _noting(opened: list[str], splits: dict[Path, Split | None]):  # type: ignor
     return noted
 
 
+@pytest.mark.slow
 def test_reviewed_parts_enter_train_alone_and_those_that_prove_something_are_held_back(copy: Path) -> None:
     dataset, rng = Dataset.read(copy / "parts"), np.random.default_rng(8)
     calibrate, train = dataset.split(CALIBRATE)[0], dataset.split(TRAIN)[0]
@@ -204,6 +209,7 @@ def test_reviewed_parts_enter_train_alone_and_those_that_prove_something_are_hel
     assert (again.added, again.there) == ((), 2)
 
 
+@pytest.mark.slow
 def test_a_frame_that_retention_deleted_is_counted_and_a_label_that_changed_is_learned(copy: Path) -> None:
     dataset, rng = Dataset.read(copy / "parts"), np.random.default_rng(8)
     train = next(each for each in dataset.split(TRAIN) if each.label is Label.GOOD)
@@ -219,6 +225,7 @@ def test_a_frame_that_retention_deleted_is_counted_and_a_label_that_changed_is_l
     assert len(grown.dataset.samples) == len(dataset.samples)
 
 
+@pytest.mark.slow
 def test_a_bundle_states_what_it_was_made_with_and_its_options_come_back(spots: Path) -> None:
     inspector, dataset = Inspector.load(spots / "old.inspector"), Dataset.read(spots / "parts")
     made = read_made_with(inspector.bundle)
@@ -232,6 +239,7 @@ def test_a_bundle_states_what_it_was_made_with_and_its_options_come_back(spots: 
     assert options_of(inspector) == replace(OPTIONS, promise=Promise(), checks=Checks.of(inspector.recipe))
 
 
+@pytest.mark.slow
 def test_test_parts_that_the_old_inspector_used_are_left_out(copy: Path) -> None:
     dataset = Dataset.read(copy / "parts")
     moved = [
@@ -245,6 +253,7 @@ def test_test_parts_that_the_old_inspector_used_are_left_out(copy: Path) -> None
     assert len(found.tried.after.judged.parts) == 20
 
 
+@pytest.mark.slow
 def test_a_bundle_that_says_too_little_and_a_ledger_without_a_data_set_are_refused(copy: Path) -> None:
     old = copy / "old.inspector"
     ledger = decided(copy / "line.ledger", [])

@@ -166,6 +166,7 @@ def tampered(path: Path, *statements: str) -> None:
 # Recording
 
 
+@pytest.mark.slow
 def test_a_recorded_verdict_is_read_back_whole(ledger: Ledger) -> None:
     frame = ledger.frames.put(b"picture")
     view = View(frame_sha256=frame, state=State.NO_GO, score=0.1 + 0.2, reason="worse", box_xyxy=(0.5, 1, 2, 3))
@@ -299,6 +300,7 @@ def start_writer(path: Path, station: str, count: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_several_processes_make_and_append_to_one_ledger(path: Path) -> None:
     writers = [start_writer(path, station, 60) for station in ("left", "right", "middle")]
     told = [int(line) for writer in writers for line in writer.communicate()[0].split()]
@@ -308,6 +310,7 @@ def test_several_processes_make_and_append_to_one_ledger(path: Path) -> None:
         assert ledger.tally((By.STATION,)) == {("left",): 60, ("middle",): 60, ("right",): 60}
 
 
+@pytest.mark.slow
 def test_a_killed_writer_loses_nothing_that_it_told_of(path: Path) -> None:
     for kill in range(3):
         writer = start_writer(path, f"station-{kill}", 100_000)
@@ -487,6 +490,7 @@ def test_a_second_look_at_a_ledger_drops_no_lock_of_the_first(filled: Path) -> N
         assert locked()
 
 
+@pytest.mark.slow
 def test_what_is_no_ledger_is_bad_input(tmp_path: Path) -> None:
     text, other = tmp_path / "text.ledger", tmp_path / "other.db"
     text.write_text("SQLite? no")
@@ -518,6 +522,7 @@ def test_an_untouched_ledger_is_clean_even_while_it_grows(filled: Path) -> None:
         assert verify(filled, frames=True) == []
 
 
+@pytest.mark.slow
 def test_150_random_edits_are_all_found_and_none_on_the_untouched_file(filled: Path) -> None:
     found = survey(filled, edits=150, seed=11)
     assert (found.found, found.missed, found.false_alarms) == (150, (), 0)
@@ -895,6 +900,7 @@ def test_an_export_to_another_format_is_bad_input(filled: Path, tmp_path: Path) 
     assert run("ledger", "export", filled, "--out", tmp_path / "rows.xlsx")[0] == 2
 
 
+@pytest.mark.slow
 def test_verify_exits_0_1_and_2(filled: Path, tmp_path: Path) -> None:
     anchors = tmp_path / "anchors"
     assert run("ledger", "anchor", filled, "--to", anchors)[0] == 0
@@ -907,6 +913,7 @@ def test_verify_exits_0_1_and_2(filled: Path, tmp_path: Path) -> None:
     assert run("ledger", "anchor", tmp_path / "none.ledger", "--to", anchors)[0] == 2
 
 
+@pytest.mark.slow
 def test_list_and_show_tell_of_rows(filled: Path) -> None:
     code, told = run("ledger", "list", filled, "--state", "no_go", "--limit", 3, "--json")
     assert code == 0
@@ -923,6 +930,7 @@ def test_retain_says_what_it_did(filled: Path) -> None:
     assert run("ledger", "retain", filled, "--keep-days", 0)[0] == 2
 
 
+@pytest.mark.slow
 def test_timing_a_ledger_leaves_a_sound_one(path: Path) -> None:
     timings = measure(path, rows=1000, repeats=1)
     assert len({timing.what for timing in timings}) == len(timings)

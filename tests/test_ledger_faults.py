@@ -370,6 +370,7 @@ def test_only_a_local_ledger_deletes_frames(path: Path) -> None:
 # Without its extra
 
 
+@pytest.mark.slow
 def test_without_apsw_the_package_says_what_to_install() -> None:
     code = "import sys; sys.modules['apsw'] = None; import gonogo.ledger"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

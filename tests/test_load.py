@@ -10,6 +10,7 @@ import load_test
 from gonogo.testing import write_fake_bundle
 
 
+@pytest.mark.slow
 def test_a_station_under_load_misses_no_trigger_and_says_what_it_adds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,7 @@ def test_a_map_of_one_value_leaves_the_picture_as_it_is_and_a_hot_cell_colours_i
     assert np.array_equal(drawn[60:, 100:], frame[60:, 100:])
 
 
+@pytest.mark.slow
 def test_efficientnet_lite_shows_its_stages_and_the_logits_of_the_published_network(frame: Frame) -> None:
     torch = pytest.importorskip("torch")
     from gonogo.model import architecture
@@ -154,6 +155,7 @@ def test_a_torchvision_network_gets_a_class_map_if_its_mean_is_the_logit(network
     assert any("no class-activation map" in note for note in seen.notes) == (maps == 2)
 
 
+@pytest.mark.slow
 def test_a_file_without_a_classifier_gives_the_stages_that_it_has(frame: Frame, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
@@ -170,6 +172,7 @@ def test_a_file_without_a_classifier_gives_the_stages_that_it_has(frame: Frame, 
         look("squeezenet1_1", frame, size_wh=SMALL, weights=str(tmp_path / "early.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_bundle_shows_the_maps_of_its_evidence_which_add_up_to_its_score(discs: Dataset, trained: Path) -> None:
     seen = look_with_bundle(trained, discs.path(discs.split(Split.TEST)[1]))
     assert [stage.stride for stage in seen.stages] == [8, 16, 32]
@@ -180,12 +183,14 @@ def test_a_bundle_shows_the_maps_of_its_evidence_which_add_up_to_its_score(discs
     assert draw_seen(seen).shape[1] > 640
 
 
+@pytest.mark.slow
 def test_a_bundle_made_by_torch_shows_its_map(discs: Dataset, fine_tuned: Path) -> None:
     seen = look_with_bundle(fine_tuned, discs.path(discs.split(Split.TEST)[1]))
     assert len(seen.stages) == 1
     assert [place.title.partition(":")[0] for place in seen.places] == ["heat map"]
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_sheet_and_says_what_is_on_it(photo: Path, tmp_path: Path) -> None:
     out = tmp_path / "sheet.jpg"
     code, printed = invoke("look", "lenet", photo, "--out", out, "--json", "--size", "64x32")
@@ -238,6 +243,7 @@ def test_wrong_words_are_refused(
     assert not list(tmp_path.glob("sheet*"))
 
 
+@pytest.mark.slow
 def test_without_torch_the_gradient_methods_are_left_out_and_said(photo: Path, tmp_path: Path) -> None:
     command = ["look", "efficientnet_lite0", photo, "--size", "64", "--json", "--out", tmp_path / "s.png"]
     ((code, printed, _),) = without_torch(command)

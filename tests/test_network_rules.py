@@ -42,6 +42,7 @@ def signed_in(app: FastAPI, name: str = "engineer") -> Browser:
     return browser
 
 
+@pytest.mark.slow
 def test_every_route_has_a_rate_for_each_person_program_and_address(space: Workspace) -> None:
     app = app_of(space, request_rate_per_s=0.001)  # one at once
     browser, stranger = Browser(app), Browser(app)
@@ -60,6 +61,7 @@ def test_every_route_states_a_small_body_but_those_that_take_pictures() -> None:
     assert len(large) < 12, large
 
 
+@pytest.mark.slow
 def test_no_address_allows_other_sites_to_read_it(space: Workspace) -> None:
     browser = signed_in(app_of(space))
     other = {"origin": "https://evil.example", "access-control-request-method": "POST"}
@@ -96,6 +98,7 @@ def reads(app: FastAPI) -> list[tuple[str, object]]:
     return [(it.who, it.details["path"]) for it in rows if it.action == "picture_read"]
 
 
+@pytest.mark.slow
 def test_reads_of_pictures_are_recorded_where_asked(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = signed_in(app_of(space))
     assert plain.get("/parts/2/picture.jpg").status_code == 200

@@ -62,6 +62,7 @@ def test_the_scan_finds_what_it_looks_for() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_no_module_reads_a_pickle_but_the_weights() -> None:
     modules = list((ROOT / "src").rglob("*.py"))
     bad = {
@@ -128,6 +129,7 @@ def evil_tensor(mark: Path) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 def test_a_plain_program_is_read(program: Path) -> None:
     assert open_model(program).framework == "torch"
 

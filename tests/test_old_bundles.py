@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from gonogo.bundle import read_bundle
 from gonogo.certification import promise_in_force, recertify
@@ -27,6 +28,7 @@ def test_a_bundle_of_0_1_0_reproduces_its_golden_scores_and_judges(rng: np.rando
     assert promise_in_force(inspector.bundle) == Promise(max_escape=0.05, max_overkill=0.05)
 
 
+@pytest.mark.slow
 def test_a_bundle_of_0_1_0_is_certified_again(tmp_path: Path) -> None:
     shutil.copytree(OLD, tmp_path / "tiny.inspector")
     parts = make_parts(tmp_path / "parts", np.random.default_rng(3))

@@ -161,6 +161,7 @@ def _open(path: Path, start: Any, ended: Any) -> None:
         ended.put(str(error))
 
 
+@pytest.mark.slow
 def test_two_processes_may_open_an_old_or_a_new_database_at_once(server_db: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     for path in (server_db, tmp_path / "new.db"):
@@ -192,6 +193,7 @@ def test_a_database_that_is_none_or_newer_is_refused_with_exit_code_2(first: Pat
 # --- a whole workspace of 0.1.0
 
 
+@pytest.mark.slow
 def test_a_workspace_of_0_1_0_is_served_with_all_that_is_in_it(first: Path) -> None:
     space = Workspace.open(first / "workspace")
     pictures = files(space.datasets / "tile" / "images")

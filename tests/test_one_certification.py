@@ -46,6 +46,7 @@ def said(opened: Bundle) -> dict[str, Any]:
     return {"evidence": evidence, "scores": scores, "golden": golden, "reference": reference}
 
 
+@pytest.mark.slow
 def test_training_the_command_and_the_page_certify_the_same(made: Path, discs: Dataset, tmp_path: Path) -> None:
     trained = bundle.read_bundle(made)
     assert trained.manifest.operating_point is not None
@@ -101,11 +102,13 @@ def _finish(worker: Worker) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_there_is_one_promise_with_one_set_of_defaults(made: Path) -> None:
     assert TrainingOptions().promise == Promise()
     assert promise_in_force(bundle.read_bundle(made)) == ASKED
 
 
+@pytest.mark.slow
 def test_a_certification_writes_the_manifest_once_and_judges_each_picture_once(
     discs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

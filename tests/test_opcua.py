@@ -92,6 +92,7 @@ async def verdict(client: FakeVisionClient) -> tuple[Any, Any]:
     return await (await client.node("1:Answer", "1:ResultId")).read_value(), code
 
 
+@pytest.mark.slow
 def test_a_job_brings_a_result_with_its_ids(served: Served) -> None:
     async def work(client: FakeVisionClient) -> None:
         job, error = await client.start("m1", part="p1", product="left", parameters=("lot 7",))

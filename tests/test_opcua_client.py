@@ -64,6 +64,7 @@ def fresh(line: Line) -> Line:
     return line
 
 
+@pytest.mark.slow
 def test_an_old_verdict_is_taken_back_before_anything_else(line: Line) -> None:
     # The fixture left valid and a go on the tags, as a station that died would.
     assert line.plc.read("valid") is False

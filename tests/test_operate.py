@@ -41,6 +41,7 @@ def gauge(made: tuple[Path, Dataset], tmp_path: Path) -> Inspector:
 ASKED = Promise(max_escape=0.05, max_overkill=0.05)
 
 
+@pytest.mark.slow
 def test_operate_writes_a_revision_and_leaves_the_graph_alone(gauge: Inspector, made: tuple[Path, Dataset]) -> None:
     before = {name: (gauge.path / name).read_bytes() for name in ("classifier.xml", "classifier.bin")}
     first = recertify(gauge, made[1], ASKED)
@@ -54,6 +55,7 @@ def test_operate_writes_a_revision_and_leaves_the_graph_alone(gauge: Inspector, 
     assert Inspector.load(gauge.path).bundle_sha256 == second.bundle.sha256
 
 
+@pytest.mark.slow
 def test_golden_frames_are_chosen_again_beside_both_thresholds_and_of_every_kind(
     gauge: Inspector, made: tuple[Path, Dataset]
 ) -> None:
@@ -72,6 +74,7 @@ def test_golden_frames_are_chosen_again_beside_both_thresholds_and_of_every_kind
             assert least in scores.values()
 
 
+@pytest.mark.slow
 def test_the_certificate_names_its_scores_its_data_and_how_it_was_chosen(
     gauge: Inspector, made: tuple[Path, Dataset]
 ) -> None:
@@ -94,6 +97,7 @@ def test_the_certificate_names_its_scores_its_data_and_how_it_was_chosen(
     assert not evidence["warnings"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_certified_sends_everything_to_review(gauge: Inspector, made: tuple[Path, Dataset]) -> None:
     found = recertify(gauge, made[1], Promise(max_escape=0.01, joint=True))
     assert found.point.escape.parts_missing == 268
@@ -103,6 +107,7 @@ def test_what_cannot_be_certified_sends_everything_to_review(gauge: Inspector, m
     assert {part.state for part in judged.parts} == {State.REVIEW}
 
 
+@pytest.mark.slow
 def test_the_refusal_on_the_command_line_says_what_is_missing_and_exits_with_1(
     gauge: Inspector, made: tuple[Path, Dataset]
 ) -> None:
@@ -117,6 +122,7 @@ def test_the_refusal_on_the_command_line_says_what_is_missing_and_exits_with_1(
     assert bundle.read_bundle(gauge.path).sha256 == told["bundle_sha256"]
 
 
+@pytest.mark.slow
 def test_the_promise_and_the_review_rate_are_printed(gauge: Inspector, made: tuple[Path, Dataset]) -> None:
     command = ["certify", str(gauge.path), str(made[1].root), "--joint"]
     result = CliRunner().invoke(
@@ -132,6 +138,7 @@ def test_the_promise_and_the_review_rate_are_printed(gauge: Inspector, made: tup
     assert "<svg" in (gauge.path.parent / "tradeoff.html").read_text()
 
 
+@pytest.mark.slow
 def test_each_kind_lowers_the_go_line_or_is_named_as_lacking(gauge: Inspector, made: tuple[Path, Dataset]) -> None:
     each = Promise(max_escape=0.1, max_overkill=0.1, joint=False)
     plain = recertify(gauge, made[1], each).point
@@ -155,6 +162,7 @@ def test_each_kind_lowers_the_go_line_or_is_named_as_lacking(gauge: Inspector, m
     assert found.point.go_below < plain.go_below
 
 
+@pytest.mark.slow
 def test_costs_choose_the_limits_on_val_and_calibrate_certifies_them(
     gauge: Inspector, made: tuple[Path, Dataset]
 ) -> None:
@@ -171,6 +179,7 @@ def test_costs_choose_the_limits_on_val_and_calibrate_certifies_them(
     assert careful[0] == 0.03
 
 
+@pytest.mark.slow
 def test_the_limits_do_not_depend_on_the_calibration_scores(gauge: Inspector, made: tuple[Path, Dataset]) -> None:
     costs = Promise(max_escape=0.3, max_overkill=0.3, costs=Costs(escape=500, overkill=5, review=1), bad_share=0.05)
     usual = recertify(gauge, made[1], costs).point
@@ -218,6 +227,7 @@ def test_merged_groups_count_as_one_part_with_the_worst_score(gauge: Inspector, 
     assert together.parts[0].score == max(score for score in scores if score is not None)
 
 
+@pytest.mark.slow
 def test_pictures_of_unnamed_parts_are_searched_for_copies(gauge: Inspector, made: tuple[Path, Dataset]) -> None:
     nameless = [
         sample.model_copy(update={"part": None}) if sample.split is Split.CALIBRATE else sample
@@ -227,6 +237,7 @@ def test_pictures_of_unnamed_parts_are_searched_for_copies(gauge: Inspector, mad
     assert any("200 calibration pictures have no part name" in warning for warning in warnings)
 
 
+@pytest.mark.slow
 def test_the_dial_is_drawn_as_a_bare_picture_too(gauge: Inspector, made: tuple[Path, Dataset], tmp_path: Path) -> None:
     write_tradeoff(recertify(gauge, made[1], ASKED), tmp_path / "tradeoff.svg", bundle_name="tile.inspector")
     drawn = (tmp_path / "tradeoff.svg").read_text()
@@ -235,6 +246,7 @@ def test_the_dial_is_drawn_as_a_bare_picture_too(gauge: Inspector, made: tuple[P
     assert 'class="mark go"' in drawn
 
 
+@pytest.mark.slow
 def test_a_sample_without_label_is_left_out(gauge: Inspector, made: tuple[Path, Dataset]) -> None:
     extra = Sample(file_name="images/nowhere.png", label=None, split=Split.CALIBRATE)
     found = recertify(gauge, Dataset(root=made[1].root, samples=(*made[1].samples, extra)), ASKED)

@@ -344,6 +344,7 @@ def test_a_picture_without_a_score_names_its_part() -> None:
 # The guarantee, by simulation: the true rates behind each pair of thresholds are computed, not counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", [s for s in SCENARIOS if not s.count_pictures], ids=lambda s: s.name)
 def test_fresh_calibrations_keep_their_promise(scenario: Scenario) -> None:
     guarantee = simulate(scenario, draws=600, rng=np.random.default_rng(3))
@@ -353,6 +354,7 @@ def test_fresh_calibrations_keep_their_promise(scenario: Scenario) -> None:
     assert guarantee.review_rate >= guarantee.oracle_review_rate
 
 
+@pytest.mark.slow
 def test_broken_promises_are_as_frequent_as_the_binomial_says() -> None:
     tightest = Scenario(name="tight", bad_parts=93)  # BinomCDF(1; 93, 0.05) = 0.04999
     guarantee = simulate(tightest, draws=2000, rng=np.random.default_rng(4))
@@ -361,6 +363,7 @@ def test_broken_promises_are_as_frequent_as_the_binomial_says() -> None:
     assert low <= stats.binom.cdf(1, 93, 0.05) <= high
 
 
+@pytest.mark.slow
 def test_counting_pictures_as_parts_breaks_the_promise() -> None:
     wrong = next(scenario for scenario in SCENARIOS if scenario.count_pictures)
 
@@ -375,6 +378,7 @@ def test_the_exact_rates_of_a_population_agree_with_counting(population: Populat
     assert population.above(3.5) == pytest.approx(np.mean(worst > 3.5), abs=0.004)
 
 
+@pytest.mark.slow
 def test_the_best_of_several_settings_compared_on_the_same_scores_keeps_its_promise() -> None:
     """Picks the limit that looks best on the calibrate curve; only the shared risk survives the picking."""
     limits = tuple(np.linspace(0.05, 0.2, 16))
@@ -582,6 +586,7 @@ def test_the_dial_knows_from_the_counts_alone_what_can_be_certified() -> None:
     assert by_limit[0.05].allowed == 1
 
 
+@pytest.mark.slow
 def test_the_dial_predicts_the_review_rate_of_fresh_calibrations() -> None:
     scenario = SCENARIOS[0]
     (point,) = dialled(max_escapes=(0.05,))
@@ -853,6 +858,7 @@ def test_a_line_cannot_be_surer_than_its_escape_claim() -> None:
         line_bound(a_point(), review_misses=0, seeded=100)
 
 
+@pytest.mark.slow
 def test_the_bound_of_the_line_holds_in_simulation() -> None:
     rng, broken, lines = np.random.default_rng(9), 0, 500
     escape, passed, miss = 0.03, 0.4, 0.1

@@ -55,6 +55,7 @@ def test_one_more_audit_never_gains_on_average_at_the_promised_rate(rate: float,
     assert mean == pytest.approx(test.e_value, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_at_the_promised_rate_false_alarms_stay_within_the_confidence() -> None:
     trial = simulate_audits(promised_rate=0.01, confidence=0.95, runs=1000, audits=3000, rng=np.random.default_rng(1))
 
@@ -62,6 +63,7 @@ def test_at_the_promised_rate_false_alarms_stay_within_the_confidence() -> None:
     assert trial.false_alarms > 0  # or the simulation would show nothing
 
 
+@pytest.mark.slow
 def test_ten_times_the_promised_rate_is_found_within_a_hundred_audits() -> None:
     trial = simulate_audits(promised_rate=0.01, confidence=0.95, runs=1000, audits=1000, rng=np.random.default_rng(2))
 
@@ -70,6 +72,7 @@ def test_ten_times_the_promised_rate_is_found_within_a_hundred_audits() -> None:
     assert np.quantile(trial.until_alarm, 0.95) < 100
 
 
+@pytest.mark.slow
 def test_a_leak_that_starts_late_is_not_hidden_by_a_good_past() -> None:
     trial = simulate_audits(promised_rate=0.01, confidence=0.95, runs=300, audits=4000, rng=np.random.default_rng(3))
 

@@ -77,6 +77,7 @@ def test_a_fine_tuned_network_becomes_a_classifier(tmp_path: Path, rng: np.rando
     require_classifier(export_classifier(small_network(), SIZE_WH, labels=("good", "bad")), tmp_path, rng)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [False, True])
 def test_an_evidence_network_becomes_a_classifier(kinds: bool, tmp_path: Path, rng: np.random.Generator) -> None:
     require_classifier(evidence(kinds=kinds, rng=rng), tmp_path, rng)

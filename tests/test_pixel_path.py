@@ -129,6 +129,7 @@ def judge(station: Station, trigger_id: str) -> Answer:
     return station.judge(Trigger(id=trigger_id, at=datetime.now(UTC), due_s=time.monotonic() + 20.0))
 
 
+@pytest.mark.slow
 def test_every_encoded_entrance_gives_the_same_score(plant: Plant, tmp_path: Path) -> None:
     inspector, photographs = plant.inspector, plant.photographs
     expected = {name: inspector.inspect_encoded(data).score for name, data in photographs.items()}
@@ -227,6 +228,7 @@ def test_a_picture_is_unpacked_once_and_whole_only_for_somebody_who_looks(
     assert unpacked == ([1] if recipe.encoded_only is False else [reduction, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(RECIPES))
 def test_golden_frames_go_the_way_of_the_pictures_that_a_bundle_is_proven_for(kind: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(4)

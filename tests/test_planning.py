@@ -80,6 +80,7 @@ def test_a_line_that_cannot_be_is_refused(per_day: float, bad: float) -> None:
         LineRate(parts_per_day=per_day, bad_share=bad)
 
 
+@pytest.mark.slow
 def test_the_page_plans_with_the_rate_of_the_line(tmp_path: Path) -> None:
     space = Workspace.open(tmp_path / "space")
     fill(space)

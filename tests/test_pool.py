@@ -14,6 +14,7 @@ from gonogo.inspector import Inspector
 from gonogo.schema import State
 
 
+@pytest.mark.slow
 def test_several_processes_say_what_one_says_in_the_same_order(trained: Path, discs: Dataset, tmp_path: Path) -> None:
     files = [discs.path(sample) for sample in discs.split(Split.TEST)[:12]]
     (tmp_path / "text.jpg").write_text("no picture")
@@ -32,11 +33,13 @@ def test_several_processes_say_what_one_says_in_the_same_order(trained: Path, di
     assert not jobs[5].heatmap.is_file()  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_bundle_that_cannot_be_opened_is_told_as_such(tmp_path: Path, discs: Dataset) -> None:
     with pytest.raises(BundleError, match="expected a bundle"):
         list(judge_files(tmp_path, [BatchJob(file=discs.path(discs.samples[0]))], workers=2))
 
 
+@pytest.mark.slow
 def test_a_worker_ended_from_outside_is_no_silence(trained: Path, discs: Dataset) -> None:
     jobs = [BatchJob(file=discs.path(sample)) for sample in discs.samples] * 4
     found = judge_files(trained, jobs, workers=2)

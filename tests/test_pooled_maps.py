@@ -90,6 +90,7 @@ def shown(discs: Dataset) -> tuple[Sample, ...]:
     return discs.split(Split.TEST)[:8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     ["evidence", "good parts only", "without masks", "fine-tuned", "student", "evidence, INT8", "fine-tuned, INT8"],
@@ -110,6 +111,7 @@ def test_pooled_maps_add_up_to_the_score(kind: str, bundles: Bundles, discs: Dat
         assert pooled(verdict.heatmap, evidence, classifier) == pytest.approx(verdict.score, rel=1e-5, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cascade of student and evidence", "cascade of fine-tuned and student"])
 def test_pooled_maps_of_a_cascade_add_up_to_its_score_whoever_judged(
     kind: str, bundles: Bundles, discs: Dataset
@@ -144,6 +146,7 @@ def replace_bias(classifier: Classifier, bias: float) -> Classifier:
     return classifier.model_copy(update={"bias": bias})
 
 
+@pytest.mark.slow
 def test_a_students_clear_answer_looks_as_hot_as_its_teachers(bundles: Bundles, discs: Dataset) -> None:
     both, teacher = bundles["cascade of student and evidence"], bundles["evidence"]
     hottest: dict[Label, list[float]] = {Label.GOOD: [], Label.BAD: []}

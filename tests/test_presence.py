@@ -149,6 +149,7 @@ def test_a_missing_item_sends_a_go_to_review_and_the_verdict_says_how_many_were_
 # --- the commands
 
 
+@pytest.mark.slow
 def test_the_way_from_the_commands_to_a_verdict(tmp_path: Path) -> None:
     photo, checks, bundle = tmp_path / "good.png", tmp_path / "checks.toml", tmp_path / "board.inspector"
     photo.write_bytes(encode_png(board()))

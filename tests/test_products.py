@@ -283,6 +283,7 @@ class _marked_for_good:  # noqa: N801  wraps a context manager
         return self.inner.__exit__(*why)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_beyond_the_memory_budget_the_longest_unused_product_is_unloaded_and_loaded_again_before_it_judges(
     tmp_path: Path,
 ) -> None:
@@ -309,6 +310,7 @@ def test_beyond_the_memory_budget_the_longest_unused_product_is_unloaded_and_loa
     assert "unloaded" in next(each.trouble for each in report_of(line.station).bundles if each.product == "chip")
 
 
+@pytest.mark.slow
 def test_the_selected_product_stays_loaded_however_small_the_budget(tmp_path: Path) -> None:
     line = Line(tmp_path, extra="memory_mb = 1", resident=lambda: 10**12)
     line.judge("A", product="chip")

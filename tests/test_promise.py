@@ -174,6 +174,7 @@ def test_a_bad_part_of_which_a_picture_faulted_is_never_go_and_a_good_one_is_rej
         assert found.tolist() == [expected]
 
 
+@pytest.mark.slow
 def test_the_rule_keeps_its_promise_at_the_limit_that_the_counts_give() -> None:
     scenario = next(each for each in SCENARIOS if each.name == "45 bad parts, limit by counts")
     assert scenario.max_escape == 0.0645
@@ -185,6 +186,7 @@ def test_the_rule_keeps_its_promise_at_the_limit_that_the_counts_give() -> None:
 # Nothing is switched off silently
 
 
+@pytest.mark.slow
 def test_operate_does_not_switch_off_what_training_certified(gauge: Path, made: tuple[Path, Dataset]) -> None:
     recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.05, max_overkill=0.05))
     before = bundle.read_bundle(gauge)
@@ -195,6 +197,7 @@ def test_operate_does_not_switch_off_what_training_certified(gauge: Path, made: 
     assert before.manifest.operating_point == after
 
 
+@pytest.mark.slow
 def test_a_promise_in_force_is_given_up_only_with_force(gauge: Path, made: tuple[Path, Dataset]) -> None:
     recertify(Inspector.load(gauge), made[1], Promise())
     before = bundle.read_bundle(gauge).sha256
@@ -208,6 +211,7 @@ def test_a_promise_in_force_is_given_up_only_with_force(gauge: Path, made: tuple
     assert bundle.read_bundle(gauge).sha256 != before
 
 
+@pytest.mark.slow
 def test_a_limit_is_not_loosened_unless_somebody_asks_for_that_very_limit(
     gauge: Path, made: tuple[Path, Dataset]
 ) -> None:
@@ -223,12 +227,14 @@ def test_a_limit_is_not_loosened_unless_somebody_asks_for_that_very_limit(
         recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.05, joint=True, confidence=0.9))
 
 
+@pytest.mark.slow
 def test_the_promise_of_each_kind_is_not_dropped_silently(gauge: Path, made: tuple[Path, Dataset]) -> None:
     recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.1, per_kind=True))
     with pytest.raises(UnfitError, match="--per-kind"):
         recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.1))
 
 
+@pytest.mark.slow
 def test_an_earlier_revision_is_restored_with_the_files_that_belonged_to_it(
     gauge: Path, made: tuple[Path, Dataset]
 ) -> None:
@@ -260,6 +266,7 @@ def frames(gauge: Path) -> dict[str, bytes]:
     return {path.relative_to(gauge).as_posix(): path.read_bytes() for path in (gauge / bundle.GOLDEN).iterdir()}
 
 
+@pytest.mark.slow
 def test_restoring_a_revision_that_promises_nothing_takes_force(gauge: Path, made: tuple[Path, Dataset]) -> None:
     recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.001))
     recertify(Inspector.load(gauge), made[1], Promise())
@@ -363,6 +370,7 @@ def test_a_point_is_described_by_what_it_promises_and_by_what_is_missing() -> No
     assert describe_point(counted)[1].endswith("5 % requires 14 more good parts in the calibrate split.")
 
 
+@pytest.mark.slow
 def test_the_model_card_says_nothing_of_infinite_thresholds(gauge: Path, made: tuple[Path, Dataset]) -> None:
     recertify(Inspector.load(gauge), made[1], Promise(max_escape=0.001))
     card = (gauge / bundle.MODEL_CARD).read_text()

@@ -92,6 +92,7 @@ def failed(found: Qualification) -> list[str]:
     return [finding.what for finding in found.findings if not finding.passed]
 
 
+@pytest.mark.slow
 def test_a_sound_gauge_qualifies(examined: Qualification) -> None:
     assert failed(examined) == []
     assert examined.qualified
@@ -150,6 +151,7 @@ def test_hostile_names_stay_text(made: tuple[Path, Dataset], examined: Qualifica
     assert "<b>bold.inspector" in page.text
 
 
+@pytest.mark.slow
 def test_a_test_that_contradicts_the_promise_does_not_qualify(made: tuple[Path, Dataset]) -> None:
     flipped = [
         s.model_copy(update={"label": Label.BAD if s.label is Label.GOOD else Label.GOOD, "defect": None})
@@ -161,6 +163,7 @@ def test_a_test_that_contradicts_the_promise_does_not_qualify(made: tuple[Path, 
     assert failed(found) == ["Test does not contradict the escape limit", "Test does not contradict the overkill limit"]
 
 
+@pytest.mark.slow
 def test_a_leak_does_not_qualify(made: tuple[Path, Dataset]) -> None:
     leaking = [s.model_copy(update={"part": "train-0"}) if s.part == "test-0" else s for s in made[1].samples]
     assert failed(examine_bundle(Inspector.load(made[0]), Dataset(root=made[1].root, samples=tuple(leaking)))) == [
@@ -168,6 +171,7 @@ def test_a_leak_does_not_qualify(made: tuple[Path, Dataset]) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_calibration_parts_counted_several_times_do_not_qualify(made: tuple[Path, Dataset], tmp_path: Path) -> None:
     fewer = Dataset(root=made[1].root, samples=made[1].samples[:-61])  # neither the last calibrate part nor the test
     fewer = Dataset(root=made[1].root, samples=(*fewer.samples, *made[1].split(Split.TEST)))
@@ -177,6 +181,7 @@ def test_calibration_parts_counted_several_times_do_not_qualify(made: tuple[Path
     ]
 
 
+@pytest.mark.slow
 def test_what_was_refused_or_never_certified_does_not_qualify(made: tuple[Path, Dataset], tmp_path: Path) -> None:
     never = make_bundle(tmp_path / "never.inspector", made[1]).root
     found = examine_bundle(Inspector.load(never), made[1])
@@ -205,6 +210,7 @@ def copy(made: tuple[Path, Dataset], tmp_path: Path) -> Path:
     return tmp_path / "copy.inspector"
 
 
+@pytest.mark.slow
 def test_a_threshold_that_was_edited_and_sealed_again_does_not_qualify(
     made: tuple[Path, Dataset], copy: Path, tmp_path: Path
 ) -> None:
@@ -223,6 +229,7 @@ def test_a_threshold_that_was_edited_and_sealed_again_does_not_qualify(
     assert "who changed the bundle" in write(found, copy, made[1], tmp_path / "q.html").text
 
 
+@pytest.mark.slow
 def test_a_claim_for_a_kind_that_was_edited_does_not_qualify(made: tuple[Path, Dataset], copy: Path) -> None:
     evidence = json.loads((copy / EVIDENCE).read_text())
     evidence["kinds"]["crack"]["max_rate"] = 0.01
@@ -231,6 +238,7 @@ def test_a_claim_for_a_kind_that_was_edited_does_not_qualify(made: tuple[Path, D
     assert failed(examine_bundle(Inspector.load(copy), made[1])) == ["Thresholds match the stored scores"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "request_",
     [
@@ -256,6 +264,7 @@ def test_whatever_was_asked_the_thresholds_are_derived_again(
     assert found.thresholds
 
 
+@pytest.mark.slow
 def test_stored_scores_that_are_not_those_of_the_pictures_do_not_qualify(
     made: tuple[Path, Dataset], copy: Path
 ) -> None:
@@ -292,6 +301,7 @@ def test_a_part_stored_as_several_does_not_qualify(made: tuple[Path, Dataset], c
     )
 
 
+@pytest.mark.slow
 def test_a_bundle_without_stored_scores_is_told_so_and_does_not_qualify(made: tuple[Path, Dataset], copy: Path) -> None:
     (copy / SCORES).unlink()
     bundles.write_manifest(copy, _manifest(copy))
@@ -302,6 +312,7 @@ def test_a_bundle_without_stored_scores_is_told_so_and_does_not_qualify(made: tu
     assert "Run gonogo certify." in detail
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_and_exits_with_1_where_it_does_not_qualify(
     made: tuple[Path, Dataset], tmp_path: Path
 ) -> None:

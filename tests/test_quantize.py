@@ -62,6 +62,7 @@ def agreement(before: list[Prediction], after: list[Prediction], correlations: l
     )
 
 
+@pytest.mark.slow
 def test_the_layers_really_run_in_int8_and_the_head_does_not(int8: Inspector, source: Inspector) -> None:
     made, before = dissect(int8.bundle), dissect(source.bundle)
     stated = int8.bundle.manifest.quantization
@@ -80,6 +81,7 @@ def test_the_layers_really_run_in_int8_and_the_head_does_not(int8: Inspector, so
             assert not readers & inside, "context, memory and cells read what was never rounded to 256 steps"
 
 
+@pytest.mark.slow
 def test_the_head_of_a_network_made_by_torch_is_left_alone_too(fine_tuned: Path) -> None:
     model = ov.Core().read_model(fine_tuned / bundle.CLASSIFIER)
     rng = np.random.default_rng(0)
@@ -90,6 +92,7 @@ def test_the_head_of_a_network_made_by_torch_is_left_alone_too(fine_tuned: Path)
     assert "Exp" not in kinds[:last], "the pooling to the score is left alone"
 
 
+@pytest.mark.slow
 def test_everything_that_was_proven_in_full_precision_is_proven_again(int8: Inspector, source: Inspector) -> None:
     made, before = int8.bundle.manifest, source.bundle.manifest
     assert made.operating_point is not None
@@ -104,6 +107,7 @@ def test_everything_that_was_proven_in_full_precision_is_proven_again(int8: Insp
     assert not np.array_equal(int8.drift.features.directions, source.drift.features.directions)
 
 
+@pytest.mark.slow
 def test_the_bundle_states_exact_bounds_on_parts_that_taught_nothing(
     int8: Inspector, source: Inspector, discs: Dataset
 ) -> None:
@@ -121,6 +125,7 @@ def test_the_bundle_states_exact_bounds_on_parts_that_taught_nothing(
     assert f"{stated.flips.count} of 160, at most 1.86 % of future parts" in card
 
 
+@pytest.mark.slow
 def test_a_quantization_calibrated_on_noise_is_refused_and_leaves_nothing(
     source: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
@@ -181,12 +186,14 @@ def test_drift_ignores_what_the_thresholds_absorb_and_nothing_else(rng: np.rando
     assert drift(scores, -scores).mean() > 1
 
 
+@pytest.mark.slow
 def test_what_the_command_prints_fits_its_schema(int8: Inspector) -> None:
     before, after = [row("p1", State.GO)], [row("p1", State.NO_GO, 2.0)]
     made = Quantized(bundle=int8.bundle, agreement=agreement(before, after))
     assert faults("bundle quantize", json.dumps(as_printed(made), allow_nan=False)) == []
 
 
+@pytest.mark.slow
 def test_bf16_is_another_bundle_with_scores_of_its_own(source: Inspector, discs: Dataset, tmp_path: Path) -> None:
     if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor does not compute in BF16")
@@ -197,6 +204,7 @@ def test_bf16_is_another_bundle_with_scores_of_its_own(source: Inspector, discs:
     assert made.quantization.int8_layers == 0
 
 
+@pytest.mark.slow
 def test_an_unfit_source_is_refused_before_any_work(
     int8: Inspector, source: Inspector, discs: Dataset, tmp_path: Path
 ) -> None:
@@ -213,6 +221,7 @@ def test_an_unfit_source_is_refused_before_any_work(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_graph_command_accounts_for_every_stored_operation(int8: Inspector, source: Inspector) -> None:
     command = ["bundle", "graph", str(int8.path), "--against", str(source.path), "--time", "2", "--json"]
     result = CliRunner().invoke(app, command)
@@ -231,6 +240,7 @@ def test_the_graph_command_accounts_for_every_stored_operation(int8: Inspector, 
         assert found["run_us"] > 0
 
 
+@pytest.mark.slow
 def test_the_graph_command_shows_what_torch_ran_where_torch_made_the_network(
     source: Inspector, fine_tuned: Path
 ) -> None:
@@ -242,6 +252,7 @@ def test_the_graph_command_shows_what_torch_ran_where_torch_made_the_network(
     assert "not made with torch here. Leave out --from-torch" in str(refused.exception)
 
 
+@pytest.mark.slow
 def test_the_graph_command_prints_tables_for_people(source: Inspector) -> None:
     result = CliRunner().invoke(app, ["bundle", "graph", str(source.path)])
     assert result.exit_code == 0, result.output

@@ -166,6 +166,7 @@ def test_frames_let_go_by_retention_are_skipped_and_lost_ones_are_a_failure(path
     assert json.loads(told)["skipped"] == {"retained": PARTS, "not_judged": 1}
 
 
+@pytest.mark.slow
 def test_a_part_can_be_judged_again_alone_and_from_a_row_on(path: Path) -> None:
     assert json.loads(run(path, "--json", "--lot", "lot-1")[1])["parts"] == 6
     assert json.loads(run(path, "--json", "--after", 10)[1])["parts"] == PARTS - 9

@@ -466,6 +466,7 @@ def store() -> Iterator[str]:
     running.stop()
 
 
+@pytest.mark.slow
 def test_an_s3_store_gets_the_same_files(ledger: Path, tmp_path: Path, store: str) -> None:
     fsspec = pytest.importorskip("fsspec")
     with Ledger.open(ledger) as opened:

@@ -182,6 +182,7 @@ def test_contours_and_components_agree_on_a_solid_plate() -> None:
         assert located.box.iou(box_around(corners)) > 0.97
 
 
+@pytest.mark.slow
 def test_refinement_at_full_size_brings_the_edges_closer() -> None:
     frame, corners = scene(angle=11.0, size_wh=(1920, 1440), centre_xy=(903.3, 706.7))
     coarse = corners + np.array([[-5.0, 4.0], [4.0, 5.0], [6.0, -4.0], [-3.0, -5.0]])
@@ -322,6 +323,7 @@ def test_the_preview_shows_the_photograph_every_step_and_the_result() -> None:
     assert ((sheet == (255, 196, 0)).all(axis=2)).sum() > 100, "the part is outlined in amber"
 
 
+@pytest.mark.slow
 def test_tuning_finds_plates_it_has_not_seen(plates: Dataset) -> None:
     tuned = tuning.tune(read_examples(plates, plates.split(Split.TRAIN), side_px=320), trials=60, seed=1)
     unseen = score(ClassicalRoi(tuned.recipe), read_examples(plates, plates.split(Split.TEST), side_px=320))
@@ -329,6 +331,7 @@ def test_tuning_finds_plates_it_has_not_seen(plates: Dataset) -> None:
     assert parse_roi_config(roi_config_as_toml(tuned.recipe)) == tuned.recipe
 
 
+@pytest.mark.slow
 def test_tuning_works_on_fewer_pixels_where_that_costs_little(plates: Dataset) -> None:
     examples = read_examples(plates, plates.split(Split.TRAIN), side_px=320)
     fine = tuning.tune(examples, trials=60, seed=1, least_side_px=320)
@@ -356,12 +359,14 @@ def test_the_box_of_a_component_is_that_of_its_outline() -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_tuning_with_one_seed_gives_one_recipe(plates: Dataset) -> None:
     examples = read_examples(plates, plates.split(Split.TRAIN), side_px=320)[:6]
     first, second = (tuning.tune(examples, trials=12, seed=5) for _ in range(2))
     assert first == second
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_keeps_the_best_so_far(plates: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = read_examples(plates, plates.split(Split.TRAIN), side_px=320)
     fit, seen = tuning.fit, []
@@ -409,6 +414,7 @@ def test_the_timing_runs_both_and_gives_their_ratio() -> None:
     assert timing.repeats == 3
 
 
+@pytest.mark.slow
 def test_the_commands_tune_a_recipe_and_preview_it(plates: Dataset, tmp_path: Path) -> None:
     recipe, sheet = tmp_path / "out" / "plate.toml", tmp_path / "out" / "sheet.png"
     runner = CliRunner()
@@ -420,6 +426,7 @@ def test_the_commands_tune_a_recipe_and_preview_it(plates: Dataset, tmp_path: Pa
     assert images.load_picture(sheet).shape[1] > 320
 
 
+@pytest.mark.slow
 def test_a_data_set_without_splits_is_cross_validated(plates: Dataset, tmp_path: Path) -> None:
     write_metadata(plates.root, [sample.model_copy(update={"split": None}) for sample in plates.samples])
     recipe = tmp_path / "out" / "plate.toml"
@@ -435,6 +442,7 @@ def test_a_sheet_of_an_unknown_kind_is_refused(plates: Dataset, tmp_path: Path) 
     assert isinstance(CliRunner().invoke(app, arguments).exception, InputError)
 
 
+@pytest.mark.slow
 def test_importing_the_room_leaves_the_lab_and_scipy_out() -> None:
     heavy = "{'torch', 'sklearn', 'scipy', 'matplotlib', 'openvino', 'gonogo.dataset'}"
     code = f"import sys, gonogo.roi; print(sorted({heavy} & set(sys.modules)))"

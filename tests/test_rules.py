@@ -121,6 +121,7 @@ def test_a_rule_that_rejects_takes_the_thresholds_away_until_it_is_certified(ope
     assert back.bundle.manifest.operating_point is None  # what is lost comes back by certifying only
 
 
+@pytest.mark.slow
 def test_rules_changed_behind_the_back_of_the_certificate_send_every_part_to_review(opened: Bundle) -> None:
     recipe = Checks(scale=SCALE, rules=(rule(then="no_go"),)).within(opened.manifest.recipe)
     point = opened.manifest.operating_point
@@ -226,6 +227,7 @@ def plates(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return write_plates(tmp_path_factory.mktemp("rules") / "plates")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("max_overkill", "in_force"), [(0.3, True), (0.1, False)])
 def test_a_rule_that_rejects_is_in_force_only_if_the_overkill_limit_leaves_room_for_it(
     opened: Bundle, plates: Dataset, max_overkill: float, in_force: bool

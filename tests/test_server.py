@@ -151,6 +151,7 @@ def test_an_app_with_a_route_that_declares_no_roles_does_not_start(tmp_path: Pat
         create_app(Workspace.open(tmp_path), table=[page_route("/open", reached, frozenset())])
 
 
+@pytest.mark.slow
 def test_an_app_with_a_route_outside_the_table_does_not_start(app: FastAPI) -> None:
     app.router.add_api_route("/extra", reached)
     with pytest.raises(UndeclaredRouteError, match="/extra"):
@@ -298,6 +299,7 @@ def test_a_bundle_in_use_is_one_of_the_workspace(tmp_path: Path) -> None:
         space.activate("../../etc")
 
 
+@pytest.mark.slow
 def test_importing_the_server_leaves_torch_out() -> None:
     code = "import sys, gonogo.server; sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -170,6 +170,7 @@ def stripes(rng: np.random.Generator, *, turned: bool) -> bytes:
     return encode_png(np.clip(frame, 0, 255).astype(np.uint8))
 
 
+@pytest.mark.slow
 def test_similar_pictures_come_first_without_any_inspector(
     app: FastAPI, anna: Browser, rng: np.random.Generator
 ) -> None:
@@ -202,6 +203,7 @@ def make_app_again(root: Path) -> FastAPI:
     return create_app(Workspace.open(root), options=Options(hasher=WEAK_HASHER))
 
 
+@pytest.mark.slow
 def test_without_weights_the_page_says_which_are_needed(
     anna: Browser, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +217,7 @@ def test_without_weights_the_page_says_which_are_needed(
     assert anna.get("/datasets/part/pictures?like=none.png").status_code == 200
 
 
+@pytest.mark.slow
 def test_without_the_package_the_inspector_in_use_describes(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +276,7 @@ def label_first(browser: Browser, **values: Any) -> None:
 OUTLINE = [[100, 80], [140, 80], [140, 110], [100, 110]]
 
 
+@pytest.mark.slow
 def test_a_label_its_box_and_its_outlines_go_to_near_duplicates_and_come_back(app: FastAPI, exposures: Browser) -> None:
     label_first(exposures, label="bad", defect="scratch", box_xyxy=[60, 50, 250, 200], polygons=[OUTLINE])
     before = (stored(app).root / "metadata.jsonl").read_bytes()
@@ -317,6 +321,7 @@ def test_a_near_duplicate_in_another_split_is_a_leak_and_is_said(app: FastAPI, e
     assert [each.label for each in stored(app).samples] == [Label.GOOD, Label.GOOD, None, Label.GOOD]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_aligned_gets_the_label_alone_and_that_is_said(app: FastAPI, exposures: Browser) -> None:
     data = stored(app)
     write_metadata(

@@ -74,6 +74,7 @@ def result(app: FastAPI, on: str = "tiny") -> InspectorComparison:
     return found
 
 
+@pytest.mark.slow
 def test_two_bundles_are_compared_on_the_same_reviewed_parts(app: FastAPI) -> None:
     components = app.state.components
     set_point(components.workspace.bundles / OLD, go_below=30.0, no_go_above=105.0)
@@ -120,6 +121,7 @@ def test_two_bundles_are_compared_on_test_pictures_that_neither_was_made_with(ap
     assert set(judged_before(Dataset.read(space.datasets / "tiny"))) >= set(left), "they count as seen from now on"
 
 
+@pytest.mark.slow
 def test_where_one_knows_every_picture_the_page_says_so(app: FastAPI) -> None:
     space = app.state.components.workspace
     tiny = Dataset.read(space.datasets / "tiny")
@@ -133,6 +135,7 @@ def test_where_one_knows_every_picture_the_page_says_so(app: FastAPI) -> None:
     assert f"{OLD} kennt einige dieser Bilder" in shown
 
 
+@pytest.mark.slow
 def test_the_sliders_compare_other_operating_points_of_one_inspector_as_well(app: FastAPI) -> None:
     browser = browse(app)
     shown = text_of(compare(app, browser, a=OLD, b=OLD))
@@ -147,6 +150,7 @@ def test_the_sliders_compare_other_operating_points_of_one_inspector_as_well(app
     assert browser.get(f"/compare/setting?{urlencode({**query, 'on': 'none'})}").status_code == 422
 
 
+@pytest.mark.slow
 def test_heat_maps_are_drawn_of_judged_pictures_only_and_in_the_colour_of_each_verdict(app: FastAPI) -> None:
     browser = browse(app)
     query = {"dataset": "tiny", "file": "images/test-000.png", "by": OLD}
@@ -161,6 +165,7 @@ def test_heat_maps_are_drawn_of_judged_pictures_only_and_in_the_colour_of_each_v
     assert browser.client.get(f"/compare/picture.jpg?seq=1&by={OLD}").status_code == 404, "no part"
 
 
+@pytest.mark.slow
 def test_the_page_prefers_pictures_that_are_held_out_and_refuses_what_is_not_there(app: FastAPI) -> None:
     browser = browse(app)
     told = text_of(browser.get("/compare"))
@@ -177,6 +182,7 @@ def test_the_page_prefers_pictures_that_are_held_out_and_refuses_what_is_not_the
     assert "60 parts of tiny, judged by both" in seen, "what an engineer has compared, an auditor can read"
 
 
+@pytest.mark.slow
 def test_two_comparisons_at_once_are_both_kept(app: FastAPI) -> None:
     anna, admin = browse(app), browse(app, "admin")
     first = anna.post("/compare/start", a=OLD, b=NEW, on="tiny").headers["location"]

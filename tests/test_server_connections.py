@@ -342,6 +342,7 @@ def test_an_address_of_a_proxy_that_is_none_is_refused(tmp_path: Path) -> None:
         CliRunner().invoke(command_line, command, catch_exceptions=False, standalone_mode=False)
 
 
+@pytest.mark.slow
 def test_a_person_has_at_most_four_live_pages_and_others_have_theirs(app: FastAPI) -> None:
     add_person(app, "anna", Role.OPERATOR)
     feed, sessions = app.state.components.feed, app.state.components.accounts.sessions

@@ -86,6 +86,7 @@ def test_a_release_that_cannot_be_verified_is_said(plant: tuple[FastAPI, Release
     assert "does not know" in shown(app, "en")
 
 
+@pytest.mark.slow
 def test_a_roll_out_is_shown_with_its_agreement_and_is_not_moved_from_the_page(
     plant: tuple[FastAPI, ReleaseServer],
 ) -> None:

@@ -20,6 +20,7 @@ from gonogo.server.access import AccessKind, Role, Route
 from gonogo.server.routes import ROUTES
 from server_kit import Browser, fill, make_app
 
+pytestmark = pytest.mark.storm
 BIG = (2**63 - 1, 2**63, -(2**63) - 1, 10**30, 10**5000)
 WORDS = (
     *map(str, BIG[:4]),
@@ -200,6 +201,7 @@ def test_no_header_makes_the_server_crash(header: str, path: str, browsers: dict
 UNDONE_BY = {"/logout", "/login"}  # would end the sessions that the other tests use
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "route", [route for route in routes((AccessKind.FORM,)) if route.path not in UNDONE_BY], ids=name_of
 )

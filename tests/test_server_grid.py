@@ -184,6 +184,7 @@ def test_the_pictures_of_a_part_stay_together(anna: Browser, root: Path) -> None
     assert "same parts" in change(anna, [2], action="move", split="val").json()["message"]
 
 
+@pytest.mark.slow
 def test_a_label_is_given_to_near_duplicates_only_where_it_is_clear(anna: Browser, root: Path) -> None:
     assert "near-duplicates" in change(anna, [2, 3], action="propagate").json()["message"]
     assert change(anna, [0], action="propagate").json()["changed"] == 2
@@ -278,6 +279,7 @@ def judging(tmp_path: Path) -> FastAPI:
     return make_app(tmp_path / "judging")
 
 
+@pytest.mark.slow
 def test_verdicts_scores_and_heat_maps_of_any_data_set(judging: FastAPI) -> None:
     parts, browser, space = judging.state.components, Browser(judging), judging.state.components.workspace
     browser.login("engineer")
@@ -323,6 +325,7 @@ def test_verdicts_scores_and_heat_maps_of_any_data_set(judging: FastAPI) -> None
     assert found.scores == predicted.scores
 
 
+@pytest.mark.slow
 def test_a_label_given_after_the_verdict_proves_nothing(judging: FastAPI) -> None:
     parts, browser, space = judging.state.components, Browser(judging), judging.state.components.workspace
     browser.login("engineer")

@@ -52,6 +52,7 @@ def actions(app: FastAPI, action: str) -> list[Any]:
         return [row.record for row in ledger.actions(Where(action=action))]
 
 
+@pytest.mark.slow
 def test_the_list_says_how_good_each_is_what_it_promises_and_what_it_learned_from(app: FastAPI) -> None:
     path = app.state.components.workspace.bundles / OLD
     revision = DataRevision(dataset="tiny", number=7, sha256="0" * 64)
@@ -93,6 +94,7 @@ def test_a_note_comes_out_as_text(app: FastAPI) -> None:
         assert not any(each in shown for each in ("<script>window.pwned", "<img src=x", "<svg onload", "<iframe"))
 
 
+@pytest.mark.slow
 def test_an_archived_inspector_is_hidden_cannot_be_used_and_comes_back(app: FastAPI) -> None:
     space, anna = app.state.components.workspace, browse(app)
     anna.post(f"/inspectors/{OLD}/archive")

@@ -85,6 +85,7 @@ def test_who_comes_second_on_one_picture_is_told_who_was_first_and_what(
     assert stored(app).samples[0].label is Label.BAD
 
 
+@pytest.mark.slow
 def test_a_conflict_with_oneself_is_told_as_such(anna: Browser, rng: np.random.Generator) -> None:
     row = with_pictures(anna, rng)[0]
     assert save(anna, row, label="good").status_code == 200

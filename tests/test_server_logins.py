@@ -77,6 +77,7 @@ def test_every_name_that_finds_a_person_has_that_persons_account_key(app: FastAP
             assert found is None or account_key(spelling) == account_key(found.name)
 
 
+@pytest.mark.slow
 def test_simultaneous_guesses_are_counted_before_they_are_evaluated(
     app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:

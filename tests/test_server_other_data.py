@@ -84,6 +84,7 @@ def login(app: FastAPI, name: str = "engineer") -> Browser:
 LIMITS = {"max_escape": 0.1, "max_overkill": 0.1, "bad_share": 0.05}
 
 
+@pytest.mark.slow
 def test_another_data_set_never_certifies_however_large_it_is(app: FastAPI) -> None:
     change_tiny(app)
     assert learned(app) is None
@@ -100,6 +101,7 @@ def test_another_data_set_never_certifies_however_large_it_is(app: FastAPI) -> N
     assert bundle.read_bundle(path).sha256 == before
 
 
+@pytest.mark.slow
 def test_the_labels_of_the_training_run_stand_in_for_a_data_set_that_has_changed(app: FastAPI) -> None:
     keep_snapshot(app, change_tiny(app))
     known = learned(app)
@@ -113,6 +115,7 @@ def test_the_labels_of_the_training_run_stand_in_for_a_data_set_that_has_changed
     assert app.state.components.inspectors.in_use().point.escape.max_rate == 0.1
 
 
+@pytest.mark.slow
 def test_a_calibration_label_that_was_corrected_since_is_not_certified_as_it_was(app: FastAPI) -> None:
     before = change_tiny(app)
     keep_snapshot(app, before)
@@ -135,6 +138,7 @@ def keys(app: FastAPI) -> list[str]:
     return re.findall(r'data-kind="([^"]+)"', login(app, "reviewer").get("/review").text)
 
 
+@pytest.mark.slow
 def test_review_keys_keep_their_meaning_when_data_sets_change(app: FastAPI) -> None:
     learned(app)
     assert keys(app) == ["crack", "hole"]
@@ -170,6 +174,7 @@ def test_parts_of_another_product_never_come_back_as_blind_checks(app: FastAPI) 
     assert queue.comparable is not None
 
 
+@pytest.mark.slow
 def test_now_and_dial_name_the_same_shortfall_and_say_it_in_pictures(app: FastAPI) -> None:
     space = app.state.components.workspace
     path, tiny = space.bundles / "tiny.inspector", Dataset.read(space.datasets / "tiny")

@@ -230,6 +230,7 @@ def test_progress_is_reported_to_a_function_within_its_block_only() -> None:
 # Search
 
 
+@pytest.mark.slow
 def test_a_part_is_found_by_name_trigger_row_address_and_verdict(app: FastAPI) -> None:
     browser = browser_of(app, Role.OPERATOR)
     everything = browser.get("/parts")
@@ -444,6 +445,7 @@ def test_the_audit_log_is_exported_as_lines_of_json_within_its_filters(app: Fast
     assert finished(browser, 2).decode().splitlines() == [",".join(ACTION_COLUMNS)]
 
 
+@pytest.mark.slow
 def test_an_inspector_is_exported_sealed_and_a_data_set_and_a_shift_report_too(app: FastAPI, tmp_path: Path) -> None:
     browser = browser_of(app, Role.ENGINEER)
     browser.post("/export/inspector", bundle="tiny.inspector")

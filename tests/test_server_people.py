@@ -106,6 +106,7 @@ def test_a_changed_password_ends_every_other_session(app: FastAPI) -> None:
     assert elsewhere.get("/").headers["location"] == "/login"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "new",
     ["short", PASSWORD, "operator-operator-1", "aaaaaaaaaaaaaa", "MyPassword2026!", "x" * 201, "gonogo gonogo 12"],
@@ -399,6 +400,7 @@ def test_a_person_chooses_language_and_colours(app: FastAPI) -> None:
     assert 'lang="en" data-theme="auto"' in browser.get("/").text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES[1:])
 def test_every_text_is_translated_and_compiled(language: str) -> None:
     hint = "run python -m gonogo.server.messages, translate what it names, run it again"

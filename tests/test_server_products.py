@@ -75,6 +75,7 @@ def products(space: Workspace) -> dict[str, Any]:
     return {str(name): Path(str(path)).relative_to(space.root).as_posix() for name, path in settings.products.items()}
 
 
+@pytest.mark.slow
 def test_products_are_added_edited_moved_and_deleted_in_the_file_that_the_station_reads(
     app: FastAPI, space: Workspace
 ) -> None:
@@ -136,6 +137,7 @@ def test_the_second_of_two_people_is_told_and_overwrites_nothing(app: FastAPI, s
     assert list(products(space)) == ["chip", "pill"]
 
 
+@pytest.mark.slow
 def test_a_running_station_is_not_changed_and_changes_over_from_the_page(
     app: FastAPI, space: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ def seq_of(app: FastAPI, who: str, ticket: str) -> int:
     return found
 
 
+@pytest.mark.slow
 def test_a_decision_is_an_action_with_name_kind_and_duration(app: FastAPI) -> None:
     browser, (oldest, *_) = browse(app), doubtful(app)
     ticket = deal(browser)[0]
@@ -102,6 +103,7 @@ def test_a_decision_is_an_action_with_name_kind_and_duration(app: FastAPI) -> No
     assert oldest not in doubtful(app)
 
 
+@pytest.mark.slow
 def test_a_decision_sent_twice_counts_once(app: FastAPI) -> None:
     browser = browse(app)
     ticket = deal(browser)[0]
@@ -271,6 +273,7 @@ def test_blind_checks_look_like_any_part_and_leave_the_decision_alone(app: FastA
     assert (rate.count, rate.of) == (1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [1, 5])
 def test_blind_checks_come_at_the_promised_rate_however_many_parts_a_page_asks_for(app: FastAPI, together: int) -> None:
     add_doubtful(app, 160)

@@ -53,6 +53,7 @@ def paired(app: FastAPI, admin: Browser, name: str = "Hall 3", **stations: str) 
     return screen
 
 
+@pytest.mark.slow
 def test_a_screen_opens_the_wall_and_no_other_route(app: FastAPI, admin: Browser) -> None:
     bound, everything = paired(app, admin, stations="saw"), paired(app, admin, "Office")
     for route in ROUTES:
@@ -82,6 +83,7 @@ def test_a_screen_shows_its_stations_only(app: FastAPI, admin: Browser) -> None:
     assert set(paired(app, admin, "Office").get("/wall/tiles").json()["states"]) == {"saw", "press"}
 
 
+@pytest.mark.slow
 def test_the_login_of_a_screen_outlasts_sessions_restarts_and_the_browser(
     app: FastAPI, admin: Browser, clock: Clock
 ) -> None:

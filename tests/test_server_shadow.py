@@ -69,6 +69,7 @@ def moves(app: FastAPI) -> list[dict[str, Any]]:
         return [dict(row.record.details) for row in ledger.actions(Where(action="fleet"))]
 
 
+@pytest.mark.slow
 def test_a_trial_starts_shows_its_evidence_and_ends_with_the_switch(app: FastAPI) -> None:
     anna, line = browse(app), SilentLine(app=app)
     assert "Let an inspector judge silently" in page(anna)
@@ -106,6 +107,7 @@ def test_a_trial_starts_shows_its_evidence_and_ends_with_the_switch(app: FastAPI
     assert "in use" in page(anna), "what was found is still shown"
 
 
+@pytest.mark.slow
 def test_the_words_are_german_too_and_what_is_missing_is_said_in_parts(app: FastAPI) -> None:
     anna = browse(app, accept_language="de")
     assert "Einen Prüfer still mitlaufen lassen" in page(anna)
@@ -129,6 +131,7 @@ def test_the_slider_says_which_parts_would_flip_and_where_it_proves_nothing(app:
     assert "1 part would newly pass" in own
 
 
+@pytest.mark.slow
 def test_a_bad_part_that_newly_passes_keeps_the_candidate_from_the_line(app: FastAPI) -> None:
     anna, line = browse(app), SilentLine(app=app)
     start(anna, max_bad_flips="0.01")
@@ -144,6 +147,7 @@ def test_a_bad_part_that_newly_passes_keeps_the_candidate_from_the_line(app: Fas
     assert "parts judged by both 0" in page(anna), "a new trial begins with the next part"
 
 
+@pytest.mark.slow
 def test_beside_people_every_part_is_theirs_and_flips_are_not_limited(app: FastAPI) -> None:
     space = app.state.components.workspace
     set_point(space.bundles / OLD, go_below=-math.inf, no_go_above=105.0)
@@ -157,6 +161,7 @@ def test_beside_people_every_part_is_theirs_and_flips_are_not_limited(app: FastA
     assert "people: good 100.0 % 5 of 5" in page(anna)
 
 
+@pytest.mark.slow
 def test_two_people_at_once_start_one_trial_and_end_it_once(app: FastAPI) -> None:
     people = [browse(app), browse(app, "admin")]
     gate = threading.Barrier(2)
@@ -179,6 +184,7 @@ def test_two_people_at_once_start_one_trial_and_end_it_once(app: FastAPI) -> Non
     assert "Somebody may have stopped it" in page(people[1])
 
 
+@pytest.mark.slow
 def test_a_start_that_makes_no_sense_is_refused_with_the_reason(app: FastAPI) -> None:
     components, anna = app.state.components, browse(app)
     for candidate, why in (
@@ -203,6 +209,7 @@ def test_a_start_that_makes_no_sense_is_refused_with_the_reason(app: FastAPI) ->
     assert "there is nothing to judge beside" in page(anna)
 
 
+@pytest.mark.slow
 def test_an_auditor_reads_and_changes_nothing_and_operators_see_nothing(app: FastAPI) -> None:
     start(browse(app))
     auditor = browse(app, "auditor")
@@ -213,6 +220,7 @@ def test_an_auditor_reads_and_changes_nothing_and_operators_see_nothing(app: Fas
     assert auditor.get("/shadow?channel=none").status_code == 404
 
 
+@pytest.mark.slow
 def test_another_inspector_or_other_limits_end_the_comparison_and_the_switch(app: FastAPI) -> None:
     space, anna, line = app.state.components.workspace, browse(app), SilentLine(app=app)
     start(anna)
@@ -231,6 +239,7 @@ def test_another_inspector_or_other_limits_end_the_comparison_and_the_switch(app
     assert "Another candidate judges silently now" in page(anna)
 
 
+@pytest.mark.slow
 def test_a_restart_goes_on_with_the_trial(app: FastAPI) -> None:
     root = app.state.components.workspace.root
     start(browse(app))
@@ -253,6 +262,7 @@ def open_app_again(root: Path) -> FastAPI:
     return made
 
 
+@pytest.mark.slow
 def test_a_silent_judge_that_keeps_ending_is_counted_and_given_up(app: FastAPI) -> None:
     shadows, anna = app.state.components.shadows, browse(app)
     start(anna)
@@ -266,6 +276,7 @@ def test_a_silent_judge_that_keeps_ending_is_counted_and_given_up(app: FastAPI) 
     assert "It must be stopped." in page(anna)
 
 
+@pytest.mark.slow
 def test_names_of_parts_come_out_as_text(app: FastAPI) -> None:
     browser, line = browse(app), SilentLine(app=app)
     start(browser)

@@ -143,6 +143,7 @@ def active(app: FastAPI) -> str:
 # --- keys
 
 
+@pytest.mark.slow
 def test_a_key_is_made_shown_and_downloaded(app: FastAPI, tmp_path: Path) -> None:
     browser = browse(app)
     key_id = give_key(browser)
@@ -300,6 +301,7 @@ def test_without_a_requirement_a_signature_is_offered_and_may_be_left_out(app: F
     assert bundle.read_bundle(app.state.components.workspace.bundles / NEW).signature is None
 
 
+@pytest.mark.slow
 def test_a_wrong_passphrase_is_recorded_counted_and_slowed_and_what_was_typed_stays(app: FastAPI, clock: Clock) -> None:
     browser = browse(app)
     give_key(browser)
@@ -422,6 +424,7 @@ def certified(app: FastAPI, browser: Browser) -> Any:
     return answer
 
 
+@pytest.mark.slow
 def test_signed_limits_are_one_signed_row_and_a_signed_bundle(app: FastAPI, tmp_path: Path) -> None:
     browser = browse(app)
     key_id = give_key(browser)
@@ -497,6 +500,7 @@ def test_certify_signs_the_bundle_on_the_command_line(template: Path, tmp_path: 
     assert kit.run_here([*words, "--revisions"]).code == 2
 
 
+@pytest.mark.slow
 def test_a_key_that_is_revoked_while_limits_are_certified_signs_nothing(
     app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -650,6 +654,7 @@ def test_one_person_cannot_use_the_key_of_another(app: FastAPI) -> None:
     assert active(app) == OLD
 
 
+@pytest.mark.slow
 def test_keys_survive_backup_and_restore(app: FastAPI, tmp_path: Path) -> None:
     browser = browse(app)
     key_id = give_key(browser)

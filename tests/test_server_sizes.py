@@ -110,6 +110,7 @@ def test_a_wrong_value_is_shown_at_its_limit(
     assert not (space.datasets / "plates/checks.toml").exists()
 
 
+@pytest.mark.slow
 def test_other_requests_are_refused(app: FastAPI, engineer: Browser, space: Workspace) -> None:
     assert "need a scale" in save(engineer, limit(), scale=None).json()["message"]
     assert "needs a scale" in trial(engineer, scale=None).json()["message"]

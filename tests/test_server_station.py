@@ -219,6 +219,7 @@ def test_what_has_no_picture_is_not_found(browser: Browser, path: str) -> None:
     assert browser.get(path).status_code == 404
 
 
+@pytest.mark.slow
 def test_a_frame_that_retention_removed_is_not_found(tmp_path: Path) -> None:
     app = make_app(tmp_path / "workspace")
     with Ledger.open(app.state.components.workspace.ledger) as ledger:
@@ -342,6 +343,7 @@ def test_the_stream_sends_the_present_then_each_change_then_ends_with_the_sessio
         until(lambda: components.feed.watchers == 0)
 
 
+@pytest.mark.slow
 def test_streams_are_limited_and_a_closed_page_gives_its_place_back(tmp_path: Path) -> None:
     app = make_app(tmp_path / "workspace")
     feed = app.state.components.feed

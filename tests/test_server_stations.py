@@ -184,6 +184,7 @@ def test_fields_that_cannot_be_written_are_refused_with_a_reason(changes: dict[s
 # --- setting up
 
 
+@pytest.mark.slow
 def test_a_station_is_set_up_and_recorded(filled: FastAPI, stations: Stations, engineer: Browser) -> None:
     engineer.get("/stations/new")
     fields = {**VALUES, "name": "new-line", "trigger_kind": "http", "http_port": "8791", "answer_kind": "none"}
@@ -426,6 +427,7 @@ def running(place: Place) -> Running:
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_station_is_a_fault_until_it_runs_again_and_a_restart_replaces_it(space: Workspace) -> None:
     place = Place(folder=space.root / "stations" / "line-1")
     stations = make_two(space)
@@ -603,6 +605,7 @@ def test_a_try_names_what_is_wrong(filled: FastAPI, tmp_path: Path) -> None:
     assert "a.png" in str(looked(Preview(preview.settings, tmp_path / "out-3"), tmp_path / "out-3")["trouble"])
 
 
+@pytest.mark.slow
 def test_a_try_reaches_the_page_through_its_process(filled: FastAPI, engineer: Browser) -> None:
     folder = set_up_station(filled.state.components.workspace, "tried")
     name = f"{XSS[1].replace('/', '')}.png"

@@ -117,6 +117,7 @@ def test_labels_become_an_inspector_a_report_and_the_one_in_use(space: Workspace
     assert app.state.components.jobs.trained_on("discs") == space.bundles / "disc.inspector"
 
 
+@pytest.mark.slow
 def test_too_few_labels_end_in_a_sentence_that_says_what_is_missing(space: Workspace, rng: np.random.Generator) -> None:
     make_discs(space.datasets / "discs", rng, count=14)
     browser = engineer(make_app(space.root))
@@ -126,6 +127,7 @@ def test_too_few_labels_end_in_a_sentence_that_says_what_is_missing(space: Works
     assert not (space.bundles / "disc.inspector").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cancelled_ends_and_the_next_one_begins(space: Workspace, rng: np.random.Generator) -> None:
     make_discs(space.datasets / "discs", rng)
     browser = engineer(make_app(space.root))
@@ -213,6 +215,7 @@ def test_every_effort_is_a_command_that_gonogo_takes() -> None:
         arguments(Effort.QUICK, Path("mine.safetensors"))
 
 
+@pytest.mark.slow
 def test_an_inspector_that_is_broken_or_not_there_is_not_deployed(space: Workspace) -> None:
     fill(space)
     browser = engineer(make_app(space.root))

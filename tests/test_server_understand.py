@@ -82,6 +82,7 @@ def review(app: FastAPI, seq: int, label: Label, defect: str | None = None, who:
     app.state.components.ledger_pool.act(REVIEW, who, about=seq, label=label, defect=defect)
 
 
+@pytest.mark.slow
 def test_the_page_says_what_is_promised_and_what_became_of_the_calibration_parts(app: FastAPI) -> None:
     work_done(app)
     told = text_of(browse(app).get("/understand"))
@@ -98,6 +99,7 @@ def test_the_page_says_what_is_promised_and_what_became_of_the_calibration_parts
     assert "Labelled pictures: data set tiny, on which this inspector was trained." in told
 
 
+@pytest.mark.slow
 def test_the_page_tells_what_it_still_works_out_and_then_shows_it(app: FastAPI) -> None:
     browser = browse(app)
     assert "The labelled pictures are being judged." in text_of(browser.get("/understand"))
@@ -106,6 +108,7 @@ def test_the_page_tells_what_it_still_works_out_and_then_shows_it(app: FastAPI) 
     assert "data-tradeoff" in browser.get("/understand").text
 
 
+@pytest.mark.slow
 def test_what_was_worked_out_is_kept_for_the_next_start(app: FastAPI) -> None:
     work_done(app)
     before = app.state.components.inspectors.pictures()
@@ -127,6 +130,7 @@ def make_app_again(root: Path) -> FastAPI:
     return create_app(Workspace.open(root), options=Options(hasher=WEAK_HASHER, names=("testserver",)))
 
 
+@pytest.mark.slow
 def test_the_dial_agrees_with_the_evidence_in_the_bundle(app: FastAPI) -> None:
     work_done(app)
     inspectors = app.state.components.inspectors
@@ -146,6 +150,7 @@ def test_the_dial_agrees_with_the_evidence_in_the_bundle(app: FastAPI) -> None:
     assert now.review_rate == pytest.approx(gauge.evidence["review_rate"])
 
 
+@pytest.mark.slow
 def test_the_slider_shows_other_figures_for_other_limits(app: FastAPI) -> None:
     work_done(app)
     browser = browse(app)
@@ -160,6 +165,7 @@ def test_the_slider_shows_other_figures_for_other_limits(app: FastAPI) -> None:
         assert browser.get(f"/understand/setting?{query}").status_code == 422
 
 
+@pytest.mark.slow
 def test_new_limits_become_a_revision_and_two_actions(app: FastAPI) -> None:
     work_done(app)
     components, browser = app.state.components, browse(app)
@@ -183,6 +189,7 @@ def test_new_limits_become_a_revision_and_two_actions(app: FastAPI) -> None:
     assert "engineer set the limits of tiny.inspector" in told
 
 
+@pytest.mark.slow
 def test_the_heat_of_older_parts_is_still_drawn_after_new_limits(app: FastAPI) -> None:
     components = app.state.components
     space = components.workspace
@@ -195,12 +202,14 @@ def test_the_heat_of_older_parts_is_still_drawn_after_new_limits(app: FastAPI) -
     assert plain != heated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [{"max_escape": 0, "max_overkill": 0.1, "bad_share": 0.1}, {"max_escape": 0.1}, {}])
 def test_malformed_limits_are_refused(app: FastAPI, body: object) -> None:
     work_done(app)
     assert browse(app).call("/understand/apply", body).status_code == 422
 
 
+@pytest.mark.slow
 def test_an_auditor_reads_everything_and_changes_nothing(app: FastAPI) -> None:
     work_done(app)
     browser = browse(app, "auditor")
@@ -241,6 +250,7 @@ def test_kinds_are_counted_the_most_frequent_first(app: FastAPI) -> None:
     assert [each.seq for each in kinds[0].examples] == [seqs[4], seqs[2], seqs[0]]
 
 
+@pytest.mark.slow
 def test_drift_is_looked_for_part_after_part_and_goes_on_at_the_next_visit(app: FastAPI) -> None:
     work_done(app)
     drift, space = app.state.components.understanding.drift, app.state.components.workspace
@@ -293,6 +303,7 @@ def test_a_workspace_without_a_bundle_has_a_page_that_says_so(tmp_path: Path) ->
     assert browse(app, "reviewer").get("/review").status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in XSS if name.isprintable()])
 def test_nothing_that_people_typed_comes_out_as_markup(app: FastAPI, name: str) -> None:
     components = app.state.components

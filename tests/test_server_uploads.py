@@ -195,6 +195,7 @@ def test_a_member_that_is_no_picture_is_not_unpacked() -> None:
     assert len(only[1]) == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["MOST_PICTURES", "MOST_DATASET_BYTES", "LEAST_FREE_BYTES"])
 def test_a_full_data_set_and_a_full_disk_take_no_more(
     app: FastAPI, anna: Browser, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, name: str

@@ -26,6 +26,7 @@ def app(tmp_path: Path) -> FastAPI:
     return made
 
 
+@pytest.mark.slow
 def test_every_station_has_a_tile_with_its_own_last_verdict(app: FastAPI) -> None:
     rng = np.random.default_rng(1)
     parts = app.state.components
@@ -64,6 +65,7 @@ def test_the_tiles_are_escaped_and_name_the_newest_row(app: FastAPI) -> None:
     assert said["states"]["line-1"] == [seq, "no_go"]
 
 
+@pytest.mark.slow
 def test_the_station_page_shows_the_last_rejects_newest_first(app: FastAPI) -> None:
     snapshot = app.state.components.feed.read()
     seqs = [row.seq for row in snapshot.rejects]

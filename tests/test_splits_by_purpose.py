@@ -95,6 +95,7 @@ def test_splits_by_purpose_hold_as_many_bad_parts_as_the_rate_takes(good: int, b
     assert Fractions.parse(as_text(fractions)) == pytest.approx(fractions)
 
 
+@pytest.mark.slow
 def test_the_command_splits_for_a_rate_or_says_how_many_bad_parts_that_takes(tmp_path: Path) -> None:
     samples = photographs(20, 140)
     rng = np.random.default_rng(0)
@@ -136,6 +137,7 @@ def redealt(dataset: Dataset, *, fresh: bool) -> Dataset:
     return changed
 
 
+@pytest.mark.slow
 def test_a_new_split_after_scores_were_seen_certifies_nothing(plant: tuple[Path, Dataset], tmp_path: Path) -> None:
     recertify(Inspector.load(plant[0]), plant[1], Promise())
     record_judged(plant[1], (Split.TEST,))
@@ -151,6 +153,7 @@ def test_a_new_split_after_scores_were_seen_certifies_nothing(plant: tuple[Path,
     recertify(Inspector.load(plant[0]), plant[1], Promise())  # back to the split that was seen
 
 
+@pytest.mark.slow
 def test_a_new_split_with_fresh_calibrate_parts_certifies_and_counts_from_then_on(
     plant: tuple[Path, Dataset], tmp_path: Path
 ) -> None:
@@ -165,6 +168,7 @@ def test_a_new_split_with_fresh_calibrate_parts_certifies_and_counts_from_then_o
         refuse_redealt(third.read(third.root))
 
 
+@pytest.mark.slow
 def test_pictures_that_are_only_added_are_no_new_split(plant: tuple[Path, Dataset]) -> None:
     recertify(Inspector.load(plant[0]), plant[1], Promise())
     first = plant[1].split(Split.CALIBRATE)[0]
@@ -173,12 +177,14 @@ def test_pictures_that_are_only_added_are_no_new_split(plant: tuple[Path, Datase
     refuse_redealt(Dataset(root=plant[1].root, samples=plant[1].samples[5:]))
 
 
+@pytest.mark.slow
 def test_where_the_counts_refuse_nothing_was_seen_and_a_new_split_certifies(plant: tuple[Path, Dataset]) -> None:
     recertify(Inspector.load(plant[0]), plant[1], Promise(max_escape=0.001))
     assert judged_before(plant[1]) == {}
     refuse_redealt(redealt(plant[1], fresh=False))
 
 
+@pytest.mark.slow
 def test_evaluating_is_seeing(plant: tuple[Path, Dataset]) -> None:
     run = CliRunner().invoke(app, ["evaluate", str(plant[0]), str(plant[1].root), "--json"])
     assert run.exit_code == 0, run.output

@@ -29,6 +29,7 @@ json.dump(sorted(sys.modules), sys.stderr)
 """
 
 
+@pytest.mark.slow
 def test_the_first_verdict_imports_neither_the_lab_nor_what_only_other_commands_need(tmp_path: Path) -> None:
     bundle = write_fake_bundle(tmp_path / "red.inspector")
     (tmp_path / "part.png").write_bytes(encode_png(fake_frame(1)))
@@ -57,6 +58,7 @@ def test_only_the_command_that_is_asked_for_is_built(monkeypatch: pytest.MonkeyP
         assert built(*words) == everything, words
 
 
+@pytest.mark.slow
 def test_every_command_is_the_same_alone_as_in_the_whole_program(monkeypatch: pytest.MonkeyPatch) -> None:
     for word in edge.program(app).commands:
         monkeypatch.setattr(sys, "argv", ["gonogo", word])

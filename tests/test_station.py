@@ -619,6 +619,19 @@ def tormented(tmp_path: Path) -> StationSettings:
     return settings_for(tmp_path / "line", window_s=0.8)
 
 
+@pytest.mark.slow
+def test_what_is_noted_last_is_on_record_when_a_station_has_stopped(tormented: StationSettings) -> None:
+    with station_bench(tormented) as line:
+        line.ready()
+        line.plc.fire(line.supervisor.submit, "part-1")
+        answer = line.plc.wait("part-1")
+        for number in range(5):
+            line.supervisor.undelivered(answer, f"cable {number}")
+    with Ledger.open(tormented.ledger, create=False) as ledger:
+        noted = [row.record.details["why"] for row in ledger.actions(Where(action="undelivered"))]
+    assert noted == [f"cable {number}" for number in range(5)]
+
+
 def test_the_gate_answers_repeats_overruns_and_deaths_and_everything_ends_on_record(
     tormented: StationSettings,
 ) -> None:
@@ -1403,6 +1416,7 @@ def test_a_wrong_setting_is_named_with_what_was_expected(before: str, after: str
         parse_settings(EXAMPLE.replace(before, after))
 
 
+@pytest.mark.slow
 def test_check_tries_ledger_bundle_and_camera_and_names_what_fails(tmp_path: Path) -> None:
     write_fake_bundle(tmp_path / "bundle")
     (tmp_path / "photos").mkdir()
@@ -1418,6 +1432,7 @@ def test_check_tries_ledger_bundle_and_camera_and_names_what_fails(tmp_path: Pat
     assert result.output.count("FAIL") == 2
 
 
+@pytest.mark.slow
 def test_a_whole_station_runs_from_its_settings_with_a_real_bundle(tmp_path: Path) -> None:
     write_fake_bundle(tmp_path / "bundle")
     (tmp_path / "incoming").mkdir()

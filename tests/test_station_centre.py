@@ -145,6 +145,7 @@ def url(postgres: Server) -> Iterator[str]:
         yield postgres.url(name)
 
 
+@pytest.mark.slow
 def test_the_forwarder_is_restarted_when_it_ends_and_its_last_words_become_an_alarm(
     settings: StationSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +165,7 @@ def test_the_forwarder_is_restarted_when_it_ends_and_its_last_words_become_an_al
     assert process.process.poll() is not None
 
 
+@pytest.mark.slow
 def test_the_ledger_of_a_station_is_forwarded_at_low_priority(settings: StationSettings, url: str) -> None:
     file = settings.state_dir.parent / "centre.url"
     file.touch(0o600)

@@ -237,6 +237,7 @@ def test_a_bundle_that_was_unloaded_is_loaded_again_when_it_is_wanted(tmp_path: 
     assert slot.model is not None
 
 
+@pytest.mark.slow
 def test_memory_is_measured_and_given_back_and_where_it_is_not_measured_nothing_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -570,6 +571,7 @@ def test_a_worker_whose_camera_hangs_asks_to_be_replaced(tmp_path: Path, monkeyp
     assert len([each for each in said if isinstance(each, Reported)]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failure", "code"), [("RuntimeError('no camera')", 1), ("KeyboardInterrupt", 0), ("BrokenPipeError", 0)]
 )

@@ -122,6 +122,7 @@ def test_a_fault_that_the_ledger_will_never_take_is_set_aside_and_kills_no_worke
     assert "unrecordable.jsonl" in json.loads(line.supervisor.published[0])["alarms"][0]
 
 
+@pytest.mark.slow
 def test_a_record_that_crashes_the_worker_is_not_given_to_the_next_one(tmp_path: Path) -> None:
     settings = settings_for(tmp_path / "line")
     script = (
@@ -153,6 +154,7 @@ def test_a_record_that_crashes_the_worker_is_not_given_to_the_next_one(tmp_path:
     assert "deadly" in (settings.state_dir / "unrecordable.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_leaves_its_traceback_in_the_log_and_its_reason_in_the_status() -> None:
     program = (
         "from gonogo.station.worker import worker_main\n"
@@ -167,6 +169,7 @@ def test_a_worker_that_fails_leaves_its_traceback_in_the_log_and_its_reason_in_t
     assert decode_for_supervisor(done.stdout.decode()) == Dying(reason="RuntimeError: the lens \\ud800 fell off")
 
 
+@pytest.mark.slow
 def test_a_notice_that_fails_beside_a_judgement_ends_the_worker_with_its_traceback_as_well() -> None:
     program = (
         "from gonogo.station.changeover import Changeover\n"

@@ -115,6 +115,7 @@ def test_the_check_of_a_station_wants_private_secrets(settings: StationSettings,
     assert passed()
 
 
+@pytest.mark.slow
 def test_a_station_s_verdicts_arrive_while_it_runs_and_after_its_publisher_was_killed(
     settings: StationSettings, tmp_path: Path
 ) -> None:
@@ -150,6 +151,7 @@ def test_the_last_words_of_the_process_become_an_alarm(
         patiently(lambda: "chmod 600" in read_destinations(settings)[0].alarm, "no word about its end")
 
 
+@pytest.mark.slow
 def test_publish_once_delivers_everything_and_says_who_did_not_take_it(
     settings: StationSettings, tmp_path: Path
 ) -> None:

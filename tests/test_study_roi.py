@@ -121,6 +121,7 @@ def test_the_plain_rule_calls_bad_from_zero_and_never_passes_what_was_not_found(
     assert (row.judged.fault.count, row.judged.fault.of) == (2, 6)
 
 
+@pytest.mark.slow
 def test_the_area_is_that_of_every_other_report_and_its_interval_covers_it() -> None:
     rng = np.random.default_rng(0)
     covered = 0

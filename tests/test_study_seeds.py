@@ -33,6 +33,7 @@ def study(dataset: Dataset, folder: Path, ways: list[Way], seeds: list[int]) -> 
     return rows
 
 
+@pytest.mark.slow
 def test_parts_are_counted_and_the_leaky_twin_counts_pictures(exposures: Dataset, tmp_path: Path) -> None:
     noted = judged_before(exposures)
     rows = study(exposures, tmp_path, [WAY, replace(WAY, variant="leaky", leaky=True)], [0])
@@ -59,6 +60,7 @@ def test_fine_tuning_is_compared_split_by_split(tmp_path: Path) -> None:
     assert gained["never_worse_on_val"] is True
 
 
+@pytest.mark.slow
 def test_fine_tuning_never_leaves_a_network_worse_on_val(exposures: Dataset) -> None:
     from gonogo.train import FineTuning
 

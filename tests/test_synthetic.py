@@ -74,6 +74,7 @@ def test_one_seed_and_part_give_one_picture_whatever_was_rendered_before() -> No
     assert render_scene(7, seed=4, size_wh=SMALL).jpeg != first.jpeg
 
 
+@pytest.mark.slow
 def test_the_pictures_depend_neither_on_workers_nor_on_how_many_are_asked_for(series: Dataset) -> None:
     for index in (0, 8, 311, 449):
         alone = render_scene(index, seed=11, size_wh=PROBE_WH)
@@ -85,6 +86,7 @@ def test_the_pictures_depend_neither_on_workers_nor_on_how_many_are_asked_for(se
             np.testing.assert_array_equal(mask, alone.mask)
 
 
+@pytest.mark.slow
 def test_a_probe_that_sees_only_the_background_is_at_chance(judged: list[tuple[Frame, Box, bool]]) -> None:
     hidden = [_without_chip(frame, box) for frame, box, _ in judged]
     coarse = [cv2.resize(frame, (12, 9), interpolation=cv2.INTER_AREA).ravel() for frame in hidden]
@@ -92,11 +94,13 @@ def test_a_probe_that_sees_only_the_background_is_at_chance(judged: list[tuple[F
     assert 0.45 <= _auroc(features, np.array([bad for *_, bad in judged])) <= 0.55
 
 
+@pytest.mark.slow
 def test_a_probe_on_shuffled_labels_is_at_chance(judged: list[tuple[Frame, Box, bool]]) -> None:
     shuffled = np.random.default_rng(1).permutation([bad for *_, bad in judged])
     assert 0.45 <= _auroc([_edge_energy(frame) for frame, *_ in judged], shuffled) <= 0.55
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closer", [False, True])
 def test_edge_energy_does_not_give_the_label_away(judged: list[tuple[Frame, Box, bool]], closer: bool) -> None:
     frames = [
@@ -159,6 +163,7 @@ def test_the_chip_stays_in_the_picture_at_any_size_and_difficulty(size_wh: tuple
         assert rendering.box.area > 0.04 * size_wh[0] * size_wh[1]
 
 
+@pytest.mark.slow
 def test_difficulty_makes_defects_smaller() -> None:
     def mask_share(difficulty: float) -> float:
         masks = [
@@ -170,6 +175,7 @@ def test_difficulty_makes_defects_smaller() -> None:
     assert mask_share(0.0) > 1.5 * mask_share(0.5) > 2 * mask_share(1.0)
 
 
+@pytest.mark.slow
 def test_boards_without_a_chip_or_with_two_are_kept_out_of_training(series: Dataset) -> None:
     odd = [sample for sample in series.samples if (sample.model_extra or {})["chips"] != 1]
     assert {(sample.model_extra or {})["chips"] for sample in odd} == {0, 2}
@@ -179,6 +185,7 @@ def test_boards_without_a_chip_or_with_two_are_kept_out_of_training(series: Data
     assert 0.01 < len(odd) / len(series.samples) < 0.08
 
 
+@pytest.mark.slow
 def test_splits_hold_whole_lots_in_the_promised_shares(series: Dataset) -> None:
     splits: dict[str | None, set[Split]] = {}
     labelled = [sample for sample in series.samples if sample.label is not None]
@@ -193,6 +200,7 @@ def test_splits_hold_whole_lots_in_the_promised_shares(series: Dataset) -> None:
         assert {sample.defect for sample in series.split(split)} == {None, *map(str, Defect)}
 
 
+@pytest.mark.slow
 def test_every_record_names_its_board_and_chip(series: Dataset) -> None:
     columns = [sample.model_extra or {} for sample in series.samples]
     assert {column["board"] for column in columns} == set(map(str, BoardType))
@@ -238,6 +246,7 @@ def _command(*arguments: object) -> object:
     return CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_data_set_and_a_contact_sheet(tmp_path: Path) -> None:
     _command("--parts", 6, "--size", "96x72", "--out", tmp_path / "boards", "--workers", 1, "--chip", "qfp48")
     dataset = Dataset.read(tmp_path / "boards")

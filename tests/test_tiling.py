@@ -97,6 +97,7 @@ def test_cells_that_two_windows_see_are_shown_as_the_nearer_one_sees_them() -> N
     assert tiling.stitch(maps, grid, on_top=0)[0].tolist() == [0] * 6 + [1] * 3 + [2] * 4 + [3] * 5
 
 
+@pytest.mark.slow
 def test_a_window_whose_score_is_no_number_is_a_fault_and_never_hidden_by_the_others(tiled: Path) -> None:
     inspector = Inspector.load(tiled)
     inside, asked = inspector._graph, []
@@ -112,6 +113,7 @@ def test_a_window_whose_score_is_no_number_is_a_fault_and_never_hidden_by_the_ot
     assert "nan" in verdict.reason
 
 
+@pytest.mark.slow
 def test_a_small_defect_is_found_wherever_it_lies_and_the_map_shows_it(tiled: Path, rng: np.random.Generator) -> None:
     inspector = Inspector.load(tiled)
     good = [inspector.inspect(large_plate(rng, bad=False, size_wh=SMALL_WH)[0]).score for _ in range(4)]
@@ -130,6 +132,7 @@ def test_a_small_defect_is_found_wherever_it_lies_and_the_map_shows_it(tiled: Pa
         assert abs(y - place[1]) < 32
 
 
+@pytest.mark.slow
 def test_the_pooled_maps_of_the_worst_window_add_up_to_the_score_of_the_part(
     tiled: Path, rng: np.random.Generator
 ) -> None:
@@ -147,6 +150,7 @@ def test_the_pooled_maps_of_the_worst_window_add_up_to_the_score_of_the_part(
     assert sum(pooled) + classifier.bias == pytest.approx(verdict.score, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_training_sees_the_very_windows_that_the_inspector_judges(plates: Dataset, tiled: Path) -> None:
     inspector = Inspector.load(tiled)
     inside, judged = inspector._graph, []
@@ -181,6 +185,7 @@ def test_windows_are_bad_where_they_see_enough_of_a_mark_and_the_rim_of_one_is_l
     assert bad_windows(marks, grid) == (0,), "small as it is, it is all there is"
 
 
+@pytest.mark.slow
 def test_golden_frames_stay_whole_and_recipe_and_model_card_say_that_windows_are_judged(tiled: Path) -> None:
     opened = Inspector.load(tiled).bundle
     assert opened.manifest.recipe == Recipe(
@@ -193,6 +198,7 @@ def test_golden_frames_stay_whole_and_recipe_and_model_card_say_that_windows_are
     assert plain(TILED.tiling) == {"overlap_px": 64}
 
 
+@pytest.mark.slow
 def test_a_part_found_elsewhere_turned_or_of_another_size_is_judged_in_its_own_windows(tiled: Path) -> None:
     inspector = Inspector.load(tiled)
     frame, _ = large_plate(np.random.default_rng(4), bad=True, size_wh=SMALL_WH, pit_xy=(300, 200))
@@ -206,6 +212,7 @@ def test_a_part_found_elsewhere_turned_or_of_another_size_is_judged_in_its_own_w
     assert small.windows == 1, "a region smaller than a window is enlarged to one"
 
 
+@pytest.mark.slow
 def test_a_reduced_picture_is_judged_in_fewer_windows(plates: Dataset, tmp_path: Path) -> None:
     options = replace(TILED, reduction=2, size_wh=(160, 128), masks=False)
     made = train_inspector(plates, tmp_path / "a.inspector", options)
@@ -218,6 +225,7 @@ def test_a_reduced_picture_is_judged_in_fewer_windows(plates: Dataset, tmp_path:
     assert tiling.seen_size(frame, Box.whole(frame), inspector.recipe) == (320, 224)
 
 
+@pytest.mark.slow
 def test_the_command_learns_from_good_parts_where_no_mask_says_which_windows_are_bad_and_says_how_long_it_takes(
     plates: Dataset, tmp_path: Path
 ) -> None:
@@ -257,6 +265,7 @@ def test_windows_that_do_not_fit_are_refused(
     assert not (tmp_path / "a.inspector").exists()
 
 
+@pytest.mark.slow
 def test_what_looks_at_whole_regions_refuses_windows_by_name(plates: Dataset, tiled: Path, tmp_path: Path) -> None:
     from gonogo.train import FineTuning
 
@@ -296,6 +305,7 @@ def test_a_pit_of_twelve_pixels_on_a_large_plate_is_found_in_windows_where_the_d
     assert above["whole"] <= 5
 
 
+@pytest.mark.slow
 def test_the_same_frame_gives_the_same_score_to_the_last_bit(tiled: Path, plates: Dataset) -> None:
     inspector = Inspector.load(tiled)
     frame = plates.load(plates.samples[0])
@@ -318,6 +328,7 @@ def test_of_many_windows_quantizing_keeps_the_worst_and_one_other() -> None:
     assert tap.taken(np.random.default_rng(0)) == []
 
 
+@pytest.mark.slow
 def test_what_it_was_trained_with_comes_back_with_its_windows_and_the_score_of_each_picture(
     tiled: Path, plates: Dataset
 ) -> None:

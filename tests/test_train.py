@@ -97,6 +97,7 @@ def test_every_backbone_gives_a_map_that_pools_to_its_score(name: str) -> None:
     assert float(defect_map.mean() + network.head.bias.detach()) == pytest.approx(float(score), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", list(Pool))
 def test_the_exported_graph_pools_its_map_to_its_score_and_agrees_with_torch(
     pool: Pool, rng: np.random.Generator
@@ -121,6 +122,7 @@ def test_the_exported_graph_describes_itself_to_other_tools() -> None:
     assert model.input().get_element_type().get_type_name() == "u8"
 
 
+@pytest.mark.slow
 def test_an_export_that_differs_from_torch_is_refused(rng: np.random.Generator) -> None:
     graph = compile_graph(export_classifier(small_network(), SIZE_WH, labels=("good", "bad")))
     with pytest.raises(ParityError, match="differs"):
@@ -153,6 +155,7 @@ def test_weights_of_another_architecture_are_refused_by_name(tmp_path: Path) -> 
         load_backbone("resnet18", weights=path)
 
 
+@pytest.mark.slow
 def test_weights_that_end_early_serve_an_early_cut(tmp_path: Path) -> None:
     whole = load_backbone("resnet18", weights="none", seed=3).body.state_dict()
     path = tmp_path / "early.safetensors"
@@ -247,6 +250,7 @@ def test_flips_brightness_and_blur_change_every_view_but_the_first_and_leave_mas
         assert np.ptp(ratio[seen[mask > 0] < 255]) < 0.05
 
 
+@pytest.mark.slow
 def test_features_come_from_the_cache_the_second_time(source: TrainingSource, tmp_path: Path) -> None:
     frozen = frozen_networks(load_backbone("resnet18", weights="none", cuts=("layer1",)), [IMAGENET])[0]
     graph = compile_graph(frozen.pooled(source.size_wh), many=True)
@@ -411,6 +415,7 @@ def test_what_only_the_whole_picture_tells_is_added_to_every_cell(rng: np.random
     assert balanced_loss(score.double().numpy(), bad) == pytest.approx(head.val_loss, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_cells_are_drawn_from_both_kinds_and_masks_that_mark_nothing_are_refused(source: TrainingSource) -> None:
     frozen = frozen_networks(load_backbone("resnet18", weights="none", cuts=("layer1", "layer2")), [IMAGENET])[0]
     graph = compile_graph(frozen.maps(source.size_wh), many=True)
@@ -458,6 +463,7 @@ def tuned(
     return network, fine_tune(network, source, train, val, recipe, PLAIN, seed=0, work=work, device=device)
 
 
+@pytest.mark.slow
 def test_fine_tuning_never_returns_worse_than_its_start(source: TrainingSource, tmp_path: Path) -> None:
     _, rows = tuned(source, tmp_path / "good", RECIPE)
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
@@ -468,6 +474,7 @@ def test_fine_tuning_never_returns_worse_than_its_start(source: TrainingSource, 
         assert float(network.head.conv.weight.abs().sum()) == 0.0, "epoch 0 must come back"
 
 
+@pytest.mark.slow
 def test_a_network_too_sure_of_itself_is_settled_by_val_not_discarded(source: TrainingSource) -> None:
     network = small_network(Pool.LSE)
     val = source.dataset.split(Split.VAL)
@@ -490,6 +497,7 @@ def test_a_network_too_sure_of_itself_is_settled_by_val_not_discarded(source: Tr
     assert fit_scale_and_bias(network, shots, bad).val_loss == np.inf
 
 
+@pytest.mark.slow
 def test_a_window_beside_the_defect_does_not_teach_that_the_part_is_good_or_bad(
     source: TrainingSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -513,6 +521,7 @@ def test_a_window_beside_the_defect_does_not_teach_that_the_part_is_good_or_bad(
     assert loss("lost", Augmentation(window=1.0)) == pytest.approx(np.log(2) / 2, rel=1e-3), "the good ones alone"
 
 
+@pytest.mark.slow
 def test_cells_that_masks_taught_look_where_they_were_taught_to_after_fine_tuning_too(
     discs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -550,6 +559,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_computed(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_taken_up_where_it_ended(
     source: TrainingSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -573,6 +583,7 @@ def test_an_interrupted_run_is_taken_up_where_it_ended(
     assert torch.allclose(whole.head.conv.weight, resumed.head.conv.weight, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scored", "kept"), [(-9.0, "efficientnet_lite0 evidence"), (9.0, "efficientnet_lite0 lse")])
 def test_fine_tuning_is_kept_only_if_it_is_better_on_pictures_that_fitted_nothing(
     scored: float, kept: str, discs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -63,6 +63,7 @@ def test_odd_names_and_large_inputs_fit_the_sheet(tmp_path: Path) -> None:
         assert images.load_picture(tmp_path / "s").shape[1] == size_wh[0] + 24
 
 
+@pytest.mark.slow
 def test_train_writes_the_sheet_beside_the_bundle_or_where_it_is_told(discs: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "disc.inspector"
     command = ["train", str(discs.root), "--out", str(out), "--size", "96x64", "--no-masks"]
@@ -111,6 +112,7 @@ def test_random_windows_are_those_of_the_first_epochs(discs: Dataset, tmp_path: 
         assert all(holds(sheet, view.picture) for view in source.drawn(samples[:2], window, seed=seed))
 
 
+@pytest.mark.slow
 def test_many_views_leave_room_for_one_picture_and_large_ones_are_made_smaller(discs: Dataset, tmp_path: Path) -> None:
     options = TrainingOptions(size_wh=(480, 240), augmentation=Augmentation(crops=20, rotations=10))
     assert write_augmentation_sheet(discs, options, tmp_path / "s.jpg") == 1

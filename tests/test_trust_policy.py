@@ -133,6 +133,7 @@ def test_no_changeover_to_a_product_whose_bundle_is_not_signed(tmp_path: Path, s
     assert any("expected a signed bundle" in each for each in refused)
 
 
+@pytest.mark.slow
 def test_one_bit_changed_and_sealed_again_is_refused_and_the_good_bundle_stays() -> None:
     found = edit_bundles(28, seed=1)
     assert found["refused"] == found["edits"] == 28

@@ -25,6 +25,7 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulate_week(folder / "out", bundle, fake_parts(folder / "parts"), parts=450, seed=3)
 
 
+@pytest.mark.slow
 def test_a_week_is_told_from_its_ledger_alone(week: Path) -> None:
     period = gather(week)
     assert not period.broken

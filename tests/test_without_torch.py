@@ -54,6 +54,7 @@ def without_torch(*commands: list[object]) -> list[tuple[int, str, str]]:
     return [(code, out, err) for code, out, err in json.loads(done.stdout)]
 
 
+@pytest.mark.slow
 def test_training_judging_quantizing_and_qualifying_need_no_torch(discs: Dataset, tmp_path: Path) -> None:
     made, small = tmp_path / "disc.inspector", tmp_path / "disc8.inspector"
     photo = discs.path(discs.split(Split.TEST)[0])
@@ -77,6 +78,7 @@ def test_training_judging_quantizing_and_qualifying_need_no_torch(discs: Dataset
     assert small.is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

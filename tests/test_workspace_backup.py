@@ -47,6 +47,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(file.relative_to(root)): file.read_bytes() for file in files if "state" not in file.parts}
 
 
+@pytest.mark.slow
 def test_a_restored_workspace_has_every_file_and_an_intact_ledger(space: Workspace, tmp_path: Path) -> None:
     (space.root / "datasets" / "50 % caf\u00e9.txt").write_text("an odd name")
     (space.root / "mqtt.password").write_text("secret")
@@ -65,6 +66,7 @@ def test_a_restored_workspace_has_every_file_and_an_intact_ledger(space: Workspa
     assert actions[-2:] == ["workspace_backed_up", "workspace_restored"]
 
 
+@pytest.mark.slow
 def test_after_a_restore_people_log_in_again(space: Workspace, tmp_path: Path) -> None:
     made = back_up(space.root, tmp_path / "plant.backup", who="a test")
     restore(made.file, tmp_path / "again", who="a test")
@@ -76,6 +78,7 @@ def test_after_a_restore_people_log_in_again(space: Workspace, tmp_path: Path) -
     app.state.components.close()
 
 
+@pytest.mark.slow
 def test_a_backup_is_made_while_the_ledger_is_written(space: Workspace, tmp_path: Path) -> None:
     with Ledger.open(space.ledger) as ledger:
         made = back_up(space.root, tmp_path / "plant.backup", who="a test")
@@ -113,6 +116,7 @@ def newer(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
     members[-1] = (members[-1][0], json.dumps(json.loads(members[-1][1]) | {"format": 99}).encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -140,6 +144,7 @@ def test_a_backup_that_was_changed_is_refused_and_nothing_is_left(
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_a_backup_that_was_cut_short_is_refused(space: Workspace, tmp_path: Path) -> None:
     made = back_up(space.root, tmp_path / "plant.backup", who="a test")
     whole = made.file.read_bytes()
@@ -180,6 +185,7 @@ def test_a_ledger_that_was_tampered_with_comes_back_as_it_was_and_is_reported(sp
     assert (tmp_path / "again" / "server.db").is_file()
 
 
+@pytest.mark.slow
 def test_a_ledger_outside_of_the_workspace_is_said_to_be_left_out(space: Workspace, tmp_path: Path) -> None:
     toml = (
         'station = "line1"\nbundle = "active"\nledger = "{}"\nstate_dir = "state"\n[[cameras]]\ncamera = '
@@ -192,6 +198,7 @@ def test_a_ledger_outside_of_the_workspace_is_said_to_be_left_out(space: Workspa
     assert "far.ledger" in json.loads(made.out)["notes"][0]
 
 
+@pytest.mark.slow
 def test_a_lost_password_is_recovered_on_the_machine_and_stands_in_the_ledger(space: Workspace) -> None:
     app = opened_again(space.root)
     browser = Browser(app)
@@ -210,6 +217,7 @@ def test_a_lost_password_is_recovered_on_the_machine_and_stands_in_the_ledger(sp
     app.state.components.close()
 
 
+@pytest.mark.slow
 def test_an_unknown_name_is_refused_with_the_names_of_administrators(space: Workspace) -> None:
     said = called("workspace", "password", space.root, "mallory")
     assert said.code == 2

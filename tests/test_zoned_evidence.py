@@ -89,6 +89,7 @@ def check(weighted: Weighted, judged: Judgement, found: dict[str, np.ndarray], n
         assert found["heatmap"][0][left_out].max() <= found["heatmap"][0][~left_out].min() + 1e-5
 
 
+@pytest.mark.slow
 def test_with_inspect_zones_the_graph_computes_what_the_reference_does_and_every_zone_adds_up(zoned: Weighted) -> None:
     assert zoned.kinds == ("context", "memory", "cells")
     graph = runtime.compile_graph(classifier_graph(features_as_input(), zoned, labels=("good", "bad")))
@@ -98,6 +99,7 @@ def test_with_inspect_zones_the_graph_computes_what_the_reference_does_and_every
         check(zoned, judge_reference(zoned, maps), graph(frame), NUMBERS)
 
 
+@pytest.mark.slow
 def test_with_ignore_zones_alone_the_score_is_pooled_over_the_other_cells(blind: Weighted) -> None:
     assert blind.zone_scales == (ZoneScale(),)
     graph = runtime.compile_graph(classifier_graph(features_as_input(), blind, labels=("good", "bad")))

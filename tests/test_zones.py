@@ -34,6 +34,7 @@ SIZE_WH = (96, 64)
 KEEP = Promise(keep_hidden=True)
 
 
+@pytest.mark.slow
 def test_an_inspector_that_learns_again_keeps_its_zones(make: Callable[..., Path]) -> None:
     assert options_of(Inspector.load(make("both", CODE, LEFT))).zones == (CODE, LEFT)
 
@@ -79,6 +80,7 @@ def assert_adds_up(inspector: Inspector, verdict: Verdict) -> None:
         assert pool("memory", verdict.heatmap[own], 0.0) + bias == pytest.approx(verdict.score, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_nothing_inside_an_ignore_zone_changes_the_judgement(make: Callable[..., Path], discs: Dataset) -> None:
     inspector = Inspector.load(make("ignore", CODE))
     for index in (0, 1):
@@ -89,11 +91,13 @@ def test_nothing_inside_an_ignore_zone_changes_the_judgement(make: Callable[...,
         assert all((each.heatmap == verdicts[0].heatmap).all() for each in verdicts)
 
 
+@pytest.mark.slow
 def test_without_the_zone_the_same_scribble_changes_it(trained: Path, discs: Dataset) -> None:
     inspector, frame = Inspector.load(trained), frame_of(discs, 0)
     assert inspector.inspect(frame).score != inspector.inspect(scribbled(frame)).score
 
 
+@pytest.mark.slow
 def test_the_frame_of_the_caller_is_not_blanked(make: Callable[..., Path], discs: Dataset) -> None:
     inspector, frame = Inspector.load(make("ignore", CODE)), frame_of(discs, 0)
     before = frame.copy()
@@ -101,6 +105,7 @@ def test_the_frame_of_the_caller_is_not_blanked(make: Callable[..., Path], discs
     assert (frame == before).all()
 
 
+@pytest.mark.slow
 def test_cells_of_an_ignore_zone_are_left_out_and_cold(make: Callable[..., Path], discs: Dataset) -> None:
     inspector = Inspector.load(make("ignore", CODE))
     verdict = inspector.inspect(frame_of(discs, 1))
@@ -114,6 +119,7 @@ def test_cells_of_an_ignore_zone_are_left_out_and_cold(make: Callable[..., Path]
     assert_adds_up(inspector, verdict)
 
 
+@pytest.mark.slow
 def test_the_part_has_the_score_of_its_worst_zone_and_every_zone_its_own_judgement(
     make: Callable[..., Path], discs: Dataset
 ) -> None:
@@ -134,6 +140,7 @@ def test_the_part_has_the_score_of_its_worst_zone_and_every_zone_its_own_judgeme
     assert seen == {"left", "rest"}
 
 
+@pytest.mark.slow
 def test_a_defect_is_blamed_on_the_zone_that_it_lies_in(make: Callable[..., Path], discs: Dataset) -> None:
     inspector = Inspector.load(make("both", CODE, LEFT))
     good = frame_of(discs, 0)
@@ -182,6 +189,7 @@ def changed(path: Path, tmp_path: Path, change: Callable[[dict[str, object]], No
     return copy
 
 
+@pytest.mark.slow
 def test_an_operating_point_of_other_zones_is_refused(make: Callable[..., Path], tmp_path: Path) -> None:
     def moved(manifest: dict) -> None:  # type: ignore[type-arg]
         manifest["recipe"]["zones"][0]["polygon"][0] = [0.2, 0.55]
@@ -198,6 +206,7 @@ def test_an_operating_point_of_other_zones_is_refused(make: Callable[..., Path],
             Inspector.load(changed(make("ignore", CODE), folder, change))
 
 
+@pytest.mark.slow
 def test_recertifying_keeps_the_zones(make: Callable[..., Path], discs: Dataset, tmp_path: Path) -> None:
     copy = tmp_path / "again.inspector"
     shutil.copytree(make("ignore", CODE), copy)
@@ -207,6 +216,7 @@ def test_recertifying_keeps_the_zones(make: Callable[..., Path], discs: Dataset,
     assert made.point.zones_sha256 == Inspector.load(copy).operating_point.zones_sha256 != ""  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_part_that_is_located_beyond_the_frame_keeps_its_zones_in_place(
     make: Callable[..., Path], discs: Dataset
 ) -> None:

@@ -232,14 +232,16 @@ class Supervisor:
     # --- the supervisor's thread
 
     def run(self) -> None:
-        """Run until `stop` is called, and then until every part in progress has its answer and its record."""
+        """Run until `stop` is called, and then until every part in progress has its answer, and all is on record."""
         self._start_worker()
         until_s = float("inf")
         while True:
             if self._stopping.is_set():
                 until_s = min(until_s, time.monotonic() + self.settings.window_s + _LAST_RECORDS_S)
-                may_record = self._triggers.has_unrecorded and self.health is not Health.DOWN
-                if not (self._triggers.has_unanswered or may_record) or time.monotonic() > until_s:
+                unrecorded = self._triggers.has_unrecorded or bool(self._notes)
+                may_record = unrecorded and self.health is not Health.DOWN
+                waits = self._triggers.has_unanswered or may_record or not self._inbox.empty()
+                if not waits or time.monotonic() > until_s:
                     break
             with contextlib.suppress(queue.Empty):
                 self._inbox.get(timeout=self._triggers.left_s(_TICK_S))()
