@@ -167,7 +167,7 @@ def test_a_frame_that_cannot_even_be_begun_says_why(tmp_path: Path, monkeypatch:
 
 
 def test_frames_are_not_stored_where_the_folder_of_their_ledger_is_gone(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match="cannot be stored .No such file or directory"):
+    with pytest.raises(LedgerError, match=r"cannot be stored .*No such file"):
         FrameStore(tmp_path / "gone" / "frames").put(b"picture")
     assert list(tmp_path.iterdir()) == []
 
