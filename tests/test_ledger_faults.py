@@ -332,6 +332,9 @@ def test_a_ledger_that_cannot_be_made_leaves_nothing(path: Path, monkeypatch: py
     with pytest.raises(LedgerError, match=r"cannot be created .*another folder on a local disk"):
         Ledger.open(path)
     assert list(path.parent.iterdir()) == []
+    path.touch()
+    with pytest.raises(LedgerError, match=r"cannot be created .*Not a directory"):
+        Ledger.open(path / "line.ledger")
 
 
 def test_a_disk_without_a_write_ahead_log_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,21 +119,22 @@ def create_tables(path: Path) -> None:
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         make_folders(path.parent)
-        # SQLite creates the -wal and -shm files with the mode of this file.
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        _fill(partial)
-        # Unlike a rename, a link does not replace a ledger that another process has just created.
-        os.link(partial, path)
-        sync_folder(path.parent)
+        try:
+            # SQLite creates the -wal and -shm files with the mode of this file.
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            _fill(partial)
+            # Unlike a rename, a link does not replace a ledger that another process has just created.
+            os.link(partial, path)
+            sync_folder(path.parent)
+        finally:
+            for leftover in (partial, Path(f"{partial}-wal"), Path(f"{partial}-shm")):
+                leftover.unlink(missing_ok=True)
     except FileExistsError:
         return
     except (OSError, apsw.Error) as error:
         raise LedgerError(
             f"{path}: cannot be created ({error}). Free some space or choose another folder on a local disk."
         ) from error
-    finally:
-        for leftover in (partial, Path(f"{partial}-wal"), Path(f"{partial}-shm")):
-            leftover.unlink(missing_ok=True)
 
 
 def _fill(path: Path) -> None:
