@@ -190,7 +190,7 @@ def test_a_recorded_verdict_is_read_back_whole(ledger: Ledger) -> None:
 def test_a_repeated_trigger_gets_the_stored_verdict_and_writes_nothing(ledger: Ledger) -> None:
     first = ledger.append_verdict(record("1", State.NO_GO, views=(), score=None))
     head = ledger.head()
-    with pytest.raises(DuplicateTrigger) as caught:
+    with pytest.raises(DuplicateTrigger, match="trigger 1 of left is already recorded in row 2") as caught:
         ledger.append_verdict(record("1", State.REVIEW, views=(), score=None))
     assert caught.value.row == first
     assert ledger.head() == head
@@ -259,10 +259,39 @@ def test_ordinary_sql_can_neither_change_nor_delete_nor_slip_in_a_row(filled: Pa
     assert verify(filled) == []
 
 
-def test_every_commit_is_forced_to_the_disk(path: Path) -> None:
+def test_every_commit_is_forced_to_the_disk_whatever_the_defaults_of_sqlite(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apsw, "connection_hooks", [lambda connection: connection.pragma("synchronous", "OFF")])
+    insert, safe = tables.insert, []
+
+    def insert_first(connection: apsw.Connection, **row: Any) -> str:
+        safe.append((connection.pragma("synchronous"), connection.pragma("journal_mode")))
+        return insert(connection, **row)
+
+    monkeypatch.setattr(tables, "insert", insert_first)
     with Ledger.open(path) as ledger:
-        assert ledger.engine.connection.pragma("synchronous") == 2
-        assert ledger.engine.connection.pragma("journal_mode") == "wal"
+        ledger.append_action(Action(action="login", who="anna"))
+    assert safe == [(2, "wal"), (2, "wal")]
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_ledger_waits_for_other_writers_and_trusts_no_code_in_its_file(path: Path, read_only: bool) -> None:
+    Ledger.open(path).close()
+    for options, waits_ms in (({}, 10_000), ({"timeout_s": 2.5}, 2500)):
+        with Ledger.open(path, read_only=read_only, **options) as ledger:
+            connection = ledger.engine.connection
+            assert connection.pragma("busy_timeout") == waits_ms
+            assert connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, -1) == 1
+            assert connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, -1) == 0
+            assert connection.readonly("main") == read_only
+
+
+def test_a_ledger_that_was_closed_is_of_no_use_anymore(path: Path) -> None:
+    with Ledger.open(path) as ledger:
+        assert ledger.head().seq == 1
+    with pytest.raises(LedgerError, match=r"cannot be read .*closed"):
+        ledger.head()
 
 
 def test_a_reader_sees_what_a_writer_commits_but_cannot_write(filled: Path) -> None:
@@ -438,6 +467,9 @@ def test_only_the_last_review_of_a_part_counts_and_it_can_be_taken_back(ledger: 
     for number in range(9):
         ledger.append_verdict(record(str(number), State.REVIEW, views=(), score=None))
     ledger.append_action(Action(action=REVIEW, who="anna", about=4, label=Label.BAD, defect="crack"))
+    ledger.append_action(Action(action="challenge", who="line", about=4))
+    assert ledger.decision(4) is not None
+    assert (ledger.count(), ledger.count(kind=RowKind.ACTION)) == (9, 2)
     assert ledger.count(doubtful) == 8
     assert ledger.tally((By.DEFECT,), bad, kind=RowKind.ACTION) == {("crack",): 1}
     ledger.append_action(Action(action=REVIEW, who="ben", about=4))
@@ -456,13 +488,59 @@ def test_groups_come_in_order_with_the_unnamed_first(ledger: Ledger) -> None:
     assert list(found.items()) == [((None,), 2), (("B",), 1), (("a",), 1), (("b",), 1), (("\xe4",), 1)]
 
 
+@pytest.mark.parametrize(
+    ("where", "index"),
+    [
+        (Where(), "entries_tally (kind=?)"),
+        (Where(since=NOON, station="left"), "entries_tally (kind=? AND at>?)"),
+        (Where(lot="7"), "entries_lot (lot=?)"),
+        (Where(part="7", since=NOON), "entries_part (part=?)"),
+    ],
+)
+def test_rows_are_counted_by_the_index_that_finds_them(
+    path: Path, where: Where, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger.open(path) as ledger:
+        ask, asked = ledger.engine.ask, []
+
+        def explained(sql: str, values: Any) -> Any:
+            (step, *_) = ask(f"EXPLAIN QUERY PLAN {sql}", values)
+            asked.append(step[-1].rpartition(" INDEX ")[2])
+            return ask(sql, values)
+
+        monkeypatch.setattr(ledger.engine, "ask", explained)
+        ledger.tally((By.HOUR, By.STATE), where)
+        ledger.count(where)
+    assert asked == [index, index]
+
+
 # Opening
 
 
-def test_a_sqlite_that_can_corrupt_the_log_is_refused() -> None:
+def test_a_sqlite_that_can_corrupt_the_log_is_refused(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(LedgerError, match=r"3\.51\.3 or newer.*found 3\.51\.2"):
         tables.require_safe_sqlite("3.51.2")
+    tables.require_safe_sqlite("3.51.3")
     tables.require_safe_sqlite("3.100.0")
+    Ledger.open(path).close()
+    monkeypatch.setattr(tables, "SAFE_SQLITE", (99,))
+    for each in (path, tmp_path / "new.ledger"):
+        with pytest.raises(LedgerError, match="expected SQLite 99 or newer"):
+            Ledger.open(each)
+    assert not (tmp_path / "new.ledger").exists()
+
+
+def test_a_new_ledger_makes_its_folder_for_whom_the_system_says(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with Ledger.open(tmp_path / "line" / "left" / "line.ledger") as ledger:
+            assert ledger.head().seq == 1
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "line", tmp_path / "line" / "left"):
+        assert folder.stat().st_mode & 0o7777 == 0o750
 
 
 def test_without_its_extra_the_command_says_what_to_install(path: Path) -> None:
@@ -492,16 +570,27 @@ def test_a_second_look_at_a_ledger_drops_no_lock_of_the_first(filled: Path) -> N
 
 @pytest.mark.slow
 def test_what_is_no_ledger_is_bad_input(tmp_path: Path) -> None:
-    text, other = tmp_path / "text.ledger", tmp_path / "other.db"
-    text.write_text("SQLite? no")
+    text, short, empty, other = (tmp_path / name for name in ("text.ledger", "short.ledger", "empty", "other.db"))
+    text.write_text("SQLite? no, and longer than the beginning of such a file")
+    short.write_text("SQLite? no")
+    empty.touch()
     connection = apsw.Connection(str(other))
     connection.execute("CREATE TABLE bookmarks (url TEXT)")
     connection.close()
-    for path in (text, other, tmp_path / "missing.ledger", tmp_path):
-        with pytest.raises(LedgerError, match=path.name):
-            Ledger.open(path, create=False)
+    for path, told in (
+        (text, "another kind of file"),
+        (short, "another kind of file"),
+        (empty, "another kind of file"),
+        (other, "another schema"),
+        (tmp_path / "missing.ledger", "No such file"),
+        (tmp_path, "expected a regular file, found a folder"),
+    ):
+        for read_only in (False, True):
+            with pytest.raises(LedgerError, match=f"{path.name}: .*{told}"):
+                Ledger.open(path, create=False, read_only=read_only)
         assert run("ledger", "verify", path)[0] == 2
         assert run("ledger", "list", path)[0] == 2
+    assert empty.stat().st_size == 0
 
 
 def test_a_ledger_with_a_changed_schema_is_not_opened_for_use(filled: Path) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +20,7 @@ import pytest
 from pydantic import ValidationError
 
 from gonogo import images
+from gonogo.config import PictureLimits
 from gonogo.errors import ImageError, InputError, LedgerError
 from gonogo.ledger import (
     Action,
@@ -39,7 +41,7 @@ from gonogo.ledger import (
     tables,
     verify,
 )
-from gonogo.ledger.frames import FrameStore
+from gonogo.ledger.frames import FrameStore, sync_folder
 from gonogo.ledger.records import body_of
 from gonogo.schema import Label, State, Verdict
 
@@ -155,6 +157,31 @@ def _beside(store: FrameStore, data: bytes, other: str) -> bool:
     return hashlib.sha256(data).hexdigest()[:4] == other[:4]
 
 
+def test_a_frame_that_cannot_even_be_begun_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FrameStore(tmp_path / "frames")
+    digest = store.put(b"picture")
+    store.path(digest).write_bytes(b"pict")
+    monkeypatch.setattr(os, "open", no_space)
+    with pytest.raises(LedgerError, match="No space left on device"):
+        store.put(b"picture")
+
+
+def test_frames_are_not_stored_where_the_folder_of_their_ledger_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match=r"cannot be stored .*No such file"):
+        FrameStore(tmp_path / "gone" / "frames").put(b"picture")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_frame_that_is_no_picture_or_too_large_is_refused_by_name(tmp_path: Path) -> None:
+    store = FrameStore(tmp_path / "frames")
+    text, large = store.put(b"no picture"), store.put_frame(np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(ImageError, match=text):
+        store.load(text)
+    assert store.load(large, limits=PictureLimits(max_pixels=16)).shape == (4, 4, 3)
+    with pytest.raises(ImageError, match=large):
+        store.load(large, limits=PictureLimits(max_pixels=15))
+
+
 def test_deleting_a_frame_twice_frees_nothing_and_a_folder_in_its_place_is_a_fault(tmp_path: Path) -> None:
     store = FrameStore(tmp_path / "frames")
     digest = store.put(b"picture")
@@ -164,7 +191,118 @@ def test_deleting_a_frame_twice_frees_nothing_and_a_folder_in_its_place_is_a_fau
         store.remove(digest)
 
 
+# What has to be on the disk before the answer
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the disk is asked for, in order: to keep some bytes, to name them, to keep the names in a folder."""
+    done: list[str] = []
+    fsync, replace, link = os.fsync, Path.replace, os.link
+
+    def forced(handle: int) -> None:
+        place = Path(f"/proc/self/fd/{handle}").readlink()
+        done.append(f"keep {place.relative_to(tmp_path) if place.is_dir() else os.fstat(handle).st_size}")
+        fsync(handle)
+
+    def replaced(source: Path, target: Path) -> Path:
+        done.append(f"name {target.relative_to(tmp_path)}")
+        return replace(source, target)
+
+    def linked(source: Path, target: Path) -> None:
+        done.append(f"name {target.relative_to(tmp_path)}")
+        link(source, target)
+
+    monkeypatch.setattr(os, "fsync", forced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    monkeypatch.setattr(os, "link", linked)
+    return done
+
+
+def open_handles() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_the_bytes_of_a_frame_are_kept_before_its_name_and_its_name_before_the_answer(
+    tmp_path: Path, asked: list[str]
+) -> None:
+    store, handles = FrameStore(tmp_path / "frames"), open_handles()
+    digest = store.put(b"picture")
+    folder = f"frames/{digest[:2]}/{digest[2:4]}"
+    written = ["keep 7", f"name {folder}/{digest}", f"keep {folder}"]
+    assert asked == ["keep .", "keep frames", f"keep frames/{digest[:2]}", *written]
+
+    asked.clear()
+    store.put(b"picture")
+    assert asked == [f"keep {folder}"], "its writer may have died before the name was kept"
+
+    asked.clear()
+    store.path(digest).write_bytes(b"pict")
+    store.put(b"picture")
+    assert asked == written
+    assert open_handles() == handles
+
+
+def test_a_new_ledger_and_its_folders_are_kept_under_their_names(tmp_path: Path, asked: list[str]) -> None:
+    Ledger.open(tmp_path / "line" / "left" / "line.ledger").close()
+    assert asked == ["keep .", "keep line", "name line/left/line.ledger", "keep line/left"]
+
+
+def test_only_the_names_in_a_folder_are_kept_as_those_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        sync_folder(tmp_path / "file")
+
+
 # Creating and opening
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[apsw.Connection]:
+    """All connections to a database file."""
+    made: list[apsw.Connection] = []
+    monkeypatch.setattr(apsw, "connection_hooks", [made.append])
+    return made
+
+
+def open_files(connections: list[apsw.Connection]) -> list[str]:
+    """The files of the connections that are not closed."""
+    return [name for each in connections if (name := _file_of(each)) is not None]
+
+
+def _file_of(connection: apsw.Connection) -> str | None:
+    try:
+        return Path(connection.filename).name
+    except apsw.ConnectionClosedError:
+        return None
+
+
+def test_a_ledger_that_cannot_be_opened_is_closed_again(
+    path: Path, tmp_path: Path, connections: list[apsw.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(error: type[apsw.Error]) -> Callable[..., NoReturn]:
+        def fail(*_: object, **__: object) -> NoReturn:
+            raise error("a broken disk")
+
+        return fail
+
+    with Ledger.open(path):
+        assert open_files(connections) == [path.name], "that which made it is closed"
+    for module, name, error in (
+        (tables, "_configure", apsw.CantOpenError),
+        (tables, "_configure", apsw.IOError),
+        (formats, "differences", apsw.IOError),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, fails(error))
+            with pytest.raises(LedgerError, match="a broken disk"):
+                Ledger.open(path)
+        assert open_files(connections) == []
+    changed(path)
+    with pytest.raises(LedgerError, match="another schema"):
+        Ledger.open(path)
+    assert len(connections) == 7
+    assert open_files(connections) == []
 
 
 def test_a_ledger_is_not_made_beside_the_log_of_one_that_was_moved_away(path: Path) -> None:
@@ -194,6 +332,9 @@ def test_a_ledger_that_cannot_be_made_leaves_nothing(path: Path, monkeypatch: py
     with pytest.raises(LedgerError, match=r"cannot be created .*another folder on a local disk"):
         Ledger.open(path)
     assert list(path.parent.iterdir()) == []
+    path.touch()
+    with pytest.raises(LedgerError, match=r"cannot be created .*Not a directory"):
+        Ledger.open(path / "line.ledger")
 
 
 def test_a_disk_without_a_write_ahead_log_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,8 +364,11 @@ def test_a_ledger_in_a_folder_that_nobody_can_write_is_read_unless_its_log_holds
         with pytest.raises(LedgerError, match=r"cannot be opened .*unable to open database file"):
             Ledger.open(path, read_only=True)  # what the log holds would be missing
     refused.clear()
-    with Ledger.open(path, read_only=True) as ledger:
+    with Ledger.open(path, read_only=True, timeout_s=2.5) as ledger:
         assert ledger.head().seq == 2
+        connection = ledger.engine.connection  # type: ignore[attr-defined]
+        assert connection.pragma("busy_timeout") == 2500
+        assert connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, -1) == 1
     refused.clear()
     with pytest.raises(LedgerError, match="cannot be opened"):
         Ledger.open(path)

@@ -71,6 +71,11 @@ def test_a_migration_that_fails_leaves_the_ledger_as_it_was(
     monkeypatch.setattr(formats, "FORMATS", (formats.FORMATS[0], broken))
     with pytest.raises(LedgerError, match="nothing"):
         Ledger.open(old)
+    connection = apsw.Connection(str(old))
+    with pytest.raises(apsw.SQLError, match="nothing"):
+        formats.migrate(connection)
+    assert not connection.in_transaction
+    connection.close()
     assert _number(old) == 1
     assert verify(old) == []
 

@@ -74,7 +74,7 @@ PARTS: Mapping[str, Part] = {
     ),
     "ledger": Part(
         sources=("ledger/*.py",),
-        tests=("test_ledger.py", "test_ledger_formats.py"),
+        tests=("test_ledger.py", "test_ledger_faults.py", "test_ledger_formats.py"),
         left_out=(
             "test_150_random_edits_are_all_found_and_none_on_the_untouched_file",
             "test_several_processes_make_and_append_to_one_ledger",

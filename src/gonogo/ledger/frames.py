@@ -68,7 +68,7 @@ class FrameStore:
         path = self.path(digest)
         try:
             if not (path.is_file() and path.stat().st_size == len(data)):
-                _make_folders(path.parent, below=self.root.parent)
+                make_folders(path.parent, below=self.root.parent, mode=0o700)
                 _write_durably(path, data)
             # Also for an existing file: its writer may have died before the name was durable.
             sync_folder(path.parent)
@@ -169,13 +169,13 @@ def frame_name(digest: str) -> str:
     return f"{digest[:2]}/{digest[2:4]}/{digest}"
 
 
-def _make_folders(folder: Path, *, below: Path) -> None:
-    """Create a folder and its parents durably."""
+def make_folders(folder: Path, *, below: Path | None = None, mode: int = 0o777) -> None:
+    """Create a folder and its parents durably, but none at or above ``below``."""
     if folder == below or folder.is_dir():
         return
-    _make_folders(folder.parent, below=below)
+    make_folders(folder.parent, below=below, mode=mode)
     with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
+        folder.mkdir(mode=mode)
     sync_folder(folder.parent)
 
 

@@ -257,7 +257,7 @@ class Ledger:
 
     def count(self, where: Where = Where(), *, kind: RowKind = RowKind.VERDICT) -> int:  # noqa: B008  frozen
         """Return the number of rows."""
-        return self.tally((), where, kind=kind).get((), 0)
+        return self.tally((), where, kind=kind)[()]
 
     def tally(
         self,

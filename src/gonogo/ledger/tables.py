@@ -10,7 +10,7 @@ from pathlib import Path
 from gonogo.errors import LedgerError
 from gonogo.files import require_regular
 from gonogo.ledger.formats import APPLICATION_ID, FORMAT, SCHEMA, apsw
-from gonogo.ledger.frames import sync_folder
+from gonogo.ledger.frames import make_folders, sync_folder
 from gonogo.ledger.records import NO_HASH, Opened, RowKind, body_of, row_hash
 
 MAGIC = b"SQLite format 3\0"
@@ -76,7 +76,7 @@ def require_safe_sqlite(version: str) -> None:
     Raises:
         LedgerError: the version is older than `SAFE_SQLITE`.
     """
-    if tuple(int(piece) for piece in version.split(".")[:3]) < SAFE_SQLITE:
+    if tuple(map(int, version.split("."))) < SAFE_SQLITE:
         least = ".".join(map(str, SAFE_SQLITE))
         raise LedgerError(
             f"expected SQLite {least} or newer (older ones can corrupt a write-ahead log), found {version}. "
@@ -118,22 +118,23 @@ def create_tables(path: Path) -> None:
         )
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # SQLite creates the -wal and -shm files with the mode of this file.
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        _fill(partial)
-        # Unlike a rename, a link does not replace a ledger that another process has just created.
-        os.link(partial, path)
-        sync_folder(path.parent)
+        make_folders(path.parent)
+        try:
+            # SQLite creates the -wal and -shm files with the mode of this file.
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            _fill(partial)
+            # Unlike a rename, a link does not replace a ledger that another process has just created.
+            os.link(partial, path)
+            sync_folder(path.parent)
+        finally:
+            for leftover in (partial, Path(f"{partial}-wal"), Path(f"{partial}-shm")):
+                leftover.unlink(missing_ok=True)
     except FileExistsError:
         return
     except (OSError, apsw.Error) as error:
         raise LedgerError(
             f"{path}: cannot be created ({error}). Free some space or choose another folder on a local disk."
         ) from error
-    finally:
-        for leftover in (partial, Path(f"{partial}-wal"), Path(f"{partial}-shm")):
-            leftover.unlink(missing_ok=True)
 
 
 def _fill(path: Path) -> None:
