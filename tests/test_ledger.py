@@ -419,12 +419,16 @@ def test_conditions_find_the_rows_that_fulfil_them_and_no_others(large: Ledger, 
 
 def test_the_index_that_leaves_the_fewest_rows_is_used(filled: Path) -> None:
     def plan(found: Callable[[Ledger], Any]) -> list[str]:
-        asked: list[Any] = []
         with Ledger.open(filled) as ledger:
-            connection, ask = ledger.engine.connection, ledger.engine.ask  # type: ignore[attr-defined]
-            ledger.engine.ask = lambda sql, values: (asked.append((sql, values)), ask(sql, values))[1]  # type: ignore[method-assign]
+            connection, ask, plans = ledger.engine.connection, ledger.engine.ask, []
+
+            def explain(sql: str, values: Any) -> Any:
+                plans.extend(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values))
+                return ask(sql, values)
+
+            ledger.engine.ask = explain
             found(ledger)
-            return [row[3] for sql, values in asked for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+            return plans
 
     some = Where(since=NOON, until=NOON, station="left", states=(State.GO,))
     by_number = "SEARCH entries USING INDEX {} ({}=? AND rowid>? AND rowid<?)"
@@ -442,7 +446,7 @@ def test_a_condition_for_another_database_has_no_hints_and_plain_values(filled: 
     with Ledger.open(filled) as ledger:
         engine = ledger.engine
         assert "+station" in where.sql(engine, RowKind.ACTION)[0]
-        engine.hints = False  # type: ignore[misc]
+        engine.hints = False
         condition, values = where.sql(engine, RowKind.ACTION)
     assert "+" not in condition
     assert values == {
@@ -805,7 +809,7 @@ def test_frames_of_bad_parts_stay_when_told_so(filled: Path) -> None:
 def test_a_frame_goes_once_it_is_older_than_the_days_and_not_at_that_very_moment(path: Path) -> None:
     with Ledger.open(path, now=lambda: NOON) as ledger:
         named, stray = ledger.frames.put(b"named"), ledger.frames.put(b"of no row")
-        os.utime(ledger.frames.path(stray), (NOON.timestamp(), NOON.timestamp()))  # type: ignore[attr-defined]
+        os.utime(ledger.frames.path(stray), (NOON.timestamp(), NOON.timestamp()))
         ledger.append_verdict(record("1", frame=named))
         for late, deleted in ((0, 0), (1, 2)):
             now = NOON + timedelta(days=5, microseconds=late)
@@ -1064,7 +1068,7 @@ def test_an_export_keeps_texts_as_they_are_and_ends_with_the_row_that_was_last_w
             line.append_action(Action(action="login", who="anna"))
             return found
 
-        ledger.head = head  # type: ignore[method-assign]
+        ledger.head = head
         assert export(ledger, tmp_path / "rows.csv") == 44
         assert export(ledger, tmp_path / "rows.parquet") == 45
     first, *_, last = (tmp_path / "rows.csv").read_bytes().split(b"\r\n")[:-1]
