@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 
 from gonogo.cli import app
 from gonogo.errors import InputError, LedgerError, UnfitError
+from gonogo.files import MOST_SETTINGS_BYTES
 from gonogo.ledger import (
     REVIEW,
     Action,
@@ -61,9 +62,10 @@ from gonogo.ledger.cursors import (
     write_cursor,
 )
 from gonogo.ledger.forwarded import Mark, expect_forwarding, mark_path, read_mark, write_mark
-from gonogo.ledger.records import row_hash
+from gonogo.ledger.records import body_of, row_hash
 from gonogo.ledger.sampling import find_schedule, sampled_parts, schedule_sample
 from gonogo.ledger.verifying import RowChecks
+from gonogo.progress import reported_to
 from gonogo.schema import Frame, Label, State
 from ledger_timing import fill, measure
 from tampering import survey
@@ -166,7 +168,6 @@ def tampered(path: Path, *statements: str) -> None:
 # Recording
 
 
-@pytest.mark.slow
 def test_a_recorded_verdict_is_read_back_whole(ledger: Ledger) -> None:
     frame = ledger.frames.put(b"picture")
     view = View(frame_sha256=frame, state=State.NO_GO, score=0.1 + 0.2, reason="worse", box_xyxy=(0.5, 1, 2, 3))
@@ -185,6 +186,16 @@ def test_a_recorded_verdict_is_read_back_whole(ledger: Ledger) -> None:
     assert written.record.triggered_at == NOON
     assert ledger.row(written.seq) == written
     assert ledger.head().sha256 == written.sha256
+
+
+def test_the_text_of_a_row_is_canonical_so_that_its_hash_can_be_computed_again() -> None:
+    about = Action(action="label", who="Jürgen \N{SNOWMAN}", details={"b": [1.5, 2, None], "a": {"d": True, "c": "é"}})
+    assert body_of(about, NOON) == (
+        '{"at":"2026-03-02T12:00:00.000000Z","record":{"about":null,"action":"label","defect":null,'
+        '"details":{"a":{"c":"é","d":true},"b":[1.5,2,null]},"label":null,"station":null,"who":"Jürgen \N{SNOWMAN}"}}'
+    )
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        body_of(Action(action="label", who="anna", details={"value": float("nan")}), NOON)
 
 
 def test_a_repeated_trigger_gets_the_stored_verdict_and_writes_nothing(ledger: Ledger) -> None:
@@ -437,6 +448,45 @@ def test_conditions_find_the_rows_that_fulfil_them_and_no_others(large: Ledger, 
     )
 
 
+def test_the_index_that_leaves_the_fewest_rows_is_used(filled: Path) -> None:
+    def plan(found: Callable[[Ledger], Any]) -> list[str]:
+        with Ledger.open(filled) as ledger:
+            connection, ask, plans = ledger.engine.connection, ledger.engine.ask, []
+
+            def explain(sql: str, values: Any) -> Any:
+                plans.extend(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values))
+                return ask(sql, values)
+
+            ledger.engine.ask = explain
+            found(ledger)
+            return plans
+
+    some = Where(since=NOON, until=NOON, station="left", states=(State.GO,))
+    by_number = "SEARCH entries USING INDEX {} ({}=? AND rowid>? AND rowid<?)"
+    assert plan(lambda ledger: list(ledger.verdicts(some))) == [by_number.format("entries_kind", "kind")]
+    counting = plan(lambda ledger: ledger.tally((By.STATE,), some))
+    assert counting[0] == "SEARCH entries USING INDEX entries_tally (kind=? AND at>? AND at<?)"
+    lot = Where(lot="a", states=(State.GO,))
+    assert plan(lambda ledger: list(ledger.verdicts(lot))) == [by_number.format("entries_lot", "lot")]
+    assert plan(lambda ledger: ledger.tally((By.LOT,), lot)) == ["SEARCH entries USING INDEX entries_lot (lot=?)"]
+    assert plan(lambda ledger: ledger.decision(4))[0] == "SEARCH entries USING INDEX entries_about (about=?)"
+
+
+def test_a_condition_for_another_database_has_no_hints_and_plain_values(filled: Path) -> None:
+    where = Where(station="left", states=(State.GO,), about=4, label=Label.BAD, since=NOON)
+    with Ledger.open(filled) as ledger:
+        engine = ledger.engine
+        assert "+station" in where.sql(engine, RowKind.ACTION)[0]
+        engine.hints = False
+        condition, values = where.sql(engine, RowKind.ACTION)
+    assert "+" not in condition
+    assert values == {
+        "kind": "action", "station": "left", "about": 4, "label": "bad", "since": "2026-03-02T12:00:00.000000Z",
+        "state_0": "go",
+    }  # fmt: skip
+    assert {name: type(value) for name, value in values.items()} == dict.fromkeys(values, str) | {"about": int}
+
+
 def test_rows_can_be_read_on_from_any_number(large: Ledger) -> None:
     everything = list(large.rows())
     assert [row.seq for row in everything] == list(range(1, len(everything) + 1))
@@ -611,6 +661,62 @@ def test_an_untouched_ledger_is_clean_even_while_it_grows(filled: Path) -> None:
         assert verify(filled, frames=True) == []
 
 
+def test_the_findings_are_of_one_moment_though_rows_are_appended_while_it_is_read(filled: Path) -> None:
+    def append(seq: int, sha256: str, record: Any) -> tuple[str, ...]:
+        line.append_action(Action(action="login", who="anna"))
+        return ()
+
+    with Ledger.open(filled) as line:
+        assert verify(filled, also=append) == []
+        assert line.head().seq == 43 * 2
+    assert verify(filled) == []
+
+
+def test_verification_changes_nothing_and_leaves_the_file_closed(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = apsw.Connection(str(filled))
+    connection.pragma("journal_mode", "delete")  # the file of a ledger that was copied elsewhere
+    connection.close()
+    before, made, connect = filled.read_bytes(), [], tables.connect
+
+    def connected(*arguments: Any, **options: Any) -> apsw.Connection:
+        made.append(connect(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(tables, "connect", connected)
+    assert verify(filled) == []
+    assert filled.read_bytes() == before
+    with pytest.raises(apsw.ConnectionClosedError):
+        made[0].pragma("user_version")
+
+
+def test_a_ledger_is_not_called_damaged_because_sqlite_is_too_old(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.51.2")
+    with pytest.raises(LedgerError, match=r"expected SQLite 3\.51\.3 or newer"):
+        verify(filled)
+
+
+def test_an_index_that_lacks_a_row_is_damage(filled: Path) -> None:
+    def with_schema(statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        connection = apsw.Connection(str(filled))
+        connection.execute("PRAGMA writable_schema = ON")
+        found = list(connection.execute(statement, values))
+        connection.close()
+        return found
+
+    (index,) = with_schema("SELECT * FROM sqlite_schema WHERE name = 'entries_lot'")
+    with_schema("DELETE FROM sqlite_schema WHERE name = 'entries_lot'")
+    connection = apsw.Connection(str(filled))
+    ((last, previous),) = connection.execute("SELECT seq, sha256 FROM entries ORDER BY seq DESC LIMIT 1")
+    body = body_of(record("new", State.REVIEW, views=(), score=None, lot="a"), NOON)
+    tables.insert(connection, seq=last + 1, kind=RowKind.VERDICT, body=body, previous=previous)
+    connection.close()
+    with_schema("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", index)
+    (finding,) = verify(filled)
+    assert (finding.flaw, finding.seq, finding.what) == (Flaw.DAMAGED, None, "row 44 missing from index entries_lot")
+
+
 @pytest.mark.slow
 def test_150_random_edits_are_all_found_and_none_on_the_untouched_file(filled: Path) -> None:
     found = survey(filled, edits=150, seed=11)
@@ -663,6 +769,26 @@ def test_an_anchor_holds_while_the_ledger_grows_on(filled: Path, tmp_path: Path)
             ledger.append_verdict(record(f"later {number}", State.REVIEW, views=(), score=None))
     assert [anchor.seq for anchor in read_anchors(anchors)] == [43, 44, 45]
     assert verify(filled, anchors=read_anchors(anchors)) == []
+
+
+def test_an_anchor_is_on_the_disk_with_its_folder_when_it_is_published(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anchors = tmp_path / "anchors"
+    synced: list[tuple[Path, int]] = []
+    with Ledger.open(path) as ledger:
+        monkeypatch.setattr(os, "fsync", lambda file: synced.append((path_of(file), anchors.stat().st_size)))
+        publish_anchor(ledger, anchors)
+        publish_anchor(ledger, anchors)
+    size = anchors.stat().st_size
+    assert synced == [(place, done) for done in (size // 2, size) for place in (anchors, tmp_path)]
+    anchors.write_text(f"{anchors.read_text()}\nnonsense\n")
+    with pytest.raises(InputError, match="anchors, line 4: expected an anchor"):
+        read_anchors(anchors)
+
+
+def path_of(file: int) -> Path:
+    return Path(f"/proc/self/fd/{file}").readlink()
 
 
 @pytest.mark.parametrize("text", ["", "nonsense\n", '{"seq": 0}\n', '{"seq": 1, "sha256": "ab"'])
@@ -773,6 +899,28 @@ def test_frames_of_bad_parts_stay_when_told_so(filled: Path) -> None:
         }
 
 
+def test_a_frame_goes_once_it_is_older_than_the_days_and_not_at_that_very_moment(path: Path) -> None:
+    with Ledger.open(path, now=lambda: NOON) as ledger:
+        named, stray = ledger.frames.put(b"named"), ledger.frames.put(b"of no row")
+        os.utime(ledger.frames.path(stray), (NOON.timestamp(), NOON.timestamp()))
+        ledger.append_verdict(record("1", frame=named))
+        for late, deleted in ((0, 0), (1, 2)):
+            now = NOON + timedelta(days=5, microseconds=late)
+            assert retain(ledger, Policy(keep_days=5), who="anna", now=now).deleted == deleted
+
+
+def test_only_a_review_decides_and_the_last_one_counts(filled: Path) -> None:
+    with Ledger.open(filled) as ledger:
+        waiting = [row.seq for row in ledger.verdicts(Where(states=(State.REVIEW,), undecided=True))]
+        ledger.append_action(Action(action="label", who="anna", about=waiting[0], label=Label.GOOD))
+        for label in (Label.GOOD, None):
+            ledger.append_action(Action(action=REVIEW, who="anna", about=waiting[1], label=label))
+        for label in (None, Label.GOOD):
+            ledger.append_action(Action(action=REVIEW, who="anna", about=waiting[2], label=label))
+        retain(ledger, Policy(keep_days=1), who="anna", now=later(2))
+        assert sorted(stored(ledger)) == [*waiting[:2], *waiting[3:]]
+
+
 def test_old_files_that_no_row_names_go_too(filled: Path) -> None:
     with Ledger.open(filled) as ledger:
         stray, young = ledger.frames.put(b"its station died"), ledger.frames.put(b"its row is on the way")
@@ -846,6 +994,7 @@ def test_frames_that_a_centre_or_a_destination_still_needs_stay(filled: Path) ->
 
     with Ledger.open(filled) as ledger:
         expect_forwarding(filled)
+        assert read_mark(filled) == Mark(seq=0)
         expect_publishing(filled, "left", {"erp": True, "mail": False})
         assert kept_and_waiting() == (40, 32)
         write_mark(filled, Mark(seq=21))  # rows 2 to 21, of which three wait for a person
@@ -878,6 +1027,22 @@ def test_a_cursor_or_a_mark_that_cannot_be_read_stops_retention(filled: Path) ->
     for days in (0.99, 100_000, float("nan")):
         with pytest.raises(InputError, match="keep_days"):
             Policy(keep_days=days)
+
+
+def test_a_cursor_and_a_mark_are_small_files_for_this_user_alone(filled: Path) -> None:
+    expect_publishing(filled, "left", {"erp": True})
+    expect_forwarding(filled)
+    for kept, read in (
+        (cursor_path(filled, "left", "erp"), lambda: read_cursor(cursor_path(filled, "left", "erp"))),
+        (mark_path(filled), lambda: read_mark(filled)),
+    ):
+        assert kept.stat().st_mode & 0o777 == 0o600
+        text = kept.read_text()
+        kept.write_text(text.ljust(MOST_SETTINGS_BYTES))
+        assert read() is not None
+        kept.write_text(text.ljust(MOST_SETTINGS_BYTES + 1))
+        with pytest.raises(LedgerError, match="more than the 1,000,000 allowed"):
+            read()
 
 
 # Samples
@@ -983,6 +1148,39 @@ def test_an_export_holds_every_row_and_proves_itself(filled: Path, tmp_path: Pat
             assert told == (row.record.state, row.record.score, row.record.lot)
     assert from_csv[-1]["trigger_id"] == "'=1+1"  # a spreadsheet must not run it
     assert from_parquet[-1]["trigger_id"] == "=1+1"
+
+
+def test_an_export_keeps_texts_as_they_are_and_ends_with_the_row_that_was_last_when_it_began(
+    filled: Path, tmp_path: Path
+) -> None:
+    with Ledger.open(filled) as ledger, Ledger.open(filled) as line:
+        ledger.append_action(Action(action="label", who="Jürgen", label=Label.BAD, defect="two\nlines, é"))
+
+        def head() -> Any:
+            found = Ledger.head(ledger)
+            line.append_action(Action(action="login", who="anna"))
+            return found
+
+        ledger.head = head
+        assert export(ledger, tmp_path / "rows.csv") == 44
+        assert export(ledger, tmp_path / "rows.parquet") == 45
+    first, *_, last = (tmp_path / "rows.csv").read_bytes().split(b"\r\n")[:-1]
+    assert first.startswith(b"seq,at,triggered_at,")
+    assert ',label,Jürgen,,bad,"two\nlines, é",'.encode() in last
+    assert pq.ParquetFile(tmp_path / "rows.parquet").metadata.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_whatever_reads_a_whole_ledger_tells_how_much_of_it_is_done(filled: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    with Ledger.open(filled) as ledger, reported_to(lambda done, total: told.append((done, total))):
+        export(ledger, tmp_path / "rows.csv")
+        assert told == [(done, 43) for done in range(43)]
+        told.clear()
+        verify(filled, frames=True)
+        assert told == [(done, 43) for done in range(43)] + [(done, 40) for done in range(40)]
+        told.clear()
+        retain(ledger, Policy(keep_days=1), who="anna", dry_run=True)
+        assert told[:40] == [(done, 40) for done in range(40)]
 
 
 def test_an_export_to_another_format_is_bad_input(filled: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def prepare(name: str, part: Part, out: Path) -> Path:
         "source_paths": ["src"],
         "only_mutate": [f"src/gonogo/{pattern}" for pattern in part.sources],
         "also_copy": [entry for entry in COPIED if entry != "src"],
-        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "mutants.fast_tests"],
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "mutants.fast_tests", "-m", ""],
         "pytest_add_cli_args_test_selection": [f"tests/{test}" for test in part.tests],
         "use_git_change_detection": False,
     }

@@ -74,13 +74,15 @@ PARTS: Mapping[str, Part] = {
     ),
     "ledger": Part(
         sources=("ledger/*.py",),
-        tests=("test_ledger.py", "test_ledger_faults.py", "test_ledger_formats.py"),
+        tests=("test_ledger.py", "test_ledger_faults.py", "test_ledger_formats.py", "test_signed_actions.py"),
         left_out=(
             "test_150_random_edits_are_all_found_and_none_on_the_untouched_file",
+            "test_1000_random_edits_are_all_found_and_none_on_the_untouched_file",
             "test_several_processes_make_and_append_to_one_ledger",
             "test_a_killed_writer_loses_nothing_that_it_told_of",
             "test_a_writer_that_waits_too_long_says_so",
             "test_timing_a_ledger_leaves_a_sound_one",
+            "test_without_apsw_the_package_says_what_to_install",
             "test_survey_would_say_what_it_missed",
         ),
     ),

@@ -88,7 +88,7 @@ def expect_publishing(ledger: Path, station: str, destinations: dict[str, bool])
     Raises:
         InputError: the disk is full, the folder is not writable, or a cursor cannot be read.
     """
-    names = {path.stem.partition("~")[2] for path in cursors_folder(ledger).glob(f"{station}~*.json")}
+    names = {path.stem.removeprefix(f"{station}~") for path in cursors_folder(ledger).glob(f"{station}~*.json")}
     for name in sorted(names | set(destinations)):
         path, pictures = cursor_path(ledger, station, name), destinations.get(name, False)
         cursor = read_cursor(path) or Cursor()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
-import io
 import os
 import tempfile
 from collections.abc import Iterator
@@ -71,14 +71,12 @@ def _cells(row: Row[Record]) -> dict[str, Any]:
 
 
 def _write_csv(rows: Iterator[Row[Record]], file: BinaryIO) -> int:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text)
+    writer = csv.writer(codecs.getwriter("utf-8")(file))
     writer.writerow(COLUMNS)
     count = 0
     for row in rows:
         writer.writerow([csv_cell(value) for value in _cells(row).values()])
         count += 1
-    text.detach()
     return count
 
 

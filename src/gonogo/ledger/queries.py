@@ -57,19 +57,17 @@ class Where:
         """Whether a dedicated index finds the matching rows."""
         return any(value is not None for value in (self.part, self.lot, self.about, self.action))
 
-    def sql(self, engine: Engine, kind: RowKind | None, *, counting: bool = False) -> tuple[str, dict[str, str | int]]:
+    def sql(self, engine: Engine, kind: RowKind | None) -> tuple[str, dict[str, str | int]]:
         """Return a condition on ``entries`` and the values to bind by name.
 
         Args:
             engine: The database that will be asked.
             kind: Only rows of this kind.
-            counting: The rows are counted, not read in order.
         """
-        # Without statistics, SQLite's planner does not know which index is selective, nor that times grow with row
-        # numbers. A plus before a column keeps the planner from using the index of that column.
+        # Without statistics, SQLite's planner does not know which index is selective. A plus before a column keeps the
+        # planner from using the index of that column.
         plus = "+" if engine.hints else ""
         off = plus if self.narrow else ""
-        time = "at" if counting else f"{plus}at"
         tests: dict[str, tuple[str, str | int | None]] = {
             "kind": (f"{off}kind = ", kind),
             "station": (f"{plus}station = ", self.station),
@@ -81,8 +79,8 @@ class Where:
             "who": (f"{plus}who = ", self.who),
             "about": ("about = ", self.about),
             "label": (f"{plus}label = ", self.label),
-            "since": (f"{time} >= ", None if self.since is None else iso(self.since)),
-            "until": (f"{time} < ", None if self.until is None else iso(self.until)),
+            "since": ("at >= ", None if self.since is None else iso(self.since)),
+            "until": ("at < ", None if self.until is None else iso(self.until)),
         }
         values = {name: value for name, (_, value) in tests.items() if value is not None}
         conditions = ["TRUE", *(f"{tests[name][0]}:{name}" for name in values)]

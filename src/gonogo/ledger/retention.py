@@ -141,7 +141,8 @@ def _sorted_frames(ledger: Ledger, policy: Policy, until: datetime) -> tuple[set
 
     A frame can be in the first two sets; the third is part of the second.
     """
-    decided = {row.record.about: row.record.label for row in ledger.actions(Where(action=REVIEW, latest=True))}
+    # Of several reviews of a row, the last stays in the dictionary.
+    decided = {row.record.about: row.record.label for row in ledger.actions(Where(action=REVIEW))}
     forwarded = _forwarded(ledger)
     old: set[str] = set()
     kept: set[str] = set()

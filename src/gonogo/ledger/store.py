@@ -267,7 +267,7 @@ class Ledger:
         kind: RowKind = RowKind.VERDICT,
     ) -> dict[tuple[str | None, ...], int]:
         """Return the number of rows per group, in ascending order: ``{("2026-01-31T14", "go"): 311, ...}``."""
-        condition, values = where.sql(self.engine, kind, counting=True)
+        condition, values = where.sql(self.engine, kind)
         groups = [group.value for group in by]
         # a covering index for all groups
         hint = "INDEXED BY entries_tally" if self.engine.hints and not where.narrow else ""

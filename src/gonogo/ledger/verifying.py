@@ -159,7 +159,7 @@ class RowChecks:
 
     def check_frames(self, frames: Frames) -> None:
         """Read every frame that a row names and no tombstone does."""
-        for digest, seq in track(self._frames.items(), "verifying frames", total=len(self._frames)):
+        for digest, seq in track(self._frames.items(), "verifying frames"):
             try:
                 frames.read(digest)
             except LedgerError as error:
@@ -208,15 +208,16 @@ class _Check:
         (total,) = next(self._connection.execute("SELECT count(*) FROM entries"))
         rows = self._connection.execute(f"SELECT {columns} FROM entries NOT INDEXED ORDER BY seq")
         for row in track(rows, "verifying rows", total=total):
-            self._check_row(dict(zip(_COLUMNS, row[::2], strict=True)), dict(zip(_COLUMNS, row[1::2], strict=True)))
+            self._check_row(row[::2], row[1::2])
 
-    def _check_row(self, types: dict[str, str], stored: dict[str, bytes]) -> None:
-        if list(types.values()) != ["integer", "text", "text", "text", "text"]:
-            what = f"the row after row {self._rows.last_seq} has values of wrong types: {types}"
+    def _check_row(self, types: tuple[str, ...], stored: tuple[bytes, ...]) -> None:
+        if types != ("integer", "text", "text", "text", "text"):
+            found = f"{dict(zip(_COLUMNS, types, strict=True))}"
+            what = f"the row after row {self._rows.last_seq} has values of wrong types: {found}"
             self._rows.add(Flaw.EDITED, None, what)
             return
-        kind, previous, digest = (stored[name].decode(errors="replace") for name in ("kind", "previous", "sha256"))
-        self._rows.check_row(int(stored["seq"]), kind, stored["body"], previous, digest)
+        seq, kind, body, previous, digest = stored
+        self._rows.check_row(int(seq), _text(kind), body, _text(previous), _text(digest))
 
     def _check_end(self) -> None:
         last = self._rows.last_seq
@@ -231,3 +232,7 @@ class _Check:
         for (message,) in self._connection.execute(f"PRAGMA integrity_check({_MOST_MESSAGES})"):
             if message != "ok":
                 self._rows.add(Flaw.DAMAGED, None, str(message))
+
+
+def _text(stored: bytes) -> str:
+    return stored.decode(errors="replace")
