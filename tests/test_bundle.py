@@ -8,15 +8,16 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from gonogo import bundle
+from gonogo import bundle, runtime
 from gonogo.bundle import Bundle, read_bundle
 from gonogo.bundle_graphs import BundleGraphs
 from gonogo.config import Recipe, Settings
-from gonogo.errors import BundleError
-from gonogo.manifest import Manifest
+from gonogo.errors import BundleError, InputError
+from gonogo.manifest import Golden, Manifest
 
 OLD = Path(__file__).parent / "data" / "tiny-0.1.0.inspector"
 NOW = "2026-06-01T00:00:00+00:00"
@@ -62,6 +63,15 @@ def test_its_identity_is_the_hash_of_its_seal_and_its_files_lie_where_it_says(ro
         (root / "classifier.bin").read_bytes(),
     )
     assert [file for file, _, _ in opened.golden()] == [each.file for each in opened.manifest.golden]
+
+
+def test_a_golden_frame_that_is_no_picture_is_named(root: Path) -> None:
+    opened = read_bundle(root)
+    golden = (Golden(file="evidence.json", score=0.0),)
+    odd = replace(opened, manifest=opened.manifest.model_copy(update={"golden": golden}))
+    ((_, photograph, _),) = odd.golden()
+    with pytest.raises(InputError, match=r"tiny\.inspector/evidence\.json"):
+        photograph.judged(opened.manifest.recipe)
 
 
 def a_line_more(root: Path) -> None:
@@ -134,7 +144,7 @@ def test_a_file_that_cannot_be_read_is_named(root: Path, monkeypatch: pytest.Mon
 def test_more_bytes_than_any_bundle_has_are_refused_unread(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle, "_sha256", lambda path: pytest.fail(f"{path} was read"))
     monkeypatch.setattr(bundle, "_MOST_BYTES", 1000)
-    with pytest.raises(BundleError, match=r"expected at most 0 GB, found 0 GB; the largest file is .*\. Copy"):
+    with pytest.raises(BundleError, match=r"at most 0 GB, found 0 GB; the largest file is scores\.json\. Copy"):
         read_bundle(root)
     monkeypatch.setattr(bundle, "_MOST_BYTES", 10**9)
     monkeypatch.setattr(bundle, "_LONGEST_SEAL", 10)
@@ -192,14 +202,14 @@ def test_a_new_operating_point_keeps_the_old_one_with_its_files(root: Path) -> N
     point = opened.manifest.operating_point
     assert point is not None
     golden, places, evidence = opened.manifest.golden[:1], {"processor": "another"}, opened.data("evidence.json")
-    files = {"evidence.json": b"{}\n", "scores.json": None, "new.json": b"[]\n"}
+    files = {"evidence.json": b"{}\n", "scores.json": None, "new.json": b"[]\n", "absent.json": None}
     changed = bundle.replace_operating_point(
         opened, replace(point, go_below=point.go_below - 1), now=NOW, files=files, golden=golden, proven_on=places
     )
 
     assert (root / "evidence.json").read_bytes() == b"{}\n"
     assert (root / "new.json").read_bytes() == b"[]\n"
-    assert not (root / "scores.json").exists()
+    assert opened.digests.keys() - changed.digests.keys() == {"scores.json"}
     assert (changed.manifest.golden, changed.manifest.proven_on) == (golden, places)
     last = changed.manifest.revisions[-1]
     assert (last.replaced, last.bundle_sha256) == (NOW, opened.sha256)
@@ -214,6 +224,24 @@ def test_a_new_operating_point_keeps_the_old_one_with_its_files(root: Path) -> N
     assert [each.golden is None for each in back.manifest.revisions[-2:]] == [True, True]
     assert back.manifest.golden == golden
     assert len({kept for each in back.manifest.revisions for kept in (each.files or {}).values()}) == 3, "kept once"
+
+
+def test_a_new_operating_point_takes_its_place_only_after_it_was_recorded(root: Path) -> None:
+    opened, seen = read_bundle(root), []
+    point = opened.manifest.operating_point
+    assert point is not None
+
+    def recorded(revision: Bundle) -> None:
+        seen.append((revision.sha256, read_bundle(root).sha256))
+
+    def refused(revision: Bundle) -> None:
+        raise RuntimeError("the ledger is full")
+
+    with pytest.raises(RuntimeError, match="the ledger is full"):
+        bundle.replace_operating_point(opened, point, now=NOW, before_use=refused)
+    assert read_bundle(root) == opened
+    changed = bundle.replace_operating_point(opened, point, now=NOW, before_use=recorded)
+    assert seen == [(changed.sha256, opened.sha256)]
 
 
 def test_a_first_operating_point_has_no_history(root: Path) -> None:
@@ -254,3 +282,37 @@ def test_a_graph_is_compiled_once_and_compiled_again_when_the_kept_one_is_discar
     assert second.discard_cached()
     assert not second.discard_cached()
     assert not second("classifier.xml").kept
+
+
+def test_every_graph_that_was_kept_is_discarded(root: Path, tmp_path: Path) -> None:
+    for suffix in (".xml", ".bin"):
+        shutil.copy(root / f"classifier{suffix}", root / f"roi{suffix}")
+    sealed_as_it_is(root)
+    machine = Settings(cache_dir=tmp_path / "cache", key_file=tmp_path / "keys" / "cache.key")
+    names = ("classifier.xml", "roi.xml")
+    first, second, third = (BundleGraphs(read_bundle(root), machine) for _ in range(3))
+
+    assert [first(name).kept for name in names] == [False, False]
+    assert [second(name).kept for name in names] == [True, True]
+    assert second.discard_cached()
+    assert [third(name).kept for name in names] == [False, False]
+
+
+def test_a_graph_is_opened_as_the_machine_is_set_and_the_bundle_was_certified(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def opened(place: runtime.Place, **options: object) -> SimpleNamespace:
+        asked.append(options)
+        return SimpleNamespace(kept=False)
+
+    monkeypatch.setattr(runtime, "open_graph", opened)
+    whole = read_bundle(root)
+    half = replace(whole, manifest=whole.manifest.model_copy(update={"precision": "bf16"}))
+    machine = Settings(cache_dir=tmp_path, key_file=tmp_path / "key", device="GPU.1", threads=3)
+    graphs = BundleGraphs(half, machine)
+    graphs("classifier.xml")
+    graphs("classifier.xml", precision="f32")
+
+    assert asked == [{"device": "GPU.1", "precision": precision, "threads": 3} for precision in ("bf16", "f32")]

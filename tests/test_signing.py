@@ -19,6 +19,7 @@ from gonogo.config import Settings
 from gonogo.errors import BundleError, InputError, SignatureError
 from gonogo.ledger import Ledger, Where
 from gonogo.signing import NOT_REQUIRED, SignaturePolicy, SigningKey, Use
+from gonogo.signing.signatures import BundleStatement
 from gonogo.station import ModelSlot, parse_settings
 from gonogo.station.models import load_model
 from gonogo.station.worker import build_station
@@ -84,7 +85,7 @@ def test_signing_changes_neither_the_files_nor_the_identity(plain: Path, house: 
     assert (after.sha256, after.digests) == (before.sha256, before.digests)
     found = Inspector.load(plain, policy=house.policy).signature
     assert found is not None
-    assert (found.signer, found.key_id, found.signed) == ("anna", house.anna.key_id, NOW)
+    assert (found.signer, found.key_id, found.signed, found.revoked) == ("anna", house.anna.key_id, NOW, False)
     assert (house.folder / "anna.key").stat().st_mode & 0o777 == 0o600
 
 
@@ -165,6 +166,16 @@ def test_keys_that_are_unknown_revoked_or_for_something_else_are_refused(plain: 
         Inspector.load(plain, policy=house.policy)
 
 
+def test_a_revoked_key_is_accepted_only_where_it_is_said_and_then_told_of(signed: Path, house: House) -> None:
+    signing.revoke_key(house.store, "anna", why="", now=NOW)
+    found = signing.verify_bundle(bundle.read_bundle(signed), replace(house.policy, accept_revoked=True))
+    assert found is not None
+    assert (found.signer, found.revoked) == ("anna", True)
+    data, store = (signed / bundle.SIGNATURE).read_bytes(), signing.read_trust_store(house.store)
+    with pytest.raises(SignatureError, match=r"revoked on 2026-03-01\. Use another key"):
+        signing.open_envelope(data, BundleStatement, store, Use.BUNDLE, name="signature.json")
+
+
 def test_a_revoked_key_stays_revoked_and_names_are_told_apart(house: House) -> None:
     public = signing.read_public_key(house.folder / "anna.key.pub")
     with pytest.raises(InputError, match="already trusted"):
@@ -176,18 +187,37 @@ def test_a_revoked_key_stays_revoked_and_names_are_told_apart(house: House) -> N
     (house.folder / "anna.key.pub").unlink()
     second = house.key("anna", Use.BUNDLE)
     assert [each.revoked is None for each in signing.read_trust_store(house.store).keys] == [False, True]
-    with pytest.raises(InputError, match="expected one of the trusted keys"):
+    with pytest.raises(InputError, match=rf"expected one of the trusted keys, {second.key_id} \(anna\); found"):
         signing.revoke_key(house.store, house.anna.key_id, why="", now=NOW)
     assert signing.revoke_key(house.store, second.key_id, why="", now=NOW).name == "anna"
+    with pytest.raises(InputError, match="expected one of the trusted keys, none; found"):
+        house.revoke()
 
 
-@pytest.mark.parametrize("content", [None, "{}", '{"format":1,"keys":[]}', "no json"])
-def test_without_a_usable_trust_store_nothing_is_trusted(content: str | None, signed: Path, house: House) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "found no such file"),
+        ("{}", "found none"),
+        ('{"format":1,"keys":[]}', "found none"),
+        ("no json", r"\(the file: Invalid JSON"),
+        ('{"format":2}', r"\(format: "),
+    ],
+)
+def test_without_a_usable_trust_store_nothing_is_trusted(
+    content: str | None, reason: str, signed: Path, house: House
+) -> None:
     house.store.unlink()
     if content is not None:
         house.store.write_text(content)
-    with pytest.raises(SignatureError, match=r"trust\.json"):
+    with pytest.raises(SignatureError, match=rf"trust\.json: .*{reason}"):
         Inspector.load(signed, policy=house.policy)
+
+
+def test_revoking_in_a_trust_store_that_is_not_there_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(SignatureError, match="found no such file"):
+        signing.revoke_key(tmp_path / "absent" / "trust.json", "anna", why="", now=NOW)
+    assert not (tmp_path / "absent").exists()
 
 
 def test_a_private_key_that_others_may_read_is_not_used(house: House) -> None:
@@ -468,11 +498,20 @@ def test_half_a_key_pair_is_not_left_behind_and_no_file_is_replaced(house: House
     assert (tmp_path / "anna.key").read_bytes() == kept
     with pytest.raises(InputError, match="name of the key"):
         signing.make_key_pair(tmp_path / "x.key", "two\nlines")
-    signing.make_key_pair(tmp_path / "new" / "deep.key", "deep")
-    signing.make_key_pair(tmp_path / "new" / "second.key", "second")
-    assert (tmp_path / "new" / "deep.key.pub").stat().st_mode & 0o777 == 0o644
+    signing.make_key_pair(tmp_path / "new" / "one" / "deep.key", "deep")
+    signing.make_key_pair(tmp_path / "new" / "one" / "second.key", "second")
+    assert (tmp_path / "new" / "one" / "deep.key.pub").stat().st_mode & 0o777 == 0o644
     with pytest.raises(InputError, match="has no passphrase"):
         signing.open_signing_key(house.folder / "anna.key", passphrase="one")
+
+
+def test_both_keys_of_a_pair_are_on_the_disk_when_they_have_been_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.fstat(handle).st_size))
+    signing.make_key_pair(tmp_path / "anna.key", "anna")
+    assert flushed == [(tmp_path / name).stat().st_size for name in ("anna.key", "anna.key.pub")]
 
 
 def test_a_public_key_is_one_line_of_ours(house: House, tmp_path: Path) -> None:
@@ -484,6 +523,9 @@ def test_a_public_key_is_one_line_of_ours(house: House, tmp_path: Path) -> None:
         (tmp_path / "wrong.pub").write_text(wrong)
         with pytest.raises(InputError, match="expected a public key"):
             signing.read_public_key(tmp_path / "wrong.pub")
+    (tmp_path / "long.pub").write_text(line + " " * 1_000_000)
+    with pytest.raises(InputError, match="more than the 1,000,000 allowed"):
+        signing.read_public_key(tmp_path / "long.pub")
     with pytest.raises(InputError, match="cannot be read"):
         signing.read_public_key(tmp_path / "none.pub")
     with pytest.raises(InputError, match="cannot be used"):

@@ -57,7 +57,7 @@ PARTS: Mapping[str, Part] = {
     ),
     "bundle": Part(
         sources=("bundle.py", "bundle_graphs.py", "signing/*.py"),
-        tests=("test_signing.py", "test_odd_bundles.py", "test_old_bundles.py"),
+        tests=("test_bundle.py", "test_signing.py", "test_odd_bundles.py", "test_old_bundles.py"),
         left_out=(
             "test_deleting_or_swapping_the_signature_never_changes_what_judges",
             "test_a_key_revoked_in_use_leaves_its_bundle_judging_with_an_alarm_and_brings_in_no_other",
