@@ -53,7 +53,7 @@ test-slow: setup
 
 # The documentation's own examples: every command is checked, and what a page says it runs is run.
 test-docs: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m docs -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m docs README.md docs -n auto --maxprocesses 4 --dist loadfile
 
 # Every command, route and format against hostile values; QUICK=1 takes a tenth of them.
 test-storms: setup
@@ -61,7 +61,7 @@ test-storms: setup
 
 # Needs Debian's chromium.
 test-pages: setup
-	$(BIN)/python -m pytest -m pages
+	$(BIN)/python -m pytest -m pages tests/pages
 
 lint: setup
 	$(BIN)/ruff check .
@@ -202,7 +202,7 @@ check-tools: setup
 check-ethernet-ip: setup
 	$(UV) venv --quiet --clear --python $(PYTHON) build/cpppo
 	$(UV) pip install --quiet --python build/cpppo/bin/python cpppo==5.2.5
-	$(BIN)/pytest tests/test_ethernet_ip.py
+	$(BIN)/pytest -m "" tests/test_ethernet_ip.py
 	$(MEASURE) protocols.everything$(QUICKLY) --only ethernet_ip
 
 # Sparkplug B against a host application of another author, in an environment of its own below build/.
@@ -210,7 +210,7 @@ check-ethernet-ip: setup
 check-sparkplug: setup
 	$(UV) venv --quiet --clear --python $(PYTHON) build/pysparkplug
 	$(UV) pip install --quiet --python build/pysparkplug/bin/python pysparkplug==0.6.1
-	$(BIN)/pytest tests/test_sparkplug.py
+	$(BIN)/pytest -m "" tests/test_sparkplug.py
 
 # The OPC UA server against node-opcua, a client that shares no code with it, in an environment of its own below build/:
 # model, methods, events, certificates, passwords, then parts while client and station are killed. Without npm it says so.

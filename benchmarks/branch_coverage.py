@@ -122,9 +122,9 @@ def _run_tests(names: Iterable[str], processes: str) -> bool:
     FOLDER.mkdir(parents=True)
     spread = [] if processes == "0" else ["-n", processes, "--maxprocesses", "4", "--dist", "loadfile"]
     alone = [file for file in files if file.stem in _FORKING]
-    tests = _coverage("run", "-m", "pytest", *spread, *(str(file) for file in files if file not in alone))
+    tests = _coverage("run", "-m", "pytest", "-m", "", *spread, *(str(file) for file in files if file not in alone))
     for file in alone:
-        tests = _coverage("run", "-m", "pytest", str(file)) or tests
+        tests = _coverage("run", "-m", "pytest", "-m", "", str(file)) or tests
     if _coverage("combine", "--quiet", str(FOLDER)):
         raise InputError("nothing was measured. Run one test file with pytest to see why.")
     return tests != 0
