@@ -43,7 +43,7 @@ from gonogo.ledger import (
 )
 from gonogo.ledger.frames import FrameStore, sync_folder
 from gonogo.ledger.records import body_of
-from gonogo.schema import Label, State, Verdict
+from gonogo.schema import Box, ItemCount, Label, Measurement, State, Verdict, ZoneVerdict
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -99,6 +99,35 @@ def test_a_view_keeps_what_the_inspector_said() -> None:
     assert (kept.box_xyxy, kept.zones) == (None, ())
 
 
+def test_a_view_keeps_where_and_what_was_measured_counted_and_how_long_it_took() -> None:
+    scratch = Measurement(
+        length_mm=4.0, length_error_mm=0.1, width_mm=0.5, width_error_mm=0.1, area_mm2=2.0, area_error_mm2=0.2,
+        path_xy=((1.0, 2.0), (3.0, 4.0)), refined=True,
+    )  # fmt: skip
+    said = Verdict(
+        state=State.NO_GO,
+        score=3.25,
+        reason="above",
+        box=Box(x1=1.0, y1=2.0, x2=30.0, y2=40.0),
+        zones=(
+            ZoneVerdict(name="rim", score=3.25, state=State.NO_GO),
+            ZoneVerdict(name="rest", score=-1.5, state=State.GO),
+        ),
+        measurements=(scratch,),
+        counts=(ItemCount(zone="screws", expected=2, items=()),),
+        timings_ms={"network": 4.5},
+    )
+    kept = View.of(said, frame_sha256=None)
+
+    assert kept.box_xyxy == (1.0, 2.0, 30.0, 40.0)
+    assert [(zone.name, zone.score, zone.state) for zone in kept.zones] == [
+        ("rim", 3.25, State.NO_GO),
+        ("rest", -1.5, State.GO),
+    ]
+    assert (kept.measurements, kept.counts) == ((scratch,), said.counts)
+    assert kept.timings_ms == {"network": 4.5}
+
+
 def test_the_worst_picture_that_names_a_defect_names_that_of_the_part() -> None:
     views = (
         view(score=9.0),
@@ -133,6 +162,9 @@ def test_sixteen_bits_are_kept_and_a_stored_frame_comes_back_as_a_photograph(tmp
     assert store.read(digest).startswith(b"\x89PNG")
     assert np.array_equal(images.decode_raw(store.read(digest), name="deep"), deep)
     assert photograph.frame.shape == (3, 4, 3)
+    other = store.put(b"no picture")
+    with pytest.raises(ImageError, match=other):
+        _ = store.photograph(other).frame
 
 
 def test_a_frame_that_cannot_be_encoded_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
