@@ -111,9 +111,8 @@ def tamper(path: Path, rng: np.random.Generator) -> str:
             while True:
                 edit = _EDITS[int(rng.integers(len(_EDITS)))]
                 what, after = edit(list(map(dict, rows)), rng)
-                if after != before:
+                if after != before and _replaced(connection, after):
                     break
-            _replace(connection, after)
             # Who cuts the end may or may not know of the counter that remembers it.
             if rng.random() < 0.5:
                 last = after[-1]["seq"] if after else 0
@@ -131,11 +130,19 @@ def _rows(connection: apsw.Connection) -> list[_Row]:
     return [dict(zip(names, row, strict=True)) for row in found]
 
 
-def _replace(connection: apsw.Connection, rows: list[_Row]) -> None:
-    connection.execute("DELETE FROM entries")
-    connection.executemany(
-        "INSERT INTO entries (seq, kind, body, previous, sha256) VALUES (:seq, :kind, :body, :previous, :sha256)", rows
-    )
+def _replaced(connection: apsw.Connection, rows: list[_Row]) -> bool:
+    """Store these rows instead; false where SQLite refuses them, for example text where the table expects a number."""
+    try:
+        with connection:
+            connection.execute("DELETE FROM entries")
+            connection.executemany(
+                "INSERT INTO entries (seq, kind, body, previous, sha256)"
+                " VALUES (:seq, :kind, :body, :previous, :sha256)",
+                rows,
+            )
+    except apsw.ConstraintError:
+        return False
+    return True
 
 
 def _change(rows: list[_Row], rng: np.random.Generator) -> tuple[str, list[_Row]]:

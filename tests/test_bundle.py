@@ -89,9 +89,19 @@ def another_hash(root: Path) -> None:
     (root / "SHA256SUMS").write_text(text.replace(text[:64], "0" * 64, 1))
 
 
+def six_files_more(root: Path) -> None:
+    for number in range(6):
+        (root / f"file  {number}").write_bytes(b"")
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
-    [(a_line_more, r"\("), (a_name_twice, r"SHA256SUMS itself"), (another_hash, r"MODEL_CARD\.md")],
+    [
+        (six_files_more, r"\(file  0, file  1, file  2, file  3, file  4\)"),
+        (a_line_more, r"\("),
+        (a_name_twice, r"SHA256SUMS itself"),
+        (another_hash, r"MODEL_CARD\.md"),
+    ],
 )
 def test_a_seal_that_is_not_that_of_the_folder_is_refused(
     change: Callable[[Path], None], named: str, root: Path

@@ -489,14 +489,20 @@ def fuzzed(app: FastAPI, examples: int) -> None:
         send()
 
 
-@pytest.mark.slow
-def test_schemathesis_finds_no_server_error_and_no_undocumented_answer(app: FastAPI) -> None:
-    fuzzed(app, 5)
+@pytest.fixture
+def own_app(tmp_path: Path) -> FastAPI:
+    """schemathesis starts and ends it."""
+    return open_app(tmp_path / "plant", key_rate_per_s=1e5)
 
 
 @pytest.mark.slow
-def test_schemathesis_finds_nothing_in_many_more_requests(app: FastAPI) -> None:
-    fuzzed(app, 300)
+def test_schemathesis_finds_no_server_error_and_no_undocumented_answer(own_app: FastAPI) -> None:
+    fuzzed(own_app, 5)
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_nothing_in_many_more_requests(own_app: FastAPI) -> None:
+    fuzzed(own_app, 300)
 
 
 def test_the_openapi_document_lists_the_routes_for_programs_and_no_page(app: FastAPI) -> None:

@@ -337,7 +337,7 @@ def test_the_silent_judge_is_a_process_of_its_own_that_ends_with_the_server(app:
     components.shadows.start(NEW, TERMS, "anna")
     companion = components.shadows._companion
     assert companion is not None
-    judge, number = Inspector.load(components.workspace.bundles / OLD, replay=False), 0
+    judge, number = Inspector.load(components.workspace.bundles / OLD, replay=False), 1000
     rng = np.random.default_rng(1)
 
     def judged() -> bool:

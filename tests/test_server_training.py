@@ -101,7 +101,7 @@ def test_labels_become_an_inspector_a_report_and_the_one_in_use(space: Workspace
     assert all((sample.split is None) == (sample.label is None) for sample in labelled)
     page = text_of(browser.get("/training/1"))
     assert "Bad parts passed" in page
-    assert "people decide" in page
+    assert "every part that it does not reject goes to review" in page
 
     report = browser.client.get("/training/1/report")
     assert "sandbox" in report.headers["content-security-policy"]

@@ -18,8 +18,9 @@ from gonogo.ranks import ALONE, Ranks
 SCRIPT = Path(__file__).with_name("ddp_run.py")
 LOSS_TOLERANCE = 1e-4
 """Largest relative difference of the losses between one process and two, after two epochs."""
-WEIGHT_TOLERANCE = 1e-4
-"""Largest difference of a weight, a statistic or a momentum, relative to the largest of its tensor."""
+WEIGHT_TOLERANCE, MOMENTUM_TOLERANCE = 1e-3, 5e-2
+"""Largest difference of a weight or statistic, and of a momentum, relative to the largest of its tensor, which counts
+as at least 0.1 for weights: rounding may flip which pixel a maximum takes, and the gradient then takes another way."""
 torch_only = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs gonogo[finetune]")
 
 
@@ -73,8 +74,13 @@ def test_two_processes_train_the_network_that_one_trains(discs: Dataset, tmp_pat
     for one, two in zip(*rows, strict=True):
         assert two == pytest.approx(one, rel=LOSS_TOLERANCE)
     for name, value in networks[0].items():
-        largest = float(value.double().abs().max()) + 1e-9
-        assert float((value.double() - networks[1][name].double()).abs().max()) < WEIGHT_TOLERANCE * largest, name
+        largest, off = (
+            float(each.double().abs().max()) for each in (value, value.double() - networks[1][name].double())
+        )
+        if name.startswith("momentum"):
+            assert off < MOMENTUM_TOLERANCE * largest + 1e-9, name
+        else:
+            assert off < WEIGHT_TOLERANCE * max(largest, 0.1), name
     again = run(discs.root, tmp_path / "2")
     assert "Resuming after epoch 2" in again.stderr
 

@@ -143,6 +143,7 @@ def _run(job: TrainingJob, arguments: Sequence[str], *, keep: bool = False) -> b
     _say(f"$ gonogo {' '.join(arguments)}")
     said = job.folder / "said.txt"
     environment = os.environ | {"GONOGO_PROGRESS_FILE": str(job.folder / "progress.json"), "PYTHONUNBUFFERED": "1"}
+    environment["COLUMNS"] = "1000"  # the page wraps lines; the program would break paths
     with said.open("wb") as errors:
         child = subprocess.Popen(
             [sys.executable, "-m", "gonogo", *arguments],
