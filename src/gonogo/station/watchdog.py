@@ -60,7 +60,7 @@ Spawn = Callable[[Sequence[str]], Child]
 def spawn(command: Sequence[str]) -> Child:
     """Start the worker as a separate process; see `Spawn`."""
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", start_new_session=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", start_new_session=True
     )
 
 
