@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,13 +13,16 @@ import pytest
 from typer.testing import CliRunner
 
 from gonogo import images
-from gonogo.capture import HealthLimits
+from gonogo.capture import Acquired, CaptureError, HealthLimits, Trouble
 from gonogo.cli import app
+from gonogo.config import CodeZone, Recipe
 from gonogo.errors import InputError
+from gonogo.images import Photograph
 from gonogo.ledger import Action, Ledger, Row, VerdictRecord, Where
 from gonogo.line.state import Health
-from gonogo.schema import Frame, State
+from gonogo.schema import Frame, PartIdentity, State
 from gonogo.station import Answer, CameraParts, Cause, ModelSlot, Station, StationSettings, Trigger, parse_settings
+from gonogo.station.cameras import CameraPicture
 from gonogo.station.challenge import CHALLENGE
 from gonogo.station.changeover import REFUSED, SELECTED, Changeover, request_product
 from gonogo.station.exposition import exposition
@@ -34,6 +37,7 @@ from gonogo.testing import FakeCamera, fake_frame, fake_model, write_fake_bundle
 
 NOW = datetime(2026, 1, 12, 8, 0, tzinfo=UTC)
 PRODUCTS = ("chip", "pill", "board")
+CORNER = ((0.5, 0.0), (1.0, 0.0), (1.0, 0.5))
 
 
 def text_of_settings(*, extra: str = "", products: tuple[str, ...] = PRODUCTS) -> str:
@@ -269,6 +273,34 @@ def test_a_bundle_that_crashes_the_worker_is_not_tried_again_even_if_none_was_in
     again = ModelSlot(tmp_path / "pill", copies, loader=crash, dispensable=True)
     assert "crashed the worker" in again.start().refused
     line.station.close()
+
+
+def test_a_changed_bundle_is_looked_for_between_parts_and_not_while_one_is_judged(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.judge("A", product="chip")
+    (tmp_path / "pill" / "SHA256SUMS").write_text("a newer one")
+    assert line.judge("B", product="chip").state is State.GO
+    assert not line.slots["pill"].loading
+    line.station.idle()
+    assert line.slots["pill"].loading
+
+
+def test_the_code_on_a_picture_that_came_too_late_selects_no_product(tmp_path: Path) -> None:
+    def load(path: Path) -> LoadedBundle:
+        zone = CodeZone(kind="code", name="label", polygon=CORNER, pattern="(?P<product>[a-z]+)")
+        identity = PartIdentity(product="pill", codes=("pill",))
+        return replace(fake_model(path), recipe=Recipe(zones=(zone,)), identify=lambda _: identity)
+
+    line = Line(tmp_path, load=load)
+    line.judge("A", product="chip")
+    shot = CameraPicture(trigger_id="B", timeout_s=0.1, came_s=0.0, window_s=1.0, recipe=Recipe())
+    shot.acquired = Acquired(photograph=Photograph(fake_frame(1)), at=NOW)
+    trigger, chip = Trigger(id="B", at=NOW, due_s=0.0), line.station.changeover.in_use()
+    for problem, expected in ((CaptureError(Trouble.CAMERA_LOST, "silent"), "chip"), (None, "pill")):
+        shot.problem = problem
+        use = line.station._by_code(trigger, [shot], chip)
+        assert use.product == expected
+    assert [row.record.details["to"] for row in line.actions(SELECTED)] == ["chip", "pill"]
 
 
 class _marked_for_good:  # noqa: N801  wraps a context manager

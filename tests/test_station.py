@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import apsw
 import pytest
@@ -80,7 +81,7 @@ from gonogo.station.outcomes import (
 from gonogo.station.shift_report import parse_shifts
 from gonogo.station.trigger_queue import TriggerQueue
 from gonogo.station.triggers import read_trigger_lines, watch_folder
-from gonogo.station.watchdog import RestartBudget, WorkerProcess
+from gonogo.station.watchdog import RestartBudget, WorkerProcess, spawn
 from gonogo.testing import FakeCamera, FakePlc, Mishap, fake_frame, fake_model, write_fake_bundle
 from gonogo.testing.station import settings_for, station_bench
 
@@ -410,6 +411,67 @@ def test_a_camera_that_froze_has_not_thawed_because_the_worker_was_started_anew(
     assert again.judge("C").state is State.GO
 
 
+class Pushing(FakeCamera):
+    """A camera that gives pictures without being asked, and remembers what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda trigger_id: part_frame(trigger_id, "main"))
+        self.expected: list[tuple[str, float, float]] = []
+        self.faults_s: list[float] = []
+        self.settled: list[tuple[str, bool]] = []
+        self.matcher = SimpleNamespace(
+            expect=lambda name, *, came_s, window_s: self.expected.append((name, came_s, window_s)),
+            faulted=self.faults_s.append,
+            counts=lambda: {},
+        )
+
+    def settle(self, trigger_id: str, *, stored: bool) -> None:
+        self.settled.append((trigger_id, stored))
+
+
+def test_a_camera_that_gives_pictures_unasked_hears_of_each_trigger_and_of_each_new_fault(tmp_path: Path) -> None:
+    camera = Pushing()
+    line = Line(tmp_path, cameras={"main": camera})
+    assert line.judge("A").state is State.GO
+    line.station.expect("later", 5.0)
+    assert camera.expected[-1] == ("later", 5.0, line.settings.camera_timeout_s)
+    assert camera.faults_s == []
+    before_s = time.monotonic()
+    line.station.settings = line.settings.model_copy(update={"min_free_mb": 10**12})
+    for repeated in (False, True):
+        answer = line.judge("B")
+        assert (answer.cause, answer.repeated) == (Cause.DISK_FULL, repeated)
+    [fault_s] = camera.faults_s
+    assert before_s <= fault_s <= time.monotonic()
+
+
+def test_a_picture_that_comes_with_a_repeat_is_done_with_and_that_of_another_part_is_not(tmp_path: Path) -> None:
+    camera = Pushing()
+    line = Line(tmp_path, cameras={"main": camera})
+    line.judge("A", part="P1")
+    assert line.judge("A", part="P1").repeated
+    assert line.judge("A", part="P2").cause is Cause.REUSED_ID
+    line.judge("B")  # the camera has done before what came before
+    assert [each for each in camera.settled if each[0] == "A"] == [("A", True), ("A", True)]
+
+
+@pytest.mark.parametrize(("error", "cause"), [(errno.EIO, Cause.LEDGER), (errno.ENOSPC, Cause.DISK_FULL)])
+def test_a_part_whose_duplicates_cannot_be_looked_for_is_a_recorded_fault_with_its_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, cause: Cause
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    coded = Verdict(state=State.GO, score=-90.0, reason="good", identity=PartIdentity(codes=("S1",), serial="S1"))
+    line = Line(tmp_path, inspect=lambda _: coded)
+    with monkeypatch.context() as broken:
+        broken.setattr(Ledger, "verdicts", fail)
+        answer = line.judge("A")
+    assert (answer.state, answer.cause, answer.row is not None) == (State.FAULT, cause, True)
+    assert "cannot be asked for a duplicate" in answer.reason
+    assert line.judge("B").state is State.GO
+
+
 def test_a_fault_raised_outside_is_recorded_once_and_never_over_a_verdict(tmp_path: Path) -> None:
     line = Line(tmp_path)
     trigger = Trigger(id="A", at=NOW, due_s=0.0)
@@ -543,7 +605,8 @@ def test_a_known_bad_part_that_passes_stops_every_go_until_a_person_acknowledges
     again.station.idle()
     assert again.judge("F").state is State.GO
     with line.ledger() as ledger:
-        assert [row.record.details["passed"] for row in ledger.actions(Where(action=CHALLENGE))] == [True, False]
+        tests = [row.record.details for row in ledger.actions(Where(action=CHALLENGE))]
+        assert [(test["part"], test["passed"]) for test in tests] == [("CHALLENGE-1", True), ("CHALLENGE-1", False)]
         assert [row.record.who for row in ledger.actions(Where(action=ACKNOWLEDGE))] == ["anna"]
 
 
@@ -1105,6 +1168,18 @@ def heard_from(child: Deaf) -> list[object]:
     WorkerProcess(child, hear).start()
     assert over.wait(60.0)
     return heard
+
+
+def test_a_worker_has_a_session_of_its_own_and_utf_8_in_its_pipes() -> None:
+    reply = "import os; os.write(1, b'%d %d ' % (os.getpid(), os.getsid(0)) + os.read(0, 100))"
+    child = spawn([sys.executable, "-I", "-S", "-c", reply])
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write("Prüfling\n")
+    child.stdin.close()
+    assert child.stdout.read() == f"{child.pid} {child.pid} Prüfling\n", "a Ctrl-C at the station must not reach it"
+    child.stdout.close()
+    assert child.wait(60.0) == 0
 
 
 def test_a_worker_is_heard_until_it_ends_and_killed_where_it_cannot_be_trusted() -> None:

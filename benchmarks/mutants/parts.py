@@ -94,7 +94,15 @@ PARTS: Mapping[str, Part] = {
                 "watchdog",
             )
         ),
-        tests=("test_station.py", "test_station_messages.py", "test_station_expiry.py", "test_tracking.py"),
+        tests=(
+            "test_station.py",
+            "test_station_messages.py",
+            "test_station_expiry.py",
+            "test_station_beside.py",
+            "test_tracking.py",
+            "test_products.py",
+            "test_codes.py",
+        ),
         share=0.1,
     ),
 }  # fmt: skip
