@@ -106,6 +106,7 @@ def test_a_tiny_picture_can_be_measured() -> None:
     assert measure(np.zeros((1, 1, 3), np.uint8)).brightest == 0.0
 
 
+@pytest.mark.slow
 def test_suggested_limits_keep_every_good_picture_and_refuse_its_spoiled_ones() -> None:
     frames = [render_scene(number).frame for number in range(3)]
     limits = suggest_limits(frames)

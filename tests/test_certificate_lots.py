@@ -238,6 +238,7 @@ def run(*words: object) -> tuple[int, str]:
     return ended.exit_code, ended.output + (str(ended.exception) if ended.exception else "")
 
 
+@pytest.mark.slow
 def test_a_bundle_is_shown_with_its_promise_and_its_end(made: tuple[Path, Dataset]) -> None:
     code, said = run("bundle", "show", made[0])
     assert code == 0

@@ -328,6 +328,7 @@ def test_an_unreadable_code_may_go_to_review(tmp_path: Path) -> None:
     assert line.judge("A", part_picture()).state is State.REVIEW
 
 
+@pytest.mark.slow
 def test_the_code_on_the_part_selects_the_product_and_its_bundle(tmp_path: Path) -> None:
     line = Line(tmp_path, several=True)
     chip, pill = part_picture("chip-L1-S1"), part_picture("pill-L1-S2", at_xy=(20, 250))

@@ -65,6 +65,7 @@ def test_a_decoder_that_misbehaves_costs_one_picture(frame: Frame, data: bytes, 
     assert images.decode_confined(images.encode_png(frame)).shape == frame.shape
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mischief")
 def test_a_decoder_may_not_write_files(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(str(tmp_path))

@@ -204,6 +204,7 @@ def test_names_that_sound_like_splits_load_with_one_more_argument(tmp_path: Path
     assert sorted(loaded["train"]["label"]) == ["bad", "good"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"good part, no picture\n", b"\xff\xd8\xff\xe0 truncated"])
 def test_an_unreadable_picture_is_named_and_leaves_nothing_behind(plant: Path, tmp_path: Path, content: bytes) -> None:
     (plant / "good" / "broken.jpg").write_bytes(content)
@@ -241,6 +242,7 @@ def test_an_existing_data_set_is_not_overwritten(plant: Path, tmp_path: Path) ->
         import_folder(plant, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_equal_names_from_several_folders_stay_apart(tmp_path: Path, draw: Draw) -> None:
     for name in ("good/a/1.jpg", "good/b/1.jpg", "good/b/1.png"):
         save(tmp_path / "src" / name, draw())

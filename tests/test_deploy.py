@@ -102,6 +102,7 @@ def test_a_cascade_and_odd_names_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.slow
 def test_the_command_exports_and_names_the_precision(tmp_path: Path) -> None:
     write_fake_bundle(tmp_path / "chip.inspector")
     words = ["bundle", "export", str(tmp_path / "chip.inspector"), "--out", str(tmp_path / "models")]

@@ -178,6 +178,7 @@ def folder(root: Path, *, number: int = 12, spot: int = 100, base: int = 30_000)
     return root
 
 
+@pytest.mark.slow
 def test_an_import_measures_levels_on_the_train_split_and_everything_uses_them(tmp_path: Path) -> None:
     imported = import_folder(folder(tmp_path / "photos"), tmp_path / "parts")
     data = Dataset.read(tmp_path / "parts")

@@ -226,6 +226,7 @@ def test_each_device_keeps_a_compiled_graph_of_its_own(
     assert Inspector.load(sealed, machine=machine.on_cpu())._graph.kept
 
 
+@pytest.mark.slow
 def test_auto_and_hetero_judge_as_the_cpu_does_and_name_what_they_chose(sealed: Path, machine: Settings) -> None:
     expected = Inspector.load(sealed, machine=machine.on_cpu()).inspect(fake_frame(1)).score
     for name in ("AUTO", "HETERO:CPU"):
@@ -310,6 +311,7 @@ def test_the_commands_name_the_device_that_judged(sealed: Path, tmp_path: Path, 
     assert "On this machine OpenVINO sees CPU" in ended.err
 
 
+@pytest.mark.slow
 def test_devices_lists_what_openvino_sees_and_tries_a_bundle_on_each(
     sealed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

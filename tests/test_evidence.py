@@ -113,6 +113,7 @@ def assert_adds_up(weighted: Weighted, judgement: Judgement) -> None:
     assert sum(pooled) + weighted.bias == pytest.approx(judgement.score, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_graph_computes_what_the_plain_reference_computes_and_both_add_up(
     weighted: Weighted, rng: np.random.Generator
 ) -> None:
@@ -195,6 +196,7 @@ def test_one_bad_part_is_judged_by_the_memory_alone(rng: np.random.Generator) ->
     assert out_of_fold(table, seed=0).kinds == ("memory",)
 
 
+@pytest.mark.slow
 def test_pictures_of_one_part_are_left_out_together(rng: np.random.Generator) -> None:
     """Twins of one part, whose noise is the same: a memory that held one would know the other."""
     pictures, groups = [], []

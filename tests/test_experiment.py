@@ -194,6 +194,7 @@ def test_splits_are_80_10_10_of_unique_parts_and_no_part_straddles(tmp_path: Pat
     assert data.split(Protocol(), 0) != data.split(Protocol(), 1)
 
 
+@pytest.mark.slow
 def test_training_is_nesterov_sgd_and_keeps_the_epoch_of_the_lowest_val_loss(
     data: StudyData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

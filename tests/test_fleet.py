@@ -365,6 +365,7 @@ def test_a_known_bad_part_that_the_candidate_passes_stops_at_once(plant: Plant) 
     assert found.decision.verdict is Verdict.STOP
 
 
+@pytest.mark.slow
 def test_without_a_certificate_of_its_own_a_bundle_is_not_promoted(plant: Plant) -> None:
     plant.first()
     line = plant.add("other")
@@ -510,6 +511,7 @@ def test_a_key_revoked_in_use_and_a_lost_trust_store_leave_the_station_judging(p
     assert "expected the keys" in line.station.slots[0].trouble
 
 
+@pytest.mark.slow
 def test_a_station_that_was_offline_for_a_week_takes_the_latest_release_only(plant: Plant) -> None:
     plant.first()
     line, other = plant.add("canary-1"), plant.add("other")

@@ -20,6 +20,7 @@ from gonogo.ledger.exporting import csv_cell
 from gonogo.names import no_formula
 
 
+@pytest.mark.slow
 def test_mutated_pictures_neither_crash_nor_cost_much() -> None:
     found = mutate_pictures(320, seed=3, valid=1)
     assert found["first_failures"] == []

@@ -173,6 +173,7 @@ def test_the_rule_of_thumb_rates_an_appraiser(wrong_parts: int, rating: Rating) 
     assert analyse(a_study([[decisions] * 2], reference)).appraisers[0].rating is rating
 
 
+@pytest.mark.slow
 def test_the_same_stored_pictures_are_pointed_out() -> None:
     study = a_large_study()
     warned = analyse(a_study(study.decisions, study.reference, same_picture=np.array([False, False, True])))

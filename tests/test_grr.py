@@ -117,6 +117,7 @@ def test_malformed_studies_are_refused_with_what_is_wrong(text: str, message: st
         read_measured_study(path)
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_figures_and_writes_a_report(tmp_path: Path) -> None:
     path, page = tmp_path / "study.csv", tmp_path / "report.html"
     path.write_text(table(*FULL))

@@ -493,6 +493,7 @@ def test_swapped_classes_are_noticed(spots_onnx: Path, discs: Dataset, tmp_path:
     assert not list(tmp_path.glob("*.inspector*"))
 
 
+@pytest.mark.slow
 def test_a_graph_that_differs_from_its_framework_is_refused(
     spots_onnx: Path, discs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,6 +170,7 @@ def test_the_command_lists_prints_and_writes_schemas(tmp_path: Path) -> None:
     assert kit.run_here(["schema", "dataset", "check", "--out", str(tmp_path)]).code == 2
 
 
+@pytest.mark.slow
 def test_rows_of_an_exported_table_fit_their_schema(made: Path) -> None:
     schema = json.loads(schema_text("ledger export"))
     table = made / "rows.csv"
@@ -186,6 +187,7 @@ def test_rows_of_an_exported_table_fit_their_schema(made: Path) -> None:
         jsonschema.validate(shown, schema)
 
 
+@pytest.mark.slow
 def test_commands_on_data_sets(tmp_path: Path) -> None:
     with tarfile.open(Path(__file__).parent / "old_formats" / "0.1.0.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
@@ -250,6 +252,7 @@ def test_commands_on_keys(made: Path, tmp_path: Path) -> None:
     printed("bundle", "keys", "list", *store)
 
 
+@pytest.mark.slow
 def test_commands_on_ledgers(made: Path, tmp_path: Path) -> None:
     ledger = made / "line.ledger"
     assert len(printed("ledger", "list", ledger)) == 6

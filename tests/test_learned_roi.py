@@ -483,6 +483,7 @@ def test_the_cut_lies_in_the_gap_wherever_that_is() -> None:
     assert least_presence(np.array([-70.0]), np.array([-90.0])) == 0.02
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(
     present=arrays.arrays(np.float64, st.integers(1, 12), elements=st.integers(-3, 3).map(float)),
@@ -786,6 +787,7 @@ def test_a_golden_frame_is_kept_whole_where_a_fixed_region_does_not_shrink_with_
     assert verdict.box == Box.from_xyxy((10, 10, 120, 90))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small", [False, True])
 def test_parts_that_lie_about_are_learned_less_by_heart(
     plates: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: bool

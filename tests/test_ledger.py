@@ -168,6 +168,7 @@ def tampered(path: Path, *statements: str) -> None:
 # Recording
 
 
+@pytest.mark.slow
 def test_a_recorded_verdict_is_read_back_whole(ledger: Ledger) -> None:
     frame = ledger.frames.put(b"picture")
     view = View(frame_sha256=frame, state=State.NO_GO, score=0.1 + 0.2, reason="worse", box_xyxy=(0.5, 1, 2, 3))
@@ -593,6 +594,7 @@ def test_a_new_ledger_makes_its_folder_for_whom_the_system_says(tmp_path: Path) 
         assert folder.stat().st_mode & 0o7777 == 0o750
 
 
+@pytest.mark.slow
 def test_without_its_extra_the_command_says_what_to_install(path: Path) -> None:
     code = "import sys; sys.modules['apsw'] = None; from gonogo.cli import main; main()"
     done = subprocess.run(
@@ -821,6 +823,7 @@ def test_a_changed_schema_is_a_finding(filled: Path, statement: str) -> None:
     assert verify(filled)
 
 
+@pytest.mark.slow
 def test_flipped_bytes_are_found_or_hit_nothing_that_is_read(
     filled: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -1212,6 +1215,7 @@ def test_list_and_show_tell_of_rows(filled: Path) -> None:
     assert run("ledger", "list", filled, "--state", "perfect")[0] == 2
 
 
+@pytest.mark.slow
 def test_retain_says_what_it_did(filled: Path) -> None:
     assert "Deleted 0 frames" in run("ledger", "retain", filled, "--keep-days", 1)[1]
     assert run("ledger", "retain", filled, "--keep-days", 0)[0] == 2

@@ -146,6 +146,7 @@ def test_efficientnet_lite_shows_its_stages_and_the_logits_of_the_published_netw
     assert seen.answer.startswith("class 7 (cock)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "maps"), [("squeezenet1_1", 5), ("mobilenet_v3_small", 2), ("resnet18", 5)])
 def test_a_torchvision_network_gets_a_class_map_if_its_mean_is_the_logit(network: str, maps: int, frame: Frame) -> None:
     pytest.importorskip("torchvision")

@@ -335,6 +335,7 @@ def test_a_journal_of_a_newer_format_is_refused(tmp_path: Path) -> None:
         Journal(tmp_path / "j", {"kind": "inspect"}, begin={"block": 4})
 
 
+@pytest.mark.slow
 def test_an_index_of_the_ledger_of_another_format_is_made_anew(first: Path) -> None:
     space = Workspace.open(first / "workspace")
     options = Options(hasher=WEAK_HASHER, now=Clock(), names=("testserver",))

@@ -218,6 +218,7 @@ def test_another_data_set_than_the_one_trained_on_certifies_nothing(
     assert bundle.read_bundle(gauge.path).sha256 == before
 
 
+@pytest.mark.slow
 def test_merged_groups_count_as_one_part_with_the_worst_score(gauge: Inspector, made: tuple[Path, Dataset]) -> None:
     judged = evaluate(gauge, made[1], (Split.CALIBRATE,))
     files = [picture.file for picture in judged.pictures]

@@ -312,6 +312,7 @@ def test_infinite_scores_stand_for_parts_that_never_or_always_pass() -> None:
     assert threshold(np.array([math.inf]), 0) == threshold(np.array([1.0]), None) == -math.inf
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(good=st.lists(scores, max_size=90), bad=st.lists(scores, max_size=90), joint=st.booleans())
 def test_on_the_calibration_parts_no_more_err_than_allowed(good: list[float], bad: list[float], joint: bool) -> None:

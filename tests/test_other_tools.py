@@ -73,6 +73,7 @@ def require_classifier(model: ov.Model, folder: Path, rng: np.random.Generator) 
             np.testing.assert_allclose(got["saliency_map"], expected["heatmap"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_network_becomes_a_classifier(tmp_path: Path, rng: np.random.Generator) -> None:
     require_classifier(export_classifier(small_network(), SIZE_WH, labels=("good", "bad")), tmp_path, rng)
 
@@ -93,6 +94,7 @@ def test_an_imported_network_becomes_a_classifier(head: str, tmp_path: Path, rng
     require_classifier(imported(head), tmp_path, rng)
 
 
+@pytest.mark.slow
 def test_the_command_writes_model_and_model_proc_once(tmp_path: Path) -> None:
     write_fake_bundle(tmp_path / "chip.inspector")
     words = ["bundle", "export", f"{tmp_path}/chip.inspector", "--out", f"{tmp_path}/out", "--form", "classifier"]

@@ -75,6 +75,7 @@ def test_the_limits_are_those_of_the_recipe(rng: np.random.Generator) -> None:
         images.decode_confined(data, limits=PictureLimits(max_pixels=500))
 
 
+@pytest.mark.slow
 def test_frames_that_do_not_fit_into_shared_memory_come_through_the_pipe(
     monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
@@ -158,6 +159,7 @@ confined.serve_decoder()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="limits on files are Unix's")
 @pytest.mark.parametrize("what", [b"file", b"socket"])
 def test_a_decoder_can_open_neither_files_nor_connections(what: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,7 @@ def test_every_encoded_entrance_gives_the_same_score(plant: Plant, tmp_path: Pat
         assert {each.row.record.trigger_id: each.after[0].score for each in again} == expected
 
 
+@pytest.mark.slow
 def test_pictures_sent_to_a_station_by_http_score_the_same(plant: Plant) -> None:
     port = _free_port()
     station = plant.station(f'{{ kind = "push", port = {port}, allow_without_token = true }}')
@@ -178,6 +179,7 @@ def test_a_raw_frame_scores_as_its_encoded_picture_or_is_refused(plant: Plant) -
         assert "expected an encoded picture" in raw.reason
 
 
+@pytest.mark.slow
 def test_a_station_with_a_camera_of_raw_frames_answers_alike_or_with_a_fault(plant: Plant, tmp_path: Path) -> None:
     frames = [images.decode(data) for data in plant.photographs.values()]
     video = tmp_path / "v.avi"

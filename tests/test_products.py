@@ -463,6 +463,7 @@ def test_status_metrics_and_shift_report_are_by_product(tmp_path: Path) -> None:
     assert "<h3>Products</h3>" in (tmp_path / "shift.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_command_selects_a_product_and_refuses_one_that_the_station_does_not_have(tmp_path: Path) -> None:
     line = Line(tmp_path)
     toml = tmp_path / "station.toml"

@@ -149,6 +149,7 @@ def test_a_late_part_is_judged_again_and_a_part_without_picture_is_skipped(path:
     assert nothing.gap is Gap.NOT_JUDGED
 
 
+@pytest.mark.slow
 def test_frames_let_go_by_retention_are_skipped_and_lost_ones_are_a_failure(path: Path) -> None:
     with Ledger.open(path) as ledger:
         lost = str(next(ledger.verdicts()).record.views[0].frame_sha256)

@@ -386,6 +386,7 @@ def test_an_interrupted_search_keeps_the_best_so_far(plates: Dataset, monkeypatc
     assert tuned.seen.mean_iou == pytest.approx(max(seen[:20]), abs=0.05)
 
 
+@pytest.mark.slow
 def test_cross_validation_sees_every_picture_once_and_never_tunes_on_its_part(plates: Dataset) -> None:
     samples = [sample.model_copy(update={"part": f"part-{row // 2}"}) for row, sample in enumerate(plates.samples)]
     examples = read_examples(Dataset(root=plates.root, samples=tuple(samples)), samples, side_px=320)
@@ -436,6 +437,7 @@ def test_a_data_set_without_splits_is_cross_validated(plates: Dataset, tmp_path:
     assert "# Unseen (5-fold" in recipe.read_text()
 
 
+@pytest.mark.slow
 def test_a_sheet_of_an_unknown_kind_is_refused(plates: Dataset, tmp_path: Path) -> None:
     (tmp_path / "plate.toml").write_text(DARK)
     arguments = ["preview", str(tmp_path / "plate.toml"), str(plates.root / "0.png"), "--out", str(tmp_path / "x.gif")]

@@ -306,6 +306,7 @@ def save_and_ask(browser: Browser) -> str:
     return str(browser.call("/datasets/part/alike", asked).json()["message"])
 
 
+@pytest.mark.slow
 def test_a_near_duplicate_in_another_split_is_a_leak_and_is_said(app: FastAPI, exposures: Browser) -> None:
     data = stored(app)
     splits = {"images/a.png": Split.TRAIN, "images/b.png": Split.TRAIN, "images/c.png": Split.TEST}
@@ -335,6 +336,7 @@ def test_what_cannot_be_aligned_gets_the_label_alone_and_that_is_said(app: FastA
     assert [each.mask_file_name is None for each in stored(app).samples] == [False, True, False, False]
 
 
+@pytest.mark.slow
 def test_a_picture_that_somebody_else_has_changed_is_not_passed_on(exposures: Browser) -> None:
     label_first(exposures, label="bad")
     row = next(each for each in rows(exposures) if each["file"] == "images/a.png")

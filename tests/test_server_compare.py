@@ -97,6 +97,7 @@ def test_two_bundles_are_compared_on_the_same_reviewed_parts(app: FastAPI) -> No
     assert Image.open(io.BytesIO(heat.content)).size == (32, 32)
 
 
+@pytest.mark.slow
 def test_two_bundles_are_compared_on_test_pictures_that_neither_was_made_with(app: FastAPI) -> None:
     space = app.state.components.workspace
     tiny = Dataset.read(space.datasets / "tiny")

@@ -188,6 +188,7 @@ def actions(app: FastAPI) -> list[tuple[str, str]]:
         return [(row.record.action, row.record.who) for row in ledger.actions()]
 
 
+@pytest.mark.slow
 def test_a_person_of_the_directory_logs_in_and_follows_its_groups(
     app: FastAPI, browser: Browser, directory: OpenLdap
 ) -> None:

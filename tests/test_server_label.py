@@ -114,6 +114,7 @@ def test_the_next_picture_is_set_aside_for_one_person_only(
     assert look(berta, "b", files[2], files[3])["held"] == []  # the other has gone silent
 
 
+@pytest.mark.slow
 def test_two_people_on_different_pictures_never_conflict(app: FastAPI, anna: Browser, rng: np.random.Generator) -> None:
     found = with_pictures(anna, rng, 12)
     add_person(app, "carla", next(iter(app.state.components.accounts.people.all())).role)
@@ -298,6 +299,7 @@ def test_a_picture_that_is_gone_is_said_so(app: FastAPI, anna: Browser, rng: np.
     assert save(anna, row, label="good").status_code == 422
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["../../server.db", "metadata.jsonl", "/etc/passwd", ""])
 def test_no_file_but_the_data_sets_own_pictures_is_sent(anna: Browser, file: str) -> None:
     assert anna.client.get("/datasets/part/picture.jpg", params={"file": file}).status_code == 422
@@ -313,6 +315,7 @@ def test_a_part_on_an_even_ground_is_proposed(app: FastAPI, anna: Browser, rng: 
     np.testing.assert_allclose(told["box_xyxy"], [80, 60, 240, 180], atol=8)
 
 
+@pytest.mark.slow
 def test_open_pictures_are_ranked_by_doubt(tmp_path: Path, rng: np.random.Generator) -> None:
     from gonogo.server import Workspace
 

@@ -100,6 +100,7 @@ def test_a_refused_login_says_when_to_come_back(app: FastAPI) -> None:
     assert int(answer.headers["retry-after"]) > 0
 
 
+@pytest.mark.slow
 def test_guesses_elsewhere_do_not_lock_the_owner_out_of_a_known_device(app: FastAPI) -> None:
     owner = Browser(app)
     assert owner.login("operator").status_code == 303

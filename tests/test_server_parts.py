@@ -250,6 +250,7 @@ def test_a_part_is_found_by_name_trigger_row_address_and_verdict(app: FastAPI) -
         assert browser.get(f"/parts?{wrong}").status_code in (200, 422)
 
 
+@pytest.mark.slow
 def test_the_results_turn_pages_and_keep_the_search(app: FastAPI) -> None:
     pool = components_of(app).ledger_pool
     for number in range(100, 160):
@@ -333,6 +334,7 @@ def test_a_deleted_picture_is_told_from_a_lost_and_from_a_changed_one(app: FastA
     assert "The picture of camera main was changed after it was stored." in text_of(browser.get("/parts/4"))
 
 
+@pytest.mark.slow
 def test_every_kind_of_verdict_has_a_page_and_names_that_are_markup_stay_text(app: FastAPI) -> None:
     pool, browser = components_of(app).ledger_pool, browser_of(app, Role.ADMIN)
     name = XSS[1]

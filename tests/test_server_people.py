@@ -52,6 +52,7 @@ def user_id(app: FastAPI, name: str) -> int:
     return next(user.id for user in app.state.components.accounts.people.all() if user.name == name)
 
 
+@pytest.mark.slow
 def test_the_first_start_makes_one_administrator_with_a_one_time_password(tmp_path: Path) -> None:
     from gonogo.server import Options, create_app
 
@@ -162,6 +163,7 @@ def test_the_throttle_treats_names_that_do_not_exist_the_same(app: FastAPI) -> N
     assert Browser(app).login("operator").status_code == 429
 
 
+@pytest.mark.slow
 def test_one_address_that_tries_many_names_is_blocked_too(app: FastAPI) -> None:
     statuses = [Browser(app).login(f"name{number}", "wrong").status_code for number in range(25)]
     assert statuses[-1] == 429

@@ -107,6 +107,7 @@ def test_products_are_added_edited_moved_and_deleted_in_the_file_that_the_statio
     assert (rows[-1].who, rows[-1].details["order"]) == ("engineer", ["soic chip"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("action", "fields", "said"),
     [
@@ -128,6 +129,7 @@ def test_wrong_products_are_refused(
     assert (space.root / "station.toml").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_second_of_two_people_is_told_and_overwrites_nothing(app: FastAPI, space: Workspace) -> None:
     engineer = login(app)
     change(engineer, "name", name="chip")
@@ -169,6 +171,7 @@ def test_a_running_station_is_not_changed_and_changes_over_from_the_page(
         assert answer.status_code == 403
 
 
+@pytest.mark.slow
 def test_pages_without_a_station_or_with_a_broken_one_say_so(app: FastAPI, space: Workspace) -> None:
     engineer = login(app)
     (space.root / "station.toml").write_text("station = ")

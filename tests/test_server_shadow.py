@@ -117,6 +117,7 @@ def test_the_words_are_german_too_and_what_is_missing_is_said_in_parts(app: Fast
     assert "Noch 2 von Menschen entschiedene Teile" in page(anna)
 
 
+@pytest.mark.slow
 def test_the_slider_says_which_parts_would_flip_and_where_it_proves_nothing(app: FastAPI) -> None:
     anna = browse(app)
     start(anna)

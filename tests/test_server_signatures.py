@@ -162,6 +162,7 @@ def test_a_key_is_made_shown_and_downloaded(app: FastAPI, tmp_path: Path) -> Non
     assert key_id in told(browse(app, "admin").get("/people"))
 
 
+@pytest.mark.slow
 def test_neither_passphrase_nor_private_key_is_anywhere_on_disk_or_in_the_log(
     app: FastAPI, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -243,6 +244,7 @@ def test_an_administrator_revokes_a_key_and_can_do_no_more(app: FastAPI) -> None
     assert "has no signing key" in refusal(admin, admin.post(f"/people/{user.id}/signing-key"), "/people")
 
 
+@pytest.mark.slow
 def test_a_key_made_after_somebody_reset_the_password_says_so(app: FastAPI) -> None:
     browser, admin = browse(app), browse(app, "admin")
     give_key(browser)
@@ -265,6 +267,7 @@ def test_a_key_made_after_somebody_reset_the_password_says_so(app: FastAPI) -> N
 # --- signing
 
 
+@pytest.mark.slow
 def test_a_signed_deployment_signs_the_row_and_the_bundle_and_shows_who(app: FastAPI) -> None:
     browser = browse(app)
     key_id = give_key(browser)
@@ -525,6 +528,7 @@ def test_a_key_that_is_revoked_while_limits_are_certified_signs_nothing(
 # --- required
 
 
+@pytest.mark.slow
 def test_where_signatures_are_required_nothing_changes_without_one_and_the_page_says_what_to_do(
     strict_app: FastAPI,
 ) -> None:

@@ -130,6 +130,7 @@ def test_other_requests_are_refused(app: FastAPI, engineer: Browser, space: Work
     assert (space.datasets / "plates/checks.toml").read_text() == "[scale\n"
 
 
+@pytest.mark.slow
 def test_the_scale_comes_from_a_known_length_or_a_checkerboard(engineer: Browser) -> None:
     body = {"file": "images/0.png", "ends_xy": [14, 64, 114, 64], "mm": 10}
     found = engineer.call(f"{PAGE}/edge", body).json()["scale"]
@@ -147,6 +148,7 @@ def test_the_scale_comes_from_a_known_length_or_a_checkerboard(engineer: Browser
     assert engineer.client.post(f"{PAGE}/board", data=fields, files=sent, headers=headers).status_code == 422
 
 
+@pytest.mark.slow
 def test_only_pictures_for_training_and_validation_are_measured(engineer: Browser) -> None:
     one = trial(engineer, limit(), file="images/4.png").json()
     assert one["measured"]
@@ -162,6 +164,7 @@ def test_only_pictures_for_training_and_validation_are_measured(engineer: Browse
     assert "2 pictures for other use are left out" in " ".join(found["piece"].split())
 
 
+@pytest.mark.slow
 def test_an_inspector_is_copied_and_stays_as_it_is(app: FastAPI, engineer: Browser, space: Workspace) -> None:
     before = bundle.read_bundle(space.bundles / "plate.inspector")
     digest = save(engineer, limit()).json()["digest"]

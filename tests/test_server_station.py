@@ -50,6 +50,7 @@ def rows_of(app: FastAPI) -> list[Any]:
         return list(ledger.verdicts())
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_newest_verdict_with_word_symbol_and_reason(plant: FastAPI, browser: Browser) -> None:
     page = browser.get("/station")
     last = rows_of(plant)[-1].record

@@ -394,6 +394,7 @@ def test_the_station_at_the_top_of_the_workspace_is_listed_and_left_alone(tmp_pa
 # --- starting, stopping, dying
 
 
+@pytest.mark.slow
 def test_a_station_outlives_its_server_and_is_stopped_by_another_one(space: Workspace) -> None:
     place = Place(folder=space.root / "stations" / "line-1")
     first = make_app(space.root).state.components

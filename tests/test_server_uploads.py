@@ -53,6 +53,7 @@ def test_a_name_that_could_lead_elsewhere_is_refused(app: FastAPI, anna: Browser
     assert app.state.components.datasets.names() == ["part"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nothing", "..", "%2e%2e", "part%2f..%2f..", "."])
 def test_a_data_set_that_is_not_there_is_not_found_anywhere_else(anna: Browser, name: str) -> None:
     assert anna.client.get(f"/datasets/{name}/samples").status_code in (404, 422)

@@ -40,6 +40,7 @@ def test_every_station_has_a_tile_with_its_own_last_verdict(app: FastAPI) -> Non
     ]
 
 
+@pytest.mark.slow
 def test_an_old_verdict_is_not_shown_as_current_and_a_silent_station_neither(app: FastAPI) -> None:
     parts = app.state.components
     now = parts.feed.now()
@@ -54,6 +55,7 @@ def test_an_old_verdict_is_not_shown_as_current_and_a_silent_station_neither(app
     assert [tile.current for tile in _tiles(app)] == [False]
 
 
+@pytest.mark.slow
 def test_the_tiles_are_escaped_and_name_the_newest_row(app: FastAPI) -> None:
     with Ledger.open(app.state.components.workspace.ledger) as ledger:
         record(ledger, 300, BAD_RED + 20, rng=np.random.default_rng(2), part=XSS[0])

@@ -122,6 +122,7 @@ def test_the_time_left_follows_the_pace_and_begins_anew_with_another_step(monkey
     assert task.seconds_left() is None
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_is_said_and_continued_with_one_click(tmp_path: Path) -> None:
     root = tmp_path / "workspace"
     first = make_app(root)

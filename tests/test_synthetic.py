@@ -207,6 +207,7 @@ def test_every_record_names_its_board_and_chip(series: Dataset) -> None:
     assert {column["chip"] for column in columns} == set(map(str, ChipType))
 
 
+@pytest.mark.slow
 def test_a_mix_leaves_only_what_was_asked_for() -> None:
     mix = Mix(bad=1, without_chip=0, with_two_chips=0, defects=(Defect.STAIN,), boards=(BoardType.RADIO,))
     renderings = [render_scene(index, size_wh=(64, 64), mix=mix) for index in range(5)]
@@ -215,6 +216,7 @@ def test_a_mix_leaves_only_what_was_asked_for() -> None:
     }
 
 
+@pytest.mark.slow
 def test_an_interruption_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(part_index: int, **options: object) -> object:
         if part_index == 5:

@@ -412,6 +412,7 @@ def test_without_faults_exactly_the_bad_parts_are_rejected_also_over_a_rollover(
     assert [order.part for order in station.orders] == [part.triggers[0] for part in belt.rejected]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(lines(faults=True), st.lists(st.integers(0, 600), max_size=2), st.randoms(use_true_random=False), st.booleans())
 def test_no_bad_part_passes_unnoticed_whatever_happens_between_camera_and_gate(

@@ -83,6 +83,7 @@ def source(discs: Dataset) -> TrainingSource:
     return TrainingSource(dataset=discs, size_wh=(64, 64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INSTALLED)
 def test_every_backbone_gives_a_map_that_pools_to_its_score(name: str) -> None:
     chosen = ARCHITECTURES[name]
@@ -114,6 +115,7 @@ def test_the_exported_graph_pools_its_map_to_its_score_and_agrees_with_torch(
         assert found["logits"].tolist() == [[0.0, pytest.approx(float(found["score"][0]))]]
 
 
+@pytest.mark.slow
 def test_the_exported_graph_describes_itself_to_other_tools() -> None:
     model = export_classifier(small_network(), SIZE_WH, labels=("good", "bad"))
     assert model.get_rt_info(["model_info", "model_type"]).astype(str) == "Classification"
@@ -267,6 +269,7 @@ def test_features_come_from_the_cache_the_second_time(source: TrainingSource, tm
     assert np.array_equal(first.bad, backwards.bad[::-1])
 
 
+@pytest.mark.slow
 def test_streaming_keeps_the_order(rng: np.random.Generator) -> None:
     graph = compile_graph(export_classifier(small_network(), SIZE_WH, labels=("good", "bad")), many=True)
     shots = pictures(12, rng)

@@ -155,6 +155,7 @@ def test_a_backup_that_was_cut_short_is_refused(space: Workspace, tmp_path: Path
         assert not (tmp_path / "again").exists()
 
 
+@pytest.mark.slow
 def test_wrong_places_are_refused(space: Workspace, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected the workspace of a server"):
         back_up(tmp_path / "none", tmp_path / "a", who="a test")
@@ -169,6 +170,7 @@ def test_wrong_places_are_refused(space: Workspace, tmp_path: Path) -> None:
         restore(made.file, space.root, who="a test")
 
 
+@pytest.mark.slow
 def test_a_ledger_that_was_tampered_with_comes_back_as_it_was_and_is_reported(space: Workspace, tmp_path: Path) -> None:
     database = apsw.Connection(str(space.ledger))
     for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():

@@ -119,6 +119,7 @@ def test_whatever_happens_in_the_cells_that_are_left_out_no_score_changes(blind:
         assert judge_reference(weighted, other).score == pytest.approx(judge_reference(weighted, maps).score, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_windows_get_the_zones_of_their_cells_with_each_picture(zoned: Weighted) -> None:
     windows = replace(zoned, numbers=None)
     graph = runtime.compile_graph(classifier_graph(features_as_input(), windows, labels=("good", "bad")))

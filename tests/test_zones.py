@@ -233,6 +233,7 @@ def test_a_part_that_is_located_beyond_the_frame_keeps_its_zones_in_place(
     assert not isinstance(first.region, Box)
 
 
+@pytest.mark.slow
 def test_bad_parts_that_a_zone_hides_are_listed_and_relabelled_on_request_only(discs: Dataset, tmp_path: Path) -> None:
     copy = tmp_path / "discs"
     shutil.copytree(discs.root, copy)
